@@ -1,0 +1,85 @@
+# Finds libtorch as an unpacked archive or inside Python's torch wheel, for CPU and CUDA builds alike.
+#
+# TorchConfig.cmake serves only as a marker of the place: including it stops on machines that have a CUDA wheel but no
+# CUDA toolkit, and nothing it defines matters to a program that uses ATen. Looked for, in this order: Libtorch_ROOT,
+# Torch_DIR, CMAKE_PREFIX_PATH, the project's own .venv, the `torch` that python3 would import (without importing it).
+#
+# Defines the target Libtorch::Libtorch, Libtorch_ROOT and Libtorch_VERSION.
+
+set(_suffixes share/cmake/Torch lib/python3/site-packages/torch/share/cmake/Torch)
+set(_hints)
+if(Libtorch_ROOT)
+  list(APPEND _hints ${Libtorch_ROOT}/share/cmake/Torch)
+endif()
+if(Torch_DIR)
+  list(APPEND _hints ${Torch_DIR})
+endif()
+file(GLOB _venv ${CMAKE_CURRENT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch/share/cmake/Torch)
+find_path(Libtorch_MARKER TorchConfig.cmake HINTS ${_hints} PATH_SUFFIXES ${_suffixes} NO_CMAKE_SYSTEM_PATH)
+if(NOT Libtorch_MARKER)
+  find_path(Libtorch_MARKER TorchConfig.cmake PATHS ${_venv} NO_DEFAULT_PATH)
+endif()
+if(NOT Libtorch_MARKER)
+  execute_process(
+    COMMAND python3 -c "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
+    OUTPUT_VARIABLE _python_torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(_python_torch)
+    find_path(Libtorch_MARKER TorchConfig.cmake PATHS ${_python_torch}/share/cmake/Torch NO_DEFAULT_PATH)
+  endif()
+endif()
+mark_as_advanced(Libtorch_MARKER)
+
+if(Libtorch_MARKER)
+  get_filename_component(Libtorch_ROOT ${Libtorch_MARKER}/../../.. ABSOLUTE)
+  # The header is the same in every distribution; a wheel has no file that names its version elsewhere.
+  set(_version_header ${Libtorch_ROOT}/include/torch/headeronly/version.h)
+  if(NOT EXISTS ${_version_header})
+    set(_version_header ${Libtorch_ROOT}/include/torch/csrc/api/include/torch/version.h)
+  endif()
+  if(EXISTS ${_version_header})
+    file(STRINGS ${_version_header} _parts REGEX "#define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+    string(REGEX REPLACE "[^0-9;]" "" _parts "${_parts}")
+    list(JOIN _parts "." Libtorch_VERSION)
+  endif()
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(Libtorch
+  REQUIRED_VARS Libtorch_MARKER Libtorch_ROOT
+  VERSION_VAR Libtorch_VERSION
+  REASON_FAILURE_MESSAGE "Install it with 'pip install torch==2.13.0' or give its folder by -DCMAKE_PREFIX_PATH=…")
+
+if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
+  set(_libraries)
+  foreach(_name torch torch_cpu c10 torch_cuda c10_cuda)
+    set(_file ${Libtorch_ROOT}/lib/lib${_name}.so)
+    if(EXISTS ${_file})
+      list(APPEND _libraries ${_file})
+    elseif(NOT _name MATCHES cuda)
+      message(FATAL_ERROR "libtorch at ${Libtorch_ROOT} lacks lib/lib${_name}.so")
+    endif()
+  endforeach()
+  add_library(Libtorch::Libtorch INTERFACE IMPORTED)
+  target_include_directories(Libtorch::Libtorch SYSTEM INTERFACE
+    ${Libtorch_ROOT}/include ${Libtorch_ROOT}/include/torch/csrc/api/include)
+  # Nothing of ours refers to libtorch_cuda by name: without --no-as-needed the linker drops it, and the program
+  # would silently be CPU only.
+  list(JOIN _libraries " " _joined)
+  target_link_libraries(Libtorch::Libtorch INTERFACE
+    -Wl,--push-state,--no-as-needed ${_libraries} -Wl,--pop-state)
+  target_link_options(Libtorch::Libtorch INTERFACE -Wl,-rpath,${Libtorch_ROOT}/lib)
+
+  file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/libtorch_check.cpp
+    "#include <c10/core/ScalarType.h>\nint main() { return c10::elementSize(c10::ScalarType::Float) == 4 ? 0 : 1; }\n")
+  if(NOT DEFINED Libtorch_LINKS)
+    try_compile(Libtorch_LINKS ${CMAKE_BINARY_DIR}/CMakeFiles/libtorch_check
+      ${CMAKE_BINARY_DIR}/CMakeFiles/libtorch_check.cpp
+      CXX_STANDARD 20
+      LINK_LIBRARIES Libtorch::Libtorch
+      OUTPUT_VARIABLE _words)
+    if(NOT Libtorch_LINKS)
+      unset(Libtorch_LINKS CACHE)
+      message(FATAL_ERROR "A program with libtorch at ${Libtorch_ROOT} does not link:\n${_words}")
+    endif()
+  endif()
+endif()

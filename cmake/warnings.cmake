@@ -1,0 +1,15 @@
+# Warnings and sanitizers of depthlens' own targets; private to them, never exported.
+add_library(depthlens_warnings INTERFACE)
+target_compile_options(depthlens_warnings INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
+  # GCC 12 sees these in its own string library, wrongly
+  -Wno-restrict -Wno-array-bounds)
+if(DEPTHLENS_WERROR)
+  target_compile_options(depthlens_warnings INTERFACE -Werror)
+endif()
+
+# Flags of the whole tree: everything that is linked together must agree on the sanitizers.
+if(DEPTHLENS_SANITIZE)
+  add_compile_options(-fsanitize=${DEPTHLENS_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=${DEPTHLENS_SANITIZE})
+endif()

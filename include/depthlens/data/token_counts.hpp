@@ -1,0 +1,55 @@
+// How often each token occurs in a corpus, and the buckets of tokens by frequency.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "depthlens/text/tokenizer.hpp"
+
+namespace depthlens::data {
+
+class TokenCounts {
+ public:
+  TokenCounts() = default;
+  /// `counts[id]`.
+  explicit TokenCounts(std::vector<std::int64_t> counts) : counts_(std::move(counts)) {}
+
+  /// Reads a file of `count-tokens`, .json (`{id: {"token", "count", "ratio"}}`) or .csv
+  /// (`id,token,count,ratio`). Throws input errors; ids must lie in 0 … vocab_size − 1.
+  static TokenCounts read(const std::filesystem::path& path, std::int64_t vocab_size);
+
+  void add(text::TokenId id, std::int64_t count = 1);
+  std::int64_t count(text::TokenId id) const;
+  std::int64_t total() const;
+  std::int64_t num_distinct() const;
+
+  /// The ids that occur, by falling count, then rising id.
+  std::vector<text::TokenId> by_frequency() const;
+
+  /// The file's content, most frequent first. The format follows from the extension, .json or .csv.
+  std::string to_json(const text::Tokenizer& tokenizer) const;
+  std::string to_csv(const text::Tokenizer& tokenizer) const;
+
+ private:
+  std::vector<std::int64_t> counts_;
+};
+
+/// Tokens grouped by their rank in a frequency table. With edges 10, 100, 1000 the buckets are top_1_10,
+/// top_11_100, top_101_1000 and rest; tokens that never occur have no rank and belong to the rest.
+struct TokenBuckets {
+  std::vector<std::string> names;
+  std::vector<std::uint8_t> bucket_of;      ///< [V]
+  std::vector<std::int64_t> corpus_counts;  ///< occurrences in the frequency table, by bucket
+
+  std::int64_t size() const { return static_cast<std::int64_t>(names.size()); }
+};
+
+/// Reads "10,100,1000": rising positive integers, at most 200. Throws a usage error.
+std::vector<std::int64_t> parse_bucket_edges(const std::string& text);
+
+TokenBuckets make_buckets(const TokenCounts& counts, const std::vector<std::int64_t>& edges,
+                          std::int64_t vocab_size);
+
+}  // namespace depthlens::data

@@ -1,0 +1,58 @@
+// Drives the model and the lenses over queries, and shows every position's readout to the listeners.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "depthlens/decode/listener.hpp"
+#include "depthlens/decode/readout.hpp"
+
+namespace depthlens::model {
+class Model;
+}
+namespace depthlens::lens {
+class Lens;
+}
+
+namespace depthlens::decode {
+
+/// Fills in the next query and returns true, or returns false at the end.
+using QuerySource = std::function<bool(Query&)>;
+
+struct EngineOptions {
+  /// Memory that residual states, logit tiles and readouts may take together, in bytes.
+  std::uint64_t memory = std::uint64_t{256} << 20;
+  /// Called after each batch with the number of positions it had.
+  std::function<void(std::int64_t positions)> on_progress = [](std::int64_t) {};
+  /// Asked between batches; true ends the run early, with all finished positions accounted for.
+  std::function<bool()> should_stop = [] { return false; };
+};
+
+struct RunStatistics {
+  std::int64_t windows = 0;
+  std::int64_t tokens = 0;     ///< given to the model, BOS included
+  std::int64_t positions = 0;  ///< read out
+  bool stopped = false;        ///< by `should_stop`
+  /// Largest difference, over a sample of positions, between the decoded layer L and a plain float64 product:
+  /// of log-probabilities of the top K, in nats.
+  double final_layer_max_abs_error = 0;
+  std::int64_t self_checked_positions = 0;
+};
+
+class Engine {
+ public:
+  /// `lenses` and `model` must outlive the engine; N ≥ 1 lenses.
+  Engine(const model::Model& model, std::vector<const lens::Lens*> lenses, EngineOptions options);
+
+  /// Runs all queries. Throws a self-check error where states or logits are not finite.
+  RunStatistics run(const QuerySource& source, const std::vector<Listener*>& listeners) const;
+
+ private:
+  const model::Model& model_;
+  std::vector<const lens::Lens*> lenses_;
+  EngineOptions options_;
+};
+
+}  // namespace depthlens::decode

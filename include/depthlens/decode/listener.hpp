@@ -1,0 +1,30 @@
+// The one seam between the hot loop and everything that learns from it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "depthlens/decode/readout.hpp"
+
+namespace depthlens::decode {
+
+/// What a listener wants to be computed; the engine serves the union of all listeners' needs.
+struct Needs {
+  std::int64_t top_k = 1;
+  /// Group of each token of the vocabulary (0 … num_groups − 1), for sums of probability. Empty: not needed.
+  /// Listeners of one run that need groups must agree on them.
+  std::vector<std::uint8_t> token_groups;
+  std::int64_t num_groups = 0;
+};
+
+/// Hears every analysed position once, in the order of the input, on one thread: begin, accept …, end.
+class Listener {
+ public:
+  virtual ~Listener() = default;
+  virtual Needs needs() const = 0;
+  virtual void begin(const ReadoutShape& /*shape*/) {}
+  virtual void accept(const PositionReadout& position) = 0;
+  virtual void end() {}
+};
+
+}  // namespace depthlens::decode

@@ -1,0 +1,133 @@
+// What the decoder leaves of a chunk of positions: small arrays of plain numbers. Torch ends here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace depthlens::decode {
+
+using TokenId = std::int32_t;
+inline constexpr TokenId kNoToken = -1;
+
+/// The sizes of a run's readouts.
+struct ReadoutShape {
+  std::vector<std::string> lens_names;  ///< N lenses
+  std::int64_t num_rows = 0;            ///< R = L + 1 layers, 0 … L
+  std::int64_t top_k = 0;               ///< K
+  std::int64_t num_groups = 0;          ///< G groups of tokens whose probability mass is summed; may be 0
+  std::int64_t vocab_size = 0;          ///< V
+
+  std::int64_t num_lenses() const { return static_cast<std::int64_t>(lens_names.size()); }
+};
+
+/// The readouts of P positions through N lenses at R layers. Arrays are row-major in the order given.
+/// Logarithms are natural; ranks are 1 + the number of strictly greater logits; ties within the top K go to
+/// the lower id.
+struct LayerReadout {
+  std::int64_t num_positions = 0;  // P
+  std::int64_t num_watched = 0;  // W: 0 is the model's own top-1, 1 the target, then what the query asked for
+
+  std::vector<TokenId> top_ids;             // [P, N, R, K]
+  std::vector<float> top_logprobs;          // [P, N, R, K]
+  std::vector<float> entropy;               // [P, N, R] nats
+  std::vector<float> kl_final;              // [P, N, R] KL(final ‖ layer), nats
+  std::vector<float> kl_reverse;            // [P, N, R] KL(layer ‖ final), nats
+  std::vector<TokenId> watched_ids;         // [P, W], kNoToken where there is none
+  std::vector<std::int32_t> watched_ranks;  // [P, N, R, W], 0 where there is no token
+  std::vector<float> watched_logprobs;      // [P, N, R, W]
+  std::vector<float> group_mass;            // [P, N, R, G] probability on each group of tokens
+};
+
+/// Indices into `watched_ids`.
+inline constexpr std::int64_t kWatchedFinal = 0;
+inline constexpr std::int64_t kWatchedTarget = 1;
+inline constexpr std::int64_t kFirstWatchedOfQuery = 2;
+
+/// One window of tokens, and the positions of it that are to be read out.
+struct Query {
+  struct Position {
+    std::int64_t position = 0;     ///< in the window
+    TokenId target = kNoToken;     ///< the token that follows, or the gold answer token
+    std::vector<TokenId> watched;  ///< others whose rank is wanted; equally many at every position of a run
+  };
+  std::int64_t document = 0;
+  std::int64_t window = 0;          ///< within the document
+  std::string item;                 ///< the id of a task's item; "" for a corpus
+  std::vector<TokenId> tokens;      ///< BOS included where there is one
+  std::vector<Position> positions;  ///< in increasing order
+};
+
+/// One position of a readout, as a listener is shown it. Valid during the call only.
+class PositionReadout {
+ public:
+  PositionReadout(const ReadoutShape& shape, const LayerReadout& readout, std::int64_t p, const Query& query,
+                  const Query::Position& where)
+      : shape_(&shape), readout_(&readout), p_(p), query_(&query), where_(&where) {}
+
+  const Query& query() const { return *query_; }
+  const Query::Position& where() const { return *where_; }
+  const ReadoutShape& shape() const { return *shape_; }
+  TokenId token() const { return query_->tokens[static_cast<std::size_t>(where_->position)]; }
+
+  /// The model's own top-1.
+  TokenId final_id() const { return watched_id(kWatchedFinal); }
+  TokenId watched_id(std::int64_t w) const {
+    return at(readout_->watched_ids, p_ * readout_->num_watched + w);
+  }
+  std::int64_t num_watched() const { return readout_->num_watched; }
+
+  std::span<const TokenId> top_ids(std::int64_t lens, std::int64_t row) const {
+    return {readout_->top_ids.data() + index(lens, row) * shape_->top_k,
+            static_cast<std::size_t>(shape_->top_k)};
+  }
+  std::span<const float> top_logprobs(std::int64_t lens, std::int64_t row) const {
+    return {readout_->top_logprobs.data() + index(lens, row) * shape_->top_k,
+            static_cast<std::size_t>(shape_->top_k)};
+  }
+  TokenId top1(std::int64_t lens, std::int64_t row) const {
+    return at(readout_->top_ids, index(lens, row) * shape_->top_k);
+  }
+  float entropy(std::int64_t lens, std::int64_t row) const { return at(readout_->entropy, index(lens, row)); }
+  float kl_final(std::int64_t lens, std::int64_t row) const {
+    return at(readout_->kl_final, index(lens, row));
+  }
+  float kl_reverse(std::int64_t lens, std::int64_t row) const {
+    return at(readout_->kl_reverse, index(lens, row));
+  }
+  std::int32_t rank(std::int64_t lens, std::int64_t row, std::int64_t w) const {
+    return at(readout_->watched_ranks, index(lens, row) * readout_->num_watched + w);
+  }
+  float logprob(std::int64_t lens, std::int64_t row, std::int64_t w) const {
+    return at(readout_->watched_logprobs, index(lens, row) * readout_->num_watched + w);
+  }
+  float group_mass(std::int64_t lens, std::int64_t row, std::int64_t group) const {
+    return at(readout_->group_mass, index(lens, row) * shape_->num_groups + group);
+  }
+
+  /// The first layer from which on the top-1 stays the model's own top-1; at most L.
+  std::int64_t settled_layer(std::int64_t lens) const {
+    std::int64_t row = shape_->num_rows - 1;
+    while (row > 0 && top1(lens, row - 1) == final_id()) --row;
+    return row;
+  }
+
+ private:
+  template <typename T>
+  static T at(const std::vector<T>& values, std::int64_t i) {
+    return values[static_cast<std::size_t>(i)];
+  }
+  std::int64_t index(std::int64_t lens, std::int64_t row) const {
+    return (p_ * shape_->num_lenses() + lens) * shape_->num_rows + row;
+  }
+
+  const ReadoutShape* shape_;
+  const LayerReadout* readout_;
+  std::int64_t p_;
+  const Query* query_;
+  const Query::Position* where_;
+};
+
+}  // namespace depthlens::decode

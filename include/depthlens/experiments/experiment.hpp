@@ -1,0 +1,36 @@
+// Experiments: listeners that end in tables. Each is one file; the registry is
+// src/experiments/experiment.cpp.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "depthlens/data/token_counts.hpp"
+#include "depthlens/decode/listener.hpp"
+#include "depthlens/tables/table.hpp"
+
+namespace depthlens::experiments {
+
+class Experiment : public decode::Listener {
+ public:
+  /// The tables, complete after `end()`.
+  virtual std::vector<tables::Table> tables() const = 0;
+};
+
+/// What an experiment may need to know besides the readouts.
+struct Context {
+  data::TokenBuckets buckets;
+};
+
+/// The names that --experiment knows, in the order of its help.
+std::vector<std::string> experiment_names();
+
+/// The experiments of a comma-separated list, in the registry's order and each once. Throws a usage error for
+/// an unknown name. `lens.quality` is part of every run and always the first.
+std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& names, const Context& context);
+
+/// Throws a usage error where a name in the list is unknown; returns the names, each once.
+std::vector<std::string> parse_experiment_names(const std::string& names);
+
+}  // namespace depthlens::experiments

@@ -1,0 +1,98 @@
+// The weights of a Hugging Face folder as named tensors, mapped from disk and not copied.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace depthlens::util {
+class MappedFile;
+}
+
+namespace depthlens::io {
+
+/// Where a tensor's bytes are. Sizes and offsets have been checked against the file.
+struct TensorEntry {
+  at::ScalarType dtype = at::ScalarType::Float;
+  std::vector<std::int64_t> shape = {};
+  std::vector<std::int64_t> strides = {};  ///< in elements
+  std::uint64_t offset = 0;                ///< of the first element in the file, in bytes
+  std::uint64_t length = 0;                ///< from `offset` to the end of the last element, in bytes
+  std::shared_ptr<const util::MappedFile> file = {};
+};
+
+/// The tensor as a view of the mapped file, as `TensorFile::view` gives it.
+at::Tensor tensor_view(const TensorEntry& entry);
+
+/// Named tensors from one or several files. Opening reads headers only.
+class TensorFile {
+ public:
+  explicit TensorFile(std::string source = {}) : source_(std::move(source)) {}
+
+  /// One .safetensors file: header of at most 100 MB, no holes or overlaps. `metadata` is `__metadata__`.
+  /// Refused by name on opening: a dtype other than F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL (so
+  /// the F8 ones).
+  static TensorFile open_safetensors(const std::filesystem::path& path);
+  /// One file of torch.save (zip or refused): a dictionary of tensors, perhaps nested; keys and positions in
+  /// lists are joined by ".". What is no tensor is left out.
+  static TensorFile open_torch(const std::filesystem::path& path);
+  /// Joins the tensors of several files; a name in two of them is an error.
+  static TensorFile merged(std::vector<TensorFile> parts);
+
+  const std::map<std::string, TensorEntry>& entries() const { return entries_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  bool has(const std::string& name) const { return entries_.count(name) > 0; }
+  /// The file or folder that the tensors come from, for messages.
+  const std::string& source() const { return source_; }
+
+  /// The tensor as a view of the mapped file, which must not be written to (it holds the map). Copied where
+  /// the file does not align it, and for booleans. Throws a format error naming file and tensor where it is
+  /// absent.
+  at::Tensor view(const std::string& name) const;
+
+  /// A contiguous copy in `dtype` on the CPU; the file's pages are released from memory again afterwards.
+  /// Where dtype and layout are already as asked for, the view itself is returned and nothing is copied.
+  at::Tensor load(const std::string& name, at::ScalarType dtype) const;
+
+  /// Number of elements of all tensors, and bytes as stored.
+  std::int64_t num_elements() const;
+  std::uint64_t num_bytes() const;
+
+  std::map<std::string, TensorEntry>& mutable_entries() { return entries_; }
+  std::map<std::string, std::string>& mutable_metadata() { return metadata_; }
+
+ private:
+  std::string source_;
+  std::map<std::string, TensorEntry> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+/// The weights of a model folder, looked for as transformers does: `model.safetensors`,
+/// `model.safetensors.index.json`, `pytorch_model.bin`, `pytorch_model.bin.index.json`. Every shard of an
+/// index must be there, and each tensor in the shard that the index names.
+TensorFile open_checkpoint(const std::filesystem::path& folder);
+
+/// The dictionary that a Jacobian lens or a tuned lens is stored as, read by the restricted unpickler: nested
+/// dictionaries, lists, strings, numbers, booleans, None and tensors; anything else in the pickle is refused.
+struct PickleValue {
+  enum class Kind { kNone, kBool, kInteger, kNumber, kString, kList, kDictionary, kTensor };
+  Kind kind = Kind::kNone;
+  bool boolean = false;
+  std::int64_t integer = 0;
+  double number = 0;
+  std::string string;
+  std::vector<PickleValue> list;  ///< lists and tuples; of a dictionary its keys and values in turn
+  TensorEntry tensor = {};
+};
+
+/// The value in a torch.save zip archive. Nothing of it is executed. Throws a format error that names what
+/// was refused.
+PickleValue read_torch_archive(const std::filesystem::path& path);
+
+}  // namespace depthlens::io

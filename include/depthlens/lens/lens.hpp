@@ -1,0 +1,58 @@
+// Lenses: how the residual state of a layer is translated before it is decoded by the model's own final norm
+// and unembedding. Every lens leaves layer L, the model's own output, as it is.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace depthlens::model {
+class Model;
+}
+
+namespace depthlens::lens {
+
+/// What the flag --lens asks for.
+struct LensRequest {
+  std::string name;  ///< in the output; "" until `with_names` gives one
+  std::string type;  ///< "logit", "tuned", "jacobian"
+  std::string path;  ///< "" for the logit lens
+};
+
+/// Reads `[NAME=]logit|tuned:PATH|jacobian:PATH`. Throws a usage error.
+LensRequest parse_lens_request(const std::string& text);
+
+/// Gives every request its name: the type, then type-2, type-3 …; a name used twice is a usage error.
+std::vector<LensRequest> with_names(std::vector<LensRequest> requests);
+
+/// Which translator serves which layer. `kTrained`: layer i is what translator i was trained on. `kPaper`: as
+/// the paper's published scripts, layer i uses translator i − 1, layer 0 is decoded as by the logit lens.
+enum class Alignment { kTrained, kPaper };
+
+class Lens {
+ public:
+  virtual ~Lens() = default;
+
+  const LensRequest& request() const { return request_; }
+  /// SHA-256 of the parameters as float32, whatever file they came from; "" where there are none.
+  const std::string& digest() const { return digest_; }
+
+  /// Whether the state of `layer` (0 … L) is changed at all; where not, it is decoded as by the logit lens.
+  virtual bool translates(std::int64_t layer) const = 0;
+
+  /// The translated states [P, d] of float32 states [P, d] of `layer`, where `translates(layer)`.
+  virtual at::Tensor translate(std::int64_t layer, const at::Tensor& states) const = 0;
+
+ protected:
+  LensRequest request_;
+  std::string digest_;
+};
+
+/// Loads a lens for `model`. Throws input and format errors that name the file: a lens of another width or
+/// depth, a missing translator, a malicious or damaged file.
+std::unique_ptr<Lens> load_lens(const LensRequest& request, const model::Model& model, Alignment alignment);
+
+}  // namespace depthlens::lens

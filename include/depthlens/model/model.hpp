@@ -1,0 +1,89 @@
+// A decoder-only language model: weights from a checkpoint, and a forward pass that shows every residual
+// state.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "depthlens/model/arch_spec.hpp"
+
+namespace depthlens::model {
+
+struct LoadOptions {
+  at::ScalarType dtype =
+      at::kFloat;              ///< of the weights and of the products; the residual stream stays in float32
+  std::string device = "cpu";  ///< "cpu", "cuda", "cuda:N"
+};
+
+/// What turns a residual state into logits: final norm, unembedding, bias. Tensors are shared with the model.
+struct OutputHead {
+  NormKind norm = NormKind::kLayerNorm;
+  double norm_epsilon = 1e-5;
+  at::Tensor norm_weight;  ///< [d], float32
+  at::Tensor norm_bias;    ///< [d], float32, or undefined
+  at::Tensor unembedding;  ///< [V, d]
+  at::Tensor bias;         ///< [V], float32, or undefined
+
+  /// The final norm of residual states [P, d], in float32.
+  at::Tensor normed(const at::Tensor& states) const;
+};
+
+/// Several windows of tokens, one after the other; none sees another.
+struct PackedWindows {
+  std::vector<std::int64_t> tokens;   ///< all windows' ids, T in all
+  std::vector<std::int64_t> lengths;  ///< of each window, ≥ 1
+};
+
+/// Called with layer 0 … L, in this order: the float32 residual states [T, d] of all windows before the final
+/// norm. The tensor is not changed afterwards and may be kept.
+using ResidualTap = std::function<void(std::int64_t layer, const at::Tensor& states)>;
+
+class Model {
+ public:
+  /// Loads `config.json` and the weights of `folder`. Throws input and format errors that name the file and
+  /// the key or tensor: an unknown architecture, a missing or misshapen tensor, a tensor that nothing claims.
+  static std::shared_ptr<const Model> load(const std::filesystem::path& folder, const LoadOptions& options);
+
+  const ArchSpec& spec() const { return spec_; }
+  const OutputHead& head() const { return head_; }
+  const std::filesystem::path& folder() const { return folder_; }
+  at::ScalarType dtype() const { return options_.dtype; }
+  at::Device device() const;
+  std::int64_t num_parameters() const { return num_parameters_; }
+
+  /// Runs the windows through all blocks. Ids must lie in the vocabulary and lengths within `max_positions`;
+  /// the result for a window does not depend on the others.
+  void forward(const PackedWindows& windows, const ResidualTap& tap) const;
+
+ private:
+  /// The tensors of one block or of the model, by slot; undefined where the architecture has none.
+  struct Weights {
+    std::array<at::Tensor, static_cast<std::size_t>(Slot::kNumSlots)> slots;
+    const at::Tensor& operator[](Slot slot) const { return slots[static_cast<std::size_t>(slot)]; }
+    at::Tensor& operator[](Slot slot) { return slots[static_cast<std::size_t>(slot)]; }
+  };
+
+  Model() = default;
+  void load_weights();
+  at::Tensor attention(const Weights& block, const at::Tensor& input, const PackedWindows& windows,
+                       const std::array<at::Tensor, 2>& rotation) const;
+  at::Tensor mlp(const Weights& block, const at::Tensor& input) const;
+  at::Tensor norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
+
+  std::filesystem::path folder_;
+  ArchSpec spec_;
+  LoadOptions options_;
+  Weights weights_;
+  std::vector<Weights> blocks_;
+  OutputHead head_;
+  std::int64_t num_parameters_ = 0;
+};
+
+}  // namespace depthlens::model

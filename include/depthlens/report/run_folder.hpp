@@ -1,0 +1,39 @@
+// The run folder: everything of one run, each file whole under its name or not there at all.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "depthlens/tables/table.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::report {
+
+inline constexpr int kSchemaVersion = 1;
+
+class RunFolder {
+ public:
+  /// Makes the folder ready, before anything costly is done. Throws an output error where it cannot be
+  /// written, or holds a run and `overwrite` is false. An earlier run stays in place until `finish`.
+  RunFolder(std::filesystem::path path, bool overwrite);
+
+  const std::filesystem::path& path() const { return path_; }
+
+  /// The records' file, to be written line by line; it gets its name in `finish`.
+  util::AtomicFile& records();
+
+  /// Replaces an earlier run by this one: records, tables/*.csv, summary.json and, last of all, run.json.
+  void finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables);
+
+ private:
+  std::filesystem::path path_;
+  std::unique_ptr<util::AtomicFile> records_;
+};
+
+/// `{"schema_version", "tables": {name: {"columns", "units", "rows"}}}`.
+std::string summary_json(const std::vector<tables::Table>& tables);
+
+}  // namespace depthlens::report

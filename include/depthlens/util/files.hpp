@@ -1,0 +1,81 @@
+// Files in: whole or mapped, with errors that name the path. Files out: written beside, synced, renamed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace depthlens::util {
+
+namespace fs = std::filesystem;
+
+/// The whole file. Throws an input error where it is missing, unreadable, a folder, or larger than `limit`
+/// bytes.
+std::string read_file(const fs::path& path, std::uint64_t limit = std::uint64_t{8} << 30);
+
+/// A read-only map of a regular file; unmapped on destruction. Shared by what points into it.
+class MappedFile {
+ public:
+  static std::shared_ptr<const MappedFile> open(const fs::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::byte* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  const fs::path& path() const { return path_; }
+
+  /// Tells the kernel that the pages wholly inside [offset, offset + length) are not needed for now: they
+  /// leave the resident set and are read again from the file when touched.
+  void release(std::size_t offset, std::size_t length) const;
+
+ private:
+  MappedFile() = default;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  fs::path path_;
+};
+
+/// A file that appears under its name only when `commit()` returns: written to NAME.tmp, synced, renamed.
+/// Without commit the temporary file is removed. Throws output errors.
+class AtomicFile {
+ public:
+  explicit AtomicFile(fs::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::string_view bytes);
+  void commit();
+
+ private:
+  void flush_buffer();
+  fs::path path_;
+  fs::path temporary_;
+  std::string buffer_;
+  int descriptor_ = -1;
+};
+
+void write_file(const fs::path& path, std::string_view bytes);
+void create_folders(const fs::path& path);
+
+/// SHA-256 as 64 lower-case hex digits, of bytes that come in pieces.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  Sha256(const Sha256&) = delete;
+  Sha256& operator=(const Sha256&) = delete;
+  void update(const void* data, std::size_t size);
+  std::string hex_digest();
+
+ private:
+  void* context_;  // EVP_MD_CTX
+};
+
+std::string sha256(std::string_view bytes);
+
+}  // namespace depthlens::util

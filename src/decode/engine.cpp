@@ -1,0 +1,324 @@
+// Batches of windows through the model, chunks of positions through the lenses and the decoder, readouts to
+// listeners.
+#include "depthlens/decode/engine.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "depthlens/lens/lens.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "kernel.hpp"
+
+namespace depthlens::decode {
+namespace {
+
+constexpr double kSelfCheckBound = 1e-3;         // nats, the accuracy that depthlens promises
+constexpr std::int64_t kSelfCheckEvery = 4096;   // positions
+constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked chunk
+
+Needs union_of_needs(const std::vector<Listener*>& listeners, std::int64_t vocab_size) {
+  Needs all;
+  for (const Listener* listener : listeners) {
+    Needs one = listener->needs();
+    all.top_k = std::max(all.top_k, one.top_k);
+    if (one.num_groups == 0) continue;
+    DEPTHLENS_ASSERT(static_cast<std::int64_t>(one.token_groups.size()) == vocab_size);
+    DEPTHLENS_ASSERT(all.num_groups == 0 || all.token_groups == one.token_groups);
+    all.token_groups = std::move(one.token_groups);
+    all.num_groups = one.num_groups;
+  }
+  all.top_k = std::min(all.top_k, vocab_size);
+  return all;
+}
+
+/// One position of a batch: which query it belongs to, and its row among the batch's tokens.
+struct BatchPosition {
+  const Query* query;
+  const Query::Position* where;
+  std::int64_t row;
+};
+
+/// A run in progress: what stays the same from batch to batch.
+class Run {
+ public:
+  Run(const model::Model& model, const std::vector<const lens::Lens*>& lenses, const EngineOptions& options,
+      const std::vector<Listener*>& listeners)
+      : model_(model), lenses_(lenses), options_(options), listeners_(listeners) {
+    const model::ArchSpec& spec = model.spec();
+    const Needs needs = union_of_needs(listeners, spec.vocab_size);
+    kernel_ = make_kernel(model.head(), needs.token_groups, needs.num_groups);
+    for (const lens::Lens* lens : lenses) shape_.lens_names.push_back(lens->request().name);
+    shape_.num_rows = spec.num_layers + 1;
+    shape_.top_k = needs.top_k;
+    shape_.num_groups = needs.num_groups;
+    shape_.vocab_size = spec.vocab_size;
+
+    // Which state of the kernel's input serves (lens, layer): lenses share the untranslated states.
+    state_of_.resize(lenses.size() * static_cast<std::size_t>(shape_.num_rows));
+    std::vector<std::int64_t> plain(static_cast<std::size_t>(shape_.num_rows), -1);
+    states_.push_back({nullptr, spec.num_layers});
+    plain.back() = 0;
+    for (std::size_t n = 0; n < lenses.size(); ++n) {
+      for (std::int64_t layer = 0; layer < shape_.num_rows; ++layer) {
+        const bool translated = lenses[n]->translates(layer);
+        std::int64_t& shared = plain[static_cast<std::size_t>(layer)];
+        std::int64_t state = translated ? -1 : shared;
+        if (state < 0) {
+          state = static_cast<std::int64_t>(states_.size());
+          states_.push_back({translated ? lenses[n] : nullptr, layer});
+          if (!translated) shared = state;
+        }
+        state_of_[n * static_cast<std::size_t>(shape_.num_rows) + static_cast<std::size_t>(layer)] = state;
+      }
+    }
+    choose_sizes();
+  }
+
+  const ReadoutShape& shape() const { return shape_; }
+  std::int64_t tokens_per_batch() const { return tokens_per_batch_; }
+  RunStatistics& statistics() { return statistics_; }
+
+  void process(const std::vector<Query>& batch);
+
+ private:
+  struct State {
+    const lens::Lens* lens;  // nullptr: decoded as it is
+    std::int64_t layer;
+  };
+
+  void choose_sizes() {
+    const model::ArchSpec& spec = model_.spec();
+    const std::uint64_t half = options_.memory / 2;
+    // Per token: all residual states, and the largest of a block's intermediate results.
+    const auto per_token = static_cast<std::uint64_t>(
+        4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.mlp_size));
+    tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(half / per_token), 1, 4096);
+    // About a thousand rows make the products efficient; more only take memory.
+    const auto num_states = static_cast<std::int64_t>(states_.size());
+    positions_per_chunk_ = std::clamp<std::int64_t>(1024 / num_states / 8 * 8, 8, 256);
+    while (positions_per_chunk_ > 8 && kernel_->working_memory(num_states, positions_per_chunk_) > half) {
+      positions_per_chunk_ -= 8;
+    }
+  }
+
+  LayerReadout read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                        std::int64_t count);
+  void self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions);
+
+  const model::Model& model_;
+  const std::vector<const lens::Lens*>& lenses_;
+  const EngineOptions& options_;
+  const std::vector<Listener*>& listeners_;
+  std::unique_ptr<Kernel> kernel_;
+  ReadoutShape shape_;
+  std::vector<State> states_;           // 0 is the final layer
+  std::vector<std::int64_t> state_of_;  // [N, R]
+  std::int64_t tokens_per_batch_ = 0;
+  std::int64_t positions_per_chunk_ = 0;
+  std::int64_t next_self_check_ = 0;  // in positions
+  RunStatistics statistics_;
+};
+
+void Run::process(const std::vector<Query>& batch) {
+  model::PackedWindows windows;
+  std::vector<BatchPosition> positions;
+  for (const Query& query : batch) {
+    const auto start = static_cast<std::int64_t>(windows.tokens.size());
+    windows.tokens.insert(windows.tokens.end(), query.tokens.begin(), query.tokens.end());
+    windows.lengths.push_back(static_cast<std::int64_t>(query.tokens.size()));
+    for (const Query::Position& where : query.positions)
+      positions.push_back({&query, &where, start + where.position});
+  }
+  std::vector<at::Tensor> residuals;  // L + 1 of [T, d]
+  model_.forward(windows,
+                 [&](std::int64_t /*layer*/, const at::Tensor& states) { residuals.push_back(states); });
+
+  const auto total = static_cast<std::int64_t>(positions.size());
+  for (std::int64_t first = 0; first < total; first += positions_per_chunk_) {
+    const std::int64_t count = std::min(positions_per_chunk_, total - first);
+    const LayerReadout readout = read_out(residuals, positions.data() + first, count);
+    for (std::int64_t p = 0; p < count; ++p) {
+      const BatchPosition& at = positions[static_cast<std::size_t>(first + p)];
+      const PositionReadout view(shape_, readout, p, *at.query, *at.where);
+      for (Listener* listener : listeners_) listener->accept(view);
+    }
+    statistics_.positions += count;
+  }
+  statistics_.windows += static_cast<std::int64_t>(batch.size());
+  statistics_.tokens += static_cast<std::int64_t>(windows.tokens.size());
+  options_.on_progress(total);
+}
+
+LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                           std::int64_t count) {
+  const auto S = static_cast<std::int64_t>(states_.size());
+  const std::int64_t P = count, N = shape_.num_lenses(), R = shape_.num_rows, K = shape_.top_k,
+                     G = shape_.num_groups;
+
+  std::vector<std::int64_t> rows;
+  std::int64_t W = kFirstWatchedOfQuery;
+  for (std::int64_t p = 0; p < P; ++p) {
+    rows.push_back(positions[p].row);
+    W = std::max<std::int64_t>(
+        W, kFirstWatchedOfQuery + static_cast<std::int64_t>(positions[p].where->watched.size()));
+  }
+  const at::Tensor chosen = at::from_blob(rows.data(), {P}, at::kLong).to(model_.device());
+
+  KernelInput input;
+  input.num_states = S;
+  input.num_positions = P;
+  input.top_k = K;
+  input.num_watched = W;
+  input.num_groups = G;
+  input.watched.assign(static_cast<std::size_t>(P * W), kNoToken);
+  for (std::int64_t p = 0; p < P; ++p) {
+    TokenId* watched = input.watched.data() + p * W;
+    watched[kWatchedTarget] = positions[p].where->target;
+    std::copy(positions[p].where->watched.begin(), positions[p].where->watched.end(),
+              watched + kFirstWatchedOfQuery);
+  }
+  std::vector<at::Tensor> normed;
+  for (const State& state : states_) {
+    at::Tensor residual = residuals[static_cast<std::size_t>(state.layer)].index_select(0, chosen);  // [P, d]
+    if (state.lens != nullptr) residual = state.lens->translate(state.layer, residual);
+    normed.push_back(model_.head().normed(residual));
+  }
+  input.rows = at::cat(normed);  // [S · P, d]
+  const KernelOutput output = kernel_->decode(input);
+
+  for (const double value : output.log_sum_exp) {
+    if (std::isfinite(value)) continue;
+    throw util::self_check_error(
+        {.what = "the model's logits are not finite",
+         .where = util::cat("document ", positions[0].query->document, ", window ",
+                            positions[0].query->window, " or one soon after it"),
+         .hint = "float16 arithmetic overflows in some models: try --dtype float32"});
+  }
+  if (statistics_.positions >= next_self_check_) {
+    self_check(normed.front(), output, P);
+    next_self_check_ = statistics_.positions + kSelfCheckEvery;
+  }
+
+  LayerReadout readout;
+  readout.num_positions = P;
+  readout.num_watched = W;
+  readout.watched_ids = output.watched;
+  const auto size = [&](std::int64_t each) { return static_cast<std::size_t>(P * N * R * each); };
+  readout.top_ids.reserve(size(K));
+  readout.top_logprobs.reserve(size(K));
+  readout.entropy.reserve(size(1));
+  readout.kl_final.reserve(size(1));
+  readout.kl_reverse.reserve(size(1));
+  readout.watched_ranks.reserve(size(W));
+  readout.watched_logprobs.reserve(size(W));
+  readout.group_mass.reserve(size(G));
+  for (std::int64_t p = 0; p < P; ++p) {
+    for (std::int64_t n = 0; n < N; ++n) {
+      for (std::int64_t row = 0; row < R; ++row) {
+        const auto i = static_cast<std::size_t>(state_of_[static_cast<std::size_t>(n * R + row)] * P + p);
+        const double log_sum_exp = output.log_sum_exp[i];
+        for (std::size_t k = i * K; k < (i + 1) * K; ++k) {
+          readout.top_ids.push_back(output.top_ids[k]);
+          readout.top_logprobs.push_back(static_cast<float>(output.top_logits[k] - log_sum_exp));
+        }
+        // Divergences and entropies are not negative; rounding of equal distributions may leave −1e-9.
+        readout.entropy.push_back(static_cast<float>(std::max(0.0, output.entropy[i])));
+        readout.kl_final.push_back(static_cast<float>(std::max(0.0, output.kl_final[i])));
+        readout.kl_reverse.push_back(static_cast<float>(std::max(0.0, output.kl_reverse[i])));
+        for (std::size_t w = i * W; w < (i + 1) * W; ++w) {
+          readout.watched_ranks.push_back(static_cast<std::int32_t>(output.watched_ranks[w]));
+          readout.watched_logprobs.push_back(static_cast<float>(output.watched_logits[w] - log_sum_exp));
+        }
+        for (std::size_t g = i * G; g < (i + 1) * G; ++g) {
+          readout.group_mass.push_back(static_cast<float>(output.group_mass[g]));
+        }
+      }
+    }
+  }
+  return readout;
+}
+
+void Run::self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions) {
+  const std::int64_t checked = std::min(kSelfCheckPositions, num_positions);
+  const model::OutputHead& head = model_.head();
+  const std::int64_t V = shape_.vocab_size, K = shape_.top_k;
+  const at::Tensor rows = final_rows.narrow(0, 0, checked).to(at::kDouble);
+  std::vector<at::Tensor> parts;
+  constexpr std::int64_t kPart = 4096;
+  for (std::int64_t first = 0; first < V; first += kPart) {
+    const std::int64_t width = std::min(kPart, V - first);
+    at::Tensor part = at::mm(rows, head.unembedding.narrow(0, first, width).to(at::kDouble).t());
+    if (head.bias.defined()) part = part + head.bias.narrow(0, first, width).to(at::kDouble);
+    parts.push_back(part);
+  }
+  const at::Tensor expected =
+      std::get<0>(at::cat(parts, 1).log_softmax(1).topk(K, 1)).to(at::kCPU).contiguous();
+  const double* values = expected.const_data_ptr<double>();
+  for (std::int64_t p = 0; p < checked; ++p) {
+    for (std::int64_t k = 0; k < K; ++k) {
+      const double decoded = output.top_logits[static_cast<std::size_t>(p * K + k)] -
+                             output.log_sum_exp[static_cast<std::size_t>(p)];
+      const double error = std::abs(decoded - values[p * K + k]);
+      statistics_.final_layer_max_abs_error = std::max(statistics_.final_layer_max_abs_error, error);
+      if (!(error <= kSelfCheckBound)) {
+        throw util::self_check_error(
+            {.what = "the decoded final layer differs from a plain matrix product",
+             .where = util::cat("position ", statistics_.positions + p, " of the run"),
+             .expected = util::cat("at most ", kSelfCheckBound, " nats"),
+             .found = util::cat(error),
+             .hint = "this is a defect of depthlens or of the machine: please report it"});
+      }
+    }
+  }
+  statistics_.self_checked_positions += checked;
+}
+
+}  // namespace
+
+Engine::Engine(const model::Model& model, std::vector<const lens::Lens*> lenses, EngineOptions options)
+    : model_(model), lenses_(std::move(lenses)), options_(std::move(options)) {
+  DEPTHLENS_ASSERT(!lenses_.empty());
+}
+
+RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*>& listeners) const {
+  const c10::InferenceMode inference;
+  Run run(model_, lenses_, options_, listeners);
+  for (Listener* listener : listeners) listener->begin(run.shape());
+  std::vector<Query> batch;
+  std::int64_t batch_tokens = 0;
+  std::optional<Query> next;
+  const auto pull = [&] {
+    next.emplace();
+    if (!source(*next)) next.reset();
+  };
+  pull();
+  while (next) {
+    if (options_.should_stop()) {
+      run.statistics().stopped = true;
+      break;
+    }
+    batch.clear();
+    batch_tokens = 0;
+    while (next) {
+      const auto tokens = static_cast<std::int64_t>(next->tokens.size());
+      if (!batch.empty() && batch_tokens + tokens > run.tokens_per_batch()) break;
+      batch_tokens += tokens;
+      batch.push_back(std::move(*next));
+      pull();
+    }
+    run.process(batch);
+  }
+  for (Listener* listener : listeners) listener->end();
+  return run.statistics();
+}
+
+}  // namespace depthlens::decode

@@ -1,0 +1,29 @@
+// The computing library as seen from above. The one file that may depend on libtorch's version.
+#include "depthlens/decode/runtime.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <torch/headeronly/version.h>
+
+namespace depthlens::decode {
+
+void set_threads(int threads) {
+  at::set_num_threads(threads);
+  // TF32 would take float32 products far from float32.
+  at::globalContext().setAllowTF32CuBLAS(false);
+}
+
+int num_threads() {
+  return at::get_num_threads();
+}
+
+int num_cuda_devices() {
+  if (!at::hasCUDA()) return 0;
+  return static_cast<int>(at::detail::getCUDAHooks().deviceCount());
+}
+
+std::string libtorch_version() {
+  return TORCH_VERSION;
+}
+
+}  // namespace depthlens::decode

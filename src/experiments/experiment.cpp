@@ -1,0 +1,64 @@
+// Which experiments there are.
+#include "depthlens/experiments/experiment.hpp"
+
+#include <algorithm>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "kinds.hpp"
+
+namespace depthlens::experiments {
+namespace {
+
+struct Kind {
+  std::string name;
+  std::unique_ptr<Experiment> (*make)(const Context&);
+};
+
+// To add an experiment: write its file, declare its maker in kinds.hpp, add one line here.
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> all = {
+      {"trajectory", make_trajectory},
+      {"frequency", make_frequency},
+      {"flips", make_flips},
+      {"settling", make_settling},
+  };
+  return all;
+}
+
+}  // namespace
+
+std::vector<std::string> experiment_names() {
+  std::vector<std::string> names;
+  for (const Kind& kind : kinds()) names.push_back(kind.name);
+  return names;
+}
+
+std::vector<std::string> parse_experiment_names(const std::string& names) {
+  std::vector<std::string> wanted;
+  const std::vector<std::string> known = experiment_names();
+  for (const std::string& part : util::split(names, ',')) {
+    const std::string name(util::trimmed(part));
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      throw util::usage_error({.what = "unknown experiment " + util::in_quotes(name),
+                               .where = "--experiment",
+                               .expected = "one or several of " + util::join(known, ", "),
+                               .hint = util::did_you_mean(name, known)});
+    }
+    if (std::find(wanted.begin(), wanted.end(), name) == wanted.end()) wanted.push_back(name);
+  }
+  return wanted;
+}
+
+std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& names, const Context& context) {
+  const std::vector<std::string> wanted = parse_experiment_names(names);
+  std::vector<std::unique_ptr<Experiment>> made;
+  for (const Kind& kind : kinds()) {
+    const bool always = kind.name == "trajectory";
+    if (always || std::find(wanted.begin(), wanted.end(), kind.name) != wanted.end())
+      made.push_back(kind.make(context));
+  }
+  return made;
+}
+
+}  // namespace depthlens::experiments

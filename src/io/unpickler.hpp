@@ -1,0 +1,33 @@
+// Reads the pickle of a torch.save archive as data. No name in it is ever looked up or called: the few that
+// torch.save writes for tensors are known by their text, all others are refused. Private to the room.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "depthlens/io/checkpoint.hpp"
+
+namespace depthlens::io {
+
+/// Where the bytes of a storage are in the file.
+struct StorageRecord {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+};
+
+struct PickleSource {
+  std::string_view bytes;
+  std::string file_name;  ///< for messages
+  std::shared_ptr<const util::MappedFile> file;
+  /// Finds the record of a storage key; throws a format error where there is none. The record is within
+  /// `file`.
+  std::function<StorageRecord(const std::string& key)> find_storage;
+};
+
+/// The value of a pickle of protocol 2 to 5. Tensors are checked against their storages.
+PickleValue unpickle(const PickleSource& source);
+
+}  // namespace depthlens::io

@@ -1,0 +1,68 @@
+// GPT-NeoX and Pythia: partial rotary positions, parallel or sequential residual. Odd: the fused projection
+// is interleaved by head.
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "family.hpp"
+
+namespace depthlens::model {
+
+ArchSpec read_gpt_neox(const util::JsonView& config) {
+  ArchSpec spec;
+  spec.num_layers = read_size(config, "num_hidden_layers");
+  spec.hidden_size = read_size(config, "hidden_size");
+  spec.vocab_size = read_size(config, "vocab_size");
+  spec.num_heads = spec.num_kv_heads = read_size(config, "num_attention_heads");
+  if (spec.hidden_size % spec.num_heads != 0)
+    config.at("num_attention_heads").fail("a divisor of hidden_size");
+  spec.head_size = spec.hidden_size / spec.num_heads;
+  spec.mlp_size = read_size(config, "intermediate_size");
+  spec.max_positions = read_size(config, "max_position_embeddings");
+  spec.norm_epsilon = config.get_number("layer_norm_eps", 1e-5);
+  spec.parallel_residual = config.get_bool("use_parallel_residual", true);
+  spec.qkv = QkvLayout::kFusedByHead;
+  spec.activation = read_activation(config, "hidden_act", "gelu");
+  spec.tied_unembedding = config.get_bool("tie_word_embeddings", false);
+  spec.rope = read_rope(config, spec.head_size, "rotary_emb_base");
+  double rotary_share = config.get_number("rotary_pct", config.get_number("partial_rotary_factor", 0.25));
+  if (config.has("rope_parameters")) {
+    rotary_share = config.at("rope_parameters").get_number("partial_rotary_factor", rotary_share);
+  }
+  spec.rope.dims = static_cast<std::int64_t>(static_cast<double>(spec.head_size) * rotary_share);
+  if (rotary_share < 0 || spec.rope.dims > spec.head_size || spec.rope.dims % 2 != 0) {
+    throw util::format_error({.what = "unsupported rotary share",
+                              .where = config.where(),
+                              .expected = "an even number of rotary values, at most the head size",
+                              .found = util::cat(spec.rope.dims, " of ", spec.head_size)});
+  }
+
+  const bool attention_bias = config.get_bool("attention_bias", true);
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
+  spec.prefix = "gpt_neox.";
+  spec.model_tensors = {
+      {Slot::kTokenEmbedding, "embed_in.weight", {V, d}},
+      {Slot::kFinalNormWeight, "final_layer_norm.weight", {d}},
+      {Slot::kFinalNormBias, "final_layer_norm.bias", {d}},
+  };
+  if (!spec.tied_unembedding) spec.model_tensors.push_back({Slot::kUnembedding, "embed_out.weight", {V, d}});
+  spec.block_tensors = {
+      {Slot::kAttentionNormWeight, "layers.{i}.input_layernorm.weight", {d}},
+      {Slot::kAttentionNormBias, "layers.{i}.input_layernorm.bias", {d}},
+      {Slot::kMlpNormWeight, "layers.{i}.post_attention_layernorm.weight", {d}},
+      {Slot::kMlpNormBias, "layers.{i}.post_attention_layernorm.bias", {d}},
+      {Slot::kQkvWeight, "layers.{i}.attention.query_key_value.weight", {3 * d, d}},
+      {Slot::kAttentionOutWeight, "layers.{i}.attention.dense.weight", {d, d}},
+      {Slot::kMlpUpWeight, "layers.{i}.mlp.dense_h_to_4h.weight", {m, d}},
+      {Slot::kMlpUpBias, "layers.{i}.mlp.dense_h_to_4h.bias", {m}},
+      {Slot::kMlpDownWeight, "layers.{i}.mlp.dense_4h_to_h.weight", {d, m}},
+      {Slot::kMlpDownBias, "layers.{i}.mlp.dense_4h_to_h.bias", {d}},
+  };
+  if (attention_bias) {
+    spec.block_tensors.push_back({Slot::kQkvBias, "layers.{i}.attention.query_key_value.bias", {3 * d}});
+    spec.block_tensors.push_back({Slot::kAttentionOutBias, "layers.{i}.attention.dense.bias", {d}});
+  }
+  spec.ignorable = {"layers.{i}.attention.bias", "layers.{i}.attention.masked_bias",
+                    "layers.{i}.attention.rotary_emb.inv_freq", "rotary_emb.inv_freq"};
+  return spec;
+}
+
+}  // namespace depthlens::model

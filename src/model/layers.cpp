@@ -1,0 +1,114 @@
+// The operations a decoder block is made of.
+#include "layers.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/silu.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "depthlens/util/error.hpp"
+
+namespace depthlens::model {
+
+at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& weight,
+                      const at::Tensor& bias, double epsilon) {
+  const at::Tensor x = input.to(at::kFloat);
+  if (kind == NormKind::kLayerNorm) return at::layer_norm(x, {x.size(-1)}, weight, bias, epsilon);
+  at::Tensor normed = x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true).add_(epsilon));
+  normed.mul_(weight);
+  return bias.defined() ? normed.add_(bias) : normed;
+}
+
+at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
+  // Products of one or a few rows take other code paths in the libraries below, whose sums differ in the last
+  // bits. With a minimum of rows a window gives the same bits alone and among others.
+  constexpr std::int64_t kFewestRows = 32;
+  const std::int64_t rows = input.size(0);
+  at::Tensor x = input.to(weight.scalar_type());
+  if (rows < kFewestRows) x = at::constant_pad_nd(x, {0, 0, 0, kFewestRows - rows});
+  at::Tensor y = at::linear(x, weight).to(at::kFloat);
+  if (rows < kFewestRows) y = y.narrow(0, 0, rows);
+  return bias.defined() ? y.add_(bias) : y;
+}
+
+at::Tensor activate(Activation kind, const at::Tensor& input) {
+  switch (kind) {
+    case Activation::kGelu:
+      return at::gelu(input);
+    case Activation::kGeluTanh:
+      return at::gelu(input, "tanh");
+    case Activation::kRelu:
+      return at::relu(input);
+    case Activation::kSilu:
+      return at::silu(input);
+  }
+  DEPTHLENS_ASSERT(false);
+  return {};
+}
+
+namespace {
+
+/// Angle per position of each pair, with the model's scaling (Llama 3: as in Meta's release, by wavelength).
+std::vector<double> rotary_frequencies(const RopeSpec& rope) {
+  std::vector<double> frequencies(static_cast<std::size_t>(rope.dims / 2));
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    double frequency = std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(rope.dims));
+    if (rope.scaling == RopeSpec::Scaling::kLinear) frequency /= rope.factor;
+    if (rope.scaling == RopeSpec::Scaling::kLlama3) {
+      const double turns = rope.original_max_positions * frequency / (2 * std::numbers::pi);
+      if (turns < rope.low_frequency_factor) {
+        frequency /= rope.factor;
+      } else if (turns <= rope.high_frequency_factor) {
+        const double smooth =
+            (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor);
+        frequency *= (1 - smooth) / rope.factor + smooth;
+      }
+    }
+    frequencies[i] = frequency;
+  }
+  return frequencies;
+}
+
+}  // namespace
+
+std::array<at::Tensor, 2> rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& positions,
+                                        at::Device device) {
+  const std::vector<double> frequencies = rotary_frequencies(rope);
+  const auto rows = static_cast<std::int64_t>(positions.size());
+  const auto columns = static_cast<std::int64_t>(frequencies.size());
+  std::vector<float> cosines, sines;
+  cosines.reserve(positions.size() * frequencies.size());
+  sines.reserve(positions.size() * frequencies.size());
+  for (const std::int64_t position : positions) {
+    for (const double frequency : frequencies) {
+      cosines.push_back(static_cast<float>(std::cos(static_cast<double>(position) * frequency)));
+      sines.push_back(static_cast<float>(std::sin(static_cast<double>(position) * frequency)));
+    }
+  }
+  const auto as_tensor = [&](std::vector<float>& values) {
+    return at::from_blob(values.data(), {rows, columns}, at::kFloat).clone().to(device);
+  };
+  return {as_tensor(cosines), as_tensor(sines)};
+}
+
+at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const std::array<at::Tensor, 2>& tables) {
+  const std::int64_t half = rope.dims / 2;
+  const at::Tensor cosines = tables[0].unsqueeze(1);  // [T, 1, dims / 2]
+  const at::Tensor sines = tables[1].unsqueeze(1);
+  const at::Tensor first = x.narrow(-1, 0, half);
+  const at::Tensor second = x.narrow(-1, half, half);
+  return at::cat({first * cosines - second * sines, second * cosines + first * sines,
+                  x.narrow(-1, 2 * half, x.size(-1) - 2 * half)},
+                 -1);
+}
+
+}  // namespace depthlens::model

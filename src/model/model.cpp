@@ -1,0 +1,256 @@
+// Loading by the table of the architecture, and the one decoder block.
+#include "depthlens/model/model.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <set>
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "layers.hpp"
+
+namespace depthlens::model {
+namespace {
+
+std::string with_index(std::string name, std::int64_t block) {
+  if (const std::size_t place = name.find("{i}"); place != std::string::npos) {
+    name.replace(place, 3, std::to_string(block));
+  }
+  return name;
+}
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::vector<std::string> sizes;
+  for (const std::int64_t size : shape) sizes.push_back(std::to_string(size));
+  return "[" + util::join(sizes, ", ") + "]";
+}
+
+/// Fills slots from a checkpoint, and keeps account of which tensors have been claimed.
+class Claims {
+ public:
+  Claims(const io::TensorFile& file, const ArchSpec& spec, std::string where, const LoadOptions& options)
+      : file_(file), where_(std::move(where)), options_(options) {
+    // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without the prefix.
+    const bool prefixed = file.has(spec.prefix + spec.model_tensors.front().name);
+    prefix_ = prefixed ? spec.prefix : "";
+  }
+
+  at::Tensor take(const TensorRule& rule, std::int64_t block) {
+    std::string name = with_index(rule.name, block);
+    // The unembedding stands beside the bare model, without its prefix.
+    if (rule.slot != Slot::kUnembedding && rule.slot != Slot::kUnembeddingBias) name = prefix_ + name;
+    const auto found = file_.entries().find(name);
+    if (found == file_.entries().end()) {
+      std::vector<std::string> names;
+      for (const auto& [other, entry] : file_.entries()) names.push_back(other);
+      throw util::format_error({.what = "missing tensor '" + name + "'",
+                                .where = where_,
+                                .expected = "shape " + shape_text(rule.shape),
+                                .found = "no tensor of that name",
+                                .hint = util::did_you_mean(name, names)});
+    }
+    if (found->second.shape != rule.shape) {
+      throw util::format_error({.what = "tensor '" + name + "' has the wrong shape",
+                                .where = where_,
+                                .expected = shape_text(rule.shape),
+                                .found = shape_text(found->second.shape)});
+    }
+    if (!at::isFloatingType(found->second.dtype)) {
+      throw util::format_error({.what = "tensor '" + name + "' does not hold floating-point numbers",
+                                .where = where_,
+                                .expected = "float32, float16 or bfloat16",
+                                .found = at::toString(found->second.dtype)});
+    }
+    claimed_.insert(name);
+    // Matrices are kept in the arithmetic type; vectors are few, and norms and biases are applied in float32.
+    const at::ScalarType dtype = rule.shape.size() == 1 ? at::kFloat : options_.dtype;
+    at::Tensor tensor = file_.load(name, dtype);
+    if (options_.device != "cpu") tensor = tensor.to(at::Device(options_.device));
+    return rule.transposed ? tensor.t() : tensor;
+  }
+
+  /// Throws where a tensor is neither claimed nor known to carry no weight of the model.
+  void check_nothing_is_left(const ArchSpec& spec) const {
+    std::set<std::string> ignorable;
+    for (const std::string& name : spec.ignorable) {
+      for (std::int64_t i = 0; i < spec.num_layers; ++i) {
+        for (const auto& prefix : {std::string(), spec.prefix})
+          ignorable.insert(prefix + with_index(name, i));
+      }
+    }
+    if (spec.tied_unembedding) ignorable.insert({"lm_head.weight", "embed_out.weight"});
+    std::vector<std::string> left;
+    for (const auto& [name, entry] : file_.entries()) {
+      if (claimed_.count(name) == 0 && ignorable.count(name) == 0) left.push_back(name);
+    }
+    if (left.empty()) return;
+    const std::size_t shown = std::min<std::size_t>(left.size(), 3);
+    throw util::format_error(
+        {.what = "tensors that the architecture has no place for",
+         .where = where_,
+         .expected = "only those of " + spec.architecture,
+         .found = util::cat(util::join({left.begin(), left.begin() + shown}, ", "),
+                            left.size() > shown ? util::cat(" and ", left.size() - shown, " more") : ""),
+         .hint = "an adapter (LoRA) must be merged into the weights first"});
+  }
+
+ private:
+  const io::TensorFile& file_;
+  std::string where_;
+  LoadOptions options_;
+  std::string prefix_;
+  std::set<std::string> claimed_;
+};
+
+at::Tensor to_tensor(const std::vector<std::int64_t>& values, at::Device device) {
+  return at::from_blob(const_cast<std::int64_t*>(values.data()), {static_cast<std::int64_t>(values.size())},
+                       at::kLong)
+      .clone()
+      .to(device);
+}
+
+}  // namespace
+
+at::Tensor OutputHead::normed(const at::Tensor& states) const {
+  return apply_norm(norm, states, norm_weight, norm_bias, norm_epsilon);
+}
+
+std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, const LoadOptions& options) {
+  const c10::InferenceMode inference;
+  std::shared_ptr<Model> model(new Model());
+  model->folder_ = folder;
+  model->options_ = options;
+  const std::filesystem::path config_path = folder / "config.json";
+  const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
+  model->spec_ = read_arch_spec({config, config_path.string()});
+  model->load_weights();
+  return model;
+}
+
+void Model::load_weights() {
+  const io::TensorFile file = io::open_checkpoint(folder_);
+  Claims claims(file, spec_, folder_.string(), options_);
+  for (const TensorRule& rule : spec_.model_tensors) weights_[rule.slot] = claims.take(rule, 0);
+  for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
+    Weights& block = blocks_.emplace_back();
+    for (const TensorRule& rule : spec_.block_tensors) block[rule.slot] = claims.take(rule, i);
+  }
+  claims.check_nothing_is_left(spec_);
+
+  const auto count = [&](const Weights& weights) {
+    for (const at::Tensor& tensor : weights.slots) num_parameters_ += tensor.defined() ? tensor.numel() : 0;
+  };
+  count(weights_);
+  for (const Weights& block : blocks_) count(block);
+
+  head_.norm = spec_.norm;
+  head_.norm_epsilon = spec_.norm_epsilon;
+  head_.norm_weight = weights_[Slot::kFinalNormWeight];
+  head_.norm_bias = weights_[Slot::kFinalNormBias];
+  head_.unembedding = weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding];
+  head_.bias = weights_[Slot::kUnembeddingBias];
+}
+
+at::Device Model::device() const {
+  return head_.unembedding.device();
+}
+
+at::Tensor Model::norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const {
+  return apply_norm(spec_.norm, input, weight, bias, spec_.norm_epsilon);
+}
+
+at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const PackedWindows& windows,
+                            const std::array<at::Tensor, 2>& rotation) const {
+  const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+  at::Tensor q, k, v;  // [T, H, dh], [T, G, dh], [T, G, dh]
+  if (spec_.qkv == QkvLayout::kSeparate) {
+    q = linear(input, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
+    k = linear(input, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
+    v = linear(input, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
+  } else {
+    const at::Tensor fused = linear(input, block[Slot::kQkvWeight], block[Slot::kQkvBias]);
+    const bool by_kind = spec_.qkv == QkvLayout::kFusedByKind;
+    const at::Tensor parts = by_kind ? fused.view({T, 3, H, dh}) : fused.view({T, H, 3, dh}).transpose(1, 2);
+    q = parts.select(1, 0);
+    k = parts.select(1, 1);
+    v = parts.select(1, 2);
+  }
+  if (block[Slot::kQueryNormWeight].defined()) {
+    q = norm(q, block[Slot::kQueryNormWeight], {});
+    k = norm(k, block[Slot::kKeyNormWeight], {});
+  }
+  if (spec_.rope.dims > 0) {
+    q = rotate(q, spec_.rope, rotation);
+    k = rotate(k, spec_.rope, rotation);
+  }
+  if (G != H) {  // each key-value head serves H / G query heads
+    k = k.repeat_interleave(H / G, 1);
+    v = v.repeat_interleave(H / G, 1);
+  }
+  at::Tensor mixed = at::empty({T, H, dh}, input.options());
+  std::int64_t start = 0;
+  for (const std::int64_t length : windows.lengths) {
+    const auto of_window = [&](const at::Tensor& x) {
+      return x.narrow(0, start, length).transpose(0, 1).unsqueeze(0).to(options_.dtype);  // [1, H, T', dh]
+    };
+    const at::Tensor out = at::scaled_dot_product_attention(of_window(q), of_window(k), of_window(v), {}, 0.0,
+                                                            /*is_causal=*/true);
+    mixed.narrow(0, start, length).copy_(out.squeeze(0).transpose(0, 1));
+    start += length;
+  }
+  return linear(mixed.view({T, H * dh}), block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
+}
+
+at::Tensor Model::mlp(const Weights& block, const at::Tensor& input) const {
+  const at::Tensor up = linear(input, block[Slot::kMlpUpWeight], block[Slot::kMlpUpBias]);
+  at::Tensor inner;
+  if (spec_.gated_mlp) {
+    inner = activate(spec_.activation, linear(input, block[Slot::kMlpGateWeight], block[Slot::kMlpGateBias]))
+                .mul_(up);
+  } else {
+    inner = activate(spec_.activation, up);
+  }
+  return linear(inner, block[Slot::kMlpDownWeight], block[Slot::kMlpDownBias]);
+}
+
+void Model::forward(const PackedWindows& windows, const ResidualTap& tap) const {
+  const c10::InferenceMode inference;
+  std::vector<std::int64_t> positions;
+  for (const std::int64_t length : windows.lengths) {
+    DEPTHLENS_ASSERT(length >= 1 && length <= spec_.max_positions);
+    for (std::int64_t p = 0; p < length; ++p) positions.push_back(p);
+  }
+  DEPTHLENS_ASSERT(positions.size() == windows.tokens.size());
+  DEPTHLENS_ASSERT(std::all_of(windows.tokens.begin(), windows.tokens.end(),
+                               [&](std::int64_t id) { return id >= 0 && id < spec_.vocab_size; }));
+
+  at::Tensor x =
+      at::embedding(weights_[Slot::kTokenEmbedding], to_tensor(windows.tokens, device())).to(at::kFloat);
+  if (weights_[Slot::kPositionEmbedding].defined()) {
+    x = x + at::embedding(weights_[Slot::kPositionEmbedding], to_tensor(positions, device())).to(at::kFloat);
+  }
+  const std::array<at::Tensor, 2> rotation =
+      spec_.rope.dims > 0 ? rotary_tables(spec_.rope, positions, device()) : std::array<at::Tensor, 2>();
+  tap(0, x);
+  for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
+    const Weights& block = blocks_[static_cast<std::size_t>(i)];
+    const at::Tensor attended =
+        attention(block, norm(x, block[Slot::kAttentionNormWeight], block[Slot::kAttentionNormBias]), windows,
+                  rotation);
+    const at::Tensor middle = x + attended;
+    const at::Tensor& mlp_reads = spec_.parallel_residual ? x : middle;
+    x = middle + mlp(block, norm(mlp_reads, block[Slot::kMlpNormWeight], block[Slot::kMlpNormBias]));
+    tap(i + 1, x);
+  }
+}
+
+}  // namespace depthlens::model

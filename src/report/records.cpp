@@ -1,0 +1,129 @@
+// Writes records.jsonl. The lines are put together by hand: a record holds hundreds of numbers, and a tree of
+// them would cost more than decoding the position did.
+#include "depthlens/report/records.hpp"
+
+#include <array>
+#include <charconv>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::report {
+namespace {
+
+void append(std::string& out, std::int64_t value) {
+  out += std::to_string(value);
+}
+
+/// Shortest form that reads back as the same float.
+void append(std::string& out, float value) {
+  std::array<char, 24> buffer;
+  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
+  out.append(buffer.data(), end);
+}
+
+/// ["a", "b", …] of what `item(i)` appends.
+template <typename Item>
+void append_array(std::string& out, std::int64_t count, const Item& item) {
+  out += '[';
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (i > 0) out += ", ";
+    item(i);
+  }
+  out += ']';
+}
+
+std::string quoted(const std::string& text) {
+  return util::Json(text).dump(-1, ' ', false, util::Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+RecordWriter::RecordWriter(RecordOptions options, std::function<std::string(decode::TokenId)> token_text,
+                           std::function<void(std::string_view)> write)
+    : options_(options), token_text_(std::move(token_text)), write_(std::move(write)) {}
+
+const std::string& RecordWriter::quoted_token(decode::TokenId id) {
+  const auto [place, added] = quoted_.try_emplace(id);
+  if (added) place->second = quoted(token_text_(id));
+  return place->second;
+}
+
+void RecordWriter::append_token(decode::TokenId id) {
+  if (id == decode::kNoToken) {
+    line_ += "null";
+    return;
+  }
+  line_ += "{\"id\": ";
+  append(line_, std::int64_t{id});
+  line_ += ", \"text\": " + quoted_token(id) + "}";
+}
+
+void RecordWriter::accept(const decode::PositionReadout& position) {
+  if (options_.most > 0 && written_ >= options_.most) {
+    ++omitted_;
+    return;
+  }
+  ++written_;
+  const decode::Query& query = position.query();
+  const decode::ReadoutShape& shape = position.shape();
+  const std::int64_t R = shape.num_rows;
+  // The run may have computed more than the records are to show, or there may be fewer tokens than asked for.
+  const std::int64_t K = std::min(options_.top_k, shape.top_k);
+
+  line_ = "{\"document\": ";
+  append(line_, query.document);
+  line_ += ", \"window\": ";
+  append(line_, query.window);
+  line_ += ", \"position\": ";
+  append(line_, position.where().position);
+  line_ += ", \"item\": " + (query.item.empty() ? "null" : quoted(query.item));
+  line_ += ", \"token\": ";
+  append_token(position.token());
+  line_ += ", \"target\": ";
+  append_token(position.watched_id(decode::kWatchedTarget));
+  line_ += ", \"final\": ";
+  append_token(position.final_id());
+  line_ += ", \"lenses\": {";
+  for (std::int64_t n = 0; n < shape.num_lenses(); ++n) {
+    if (n > 0) line_ += ", ";
+    line_ += quoted(shape.lens_names[static_cast<std::size_t>(n)]) + ": {\"top_ids\": ";
+    const auto by_layer = [&](const auto& item) { append_array(line_, R, item); };
+    by_layer([&](std::int64_t row) {
+      append_array(line_, K,
+                   [&](std::int64_t k) { append(line_, std::int64_t{position.top_ids(n, row)[k]}); });
+    });
+    line_ += ", \"top_tokens\": ";
+    by_layer([&](std::int64_t row) {
+      append_array(line_, K, [&](std::int64_t k) { line_ += quoted_token(position.top_ids(n, row)[k]); });
+    });
+    line_ += ", \"top_logprobs\": ";
+    by_layer([&](std::int64_t row) {
+      append_array(line_, K, [&](std::int64_t k) { append(line_, position.top_logprobs(n, row)[k]); });
+    });
+    const auto watched = [&](const char* name, std::int64_t w) {
+      const bool present = position.watched_id(w) != decode::kNoToken;
+      line_ += std::string(", \"") + name + "_rank\": ";
+      if (present) by_layer([&](std::int64_t row) { append(line_, std::int64_t{position.rank(n, row, w)}); });
+      if (!present) line_ += "null";
+      line_ += std::string(", \"") + name + "_logprob\": ";
+      if (present) by_layer([&](std::int64_t row) { append(line_, position.logprob(n, row, w)); });
+      if (!present) line_ += "null";
+    };
+    watched("final", decode::kWatchedFinal);
+    watched("target", decode::kWatchedTarget);
+    line_ += ", \"entropy\": ";
+    by_layer([&](std::int64_t row) { append(line_, position.entropy(n, row)); });
+    line_ += ", \"kl_final\": ";
+    by_layer([&](std::int64_t row) { append(line_, position.kl_final(n, row)); });
+    line_ += ", \"kl_reverse\": ";
+    by_layer([&](std::int64_t row) { append(line_, position.kl_reverse(n, row)); });
+    line_ += ", \"settled_layer\": ";
+    append(line_, position.settled_layer(n));
+    line_ += "}";
+  }
+  line_ += "}}\n";
+  write_(line_);
+}
+
+}  // namespace depthlens::report

@@ -1,0 +1,77 @@
+// Writes run folders.
+#include "depthlens/report/run_folder.hpp"
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::report {
+namespace {
+
+namespace fs = std::filesystem;
+
+util::OrderedJson json_cell(const tables::Cell& cell) {
+  if (const auto* integer = std::get_if<std::int64_t>(&cell)) return *integer;
+  if (const auto* number = std::get_if<double>(&cell)) return *number;
+  if (const auto* word = std::get_if<std::string>(&cell)) return *word;
+  return nullptr;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(fs::path path, bool overwrite) : path_(std::move(path)) {
+  util::create_folders(path_);
+  std::error_code ignored;
+  for (const char* name : {"run.json", "summary.json", "records.jsonl"}) {
+    if (overwrite || !fs::exists(path_ / name, ignored)) continue;
+    throw util::output_error({.what = "the run folder holds another run",
+                              .where = util::in_quotes((path_ / name).string()),
+                              .hint = "choose another --out, or replace that run with --overwrite"});
+  }
+  util::create_folders(path_ / "tables");
+}
+
+util::AtomicFile& RunFolder::records() {
+  if (!records_) records_ = std::make_unique<util::AtomicFile>(path_ / "records.jsonl");
+  return *records_;
+}
+
+void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables) {
+  // Without run.json the folder holds no run: it goes first and comes last, so no mixture of two runs looks
+  // whole.
+  std::error_code ignored;
+  fs::remove(path_ / "run.json", ignored);
+  for (const char* name : {"summary.json", "records.jsonl", "report.html"}) fs::remove(path_ / name, ignored);
+  for (const auto& entry : fs::directory_iterator(path_ / "tables", ignored)) {
+    if (entry.path().extension() == ".csv") fs::remove(entry.path(), ignored);
+  }
+  if (records_) records_->commit();
+  for (const tables::Table& table : tables) {
+    util::write_file(path_ / "tables" / (table.name + ".csv"), tables::to_csv(table));
+  }
+  util::write_file(path_ / "summary.json", summary_json(tables));
+  util::write_file(path_ / "run.json",
+                   run.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n");
+}
+
+std::string summary_json(const std::vector<tables::Table>& tables) {
+  std::string out = util::cat("{\"schema_version\": ", kSchemaVersion, ", \"tables\": {");
+  for (std::size_t t = 0; t < tables.size(); ++t) {
+    const tables::Table& table = tables[t];
+    util::OrderedJson columns = util::OrderedJson::array(), units = util::OrderedJson::object();
+    for (const tables::Column& column : table.columns) {
+      columns.push_back(column.name);
+      if (!column.unit.empty()) units[column.name] = column.unit;
+    }
+    out += util::cat(t > 0 ? ",\n" : "\n", util::OrderedJson(table.name).dump(),
+                     ": {\"columns\": ", columns.dump(), ",\n \"units\": ", units.dump(), ",\n \"rows\": [");
+    for (std::size_t r = 0; r < table.rows.size(); ++r) {
+      util::OrderedJson row = util::OrderedJson::array();
+      for (const tables::Cell& cell : table.rows[r]) row.push_back(json_cell(cell));
+      out += util::cat(r > 0 ? ",\n  " : "\n  ", row.dump());
+    }
+    out += "]}";
+  }
+  return out + "}}\n";
+}
+
+}  // namespace depthlens::report

@@ -1,0 +1,137 @@
+// Added tokens: their ids, and a trie that finds them.
+#include "added_tokens.hpp"
+
+#include <algorithm>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "unicode.hpp"
+
+namespace depthlens::text {
+
+using util::cat;
+using util::in_quotes;
+
+void AddedTokens::add(AddedToken token, const std::string& where) {
+  if (token.content.empty()) return;
+  if (const auto known = id_of(token.content)) {
+    if (token.id != kNoToken && token.id != *known) {
+      util::log_warning(cat(where, " gives the token ", in_quotes(token.content), " the id ", token.id,
+                            "; the vocabulary's ", *known, " is used"));
+    }
+    token.id = *known;
+  } else if (token.id == kNoToken) {
+    token.id = next_id_;
+  }
+  if (token.id < 0 || token.id >= kMaxTokens) {
+    throw util::format_error(
+        {.what = cat("the added token ", in_quotes(token.content), " has an impossible id"),
+         .where = where,
+         .expected = cat("0 to ", kMaxTokens - 1),
+         .found = cat(token.id)});
+  }
+  const auto same_content = by_content_.find(token.content);
+  if (same_content != by_content_.end()) {
+    tokens_[same_content->second] = std::move(token);
+    return;
+  }
+  const auto [owner, is_new] = by_id_.emplace(token.id, tokens_.size());
+  if (!is_new) {
+    throw util::format_error(
+        {.what = cat("two added tokens with the id ", token.id),
+         .where = where,
+         .found = cat(in_quotes(tokens_[owner->second].content), " and ", in_quotes(token.content))});
+  }
+  next_id_ = std::max(next_id_, token.id + 1);
+  by_content_.emplace(token.content, tokens_.size());
+  tokens_.push_back(std::move(token));
+}
+
+const AddedToken* AddedTokens::find(const std::string& content) const {
+  const auto found = by_content_.find(content);
+  return found == by_content_.end() ? nullptr : &tokens_[found->second];
+}
+
+std::optional<TokenId> AddedTokens::id_of(const std::string& content) const {
+  if (const AddedToken* token = find(content)) return token->id;
+  return vocabulary_(content);
+}
+
+AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
+    : tokens_(std::move(tokens)), ends_(1, -1) {
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    std::uint32_t node = 0;
+    for (const char c : tokens_[i].content) {
+      const std::uint64_t edge = std::uint64_t{node} << 8 | static_cast<unsigned char>(c);
+      if (const std::uint32_t* next = edges_.find(edge)) {
+        node = *next;
+      } else {
+        node = static_cast<std::uint32_t>(ends_.size());
+        ends_.push_back(-1);
+        edges_.set(edge, node);
+      }
+    }
+    if (node == 0) continue;
+    ends_[node] = static_cast<int>(i);
+    starts_[static_cast<unsigned char>(tokens_[i].content[0])] = true;
+  }
+}
+
+int AddedTokenMatcher::longest_at(std::string_view text, std::size_t start) const {
+  int longest = -1;
+  std::uint32_t node = 0;
+  for (std::size_t i = start; i < text.size(); ++i) {
+    const std::uint32_t* next = edges_.find(std::uint64_t{node} << 8 | static_cast<unsigned char>(text[i]));
+    if (next == nullptr) break;
+    node = *next;
+    if (ends_[node] >= 0) longest = ends_[node];
+  }
+  return longest;
+}
+
+void AddedTokenMatcher::split(std::string_view text, std::vector<Segment>& out) const {
+  const std::uint8_t* const flags = code_point_flags();
+  const char* const data = text.data();
+  std::size_t done = 0;  // everything before stands in `out`
+  for (std::size_t i = 0; i < text.size();) {
+    const int index = starts_[static_cast<unsigned char>(text[i])] ? longest_at(text, i) : -1;
+    if (index < 0) {
+      ++i;
+      continue;
+    }
+    const AddedToken& token = tokens_[index];
+    std::size_t start = i;
+    std::size_t stop = i + token.content.size();
+    i = stop;
+    if (token.single_word) {
+      const char* after = data + stop;
+      const bool word_before = start > 0 && [&] {
+        const char* before = previous_code_point(data + start);
+        return (flags[next_code_point(before)] & kWord) != 0;
+      }();
+      if (word_before || (stop < text.size() && (flags[next_code_point(after)] & kWord))) continue;
+    }
+    if (token.lstrip) {
+      while (start > done) {
+        const char* const before = previous_code_point(data + start);
+        const char* at = before;
+        if (!(flags[next_code_point(at)] & kWhiteSpace)) break;
+        start = static_cast<std::size_t>(before - data);
+      }
+    }
+    if (token.rstrip) {
+      while (stop < text.size()) {
+        const char* at = data + stop;
+        if (!(flags[next_code_point(at)] & kWhiteSpace)) break;
+        stop = static_cast<std::size_t>(at - data);
+      }
+    }
+    if (done < start) out.push_back({text.substr(done, start - done)});
+    out.push_back({text.substr(start, stop - start), token.id});
+    done = stop;
+  }
+  if (done < text.size()) out.push_back({text.substr(done)});
+}
+
+}  // namespace depthlens::text

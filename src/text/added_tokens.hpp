@@ -1,0 +1,88 @@
+// Tokens that are found in a text before anything else: special tokens, runs of spaces, what a fine-tuning
+// added.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "depthlens/text/tokenizer.hpp"
+#include "flat_map.hpp"
+
+namespace depthlens::text {
+
+constexpr TokenId kNoToken = -1;
+
+/// No tokenizer comes near; a larger id in a file is a mistake that would cost memory for every id below it.
+constexpr TokenId kMaxTokens = TokenId{1} << 22;
+
+struct AddedToken {
+  std::string content = {};
+  TokenId id = kNoToken;     ///< kNoToken: as the vocabulary has it, else the next free one
+  bool single_word = false;  ///< only where no part of a word stands beside it
+  bool lstrip = false;       ///< takes the white space before it along
+  bool rstrip = false;
+  bool normalized = false;  ///< looked for after normalization
+  bool special = false;
+};
+
+/// A part of a text: an added token, or text between them (`id` is kNoToken).
+struct Segment {
+  std::string_view text;
+  TokenId id = kNoToken;
+};
+
+/// The added tokens of one tokenizer, with ids.
+class AddedTokens {
+ public:
+  using Lookup = std::function<std::optional<TokenId>(const std::string&)>;
+
+  /// `vocabulary` gives the ids of tokens that are in the vocabulary already; `next_id` is free, and so is
+  /// all above.
+  AddedTokens(Lookup vocabulary, TokenId next_id) : vocabulary_(std::move(vocabulary)), next_id_(next_id) {}
+
+  /// Adds, or replaces the token of that content. The vocabulary's id wins over the token's own, as in
+  /// Hugging Face's package. Throws a format error where the id is taken by another added token, or is too
+  /// large.
+  void add(AddedToken token, const std::string& where);
+
+  const AddedToken* find(const std::string& content) const;
+  /// The id of an added token or of a token of the vocabulary.
+  std::optional<TokenId> id_of(const std::string& content) const;
+  const std::vector<AddedToken>& all() const { return tokens_; }
+
+ private:
+  Lookup vocabulary_;
+  TokenId next_id_;
+  std::vector<AddedToken> tokens_;
+  std::unordered_map<std::string, std::size_t> by_content_;
+  std::unordered_map<TokenId, std::size_t> by_id_;
+};
+
+/// Finds added tokens in a text: the leftmost, among those the longest, then on behind it.
+class AddedTokenMatcher {
+ public:
+  AddedTokenMatcher() = default;
+  /// Each token is looked for as its `content`.
+  explicit AddedTokenMatcher(std::vector<AddedToken> tokens);
+
+  bool empty() const { return tokens_.empty(); }
+
+  /// Appends the parts of `text` (valid UTF-8) in order; views into it. Nothing for an empty text.
+  void split(std::string_view text, std::vector<Segment>& out) const;
+
+ private:
+  /// The longest token that starts at `start`, as its index, or -1.
+  int longest_at(std::string_view text, std::size_t start) const;
+
+  std::vector<AddedToken> tokens_;
+  FlatMap<std::uint32_t> edges_;  // node << 8 | byte → node; node 0 is the root
+  std::vector<int> ends_;         // node → index of the token that ends there, or -1
+  bool starts_[256] = {};
+};
+
+}  // namespace depthlens::text

@@ -1,0 +1,291 @@
+// Byte pair encoding of whole texts.
+#include "bpe_tokenizer.hpp"
+
+#include <atomic>
+#include <cstdio>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "unicode.hpp"
+
+namespace depthlens::text {
+namespace {
+
+using util::cat;
+using util::in_quotes;
+
+constexpr std::size_t kLongestText = std::size_t{1} << 30;
+
+/// The printable code points that stand for bytes in the vocabularies of GPT-2 and its successors: a printable byte of
+/// Latin-1 for itself, the others in order from U+0100.
+struct ByteAlphabet {
+  std::array<char32_t, 256> code_point;
+  std::array<int, 0x144> byte;  // -1: stands for none
+
+  ByteAlphabet() {
+    byte.fill(-1);
+    char32_t next = 0x100;
+    for (int b = 0; b < 256; ++b) {
+      const bool printable = (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
+      code_point[b] = printable ? static_cast<char32_t>(b) : next++;
+      byte[code_point[b]] = b;
+    }
+  }
+};
+
+const ByteAlphabet& byte_alphabet() {
+  static const ByteAlphabet alphabet;
+  return alphabet;
+}
+
+/// The bytes of a token of a byte-level vocabulary; nothing where it is spelled otherwise, as added tokens may be.
+std::optional<std::string> spelled_bytes(std::string_view token) {
+  std::string bytes;
+  for (const char* at = token.data(); at < token.data() + token.size();) {
+    const char32_t c = next_code_point(at);
+    if (c >= byte_alphabet().byte.size() || byte_alphabet().byte[c] < 0) return std::nullopt;
+    bytes += static_cast<char>(byte_alphabet().byte[c]);
+  }
+  return bytes;
+}
+
+/// The byte of a token such as "<0x0A>", or -1.
+int fallback_byte(std::string_view token) {
+  if (token.size() != 6 || token.substr(0, 3) != "<0x" || token[5] != '>') return -1;
+  int value = 0;
+  for (const char c : token.substr(3, 2)) {
+    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    if (digit < 0) return -1;
+    value = value * 16 + digit;
+  }
+  return value;
+}
+
+std::string with_spaces(std::string_view token, const std::string& space) {
+  if (space.empty()) return std::string(token);
+  std::string out;
+  std::size_t done = 0;
+  for (std::size_t at; (at = token.find(space, done)) != std::string_view::npos; done = at + space.size()) {
+    out += token.substr(done, at - done);
+    out += ' ';
+  }
+  out += token.substr(done);
+  return out;
+}
+
+}  // namespace
+
+std::optional<TokenId> Vocabulary::find(std::string_view token) const {
+  const auto found = ids.find(token);
+  if (found == ids.end()) return std::nullopt;
+  return found->second;
+}
+
+Vocabulary read_vocabulary(const util::JsonView& json) {
+  if (!json.is_object()) json.fail("an object of tokens and ids");
+  if (json.size() > static_cast<std::size_t>(kMaxTokens)) json.fail(cat("at most ", kMaxTokens, " tokens"));
+  Vocabulary vocabulary;
+  vocabulary.ids.reserve(json.size());
+  // Not by JsonView: this runs over hundreds of thousands of tokens.
+  const auto& tokens = json.raw().get_ref<const util::Json::object_t&>();
+  for (const auto& [token, id] : tokens) {
+    const bool in_range = id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(kMaxTokens);
+    if (!in_range) {
+      util::JsonView(id, cat(json.where(), ": ", in_quotes(token)))
+          .fail(cat("an id from 0 to ", kMaxTokens - 1));
+    }
+    const auto value = static_cast<TokenId>(id.get<std::uint64_t>());
+    vocabulary.ids.emplace(token, value);
+    vocabulary.size = std::max(vocabulary.size, value + 1);
+  }
+  std::vector<const std::string*> owners(vocabulary.size, nullptr);
+  for (const auto& [token, id] : tokens) {
+    const std::string*& owner = owners[id.get<std::uint64_t>()];
+    if (owner != nullptr) {
+      throw util::format_error({.what = cat("two tokens with the id ", id.get<std::uint64_t>()),
+                                .where = json.where(),
+                                .found = cat(in_quotes(*owner), " and ", in_quotes(token))});
+    }
+    owner = &token;
+  }
+  return vocabulary;
+}
+
+BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePair>& merges, const BpeOptions& options,
+                        const std::string& where) {
+  BpeModel model;
+  model.byte_level = options.byte_level;
+  model.byte_fallback = options.byte_fallback;
+  model.fuse_unknown = options.fuse_unknown;
+  model.ignore_merges = options.ignore_merges;
+  model.byte_ids.fill(kNoToken);
+  model.token_bytes.resize(vocabulary.size);
+  if (!options.unknown_token.empty()) {
+    const auto unknown = vocabulary.find(options.unknown_token);
+    if (!unknown) {
+      throw util::format_error({.what = cat("the unk_token ", in_quotes(options.unknown_token), " is not in the vocabulary"),
+                                .where = where});
+    }
+    model.unknown = *unknown;
+  }
+  for (const auto& [token, id] : vocabulary.ids) {
+    std::string word(token);
+    if (options.byte_level) {
+      auto bytes = spelled_bytes(token);
+      if (bytes && bytes->size() == 1) model.byte_ids[static_cast<unsigned char>((*bytes)[0])] = id;
+      model.token_bytes[id] = bytes ? *bytes : word;
+      if (bytes) word = std::move(*bytes);
+    } else {
+      const char* at = token.data();
+      if (!token.empty()) {
+        const char32_t c = next_code_point(at);
+        if (at == token.data() + token.size()) model.character_ids.set(c, id);
+      }
+      const int byte = options.byte_fallback ? fallback_byte(token) : -1;
+      if (byte >= 0) model.byte_ids[byte] = id;
+      model.token_bytes[id] = byte >= 0 ? std::string(1, static_cast<char>(byte)) : with_spaces(token, options.space);
+    }
+    if (options.ignore_merges) model.words.emplace(std::move(word), id);
+  }
+  model.merges = MergeTable(merges.size());
+  std::string merged;
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    const auto& [left, right] = merges[i];
+    const auto id_of = [&](std::string_view token) {
+      const auto id = vocabulary.find(token);
+      if (!id) {
+        throw util::format_error({.what = cat("merge ", i + 1, " names a token that the vocabulary lacks"),
+                                  .where = where,
+                                  .found = in_quotes(token)});
+      }
+      return *id;
+    };
+    merged.assign(left);
+    merged += right;
+    model.merges.set(id_of(left), id_of(right), {static_cast<std::uint32_t>(i), id_of(merged)});
+  }
+  return model;
+}
+
+BpeTokenizer::BpeTokenizer(BpeModel model, const AddedTokens& added, Normalizer normalizer, PreTokenizer pre_tokenizer,
+                           const SpecialIds& special)
+    : model_(std::move(model)), normalizer_(std::move(normalizer)), pre_tokenizer_(std::move(pre_tokenizer)) {
+  static std::atomic<std::uint64_t> next_owner{1};
+  cache_owner_ = next_owner++;
+  bos_ = special.bos;
+  eos_ = special.eos;
+  adds_bos_ = special.adds_bos && special.bos.has_value();
+  std::vector<AddedToken> raw, normalized;
+  for (const AddedToken& token : added.all()) {
+    if (token.id >= size()) model_.token_bytes.resize(token.id + 1);
+    model_.token_bytes[token.id] = token.content;
+    if (!token.normalized) {
+      raw.push_back(token);
+      continue;
+    }
+    AddedToken wanted = token;
+    std::string storage;
+    wanted.content = std::string(normalizer_.apply(token.content, storage));
+    normalized.push_back(std::move(wanted));
+  }
+  raw_tokens_ = AddedTokenMatcher(std::move(raw));
+  normalized_tokens_ = AddedTokenMatcher(std::move(normalized));
+}
+
+const std::string& BpeTokenizer::token_bytes(TokenId id) const {
+  static const std::string none;
+  return id >= 0 && id < size() ? model_.token_bytes[id] : none;
+}
+
+std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
+  if (text.size() > kLongestText) {
+    throw util::input_error({.what = "a text that is too long to be tokenized at once",
+                             .expected = cat("at most ", util::as_bytes(kLongestText)),
+                             .found = util::as_bytes(text.size())});
+  }
+  require_valid_utf8(text, "the text to be tokenized");
+  WordCache& cache = WordCache::of_this_thread(cache_owner_);
+  std::vector<TokenId> ids, symbols;
+  ids.reserve(text.size() / 4);
+  std::vector<Segment> segments, parts;
+  Words words;
+  std::string storage;
+  raw_tokens_.split(text, segments);
+  for (const Segment& segment : segments) {
+    if (segment.id != kNoToken) {
+      ids.push_back(segment.id);
+      continue;
+    }
+    const std::string_view normalized = normalizer_.apply(segment.text, storage);
+    const bool at_text_start = segment.text.data() == text.data();
+    parts.clear();
+    normalized_tokens_.split(normalized, parts);
+    for (const Segment& part : parts) {
+      if (part.id != kNoToken) {
+        ids.push_back(part.id);
+        continue;
+      }
+      pre_tokenizer_.split(part.text, at_text_start && part.text.data() == normalized.data(), words);
+      for (const std::string_view word : words.views) encode_word(word, cache, symbols, ids);
+    }
+  }
+  return ids;
+}
+
+void BpeTokenizer::encode_word(std::string_view word, WordCache& cache, std::vector<TokenId>& symbols,
+                               std::vector<TokenId>& ids) const {
+  if (word.empty()) return;
+  const bool cached = word.size() <= WordCache::kLongestWord;
+  const std::uint64_t hash = cached ? WordCache::hash(word) : 0;
+  if (cached && cache.append(word, hash, ids)) return;
+  symbols.clear();
+  const auto whole = model_.ignore_merges ? model_.words.find(std::string(word)) : model_.words.end();
+  if (whole != model_.words.end()) {
+    symbols.push_back(whole->second);
+  } else {
+    to_symbols(word, symbols);
+    merge_symbols(model_.merges, symbols);
+  }
+  ids.insert(ids.end(), symbols.begin(), symbols.end());
+  if (cached) cache.insert(word, hash, symbols.data(), symbols.size());
+}
+
+void BpeTokenizer::to_symbols(std::string_view word, std::vector<TokenId>& symbols) const {
+  if (model_.byte_level) {
+    for (const char c : word) {
+      const TokenId id = model_.byte_ids[static_cast<unsigned char>(c)];
+      if (id != kNoToken) {
+        symbols.push_back(id);
+      } else if (model_.unknown != kNoToken && !(model_.fuse_unknown && !symbols.empty() && symbols.back() == model_.unknown)) {
+        symbols.push_back(model_.unknown);
+      }
+    }
+    return;
+  }
+  const char* const end = word.data() + word.size();
+  bool unknown_pending = false;  // set down with the next known code point, behind bytes that come between
+  for (const char* at = word.data(); at < end;) {
+    const char* const start = at;
+    const char32_t c = next_code_point(at);
+    if (const TokenId* id = model_.character_ids.find(c)) {
+      if (unknown_pending) symbols.push_back(model_.unknown);
+      unknown_pending = false;
+      symbols.push_back(*id);
+      continue;
+    }
+    if (model_.byte_fallback) {
+      bool all_known = true;
+      for (const char* b = start; b < at; ++b) all_known &= model_.byte_ids[static_cast<unsigned char>(*b)] != kNoToken;
+      if (all_known) {
+        for (const char* b = start; b < at; ++b) symbols.push_back(model_.byte_ids[static_cast<unsigned char>(*b)]);
+        continue;
+      }
+    }
+    if (model_.unknown == kNoToken) continue;
+    if (unknown_pending && !model_.fuse_unknown) symbols.push_back(model_.unknown);
+    unknown_pending = true;
+  }
+  if (unknown_pending) symbols.push_back(model_.unknown);
+}
+
+}  // namespace depthlens::text

@@ -1,0 +1,255 @@
+// Patterns by PCRE2.
+#include "pattern.hpp"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <array>
+#include <cstring>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "unicode.hpp"
+
+namespace depthlens::text {
+namespace {
+
+using util::cat;
+using util::in_quotes;
+
+constexpr std::size_t kLongestPattern = 1 << 16;
+constexpr std::uint32_t kMatchLimit = 10'000'000;
+constexpr std::uint32_t kDepthLimit = 100'000;
+
+template <auto Free>
+struct Freer {
+  template <typename T>
+  void operator()(T* pointer) const {
+    Free(pointer);
+  }
+};
+using Code = std::unique_ptr<pcre2_code, Freer<pcre2_code_free>>;
+using CompileContext = std::unique_ptr<pcre2_compile_context, Freer<pcre2_compile_context_free>>;
+using MatchContext = std::unique_ptr<pcre2_match_context, Freer<pcre2_match_context_free>>;
+using MatchData = std::unique_ptr<pcre2_match_data, Freer<pcre2_match_data_free>>;
+
+std::string error_message(int code) {
+  std::array<PCRE2_UCHAR, 256> buffer{};
+  pcre2_get_error_message(code, buffer.data(), buffer.size());
+  return reinterpret_cast<const char*>(buffer.data());
+}
+
+/// Rewrites a pattern of Oniguruma for PCRE2. Unicode properties and white space become explicit classes, since PCRE2's
+/// own tables are of another version of Unicode; what the two read differently is refused.
+class Translator {
+ public:
+  Translator(const std::string& pattern, const std::string& where) : pattern_(pattern), where_(where) {}
+
+  std::string translate() {
+    while (at_ < pattern_.size()) {
+      const char c = pattern_[at_];
+      if (c == '\\') {
+        escape();
+      } else if (in_class_) {
+        class_character(c);
+      } else {
+        character(c);
+      }
+    }
+    return std::move(out_);
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw util::format_error({.what = cat("a pattern that depthlens cannot follow: ", what),
+                              .where = cat(where_, ", byte ", at_ + 1, " of the pattern"),
+                              .found = in_quotes(pattern_)});
+  }
+
+  bool follows(std::string_view text) const { return pattern_.compare(at_, text.size(), text) == 0; }
+
+  void take(std::size_t count) {
+    out_.append(pattern_, at_, count);
+    at_ += count;
+  }
+
+  void character(char c) {
+    if (c == '[') {
+      in_class_ = true;
+      class_start_ = true;
+      take(1);
+      if (at_ < pattern_.size() && pattern_[at_] == '^') take(1);
+      return;
+    }
+    if (c == '(' && follows("(?")) return group();
+    if (c == '(' && follows("(*")) refuse("the verb (*");
+    if (c == '}' && at_ + 1 < pattern_.size() && pattern_[at_ + 1] == '+') refuse("}+");
+    take(1);
+  }
+
+  void group() {
+    for (const std::string_view known : {"(?:", "(?=", "(?!", "(?>", "(?<=", "(?<!", "(?i:"}) {
+      if (follows(known)) return take(known.size());
+    }
+    // In the middle of a pattern it would reach differently far.
+    if (follows("(?i)") && at_ == 0) return take(4);
+    refuse("a group that begins with " + in_quotes(std::string_view(pattern_).substr(at_, 4)));
+  }
+
+  void class_character(char c) {
+    if (c == '[') refuse("a class in a class");
+    if (follows("&&")) refuse("&&");
+    if (c == ']' && class_start_) refuse("a class that begins with ]");
+    if (c == ']') in_class_ = false;
+    class_start_ = false;
+    take(1);
+  }
+
+  void members(std::string_view category, bool complement) {
+    const std::string ranges = class_members(category, complement);
+    if (ranges.empty()) refuse("the property " + in_quotes(category));
+    out_ += in_class_ ? ranges : '[' + ranges + ']';
+  }
+
+  void escape() {
+    if (at_ + 1 >= pattern_.size()) refuse("a \\ at its end");
+    const char kind = pattern_[at_ + 1];
+    class_start_ = false;
+    switch (kind) {
+      case 'p':
+      case 'P': {
+        const std::size_t close = pattern_.find('}', at_);
+        if (pattern_.compare(at_ + 2, 1, "{") != 0 || close == std::string::npos) refuse("\\p without {…}");
+        std::string_view name = std::string_view(pattern_).substr(at_ + 3, close - at_ - 3);
+        bool complement = kind == 'P';
+        if (!name.empty() && name[0] == '^') {
+          complement = !complement;
+          name.remove_prefix(1);
+        }
+        members(name, complement);
+        at_ = close + 1;
+        return;
+      }
+      case 's':
+      case 'S':
+        members("\\s", kind == 'S');
+        at_ += 2;
+        return;
+      case 'd':
+      case 'D':
+        members("Nd", kind == 'D');
+        at_ += 2;
+        return;
+      case 'u': {
+        const std::string_view digits = std::string_view(pattern_).substr(at_ + 2).substr(0, 4);
+        if (digits.size() != 4 || digits.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos) {
+          refuse("\\u without four digits");
+        }
+        out_ += cat("\\x{", digits, "}");
+        at_ += 6;
+        return;
+      }
+      case 'n':
+      case 'r':
+      case 't':
+      case 'f':
+      case 'x':
+        return take(2);
+      default:
+        break;
+    }
+    const bool letter_or_digit =
+        (kind >= 'a' && kind <= 'z') || (kind >= 'A' && kind <= 'Z') || (kind >= '0' && kind <= '9');
+    if (letter_or_digit) refuse(std::string("\\") + kind);
+    take(2);
+  }
+
+  const std::string& pattern_;
+  const std::string& where_;
+  std::string out_;
+  std::size_t at_ = 0;
+  bool in_class_ = false;
+  bool class_start_ = false;
+};
+
+}  // namespace
+
+struct Pattern::Compiled {
+  std::string pattern;
+  std::string where;
+  Code code;
+  MatchContext context;
+};
+
+Pattern::Pattern(const std::string& pattern, const std::string& where) : compiled_(std::make_unique<Compiled>()) {
+  compiled_->pattern = pattern;
+  compiled_->where = where;
+  if (pattern.size() > kLongestPattern || !util::is_valid_utf8(pattern)) {
+    throw util::format_error({.what = "a pattern that is too long or not valid UTF-8",
+                              .where = where,
+                              .found = cat(pattern.size(), " bytes")});
+  }
+  const std::string translated = Translator(pattern, where).translate();
+  const CompileContext compile_context(pcre2_compile_context_create(nullptr));
+  pcre2_set_newline(compile_context.get(), PCRE2_NEWLINE_LF);
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  // MULTILINE: ^ and $ of Oniguruma are those of a line.
+  compiled_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
+                                      compile_context.get()));
+  if (!compiled_->code) {
+    throw util::format_error({.what = "a pattern that does not compile",
+                              .where = where,
+                              .found = cat(in_quotes(pattern), ": ", error_message(error))});
+  }
+  compiled_->context.reset(pcre2_match_context_create(nullptr));
+  pcre2_set_match_limit(compiled_->context.get(), kMatchLimit);
+  pcre2_set_depth_limit(compiled_->context.get(), kDepthLimit);
+  // Without JIT the pattern is interpreted: slower, the same matches.
+  pcre2_jit_compile(compiled_->code.get(), PCRE2_JIT_COMPLETE);
+}
+
+Pattern::~Pattern() = default;
+Pattern::Pattern(Pattern&&) noexcept = default;
+Pattern& Pattern::operator=(Pattern&&) noexcept = default;
+
+void Pattern::find_all(std::string_view text, std::vector<Span>& spans) const {
+  const MatchData data(pcre2_match_data_create_from_pattern(compiled_->code.get(), nullptr));
+  const auto match = [&](std::size_t start, std::uint32_t options) {
+    return pcre2_match(compiled_->code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start,
+                       PCRE2_NO_UTF_CHECK | options, data.get(), compiled_->context.get());
+  };
+  std::size_t done = 0;
+  std::size_t start = 0;
+  bool just_matched = false;  // an empty match right behind a match does not count
+  while (start <= text.size()) {
+    int result = match(start, 0);
+    if (result == PCRE2_ERROR_JIT_STACKLIMIT) result = match(start, PCRE2_NO_JIT);
+    if (result == PCRE2_ERROR_NOMATCH) break;
+    if (result < 0) {
+      throw util::format_error({.what = cat("the pattern ", in_quotes(compiled_->pattern), " fails on a text"),
+                                .where = compiled_->where,
+                                .found = error_message(result)});
+    }
+    const PCRE2_SIZE* const offsets = pcre2_get_ovector_pointer(data.get());
+    const std::size_t first = offsets[0], last = offsets[1];
+    const bool empty = first >= last;
+    if (!(empty && just_matched && first == done)) {
+      if (first > done) spans.push_back({done, first, false});
+      spans.push_back({first, last, true});
+      done = last;
+    }
+    just_matched = true;
+    start = last;
+    if (empty) {
+      if (start >= text.size()) break;
+      const char* next = text.data() + start;
+      next_code_point(next);
+      start = static_cast<std::size_t>(next - text.data());
+    }
+  }
+  if (done < text.size()) spans.push_back({done, text.size(), false});
+}
+
+}  // namespace depthlens::text

@@ -1,0 +1,66 @@
+// Wording and exit codes of errors.
+#include "depthlens/util/error.hpp"
+
+#include <utility>
+
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::util {
+namespace {
+
+std::string sentence(const ErrorText& text) {
+  std::string line = text.what;
+  if (!text.where.empty()) line += ", " + text.where;
+  if (!text.expected.empty()) line += "; expected " + text.expected;
+  if (!text.found.empty()) line += std::string(text.expected.empty() ? ";" : ",") + " found " + text.found;
+  return line;
+}
+
+}  // namespace
+
+Error::Error(ErrorCode code, ErrorText text)
+    : std::runtime_error(sentence(text)), code_(code), text_(std::move(text)) {}
+
+Error usage_error(ErrorText text) {
+  return {ErrorCode::kUsage, std::move(text)};
+}
+Error input_error(ErrorText text) {
+  return {ErrorCode::kInput, std::move(text)};
+}
+Error format_error(ErrorText text) {
+  return {ErrorCode::kFormat, std::move(text)};
+}
+Error output_error(ErrorText text) {
+  return {ErrorCode::kOutput, std::move(text)};
+}
+Error self_check_error(ErrorText text) {
+  return {ErrorCode::kSelfCheck, std::move(text)};
+}
+
+Error interrupted_error() {
+  return {ErrorCode::kInterrupted, {.what = "interrupted"}};
+}
+
+std::string in_quotes(std::string_view text) {
+  constexpr std::size_t kLongest = 120;
+  std::string out = "'";
+  const std::string valid = valid_utf8(text.substr(0, kLongest), InvalidBytes::kHex);
+  for (const char c : valid) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      out += "\\n";
+    } else if (byte < 0x20 || byte == 0x7f) {
+      out += hex_escape(byte);
+    } else {
+      out += c;
+    }
+  }
+  if (text.size() > kLongest) out += "…";
+  return out + "'";
+}
+
+void assertion_failed(const char* condition, const char* file, int line) {
+  throw std::logic_error(cat("assertion failed: ", condition, " at ", file, ":", line));
+}
+
+}  // namespace depthlens::util

@@ -1,0 +1,190 @@
+// Files in and out.
+#include "depthlens/util/files.hpp"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::util {
+namespace {
+
+std::string reason() {
+  return std::strerror(errno);
+}
+
+Error cannot_read(const fs::path& path, std::string why) {
+  return input_error({.what = "cannot read " + in_quotes(path.string()), .found = std::move(why)});
+}
+
+Error cannot_write(const fs::path& path, std::string why) {
+  return output_error({.what = "cannot write " + in_quotes(path.string()), .found = std::move(why)});
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(const fs::path& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd_ < 0) throw cannot_read(path, reason());
+  }
+  ~Descriptor() { ::close(fd_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+}  // namespace
+
+std::string read_file(const fs::path& path, std::uint64_t limit) {
+  const Descriptor file(path);
+  struct stat status;
+  if (::fstat(file.get(), &status) != 0) throw cannot_read(path, reason());
+  if (S_ISDIR(status.st_mode)) throw cannot_read(path, "a folder");
+  std::string bytes;
+  if (S_ISREG(status.st_mode)) {
+    if (static_cast<std::uint64_t>(status.st_size) > limit) {
+      throw input_error({.what = in_quotes(path.string()) + " is too large",
+                         .expected = "at most " + as_bytes(limit),
+                         .found = as_bytes(static_cast<std::uint64_t>(status.st_size))});
+    }
+    bytes.reserve(static_cast<std::size_t>(status.st_size));
+  }
+  std::array<char, 1 << 16> chunk;
+  while (true) {
+    const ssize_t count = ::read(file.get(), chunk.data(), chunk.size());
+    if (count == 0) return bytes;
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw cannot_read(path, reason());
+    if (bytes.size() + static_cast<std::size_t>(count) > limit)
+      throw cannot_read(path, "more than " + as_bytes(limit));
+    bytes.append(chunk.data(), static_cast<std::size_t>(count));
+  }
+}
+
+std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
+  const Descriptor file(path);
+  struct stat status;
+  if (::fstat(file.get(), &status) != 0) throw cannot_read(path, reason());
+  if (!S_ISREG(status.st_mode))
+    throw cannot_read(path, S_ISDIR(status.st_mode) ? "a folder" : "not a regular file");
+  std::shared_ptr<MappedFile> mapped(new MappedFile());
+  mapped->path_ = path;
+  mapped->size_ = static_cast<std::size_t>(status.st_size);
+  if (mapped->size_ > 0) {
+    void* address = ::mmap(nullptr, mapped->size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+    if (address == MAP_FAILED) {
+      mapped->size_ = 0;
+      throw cannot_read(path, reason());
+    }
+    mapped->data_ = static_cast<const std::byte*>(address);
+  }
+  return mapped;
+}
+
+MappedFile::~MappedFile() {
+  if (size_ > 0) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::release(std::size_t offset, std::size_t length) const {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t first = (offset + page - 1) / page * page;
+  const std::size_t last = (offset + length) / page * page;
+  if (last > first) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw cannot_write(path_, reason());
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::string_view bytes) {
+  constexpr std::size_t kBuffer = 1 << 20;
+  buffer_.append(bytes);
+  if (buffer_.size() >= kBuffer) flush_buffer();
+}
+
+void AtomicFile::flush_buffer() {
+  std::size_t done = 0;
+  while (done < buffer_.size()) {
+    const ssize_t count = ::write(descriptor_, buffer_.data() + done, buffer_.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw cannot_write(path_, reason());
+    done += static_cast<std::size_t>(count);
+  }
+  buffer_.clear();
+}
+
+void AtomicFile::commit() {
+  flush_buffer();
+  if (::fsync(descriptor_) != 0 && errno != EINVAL) throw cannot_write(path_, reason());
+  const int closed = ::close(std::exchange(descriptor_, -1));
+  if (closed != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const std::string why = reason();
+    ::unlink(temporary_.c_str());
+    throw cannot_write(path_, why);
+  }
+}
+
+void write_file(const fs::path& path, std::string_view bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+void create_folders(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw cannot_write(path, error.message());
+  if (!fs::is_directory(path, error)) throw cannot_write(path, "a file of that name");
+}
+
+Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
+  DEPTHLENS_ASSERT(context_ != nullptr);
+  DEPTHLENS_ASSERT(EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) == 1);
+}
+
+Sha256::~Sha256() {
+  EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_));
+}
+
+void Sha256::update(const void* data, std::size_t size) {
+  DEPTHLENS_ASSERT(EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), data, size) == 1);
+}
+
+std::string Sha256::hex_digest() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned int size = 0;
+  DEPTHLENS_ASSERT(EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest.data(), &size) == 1);
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string hex;
+  for (unsigned int i = 0; i < size; ++i) {
+    hex += kHex[digest[i] >> 4];
+    hex += kHex[digest[i] & 15];
+  }
+  return hex;
+}
+
+std::string sha256(std::string_view bytes) {
+  Sha256 hash;
+  hash.update(bytes.data(), bytes.size());
+  return hash.hex_digest();
+}
+
+}  // namespace depthlens::util

@@ -1,0 +1,230 @@
+// Lenses and the decoder against float64, and the properties that hold for any model.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/stack.h>
+
+#include <cmath>
+#include <fstream>
+#include <map>
+
+#include "depthlens/decode/engine.hpp"
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/lens/lens.hpp"
+#include "depthlens/model/model.hpp"
+#include "golden/golden_data.hpp"
+#include "support/catch.hpp"
+#include "support/collecting_listener.hpp"
+
+namespace depthlens {
+namespace {
+
+using decode::TokenId;
+using lens::Alignment;
+using test::CollectingListener;
+
+std::vector<decode::Query> queries_of(const test::Reference& reference) {
+  std::vector<decode::Query> queries;
+  for (int sequence = 0; sequence < 2; ++sequence) {
+    decode::Query query;
+    query.document = sequence;
+    for (const std::int64_t id : reference.tokens(sequence)) query.tokens.push_back(static_cast<TokenId>(id));
+    const auto length = static_cast<std::int64_t>(query.tokens.size());
+    for (std::int64_t t = 0; t < length; ++t) {
+      query.positions.push_back({.position = t,
+                                 .target = t + 1 < length ? query.tokens[static_cast<std::size_t>(t) + 1] : decode::kNoToken,
+                                 .watched = {}});
+    }
+    queries.push_back(query);
+  }
+  return queries;
+}
+
+decode::QuerySource source_of(const std::vector<decode::Query>& queries) {
+  return [&queries, next = std::size_t{0}](decode::Query& query) mutable {
+    if (next == queries.size()) return false;
+    query = queries[next++];
+    return true;
+  };
+}
+
+CollectingListener read_out(const model::Model& model, const std::vector<std::string>& lens_texts, Alignment alignment,
+                            const std::vector<decode::Query>& queries, std::int64_t top_k = 10,
+                            decode::EngineOptions options = {}) {
+  std::vector<lens::LensRequest> requests;
+  for (const std::string& text : lens_texts) requests.push_back(lens::parse_lens_request(text));
+  std::vector<std::unique_ptr<lens::Lens>> lenses;
+  std::vector<const lens::Lens*> pointers;
+  for (const auto& request : lens::with_names(requests)) {
+    lenses.push_back(lens::load_lens(request, model, alignment));
+    pointers.push_back(lenses.back().get());
+  }
+  CollectingListener listener(top_k);
+  decode::Engine(model, pointers, options).run(source_of(queries), {&listener});
+  return listener;
+}
+
+std::string lens_path(const std::string& variant, const std::string& name) {
+  return (test::golden_model(variant) / "lens" / name).string();
+}
+
+/// Compares one lens of the readouts of sequence 0 with the reference arrays of that name.
+void check_lens(const CollectingListener& found, std::int64_t lens, const test::Reference& reference, const std::string& name,
+                bool all_fields) {
+  const auto number = [&](const std::string& field, std::initializer_list<std::int64_t> at) {
+    at::Tensor value = reference["readout." + name + "." + field];
+    for (const std::int64_t i : at) value = value[i];
+    return value.item<double>();
+  };
+  std::int64_t positions = 0;
+  for (const auto& position : found.positions) {
+    if (position.document != 0) continue;
+    ++positions;
+    const std::int64_t t = position.position;
+    for (std::int64_t layer = 0; layer < found.shape.num_rows; ++layer) {
+      INFO(name << ", layer " << layer << ", position " << t);
+      const auto& row = position.lenses[static_cast<std::size_t>(lens)][static_cast<std::size_t>(layer)];
+      CHECK(row.entropy == Approx(number("entropy", {layer, t})).margin(2e-5));
+      for (std::int64_t k = 0; k < 10; ++k) {
+        CHECK(row.top_ids[static_cast<std::size_t>(k)] == static_cast<TokenId>(number("top_ids", {layer, t, k})));
+      }
+      if (!all_fields) continue;
+      for (std::int64_t k = 0; k < 10; ++k) {
+        CHECK(row.top_logprobs[static_cast<std::size_t>(k)] == Approx(number("top_logprobs", {layer, t, k})).margin(2e-5));
+      }
+      CHECK(row.kl_final == Approx(number("kl_final", {layer, t})).margin(2e-5));
+      CHECK(row.kl_reverse == Approx(number("kl_reverse", {layer, t})).margin(2e-5));
+      CHECK(row.ranks[decode::kWatchedFinal] == static_cast<int>(number("final_rank", {layer, t})));
+      CHECK(row.logprobs[decode::kWatchedFinal] == Approx(number("final_logprob", {layer, t})).margin(2e-5));
+      if (position.target == decode::kNoToken) continue;
+      CHECK(row.ranks[decode::kWatchedTarget] == static_cast<int>(number("target_rank", {layer, t})));
+      CHECK(row.logprobs[decode::kWatchedTarget] == Approx(number("target_logprob", {layer, t})).margin(2e-5));
+    }
+    if (all_fields) {
+      CHECK(position.settled_layers[static_cast<std::size_t>(lens)] == static_cast<std::int64_t>(number("settled_layer", {t})));
+    }
+  }
+  CHECK(positions == static_cast<std::int64_t>(reference.tokens(0).size()));
+}
+
+TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 reference") {
+  for (const std::string& variant : test::golden_variants_with_lenses()) {
+    INFO(variant);
+    const test::Reference reference(variant);
+    const auto model = model::Model::load(test::golden_model(variant), {});
+    const auto queries = queries_of(reference);
+    const auto found = read_out(*model,
+                                {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt"),
+                                 "ours=tuned:" + lens_path(variant, "tuned.safetensors")},
+                                Alignment::kTrained, queries);
+    CHECK(found.shape.lens_names == std::vector<std::string>{"logit", "tuned", "jacobian", "ours"});
+    check_lens(found, 0, reference, "logit", true);
+    check_lens(found, 1, reference, "tuned", true);
+    check_lens(found, 2, reference, "jacobian", true);
+    check_lens(found, 3, reference, "tuned", true);
+    const auto paper = read_out(*model, {"tuned:" + lens_path(variant, "tuned")}, Alignment::kPaper, queries);
+    check_lens(paper, 0, reference, "tuned-paper", false);
+  }
+}
+
+TEST_CASE("both files of a tuned lens have one digest") {
+  const auto model = model::Model::load(test::golden_model("gpt2"), {});
+  const auto digest = [&](const std::string& name) {
+    return lens::load_lens({.name = "tuned", .type = "tuned", .path = lens_path("gpt2", name)}, *model, Alignment::kTrained)->digest();
+  };
+  CHECK(digest("tuned") == digest("tuned.safetensors"));
+  CHECK(digest("tuned").size() == 64);
+}
+
+TEST_CASE("layer L is the model's own output for every lens, and its divergence from itself is 0") {
+  for (const std::string& variant : test::golden_variants_with_lenses()) {
+    INFO(variant);
+    const test::Reference reference(variant);
+    const auto model = model::Model::load(test::golden_model(variant), {});
+    const auto found = read_out(*model,
+                                {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt")},
+                                Alignment::kTrained, queries_of(reference));
+    for (const auto& position : found.positions) {
+      const at::Tensor logits = reference["logits." + std::to_string(position.document)][position.position];
+      const at::Tensor logprobs = logits.log_softmax(0);
+      for (const auto& lens : position.lenses) {
+        const auto& row = lens.back();
+        CHECK(row.top_ids[0] == logits.argmax().item<std::int64_t>());
+        CHECK(row.top_logprobs[0] == Approx(logprobs.max().item<double>()).margin(2e-5));
+        CHECK(row.kl_final == 0);
+        CHECK(row.kl_reverse == 0);
+        CHECK(row.ranks[decode::kWatchedFinal] == 1);
+        CHECK(row.top_ids == position.lenses.front().back().top_ids);
+      }
+    }
+  }
+}
+
+TEST_CASE("probability mass of groups sums to 1 and equals the sum over tokens") {
+  const test::Reference reference("gpt2");
+  const auto model = model::Model::load(test::golden_model("gpt2"), {});
+  const std::int64_t V = model->spec().vocab_size;
+  CollectingListener listener(V);
+  for (std::int64_t v = 0; v < V; ++v) listener.groups.push_back(static_cast<std::uint8_t>(v % 3));
+  listener.num_groups = 3;
+  const auto lens = lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+  const auto queries = queries_of(reference);
+  decode::Engine(*model, {lens.get()}, {}).run(source_of(queries), {&listener});
+  for (const auto& position : listener.positions) {
+    for (const auto& row : position.lenses[0]) {
+      double expected[3] = {};
+      for (std::size_t k = 0; k < row.top_ids.size(); ++k) expected[row.top_ids[k] % 3] += std::exp(double{row.top_logprobs[k]});
+      double entropy = 0;
+      for (const float logprob : row.top_logprobs) entropy -= std::exp(double{logprob}) * logprob;
+      CHECK(row.entropy == Approx(entropy).margin(1e-5));
+      for (std::size_t g = 0; g < 3; ++g) CHECK(row.group_mass[g] == Approx(expected[g]).margin(1e-5));
+      CHECK(row.group_mass[0] + row.group_mass[1] + row.group_mass[2] == Approx(1).margin(1e-6));
+    }
+  }
+}
+
+TEST_CASE("readouts depend neither on the memory for batches nor on the threads") {
+  for (const std::string& variant : test::golden_variants_with_lenses()) {
+    const test::Reference reference(variant);
+    const auto model = model::Model::load(test::golden_model(variant), {});
+    std::vector<decode::Query> queries;
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      for (const auto& query : queries_of(reference)) queries.push_back(query);
+    }
+    const std::vector<std::string> lenses = {"logit", "tuned:" + lens_path(variant, "tuned")};
+    const auto plain = read_out(*model, lenses, Alignment::kTrained, queries);
+    const auto small = read_out(*model, lenses, Alignment::kTrained, queries, 10, {.memory = 100'000});
+    CHECK(plain.positions == small.positions);
+    const int threads = decode::num_threads();
+    decode::set_threads(threads == 1 ? 2 : 1);
+    const auto other = read_out(*model, lenses, Alignment::kTrained, queries);
+    decode::set_threads(threads);
+    CHECK(plain.positions == other.positions);
+  }
+}
+
+TEST_CASE("the run counts what it did, checks itself and can be stopped between batches") {
+  const test::Reference reference("llama-gqa-sharded");
+  const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {});
+  const auto lens = lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+  const auto queries = queries_of(reference);
+  CollectingListener listener(5);
+  int asked = 0;
+  decode::EngineOptions options;
+  options.memory = 1;  // one window a batch
+  const auto whole = decode::Engine(*model, {lens.get()}, options).run(source_of(queries), {&listener});
+  CHECK(whole.windows == 2);
+  CHECK(whole.tokens == 15);
+  CHECK(whole.positions == 15);
+  CHECK_FALSE(whole.stopped);
+  CHECK(whole.self_checked_positions > 0);
+  CHECK(whole.final_layer_max_abs_error < 1e-5);
+  options.should_stop = [&] { return ++asked == 2; };
+  CollectingListener until_stop(5);
+  const auto stopped = decode::Engine(*model, {lens.get()}, options).run(source_of(queries), {&until_stop});
+  CHECK(stopped.stopped);
+  CHECK(stopped.windows == 1);
+  CHECK(until_stop.positions.size() == 10);
+}
+
+}  // namespace
+}  // namespace depthlens

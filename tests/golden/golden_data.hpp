@@ -1,0 +1,48 @@
+// The committed tiny checkpoints and their float64 reference values (tools/scripts/make_golden.py).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "depthlens/io/checkpoint.hpp"
+
+namespace depthlens::test {
+
+inline std::filesystem::path golden_model(const std::string& variant) {
+  return std::filesystem::path(DEPTHLENS_TEST_DATA) / "models" / variant;
+}
+
+inline std::vector<std::string> golden_variants() {
+  return {"gpt2",        "gpt2-bin",     "gpt2-relu",         "neox-parallel",  "neox-sequential",  "neox-old-config",
+          "llama",       "llama-bias",   "llama-gqa-sharded", "llama3-scaled",  "llama-odd-head",   "llama-f16",
+          "mistral",     "qwen2",        "llama-old-config",  "qwen3",          "llama-linear-rope"};
+}
+
+inline std::vector<std::string> golden_variants_with_lenses() { return {"gpt2", "neox-parallel", "llama-gqa-sharded"}; }
+
+/// Reference arrays of a variant: values as float64 or int64.
+class Reference {
+ public:
+  explicit Reference(const std::string& variant)
+      : file_(io::TensorFile::open_safetensors(golden_model(variant) / "reference.safetensors")) {}
+
+  at::Tensor operator[](const std::string& name) const { return file_.view(name); }
+
+  std::vector<std::int64_t> tokens(int sequence) const {
+    const at::Tensor ids = file_.view("tokens." + std::to_string(sequence)).contiguous();
+    const auto* data = ids.const_data_ptr<std::int64_t>();
+    return {data, data + ids.numel()};
+  }
+
+ private:
+  io::TensorFile file_;
+};
+
+inline double max_abs_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+}
+
+}  // namespace depthlens::test

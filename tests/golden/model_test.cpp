@@ -1,0 +1,112 @@
+// Every family and variant against float64: residual states, logits, batches, tokens of several windows.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/stack.h>
+
+#include <filesystem>
+
+#include "depthlens/model/linear.hpp"
+#include "depthlens/model/model.hpp"
+#include "golden/golden_data.hpp"
+#include "support/catch.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace depthlens {
+namespace {
+
+using model::Model;
+
+std::vector<at::Tensor> run(const Model& model, const model::PackedWindows& windows) {
+  std::vector<at::Tensor> states;
+  model.forward(windows, [&](std::int64_t layer, const at::Tensor& state) {
+    REQUIRE(layer == static_cast<std::int64_t>(states.size()));
+    states.push_back(state);
+  });
+  return states;
+}
+
+model::PackedWindows pack(const std::vector<std::vector<std::int64_t>>& windows) {
+  model::PackedWindows packed;
+  for (const auto& window : windows) {
+    packed.tokens.insert(packed.tokens.end(), window.begin(), window.end());
+    packed.lengths.push_back(static_cast<std::int64_t>(window.size()));
+  }
+  return packed;
+}
+
+at::Tensor logits(const Model& model, const at::Tensor& state) {
+  return model::linear(model.head().normed(state), model.head().unembedding, model.head().bias);
+}
+
+void check_variant(const std::filesystem::path& folder, const std::string& variant, double tolerance,
+                   const model::LoadOptions& options = {}) {
+  INFO(variant);
+  const test::Reference reference(variant);
+  const auto model = Model::load(folder, options);
+  for (int sequence = 0; sequence < 2; ++sequence) {
+    const std::string suffix = "." + std::to_string(sequence);
+    const auto states = run(*model, pack({reference.tokens(sequence)}));
+    REQUIRE(static_cast<std::int64_t>(states.size()) == model->spec().num_layers + 1);
+    const at::Tensor expected = reference["states" + suffix];  // [L + 1, T, d]
+    for (std::size_t layer = 0; layer < states.size(); ++layer) {
+      INFO("layer " << layer);
+      CHECK(test::max_abs_difference(states[layer], expected.select(0, static_cast<std::int64_t>(layer))) < tolerance);
+    }
+    CHECK(test::max_abs_difference(logits(*model, states.back()), reference["logits" + suffix]) < tolerance);
+  }
+}
+
+TEST_CASE("states and logits equal the float64 reference in every family") {
+  for (const std::string& variant : test::golden_variants()) check_variant(test::golden_model(variant), variant, 5e-5);
+}
+
+TEST_CASE("an older spelling of config.json means the same model") {
+  for (const std::string variant : {"llama-linear-rope", "llama3-scaled"}) {
+    const test::TemporaryFolder folder;
+    const auto source = test::golden_model(variant);
+    std::filesystem::copy(source / "model.safetensors", folder.path() / "model.safetensors");
+    std::filesystem::copy(source / "config.old.json", folder.path() / "config.json");
+    check_variant(folder.path(), variant, 5e-5);
+  }
+}
+
+TEST_CASE("bfloat16 arithmetic stays near the float64 reference") {
+  for (const std::string variant : {"gpt2", "llama-gqa-sharded", "neox-parallel"}) {
+    check_variant(test::golden_model(variant), variant, 0.5, {.dtype = at::kBFloat16});
+  }
+}
+
+TEST_CASE("a batch of windows equals its singles, to the last bit") {
+  for (const std::string& variant : test::golden_variants()) {
+    INFO(variant);
+    const test::Reference reference(variant);
+    const auto model = Model::load(test::golden_model(variant), {});
+    const auto first = reference.tokens(0), second = reference.tokens(1);
+    const auto together = run(*model, pack({first, second, first}));
+    const auto alone_first = run(*model, pack({first})), alone_second = run(*model, pack({second}));
+    for (std::size_t layer = 0; layer < together.size(); ++layer) {
+      CHECK(at::equal(together[layer], at::cat({alone_first[layer], alone_second[layer], alone_first[layer]})));
+    }
+  }
+}
+
+TEST_CASE("a token is not influenced by what follows it") {
+  for (const std::string& variant : test::golden_variants()) {
+    INFO(variant);
+    const test::Reference reference(variant);
+    const auto model = Model::load(test::golden_model(variant), {});
+    auto tokens = reference.tokens(0);
+    const auto before = run(*model, pack({tokens}));
+    tokens.back() = (tokens.back() + 1) % model->spec().vocab_size;
+    const auto after = run(*model, pack({tokens}));
+    const auto kept = static_cast<std::int64_t>(tokens.size()) - 1;
+    for (std::size_t layer = 0; layer < before.size(); ++layer) {
+      CHECK(at::equal(before[layer].narrow(0, 0, kept), after[layer].narrow(0, 0, kept)));
+      CHECK_FALSE(at::equal(before[layer].narrow(0, kept, 1), after[layer].narrow(0, kept, 1)));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace depthlens

@@ -1,0 +1,9 @@
+// Catch2 in either version under one name: Debian's is 2, most others' is 3.
+#pragma once
+
+#if __has_include(<catch2/catch_all.hpp>)
+#include <catch2/catch_all.hpp>
+using Catch::Approx;
+#else
+#include <catch2/catch.hpp>
+#endif

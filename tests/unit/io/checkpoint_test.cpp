@@ -1,0 +1,117 @@
+// The weight files of a folder: which are taken, shards and their index, what is missing.
+#include "helpers.hpp"
+
+using namespace depthlens;
+using namespace depthlens::test;
+using io::open_checkpoint;
+using io::TensorFile;
+using util::ErrorCode;
+
+namespace {
+
+/// A safetensors file of one byte tensor per name, each holding `value`.
+std::string bytes_named(const std::vector<std::string>& names, char value) {
+  std::vector<std::string> entries;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    entries.push_back(
+        util::cat('"', names[i], R"(":{"dtype":"U8","shape":[1],"data_offsets":[)", i, ",", i + 1, "]}"));
+  }
+  return safetensors(util::cat("{", util::join(entries, ","), "}"), std::string(names.size(), value));
+}
+
+std::string torch_with(const std::string& name, float value) {
+  const std::string x = pickle::tensor({.num_stored = 1, .shape = {1}, .strides = {1}});
+  return archive({{"data.pkl", pickle::kStart + pickle::dictionary({pickle::text(name), x}) + pickle::kStop},
+                  {"data/0", bytes_of<float>({value})}});
+}
+
+double first_value(const TensorFile& file, const std::string& name) {
+  return values_of(file.view(name)).at(0);
+}
+
+}  // namespace
+
+TEST_CASE("checkpoint: files are looked for in the order of transformers") {
+  const TemporaryFolder folder;
+  folder.write("bin-shard.bin", torch_with("x", 4));
+  folder.write("pytorch_model.bin.index.json", R"({"weight_map":{"x":"bin-shard.bin"}})");
+  CHECK(first_value(open_checkpoint(folder.path()), "x") == 4);
+  folder.write("pytorch_model.bin", torch_with("x", 3));
+  CHECK(first_value(open_checkpoint(folder.path()), "x") == 3);
+  folder.write("shard.safetensors", bytes_named({"x"}, 2));
+  folder.write("model.safetensors.index.json", R"({"weight_map":{"x":"shard.safetensors"}})");
+  CHECK(first_value(open_checkpoint(folder.path()), "x") == 2);
+  folder.write("model.safetensors", bytes_named({"x"}, 1));
+  CHECK(first_value(open_checkpoint(folder.path()), "x") == 1);
+}
+
+TEST_CASE("checkpoint: shards are joined as the index says") {
+  const TemporaryFolder folder;
+  folder.write("s1.safetensors", bytes_named({"a", "tied", "unnamed"}, 1));
+  folder.write("s2.safetensors", bytes_named({"b", "tied"}, 2));
+  folder.write("model.safetensors.index.json",
+               R"({"metadata":{"total_size":5},"weight_map":{"a":"s1.safetensors","b":"s2.safetensors",)"
+               R"("tied":"s2.safetensors"}})");
+  const TensorFile file = open_checkpoint(folder.path());
+  CHECK(file.entries().size() == 3);
+  CHECK(first_value(file, "a") == 1);
+  CHECK(first_value(file, "b") == 2);
+  CHECK(first_value(file, "tied") == 2);
+  CHECK(file.source() == folder.path().string());
+}
+
+TEST_CASE("checkpoint: an index that does not fit its shards") {
+  const TemporaryFolder folder;
+  const auto refuse = [&](const std::string& index, ErrorCode code, const std::vector<std::string>& parts) {
+    folder.write("model.safetensors.index.json", index);
+    check_error(code, parts, [&] { open_checkpoint(folder.path()); });
+  };
+  folder.write("s1.safetensors", bytes_named({"a"}, 1));
+  refuse(R"({"weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}})", ErrorCode::kInput,
+         {"1 of 2 shards are missing", "index.json", "'s2.safetensors' beside it"});
+  refuse(R"({"weight_map":{"a":"1","b":"2","c":"3","d":"4","e":"5"}})", ErrorCode::kInput,
+         {"5 of 5 shards", "'1', '2', '3' and 2 more"});
+  refuse(R"({"weight_map":{"a":"s1.safetensors","b":"s1.safetensors","c":"s1.safetensors"}})",
+         ErrorCode::kFormat, {"2 of 3 tensors are not in the shard", "'b', 'c'"});
+  for (const std::string name :
+       {"../s1.safetensors", "/etc/passwd", "a/b", "..", ".", "", "a\\\\b", "a\\u0000b"}) {
+    INFO(name);
+    refuse(R"({"weight_map":{"a":")" + name + "\"}}", ErrorCode::kFormat,
+           {"weight_map: a", "the name of a file in the same folder"});
+  }
+  refuse(R"({"weight_map":{"a":7}})", ErrorCode::kFormat, {"a string"});
+  refuse(R"({"weight_map":[]})", ErrorCode::kFormat, {"an object"});
+  refuse(R"({})", ErrorCode::kFormat, {"missing key 'weight_map'"});
+  refuse(R"({"weight_map":{"a":"s1.safetensors","a":"s2.safetensors"}})", ErrorCode::kFormat, {"'a' twice"});
+  refuse("", ErrorCode::kFormat, {"not valid JSON"});
+}
+
+TEST_CASE("checkpoint: a folder without weights says what was looked for and what is there") {
+  const auto refuse = [](const std::string& file, const std::vector<std::string>& parts) {
+    const TemporaryFolder folder;
+    folder.write("config.json", "{}");
+    if (!file.empty()) folder.write(file, "x");
+    check_error(ErrorCode::kInput, parts, [&] { open_checkpoint(folder.path()); });
+  };
+  refuse("", {"no weights in", "model.safetensors, model.safetensors.index.json, pytorch_model.bin or"});
+  refuse("model-q4.gguf", {"'model-q4.gguf'", "not read"});
+  refuse("tf_model.h5", {"'tf_model.h5'"});
+  refuse("flax_model.msgpack", {"'flax_model.msgpack'"});
+  refuse("consolidated.00.pth", {"'consolidated.00.pth'"});
+  refuse("adapter_model.safetensors", {"only an adapter"});
+  check_error(ErrorCode::kInput, {"no folder '/nonexistent/x'"}, [] { open_checkpoint("/nonexistent/x"); });
+}
+
+TEST_CASE("checkpoint: merged files keep all tensors, and a name in two of them is an error") {
+  const TemporaryFolder folder;
+  const auto open = [&](const std::string& name, const std::vector<std::string>& tensors, char value) {
+    return TensorFile::open_safetensors(folder.write(name, bytes_named(tensors, value)));
+  };
+  const TensorFile both =
+      TensorFile::merged({open("1.safetensors", {"a"}, 1), open("2.safetensors", {"b"}, 2)});
+  CHECK(both.entries().size() == 2);
+  CHECK(first_value(both, "b") == 2);
+  check_error(ErrorCode::kFormat, {"'b' is in two files", "2.safetensors", "3.safetensors"}, [&] {
+    TensorFile::merged({open("2.safetensors", {"a", "b"}, 1), open("3.safetensors", {"b"}, 2)});
+  });
+}

@@ -1,0 +1,207 @@
+// Ids to folders of a hub cache that the test lays out itself.
+#include "depthlens/io/hub_cache.hpp"
+
+#include <cstdlib>
+
+#include "helpers.hpp"
+
+using namespace depthlens;
+using namespace depthlens::test;
+using io::resolve_model;
+using io::resolve_tuned_lens;
+using util::ErrorCode;
+
+namespace {
+
+const std::string kCommit = "0123456789abcdef0123456789abcdef01234567";
+const std::string kOther = "89abcdef0123456789abcdef0123456789abcdef";
+
+/// The variables that lead to a cache, all unset, and put back at the end.
+class CleanEnvironment {
+ public:
+  CleanEnvironment() {
+    for (const char* name : kNames) {
+      const char* value = std::getenv(name);
+      if (value != nullptr) before_[name] = value;
+      ::unsetenv(name);
+    }
+  }
+  ~CleanEnvironment() {
+    for (const char* name : kNames) ::unsetenv(name);
+    for (const auto& [name, value] : before_) ::setenv(name.c_str(), value.c_str(), 1);
+  }
+  CleanEnvironment(const CleanEnvironment&) = delete;
+  CleanEnvironment& operator=(const CleanEnvironment&) = delete;
+
+  void set(const char* name, const std::filesystem::path& value) { ::setenv(name, value.c_str(), 1); }
+
+ private:
+  static constexpr const char* kNames[] = {"HF_HUB_CACHE",
+                                           "HUGGINGFACE_HUB_CACHE",
+                                           "HF_HOME",
+                                           "XDG_CACHE_HOME",
+                                           "HOME",
+                                           "TRANSFORMERS_CACHE",
+                                           "TUNED_LENS_REPO_ID",
+                                           "TUNED_LENS_REPO_TYPE"};
+  std::map<std::string, std::string> before_;
+};
+
+/// Adds refs/REVISION and a snapshot with FILE, a link to a blob as the hub's own client makes it.
+std::filesystem::path add(const TemporaryFolder& cache, const std::string& repository,
+                          const std::string& revision, const std::string& commit,
+                          const std::string& file = "config.json") {
+  cache.write(repository + "/refs/" + revision, commit);
+  cache.write(repository + "/blobs/abc", "{}");
+  const auto link = cache.path() / repository / "snapshots" / commit / file;
+  std::filesystem::create_directories(link.parent_path());
+  std::filesystem::create_symlink(cache.path() / repository / "blobs" / "abc", link);
+  return cache.path() / repository / "snapshots" / commit;
+}
+
+}  // namespace
+
+TEST_CASE("hub cache: an id is found by its main branch, another branch, a tag and a commit") {
+  CleanEnvironment environment;
+  const TemporaryFolder cache;
+  environment.set("HF_HUB_CACHE", cache.path());
+  const auto main = add(cache, "models--org--name", "main", kCommit);
+  const auto other = add(cache, "models--org--name", "refs/pr/1", kOther);
+  CHECK(resolve_model("org/name") == main);
+  CHECK(resolve_model("org/name@main") == main);
+  CHECK(resolve_model("org/name@" + kCommit) == main);
+  CHECK(resolve_model("org/name@refs/pr/1") == other);
+  CHECK(resolve_model("org/name@" + kOther) == other);
+  cache.write("models--org--name/refs/v1", kOther + "\n");
+  CHECK(resolve_model("org/name@v1") == other);
+}
+
+TEST_CASE("hub cache: the variables in their order") {
+  const TemporaryFolder cache;
+  const auto at = [&](const std::string& below) { return add(cache, below + "/models--m", "main", kCommit); };
+  const std::vector<std::pair<const char*, std::string>> places = {{"HOME", "home/.cache/huggingface/hub"},
+                                                                   {"XDG_CACHE_HOME", "xdg/huggingface/hub"},
+                                                                   {"HF_HOME", "hf/hub"},
+                                                                   {"HUGGINGFACE_HUB_CACHE", "old"},
+                                                                   {"HF_HUB_CACHE", "new"}};
+  CleanEnvironment environment;
+  for (const auto& [variable, below] : places) {
+    INFO(variable);
+    const auto expected = at(below);
+    environment.set(variable, cache.path() / below.substr(0, below.find('/')));
+    CHECK(resolve_model("m") == expected);
+  }
+  // The legacy one is read after the others, not instead of them.
+  const auto legacy = add(cache, "legacy/models--only", "main", kCommit);
+  environment.set("TRANSFORMERS_CACHE", cache.path() / "legacy");
+  CHECK(resolve_model("only") == legacy);
+  CHECK(resolve_model("m") == cache.path() / "new/models--m/snapshots" / kCommit);
+  environment.set("HF_HUB_CACHE", "");  // an empty variable counts as unset
+  CHECK(resolve_model("m") == cache.path() / "old/models--m/snapshots" / kCommit);
+}
+
+TEST_CASE("hub cache: moved repositories are found under the other name") {
+  CleanEnvironment environment;
+  const TemporaryFolder cache;
+  environment.set("HF_HUB_CACHE", cache.path());
+  const auto moved = add(cache, "models--openai-community--gpt2", "main", kCommit);
+  CHECK(resolve_model("gpt2") == moved);
+  const auto plain = add(cache, "models--gpt2", "main", kOther);
+  CHECK(resolve_model("gpt2") == plain);
+  CHECK(resolve_model("openai-community/gpt2") == moved);
+}
+
+TEST_CASE("hub cache: a miss says where it looked and how to get the model") {
+  CleanEnvironment environment;
+  const TemporaryFolder cache;
+  environment.set("HF_HUB_CACHE", cache.path());
+  const std::string place = (cache.path() / "models--org--name").string();
+  check_error(ErrorCode::kInput,
+              {"the model 'org/name' is not on this machine", "looked in " + place,
+               "huggingface-cli download org/name"},
+              [] { resolve_model("org/name"); });
+  check_error(ErrorCode::kInput, {"huggingface-cli download org/name --revision v2"},
+              [] { resolve_model("org/name@v2"); });
+  check_error(ErrorCode::kInput, {"models--gpt2, ", "models--openai-community--gpt2"},
+              [] { resolve_model("gpt2"); });
+
+  add(cache, "models--org--name", "main", kCommit, "tokenizer.json");  // a partial snapshot
+  check_error(ErrorCode::kInput, {"no config.json in " + place + "/snapshots/" + kCommit},
+              [] { resolve_model("org/name"); });
+  check_error(ErrorCode::kInput, {"no revision 'v2'"}, [] { resolve_model("org/name@v2"); });
+  cache.write("models--org--name/.no_exist/" + kCommit + "/config.json", "");
+  check_error(ErrorCode::kInput, {"the hub has no config.json"}, [] { resolve_model("org/name"); });
+  cache.write("models--org--name/refs/main", "../../../etc");
+  check_error(ErrorCode::kFormat, {"damaged hub cache", "refs/main", "40 hex digits", "'../../../etc'"},
+              [] { resolve_model("org/name"); });
+  environment.set("HF_HUB_CACHE", "");
+  check_error(ErrorCode::kInput, {"neither HF_HUB_CACHE, HF_HOME nor HOME is set"},
+              [] { resolve_model("org/name"); });
+}
+
+TEST_CASE("hub cache: ids that could leave the cache are refused") {
+  CleanEnvironment environment;
+  const TemporaryFolder cache;
+  environment.set("HF_HUB_CACHE", cache.path());
+  for (const std::string id :
+       {"org/..", "org/na..me", "or--g/name", "-org/name", "org/name-", ".org/name", "org/", "org/na me",
+        "org/n\nm", "org/n;rm", "org/n\xc3\xa9", "org/name@", "org/name@../x", "org/name@/x", "org/name@a//b",
+        "org/name@.git", "org/name@a b", "@main"}) {
+    INFO(id);
+    check_error(ErrorCode::kUsage, {"neither a folder nor a hub id", "ORG/NAME@REVISION"},
+                [&] { resolve_model(id); });
+  }
+  CHECK_THROWS_AS(resolve_model(std::string(97, 'a')), util::Error);
+}
+
+TEST_CASE("hub cache: folders win over ids, and paths are never ids") {
+  CleanEnvironment environment;
+  const TemporaryFolder folder;
+  environment.set("HF_HUB_CACHE", folder.path() / "cache");
+  folder.write("model/config.json", "{}");
+  CHECK(resolve_model((folder.path() / "model").string()) == folder.path() / "model");
+  std::filesystem::create_directories(folder.path() / "empty");
+  check_error(ErrorCode::kInput, {"no model in the folder", "empty'", "config.json in it"},
+              [&] { resolve_model((folder.path() / "empty").string()); });
+  for (const std::string path : {"./nothing", "../nothing", "/nothing/here", "a/b/c", "~/x", ""}) {
+    INFO(path);
+    check_error(ErrorCode::kInput, {"no folder '" + path + "'"}, [&] { resolve_model(path); });
+  }
+
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  folder.write("gpt2/readme", "");
+  check_error(ErrorCode::kInput, {"not on this machine", "a folder 'gpt2' without config.json"},
+              [] { resolve_model("gpt2"); });
+  folder.write("gpt2/config.json", "{}");
+  CHECK(resolve_model("gpt2") == std::filesystem::path("gpt2"));
+  std::filesystem::current_path(before);
+}
+
+TEST_CASE("hub cache: published tuned lenses") {
+  CleanEnvironment environment;
+  const TemporaryFolder cache;
+  environment.set("HF_HUB_CACHE", cache.path());
+  const auto snapshot =
+      add(cache, "spaces--AlignmentResearch--tuned-lens", "main", kCommit, "lens/gpt2/config.json");
+  CHECK(resolve_tuned_lens("gpt2") == snapshot / "lens/gpt2");
+  CHECK(resolve_tuned_lens("openai-community/gpt2") == snapshot / "lens/gpt2");
+  CHECK(resolve_tuned_lens(cache.path().string()) == cache.path());
+  check_error(ErrorCode::kInput,
+              {"no tuned lens for 'facebook/opt-125m'", "spaces--AlignmentResearch--tuned-lens",
+               "no lens/facebook/opt-125m/config.json",
+               "huggingface-cli download AlignmentResearch/tuned-lens --repo-type space --include "
+               "'lens/facebook/opt-125m/*'"},
+              [] { resolve_tuned_lens("facebook/opt-125m"); });
+  check_error(ErrorCode::kInput, {"no lens at './x'"}, [] { resolve_tuned_lens("./x"); });
+  check_error(ErrorCode::kUsage, {"neither a folder nor a hub id"}, [] { resolve_tuned_lens("org/.."); });
+
+  environment.set("TUNED_LENS_REPO_ID", "me/lenses");
+  environment.set("TUNED_LENS_REPO_TYPE", "model");
+  const auto own = add(cache, "models--me--lenses", "main", kOther, "lens/org/name/config.json");
+  CHECK(resolve_tuned_lens("org/name") == own / "lens/org/name");
+  environment.set("TUNED_LENS_REPO_TYPE", "cake");
+  check_error(ErrorCode::kUsage, {"TUNED_LENS_REPO_TYPE", "'cake'"}, [] { resolve_tuned_lens("org/name"); });
+  environment.set("TUNED_LENS_REPO_ID", "../lenses");
+  check_error(ErrorCode::kUsage, {"TUNED_LENS_REPO_ID"}, [] { resolve_tuned_lens("org/name"); });
+}

@@ -1,0 +1,44 @@
+// What every command of the program shares: its flags, and how it is registered.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace depthlens::tool {
+
+/// Flags of every command.
+struct CommonOptions {
+  bool quiet = false;
+  bool verbose = false;
+  int threads = 0;  ///< 0: one for each processor
+  std::int64_t seed = 0;
+  std::string config;
+};
+
+/// Adds one command to the program; `run` is called after its flags have been read.
+using Setup = std::function<void()> (*)(CLI::App& app);
+
+struct Command {
+  const char* name;
+  const char* summary;
+  Setup setup;
+};
+
+std::function<void()> setup_analyze(CLI::App& app);
+std::function<void()> setup_show(CLI::App& app);
+std::function<void()> setup_count_tokens(CLI::App& app);
+std::function<void()> setup_info(CLI::App& app);
+
+/// Adds --quiet, --verbose, --threads, --seed and --config.
+void add_common_options(CLI::App& app, CommonOptions& options);
+/// Acts on them: verbosity, number of threads.
+void apply_common_options(const CommonOptions& options);
+
+/// `arguments` with the settings of the file that --config names put in front, except those given by hand.
+/// Throws a usage error for an unknown key and an input error for a file that cannot be read.
+std::vector<std::string> with_config_file(const CLI::App& app, std::vector<std::string> arguments);
+
+}  // namespace depthlens::tool

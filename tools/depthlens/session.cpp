@@ -1,0 +1,175 @@
+// Opens what the shared flags ask for.
+#include "session.hpp"
+
+#include <algorithm>
+
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/io/hub_cache.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+at::ScalarType parse_dtype(const std::string& name) {
+  if (name == "bfloat16") return at::kBFloat16;
+  if (name == "float16") return at::kHalf;
+  return at::kFloat;  // "auto" too: no faster type keeps the promised accuracy
+}
+
+void check_device(const std::string& device) {
+  std::int64_t index = 0;
+  const bool known = device == "cpu" || device == "cuda" ||
+                     (device.rfind("cuda:", 0) == 0 && util::parse_int(device.substr(5), index) &&
+                      index >= 0 && index < 128);
+  if (!known) {
+    throw util::usage_error({.what = "unknown device",
+                             .where = "--device",
+                             .expected = "cpu, cuda or cuda:N",
+                             .found = util::in_quotes(device)});
+  }
+  if (device != "cpu" && index >= decode::num_cuda_devices()) {
+    throw util::usage_error({.what = "no such device",
+                             .where = "--device " + device,
+                             .found = util::cat(decode::num_cuda_devices(), " CUDA devices"),
+                             .hint = "this needs a GPU and depthlens built with a CUDA libtorch"});
+  }
+}
+
+}  // namespace
+
+void add_model_option(CLI::App& app, ModelOptions& options) {
+  app.add_option(
+         "--model", options.model,
+         "Folder in Hugging Face layout, or ORG/NAME[@REVISION] in the hub cache (default: the demo model)")
+      ->type_name("PATH|ID");
+}
+
+void add_bos_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--add-bos", options.add_bos,
+                 "Begin every window with BOS: as the model's tokenizer does it, or always, or never")
+      ->check(CLI::IsMember({"auto", "yes", "no"}))
+      ->capture_default_str();
+}
+
+void add_run_options(CLI::App& app, ModelOptions& options) {
+  add_model_option(app, options);
+  app.add_option("--dtype", options.dtype, "Arithmetic of the forward pass")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--lens", options.lenses,
+                 "[NAME=]logit, tuned:PATH or jacobian:PATH; may be given several times")
+      ->type_name("LENS")
+      ->take_all();
+  app.add_option("--lens-alignment", options.alignment,
+                 "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
+                 "layer off)")
+      ->check(CLI::IsMember({"trained", "paper"}))
+      ->capture_default_str();
+  app.add_option("--max-length", options.max_length,
+                 "Tokens of a window, BOS included; at most what the model allows")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  add_bos_option(app, options);
+}
+
+fs::path demo_model() {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path();
+  for (const fs::path& place : {program / "../../data/demo", program / "../share/depthlens/demo"}) {
+    if (fs::exists(place / "config.json", error)) return fs::weakly_canonical(place, error);
+  }
+  throw util::input_error({.what = "the demo model is not beside the program",
+                           .where = program.string(),
+                           .hint = "name a model with --model"});
+}
+
+Session::Session(const ModelOptions& options) : options_(options) {
+  check_device(options.device);
+  std::vector<lens::LensRequest> requests;
+  for (const std::string& text : options.lenses) requests.push_back(lens::parse_lens_request(text));
+  lens_requests_ = lens::with_names(std::move(requests));
+
+  folder_ = options.model.empty() ? demo_model() : io::resolve_model(options.model);
+  const fs::path config_path = folder_ / "config.json";
+  const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
+  spec_ = model::read_arch_spec({config, config_path.string()});
+  tokenizer_ = text::load_tokenizer(folder_);
+
+  if (options.add_bos == "yes" || (options.add_bos == "auto" && tokenizer_->adds_bos())) {
+    bos_ = tokenizer_->bos();
+    if (!bos_) {
+      throw util::usage_error(
+          {.what = "the model's tokenizer has no BOS token", .where = "--add-bos " + options.add_bos});
+    }
+    check_in_vocabulary({*bos_});
+  }
+  max_length_ = std::min(options.max_length, spec_.max_positions);
+  if (max_length_ < options.max_length) {
+    util::log_warning(util::cat("windows of ", max_length_,
+                                " tokens, the most this model allows (--max-length ", options.max_length,
+                                ")"));
+  }
+  if (max_length_ < (bos_ ? 2 : 1)) {
+    throw util::usage_error({.what = "a window has no room for text",
+                             .where = util::cat("--max-length ", options.max_length),
+                             .expected = "at least 2 with BOS"});
+  }
+}
+
+void Session::load() {
+  model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype), .device = options_.device});
+  const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
+  for (const lens::LensRequest& request : lens_requests_)
+    lenses_.push_back(lens::load_lens(request, *model_, alignment));
+}
+
+std::vector<const lens::Lens*> Session::lenses() const {
+  std::vector<const lens::Lens*> all;
+  for (const auto& lens : lenses_) all.push_back(lens.get());
+  return all;
+}
+
+void Session::check_in_vocabulary(const std::vector<text::TokenId>& tokens) const {
+  for (const text::TokenId id : tokens) {
+    if (id < spec_.vocab_size) continue;
+    throw util::format_error(
+        {.what = "the tokenizer does not fit the model",
+         .where = folder_.string(),
+         .expected = util::cat("token ids below ", spec_.vocab_size, ", the model's vocabulary"),
+         .found = util::cat(id, " for ", util::in_quotes(tokenizer_->token_text(id)))});
+  }
+}
+
+util::OrderedJson Session::describe_model() const {
+  return {{"path", options_.model.empty() ? "data/demo" : options_.model},
+          {"architecture", spec_.architecture},
+          {"layers", spec_.num_layers},
+          {"hidden_size", spec_.hidden_size},
+          {"vocab_size", spec_.vocab_size},
+          {"parameters", model_->num_parameters()},
+          {"dtype", options_.dtype == "auto" ? "float32" : options_.dtype}};
+}
+
+util::OrderedJson Session::describe_lenses() const {
+  util::OrderedJson all = util::OrderedJson::array();
+  const auto or_null = [](const std::string& text) -> util::OrderedJson {
+    if (text.empty()) return nullptr;
+    return text;
+  };
+  for (const auto& lens : lenses_) {
+    const lens::LensRequest& request = lens->request();
+    all.push_back({{"name", request.name},
+                   {"type", request.type},
+                   {"path", or_null(request.path)},
+                   {"digest", or_null(lens->digest())}});
+  }
+  return all;
+}
+
+}  // namespace depthlens::tool

@@ -1,0 +1,73 @@
+// A model with its tokenizer and lenses, as the shared flags ask for them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "depthlens/lens/lens.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/text/tokenizer.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::tool {
+
+struct ModelOptions {
+  std::string model;  ///< "": the demo model
+  std::string dtype = "auto";
+  std::string device = "cpu";
+  std::vector<std::string> lenses = {"logit"};
+  std::string alignment = "trained";
+  std::int64_t max_length = 512;
+  std::string add_bos = "auto";
+};
+
+/// Adds --model; with `all`, also the flags that concern the forward pass and lenses.
+void add_model_option(CLI::App& app, ModelOptions& options);
+void add_bos_option(CLI::App& app, ModelOptions& options);
+void add_run_options(CLI::App& app, ModelOptions& options);
+
+/// Opens things in the order of their cost, so that a mistake is told before anything large is loaded.
+class Session {
+ public:
+  /// Finds the folder, reads config.json and the tokenizer, checks the flags.
+  explicit Session(const ModelOptions& options);
+  /// Loads the weights and lenses.
+  void load();
+
+  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const model::ArchSpec& spec() const { return spec_; }
+  const model::Model& model() const { return *model_; }
+  std::vector<const lens::Lens*> lenses() const;
+
+  std::optional<text::TokenId> bos() const { return bos_; }
+  std::int64_t max_length() const { return max_length_; }
+  const std::filesystem::path& folder() const { return folder_; }
+
+  /// Throws a format error where an id lies beyond the model's vocabulary.
+  void check_in_vocabulary(const std::vector<text::TokenId>& tokens) const;
+
+  /// `model` and `lenses` of run.json.
+  util::OrderedJson describe_model() const;
+  util::OrderedJson describe_lenses() const;
+
+ private:
+  ModelOptions options_;
+  std::filesystem::path folder_;
+  model::ArchSpec spec_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::optional<text::TokenId> bos_;
+  std::int64_t max_length_ = 0;
+  std::vector<lens::LensRequest> lens_requests_;
+  std::shared_ptr<const model::Model> model_;
+  std::vector<std::unique_ptr<lens::Lens>> lenses_;
+};
+
+/// The folder of the bundled demo model, beside the program or where it was installed.
+std::filesystem::path demo_model();
+
+}  // namespace depthlens::tool

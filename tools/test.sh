@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Builds depthlens and its tests and runs them all:   tools/test.sh [--sanitize]
+# --sanitize builds a second time, in build-asan/, and runs the unit and golden tests under the address and
+# undefined-behaviour sanitizers. With CI set, warnings are errors.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+sanitize=
+for argument in "$@"; do
+  case $argument in
+    --sanitize) sanitize=1 ;;
+    *) stop "unknown argument '$argument'" "Usage: tools/test.sh [--sanitize]" ;;
+  esac
+done
+
+# Other versions of clang-format lay the same style out differently.
+clang_format_major=14
+check_format() {
+  local program=
+  for program in "clang-format-$clang_format_major" clang-format ""; do
+    [[ -z $program ]] || ! "$program" --version 2>/dev/null | grep -q "version $clang_format_major\." || break
+  done
+  if [[ -z $program ]]; then
+    say "Format check skipped: no clang-format of version $clang_format_major"
+    return
+  fi
+  on_failure="clang-format -i FILE mends it."
+  step "Checking the format of the sources" find "$root/include" "$root/src" "$root/tools" "$root/tests" \
+    \( -name '*.hpp' -o -name '*.cpp' \) -exec "$program" --dry-run -Werror {} +
+  on_failure=
+}
+
+# run_tests FOLDER [CTEST-ARGUMENT…]
+run_tests() {
+  local folder=$1
+  shift
+  ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$(nproc)" "$@"
+}
+
+provide_packages "${build_packages[@]}" "${test_packages[@]}"
+provide_libtorch
+warnings=()
+[[ -z ${CI:-} ]] || warnings=(DEPTHLENS_WERROR=ON)
+configure "$build" DEPTHLENS_TESTS=ON "${warnings[@]}"
+build "$build"
+run_tests "$build"
+check_format
+
+if [[ -n $sanitize ]]; then
+  asan=$root/build-asan
+  # Line numbers in reports at little cost; with full debug information the files that include libtorch grow tenfold.
+  configure "$asan" DEPTHLENS_TESTS=ON CMAKE_BUILD_TYPE=None CMAKE_CXX_FLAGS="-O1 -g1" \
+    DEPTHLENS_SANITIZE=address,undefined "${warnings[@]}"
+  build "$asan"
+  run_tests "$asan" -L 'unit|golden'
+fi
