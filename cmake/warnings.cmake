@@ -3,7 +3,7 @@ add_library(depthlens_warnings INTERFACE)
 target_compile_options(depthlens_warnings INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
   # GCC 12 sees these in its own string library, wrongly
-  -Wno-restrict -Wno-array-bounds)
+  -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow)
 if(DEPTHLENS_WERROR)
   target_compile_options(depthlens_warnings INTERFACE -Werror)
 endif()

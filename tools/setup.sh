@@ -37,7 +37,8 @@ step() {
   local words=$1 started=$SECONDS log
   shift
   mkdir -p "$logs"
-  log=$logs/$(tr -cs '[:alnum:].\n' '-' <<<"$words").log
+  log=$(tr -cs '[:alnum:].\n' '-' <<<"$words")
+  log=$logs/${log:0:40}.log
   printf '%s … ' "$words"
   if "$@" >"$log" 2>&1 </dev/null; then
     printf '%d s\n' $((SECONDS - started))
@@ -77,7 +78,7 @@ provide_packages() {
   on_failure="It needs a network, and package lists with these packages (Debian 12 or newer has them all)."
   # One unreachable source fails the update, yet the packages may be had from the others: the install decides.
   step "Refreshing the package lists" bash -c '"$@" || echo "apt-get update ended with status $?"' - "${apt[@]}" update
-  step "Installing ${#missing[@]} packages (${missing[*]})" "${apt[@]}" install --no-install-recommends "${missing[@]}"
+  step "Installing ${missing[*]}" "${apt[@]}" install --no-install-recommends "${missing[@]}"
   on_failure=
 }
 

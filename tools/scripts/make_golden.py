@@ -260,6 +260,8 @@ def published_pythia(folder, config, model):
                "torch_dtype": "float16", "transformers_version": "4.24.0"}
     write_json(folder / "config.json", config)
     state = model.state_dict()
+    if "lm_head.weight" in state:  # transformers 5 renames it in memory
+        state["embed_out.weight"] = state.pop("lm_head.weight")
     side, rotary = config["max_position_embeddings"], model.gpt_neox.rotary_emb
     for block in range(config["num_hidden_layers"]):
         prefix = f"gpt_neox.layers.{block}.attention."
