@@ -12,11 +12,11 @@
 #include <cmath>
 #include <optional>
 
+#include "decode/kernel.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
-#include "kernel.hpp"
 
 namespace depthlens::decode {
 namespace {

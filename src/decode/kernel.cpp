@@ -1,7 +1,66 @@
-// Which kernel serves a device.
-#include "kernel.hpp"
+// Which kernel serves a device and a processor.
+#include "decode/kernel.hpp"
+
+#include <cstdlib>
+#include <functional>
+
+#include "decode/kernels/row_statistics.hpp"
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
 
 namespace depthlens::decode {
+namespace {
+
+/// A kernel by the name that DEPTHLENS_KERNEL gives it. Without statistics of its own it is ATen's.
+struct Choice {
+  std::string name;
+  bool usable;
+  const RowStatistics* statistics;
+};
+
+/// The fastest first. To add a kernel: write its file under kernels/, add one line here.
+std::vector<Choice> choices() {
+  return {
+#ifdef DEPTHLENS_X86
+      {"avx512",
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
+       &kAvx512Statistics},
+      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), &kAvx2Statistics},
+#endif
+      {"portable", true, &kPortableStatistics},
+      {"aten", true, nullptr},
+  };
+}
+
+Choice choose_for_cpu() {
+  const char* wish = std::getenv("DEPTHLENS_KERNEL");
+  std::vector<std::string> usable;
+  for (const Choice& choice : choices()) {
+    if (!choice.usable) continue;
+    if (wish == nullptr || choice.name == wish) return choice;
+    usable.push_back(choice.name);
+  }
+  throw util::usage_error({.what = "no such kernel",
+                           .where = "environment variable DEPTHLENS_KERNEL",
+                           .expected = "one that this processor runs: " + util::join(usable, ", "),
+                           .found = util::in_quotes(wish)});
+}
+
+}  // namespace
+
+std::string cpu_kernel_name() {
+  return choose_for_cpu().name;
+}
+
+std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
+                                    const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups) {
+  if (!head.unembedding.device().is_cpu()) return make_aten_kernel(head, token_groups, num_groups);
+  const Choice choice = choose_for_cpu();
+  if (choice.statistics == nullptr) return make_aten_kernel(head, token_groups, num_groups);
+  return make_cpu_kernel(*choice.statistics, head, token_groups, num_groups);
+}
 
 void rank_by_top_k(const KernelInput& input, KernelOutput& output) {
   const std::int64_t S = input.num_states, P = input.num_positions, W = input.num_watched;
@@ -21,11 +80,6 @@ void rank_by_top_k(const KernelInput& input, KernelOutput& output) {
       }
     }
   }
-}
-
-std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
-                                    const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups) {
-  return make_aten_kernel(head, token_groups, num_groups);
 }
 
 }  // namespace depthlens::decode

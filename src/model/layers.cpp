@@ -1,9 +1,11 @@
 // The operations a decoder block is made of.
 #include "layers.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
@@ -11,7 +13,9 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/silu.h>
+#include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -40,7 +44,9 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::T
   return bias.defined() ? y.add_(bias) : y;
 }
 
-at::Tensor activate(Activation kind, const at::Tensor& input) {
+namespace {
+
+at::Tensor activate_block(Activation kind, const at::Tensor& input) {
   switch (kind) {
     case Activation::kGelu:
       return at::gelu(input);
@@ -53,6 +59,28 @@ at::Tensor activate(Activation kind, const at::Tensor& input) {
   }
   DEPTHLENS_ASSERT(false);
   return {};
+}
+
+}  // namespace
+
+at::Tensor activate(Activation kind, const at::Tensor& input) {
+  if (!input.device().is_cpu()) return activate_block(kind, input);
+  // libtorch computes what is left over at the end of each thread's share with other code, whose results
+  // differ in the last bit. Blocks of 32 rows leave nothing over on any processor, so that a row has the same
+  // bits wherever it stands.
+  constexpr std::int64_t kRows = 32;
+  const std::int64_t rows = input.size(0);
+  at::Tensor output = at::empty_like(input);
+  at::parallel_for(0, (rows + kRows - 1) / kRows, 1, [&](std::int64_t begin, std::int64_t end) {
+    const c10::InferenceMode inference;  // a setting of each thread
+    for (std::int64_t block = begin; block < end; ++block) {
+      const std::int64_t first = block * kRows, count = std::min(kRows, rows - first);
+      at::Tensor part = input.narrow(0, first, count);
+      if (count < kRows) part = at::constant_pad_nd(part, {0, 0, 0, kRows - count});
+      output.narrow(0, first, count).copy_(activate_block(kind, part).narrow(0, 0, count));
+    }
+  });
+  return output;
 }
 
 namespace {

@@ -16,8 +16,8 @@ using util::in_quotes;
 
 constexpr std::size_t kLongestText = std::size_t{1} << 30;
 
-/// The printable code points that stand for bytes in the vocabularies of GPT-2 and its successors: a printable byte of
-/// Latin-1 for itself, the others in order from U+0100.
+/// The printable code points that stand for bytes in the vocabularies of GPT-2 and its successors: a
+/// printable byte of Latin-1 for itself, the others in order from U+0100.
 struct ByteAlphabet {
   std::array<char32_t, 256> code_point;
   std::array<int, 0x144> byte;  // -1: stands for none
@@ -38,7 +38,8 @@ const ByteAlphabet& byte_alphabet() {
   return alphabet;
 }
 
-/// The bytes of a token of a byte-level vocabulary; nothing where it is spelled otherwise, as added tokens may be.
+/// The bytes of a token of a byte-level vocabulary; nothing where it is spelled otherwise, as added tokens
+/// may be.
 std::optional<std::string> spelled_bytes(std::string_view token) {
   std::string bytes;
   for (const char* at = token.data(); at < token.data() + token.size();) {
@@ -89,7 +90,8 @@ Vocabulary read_vocabulary(const util::JsonView& json) {
   // Not by JsonView: this runs over hundreds of thousands of tokens.
   const auto& tokens = json.raw().get_ref<const util::Json::object_t&>();
   for (const auto& [token, id] : tokens) {
-    const bool in_range = id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(kMaxTokens);
+    const bool in_range =
+        id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(kMaxTokens);
     if (!in_range) {
       util::JsonView(id, cat(json.where(), ": ", in_quotes(token)))
           .fail(cat("an id from 0 to ", kMaxTokens - 1));
@@ -111,8 +113,8 @@ Vocabulary read_vocabulary(const util::JsonView& json) {
   return vocabulary;
 }
 
-BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePair>& merges, const BpeOptions& options,
-                        const std::string& where) {
+BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePair>& merges,
+                        const BpeOptions& options, const std::string& where) {
   BpeModel model;
   model.byte_level = options.byte_level;
   model.byte_fallback = options.byte_fallback;
@@ -123,18 +125,18 @@ BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePai
   if (!options.unknown_token.empty()) {
     const auto unknown = vocabulary.find(options.unknown_token);
     if (!unknown) {
-      throw util::format_error({.what = cat("the unk_token ", in_quotes(options.unknown_token), " is not in the vocabulary"),
-                                .where = where});
+      throw util::format_error(
+          {.what = cat("the unk_token ", in_quotes(options.unknown_token), " is not in the vocabulary"),
+           .where = where});
     }
     model.unknown = *unknown;
   }
   for (const auto& [token, id] : vocabulary.ids) {
-    std::string word(token);
     if (options.byte_level) {
       auto bytes = spelled_bytes(token);
       if (bytes && bytes->size() == 1) model.byte_ids[static_cast<unsigned char>((*bytes)[0])] = id;
-      model.token_bytes[id] = bytes ? *bytes : word;
-      if (bytes) word = std::move(*bytes);
+      if (bytes && options.ignore_merges) model.words.emplace(*bytes, id);
+      model.token_bytes[id] = bytes ? std::move(*bytes) : std::string(token);
     } else {
       const char* at = token.data();
       if (!token.empty()) {
@@ -143,9 +145,10 @@ BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePai
       }
       const int byte = options.byte_fallback ? fallback_byte(token) : -1;
       if (byte >= 0) model.byte_ids[byte] = id;
-      model.token_bytes[id] = byte >= 0 ? std::string(1, static_cast<char>(byte)) : with_spaces(token, options.space);
+      model.token_bytes[id] =
+          byte >= 0 ? std::string(1, static_cast<char>(byte)) : with_spaces(token, options.space);
+      if (options.ignore_merges) model.words.emplace(token, id);
     }
-    if (options.ignore_merges) model.words.emplace(std::move(word), id);
   }
   model.merges = MergeTable(merges.size());
   std::string merged;
@@ -167,8 +170,8 @@ BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePai
   return model;
 }
 
-BpeTokenizer::BpeTokenizer(BpeModel model, const AddedTokens& added, Normalizer normalizer, PreTokenizer pre_tokenizer,
-                           const SpecialIds& special)
+BpeTokenizer::BpeTokenizer(BpeModel model, const AddedTokens& added, Normalizer normalizer,
+                           PreTokenizer pre_tokenizer, const SpecialIds& special)
     : model_(std::move(model)), normalizer_(std::move(normalizer)), pre_tokenizer_(std::move(pre_tokenizer)) {
   static std::atomic<std::uint64_t> next_owner{1};
   cache_owner_ = next_owner++;
@@ -256,7 +259,8 @@ void BpeTokenizer::to_symbols(std::string_view word, std::vector<TokenId>& symbo
       const TokenId id = model_.byte_ids[static_cast<unsigned char>(c)];
       if (id != kNoToken) {
         symbols.push_back(id);
-      } else if (model_.unknown != kNoToken && !(model_.fuse_unknown && !symbols.empty() && symbols.back() == model_.unknown)) {
+      } else if (model_.unknown != kNoToken &&
+                 !(model_.fuse_unknown && !symbols.empty() && symbols.back() == model_.unknown)) {
         symbols.push_back(model_.unknown);
       }
     }
@@ -275,9 +279,11 @@ void BpeTokenizer::to_symbols(std::string_view word, std::vector<TokenId>& symbo
     }
     if (model_.byte_fallback) {
       bool all_known = true;
-      for (const char* b = start; b < at; ++b) all_known &= model_.byte_ids[static_cast<unsigned char>(*b)] != kNoToken;
+      for (const char* b = start; b < at; ++b)
+        all_known &= model_.byte_ids[static_cast<unsigned char>(*b)] != kNoToken;
       if (all_known) {
-        for (const char* b = start; b < at; ++b) symbols.push_back(model_.byte_ids[static_cast<unsigned char>(*b)]);
+        for (const char* b = start; b < at; ++b)
+          symbols.push_back(model_.byte_ids[static_cast<unsigned char>(*b)]);
         continue;
       }
     }

@@ -1,5 +1,5 @@
-// The tokenizer that merges pairs: over bytes (GPT-2 and most since) or over characters with bytes as the way out
-// (SentencePiece models converted for Hugging Face).
+// The tokenizer that merges pairs: over bytes (GPT-2 and most since) or over characters with bytes as the way
+// out (SentencePiece models converted for Hugging Face).
 #pragma once
 
 #include <array>
@@ -23,13 +23,13 @@ namespace depthlens::text {
 struct BpeModel {
   std::vector<std::string> token_bytes;  ///< by id
   MergeTable merges;
-  bool byte_level = true;              ///< words are merged from bytes, else from code points
-  std::array<TokenId, 256> byte_ids;   ///< of single bytes; kNoToken: none
-  FlatMap<TokenId> character_ids;      ///< unless byte_level: of single code points
-  bool byte_fallback = false;          ///< unless byte_level: unknown code points become bytes
-  bool fuse_unknown = false;           ///< neighbouring unknown code points become one token
-  TokenId unknown = kNoToken;          ///< kNoToken: what is unknown is dropped
-  bool ignore_merges = false;          ///< a word that is a token needs no merging
+  bool byte_level = true;                          ///< words are merged from bytes, else from code points
+  std::array<TokenId, 256> byte_ids;               ///< of single bytes; kNoToken: none
+  FlatMap<TokenId> character_ids;                  ///< unless byte_level: of single code points
+  bool byte_fallback = false;                      ///< unless byte_level: unknown code points become bytes
+  bool fuse_unknown = false;                       ///< neighbouring unknown code points become one token
+  TokenId unknown = kNoToken;                      ///< kNoToken: what is unknown is dropped
+  bool ignore_merges = false;                      ///< a word that is a token needs no merging
   std::unordered_map<std::string, TokenId> words;  ///< of ignore_merges: all tokens as they stand in a text
 };
 
@@ -56,8 +56,8 @@ struct BpeOptions {
 };
 
 /// Throws a format error, with `where` and the number of the merge, for a merge of tokens that are not there.
-BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePair>& merges, const BpeOptions& options,
-                        const std::string& where);
+BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePair>& merges,
+                        const BpeOptions& options, const std::string& where);
 
 struct SpecialIds {
   std::optional<TokenId> bos, eos;

@@ -39,8 +39,8 @@ std::string error_message(int code) {
   return reinterpret_cast<const char*>(buffer.data());
 }
 
-/// Rewrites a pattern of Oniguruma for PCRE2. Unicode properties and white space become explicit classes, since PCRE2's
-/// own tables are of another version of Unicode; what the two read differently is refused.
+/// Rewrites a pattern of Oniguruma for PCRE2. Unicode properties and white space become explicit classes,
+/// since PCRE2's own tables are of another version of Unicode; what the two read differently is refused.
 class Translator {
  public:
   Translator(const std::string& pattern, const std::string& where) : pattern_(pattern), where_(where) {}
@@ -142,7 +142,8 @@ class Translator {
         return;
       case 'u': {
         const std::string_view digits = std::string_view(pattern_).substr(at_ + 2).substr(0, 4);
-        if (digits.size() != 4 || digits.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos) {
+        if (digits.size() != 4 ||
+            digits.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos) {
           refuse("\\u without four digits");
         }
         out_ += cat("\\x{", digits, "}");
@@ -181,7 +182,8 @@ struct Pattern::Compiled {
   MatchContext context;
 };
 
-Pattern::Pattern(const std::string& pattern, const std::string& where) : compiled_(std::make_unique<Compiled>()) {
+Pattern::Pattern(const std::string& pattern, const std::string& where)
+    : compiled_(std::make_unique<Compiled>()) {
   compiled_->pattern = pattern;
   compiled_->where = where;
   if (pattern.size() > kLongestPattern || !util::is_valid_utf8(pattern)) {
@@ -196,8 +198,8 @@ Pattern::Pattern(const std::string& pattern, const std::string& where) : compile
   PCRE2_SIZE offset = 0;
   // MULTILINE: ^ and $ of Oniguruma are those of a line.
   compiled_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                                      compile_context.get()));
+                                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                                      &error, &offset, compile_context.get()));
   if (!compiled_->code) {
     throw util::format_error({.what = "a pattern that does not compile",
                               .where = where,
@@ -228,9 +230,10 @@ void Pattern::find_all(std::string_view text, std::vector<Span>& spans) const {
     if (result == PCRE2_ERROR_JIT_STACKLIMIT) result = match(start, PCRE2_NO_JIT);
     if (result == PCRE2_ERROR_NOMATCH) break;
     if (result < 0) {
-      throw util::format_error({.what = cat("the pattern ", in_quotes(compiled_->pattern), " fails on a text"),
-                                .where = compiled_->where,
-                                .found = error_message(result)});
+      throw util::format_error(
+          {.what = cat("the pattern ", in_quotes(compiled_->pattern), " fails on a text"),
+           .where = compiled_->where,
+           .found = error_message(result)});
     }
     const PCRE2_SIZE* const offsets = pcre2_get_ovector_pointer(data.get());
     const std::size_t first = offsets[0], last = offsets[1];

@@ -19,8 +19,8 @@ struct Span {
 /// A compiled pattern; immutable, safe on several threads.
 class Pattern {
  public:
-  /// `pattern` is written for Oniguruma (Ruby's syntax). What PCRE2 would read differently is refused with a format
-  /// error that names `where`, as is what does not compile.
+  /// `pattern` is written for Oniguruma (Ruby's syntax). What PCRE2 would read differently is refused with a
+  /// format error that names `where`, as is what does not compile.
   Pattern(const std::string& pattern, const std::string& where);
   ~Pattern();
   Pattern(Pattern&&) noexcept;

@@ -30,7 +30,8 @@ const char* run_end(const std::uint8_t* flags, const char* at, const char* end, 
   return at;
 }
 
-/// \s+(?!\S)|\s+ at white space: all of it where the text ends with it, else all but the last, but at least one.
+/// \s+(?!\S)|\s+ at white space: all of it where the text ends with it, else all but the last, but at least
+/// one.
 const char* space_run_end(const std::uint8_t* flags, const char* at, const char* end) {
   const char* const stop = run_end(flags, at, end, kWhiteSpace);
   if (stop == end) return stop;
@@ -69,8 +70,8 @@ const char* Gpt2Lexer::word_end(const char* at, const char* end) const {
   return run_end(flags_, next, end, kind);
 }
 
-/// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-/// Every text is a sequence of its matches.
+/// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,N}|
+/// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ Every text is a sequence of its matches.
 class Llama3Lexer {
  public:
   explicit Llama3Lexer(int max_digits) : max_digits_(max_digits) {}
@@ -109,7 +110,8 @@ const char* Llama3Lexer::word_end(const char* at, const char* end) const {
   std::uint8_t kind_after = kWhiteSpace;
   const char* after = next;
   if (next < end) kind_after = flags_[next_code_point(after)] & kClasses;
-  if (*at != '\r' && *at != '\n' && next < end && kind_after == kLetter) return run_end(flags_, after, end, kLetter);
+  if (*at != '\r' && *at != '\n' && next < end && kind_after == kLetter)
+    return run_end(flags_, after, end, kLetter);
   const bool opens_punctuation = *at == ' ' && next < end && kind_after == 0;
   if (kind == 0 || opens_punctuation) {
     const char* stop = run_end(flags_, next, end, 0);
@@ -162,7 +164,8 @@ class ByteLevelSplitter final : public Splitter {
   LexerSplitter<Gpt2Lexer> words_;
 };
 
-void split_by(std::string_view piece, std::vector<Span>& spans, SplitBehavior behavior, bool invert, Words& out) {
+void split_by(std::string_view piece, std::vector<Span>& spans, SplitBehavior behavior, bool invert,
+              Words& out) {
   if (invert) {
     for (Span& span : spans) span.is_match = !span.is_match;
   }
@@ -273,7 +276,8 @@ std::string replaced(std::string_view text, std::string_view pattern, std::strin
   std::string out;
   out.reserve(text.size() + text.size() / 4);
   std::size_t done = 0;
-  for (std::size_t at; (at = text.find(pattern, done)) != std::string_view::npos; done = at + pattern.size()) {
+  for (std::size_t at; (at = text.find(pattern, done)) != std::string_view::npos;
+       done = at + pattern.size()) {
     out += text.substr(done, at - done);
     out += content;
   }
@@ -364,7 +368,8 @@ std::unique_ptr<Splitter> llama3_splitter(int max_digits) {
 std::unique_ptr<Splitter> regex_splitter(const std::string& pattern, SplitBehavior behavior, bool invert,
                                          const std::string& where) {
   // These patterns leave no text between their matches, so the two spellings of "the matches" are the same.
-  const bool keeps_matches = behavior == SplitBehavior::kIsolated || (behavior == SplitBehavior::kRemoved && invert);
+  const bool keeps_matches =
+      behavior == SplitBehavior::kIsolated || (behavior == SplitBehavior::kRemoved && invert);
   if (keeps_matches && pattern == kGpt2Pattern) return byte_level_splitter(true, false);
   if (keeps_matches && pattern == kLlama3Pattern) return llama3_splitter(3);
   if (keeps_matches && pattern == kQwen2Pattern) return llama3_splitter(1);

@@ -67,9 +67,9 @@ std::unique_ptr<Splitter> byte_level_splitter(bool use_regex, bool add_prefix_sp
 /// The pattern of tiktoken's cl100k and its relatives: Llama 3 (3 digits a piece), Qwen 2 (1 digit).
 std::unique_ptr<Splitter> llama3_splitter(int max_digits);
 
-/// Cuts by a regular expression. The patterns of GPT-2, Llama 3 and Qwen 2 get their lexers, others PCRE2. Throws a
-/// format error, naming `where`, for a pattern that does not compile or means something else to PCRE2; and while
-/// splitting, for one that takes too long on a text.
+/// Cuts by a regular expression. The patterns of GPT-2, Llama 3 and Qwen 2 get their lexers, others PCRE2.
+/// Throws a format error, naming `where`, for a pattern that does not compile or means something else to
+/// PCRE2; and while splitting, for one that takes too long on a text.
 std::unique_ptr<Splitter> regex_splitter(const std::string& pattern, SplitBehavior behavior, bool invert,
                                          const std::string& where);
 /// Cuts at a string, which is not empty.
@@ -77,8 +77,8 @@ std::unique_ptr<Splitter> string_splitter(std::string text, SplitBehavior behavi
 std::unique_ptr<Splitter> digits_splitter(bool individual_digits);
 
 enum class PrependScheme { kAlways, kFirst, kNever };
-/// Spaces become `replacement`, which is also put before pieces that do not begin with it. `split`: each word begins
-/// with a replacement.
+/// Spaces become `replacement`, which is also put before pieces that do not begin with it. `split`: each word
+/// begins with a replacement.
 std::unique_ptr<Splitter> metaspace_splitter(std::string replacement, PrependScheme scheme, bool split);
 
 }  // namespace depthlens::text

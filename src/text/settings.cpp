@@ -40,7 +40,8 @@ void read_named_tokens(const JsonView& json, TokenizerSettings& settings) {
     if (!known) settings.named.push_back(token);
   };
   const auto read = [&](const std::string& key, std::optional<std::string>* name) {
-    if (name != nullptr && json.raw().is_object() && json.raw().contains(key)) settings.tells_special_tokens = true;
+    if (name != nullptr && json.raw().is_object() && json.raw().contains(key))
+      settings.tells_special_tokens = true;
     if (!json.has(key)) return;
     const AddedToken token = named_token(json.at(key));
     if (name != nullptr && !name->has_value()) *name = token.content;
@@ -128,7 +129,8 @@ TokenizerSettings read_settings(const fs::path& folder) {
       token.special = std::any_of(settings.named.begin(), settings.named.end(), is_it);
       tokens.push_back(std::move(token));
     }
-    std::sort(tokens.begin(), tokens.end(), [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+    std::sort(tokens.begin(), tokens.end(),
+              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
     settings.added.insert(settings.added.end(), tokens.begin(), tokens.end());
   });
   return settings;

@@ -193,12 +193,12 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
     const std::vector<std::string> lenses = {"logit", "tuned:" + lens_path(variant, "tuned")};
     const auto plain = read_out(*model, lenses, Alignment::kTrained, queries);
     const auto small = read_out(*model, lenses, Alignment::kTrained, queries, 10, {.memory = 100'000});
-    CHECK(plain.positions == small.positions);
+    CHECK((plain.positions == small.positions));
     const int threads = decode::num_threads();
     decode::set_threads(threads == 1 ? 2 : 1);
     const auto other = read_out(*model, lenses, Alignment::kTrained, queries);
     decode::set_threads(threads);
-    CHECK(plain.positions == other.positions);
+    CHECK((plain.positions == other.positions));
   }
 }
 

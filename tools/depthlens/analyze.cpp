@@ -116,6 +116,7 @@ util::OrderedJson volatile_json(const AnalyzeOptions& options,
           {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
           {"host", host.data()},
           {"threads", decode::num_threads()},
+          {"kernel", decode::cpu_kernel_name()},
           {"out", options.out}};
 }
 

@@ -14,4 +14,8 @@ int num_cuda_devices();
 
 std::string libtorch_version();
 
+/// The decoding kernel for this processor, or the one that the environment variable DEPTHLENS_KERNEL names.
+/// Throws a usage error where it names none that runs here.
+std::string cpu_kernel_name();
+
 }  // namespace depthlens::decode

@@ -27,9 +27,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "decode/kernel.hpp"
 #include "depthlens/model/linear.hpp"
 #include "depthlens/util/error.hpp"
-#include "kernel.hpp"
 
 namespace depthlens::decode {
 namespace {

@@ -1,0 +1,41 @@
+// The statistics of one row of logits within one tile of the vocabulary, for each instruction set at hand.
+#pragma once
+
+#include <cstdint>
+
+namespace depthlens::decode {
+
+/// Longest tile, in tokens, and the number of neighbouring tokens that share an entry of `block_max`.
+inline constexpr int kLongestTile = 2048;
+inline constexpr int kBlock = 16;
+
+/// Sums over a tile, relative to the row's reference m and the final layer's m_f (see cpu_kernel.cpp).
+struct TileSums {
+  float sum;       ///< Σ e^(z − m)
+  float weighted;  ///< Σ e^(z − m) (z − m)
+  float cross;     ///< Σ e^(z_f − m_f) (z − m)
+  float reverse;   ///< Σ e^(z − m) (z_f − m_f)
+};
+
+/// One instruction set's functions. All arrays have `width` entries, 1 … kLongestTile.
+struct RowStatistics {
+  const char* name;
+  /// Greatest logit; `block_max` [width / kBlock, rounded up] gets the greatest of each block.
+  float (*max)(const float* logits, int width, float* block_max);
+  /// Number of logits strictly greater than `bar`.
+  std::int32_t (*count_greater)(const float* logits, int width, float bar);
+  /// shifted = logits − m, exponentials = e^shifted; returns their sum.
+  float (*shift_and_exp)(const float* logits, int width, float m, float* shifted, float* exponentials);
+  /// All sums of a row; `exponentials` gets e^(z − m).
+  TileSums (*sums)(const float* logits, int width, float m, const float* final_shifted,
+                   const float* final_exponentials, float* exponentials);
+};
+
+/// e^x is within 2e-7 relative of the true value for −87 ≤ x ≤ 0, and 0 below.
+extern const RowStatistics kPortableStatistics;
+#ifdef DEPTHLENS_X86
+extern const RowStatistics kAvx2Statistics;    ///< needs AVX2 and FMA
+extern const RowStatistics kAvx512Statistics;  ///< needs AVX-512 F, BW, DQ, VL
+#endif
+
+}  // namespace depthlens::decode

@@ -1,0 +1,8 @@
+// Row statistics, compiled for avx2.
+#include "decode/kernels/row_statistics_impl.hpp"
+
+namespace depthlens::decode {
+
+const RowStatistics kAvx2Statistics = {"avx2", row_max, row_count_greater, row_shift_and_exp, row_sums};
+
+}  // namespace depthlens::decode

@@ -1,0 +1,8 @@
+// Row statistics, compiled for avx512.
+#include "decode/kernels/row_statistics_impl.hpp"
+
+namespace depthlens::decode {
+
+const RowStatistics kAvx512Statistics = {"avx512", row_max, row_count_greater, row_shift_and_exp, row_sums};
+
+}  // namespace depthlens::decode

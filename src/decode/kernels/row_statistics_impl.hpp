@@ -1,0 +1,87 @@
+// Included once by each file that is compiled for an instruction set; the compiler vectorises these loops. No
+// standard library here: an inline function compiled for AVX-512 could be the one that the linker keeps for
+// everybody.
+#include "decode/kernels/row_statistics.hpp"
+
+namespace depthlens::decode {
+namespace {
+
+/// e^x for x ≤ 0: 2^n · 2^f with n the nearest integer to x log₂ e, and a polynomial for 2^f, |f| ≤ ½
+/// (Taylor's, degree 6: 1.2e-7 relative at the ends).
+inline float exp_nonpositive(float x) {
+  constexpr float kLog2E = 1.44269504088896341F;
+  constexpr float kLn2High = 0.693359375F, kLn2Low = -2.12194440e-4F;  // their sum is ln 2
+  constexpr float kLowest = -87.0F;
+  const float bounded = x < kLowest ? kLowest : x;
+  const float n = __builtin_rintf(bounded * kLog2E);
+  const float r = (bounded - n * kLn2High) - n * kLn2Low;  // |r| ≤ ln 2 / 2
+  float p = 1.0F / 720;
+  p = p * r + 1.0F / 120;
+  p = p * r + 1.0F / 24;
+  p = p * r + 1.0F / 6;
+  p = p * r + 0.5F;
+  p = p * r + 1.0F;
+  p = p * r + 1.0F;
+  const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
+  const float e = p * __builtin_bit_cast(float, bits);
+  return x < kLowest ? 0.0F : e;
+}
+
+float row_max(const float* logits, int width, float* block_max) {
+  const int whole = width / kBlock;
+  float best = logits[0];
+  for (int b = 0; b < whole; ++b) {
+    const float* block = logits + b * kBlock;
+    float m = block[0];
+#pragma omp simd reduction(max : m)
+    for (int i = 0; i < kBlock; ++i) m = block[i] > m ? block[i] : m;
+    block_max[b] = m;
+    best = m > best ? m : best;
+  }
+  if (whole * kBlock < width) {
+    float m = logits[whole * kBlock];
+    for (int i = whole * kBlock; i < width; ++i) m = logits[i] > m ? logits[i] : m;
+    block_max[whole] = m;
+    best = m > best ? m : best;
+  }
+  return best;
+}
+
+std::int32_t row_count_greater(const float* logits, int width, float bar) {
+  std::int32_t count = 0;
+#pragma omp simd reduction(+ : count)
+  for (int i = 0; i < width; ++i) count += logits[i] > bar ? 1 : 0;
+  return count;
+}
+
+float row_shift_and_exp(const float* logits, int width, float m, float* shifted, float* exponentials) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < width; ++i) {
+    const float x = logits[i] - m;
+    const float e = exp_nonpositive(x);
+    shifted[i] = x;
+    exponentials[i] = e;
+    sum += e;
+  }
+  return sum;
+}
+
+TileSums row_sums(const float* logits, int width, float m, const float* final_shifted,
+                  const float* final_exponentials, float* exponentials) {
+  float sum = 0, weighted = 0, cross = 0, reverse = 0;
+#pragma omp simd reduction(+ : sum, weighted, cross, reverse)
+  for (int i = 0; i < width; ++i) {
+    const float x = logits[i] - m;
+    const float e = exp_nonpositive(x);
+    exponentials[i] = e;
+    sum += e;
+    weighted += e * x;
+    cross += final_exponentials[i] * x;
+    reverse += e * final_shifted[i];
+  }
+  return {sum, weighted, cross, reverse};
+}
+
+}  // namespace
+}  // namespace depthlens::decode

@@ -1,0 +1,9 @@
+// Row statistics, compiled for any processor.
+#include "decode/kernels/row_statistics_impl.hpp"
+
+namespace depthlens::decode {
+
+const RowStatistics kPortableStatistics = {"portable", row_max, row_count_greater, row_shift_and_exp,
+                                           row_sums};
+
+}  // namespace depthlens::decode

@@ -1,0 +1,224 @@
+// Every tokenizer against the ids of Hugging Face and SentencePiece (tools/scripts/make_tokenizer_golden.py),
+// on texts chosen to be hard; the real tokenizers where the shared data are at hand.
+#include "depthlens/text/tokenizer.hpp"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/json.hpp"
+#include "depthlens/util/text.hpp"
+#include "support/catch.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace depthlens {
+namespace {
+
+namespace fs = std::filesystem;
+using text::TokenId;
+using text::Tokenizer;
+using util::Json;
+
+fs::path golden_folder() {
+  return fs::path(DEPTHLENS_TEST_DATA) / "tokenizers";
+}
+
+Json read_json(const fs::path& path) {
+  return util::parse_json(util::read_file(path), path.string());
+}
+
+std::vector<std::string> read_corpus() {
+  std::vector<std::string> texts;
+  for (const Json& entry : read_json(golden_folder() / "corpus.json")) {
+    if (entry.is_string()) {
+      texts.push_back(entry);
+      continue;
+    }
+    std::string& text = texts.emplace_back();
+    for (int i = 0; i < entry.at("times").get<int>(); ++i) text += entry.at("repeat").get<std::string>();
+  }
+  return texts;
+}
+
+/// 64-bit FNV-1a over the ids as four bytes each, lowest first.
+std::uint64_t checksum(const std::vector<TokenId>& ids) {
+  std::uint64_t value = 0xcbf29ce484222325u;
+  for (const TokenId id : ids) {
+    for (int shift = 0; shift < 32; shift += 8) {
+      value = (value ^ ((static_cast<std::uint32_t>(id) >> shift) & 0xffu)) * 0x100000001b3u;
+    }
+  }
+  return value;
+}
+
+std::string hexadecimal(std::uint64_t value) {
+  std::ostringstream out;
+  out << std::hex;
+  out.width(16);
+  out.fill('0');
+  out << value;
+  return out.str();
+}
+
+void check_ids(const std::vector<TokenId>& ids, const Json& expected) {
+  if (expected.is_array()) {
+    CHECK(ids == expected.get<std::vector<TokenId>>());
+    return;
+  }
+  CHECK(ids.size() == expected.at("count").get<std::size_t>());
+  const auto first = expected.at("first").get<std::vector<TokenId>>();
+  const auto last = expected.at("last").get<std::vector<TokenId>>();
+  REQUIRE(ids.size() >= first.size() + last.size());
+  CHECK(std::vector<TokenId>(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(first.size())) == first);
+  CHECK(std::vector<TokenId>(ids.end() - static_cast<std::ptrdiff_t>(last.size()), ids.end()) == last);
+  CHECK(hexadecimal(checksum(ids)) == expected.at("fnv1a").get<std::string>());
+}
+
+std::string bytes_of(const Tokenizer& tokenizer, const std::vector<TokenId>& ids) {
+  std::string bytes;
+  for (const TokenId id : ids) bytes += tokenizer.token_bytes(id);
+  return bytes;
+}
+
+void check_special(const std::optional<TokenId>& id, const Json& expected) {
+  CHECK(id.has_value() == !expected.is_null());
+  if (id && !expected.is_null()) CHECK(*id == expected.get<TokenId>());
+}
+
+void check_golden(const Tokenizer& tokenizer, const std::string& name, const std::string& kind) {
+  INFO(name);
+  const std::vector<std::string> texts = read_corpus();
+  const Json golden = read_json(golden_folder() / (name + ".golden.json"));
+  CHECK(tokenizer.kind() == kind);
+  CHECK(tokenizer.size() == golden.at("size").get<TokenId>());
+  CHECK(tokenizer.adds_bos() == golden.at("adds_bos").get<bool>());
+  check_special(tokenizer.bos(), golden.at("bos"));
+  check_special(tokenizer.eos(), golden.at("eos"));
+
+  const auto changed = golden.at("changed").get<std::set<std::size_t>>();
+  const Json& all_ids = golden.at("ids");
+  REQUIRE(all_ids.size() == texts.size());
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (all_ids[i].is_null()) continue;
+    INFO("text " << i << ": "
+                 << Json(texts[i].substr(0, 100)).dump(-1, ' ', true, Json::error_handler_t::replace));
+    const std::vector<TokenId> ids = tokenizer.encode(texts[i]);
+    check_ids(ids, all_ids[i]);
+    const bool puts_space = kind == "SentencePiece" && !texts[i].empty();
+    CHECK((bytes_of(tokenizer, ids) == (puts_space ? " " : "") + texts[i]) == (changed.count(i) == 0));
+  }
+}
+
+/// The folder of the shared tokenizers, or empty with the reason printed.
+fs::path shared_tokenizers() {
+  const char* set = std::getenv("DEPTHLENS_SHARED_DATA");
+  const fs::path data =
+      set != nullptr ? fs::path(set) : fs::path(DEPTHLENS_SOURCE_DIR) / ".." / "shared" / "data";
+  if (fs::is_directory(data / "tokenizers")) return data / "tokenizers";
+  std::printf("skipped: no folder %s (DEPTHLENS_SHARED_DATA names another)\n",
+              (data / "tokenizers").string().c_str());
+  return {};
+}
+
+/// Loads a tokenizer of the shared folder from a folder made as Hugging Face's are.
+std::unique_ptr<Tokenizer> load_shared(const fs::path& tokenizers, const std::string& file,
+                                       const std::string& name, const std::string& settings) {
+  const test::TemporaryFolder folder;
+  fs::create_symlink(fs::canonical(tokenizers / file), folder.path() / name);
+  if (!settings.empty()) folder.write("tokenizer_config.json", settings);
+  return text::load_tokenizer(folder.path());
+}
+
+std::string gpt2_settings(const std::string& tokenizer_class) {
+  return R"({"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
+             "add_prefix_space": false, "tokenizer_class": ")" +
+         tokenizer_class + "\"}";
+}
+
+const char* const kLlama2Settings =
+    R"({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>",
+  "unk_token": "<unk>", "add_bos_token": true, "add_eos_token": false, "legacy": false})";
+
+std::unique_ptr<Tokenizer> shared_gpt2(const fs::path& tokenizers) {
+  return load_shared(tokenizers, "gpt2-hf-tokenizer.json", "tokenizer.json", gpt2_settings("GPT2Tokenizer"));
+}
+
+std::unique_ptr<Tokenizer> shared_llama2(const fs::path& tokenizers) {
+  return load_shared(tokenizers, "llama2-tokenizer.model", "tokenizer.model", kLlama2Settings);
+}
+
+std::unique_ptr<Tokenizer> shared_llama3(const fs::path& tokenizers) {
+  return load_shared(tokenizers, "llama3-tokenizer.model", "tokenizer.model", "");
+}
+
+std::vector<std::string> split(const std::string& text, const std::string& separator) {
+  std::vector<std::string> parts;
+  std::size_t start = 0;
+  for (std::size_t end; (end = text.find(separator, start)) != std::string::npos;
+       start = end + separator.size()) {
+    parts.push_back(text.substr(start, end - start));
+  }
+  parts.push_back(text.substr(start));
+  return parts;
+}
+
+/// The texts and ids of `NAME.inp` and `NAME.out`: a line of ids for each text.
+void check_published(const Tokenizer& tokenizer, const fs::path& tokenizers, const std::string& name) {
+  const std::vector<std::string> texts =
+      split(util::read_file(tokenizers / "golden" / (name + ".inp")), "\n__ggml_vocab_test__\n");
+  const std::vector<std::string> lines =
+      split(util::read_file(tokenizers / "golden" / (name + ".out")), "\n");
+  constexpr std::size_t kTexts = 47;  // the last one, behind the last separator, is empty
+  REQUIRE(texts.size() == kTexts);
+  REQUIRE(lines.size() == kTexts);
+  for (std::size_t i = 0; i < kTexts; ++i) {
+    INFO(name << " text " << i << ": " << Json(texts[i]).dump(-1, ' ', true, Json::error_handler_t::replace));
+    std::vector<TokenId> expected;
+    std::istringstream line(lines[i]);
+    for (TokenId id; line >> id;) expected.push_back(id);
+    CHECK(tokenizer.encode(texts[i]) == expected);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Byte-level tokenizers give the ids of Hugging Face") {
+  for (const char* name : {"gpt2", "gpt2-merges", "neox", "llama3", "qwen2"}) {
+    check_golden(*text::load_tokenizer(golden_folder() / name), name, "byte-level BPE");
+  }
+}
+
+TEST_CASE("SentencePiece tokenizers give the ids of the SentencePiece library and of Hugging Face") {
+  for (const char* name : {"sentencepiece", "sentencepiece-json", "metaspace-json"}) {
+    check_golden(*text::load_tokenizer(golden_folder() / name), name, "SentencePiece");
+  }
+  check_golden(*text::load_tokenizer(fs::path(DEPTHLENS_SOURCE_DIR) / "data" / "demo"), "demo",
+               "SentencePiece");
+}
+
+TEST_CASE("Real tokenizers give the ids of Hugging Face") {
+  const fs::path tokenizers = shared_tokenizers();
+  if (tokenizers.empty()) return;
+  check_golden(*shared_gpt2(tokenizers), "shared-gpt2", "byte-level BPE");
+  check_golden(*load_shared(tokenizers, "gpt-neox-20B_tokenizer.json", "tokenizer.json",
+                            gpt2_settings("GPTNeoXTokenizer")),
+               "shared-neox", "byte-level BPE");
+  check_golden(*shared_llama2(tokenizers), "shared-llama2", "SentencePiece");
+  check_golden(*shared_llama3(tokenizers), "shared-llama3", "byte-level BPE");
+}
+
+TEST_CASE("Real tokenizers give published ids") {
+  const fs::path tokenizers = shared_tokenizers();
+  if (tokenizers.empty()) return;
+  check_published(*shared_gpt2(tokenizers), tokenizers, "ggml-vocab-gpt-2.gguf");
+  check_published(*shared_llama2(tokenizers), tokenizers, "ggml-vocab-llama-spm.gguf");
+  check_published(*shared_llama3(tokenizers), tokenizers, "ggml-vocab-llama-bpe.gguf");
+}
+
+}  // namespace depthlens

@@ -1,0 +1,450 @@
+#!/usr/bin/env python3
+"""Writes tests/golden/tokenizers: hard texts, small tokenizers, and the ids that Hugging Face and SentencePiece give.
+
+    python tools/scripts/make_tokenizer_golden.py [--shared ../shared/data]
+
+Needs tokenizers, transformers and sentencepiece; depthlens itself never runs Python.
+
+    corpus.json          the texts; {"repeat": TEXT, "times": N} stands for a long one
+    FOLDER/              a small tokenizer as a Hugging Face folder has it, trained here on data/corpora and the texts
+    FOLDER.golden.json   what the reference says of it (the keys are explained at `golden`)
+    shared-*.golden.json the same for real tokenizers, which are read from --shared and not committed
+
+The reference of tokenizer.json is the package `tokenizers`; the classes of transformers must agree with it, or the run
+stops. The reference of a SentencePiece tokenizer.model is the SentencePiece library for plain text, and transformers'
+LlamaTokenizer for text that holds special tokens, as far as that agrees with the library in what stands between them.
+transformers 5 differs from the library, and from the tokenizers of transformers 4, in three ways; the golden ids have the
+library's for plain text, and leave a text out that holds special tokens as well:
+  - where what it encodes begins with a space, it drops the space mark that the model puts before every text;
+  - in runs of spaces it merges two space marks before a space mark and the word, against the scores of the pieces
+    (Llama 2: "Hello  world");
+  - "<unk>" in a text becomes token 0, the special token, and is text for the library.
+"""
+import argparse
+import base64
+import io
+import json
+import shutil
+import tempfile
+import unicodedata
+from pathlib import Path
+
+import sentencepiece
+import transformers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "tests/golden/tokenizers"
+GPT2_END = "<|endoftext|>"
+LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+                  r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+SPACE = "\u2581"
+# ids of longer texts are kept as their count, a checksum and the two ends
+LONGEST_LIST = 96
+
+
+# --- the texts ---
+
+def categories():
+    """A text for each general category: its first, middle and last code point between letters, digits and spaces."""
+    members = {}
+    for c in range(0x110000):
+        name = unicodedata.category(chr(c))
+        if name != "Cs":
+            members.setdefault(name, []).append(chr(c))
+    for name in sorted(members):
+        first, middle, last = (members[name][i] for i in (0, len(members[name]) // 2, -1))
+        yield f"x{first}y {middle}{middle} 7{last} {first}"
+
+
+def corpus():
+    texts = [
+        "", " ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", "\r", " \n", "\n ", "a", " a", "  a", "a ", "a  ", "   a   b   ",
+        "Hello, world!", " Hello world", "Hello  world", "Hello\nworld", "Hello \n world", "Hello\n\n\nworld \n\n x",
+        "The quick brown fox jumps over the lazy dog.", "The bridge was built in 1871, and it still stands (mostly).",
+        # contractions
+        "I'm we're you've he'll she'd it's don't", "I'M WE'RE YOU'VE HE'LL SHE'D IT'S DON'T", "I’m we’re you’ve it’s don’t",
+        "'s 't 're'S 'Re'LL''d' ' s", "o'clock 'tis rock'n'roll's", "it'ſ 'ſ \u212a'\u017f",
+        # white space
+        "a\tb\t\tc \t d", "x\r\ny\r\n\r\nz", "tab\tnewline\nreturn\rfeed\fvertical\vend", "  \n  \n\t\n x", "end   \n", "end\n   ",
+        "a\u00a0b\u2003c\u3000d\u1680e", "a \u00a0 b", "\u2028line\u2029paragraph\u0085next", "\u180emongolian\u180e\u180e x",
+        "a\u200bb\u200cc\u2060d", "\ufeffmark \ufeff\ufeff", "if x:\n        return  y\n\n\n    else:\n\treturn -1",
+        " " * 7 + "x" + " " * 16 + "y" + " " * 24 + "z" + " " * 31, "\n" * 9 + "x" + "\t" * 9, "\x1c\x1d\x1e\x1f x",
+        # digits
+        "1 12 123 1234 12345 123456 1234567", "3.14159e-10 0xDEADBEEF 1,000,000", "x1y22z333w4444", "٠١٢٣ ०१२३४ ১২৩ 𝟘𝟙𝟚𝟛𝟜 ０１２",
+        "½ ¼ Ⅷ ⅻ ² ³ ₁ ① ㊿ 百二十三 𐄇 𒐀", "\U00010d40\U00010d41 \U0001ccf0\U0001ccf5 \U00011de0",
+        # scripts
+        "Größe Straße ÄÖÜ façade naïve œuvre", "Привет, как дела? Ёлка", "Γειά σου Κόσμε ΣΊΣΥΦΟΣ ς", "你好，世界！这是一个测试。",
+        "こんにちは世界 カタカナ ｶﾀｶﾅ", "안녕하세요 세계", "שלום עולם 123 abc", "مرحبا بالعالم ١٢٣", "สวัสดีชาวโลก", "नमस्ते दुनिया क्षत्रिय",
+        "வணக்கம் உலகம்", "ខ្មែរ မြန်မာ བོད་ཡིག", "ꙮ Ꙁ ⰰ 𐌰𐌱 𓀀𓂀 𝔘𝔫𝔦", "ǅ ǈ ǋ ʰ ˈ ة ـ", "\U0002ebf0\U00031350 \U0001e5d0\U0001e5d1 \U00010d4a\U00010d50",
+        # marks and normalization
+        "e\u0301 \u00e9 E\u0301\u0323 E\u0323\u0301", "cafe\u0301 caf\u00e9", "a\u0323\u0307 a\u0307\u0323 \u1ea1\u0307", "\u0301alone \u0301\u0302",
+        "\u1112\u1161\u11ab\u1100\u1173\u11af \ud55c\uae00 \uac00\u11a8 \u1100\u1100\u1161", "\u212b \u2126 \u212a \ufb01 \uf900 \u2f8bd",
+        "\u0958 \u095c \u09dc \u0a33 \ufb1d \u2adc", "\u0344 \u0374 \u037e \u0387 \u1f71 \u0340", "q\u0307\u0323x\u0334\u0345 \u0f71\u0f72\u0f74",
+        "\u0bc6\u0bbe \u0bca \u1025\u102e \u3046\u3099 \U00011131\U00011127", "Z\u0351\u036b\u0343\u036a\u0302\u032b\u033d\u034f\u0334\u0319 zalgo",
+        # emoji
+        "😀 😃😄 🙂", "👨‍👩‍👧‍👦 👩🏽‍🚀 🏳️‍🌈", "🇩🇪🇫🇷🇯🇵 🏴󠁧󠁢󠁳󠁣󠁴󠁿", "👍👍🏻👍🏿 ✊🏾", "1️⃣ #️⃣ *️⃣ ☎️ ☺︎", "🚀 (normal) 😶‍🌫️ (multiple emojis concatenated) ✅",
+        # controls, private use, noncharacters
+        "a\x00b\x00", "\x00", "\x01\x02\x03 \x07\x08\x1b[0m\x7f", "\x80\x9f\xad", "\ue000\uf8ff \U000f0000\U0010fffd", "\ufffe\uffff\ufdd0 \U0001ffff\U0010ffff",
+        "\ufffd\ufffd", "\u202eright to left\u202c \u2066x\u2069",
+        # punctuation and code
+        "!!!???...---", "a.b,c;d:e!f?g", "(x)[y]{z}<w>", " (paren", "'quoted' \"double\" «guillemets» „low“", "https://example.org/a_b?c=d&e=f#g",
+        "user.name+tag@example.com", "snake_case camelCase SCREAMING_CASE kebab-case", "x=1;y+=2;\n\tz<<=3;//done\n", "#include <cstdint>\n", "$5.00 €10 ¥100 £3",
+        "== Title ==\n\nText.\n", "—–‐ … · • ※", "\\n \\t \\\\ %s %d", "a_b__c___d", "'''''' \"\"\" ```", "...\n\n...\r\n!\n",
+        # what looks like a special token, and added tokens
+        "<s>", "a<s>b", "<s> a </s> b", "</s>", "x </s>", "<unk>", "a <unk> b", "<pad>", "< s > <S> <s", "<0x0A> <0x41>", "<s></s><s>  x",
+        GPT2_END, f"one{GPT2_END}two", f"one {GPT2_END} two", f"{GPT2_END}{GPT2_END}\n", "<|endoftext|", "|endoftext|> <|ENDOFTEXT|>",
+        "<|begin_of_text|>x<|end_of_text|>", "a <|eot_id|>\n\n<|start_header_id|>user<|end_header_id|>", "<|reserved_special_token_5|>",
+        "<|im_start|>user\nHi<|im_end|>\n", "left \t<|left|> right", "left <|right|> \n right", "both  <|both|>  sides <|both|>", " <|left|><|both|> <|right|> ",
+        "word words sword word-word _word word_ word.", "wordword word\u0301 é word 7word word7", "cafe\u0301token caf\u00e9token", "raw e\u0301! and \u00e9! raw",
+        "<|a|> <|a|><|b|> <|a|<|b|>", "lower TOKEN Token", "x\u2581y \u2581 \u2581\u2581z", "\u0120a \u010ab \u0100",
+        # long
+        "supercalifragilisticexpialidocious antidisestablishmentarianism", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+    ]
+    texts += categories()
+    letters = "etaoinshrdlucmfwypvbgkjqxz"
+    scrambled = "".join(letters[(i * i * 7 + i * 11) % 613 % 26] for i in range(5000))
+    for piece, times in [("a", 5000), (scrambled[:125], 40), ("е́", 1000), (" ", 3000), ("\n", 1000), ("7", 5000), ("語", 800), ("!?", 1500),
+                         ("word ", 500), ("\x00", 300)]:
+        texts.append({"repeat": piece, "times": times})
+    return texts
+
+
+def spelled_out(text):
+    return text["repeat"] * text["times"] if isinstance(text, dict) else text
+
+
+# --- the small tokenizers ---
+
+def training_text():
+    lines = [line for path in sorted((ROOT / "data/corpora").glob("*.txt")) for line in path.read_text("utf8").split("\n\n")]
+    return lines + [t for t in corpus() if isinstance(t, str)]
+
+
+def byte_level_bpe(size, normalizer, pre_tokenizer, special, ignore_merges=False):
+    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(training_text(), trainer)
+    return tokenizer
+
+
+def split_then_bytes(pattern):
+    return pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", "utf8")
+
+
+def save(name, tokenizer, config, old_merges=False):
+    folder = OUT / name
+    folder.mkdir(parents=True)
+    content = json.loads(tokenizer.to_str())
+    if old_merges:  # as files were written up to 2024
+        content["model"]["merges"] = [" ".join(merge) for merge in content["model"]["merges"]]
+    write_json(folder / "tokenizer.json", content)
+    write_json(folder / "tokenizer_config.json", config)
+
+
+def special(content, **flags):
+    return AddedToken(content, special=True, normalized=False, **flags)
+
+
+def make_gpt2():
+    tokenizer = byte_level_bpe(700, None, pre_tokenizers.ByteLevel(add_prefix_space=False), [GPT2_END])
+    save("gpt2", tokenizer, {"tokenizer_class": "GPT2Tokenizer", "bos_token": GPT2_END, "eos_token": GPT2_END,
+                             "unk_token": GPT2_END, "add_prefix_space": False}, old_merges=True)
+    # The same kind as GPT-2's first files have it.
+    folder = OUT / "gpt2-merges"
+    folder.mkdir()
+    small = byte_level_bpe(450, None, pre_tokenizers.ByteLevel(add_prefix_space=False), [])
+    model = json.loads(small.to_str())["model"]
+    vocab = model["vocab"] | {GPT2_END: len(model["vocab"])}
+    write_json(folder / "vocab.json", vocab)
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(m) + "\n" for m in model["merges"]), "utf8")
+
+
+def make_neox():
+    tokenizer = byte_level_bpe(600, normalizers.NFC(), pre_tokenizers.ByteLevel(add_prefix_space=False),
+                               [GPT2_END, "<|padding|>"])
+    tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)])
+    tokenizer.add_special_tokens([special("<|left|>", lstrip=True), special("<|right|>", rstrip=True),
+                                  special("<|both|>", lstrip=True, rstrip=True), special("<|a|>"), special("<|a|><|b|>")])
+    tokenizer.add_tokens([AddedToken("word", single_word=True, normalized=True),
+                          AddedToken("cafe\u0301token", normalized=True), AddedToken("raw e\u0301!", normalized=False),
+                          AddedToken("TOKEN", normalized=True, lstrip=True)])
+    save("neox", tokenizer, {"tokenizer_class": "GPTNeoXTokenizer", "bos_token": GPT2_END, "eos_token": GPT2_END,
+                             "unk_token": GPT2_END, "add_prefix_space": False}, old_merges=True)
+
+
+def make_llama3():
+    tokenizer = byte_level_bpe(900, None, split_then_bytes(LLAMA3_PATTERN), [], ignore_merges=True)
+    # A word that no merges lead to: only ignore_merges finds it.
+    content = json.loads(tokenizer.to_str())
+    for word in ("\u0120jumps", "antidisestablishmentarianism"):
+        assert word not in content["model"]["vocab"]
+        content["model"]["vocab"][word] = len(content["model"]["vocab"])
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    names = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    tokenizer.add_special_tokens([special(name) for name in names])
+    begin = names[0]
+    tokenizer.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=False),
+        processors.TemplateProcessing(single=f"{begin} $A", pair=f"{begin} $A {begin}:1 $B:1",
+                                      special_tokens=[(begin, tokenizer.token_to_id(begin))])])
+    save("llama3", tokenizer, {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": begin,
+                               "eos_token": "<|eot_id|>", "clean_up_tokenization_spaces": True})
+
+
+def make_qwen2():
+    tokenizer = byte_level_bpe(500, normalizers.NFC(), split_then_bytes(QWEN2_PATTERN), [])
+    names = [GPT2_END, "<|im_start|>", "<|im_end|>"]
+    tokenizer.add_special_tokens([special(name) for name in names])
+    decoder = {str(tokenizer.token_to_id(name)): {"content": name, "lstrip": False, "normalized": False, "rstrip": False,
+                                                  "single_word": False, "special": True} for name in names}
+    save("qwen2", tokenizer, {"tokenizer_class": "Qwen2Tokenizer", "bos_token": None, "eos_token": "<|im_end|>",
+                              "pad_token": GPT2_END, "unk_token": None, "add_bos_token": False,
+                              "add_prefix_space": False, "added_tokens_decoder": decoder})
+
+
+LLAMA_CONFIG = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+                "add_bos_token": True, "add_eos_token": False}
+
+
+def make_sentencepiece():
+    """As Llama 2 has it: byte fallback, a space before the text, digits apart."""
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(t.replace("\x00", "") for t in training_text()), model_writer=written, vocab_size=900,
+        model_type="bpe", byte_fallback=True, character_coverage=0.98, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, split_digits=True, allow_whitespace_only_pieces=True, num_threads=1,
+        unk_id=0, bos_id=1, eos_id=2, pad_id=-1, minloglevel=2)
+    folder = OUT / "sentencepiece"
+    folder.mkdir()
+    (folder / "tokenizer.model").write_bytes(written.getvalue())
+    write_json(folder / "tokenizer_config.json", LLAMA_CONFIG | {"legacy": False})
+
+    # The same pieces in tokenizer.json: a merge for every two pieces that make up a third, best piece first.
+    processor = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    merges = []
+    for piece in pieces[259:]:
+        merges += sorted([(piece[:k], piece[k:]) for k in range(1, len(piece)) if piece[:k] in vocab and piece[k:] in vocab],
+                         key=lambda merge: (vocab[merge[0]], vocab[merge[1]]))
+    for name in ("sentencepiece-json", "metaspace-json"):
+        tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        if name == "metaspace-json":
+            tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=False)
+        else:
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+        tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(),
+                                               decoders.Strip(" ", 1, 0)])
+        tokenizer.add_special_tokens([special("<unk>"), special("<s>"), special("</s>")])
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1",
+                                                                 special_tokens=[("<s>", 1)])
+        save(name, tokenizer, LLAMA_CONFIG | {"tokenizer_class": "PreTrainedTokenizerFast",
+                                              "legacy": name != "metaspace-json"})
+
+
+# --- references ---
+
+BYTE_OF = {}  # of the characters that stand for bytes in byte-level vocabularies
+
+
+def byte_of():
+    if not BYTE_OF:
+        shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        hidden = [b for b in range(256) if b not in shown]
+        BYTE_OF.update({chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)})
+    return BYTE_OF
+
+
+class JsonReference:
+    """A tokenizer.json, by the package `tokenizers`."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.added = {i: t.content for i, t in tokenizer.get_added_tokens_decoder().items()}
+        self.byte_level = "ByteLevel" in tokenizer.to_str()
+
+    def ids(self, text):
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def token_bytes(self, i):
+        if i in self.added:
+            return self.added[i].encode()
+        token = self.tokenizer.id_to_token(i)
+        if self.byte_level:
+            return bytes(byte_of()[c] for c in token)
+        return piece_bytes(token)
+
+
+def piece_bytes(token):
+    if len(token) == 6 and token.startswith("<0x"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace(SPACE, " ").encode()
+
+
+class SentencePieceReference:
+    """A tokenizer.model: the library for plain text; for special tokens in a text, transformers."""
+
+    def __init__(self, folder):
+        self.processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        self.transformers = transformers.AutoTokenizer.from_pretrained(folder)
+        self.legacy = json.loads((folder / "tokenizer_config.json").read_text())["legacy"]
+        self.size = self.processor.get_piece_size()
+
+    def ids(self, text):
+        plain = self.processor.encode(text)
+        fast = self.transformers.encode(text, add_special_tokens=False)
+        runs_of_spaces = "  " in text.replace(SPACE, " ")
+        if not any(name in text for name in ("<s>", "</s>", "<unk>")):
+            assert fast == plain or runs_of_spaces or text.startswith((" ", SPACE)), (text, fast, plain)
+            return plain
+        drops_space = self.legacy and any(name + " " in text for name in ("<s>", "</s>"))
+        return None if "<unk>" in text or runs_of_spaces or drops_space else fast
+
+    def token_bytes(self, i):
+        return piece_bytes(self.processor.id_to_piece(i))
+
+
+def fnv1a(ids):
+    """64-bit FNV-1a over the ids as four bytes each, lowest first."""
+    value = 0xCBF29CE484222325
+    for i in ids:
+        for b in i.to_bytes(4, "little"):
+            value = (value ^ b) * 0x100000001B3 % 2**64
+    return f"{value:016x}"
+
+
+def compact(ids):
+    if ids is None or len(ids) <= LONGEST_LIST:
+        return ids
+    return {"count": len(ids), "fnv1a": fnv1a(ids), "first": ids[:8], "last": ids[-8:]}
+
+
+def golden(name, reference, loaded, source):
+    """Writes NAME.golden.json. `loaded` is the transformers tokenizer that says whether BOS is added.
+
+    size, bos, eos, adds_bos   of the tokenizer (bos and eos may be null)
+    ids                        a list for each text of the corpus; null: left out; an object with `count` and a checksum
+                               (FNV-1a, 64 bits, over the ids as little-endian 32-bit words) where there are many
+    changed                    texts that the bytes of their tokens do not give back exactly (normalized, stripped)
+    """
+    texts = [spelled_out(t) for t in corpus()]
+    all_ids, changed = [], []
+    prefix = b"" if getattr(reference, "byte_level", False) else b" "
+    for index, text in enumerate(texts):
+        ids = reference.ids(text)
+        all_ids.append(ids)
+        if ids is None:
+            continue
+        if not isinstance(reference, SentencePieceReference):
+            other = loaded.encode(text, add_special_tokens=False)
+            if other != ids:
+                print(f"{name}: transformers differs for {text[:60]!r}: {other[:20]}, tokenizers {ids[:20]}")
+        back = b"".join(reference.token_bytes(i) for i in ids)
+        if back != (prefix if text else b"") + text.encode():
+            changed.append(index)
+    with_bos = loaded.encode("a")
+    value = {"reference": source, "size": reference.size, "bos": loaded.bos_token_id, "eos": loaded.eos_token_id,
+             "adds_bos": with_bos[0] == loaded.bos_token_id, "changed": changed, "ids": [compact(i) for i in all_ids]}
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(v, separators=(',', ':'))}" for key, v in value.items())
+    (OUT / f"{name}.golden.json").write_text("{" + lines + "}\n")
+    left_out = [t for t, i in zip(texts, all_ids) if i is None]
+    print(f"{name}: {sum(map(len, filter(None, all_ids)))} ids, {len(changed)} texts changed: "
+          f"{[texts[i][:24] for i in changed]}, left out {left_out}")
+
+
+def version():
+    return (f"tokenizers {__import__('tokenizers').__version__}, transformers {transformers.__version__}, "
+            f"sentencepiece {sentencepiece.__version__}")
+
+
+def load_json(folder):
+    return JsonReference(Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+
+def golden_of_shared(shared):
+    """Real tokenizers: a folder is made for each, as its model's is on the hub, with the settings that matter."""
+    with tempfile.TemporaryDirectory() as scratch:
+        def folder(name, file, target, config):
+            path = Path(scratch) / name
+            path.mkdir()
+            shutil.copy(shared / "tokenizers" / file, path / target)
+            write_json(path / "tokenizer_config.json", config)
+            return path
+        gpt2 = {"bos_token": GPT2_END, "eos_token": GPT2_END, "unk_token": GPT2_END, "add_prefix_space": False}
+        path = folder("gpt2", "gpt2-hf-tokenizer.json", "tokenizer.json", gpt2 | {"tokenizer_class": "GPT2Tokenizer"})
+        golden("shared-gpt2", load_json(path), transformers.AutoTokenizer.from_pretrained(path), version())
+        path = folder("neox", "gpt-neox-20B_tokenizer.json", "tokenizer.json", gpt2 | {"tokenizer_class": "GPTNeoXTokenizer"})
+        golden("shared-neox", load_json(path), transformers.AutoTokenizer.from_pretrained(path), version())
+        path = folder("llama2", "llama2-tokenizer.model", "tokenizer.model", LLAMA_CONFIG | {"legacy": False})
+        golden("shared-llama2", SentencePieceReference(path), transformers.AutoTokenizer.from_pretrained(path), version())
+        golden("shared-llama3", *llama3_of_tiktoken(shared / "tokenizers/llama3-tokenizer.model", Path(scratch)), version())
+
+
+def llama3_of_tiktoken(file, scratch):
+    """tokenizer.json made of Meta's ranks by transformers' TikTokenConverter, with the pattern and the 256 special tokens
+    of Meta's code and the BOS of the published tokenizer.json."""
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+    names = ["<|begin_of_text|>", "<|end_of_text|>", *(f"<|reserved_special_token_{i}|>" for i in range(4)),
+             "<|start_header_id|>", "<|end_header_id|>", "<|reserved_special_token_4|>", "<|eot_id|>",
+             *(f"<|reserved_special_token_{i}|>" for i in range(5, 251))]
+    assert len(names) == 256
+    tokenizer = TikTokenConverter(vocab_file=str(file), pattern=LLAMA3_PATTERN,
+                                  extra_special_tokens={name: 128000 + i for i, name in enumerate(names)}).converted()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", tokenizer.token_to_id("<|begin_of_text|>"))])
+    folder = scratch / "llama3"
+    folder.mkdir()
+    content = json.loads(tokenizer.to_str())
+    content["model"]["ignore_merges"] = True
+    write_json(folder / "tokenizer.json", content)
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast",
+                                                  "bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"})
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert tokenizer.token_to_id("<|begin_of_text|>") == 128000 and tokenizer.token_to_id(names[-1]) == 128255
+    for line in file.read_bytes().splitlines()[::997]:
+        token, rank = line.split()
+        assert JsonReference(tokenizer).token_bytes(int(rank)) == base64.b64decode(token)
+    return JsonReference(tokenizer), transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
+    shared = parser.parse_args().shared
+    if not (shared / "tokenizers").is_dir():
+        parser.error(f"no tokenizers in {shared}")
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    write_json(OUT / "corpus.json", corpus())
+    make_gpt2()
+    make_neox()
+    make_llama3()
+    make_qwen2()
+    make_sentencepiece()
+    auto = transformers.AutoTokenizer.from_pretrained
+    for name in ("gpt2", "neox", "llama3", "qwen2", "sentencepiece-json", "metaspace-json"):
+        golden(name, load_json(OUT / name), auto(OUT / name), version())
+    loaded = transformers.GPT2Tokenizer.from_pretrained(OUT / "gpt2-merges")
+    golden("gpt2-merges", JsonReference(loaded.backend_tokenizer), loaded, version())
+    golden("sentencepiece", SentencePieceReference(OUT / "sentencepiece"), auto(OUT / "sentencepiece"), version())
+    golden("demo", SentencePieceReference(ROOT / "data/demo"), auto(ROOT / "data/demo"), version())
+    golden_of_shared(shared)
+
+
+if __name__ == "__main__":
+    main()
