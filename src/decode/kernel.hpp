@@ -62,7 +62,8 @@ std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
 
 struct RowStatistics;
 std::unique_ptr<Kernel> make_cpu_kernel(const RowStatistics& statistics, const model::OutputHead& head,
-                                        const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups);
+                                        const std::vector<std::uint8_t>& token_groups,
+                                        std::int64_t num_groups);
 std::unique_ptr<Kernel> make_aten_kernel(const model::OutputHead& head,
                                          const std::vector<std::uint8_t>& token_groups,
                                          std::int64_t num_groups);

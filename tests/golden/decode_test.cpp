@@ -30,9 +30,10 @@ std::vector<decode::Query> queries_of(const test::Reference& reference) {
     for (const std::int64_t id : reference.tokens(sequence)) query.tokens.push_back(static_cast<TokenId>(id));
     const auto length = static_cast<std::int64_t>(query.tokens.size());
     for (std::int64_t t = 0; t < length; ++t) {
-      query.positions.push_back({.position = t,
-                                 .target = t + 1 < length ? query.tokens[static_cast<std::size_t>(t) + 1] : decode::kNoToken,
-                                 .watched = {}});
+      query.positions.push_back(
+          {.position = t,
+           .target = t + 1 < length ? query.tokens[static_cast<std::size_t>(t) + 1] : decode::kNoToken,
+           .watched = {}});
     }
     queries.push_back(query);
   }
@@ -47,9 +48,9 @@ decode::QuerySource source_of(const std::vector<decode::Query>& queries) {
   };
 }
 
-CollectingListener read_out(const model::Model& model, const std::vector<std::string>& lens_texts, Alignment alignment,
-                            const std::vector<decode::Query>& queries, std::int64_t top_k = 10,
-                            decode::EngineOptions options = {}) {
+CollectingListener read_out(const model::Model& model, const std::vector<std::string>& lens_texts,
+                            Alignment alignment, const std::vector<decode::Query>& queries,
+                            std::int64_t top_k = 10, decode::EngineOptions options = {}) {
   std::vector<lens::LensRequest> requests;
   for (const std::string& text : lens_texts) requests.push_back(lens::parse_lens_request(text));
   std::vector<std::unique_ptr<lens::Lens>> lenses;
@@ -68,8 +69,8 @@ std::string lens_path(const std::string& variant, const std::string& name) {
 }
 
 /// Compares one lens of the readouts of sequence 0 with the reference arrays of that name.
-void check_lens(const CollectingListener& found, std::int64_t lens, const test::Reference& reference, const std::string& name,
-                bool all_fields) {
+void check_lens(const CollectingListener& found, std::int64_t lens, const test::Reference& reference,
+                const std::string& name, bool all_fields) {
   const auto number = [&](const std::string& field, std::initializer_list<std::int64_t> at) {
     at::Tensor value = reference["readout." + name + "." + field];
     for (const std::int64_t i : at) value = value[i];
@@ -85,11 +86,13 @@ void check_lens(const CollectingListener& found, std::int64_t lens, const test::
       const auto& row = position.lenses[static_cast<std::size_t>(lens)][static_cast<std::size_t>(layer)];
       CHECK(row.entropy == Approx(number("entropy", {layer, t})).margin(2e-5));
       for (std::int64_t k = 0; k < 10; ++k) {
-        CHECK(row.top_ids[static_cast<std::size_t>(k)] == static_cast<TokenId>(number("top_ids", {layer, t, k})));
+        CHECK(row.top_ids[static_cast<std::size_t>(k)] ==
+              static_cast<TokenId>(number("top_ids", {layer, t, k})));
       }
       if (!all_fields) continue;
       for (std::int64_t k = 0; k < 10; ++k) {
-        CHECK(row.top_logprobs[static_cast<std::size_t>(k)] == Approx(number("top_logprobs", {layer, t, k})).margin(2e-5));
+        CHECK(row.top_logprobs[static_cast<std::size_t>(k)] ==
+              Approx(number("top_logprobs", {layer, t, k})).margin(2e-5));
       }
       CHECK(row.kl_final == Approx(number("kl_final", {layer, t})).margin(2e-5));
       CHECK(row.kl_reverse == Approx(number("kl_reverse", {layer, t})).margin(2e-5));
@@ -97,10 +100,12 @@ void check_lens(const CollectingListener& found, std::int64_t lens, const test::
       CHECK(row.logprobs[decode::kWatchedFinal] == Approx(number("final_logprob", {layer, t})).margin(2e-5));
       if (position.target == decode::kNoToken) continue;
       CHECK(row.ranks[decode::kWatchedTarget] == static_cast<int>(number("target_rank", {layer, t})));
-      CHECK(row.logprobs[decode::kWatchedTarget] == Approx(number("target_logprob", {layer, t})).margin(2e-5));
+      CHECK(row.logprobs[decode::kWatchedTarget] ==
+            Approx(number("target_logprob", {layer, t})).margin(2e-5));
     }
     if (all_fields) {
-      CHECK(position.settled_layers[static_cast<std::size_t>(lens)] == static_cast<std::int64_t>(number("settled_layer", {t})));
+      CHECK(position.settled_layers[static_cast<std::size_t>(lens)] ==
+            static_cast<std::int64_t>(number("settled_layer", {t})));
     }
   }
   CHECK(positions == static_cast<std::int64_t>(reference.tokens(0).size()));
@@ -112,10 +117,11 @@ TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 refe
     const test::Reference reference(variant);
     const auto model = model::Model::load(test::golden_model(variant), {});
     const auto queries = queries_of(reference);
-    const auto found = read_out(*model,
-                                {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt"),
-                                 "ours=tuned:" + lens_path(variant, "tuned.safetensors")},
-                                Alignment::kTrained, queries);
+    const auto found = read_out(
+        *model,
+        {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt"),
+         "ours=tuned:" + lens_path(variant, "tuned.safetensors")},
+        Alignment::kTrained, queries);
     CHECK(found.shape.lens_names == std::vector<std::string>{"logit", "tuned", "jacobian", "ours"});
     check_lens(found, 0, reference, "logit", true);
     check_lens(found, 1, reference, "tuned", true);
@@ -129,7 +135,9 @@ TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 refe
 TEST_CASE("both files of a tuned lens have one digest") {
   const auto model = model::Model::load(test::golden_model("gpt2"), {});
   const auto digest = [&](const std::string& name) {
-    return lens::load_lens({.name = "tuned", .type = "tuned", .path = lens_path("gpt2", name)}, *model, Alignment::kTrained)->digest();
+    return lens::load_lens({.name = "tuned", .type = "tuned", .path = lens_path("gpt2", name)}, *model,
+                           Alignment::kTrained)
+        ->digest();
   };
   CHECK(digest("tuned") == digest("tuned.safetensors"));
   CHECK(digest("tuned").size() == 64);
@@ -140,9 +148,10 @@ TEST_CASE("layer L is the model's own output for every lens, and its divergence 
     INFO(variant);
     const test::Reference reference(variant);
     const auto model = model::Model::load(test::golden_model(variant), {});
-    const auto found = read_out(*model,
-                                {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt")},
-                                Alignment::kTrained, queries_of(reference));
+    const auto found = read_out(
+        *model,
+        {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt")},
+        Alignment::kTrained, queries_of(reference));
     for (const auto& position : found.positions) {
       const at::Tensor logits = reference["logits." + std::to_string(position.document)][position.position];
       const at::Tensor logprobs = logits.log_softmax(0);
@@ -166,13 +175,15 @@ TEST_CASE("probability mass of groups sums to 1 and equals the sum over tokens")
   CollectingListener listener(V);
   for (std::int64_t v = 0; v < V; ++v) listener.groups.push_back(static_cast<std::uint8_t>(v % 3));
   listener.num_groups = 3;
-  const auto lens = lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+  const auto lens =
+      lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
   const auto queries = queries_of(reference);
   decode::Engine(*model, {lens.get()}, {}).run(source_of(queries), {&listener});
   for (const auto& position : listener.positions) {
     for (const auto& row : position.lenses[0]) {
       double expected[3] = {};
-      for (std::size_t k = 0; k < row.top_ids.size(); ++k) expected[row.top_ids[k] % 3] += std::exp(double{row.top_logprobs[k]});
+      for (std::size_t k = 0; k < row.top_ids.size(); ++k)
+        expected[row.top_ids[k] % 3] += std::exp(double{row.top_logprobs[k]});
       double entropy = 0;
       for (const float logprob : row.top_logprobs) entropy -= std::exp(double{logprob}) * logprob;
       CHECK(row.entropy == Approx(entropy).margin(1e-5));
@@ -205,7 +216,8 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
 TEST_CASE("the run counts what it did, checks itself and can be stopped between batches") {
   const test::Reference reference("llama-gqa-sharded");
   const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {});
-  const auto lens = lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+  const auto lens =
+      lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
   const auto queries = queries_of(reference);
   CollectingListener listener(5);
   int asked = 0;

@@ -16,12 +16,15 @@ inline std::filesystem::path golden_model(const std::string& variant) {
 }
 
 inline std::vector<std::string> golden_variants() {
-  return {"gpt2",        "gpt2-bin",     "gpt2-relu",         "neox-parallel",  "neox-sequential",  "neox-old-config",
-          "llama",       "llama-bias",   "llama-gqa-sharded", "llama3-scaled",  "llama-odd-head",   "llama-f16",
-          "mistral",     "qwen2",        "llama-old-config",  "qwen3",          "llama-linear-rope"};
+  return {
+      "gpt2",    "gpt2-bin",   "gpt2-relu",         "neox-parallel", "neox-sequential",  "neox-old-config",
+      "llama",   "llama-bias", "llama-gqa-sharded", "llama3-scaled", "llama-odd-head",   "llama-f16",
+      "mistral", "qwen2",      "llama-old-config",  "qwen3",         "llama-linear-rope"};
 }
 
-inline std::vector<std::string> golden_variants_with_lenses() { return {"gpt2", "neox-parallel", "llama-gqa-sharded"}; }
+inline std::vector<std::string> golden_variants_with_lenses() {
+  return {"gpt2", "neox-parallel", "llama-gqa-sharded"};
+}
 
 /// Reference arrays of a variant: values as float64 or int64.
 class Reference {

@@ -1,4 +1,6 @@
 // Every family and variant against float64: residual states, logits, batches, tokens of several windows.
+#include "depthlens/model/model.hpp"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
@@ -7,7 +9,6 @@
 #include <filesystem>
 
 #include "depthlens/model/linear.hpp"
-#include "depthlens/model/model.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/temporary_folder.hpp"
@@ -51,14 +52,16 @@ void check_variant(const std::filesystem::path& folder, const std::string& varia
     const at::Tensor expected = reference["states" + suffix];  // [L + 1, T, d]
     for (std::size_t layer = 0; layer < states.size(); ++layer) {
       INFO("layer " << layer);
-      CHECK(test::max_abs_difference(states[layer], expected.select(0, static_cast<std::int64_t>(layer))) < tolerance);
+      CHECK(test::max_abs_difference(states[layer], expected.select(0, static_cast<std::int64_t>(layer))) <
+            tolerance);
     }
     CHECK(test::max_abs_difference(logits(*model, states.back()), reference["logits" + suffix]) < tolerance);
   }
 }
 
 TEST_CASE("states and logits equal the float64 reference in every family") {
-  for (const std::string& variant : test::golden_variants()) check_variant(test::golden_model(variant), variant, 5e-5);
+  for (const std::string& variant : test::golden_variants())
+    check_variant(test::golden_model(variant), variant, 5e-5);
 }
 
 TEST_CASE("an older spelling of config.json means the same model") {
@@ -86,7 +89,8 @@ TEST_CASE("a batch of windows equals its singles, to the last bit") {
     const auto together = run(*model, pack({first, second, first}));
     const auto alone_first = run(*model, pack({first})), alone_second = run(*model, pack({second}));
     for (std::size_t layer = 0; layer < together.size(); ++layer) {
-      CHECK(at::equal(together[layer], at::cat({alone_first[layer], alone_second[layer], alone_first[layer]})));
+      CHECK(
+          at::equal(together[layer], at::cat({alone_first[layer], alone_second[layer], alone_first[layer]})));
     }
   }
 }

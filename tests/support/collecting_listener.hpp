@@ -28,7 +28,9 @@ class CollectingListener : public decode::Listener {
 
   explicit CollectingListener(std::int64_t top_k) : top_k_(top_k) {}
 
-  decode::Needs needs() const override { return {.top_k = top_k_, .token_groups = groups, .num_groups = num_groups}; }
+  decode::Needs needs() const override {
+    return {.top_k = top_k_, .token_groups = groups, .num_groups = num_groups};
+  }
   void begin(const decode::ReadoutShape& run_shape) override { shape = run_shape; }
   void accept(const decode::PositionReadout& readout) override {
     Position& position = positions.emplace_back();

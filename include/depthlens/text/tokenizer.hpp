@@ -18,15 +18,17 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// The ids of `text` (valid UTF-8), without BOS or EOS, as Hugging Face's `encode(add_special_tokens=False)`.
-  /// Added and special tokens that stand in the text are recognised as Hugging Face's tokenizers do.
+  /// The ids of `text` (valid UTF-8), without BOS or EOS, as Hugging Face's
+  /// `encode(add_special_tokens=False)`. Added and special tokens that stand in the text are recognised as
+  /// Hugging Face's tokenizers do.
   virtual std::vector<TokenId> encode(std::string_view text) const = 0;
 
-  /// The bytes that the token adds in the middle of a text; may be a fragment of UTF-8. A SentencePiece "▁" is a space.
-  /// Special tokens give their name, such as "<s>"; ids that no token has give "".
+  /// The bytes that the token adds in the middle of a text; may be a fragment of UTF-8. A SentencePiece "▁"
+  /// is a space. Special tokens give their name, such as "<s>"; ids that no token has give "".
   virtual const std::string& token_bytes(TokenId id) const = 0;
 
-  /// Number of ids, added tokens included: ids are 0 … size − 1. A model's vocabulary may be padded beyond it.
+  /// Number of ids, added tokens included: ids are 0 … size − 1. A model's vocabulary may be padded beyond
+  /// it.
   virtual TokenId size() const = 0;
 
   /// "SentencePiece" or "byte-level BPE".
@@ -46,12 +48,12 @@ class Tokenizer {
   bool adds_bos_ = false;
 };
 
-/// Loads the tokenizer of a Hugging Face folder. Looked for in this order: `tokenizer.json` (byte-level BPE, or
-/// SentencePiece-style BPE with byte fallback), `tokenizer.model` (SentencePiece, or tiktoken's ranks),
-/// `vocab.json` + `merges.txt`. A SentencePiece `tokenizer.model` is preferred to a `tokenizer.json` that was converted
-/// from it. `tokenizer_config.json` and `special_tokens_map.json` tell BOS and EOS.
-/// Throws an input error where none is there and a format error, naming file and place, where one is damaged or asks
-/// for something unknown.
+/// Loads the tokenizer of a Hugging Face folder. Looked for in this order: `tokenizer.json` (byte-level BPE,
+/// or SentencePiece-style BPE with byte fallback), `tokenizer.model` (SentencePiece, or tiktoken's ranks),
+/// `vocab.json` + `merges.txt`. A SentencePiece `tokenizer.model` is preferred to a `tokenizer.json` that was
+/// converted from it. `tokenizer_config.json` and `special_tokens_map.json` tell BOS and EOS. Throws an input
+/// error where none is there and a format error, naming file and place, where one is damaged or asks for
+/// something unknown.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& folder);
 
 }  // namespace depthlens::text
