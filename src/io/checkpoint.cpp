@@ -49,6 +49,14 @@ at::Tensor view_of(const TensorEntry& entry) {
   return boolean ? view.ne(0) : view;
 }
 
+/// `values`, a view of the entry's bytes, as a contiguous tensor of its own.
+at::Tensor copy_and_release(const at::Tensor& values, const TensorEntry& entry, at::ScalarType dtype) {
+  const at::Tensor target = at::empty(values.sizes(), dtype);
+  target.copy_(values);
+  entry.file->release(entry.offset, entry.length);
+  return target;
+}
+
 const TensorEntry& find_entry(const TensorFile& file, const std::string& name) {
   const auto found = file.entries().find(name);
   if (found != file.entries().end()) return found->second;
@@ -185,12 +193,8 @@ at::Tensor TensorFile::load(const std::string& name, at::ScalarType dtype) const
       reinterpret_cast<std::uintptr_t>(entry.file->data() + entry.offset) % element_size == 0;
   if (contiguous && aligned && dtype == entry.dtype) return view_of(entry);
 
+  if (!contiguous) return copy_and_release(view_of(entry), entry, dtype);
   const at::Tensor target = at::empty(entry.shape, dtype);
-  if (!contiguous) {
-    target.copy_(view_of(entry));
-    entry.file->release(entry.offset, entry.length);
-    return target;
-  }
   // In pieces, so that neither the pages of the file nor a copy of unaligned bytes stand in memory beside the
   // target as a whole.
   constexpr std::int64_t kPiece = std::int64_t{1} << 20;
@@ -207,6 +211,11 @@ at::Tensor TensorFile::load(const std::string& name, at::ScalarType dtype) const
     entry.file->release(piece.offset, piece.length);
   }
   return target;
+}
+
+at::Tensor TensorFile::load_transposed(const std::string& name, at::ScalarType dtype) const {
+  const TensorEntry& entry = find_entry(*this, name);
+  return copy_and_release(view_of(entry).t(), entry, dtype);
 }
 
 std::int64_t TensorFile::num_elements() const {

@@ -3,6 +3,8 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/List.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty_like.h>
@@ -18,6 +20,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <optional>
+#include <string_view>
 
 #include "depthlens/util/error.hpp"
 
@@ -32,6 +36,22 @@ at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& 
   return bias.defined() ? normed.add_(bias) : normed;
 }
 
+namespace {
+
+/// x · weightᵀ. On processors float32 goes to oneDNN, which sums every element in the same order whatever
+/// stands beside it; MKL, libtorch's default, splits long sums among threads when rows are few.
+at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
+  using Product =
+      at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
+                 c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+  static const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+  if (!found || !x.device().is_cpu() || x.scalar_type() != at::kFloat) return at::linear(x, weight);
+  static const auto one_dnn = found->typed<Product>();
+  return one_dnn.call(x, weight, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
+}
+
+}  // namespace
+
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
   // Products of one or a few rows take other code paths in the libraries below, whose sums differ in the last
   // bits. With a minimum of rows a window gives the same bits alone and among others.
@@ -39,7 +59,7 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::T
   const std::int64_t rows = input.size(0);
   at::Tensor x = input.to(weight.scalar_type());
   if (rows < kFewestRows) x = at::constant_pad_nd(x, {0, 0, 0, kFewestRows - rows});
-  at::Tensor y = at::linear(x, weight).to(at::kFloat);
+  at::Tensor y = product(x, weight).to(at::kFloat);
   if (rows < kFewestRows) y = y.narrow(0, 0, rows);
   return bias.defined() ? y.add_(bias) : y;
 }

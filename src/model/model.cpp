@@ -73,9 +73,8 @@ class Claims {
     claimed_.insert(name);
     // Matrices are kept in the arithmetic type; vectors are few, and norms and biases are applied in float32.
     const at::ScalarType dtype = rule.shape.size() == 1 ? at::kFloat : options_.dtype;
-    at::Tensor tensor = file_.load(name, dtype);
-    if (options_.device != "cpu") tensor = tensor.to(at::Device(options_.device));
-    return rule.transposed ? tensor.t() : tensor;
+    const at::Tensor tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
+    return tensor.to(at::Device(options_.device));
   }
 
   /// Throws where a tensor is neither claimed nor known to carry no weight of the model.

@@ -60,6 +60,9 @@ class TensorFile {
   /// Where dtype and layout are already as asked for, the view itself is returned and nothing is copied.
   at::Tensor load(const std::string& name, at::ScalarType dtype) const;
 
+  /// The transpose of a matrix as a contiguous copy in `dtype`; the file's pages are released.
+  at::Tensor load_transposed(const std::string& name, at::ScalarType dtype) const;
+
   /// Number of elements of all tensors, and bytes as stored.
   std::int64_t num_elements() const;
   std::uint64_t num_bytes() const;
