@@ -4,6 +4,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 #include <c10/core/InferenceMode.h>
@@ -252,16 +253,16 @@ void Run::self_check(const at::Tensor& final_rows, const KernelOutput& output, s
   const model::OutputHead& head = model_.head();
   const std::int64_t V = shape_.vocab_size, K = shape_.top_k;
   const at::Tensor rows = final_rows.narrow(0, 0, checked).to(at::kDouble);
-  std::vector<at::Tensor> parts;
-  constexpr std::int64_t kPart = 4096;
+  constexpr std::int64_t kPart = 1024;
+  const at::Tensor part = at::empty({kPart, rows.size(1)}, rows.options());
+  const at::Tensor logits = at::empty({checked, V}, rows.options());
   for (std::int64_t first = 0; first < V; first += kPart) {
     const std::int64_t width = std::min(kPart, V - first);
-    at::Tensor part = at::mm(rows, head.unembedding.narrow(0, first, width).to(at::kDouble).t());
-    if (head.bias.defined()) part = part + head.bias.narrow(0, first, width).to(at::kDouble);
-    parts.push_back(part);
+    const at::Tensor weight = part.narrow(0, 0, width).copy_(head.unembedding.narrow(0, first, width));
+    logits.narrow(1, first, width).copy_(at::mm(rows, weight.t()));
   }
-  const at::Tensor expected =
-      std::get<0>(at::cat(parts, 1).log_softmax(1).topk(K, 1)).to(at::kCPU).contiguous();
+  if (head.bias.defined()) logits.add_(head.bias.to(at::kDouble));
+  const at::Tensor expected = std::get<0>(logits.log_softmax(1).topk(K, 1)).to(at::kCPU).contiguous();
   const double* values = expected.const_data_ptr<double>();
   for (std::int64_t p = 0; p < checked; ++p) {
     for (std::int64_t k = 0; k < K; ++k) {

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "depthlens/util/error.hpp"
+
 namespace depthlens::tables {
 
 void Mean::add_to_sum(double value) {
@@ -27,20 +29,31 @@ std::optional<double> Mean::value() const {
   return (sum_ + compensation_) / static_cast<double>(count_);
 }
 
+void Histogram::add(std::int64_t value, std::int64_t times) {
+  DEPTHLENS_ASSERT(value >= 0);
+  const auto index = static_cast<std::size_t>(value);
+  if (index >= counts_.size()) counts_.resize(index + 1);
+  counts_[index] += times;
+  total_ += times;
+}
+
 void Histogram::merge(const Histogram& other) {
-  for (const auto& [value, times] : other.counts_) add(value, times);
+  for (std::size_t value = 0; value < other.counts_.size(); ++value) {
+    if (other.counts_[value] > 0) add(static_cast<std::int64_t>(value), other.counts_[value]);
+  }
 }
 
 std::int64_t Histogram::count(std::int64_t value) const {
-  const auto found = counts_.find(value);
-  return found == counts_.end() ? 0 : found->second;
+  const auto index = static_cast<std::size_t>(value);
+  return value >= 0 && index < counts_.size() ? counts_[index] : 0;
 }
 
 std::optional<double> Histogram::mean() const {
   if (total_ == 0) return std::nullopt;
   // Ranks below 2^20 occurring up to 2^43 times: the sum is exact in 64 bits.
   std::int64_t sum = 0;
-  for (const auto& [value, times] : counts_) sum += value * times;
+  for (std::size_t value = 0; value < counts_.size(); ++value)
+    sum += static_cast<std::int64_t>(value) * counts_[value];
   return static_cast<double>(sum) / static_cast<double>(total_);
 }
 
@@ -48,11 +61,11 @@ std::optional<double> Histogram::median() const {
   if (total_ == 0) return std::nullopt;
   const std::int64_t lower = (total_ - 1) / 2, upper = total_ / 2;  // places, from 0, of the middle values
   std::int64_t seen = 0;
-  std::optional<std::int64_t> first;
-  for (const auto& [value, times] : counts_) {
-    seen += times;
+  std::optional<std::size_t> first;
+  for (std::size_t value = 0; value < counts_.size(); ++value) {
+    seen += counts_[value];
     if (!first && seen > lower) first = value;
-    if (seen > upper) return (static_cast<double>(*first) + static_cast<double>(value)) / 2;
+    if (seen > upper) return static_cast<double>(*first + value) / 2;
   }
   return std::nullopt;
 }

@@ -130,6 +130,19 @@ std::string fitted(const std::string& text, std::int64_t width) {
   return out + std::string(static_cast<std::size_t>(std::max<std::int64_t>(0, width - used)), ' ');
 }
 
+/// Words of ASCII `text` in lines of at most `width` columns.
+std::string wrapped(const std::string& text, std::int64_t width) {
+  std::string out, line;
+  for (const std::string& word : util::split(text, ' ')) {
+    if (!line.empty() && static_cast<std::int64_t>(line.size() + 1 + word.size()) > width) {
+      out += line + '\n';
+      line.clear();
+    }
+    line += (line.empty() ? "" : " ") + word;
+  }
+  return out + line + '\n';
+}
+
 bool use_color(const std::string& wish) {
   if (wish != "auto") return wish == "always";
   if (const char* forced = std::getenv("CLICOLOR_FORCE"); forced != nullptr && std::string(forced) != "0")
@@ -194,8 +207,14 @@ util::OrderedJson as_json(const Collector& found, const Session& session, const 
 
 void print_tables(const Collector& found, const Session& session, const ShowOptions& options) {
   const bool color = use_color(options.color);
-  const auto num_rows = static_cast<std::int64_t>(found.positions.front().front().size());
-  constexpr std::int64_t kNarrowest = 6, kWidest = 14, kLabel = 6;
+  const std::size_t num_rows = found.positions.front().front().size();
+  constexpr std::int64_t kNarrowest = 6, kWidest = 14, kLabel = 5, kWidestLabel = 12;
+  std::vector<std::string> names;
+  std::int64_t label_width = kLabel;
+  for (const lens::Lens* lens : session.lenses()) {
+    names.push_back(lens->request().name);
+    label_width = std::min(kWidestLabel, std::max(label_width, display_width(names.back())));
+  }
   const auto text_of = [&](decode::TokenId id) { return visible(session.tokenizer().token_text(id)); };
   std::int64_t longest = kNarrowest;
   for (const auto& lenses : found.positions) {
@@ -205,43 +224,39 @@ void print_tables(const Collector& found, const Session& session, const ShowOpti
   }
   const std::int64_t probability_width = color ? 0 : 4;  // " .97": where colour cannot tell it
   const std::int64_t cell_width = std::min(longest, kWidest) + probability_width;
-  const std::int64_t room = terminal_width(options.width) - kLabel;
-  const auto per_block = static_cast<std::size_t>(std::max<std::int64_t>(1, room / (cell_width + 1)));
+  const std::int64_t width = terminal_width(options.width);
+  const std::int64_t room = width - label_width;
+  const auto per_block = static_cast<std::size_t>(
+      std::max<std::int64_t>(1, room / (cell_width + 1)));  // a space before each cell
   const auto num_tokens = found.tokens.size();
 
-  for (std::size_t n = 0; n < found.positions.front().size(); ++n) {
+  for (std::size_t n = 0; n < names.size(); ++n) {
     for (std::size_t first = 0; first < num_tokens; first += per_block) {
       const std::size_t last = std::min(num_tokens, first + per_block);
-      std::string line = fitted(session.lenses()[n]->request().name, kLabel - 1) + " ";
-      for (std::size_t t = first; t < last; ++t)
-        line += fitted(text_of(found.tokens[t]), cell_width) + (t + 1 < last ? " " : "");
-      std::cout << line << '\n' << std::string(kLabel - 1, ' ') << ' ';
-      for (std::size_t t = first; t < last; ++t)
-        std::cout << fitted("↓", cell_width) << (t + 1 < last ? " " : "");
-      std::cout << '\n';
-      for (std::int64_t row = 0; row < num_rows; ++row) {
-        line = fitted(std::to_string(row), kLabel - 1) + " ";
-        for (std::size_t t = first; t < last; ++t) {
-          const Cell& cell = found.positions[t][n][static_cast<std::size_t>(row)];
-          std::string text = fitted(text_of(cell.top1), cell_width - probability_width);
-          if (color) {
-            line += colored(text, cell.probability, cell.top1 == found.finals[t]);
-          } else {
-            const auto hundredths = std::clamp(std::lround(cell.probability * 100), 0L, 99L);
-            line += text + (hundredths < 10 ? " .0" : " .") + std::to_string(hundredths);
-          }
-          if (t + 1 < last) line += " ";
-        }
-        std::cout << line << '\n';
+      const auto print_row = [&](const std::string& label, const auto& cell_at) {
+        std::string line = fitted(label, label_width);
+        for (std::size_t t = first; t < last; ++t) line += " " + cell_at(t);
+        std::cout << line.substr(0, line.find_last_not_of(' ') + 1) << '\n';
+      };
+      print_row(names[n], [&](std::size_t t) { return fitted(text_of(found.tokens[t]), cell_width); });
+      print_row("", [&](std::size_t /*t*/) { return fitted("↓", cell_width); });
+      for (std::size_t row = 0; row < num_rows; ++row) {
+        print_row(std::to_string(row), [&](std::size_t t) {
+          const Cell& cell = found.positions[t][n][row];
+          const std::string text = fitted(text_of(cell.top1), cell_width - probability_width);
+          if (color) return colored(text, cell.probability, cell.top1 == found.finals[t]);
+          const auto hundredths = std::clamp(std::lround(cell.probability * 100), 0L, 99L);
+          return text + (hundredths < 10 ? " .0" : " .") + std::to_string(hundredths);
+        });
       }
       std::cout << '\n';
     }
   }
-  std::cout << (color ? "Columns: the text's tokens; rows: layers, from the embeddings (0) to the model's "
-                        "own output. Darker: more probable; bold: already the model's answer.\n"
-                      : "Columns: the text's tokens; rows: layers, from the embeddings (0) to the model's "
-                        "own output; numbers: probability of the top-1.\n")
-            << std::flush;
+  std::string legend =
+      "Columns: the text's tokens; rows: layers, from the embeddings (0) to the model's own output";
+  legend += color ? ". Darker: more probable; bold: already the model's answer."
+                  : "; numbers: probability of the top-1.";
+  std::cout << wrapped(legend, width) << std::flush;
 }
 
 void run_show(const ShowOptions& given) {

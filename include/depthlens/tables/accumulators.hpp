@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
+#include <vector>
 
 #include "depthlens/tables/table.hpp"
 
@@ -26,13 +26,11 @@ class Mean {
   std::int64_t count_ = 0;
 };
 
-/// How often each integer occurs, such as a rank; exact mean and median.
+/// How often each small non-negative integer occurs, such as a rank; exact mean and median. Memory grows with
+/// the greatest value (8 bytes for each up to it), not with the number of values.
 class Histogram {
  public:
-  void add(std::int64_t value, std::int64_t times = 1) {
-    counts_[value] += times;
-    total_ += times;
-  }
+  void add(std::int64_t value, std::int64_t times = 1);
   void merge(const Histogram& other);
   std::int64_t count() const { return total_; }
   std::int64_t count(std::int64_t value) const;
@@ -41,7 +39,7 @@ class Histogram {
   std::optional<double> median() const;
 
  private:
-  std::map<std::int64_t, std::int64_t> counts_;
+  std::vector<std::int64_t> counts_;  // by value
   std::int64_t total_ = 0;
 };
 
