@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Peak resident memory of depthlens beside the weights: of loading in each dtype, and of `analyze` for growing inputs.
+
+    memory.py --model FOLDER --text FILE [--lens LENS …] [--kilobytes 4,16,64]
+
+The weights count in their arithmetic type. What the program takes without a model (its code and libtorch's) is measured
+with `count-tokens` on one line and stands in its own column; `beyond` includes it.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from common import first_lines, processor, run
+
+MIB = 1 << 20
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--lens", action="append", default=[])
+    parser.add_argument("--kilobytes", default="4,16,64", help="sizes of the inputs")
+    options = parser.parse_args()
+    lenses = [part for lens in options.lens for part in ("--lens", lens)]
+    print(processor())
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        text, out = folder / "input.txt", folder / "out"
+
+        def analyze(num_bytes, *flags):
+            text.write_bytes(first_lines(options.text, num_bytes))
+            peak = run(["analyze", "--model", options.model, "--input", text, "--out", out, "--overwrite", "--quiet",
+                        *lenses, *flags]).peak_bytes
+            record = json.loads((out / "run.json").read_text())
+            weights = record["model"]["parameters"] * BYTES[record["model"]["dtype"]]
+            return record["counts"]["positions"], weights, peak
+
+        text.write_text("One line.\n")
+        alone = run(["count-tokens", "--model", options.model, "--input", text, "--quiet"]).peak_bytes
+        print(f"program and tokenizer alone: {alone / MIB:.0f} MiB")
+        print(f"{'':22}{'positions':>10}{'weights':>10}{'peak':>10}{'beyond':>10}{'ratio':>8}   (MiB)")
+        for dtype in BYTES:
+            positions, weights, peak = analyze(60, "--dtype", dtype, "--records", "none")
+            print(f"{'loading, ' + dtype:22}{positions:10}{weights / MIB:10.0f}{peak / MIB:10.0f}"
+                  f"{(peak - weights) / MIB:10.0f}{peak / weights:8.2f}")
+        for size in map(int, options.kilobytes.split(",")):
+            positions, weights, peak = analyze(size << 10)
+            print(f"{f'analyze, {size} kB':22}{positions:10}{weights / MIB:10.0f}{peak / MIB:10.0f}"
+                  f"{(peak - weights) / MIB:10.0f}{peak / weights:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

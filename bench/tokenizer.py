@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Encoding speed on one core: `depthlens count-tokens` (reading and counting included) and Hugging Face's tokenizers.
+
+    tokenizer.py --model FOLDER --text FILE [--runs 3]
+
+The text is given to both document by document; the counts of tokens must be equal.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from common import processor, run
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["RAYON_NUM_THREADS"] = "1"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    text = options.text.read_text(encoding="utf8")
+    documents = [document.strip("\n") for document in text.split("\n\n") if document.strip()]
+    megabytes = len(text.encode()) / 1e6
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        empty, out = Path(folder) / "empty.txt", Path(folder) / "counts.json"
+        empty.write_text("x\n")
+
+        def count(path):
+            return run(["count-tokens", "--model", options.model, "--input", path, "--out", out, "--quiet",
+                        "--threads", "1"]).seconds
+
+        for _ in range(options.runs):
+            loading = count(empty)
+            ours.append(megabytes / (count(options.text) - loading))
+            our_count = sum(entry["count"] for entry in json.loads(out.read_text()).values())
+            started = time.perf_counter()
+            their_count = sum(len(ids) for ids in tokenizer(documents, add_special_tokens=False).input_ids)
+            theirs.append(megabytes / (time.perf_counter() - started))
+    print(processor())
+    print(f"{megabytes:.1f} MB, {our_count} tokens; Hugging Face: {their_count}")
+    print(f"depthlens   {statistics.median(ours):6.1f} MB/s")
+    print(f"tokenizers  {statistics.median(theirs):6.1f} MB/s")
+    if our_count != their_count:
+        raise SystemExit("the numbers of tokens differ")
+
+
+if __name__ == "__main__":
+    main()
