@@ -36,7 +36,7 @@ class AtenLogSumExp : public LogSumExp {
 
   std::string products() const override { return "the rows' own"; }
 
-  LogSumExpValues operator()(const at::Tensor& rows) const override {
+  LogSumExpValues evaluate(const at::Tensor& rows, std::int64_t num_gradients) const override {
     constexpr std::int64_t kTile = 2048;
     const std::int64_t V = head_.unembedding.size(0);
     at::Tensor m, sum, weighted, top;
@@ -50,12 +50,12 @@ class AtenLogSumExp : public LogSumExp {
       at::Tensor e = z.sub_(new_m.unsqueeze(1)).exp_();
       const at::Tensor tile_sum = e.sum(1, false, at::kDouble);
       if (token_scale_.defined()) e = e * token_scale_.narrow(0, first, width).to(rows.scalar_type());
-      const at::Tensor tile_weighted = at::mm(e, weight);  // [R, d]
+      const at::Tensor tile_weighted = at::mm(e.narrow(0, 0, num_gradients), weight);  // [G, d]
       if (m.defined()) {
         const at::Tensor scale = (m - new_m).exp();
         top = at::where(tile_max > m, tile_top + first, top);
         sum = sum * scale + tile_sum;
-        weighted = weighted * scale.unsqueeze(1) + tile_weighted;
+        weighted = weighted * scale.narrow(0, 0, num_gradients).unsqueeze(1) + tile_weighted;
       } else {
         top = tile_top;
         sum = tile_sum;
@@ -64,7 +64,7 @@ class AtenLogSumExp : public LogSumExp {
       m = new_m;
     }
     return {.value = m.to(at::kDouble) + sum.log(),
-            .gradient = weighted / sum.unsqueeze(1).to(rows.scalar_type()),
+            .gradient = weighted / sum.narrow(0, 0, num_gradients).unsqueeze(1).to(rows.scalar_type()),
             .top = top};
   }
 
@@ -93,7 +93,7 @@ class CpuLogSumExp : public LogSumExp {
 
   std::string products() const override { return kPairs == 2 ? "bfloat16" : "float32"; }
 
-  LogSumExpValues operator()(const at::Tensor& rows) const override;
+  LogSumExpValues evaluate(const at::Tensor& rows, std::int64_t num_gradients) const override;
 
  private:
   static constexpr std::int64_t kPairs = std::is_same_v<T, float> ? 1 : 2;
@@ -160,7 +160,7 @@ void CpuLogSumExp<T>::pack(Tile& tile, std::int64_t v) const {
 }
 
 template <typename T>
-LogSumExpValues CpuLogSumExp<T>::operator()(const at::Tensor& input) const {
+LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t num_gradients) const {
   const at::Tensor rows = input.to(at::kFloat).contiguous();
   const std::int64_t R = rows.size(0), d = rows.size(1), V = head_.unembedding.size(0);
   const std::int64_t padded_rows = rounded_up(R, kRows), padded_d = rounded_up(d, kPairs),
@@ -175,7 +175,8 @@ LogSumExpValues CpuLogSumExp<T>::operator()(const at::Tensor& input) const {
       for (std::int64_t k = 0; k < d; ++k) state[k] = static_cast<T>(values[row * d + k]);
     }
   });
-  const at::Tensor weighted = at::zeros({padded_rows, stride}, at::kFloat);  // A
+  const std::int64_t gradient_rows = rounded_up(num_gradients, kRows);
+  const at::Tensor weighted = at::zeros({gradient_rows, stride}, at::kFloat);  // A
   float* sums = weighted.mutable_data_ptr<float>();
   std::vector<Row> progress(static_cast<std::size_t>(padded_rows));
   const float* bias = head_.bias.defined() ? head_.bias.const_data_ptr<float>() : nullptr;
@@ -188,7 +189,8 @@ LogSumExpValues CpuLogSumExp<T>::operator()(const at::Tensor& input) const {
 
   const auto process_block = [&](std::int64_t block, float* logits, T* exponentials) {
     const T* block_states = states.data() + block * kRows * padded_d;
-    float* block_sums = sums + block * kRows * stride;
+    const bool with_gradient = block * kRows < gradient_rows;
+    float* block_sums = with_gradient ? sums + block * kRows * stride : nullptr;
     for (std::int64_t n = 0; n < kTile; n += kPanel) {
       if (n >= tile.width) break;
       at::native::cpublas::brgemm(kRows, kPanel, padded_d, padded_d, kPanel, kTile, /*add_C=*/false,
@@ -208,8 +210,10 @@ LogSumExpValues CpuLogSumExp<T>::operator()(const at::Tensor& input) const {
         if (tile.first > 0) {
           const double scale = std::exp(static_cast<double>(row.m) - tile_max);
           row.sum *= scale;
-          float* a = block_sums + i * stride;
-          for (std::int64_t k = 0; k < d; ++k) a[k] *= static_cast<float>(scale);
+          if (with_gradient) {
+            float* a = block_sums + i * stride;
+            for (std::int64_t k = 0; k < d; ++k) a[k] *= static_cast<float>(scale);
+          }
         }
         row.m = tile_max;
       }
@@ -221,6 +225,7 @@ LogSumExpValues CpuLogSumExp<T>::operator()(const at::Tensor& input) const {
       }
       std::fill(e + width, e + kTile, T(0.0F));
     }
+    if (!with_gradient) return;
     for (std::int64_t n = 0; n < stride; n += kPanel) {
       at::native::cpublas::brgemm(kRows, kPanel, kTile, kTile, kPanel, stride, /*add_C=*/true, exponentials,
                                   tile.backward.data() + n * kTile, block_sums + n, kPairs == 2);
@@ -248,13 +253,14 @@ LogSumExpValues CpuLogSumExp<T>::operator()(const at::Tensor& input) const {
   }
 
   LogSumExpValues out{.value = at::empty({R}, at::kDouble),
-                      .gradient = at::empty({R, d}, at::kFloat),
+                      .gradient = at::empty({num_gradients, d}, at::kFloat),
                       .top = at::empty({R}, at::kLong)};
   at::parallel_for(0, R, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const Row& state = progress[static_cast<std::size_t>(row)];
       out.value.mutable_data_ptr<double>()[row] = static_cast<double>(state.m) + std::log(state.sum);
       out.top.mutable_data_ptr<std::int64_t>()[row] = state.top;
+      if (row >= num_gradients) continue;
       float* gradient = out.gradient.mutable_data_ptr<float>() + row * d;
       const double scale = 1 / state.sum;
       for (std::int64_t k = 0; k < d; ++k) gradient[k] = static_cast<float>(sums[row * stride + k] * scale);
@@ -292,13 +298,7 @@ std::unique_ptr<LogSumExp> make_aten_log_sum_exp(const model::OutputHead& head,
 std::unique_ptr<LogSumExp> make_log_sum_exp(const model::OutputHead& head, Products products,
                                             const at::Tensor& token_scale) {
   if (!head.unembedding.device().is_cpu()) return make_aten_log_sum_exp(head, token_scale);
-  const bool possible = multiplies_bfloat16();
-  if (products == Products::kBfloat16 && !possible) {
-    throw util::usage_error({.what = "this processor has no bfloat16 products",
-                             .where = "--dtype bfloat16",
-                             .hint = "--dtype auto takes the fastest that it has"});
-  }
-  if (products != Products::kFloat32 && possible) {
+  if (products == Products::kFastest && multiplies_bfloat16()) {
     return std::make_unique<CpuLogSumExp<at::BFloat16>>(head, token_scale);
   }
   return std::make_unique<CpuLogSumExp<float>>(head, token_scale);

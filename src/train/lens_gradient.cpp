@@ -56,7 +56,8 @@ LensGradient::Normed LensGradient::normed(const at::Tensor& states) const {
 }
 
 LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& positions,
-                                               const lens::TunedParameters& parameters) const {
+                                               const lens::TunedParameters& parameters,
+                                               bool with_derivative) const {
   const at::ScalarType dtype = parameters.weights.scalar_type();
   const at::Tensor states = positions.states.to(dtype);  // [L, P, d]
   const std::int64_t L = states.size(0), P = states.size(1), d = states.size(2);
@@ -69,11 +70,12 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   Evaluated out;
   out.layers = normed(translated);
   const at::Tensor final_output = normed(positions.final_states.to(dtype)).output;  // y_f [P, d]
-  const decode::LogSumExpValues values =
-      (*kernel_)(at::cat({final_output, out.layers.output.view({L * P, d})}));
+  const decode::LogSumExpValues values = kernel_->evaluate(
+      at::cat({final_output, out.layers.output.view({L * P, d})}), with_derivative ? (L + 1) * P : P);
   out.final_top = values.top.narrow(0, 0, P);
   const at::Tensor value = values.value.narrow(0, P, L * P).view({L, P});
-  const at::Tensor expected = values.gradient.narrow(0, P, L * P).view({L, P, d});
+  at::Tensor expected;
+  if (with_derivative) expected = values.gradient.narrow(0, P, L * P).view({L, P, d});
   const bool damped_logits = damping_.mode == Damping::Mode::kVocabulary && !damping_.tokens.empty();
 
   if (loss_ == Loss::kKl) {
@@ -92,7 +94,7 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
     const at::Tensor linear =
         ((out.layers.output - final_output) * undamped).sum(-1, /*keepdim=*/false, at::kDouble);
     out.loss = value - final_value - linear;
-    out.derivative = expected - final_expected;
+    if (with_derivative) out.derivative = expected - final_expected;
     return out;
   }
   DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
@@ -101,6 +103,7 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   at::Tensor logits = (out.layers.output * rows).sum(-1, /*keepdim=*/false, at::kDouble);
   if (head_.bias.defined()) logits.add_(head_.bias.index_select(0, targets));
   out.loss = value - logits;
+  if (!with_derivative) return out;
   if (damped_logits) {
     const at::Tensor scale = token_scale(damping_, head_.unembedding.size(0), rows.device());
     rows = rows * scale.index_select(0, targets).to(dtype).unsqueeze(1);
@@ -111,13 +114,13 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
 
 at::Tensor LensGradient::loss(const TrainingPositions& positions,
                               const lens::TunedParameters& parameters) const {
-  return evaluate(positions, parameters).loss.sum(1);
+  return evaluate(positions, parameters, /*with_derivative=*/false).loss.sum(1);
 }
 
 at::Tensor LensGradient::accumulate(const TrainingPositions& positions,
                                     const lens::TunedParameters& parameters, double scale,
                                     lens::TunedParameters& gradients) const {
-  Evaluated evaluated = evaluate(positions, parameters);
+  Evaluated evaluated = evaluate(positions, parameters, /*with_derivative=*/true);
   at::Tensor derivative = evaluated.derivative.mul_(scale);
   if (damping_.mode == Damping::Mode::kPosition && !damping_.tokens.empty()) {
     at::Tensor damped = evaluated.final_top.eq(damping_.tokens.front());

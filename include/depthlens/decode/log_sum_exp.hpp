@@ -21,21 +21,23 @@ namespace depthlens::decode {
 /// R rows of states after the final norm, as the function sees them.
 struct LogSumExpValues {
   at::Tensor value;     ///< [R] float64: F(x)
-  at::Tensor gradient;  ///< [R, d] in the rows' dtype: μ(x), its terms multiplied by the token scale
+  at::Tensor gradient;  ///< [G, d] in the rows' dtype: μ(x), its terms multiplied by the token scale
   at::Tensor top;       ///< [R] int64: the token with the greatest logit, the lowest id among equals
 };
 
 class LogSumExp {
  public:
   virtual ~LogSumExp() = default;
-  /// Of rows [R, d]. A row's result depends neither on the other rows nor on the number of threads.
-  virtual LogSumExpValues operator()(const at::Tensor& rows) const = 0;
+  /// Of rows [R, d], with the gradient of the first G of them. A row's result depends neither on the other
+  /// rows nor on the number of threads.
+  virtual LogSumExpValues evaluate(const at::Tensor& rows, std::int64_t num_gradients) const = 0;
+  LogSumExpValues operator()(const at::Tensor& rows) const { return evaluate(rows, rows.size(0)); }
   /// The type in which logits and gradient are multiplied: "float32", "bfloat16", or the rows' own.
   virtual std::string products() const = 0;
 };
 
 /// `kFastest`: bfloat16 with float32 sums where this processor multiplies it faster, else float32.
-enum class Products { kFloat32, kBfloat16, kFastest };
+enum class Products { kFloat32, kFastest };
 
 /// Where the head's tensors are. `head` must outlive the result. `token_scale` [V] multiplies each token's
 /// term of the gradient (not of the value); undefined: all 1. Throws a usage error for bfloat16 on a

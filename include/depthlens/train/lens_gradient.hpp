@@ -42,7 +42,8 @@ class LensGradient {
   struct Normed;
   struct Evaluated;
   Normed normed(const at::Tensor& states) const;
-  Evaluated evaluate(const TrainingPositions& positions, const lens::TunedParameters& parameters) const;
+  Evaluated evaluate(const TrainingPositions& positions, const lens::TunedParameters& parameters,
+                     bool with_derivative) const;
 
   const model::OutputHead& head_;
   std::unique_ptr<decode::LogSumExp> kernel_;

@@ -116,6 +116,17 @@ TEST_CASE("a row's bits depend neither on the other rows nor on the threads") {
   }
 }
 
+TEST_CASE("the gradient may be asked for of the first rows only") {
+  const model::OutputHead head = random_head({100, 96, 700}, false);
+  const at::Tensor rows = at::randn({100, 96});
+  const auto kernel = decode::make_log_sum_exp(head, Products::kFloat32, {});
+  const auto all = (*kernel)(rows), some = kernel->evaluate(rows, 33), none = kernel->evaluate(rows, 0);
+  CHECK(at::equal(some.value, all.value));
+  CHECK(at::equal(some.gradient, all.gradient.narrow(0, 0, 33)));
+  CHECK(at::equal(none.value, all.value));
+  CHECK(none.gradient.size(0) == 0);
+}
+
 TEST_CASE("logits far apart neither overflow nor lose the greatest") {
   model::OutputHead head;
   head.unembedding = at::randn({600, 16}) * 40;
