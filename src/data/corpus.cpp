@@ -132,7 +132,7 @@ void Corpus::rewind() {
   next_index_ = 0;
   summaries_.clear();
   for (const std::string& path : paths_)
-    summaries_.push_back({.path = path, .sha256 = {}, .documents = 0, .tokens = 0});
+    summaries_.push_back({.path = path, .sha256 = {}, .documents = 0, .tokens = 0, .bytes = 0});
   reader_ = open(paths_.front());
 }
 
@@ -153,6 +153,7 @@ std::optional<TokenizedDocument> Corpus::next() {
     TokenizedDocument document{.index = next_index_++, .input = input_, .tokens = tokenizer_.encode(*text)};
     summaries_[input_].documents += 1;
     summaries_[input_].tokens += static_cast<std::int64_t>(document.tokens.size());
+    summaries_[input_].bytes += static_cast<std::int64_t>(text->size());
     return document;
   }
   return std::nullopt;
