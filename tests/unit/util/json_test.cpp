@@ -48,7 +48,7 @@ TEST_CASE("json: values of every kind") {
 
 TEST_CASE("json: a syntax error tells line and column") {
   check_refused("{\"a\": 1,}", {"line 1, column 9"});
-  check_refused("{\n  \"a\": tru\n}", {"line 2, column"});
+  check_refused("{\n  \"a\": trx\n}", {"line 2, column"});
   check_refused("", {"line 1, column 1"});
   check_refused("[1, 2", {"line 1, column 6"});
 }
