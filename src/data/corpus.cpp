@@ -54,7 +54,7 @@ bool DocumentReader::next_line(std::string& line) {
   }
   hash_.update(line.data(), line.size());
   if (!stream_->eof()) hash_.update("\n", 1);
-  if (++line_number_ == 1 && line.rfind(kByteOrderMark, 0) == 0) line.erase(0, kByteOrderMark.size());
+  ++line_number_;
   std::size_t bad;
   if (!util::is_valid_utf8(line, &bad)) {
     throw util::input_error(
@@ -65,6 +65,7 @@ bool DocumentReader::next_line(std::string& line) {
          .hint = "compressed files are not read: decompress them first, for example xz -dc FILE | depthlens "
                  "… --input -"});
   }
+  if (line_number_ == 1 && line.rfind(kByteOrderMark, 0) == 0) line.erase(0, kByteOrderMark.size());
   return true;
 }
 
