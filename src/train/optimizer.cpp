@@ -135,11 +135,19 @@ at::Tensor orthogonalised(const at::Tensor& x) {
   return y;
 }
 
+OptimizerSettings default_settings(OptimizerKind kind, std::int64_t steps) {
+  OptimizerSettings settings{.kind = kind};
+  // Adam's first steps are as long as any, whatever the gradient: they start small.
+  if (kind == OptimizerKind::kAdam) settings.warmup_steps = std::min<std::int64_t>(steps / 5, 1000);
+  if (kind == OptimizerKind::kMuon) settings.momentum = 0.95;
+  return settings;
+}
+
 double learning_rate(const TrainSettings& settings, std::int64_t step) {
   const OptimizerSettings& optimizer = settings.optimizer;
   const double full = base_rate(optimizer) * optimizer.lr_scale;
   const auto done = static_cast<double>(step), warmup = static_cast<double>(optimizer.warmup_steps);
-  if (step < optimizer.warmup_steps) return full * done / warmup;
+  if (step < optimizer.warmup_steps) return full * (done + 1) / (warmup + 1);
   const double falling = std::max(1.0, static_cast<double>(settings.steps) - warmup);
   return full * std::max(0.0, static_cast<double>(settings.steps) - done) / falling;
 }

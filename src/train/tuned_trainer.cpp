@@ -2,9 +2,11 @@
 #include "depthlens/train/tuned_trainer.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -50,6 +52,11 @@ lens::TunedParameters TunedTrainer::zeros(const model::Model& model, bool biases
   const auto options = at::TensorOptions(at::kFloat).device(model.device());
   return {.weights = at::zeros({L, d, d}, options),
           .biases = biases ? at::zeros({L, d}, options) : at::Tensor()};
+}
+
+lens::TunedParameters TunedTrainer::zeros_like(const lens::TunedParameters& parameters) {
+  return {.weights = at::zeros_like(parameters.weights),
+          .biases = parameters.biases.defined() ? at::zeros_like(parameters.biases) : at::Tensor()};
 }
 
 /// Calls `use(positions)` for chunks of all positions of the windows, or of those that a token follows.

@@ -53,6 +53,7 @@ class TunedTrainer {
 
   /// A lens that changes nothing: weights and biases of zeros for this model.
   static lens::TunedParameters zeros(const model::Model& model, bool biases);
+  static lens::TunedParameters zeros_like(const lens::TunedParameters& parameters);
 
  private:
   template <typename Use>
