@@ -46,6 +46,8 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
                  c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
   static const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
   if (!found || !x.device().is_cpu() || x.scalar_type() != at::kFloat) return at::linear(x, weight);
+  if (records_gradient(x) || records_gradient(weight))
+    return at::linear(x, weight);  // oneDNN's has no derivative
   static const auto one_dnn = found->typed<Product>();
   return one_dnn.call(x, weight, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
@@ -84,7 +86,7 @@ at::Tensor activate_block(Activation kind, const at::Tensor& input) {
 }  // namespace
 
 at::Tensor activate(Activation kind, const at::Tensor& input) {
-  if (!input.device().is_cpu()) return activate_block(kind, input);
+  if (!input.device().is_cpu() || records_gradient(input)) return activate_block(kind, input);
   // libtorch computes what is left over at the end of each thread's share with other code, whose results
   // differ in the last bit. Blocks of 32 rows leave nothing over on any processor, so that a row has the same
   // bits wherever it stands.

@@ -2,13 +2,15 @@
 #include "depthlens/model/model.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "depthlens/io/checkpoint.hpp"
@@ -124,7 +126,9 @@ at::Tensor OutputHead::normed(const at::Tensor& states) const {
 }
 
 std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, const LoadOptions& options) {
-  const c10::InferenceMode inference;
+  // Not InferenceMode: a backward pass through the blocks reads the weights, and tensors made in that mode
+  // cannot be kept for one.
+  const c10::NoGradGuard no_gradients;
   std::shared_ptr<Model> model(new Model());
   model->folder_ = folder;
   model->options_ = options;
@@ -195,39 +199,48 @@ at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const
     k = k.repeat_interleave(H / G, 1);
     v = v.repeat_interleave(H / G, 1);
   }
-  at::Tensor mixed = at::empty({T, H, dh}, input.options());
-  std::int64_t start = 0;
-  for (const std::int64_t length : windows.lengths) {
-    const auto of_window = [&](const at::Tensor& x) {
-      return x.narrow(0, start, length).transpose(0, 1).unsqueeze(0).to(options_.dtype);  // [1, H, T', dh]
+  // Splitting and joining, not views and copies: the derivative of a view is as large as the whole batch.
+  const std::vector<at::Tensor> queries = q.split_with_sizes(windows.lengths);
+  const std::vector<at::Tensor> keys = k.split_with_sizes(windows.lengths);
+  const std::vector<at::Tensor> values = v.split_with_sizes(windows.lengths);
+  std::vector<at::Tensor> mixed;
+  for (std::size_t i = 0; i < queries.size(); ++i) {
+    const auto by_head = [&](const at::Tensor& x) {
+      return x.transpose(0, 1).unsqueeze(0).to(options_.dtype);  // [1, H, T', dh]
     };
-    const at::Tensor out = at::scaled_dot_product_attention(of_window(q), of_window(k), of_window(v), {}, 0.0,
-                                                            /*is_causal=*/true);
-    mixed.narrow(0, start, length).copy_(out.squeeze(0).transpose(0, 1));
-    start += length;
+    const at::Tensor out = at::scaled_dot_product_attention(by_head(queries[i]), by_head(keys[i]),
+                                                            by_head(values[i]), {}, 0.0, /*is_causal=*/true);
+    mixed.push_back(out.squeeze(0).transpose(0, 1).to(at::kFloat));
   }
-  return linear(mixed.view({T, H * dh}), block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
+  return linear(at::cat(mixed).reshape({T, H * dh}), block[Slot::kAttentionOutWeight],
+                block[Slot::kAttentionOutBias]);
 }
 
 at::Tensor Model::mlp(const Weights& block, const at::Tensor& input) const {
   const at::Tensor up = linear(input, block[Slot::kMlpUpWeight], block[Slot::kMlpUpBias]);
   at::Tensor inner;
   if (spec_.gated_mlp) {
-    inner = activate(spec_.activation, linear(input, block[Slot::kMlpGateWeight], block[Slot::kMlpGateBias]))
-                .mul_(up);
+    const at::Tensor gate =
+        activate(spec_.activation, linear(input, block[Slot::kMlpGateWeight], block[Slot::kMlpGateBias]));
+    inner = records_gradient(gate) ? gate * up : gate.mul_(up);
   } else {
     inner = activate(spec_.activation, up);
   }
   return linear(inner, block[Slot::kMlpDownWeight], block[Slot::kMlpDownBias]);
 }
 
-void Model::forward(const PackedWindows& windows, const ResidualTap& tap) const {
-  const c10::InferenceMode inference;
+std::vector<std::int64_t> Model::positions_of(const PackedWindows& windows) const {
   std::vector<std::int64_t> positions;
   for (const std::int64_t length : windows.lengths) {
     DEPTHLENS_ASSERT(length >= 1 && length <= spec_.max_positions);
     for (std::int64_t p = 0; p < length; ++p) positions.push_back(p);
   }
+  return positions;
+}
+
+at::Tensor Model::embed(const PackedWindows& windows) const {
+  const c10::InferenceMode inference;
+  const std::vector<std::int64_t> positions = positions_of(windows);
   DEPTHLENS_ASSERT(positions.size() == windows.tokens.size());
   DEPTHLENS_ASSERT(std::all_of(windows.tokens.begin(), windows.tokens.end(),
                                [&](std::int64_t id) { return id >= 0 && id < spec_.vocab_size; }));
@@ -237,10 +250,23 @@ void Model::forward(const PackedWindows& windows, const ResidualTap& tap) const 
   if (weights_[Slot::kPositionEmbedding].defined()) {
     x = x + at::embedding(weights_[Slot::kPositionEmbedding], to_tensor(positions, device())).to(at::kFloat);
   }
+  return x;
+}
+
+void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
+                       const ResidualTap& tap) const {
+  std::optional<c10::InferenceMode> inference;
+  if (!records_gradient(states)) inference.emplace();
+  const std::vector<std::int64_t> positions = positions_of(windows);
+  DEPTHLENS_ASSERT(first_block >= 0 && first_block <= spec_.num_layers);
+  DEPTHLENS_ASSERT(states.scalar_type() == at::kFloat && states.dim() == 2 &&
+                   states.size(0) == static_cast<std::int64_t>(positions.size()) &&
+                   states.size(1) == spec_.hidden_size);
+
   const std::array<at::Tensor, 2> rotation =
       spec_.rope.dims > 0 ? rotary_tables(spec_.rope, positions, device()) : std::array<at::Tensor, 2>();
-  tap(0, x);
-  for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
+  at::Tensor x = states;
+  for (std::int64_t i = first_block; i < spec_.num_layers; ++i) {
     const Weights& block = blocks_[static_cast<std::size_t>(i)];
     const at::Tensor attended =
         attention(block, norm(x, block[Slot::kAttentionNormWeight], block[Slot::kAttentionNormBias]), windows,
@@ -250,6 +276,13 @@ void Model::forward(const PackedWindows& windows, const ResidualTap& tap) const 
     x = middle + mlp(block, norm(mlp_reads, block[Slot::kMlpNormWeight], block[Slot::kMlpNormBias]));
     tap(i + 1, x);
   }
+}
+
+void Model::forward(const PackedWindows& windows, const ResidualTap& tap) const {
+  const c10::InferenceMode inference;
+  const at::Tensor embedded = embed(windows);
+  tap(0, embedded);
+  run_blocks(0, embedded, windows, tap);
 }
 
 }  // namespace depthlens::model

@@ -59,8 +59,23 @@ class Model {
   std::int64_t num_parameters() const { return num_parameters_; }
 
   /// Runs the windows through all blocks. Ids must lie in the vocabulary and lengths within `max_positions`;
-  /// the result for a window does not depend on the others.
+  /// the result for a window does not depend on the others. The same as `embed`, then `run_blocks` from 0.
   void forward(const PackedWindows& windows, const ResidualTap& tap) const;
+
+  /// The states of layer 0: float32 [T, d].
+  at::Tensor embed(const PackedWindows& windows) const;
+
+  /// Goes on from `states`, float32 [T, d] of layer `first_block` on the model's device, through the blocks
+  /// `first_block` … L − 1; the tap is called with layers `first_block` + 1 … L. The states may be those of
+  /// another run, changed at will: only the lengths of `windows` matter here, not the tokens. `states` itself
+  /// is not changed.
+  ///
+  /// Where gradients are enabled and `states` requires one, every state shown to the tap can be
+  /// differentiated with respect to `states` and to the states shown before. Its values then differ from
+  /// those of `forward` in the last bits. Otherwise they are the same bits, and are tensors of inference
+  /// mode, from which no gradient can be taken until they are cloned.
+  void run_blocks(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
+                  const ResidualTap& tap) const;
 
  private:
   /// The tensors of one block or of the model, by slot; undefined where the architecture has none.
@@ -72,6 +87,8 @@ class Model {
 
   Model() = default;
   void load_weights();
+  /// The position of each token in its window; lengths are checked.
+  std::vector<std::int64_t> positions_of(const PackedWindows& windows) const;
   at::Tensor attention(const Weights& block, const at::Tensor& input, const PackedWindows& windows,
                        const std::array<at::Tensor, 2>& rotation) const;
   at::Tensor mlp(const Weights& block, const at::Tensor& input) const;
