@@ -40,7 +40,8 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   void send(int signal);
-  bool running();  ///< also collects the end
+  bool catches(int signal) const;  ///< whether the program has come so far as to handle it
+  bool running();                  ///< also collects the end
   /// Waits for the end.
   Result wait();
 
