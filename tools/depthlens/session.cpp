@@ -69,7 +69,8 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--lens", options.lenses,
                  "[NAME=]logit, tuned:PATH or jacobian:PATH; may be given several times")
       ->type_name("LENS")
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);  // so that what follows may be the text of show
   app.add_option("--lens-alignment", options.alignment,
                  "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
                  "layer off)")
