@@ -258,7 +258,10 @@ void run_train_tuned(const TrainOptions& options) {
     progress.set_note(note);
     progress.advance(line.result ? tokens_per_step : 0);
   };
+  const auto training_started = std::chrono::steady_clock::now();
   const auto trained = train::run_training(trainer, folder, plan, options.resume);
+  const double training_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - training_started).count();
   progress.finish();
   if (!trained) {
     util::log_warning(util::cat("stopped after ", trainer.steps_done(), " of ", settings.steps,
@@ -288,6 +291,7 @@ void run_train_tuned(const TrainOptions& options) {
       {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
       {"volatile",
        {{"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
+        {"training_seconds", training_seconds},
         {"threads", decode::num_threads()},
         {"kernel", decode::cpu_kernel_name()}}}};
   util::write_file(folder.path() / "training.json", record.dump(2) + "\n");
