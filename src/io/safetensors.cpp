@@ -10,6 +10,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
+#include "dtype_names.hpp"
 #include "tensor_layout.hpp"
 
 namespace depthlens::io {
@@ -23,17 +24,12 @@ using util::JsonView;
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kLongestHeader = 100'000'000;
 
-constexpr std::pair<std::string_view, at::ScalarType> kDtypes[] = {
-    {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf},  {"BF16", at::kBFloat16},
-    {"I64", at::kLong},   {"I32", at::kInt},   {"I16", at::kShort}, {"I8", at::kChar},
-    {"U8", at::kByte},    {"BOOL", at::kBool}};
-
 at::ScalarType dtype_of(const JsonView& tensor) {
   const std::string name = tensor.at("dtype").as_string();
   std::string known;
-  for (const auto& [text, dtype] : kDtypes) {
-    if (name == text) return dtype;
-    known += cat(known.empty() ? "" : ", ", text);
+  for (const DtypeNames& names : kDtypeNames) {
+    if (name == names.safetensors) return names.dtype;
+    known += cat(known.empty() ? "" : ", ", names.safetensors);
   }
   throw format_error({.what = "unsupported dtype",
                       .where = tensor.where(),

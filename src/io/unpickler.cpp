@@ -14,6 +14,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
+#include "dtype_names.hpp"
 #include "tensor_layout.hpp"
 
 namespace depthlens::io {
@@ -114,23 +115,20 @@ using Global = std::variant<Callable, StorageType>;
 
 /// Everything that a pickle may name.
 std::optional<Global> known_global(const std::string& name) {
-  static const std::unordered_map<std::string, Global> kKnown = {
+  static const std::unordered_map<std::string, Global> kFunctions = {
       {"collections.OrderedDict", Callable::kOrderedDict},
       {"torch._utils._rebuild_tensor_v2", Callable::kRebuildTensor},
       {"torch._utils._rebuild_parameter", Callable::kRebuildParameter},
-      {"torch.FloatStorage", StorageType{at::kFloat}},
-      {"torch.HalfStorage", StorageType{at::kHalf}},
-      {"torch.BFloat16Storage", StorageType{at::kBFloat16}},
-      {"torch.DoubleStorage", StorageType{at::kDouble}},
-      {"torch.LongStorage", StorageType{at::kLong}},
-      {"torch.IntStorage", StorageType{at::kInt}},
-      {"torch.ShortStorage", StorageType{at::kShort}},
-      {"torch.CharStorage", StorageType{at::kChar}},
-      {"torch.ByteStorage", StorageType{at::kByte}},
-      {"torch.BoolStorage", StorageType{at::kBool}},
   };
-  const auto found = kKnown.find(name);
-  return found == kKnown.end() ? std::nullopt : std::optional(found->second);
+  constexpr std::string_view kModule = "torch.";
+  if (name.rfind(kModule, 0) == 0) {
+    for (const DtypeNames& names : kDtypeNames) {
+      if (std::string_view(name).substr(kModule.size()) == names.torch_storage)
+        return StorageType{names.dtype};
+    }
+  }
+  const auto found = kFunctions.find(name);
+  return found == kFunctions.end() ? std::nullopt : std::optional(found->second);
 }
 
 class Unpickler {
@@ -513,6 +511,7 @@ class Unpickler {
     } else if (const auto* dictionary = std::get_if<Dictionary>(&object.value)) {
       check_keys(*dictionary);
       result.kind = PickleValue::Kind::kDictionary;
+      result.ordered = dictionary->ordered;
       result.list = results_of(dictionary->keys_and_values, depth);
     } else if (const auto* tensor = std::get_if<TensorEntry>(&object.value)) {
       result.kind = PickleValue::Kind::kTensor;

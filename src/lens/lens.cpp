@@ -11,6 +11,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_files.hpp"
+#include "stored_lens.hpp"
 
 namespace depthlens::lens {
 namespace {
@@ -100,22 +101,7 @@ std::unique_ptr<Lens> load_lens(const LensRequest& request, const model::Model& 
 
 at::Tensor checked_parameter(const at::Tensor& tensor, const std::vector<std::int64_t>& shape,
                              const std::string& name, const std::string& file) {
-  const auto text = [](const auto& sizes) {
-    std::vector<std::string> parts;
-    for (const std::int64_t size : sizes) parts.push_back(std::to_string(size));
-    return "[" + util::join(parts, ", ") + "]";
-  };
-  if (tensor.sizes() != at::IntArrayRef(shape)) {
-    throw util::format_error({.what = "the lens does not fit the model",
-                              .where = file + ": " + name,
-                              .expected = "shape " + text(shape),
-                              .found = text(tensor.sizes())});
-  }
-  if (!at::isFloatingType(tensor.scalar_type())) {
-    throw util::format_error({.what = "a lens parameter does not hold floating-point numbers",
-                              .where = file + ": " + name,
-                              .found = at::toString(tensor.scalar_type())});
-  }
+  require_shape(tensor, shape, name, file);
   const at::Tensor values = tensor.to(at::kFloat).contiguous();
   if (!at::isfinite(values).all().item<bool>()) {
     throw util::format_error({.what = "a lens parameter is not finite", .where = file + ": " + name});

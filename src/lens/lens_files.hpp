@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "depthlens/lens/lens.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/model.hpp"
 
 namespace depthlens::lens {
@@ -22,6 +23,9 @@ std::unique_ptr<Lens> make_jacobian_lens(const LensRequest& request, const model
 /// The tensor as contiguous float32 on the CPU. Throws unless its shape is `shape` and all values are finite.
 at::Tensor checked_parameter(const at::Tensor& tensor, const std::vector<std::int64_t>& shape,
                              const std::string& name, const std::string& file);
+
+/// Throws unless the lens has L translators of width d.
+void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int64_t hidden_size);
 
 /// SHA-256 over the bytes of contiguous float32 tensors, in order.
 std::string parameter_digest(const std::vector<at::Tensor>& parameters);

@@ -103,7 +103,10 @@ void MappedFile::release(std::size_t offset, std::size_t length) const {
   if (last > first) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
 }
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
+AtomicFile::AtomicFile(fs::path path) : AtomicFile(path, path.string() + ".tmp") {}
+
+AtomicFile::AtomicFile(fs::path path, fs::path temporary)
+    : path_(std::move(path)), temporary_(std::move(temporary)) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw cannot_write(path_, reason());
 }

@@ -87,6 +87,7 @@ Survey survey_corpus(data::Corpus& corpus, const Session& session, bool last_onl
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
   return {{"experiments", util::split(options.experiments, ',')},
           {"lens_alignment", options.model.alignment},
+          {"allow_lens_mismatch", options.model.allow_lens_mismatch},
           {"max_length", session.max_length()},
           {"add_bos", session.bos().has_value()},
           {"bos", session.bos() ? util::OrderedJson(*session.bos()) : util::OrderedJson(nullptr)},

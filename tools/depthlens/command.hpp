@@ -29,6 +29,7 @@ struct Command {
 
 std::function<void()> setup_analyze(CLI::App& app);
 std::function<void()> setup_show(CLI::App& app);
+std::function<void()> setup_convert_lens(CLI::App& app);
 std::function<void()> setup_count_tokens(CLI::App& app);
 std::function<void()> setup_info(CLI::App& app);
 

@@ -7,6 +7,7 @@
 #include "command.hpp"
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/hub_cache.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/arch_spec.hpp"
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/error.hpp"
@@ -82,21 +83,55 @@ OrderedJson describe_run(const fs::path& folder) {
   return described;
 }
 
+/// Types of the tensors with their numbers of elements, as `stored_types` has it for files.
+OrderedJson stored_types(const std::vector<at::Tensor>& tensors) {
+  std::map<std::string, std::int64_t> elements;
+  for (const at::Tensor& tensor : tensors) elements[at::toString(tensor.scalar_type())] += tensor.numel();
+  return elements;
+}
+
 OrderedJson describe_lens(const fs::path& path) {
   OrderedJson described = {{"kind", "lens"}, {"path", path.string()}};
-  const bool folder = fs::is_directory(path);
-  if (folder) {
-    const fs::path config_path = path / "config.json";
-    described["config"] = util::parse_json(util::read_file(config_path, 1 << 20), config_path.string());
+  const lens::StoredLens stored = lens::read_lens(path);
+  std::vector<at::Tensor> tensors;
+  const auto describe_provenance = [&](const lens::LensProvenance& known) {
+    const auto add = [&](const char* key, const auto& value) {
+      if (value) described[key] = *value;
+    };
+    add("model", known.model);
+    add("revision", known.revision);
+    add("model_digest", known.model_digest);
+    add("unembed_hash", known.unembed_hash);
+    add("steps", known.steps);
+    add("tokens", known.tokens);
+    add("data_digest", known.data_digest);
+  };
+  if (const auto* tuned = std::get_if<lens::StoredTunedLens>(&stored)) {
+    described["type"] = "tuned";
+    described["layers"] = tuned->num_layers();
+    described["hidden_size"] = tuned->hidden_size();
+    described["bias"] = !tuned->biases.empty();
+    describe_provenance(tuned->provenance);
+    if (!tuned->ignored.empty()) described["ignored"] = tuned->ignored;
+    tensors = tuned->weights;
+    tensors.insert(tensors.end(), tuned->biases.begin(), tuned->biases.end());
+  } else {
+    const auto& jacobian = std::get<lens::StoredJacobianLens>(stored);
+    described["type"] = "jacobian";
+    described["hidden_size"] = jacobian.hidden_size();
+    described["blocks"] = OrderedJson::array();
+    for (const auto& [block, tensor] : jacobian.jacobians) {
+      described["blocks"].push_back(block);
+      tensors.push_back(tensor);
+    }
+    describe_provenance(jacobian.provenance);
+    if (!jacobian.fields.empty()) described["fields"] = jacobian.fields;
   }
-  const fs::path file_path = folder ? path / "params.pt" : path;
-  const io::TensorFile file = file_path.extension() == ".safetensors"
-                                  ? io::TensorFile::open_safetensors(file_path)
-                                  : io::TensorFile::open_torch(file_path);
-  if (!file.metadata().empty()) described["metadata"] = file.metadata();
-  described["tensors"] = file.entries().size();
-  described["parameters"] = file.num_elements();
-  described["stored_types"] = stored_types(file);
+  std::int64_t parameters = 0;
+  for (const at::Tensor& tensor : tensors) parameters += tensor.numel();
+  described["tensors"] = tensors.size();
+  described["parameters"] = parameters;
+  described["stored_types"] = stored_types(tensors);
   return described;
 }
 

@@ -71,6 +71,8 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
                  "layer off)")
       ->check(CLI::IsMember({"trained", "paper"}))
       ->capture_default_str();
+  app.add_flag("--allow-lens-mismatch", options.allow_lens_mismatch,
+               "Warn of a lens that was made for another model, instead of refusing it");
   app.add_option("--max-length", options.max_length,
                  "Tokens of a window, BOS included; at most what the model allows")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
@@ -92,7 +94,10 @@ fs::path demo_model() {
 Session::Session(const ModelOptions& options) : options_(options) {
   check_device(options.device);
   std::vector<lens::LensRequest> requests;
-  for (const std::string& text : options.lenses) requests.push_back(lens::parse_lens_request(text));
+  for (const std::string& text : options.lenses) {
+    requests.push_back(lens::parse_lens_request(text));
+    requests.back().allow_mismatch = options.allow_lens_mismatch;
+  }
   lens_requests_ = lens::with_names(std::move(requests));
 
   folder_ = options.model.empty() ? demo_model() : io::resolve_model(options.model);

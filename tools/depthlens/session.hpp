@@ -22,6 +22,7 @@ struct ModelOptions {
   std::string device = "cpu";
   std::vector<std::string> lenses = {"logit"};
   std::string alignment = "trained";
+  bool allow_lens_mismatch = false;
   std::int64_t max_length = 512;
   std::string add_bos = "auto";
 };

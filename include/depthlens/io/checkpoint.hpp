@@ -83,6 +83,7 @@ TensorFile open_checkpoint(const std::filesystem::path& folder);
 
 /// The dictionary that a Jacobian lens or a tuned lens is stored as, read by the restricted unpickler: nested
 /// dictionaries, lists, strings, numbers, booleans, None and tensors; anything else in the pickle is refused.
+/// `write_torch_archive` (io/writers.hpp) writes one.
 struct PickleValue {
   enum class Kind { kNone, kBool, kInteger, kNumber, kString, kList, kDictionary, kTensor };
   Kind kind = Kind::kNone;
@@ -91,7 +92,9 @@ struct PickleValue {
   double number = 0;
   std::string string;
   std::vector<PickleValue> list;  ///< lists and tuples; of a dictionary its keys and values in turn
-  TensorEntry tensor = {};
+  bool ordered = false;           ///< a dictionary: an OrderedDict, as state dicts are
+  TensorEntry tensor = {};        ///< in what was read
+  at::Tensor values = {};         ///< in what is to be written; where undefined, `tensor` is
 };
 
 /// The value in a torch.save zip archive. Nothing of it is executed. Throws a format error that names what

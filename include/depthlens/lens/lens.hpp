@@ -17,9 +17,10 @@ namespace depthlens::lens {
 
 /// What the flag --lens asks for.
 struct LensRequest {
-  std::string name;  ///< in the output; "" until `with_names` gives one
-  std::string type;  ///< "logit", "tuned", "jacobian"
-  std::string path;  ///< "" for the logit lens
+  std::string name;             ///< in the output; "" until `with_names` gives one
+  std::string type;             ///< "logit", "tuned", "jacobian"
+  std::string path;             ///< "" for the logit lens
+  bool allow_mismatch = false;  ///< warn, instead of throwing, of a lens whose digest names another model
 };
 
 /// Reads `[NAME=]logit|tuned:PATH|jacobian:PATH`. Throws a usage error.
@@ -52,7 +53,7 @@ class Lens {
 };
 
 /// Loads a lens for `model`. Throws input and format errors that name the file: a lens of another width or
-/// depth, a missing translator, a malicious or damaged file.
+/// depth, a missing translator, a digest of another model, a malicious or damaged file.
 std::unique_ptr<Lens> load_lens(const LensRequest& request, const model::Model& model, Alignment alignment);
 
 }  // namespace depthlens::lens

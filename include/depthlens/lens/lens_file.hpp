@@ -1,0 +1,88 @@
+// Files of lenses: what they hold is read as stored, and written in any of the formats, bit for bit. The
+// table of formats is docs/lenses.md.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "depthlens/lens/provenance.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::lens {
+
+/// A tuned lens as its file holds it: types kept, older key names understood. Shapes have been checked
+/// against each other; values have not. Tensors that were read point into the mapped file.
+struct StoredTunedLens {
+  std::vector<at::Tensor> weights;  ///< L of [d, d], (out, in); L ≥ 1
+  std::vector<at::Tensor> biases;   ///< L of [d], or none
+  LensProvenance provenance;
+  std::string config;                ///< the text of tuned-lens' config.json; "" where there is none
+  std::vector<std::string> ignored;  ///< names of tensors of old files that belong to the model, not the lens
+  std::string where;                 ///< the file with the parameters, for messages
+
+  std::int64_t num_layers() const { return static_cast<std::int64_t>(weights.size()); }
+  std::int64_t hidden_size() const { return weights.front().size(0); }
+};
+
+/// A Jacobian lens as its file holds it; otherwise as `StoredTunedLens`.
+struct StoredJacobianLens {
+  std::map<std::int64_t, at::Tensor> jacobians;  ///< block (from 0) → [d, d]; not empty
+  /// The dictionary's other entries, in order. A dictionary with keys that are no strings is
+  /// {"__dict__": [[key, value], …]}, a number that is not finite {"__number__": "nan" | "inf" | "-inf"}.
+  util::OrderedJson fields = util::OrderedJson::object();
+  LensProvenance provenance;
+  std::string where;
+
+  std::int64_t hidden_size() const { return jacobians.begin()->second.size(0); }
+};
+
+using StoredLens = std::variant<StoredTunedLens, StoredJacobianLens>;
+
+/// A tuned lens: a tuned-lens folder, such a params.pt alone, or safetensors. The format is found from the
+/// content. Throws input errors for what is missing, format errors for what is damaged or no tuned lens.
+StoredTunedLens read_tuned_lens(const std::filesystem::path& path);
+/// A Jacobian lens: the archive as published, or safetensors. Errors as above.
+StoredJacobianLens read_jacobian_lens(const std::filesystem::path& path);
+/// Either, found from the content.
+StoredLens read_lens(const std::filesystem::path& path);
+
+/// The parameters of a tuned lens, ready for arithmetic.
+struct TunedParameters {
+  at::Tensor weights;  ///< [L, d, d] float32, (out, in)
+  at::Tensor biases;   ///< [L, d] float32, or undefined
+};
+
+/// Reads a tuned lens for a model of L = `num_layers` blocks and d = `hidden_size`. Throws as
+/// `read_tuned_lens`, and a format error where the lens does not fit or a value is not finite.
+TunedParameters read_tuned_parameters(const std::filesystem::path& path, std::int64_t num_layers,
+                                      std::int64_t hidden_size);
+
+/// Which names the tensors of params.pt get: "0.weight", or those of the package before 0.1
+/// ("input_translator.weight", "layer_translators.0.weight").
+enum class TunedKeys { kCurrent, kLegacy };
+
+/// A folder as the tuned-lens package saves it: params.pt, and config.json with one key of our own,
+/// `model_digest`. A new folder appears whole or not at all; in one that exists the two files are replaced.
+/// `steps`, `tokens` and `data_digest` have no place in it. Throws output errors.
+void write_tuned_lens_folder(const std::filesystem::path& folder, const StoredTunedLens& lens,
+                             TunedKeys keys = TunedKeys::kCurrent);
+void write_tuned_lens_folder(const std::filesystem::path& folder, const TunedParameters& parameters,
+                             const LensProvenance& provenance);
+
+/// One safetensors file; everything that is known stands in its metadata. Throws output errors.
+void write_tuned_lens_safetensors(const std::filesystem::path& file, const StoredTunedLens& lens);
+void write_tuned_lens_safetensors(const std::filesystem::path& file, const TunedParameters& parameters,
+                                  const LensProvenance& provenance);
+
+/// The archive as Jacobian lenses are published; what is known of the model and is in none of the fields goes
+/// into the field `metadata`.
+void write_jacobian_lens_archive(const std::filesystem::path& file, const StoredJacobianLens& lens);
+void write_jacobian_lens_safetensors(const std::filesystem::path& file, const StoredJacobianLens& lens);
+
+}  // namespace depthlens::lens

@@ -1,0 +1,32 @@
+// What each tensor format calls the element types that depthlens reads and writes. Private to the room.
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <string_view>
+
+namespace depthlens::io {
+
+struct DtypeNames {
+  at::ScalarType dtype;
+  std::string_view safetensors;
+  std::string_view torch_storage;  ///< of the module torch
+};
+
+constexpr DtypeNames kDtypeNames[] = {
+    {at::kDouble, "F64", "DoubleStorage"}, {at::kFloat, "F32", "FloatStorage"},
+    {at::kHalf, "F16", "HalfStorage"},     {at::kBFloat16, "BF16", "BFloat16Storage"},
+    {at::kLong, "I64", "LongStorage"},     {at::kInt, "I32", "IntStorage"},
+    {at::kShort, "I16", "ShortStorage"},   {at::kChar, "I8", "CharStorage"},
+    {at::kByte, "U8", "ByteStorage"},      {at::kBool, "BOOL", "BoolStorage"},
+};
+
+/// The names of `dtype`, or nullptr for one that is neither read nor written.
+inline const DtypeNames* names_of(at::ScalarType dtype) {
+  for (const DtypeNames& names : kDtypeNames) {
+    if (names.dtype == dtype) return &names;
+  }
+  return nullptr;
+}
+
+}  // namespace depthlens::io

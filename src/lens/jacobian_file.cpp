@@ -1,0 +1,253 @@
+// Files of Jacobian lenses: the published archive, and safetensors.
+#include <cmath>
+#include <limits>
+
+#include "depthlens/io/writers.hpp"
+#include "depthlens/util/text.hpp"
+#include "stored_lens.hpp"
+
+namespace depthlens::lens {
+namespace {
+
+namespace fs = std::filesystem;
+using io::PickleValue;
+using Kind = io::PickleValue::Kind;
+using util::cat;
+using util::OrderedJson;
+
+constexpr const char* kDictionaryMark = "__dict__";
+constexpr const char* kNumberMark = "__number__";
+
+/// A plain value as JSON that `from_json` turns into the same value. Tuples become lists.
+OrderedJson to_json(const PickleValue& value, const std::string& where) {
+  switch (value.kind) {
+    case Kind::kNone:
+      return nullptr;
+    case Kind::kBool:
+      return value.boolean;
+    case Kind::kInteger:
+      return value.integer;
+    case Kind::kNumber:
+      if (std::isnan(value.number)) return {{kNumberMark, "nan"}};
+      if (std::isinf(value.number)) return {{kNumberMark, value.number > 0 ? "inf" : "-inf"}};
+      return value.number;
+    case Kind::kString:
+      if (!util::is_valid_utf8(value.string)) {
+        throw util::format_error({.what = "a text that is not UTF-8", .where = where});
+      }
+      return value.string;
+    case Kind::kList: {
+      OrderedJson list = OrderedJson::array();
+      for (const PickleValue& item : value.list) list.push_back(to_json(item, where));
+      return list;
+    }
+    case Kind::kDictionary: {
+      bool plain = true;
+      OrderedJson object = OrderedJson::object();
+      OrderedJson pairs = OrderedJson::array();
+      for (std::size_t i = 0; i + 1 < value.list.size(); i += 2) {
+        const OrderedJson key = to_json(value.list[i], where);
+        const OrderedJson item = to_json(value.list[i + 1], cat(where, ".", util::summary(key)));
+        plain = plain && key.is_string() && key != kDictionaryMark && key != kNumberMark;
+        if (key.is_string()) object[key.get<std::string>()] = item;
+        pairs.push_back(OrderedJson::array({key, item}));
+      }
+      if (plain) return object;
+      return {{kDictionaryMark, pairs}};
+    }
+    case Kind::kTensor:
+      break;
+  }
+  throw util::format_error(
+      {.what = "a tensor that belongs to no Jacobian", .where = where, .expected = "tensors under 'J' only"});
+}
+
+PickleValue text_value(const std::string& text) {
+  PickleValue value;
+  value.kind = Kind::kString;
+  value.string = text;
+  return value;
+}
+
+PickleValue integer_value(std::int64_t integer) {
+  PickleValue value;
+  value.kind = Kind::kInteger;
+  value.integer = integer;
+  return value;
+}
+
+PickleValue from_json(const OrderedJson& json) {
+  PickleValue value;
+  if (json.is_boolean()) {
+    value.kind = Kind::kBool;
+    value.boolean = json.get<bool>();
+  } else if (json.is_number_integer()) {
+    value = integer_value(json.get<std::int64_t>());
+  } else if (json.is_number()) {
+    value.kind = Kind::kNumber;
+    value.number = json.get<double>();
+  } else if (json.is_string()) {
+    value = text_value(json.get<std::string>());
+  } else if (json.is_array()) {
+    value.kind = Kind::kList;
+    for (const OrderedJson& item : json) value.list.push_back(from_json(item));
+  } else if (json.is_object() && json.size() == 1 && json.contains(kNumberMark)) {
+    value.kind = Kind::kNumber;
+    const OrderedJson& text = json.front();
+    value.number = text == "inf"    ? std::numeric_limits<double>::infinity()
+                   : text == "-inf" ? -std::numeric_limits<double>::infinity()
+                                    : std::numeric_limits<double>::quiet_NaN();
+  } else if (json.is_object() && json.size() == 1 && json.contains(kDictionaryMark)) {
+    value.kind = Kind::kDictionary;
+    for (const OrderedJson& pair : json.front()) {
+      value.list.push_back(from_json(pair.at(0)));
+      value.list.push_back(from_json(pair.at(1)));
+    }
+  } else if (json.is_object()) {
+    value.kind = Kind::kDictionary;
+    for (const auto& item : json.items()) {
+      value.list.push_back(text_value(item.key()));
+      value.list.push_back(from_json(item.value()));
+    }
+  }
+  return value;
+}
+
+/// Square matrices of one width, which `d_model` must name where it is there.
+void check(const StoredJacobianLens& lens) {
+  if (lens.jacobians.empty())
+    throw util::format_error({.what = "the lens holds no Jacobian", .where = lens.where});
+  const at::Tensor& first = lens.jacobians.begin()->second;
+  const std::int64_t d = first.dim() == 2 ? first.size(0) : 0;
+  for (const auto& [block, jacobian] : lens.jacobians) {
+    if (block < 0) throw not_a_lens(kJacobianType, lens.where, "blocks from 0", cat(block));
+    require_shape(jacobian, {d, d}, cat("J[", block, "]"), lens.where);
+  }
+  if (lens.fields.contains("d_model") && lens.fields["d_model"] != d) {
+    throw util::format_error({.what = "damaged lens",
+                              .where = lens.where + ": d_model",
+                              .expected = std::to_string(d) + ", the width of the Jacobians",
+                              .found = lens.fields["d_model"].dump()});
+  }
+}
+
+/// What the field `metadata` and LensProvenance have in common.
+constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> kShared[] = {
+    {"model", &LensProvenance::model},
+    {"revision", &LensProvenance::revision},
+    {"unembed_hash", &LensProvenance::unembed_hash},
+    {"model_digest", &LensProvenance::model_digest},
+    {"data_digest", &LensProvenance::data_digest}};
+
+}  // namespace
+
+const PickleValue* find(const PickleValue& dictionary, const std::string& key) {
+  if (dictionary.kind != Kind::kDictionary) return nullptr;
+  for (std::size_t i = 0; i + 1 < dictionary.list.size(); i += 2) {
+    const PickleValue& name = dictionary.list[i];
+    if (name.kind == Kind::kString && name.string == key) return &dictionary.list[i + 1];
+  }
+  return nullptr;
+}
+
+StoredJacobianLens jacobian_lens_of(const PickleValue& root, const std::string& where) {
+  const auto expect = [&](const PickleValue* value, Kind kind, const std::string& what) {
+    if (value == nullptr || value->kind != kind) throw not_a_lens(kJacobianType, where, what, "");
+  };
+  expect(&root, Kind::kDictionary, "a dictionary with the key 'J'");
+  if (find(root, "jacobian_sum") != nullptr && find(root, "J") == nullptr) {
+    throw not_a_lens(kJacobianType, where, "a finished lens with the key 'J'", "a checkpoint of its fitting");
+  }
+  StoredJacobianLens lens;
+  lens.where = where;
+  const PickleValue* by_block = find(root, "J");
+  expect(by_block, Kind::kDictionary, "a dictionary of blocks under the key 'J'");
+  for (std::size_t i = 0; i + 1 < by_block->list.size(); i += 2) {
+    expect(&by_block->list[i], Kind::kInteger, "integer keys in 'J'");
+    expect(&by_block->list[i + 1], Kind::kTensor, "tensors in 'J'");
+    lens.jacobians.emplace(by_block->list[i].integer, io::tensor_view(by_block->list[i + 1].tensor));
+  }
+  for (std::size_t i = 0; i + 1 < root.list.size(); i += 2) {
+    const PickleValue& key = root.list[i];
+    expect(&key, Kind::kString, "keys that are strings");
+    if (key.string != "J") lens.fields[key.string] = to_json(root.list[i + 1], where + ": " + key.string);
+  }
+  check(lens);
+  if (lens.fields.contains("metadata") && lens.fields["metadata"].is_object()) {
+    const OrderedJson& metadata = lens.fields["metadata"];
+    for (const auto& [key, member] : kShared) {
+      if (metadata.contains(key) && metadata[key].is_string())
+        lens.provenance.*member = metadata[key].get<std::string>();
+    }
+  }
+  return lens;
+}
+
+StoredJacobianLens jacobian_lens_of(const io::TensorFile& file) {
+  StoredJacobianLens lens;
+  lens.where = file.source();
+  for (const auto& [name, entry] : file.entries()) {
+    const std::size_t dot = name.find('.');
+    std::int64_t block;
+    if (dot == std::string::npos || name.substr(dot) != ".jacobian" ||
+        !util::parse_int(name.substr(0, dot), block)) {
+      throw not_a_lens(kJacobianType, lens.where, "tensors named 'N.jacobian'", util::in_quotes(name));
+    }
+    if (!lens.jacobians.emplace(block, file.view(name)).second) {
+      throw not_a_lens(kJacobianType, lens.where, "one Jacobian for a block", util::in_quotes(name));
+    }
+  }
+  lens.provenance = provenance_of(file.metadata(), kJacobianType, lens.where);
+  if (const auto fields = file.metadata().find("fields"); fields != file.metadata().end()) {
+    const std::string where = lens.where + ": __metadata__: fields";
+    const util::Json checked = util::parse_json(fields->second, where);  // its depth, above all
+    if (!checked.is_object()) util::JsonView(checked, where).fail("an object");
+    lens.fields = OrderedJson::parse(fields->second);
+  }
+  check(lens);
+  return lens;
+}
+
+StoredJacobianLens read_jacobian_lens(const fs::path& path) {
+  if (is_torch_archive(path)) return jacobian_lens_of(io::read_torch_archive(path), path.string());
+  return jacobian_lens_of(open_tensors(path));
+}
+
+void write_jacobian_lens_archive(const fs::path& file, const StoredJacobianLens& lens) {
+  OrderedJson fields = lens.fields;
+  if (!fields.contains("source_layers")) {
+    fields["source_layers"] = OrderedJson::array();
+    for (const auto& [block, jacobian] : lens.jacobians) fields["source_layers"].push_back(block);
+  }
+  if (!fields.contains("d_model")) fields["d_model"] = lens.hidden_size();
+  for (const auto& [key, member] : kShared) {
+    const std::optional<std::string>& value = lens.provenance.*member;
+    if (!value) continue;
+    OrderedJson& metadata = fields["metadata"];
+    if (!metadata.is_null() && !metadata.is_object()) continue;
+    if (!metadata.contains(key)) metadata[key] = *value;
+  }
+  PickleValue by_block;
+  by_block.kind = Kind::kDictionary;
+  for (const auto& [block, jacobian] : lens.jacobians) {
+    PickleValue tensor;
+    tensor.kind = Kind::kTensor;
+    tensor.values = jacobian;
+    by_block.list.push_back(integer_value(block));
+    by_block.list.push_back(std::move(tensor));
+  }
+  PickleValue root = from_json(fields);
+  root.list.insert(root.list.begin(), {text_value("J"), std::move(by_block)});
+  io::write_torch_archive(file, root);
+}
+
+void write_jacobian_lens_safetensors(const fs::path& file, const StoredJacobianLens& lens) {
+  io::NamedTensors tensors;
+  for (const auto& [block, jacobian] : lens.jacobians)
+    tensors.emplace_back(cat(block, ".jacobian"), jacobian);
+  Metadata metadata = metadata_of(lens.provenance, kJacobianType, lens.hidden_size());
+  if (!lens.fields.empty()) metadata["fields"] = lens.fields.dump();
+  io::write_safetensors(file, tensors, metadata);
+}
+
+}  // namespace depthlens::lens

@@ -1,0 +1,184 @@
+// Provenance in metadata, the check against the model, and how the kind of a lens file is found.
+#include "stored_lens.hpp"
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::lens {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFormat = "depthlens-lens";
+constexpr const char* kFormatVersion = "1";
+
+std::string find_or(const Metadata& metadata, const std::string& key, const std::string& fallback) {
+  const auto found = metadata.find(key);
+  return found == metadata.end() ? fallback : found->second;
+}
+
+}  // namespace
+
+bool is_torch_archive(const fs::path& file) {
+  const auto mapped = util::MappedFile::open(file);
+  return std::string_view(reinterpret_cast<const char*>(mapped->data()),
+                          std::min<std::size_t>(4, mapped->size())) == std::string_view("PK\x03\x04");
+}
+
+io::TensorFile open_tensors(const fs::path& file) {
+  const auto mapped = util::MappedFile::open(file);
+  const std::string_view bytes(reinterpret_cast<const char*>(mapped->data()), mapped->size());
+  const bool header = bytes.size() > 8 && bytes[8] == '{';
+  const bool safetensors = header || (file.extension() == ".safetensors" && !is_torch_archive(file));
+  return safetensors ? io::TensorFile::open_safetensors(file) : io::TensorFile::open_torch(file);
+}
+
+LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_type,
+                             const std::string& where) {
+  if (find_or(metadata, "format", "") == kFormat) {
+    const std::string version = find_or(metadata, "format_version", "");
+    if (version != kFormatVersion) {
+      throw util::format_error({.what = "a lens file of another version",
+                                .where = where + ": __metadata__: format_version",
+                                .expected = kFormatVersion,
+                                .found = util::in_quotes(version),
+                                .hint = "a newer depthlens may read it"});
+    }
+    const std::string type = find_or(metadata, "lens_type", lens_type);
+    if (type != lens_type) {
+      throw not_a_lens(lens_type, where + ": __metadata__: lens_type", lens_type, util::in_quotes(type));
+    }
+  }
+  const auto text = [&](const std::string& key) -> std::optional<std::string> {
+    const auto found = metadata.find(key);
+    return found == metadata.end() ? std::nullopt : std::optional(found->second);
+  };
+  const auto number = [&](const std::string& key) -> std::optional<std::int64_t> {
+    const auto found = metadata.find(key);
+    if (found == metadata.end()) return std::nullopt;
+    std::int64_t value = 0;
+    if (!util::parse_int(found->second, value) || value < 0) {
+      throw util::format_error({.what = "damaged metadata",
+                                .where = where + ": __metadata__: " + key,
+                                .expected = "a number",
+                                .found = util::in_quotes(found->second)});
+    }
+    return value;
+  };
+  return {.model = text("model"),
+          .revision = text("revision"),
+          .unembed_hash = text("unembed_hash"),
+          .model_digest = text("model_digest"),
+          .steps = number("steps"),
+          .tokens = number("tokens"),
+          .data_digest = text("data_digest")};
+}
+
+Metadata metadata_of(const LensProvenance& provenance, const std::string& lens_type,
+                     std::int64_t hidden_size) {
+  Metadata metadata = {{"format", kFormat},
+                       {"format_version", kFormatVersion},
+                       {"lens_type", lens_type},
+                       {"d_model", std::to_string(hidden_size)}};
+  const auto add = [&](const std::string& key, const std::optional<std::string>& value) {
+    if (value) metadata[key] = *value;
+  };
+  add("model", provenance.model);
+  add("revision", provenance.revision);
+  add("unembed_hash", provenance.unembed_hash);
+  add("model_digest", provenance.model_digest);
+  if (provenance.steps) metadata["steps"] = std::to_string(*provenance.steps);
+  if (provenance.tokens) metadata["tokens"] = std::to_string(*provenance.tokens);
+  add("data_digest", provenance.data_digest);
+  return metadata;
+}
+
+util::Error not_a_lens(const std::string& kind, const std::string& where, std::string expected,
+                       std::string found) {
+  return util::format_error({.what = util::cat("not a ", kind == kTunedType ? "tuned" : "Jacobian", " lens"),
+                             .where = where,
+                             .expected = std::move(expected),
+                             .found = std::move(found)});
+}
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::vector<std::string> parts;
+  for (const std::int64_t size : shape) parts.push_back(std::to_string(size));
+  return "[" + util::join(parts, ", ") + "]";
+}
+
+void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& shape, const std::string& name,
+                   const std::string& where) {
+  if (tensor.sizes() != at::IntArrayRef(shape)) {
+    throw util::format_error({.what = "a lens parameter has the wrong shape",
+                              .where = where + ": " + name,
+                              .expected = shape_text(shape),
+                              .found = shape_text(tensor.sizes())});
+  }
+  if (!at::isFloatingType(tensor.scalar_type())) {
+    throw util::format_error({.what = "a lens parameter does not hold floating-point numbers",
+                              .where = where + ": " + name,
+                              .found = at::toString(tensor.scalar_type())});
+  }
+}
+
+StoredLens read_lens(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return read_tuned_lens(path);
+  if (is_torch_archive(path)) {
+    const io::PickleValue root = io::read_torch_archive(path);
+    const bool fitting = find(root, "jacobian_sum") != nullptr;
+    if (fitting || find(root, "J") != nullptr) return jacobian_lens_of(root, path.string());
+    return read_tuned_lens(path);
+  }
+  const io::TensorFile file = open_tensors(path);
+  const bool jacobian = std::any_of(file.entries().begin(), file.entries().end(), [](const auto& item) {
+    return item.first.find(".jacobian") != std::string::npos;
+  });
+  if (jacobian) return jacobian_lens_of(file);
+  return read_tuned_lens(path);
+}
+
+std::string model_digest(const model::OutputHead& head) {
+  const at::Tensor& unembedding = head.unembedding;
+  // In pieces, so that a rounded or distant matrix is never in memory a second time as a whole.
+  const std::int64_t rows = std::max<std::int64_t>(1, (std::int64_t{1} << 22) / unembedding.size(1));
+  util::Sha256 hash;
+  for (std::int64_t first = 0; first < unembedding.size(0); first += rows) {
+    const at::Tensor piece = unembedding.narrow(0, first, std::min(rows, unembedding.size(0) - first))
+                                 .cpu()
+                                 .to(at::kFloat)
+                                 .contiguous();
+    hash.update(piece.const_data_ptr(), static_cast<std::size_t>(piece.nbytes()));
+  }
+  return hash.hex_digest();
+}
+
+void check_model_digest(const LensProvenance& provenance, const std::string& where,
+                        const LensRequest& request, const model::Model& model) {
+  if (!provenance.model_digest) return;
+  const std::string digest = model_digest(model.head());
+  if (digest == *provenance.model_digest) return;
+  if (model.dtype() != at::kFloat) {
+    // The weights in memory are rounded, and a digest of rounded ones says nothing about the others.
+    util::log_warning(util::cat(where, ": whether the lens was made for this model can only be told with ",
+                                "--dtype float32"));
+    return;
+  }
+  const util::Error error = util::format_error(
+      {.what = "the lens was made for another model",
+       .where = where + ": model_digest",
+       .expected = digest + " (this model's unembedding)",
+       .found = *provenance.model_digest + (provenance.model ? " (" + *provenance.model + ")" : ""),
+       .hint = "--allow-lens-mismatch makes this a warning"});
+  if (!request.allow_mismatch) throw error;
+  util::log_warning(error.what());
+}
+
+}  // namespace depthlens::lens

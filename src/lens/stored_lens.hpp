@@ -1,0 +1,50 @@
+// What the readers and writers of lens files share. Private to the room.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/lens/lens.hpp"
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/error.hpp"
+
+namespace depthlens::lens {
+
+using Metadata = std::map<std::string, std::string>;
+
+constexpr const char* kTunedType = "tuned";
+constexpr const char* kJacobianType = "jacobian";
+
+bool is_torch_archive(const std::filesystem::path& file);
+/// Opens by content, not by name.
+io::TensorFile open_tensors(const std::filesystem::path& file);
+
+/// Checks format, version and type of our metadata, where they stand, and takes the provenance.
+LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_type,
+                             const std::string& where);
+Metadata metadata_of(const LensProvenance& provenance, const std::string& lens_type,
+                     std::int64_t hidden_size);
+
+/// "not a … lens" with what else was found.
+util::Error not_a_lens(const std::string& kind, const std::string& where, std::string expected,
+                       std::string found);
+/// Throws unless the tensor is of a floating-point type and of that shape.
+void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& shape, const std::string& name,
+                   const std::string& where);
+std::string shape_text(at::IntArrayRef shape);
+
+StoredJacobianLens jacobian_lens_of(const io::PickleValue& root, const std::string& where);
+StoredJacobianLens jacobian_lens_of(const io::TensorFile& file);
+/// The value of `key` in a dictionary, or nullptr.
+const io::PickleValue* find(const io::PickleValue& dictionary, const std::string& key);
+
+/// Throws where the lens names another model by its digest; the digest of `model` is computed only where the
+/// lens has one. `request.allow_mismatch` makes it a warning.
+void check_model_digest(const LensProvenance& provenance, const std::string& where,
+                        const LensRequest& request, const model::Model& model);
+
+}  // namespace depthlens::lens

@@ -1,0 +1,286 @@
+// Files of tuned lenses: the folder of the tuned-lens package, and safetensors.
+#include <ATen/ops/empty.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "depthlens/io/writers.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
+#include "lens_files.hpp"
+#include "stored_lens.hpp"
+
+namespace depthlens::lens {
+namespace {
+
+namespace fs = std::filesystem;
+using util::cat;
+
+constexpr const char* kConfigType = "linear_tuned_lens";
+constexpr const char* kParameters = "params.pt";
+constexpr const char* kConfig = "config.json";
+
+/// "3.weight" for a parameter's key in any of the spellings of the package's history, "" for what is not part
+/// of the translators.
+std::string current_key(std::string key) {
+  for (const std::string_view old : {"probe", "adapter"}) {
+    for (std::size_t at = key.find(old); at != std::string::npos; at = key.find(old, at)) {
+      key.replace(at, old.size(), "translator");
+    }
+  }
+  if (key.rfind("input_translator.", 0) == 0) return "0." + key.substr(17);
+  if (key.rfind("layer_translators.", 0) == 0) {
+    const std::size_t dot = key.find('.', 18);
+    std::int64_t index;
+    if (dot == std::string::npos || !util::parse_int(key.substr(18, dot - 18), index) || index < 0 ||
+        index > 100000) {
+      return key;
+    }
+    return std::to_string(index + 1) + key.substr(dot);
+  }
+  for (const std::string_view other :
+       {"unembedding.", "unembed.", "layer_norm.", "extra_layers.", "final_norm."}) {
+    if (key.rfind(other, 0) == 0) return "";
+  }
+  return key;
+}
+
+/// The key of translator `index` in params.pt.
+std::string key_of(std::int64_t index, const std::string& part, TunedKeys keys) {
+  if (keys == TunedKeys::kCurrent) return cat(index, ".", part);
+  return index == 0 ? "input_translator." + part : cat("layer_translators.", index - 1, ".", part);
+}
+
+/// What config.json tells, checked against the parameters.
+void read_config(const std::string& text, const std::string& where, StoredTunedLens& lens) {
+  const util::Json document = util::parse_json(text, where);
+  const util::JsonView config(document, where);
+  const auto expect = [&](const std::string& key, std::int64_t value) {
+    if (config.at(key).as_integer(0, INT32_MAX) == value) return;
+    throw util::format_error({.what = "the configuration does not fit the parameters beside it",
+                              .where = where + ": " + key,
+                              .expected = std::to_string(value),
+                              .found = util::summary(config.at(key).raw())});
+  };
+  const std::string type = config.get_string("lens_type", kConfigType);
+  if (type != kConfigType) config.at("lens_type").fail(kConfigType);
+  expect("d_model", lens.hidden_size());
+  expect("num_hidden_layers", lens.num_layers());
+  lens.config = text;
+  const auto take = [&](const std::string& key, std::optional<std::string>& value) {
+    if (config.has(key)) value = config.at(key).as_string();
+  };
+  take("base_model_name_or_path", lens.provenance.model);
+  take("base_model_revision", lens.provenance.revision);
+  take("unembed_hash", lens.provenance.unembed_hash);
+  take("model_digest", lens.provenance.model_digest);
+}
+
+/// Translators 0, 1, … as far as they go.
+void take_translators(const io::TensorFile& file, StoredTunedLens& lens) {
+  std::map<std::string, std::string> names;  // current key → key in the file
+  for (const auto& [name, entry] : file.entries()) {
+    const std::string key = current_key(name);
+    if (key.empty()) {
+      lens.ignored.push_back(name);
+    } else if (!names.emplace(key, name).second) {
+      throw util::format_error({.what = "two parameters for '" + key + "'", .where = lens.where});
+    }
+  }
+  const auto take = [&](const std::string& key) {
+    const auto found = names.find(key);
+    at::Tensor tensor = file.view(found->second);
+    const std::int64_t d = lens.weights.empty() ? tensor.dim() == 2 ? tensor.size(0) : 0 : lens.hidden_size();
+    const bool weight = key.find(".weight") != std::string::npos;
+    require_shape(tensor, weight ? std::vector{d, d} : std::vector{d}, found->second, lens.where);
+    names.erase(found);
+    return tensor;
+  };
+  const bool biased = names.count("0.bias") > 0;  // lenses may have been trained without biases
+  for (std::int64_t i = 0; names.count(cat(i, ".weight")) > 0; ++i) {
+    lens.weights.push_back(take(cat(i, ".weight")));
+    const std::string bias = cat(i, ".bias");
+    if (biased && names.count(bias) == 0) {
+      throw not_a_lens(kTunedType, lens.where, "biases for all translators or for none",
+                       "none for " + cat(i));
+    }
+    if (biased) lens.biases.push_back(take(bias));
+  }
+  if (lens.weights.empty() || !names.empty()) {
+    const auto next = lens.num_layers();
+    throw not_a_lens(
+        kTunedType, lens.where, "translators '0.weight', '0.bias', '1.weight' and so on without a gap",
+        names.empty() ? "no tensors"
+                      : cat(util::in_quotes(names.begin()->second), " without '", next, ".weight'"));
+  }
+}
+
+std::string config_text(const StoredTunedLens& lens) {
+  if (!lens.config.empty()) return lens.config;
+  const LensProvenance& known = lens.provenance;
+  const auto or_null = [](const std::optional<std::string>& text) -> util::OrderedJson {
+    if (!text) return nullptr;
+    return *text;
+  };
+  // The order of tuned-lens' TunedLensConfig; it wants a name, and warns of our digest.
+  util::OrderedJson config = {{"base_model_name_or_path", known.model.value_or("")},
+                              {"d_model", lens.hidden_size()},
+                              {"num_hidden_layers", lens.num_layers()},
+                              {"bias", !lens.biases.empty()},
+                              {"base_model_revision", or_null(known.revision)},
+                              {"unembed_hash", or_null(known.unembed_hash)},
+                              {"lens_type", kConfigType}};
+  if (known.model_digest) config["model_digest"] = *known.model_digest;
+  return config.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n";
+}
+
+io::PickleValue state_dict(const StoredTunedLens& lens, TunedKeys keys) {
+  io::PickleValue state;
+  state.kind = io::PickleValue::Kind::kDictionary;
+  state.ordered = true;
+  const auto add = [&](const std::string& key, const at::Tensor& tensor) {
+    io::PickleValue name;
+    name.kind = io::PickleValue::Kind::kString;
+    name.string = key;
+    io::PickleValue value;
+    value.kind = io::PickleValue::Kind::kTensor;
+    value.values = tensor;
+    state.list.push_back(std::move(name));
+    state.list.push_back(std::move(value));
+  };
+  for (std::int64_t i = 0; i < lens.num_layers(); ++i) {
+    add(key_of(i, "weight", keys), lens.weights[static_cast<std::size_t>(i)]);
+    if (!lens.biases.empty()) add(key_of(i, "bias", keys), lens.biases[static_cast<std::size_t>(i)]);
+  }
+  return state;
+}
+
+StoredTunedLens stored(const TunedParameters& parameters, const LensProvenance& provenance) {
+  StoredTunedLens lens;
+  for (std::int64_t i = 0; i < parameters.weights.size(0); ++i) {
+    lens.weights.push_back(parameters.weights.select(0, i));
+    if (parameters.biases.defined()) lens.biases.push_back(parameters.biases.select(0, i));
+  }
+  lens.provenance = provenance;
+  return lens;
+}
+
+void move_file(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (!error) return;
+  throw util::output_error(
+      {.what = "cannot write " + util::in_quotes(to.string()), .found = error.message()});
+}
+
+/// A new folder under a name of its own, gone when left unless it was moved away.
+class Workplace {
+ public:
+  explicit Workplace(const fs::path& beside) : path_(cat(beside.string(), ".tmp-", ::getpid())) {
+    util::create_folders(path_);
+  }
+  ~Workplace() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  Workplace(const Workplace&) = delete;
+  Workplace& operator=(const Workplace&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+}  // namespace
+
+StoredTunedLens read_tuned_lens(const fs::path& path) {
+  std::error_code ignored;
+  const bool folder = fs::is_directory(path, ignored);
+  const fs::path file_path = folder ? path / kParameters : path;
+  if (folder && !fs::exists(file_path, ignored)) {
+    throw util::input_error({.what = "no tuned lens in " + util::in_quotes(path.string()),
+                             .expected = cat(kParameters, " and ", kConfig)});
+  }
+  // The configuration first: it is small, and more often missing.
+  const fs::path config_path = path / kConfig;
+  const std::string config = folder ? util::read_file(config_path, 1 << 20) : "";
+  const io::TensorFile file = open_tensors(file_path);
+  StoredTunedLens lens;
+  lens.where = file_path.string();
+  take_translators(file, lens);
+  lens.provenance = provenance_of(file.metadata(), kTunedType, lens.where);
+  if (folder) {
+    read_config(config, config_path.string(), lens);
+  } else if (const auto kept = file.metadata().find("config"); kept != file.metadata().end()) {
+    LensProvenance given = lens.provenance;
+    read_config(kept->second, lens.where + ": __metadata__: config", lens);
+    lens.provenance = given;
+  }
+  return lens;
+}
+
+TunedParameters read_tuned_parameters(const fs::path& path, std::int64_t num_layers,
+                                      std::int64_t hidden_size) {
+  const StoredTunedLens lens = read_tuned_lens(path);
+  require_fit(lens, num_layers, hidden_size);
+  const bool biased = !lens.biases.empty();
+  TunedParameters parameters{
+      .weights = at::empty({num_layers, hidden_size, hidden_size}, at::kFloat),
+      .biases = biased ? at::empty({num_layers, hidden_size}, at::kFloat) : at::Tensor()};
+  for (std::int64_t i = 0; i < num_layers; ++i) {
+    const auto index = static_cast<std::size_t>(i);
+    parameters.weights.select(0, i).copy_(
+        checked_parameter(lens.weights[index], {hidden_size, hidden_size}, cat(i, ".weight"), lens.where));
+    if (!biased) continue;
+    parameters.biases.select(0, i).copy_(
+        checked_parameter(lens.biases[index], {hidden_size}, cat(i, ".bias"), lens.where));
+  }
+  return parameters;
+}
+
+void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int64_t hidden_size) {
+  if (lens.num_layers() == num_layers && lens.hidden_size() == hidden_size) return;
+  throw util::format_error({.what = "the lens does not fit the model",
+                            .where = lens.where,
+                            .expected = cat(num_layers, " translators of width ", hidden_size),
+                            .found = cat(lens.num_layers(), " of width ", lens.hidden_size())});
+}
+
+void write_tuned_lens_folder(const fs::path& folder, const StoredTunedLens& lens, TunedKeys keys) {
+  // "out/lens/" has an empty last part, and names for temporary files are made from the last part.
+  const fs::path target = folder.has_filename() ? folder : folder.parent_path();
+  if (target.has_parent_path()) util::create_folders(target.parent_path());
+  const Workplace work(target);
+  io::write_torch_archive(work.path() / kParameters, state_dict(lens, keys));
+  util::write_file(work.path() / kConfig, config_text(lens));
+  std::error_code ignored;
+  if (!fs::exists(target, ignored)) return move_file(work.path(), target);
+  util::create_folders(target);  // says so where a file is in the way
+  move_file(work.path() / kParameters, target / kParameters);
+  move_file(work.path() / kConfig, target / kConfig);
+}
+
+void write_tuned_lens_folder(const fs::path& folder, const TunedParameters& parameters,
+                             const LensProvenance& provenance) {
+  write_tuned_lens_folder(folder, stored(parameters, provenance));
+}
+
+void write_tuned_lens_safetensors(const fs::path& file, const StoredTunedLens& lens) {
+  io::NamedTensors tensors;
+  for (std::int64_t i = 0; i < lens.num_layers(); ++i) {
+    tensors.emplace_back(key_of(i, "weight", TunedKeys::kCurrent), lens.weights[static_cast<std::size_t>(i)]);
+    if (lens.biases.empty()) continue;
+    tensors.emplace_back(key_of(i, "bias", TunedKeys::kCurrent), lens.biases[static_cast<std::size_t>(i)]);
+  }
+  Metadata metadata = metadata_of(lens.provenance, kTunedType, lens.hidden_size());
+  metadata["num_layers"] = std::to_string(lens.num_layers());
+  if (!lens.config.empty()) metadata["config"] = lens.config;
+  io::write_safetensors(file, tensors, metadata);
+}
+
+void write_tuned_lens_safetensors(const fs::path& file, const TunedParameters& parameters,
+                                  const LensProvenance& provenance) {
+  write_tuned_lens_safetensors(file, stored(parameters, provenance));
+}
+
+}  // namespace depthlens::lens

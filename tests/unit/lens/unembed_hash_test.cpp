@@ -1,0 +1,67 @@
+// tuned-lens' hash against NumPy's own print (tools/scripts/make_unembed_hash_golden.py).
+#include <ATen/Functions.h>
+
+#include <filesystem>
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/lens/provenance.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/json.hpp"
+#include "support/catch.hpp"
+
+using namespace depthlens;
+
+namespace {
+
+const std::filesystem::path kGolden = DEPTHLENS_TEST_DATA;
+
+/// Where the rows (or columns) of a stored corner stand in the whole matrix.
+at::Tensor places(std::int64_t stored, std::int64_t size) {
+  if (stored == size) return at::arange(size);
+  return at::cat({at::arange(3), at::arange(size - 3, size)});
+}
+
+}  // namespace
+
+TEST_CASE("unembed_hash equals tuned-lens' hash of matrices of every kind") {
+  const std::string where = (kGolden / "unembed_hash.json").string();
+  const util::Json document = util::parse_json(util::read_file(where), where);
+  const auto file = io::TensorFile::open_safetensors(kGolden / "unembed_hash.safetensors");
+  CHECK(document.size() == file.entries().size());
+  for (const auto& [name, described] : document.items()) {
+    INFO(name << "\n" << described.value("text", ""));
+    const at::Tensor corner = file.view(name);
+    const std::vector<std::int64_t> shape = described["shape"];
+    at::Tensor whole = at::zeros(shape, corner.scalar_type());
+    whole.index_put_({places(corner.size(0), shape[0]).unsqueeze(1), places(corner.size(1), shape[1])},
+                     corner);
+    CHECK(lens::unembed_hash(whole) == described["hash"]);
+    CHECK(lens::unembed_hash(whole.t().contiguous().t()) == described["hash"]);
+  }
+}
+
+TEST_CASE("unembed_hash of no numbers is that of NumPy's []") {
+  CHECK(lens::unembed_hash(at::empty({0, 4})) == util::sha256("[]"));
+}
+
+TEST_CASE("unembed_hash of a model is what its golden lens was made with") {
+  for (const std::string variant : {"gpt2", "neox-parallel", "llama-gqa-sharded"}) {
+    const std::filesystem::path folder = kGolden / "models" / variant;
+    const auto config = util::parse_json(util::read_file(folder / "lens/tuned/config.json"), variant);
+    const auto model = model::Model::load(folder, {});
+    CHECK(lens::unembed_hash(model->head().unembedding) == config["unembed_hash"]);
+  }
+}
+
+TEST_CASE("model_digest is SHA-256 over the float32 bytes, however the matrix is stored") {
+  model::OutputHead head;
+  head.unembedding = at::arange(3000, at::kFloat).view({1000, 3}) / 8;
+  const std::string digest = lens::model_digest(head);
+  const auto* bytes = static_cast<const char*>(head.unembedding.const_data_ptr());
+  CHECK(digest == util::sha256({bytes, head.unembedding.nbytes()}));
+  head.unembedding = head.unembedding.to(at::kDouble).t().contiguous().t();
+  CHECK(lens::model_digest(head) == digest);
+  head.unembedding = head.unembedding + 1e-3;
+  CHECK(lens::model_digest(head) != digest);
+}

@@ -1,0 +1,119 @@
+// depthlens convert-lens: a lens from one file format to another, bit for bit.
+#include <iostream>
+#include <memory>
+
+#include "command.hpp"
+#include "depthlens/io/hub_cache.hpp"
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ConvertOptions {
+  CommonOptions common;
+  std::string in;
+  std::string out;
+  bool overwrite = false;
+  bool legacy_keys = false;
+};
+
+/// Whether writing to `out` would replace what is read.
+bool is_same(const fs::path& in, const fs::path& out) {
+  std::error_code ignored;
+  for (const fs::path& source : {in, in / "params.pt", in / "config.json"}) {
+    for (const fs::path& target : {out, out / "params.pt", out / "config.json"}) {
+      if (fs::equivalent(source, target, ignored)) return true;
+    }
+  }
+  return false;
+}
+
+void write_tuned(const lens::StoredTunedLens& stored, const fs::path& out, bool legacy_keys) {
+  const std::string extension = out.extension();
+  if (extension == ".safetensors") return lens::write_tuned_lens_safetensors(out, stored);
+  lens::write_tuned_lens_folder(out, stored,
+                                legacy_keys ? lens::TunedKeys::kLegacy : lens::TunedKeys::kCurrent);
+  const lens::LensProvenance& known = stored.provenance;
+  if (known.steps || known.tokens || known.data_digest) {
+    util::log_warning("steps, tokens and data_digest of the lens have no place in a tuned-lens folder");
+  }
+  if (stored.config.empty() && !known.model) {
+    util::log_warning("the lens does not say which model it is for: base_model_name_or_path is empty");
+  }
+}
+
+void run_convert_lens(const ConvertOptions& options) {
+  const auto usage = [](const std::string& what, const std::string& expected) {
+    return util::usage_error(
+        {.what = what, .expected = expected, .hint = "depthlens convert-lens --help shows an example"});
+  };
+  if (options.in.empty() || options.out.empty()) throw usage("no lens to convert", "IN and OUT");
+  apply_common_options(options.common);
+  const fs::path in = io::resolve_tuned_lens(options.in);
+  const fs::path out = options.out;
+  if (is_same(in, out)) throw usage("IN and OUT are the same", "another OUT");
+  std::error_code ignored;
+  if (!options.overwrite && fs::exists(fs::symlink_status(out, ignored))) {
+    throw util::output_error({.what = util::in_quotes(options.out) + " exists",
+                              .hint = "choose another OUT, or replace it with --overwrite"});
+  }
+
+  const lens::StoredLens stored = lens::read_lens(in);
+  const bool safetensors = out.extension() == ".safetensors";
+  const auto* tuned = std::get_if<lens::StoredTunedLens>(&stored);
+  if (options.legacy_keys && (tuned == nullptr || safetensors)) {
+    throw usage("--legacy-keys is of tuned-lens folders only", "a tuned lens and a folder as OUT");
+  }
+  if (tuned != nullptr) {
+    if (!safetensors && (out.extension() == ".pt" || fs::is_regular_file(out, ignored))) {
+      throw usage("a tuned lens cannot become " + util::in_quotes(options.out),
+                  "FILE.safetensors, or a folder for config.json and params.pt");
+    }
+    for (const std::string& name : tuned->ignored)
+      util::log_warning("left out, as it belongs to the model: " + util::in_quotes(name));
+    write_tuned(*tuned, out, options.legacy_keys);
+  } else {
+    const auto& jacobian = std::get<lens::StoredJacobianLens>(stored);
+    if (safetensors) {
+      lens::write_jacobian_lens_safetensors(out, jacobian);
+    } else if (out.extension() == ".pt") {
+      lens::write_jacobian_lens_archive(out, jacobian);
+    } else {
+      throw usage("a Jacobian lens cannot become " + util::in_quotes(options.out),
+                  "FILE.safetensors or FILE.pt");
+    }
+  }
+  util::log_info(util::cat(tuned != nullptr ? "tuned" : "Jacobian", " lens written to ", options.out));
+}
+
+}  // namespace
+
+std::function<void()> setup_convert_lens(CLI::App& app) {
+  auto options = std::make_shared<ConvertOptions>();
+  app.add_option(
+         "in", options->in,
+         "Lens to read: tuned-lens folder or params.pt, Jacobian lens .pt, .safetensors of either, or "
+         "the model whose published tuned lens is in the hub cache")
+      ->type_name("IN");
+  app.add_option(
+         "out", options->out,
+         "What to write: FILE.safetensors; else a folder for a tuned lens, FILE.pt for a Jacobian one")
+      ->type_name("OUT");
+  app.add_flag("--overwrite", options->overwrite, "Replace OUT where it exists");
+  app.add_flag("--legacy-keys", options->legacy_keys,
+               "Tuned-lens folder with the key names of old releases (input_translator, layer_translators)");
+  add_common_options(app, options->common);
+  app.footer(
+      "Example:\n  depthlens convert-lens lens/EleutherAI/pythia-160m-deduped pythia.safetensors\n"
+      "  depthlens convert-lens pythia.safetensors pythia-lens\n"
+      "  depthlens convert-lens gpt2_jacobian_lens.pt gpt2-jacobian.safetensors\n"
+      "Tensors keep their types and bits; the kind of IN is found from its content.");
+  return [options] { run_convert_lens(*options); };
+}
+
+}  // namespace depthlens::tool
