@@ -26,7 +26,6 @@ namespace depthlens::train {
 namespace {
 
 namespace fs = std::filesystem;
-using io::PickleValue;
 using util::cat;
 
 constexpr const char* kCheckpointName = "jacobian_sums.safetensors";
@@ -128,6 +127,8 @@ std::string model_fingerprint(const model::Model& model) {
   util::Sha256 hash;
   const std::string config = util::read_file(model.folder() / "config.json", 64 << 20);
   hash.update(config.data(), config.size());
+  const std::string head = lens::model_digest(model.head());
+  hash.update(head.data(), head.size());
   const at::Tensor weight = model.head().norm_weight.cpu().contiguous();
   hash.update(weight.const_data_ptr(), weight.nbytes());
   return hash.hex_digest();
@@ -391,85 +392,34 @@ at::Tensor mean_of(const JacobianSums& sums, std::size_t l, at::ScalarType dtype
   if (!at::isfinite(mean).all().item<bool>()) {
     throw util::self_check_error({.what = cat("a mean Jacobian passes the range of ", at::toString(dtype)),
                                   .where = cat("block ", l),
-                                  .hint = "as .safetensors the lens is stored in float32"});
+                                  .hint = "store the lens in float32"});
   }
   return mean;
 }
 
-LensMetadata full_metadata(const JacobianSums& sums, LensMetadata metadata) {
-  metadata["format"] = "depthlens-lens";
-  metadata["format_version"] = "1";
-  metadata["lens_type"] = "jacobian";
-  metadata["hidden_size"] = cat(sums.hidden_size);
-  metadata["num_layers"] = cat(sums.num_layers);
-  metadata["skip_first"] = cat(sums.skip_first);
-  metadata["num_prompts"] = cat(sums.num_prompts);
-  metadata["model_fingerprint"] = sums.model_fingerprint;
-  metadata["prompts_digests"] = util::join(sums.prompts_digests, " ");
-  return metadata;
-}
-
-PickleValue text_value(const std::string& text) {
-  PickleValue value;
-  value.kind = PickleValue::Kind::kString;
-  value.string = text;
-  return value;
-}
-
-PickleValue integer_value(std::int64_t number) {
-  PickleValue value;
-  value.kind = PickleValue::Kind::kInteger;
-  value.integer = number;
-  return value;
-}
-
-PickleValue container(PickleValue::Kind kind) {
-  PickleValue value;
-  value.kind = kind;
-  return value;
-}
-
 }  // namespace
 
-PickleValue jacobian_lens_value(const JacobianSums& sums, const LensMetadata& metadata) {
-  PickleValue jacobians = container(PickleValue::Kind::kDictionary);
-  PickleValue blocks = container(PickleValue::Kind::kList);
+lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::LensProvenance& provenance,
+                                       at::ScalarType dtype) {
+  lens::StoredJacobianLens lens;
+  util::OrderedJson blocks = util::OrderedJson::array();
   for (std::size_t l = 0; l < sums.sums.size(); ++l) {
-    const PickleValue block = integer_value(static_cast<std::int64_t>(l));
-    PickleValue tensor = container(PickleValue::Kind::kTensor);
-    tensor.values = mean_of(sums, l, at::kHalf);
-    jacobians.list.push_back(block);
-    jacobians.list.push_back(std::move(tensor));
-    blocks.list.push_back(block);
+    lens.jacobians.emplace(l, mean_of(sums, l, dtype));
+    blocks.push_back(l);
   }
-  PickleValue about = container(PickleValue::Kind::kDictionary);
-  for (const auto& [key, value] : full_metadata(sums, metadata)) {
-    about.list.push_back(text_value(key));
-    about.list.push_back(text_value(value));
-  }
-  PickleValue root = container(PickleValue::Kind::kDictionary);
-  root.list = {text_value("J"),
-               std::move(jacobians),
-               text_value("n_prompts"),
-               integer_value(sums.num_prompts),
-               text_value("source_layers"),
-               std::move(blocks),
-               text_value("d_model"),
-               integer_value(sums.hidden_size),
-               text_value("metadata"),
-               std::move(about)};
-  return root;
-}
-
-void save_jacobian_lens(const fs::path& path, const JacobianSums& sums, const LensMetadata& metadata) {
-  if (path.extension() != ".safetensors") {
-    io::write_torch_archive(path, jacobian_lens_value(sums, metadata));
-    return;
-  }
-  io::NamedTensors tensors;
-  for (std::size_t l = 0; l < sums.sums.size(); ++l)
-    tensors.emplace_back(cat(l, ".jacobian"), mean_of(sums, l, at::kFloat));
-  io::write_safetensors(path, tensors, full_metadata(sums, metadata));
+  lens.fields = {{"n_prompts", sums.num_prompts},
+                 {"source_layers", blocks},
+                 {"d_model", sums.hidden_size},
+                 {"metadata",
+                  {{"num_layers", sums.num_layers},
+                   {"skip_first", sums.skip_first},
+                   {"prompts_too_short", sums.num_skipped},
+                   {"model_fingerprint", sums.model_fingerprint}}}};
+  lens.provenance = provenance;
+  const std::string& first = sums.prompts_digests.front();
+  lens.provenance.data_digest =
+      sums.prompts_digests.size() == 1 ? first : util::sha256(util::join(sums.prompts_digests, " "));
+  return lens;
 }
 
 }  // namespace depthlens::train

@@ -3,13 +3,16 @@
 #include "depthlens/train/jacobian.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/eye.h>
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "depthlens/decode/engine.hpp"
+#include "depthlens/io/writers.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -23,7 +26,6 @@ namespace depthlens {
 namespace {
 
 namespace fs = std::filesystem;
-using io::PickleValue;
 using model::Model;
 using train::JacobianFitter;
 using train::JacobianSums;
@@ -99,15 +101,6 @@ std::vector<at::Tensor> brute_force(const Model& model, const Prompt& prompt) {
     jacobians.push_back(jacobian);
   }
   return jacobians;
-}
-
-const PickleValue& entry(const PickleValue& dictionary, const std::string& key) {
-  REQUIRE(dictionary.kind == PickleValue::Kind::kDictionary);
-  for (std::size_t i = 0; i + 1 < dictionary.list.size(); i += 2) {
-    if (dictionary.list[i].string == key) return dictionary.list[i + 1];
-  }
-  FAIL("no key " << key);
-  return dictionary;
 }
 
 TEST_CASE("Jacobians equal those of torch.autograd in float64") {
@@ -384,29 +377,32 @@ TEST_CASE("a fitted lens has the published layout") {
   const auto model = Model::load(test::golden_model(variant), {});
   const test::TemporaryFolder folder;
   const auto sums = train::fit_jacobians(*model, golden_prompts(variant), fit_in(folder.path()));
-  const PickleValue value = train::jacobian_lens_value(sums, {{"model", "golden"}});
-  CHECK(entry(value, "n_prompts").integer == 2);
-  CHECK(entry(value, "d_model").integer == 16);
-  const PickleValue& jacobians = entry(value, "J");
-  const PickleValue& blocks = entry(value, "source_layers");
-  REQUIRE(jacobians.list.size() == 6);
-  REQUIRE(blocks.list.size() == 3);
-  for (std::size_t l = 0; l < 3; ++l) {
-    CHECK(blocks.list[l].integer == static_cast<std::int64_t>(l));
-    CHECK(jacobians.list[2 * l].integer == static_cast<std::int64_t>(l));
-    const at::Tensor& tensor = jacobians.list[2 * l + 1].values;
-    CHECK(tensor.scalar_type() == at::kHalf);
-    CHECK(at::equal(tensor, (sums.sums[l] / 2).to(at::kHalf)));
+  const auto stored = train::jacobian_lens(sums, {.model = "golden"});
+  CHECK(stored.fields["n_prompts"] == 2);
+  CHECK(stored.fields["d_model"] == 16);
+  CHECK(stored.fields["source_layers"].dump() == "[0,1,2]");
+  CHECK(stored.fields["metadata"]["skip_first"] == kSkipFirst);
+  CHECK(stored.provenance.data_digest == train::prompts_digest(golden_prompts(variant)));
+  REQUIRE(stored.jacobians.size() == 3);
+  for (const auto& [l, jacobian] : stored.jacobians) {
+    CHECK(jacobian.scalar_type() == at::kHalf);
+    CHECK(at::equal(jacobian, (sums.sums[static_cast<std::size_t>(l)] / 2).to(at::kHalf)));
   }
-  CHECK(entry(entry(value, "metadata"), "model").string == "golden");
-  CHECK(entry(entry(value, "metadata"), "model_fingerprint").string == train::model_fingerprint(*model));
+  const fs::path path = folder.path() / "lens.pt";
+  lens::write_jacobian_lens_archive(path, stored);
+  const auto again = lens::read_jacobian_lens(path);
+  CHECK(again.fields["n_prompts"] == 2);
+  CHECK(again.fields["source_layers"].dump() == "[0,1,2]");
+  CHECK(again.provenance == stored.provenance);
+  for (const auto& [l, jacobian] : again.jacobians) CHECK(at::equal(jacobian, stored.jacobians.at(l)));
 
   JacobianSums large = sums;
   large.sums[1] = large.sums[1] + 1e6;
-  CHECK_THROWS_AS(train::jacobian_lens_value(large, {}), util::Error);
+  CHECK_THROWS_AS(train::jacobian_lens(large, {}), util::Error);
+  CHECK(train::jacobian_lens(large, {}, at::kFloat).jacobians.size() == 3);
   JacobianSums none = sums;
   none.num_prompts = 0;
-  CHECK_THROWS_AS(train::jacobian_lens_value(none, {}), util::Error);
+  CHECK_THROWS_AS(train::jacobian_lens(none, {}), util::Error);
 }
 
 /// Decodes the first golden sequence by the lens at `path`.
@@ -433,8 +429,10 @@ TEST_CASE("a fitted lens is written, read back and decoded") {
   const auto prompts = golden_prompts(variant);
   const test::TemporaryFolder folder;
   const auto sums = train::fit_jacobians(*model, prompts, fit_in(folder.path()));
-  train::save_jacobian_lens(folder.path() / "lens.pt", sums, {});
-  train::save_jacobian_lens(folder.path() / "lens.safetensors", sums, {});
+  const lens::LensProvenance provenance{.model_digest = lens::model_digest(model->head())};
+  lens::write_jacobian_lens_archive(folder.path() / "lens.pt", train::jacobian_lens(sums, provenance));
+  lens::write_jacobian_lens_safetensors(folder.path() / "lens.safetensors",
+                                        train::jacobian_lens(sums, provenance, at::kFloat));
 
   const at::Tensor state = at::eye(model->spec().hidden_size);  // shows the matrix itself
   for (const auto& [name, tolerance] : {std::pair{"lens.pt", 2e-3}, std::pair{"lens.safetensors", 1e-6}}) {

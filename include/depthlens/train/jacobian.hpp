@@ -7,12 +7,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/interrupt.hpp"
 
@@ -69,8 +68,8 @@ struct JacobianSums {
   std::vector<at::Tensor> sums;              ///< of J_l, l = 0 … L − 2: float64 [d, d] on the CPU
 };
 
-/// SHA-256 of config.json and of the final norm's weight: tells models of other weights or other settings
-/// apart, rotary ones included, without reading all weights.
+/// SHA-256 of config.json, the unembedding and the final norm's weight: tells models apart that differ in
+/// these or in settings, rotary ones included. The weights of the blocks are not read.
 std::string model_fingerprint(const model::Model& model);
 
 /// SHA-256 of the token ids and lengths.
@@ -117,17 +116,11 @@ JacobianSums load_jacobian_sums(const std::filesystem::path& path);
 /// two are of the same prompts.
 JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts);
 
-/// What a lens says about itself beside its numbers: names and text, such as "model" and "revision".
-using LensMetadata = std::map<std::string, std::string>;
-
-/// The mean as published lenses are stored: {"J": {l: float16 [d, d]}, "n_prompts", "source_layers": [l…],
-/// "d_model", "metadata"}, l = 0 … L − 2; the Jacobian of the last block is the identity and is not stored.
-/// Throws a self-check error where the sums hold no prompt or a mean passes the range of float16.
-io::PickleValue jacobian_lens_value(const JacobianSums& sums, const LensMetadata& metadata);
-
-/// Writes the lens: as safetensors with float32 tensors named "l.jacobian" where the path ends so, else as
-/// `jacobian_lens_value` in an archive of torch.save.
-void save_jacobian_lens(const std::filesystem::path& path, const JacobianSums& sums,
-                        const LensMetadata& metadata);
+/// The mean over prompts as a lens, for `lens::write_jacobian_lens_archive` or `…_safetensors`: J_l in
+/// `dtype` for l = 0 … L − 2, as published ones; the Jacobian of the last block is the identity and is not
+/// stored. To the provenance the digest of the prompts is added. Throws a self-check error where the sums
+/// hold no prompt or a mean passes the range of `dtype`.
+lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::LensProvenance& provenance,
+                                       at::ScalarType dtype = at::kHalf);
 
 }  // namespace depthlens::train
