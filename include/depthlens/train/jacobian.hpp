@@ -1,0 +1,126 @@
+// Fitting of Jacobian lenses: for every block but the last, the mean Jacobian of the last residual state with
+// respect to the state after that block. Definition: docs/methods.md, "Fitting a Jacobian lens".
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/interrupt.hpp"
+
+namespace depthlens::train {
+
+/// Token ids of one window.
+using Prompt = std::vector<std::int64_t>;
+
+struct JacobianOptions {
+  /// Positions at the start of a prompt that are neither sources nor targets: attention sinks are there.
+  std::int64_t skip_first = 16;
+  /// About the memory that one recorded pass may take beside the weights and the sums.
+  std::int64_t memory_bytes = std::int64_t{256} << 20;
+  /// Rows of the Jacobians that one backward pass gives; 0: as many as `memory_bytes` allow. Another number
+  /// changes the last bits.
+  std::int64_t batch_rows = 0;
+};
+
+/// The Jacobians of single prompts. Keeps a reference to the model, which must have two blocks or more.
+class JacobianFitter {
+ public:
+  /// Called between backward passes with the rows done, of d; false: give up.
+  using RowProgress = std::function<bool(std::int64_t rows_done)>;
+
+  JacobianFitter(const model::Model& model, const JacobianOptions& options);
+
+  /// Whether there is a position that counts: more than `skip_first` + 1 tokens.
+  bool long_enough(const Prompt& prompt) const;
+
+  /// For blocks l = 0 … L − 2 the prompt's J_l [d, d], (out, in), float64 on the CPU, rounded to multiples of
+  /// 2^-32; nothing where `progress` said so. Throws a self-check error where a value is not finite.
+  std::optional<std::vector<at::Tensor>> of_prompt(const Prompt& prompt,
+                                                   const RowProgress& progress = {}) const;
+
+  /// Rows of one backward pass for a prompt of that many tokens.
+  std::int64_t batch_rows(std::int64_t num_tokens) const;
+
+ private:
+  const model::Model& model_;
+  JacobianOptions options_;
+};
+
+/// Sums over prompts, and what they are sums of. They are exact while no element passes 2^21, for the addends
+/// are multiples of 2^-32: the same prompts give the same bits in any order and any division among workers.
+struct JacobianSums {
+  std::int64_t hidden_size = 0;
+  std::int64_t num_layers = 0;
+  std::int64_t skip_first = 0;
+  std::string model_fingerprint;             ///< `model_fingerprint` of the model
+  std::vector<std::string> prompts_digests;  ///< of the list of prompts; after a merge, of each list
+  std::int64_t num_prompts = 0;              ///< that are in the sums
+  std::int64_t num_skipped = 0;              ///< that were too short
+  std::int64_t next_prompt = 0;              ///< index of the first prompt not looked at; after a merge 0
+  std::vector<at::Tensor> sums;              ///< of J_l, l = 0 … L − 2: float64 [d, d] on the CPU
+};
+
+/// SHA-256 of config.json, the unembedding and the final norm's weight: tells models apart that differ in
+/// these or in settings, rotary ones included. The weights of the blocks are not read.
+std::string model_fingerprint(const model::Model& model);
+
+/// SHA-256 of the token ids and lengths.
+std::string prompts_digest(const std::vector<Prompt>& prompts);
+
+/// Where a fit stands.
+struct JacobianProgress {
+  std::int64_t prompt = 0;  ///< the index of the one at hand
+  std::int64_t num_prompts = 0;
+  std::int64_t rows_done = 0;  ///< of its Jacobians
+  std::int64_t num_rows = 0;
+};
+
+struct JacobianFit {
+  JacobianOptions options;
+  /// Holds `jacobian_sums.safetensors`, the checkpoint, and `convergence.jsonl`; made where it is missing.
+  std::filesystem::path folder;
+  /// Writes the checkpoint after the first prompt that ends so long after the last one was written.
+  double checkpoint_seconds = 60;
+  bool resume = false;     ///< goes on with the folder's checkpoint, if there is one
+  bool overwrite = false;  ///< begins anew over a checkpoint
+  std::function<void(const JacobianProgress&)> progress;
+  std::function<bool()> stop = util::interrupted;  ///< asked between backward passes
+};
+
+/// Fits over the prompts in order and returns the sums, which are also in the checkpoint then. Stopped, it
+/// writes the checkpoint and throws `util::interrupted_error`; resumed, it gives the same bits as without the
+/// interruption (on processors and with the same options and number of threads). A line of convergence.jsonl
+/// is
+/// {"prompt", "tokens", "change"}: by how much the prompt moved the mean of each block, as the Frobenius norm
+/// of the difference over that of the mean before it; null for the first. Prompts that are too short are left
+/// out and counted. Throws output errors where the folder holds another fit or cannot be written, a usage
+/// error where a checkpoint to resume from is of other prompts, another model or another `skip_first`.
+JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>& prompts,
+                           const JacobianFit& fit);
+
+/// A checkpoint, whole or not at all.
+void save_jacobian_sums(const std::filesystem::path& path, const JacobianSums& sums);
+
+/// Throws input and format errors that name the file and the key.
+JacobianSums load_jacobian_sums(const std::filesystem::path& path);
+
+/// Adds the sums of several workers. Throws a usage error where they are of different models or settings, or
+/// two are of the same prompts.
+JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts);
+
+/// The mean over prompts as a lens, for `lens::write_jacobian_lens_archive` or `…_safetensors`: J_l in
+/// `dtype` for l = 0 … L − 2, as published ones; the Jacobian of the last block is the identity and is not
+/// stored. To the provenance the digest of the prompts is added. Throws a self-check error where the sums
+/// hold no prompt or a mean passes the range of `dtype`.
+lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::LensProvenance& provenance,
+                                       at::ScalarType dtype = at::kHalf);
+
+}  // namespace depthlens::train
