@@ -235,7 +235,7 @@ TEST_CASE("a damaged or unsupported config.json ends with 4") {
   bench.check_config({{"hidden_size", 1e300}}, {"hidden_size"});
   bench.check_config({{"hidden_size", -16}}, {"hidden_size", "found -16"});
   bench.check_config({{"hidden_size", nullptr}}, {"hidden_size"});
-  bench.check_config({{"hidden_size", 18}, {"head_dim", nullptr}}, {"num_attention_heads"});
+  bench.check_config({{"hidden_size", 17}, {"head_dim", nullptr}}, {"num_attention_heads"});
   bench.check_config({{"num_key_value_heads", 3}}, {"num_key_value_heads", "found 3"});
   bench.check_config({{"num_hidden_layers", 0}}, {"num_hidden_layers", "found 0"});
   bench.check_config(
