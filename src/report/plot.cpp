@@ -75,12 +75,25 @@ std::string at(double value) {
   return {buffer.data(), end};
 }
 
-/// A value for people, with three significant digits.
-std::string label(double value) {
-  std::array<char, 32> buffer;
+std::string formatted(double value, std::chars_format format, int precision) {
+  std::array<char, 400> buffer;  // room for the digits of any double
   const auto [end, error] =
-      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::general, 3);
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, format, precision);
   return {buffer.data(), end};
+}
+
+/// A round number beside an axis.
+std::string tick_label(double value) {
+  return formatted(value, std::chars_format::general, 6);
+}
+
+/// A value for people: 123, 12.3, 1.23, 0.12, 0.012, 0.0012.
+std::string value_label(double value) {
+  const double size = std::abs(value);
+  if (value == 0) return "0";
+  if (size < 0.01 || size >= 1e5) return formatted(value, std::chars_format::general, 2);
+  const int decimals = size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3;
+  return formatted(value, std::chars_format::fixed, decimals);
 }
 
 bool drawable(double value, Scale scale) {
@@ -109,7 +122,7 @@ struct Axis {
   /// 0 at the lower end, 1 at the upper one.
   double place(double value) const {
     if (scale == Scale::kLinear) return (value - low) / (high - low);
-    return std::log(value / low) / std::log(high / low);
+    return (std::log(value) - std::log(low)) / (std::log(high) - std::log(low));  // quotients may overflow
   }
 
   std::vector<double> ticks() const {
@@ -117,7 +130,7 @@ struct Axis {
     if (scale == Scale::kLinear) {
       const double step = nice_above((high - low) / 6);
       const double first = std::ceil(low / step - 1e-9), last = std::floor(high / step + 1e-9);
-      for (double i = first; i <= last; ++i) all.push_back(i * step);
+      for (double i = first; i <= last; ++i) all.push_back(i * step + 0.0);  // no -0
       return all;
     }
     const double first = std::floor(std::log10(low)), last = std::ceil(std::log10(high));
@@ -182,7 +195,8 @@ class Canvas {
                      ".grid { stroke: #d8dee4; stroke-width: 1; }\n"
                      ".axis { stroke: #57606a; stroke-width: 1; fill: none; }\n"
                      ".missing { fill: #d8dee4; }\n"
-                     ".diagonal { stroke: #ffffff; stroke-width: 2; fill: none; }\n");
+                     ".diagonal { stroke: #ffffff; fill: none; }\n"
+                     ".cell { shape-rendering: crispEdges; }\n");
     colours(kLightColours, "");
     out_ +=
         "@media (prefers-color-scheme: dark) {\n"
@@ -343,14 +357,14 @@ std::string line_chart_svg(const LineChart& chart) {
   if (axis) {
     for (const double tick : axis->ticks()) {
       canvas.line("grid", kLeft, y_of(tick), right, y_of(tick));
-      canvas.text(kLeft - 8, y_of(tick) + 4, "end", label(tick));
+      canvas.text(kLeft - 8, y_of(tick) + 4, "end", tick_label(tick));
     }
     if (two_axes) {
       const Axis other{axis->scale, axis->low * chart.right_factor, axis->high * chart.right_factor};
       for (const double tick : other.ticks()) {
         const double y = bottom - other.place(tick) * kPlotHeight;
         canvas.line("axis", right, y, right + 5, y);
-        canvas.text(right + 9, y + 4, "start", label(tick));
+        canvas.text(right + 9, y + 4, "start", tick_label(tick));
       }
       canvas.turned_text(kWidth - 16, (top + bottom) / 2, 90, chart.right_title);
     }
@@ -382,7 +396,8 @@ std::string line_chart_svg(const LineChart& chart) {
       const double x = x_of(static_cast<double>(i)), y = y_of(value);
       path += util::cat(pen_down ? "L" : "M", at(x), " ", at(y));
       pen_down = true;
-      marks += mark(s, x, y, util::cat(series.name, ", ", chart.x_title, " ", i, ": ", label(value))) + "\n";
+      marks +=
+          mark(s, x, y, util::cat(series.name, ", ", chart.x_title, " ", i, ": ", value_label(value))) + "\n";
     }
     if (path.empty()) continue;
     canvas.add(line_start(s) + path + "\"/>");
@@ -408,7 +423,7 @@ std::string heatmap_svg(const Heatmap& map) {
   const double cell_height = std::max(9.0, cell * 0.72);
   // Below this size numbers cannot be read; they still appear under the pointer.
   const bool with_numbers = cell >= 26;
-  const double font = std::min(12.0, cell * 0.34);
+  const double font = std::min(12.0, cell * 0.31);
   const double map_width = cell * static_cast<double>(num_columns);
   const double map_height = std::max(cell_height * static_cast<double>(num_rows), 40.0);
   const bool panel_titles = map.panels.size() > 1;
@@ -438,23 +453,25 @@ std::string heatmap_svg(const Heatmap& map) {
         const double x = kLeft + cell * static_cast<double>(c),
                      y = top + cell_height * static_cast<double>(r);
         const Rgb colour = there ? viridis(axis->place(value)) : Rgb{0, 0, 0};
-        canvas.add(util::cat("<rect ", there ? "fill=\"" + hex_colour(colour) + "\"" : "class=\"missing\"",
+        canvas.add(util::cat("<rect ",
+                             there ? "class=\"cell\" fill=\"" + hex_colour(colour) + "\""
+                                   : std::string("class=\"cell missing\""),
                              " x=\"", at(x), "\" y=\"", at(y), "\" width=\"", at(cell), "\" height=\"",
                              at(cell_height), "\"><title>",
                              escaped(util::cat(map.y_title, " ", r, ", ", map.x_title, " ", c, ": ",
-                                               there ? label(value) : "none")),
+                                               there ? value_label(value) : "none")),
                              "</title></rect>"));
         if (!with_numbers || !there) continue;
         const bool bright = 0.299 * colour.r + 0.587 * colour.g + 0.114 * colour.b > 130;
-        canvas.text(x + cell / 2, y + cell_height / 2 + font * 0.36, "middle", label(value),
+        canvas.text(x + cell / 2, y + cell_height / 2 + font * 0.36, "middle", value_label(value),
                     util::cat(" class=\"", bright ? "dark" : "light", "\" style=\"font-size: ", at(font),
                               "px\" pointer-events=\"none\""));
       }
-      if (map.mark_diagonal && r < panel.rows[r].size()) {
+      if (map.mark_diagonal && r < panel.rows[r].size() && drawable(panel.rows[r][r], map.scale)) {
         canvas.add(util::cat("<rect class=\"diagonal\" x=\"", at(kLeft + cell * static_cast<double>(r) + 1),
                              "\" y=\"", at(top + cell_height * static_cast<double>(r) + 1), "\" width=\"",
-                             at(cell - 2), "\" height=\"", at(cell_height - 2),
-                             "\" pointer-events=\"none\"/>"));
+                             at(cell - 2), "\" height=\"", at(cell_height - 2), "\" stroke-width=\"",
+                             cell < 20 ? 1 : 2, "\" pointer-events=\"none\"/>"));
       }
     }
     const double bottom = top + map_height;
@@ -480,14 +497,14 @@ std::string heatmap_svg(const Heatmap& map) {
     const double bar = right + 24;
     for (int step = 0; step < kSteps; ++step) {
       const double from = map_height * step / kSteps;
-      canvas.add(util::cat("<rect fill=\"", hex_colour(viridis((step + 0.5) / kSteps)), "\" x=\"", at(bar),
-                           "\" y=\"", at(bottom - from - map_height / kSteps), "\" width=\"", at(kBar),
-                           "\" height=\"", at(map_height / kSteps + 0.4), "\"/>"));
+      canvas.add(util::cat("<rect class=\"cell\" fill=\"", hex_colour(viridis((step + 0.5) / kSteps)),
+                           "\" x=\"", at(bar), "\" y=\"", at(bottom - from - map_height / kSteps),
+                           "\" width=\"", at(kBar), "\" height=\"", at(map_height / kSteps + 0.4), "\"/>"));
     }
     for (const double tick : axis->ticks()) {
       const double y = bottom - axis->place(tick) * map_height;
       canvas.line("axis", bar + kBar, y, bar + kBar + 4, y);
-      canvas.text(bar + kBar + 8, y + 4, "start", label(tick));
+      canvas.text(bar + kBar + 8, y + 4, "start", tick_label(tick));
     }
     canvas.turned_text(bar + kBar + 46, top + map_height / 2, 90, map.value_title);
   }

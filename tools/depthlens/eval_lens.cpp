@@ -26,6 +26,9 @@ namespace {
 /// takes. A pass repeats the forward pass, which costs little beside decoding a hundred states of every
 /// position.
 constexpr std::int64_t kStatesPerPass = 128;
+/// Chunks are at their smallest, so memory only decides how many windows make a batch. Small batches let the
+/// user see progress and interrupt: a position takes ten times as long as in analyze.
+constexpr std::uint64_t kMemoryOfPass = std::uint64_t{32} << 20;
 
 struct EvalLensOptions {
   CommonOptions common;
@@ -56,6 +59,8 @@ void run_transfer(CorpusRun& run, experiments::Transfer& transfer, decode::RunSt
   const auto per_pass =
       static_cast<std::size_t>(std::max<std::int64_t>(1, kStatesPerPass / run.session().spec().num_layers));
   const std::size_t passes = (translators.size() + per_pass - 1) / per_pass;
+  decode::EngineOptions engine_options;
+  engine_options.memory = kMemoryOfPass;
   for (std::size_t pass = 0; pass < passes && !statistics.stopped; ++pass) {
     std::vector<std::unique_ptr<lens::Lens>> views;
     std::vector<const lens::Lens*> lenses;
@@ -67,8 +72,8 @@ void run_transfer(CorpusRun& run, experiments::Transfer& transfer, decode::RunSt
       expected.push_back({.lens = lens->request().name, .translator = index});
     }
     transfer.expect(std::move(expected));
-    const decode::RunStatistics one =
-        run.decode(lenses, {&transfer}, util::cat("transfer, pass ", pass + 1, " of ", passes));
+    const decode::RunStatistics one = run.decode(
+        lenses, {&transfer}, util::cat("transfer, pass ", pass + 1, " of ", passes), engine_options);
     statistics.stopped = one.stopped;
     statistics.self_checked_positions += one.self_checked_positions;
     statistics.final_layer_max_abs_error =
