@@ -115,7 +115,7 @@ void CorpusRun::load() {
 
 decode::RunStatistics CorpusRun::decode(const std::vector<const lens::Lens*>& lenses,
                                         const std::vector<decode::Listener*>& listeners,
-                                        const std::string& title) {
+                                        const std::string& title, decode::EngineOptions engine_options) {
   corpus_.rewind();
   std::vector<std::vector<text::TokenId>> windows;
   std::size_t next_window = 0;
@@ -139,7 +139,6 @@ decode::RunStatistics CorpusRun::decode(const std::vector<const lens::Lens*>& le
   };
 
   util::Progress progress(title, "positions", survey_.positions);
-  decode::EngineOptions engine_options;
   engine_options.on_progress = [&](std::int64_t positions) { progress.advance(positions); };
   engine_options.should_stop = util::interrupted;
   const decode::Engine engine(session_.model(), lenses, engine_options);

@@ -70,9 +70,10 @@ class CorpusRun {
   void load();
 
   /// Puts the corpus, read from its beginning, through the engine. Ends early when the user interrupts.
-  /// `title` begins the line of progress.
+  /// `title` begins the line of progress; of the engine's options, what reports and stops is filled in here.
   decode::RunStatistics decode(const std::vector<const lens::Lens*>& lenses,
-                               const std::vector<decode::Listener*>& listeners, const std::string& title);
+                               const std::vector<decode::Listener*>& listeners, const std::string& title,
+                               decode::EngineOptions engine_options = {});
 
   /// Writes the run folder.
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables,

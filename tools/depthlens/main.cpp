@@ -16,11 +16,14 @@ namespace {
 using depthlens::tool::Command;
 using depthlens::util::Error;
 
-constexpr std::array<Command, 5> kCommands = {{
+constexpr std::array<Command, 7> kCommands = {{
     {"analyze", "Run a model over a corpus, decode every layer, write one run folder",
      depthlens::tool::setup_analyze},
     {"show", "Decode one text and print the layer × token table", depthlens::tool::setup_show},
+    {"train-lens", "Train a tuned lens, or fit a Jacobian lens", depthlens::tool::setup_train_lens},
     {"convert-lens", "Convert between lens formats", depthlens::tool::setup_convert_lens},
+    {"eval-lens", "Measure how near lenses come to the model's own output, layer by layer",
+     depthlens::tool::setup_eval_lens},
     {"count-tokens", "Count the tokens of a corpus: the frequency table",
      depthlens::tool::setup_count_tokens},
     {"info", "Describe a model, a lens or a run folder", depthlens::tool::setup_info},
