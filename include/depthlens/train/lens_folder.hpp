@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "depthlens/lens/tuned_parameters.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/train/tuned_trainer.hpp"
 #include "depthlens/util/json.hpp"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "depthlens/decode/log_sum_exp.hpp"
-#include "depthlens/lens/tuned_parameters.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/train/settings.hpp"
 

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "depthlens/lens/tuned_parameters.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/train/settings.hpp"
 
 namespace depthlens::train {

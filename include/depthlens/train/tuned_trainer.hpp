@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "depthlens/lens/tuned_parameters.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/train/lens_gradient.hpp"
 #include "depthlens/train/optimizer.hpp"
