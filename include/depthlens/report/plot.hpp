@@ -32,7 +32,7 @@ struct LineChart {
 
 std::string line_chart_svg(const LineChart& chart);
 
-/// Square heat maps, one below the other, on one scale of colours. Cells without a finite value (or positive
+/// Heat maps, one below the other, on one scale of colours. Cells without a finite value (or positive
 /// one, on a logarithmic scale) are grey.
 struct Heatmap {
   struct Panel {
