@@ -228,11 +228,12 @@ void run_train_tuned(const TrainOptions& options) {
                            " steps of ", util::with_thousands(tokens_per_step), " tokens; products in ",
                            trainer.products()));
 
-  train::TrainingPlan plan{.validate_every = options.validate_every,
-                           .checkpoint_every = options.checkpoint_every,
-                           .keep_best = options.keep == "best",
-                           .settings = settings_json(options, session, text, trainer),
-                           .should_stop = util::interrupted};
+  train::TrainingPlan plan;
+  plan.validate_every = options.validate_every;
+  plan.checkpoint_every = options.checkpoint_every;
+  plan.keep_best = options.keep == "best";
+  plan.should_stop = util::interrupted;
+  plan.settings = settings_json(options, session, text, trainer);
   plan.settings["data_digest"] = text.windows.digest();
   plan.windows = [&](std::int64_t step) {
     std::vector<train::Window> windows;
