@@ -1,7 +1,7 @@
 // Log-sum-exp with gradient: the form for any device, and the one for processors.
 //
-// For processors the pass is fused: a tile of the unembedding is packed once, then every block of rows takes
-// its logits, their exponentials and the product of these with the same tile while all of it is in the cache.
+// For processors the pass is fused: a tile of the unembedding is packed, then every block of rows takes its
+// logits, their exponentials and the product of these with the same tile while all of it is in the cache.
 // With m the greatest logit of a row so far, S = Σ e^(z − m) and A = Σ e^(z − m) w are kept; when m grows,
 // both are scaled. Nothing of the size [R, V] exists, and no logit is computed twice.
 #include "depthlens/decode/log_sum_exp.hpp"
@@ -73,7 +73,9 @@ class AtenLogSumExp : public LogSumExp {
   at::Tensor token_scale_;
 };
 
-constexpr std::int64_t kTile = 256;  // tokens; their packed weights, twice, fit the second-level cache
+constexpr std::int64_t kTile = 256;         // tokens; their packed weights, twice, fit the second-level cache
+constexpr std::int64_t kTilesOfGroup = 16;  // packed together: threads wait for each other once a group
+constexpr std::int64_t kBlocksAtOnce = 8;   // blocks of rows for which a thread keeps a tile in its cache
 constexpr std::int64_t kPanel = 64;  // columns of one small product: the widest that runs at full speed
 constexpr std::int64_t kRows = 32;   // rows of one small product
 static_assert(kTile <= kLongestTile && kTile % kPanel == 0);
@@ -181,13 +183,15 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
   std::vector<Row> progress(static_cast<std::size_t>(padded_rows));
   const float* bias = head_.bias.defined() ? head_.bias.const_data_ptr<float>() : nullptr;
 
-  Tile tile;
-  tile.forward.resize(static_cast<std::size_t>(kTile * padded_d));
-  tile.backward.resize(static_cast<std::size_t>(kTile * stride));
+  std::vector<Tile> group(static_cast<std::size_t>(std::min(kTilesOfGroup, (V + kTile - 1) / kTile)));
+  for (Tile& tile : group) {
+    tile.forward.resize(static_cast<std::size_t>(kTile * padded_d));
+    tile.backward.resize(static_cast<std::size_t>(kTile * stride));
+  }
   const std::int64_t num_blocks = padded_rows / kRows;
   const int num_tasks = at::get_num_threads();
 
-  const auto process_block = [&](std::int64_t block, float* logits, T* exponentials) {
+  const auto process_block = [&](const Tile& tile, std::int64_t block, float* logits, T* exponentials) {
     const T* block_states = states.data() + block * kRows * padded_d;
     const bool with_gradient = block * kRows < gradient_rows;
     float* block_sums = with_gradient ? sums + block * kRows * stride : nullptr;
@@ -232,20 +236,31 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
     }
   };
 
-  for (tile.first = 0; tile.first < V; tile.first += kTile) {
-    tile.width = std::min(kTile, V - tile.first);
+  for (std::int64_t first = 0; first < V; first += kTilesOfGroup * kTile) {
+    std::int64_t num_tiles = 0;
+    for (Tile& tile : group) {
+      tile.first = first + num_tiles * kTile;
+      tile.width = std::min(kTile, V - tile.first);
+      if (tile.width <= 0) break;
+      ++num_tiles;
+    }
     // Neighbours share a cache line of the panels, so a thread takes many tokens at once.
-    at::parallel_for(0, kTile, 32, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t v = begin; v < end; ++v) pack(tile, v);
+    at::parallel_for(0, num_tiles * kTile, 32, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) pack(group[static_cast<std::size_t>(i / kTile)], i % kTile);
     });
-    // Blocks are dealt out one by one: a fixed share for each thread waits for the slowest.
+    // Blocks are dealt out as threads become free: with a fixed share each would wait for the slowest.
     std::atomic<std::int64_t> next = 0;
     at::parallel_for(0, num_tasks, 1, [&](std::int64_t begin, std::int64_t end) {
       std::vector<float> logits(kRows * kTile);
       std::vector<T> exponentials(kRows * kTile);
       for (std::int64_t task = begin; task < end; ++task) {
-        for (std::int64_t block = next++; block < num_blocks; block = next++) {
-          process_block(block, logits.data(), exponentials.data());
+        for (std::int64_t dealt = next.fetch_add(kBlocksAtOnce); dealt < num_blocks;
+             dealt = next.fetch_add(kBlocksAtOnce)) {
+          for (std::int64_t t = 0; t < num_tiles; ++t) {
+            for (std::int64_t block = dealt; block < std::min(dealt + kBlocksAtOnce, num_blocks); ++block) {
+              process_block(group[static_cast<std::size_t>(t)], block, logits.data(), exponentials.data());
+            }
+          }
         }
       }
       at::native::cpublas::brgemm_release(kPairs == 2);
