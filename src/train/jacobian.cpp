@@ -112,7 +112,8 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
                                   .mean(1, /*keepdim=*/false, at::kDouble);
       jacobians[l].narrow(0, row, rows).copy_(at::round(mean / kQuantum) * kQuantum);
     }
-    if (progress && !progress(row + rows)) return std::nullopt;
+    const bool go_on = !progress || progress(row + rows);
+    if (!go_on && row + rows < d) return std::nullopt;
   }
   for (std::size_t l = 0; l < jacobians.size(); ++l) {
     if (at::isfinite(jacobians[l]).all().item<bool>()) continue;

@@ -216,20 +216,21 @@ TEST_CASE("a fit that was interrupted ends with the same bits") {
   const auto model = Model::load(test::golden_model(variant), {});
   const auto prompts = several_prompts(variant);
   const test::TemporaryFolder folder;
-  const auto whole = train::fit_jacobians(*model, prompts, fit_in(folder.path() / "whole"));
+  auto fit = fit_in(folder.path() / "whole");
+  fit.options.batch_rows = 6;  // three passes a prompt
+  const auto whole = train::fit_jacobians(*model, prompts, fit);
   CHECK(whole.num_prompts == 5);
   CHECK(whole.num_skipped == 1);
   CHECK(whole.next_prompt == 6);
 
-  // Stopped again and again, each time a little later.
-  auto fit = fit_in(folder.path() / "parts");
+  // Stopped again and again, each time a little later: before a prompt and amid one.
+  fit.folder = folder.path() / "parts";
   fit.resume = true;
-  fit.options.batch_rows = 16;
   int interruptions = 0;
   for (;; ++interruptions) {
     REQUIRE(interruptions < 20);
     int asked = 0;
-    fit.stop = [&] { return ++asked > 3; };
+    fit.stop = [&] { return ++asked > 5 + interruptions; };
     try {
       const JacobianSums resumed = train::fit_jacobians(*model, prompts, fit);
       CHECK(same_sums(resumed, whole));
@@ -249,7 +250,7 @@ TEST_CASE("a fit that was interrupted ends with the same bits") {
   // Lines that a killed run wrote after its checkpoint are dropped.
   const fs::path killed = folder.path() / "killed";
   fit.folder = killed;
-  fit.stop = [n = 0]() mutable { return ++n > 3; };
+  fit.stop = [n = 0]() mutable { return ++n > 6; };
   CHECK_THROWS_AS(train::fit_jacobians(*model, prompts, fit), util::Error);
   const std::string lines = util::read_file(killed / "convergence.jsonl");
   util::write_file(killed / "convergence.jsonl", lines + "{\"prompt\":5,\"tokens\":7,\"change\":null}\n");
