@@ -23,6 +23,7 @@ def processor():
 @dataclass
 class Measured:
     seconds: float
+    cpu_seconds: float  # of all threads, in the program and in the kernel
     peak_bytes: int  # of resident memory
 
 
@@ -35,7 +36,7 @@ def run(arguments, **options):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"depthlens ended with status {process.returncode}: {' '.join(map(str, arguments))}")
-    return Measured(seconds, usage.ru_maxrss * 1024)
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def first_lines(path, num_bytes):

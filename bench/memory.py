@@ -3,8 +3,10 @@
 
     memory.py --model FOLDER --text FILE [--lens LENS …] [--kilobytes 4,16,64]
 
-The weights count in their arithmetic type. What the program takes without a model (its code and libtorch's) is measured
-with `count-tokens` on one line and stands in its own column; `beyond` includes it.
+The weights count in their arithmetic type. What the program takes without a model (its code, libtorch's and the
+tokenizer) is measured with `count-tokens` on one line; `beyond` and `ratio` leave it out. Weights used as they are
+stored are mapped, not read: rows of the embedding whose tokens never occur are not resident, and `beyond` may then be
+negative. At most the embedding is missing; its size is told first.
 """
 
 import argparse
@@ -36,21 +38,24 @@ def main():
             peak = run(["analyze", "--model", options.model, "--input", text, "--out", out, "--overwrite", "--quiet",
                         *lenses, *flags]).peak_bytes
             record = json.loads((out / "run.json").read_text())
-            weights = record["model"]["parameters"] * BYTES[record["model"]["dtype"]]
+            model = record["model"]
+            weights = model["parameters"] * BYTES[model["dtype"]]
             return record["counts"]["positions"], weights, peak
+
+        def line(name, positions, weights, peak):
+            print(f"{name:22}{positions:10}{weights / MIB:10.0f}{alone / MIB:10.0f}{peak / MIB:10.0f}"
+                  f"{(peak - weights - alone) / MIB:10.0f}{(peak - alone) / weights:8.2f}", flush=True)
 
         text.write_text("One line.\n")
         alone = run(["count-tokens", "--model", options.model, "--input", text, "--quiet"]).peak_bytes
-        print(f"program and tokenizer alone: {alone / MIB:.0f} MiB")
-        print(f"{'':22}{'positions':>10}{'weights':>10}{'peak':>10}{'beyond':>10}{'ratio':>8}   (MiB)")
+        config = json.loads((options.model / "config.json").read_text())
+        embedding = 4 * config["vocab_size"] * config.get("hidden_size", config.get("n_embd"))
+        print(f"embedding in float32: {embedding / MIB:.0f} MiB")
+        print(f"{'MiB':22}{'positions':>10}{'weights':>10}{'program':>10}{'peak':>10}{'beyond':>10}{'ratio':>8}")
         for dtype in BYTES:
-            positions, weights, peak = analyze(60, "--dtype", dtype, "--records", "none")
-            print(f"{'loading, ' + dtype:22}{positions:10}{weights / MIB:10.0f}{peak / MIB:10.0f}"
-                  f"{(peak - weights) / MIB:10.0f}{peak / weights:8.2f}")
+            line(f"loading, {dtype}", *analyze(60, "--dtype", dtype, "--records", "none"))
         for size in map(int, options.kilobytes.split(",")):
-            positions, weights, peak = analyze(size << 10)
-            print(f"{f'analyze, {size} kB':22}{positions:10}{weights / MIB:10.0f}{peak / MIB:10.0f}"
-                  f"{(peak - weights) / MIB:10.0f}{peak / weights:8.2f}")
+            line(f"analyze, {size} kB", *analyze(size << 10))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ bool DocumentReader::next_line(std::string& line) {
   }
   hash_.update(line.data(), line.size());
   if (!stream_->eof()) hash_.update("\n", 1);
-  if (++line_number_ == 1 && line.rfind(kByteOrderMark, 0) == 0) line.erase(0, kByteOrderMark.size());
+  ++line_number_;
   std::size_t bad;
   if (!util::is_valid_utf8(line, &bad)) {
     throw util::input_error(
@@ -65,6 +65,7 @@ bool DocumentReader::next_line(std::string& line) {
          .hint = "compressed files are not read: decompress them first, for example xz -dc FILE | depthlens "
                  "… --input -"});
   }
+  if (line_number_ == 1 && line.rfind(kByteOrderMark, 0) == 0) line.erase(0, kByteOrderMark.size());
   return true;
 }
 
@@ -132,7 +133,7 @@ void Corpus::rewind() {
   next_index_ = 0;
   summaries_.clear();
   for (const std::string& path : paths_)
-    summaries_.push_back({.path = path, .sha256 = {}, .documents = 0, .tokens = 0});
+    summaries_.push_back({.path = path, .sha256 = {}, .documents = 0, .tokens = 0, .bytes = 0});
   reader_ = open(paths_.front());
 }
 
@@ -153,6 +154,7 @@ std::optional<TokenizedDocument> Corpus::next() {
     TokenizedDocument document{.index = next_index_++, .input = input_, .tokens = tokenizer_.encode(*text)};
     summaries_[input_].documents += 1;
     summaries_[input_].tokens += static_cast<std::int64_t>(document.tokens.size());
+    summaries_[input_].bytes += static_cast<std::int64_t>(text->size());
     return document;
   }
   return std::nullopt;

@@ -34,6 +34,12 @@ class Reader {
           {.what = util::cat("token ", id, " twice in the frequency table"), .where = where});
     }
     seen_[static_cast<std::size_t>(id)] = true;
+    total_ += count;  // cannot wrap around: both are at most kMostOccurrences
+    if (total_ > kMostOccurrences) {
+      throw util::input_error({.what = "the frequency table counts more than depthlens can add up",
+                               .where = where,
+                               .expected = util::cat("at most ", kMostOccurrences, " in all")});
+    }
     counts_[static_cast<std::size_t>(id)] = count;
   }
 
@@ -83,6 +89,7 @@ class Reader {
   std::filesystem::path path_;
   std::vector<std::int64_t> counts_;
   std::vector<bool> seen_;
+  std::int64_t total_ = 0;
 };
 
 double ratio(std::int64_t count, std::int64_t total) {
@@ -179,10 +186,10 @@ std::vector<std::int64_t> parse_bucket_edges(const std::string& text) {
 TokenBuckets make_buckets(const TokenCounts& counts, const std::vector<std::int64_t>& edges,
                           std::int64_t vocab_size) {
   TokenBuckets buckets;
-  std::int64_t first = 1;
+  std::int64_t before = 0;
   for (const std::int64_t edge : edges) {
-    buckets.names.push_back(util::cat("top_", first, "_", edge));
-    first = edge + 1;
+    buckets.names.push_back(util::cat("top_", before + 1, "_", edge));
+    before = edge;
   }
   buckets.names.push_back("rest");
   buckets.bucket_of.assign(static_cast<std::size_t>(vocab_size), static_cast<std::uint8_t>(edges.size()));

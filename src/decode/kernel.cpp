@@ -54,6 +54,11 @@ std::string cpu_kernel_name() {
   return choose_for_cpu().name;
 }
 
+const RowStatistics& row_statistics() {
+  const Choice choice = choose_for_cpu();
+  return choice.statistics != nullptr ? *choice.statistics : kPortableStatistics;
+}
+
 std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
                                     const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups) {
   if (!head.unembedding.device().is_cpu()) return make_aten_kernel(head, token_groups, num_groups);

@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <limits>
+#include <memory>
 #include <string_view>
 
 #include "depthlens/io/writers.hpp"
@@ -186,20 +187,16 @@ void write_torch_archive(const std::filesystem::path& path, const PickleValue& v
                                .found = std::string(reason.substr(0, reason.find('\n'))),
                                .hint = "the disk may be full"});
   };
+  std::unique_ptr<PyTorchStreamWriter> writer;
   try {
-    PyTorchStreamWriter writer(temporary.string());
-    try {
-      write_records(writer, pickle, pickler.tensors());
-    } catch (...) {
-      // Unfinished, its destructor would write on and throw.
-      try {
-        if (!writer.finalized()) writer.writeEndOfFile();
-      } catch (...) {
-      }
-      throw;
-    }
-  } catch (const c10::Error& error) {
-    throw failed(error.what_without_backtrace());
+    writer = std::make_unique<PyTorchStreamWriter>(temporary.string());
+    write_records(*writer, pickle, pickler.tensors());
+  } catch (const std::exception& error) {
+    // After a failed write its destructor would write on, through C code that an exception cannot cross, and
+    // end the program. What is lost is a few kilobytes.
+    static_cast<void>(writer.release());
+    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+    throw failed(torch_error != nullptr ? torch_error->what_without_backtrace() : error.what());
   }
   if (!ends_as_zip(temporary)) throw failed("the file is cut");
   file.commit();

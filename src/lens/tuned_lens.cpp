@@ -38,7 +38,12 @@ class TunedLens : public Lens {
   }
 
   at::Tensor translate(std::int64_t layer, const at::Tensor& states) const override {
-    const std::int64_t index = alignment_ == Alignment::kTrained ? layer : layer - 1;
+    return apply_translator(alignment_ == Alignment::kTrained ? layer : layer - 1, states);
+  }
+
+  std::int64_t num_translators() const override { return static_cast<std::int64_t>(translators_.size()); }
+
+  at::Tensor apply_translator(std::int64_t index, const at::Tensor& states) const override {
     const Translator& translator = translators_.at(static_cast<std::size_t>(index));
     return model::linear(states, translator.weight, translator.bias).add_(states);
   }

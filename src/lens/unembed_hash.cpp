@@ -48,10 +48,8 @@ struct Cell {
   std::string integer, fraction, exponent;
 };
 
-/// printf rounds the exact value half to even, as NumPy does where the digits are cut. A number that is told
-/// by a single digit (only the smallest ones are) has no second.
-Cell split_number(float value, bool exponential) {
-  const int precision = exponential && num_unique_digits(value) == 1 ? 0 : 1;
+/// printf rounds the exact value half to even, as NumPy does where the digits are cut.
+Cell split_number(float value, bool exponential, int precision) {
   std::string text = printed(exponential ? "%.*e" : "%.*f", precision, value);
   Cell cell;
   if (const std::size_t e = text.find('e'); e != std::string::npos) {
@@ -88,7 +86,8 @@ std::vector<std::string> format_numbers(const std::vector<float>& numbers) {
   for (const float number : numbers) {
     Cell& cell = cells.emplace_back();
     if (!std::isfinite(number)) continue;
-    cell = split_number(number, exponential);
+    // A number that is told by a single digit (only the smallest ones are) asks for no second.
+    cell = split_number(number, exponential, exponential && num_unique_digits(number) == 1 ? 0 : 1);
     left = std::max(left, cell.integer.size());
     fraction = std::max(fraction, cell.fraction.size());
     exponent = std::max(exponent, cell.exponent.size());
@@ -107,6 +106,7 @@ std::vector<std::string> format_numbers(const std::vector<float>& numbers) {
       continue;
     }
     Cell& cell = cells[i];
+    if (exponential) cell = split_number(numbers[i], exponential, static_cast<int>(fraction));
     cell.fraction.resize(fraction, exponential ? '0' : ' ');
     texts.push_back(padded_left(cell.integer, left) + '.' + cell.fraction + cell.exponent);
   }

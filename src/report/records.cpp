@@ -4,6 +4,7 @@
 
 #include <array>
 #include <charconv>
+#include <cmath>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
@@ -15,8 +16,12 @@ void append(std::string& out, std::int64_t value) {
   out += std::to_string(value);
 }
 
-/// Shortest form that reads back as the same float.
+/// Shortest form that reads back as the same float; null where the number is not finite.
 void append(std::string& out, float value) {
+  if (!std::isfinite(value)) {
+    out += "null";
+    return;
+  }
   std::array<char, 24> buffer;
   const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
   out.append(buffer.data(), end);

@@ -35,12 +35,15 @@ util::AtomicFile& RunFolder::records() {
   return *records_;
 }
 
-void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables) {
+void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables,
+                       const std::vector<ExtraFile>& files) {
   // Without run.json the folder holds no run: it goes first and comes last, so no mixture of two runs looks
   // whole.
   std::error_code ignored;
   fs::remove(path_ / "run.json", ignored);
-  for (const char* name : {"summary.json", "records.jsonl", "report.html"}) fs::remove(path_ / name, ignored);
+  for (const char* name : {"summary.json", "records.jsonl", "report.html", "lens.svg", "transfer.svg"}) {
+    fs::remove(path_ / name, ignored);  // the earlier run may have had files that this one has not
+  }
   for (const auto& entry : fs::directory_iterator(path_ / "tables", ignored)) {
     if (entry.path().extension() == ".csv") fs::remove(entry.path(), ignored);
   }
@@ -49,6 +52,7 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
     util::write_file(path_ / "tables" / (table.name + ".csv"), tables::to_csv(table));
   }
   util::write_file(path_ / "summary.json", summary_json(tables));
+  for (const ExtraFile& file : files) util::write_file(path_ / file.name, file.bytes);
   util::write_file(path_ / "run.json",
                    run.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n");
 }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <charconv>
+#include <cmath>
 
 #include "depthlens/util/csv.hpp"
 #include "depthlens/util/error.hpp"
@@ -17,7 +18,7 @@ void Table::add(std::vector<Cell> row) {
 std::string cell_text(const Cell& cell) {
   if (const auto* integer = std::get_if<std::int64_t>(&cell)) return std::to_string(*integer);
   if (const auto* word = std::get_if<std::string>(&cell)) return *word;
-  if (const auto* number = std::get_if<double>(&cell)) {
+  if (const auto* number = std::get_if<double>(&cell); number != nullptr && std::isfinite(*number)) {
     std::array<char, 32> buffer;
     const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), *number);
     return {buffer.data(), end};

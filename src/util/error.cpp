@@ -44,7 +44,7 @@ Error interrupted_error() {
 std::string in_quotes(std::string_view text) {
   constexpr std::size_t kLongest = 120;
   std::string out = "'";
-  const std::string valid = valid_utf8(text.substr(0, kLongest), InvalidBytes::kHex);
+  const std::string valid = valid_utf8(cut_utf8(text, kLongest), InvalidBytes::kHex);
   for (const char c : valid) {
     const auto byte = static_cast<unsigned char>(c);
     if (c == '\n') {

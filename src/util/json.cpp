@@ -85,7 +85,7 @@ std::string summary(const Json& value) {
   if (value.is_array() && value.size() > 8) return cat("an array of ", value.size(), " values");
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   constexpr std::size_t kLongest = 80;
-  if (text.size() > kLongest) text = valid_utf8(text.substr(0, kLongest)) + "…";
+  if (text.size() > kLongest) text = std::string(cut_utf8(text, kLongest)) + "…";
   return text;
 }
 
@@ -103,7 +103,7 @@ bool JsonView::has(const std::string& key) const {
 JsonView JsonView::at(const std::string& key) const {
   if (!value_->is_object()) fail("an object with the key '" + key + "'");
   const auto found = value_->find(key);
-  if (found == value_->end()) {
+  if (found == value_->end() || found->is_null()) {
     throw format_error({.what = "missing key '" + key + "'", .where = where_});
   }
   return {*found, where_ + ": " + key};

@@ -70,6 +70,10 @@ void Progress::advance(std::int64_t units) {
   print(false);
 }
 
+void Progress::set_note(std::string note) {
+  note_ = std::move(note);
+}
+
 void Progress::finish() {
   if (finished_) return;
   finished_ = true;
@@ -89,6 +93,7 @@ void Progress::print(bool last) {
   } else if (total_ > done_ && rate > 0) {
     line += ", " + as_duration(static_cast<double>(total_ - done_) / rate) + " left";
   }
+  if (!note_.empty()) line += "; " + note_;
   if (terminal_) {
     std::fprintf(stderr, "\r\033[K%s%s", line.c_str(), last ? "\n" : "");
   } else {

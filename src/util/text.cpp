@@ -116,6 +116,14 @@ std::string hex_escape(unsigned char byte) {
   return buffer.data();
 }
 
+std::string_view cut_utf8(std::string_view text, std::size_t most) {
+  if (text.size() <= most) return text;
+  std::size_t end = most;
+  // At most three bytes of a character can stand before the cut.
+  while (end > 0 && most - end < 3 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
 std::string valid_utf8(std::string_view text, InvalidBytes mode) {
   if (is_valid_utf8(text)) return std::string(text);
   std::string out;

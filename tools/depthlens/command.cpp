@@ -58,8 +58,12 @@ std::vector<std::string> with_config_file(const CLI::App& app, std::vector<std::
   if (path.empty()) return arguments;
   std::istringstream content(util::read_file(path, 1 << 20));
   std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) names.push_back(name);
+  std::vector<const CLI::App*> groups = app.get_subcommands(nullptr);  // option groups count as such
+  groups.insert(groups.begin(), &app);
+  for (const CLI::App* group : groups) {
+    for (const CLI::Option* option : group->get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back(name);
+    }
   }
   std::vector<std::string> settings;
   const auto fail = [&](const std::string& what, const std::string& hint) -> util::Error {

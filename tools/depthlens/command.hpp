@@ -28,6 +28,8 @@ struct Command {
 };
 
 std::function<void()> setup_analyze(CLI::App& app);
+std::function<void()> setup_eval_lens(CLI::App& app);
+std::function<void()> setup_train_lens(CLI::App& app);
 std::function<void()> setup_show(CLI::App& app);
 std::function<void()> setup_convert_lens(CLI::App& app);
 std::function<void()> setup_count_tokens(CLI::App& app);

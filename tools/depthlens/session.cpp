@@ -56,16 +56,21 @@ void add_bos_option(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
 }
 
-void add_run_options(CLI::App& app, ModelOptions& options) {
-  add_model_option(app, options);
+void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--dtype", options.dtype, "Arithmetic of the forward pass")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+}
+
+void add_run_options(CLI::App& app, ModelOptions& options) {
+  add_model_option(app, options);
+  add_arithmetic_options(app, options);
   app.add_option("--lens", options.lenses,
                  "[NAME=]logit, tuned:PATH or jacobian:PATH; may be given several times")
       ->type_name("LENS")
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);  // so that what follows may be the text of show
   app.add_option("--lens-alignment", options.alignment,
                  "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
                  "layer off)")

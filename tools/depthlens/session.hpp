@@ -27,9 +27,13 @@ struct ModelOptions {
   std::string add_bos = "auto";
 };
 
-/// Adds --model; with `all`, also the flags that concern the forward pass and lenses.
+/// Adds --model.
 void add_model_option(CLI::App& app, ModelOptions& options);
+/// Adds --add-bos.
 void add_bos_option(CLI::App& app, ModelOptions& options);
+/// Adds --dtype and --device.
+void add_arithmetic_options(CLI::App& app, ModelOptions& options);
+/// Adds all of these, and the flags of lenses and windows.
 void add_run_options(CLI::App& app, ModelOptions& options);
 
 /// Opens things in the order of their cost, so that a mistake is told before anything large is loaded.

@@ -8,18 +8,22 @@ Needs torch, transformers, safetensors and numpy. Exit status 0 where all is wit
 
 1. The text's first documents, up to --tokens tokens, are tokenized by transformers and cut into windows; the windows of
    records.jsonl must hold the same tokens. Where they do not, that fails and the rest is compared on the program's own.
+   With a SentencePiece model, documents that name a special token (WikiText's <unk>), begin with a space or have two
+   in a row are told apart and do not fail: transformers 5 differs there from the library and from transformers 4
+   (see make_tokenizer_golden.py).
 2. Each field of records.jsonl is compared with the model's float64 forward pass on the window: log-probabilities,
    entropies and divergences within 1e-3 nats; ids and ranks equal wherever the competing logits differ by more than
    1e-3. The column `float32` shows how far transformers' own float32 pass is from float64.
-3. Each table of summary.json is computed again: what is counted (ids, ranks) from the records that passed step 2, so
-   that counts must be equal; what is averaged from the float64 values.
+3. Each table of summary.json is computed again: from the records that passed step 2, so that counts must be equal and
+   means are the records' own; only the mass of buckets, which no record has, comes from the float64 values. The CSV
+   files must hold what summary.json holds, and run.json the numbers of documents, windows and positions.
 
 `--self-test` needs no depthlens: transformers' float32 pass plays its part. `--run DIR` compares a run folder that is
-there already, made with the same flags. In the frequency table BOS is not counted and tokens that do not occur are
-`rest`; --count-bos and --rank-unseen switch to the other readings.
+there already, made with the same flags.
 """
 
 import argparse
+import csv
 import itertools
 import json
 import math
@@ -44,6 +48,7 @@ THRESHOLDS = (1, 5, 10)
 REAL_FIELDS = ("top_logprobs", "final_logprob", "target_logprob", "entropy", "kl_final", "kl_reverse")
 DISCRETE_FIELDS = ("top_ids", "final_rank", "target_rank", "settled_layer")
 LENS_FIELDS = (*DISCRETE_FIELDS, *REAL_FIELDS, "top_tokens")
+RECORD_FIELDS = ("document", "window", "position", "item", "token", "target", "final", "lenses")
 
 
 # ---------------------------------------------------------------- text and windows
@@ -54,6 +59,7 @@ class Tokens:
 
     def __init__(self, folder):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.is_sentencepiece = (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists()
         with_special = self.tokenizer("a").input_ids
         self.bos = with_special[0] if with_special[0] == self.tokenizer.bos_token_id else None
         self.added = {index: str(token) for index, token in self.tokenizer.added_tokens_decoder.items()}
@@ -65,6 +71,11 @@ class Tokens:
 
     def encode(self, text):
         return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def is_disputed(self, text):
+        """Whether transformers 5 may differ from the SentencePiece library in this text."""
+        return self.is_sentencepiece and (
+            text.startswith(" ") or "  " in text or any(token in text for token in self.added.values()))
 
     def text(self, index):
         if index in self.added:
@@ -80,14 +91,19 @@ class Tokens:
 
 
 def first_documents(path, tokens, limit):
-    """Documents (runs of lines that are not blank, ends trimmed) until `limit` tokens are reached."""
-    documents, count = [], 0
+    """Documents (runs of lines that are not blank, as they are) until `limit` tokens are reached, and the part of the
+    text that holds them, as it is."""
+    documents, part, count = [], [], 0
     lines = path.read_text(encoding="utf8").split("\n")
     for blank, group in itertools.groupby(lines, key=lambda line: not line.strip()):
-        if not blank and count < limit:
-            documents.append("\n".join(group).strip())
+        group = list(group)
+        part += group
+        if not blank:
+            documents.append("\n".join(group))
             count += len(tokens.encode(documents[-1]))
-    return documents
+            if count >= limit:
+                break
+    return documents, "\n".join(part) + "\n"
 
 
 def cut_windows(documents, tokens, max_length):
@@ -100,12 +116,10 @@ def cut_windows(documents, tokens, max_length):
     return windows
 
 
-def bucket_of_tokens(windows, tokens, vocabulary, options):
-    """The bucket 0 … 3 of every token, and the number of times each token occurs."""
-    counts = Counter(itertools.chain.from_iterable(
-        ids if options.count_bos or tokens.bos is None else ids[1:] for _, ids in windows))
-    ranked = range(vocabulary) if options.rank_unseen else counts
-    order = sorted(ranked, key=lambda index: (-counts[index], index))
+def bucket_of_tokens(windows, tokens, vocabulary):
+    """The bucket 0 … 3 of every token, and the number of times each token occurs; BOS is not counted."""
+    counts = Counter(itertools.chain.from_iterable(ids if tokens.bos is None else ids[1:] for _, ids in windows))
+    order = sorted(counts, key=lambda index: (-counts[index], index))
     bucket = np.full(vocabulary, len(EDGES))
     bucket[order] = np.searchsorted(EDGES, np.arange(1, len(order) + 1))
     return bucket, counts
@@ -149,6 +163,7 @@ class Reference:
     """transformers' forward pass and the lenses' logits, in one arithmetic."""
 
     def __init__(self, folder, lenses, alignment, dtype):
+        self.dtype = dtype
         self.mode = Float64Arithmetic if dtype == torch.float64 else torch.no_grad
         self.model = (load_float64(folder) if dtype == torch.float64 else
                       AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval())
@@ -162,6 +177,7 @@ class Reference:
         """The model's logits [T, V], and a generator of (lens, layer, logits [T, V]); all in float64."""
         with self.mode():
             states, logits = states_and_logits(self.model, ids)
+        assert states.dtype == logits.dtype == self.dtype
         final = logits.double()
 
         def decoded():
@@ -170,15 +186,16 @@ class Reference:
                     with self.mode(), torch.no_grad():
                         h = states[layer]
                         h = translators[layer](h) if layer in translators else h
-                        logits = self.model.get_output_embeddings()(self.norm(h)).double()
-                    yield name, layer, logits  # outside of the mode, which would else reach into the caller
+                        logits = self.model.get_output_embeddings()(self.norm(h))
+                    assert logits.dtype == self.dtype
+                    yield name, layer, logits.double()  # outside of the mode, which would else reach into the caller
                 yield name, self.num_blocks, final
 
         return final, decoded()
 
 
-def layer_values(logits, log_final, final_ids, targets, bucket, top_k):
-    """The real fields of one lens and layer, as arrays over positions; targets [T - 1]."""
+def layer_values(logits, log_final, final_ids, targets, bucket, top_ids):
+    """The real fields of one lens and layer, as arrays over positions; targets [T - 1], top_ids [T, K]."""
     log_p = torch.log_softmax(logits, -1)
     p = log_p.exp()
     at = torch.arange(len(final_ids))
@@ -186,7 +203,7 @@ def layer_values(logits, log_final, final_ids, targets, bucket, top_k):
     target_logprob[:-1] = log_p[at[:-1], targets]
     mass = torch.zeros(len(final_ids), len(BUCKETS), dtype=torch.float64).index_add_(1, bucket, p)
     return {
-        "top_logprobs": log_p.topk(top_k).values,
+        "top_logprobs": log_p.gather(1, top_ids),
         "final_logprob": log_p[at, final_ids],
         "target_logprob": target_logprob,
         "entropy": -(p * log_p).sum(-1),
@@ -260,12 +277,35 @@ def largest(a, b):
     return float(np.nanmax(np.abs(a - b), initial=0.0))
 
 
+def compare_tokens(documents, windows, own_windows, tokens, findings):
+    """The windows of each document; disputed ones do not count."""
+    def by_document(windows):
+        return {document: [ids for _, ids in group] for document, group in itertools.groupby(windows, lambda w: w[0])}
+
+    mine, own = by_document(windows), by_document(own_windows)
+    findings.add("documents whose tokens differ", 0, 0)
+    different = [document for document in range(len(documents)) if mine.get(document) != own.get(document)]
+    excused = [document for document in different if tokens.is_disputed(documents[document])]
+    if tokens.is_sentencepiece:
+        findings.add("the same, disputed", len(excused), math.inf)
+    for document in different:
+        if document not in excused:
+            print(f"transformers: {str(mine.get(document))[:300]}\ndepthlens:    {str(own.get(document))[:300]}")
+    findings.add("documents whose tokens differ", len(different) - len(excused), 0)
+    findings.add("documents that the program has too many", len(own.keys() - range(len(documents))), 0)
+
+
 def compare_window(records, ids, reference, single, bucket, tokens, findings, collected):
     """Checks the records of one window and adds what the tables need to collected[lens][field]."""
     ids = torch.as_tensor(ids)
     place = f"document {records[0]['document']} window {records[0]['window']}"
     for t, record in enumerate(records):
         target = record["target"]["id"] if record["target"] else None
+        lenses = {tuple(sorted(fields)) for fields in record["lenses"].values()}
+        if set(record) != set(RECORD_FIELDS) or lenses != {tuple(sorted(LENS_FIELDS))}:
+            findings.fail("fields of a record", f"{place} position {t}")
+        if list(record["lenses"]) != list(reference.translators):
+            findings.fail("names of the lenses", f"{place} position {t}")
         if record["position"] != t or record["item"] is not None or (
                 target != (int(ids[t + 1]) if t + 1 < len(ids) else None)):
             findings.fail("position, item, target", f"{place} position {t}")
@@ -287,17 +327,19 @@ def compare_window(records, ids, reference, single, bucket, tokens, findings, co
                 **{f: stacked(records, lens, f, int) for f in DISCRETE_FIELDS},
                 **{f: stacked(records, lens, f, float) for f in REAL_FIELDS}}
         theirs = discrete[lens]
-        here, top_k = f"{place} layer {layer}", theirs["top_ids"].shape[-1]
-        values = layer_values(logits, log_final, final_ids, ids[1:], bucket, top_k)
-        values32 = layer_values(logits32, log_single, final_ids, ids[1:], bucket, top_k)
+        here, top = f"{place} layer {layer}", torch.as_tensor(theirs["top_ids"][layer])
+        top_k = top.shape[-1]
+        values = layer_values(logits, log_final, final_ids, ids[1:], bucket, top)
+        values32 = layer_values(logits32, log_single, final_ids, ids[1:], bucket, top)
         for field in REAL_FIELDS:
             findings.add(f"{lens}.{field}", largest(theirs[field][layer], values[field]), TOLERANCE, here,
                          largest(values32[field], values[field]))
-        top = torch.as_tensor(theirs["top_ids"][layer])
         gap = (logits.gather(1, top) - logits.topk(top_k).values).abs().max()
         if any(len(set(row)) < top_k for row in top.tolist()):
             gap = math.inf
         findings.add(f"{lens}.top_ids (logit gap)", gap, TOLERANCE, here)
+        if (np.diff(theirs["top_logprobs"][layer]) > 0).any():
+            findings.fail(f"{lens}.top_ids (logit gap)", f"{here}: not in falling order")
         for field, watched, count in (("final_rank", final_ids, len(ids)), ("target_rank", ids[1:], len(ids) - 1)):
             own = torch.as_tensor(theirs[field][layer])
             low = ranks(logits[:count], watched, TOLERANCE)
@@ -305,12 +347,15 @@ def compare_window(records, ids, reference, single, bucket, tokens, findings, co
             outside = torch.maximum(low - own[:count], own[:count] - torch.maximum(high, low))
             worst = int(outside.max()) if count else 0
             findings.add(f"{lens}.{field} (beyond near ties)", max(0, worst), 0, here)
-        for field in ("entropy", "kl_final", "kl_reverse", "target_logprob", "bucket_mass"):
-            collected[lens][field][layer].append(values[field].numpy())
+        for field in ("entropy", "kl_final", "kl_reverse", "target_logprob"):
+            collected[lens][field][layer].append(theirs[field][layer])
+        collected[lens]["bucket_mass"][layer].append(values["bucket_mass"].numpy())
     for lens, theirs in discrete.items():
         agrees = theirs["top_ids"][..., 0] == final_ids.numpy()
         settled = [min(i for i in range(len(agrees)) if agrees[i:, t].all()) if agrees[-1, t] else -2 for t in at]
         findings.add(f"{lens}.settled_layer", largest(theirs["settled_layer"], settled), 0, place)
+        if (theirs["final_rank"][-1] != 1).any():
+            findings.fail(f"{lens}.final_rank (beyond near ties)", f"{place}: not 1 at the model's output")
         if (theirs["target_rank"][:, -1] != -1).any():
             findings.fail(f"{lens}.target_rank (beyond near ties)", f"{place}: not null at the last position")
         for layer in range(reference.num_blocks + 1):
@@ -323,7 +368,8 @@ def compare_window(records, ids, reference, single, bucket, tokens, findings, co
         wrong = 0
         for record in records:
             own = record["lenses"][lens]
-            pairs = [(record["token"]["id"], record["token"]["text"]), (record["final"]["id"], record["final"]["text"])]
+            pairs = [(record[name]["id"], record[name]["text"])
+                     for name in ("token", "target", "final") if record[name] is not None]
             pairs += zip(itertools.chain(*own["top_ids"]), itertools.chain(*own["top_tokens"]))
             wrong += sum(tokens.text(index) != text for index, text in pairs)
         findings.add(f"{lens}.token texts (number that differ)", wrong, 0, place)
@@ -334,7 +380,7 @@ def compare_window(records, ids, reference, single, bucket, tokens, findings, co
 
 def make_tables(collected, bucket, counts):
     """{table: ([key columns], {key: {column: (value, tolerance)}})} of all tables of the default experiments."""
-    exact, real = 0.0, TOLERANCE
+    exact, mean, mass = 0.0, 1e-6, 1e-5  # records hold float32, of seven digits
     tables = defaultdict(dict)
     total = sum(counts.values())
     in_bucket = Counter()
@@ -352,19 +398,20 @@ def make_tables(collected, bucket, counts):
             own = top1[layer]
             tables["lens.quality"][lens, layer] = {
                 "positions": (positions, exact),
-                **{f: (values[f][layer].mean(), real) for f in ("kl_final", "kl_reverse", "entropy")},
-                "cross_entropy": (-np.nanmean(values["target_logprob"][layer]), real),
+                **{f: (values[f][layer].mean(), mean) for f in ("kl_final", "kl_reverse", "entropy")},
+                "cross_entropy": (-np.nanmean(values["target_logprob"][layer]), mean),
                 "top1_agreement": ((own == final).mean(), 1e-9),
                 "top1_accuracy": ((own == target)[has_target].mean(), 1e-9),
                 "final_rank_mean": (values["final_rank"][layer].mean(), 1e-6),
-                "final_rank_median": (np.median(values["final_rank"][layer]), exact)}
+                "final_rank_median": (np.median(values["final_rank"][layer]), exact),
+                "targets": (int(has_target.sum()), exact)}
             for b, name in enumerate(BUCKETS):
                 mine = bucket[own] == b
                 count, flipped = int(mine.sum()), int((mine & (own != final)).sum())
                 tables["frequency.top1_share"][lens, layer, name] = {
                     "count": (count, exact), "share": (count / positions, 1e-9)}
                 tables["frequency.mean_probability"][lens, layer, name] = {
-                    "probability": (values["bucket_mass"][layer, :, b].mean(), real)}
+                    "probability": (values["bucket_mass"][layer, :, b].mean(), mass)}
                 tables["flips.by_bucket"][lens, layer, name] = {
                     "count": (count, exact), "flipped": (flipped, exact),
                     "flip_rate": (flipped / count if count else None, 1e-9)}
@@ -390,32 +437,58 @@ def make_tables(collected, bucket, counts):
 def compare_tables(summary, expected, findings):
     if summary.get("schema_version") != 1:
         findings.fail("schema_version", f"found {summary.get('schema_version')}")
+    if summary["tables"].keys() != expected.keys():
+        findings.fail("names of the tables", f"found {list(summary['tables'])}, expected {list(expected)}")
     for name, (key_columns, rows) in expected.items():
         table = summary["tables"].get(name)
         wanted = key_columns + list(next(iter(rows.values())))
-        if table is None or not set(wanted) <= set(table["columns"]):
+        if table is None or sorted(wanted) != sorted(table["columns"]):
             findings.fail(name, f"found {table and table['columns']}, expected {wanted}")
             continue
         found = [dict(zip(table["columns"], row)) for row in table["rows"]]
         found = {tuple(row[column] for column in key_columns): row for row in found}
         if len(found) != len(table["rows"]):
             findings.fail(f"{name}: rows", "two rows with the same key")
+        if found.keys() != rows.keys():
+            findings.fail(f"{name}: rows", f"missing or not expected: {sorted(found.keys() ^ rows.keys(), key=str)[:3]}")
         for key, columns in rows.items():
-            nothing = all(not value for value, _ in columns.values())
             if key not in found:
-                if not nothing:
-                    findings.fail(f"{name}: rows", f"no row {key}")
                 continue
             for column, (value, tolerance) in columns.items():
                 own = found[key][column]
-                if value is None or own is None:  # a rate of nothing: null, or 0
-                    difference = 0.0 if not value and not own else math.inf
+                if value is None or own is None:  # a rate of nothing
+                    difference = 0.0 if value is own else math.inf
                 else:
                     difference = abs(own - value)
                 findings.add(f"{name}: {column}", difference, tolerance, str(key))
-        for key in found.keys() - rows.keys():
-            if any(found[key].get(column) for column in next(iter(rows.values()))):
-                findings.fail(f"{name}: rows", f"row {key} not expected")
+
+
+def compare_csv(run, summary, findings):
+    """The CSV files must hold the tables of summary.json."""
+    files = {path.stem: path for path in (run / "tables").glob("*.csv")}
+    findings.add("tables/*.csv (files too many or few)", len(files.keys() ^ summary["tables"].keys()), 0)
+    different = 0
+    for name in files.keys() & summary["tables"].keys():
+        with files[name].open(encoding="utf8", newline="") as file:
+            columns, *rows = csv.reader(file)
+        table = summary["tables"][name]
+        different += columns != table["columns"] or len(rows) != len(table["rows"])
+        for own, row in zip(rows, table["rows"]):
+            different += own != ["" if value is None else value if isinstance(value, str) else text
+                                 for value, text in zip(row, own)]
+            different += any(float(text) != value for value, text in zip(row, own) if isinstance(value, (int, float)))
+    findings.add("tables/*.csv (rows that differ)", different, 0)
+
+
+def compare_run(run, windows, num_documents, vocabulary, findings):
+    record = json.loads((run / "run.json").read_text(encoding="utf8"))
+    positions = sum(len(ids) for _, ids in windows)
+    expected = {"documents": num_documents, "windows": len(windows), "tokens": positions, "positions": positions,
+                "records": positions, "records_omitted": 0}
+    for key, value in expected.items():
+        findings.add(f"run.json: counts.{key}", abs(record["counts"][key] - value), 0)
+    findings.add("run.json: model.vocab_size", abs(record["model"]["vocab_size"] - vocabulary), 0)
+    findings.add("run.json: self-check", record["self_check"]["final_layer_max_abs_error"], TOLERANCE)
 
 
 # ---------------------------------------------------------------- without the program
@@ -432,8 +505,9 @@ def write_self_test(folder, windows, single, bucket, tokens, counts, top_k=10):
             log_final, final_ids = torch.log_softmax(final, -1), final.argmax(-1)
             lenses = defaultdict(lambda: defaultdict(list))
             for lens, layer, logits in decoded:
-                values = layer_values(logits, log_final, final_ids, ids[1:], bucket, top_k)
-                values["top_ids"] = logits.sort(descending=True, stable=True).indices[:, :top_k]
+                top_ids = logits.sort(descending=True, stable=True).indices[:, :top_k]
+                values = layer_values(logits, log_final, final_ids, ids[1:], bucket, top_ids)
+                values["top_ids"] = top_ids
                 values["final_rank"] = ranks(logits, final_ids)
                 values["target_rank"] = ranks(logits, torch.cat([ids[1:], ids[:1]]))
                 values["target_rank"][-1] = -1
@@ -495,8 +569,6 @@ def parse_arguments():
     parser.add_argument("--lens", action="append", help="as depthlens takes it; repeatable (default: logit)")
     parser.add_argument("--lens-alignment", choices=["trained", "paper"], default="trained")
     parser.add_argument("--max-length", type=int, default=256)
-    parser.add_argument("--count-bos", action="store_true")
-    parser.add_argument("--rank-unseen", action="store_true")
     parser.add_argument("--self-test", action="store_true")
     parser.add_argument("--run", type=Path)
     parser.add_argument("further", nargs="*", metavar="FURTHER FLAGS")
@@ -509,7 +581,7 @@ def main():
     options = parse_arguments()
     disable_progress_bar()
     tokens, lenses = Tokens(options.model), named_lenses(options.lens)
-    documents = first_documents(options.text, tokens, options.tokens)
+    documents, text = first_documents(options.text, tokens, options.tokens)
     windows = cut_windows(documents, tokens, options.max_length)
     load = [Reference(options.model, lenses, options.lens_alignment, dtype) for dtype in (torch.float64, torch.float32)]
     vocabulary = load[0].model.get_output_embeddings().weight.shape[0]
@@ -519,28 +591,34 @@ def main():
         run = options.run or scratch / "run"
         if options.self_test:
             run.mkdir()
-            bucket, counts = bucket_of_tokens(windows, tokens, vocabulary, options)
+            bucket, counts = bucket_of_tokens(windows, tokens, vocabulary)
             write_self_test(run, windows, load[1], torch.as_tensor(bucket), tokens, counts)
         elif not options.run:
-            (scratch / "text.txt").write_text("\n\n".join(documents) + "\n", encoding="utf8")
+            (scratch / "text.txt").write_text(text, encoding="utf8")
             run_program(options, scratch / "text.txt", run)
         recorded = read_windows(run / "records.jsonl")
         summary = json.loads((run / "summary.json").read_text(encoding="utf8"))
+        in_folder = Findings()
+        own_windows = [(document, [r["token"]["id"] for r in records]) for document, records in recorded]
+        if not options.self_test:
+            compare_csv(run, summary, in_folder)
+            compare_run(run, own_windows, len(documents), vocabulary, in_folder)
     findings = Findings()
-    own_windows = [(document, [r["token"]["id"] for r in records]) for document, records in recorded]
-    differing = [(mine, own) for mine, own in itertools.zip_longest(windows, own_windows) if mine != own]
-    findings.add("windows (number that differ)", len(differing), 0)
-    for mine, own in differing[:3]:
-        print(f"transformers: {str(mine)[:300]}\ndepthlens:    {str(own)[:300]}")
-    bucket, counts = bucket_of_tokens(own_windows, tokens, vocabulary, options)
+    compare_tokens(documents, windows, own_windows, tokens, findings)
+    numbered = Counter()
+    for document, records in recorded:
+        if any(record["window"] != numbered[document] for record in records):
+            findings.fail("number of a window", f"document {document}")
+        numbered[document] += 1
+    bucket, counts = bucket_of_tokens(own_windows, tokens, vocabulary)
     collected = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for (_, records), (_, ids) in zip(recorded, own_windows):
         compare_window(records, ids, *load, torch.as_tensor(bucket), tokens, findings, collected)
     good = findings.print("records.jsonl")
-    findings = Findings()
+    findings = in_folder
     if good or all(lens in collected for lens, _, _ in lenses):
         compare_tables(summary, make_tables(collected, bucket, counts), findings)
-    good = findings.print("summary.json") and good
+    good = findings.print("run.json, summary.json and tables") and good
     print("\nall within the contract's accuracy" if good else "\nFAIL")
     return 0 if good else 1
 

@@ -52,6 +52,8 @@ struct InputSummary {
   std::string sha256;  ///< of the whole file
   std::int64_t documents = 0;
   std::int64_t tokens = 0;  ///< of the text, without BOS
+  std::int64_t bytes =
+      0;  ///< of the documents' texts in UTF-8: without what separates them or JSON around them
 };
 
 /// One document as tokens, without BOS.

@@ -47,6 +47,14 @@ class Lens {
   /// The translated states [P, d] of float32 states [P, d] of `layer`, where `translates(layer)`.
   virtual at::Tensor translate(std::int64_t layer, const at::Tensor& states) const = 0;
 
+  /// How many translators the lens has that can be tried on a layer other than their own: L, or 0 where it
+  /// has none such.
+  virtual std::int64_t num_translators() const { return 0; }
+
+  /// The states [P, d] of any layer as translator `index` (0 ≤ index < `num_translators()`) changes them,
+  /// whatever the alignment.
+  virtual at::Tensor apply_translator(std::int64_t index, const at::Tensor& states) const;
+
  protected:
   LensRequest request_;
   std::string digest_;
@@ -55,5 +63,9 @@ class Lens {
 /// Loads a lens for `model`. Throws input and format errors that name the file: a lens of another width or
 /// depth, a missing translator, a digest of another model, a malicious or damaged file.
 std::unique_ptr<Lens> load_lens(const LensRequest& request, const model::Model& model, Alignment alignment);
+
+/// A view of `lens` that applies its translator `index` to every layer below L. It is called NAME.index and
+/// has the digest of `lens`, which must outlive it.
+std::unique_ptr<Lens> make_transfer_lens(const Lens& lens, std::int64_t index);
 
 }  // namespace depthlens::lens

@@ -63,7 +63,7 @@ struct TunedParameters {
 TunedParameters read_tuned_parameters(const std::filesystem::path& path, std::int64_t num_layers,
                                       std::int64_t hidden_size);
 
-/// Which names the tensors of params.pt get: "0.weight", or those of the package before 0.1
+/// Which names the tensors of params.pt get: "0.weight", or those of old releases
 /// ("input_translator.weight", "layer_translators.0.weight").
 enum class TunedKeys { kCurrent, kLegacy };
 

@@ -14,6 +14,12 @@ namespace depthlens::report {
 
 inline constexpr int kSchemaVersion = 1;
 
+/// A picture or page of a run, beside run.json.
+struct ExtraFile {
+  std::string name;
+  std::string bytes;
+};
+
 class RunFolder {
  public:
   /// Makes the folder ready, before anything costly is done. Throws an output error where it cannot be
@@ -25,8 +31,10 @@ class RunFolder {
   /// The records' file, to be written line by line; it gets its name in `finish`.
   util::AtomicFile& records();
 
-  /// Replaces an earlier run by this one: records, tables/*.csv, summary.json and, last of all, run.json.
-  void finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables);
+  /// Replaces an earlier run by this one: records, tables/*.csv, summary.json, `files` and, last of all,
+  /// run.json.
+  void finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables,
+              const std::vector<ExtraFile>& files = {});
 
  private:
   std::filesystem::path path_;

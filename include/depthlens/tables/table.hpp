@@ -25,7 +25,8 @@ struct Table {
   void add(std::vector<Cell> row);
 };
 
-/// The cell as text: shortest form that reads back as the same double; "" for nothing.
+/// The cell as text: shortest form that reads back as the same double; "" for nothing and for a
+/// number that is not finite, as in JSON.
 std::string cell_text(const Cell& cell);
 std::string to_csv(const Table& table);
 

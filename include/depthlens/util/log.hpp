@@ -28,12 +28,14 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void advance(std::int64_t units);
+  void set_note(std::string note);  ///< shown at the end of the line from now on
   void finish();  ///< prints the last line; later calls do nothing
 
  private:
   void print(bool last);
   std::string title_;
   std::string unit_;
+  std::string note_;
   std::int64_t total_;
   std::int64_t done_ = 0;
   bool terminal_;

@@ -38,6 +38,9 @@ bool is_valid_utf8(std::string_view text, std::size_t* first_bad_byte = nullptr)
 std::string valid_utf8(std::string_view text, InvalidBytes mode = InvalidBytes::kReplace);
 std::string hex_escape(unsigned char byte);
 
+/// The beginning of `text`, at most `most` bytes, cut where no character breaks.
+std::string_view cut_utf8(std::string_view text, std::size_t most);
+
 /// The candidate nearest to `name` by edit distance, or "" where none is near enough to be meant.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 

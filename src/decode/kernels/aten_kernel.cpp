@@ -187,8 +187,8 @@ KernelOutput AtenKernel::decode(const KernelInput& input) const {
   for (std::int64_t first = 0; first < V; first += kTile) {
     const std::int64_t width = std::min(kTile, V - first);
     const at::Tensor final_tile = final_logits.narrow(1, first, width);  // [P, Vt]
-    at::Tensor tile =
-        R > P ? at::cat({final_tile, logits(other_rows, first, width)}) : final_tile.contiguous();
+    at::Tensor tile = R > P ? at::cat({final_tile, logits(other_rows, first, width)})
+                            : final_tile.clone();  // changed below
     top.add(tile, first);
     tile = tile.view({S, P, width});
 

@@ -29,7 +29,15 @@ struct RowStatistics {
   /// All sums of a row; `exponentials` gets e^(z − m).
   TileSums (*sums)(const float* logits, int width, float m, const float* final_shifted,
                    const float* final_exponentials, float* exponentials);
+  /// exponentials = e^(logits − m); returns the sum. The second rounds what it stores to bfloat16, to nearest
+  /// even, and sums what it had before rounding.
+  float (*exponentials)(const float* logits, int width, float m, float* exponentials);
+  float (*exponentials_bfloat16)(const float* logits, int width, float m, std::uint16_t* exponentials);
 };
+
+/// The functions for this processor, or those that the environment variable DEPTHLENS_KERNEL names; the
+/// portable ones where it names a kernel that has none of its own.
+const RowStatistics& row_statistics();
 
 /// e^x is within 2e-7 relative of the true value for −87 ≤ x ≤ 0, and 0 below.
 extern const RowStatistics kPortableStatistics;

@@ -3,6 +3,8 @@
 
 namespace depthlens::decode {
 
-const RowStatistics kAvx512Statistics = {"avx512", row_max, row_count_greater, row_shift_and_exp, row_sums};
+const RowStatistics kAvx512Statistics = {
+    "avx512", row_max,          row_count_greater,        row_shift_and_exp,
+    row_sums, row_exponentials, row_exponentials_bfloat16};
 
 }  // namespace depthlens::decode

@@ -83,5 +83,28 @@ TileSums row_sums(const float* logits, int width, float m, const float* final_sh
   return {sum, weighted, cross, reverse};
 }
 
+float row_exponentials(const float* logits, int width, float m, float* exponentials) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < width; ++i) {
+    const float e = exp_nonpositive(logits[i] - m);
+    exponentials[i] = e;
+    sum += e;
+  }
+  return sum;
+}
+
+float row_exponentials_bfloat16(const float* logits, int width, float m, std::uint16_t* exponentials) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < width; ++i) {
+    const float e = exp_nonpositive(logits[i] - m);
+    const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, e);
+    exponentials[i] = static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
+    sum += e;
+  }
+  return sum;
+}
+
 }  // namespace
 }  // namespace depthlens::decode

@@ -1,5 +1,4 @@
-// Files of both tensor formats made in memory, byte by byte where a test needs a bad one, and checks on
-// errors.
+// Files of both tensor formats made in memory, byte by byte where a test needs a bad one.
 #pragma once
 
 #include <caffe2/serialize/inline_container.h>
@@ -16,6 +15,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "support/catch.hpp"
+#include "support/check_error.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens::test {
@@ -49,24 +49,6 @@ inline std::string safetensors(std::string_view header, std::string_view data) {
 inline std::vector<double> values_of(const at::Tensor& tensor) {
   const at::Tensor flat = tensor.to(at::kDouble).contiguous().view(-1);
   return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
-}
-
-/// The action must throw a util::Error of that code whose message and hint hold every one of `parts`.
-template <typename Action>
-void check_error(util::ErrorCode code, const std::vector<std::string>& parts, Action action) {
-  try {
-    action();
-  } catch (const util::Error& error) {
-    const std::string message = util::cat(error.what(), "\n", error.hint());
-    INFO(message);
-    CHECK(error.code() == code);
-    for (const std::string& part : parts) {
-      INFO("looked for: " << part);
-      CHECK(message.find(part) != std::string::npos);
-    }
-    return;
-  }
-  FAIL("no error");
 }
 
 /// Whatever a damaged file holds: a util::Error or tensors, nothing else. True where it was read.

@@ -1,7 +1,11 @@
 // Lens files: what is read is written back bit for bit, in every format and through every other.
 #include "depthlens/lens/lens_file.hpp"
 
-#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/ones.h>
 
 #include "depthlens/io/writers.hpp"
 #include "depthlens/lens/lens.hpp"
@@ -22,22 +26,22 @@ fs::path golden_lens(const std::string& variant) {
   return fs::path(DEPTHLENS_TEST_DATA) / "models" / variant / "lens";
 }
 
-bool equal(const at::Tensor& a, const at::Tensor& b) {
+bool same(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == b.scalar_type() && at::equal(a, b);
 }
 
 void check_equal(const lens::StoredTunedLens& a, const lens::StoredTunedLens& b) {
   REQUIRE(a.weights.size() == b.weights.size());
   REQUIRE(a.biases.size() == b.biases.size());
-  for (std::size_t i = 0; i < a.weights.size(); ++i) CHECK(equal(a.weights[i], b.weights[i]));
-  for (std::size_t i = 0; i < a.biases.size(); ++i) CHECK(equal(a.biases[i], b.biases[i]));
+  for (std::size_t i = 0; i < a.weights.size(); ++i) CHECK(same(a.weights[i], b.weights[i]));
+  for (std::size_t i = 0; i < a.biases.size(); ++i) CHECK(same(a.biases[i], b.biases[i]));
   CHECK((a.provenance == b.provenance));
   CHECK(a.config == b.config);
 }
 
 void check_equal(const lens::StoredJacobianLens& a, const lens::StoredJacobianLens& b) {
   REQUIRE(a.jacobians.size() == b.jacobians.size());
-  for (const auto& [block, jacobian] : a.jacobians) CHECK(equal(jacobian, b.jacobians.at(block)));
+  for (const auto& [block, jacobian] : a.jacobians) CHECK(same(jacobian, b.jacobians.at(block)));
   CHECK((a.provenance == b.provenance));
   CHECK(a.fields.dump() == b.fields.dump());
 }
@@ -105,8 +109,8 @@ TEST_CASE("tuned lens: every floating-point type is kept") {
     lens::write_tuned_lens_folder(work.path() / "x", lens::read_tuned_lens(work.path() / "x.safetensors"));
     const auto found = lens::read_tuned_lens(work.path() / "x");
     for (std::size_t i = 0; i < 2; ++i) {
-      CHECK(equal(found.weights[i], stored.weights[i]));
-      CHECK(equal(found.biases[i], stored.biases[i]));
+      CHECK(same(found.weights[i], stored.weights[i]));
+      CHECK(same(found.biases[i], stored.biases[i]));
     }
   }
 }
@@ -128,8 +132,8 @@ TEST_CASE("tuned lens: old key names are understood, what belongs to the model i
                           {});
     const auto found = lens::read_tuned_lens(file);
     CHECK(found.num_layers() == 2);
-    CHECK(equal(found.weights[1], weight * 2));
-    CHECK(equal(found.biases[0], bias));
+    CHECK(same(found.weights[1], weight * 2));
+    CHECK(same(found.biases[0], bias));
     CHECK(found.ignored.size() == 3);
   }
 }
@@ -166,9 +170,9 @@ TEST_CASE("tuned lens: parameters of a training, and what is known of it") {
     }
     for (const fs::path& path : {file, folder}) {
       const auto found = lens::read_tuned_parameters(path, 3, 4);
-      CHECK(equal(found.weights, parameters.weights));
+      CHECK(same(found.weights, parameters.weights));
       CHECK(found.biases.defined() == biased);
-      if (biased) CHECK(equal(found.biases, parameters.biases));
+      if (biased) CHECK(same(found.biases, parameters.biases));
     }
     check_error(ErrorCode::kFormat, "expected 4 translators of width 4, found 3 of width 4",
                 [&] { lens::read_tuned_parameters(file, 4, 4); });

@@ -1,5 +1,9 @@
 // tuned-lens' hash against NumPy's own print (tools/scripts/make_unembed_hash_golden.py).
-#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <filesystem>
 

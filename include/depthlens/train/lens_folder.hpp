@@ -1,0 +1,73 @@
+// The folder that a lens is trained into: the log and checkpoints while it lasts, the lens at its end.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/train/tuned_trainer.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::train {
+
+/// A line of training.jsonl. Line 0 has the validation of the lens as it was at the start, and no step.
+struct LogLine {
+  std::int64_t step = 0;
+  std::optional<StepResult> result;
+  std::optional<std::vector<double>> validation_kl;  ///< [L] after the step; nats
+};
+
+/// The best lens so far, by its mean validation KL over the layers.
+struct BestLens {
+  std::int64_t step = -1;
+  double kl = 0;
+  lens::TunedParameters parameters;
+};
+
+class LensFolder {
+ public:
+  /// Makes the folder ready. Throws an output error where it cannot be written, or holds a lens or a training
+  /// and neither is to be overwritten nor resumed; an input error where nothing is there to be resumed.
+  LensFolder(std::filesystem::path path, bool overwrite, bool resume);
+
+  const std::filesystem::path& path() const { return path_; }
+
+  /// Adds to the log in memory; `save` writes it.
+  void log(const LogLine& line, Loss loss);
+
+  /// Writes training.jsonl and checkpoint.safetensors, each whole or not at all, the checkpoint last.
+  void save(const TunedTrainer& trainer, const BestLens& best, const util::OrderedJson& settings) const;
+
+  /// Brings trainer, best lens and log to where the checkpoint left them. Throws a usage error that names the
+  /// setting where the training was of other settings or is finished, format errors where the file is
+  /// damaged.
+  void restore(TunedTrainer& trainer, BestLens& best, const util::OrderedJson& settings);
+
+ private:
+  std::filesystem::path path_;
+  std::vector<std::string> lines_;
+};
+
+/// What a training does besides the steps themselves.
+struct TrainingPlan {
+  std::function<std::vector<Window>(std::int64_t step)> windows;  ///< of step 0, 1, …
+  std::vector<Window> validation;
+  std::int64_t validate_every = 25;    ///< steps; also before the first and after the last. 0: never
+  std::int64_t checkpoint_every = 25;  ///< steps; also after the last
+  bool keep_best = false;
+  util::OrderedJson settings;  ///< what the result follows from: a checkpoint is resumed only with the same
+  std::function<void(const LogLine&)> on_step = [](const LogLine&) {};
+  std::function<bool()> should_stop = [] { return false; };
+};
+
+/// Trains to the end, or until it should stop: then the state is saved and nothing is returned. Returns the
+/// lens to keep. With `resume` it goes on from the folder's checkpoint, to the same bits as without
+/// interruption.
+std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFolder& folder,
+                                                  const TrainingPlan& plan, bool resume);
+
+}  // namespace depthlens::train

@@ -1,0 +1,57 @@
+// The loss of a tuned lens on some positions, and its gradient, derived by hand (docs/methods.md).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "depthlens/decode/log_sum_exp.hpp"
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/train/settings.hpp"
+
+namespace depthlens::train {
+
+/// P positions of a model's run.
+struct TrainingPositions {
+  at::Tensor states;                  ///< [L, P, d]: layers 0 … L − 1
+  at::Tensor final_states;            ///< [P, d]: layer L
+  std::vector<std::int64_t> targets;  ///< P tokens that follow; used by the cross-entropy only
+};
+
+class LensGradient {
+ public:
+  /// `head` must outlive the object and `kernel` have been made for it, with `token_scale(damping, V)`.
+  LensGradient(const model::OutputHead& head, std::unique_ptr<decode::LogSumExp> kernel, Loss loss,
+               Damping damping);
+
+  /// Adds the gradient of `scale` · Σ over positions of the loss, damped, to `gradients` (of which an
+  /// undefined tensor is left out) and returns the undamped loss per layer, summed over positions: [L]
+  /// float64. All is computed in the parameters' dtype.
+  at::Tensor accumulate(const TrainingPositions& positions, const lens::TunedParameters& parameters,
+                        double scale, lens::TunedParameters& gradients) const;
+
+  /// The loss alone.
+  at::Tensor loss(const TrainingPositions& positions, const lens::TunedParameters& parameters) const;
+
+  const decode::LogSumExp& kernel() const { return *kernel_; }
+
+ private:
+  struct Normed;
+  struct Evaluated;
+  Normed normed(const at::Tensor& states) const;
+  Evaluated evaluate(const TrainingPositions& positions, const lens::TunedParameters& parameters,
+                     bool with_derivative) const;
+
+  const model::OutputHead& head_;
+  std::unique_ptr<decode::LogSumExp> kernel_;
+  Loss loss_;
+  Damping damping_;
+};
+
+/// [V] float32 for the damping of tokens' logits; undefined where the damping is of another kind.
+at::Tensor token_scale(const Damping& damping, std::int64_t vocab_size, at::Device device);
+
+}  // namespace depthlens::train

@@ -1,0 +1,72 @@
+// Training of a tuned lens: every layer's translator learns from one forward pass.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/train/lens_gradient.hpp"
+#include "depthlens/train/optimizer.hpp"
+#include "depthlens/train/settings.hpp"
+
+namespace depthlens::train {
+
+using Window = std::vector<TokenId>;
+
+struct StepResult {
+  std::int64_t step = 0;  ///< from 1
+  double learning_rate = 0;
+  std::int64_t positions = 0;
+  std::vector<double> loss;           ///< [L] mean over positions, before the step, undamped; nats
+  std::vector<double> gradient_norm;  ///< [L] before clipping
+  double total_gradient_norm = 0;
+};
+
+class TunedTrainer {
+ public:
+  /// `model` must outlive the trainer. `initial` is taken over; without biases none are trained.
+  TunedTrainer(const model::Model& model, TrainSettings settings, lens::TunedParameters initial);
+
+  /// One step with the mean gradient over the windows, each of which the model sees by itself. Throws a
+  /// self-check error, before any parameter is changed, where loss or gradient is not finite.
+  StepResult step(const std::vector<Window>& windows);
+
+  /// Mean KL(final ‖ layer) over all positions of the windows, in float32: [L] nats.
+  std::vector<double> mean_kl(const std::vector<Window>& windows) const;
+
+  const lens::TunedParameters& parameters() const { return parameters_; }
+  const TrainSettings& settings() const { return settings_; }
+  std::int64_t steps_done() const { return steps_done_; }
+  /// Of the vocabulary products: "float32" or "bfloat16".
+  std::string products() const { return gradient_->kernel().products(); }
+
+  /// Parameters and the optimizer's state under their names, shared with the trainer.
+  std::map<std::string, at::Tensor> state() const;
+  /// Takes over a state of `state()` after `steps_done` steps. Shapes must have been checked.
+  void restore(const std::map<std::string, at::Tensor>& state, std::int64_t steps_done);
+
+  /// A lens that changes nothing: weights and biases of zeros for this model.
+  static lens::TunedParameters zeros(const model::Model& model, bool biases);
+  static lens::TunedParameters zeros_like(const lens::TunedParameters& parameters);
+
+ private:
+  template <typename Use>
+  void for_each_chunk(const std::vector<Window>& windows, bool followed_only, const Use& use) const;
+
+  const model::Model& model_;
+  TrainSettings settings_;
+  lens::TunedParameters parameters_;
+  lens::TunedParameters gradients_;
+  std::unique_ptr<LensGradient> gradient_;
+  std::unique_ptr<LensGradient> exact_kl_;
+  Optimizer optimizer_;
+  std::int64_t steps_done_ = 0;
+};
+
+}  // namespace depthlens::train

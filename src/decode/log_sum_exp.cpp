@@ -1,0 +1,307 @@
+// Log-sum-exp with gradient: the form for any device, and the one for processors.
+//
+// For processors the pass is fused: a tile of the unembedding is packed once, then every block of rows takes
+// its logits, their exponentials and the product of these with the same tile while all of it is in the cache.
+// With m the greatest logit of a row so far, S = Σ e^(z − m) and A = Σ e^(z − m) w are kept; when m grows,
+// both are scaled. Nothing of the size [R, V] exists, and no logit is computed twice.
+#include "depthlens/decode/log_sum_exp.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/native/CPUBlas.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "decode/kernels/row_statistics.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/error.hpp"
+
+namespace depthlens::decode {
+namespace {
+
+class AtenLogSumExp : public LogSumExp {
+ public:
+  AtenLogSumExp(const model::OutputHead& head, at::Tensor token_scale)
+      : head_(head), token_scale_(std::move(token_scale)) {}
+
+  std::string products() const override { return "the rows' own"; }
+
+  LogSumExpValues evaluate(const at::Tensor& rows, std::int64_t num_gradients) const override {
+    constexpr std::int64_t kTile = 2048;
+    const std::int64_t V = head_.unembedding.size(0);
+    at::Tensor m, sum, weighted, top;
+    for (std::int64_t first = 0; first < V; first += kTile) {
+      const std::int64_t width = std::min(kTile, V - first);
+      const at::Tensor weight = head_.unembedding.narrow(0, first, width).to(rows.scalar_type());
+      at::Tensor z = at::mm(rows, weight.t());  // [R, Vt]
+      if (head_.bias.defined()) z.add_(head_.bias.narrow(0, first, width));
+      const auto [tile_max, tile_top] = z.max(1);  // the first of equals
+      const at::Tensor new_m = m.defined() ? m.maximum(tile_max) : tile_max;
+      at::Tensor e = z.sub_(new_m.unsqueeze(1)).exp_();
+      const at::Tensor tile_sum = e.sum(1, false, at::kDouble);
+      if (token_scale_.defined()) e = e * token_scale_.narrow(0, first, width).to(rows.scalar_type());
+      const at::Tensor tile_weighted = at::mm(e.narrow(0, 0, num_gradients), weight);  // [G, d]
+      if (m.defined()) {
+        const at::Tensor scale = (m - new_m).exp();
+        top = at::where(tile_max > m, tile_top + first, top);
+        sum = sum * scale + tile_sum;
+        weighted = weighted * scale.narrow(0, 0, num_gradients).unsqueeze(1) + tile_weighted;
+      } else {
+        top = tile_top;
+        sum = tile_sum;
+        weighted = tile_weighted;
+      }
+      m = new_m;
+    }
+    return {.value = m.to(at::kDouble) + sum.log(),
+            .gradient = weighted / sum.narrow(0, 0, num_gradients).unsqueeze(1).to(rows.scalar_type()),
+            .top = top};
+  }
+
+ private:
+  const model::OutputHead& head_;
+  at::Tensor token_scale_;
+};
+
+constexpr std::int64_t kTile = 256;  // tokens; their packed weights, twice, fit the second-level cache
+constexpr std::int64_t kPanel = 64;  // columns of one small product: the widest that runs at full speed
+constexpr std::int64_t kRows = 32;   // rows of one small product
+static_assert(kTile <= kLongestTile && kTile % kPanel == 0);
+
+std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+/// T: float, or at::BFloat16, whose products sum pairs and so want pairs of rows interleaved.
+template <typename T>
+class CpuLogSumExp : public LogSumExp {
+ public:
+  CpuLogSumExp(const model::OutputHead& head, const at::Tensor& token_scale)
+      : head_(head), statistics_(row_statistics()) {
+    if (token_scale.defined()) token_scale_ = token_scale.to(at::kFloat).contiguous();
+  }
+
+  std::string products() const override { return kPairs == 2 ? "bfloat16" : "float32"; }
+
+  LogSumExpValues evaluate(const at::Tensor& rows, std::int64_t num_gradients) const override;
+
+ private:
+  static constexpr std::int64_t kPairs = std::is_same_v<T, float> ? 1 : 2;
+
+  struct Row {
+    float m = -std::numeric_limits<float>::infinity();
+    double sum = 0;
+    std::int64_t top = 0;
+  };
+  struct Tile {
+    std::int64_t first, width;
+    std::vector<T> forward;   // [kTile / kPanel] panels of [d, kPanel]: wᵀ
+    std::vector<T> backward;  // [d / kPanel] panels of [kTile, kPanel]: w, scaled
+  };
+
+  static T& packed(T* panel, std::int64_t k, std::int64_t n) {
+    return panel[(k / kPairs * kPanel + n) * kPairs + k % kPairs];
+  }
+
+  void pack(Tile& tile, std::int64_t v) const;
+  template <typename Weight>
+  void pack_weights(Tile& tile, std::int64_t v, const Weight* weights, float scale) const;
+
+  const model::OutputHead& head_;
+  const RowStatistics& statistics_;
+  at::Tensor token_scale_;
+};
+
+template <typename T>
+template <typename Weight>
+void CpuLogSumExp<T>::pack_weights(Tile& tile, std::int64_t v, const Weight* weights, float scale) const {
+  const std::int64_t d = head_.unembedding.size(1);
+  T* forward = tile.forward.data() + v / kPanel * kPanel * rounded_up(d, kPairs);
+  for (std::int64_t k = 0; k < d; ++k) packed(forward, k, v % kPanel) = static_cast<T>(weights[k]);
+  for (std::int64_t first = 0; first < d; first += kPanel) {
+    T* backward = tile.backward.data() + first * kTile;
+    const std::int64_t width = std::min(kPanel, d - first);
+    for (std::int64_t n = 0; n < width; ++n) {
+      packed(backward, v, n) = static_cast<T>(static_cast<float>(weights[first + n]) * scale);
+    }
+  }
+}
+
+/// Puts token first + v of the vocabulary into the tile, or zeros beyond its end.
+template <typename T>
+void CpuLogSumExp<T>::pack(Tile& tile, std::int64_t v) const {
+  const std::int64_t d = head_.unembedding.size(1), token = tile.first + v;
+  if (v >= tile.width) {
+    const std::vector<float> zeros(static_cast<std::size_t>(d));
+    return pack_weights(tile, v, zeros.data(), 1);
+  }
+  const float scale = token_scale_.defined() ? token_scale_.const_data_ptr<float>()[token] : 1.0F;
+  const auto row = [&](const auto* weights) { pack_weights(tile, v, weights + token * d, scale); };
+  switch (head_.unembedding.scalar_type()) {
+    case at::kFloat:
+      return row(head_.unembedding.const_data_ptr<float>());
+    case at::kBFloat16:
+      return row(head_.unembedding.const_data_ptr<at::BFloat16>());
+    case at::kHalf:
+      return row(head_.unembedding.const_data_ptr<at::Half>());
+    default:
+      DEPTHLENS_ASSERT(false);
+  }
+}
+
+template <typename T>
+LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t num_gradients) const {
+  const at::Tensor rows = input.to(at::kFloat).contiguous();
+  const std::int64_t R = rows.size(0), d = rows.size(1), V = head_.unembedding.size(0);
+  const std::int64_t padded_rows = rounded_up(R, kRows), padded_d = rounded_up(d, kPairs),
+                     stride = rounded_up(d, kPanel);
+  DEPTHLENS_ASSERT(head_.unembedding.is_contiguous() && head_.unembedding.size(1) == d);
+
+  std::vector<T> states(static_cast<std::size_t>(padded_rows * padded_d));
+  const float* values = rows.const_data_ptr<float>();
+  at::parallel_for(0, R, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      T* state = states.data() + row * padded_d;
+      for (std::int64_t k = 0; k < d; ++k) state[k] = static_cast<T>(values[row * d + k]);
+    }
+  });
+  const std::int64_t gradient_rows = rounded_up(num_gradients, kRows);
+  const at::Tensor weighted = at::zeros({gradient_rows, stride}, at::kFloat);  // A
+  float* sums = weighted.mutable_data_ptr<float>();
+  std::vector<Row> progress(static_cast<std::size_t>(padded_rows));
+  const float* bias = head_.bias.defined() ? head_.bias.const_data_ptr<float>() : nullptr;
+
+  Tile tile;
+  tile.forward.resize(static_cast<std::size_t>(kTile * padded_d));
+  tile.backward.resize(static_cast<std::size_t>(kTile * stride));
+  const std::int64_t num_blocks = padded_rows / kRows;
+  const int num_tasks = at::get_num_threads();
+
+  const auto process_block = [&](std::int64_t block, float* logits, T* exponentials) {
+    const T* block_states = states.data() + block * kRows * padded_d;
+    const bool with_gradient = block * kRows < gradient_rows;
+    float* block_sums = with_gradient ? sums + block * kRows * stride : nullptr;
+    for (std::int64_t n = 0; n < kTile; n += kPanel) {
+      if (n >= tile.width) break;
+      at::native::cpublas::brgemm(kRows, kPanel, padded_d, padded_d, kPanel, kTile, /*add_C=*/false,
+                                  block_states, tile.forward.data() + n * padded_d, logits + n, kPairs == 2);
+    }
+    const auto width = static_cast<int>(tile.width);
+    float block_max[kTile / kBlock];
+    for (std::int64_t i = 0; i < kRows; ++i) {
+      float* z = logits + i * kTile;
+      if (bias != nullptr) {
+        for (int v = 0; v < width; ++v) z[v] += bias[tile.first + v];
+      }
+      Row& row = progress[static_cast<std::size_t>(block * kRows + i)];
+      const float tile_max = statistics_.max(z, width, block_max);
+      if (tile_max > row.m) {
+        row.top = tile.first + (std::find(z, z + width, tile_max) - z);
+        if (tile.first > 0) {
+          const double scale = std::exp(static_cast<double>(row.m) - tile_max);
+          row.sum *= scale;
+          if (with_gradient) {
+            float* a = block_sums + i * stride;
+            for (std::int64_t k = 0; k < d; ++k) a[k] *= static_cast<float>(scale);
+          }
+        }
+        row.m = tile_max;
+      }
+      T* e = exponentials + i * kTile;
+      if constexpr (kPairs == 1) {
+        row.sum += statistics_.exponentials(z, width, row.m, e);
+      } else {
+        row.sum += statistics_.exponentials_bfloat16(z, width, row.m, reinterpret_cast<std::uint16_t*>(e));
+      }
+      std::fill(e + width, e + kTile, T(0.0F));
+    }
+    if (!with_gradient) return;
+    for (std::int64_t n = 0; n < stride; n += kPanel) {
+      at::native::cpublas::brgemm(kRows, kPanel, kTile, kTile, kPanel, stride, /*add_C=*/true, exponentials,
+                                  tile.backward.data() + n * kTile, block_sums + n, kPairs == 2);
+    }
+  };
+
+  for (tile.first = 0; tile.first < V; tile.first += kTile) {
+    tile.width = std::min(kTile, V - tile.first);
+    // Neighbours share a cache line of the panels, so a thread takes many tokens at once.
+    at::parallel_for(0, kTile, 32, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t v = begin; v < end; ++v) pack(tile, v);
+    });
+    // Blocks are dealt out one by one: a fixed share for each thread waits for the slowest.
+    std::atomic<std::int64_t> next = 0;
+    at::parallel_for(0, num_tasks, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> logits(kRows * kTile);
+      std::vector<T> exponentials(kRows * kTile);
+      for (std::int64_t task = begin; task < end; ++task) {
+        for (std::int64_t block = next++; block < num_blocks; block = next++) {
+          process_block(block, logits.data(), exponentials.data());
+        }
+      }
+      at::native::cpublas::brgemm_release(kPairs == 2);
+    });
+  }
+
+  LogSumExpValues out{.value = at::empty({R}, at::kDouble),
+                      .gradient = at::empty({num_gradients, d}, at::kFloat),
+                      .top = at::empty({R}, at::kLong)};
+  at::parallel_for(0, R, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const Row& state = progress[static_cast<std::size_t>(row)];
+      out.value.mutable_data_ptr<double>()[row] = static_cast<double>(state.m) + std::log(state.sum);
+      out.top.mutable_data_ptr<std::int64_t>()[row] = state.top;
+      if (row >= num_gradients) continue;
+      float* gradient = out.gradient.mutable_data_ptr<float>() + row * d;
+      const double scale = 1 / state.sum;
+      for (std::int64_t k = 0; k < d; ++k) gradient[k] = static_cast<float>(sums[row * stride + k] * scale);
+    }
+  });
+  return out;
+}
+
+/// Whether libtorch's small products take bfloat16 here; where they do not they throw.
+bool multiplies_bfloat16() {
+#ifdef DEPTHLENS_X86
+  if (!__builtin_cpu_supports("avx512bf16")) return false;
+  try {
+    const std::vector<at::BFloat16> ones(64 * 64, at::BFloat16(1.0F));
+    std::vector<float> product(64 * 64);
+    at::native::cpublas::brgemm(kRows, kPanel, 64, 64, kPanel, kPanel, false, ones.data(), ones.data(),
+                                product.data(), true);
+    at::native::cpublas::brgemm_release(true);
+    return product[0] == 64.0F;
+  } catch (const std::exception&) {
+    return false;
+  }
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+std::unique_ptr<LogSumExp> make_aten_log_sum_exp(const model::OutputHead& head,
+                                                 const at::Tensor& token_scale) {
+  return std::make_unique<AtenLogSumExp>(head, token_scale);
+}
+
+std::unique_ptr<LogSumExp> make_log_sum_exp(const model::OutputHead& head, Products products,
+                                            const at::Tensor& token_scale) {
+  if (!head.unembedding.device().is_cpu()) return make_aten_log_sum_exp(head, token_scale);
+  if (products == Products::kFastest && multiplies_bfloat16()) {
+    return std::make_unique<CpuLogSumExp<at::BFloat16>>(head, token_scale);
+  }
+  return std::make_unique<CpuLogSumExp<float>>(head, token_scale);
+}
+
+}  // namespace depthlens::decode

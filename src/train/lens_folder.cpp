@@ -1,0 +1,211 @@
+// Log and checkpoints of a training, and the loop that writes them.
+#include "depthlens/train/lens_folder.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <c10/core/InferenceMode.h>
+
+#include <numeric>
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/io/writers.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::train {
+namespace {
+
+namespace fs = std::filesystem;
+using util::OrderedJson;
+
+constexpr const char* kCheckpoint = "checkpoint.safetensors";
+constexpr const char* kLog = "training.jsonl";
+constexpr const char* kFormatVersion = "1";
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+std::map<std::string, at::Tensor> tensors_of(const TunedTrainer& trainer, const BestLens& best) {
+  std::map<std::string, at::Tensor> tensors = trainer.state();
+  if (best.parameters.weights.defined()) tensors.emplace("best.weights", best.parameters.weights);
+  if (best.parameters.biases.defined()) tensors.emplace("best.biases", best.parameters.biases);
+  return tensors;
+}
+
+/// The key whose value differs, with both values; empty where the settings are equal.
+std::string difference(const OrderedJson& before, const OrderedJson& now) {
+  for (const auto& item : now.items()) {
+    const OrderedJson old =
+        before.is_object() && before.contains(item.key()) ? before[item.key()] : OrderedJson();
+    if (old != item.value())
+      return util::cat(item.key(), " was ", old.dump(), " and is now ", item.value().dump());
+  }
+  return before.size() == now.size() ? "" : "the checkpoint has other settings";
+}
+
+}  // namespace
+
+LensFolder::LensFolder(fs::path path, bool overwrite, bool resume) : path_(std::move(path)) {
+  std::error_code ignored;
+  if (resume && !fs::exists(path_ / kCheckpoint, ignored)) {
+    throw util::input_error({.what = "no training to go on with",
+                             .where = util::in_quotes(path_.string()),
+                             .expected = kCheckpoint,
+                             .hint = "without --resume a new training begins"});
+  }
+  util::create_folders(path_);
+  for (const char* name : {"params.pt", "config.json", kCheckpoint, kLog, "run.json"}) {
+    if (resume || overwrite || !fs::exists(path_ / name, ignored)) continue;
+    throw util::output_error({.what = "the folder is in use",
+                              .where = util::in_quotes((path_ / name).string()),
+                              .hint = "go on with that training by --resume, replace it with --overwrite, or "
+                                      "choose another --out"});
+  }
+}
+
+void LensFolder::log(const LogLine& line, Loss loss) {
+  OrderedJson json = {{"step", line.step}};
+  if (line.result) {
+    json["learning_rate"] = line.result->learning_rate;
+    json["positions"] = line.result->positions;
+    json[loss == Loss::kKl ? "kl" : "cross_entropy"] = line.result->loss;
+    json["gradient_norm"] = line.result->gradient_norm;
+    json["total_gradient_norm"] = line.result->total_gradient_norm;
+  }
+  json["validation_kl"] = line.validation_kl ? OrderedJson(*line.validation_kl) : OrderedJson(nullptr);
+  lines_.push_back(json.dump() + "\n");
+}
+
+void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const OrderedJson& settings) const {
+  std::string log;
+  for (const std::string& line : lines_) log += line;
+  util::write_file(path_ / kLog, log);
+  io::NamedTensors tensors;
+  for (const auto& [name, tensor] : tensors_of(trainer, best)) tensors.emplace_back(name, tensor);
+  io::write_safetensors(path_ / kCheckpoint, tensors,
+                        {{"format", "depthlens training checkpoint"},
+                         {"format_version", kFormatVersion},
+                         {"steps_done", std::to_string(trainer.steps_done())},
+                         {"log_lines", std::to_string(lines_.size())},
+                         {"best_step", std::to_string(best.step)},
+                         {"best_kl", OrderedJson(best.kl).dump()},
+                         {"settings", settings.dump()}});
+}
+
+void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJson& settings) {
+  const fs::path file_path = path_ / kCheckpoint;
+  const std::string where = file_path.string();
+  const io::TensorFile file = io::TensorFile::open_safetensors(file_path);
+  const auto damaged = [&](const std::string& what) {
+    return util::format_error({.what = "not a checkpoint of a training", .where = where, .found = what});
+  };
+  const auto entry = [&](const std::string& key) {
+    const auto found = file.metadata().find(key);
+    if (found == file.metadata().end()) throw damaged("no metadata " + util::in_quotes(key));
+    return found->second;
+  };
+  const auto number = [&](const std::string& key) {
+    std::int64_t value = 0;
+    if (!util::parse_int(entry(key), value)) throw damaged(key + " " + util::in_quotes(entry(key)));
+    return value;
+  };
+  if (entry("format_version") != kFormatVersion)
+    throw damaged("format version " + util::in_quotes(entry("format_version")));
+  const OrderedJson before = OrderedJson::parse(entry("settings"), nullptr, false);
+  if (const std::string other = difference(before, settings); !other.empty()) {
+    throw util::usage_error({.what = "the training was begun with other settings",
+                             .where = where,
+                             .found = other,
+                             .hint = "give the same flags, or begin anew with --overwrite"});
+  }
+  const std::int64_t steps_done = number("steps_done");
+  if (steps_done < 0 || steps_done > trainer.settings().steps) throw damaged(util::cat(steps_done, " steps"));
+  if (steps_done == trainer.settings().steps) {
+    throw util::usage_error(
+        {.what = util::cat("this training is finished: ", steps_done, " steps of as many"),
+         .where = util::in_quotes(path_.string()),
+         .hint = "train on from its lens in another folder with --init " + path_.string()});
+  }
+  best.step = number("best_step");
+  const OrderedJson best_kl = OrderedJson::parse(entry("best_kl"), nullptr, false);
+  if (best_kl.is_number()) best.kl = best_kl.get<double>();
+  if (best.step >= 0) {
+    best.parameters = TunedTrainer::zeros_like(trainer.parameters());
+  }
+
+  std::map<std::string, at::Tensor> stored;
+  for (const auto& [name, tensor] : tensors_of(trainer, best)) {
+    if (!file.has(name)) throw damaged("no tensor " + util::in_quotes(name));
+    const at::Tensor values = file.view(name);
+    if (values.sizes() != tensor.sizes() || values.scalar_type() != tensor.scalar_type())
+      throw damaged("the tensor " + util::in_quotes(name) + " of another shape or type");
+    stored.emplace(name, values);
+  }
+  if (best.step >= 0) {
+    best.parameters.weights.copy_(stored.at("best.weights"));
+    if (best.parameters.biases.defined()) best.parameters.biases.copy_(stored.at("best.biases"));
+  }
+  trainer.restore(stored, steps_done);
+
+  lines_.clear();
+  const std::int64_t num_lines = number("log_lines");
+  for (const std::string& line : util::split(util::read_file(path_ / kLog, std::uint64_t{1} << 30), '\n')) {
+    if (static_cast<std::int64_t>(lines_.size()) < num_lines && !line.empty()) lines_.push_back(line + "\n");
+  }
+  if (static_cast<std::int64_t>(lines_.size()) != num_lines) {
+    throw util::format_error({.what = "the log is shorter than the training",
+                              .where = (path_ / kLog).string(),
+                              .expected = util::cat(num_lines, " lines"),
+                              .found = std::to_string(lines_.size())});
+  }
+}
+
+std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFolder& folder,
+                                                  const TrainingPlan& plan, bool resume) {
+  const c10::InferenceMode inference;
+  const Loss loss = trainer.settings().loss;
+  const std::int64_t steps = trainer.settings().steps;
+  BestLens best;
+  const auto validated = [&](LogLine& line) {
+    line.validation_kl = trainer.mean_kl(plan.validation);
+    const double kl = mean(*line.validation_kl);
+    if (!plan.keep_best || (best.step >= 0 && kl >= best.kl)) return;
+    best.step = line.step;
+    best.kl = kl;
+    const lens::TunedParameters& now = trainer.parameters();
+    best.parameters = {.weights = now.weights.clone(),
+                       .biases = now.biases.defined() ? now.biases.clone() : at::Tensor()};
+  };
+  const bool validates = plan.validate_every > 0 && !plan.validation.empty();
+  if (resume) {
+    folder.restore(trainer, best, plan.settings);
+  } else {
+    LogLine first;
+    if (validates) validated(first);
+    folder.log(first, loss);
+    plan.on_step(first);
+  }
+  std::int64_t saved = -1;
+  const auto save = [&] {
+    if (saved != trainer.steps_done()) folder.save(trainer, best, plan.settings);
+    saved = trainer.steps_done();
+  };
+  while (trainer.steps_done() < steps) {
+    if (plan.should_stop()) {
+      save();
+      return std::nullopt;
+    }
+    LogLine line;
+    line.result = trainer.step(plan.windows(trainer.steps_done()));
+    line.step = line.result->step;
+    const bool last = line.step == steps;
+    if (validates && (last || line.step % plan.validate_every == 0)) validated(line);
+    folder.log(line, loss);
+    plan.on_step(line);
+    if (last || (plan.checkpoint_every > 0 && line.step % plan.checkpoint_every == 0)) save();
+  }
+  return best.step >= 0 ? best.parameters : trainer.parameters();
+}
+
+}  // namespace depthlens::train

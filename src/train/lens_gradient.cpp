@@ -1,0 +1,158 @@
+// From states to losses and back: translator, final norm, log-sum-exp of the logits.
+#include "depthlens/train/lens_gradient.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/baddbmm.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/where.h>
+
+#include <algorithm>
+
+#include "depthlens/util/error.hpp"
+
+namespace depthlens::train {
+namespace {
+
+at::Tensor as_tensor(const std::vector<std::int64_t>& values, at::Device device) {
+  return at::from_blob(const_cast<std::int64_t*>(values.data()), {static_cast<std::int64_t>(values.size())},
+                       at::kLong)
+      .clone()
+      .to(device);
+}
+
+}  // namespace
+
+/// Normalised states x̂, the factor r by which they were scaled, and the norm's output y = x̂ ∘ g + b.
+struct LensGradient::Normed {
+  at::Tensor standard;  // x̂ [..., d]
+  at::Tensor scale;     // r [..., 1]
+  at::Tensor output;    // y [..., d]
+};
+
+struct LensGradient::Evaluated {
+  Normed layers;          // [L, P, d]
+  at::Tensor loss;        // [L, P] float64
+  at::Tensor derivative;  // [L, P, d] of the loss by the norm's output
+  at::Tensor final_top;   // [P] int64
+};
+
+LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<decode::LogSumExp> kernel,
+                           Loss loss, Damping damping)
+    : head_(head), kernel_(std::move(kernel)), loss_(loss), damping_(std::move(damping)) {}
+
+LensGradient::Normed LensGradient::normed(const at::Tensor& states) const {
+  const at::Tensor centred =
+      head_.norm == model::NormKind::kLayerNorm ? states - states.mean(-1, /*keepdim=*/true) : states;
+  Normed out;
+  out.scale = centred.square().mean(-1, /*keepdim=*/true).add_(head_.norm_epsilon).rsqrt_();
+  out.standard = centred * out.scale;
+  out.output = out.standard * head_.norm_weight;
+  if (head_.norm_bias.defined()) out.output.add_(head_.norm_bias);
+  return out;
+}
+
+LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& positions,
+                                               const lens::TunedParameters& parameters,
+                                               bool with_derivative) const {
+  const at::ScalarType dtype = parameters.weights.scalar_type();
+  const at::Tensor states = positions.states.to(dtype);  // [L, P, d]
+  const std::int64_t L = states.size(0), P = states.size(1), d = states.size(2);
+  const at::Tensor weights = parameters.weights.transpose(1, 2);
+  at::Tensor translated = parameters.biases.defined()
+                              ? at::baddbmm(parameters.biases.unsqueeze(1), states, weights)
+                              : at::bmm(states, weights);
+  translated.add_(states);
+
+  Evaluated out;
+  out.layers = normed(translated);
+  const at::Tensor final_output = normed(positions.final_states.to(dtype)).output;  // y_f [P, d]
+  const decode::LogSumExpValues values = kernel_->evaluate(
+      at::cat({final_output, out.layers.output.view({L * P, d})}), with_derivative ? (L + 1) * P : P);
+  out.final_top = values.top.narrow(0, 0, P);
+  const at::Tensor value = values.value.narrow(0, P, L * P).view({L, P});
+  at::Tensor expected;
+  if (with_derivative) expected = values.gradient.narrow(0, P, L * P).view({L, P, d});
+  const bool damped_logits = damping_.mode == Damping::Mode::kVocabulary && !damping_.tokens.empty();
+
+  if (loss_ == Loss::kKl) {
+    const at::Tensor final_value = values.value.narrow(0, 0, P);        // [P]
+    const at::Tensor final_expected = values.gradient.narrow(0, 0, P);  // [P, d]
+    at::Tensor undamped = final_expected;
+    if (damped_logits) {  // the value of the divergence needs what the scale took away
+      const at::Tensor ids = as_tensor(
+          std::vector<std::int64_t>(damping_.tokens.begin(), damping_.tokens.end()), final_output.device());
+      const at::Tensor rows = head_.unembedding.index_select(0, ids).to(dtype);  // [n, d]
+      at::Tensor logits = at::mm(final_output, rows.t());                        // [P, n]
+      if (head_.bias.defined()) logits = logits + head_.bias.index_select(0, ids).to(dtype);
+      const at::Tensor probabilities = (logits - final_value.unsqueeze(1).to(dtype)).exp_();
+      undamped = final_expected + at::mm(probabilities, rows).mul_(1 - damping_.factor);
+    }
+    const at::Tensor linear =
+        ((out.layers.output - final_output) * undamped).sum(-1, /*keepdim=*/false, at::kDouble);
+    out.loss = value - final_value - linear;
+    if (with_derivative) out.derivative = expected - final_expected;
+    return out;
+  }
+  DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
+  const at::Tensor targets = as_tensor(positions.targets, final_output.device());
+  at::Tensor rows = head_.unembedding.index_select(0, targets).to(dtype);  // [P, d]
+  at::Tensor logits = (out.layers.output * rows).sum(-1, /*keepdim=*/false, at::kDouble);
+  if (head_.bias.defined()) logits.add_(head_.bias.index_select(0, targets));
+  out.loss = value - logits;
+  if (!with_derivative) return out;
+  if (damped_logits) {
+    const at::Tensor scale = token_scale(damping_, head_.unembedding.size(0), rows.device());
+    rows = rows * scale.index_select(0, targets).to(dtype).unsqueeze(1);
+  }
+  out.derivative = expected - rows;
+  return out;
+}
+
+at::Tensor LensGradient::loss(const TrainingPositions& positions,
+                              const lens::TunedParameters& parameters) const {
+  return evaluate(positions, parameters, /*with_derivative=*/false).loss.sum(1);
+}
+
+at::Tensor LensGradient::accumulate(const TrainingPositions& positions,
+                                    const lens::TunedParameters& parameters, double scale,
+                                    lens::TunedParameters& gradients) const {
+  Evaluated evaluated = evaluate(positions, parameters, /*with_derivative=*/true);
+  at::Tensor derivative = evaluated.derivative.mul_(scale);
+  if (damping_.mode == Damping::Mode::kPosition && !damping_.tokens.empty()) {
+    at::Tensor damped = evaluated.final_top.eq(damping_.tokens.front());
+    for (const TokenId token : damping_.tokens) damped = damped.logical_or(evaluated.final_top.eq(token));
+    const at::Tensor weight =
+        at::ones(damped.sizes(), derivative.options()).masked_fill_(damped, damping_.factor);
+    derivative.mul_(weight.unsqueeze(1));
+  }
+  // Back through the norm: with g its weight and x̂ the standardised state,
+  // dx = r (dy ∘ g − mean(dy ∘ g) − x̂ mean(dy ∘ g ∘ x̂)); the first mean is layer norm's alone.
+  const Normed& layers = evaluated.layers;
+  derivative.mul_(head_.norm_weight);
+  const at::Tensor along = (derivative * layers.standard).mean(-1, /*keepdim=*/true);
+  if (head_.norm == model::NormKind::kLayerNorm)
+    derivative = derivative - derivative.mean(-1, /*keepdim=*/true);
+  derivative = derivative.sub_(layers.standard * along).mul_(layers.scale);  // [L, P, d]
+
+  if (gradients.weights.defined()) {
+    gradients.weights.baddbmm_(derivative.transpose(1, 2), positions.states.to(derivative.scalar_type()));
+  }
+  if (gradients.biases.defined()) gradients.biases.add_(derivative.sum(1));
+  return evaluated.loss.sum(1);
+}
+
+at::Tensor token_scale(const Damping& damping, std::int64_t vocab_size, at::Device device) {
+  if (damping.mode != Damping::Mode::kVocabulary || damping.tokens.empty()) return {};
+  at::Tensor scale = at::ones({vocab_size}, at::kFloat);
+  for (const TokenId token : damping.tokens) {
+    DEPTHLENS_ASSERT(token >= 0 && token < vocab_size);
+    scale.mutable_data_ptr<float>()[token] = static_cast<float>(damping.factor);
+  }
+  return scale.to(device);
+}
+
+}  // namespace depthlens::train

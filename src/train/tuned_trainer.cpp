@@ -1,0 +1,182 @@
+// Windows through the model, chunks of positions through the lens' gradient, a step of the optimizer.
+#include "depthlens/train/tuned_trainer.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::train {
+namespace {
+
+constexpr std::int64_t kRowsOfChunk = 2048;                   // (L + 1) · P: enough to share a packed tile
+constexpr std::int64_t kStateBytes = std::int64_t{96} << 20;  // of residual states of a batch
+
+std::vector<double> to_vector(const at::Tensor& values) {
+  const at::Tensor host = values.to(at::kCPU, at::kDouble).contiguous();
+  return {host.const_data_ptr<double>(), host.const_data_ptr<double>() + host.numel()};
+}
+
+}  // namespace
+
+TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings, lens::TunedParameters initial)
+    : model_(model),
+      settings_(std::move(settings)),
+      parameters_{initial.weights.to(model.device()),
+                  initial.biases.defined() ? initial.biases.to(model.device()) : at::Tensor()},
+      optimizer_(settings_.optimizer,
+                 {settings_.bias_only ? at::Tensor() : parameters_.weights, parameters_.biases}) {
+  const model::OutputHead& head = model.head();
+  gradient_ = std::make_unique<LensGradient>(
+      head,
+      decode::make_log_sum_exp(head, settings_.products,
+                               token_scale(settings_.damping, head.unembedding.size(0), model.device())),
+      settings_.loss, settings_.damping);
+  exact_kl_ = std::make_unique<LensGradient>(
+      head, decode::make_log_sum_exp(head, decode::Products::kFloat32, {}), Loss::kKl, Damping{});
+  if (!settings_.bias_only) gradients_.weights = at::zeros_like(parameters_.weights);
+  if (parameters_.biases.defined()) gradients_.biases = at::zeros_like(parameters_.biases);
+}
+
+lens::TunedParameters TunedTrainer::zeros(const model::Model& model, bool biases) {
+  const std::int64_t L = model.spec().num_layers, d = model.spec().hidden_size;
+  const auto options = at::TensorOptions(at::kFloat).device(model.device());
+  return {.weights = at::zeros({L, d, d}, options),
+          .biases = biases ? at::zeros({L, d}, options) : at::Tensor()};
+}
+
+lens::TunedParameters TunedTrainer::zeros_like(const lens::TunedParameters& parameters) {
+  return {.weights = at::zeros_like(parameters.weights),
+          .biases = parameters.biases.defined() ? at::zeros_like(parameters.biases) : at::Tensor()};
+}
+
+/// Calls `use(positions)` for chunks of all positions of the windows, or of those that a token follows.
+template <typename Use>
+void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool followed_only,
+                                  const Use& use) const {
+  const std::int64_t L = model_.spec().num_layers, d = model_.spec().hidden_size;
+  const std::int64_t most_tokens = std::max<std::int64_t>(1, kStateBytes / (4 * (L + 1) * d));
+  const std::int64_t chunk = std::max<std::int64_t>(32, kRowsOfChunk / (L + 1) / 32 * 32);
+  for (std::size_t next = 0; next < windows.size();) {
+    model::PackedWindows batch;
+    std::vector<std::int64_t> rows, targets;
+    while (next < windows.size()) {
+      const Window& window = windows[next];
+      const auto start = static_cast<std::int64_t>(batch.tokens.size());
+      const auto length = static_cast<std::int64_t>(window.size());
+      if (start > 0 && start + length > most_tokens) break;
+      batch.tokens.insert(batch.tokens.end(), window.begin(), window.end());
+      batch.lengths.push_back(length);
+      for (std::int64_t t = 0; t < length; ++t) {
+        const bool followed = t + 1 < length;
+        if (followed_only && !followed) continue;
+        rows.push_back(start + t);
+        targets.push_back(followed ? window[static_cast<std::size_t>(t) + 1] : decode::kNoToken);
+      }
+      ++next;
+    }
+    std::vector<at::Tensor> residuals;  // L + 1 of [T, d]
+    model_.forward(batch,
+                   [&](std::int64_t /*layer*/, const at::Tensor& states) { residuals.push_back(states); });
+    const auto total = static_cast<std::int64_t>(rows.size());
+    for (std::int64_t first = 0; first < total; first += chunk) {
+      const std::int64_t count = std::min(chunk, total - first);
+      const std::vector<std::int64_t> chosen(rows.begin() + first, rows.begin() + first + count);
+      const at::Tensor index =
+          at::from_blob(const_cast<std::int64_t*>(chosen.data()), {count}, at::kLong).to(model_.device());
+      std::vector<at::Tensor> layers;
+      for (std::int64_t i = 0; i < L; ++i)
+        layers.push_back(residuals[static_cast<std::size_t>(i)].index_select(0, index));
+      use(TrainingPositions{.states = at::stack(layers),
+                            .final_states = residuals.back().index_select(0, index),
+                            .targets = {targets.begin() + first, targets.begin() + first + count}});
+    }
+  }
+}
+
+StepResult TunedTrainer::step(const std::vector<Window>& windows) {
+  const c10::InferenceMode inference;
+  const bool followed_only = settings_.loss == Loss::kCrossEntropy;
+  StepResult result;
+  result.step = steps_done_ + 1;
+  result.learning_rate = learning_rate(settings_, steps_done_);
+  for (const Window& window : windows) {
+    result.positions += static_cast<std::int64_t>(window.size()) - (followed_only ? 1 : 0);
+  }
+  DEPTHLENS_ASSERT(result.positions > 0);
+  for (at::Tensor* gradient : {&gradients_.weights, &gradients_.biases}) {
+    if (gradient->defined()) gradient->zero_();
+  }
+  at::Tensor loss =
+      at::zeros({model_.spec().num_layers}, at::TensorOptions(at::kDouble).device(model_.device()));
+  for_each_chunk(windows, followed_only, [&](const TrainingPositions& positions) {
+    loss.add_(
+        gradient_->accumulate(positions, parameters_, 1 / static_cast<double>(result.positions), gradients_));
+  });
+  result.loss = to_vector(loss.div_(static_cast<double>(result.positions)));
+
+  // The norm of each layer, and of all together.
+  result.gradient_norm.assign(result.loss.size(), 0);
+  for (const at::Tensor& gradient : {gradients_.weights, gradients_.biases}) {
+    if (!gradient.defined()) continue;
+    for (std::size_t i = 0; i < result.gradient_norm.size(); ++i) {
+      const double norm = at::linalg_vector_norm(gradient[static_cast<std::int64_t>(i)]).item<double>();
+      result.gradient_norm[i] = std::hypot(result.gradient_norm[i], norm);
+    }
+  }
+  for (const double norm : result.gradient_norm)
+    result.total_gradient_norm = std::hypot(result.total_gradient_norm, norm);
+  const bool finite =
+      std::isfinite(result.total_gradient_norm) &&
+      std::all_of(result.loss.begin(), result.loss.end(), [](double x) { return std::isfinite(x); });
+  if (!finite) {
+    throw util::self_check_error(
+        {.what = "the loss or its gradient is not a finite number",
+         .where = util::cat("step ", result.step),
+         .hint = "try a smaller --lr-scale, or --dtype float32; the last checkpoint is kept"});
+  }
+  if (result.total_gradient_norm > settings_.clip_norm) {
+    const double factor = settings_.clip_norm / (result.total_gradient_norm + 1e-6);
+    for (at::Tensor* gradient : {&gradients_.weights, &gradients_.biases}) {
+      if (gradient->defined()) gradient->mul_(factor);
+    }
+  }
+  optimizer_.step(parameters_, gradients_, result.learning_rate, result.step);
+  ++steps_done_;
+  return result;
+}
+
+std::vector<double> TunedTrainer::mean_kl(const std::vector<Window>& windows) const {
+  const c10::InferenceMode inference;
+  std::int64_t count = 0;
+  at::Tensor sum =
+      at::zeros({model_.spec().num_layers}, at::TensorOptions(at::kDouble).device(model_.device()));
+  for_each_chunk(windows, /*followed_only=*/false, [&](const TrainingPositions& positions) {
+    count += positions.final_states.size(0);
+    sum.add_(exact_kl_->loss(positions, parameters_));
+  });
+  return to_vector(sum.div_(static_cast<double>(count)));
+}
+
+std::map<std::string, at::Tensor> TunedTrainer::state() const {
+  std::map<std::string, at::Tensor> all = {{"parameters.weights", parameters_.weights}};
+  if (parameters_.biases.defined()) all.emplace("parameters.biases", parameters_.biases);
+  for (const auto& [name, tensor] : optimizer_.state()) all.emplace("optimizer." + name, tensor);
+  return all;
+}
+
+void TunedTrainer::restore(const std::map<std::string, at::Tensor>& state, std::int64_t steps_done) {
+  for (auto& [name, tensor] : this->state()) const_cast<at::Tensor&>(tensor).copy_(state.at(name));
+  steps_done_ = steps_done;
+}
+
+}  // namespace depthlens::train

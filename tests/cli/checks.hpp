@@ -1,0 +1,81 @@
+// Checks that the tests of the program share.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/program.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace depthlens::test {
+
+namespace fs = std::filesystem;
+
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+inline std::vector<std::string> operator+(std::vector<std::string> all,
+                                          const std::vector<std::string>& more) {
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+/// The program must end well.
+inline Result check_done(const Start& start) {
+  Result result = run_program(start);
+  INFO(result.err);
+  CHECK_FALSE(result.timed_out);
+  CHECK(result.signal == 0);
+  REQUIRE(result.status == 0);
+  return result;
+}
+inline Result check_done(std::vector<std::string> arguments) {
+  return check_done(Start{.arguments = std::move(arguments)});
+}
+
+/// The program must end with `status`, nothing on stdout, and on stderr one line `depthlens: error: …` that
+/// holds `parts`, perhaps with a hint behind it. Warnings may stand before.
+inline Result check_error(const Start& start, int status, const std::vector<std::string>& parts) {
+  std::string command;
+  for (const std::string& argument : start.arguments) command += " " + argument;
+  Result result = run_program(start);
+  INFO("depthlens" << command << "\n" << result.err);
+  CHECK_FALSE(result.timed_out);
+  CHECK(result.signal == 0);
+  CHECK(result.status == status);
+  CHECK(result.out.empty());
+  const std::string prefix = "depthlens: error: ";
+  const std::size_t begin = result.err.find(prefix);
+  REQUIRE(begin != std::string::npos);
+  CHECK((begin == 0 || result.err[begin - 1] == '\n'));
+  const std::string message = result.err.substr(begin);
+  const std::size_t end = message.find('\n');
+  REQUIRE(end != std::string::npos);
+  if (end + 1 < message.size()) {
+    CHECK(message.compare(end + 1, 6, "hint: ") == 0);
+    CHECK(message.find('\n', end + 1) == message.size() - 1);
+  }
+  for (const std::string& part : parts) {
+    INFO("looked for: " << part);
+    CHECK(contains(message, part));
+  }
+  return result;
+}
+inline Result check_error(std::vector<std::string> arguments, int status,
+                          const std::vector<std::string>& parts) {
+  return check_error(Start{.arguments = std::move(arguments)}, status, parts);
+}
+
+/// No file of a run, whole or in the making, is under `folder`.
+inline void check_nothing_written(const fs::path& folder) {
+  if (!fs::exists(folder)) return;
+  for (const auto& item : fs::recursive_directory_iterator(folder)) {
+    INFO(item.path().string());
+    CHECK(item.is_directory());
+  }
+}
+
+}  // namespace depthlens::test

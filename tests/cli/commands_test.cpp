@@ -1,0 +1,353 @@
+// show, count-tokens and info, and what every command has.
+#include <cmath>
+#include <set>
+
+#include "checks.hpp"
+#include "depthlens/util/csv.hpp"
+#include "support/small_model.hpp"
+
+namespace depthlens::test {
+namespace {
+
+using util::Json;
+using util::OrderedJson;
+
+const std::vector<std::string> kCommands = {"analyze", "show", "count-tokens", "info"};
+const std::string kEscape = "\x1b[";
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t start = 0; start < text.size();) {
+    const std::size_t end = std::min(text.find('\n', start), text.size());
+    lines.push_back(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return lines;
+}
+
+/// Columns of a line whose characters are one column wide.
+std::size_t width_of(const std::string& line) {
+  std::size_t columns = 0;
+  for (const char c : line) columns += (static_cast<unsigned char>(c) & 0xc0) != 0x80 ? 1 : 0;
+  return columns;
+}
+
+std::size_t widest(const std::string& text) {
+  std::size_t most = 0;
+  for (const std::string& line : lines_of(text)) most = std::max(most, width_of(line));
+  return most;
+}
+
+/// One small model for all tests that only read it.
+const SmallModel& model() {
+  static const SmallModel shared;
+  return shared;
+}
+
+std::vector<std::string> show(const std::vector<std::string>& more = {}) {
+  return std::vector<std::string>{"show", "the boat of the men", "--model", model().path()} + more;
+}
+
+}  // namespace
+
+TEST_CASE("every command has help with a worked example, on stdout") {
+  const Result all = check_done({"--help"});
+  for (const std::string& command : kCommands) {
+    INFO(command);
+    CHECK(contains(all.out, "  " + command + " "));
+    const Result help = check_done({command, "--help"});
+    CHECK(help.err.empty());
+    CHECK(contains(help.out, "Example:\n  depthlens " + command));
+    for (const char* flag : {"--help", "--quiet", "--verbose", "--threads", "--seed", "--config"})
+      CHECK(contains(help.out, flag));
+    CHECK(check_done({command, "-h"}).out == help.out);
+  }
+  const std::string analyze = check_done({"analyze", "--help"}).out;
+  for (const char* flag :
+       {"--model", "--dtype", "--device", "--lens", "--lens-alignment", "--max-length", "--add-bos",
+        "--input", "--experiment", "--out", "--overwrite", "--top-k", "--positions", "--records",
+        "--max-records", "--token-counts", "--buckets", "--decode", "--limit"})
+    CHECK(contains(analyze, flag));
+}
+
+TEST_CASE("--version names the program and a number") {
+  const Result result = check_done({"--version"});
+  CHECK(result.out.rfind("depthlens ", 0) == 0);
+  CHECK(contains(result.out, "."));
+  CHECK(lines_of(result.out).size() == 1);
+}
+
+TEST_CASE("show prints the table of layers and tokens without colour into a pipe") {
+  const Result result = check_done(show());
+  CHECK_FALSE(contains(result.out, "\x1b"));
+  const auto lines = lines_of(result.out);
+  REQUIRE(lines.size() > 5);
+  CHECK(contains(lines[0], "logit"));
+  CHECK(contains(lines[0], "the"));
+  CHECK(contains(lines[1], "↓"));
+  for (int layer = 0; layer <= 3; ++layer) CHECK(lines[2 + layer].rfind(std::to_string(layer) + " ", 0) == 0);
+  CHECK(contains(lines[2], "."));  // a probability
+  CHECK(widest(result.out) <= 100);
+}
+
+TEST_CASE("show heeds NO_COLOR, CLICOLOR_FORCE, TERM and --color") {
+  const auto colored = [&](std::map<std::string, std::string> environment, bool terminal,
+                           const std::vector<std::string>& more) {
+    return contains(
+        check_done(
+            Start{.arguments = show(more), .environment = std::move(environment), .terminal = terminal})
+            .out,
+        kEscape);
+  };
+  CHECK_FALSE(colored({{"NO_COLOR", "1"}}, false, {}));
+  CHECK(colored({{"CLICOLOR_FORCE", "1"}}, false, {}));
+  CHECK_FALSE(colored({{"CLICOLOR_FORCE", "0"}}, false, {}));
+  CHECK(colored({}, true, {}));
+  CHECK_FALSE(colored({{"NO_COLOR", "1"}}, true, {}));
+  CHECK_FALSE(colored({{"TERM", "dumb"}}, true, {}));
+  CHECK_FALSE(colored({}, true, {"--color", "never"}));
+  CHECK(colored({}, false, {"--color", "always"}));
+}
+
+TEST_CASE("show takes its text before and after the flags") {
+  const std::string expected = check_done(show()).out;
+  const std::string path = model().path(), text = "the boat of the men";
+  CHECK(check_done({"show", "--model", path, "--lens", "logit", text}).out == expected);
+  CHECK(check_done({"show", "--model", path, "--", text}).out == expected);
+}
+
+TEST_CASE("show breaks the table to the width") {
+  CHECK(widest(check_done(show({"--width", "40"})).out) <= 40);
+  CHECK(widest(check_done(Start{.arguments = show(), .environment = {{"COLUMNS", "50"}}}).out) <= 50);
+  CHECK(widest(check_done(show({"--width", "20"})).out) <= 20);
+  const std::string wide = check_done(show({"--width", "300"})).out;
+  CHECK(widest(wide) > 40);
+  CHECK(lines_of(wide).size() < lines_of(check_done(show({"--width", "40"})).out).size());
+}
+
+TEST_CASE("show --json holds what the table holds") {
+  const Result result = check_done(show({"--json", "--top-k", "67", "--lens", "logit", "--lens",
+                                         "a=tuned:" + model().lens("tuned"), "--add-bos", "yes"}));
+  const Json shown = Json::parse(result.out);
+  CHECK(shown.size() == 3);
+  CHECK(shown.at("model").at("architecture") == "GPT2LMHeadModel");
+  CHECK(shown.at("text") == "the boat of the men");
+  const Json& positions = shown.at("positions");
+  REQUIRE(positions.size() > 4);
+  CHECK(positions[0].at("token").at("id") == 0);
+  std::string text;
+  for (std::size_t t = 0; t < positions.size(); ++t) {
+    const Json& position = positions[t];
+    CHECK(position.at("position") == t);
+    if (t > 0) text += position.at("token").at("text").get<std::string>();
+    REQUIRE(position.at("lenses").size() == 2);
+    for (const char* lens : {"logit", "a"}) {
+      const Json& layers = position.at("lenses").at(lens);
+      REQUIRE(layers.size() == 4);
+      for (const Json& layer : layers) {
+        REQUIRE(layer.at("top").size() == 67);
+        double sum = 0;
+        std::size_t rank = 0;
+        for (std::size_t k = 0; k < 67; ++k) {
+          sum += std::exp(layer.at("top")[k].at("logprob").get<double>());
+          if (layer.at("top")[k].at("id") == position.at("final").at("id")) rank = k + 1;
+        }
+        CHECK(sum == Approx(1).margin(1e-4));
+        CHECK(layer.at("final_rank").get<std::size_t>() <= rank);
+        CHECK(layer.at("entropy") >= 0);
+        CHECK(layer.at("kl_final") >= 0);
+      }
+      CHECK(layers.back().at("top")[0].at("id") == position.at("final").at("id"));
+      CHECK(layers.back().at("kl_final") == 0);
+    }
+  }
+  CHECK(text == "the boat of the men");
+}
+
+TEST_CASE("show reads stdin, keeps control characters from the terminal, and cuts what is too long") {
+  const Result piped =
+      check_done(Start{.arguments = {"show", "--model", model().path()}, .input = "the boat of the men\n"});
+  CHECK(piped.out == check_done(show()).out);
+  const Result two_lines =
+      check_done(Start{.arguments = {"show", "--model", model().path()}, .input = "a boat\na tide\n"});
+  CHECK(contains(two_lines.out, "⏎"));
+  const Result escape = check_done({"show", "a \x1b[31m red\ttext"});
+  CHECK_FALSE(contains(escape.out, "\x1b"));
+  const Result cut =
+      check_done({"show", small_text(), "--model", model().path(), "--max-length", "4", "--json"});
+  CHECK(contains(cut.err, "--max-length"));
+  CHECK(Json::parse(cut.out).at("positions").size() == 4);
+}
+
+TEST_CASE("count-tokens orders by count, then by id, and its ratios sum to 1") {
+  SmallModel here;
+  const std::string text = here.text_file();
+  const std::vector<std::string> command = {"count-tokens", "--model", here.path(), "--input", text};
+  const Result printed = check_done(command);
+  const OrderedJson table = OrderedJson::parse(printed.out);
+  REQUIRE(table.size() > 10);
+  double sum = 0;
+  std::int64_t total = 0;
+  std::pair<std::int64_t, std::int64_t> before = {-1'000'000, -1};
+  for (const auto& item : table.items()) {
+    const OrderedJson& entry = item.value();
+    CHECK(entry.size() == 3);
+    CHECK(entry.at("token").is_string());
+    const std::pair<std::int64_t, std::int64_t> place = {-entry.at("count").get<std::int64_t>(),
+                                                         std::stoll(item.key())};
+    CHECK(before < place);
+    CHECK(place.first < 0);
+    CHECK(place.second != 0);  // BOS is not counted
+    before = place;
+    total -= place.first;
+    sum += entry.at("ratio").get<double>();
+  }
+  CHECK(sum == Approx(1).margin(1e-9));
+  for (const auto& item : table.items()) {
+    CHECK(item.value().at("ratio").get<double>() ==
+          Approx(item.value().at("count").get<double>() / static_cast<double>(total)));
+  }
+
+  const std::string json = here.beside("counts.json").string(), csv = here.beside("counts.csv").string();
+  const Result written = check_done(command + std::vector<std::string>{"--out", json});
+  CHECK(written.out.empty());
+  CHECK(contains(written.err, json));
+  CHECK(read_bytes(json) == printed.out);
+  check_done(command + std::vector<std::string>{"--out", csv});
+  const auto lines = util::parse_csv(read_bytes(csv), csv);
+  REQUIRE(lines.size() == table.size() + 1);
+  CHECK(lines[0] == std::vector<std::string>{"id", "token", "count", "ratio"});
+  std::size_t row = 1;
+  for (const auto& item : table.items()) {
+    const OrderedJson& entry = item.value();
+    CHECK(lines[row++] == std::vector<std::string>{item.key(), entry.at("token").get<std::string>(),
+                                                   entry.at("count").dump(), entry.at("ratio").dump()});
+  }
+  CHECK(contains(read_bytes(csv), ",\",\","));
+  // The same corpus in two halves counts the same; --limit takes the first documents only.
+  check_done(command + std::vector<std::string>{"--input", text, "--out", json});
+  std::int64_t twice = 0;
+  const Json doubled = read_json(json);
+  for (const auto& item : doubled.items()) twice += item.value().at("count").get<std::int64_t>();
+  CHECK(twice == 2 * total);
+  CHECK(check_done(command + std::vector<std::string>{"--limit", "1"}).out.size() < printed.out.size());
+  CHECK(check_done(Start{.arguments = {"count-tokens", "--model", here.path(), "--input", "-"},
+                         .input = small_text()})
+            .out == printed.out);
+}
+
+TEST_CASE("info describes models, lenses and runs") {
+  const Json demo = Json::parse(check_done({"info", "--json"}).out);
+  CHECK(demo.at("kind") == "model");
+  CHECK(demo.at("layers") == 12);
+  CHECK(demo.at("tokenizer").at("kind") == "SentencePiece");
+  CHECK(demo.at("tokenizer").at("adds_bos") == true);
+
+  const Result lines = check_done({"info", model().path()});
+  CHECK(contains(lines.out, "kind"));
+  CHECK(contains(lines.out, "GPT2LMHeadModel"));
+  CHECK(contains(lines.out, "tokenizer.size"));
+  CHECK(lines.err.empty());
+  const Json described = Json::parse(check_done({"info", model().path(), "--json"}).out);
+  CHECK(described.at("hidden_size") == 16);
+  CHECK(described.at("vocab_size") == 67);
+  CHECK(described.at("tied_unembedding") == true);
+  CHECK(described.at("stored_types").at("Float") == described.at("parameters_stored"));
+  CHECK(described.at("tokenizer").at("bos") == Json({{"id", 0}, {"text", "<s>"}}));
+
+  for (const std::string& subject :
+       {model().lens("tuned"), "tuned:" + model().lens("tuned"), model().lens("tuned.safetensors"),
+        model().lens("jacobian.pt"), "jacobian:" + model().lens("jacobian.pt")}) {
+    INFO(subject);
+    const Json lens = Json::parse(check_done({"info", subject, "--json"}).out);
+    CHECK(lens.at("kind") == "lens");
+    CHECK(lens.at("tensors") > 0);
+  }
+
+  SmallModel here;
+  const std::string out = here.beside("out").string();
+  check_done(
+      {"analyze", "--model", here.path(), "--input", here.text_file(), "--out", out, "--records", "none"});
+  const Json run = Json::parse(check_done({"info", out, "--json"}).out);
+  CHECK(run.at("kind") == "run");
+  CHECK(run.at("status") == "complete");
+  CHECK(run.at("counts") == read_json(here.beside("out/run.json")).at("counts"));
+  CHECK(contains(check_done({"info", out}).out, "model.architecture"));
+}
+
+TEST_CASE("--quiet leaves stderr empty, --verbose does not leave less") {
+  SmallModel here;
+  const std::vector<std::string> command = {
+      "analyze", "--model",       here.path(), "--input",     here.text_file(), "--max-length",
+      "16",      "--max-records", "3",         "--overwrite", "--out",          here.beside("out").string()};
+  const std::string plain = check_done(command).err;
+  CHECK_FALSE(plain.empty());
+  for (const char* flag : {"--quiet", "-q"})
+    CHECK(check_done(command + std::vector<std::string>{flag}).err.empty());
+  CHECK(lines_of(check_done(command + std::vector<std::string>{"--verbose"}).err).size() >=
+        lines_of(plain).size());
+  CHECK(check_done({"count-tokens", "--model", here.path(), "--input", here.text_file(), "--quiet", "--out",
+                    here.beside("counts.csv").string()})
+            .err.empty());
+  // An error is told even so.
+  check_error({"count-tokens", "--input", "missing.txt", "--quiet"}, 3, {"missing.txt"});
+}
+
+TEST_CASE("--config gives flags, and a flag given by hand wins") {
+  SmallModel here;
+  const auto run = [&](const std::string& config, const std::vector<std::string>& by_hand) {
+    write_bytes(here.beside("config.toml"), config);
+    check_done(std::vector<std::string>{"analyze", "--config", here.beside("config.toml").string(), "--out",
+                                        here.beside("out").string(), "--overwrite"} +
+               by_hand);
+    return read_json(here.beside("out/run.json"));
+  };
+  const std::string paths = "# a comment\nmodel = \"" + here.path() + "\"\ninput = [\"" +
+                            here.text_file("a.txt") + "\", \"" + here.text_file("b.txt") + "\"]\n";
+  const std::string settings = paths +
+                               "top-k = 3\nmax-length = 8\nadd-bos = \"yes\"\nquiet = true\nseed = 7\n" +
+                               "buckets = \"2,5\"\nlens = [\"logit\", \"second=logit\"]\n";
+  const Json from_file = run(settings, {});
+  CHECK(from_file.at("settings").at("top_k") == 3);
+  CHECK(from_file.at("settings").at("max_length") == 8);
+  CHECK(from_file.at("settings").at("add_bos") == true);
+  CHECK(from_file.at("settings").at("seed") == 7);
+  CHECK(from_file.at("settings").at("buckets") == Json({2, 5}));
+  CHECK(from_file.at("inputs").size() == 2);
+  CHECK(from_file.at("lenses")[1].at("name") == "second");
+
+  const Json by_hand = run(settings, {"--top-k", "4", "--max-length=9", "--input", here.text_file("c.txt")});
+  CHECK(by_hand.at("settings").at("top_k") == 4);
+  CHECK(by_hand.at("settings").at("max_length") == 9);
+  CHECK(by_hand.at("settings").at("seed") == 7);
+  REQUIRE(by_hand.at("inputs").size() == 1);
+  CHECK(by_hand.at("inputs")[0].at("path") == here.beside("c.txt").string());
+
+  const std::string config = here.beside("config.toml").string();
+  const auto refused = [&](const std::string& text, int status, const std::vector<std::string>& parts) {
+    write_bytes(config, text);
+    check_error({"analyze", "--config", config, "--out", here.beside("refused").string()}, status, parts);
+    check_nothing_written(here.beside("refused"));
+  };
+  refused(paths + "top_k = 3\n", 2, {"unknown key 'top_k'", config, "top-k"});
+  refused(paths + "resum = true\n", 2, {"unknown key 'resum'", config});
+  refused(paths + "config = \"other.toml\"\n", 2, {"unknown key 'config'"});
+  refused(paths + "[section]\ntop-k = 3\n", 2, {config});
+  refused(paths + "top-k = \"many\"\n", 2, {"top-k", "many"});
+  refused(paths + "top-k = 0\n", 2, {"top-k"});
+  refused(paths + "top-k\n", 2, {});
+  check_error({"show", "text", "--config", here.beside("missing.toml").string()}, 3, {"missing.toml"});
+  check_error({"show", "text", "--config", here.beside("").string()}, 3, {"a folder"});
+  check_error({"show", "text", "--config"}, 2, {"--config"});
+}
+
+TEST_CASE("results that stdout does not take are an error") {
+  for (const auto& command : {show(), show({"--json"}), std::vector<std::string>{"info", model().path()}})
+    check_error(Start{.arguments = command, .output = "/dev/full"}, 6, {"stdout"});
+  SmallModel here;
+  check_error(Start{.arguments = {"count-tokens", "--model", here.path(), "--input", here.text_file()},
+                    .output = "/dev/full"},
+              6, {"stdout"});
+}
+
+}  // namespace depthlens::test

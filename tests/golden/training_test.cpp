@@ -1,0 +1,257 @@
+// Ten steps of lens training against PyTorch in float64 (tools/scripts/make_training_golden.py), and the
+// files of a training.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+
+#include <cmath>
+#include <fstream>
+#include <numeric>
+
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/train/lens_folder.hpp"
+#include "depthlens/train/tuned_trainer.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "golden/golden_data.hpp"
+#include "support/catch.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace depthlens {
+namespace {
+
+using train::Window;
+
+struct Run {
+  std::string name, checkpoint;
+  train::OptimizerKind optimizer;
+  train::Loss loss;
+  train::Damping damping;
+};
+
+const std::vector<Run>& runs() {
+  using Kind = train::OptimizerKind;
+  static const std::vector<Run> all = {
+      {"sgd-kl", "gpt2", Kind::kSgd, train::Loss::kKl, {}},
+      {"adam-ce", "llama-gqa-sharded", Kind::kAdam, train::Loss::kCrossEntropy, {}},
+      {"muon-kl", "neox-parallel", Kind::kMuon, train::Loss::kKl, {}},
+      {"sgd-kl-damped",
+       "llama-gqa-sharded",
+       Kind::kSgd,
+       train::Loss::kKl,
+       {.tokens = {1, 4, 9}, .factor = 0.001, .mode = train::Damping::Mode::kPosition}}};
+  return all;
+}
+
+io::TensorFile golden_run(const std::string& name) {
+  return io::TensorFile::open_safetensors(std::filesystem::path(DEPTHLENS_TEST_DATA) / "training" /
+                                          (name + ".safetensors"));
+}
+
+std::vector<Window> windows_of(const at::Tensor& step) {
+  std::vector<Window> windows;
+  for (std::int64_t w = 0; w < step.size(0); ++w) {
+    Window& window = windows.emplace_back();
+    for (std::int64_t t = 0; t < step.size(1); ++t)
+      window.push_back(static_cast<train::TokenId>(step[w][t].item<std::int64_t>()));
+  }
+  return windows;
+}
+
+train::TrainSettings settings_of(const Run& run, std::int64_t steps) {
+  return {.steps = steps,
+          .loss = run.loss,
+          .optimizer = train::default_settings(run.optimizer, steps),
+          .damping = run.damping,
+          .products = decode::Products::kFloat32};
+}
+
+TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer and loss") {
+  for (const Run& run : runs()) {
+    INFO(run.name);
+    const io::TensorFile expected = golden_run(run.name);
+    const at::Tensor windows = expected.view("windows"), losses = expected.view("loss"),
+                     norms = expected.view("gradient_norm");
+    const auto model = model::Model::load(test::golden_model(run.checkpoint), {});
+    train::TunedTrainer trainer(*model, settings_of(run, windows.size(0)),
+                                train::TunedTrainer::zeros(*model, true));
+    for (std::int64_t step = 0; step < windows.size(0); ++step) {
+      const train::StepResult result = trainer.step(windows_of(windows[step]));
+      CHECK(result.step == step + 1);
+      CHECK(result.total_gradient_norm == Approx(norms[step].item<double>()).epsilon(1e-4));
+      for (std::size_t i = 0; i < result.loss.size(); ++i)
+        CHECK(result.loss[i] ==
+              Approx(losses[step][static_cast<std::int64_t>(i)].item<double>()).margin(2e-5));
+    }
+    // Newton–Schulz' iteration enlarges differences of small singular values.
+    const double tolerance = run.optimizer == train::OptimizerKind::kMuon ? 5e-4 : 2e-5;
+    CHECK(test::max_abs_difference(trainer.parameters().weights, expected.view("weights")) < tolerance);
+    CHECK(test::max_abs_difference(trainer.parameters().biases, expected.view("biases")) < tolerance);
+  }
+}
+
+/// Everything needed to train on a golden checkpoint.
+struct Setup {
+  explicit Setup(const Run& run, std::int64_t steps) : file(golden_run(run.name)), run_steps(steps) {
+    model = model::Model::load(test::golden_model(run.checkpoint), {});
+    settings = settings_of(run, steps);
+    settings.damping = {};
+    plan.windows = [this](std::int64_t step) { return windows_of(file.view("windows")[step]); };
+    plan.validation = windows_of(file.view("windows")[9]);
+    plan.validate_every = 2;
+    plan.checkpoint_every = 3;
+    plan.settings = {{"steps", steps}, {"optimizer", run.name}};
+  }
+  train::TunedTrainer trainer() const { return {*model, settings, train::TunedTrainer::zeros(*model, true)}; }
+
+  io::TensorFile file;
+  std::int64_t run_steps;
+  std::shared_ptr<const model::Model> model;
+  train::TrainSettings settings;
+  train::TrainingPlan plan;
+};
+
+TEST_CASE("a training that was stopped and resumed ends with the bits of one that was not") {
+  for (const Run& run : runs()) {
+    INFO(run.name);
+    const test::TemporaryFolder temporary;
+    Setup setup(run, 9);
+    train::TunedTrainer whole = setup.trainer();
+    train::LensFolder whole_folder(temporary.path() / "whole", false, false);
+    const auto expected = train::run_training(whole, whole_folder, setup.plan, false);
+    REQUIRE(expected);
+
+    train::TunedTrainer first = setup.trainer();
+    train::LensFolder folder(temporary.path() / "parts", false, false);
+    setup.plan.should_stop = [&first] { return first.steps_done() == 5; };
+    CHECK_FALSE(train::run_training(first, folder, setup.plan, false));
+    train::TunedTrainer second = setup.trainer();
+    train::LensFolder again(temporary.path() / "parts", false, true);
+    setup.plan.should_stop = [] { return false; };
+    const auto found = train::run_training(second, again, setup.plan, true);
+    REQUIRE(found);
+    CHECK(at::equal(found->weights, expected->weights));
+    CHECK(at::equal(found->biases, expected->biases));
+    for (const char* name : {"training.jsonl", "checkpoint.safetensors"}) {
+      CHECK(util::read_file(temporary.path() / "parts" / name) ==
+            util::read_file(temporary.path() / "whole" / name));
+    }
+    CHECK_THROWS_WITH((train::run_training(second, again, setup.plan, true)),
+                      Catch::Contains("this training is finished"));
+  }
+}
+
+TEST_CASE("the log has a line for each step, with validation before, during and after") {
+  const test::TemporaryFolder temporary;
+  const Setup setup(runs()[0], 5);
+  train::TunedTrainer trainer = setup.trainer();
+  train::LensFolder folder(temporary.path() / "lens", false, false);
+  const std::vector<double> untrained = trainer.mean_kl(setup.plan.validation);
+  train::run_training(trainer, folder, setup.plan, false);
+  std::ifstream file(temporary.path() / "lens" / "training.jsonl");
+  std::vector<util::Json> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(util::parse_json(line, "training.jsonl"));
+  REQUIRE(lines.size() == 6);
+  CHECK(lines[0]["validation_kl"].get<std::vector<double>>() == untrained);
+  CHECK_FALSE(lines[0].contains("kl"));
+  for (std::size_t step = 1; step < lines.size(); ++step) {
+    CHECK(lines[step]["step"] == step);
+    CHECK(lines[step]["kl"].size() == 3);
+    CHECK(lines[step]["gradient_norm"].size() == 3);
+    CHECK(lines[step]["validation_kl"].is_null() == (step != 2 && step != 4 && step != 5));
+    CHECK(lines[step]["learning_rate"].get<double>() ==
+          Approx(0.1 * (5 - static_cast<double>(step - 1)) / 5));
+  }
+  CHECK(lines[5]["validation_kl"].get<std::vector<double>>() == trainer.mean_kl(setup.plan.validation));
+}
+
+TEST_CASE("the best lens is kept where that is asked for") {
+  const test::TemporaryFolder temporary;
+  Setup setup(runs()[2], 9);  // Muon at this rate makes this tiny lens worse in the end
+  setup.plan.keep_best = true;
+  setup.plan.validate_every = 1;
+  train::TunedTrainer trainer = setup.trainer();
+  train::LensFolder folder(temporary.path() / "lens", false, false);
+  double least = 1e9;
+  std::int64_t least_step = -1;
+  setup.plan.on_step = [&](const train::LogLine& line) {
+    const auto& kl = line.validation_kl.value();
+    const double mean = std::accumulate(kl.begin(), kl.end(), 0.0) / static_cast<double>(kl.size());
+    if (mean < least) least_step = line.step;
+    least = std::min(least, mean);
+  };
+  const auto kept = train::run_training(trainer, folder, setup.plan, false);
+  REQUIRE(kept);
+  train::TunedTrainer judge(*setup.model, setup.settings, *kept);
+  const auto kl = judge.mean_kl(setup.plan.validation);
+  INFO("best step " << least_step);
+  CHECK(std::accumulate(kl.begin(), kl.end(), 0.0) / static_cast<double>(kl.size()) == least);
+}
+
+TEST_CASE("a checkpoint of other settings, a damaged one and a folder in use are refused") {
+  const test::TemporaryFolder temporary;
+  Setup setup(runs()[0], 6);
+  const auto path = temporary.path() / "lens";
+  train::TunedTrainer trainer = setup.trainer();
+  train::LensFolder folder(path, false, false);
+  setup.plan.should_stop = [&trainer] { return trainer.steps_done() == 4; };
+  train::run_training(trainer, folder, setup.plan, false);
+  const auto code_of = [](const auto& action) {
+    try {
+      action();
+    } catch (const util::Error& error) {
+      return static_cast<int>(error.code());
+    }
+    return 0;
+  };
+  const auto resume = [&] {
+    train::TunedTrainer again = setup.trainer();
+    train::LensFolder same(path, false, true);
+    train::run_training(again, same, setup.plan, true);
+  };
+  CHECK(code_of([&] { train::LensFolder(path, false, false); }) == 6);
+  CHECK(code_of([&] { train::LensFolder(path, true, false); }) == 0);
+  CHECK(code_of([&] { train::LensFolder(temporary.path() / "none", false, true); }) == 3);
+  CHECK(code_of(resume) == 0);  // stops at once, with what it had
+  const std::string checkpoint = util::read_file(path / "checkpoint.safetensors");
+  util::write_file(path / "checkpoint.safetensors",
+                   std::string_view(checkpoint).substr(0, checkpoint.size() / 2));
+  CHECK(code_of(resume) == 4);
+  util::write_file(path / "checkpoint.safetensors", checkpoint);
+  util::write_file(path / "training.jsonl", "");
+  CHECK(code_of(resume) == 4);
+  setup.plan.settings["optimizer"] = "adam";
+  CHECK(code_of(resume) == 2);
+}
+
+TEST_CASE("weights stay as they are with biases alone, and a step that is not finite changes nothing") {
+  const Setup setup(runs()[0], 3);
+  train::TrainSettings settings = setup.settings;
+  settings.bias_only = true;
+  train::TunedTrainer trainer(*setup.model, settings, train::TunedTrainer::zeros(*setup.model, true));
+  trainer.step(setup.plan.windows(0));
+  CHECK(trainer.parameters().weights.abs().max().item<double>() == 0);
+  CHECK(trainer.parameters().biases.abs().max().item<double>() > 0);
+
+  lens::TunedParameters broken = train::TunedTrainer::zeros(*setup.model, true);
+  broken.biases[1][2] = std::nan("");
+  train::TunedTrainer stuck(*setup.model, setup.settings, broken);
+  CHECK_THROWS_WITH(stuck.step(setup.plan.windows(0)), Catch::Contains("not a finite number"));
+  CHECK(stuck.steps_done() == 0);
+  CHECK(stuck.parameters().weights.abs().max().item<double>() == 0);
+}
+
+TEST_CASE("training has the same bits whatever the number of threads in its vocabulary products") {
+  for (const auto products : {decode::Products::kFloat32, decode::Products::kFastest}) {
+    Setup setup(runs()[0], 3);
+    setup.settings.products = products;
+    train::TunedTrainer trainer = setup.trainer();
+    const auto once = trainer.step(setup.plan.windows(0));
+    train::TunedTrainer other = setup.trainer();
+    const auto twice = other.step(setup.plan.windows(0));
+    CHECK(once.loss == twice.loss);
+    CHECK(at::equal(trainer.parameters().weights, other.parameters().weights));
+  }
+}
+
+}  // namespace
+}  // namespace depthlens

@@ -1,0 +1,154 @@
+// Readouts written by hand, for what listens to them: positions are added one by one, each as whole logits,
+// and every statistic is computed from these in float64.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "depthlens/decode/listener.hpp"
+#include "depthlens/decode/readout.hpp"
+
+namespace depthlens::test {
+
+/// What a listener should know of one (position, lens, layer), kept for the test's own computation.
+struct BuiltRow {
+  std::vector<double> probabilities;   // [V]
+  std::vector<decode::TokenId> order;  // [V] by falling probability, then rising id
+  std::int64_t final_rank = 0;
+  double entropy = 0, kl_final = 0, kl_reverse = 0;
+};
+
+struct BuiltPosition {
+  std::int64_t document = 0, window = 0, position = 0;
+  decode::TokenId token = 0, target = decode::kNoToken, final_id = 0;
+  std::vector<std::vector<BuiltRow>> lenses = {};  // [N][R]
+};
+
+class ReadoutBuilder {
+ public:
+  /// `groups` [V] or empty.
+  ReadoutBuilder(std::vector<std::string> lens_names, std::int64_t num_rows, std::int64_t vocab_size,
+                 std::int64_t top_k, std::vector<std::uint8_t> groups = {}, std::int64_t num_groups = 0)
+      : groups_(std::move(groups)) {
+    shape_.lens_names = std::move(lens_names);
+    shape_.num_rows = num_rows;
+    shape_.top_k = top_k;
+    shape_.num_groups = num_groups;
+    shape_.vocab_size = vocab_size;
+  }
+
+  /// `logits` [N][R][V]; the last row of every lens is the model's own.
+  void add(decode::TokenId token, decode::TokenId target,
+           const std::vector<std::vector<std::vector<double>>>& logits, std::int64_t document = 0,
+           std::int64_t window = 0, std::int64_t position = 0) {
+    BuiltPosition built{
+        .document = document, .window = window, .position = position, .token = token, .target = target};
+    const std::vector<double> final_probabilities = softmax(logits[0].back());
+    built.final_id = ordered(final_probabilities).front();
+    for (const auto& lens : logits) {
+      auto& rows = built.lenses.emplace_back();
+      for (const auto& row_logits : lens)
+        rows.push_back(row(row_logits, final_probabilities, built.final_id));
+    }
+    positions_.push_back(built);
+  }
+
+  void add(BuiltPosition position) { positions_.push_back(std::move(position)); }
+
+  const decode::ReadoutShape& shape() const { return shape_; }
+  const std::vector<BuiltPosition>& positions() const { return positions_; }
+
+  /// Shows all positions to the listener, as the engine would.
+  void show(decode::Listener& listener, bool begin_and_end = true) const {
+    if (begin_and_end) listener.begin(shape_);
+    const decode::LayerReadout readout = layer_readout();
+    for (std::size_t p = 0; p < positions_.size(); ++p) {
+      const BuiltPosition& built = positions_[p];
+      decode::Query query;
+      query.document = built.document;
+      query.window = built.window;
+      query.tokens.assign(static_cast<std::size_t>(built.position) + 1, built.token);
+      query.positions = {{.position = built.position, .target = built.target, .watched = {}}};
+      listener.accept({shape_, readout, static_cast<std::int64_t>(p), query, query.positions.front()});
+    }
+    if (begin_and_end) listener.end();
+  }
+
+  decode::LayerReadout layer_readout() const {
+    decode::LayerReadout out;
+    out.num_positions = static_cast<std::int64_t>(positions_.size());
+    out.num_watched = 2;
+    for (const BuiltPosition& built : positions_) {
+      out.watched_ids.insert(out.watched_ids.end(), {built.final_id, built.target});
+      for (const auto& lens : built.lenses) {
+        for (const BuiltRow& row : lens) {
+          for (std::int64_t k = 0; k < shape_.top_k; ++k) {
+            const decode::TokenId id = row.order[static_cast<std::size_t>(k)];
+            out.top_ids.push_back(id);
+            out.top_logprobs.push_back(logprob(row, id));
+          }
+          out.entropy.push_back(static_cast<float>(row.entropy));
+          out.kl_final.push_back(static_cast<float>(row.kl_final));
+          out.kl_reverse.push_back(static_cast<float>(row.kl_reverse));
+          for (const decode::TokenId id : {built.final_id, built.target}) {
+            out.watched_ranks.push_back(id == decode::kNoToken ? 0
+                                                               : static_cast<std::int32_t>(rank(row, id)));
+            out.watched_logprobs.push_back(id == decode::kNoToken ? -1e30F : logprob(row, id));
+          }
+          std::vector<double> mass(static_cast<std::size_t>(shape_.num_groups), 0);
+          for (std::size_t v = 0; v < groups_.size(); ++v) mass[groups_[v]] += row.probabilities[v];
+          for (const double m : mass) out.group_mass.push_back(static_cast<float>(m));
+        }
+      }
+    }
+    return out;
+  }
+
+  static std::int64_t rank(const BuiltRow& row, decode::TokenId id) {
+    return 1 + std::count_if(row.probabilities.begin(), row.probabilities.end(),
+                             [&](double p) { return p > row.probabilities[static_cast<std::size_t>(id)]; });
+  }
+  static float logprob(const BuiltRow& row, decode::TokenId id) {
+    return static_cast<float>(std::log(row.probabilities[static_cast<std::size_t>(id)]));
+  }
+
+ private:
+  static std::vector<double> softmax(const std::vector<double>& logits) {
+    std::vector<double> probabilities;
+    double sum = 0;
+    for (const double z : logits) sum += probabilities.emplace_back(std::exp(z));
+    for (double& p : probabilities) p /= sum;
+    return probabilities;
+  }
+  static std::vector<decode::TokenId> ordered(const std::vector<double>& probabilities) {
+    std::vector<decode::TokenId> order(probabilities.size());
+    for (std::size_t v = 0; v < order.size(); ++v) order[v] = static_cast<decode::TokenId>(v);
+    std::stable_sort(order.begin(), order.end(), [&](decode::TokenId a, decode::TokenId b) {
+      return probabilities[static_cast<std::size_t>(a)] > probabilities[static_cast<std::size_t>(b)];
+    });
+    return order;
+  }
+  static BuiltRow row(const std::vector<double>& logits, const std::vector<double>& final_probabilities,
+                      decode::TokenId final_id) {
+    BuiltRow row;
+    row.probabilities = softmax(logits);
+    row.order = ordered(row.probabilities);
+    row.final_rank = rank(row, final_id);
+    for (std::size_t v = 0; v < logits.size(); ++v) {
+      const double q = row.probabilities[v], f = final_probabilities[v];
+      row.entropy -= q * std::log(q);
+      row.kl_final += f * std::log(f / q);
+      row.kl_reverse += q * std::log(q / f);
+    }
+    return row;
+  }
+
+  decode::ReadoutShape shape_;
+  std::vector<std::uint8_t> groups_;
+  std::vector<BuiltPosition> positions_;
+};
+
+}  // namespace depthlens::test

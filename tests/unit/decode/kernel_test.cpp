@@ -1,0 +1,386 @@
+// Every kernel that runs on this machine against plain float64 arithmetic on logits chosen by hand. With the
+// identity as unembedding the normed states are the logits, exactly.
+#include "decode/kernel.hpp"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/eye.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/model/model.hpp"
+#include "support/check_error.hpp"
+
+namespace depthlens {
+namespace {
+
+using decode::kNoToken;
+using decode::TokenId;
+
+/// Sets DEPTHLENS_KERNEL for as long as it lives.
+class KernelWish {
+ public:
+  explicit KernelWish(const std::string& name) {
+    if (const char* before = std::getenv("DEPTHLENS_KERNEL")) before_ = before;
+    ::setenv("DEPTHLENS_KERNEL", name.c_str(), 1);
+  }
+  ~KernelWish() {
+    if (before_) {
+      ::setenv("DEPTHLENS_KERNEL", before_->c_str(), 1);
+    } else {
+      ::unsetenv("DEPTHLENS_KERNEL");
+    }
+  }
+  KernelWish(const KernelWish&) = delete;
+  KernelWish& operator=(const KernelWish&) = delete;
+
+ private:
+  std::optional<std::string> before_;
+};
+
+std::vector<std::string> usable_kernels() {
+  std::vector<std::string> usable;
+  for (const char* name : {"portable", "avx2", "avx512", "aten"}) {
+    const KernelWish wish(name);
+    try {
+      if (decode::cpu_kernel_name() == name) usable.push_back(name);
+    } catch (const util::Error&) {
+      // this processor lacks it
+    }
+  }
+  return usable;
+}
+
+/// Logits [S][P][V], state 0 the final layer; [P][W] watched tokens, of which entry 0 is the kernel's to
+/// fill.
+struct Case {
+  std::vector<std::vector<std::vector<float>>> logits;
+  std::vector<std::vector<TokenId>> watched;
+  std::int64_t top_k = 3;
+  std::vector<std::uint8_t> groups = {};  // [V]
+  std::int64_t num_groups = 0;
+};
+
+struct Expected {
+  double log_sum_exp, entropy, kl_final, kl_reverse;
+  std::vector<TokenId> top_ids;
+  std::vector<double> top_logits;
+  std::vector<std::int64_t> ranks;     // [W], 0 where there is no token
+  std::vector<double> watched_logits;  // [W]
+  std::vector<double> mass;            // [G]
+};
+
+std::vector<double> log_probabilities(const std::vector<float>& logits, double& log_sum_exp) {
+  const double most = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float z : logits) sum += std::exp(z - most);
+  log_sum_exp = most + std::log(sum);
+  std::vector<double> logprobs;
+  for (const float z : logits) logprobs.push_back(z - log_sum_exp);
+  return logprobs;
+}
+
+/// The definitions of docs/methods.md, term by term.
+Expected expected_of(const Case& c, std::size_t s, std::size_t p) {
+  const std::vector<float>& row = c.logits[s][p];
+  Expected e{};
+  double unused;
+  const std::vector<double> q = log_probabilities(row, e.log_sum_exp);
+  const std::vector<double> f = log_probabilities(c.logits[0][p], unused);
+  for (std::size_t v = 0; v < row.size(); ++v) {
+    e.entropy -= std::exp(q[v]) * q[v];
+    e.kl_final += std::exp(f[v]) * (f[v] - q[v]);
+    e.kl_reverse += std::exp(q[v]) * (q[v] - f[v]);
+  }
+  std::vector<TokenId> order(row.size());
+  for (std::size_t v = 0; v < order.size(); ++v) order[v] = static_cast<TokenId>(v);
+  const auto logit = [&](TokenId id) { return row[static_cast<std::size_t>(id)]; };
+  std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return logit(a) > logit(b); });
+  for (std::int64_t k = 0; k < c.top_k; ++k) {
+    e.top_ids.push_back(order[static_cast<std::size_t>(k)]);
+    e.top_logits.push_back(logit(e.top_ids.back()));
+  }
+  std::vector<TokenId> watched = c.watched[p];
+  const auto& final_row = c.logits[0][p];
+  watched[0] = static_cast<TokenId>(std::max_element(final_row.begin(), final_row.end()) - final_row.begin());
+  for (const TokenId id : watched) {
+    e.ranks.push_back(id == kNoToken ? 0 : 1 + std::count_if(row.begin(), row.end(), [&](float z) {
+                                             return z > logit(id);
+                                           }));
+    e.watched_logits.push_back(id == kNoToken ? 0 : logit(id));
+  }
+  e.mass.assign(static_cast<std::size_t>(c.num_groups), 0);
+  for (std::size_t v = 0; v < c.groups.size(); ++v) e.mass[c.groups[v]] += std::exp(q[v]);
+  return e;
+}
+
+decode::KernelOutput decoded(const std::string& kernel_name, const Case& c, at::Tensor bias = {}) {
+  const auto S = static_cast<std::int64_t>(c.logits.size()),
+             P = static_cast<std::int64_t>(c.logits[0].size()),
+             V = static_cast<std::int64_t>(c.logits[0][0].size());
+  model::OutputHead head;
+  head.unembedding = at::eye(V, at::kFloat);
+  head.bias = std::move(bias);
+  decode::KernelInput input;
+  input.rows = at::empty({S * P, V}, at::kFloat);
+  float* data = input.rows.mutable_data_ptr<float>();
+  for (const auto& state : c.logits) {
+    for (const auto& row : state) data = std::copy(row.begin(), row.end(), data);
+  }
+  input.num_states = S;
+  input.num_positions = P;
+  input.top_k = c.top_k;
+  input.num_watched = static_cast<std::int64_t>(c.watched[0].size());
+  input.num_groups = c.num_groups;
+  for (const auto& watched : c.watched)
+    input.watched.insert(input.watched.end(), watched.begin(), watched.end());
+  const KernelWish wish(kernel_name);
+  const auto kernel = decode::make_kernel(head, c.groups, c.num_groups);
+  CHECK(kernel->name() == kernel_name);
+  CHECK(kernel->working_memory(S, P) > 0);
+  return kernel->decode(input);
+}
+
+/// `margin`: nats; float32 logits of size z leave about z · 1e-7.
+void check_case(const Case& c, double margin = 5e-6) {
+  const std::size_t S = c.logits.size(), P = c.logits[0].size(), W = c.watched[0].size();
+  const auto K = static_cast<std::size_t>(c.top_k), G = static_cast<std::size_t>(c.num_groups);
+  for (const std::string& name : usable_kernels()) {
+    INFO(name << ", " << c.logits[0][0].size() << " tokens");
+    const decode::KernelOutput out = decoded(name, c);
+    REQUIRE(out.top_ids.size() == S * P * K);
+    REQUIRE(out.watched_ranks.size() == S * P * W);
+    REQUIRE(out.group_mass.size() == S * P * G);
+    for (std::size_t s = 0; s < S; ++s) {
+      for (std::size_t p = 0; p < P; ++p) {
+        INFO("state " << s << ", position " << p);
+        const Expected e = expected_of(c, s, p);
+        const std::size_t row = s * P + p;
+        CHECK(out.log_sum_exp[row] == Approx(e.log_sum_exp).margin(margin));
+        CHECK(out.entropy[row] == Approx(e.entropy).margin(margin));
+        CHECK(out.kl_final[row] == Approx(e.kl_final).margin(margin));
+        CHECK(out.kl_reverse[row] == Approx(e.kl_reverse).margin(margin));
+        if (s == 0) CHECK(out.kl_final[row] == 0);
+        if (s == 0) CHECK(out.kl_reverse[row] == 0);
+        const auto slice = [&](const auto& values, std::size_t each) {
+          const auto first = values.begin() + static_cast<std::ptrdiff_t>(row * each);
+          return std::vector(first, first + static_cast<std::ptrdiff_t>(each));
+        };
+        CHECK(slice(out.top_ids, K) == e.top_ids);
+        CHECK(slice(out.top_logits, K) == e.top_logits);
+        CHECK(slice(out.watched_ranks, W) == e.ranks);
+        for (std::size_t w = 0; w < W; ++w) {
+          if (e.ranks[w] > 0) CHECK(out.watched_logits[row * W + w] == e.watched_logits[w]);
+        }
+        for (std::size_t g = 0; g < G; ++g)
+          CHECK(out.group_mass[row * G + g] == Approx(e.mass[g]).margin(1e-6));
+      }
+    }
+  }
+}
+
+/// Logits with many exact ties: few different values, over a range that every tile touches.
+std::vector<float> tied_logits(std::size_t V, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<float> row;
+  for (std::size_t v = 0; v < V; ++v) row.push_back(static_cast<float>(random() % 23) * 0.5F - 6);
+  return row;
+}
+
+std::vector<float> smooth_logits(std::size_t V, std::uint32_t seed, float spread) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, spread);
+  std::vector<float> row;
+  for (std::size_t v = 0; v < V; ++v) row.push_back(normal(random));
+  return row;
+}
+
+TEST_CASE("kernels: this machine has the portable one and ATen's, and an unknown name is refused") {
+  const auto usable = usable_kernels();
+  CHECK(std::count(usable.begin(), usable.end(), "portable") == 1);
+  CHECK(std::count(usable.begin(), usable.end(), "aten") == 1);
+  const KernelWish wish("abacus");
+  test::check_error(util::ErrorCode::kUsage, {"DEPTHLENS_KERNEL", "portable", "aten", "found 'abacus'"},
+                    [] { decode::cpu_kernel_name(); });
+}
+
+TEST_CASE("kernels: a distribution that can be computed in the head") {
+  // Probabilities 1/2, 1/4, 1/8, 1/8 and a uniform layer.
+  const auto l = [](double p) { return static_cast<float>(std::log(p)); };
+  const Case c{.logits = {{{l(.125), l(.5), l(.25), l(.125)}}, {{2, 2, 2, 2}}},
+               .watched = {{kNoToken, 3, 2}},
+               .top_k = 4,
+               .groups = {0, 1, 1, 0},
+               .num_groups = 2};
+  for (const std::string& name : usable_kernels()) {
+    INFO(name);
+    const auto out = decoded(name, c);
+    CHECK(out.watched == std::vector<TokenId>{1, 3, 2});
+    CHECK(out.top_ids == std::vector<TokenId>{1, 2, 0, 3, 0, 1, 2, 3});
+    CHECK(out.watched_ranks == std::vector<std::int64_t>{1, 3, 2, 1, 1, 1});
+    CHECK(out.log_sum_exp[0] == Approx(0).margin(1e-6));
+    CHECK(out.log_sum_exp[1] == Approx(2 + std::log(4)));
+    CHECK(out.entropy[0] == Approx(1.75 * std::log(2)));
+    CHECK(out.entropy[1] == Approx(std::log(4)));
+    CHECK(out.kl_final[1] == Approx(0.25 * std::log(2)));
+    CHECK(out.kl_reverse[1] == Approx(0.25 * std::log(2)));
+    CHECK(out.group_mass[0] == Approx(0.25));
+    CHECK(out.group_mass[1] == Approx(0.75));
+    CHECK(out.group_mass[2] == Approx(0.5));
+  }
+  check_case(c);
+}
+
+TEST_CASE("kernels: vocabularies of every awkward size, with ties everywhere") {
+  for (const std::size_t V : {1, 2, 3, 15, 16, 17, 31, 33, 100, 1023, 1024, 1025, 2047, 2049, 3000, 4100}) {
+    const auto last = static_cast<TokenId>(V - 1), middle = static_cast<TokenId>(V / 2);
+    Case c{.logits = {},
+           .watched = {{kNoToken, 0, last}, {kNoToken, middle, kNoToken}},
+           .top_k = std::min<std::int64_t>(7, static_cast<std::int64_t>(V))};
+    for (std::uint32_t s = 0; s < 3; ++s) c.logits.push_back({tied_logits(V, s), tied_logits(V, 10 + s)});
+    for (std::size_t v = 0; v < V; ++v) c.groups.push_back(static_cast<std::uint8_t>(v * 7 % 5 % 4));
+    c.num_groups = 4;
+    check_case(c);
+  }
+}
+
+TEST_CASE("kernels: all of the vocabulary as top K") {
+  for (const std::size_t V : {1, 5, 17, 130}) {
+    Case c{.logits = {{tied_logits(V, 1)}, {smooth_logits(V, 2, 3)}},
+           .watched = {{kNoToken, 0}},
+           .top_k = static_cast<std::int64_t>(V)};
+    check_case(c);
+  }
+}
+
+TEST_CASE("kernels: more of the top K than one tile holds") {
+  Case c{.logits = {{tied_logits(2600, 1)}, {tied_logits(2600, 2)}},
+         .watched = {{kNoToken, 2599}},
+         .top_k = 2500};
+  check_case(c);
+}
+
+TEST_CASE("kernels: a maximum that stands twice goes to the lower id, within a tile and across tiles") {
+  const std::vector<std::pair<std::size_t, std::size_t>> places = {
+      {0, 1}, {3, 19}, {15, 16}, {1023, 1024}, {5, 2999}, {2047, 2048}, {2998, 2999}};
+  for (const auto& [lower, higher] : places) {
+    std::vector<float> final_row = smooth_logits(3000, 5, 1), other = smooth_logits(3000, 6, 1);
+    final_row[lower] = final_row[higher] = 9;
+    other[lower] = other[higher] = 8;
+    const auto a = static_cast<TokenId>(lower), b = static_cast<TokenId>(higher);
+    const Case c{.logits = {{final_row}, {other}}, .watched = {{kNoToken, b, a}}, .top_k = 2};
+    check_case(c);
+    for (const std::string& name : usable_kernels()) {
+      INFO(name << ": " << lower << " and " << higher);
+      const auto out = decoded(name, c);
+      CHECK(out.watched[0] == a);
+      CHECK(out.top_ids == std::vector<TokenId>{a, b, a, b});
+      CHECK(out.watched_ranks == std::vector<std::int64_t>{1, 1, 1, 1, 1, 1});  // both have rank 1
+    }
+  }
+}
+
+TEST_CASE("kernels: all logits equal") {
+  for (const std::size_t V : {1, 40, 2100}) {
+    const auto last = static_cast<TokenId>(V - 1);
+    const std::vector<float> flat(V, -3.25F);
+    Case c{.logits = {{flat}, {flat}, {std::vector<float>(V, 7)}}, .watched = {{kNoToken, last}}, .top_k = 1};
+    check_case(c);
+  }
+}
+
+TEST_CASE("kernels: the maximum grows tile by tile, or comes first") {
+  const std::size_t V = 5000;
+  std::vector<float> rising, falling;
+  for (std::size_t v = 0; v < V; ++v) {
+    rising.push_back(static_cast<float>(v) * 0.01F);
+    falling.push_back(static_cast<float>(V - v) * 0.01F);
+  }
+  Case c{.logits = {{rising}, {falling}, {rising}},
+         .watched = {{kNoToken, 0, static_cast<TokenId>(V - 1), 2500}},
+         .top_k = 10};
+  for (std::size_t v = 0; v < V; ++v) c.groups.push_back(v < 100 ? 1 : v < 4000 ? 0 : 2);
+  c.num_groups = 3;
+  check_case(c, 5e-5);
+  std::swap(c.logits[0], c.logits[1]);
+  check_case(c, 5e-5);
+}
+
+TEST_CASE("kernels: logits far apart, and large ones") {
+  // e^-200 is 0 in float32, and its logarithm must not be.
+  std::vector<float> sure(1500, -100), other(1500, 0);
+  sure[1200] = 100;
+  other[3] = 300;
+  check_case({.logits = {{sure}, {other}}, .watched = {{kNoToken, 3, 1200}}, .top_k = 2}, 1e-4);
+  std::vector<float> large = smooth_logits(1500, 8, 2);
+  for (float& z : large) z += 4096;
+  check_case({.logits = {{smooth_logits(1500, 9, 2)}, {large}}, .watched = {{kNoToken, 7}}, .top_k = 5},
+             1e-4);
+}
+
+TEST_CASE("kernels: random rows, several positions, every statistic") {
+  for (const std::size_t V : {67, 1500, 4099}) {
+    Case c{.logits = {}, .watched = {}, .top_k = 10};
+    for (std::uint32_t s = 0; s < 4; ++s) {
+      auto& state = c.logits.emplace_back();
+      for (std::uint32_t p = 0; p < 5; ++p)
+        state.push_back(smooth_logits(V, 100 * s + p, 1.F + static_cast<float>(s)));
+    }
+    for (TokenId p = 0; p < 5; ++p) c.watched.push_back({kNoToken, p % 2 == 0 ? kNoToken : p, 11 * p});
+    for (std::size_t v = 0; v < V; ++v)
+      c.groups.push_back(static_cast<std::uint8_t>(v < 10 ? 0 : v < 60 ? 1 : 2));
+    c.num_groups = 3;
+    check_case(c);
+  }
+}
+
+TEST_CASE("kernels: no watched token besides the final top-1") {
+  check_case({.logits = {{smooth_logits(100, 1, 1)}, {smooth_logits(100, 2, 1)}},
+              .watched = {{kNoToken}},
+              .top_k = 1});
+  check_case(
+      {.logits = {{smooth_logits(100, 1, 1)}}, .watched = {{kNoToken, kNoToken, kNoToken}}, .top_k = 1});
+}
+
+TEST_CASE("kernels: groups without a token have no mass, one group has all") {
+  Case c{
+      .logits = {{smooth_logits(50, 1, 2)}, {smooth_logits(50, 2, 2)}}, .watched = {{kNoToken}}, .top_k = 1};
+  c.groups.assign(50, 2);
+  c.num_groups = 4;
+  check_case(c);
+}
+
+TEST_CASE("kernels: the unembedding's bias is part of the logits") {
+  const std::int64_t V = 40;
+  const at::Tensor bias = at::arange(V, at::kFloat).mul(0.25);
+  Case c{.logits = {{smooth_logits(40, 1, 1)}, {smooth_logits(40, 2, 1)}},
+         .watched = {{kNoToken, 3}},
+         .top_k = 4};
+  Case with_bias = c;
+  for (auto& state : with_bias.logits) {
+    for (std::size_t v = 0; v < 40; ++v) state[0][v] += 0.25F * static_cast<float>(v);
+  }
+  for (const std::string& name : usable_kernels()) {
+    INFO(name);
+    const auto out = decoded(name, c, bias);
+    for (std::size_t s = 0; s < 2; ++s) {
+      const Expected e = expected_of(with_bias, s, 0);
+      CHECK(out.log_sum_exp[s] == Approx(e.log_sum_exp).margin(5e-6));
+      CHECK(out.kl_final[s] == Approx(e.kl_final).margin(5e-6));
+      CHECK(std::vector<TokenId>(out.top_ids.begin() + static_cast<std::ptrdiff_t>(4 * s),
+                                 out.top_ids.begin() + static_cast<std::ptrdiff_t>(4 * s + 4)) == e.top_ids);
+      CHECK(out.watched_ranks[2 * s + 1] == e.ranks[1]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace depthlens

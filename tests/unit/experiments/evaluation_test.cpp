@@ -1,0 +1,91 @@
+// lens.bits_per_byte and lens.transfer from numbers written by hand.
+#include "depthlens/experiments/evaluation.hpp"
+
+#include <cmath>
+
+#include "support/catch.hpp"
+
+namespace depthlens::experiments {
+namespace {
+
+using tables::Cell;
+
+double number(const Cell& cell) {
+  return std::get<double>(cell);
+}
+
+TEST_CASE("bits per byte: nats times tokens over bytes over ln 2") {
+  CHECK(bits_per_byte_of_a_nat({.tokens = 10, .bytes = 40}) == Approx(0.25 / std::log(2)));
+  const tables::Table quality{
+      .name = "lens.quality",
+      .columns =
+          {{"lens"}, {"layer"}, {"positions"}, {"kl_final"}, {"kl_reverse"}, {"entropy"}, {"cross_entropy"}},
+      .rows = {{"logit", std::int64_t{0}, std::int64_t{7}, 2.0, 3.0, 0.0, Cell()},
+               {"tuned", std::int64_t{5}, std::int64_t{7}, 0.5, 1.5, 4.0, 6.0}}};
+  const tables::Table table = bits_per_byte_table(quality, {.tokens = 3, .bytes = 6});
+  CHECK(table.name == "lens.bits_per_byte");
+  std::vector<std::string> names;
+  for (const auto& column : table.columns) names.push_back(column.name);
+  CHECK(names ==
+        std::vector<std::string>{"lens", "layer", "kl_final", "kl_reverse", "entropy", "cross_entropy"});
+  CHECK(table.columns[2].unit == "bits per byte");
+  REQUIRE(table.rows.size() == 2);
+  CHECK(std::get<std::string>(table.rows[1][0]) == "tuned");
+  CHECK(std::get<std::int64_t>(table.rows[1][1]) == 5);
+  CHECK(number(table.rows[0][2]) == Approx(2 * 0.5 / std::log(2)));
+  CHECK(number(table.rows[0][3]) == Approx(3 * 0.5 / std::log(2)));
+  CHECK(number(table.rows[0][4]) == 0);
+  CHECK(std::holds_alternative<std::monostate>(table.rows[0][5]));  // no position had a target
+  CHECK(number(table.rows[1][5]) == Approx(6 * 0.5 / std::log(2)));
+}
+
+/// Shows `listener` one position of a run with one lens of 3 layers, 0 to 2.
+void show(Transfer& listener, const decode::ReadoutShape& shape, std::vector<float> kl,
+          std::vector<decode::TokenId> top, decode::TokenId final_id) {
+  decode::LayerReadout readout;
+  readout.num_positions = 1;
+  readout.num_watched = 2;
+  readout.kl_final = std::move(kl);
+  readout.top_ids = std::move(top);
+  readout.watched_ids = {final_id, decode::kNoToken};
+  decode::Query query;
+  query.tokens = {0};
+  query.positions = {{.position = 0, .target = decode::kNoToken, .watched = {}}};
+  listener.accept(decode::PositionReadout(shape, readout, 0, query, query.positions[0]));
+}
+
+TEST_CASE("transfer joins its runs and leaves out the last layer") {
+  Transfer transfer;
+  const decode::ReadoutShape shape{
+      .lens_names = {"a"}, .num_rows = 3, .top_k = 1, .num_groups = 0, .vocab_size = 10};
+  transfer.expect({{.lens = "tuned", .translator = 0}});
+  transfer.begin(shape);
+  show(transfer, shape, {1, 2, 0}, {5, 7, 5}, 5);
+  show(transfer, shape, {3, 5, 0}, {4, 4, 4}, 4);
+  transfer.end();
+  transfer.expect({{.lens = "tuned", .translator = 1}});
+  transfer.begin(shape);  // and no position: interrupted at once
+  transfer.end();
+  const tables::Table table = transfer.table();
+  CHECK(table.name == "lens.transfer");
+  REQUIRE(table.rows.size() == 4);
+  const auto row = [&](std::size_t r, std::int64_t translator, std::int64_t layer, std::int64_t positions) {
+    CHECK(std::get<std::string>(table.rows[r][0]) == "tuned");
+    CHECK(std::get<std::int64_t>(table.rows[r][1]) == translator);
+    CHECK(std::get<std::int64_t>(table.rows[r][2]) == layer);
+    CHECK(std::get<std::int64_t>(table.rows[r][3]) == positions);
+  };
+  row(0, 0, 0, 2);
+  row(1, 0, 1, 2);
+  row(2, 1, 0, 0);
+  row(3, 1, 1, 0);
+  CHECK(number(table.rows[0][4]) == 2);
+  CHECK(number(table.rows[1][4]) == 3.5);
+  CHECK(number(table.rows[0][5]) == 1);
+  CHECK(number(table.rows[1][5]) == 0.5);
+  CHECK(std::holds_alternative<std::monostate>(table.rows[2][4]));
+  CHECK(std::holds_alternative<std::monostate>(table.rows[2][5]));
+}
+
+}  // namespace
+}  // namespace depthlens::experiments

@@ -1,0 +1,237 @@
+// records.jsonl: the exact line of the contract, awkward token texts, and the limit of records.
+#include "depthlens/report/records.hpp"
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "depthlens/util/json.hpp"
+#include "depthlens/util/text.hpp"
+#include "support/catch.hpp"
+#include "support/readout_builder.hpp"
+
+using namespace depthlens;
+using report::RecordWriter;
+using test::ReadoutBuilder;
+using util::OrderedJson;
+
+namespace {
+
+std::string name_of(decode::TokenId id) {
+  return util::cat(" t", id);
+}
+
+/// The lines written for hand-made numbers.
+std::vector<std::string> lines_of(const decode::ReadoutShape& shape, const decode::LayerReadout& readout,
+                                  const decode::Query& query, report::RecordOptions options = {},
+                                  std::function<std::string(decode::TokenId)> token_text = name_of) {
+  std::vector<std::string> lines;
+  RecordWriter writer(options, std::move(token_text),
+                      [&](std::string_view line) { lines.emplace_back(line); });
+  writer.begin(shape);
+  for (std::int64_t p = 0; p < readout.num_positions; ++p)
+    writer.accept({shape, readout, p, query, query.positions[static_cast<std::size_t>(p)]});
+  writer.end();
+  return lines;
+}
+
+/// One position, one lens, layers 0 and 1, K = 2, numbers that float32 holds exactly or shows its rounding
+/// with.
+struct Example {
+  decode::ReadoutShape shape{
+      .lens_names = {"logit"}, .num_rows = 2, .top_k = 2, .num_groups = 0, .vocab_size = 9};
+  decode::LayerReadout readout;
+  decode::Query query;
+
+  Example() {
+    readout.num_positions = 1;
+    readout.num_watched = 2;
+    readout.top_ids = {4, 7, 7, 4};
+    readout.top_logprobs = {-0.5F, -1.25F, -0.1F, -3.0F};
+    readout.entropy = {1.5F, 0.25F};
+    readout.kl_final = {2.0F, 0.0F};
+    readout.kl_reverse = {1e-7F, 0.0F};
+    readout.watched_ids = {7, 2};
+    readout.watched_ranks = {2, 5, 1, 3};
+    readout.watched_logprobs = {-1.25F, -4.0F, -0.1F, -6.5F};
+    query.document = 3;
+    query.window = 1;
+    query.tokens = {0, 6, 2};
+    query.positions = {{.position = 1, .target = 2, .watched = {}}};
+  }
+  std::string line(report::RecordOptions options = {},
+                   std::function<std::string(decode::TokenId)> text = name_of) {
+    return lines_of(shape, readout, query, options, std::move(text)).at(0);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("records: the line of the contract, to the byte") {
+  CHECK(
+      Example().line() ==
+      R"({"document": 3, "window": 1, "position": 1, "item": null, )"
+      R"("token": {"id": 6, "text": " t6"}, "target": {"id": 2, "text": " t2"}, )"
+      R"("final": {"id": 7, "text": " t7"}, )"
+      R"("lenses": {"logit": {"top_ids": [[4, 7], [7, 4]], "top_tokens": [[" t4", " t7"], [" t7", " t4"]], )"
+      R"("top_logprobs": [[-0.5, -1.25], [-0.1, -3]], "final_rank": [2, 1], "final_logprob": [-1.25, -0.1], )"
+      R"("target_rank": [5, 3], "target_logprob": [-4, -6.5], "entropy": [1.5, 0.25], )"
+      R"("kl_final": [2, 0], "kl_reverse": [1e-07, 0], "settled_layer": 1}}})"
+      "\n");
+}
+
+TEST_CASE("records: without a target its fields are null") {
+  Example example;
+  example.readout.watched_ids = {7, decode::kNoToken};
+  example.query.positions[0].target = decode::kNoToken;
+  const OrderedJson record = OrderedJson::parse(example.line());
+  CHECK(record["target"].is_null());
+  CHECK(record["lenses"]["logit"]["target_rank"].is_null());
+  CHECK(record["lenses"]["logit"]["target_logprob"].is_null());
+  CHECK(record["lenses"]["logit"]["final_rank"] == OrderedJson({2, 1}));
+}
+
+TEST_CASE("records: an item has its id") {
+  Example example;
+  example.query.item = "fact \"7\"\n";
+  CHECK(OrderedJson::parse(example.line())["item"] == "fact \"7\"\n");
+}
+
+TEST_CASE("records: token texts with quotes, control characters and invalid UTF-8 are valid JSON, ids stay") {
+  for (const auto& [bytes, expected] : std::vector<std::pair<std::string, std::string>>{
+           {"\"\\/", "\"\\/"},
+           {std::string("\0\x01\x1f\x7f", 4), std::string("\0\x01\x1f\x7f", 4)},
+           {"\n\t\r", "\n\t\r"},
+           {"\u00e9\u2028\U0001F600", "\u00e9\u2028\U0001F600"},
+           {"\xe2\x82", "\uFFFD"},
+           {"a\xff"
+            "b",
+            "a\uFFFDb"},
+           {"", ""}}) {
+    Example example;
+    const std::string line =
+        example.line({}, [&](decode::TokenId id) { return id == 4 ? bytes : name_of(id); });
+    CHECK(util::is_valid_utf8(line));
+    CHECK(line.find('\n') == line.size() - 1);  // one line, whatever the token
+    const OrderedJson lens = OrderedJson::parse(line)["lenses"]["logit"];
+    CHECK(lens["top_tokens"][0][0] == expected);
+    CHECK(lens["top_tokens"][1][1] == expected);
+    CHECK(lens["top_ids"][0][0] == 4);
+  }
+}
+
+TEST_CASE("records: numbers read back as the same float32") {
+  for (const float value :
+       {-0.1F, -1.0F / 3, -16777216.0F, -1e-30F, -3.4028235e38F, -1.17549435e-38F, -1e-45F}) {
+    Example example;
+    example.readout.top_logprobs[0] = value;
+    const std::string line = example.line();
+    const OrderedJson found = OrderedJson::parse(line)["lenses"]["logit"]["top_logprobs"][0][0];
+    CHECK(static_cast<float>(found.get<double>()) == value);
+  }
+}
+
+TEST_CASE("records: a number that is not finite is null, since JSON has no other word for it") {
+  Example example;
+  example.readout.watched_logprobs[1] = -std::numeric_limits<float>::infinity();
+  example.readout.entropy[0] = std::numeric_limits<float>::quiet_NaN();
+  const OrderedJson lens = OrderedJson::parse(example.line())["lenses"]["logit"];
+  CHECK(lens["target_logprob"][0].is_null());
+  CHECK(lens["target_logprob"][1] == -6.5);
+  CHECK(lens["entropy"][0].is_null());
+}
+
+TEST_CASE("records: K is that of the records, or the run's where that is less") {
+  Example example;
+  const auto num_top = [&](std::int64_t top_k) {
+    const OrderedJson lens = OrderedJson::parse(example.line({.top_k = top_k}))["lenses"]["logit"];
+    CHECK(lens["top_ids"][1].size() == lens["top_tokens"][1].size());
+    CHECK(lens["top_ids"][1].size() == lens["top_logprobs"][1].size());
+    return lens["top_ids"][1].size();
+  };
+  CHECK(num_top(1) == 1);
+  CHECK(num_top(2) == 2);
+  CHECK(num_top(10) == 2);
+  CHECK(RecordWriter({.top_k = 7}, name_of, [](std::string_view) {}).needs().top_k == 7);
+}
+
+TEST_CASE("records: several lenses and positions, in order, each with its own numbers") {
+  ReadoutBuilder builder({"logit", "a.b-2"}, 3, 6, 4);
+  const std::vector<std::vector<double>> first = {{0, 1, 2, 3, 4, 5}, {5, 4, 3, 2, 1, 0}, {0, 3, 0, 0, 0, 1}};
+  const std::vector<std::vector<double>> other = {{2, 2, 2, 0, 0, 0}, {0, 9, 0, 0, 0, 0}, {0, 3, 0, 0, 0, 1}};
+  builder.add(2, 1, {first, other}, 0, 0, 0);
+  builder.add(1, decode::kNoToken, {other, first}, 0, 0, 1);
+  std::string text;
+  RecordWriter writer({.top_k = 4}, name_of, [&](std::string_view line) { text += line; });
+  builder.show(writer);
+  CHECK(writer.written() == 2);
+  CHECK(writer.omitted() == 0);
+  const auto lines = util::split(text, '\n');
+  REQUIRE(lines.size() == 3);
+  for (std::size_t p = 0; p < 2; ++p) {
+    const OrderedJson record = OrderedJson::parse(lines[p]);
+    const test::BuiltPosition& built = builder.positions()[p];
+    CHECK(record["position"] == p);
+    CHECK(record["token"]["id"] == built.token);
+    CHECK(record["final"] == OrderedJson({{"id", 1}, {"text", " t1"}}));
+    std::vector<std::string> names;
+    for (const auto& item : record["lenses"].items()) names.push_back(item.key());
+    CHECK(names == std::vector<std::string>{"logit", "a.b-2"});
+    for (std::size_t n = 0; n < 2; ++n) {
+      const OrderedJson& lens = record["lenses"][names[n]];
+      for (std::size_t layer = 0; layer < 3; ++layer) {
+        const test::BuiltRow& row = built.lenses[n][layer];
+        for (std::size_t k = 0; k < 4; ++k) {
+          CHECK(lens["top_ids"][layer][k] == row.order[k]);
+          CHECK(lens["top_tokens"][layer][k] == name_of(row.order[k]));
+          CHECK(lens["top_logprobs"][layer][k].get<float>() == ReadoutBuilder::logprob(row, row.order[k]));
+        }
+        CHECK(lens["final_rank"][layer] == row.final_rank);
+        CHECK(lens["final_logprob"][layer].get<float>() == ReadoutBuilder::logprob(row, 1));
+        CHECK(lens["entropy"][layer].get<float>() == static_cast<float>(row.entropy));
+        CHECK(lens["kl_final"][layer].get<float>() == static_cast<float>(row.kl_final));
+        CHECK(lens["kl_reverse"][layer].get<float>() == static_cast<float>(row.kl_reverse));
+        if (built.target != decode::kNoToken)
+          CHECK(lens["target_rank"][layer] == ReadoutBuilder::rank(row, built.target));
+      }
+    }
+  }
+  // Through "logit" the first position's top-1 are 5, 0, 1; through "a.b-2" they are 0, 1, 1.
+  CHECK(OrderedJson::parse(lines[0])["lenses"]["logit"]["settled_layer"] == 2);
+  CHECK(OrderedJson::parse(lines[0])["lenses"]["a.b-2"]["settled_layer"] == 1);
+}
+
+TEST_CASE("records: the limit keeps the first positions and counts what is left out; 0 is no limit") {
+  ReadoutBuilder builder({"logit"}, 1, 3, 1);
+  for (int p = 0; p < 5; ++p) builder.add(p % 3, 0, {{{1, 2, 0}}}, 0, 0, p);
+  const auto written = [&](std::int64_t most) {
+    std::vector<std::int64_t> positions;
+    RecordWriter writer({.top_k = 1, .most = most}, name_of, [&](std::string_view line) {
+      positions.push_back(OrderedJson::parse(line)["position"].get<std::int64_t>());
+    });
+    builder.show(writer);
+    CHECK(writer.written() == static_cast<std::int64_t>(positions.size()));
+    CHECK(writer.written() + writer.omitted() == 5);
+    return positions;
+  };
+  using Positions = std::vector<std::int64_t>;
+  CHECK(written(2) == Positions{0, 1});
+  CHECK(written(5) == Positions{0, 1, 2, 3, 4});
+  CHECK(written(6).size() == 5);
+  CHECK(written(0).size() == 5);
+}
+
+TEST_CASE("records: a token's text is asked for once") {
+  ReadoutBuilder builder({"logit"}, 2, 3, 3);
+  for (int p = 0; p < 4; ++p) builder.add(0, 1, {{{1, 2, 0}, {0, 1, 2}}}, 0, 0, p);
+  std::vector<int> asked(3, 0);
+  RecordWriter writer(
+      {.top_k = 3},
+      [&](decode::TokenId id) {
+        ++asked.at(static_cast<std::size_t>(id));
+        return name_of(id);
+      },
+      [](std::string_view) {});
+  builder.show(writer);
+  CHECK(asked == std::vector<int>{1, 1, 1});
+}

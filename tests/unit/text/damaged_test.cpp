@@ -1,0 +1,174 @@
+// Damaged and unsupported tokenizer files: each is an error with status 4 that names file and place.
+#include <random>
+
+#include "helpers.hpp"
+
+using namespace depthlens;
+using namespace depthlens::test;
+using util::ErrorCode;
+
+namespace {
+
+/// Loads the small tokenizer.json after `change`, and expects a format error with `parts`.
+template <typename Change>
+void check_refused(const std::vector<std::string>& parts, Change change) {
+  Json tokenizer = small_tokenizer();
+  change(tokenizer);
+  std::vector<std::string> all = parts;
+  all.push_back("tokenizer.json");
+  check_error(ErrorCode::kFormat, all, [&] { load(tokenizer); });
+}
+
+void check_files_refused(const Files& files, const std::vector<std::string>& parts) {
+  check_error(ErrorCode::kFormat, parts, [&] { load_files(files); });
+}
+
+const std::string kVocab = R"({"a": 0, "b": 1, "ab": 2})";
+
+}  // namespace
+
+TEST_CASE("damaged: a folder without a tokenizer is an input error that tells what was looked for") {
+  check_error(ErrorCode::kInput,
+              {"no tokenizer", "tokenizer.json, tokenizer.model, or vocab.json with merges.txt"}, [] {
+                load_files(Files{{"config.json", "{}"}});
+              });
+  check_error(ErrorCode::kInput, {"no tokenizer"}, [] { load_files(Files{{"vocab.json", kVocab}}); });
+}
+
+TEST_CASE("damaged: tokenizer.json cut or not JSON") {
+  const std::string whole = small_tokenizer().dump();
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, whole.size() / 2, whole.size() - 1})
+    check_files_refused({{"tokenizer.json", whole.substr(0, size)}}, {"not valid JSON", "tokenizer.json"});
+  check_files_refused({{"tokenizer.json", "[]"}}, {"tokenizer.json", "the key 'model'"});
+  check_files_refused({{"tokenizer.json", "{}"}}, {"missing key 'model'"});
+}
+
+TEST_CASE("damaged: the vocabulary") {
+  check_refused({"model: vocab", "an object of tokens and ids"},
+                [](Json& t) { t["model"]["vocab"] = Json::array(); });
+  check_refused({"missing key 'vocab'"}, [](Json& t) { t["model"].erase("vocab"); });
+  check_refused({"two tokens with the id 1", "model: vocab"}, [](Json& t) { t["model"]["vocab"]["zz"] = 1; });
+  for (const Json& id : std::vector<Json>{-1, 1 << 22, 1.5, "7", nullptr, 1e30}) {
+    INFO(id.dump());
+    check_refused({"model: vocab: 'zz'", "an id from 0 to 4194303"},
+                  [&](Json& t) { t["model"]["vocab"]["zz"] = id; });
+  }
+}
+
+TEST_CASE("damaged: the merges") {
+  check_refused({"missing key 'merges'"}, [](Json& t) { t["model"].erase("merges"); });
+  check_refused({"model: merges", "a list of merges"},
+                [](Json& t) { t["model"]["merges"] = Json::object(); });
+  check_refused({"merge 2 names a token that the vocabulary lacks", "found 'z'"}, [](Json& t) {
+    t["model"]["vocab"]["az"] = 11;
+    t["model"]["merges"] = {"a b", "a z"};
+  });
+  check_refused({"merge 1 names", "found 'ca'"}, [](Json& t) { t["model"]["merges"] = {"c a"}; });
+  for (const Json& merge :
+       std::vector<Json>{"ab", "a b c", "", 5, {"a"}, {"a", "b", "c"}, {"a", 1}, nullptr}) {
+    INFO(merge.dump());
+    check_refused({"model: merges[1]", "two tokens"}, [&](Json& t) {
+      t["model"]["merges"] = {"a b", merge};
+    });
+  }
+}
+
+TEST_CASE("unsupported: models") {
+  check_refused({"the model 'WordPiece'"}, [](Json& t) { t["model"]["type"] = "WordPiece"; });
+  check_refused({"the model 'Unigram'"}, [](Json& t) { t["model"]["type"] = "Unigram"; });
+  check_refused({"dropout"}, [](Json& t) { t["model"]["dropout"] = 0.1; });
+  check_refused({"continuing_subword_prefix"},
+                [](Json& t) { t["model"]["continuing_subword_prefix"] = "##"; });
+  check_refused({"end_of_word_suffix"}, [](Json& t) { t["model"]["end_of_word_suffix"] = "</w>"; });
+  check_refused({"byte_fallback with ByteLevel"}, [](Json& t) { t["model"]["byte_fallback"] = true; });
+  check_refused({"unk_token '<u>' is not in the vocabulary"},
+                [](Json& t) { t["model"]["unk_token"] = "<u>"; });
+  check_refused({"neither mapped from bytes nor SentencePiece"},
+                [](Json& t) { t["pre_tokenizer"] = nullptr; });
+}
+
+TEST_CASE("unsupported: pre-tokenizers and normalizers") {
+  const auto pre_tokenizer = [](const Json& json, const std::vector<std::string>& parts) {
+    check_refused(parts, [&](Json& t) { t["pre_tokenizer"] = json; });
+  };
+  const Json byte_level = {{"type", "ByteLevel"}};
+  pre_tokenizer({{"type", "BertPreTokenizer"}}, {"the pre-tokenizer 'BertPreTokenizer'", "pre_tokenizer"});
+  pre_tokenizer(Json::object(), {"missing key 'type'", "pre_tokenizer"});
+  pre_tokenizer({{"type", "Sequence"}}, {"missing key 'pretokenizers'"});
+  pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", {byte_level, byte_level}}},
+                {"after ByteLevel", "pretokenizers[1]"});
+  pre_tokenizer({{"type", "Split"}, {"pattern", {{"String", "x"}}}, {"behavior", "Sideways"}},
+                {"behavior", "Isolated, Removed"});
+  pre_tokenizer({{"type", "Split"}, {"pattern", {{"String", ""}}}, {"behavior", "Removed"}}, {"not empty"});
+  pre_tokenizer({{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Removed"}},
+                {"does not compile", "pattern"});
+  pre_tokenizer({{"type", "Metaspace"}, {"replacement", "_"}}, {"replacement"});
+  pre_tokenizer({{"type", "Metaspace"}, {"prepend_scheme", "sometimes"}},
+                {"prepend_scheme", "always, first or never"});
+  const auto normalizer = [](const Json& json, const std::vector<std::string>& parts) {
+    check_refused(parts, [&](Json& t) { t["normalizer"] = json; });
+  };
+  normalizer({{"type", "Lowercase"}}, {"the normalizer 'Lowercase'"});
+  normalizer({{"type", "Replace"}, {"pattern", {{"Regex", "x"}}}, {"content", ""}}, {"regular expression"});
+  normalizer({{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}}, {"not empty"});
+  normalizer({{"type", "Prepend"}}, {"missing key 'prepend'"});
+}
+
+TEST_CASE("damaged: vocab.json and merges.txt") {
+  const auto good = load_files(Files{{"vocab.json", kVocab}, {"merges.txt", "#version: 0.2\r\na b\r\n\r\n"}});
+  CHECK(good->encode("aab") == Ids{0, 2});
+  check_files_refused({{"vocab.json", kVocab}, {"merges.txt", "#version: 0.2\na b\nab\n"}},
+                      {"merges.txt, line 3", "two tokens", "found 'ab'"});
+  check_files_refused({{"vocab.json", kVocab}, {"merges.txt", "a b c\n"}}, {"merges.txt, line 1"});
+  check_files_refused({{"vocab.json", kVocab}, {"merges.txt", "a b\nb a\n"}},
+                      {"merge 2", "merges.txt", "found 'ba'"});
+  check_files_refused({{"vocab.json", kVocab}, {"merges.txt", "a \xff\n"}},
+                      {"not valid UTF-8", "merges.txt"});
+  check_files_refused({{"vocab.json", R"({"a": "0"})"}, {"merges.txt", ""}}, {"vocab.json: 'a'"});
+  check_files_refused({{"vocab.json", "{"}, {"merges.txt", ""}}, {"not valid JSON", "vocab.json"});
+}
+
+TEST_CASE("damaged: tokenizer.model") {
+  check_files_refused({{"tokenizer.model", "this is no model"}},
+                      {"not a SentencePiece model", "tokenizer.model"});
+  check_files_refused({{"tokenizer.model", ""}}, {"tokenizer.model"});
+  // Base64 and ranks: Meta's format, but not its list.
+  check_files_refused({{"tokenizer.model", "YQ== 0\nYg== 1\n"}},
+                      {"not Llama 3's", "128000 tokens", "found 2"});
+  check_files_refused({{"tokenizer.model", "YQ== 0\nYg==\n"}},
+                      {"tokenizer.model, line 2", "base64, a space, a number"});
+  check_files_refused({{"tokenizer.model", "YQ== 0\nYg== 2\n"}},
+                      {"ranks out of order", "line 2", "expected 1, found 2"});
+  check_files_refused({{"tokenizer.model", "YQ== 0\nYQ== 1\n"}}, {"a token twice", "line 2"});
+}
+
+TEST_CASE("damaged: a byte changed anywhere gives a tokenizer or an error, nothing else") {
+  Json tokenizer = small_tokenizer();
+  tokenizer["added_tokens"] = Json::array({added_token("<s>", 20, {{"lstrip", true}})});
+  tokenizer["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"}, {"pattern", {{"Regex", R"(\p{N}{1,3}|[^\s]+)"}}}, {"behavior", "Isolated"}},
+        {{"type", "ByteLevel"}, {"use_regex", false}}}}};
+  const std::string whole = tokenizer.dump();
+  const TemporaryFolder folder;
+  std::mt19937 random(4);
+  int loaded = 0, refused = 0;
+  for (int round = 0; round < 400; ++round) {
+    std::string bytes = whole;
+    bytes[random() % bytes.size()] =
+        static_cast<char>(random() % 3 == 0 ? random() % 256 : "0\"{}[],:aZ\\"[random() % 11]);
+    const auto path = folder.write("tokenizer.json", bytes);
+    try {
+      const auto found = text::load_tokenizer(folder.path());
+      found->encode("abc <s> 12 ab\n.");
+      ++loaded;
+    } catch (const util::Error& error) {
+      CHECK((error.code() == ErrorCode::kFormat || error.code() == ErrorCode::kInput));
+      ++refused;
+    }
+    std::filesystem::remove(path);  // replacing a file would write it to disk each time
+  }
+  CHECK(loaded > 0);
+  CHECK(refused > 0);
+}

@@ -1,0 +1,67 @@
+// Small tokenizers made by hand: a byte-level one over a few letters, whose parts a test can replace.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "depthlens/text/tokenizer.hpp"
+#include "depthlens/util/json.hpp"
+#include "support/check_error.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace depthlens::test {
+
+using Ids = std::vector<text::TokenId>;
+using util::Json;
+
+/// a 0, b 1, c 2, space 3, ab 4, abc 5, bc 6, " a" 7, digit 1 8, "." 9, newline 10.
+inline Json small_vocabulary() {
+  return {{"a", 0},
+          {"b", 1},
+          {"c", 2},
+          {"\u0120", 3},
+          {"ab", 4},
+          {"abc", 5},
+          {"bc", 6},
+          {"\u0120"
+           "a",
+           7},
+          {"1", 8},
+          {".", 9},
+          {"\u010a", 10}};
+}
+
+/// A byte-level tokenizer.json: GPT-2's splitting, merges "a b", "ab c".
+inline Json small_tokenizer() {
+  return {{"added_tokens", Json::array()},
+          {"normalizer", nullptr},
+          {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+          {"post_processor", nullptr},
+          {"model", {{"type", "BPE"}, {"vocab", small_vocabulary()}, {"merges", {"a b", "ab c"}}}}};
+}
+
+inline Json added_token(const std::string& content, int id, const Json& more = Json::object()) {
+  Json token = {{"id", id}, {"content", content}, {"special", false}, {"normalized", false}};
+  token.update(more);
+  return token;
+}
+
+/// Files by name, loaded as a folder.
+using Files = std::map<std::string, std::string>;
+
+inline std::unique_ptr<text::Tokenizer> load_files(const Files& files) {
+  const TemporaryFolder folder;
+  for (const auto& [name, content] : files) folder.write(name, content);
+  return text::load_tokenizer(folder.path());
+}
+
+inline std::unique_ptr<text::Tokenizer> load(const Json& tokenizer, const Json& config = nullptr) {
+  Files files = {{"tokenizer.json", tokenizer.dump()}};
+  if (!config.is_null()) files["tokenizer_config.json"] = config.dump();
+  return load_files(files);
+}
+
+}  // namespace depthlens::test

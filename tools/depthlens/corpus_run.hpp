@@ -1,0 +1,96 @@
+// A corpus through a model into a run folder: what the commands that do so share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "depthlens/data/corpus.hpp"
+#include "depthlens/data/token_counts.hpp"
+#include "depthlens/decode/engine.hpp"
+#include "depthlens/report/run_folder.hpp"
+#include "depthlens/util/json.hpp"
+#include "session.hpp"
+
+namespace depthlens::tool {
+
+struct CorpusOptions {
+  std::vector<std::string> inputs;
+  std::string out;
+  bool overwrite = false;
+  std::string positions = "all";
+  std::int64_t limit = 0;
+
+  bool last_only() const { return positions == "last"; }
+};
+
+/// Adds --input, --out and --overwrite.
+void add_corpus_options(CLI::App& app, CorpusOptions& options);
+/// Adds --positions.
+void add_positions_option(CLI::App& app, CorpusOptions& options);
+/// Adds --limit.
+void add_limit_option(CLI::App& app, CorpusOptions& options);
+
+/// Throws a usage error where --input or --out is missing; `command` is for the hint.
+void check_corpus_options(const CorpusOptions& options, const std::string& command);
+
+/// What the first reading of the corpus finds out.
+struct Survey {
+  data::TokenCounts counts;
+  std::vector<data::InputSummary> inputs;
+  std::int64_t windows = 0;
+  std::int64_t positions = 0;
+  std::int64_t documents = 0;
+  std::int64_t documents_without_tokens = 0;
+};
+
+/// The parts of run.json that a command fills in itself.
+struct RunParts {
+  util::OrderedJson settings;
+  decode::RunStatistics statistics;
+  std::int64_t records = 0;
+  std::int64_t records_omitted = 0;
+};
+
+/// Goes through a run in the order of cost, so that a mistake is told before anything large is loaded:
+/// constructor, `load`, `decode` (as often as wanted), `finish`.
+class CorpusRun {
+ public:
+  /// Opens model folder, corpus and run folder, and reads the corpus once. The options must have been checked
+  /// by `check_corpus_options` and must outlive the run.
+  CorpusRun(const CorpusOptions& options, const ModelOptions& model);
+
+  Session& session() { return session_; }
+  report::RunFolder& folder() { return folder_; }
+  const Survey& survey() const { return survey_; }
+
+  /// Loads weights and lenses.
+  void load();
+
+  /// Puts the corpus, read from its beginning, through the engine. Ends early when the user interrupts.
+  /// `title` begins the line of progress; of the engine's options, what reports and stops is filled in here.
+  decode::RunStatistics decode(const std::vector<const lens::Lens*>& lenses,
+                               const std::vector<decode::Listener*>& listeners, const std::string& title,
+                               decode::EngineOptions engine_options = {});
+
+  /// Writes the run folder.
+  void finish(const RunParts& parts, const std::vector<tables::Table>& tables,
+              const std::vector<report::ExtraFile>& files = {});
+
+  /// Says where the results are; throws the interrupted error where the run was stopped.
+  void conclude(const decode::RunStatistics& statistics) const;
+
+ private:
+  util::OrderedJson run_json(const RunParts& parts) const;
+
+  std::chrono::system_clock::time_point started_;
+  const CorpusOptions& options_;
+  Session session_;
+  data::Corpus corpus_;
+  report::RunFolder folder_;
+  Survey survey_;
+};
+
+}  // namespace depthlens::tool

@@ -1,0 +1,399 @@
+// depthlens train-lens: a tuned lens of one's own, from a model and a text.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <numbers>
+#include <numeric>
+#include <optional>
+
+#include "command.hpp"
+#include "corpus_run.hpp"
+#include "depthlens/data/corpus.hpp"
+#include "depthlens/data/token_counts.hpp"
+#include "depthlens/data/training_text.hpp"
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/io/hub_cache.hpp"
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/lens/provenance.hpp"
+#include "depthlens/train/lens_folder.hpp"
+#include "depthlens/train/tuned_trainer.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "session.hpp"
+
+namespace depthlens::tool {
+namespace {
+
+namespace fs = std::filesystem;
+using util::OrderedJson;
+
+struct TrainOptions {
+  CommonOptions common;
+  ModelOptions model;
+  CorpusOptions corpus;
+  std::int64_t steps = 250;
+  std::int64_t tokens_per_step = 262144;
+  std::int64_t epochs = 1;
+  std::string optimizer = "sgd";
+  double lr_scale = 1;
+  std::optional<double> momentum;
+  std::optional<double> weight_decay;
+  std::optional<std::int64_t> warmup_steps;
+  std::string loss = "kl";
+  bool bias_only = false;
+  std::string init;
+  std::int64_t checkpoint_every = 25;
+  bool resume = false;
+  std::int64_t validation_tokens = 16384;
+  std::int64_t validate_every = 25;
+  std::string keep = "last";
+  std::string damp_frequent;
+  std::string damp_mode = "position";
+  std::string token_counts = "input";
+};
+
+/// "K:FACTOR", such as 10:0.001.
+struct DampFrequent {
+  std::int64_t count = 0;
+  double factor = 1;
+};
+
+DampFrequent parse_damp_frequent(const std::string& text) {
+  DampFrequent damp;
+  const std::vector<std::string> parts = util::split(text, ':');
+  char* end = nullptr;
+  const bool counted = parts.size() == 2 && util::parse_int(parts[0], damp.count) && damp.count >= 1;
+  if (counted) damp.factor = std::strtod(parts[1].c_str(), &end);
+  if (!counted || parts[1].empty() || *end != '\0' || !(damp.factor >= 0 && damp.factor <= 1)) {
+    throw util::usage_error({.what = "unusable damping",
+                             .where = "--damp-frequent",
+                             .expected = "K:FACTOR with K from 1 and a factor from 0 to 1, such as 10:0.001",
+                             .found = util::in_quotes(text)});
+  }
+  return damp;
+}
+
+train::OptimizerSettings optimizer_settings(const TrainOptions& options) {
+  train::OptimizerSettings settings;
+  if (options.optimizer == "adam") settings.kind = train::OptimizerKind::kAdam;
+  if (options.optimizer == "muon") settings.kind = train::OptimizerKind::kMuon;
+  settings = train::default_settings(settings.kind, options.steps);
+  settings.lr_scale = options.lr_scale;
+  if (options.momentum) settings.momentum = *options.momentum;
+  if (options.weight_decay) settings.weight_decay = *options.weight_decay;
+  if (options.warmup_steps) settings.warmup_steps = *options.warmup_steps;
+  return settings;
+}
+
+/// The text to train on: read, joined, cut into windows.
+struct Text {
+  data::TrainingText windows;
+  data::TokenCounts counts;
+  std::int64_t bytes = 0;
+  std::int64_t windows_per_step = 0;
+};
+
+Text read_text(const TrainOptions& options, const Session& session) {
+  const std::int64_t length = session.max_length();
+  Text text{.windows = data::TrainingText({.window_length = length,
+                                           .bos = session.bos(),
+                                           .separator = session.tokenizer().eos() ? session.tokenizer().eos()
+                                                                                  : session.tokenizer().bos(),
+                                           .vocab_size = session.spec().vocab_size}),
+            .counts = {},
+            .windows_per_step = options.tokens_per_step / length};
+  if (text.windows_per_step == 0) {
+    throw util::usage_error({.what = "a step has no room for a window",
+                             .where = util::cat("--tokens-per-step ", options.tokens_per_step),
+                             .expected = util::cat("at least the ", length, " tokens of a window")});
+  }
+  data::Corpus corpus(options.corpus.inputs, session.tokenizer(), options.corpus.limit);
+  util::Progress progress("reading", "tokens", 0);
+  while (const auto document = corpus.next()) {
+    if (util::interrupted()) throw util::interrupted_error();
+    session.check_in_vocabulary(document->tokens);
+    for (const text::TokenId id : document->tokens) text.counts.add(id);
+    text.windows.add(document->tokens);
+    progress.advance(static_cast<std::int64_t>(document->tokens.size()));
+  }
+  progress.finish();
+  for (const data::InputSummary& input : corpus.summaries()) text.bytes += input.bytes;
+
+  const std::int64_t held_out = (options.validation_tokens + length - 1) / length;
+  text.windows.shuffle(static_cast<std::uint64_t>(options.common.seed), held_out);
+  const std::int64_t needed = options.steps * text.windows_per_step;
+  const std::int64_t windows = text.windows.num_windows();
+  if (text.windows.num_validation() == held_out && windows >= 1 && windows * options.epochs >= needed)
+    return text;
+  throw util::input_error(
+      {.what = "the text is too short for this training",
+       .where = options.corpus.inputs.front() + (options.corpus.inputs.size() > 1 ? " and the others" : ""),
+       .expected = util::cat(util::with_thousands(needed * length), " tokens for ", options.steps,
+                             " steps of ", text.windows_per_step, " windows, and ",
+                             util::with_thousands(held_out * length), " held out"),
+       .found = util::cat(util::with_thousands(text.windows.num_tokens()), " tokens",
+                          options.epochs > 1 ? util::cat(" in each of ", options.epochs, " epochs") : ""),
+       .hint = text.windows.num_validation() == held_out && windows >= 1
+                   ? util::cat("fewer --steps or --tokens-per-step, or --epochs ",
+                               (needed + windows - 1) / windows, " to read the text again and again")
+                   : "more text, or fewer --validation-tokens"});
+}
+
+train::Damping damping_of(const TrainOptions& options, const Session& session, const Text& text) {
+  if (options.damp_frequent.empty()) return {};
+  const DampFrequent wish = parse_damp_frequent(options.damp_frequent);
+  const data::TokenCounts counts =
+      options.token_counts == "input"
+          ? text.counts
+          : data::TokenCounts::read(options.token_counts, session.spec().vocab_size);
+  std::vector<text::TokenId> tokens = counts.by_frequency();
+  tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(wish.count)));
+  return {.tokens = tokens,
+          .factor = wish.factor,
+          .mode = options.damp_mode == "vocabulary" ? train::Damping::Mode::kVocabulary
+                                                    : train::Damping::Mode::kPosition};
+}
+
+/// What the bits of the result follow from, the machine apart.
+OrderedJson settings_json(const TrainOptions& options, const Session& session, const Text& text,
+                          const train::TunedTrainer& trainer) {
+  const train::TrainSettings& settings = trainer.settings();
+  const bool damped = !settings.damping.tokens.empty();
+  return {{"type", "tuned"},
+          {"steps", settings.steps},
+          {"windows_per_step", text.windows_per_step},
+          {"max_length", session.max_length()},
+          {"bos", session.bos() ? OrderedJson(*session.bos()) : OrderedJson(nullptr)},
+          {"optimizer", options.optimizer},
+          {"lr_scale", settings.optimizer.lr_scale},
+          {"momentum", settings.optimizer.momentum},
+          {"weight_decay", settings.optimizer.weight_decay},
+          {"warmup_steps", settings.optimizer.warmup_steps},
+          {"loss", options.loss},
+          {"bias_only", settings.bias_only},
+          {"init", options.init},
+          {"clip_norm", settings.clip_norm},
+          {"damp_mode", damped ? OrderedJson(options.damp_mode) : OrderedJson(nullptr)},
+          {"damp_factor", settings.damping.factor},
+          {"damped_tokens", settings.damping.tokens},
+          {"epochs", options.epochs},
+          {"validation_tokens", options.validation_tokens},
+          {"validate_every", options.validate_every},
+          {"keep", options.keep},
+          {"seed", options.common.seed},
+          {"dtype", options.model.dtype},
+          {"products", trainer.products()}};
+}
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+std::string rounded(double value) {
+  std::array<char, 32> text;
+  std::snprintf(text.data(), text.size(), "%.4g", value);
+  return text.data();
+}
+
+void run_train_tuned(const TrainOptions& options) {
+  const auto started = std::chrono::system_clock::now();
+  Session session(options.model);
+  train::LensFolder folder(options.corpus.out, options.corpus.overwrite, options.resume);
+  const Text text = read_text(options, session);
+  train::TrainSettings settings{
+      .steps = options.steps,
+      .loss = options.loss == "ce" ? train::Loss::kCrossEntropy : train::Loss::kKl,
+      .optimizer = optimizer_settings(options),
+      .bias_only = options.bias_only,
+      .damping = damping_of(options, session, text),
+      .products = options.model.dtype == "float32" ? decode::Products::kFloat32 : decode::Products::kFastest};
+  session.load();
+  const model::Model& model = session.model();
+  const lens::TunedParameters initial =
+      options.init.empty() ? train::TunedTrainer::zeros(model, /*biases=*/true)
+                           : lens::read_tuned_parameters(io::resolve_tuned_lens(options.init),
+                                                         model.spec().num_layers, model.spec().hidden_size);
+  train::TunedTrainer trainer(model, settings, initial);
+  const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
+  util::log_info(util::cat(model.spec().architecture, ", ", model.spec().num_layers, " translators of ",
+                           model.spec().hidden_size, " × ", model.spec().hidden_size, "; ", settings.steps,
+                           " steps of ", util::with_thousands(tokens_per_step), " tokens; products in ",
+                           trainer.products()));
+
+  train::TrainingPlan plan;
+  plan.validate_every = options.validate_every;
+  plan.checkpoint_every = options.checkpoint_every;
+  plan.keep_best = options.keep == "best";
+  plan.should_stop = util::interrupted;
+  plan.settings = settings_json(options, session, text, trainer);
+  plan.settings["data_digest"] = text.windows.digest();
+  plan.windows = [&](std::int64_t step) {
+    std::vector<train::Window> windows;
+    for (std::int64_t i = 0; i < text.windows_per_step; ++i)
+      windows.push_back(text.windows.window(step * text.windows_per_step + i));
+    return windows;
+  };
+  for (std::int64_t i = 0; i < text.windows.num_validation(); ++i)
+    plan.validation.push_back(text.windows.validation_window(i));
+
+  util::Progress progress("training", "tokens", settings.steps * tokens_per_step);
+  std::optional<double> first, validated;
+  plan.on_step = [&](const train::LogLine& line) {
+    if (line.validation_kl) validated = mean(*line.validation_kl);
+    std::string note = util::cat("step ", line.step, " of ", settings.steps);
+    if (line.result) {
+      const double loss = mean(line.result->loss);
+      if (!first) first = loss;
+      note += util::cat(", mean ", options.loss == "ce" ? "cross-entropy " : "KL ", rounded(loss), " (",
+                        rounded(*first), " at the start)");
+    }
+    if (validated) note += util::cat(", held out KL ", rounded(*validated));
+    progress.set_note(note);
+    progress.advance(line.result ? tokens_per_step : 0);
+  };
+  const auto training_started = std::chrono::steady_clock::now();
+  const auto trained = train::run_training(trainer, folder, plan, options.resume);
+  const double training_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - training_started).count();
+  progress.finish();
+  if (!trained) {
+    util::log_warning(util::cat("stopped after ", trainer.steps_done(), " of ", settings.steps,
+                                " steps; go on with --resume"));
+    throw util::interrupted_error();
+  }
+
+  const model::OutputHead& head = model.head();
+  lens::LensProvenance provenance;
+  provenance.model = options.model.model.empty() ? "data/demo" : options.model.model;
+  provenance.unembed_hash = lens::unembed_hash(head.unembedding);
+  provenance.model_digest = lens::model_digest(head);
+  provenance.steps = settings.steps;
+  provenance.tokens = settings.steps * tokens_per_step;
+  provenance.data_digest = text.windows.digest();
+  lens::write_tuned_lens_folder(folder.path(), *trained, provenance);
+  const double bits_per_byte =
+      static_cast<double>(text.windows.num_tokens()) / static_cast<double>(text.bytes) / std::numbers::ln2;
+  const OrderedJson record = {
+      {"schema_version", 1},
+      {"model", session.describe_model()},
+      {"settings", plan.settings},
+      {"text",
+       {{"tokens", text.windows.num_tokens()},
+        {"bytes", text.bytes},
+        {"bits_per_byte_of_nats_per_token", bits_per_byte}}},
+      {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
+      {"volatile",
+       {{"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
+        {"training_seconds", training_seconds},
+        {"threads", decode::num_threads()},
+        {"kernel", decode::cpu_kernel_name()}}}};
+  util::write_file(folder.path() / "training.json", record.dump(2) + "\n");
+  util::log_info("the lens is in " + options.corpus.out);
+}
+
+void run_train_lens(const TrainOptions& options) {
+  check_corpus_options(options.corpus, "train-lens");
+  apply_common_options(options.common);
+  if (!options.damp_frequent.empty()) parse_damp_frequent(options.damp_frequent);
+  if (options.resume && options.corpus.overwrite) {
+    throw util::usage_error(
+        {.what = "--resume and --overwrite contradict each other", .where = "train-lens"});
+  }
+  if (options.keep == "best" && (options.validation_tokens == 0 || options.validate_every == 0)) {
+    throw util::usage_error({.what = "the best lens is found by validation",
+                             .where = "--keep best",
+                             .expected = "--validation-tokens and --validate-every above 0"});
+  }
+  run_train_tuned(options);
+}
+
+}  // namespace
+
+std::function<void()> setup_train_lens(CLI::App& app) {
+  auto options = std::make_shared<TrainOptions>();
+  options->model.max_length = 2048;
+  options->model.lenses.clear();
+  add_corpus_options(app, options->corpus);
+  add_limit_option(app, options->corpus);
+  add_model_option(app, options->model);
+  app.add_option("--steps", options->steps, "Steps of the optimizer")
+      ->check(CLI::Range(1, 100000000))
+      ->capture_default_str();
+  app.add_option("--tokens-per-step", options->tokens_per_step,
+                 "Tokens whose mean gradient makes a step; rounded down to whole windows")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
+      ->capture_default_str();
+  app.add_option("--max-length", options->model.max_length,
+                 "Tokens of a window, BOS included; at most what the model allows")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("--epochs", options->epochs, "Times that the text may be read, each time in another order")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  app.add_option("--optimizer", options->optimizer, "Rule of the steps")
+      ->check(CLI::IsMember({"sgd", "adam", "muon"}))
+      ->capture_default_str();
+  app.add_option("--lr-scale", options->lr_scale,
+                 "Factor of the learning rate: sgd's is 1 − momentum, adam's 0.001, muon's 0.01")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--momentum", options->momentum, "Of sgd (default 0.9) and muon (default 0.95)")
+      ->check(CLI::Range(0.0, 0.9999));
+  app.add_option("--weight-decay", options->weight_decay, "Pull towards the logit lens (default 0.001)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--warmup-steps", options->warmup_steps,
+                 "Steps of a rising learning rate (default 0; adam: a fifth of the steps, at most 1000)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--loss", options->loss, "kl: KL(final ‖ layer); ce: cross-entropy of the next token")
+      ->check(CLI::IsMember({"kl", "ce"}))
+      ->capture_default_str();
+  app.add_flag("--bias-only", options->bias_only, "Train the biases, leave the weights as they are");
+  app.add_option("--init", options->init, "Begin with this tuned lens instead of the logit lens")
+      ->type_name("LENS");
+  app.add_option("--checkpoint-every", options->checkpoint_every,
+                 "Steps between checkpoints (0: only at the end)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_flag("--resume", options->resume, "Go on with the training that the folder holds");
+  app.add_option("--validation-tokens", options->validation_tokens, "Tokens held out (0: none)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--validate-every", options->validate_every, "Steps between validations (0: never)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--keep", options->keep, "The lens of the last step, or the one with the least held out KL")
+      ->check(CLI::IsMember({"best", "last"}))
+      ->capture_default_str();
+  app.add_option(
+         "--damp-frequent", options->damp_frequent,
+         "Scale the update that the K most frequent tokens cause, such as 10:0.001 (see docs/methods.md)")
+      ->type_name("K:FACTOR");
+  app.add_option("--damp-mode", options->damp_mode,
+                 "What is scaled: the loss where the model's top-1 is such a token, or the gradient through "
+                 "its logit")
+      ->check(CLI::IsMember({"position", "vocabulary"}))
+      ->capture_default_str();
+  app.add_option("--token-counts", options->token_counts,
+                 "Frequency table: a file of count-tokens, or the input")
+      ->type_name("FILE|input")
+      ->capture_default_str();
+  add_bos_option(app, options->model);
+  add_arithmetic_options(app, options->model);
+  add_common_options(app, options->common);
+  app.footer(
+      "Example:\n  depthlens train-lens --model gpt2 --input corpus.txt --out lens/gpt2\n"
+      "  depthlens analyze --model gpt2 --input book.txt --lens tuned:lens/gpt2 --out out/book\n"
+      "--dtype auto: forward pass in float32, products with the vocabulary in bfloat16 where the processor "
+      "has them.");
+  return [options] { run_train_lens(*options); };
+}
+
+}  // namespace depthlens::tool
