@@ -33,9 +33,14 @@ using train::Prompt;
 
 constexpr std::int64_t kSkipFirst = 2;  // the golden sequences have 10 and 5 tokens
 
-/// Elements reach 6 and the states 10 or so: float32 states are within 5e-5 of float64 in these models, and
-/// derivatives lose about as much again. What was seen is 4e-6.
-constexpr double kTolerance = 2e-5;
+/// Of the greatest element. Transformers in float32, with the same kind of attention, is off by up to 4e-6 of
+/// it (sequence 1 of llama-gqa-sharded, where the state after block 0 is small and its norm a steep
+/// function).
+constexpr double kTolerance = 1e-5;
+
+double relative_difference(const at::Tensor& found, const at::Tensor& expected) {
+  return test::max_abs_difference(found, expected) / expected.abs().max().item<double>();
+}
 
 std::vector<Prompt> golden_prompts(const std::string& variant) {
   const test::Reference reference(variant);
@@ -118,9 +123,7 @@ TEST_CASE("Jacobians equal those of torch.autograd in float64") {
       for (std::size_t l = 0; l < found->size(); ++l, ++compared) {
         INFO("sequence " << s << ", block " << l);
         const at::Tensor expected = golden.view("jacobian." + std::to_string(s) + "." + std::to_string(l));
-        const double difference = test::max_abs_difference((*found)[l], expected);
-        UNSCOPED_INFO("difference " << difference);
-        CHECK(difference < kTolerance);
+        CHECK(relative_difference((*found)[l], expected) < kTolerance);
       }
     }
     CHECK(compared == golden.entries().size());
@@ -153,7 +156,7 @@ TEST_CASE("Jacobians do not depend on how many rows a backward pass gives") {
       const auto some =
           JacobianFitter(*model, {.skip_first = kSkipFirst, .batch_rows = rows}).of_prompt(prompt);
       for (std::size_t l = 0; l < all->size(); ++l)
-        CHECK(test::max_abs_difference((*all)[l], (*some)[l]) < kTolerance);
+        CHECK(relative_difference((*some)[l], (*all)[l]) < kTolerance);
     }
   }
 }
@@ -213,22 +216,24 @@ TEST_CASE("a fit that was interrupted ends with the same bits") {
   const auto model = Model::load(test::golden_model(variant), {});
   const auto prompts = several_prompts(variant);
   const test::TemporaryFolder folder;
-  const auto whole = train::fit_jacobians(*model, prompts, fit_in(folder.path() / "whole"));
+  auto fit = fit_in(folder.path() / "whole");
+  fit.options.batch_rows = 6;  // three passes a prompt
+  const auto whole = train::fit_jacobians(*model, prompts, fit);
   CHECK(whole.num_prompts == 5);
   CHECK(whole.num_skipped == 1);
   CHECK(whole.next_prompt == 6);
 
-  // Stopped again and again, each time a little later.
-  auto fit = fit_in(folder.path() / "parts");
+  // Stopped again and again, each time a little later: before a prompt and amid one.
+  fit.folder = folder.path() / "parts";
   fit.resume = true;
-  fit.options.batch_rows = 16;
   int interruptions = 0;
   for (;; ++interruptions) {
     REQUIRE(interruptions < 20);
     int asked = 0;
-    fit.stop = [&] { return ++asked > 3; };
+    fit.stop = [&] { return ++asked > 5 + interruptions; };
     try {
-      CHECK(same_sums(train::fit_jacobians(*model, prompts, fit), whole));
+      const JacobianSums resumed = train::fit_jacobians(*model, prompts, fit);
+      CHECK(same_sums(resumed, whole));
       break;
     } catch (const util::Error& error) {
       CHECK(error.code() == util::ErrorCode::kInterrupted);
@@ -236,13 +241,16 @@ TEST_CASE("a fit that was interrupted ends with the same bits") {
   }
   CHECK(interruptions >= 2);
   for (const char* name : {"jacobian_sums.safetensors", "convergence.jsonl"}) {
-    CHECK(util::read_file(folder.path() / "whole" / name) == util::read_file(folder.path() / "parts" / name));
+    INFO(name);
+    const bool same =
+        util::read_file(folder.path() / "whole" / name) == util::read_file(folder.path() / "parts" / name);
+    CHECK(same);
   }
 
   // Lines that a killed run wrote after its checkpoint are dropped.
   const fs::path killed = folder.path() / "killed";
   fit.folder = killed;
-  fit.stop = [n = 0]() mutable { return ++n > 3; };
+  fit.stop = [n = 0]() mutable { return ++n > 6; };
   CHECK_THROWS_AS(train::fit_jacobians(*model, prompts, fit), util::Error);
   const std::string lines = util::read_file(killed / "convergence.jsonl");
   util::write_file(killed / "convergence.jsonl", lines + "{\"prompt\":5,\"tokens\":7,\"change\":null}\n");

@@ -33,7 +33,7 @@ struct JacobianOptions {
 /// The Jacobians of single prompts. Keeps a reference to the model, which must have two blocks or more.
 class JacobianFitter {
  public:
-  /// Called between backward passes with the rows done, of d; false: give up.
+  /// Called after each backward pass with the rows done, of d; false, unless all are: give up.
   using RowProgress = std::function<bool(std::int64_t rows_done)>;
 
   JacobianFitter(const model::Model& model, const JacobianOptions& options);
