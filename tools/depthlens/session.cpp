@@ -120,7 +120,7 @@ Session::Session(const ModelOptions& options) : options_(options) {
     check_in_vocabulary({*bos_});
   }
   max_length_ = std::min(options.max_length, spec_.max_positions);
-  if (max_length_ < options.max_length) {
+  if (max_length_ < options.max_length && !options.shorten_silently) {
     util::log_warning(util::cat("windows of ", max_length_,
                                 " tokens, the most this model allows (--max-length ", options.max_length,
                                 ")"));

@@ -24,6 +24,7 @@ struct ModelOptions {
   std::string alignment = "trained";
   bool allow_lens_mismatch = false;
   std::int64_t max_length = 512;
+  bool shorten_silently = false;  ///< where the model allows less than `max_length`
   std::string add_bos = "auto";
 };
 

@@ -1,4 +1,4 @@
-// depthlens train-lens: a tuned lens of one's own, from a model and a text.
+// depthlens train-lens: a lens of one's own, from a model and a text.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -20,6 +20,7 @@
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/provenance.hpp"
+#include "depthlens/train/jacobian.hpp"
 #include "depthlens/train/lens_folder.hpp"
 #include "depthlens/train/tuned_trainer.hpp"
 #include "depthlens/util/error.hpp"
@@ -39,6 +40,8 @@ struct TrainOptions {
   CommonOptions common;
   ModelOptions model;
   CorpusOptions corpus;
+  std::string type = "tuned";
+  std::optional<std::int64_t> max_length;
   std::int64_t steps = 250;
   std::int64_t tokens_per_step = 262144;
   std::int64_t epochs = 1;
@@ -58,7 +61,31 @@ struct TrainOptions {
   std::string damp_frequent;
   std::string damp_mode = "position";
   std::string token_counts = "input";
+  // of Jacobian lenses
+  std::int64_t prompts = 100;
+  std::string shard;
+  std::vector<std::string> sums;
 };
+
+/// "I/N" with 0 ≤ I < N.
+struct Shard {
+  std::int64_t index = 0;
+  std::int64_t count = 1;
+};
+
+Shard parse_shard(const std::string& text) {
+  Shard shard;
+  if (text.empty()) return shard;
+  const std::vector<std::string> parts = util::split(text, '/');
+  if (parts.size() != 2 || !util::parse_int(parts[0], shard.index) ||
+      !util::parse_int(parts[1], shard.count) || shard.index < 0 || shard.index >= shard.count) {
+    throw util::usage_error({.what = "unusable shard",
+                             .where = "--shard",
+                             .expected = "I/N with I from 0 to N − 1",
+                             .found = util::in_quotes(text)});
+  }
+  return shard;
+}
 
 /// "K:FACTOR", such as 10:0.001.
 struct DampFrequent {
@@ -203,6 +230,14 @@ std::string rounded(double value) {
   return text.data();
 }
 
+lens::LensProvenance provenance_of(const TrainOptions& options, const model::Model& model) {
+  lens::LensProvenance provenance;
+  provenance.model = options.model.model.empty() ? "data/demo" : options.model.model;
+  provenance.unembed_hash = lens::unembed_hash(model.head().unembedding);
+  provenance.model_digest = lens::model_digest(model.head());
+  return provenance;
+}
+
 void run_train_tuned(const TrainOptions& options) {
   const auto started = std::chrono::system_clock::now();
   Session session(options.model);
@@ -270,11 +305,7 @@ void run_train_tuned(const TrainOptions& options) {
     throw util::interrupted_error();
   }
 
-  const model::OutputHead& head = model.head();
-  lens::LensProvenance provenance;
-  provenance.model = options.model.model.empty() ? "data/demo" : options.model.model;
-  provenance.unembed_hash = lens::unembed_hash(head.unembedding);
-  provenance.model_digest = lens::model_digest(head);
+  lens::LensProvenance provenance = provenance_of(options, model);
   provenance.steps = settings.steps;
   provenance.tokens = settings.steps * tokens_per_step;
   provenance.data_digest = text.windows.digest();
@@ -299,9 +330,116 @@ void run_train_tuned(const TrainOptions& options) {
   util::log_info("the lens is in " + options.corpus.out);
 }
 
-void run_train_lens(const TrainOptions& options) {
-  check_corpus_options(options.corpus, "train-lens");
+/// The first windows of the text that are long enough to count, or this worker's share of them.
+std::vector<train::Prompt> read_prompts(const TrainOptions& options, const Session& session,
+                                        const train::JacobianFitter& fitter) {
+  const Shard shard = parse_shard(options.shard);
+  data::Corpus corpus(options.corpus.inputs, session.tokenizer(), options.corpus.limit);
+  std::vector<train::Prompt> prompts;
+  std::int64_t found = 0;
+  for (auto document = corpus.next(); document && found < options.prompts; document = corpus.next()) {
+    session.check_in_vocabulary(document->tokens);
+    for (const auto& window : data::cut_into_windows(document->tokens, session.max_length(), session.bos())) {
+      train::Prompt prompt(window.begin(), window.end());
+      if (found == options.prompts || !fitter.long_enough(prompt)) continue;
+      if (found++ % shard.count == shard.index) prompts.push_back(std::move(prompt));
+    }
+  }
+  if (found == options.prompts && !prompts.empty()) return prompts;
+  throw util::input_error(
+      {.what = "too few prompts in the text",
+       .where = options.corpus.inputs.front() + (options.corpus.inputs.size() > 1 ? " and the others" : ""),
+       .expected = util::cat(options.prompts, " windows of 18 to ", session.max_length(), " tokens"),
+       .found = std::to_string(found),
+       .hint = "more text, or fewer --prompts"});
+}
+
+void run_fit_jacobian(const TrainOptions& options) {
+  Session session(options.model);
+  train::JacobianSums sums;
+  const fs::path folder = options.corpus.out;
+  if (!options.sums.empty()) {
+    std::error_code ignored;
+    if (fs::exists(folder / "jacobian_lens.pt", ignored) && !options.corpus.overwrite) {
+      throw util::output_error({.what = "the folder holds a lens",
+                                .where = util::in_quotes((folder / "jacobian_lens.pt").string()),
+                                .hint = "replace it with --overwrite, or choose another --out"});
+    }
+    std::vector<train::JacobianSums> parts;
+    for (const std::string& path : options.sums) parts.push_back(train::load_jacobian_sums(path));
+    sums = train::merge_jacobian_sums(parts);
+    util::create_folders(folder);
+    session.load();
+    if (sums.model_fingerprint != train::model_fingerprint(session.model())) {
+      throw util::format_error(
+          {.what = "the sums were made with another model", .where = options.sums.front()});
+    }
+  } else {
+    session.load();
+    const train::JacobianFitter fitter(session.model(), {});
+    const std::vector<train::Prompt> prompts = read_prompts(options, session, fitter);
+    util::Progress progress("fitting", "rows",
+                            static_cast<std::int64_t>(prompts.size()) * session.spec().hidden_size);
+    std::int64_t done = 0;
+    train::JacobianFit fit;
+    fit.folder = folder;
+    fit.resume = options.resume;
+    fit.overwrite = options.corpus.overwrite;
+    fit.progress = [&](const train::JacobianProgress& at) {
+      const std::int64_t rows = at.prompt * at.num_rows + at.rows_done;
+      progress.set_note(util::cat("prompt ", at.prompt + 1, " of ", at.num_prompts));
+      progress.advance(rows - done);
+      done = rows;
+    };
+    sums = train::fit_jacobians(session.model(), prompts, fit);
+    progress.finish();
+  }
+  lens::write_jacobian_lens_archive(folder / "jacobian_lens.pt",
+                                    train::jacobian_lens(sums, provenance_of(options, session.model())));
+  util::log_info(util::cat("the lens, the mean over ", sums.num_prompts, " prompts, is ",
+                           (folder / "jacobian_lens.pt").string()));
+}
+
+/// Flags of one kind of lens are mistakes with the other.
+void check_type(const CLI::App& app, const std::string& type) {
+  const std::vector<std::string> of_jacobian = {"--prompts", "--shard", "--from-sums"};
+  const std::vector<std::string> of_tuned = {"--steps",
+                                             "--tokens-per-step",
+                                             "--epochs",
+                                             "--optimizer",
+                                             "--lr-scale",
+                                             "--momentum",
+                                             "--weight-decay",
+                                             "--warmup-steps",
+                                             "--loss",
+                                             "--bias-only",
+                                             "--init",
+                                             "--checkpoint-every",
+                                             "--validation-tokens",
+                                             "--validate-every",
+                                             "--keep",
+                                             "--damp-frequent",
+                                             "--damp-mode",
+                                             "--token-counts"};
+  for (const std::string& flag : type == "tuned" ? of_jacobian : of_tuned) {
+    if (app.count(flag) == 0) continue;
+    throw util::usage_error({.what = "this flag has no meaning for a " + type + " lens", .where = flag});
+  }
+}
+
+void run_train_lens(const CLI::App& app, TrainOptions& options) {
+  check_type(app, options.type);
+  const bool jacobian = options.type == "jacobian";
+  if (jacobian && !options.sums.empty()) {
+    if (options.corpus.out.empty())
+      throw util::usage_error({.what = "no folder for the lens", .where = "--out"});
+  } else {
+    check_corpus_options(options.corpus, "train-lens");
+  }
   apply_common_options(options.common);
+  // The recipes' own lengths are upper bounds: a model that allows less is no reason for a warning.
+  options.model.max_length = options.max_length.value_or(jacobian ? 128 : 2048);
+  options.model.shorten_silently = !options.max_length;
   if (!options.damp_frequent.empty()) parse_damp_frequent(options.damp_frequent);
   if (options.resume && options.corpus.overwrite) {
     throw util::usage_error(
@@ -312,18 +450,25 @@ void run_train_lens(const TrainOptions& options) {
                              .where = "--keep best",
                              .expected = "--validation-tokens and --validate-every above 0"});
   }
-  run_train_tuned(options);
+  if (jacobian) {
+    run_fit_jacobian(options);
+  } else {
+    run_train_tuned(options);
+  }
 }
 
 }  // namespace
 
 std::function<void()> setup_train_lens(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
-  options->model.max_length = 2048;
   options->model.lenses.clear();
   add_corpus_options(app, options->corpus);
   add_limit_option(app, options->corpus);
   add_model_option(app, options->model);
+  app.add_option("--type", options->type,
+                 "tuned: trained translators; jacobian: mean Jacobians of the blocks")
+      ->check(CLI::IsMember({"tuned", "jacobian"}))
+      ->capture_default_str();
   app.add_option("--steps", options->steps, "Steps of the optimizer")
       ->check(CLI::Range(1, 100000000))
       ->capture_default_str();
@@ -331,10 +476,10 @@ std::function<void()> setup_train_lens(CLI::App& app) {
                  "Tokens whose mean gradient makes a step; rounded down to whole windows")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
       ->capture_default_str();
-  app.add_option("--max-length", options->model.max_length,
-                 "Tokens of a window, BOS included; at most what the model allows")
-      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
-      ->capture_default_str();
+  app.add_option(
+         "--max-length", options->max_length,
+         "Tokens of a window, BOS included; at most what the model allows (default 2048; jacobian: 128)")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24));
   app.add_option("--epochs", options->epochs, "Times that the text may be read, each time in another order")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
@@ -385,6 +530,16 @@ std::function<void()> setup_train_lens(CLI::App& app) {
                  "Frequency table: a file of count-tokens, or the input")
       ->type_name("FILE|input")
       ->capture_default_str();
+  app.add_option("--prompts", options->prompts, "Jacobian: windows of the text over which the mean is taken")
+      ->check(CLI::Range(1, 100000000))
+      ->capture_default_str();
+  app.add_option("--shard", options->shard,
+                 "Jacobian: this process takes the prompts whose number is I modulo N")
+      ->type_name("I/N");
+  app.add_option("--from-sums", options->sums,
+                 "Jacobian: join the jacobian_sums.safetensors of all shards; may be given several times")
+      ->type_name("FILE")
+      ->take_all();
   add_bos_option(app, options->model);
   add_arithmetic_options(app, options->model);
   add_common_options(app, options->common);
@@ -393,7 +548,7 @@ std::function<void()> setup_train_lens(CLI::App& app) {
       "  depthlens analyze --model gpt2 --input book.txt --lens tuned:lens/gpt2 --out out/book\n"
       "--dtype auto: forward pass in float32, products with the vocabulary in bfloat16 where the processor "
       "has them.");
-  return [options] { run_train_lens(*options); };
+  return [options, &app] { run_train_lens(app, *options); };
 }
 
 }  // namespace depthlens::tool
