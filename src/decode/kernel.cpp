@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <functional>
 
-#include "decode/kernels/row_statistics.hpp"
+#include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"

@@ -51,6 +51,13 @@ std::unique_ptr<Lens> make_jacobian_lens(const LensRequest& request, const model
     const at::Tensor jacobian = checked_parameter(tensor, {d, d}, util::cat("J[", block, "]"), stored.where);
     if (block + 1 < num_layers) jacobians.emplace(block + 1, jacobian);  // layer L is the model's own output
   }
+  if (jacobians.empty()) {
+    throw util::format_error(
+        {.what = "the lens holds no Jacobian of use",
+         .where = stored.where,
+         .expected = util::cat("one of the blocks 0 to ", num_layers - 2),
+         .found = util::cat("block ", last, " only, whose state is the model's own output")});
+  }
   return std::make_unique<JacobianLens>(request, std::move(jacobians), model.device());
 }
 

@@ -40,8 +40,8 @@ struct LensGradient::Evaluated {
   at::Tensor final_top;   // [P] int64
 };
 
-LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<decode::LogSumExp> kernel,
-                           Loss loss, Damping damping)
+LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<LogSumExp> kernel, Loss loss,
+                           Damping damping)
     : head_(head), kernel_(std::move(kernel)), loss_(loss), damping_(std::move(damping)) {}
 
 LensGradient::Normed LensGradient::normed(const at::Tensor& states) const {
@@ -70,7 +70,7 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   Evaluated out;
   out.layers = normed(translated);
   const at::Tensor final_output = normed(positions.final_states.to(dtype)).output;  // y_f [P, d]
-  const decode::LogSumExpValues values = kernel_->evaluate(
+  const LogSumExpValues values = kernel_->evaluate(
       at::cat({final_output, out.layers.output.view({L * P, d})}), with_derivative ? (L + 1) * P : P);
   out.final_top = values.top.narrow(0, 0, P);
   const at::Tensor value = values.value.narrow(0, P, L * P).view({L, P});

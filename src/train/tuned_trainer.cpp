@@ -38,11 +38,11 @@ TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings, le
   const model::OutputHead& head = model.head();
   gradient_ = std::make_unique<LensGradient>(
       head,
-      decode::make_log_sum_exp(head, settings_.products,
-                               token_scale(settings_.damping, head.unembedding.size(0), model.device())),
+      make_log_sum_exp(head, settings_.products,
+                       token_scale(settings_.damping, head.unembedding.size(0), model.device())),
       settings_.loss, settings_.damping);
-  exact_kl_ = std::make_unique<LensGradient>(
-      head, decode::make_log_sum_exp(head, decode::Products::kFloat32, {}), Loss::kKl, Damping{});
+  exact_kl_ = std::make_unique<LensGradient>(head, make_log_sum_exp(head, Products::kFloat32, {}), Loss::kKl,
+                                             Damping{});
   if (!settings_.bias_only) gradients_.weights = at::zeros_like(parameters_.weights);
   if (parameters_.biases.defined()) gradients_.biases = at::zeros_like(parameters_.biases);
 }

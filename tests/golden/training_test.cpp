@@ -62,7 +62,7 @@ train::TrainSettings settings_of(const Run& run, std::int64_t steps) {
           .loss = run.loss,
           .optimizer = train::default_settings(run.optimizer, steps),
           .damping = run.damping,
-          .products = decode::Products::kFloat32};
+          .products = train::Products::kFloat32};
 }
 
 TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer and loss") {
@@ -241,7 +241,7 @@ TEST_CASE("weights stay as they are with biases alone, and a step that is not fi
 }
 
 TEST_CASE("training has the same bits whatever the number of threads in its vocabulary products") {
-  for (const auto products : {decode::Products::kFloat32, decode::Products::kFastest}) {
+  for (const auto products : {train::Products::kFloat32, train::Products::kFastest}) {
     Setup setup(runs()[0], 3);
     setup.settings.products = products;
     train::TunedTrainer trainer = setup.trainer();

@@ -18,8 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::vector<std::string>& rooms() {
-  static const std::vector<std::string> all = {"util",   "io",   "text",   "model",       "lens",
-                                               "decode", "data", "tables", "experiments", "report"};
+  static const std::vector<std::string> all = {"util",  "io",   "text",   "model",       "lens",  "decode",
+                                               "train", "data", "tables", "experiments", "report"};
   return all;
 }
 const std::string kProgram = "tools";
@@ -46,7 +46,7 @@ const std::vector<ThirdParty>& third_parties() {
       {"PCRE2", std::regex("pcre2.*"), {"text"}},
       {"utf8proc", std::regex("utf8proc.*"), {"text"}},
       {"CLI11", std::regex("CLI/.*"), {kProgram}},
-      {"libtorch", std::regex("(ATen|c10|caffe2|torch)/.*"), {"io", "model", "lens", "decode"}}};
+      {"libtorch", std::regex("(ATen|c10|caffe2|torch)/.*"), {"io", "model", "lens", "decode", "train"}}};
   return all;
 }
 

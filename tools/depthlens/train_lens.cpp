@@ -249,7 +249,7 @@ void run_train_tuned(const TrainOptions& options) {
       .optimizer = optimizer_settings(options),
       .bias_only = options.bias_only,
       .damping = damping_of(options, session, text),
-      .products = options.model.dtype == "float32" ? decode::Products::kFloat32 : decode::Products::kFastest};
+      .products = options.model.dtype == "float32" ? train::Products::kFloat32 : train::Products::kFastest};
   session.load();
   const model::Model& model = session.model();
   const lens::TunedParameters initial =

@@ -7,9 +7,9 @@
 #include <memory>
 #include <vector>
 
-#include "depthlens/decode/log_sum_exp.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/model.hpp"
+#include "depthlens/train/log_sum_exp.hpp"
 #include "depthlens/train/settings.hpp"
 
 namespace depthlens::train {
@@ -24,8 +24,7 @@ struct TrainingPositions {
 class LensGradient {
  public:
   /// `head` must outlive the object and `kernel` have been made for it, with `token_scale(damping, V)`.
-  LensGradient(const model::OutputHead& head, std::unique_ptr<decode::LogSumExp> kernel, Loss loss,
-               Damping damping);
+  LensGradient(const model::OutputHead& head, std::unique_ptr<LogSumExp> kernel, Loss loss, Damping damping);
 
   /// Adds the gradient of `scale` · Σ over positions of the loss, damped, to `gradients` (of which an
   /// undefined tensor is left out) and returns the undamped loss per layer, summed over positions: [L]
@@ -36,7 +35,7 @@ class LensGradient {
   /// The loss alone.
   at::Tensor loss(const TrainingPositions& positions, const lens::TunedParameters& parameters) const;
 
-  const decode::LogSumExp& kernel() const { return *kernel_; }
+  const LogSumExp& kernel() const { return *kernel_; }
 
  private:
   struct Normed;
@@ -46,7 +45,7 @@ class LensGradient {
                      bool with_derivative) const;
 
   const model::OutputHead& head_;
-  std::unique_ptr<decode::LogSumExp> kernel_;
+  std::unique_ptr<LogSumExp> kernel_;
   Loss loss_;
   Damping damping_;
 };

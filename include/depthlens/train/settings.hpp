@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "depthlens/decode/log_sum_exp.hpp"
 #include "depthlens/decode/readout.hpp"
+#include "depthlens/train/log_sum_exp.hpp"
 
 namespace depthlens::train {
 
@@ -47,7 +47,7 @@ struct TrainSettings {
   bool bias_only = false;  ///< weights stay as they are
   double clip_norm = 1;    ///< of the gradient of all layers together
   Damping damping;
-  decode::Products products = decode::Products::kFastest;
+  Products products = Products::kFastest;
 };
 
 /// The learning rate of step 0 ≤ step < steps.

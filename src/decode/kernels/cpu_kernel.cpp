@@ -17,7 +17,7 @@
 #include <limits>
 
 #include "decode/kernel.hpp"
-#include "decode/kernels/row_statistics.hpp"
+#include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/model/linear.hpp"
 #include "depthlens/util/error.hpp"
 

@@ -1,7 +1,7 @@
 // Included once by each file that is compiled for an instruction set; the compiler vectorises these loops. No
 // standard library here: an inline function compiled for AVX-512 could be the one that the linker keeps for
 // everybody.
-#include "decode/kernels/row_statistics.hpp"
+#include "depthlens/decode/row_statistics.hpp"
 
 namespace depthlens::decode {
 namespace {

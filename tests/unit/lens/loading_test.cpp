@@ -178,16 +178,17 @@ TEST_CASE("tuned lens: the digest tells lenses apart and does not depend on the 
 }
 
 TEST_CASE("tuned lens: another width, another depth, a missing or an additional parameter") {
-  check_refused("tuned", untrained(kBlocks, 8), {"does not fit", "0.weight", "[16, 16]", "[8, 8]"});
-  check_refused("tuned", untrained(kBlocks - 1), {"translators 0 to 2", "'2.weight'"});
-  check_refused("tuned", untrained(kBlocks + 1), {"translators 0 to 2 only", "'3."});
-  check_refused("tuned", {}, {"'0.weight'"});
+  check_refused("tuned", untrained(kBlocks, 8),
+                {"does not fit", "expected 3 translators of width 16", "found 3 of width 8"});
+  check_refused("tuned", untrained(kBlocks - 1), {"expected 3 translators", "found 2 of width 16"});
+  check_refused("tuned", untrained(kBlocks + 1), {"expected 3 translators", "found 4 of width 16"});
+  check_refused("tuned", {}, {"not a tuned lens"});
   std::vector<Tensor> tensors = untrained();
   tensors.pop_back();
-  check_refused("tuned", tensors, {"'2.bias'"});
+  check_refused("tuned", tensors, {"biases for all translators or for none", "none for 2"});
   tensors = untrained();
   tensors.push_back(zeros("extra", {4}));
-  check_refused("tuned", tensors, {"also 'extra'"});
+  check_refused("tuned", tensors, {"'extra'"});
   tensors = untrained();
   tensors[1].shape = {4, 4};
   check_refused("tuned", tensors, {"0.bias", "[16]", "[4, 4]"});
@@ -200,7 +201,7 @@ TEST_CASE("lenses: parameters that are not finite, or no floating-point numbers"
     check_refused("tuned", tensors, {"not finite", "1.weight"});
     std::vector<Tensor> jacobians = identities({0, 1});
     jacobians[1].values[7] = bad;
-    check_refused("jacobian", jacobians, {"not finite", "1.jacobian"});
+    check_refused("jacobian", jacobians, {"not finite", "J[1]"});
   }
   std::vector<Tensor> tensors = untrained();
   tensors[0].dtype = "I32";
@@ -208,7 +209,7 @@ TEST_CASE("lenses: parameters that are not finite, or no floating-point numbers"
 }
 
 TEST_CASE("lenses: a file of the other type is refused") {
-  check_refused("tuned", identities({0, 1}), {"does not fit"});
+  check_refused("tuned", identities({0, 1}), {"not a tuned lens", "'0.jacobian' without '0.weight'"});
   check_refused("jacobian", untrained(), {"not a Jacobian lens", "N.jacobian"});
 }
 
@@ -236,7 +237,7 @@ TEST_CASE("tuned lens: a folder whose config.json tells of another model or kind
     check_error(ErrorCode::kFormat, parts, [&] { load("tuned", folder.path()); });
   };
   refused(R"({"d_model": 768, "num_hidden_layers": 3})",
-          {"another model", "d_model", "expected 16, found 768"});
+          {"config.json", "d_model", "expected 16, found 768"});
   refused(R"({"d_model": 16, "num_hidden_layers": 12})", {"num_hidden_layers", "expected 3, found 12"});
   refused(R"({"d_model": 16})", {"missing key 'num_hidden_layers'"});
   refused(R"({"d_model": 16, "num_hidden_layers": 3, "lens_type": "mlp"})", {"lens_type", "found \"mlp\""});
@@ -261,9 +262,10 @@ TEST_CASE(
 }
 
 TEST_CASE("jacobian lens: blocks that the model lacks, another width, and none of use") {
-  check_refused("jacobian", identities({0, 3}), {"does not fit", "blocks 0 to 2", "3.jacobian"});
-  check_refused("jacobian", identities({-1}), {"blocks 0 to 2"});
-  check_refused("jacobian", {zeros("0.jacobian", {8, 8})}, {"does not fit", "[16, 16]", "[8, 8]"});
+  check_refused("jacobian", identities({0, 3}), {"does not fit", "blocks 0 to 2", "found block 3"});
+  check_refused("jacobian", identities({-1}), {"blocks from 0", "found -1"});
+  check_refused("jacobian", {zeros("0.jacobian", {8, 8})},
+                {"does not fit", "of width 16", "found block 0 of width 8"});
   check_refused("jacobian", {}, {"holds no Jacobian"});
   check_refused("jacobian", identities({2}), {"holds no Jacobian"});  // of layer L only
   check_refused("jacobian", {zeros("x.jacobian", {16, 16})}, {"not a Jacobian lens", "found x.jacobian"});

@@ -103,7 +103,7 @@ TEST_CASE("the gradient by hand equals automatic differentiation in float64") {
           const lens::TunedParameters parameters{.weights = at::randn({kL, kD, kD}, options) * 0.3,
                                                  .biases = at::randn({kL, kD}, options) * 0.3};
           const train::LensGradient gradient(
-              head, decode::make_aten_log_sum_exp(head, train::token_scale(damping, kV, at::kCPU)), loss,
+              head, train::make_aten_log_sum_exp(head, train::token_scale(damping, kV, at::kCPU)), loss,
               damping);
           lens::TunedParameters found{.weights = at::zeros_like(parameters.weights),
                                       .biases = at::zeros_like(parameters.biases)};
@@ -125,7 +125,7 @@ TEST_CASE("the gradient by hand equals automatic differentiation in float64") {
 TEST_CASE("gradients of several chunks add up, and what is undefined is left out") {
   const auto options = at::TensorOptions(at::kDouble);
   const model::OutputHead head = random_head(model::NormKind::kRmsNorm, false);
-  const train::LensGradient gradient(head, decode::make_aten_log_sum_exp(head, {}), Loss::kKl, {});
+  const train::LensGradient gradient(head, train::make_aten_log_sum_exp(head, {}), Loss::kKl, {});
   const train::TrainingPositions all{.states = at::randn({kL, kP, kD}, options),
                                      .final_states = at::randn({kP, kD}, options),
                                      .targets = {}};

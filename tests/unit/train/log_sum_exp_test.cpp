@@ -1,5 +1,5 @@
 // The fused log-sum-exp and its gradient against plain float64 operations.
-#include "depthlens/decode/log_sum_exp.hpp"
+#include "depthlens/train/log_sum_exp.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
@@ -17,8 +17,8 @@
 namespace depthlens {
 namespace {
 
-using decode::LogSumExpValues;
-using decode::Products;
+using train::LogSumExpValues;
+using train::Products;
 
 struct Case {
   std::int64_t rows, d, vocab_size;
@@ -55,11 +55,11 @@ TEST_CASE("log-sum-exp, expected unembedding and top-1 equal plain float64 opera
       const at::Tensor rows = at::randn({sizes.rows, sizes.d});
       for (const at::Tensor& scale : {at::Tensor(), at::rand({sizes.vocab_size})}) {
         const LogSumExpValues expected = plain(head, rows, scale);
-        const auto fused = (*decode::make_log_sum_exp(head, Products::kFloat32, scale))(rows);
+        const auto fused = (*train::make_log_sum_exp(head, Products::kFloat32, scale))(rows);
         CHECK(largest_difference(fused.value, expected.value) < 1e-5);
         CHECK(largest_difference(fused.gradient, expected.gradient) < 1e-5);
         CHECK(at::equal(fused.top, expected.top));
-        const auto reference = (*decode::make_aten_log_sum_exp(head, scale))(rows.to(at::kDouble));
+        const auto reference = (*train::make_aten_log_sum_exp(head, scale))(rows.to(at::kDouble));
         CHECK(largest_difference(reference.value, expected.value) < 1e-12);
         CHECK(largest_difference(reference.gradient, expected.gradient) < 1e-12);
         CHECK(at::equal(reference.top, expected.top));
@@ -71,13 +71,13 @@ TEST_CASE("log-sum-exp, expected unembedding and top-1 equal plain float64 opera
 TEST_CASE("with bfloat16 products the error is that of rounding the operands") {
   const model::OutputHead head = random_head({70, 192, 1000}, true);
   const at::Tensor rows = at::randn({70, 192});
-  const auto found = (*decode::make_log_sum_exp(head, Products::kFastest, {}))(rows);
+  const auto found = (*train::make_log_sum_exp(head, Products::kFastest, {}))(rows);
   // Against float64 with the same rounded operands nothing is left but the rounding of the exponentials.
   model::OutputHead rounded = head;
   rounded.unembedding = head.unembedding.to(at::kBFloat16);
   const LogSumExpValues expected = plain(rounded, rows.to(at::kBFloat16), {});
   const double largest = expected.gradient.abs().max().item<double>();
-  if (decode::make_log_sum_exp(head, Products::kFastest, {})->products() == "bfloat16") {
+  if (train::make_log_sum_exp(head, Products::kFastest, {})->products() == "bfloat16") {
     CHECK(largest_difference(found.value, expected.value) < 1e-5);
     CHECK(largest_difference(found.gradient, expected.gradient) < largest / 256);
   } else {
@@ -92,8 +92,8 @@ TEST_CASE("all weight types give what their float32 copy gives") {
     model::OutputHead stored = head, widened = head;
     stored.unembedding = head.unembedding.to(type);
     widened.unembedding = stored.unembedding.to(at::kFloat);
-    const auto a = (*decode::make_log_sum_exp(stored, Products::kFloat32, {}))(rows);
-    const auto b = (*decode::make_log_sum_exp(widened, Products::kFloat32, {}))(rows);
+    const auto a = (*train::make_log_sum_exp(stored, Products::kFloat32, {}))(rows);
+    const auto b = (*train::make_log_sum_exp(widened, Products::kFloat32, {}))(rows);
     CHECK(at::equal(a.value, b.value));
     CHECK(at::equal(a.gradient, b.gradient));
   }
@@ -103,13 +103,13 @@ TEST_CASE("a row's bits depend neither on the other rows nor on the threads") {
   const model::OutputHead head = random_head({100, 96, 700}, false);
   const at::Tensor rows = at::randn({100, 96});
   for (const Products products : {Products::kFloat32, Products::kFastest}) {
-    const auto all = (*decode::make_log_sum_exp(head, products, {}))(rows);
-    const auto some = (*decode::make_log_sum_exp(head, products, {}))(rows.narrow(0, 41, 5));
+    const auto all = (*train::make_log_sum_exp(head, products, {}))(rows);
+    const auto some = (*train::make_log_sum_exp(head, products, {}))(rows.narrow(0, 41, 5));
     CHECK(at::equal(all.value.narrow(0, 41, 5), some.value));
     CHECK(at::equal(all.gradient.narrow(0, 41, 5), some.gradient));
     const int threads = decode::num_threads();
     decode::set_threads(threads == 1 ? 2 : 1);
-    const auto other = (*decode::make_log_sum_exp(head, products, {}))(rows);
+    const auto other = (*train::make_log_sum_exp(head, products, {}))(rows);
     decode::set_threads(threads);
     CHECK(at::equal(all.value, other.value));
     CHECK(at::equal(all.gradient, other.gradient));
@@ -119,7 +119,7 @@ TEST_CASE("a row's bits depend neither on the other rows nor on the threads") {
 TEST_CASE("the gradient may be asked for of the first rows only") {
   const model::OutputHead head = random_head({100, 96, 700}, false);
   const at::Tensor rows = at::randn({100, 96});
-  const auto kernel = decode::make_log_sum_exp(head, Products::kFloat32, {});
+  const auto kernel = train::make_log_sum_exp(head, Products::kFloat32, {});
   const auto all = (*kernel)(rows), some = kernel->evaluate(rows, 33), none = kernel->evaluate(rows, 0);
   CHECK(at::equal(some.value, all.value));
   CHECK(at::equal(some.gradient, all.gradient.narrow(0, 0, 33)));
@@ -132,7 +132,7 @@ TEST_CASE("logits far apart neither overflow nor lose the greatest") {
   head.unembedding = at::randn({600, 16}) * 40;
   const at::Tensor rows = at::randn({20, 16}) * 3;
   const LogSumExpValues expected = plain(head, rows, {});
-  const auto fused = (*decode::make_log_sum_exp(head, Products::kFloat32, {}))(rows);
+  const auto fused = (*train::make_log_sum_exp(head, Products::kFloat32, {}))(rows);
   CHECK(largest_difference(fused.value, expected.value) < 1e-3);  // values of some hundreds, in float32
   CHECK(at::equal(fused.top, expected.top));
   CHECK(largest_difference(fused.gradient, expected.gradient) < 0.05);

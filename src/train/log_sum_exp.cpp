@@ -4,7 +4,7 @@
 // logits, their exponentials and the product of these with the same tile while all of it is in the cache.
 // With m the greatest logit of a row so far, S = Σ e^(z − m) and A = Σ e^(z − m) w are kept; when m grows,
 // both are scaled. Nothing of the size [R, V] exists, and no logit is computed twice.
-#include "depthlens/decode/log_sum_exp.hpp"
+#include "depthlens/train/log_sum_exp.hpp"
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -22,11 +22,11 @@
 #include <type_traits>
 #include <vector>
 
-#include "decode/kernels/row_statistics.hpp"
+#include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 
-namespace depthlens::decode {
+namespace depthlens::train {
 namespace {
 
 class AtenLogSumExp : public LogSumExp {
@@ -78,7 +78,7 @@ constexpr std::int64_t kTilesOfGroup = 16;  // packed together: threads wait for
 constexpr std::int64_t kBlocksAtOnce = 8;   // blocks of rows for which a thread keeps a tile in its cache
 constexpr std::int64_t kPanel = 64;  // columns of one small product: the widest that runs at full speed
 constexpr std::int64_t kRows = 32;   // rows of one small product
-static_assert(kTile <= kLongestTile && kTile % kPanel == 0);
+static_assert(kTile <= decode::kLongestTile && kTile % kPanel == 0);
 
 std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -89,7 +89,7 @@ template <typename T>
 class CpuLogSumExp : public LogSumExp {
  public:
   CpuLogSumExp(const model::OutputHead& head, const at::Tensor& token_scale)
-      : head_(head), statistics_(row_statistics()) {
+      : head_(head), statistics_(decode::row_statistics()) {
     if (token_scale.defined()) token_scale_ = token_scale.to(at::kFloat).contiguous();
   }
 
@@ -120,7 +120,7 @@ class CpuLogSumExp : public LogSumExp {
   void pack_weights(Tile& tile, std::int64_t v, const Weight* weights, float scale) const;
 
   const model::OutputHead& head_;
-  const RowStatistics& statistics_;
+  const decode::RowStatistics& statistics_;
   at::Tensor token_scale_;
 };
 
@@ -201,7 +201,7 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
                                   block_states, tile.forward.data() + n * padded_d, logits + n, kPairs == 2);
     }
     const auto width = static_cast<int>(tile.width);
-    float block_max[kTile / kBlock];
+    float block_max[kTile / decode::kBlock];
     for (std::int64_t i = 0; i < kRows; ++i) {
       float* z = logits + i * kTile;
       if (bias != nullptr) {
@@ -286,7 +286,7 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
 
 /// Whether libtorch's small products take bfloat16 here; where they do not they throw.
 bool multiplies_bfloat16() {
-#ifdef DEPTHLENS_X86
+#ifdef __x86_64__
   if (!__builtin_cpu_supports("avx512bf16")) return false;
   try {
     const std::vector<at::BFloat16> ones(64 * 64, at::BFloat16(1.0F));
@@ -319,4 +319,4 @@ std::unique_ptr<LogSumExp> make_log_sum_exp(const model::OutputHead& head, Produ
   return std::make_unique<CpuLogSumExp<float>>(head, token_scale);
 }
 
-}  // namespace depthlens::decode
+}  // namespace depthlens::train

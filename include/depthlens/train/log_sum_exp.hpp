@@ -16,7 +16,7 @@ namespace depthlens::model {
 struct OutputHead;
 }
 
-namespace depthlens::decode {
+namespace depthlens::train {
 
 /// R rows of states after the final norm, as the function sees them.
 struct LogSumExpValues {
@@ -49,4 +49,4 @@ std::unique_ptr<LogSumExp> make_log_sum_exp(const model::OutputHead& head, Produ
 std::unique_ptr<LogSumExp> make_aten_log_sum_exp(const model::OutputHead& head,
                                                  const at::Tensor& token_scale);
 
-}  // namespace depthlens::decode
+}  // namespace depthlens::train
