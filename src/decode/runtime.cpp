@@ -5,12 +5,18 @@
 #include <ATen/Parallel.h>
 #include <torch/headeronly/version.h>
 
+#include <cstdlib>
+
 namespace depthlens::decode {
 
 void set_threads(int threads) {
   at::set_num_threads(threads);
   // TF32 would take float32 products far from float32.
   at::globalContext().setAllowTF32CuBLAS(false);
+  // oneDNN keeps what it compiled for each shape of a product, by default of 1,024 shapes. Batches differ in
+  // their number of rows, so that memory would grow with the corpus. A batch itself needs about a dozen.
+  constexpr int kKeepWhatTheUserSet = 0;
+  ::setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32", kKeepWhatTheUserSet);
 }
 
 int num_threads() {
