@@ -95,12 +95,14 @@ class Archive {
 
  private:
   util::Error damaged(std::string_view reason) const {
-    return format_error(
-        {.what = "damaged torch.save archive",
-         .where = name_,
-         .found =
-             cat("\"", reason.substr(0, std::min(reason.find('\n'), reason.find(" (no backtrace"))), "\""),
-         .hint = "the file may be cut: get it again"});
+    return format_error({.what = "damaged torch.save archive",
+                         .where = name_,
+                         .found = cat("\"",
+                                      // the first sentence; what follows is advice that repeats the hint
+                                      reason.substr(0, std::min({reason.find('\n'), reason.find(". "),
+                                                                 reason.find(" (no backtrace")})),
+                                      "\""),
+                         .hint = "the file may be cut: get it again"});
   }
 
   void check_byte_order() {

@@ -120,7 +120,7 @@ TEST_CASE("run.json holds what was run") {
 
   REQUIRE(run.at("inputs").size() == 1);
   const OrderedJson& input = run.at("inputs").at(0);
-  CHECK(keys_of(input) == std::set<std::string>{"path", "sha256", "documents", "tokens"});
+  CHECK(keys_of(input) == std::set<std::string>{"path", "sha256", "documents", "tokens", "bytes"});
   CHECK(input.at("path") == "data/corpora/harbour.txt");
   CHECK(input.at("sha256") ==
         util::sha256(read_bytes(fs::path(DEPTHLENS_SOURCE_DIR) / "data/corpora/harbour.txt")));
@@ -128,6 +128,7 @@ TEST_CASE("run.json holds what was run") {
 
   const OrderedJson expected_settings = {{"experiments", {"trajectory", "frequency", "flips", "settling"}},
                                          {"lens_alignment", "trained"},
+                                         {"allow_lens_mismatch", false},
                                          {"max_length", 512},
                                          {"add_bos", true},
                                          {"bos", config.at("bos_token_id").get<int>()},

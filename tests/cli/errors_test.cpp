@@ -393,7 +393,7 @@ TEST_CASE("a damaged or unfit lens ends with 4") {
   };
   const std::string neox = (fs::path(DEPTHLENS_TEST_DATA) / "models/llama-gqa-sharded/lens").string();
   refused("tuned:" + neox + "/tuned",
-          {"made for another model", neox + "/tuned/config.json: ", "expected 3", "found 4"});
+          {"does not fit the model", neox + "/tuned/params.pt", "expected 3", "found 4"});
   refused("tuned:" + neox + "/tuned.safetensors", {"does not fit the model", neox});
   refused("jacobian:" + bench.model.lens("tuned.safetensors"), {"not a Jacobian lens"});
   refused("jacobian:" + bench.model.lens("tuned") + "/params.pt", {"not a Jacobian lens"});
@@ -412,12 +412,12 @@ TEST_CASE("a damaged or unfit lens ends with 4") {
   REQUIRE_FALSE(name.empty());
   Safetensors changed = tuned;
   changed.header[name]["shape"] = {8, 32};
-  refused(write_changed(changed), {"does not fit the model", "changed.safetensors", name,
-                                   "expected shape [16, 16]", "found [8, 32]"});
+  refused(write_changed(changed),
+          {"wrong shape", "changed.safetensors", name, "expected [16, 16]", "found [8, 32]"});
   changed = tuned;
   changed.header["9.weight"] = changed.header.at(name);
   changed.header.erase(name);
-  refused(write_changed(changed), {"does not fit the model", "expected translators 0 to 2", name});
+  refused(write_changed(changed), {"not a tuned lens", "without a gap", "without '" + name});
   changed = tuned;
   const auto begin = changed.header.at(name).at("data_offsets")[0].get<std::size_t>();
   changed.data.replace(begin, 8, std::string(8, '\xff'));  // not a number in every format
@@ -430,6 +430,7 @@ TEST_CASE("a damaged or unfit lens ends with 4") {
   const std::string params = read_bytes(fs::path(bench.model.lens("tuned")) / "params.pt");
   write_bytes(folder / "params.pt", params.substr(0, params.size() - 300));
   refused("tuned:" + folder.string(), {(folder / "params.pt").string()});
+  write_bytes(folder / "params.pt", params);
   write_bytes(folder / "config.json", "{}");
   refused("tuned:" + folder.string(), {(folder / "config.json").string(), "d_model"});
   fs::remove(folder / "config.json");

@@ -268,7 +268,7 @@ TEST_CASE("jacobian lens: blocks that the model lacks, another width, and none o
                 {"does not fit", "of width 16", "found block 0 of width 8"});
   check_refused("jacobian", {}, {"holds no Jacobian"});
   check_refused("jacobian", identities({2}), {"holds no Jacobian"});  // of layer L only
-  check_refused("jacobian", {zeros("x.jacobian", {16, 16})}, {"not a Jacobian lens", "found x.jacobian"});
+  check_refused("jacobian", {zeros("x.jacobian", {16, 16})}, {"not a Jacobian lens", "found 'x.jacobian'"});
 }
 
 }  // namespace depthlens
