@@ -69,9 +69,12 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
     -Wl,--push-state,--no-as-needed ${_libraries} -Wl,--pop-state)
   target_link_options(Libtorch::Libtorch INTERFACE -Wl,-rpath,${Libtorch_ROOT}/lib)
   # at::parallel_for is a template with an OpenMP pragma: compiled without OpenMP it runs on one thread, in silence.
-  # libtorch's own libgomp and the system's have one name, so that a program loads only one of them.
+  # libtorch's own libgomp and the system's have one name, so that a program loads only one of them; by flags, since
+  # the target would name the system's file, which the run path may hide.
   find_package(OpenMP REQUIRED COMPONENTS CXX)
-  target_link_libraries(Libtorch::Libtorch INTERFACE OpenMP::OpenMP_CXX)
+  separate_arguments(_openmp NATIVE_COMMAND ${OpenMP_CXX_FLAGS})
+  target_compile_options(Libtorch::Libtorch INTERFACE ${_openmp})
+  target_link_options(Libtorch::Libtorch INTERFACE ${_openmp})
 
   file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/libtorch_check.cpp
     "#include <c10/core/ScalarType.h>\nint main() { return c10::elementSize(c10::ScalarType::Float) == 4 ? 0 : 1; }\n")

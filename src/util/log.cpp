@@ -70,6 +70,11 @@ void Progress::advance(std::int64_t units) {
   print(false);
 }
 
+void Progress::skip(std::int64_t units) {
+  done_ += units;
+  skipped_ += units;
+}
+
 void Progress::set_note(std::string note) {
   note_ = std::move(note);
 }
@@ -83,7 +88,7 @@ void Progress::finish() {
 void Progress::print(bool last) {
   if (current == Verbosity::kQuiet) return;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
-  const double rate = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
+  const double rate = seconds > 0 ? static_cast<double>(done_ - skipped_) / seconds : 0;
   std::string line = title_ + ": " + with_thousands(done_);
   if (total_ > 0 && !last) line += " of " + with_thousands(total_);
   line += " " + unit_;

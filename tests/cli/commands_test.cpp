@@ -12,7 +12,8 @@ namespace {
 using util::Json;
 using util::OrderedJson;
 
-const std::vector<std::string> kCommands = {"analyze", "show", "count-tokens", "info"};
+const std::vector<std::string> kCommands = {"analyze",      "show",         "train-lens", "eval-lens",
+                                            "convert-lens", "count-tokens", "info"};
 const std::string kEscape = "\x1b[";
 
 std::vector<std::string> lines_of(const std::string& text) {

@@ -281,17 +281,20 @@ void run_train_tuned(const TrainOptions& options) {
 
   util::Progress progress("training", "tokens", settings.steps * tokens_per_step);
   std::optional<double> first, validated;
+  bool begun = false;
   plan.on_step = [&](const train::LogLine& line) {
     if (line.validation_kl) validated = mean(*line.validation_kl);
     std::string note = util::cat("step ", line.step, " of ", settings.steps);
     if (line.result) {
       const double loss = mean(line.result->loss);
-      if (!first) first = loss;
-      note += util::cat(", mean ", options.loss == "ce" ? "cross-entropy " : "KL ", rounded(loss), " (",
-                        rounded(*first), " at the start)");
+      if (line.step == 1) first = loss;
+      note += util::cat(", mean ", options.loss == "ce" ? "cross-entropy " : "KL ", rounded(loss));
+      if (first) note += " (" + rounded(*first) + " at the start)";
     }
     if (validated) note += util::cat(", held out KL ", rounded(*validated));
     progress.set_note(note);
+    if (!begun) progress.skip(line.step > 0 ? (line.step - 1) * tokens_per_step : 0);  // resumed
+    begun = true;
     progress.advance(line.result ? tokens_per_step : 0);
   };
   const auto training_started = std::chrono::steady_clock::now();

@@ -28,8 +28,9 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void advance(std::int64_t units);
+  void skip(std::int64_t units);    ///< done before this run: counted, but not in the rate
   void set_note(std::string note);  ///< shown at the end of the line from now on
-  void finish();  ///< prints the last line; later calls do nothing
+  void finish();                    ///< prints the last line; later calls do nothing
 
  private:
   void print(bool last);
@@ -38,6 +39,7 @@ class Progress {
   std::string note_;
   std::int64_t total_;
   std::int64_t done_ = 0;
+  std::int64_t skipped_ = 0;
   bool terminal_;
   bool finished_ = false;
   std::chrono::steady_clock::time_point started_;

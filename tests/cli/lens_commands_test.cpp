@@ -1,0 +1,211 @@
+// train-lens, eval-lens and convert-lens as a user runs them, one after the other.
+#include <algorithm>
+#include <csignal>
+#include <thread>
+
+#include "checks.hpp"
+#include "depthlens/util/json.hpp"
+#include "support/small_model.hpp"
+
+namespace depthlens::test {
+namespace {
+
+using util::Json;
+
+/// A small model, a text, and short trainings of it.
+struct Bench {
+  SmallModel model;
+  std::string text = [this] {
+    std::string all;
+    for (int i = 0; i < 40; ++i) all += small_text() + "\n\n";
+    write_bytes(model.beside("long.txt"), all);
+    return model.beside("long.txt").string();
+  }();
+
+  std::string out(const std::string& name) const { return model.beside(name).string(); }
+  /// A short training; a flag in `more` takes the place of its default here.
+  std::vector<std::string> train(const std::string& name, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> all = {"train-lens", "--model", model.path(), "--input",
+                                    text,         "--out",   out(name),    "--quiet"};
+    const std::vector<std::pair<std::string, std::string>> defaults = {
+        {"--steps", "6"},          {"--tokens-per-step", "64"},
+        {"--max-length", "16"},    {"--validation-tokens", "32"},
+        {"--validate-every", "3"}, {"--checkpoint-every", "2"}};
+    for (const auto& [flag, value] : defaults) {
+      if (std::find(more.begin(), more.end(), flag) == more.end()) all.insert(all.end(), {flag, value});
+    }
+    return all + more;
+  }
+};
+
+std::vector<Json> log_of(const std::string& folder) {
+  std::vector<Json> lines;
+  std::istringstream log(read_bytes(fs::path(folder) / "training.jsonl"));
+  for (std::string line; std::getline(log, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+/// mean of kl_final over the layers below L, by lens.
+std::map<std::string, double> mean_kl(const std::string& run) {
+  const Json table = read_json(fs::path(run) / "summary.json").at("tables").at("lens.quality");
+  std::map<std::string, double> sums;
+  for (const Json& row : table.at("rows")) sums[row[0].get<std::string>()] += row[3].get<double>();
+  return sums;
+}
+
+}  // namespace
+
+TEST_CASE("a lens is trained, measured, converted and used") {
+  const Bench bench;
+  check_done(bench.train("lens", {"--lr-scale", "0.3"}));
+  const std::vector<Json> log = log_of(bench.out("lens"));
+  REQUIRE(log.size() == 7);
+  for (std::size_t step = 1; step < log.size(); ++step) {
+    CHECK(log[step].at("step") == step);
+    CHECK(log[step].at("positions") == 64);
+    CHECK(log[step].at("kl").size() == 3);
+  }
+  CHECK(log[6].at("validation_kl")[0].get<double>() < log[0].at("validation_kl")[0].get<double>());
+  const Json config = read_json(fs::path(bench.out("lens")) / "config.json");
+  CHECK(config.at("d_model") == 16);
+  CHECK(config.at("num_hidden_layers") == 3);
+  CHECK(config.at("lens_type") == "linear_tuned_lens");
+  CHECK(config.at("unembed_hash").get<std::string>().size() == 64);
+
+  check_done({"convert-lens", bench.out("lens"), bench.out("lens.safetensors"), "--quiet"});
+  const Result table = check_done({"eval-lens", "--model", bench.model.path(), "--input", bench.text, "--out",
+                                   bench.out("eval"), "--max-length", "16", "--lens", "logit", "--lens",
+                                   "tuned:" + bench.out("lens"), "--lens",
+                                   "converted=tuned:" + bench.out("lens.safetensors"), "--transfer"});
+  CHECK(contains(table.out, "converted"));
+  auto kl = mean_kl(bench.out("eval"));
+  CHECK(kl.at("tuned") < kl.at("logit"));
+  CHECK(kl.at("tuned") == kl.at("converted"));
+  CHECK(fs::exists(fs::path(bench.out("eval")) / "lens.svg"));
+  CHECK(fs::exists(fs::path(bench.out("eval")) / "transfer.svg"));
+
+  check_done({"analyze", "--model", bench.model.path(), "--input", bench.text, "--out", bench.out("run"),
+              "--max-length", "16", "--lens", "tuned:" + bench.out("lens"), "--quiet"});
+  CHECK(mean_kl(bench.out("run")).at("tuned") == kl.at("tuned"));
+}
+
+TEST_CASE("an interrupted training goes on, to the bytes of one that was not") {
+  const Bench bench;
+  check_done(bench.train("whole"));
+  // Many short steps, so that the signal comes in the middle.
+  const std::vector<std::string> longer = {"--steps", "400", "--epochs", "400"};
+  {
+    Process process({.arguments = bench.train("parts", longer)});
+    const fs::path checkpoint = fs::path(bench.out("parts")) / "checkpoint.safetensors";
+    for (int i = 0; i < 600 && process.running() && !fs::exists(checkpoint); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    process.send(SIGINT);
+    const Result result = process.wait();
+    INFO(result.err);
+    CHECK(result.status == 130);
+    CHECK(contains(result.err, "go on with --resume"));
+  }
+  CHECK_FALSE(fs::exists(fs::path(bench.out("parts")) / "params.pt"));
+  const std::size_t before = log_of(bench.out("parts")).size();
+  CHECK(before < 401);
+  check_error(bench.train("parts", longer), 6, {"in use", "checkpoint.safetensors"});
+  check_error(bench.train("parts", longer + std::vector<std::string>{"--resume", "--optimizer", "adam"}), 2,
+              {"other settings", "optimizer was"});
+  check_done(bench.train("parts", longer + std::vector<std::string>{"--resume"}));
+  CHECK(log_of(bench.out("parts")).size() == 401);
+  check_done(bench.train("once", longer));
+  for (const char* file : {"training.jsonl", "params.pt", "config.json", "checkpoint.safetensors"}) {
+    INFO(file);
+    CHECK(read_bytes(fs::path(bench.out("parts")) / file) == read_bytes(fs::path(bench.out("once")) / file));
+  }
+  check_error(bench.train("parts", longer + std::vector<std::string>{"--resume"}), 2, {"finished"});
+}
+
+TEST_CASE("every optimizer, loss, damping and start leaves a lens that loads") {
+  const Bench bench;
+  check_done({"count-tokens", "--model", bench.model.path(), "--input", bench.text, "--out",
+              bench.out("counts.json"), "--quiet"});
+  check_done(bench.train("first"));
+  const std::vector<std::vector<std::string>> ways = {
+      {"--optimizer", "adam"},
+      {"--optimizer", "muon"},
+      {"--loss", "ce"},
+      {"--bias-only"},
+      {"--init", bench.out("first")},
+      {"--keep", "best"},
+      {"--dtype", "float32"},
+      {"--damp-frequent", "3:0.001"},
+      {"--damp-frequent", "3:0.5", "--damp-mode", "vocabulary", "--token-counts", bench.out("counts.json")},
+      {"--add-bos", "yes"}};
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    INFO(ways[i].front() << " " << ways[i].back());
+    const std::string name = "lens-" + std::to_string(i);
+    check_done(bench.train(name, ways[i]));
+    CHECK(log_of(bench.out(name)).size() == 7);
+    check_done({"info", bench.out(name)});
+  }
+}
+
+TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
+  const Bench bench;
+  const auto fit = [&](const std::string& name, const std::vector<std::string>& more) {
+    return std::vector<std::string>{"train-lens",       "--type", "jacobian",      "--model",
+                                    bench.model.path(), "--out",  bench.out(name), "--quiet"} +
+           more;
+  };
+  // The model allows 16 positions, of which the first 16 do not count.
+  check_error(fit("none", {"--input", bench.text, "--prompts", "2"}), 3, {"too few prompts", "found 0"});
+  const std::vector<std::string> of_demo = {
+      "train-lens",   "--type", "jacobian",  "--input", "data/corpora/bread.txt",
+      "--max-length", "24",     "--prompts", "2",       "--quiet"};
+  check_done(of_demo + std::vector<std::string>{"--out", bench.out("whole")});
+  for (const char* shard : {"0", "1"}) {
+    check_done(of_demo + std::vector<std::string>{"--shard", shard + std::string("/2"), "--out",
+                                                  bench.out("part") + shard});
+  }
+  check_done({"train-lens", "--type", "jacobian", "--from-sums",
+              bench.out("part0") + "/jacobian_sums.safetensors", "--from-sums",
+              bench.out("part1") + "/jacobian_sums.safetensors", "--out", bench.out("joined"), "--quiet"});
+  for (const char* name : {"whole", "joined"}) {
+    check_done(
+        {"convert-lens", bench.out(name) + "/jacobian_lens.pt", bench.out(name) + ".safetensors", "--quiet"});
+  }
+  CHECK(Safetensors::read(bench.out("whole.safetensors")).data ==
+        Safetensors::read(bench.out("joined.safetensors")).data);
+  check_done({"analyze", "--input", "data/corpora/bread.txt", "--limit", "1", "--out", bench.out("run"),
+              "--lens", "jacobian:" + bench.out("joined") + "/jacobian_lens.pt", "--quiet"});
+}
+
+TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are told") {
+  const Bench bench;
+  const std::string none = bench.out("none");
+  check_error({"train-lens", "--out", none}, 2, {"--input"});
+  check_error({"train-lens", "--input", bench.text}, 2, {"--out"});
+  check_error(bench.train("x", {"--steps", "100000"}), 3, {"too short", "expected", "--epochs"});
+  check_error(bench.train("x", {"--tokens-per-step", "4"}), 2, {"no room for a window", "16"});
+  check_error(bench.train("x", {"--damp-frequent", "10"}), 2, {"--damp-frequent", "K:FACTOR"});
+  check_error(bench.train("x", {"--damp-frequent", "10:2"}), 2, {"K:FACTOR"});
+  check_error(bench.train("x", {"--optimizer", "lion"}), 2, {"--optimizer"});
+  check_error(bench.train("x", {"--resume"}), 3, {"no training to go on with"});
+  check_error(bench.train("x", {"--resume", "--overwrite"}), 2, {"contradict"});
+  check_error(bench.train("x", {"--keep", "best", "--validate-every", "0"}), 2, {"--keep best"});
+  check_error(bench.train("x", {"--prompts", "5"}), 2, {"--prompts"});
+  check_error({"train-lens", "--type", "jacobian", "--input", bench.text, "--out", none, "--loss", "ce"}, 2,
+              {"--loss"});
+  check_error(bench.train("x", {"--init", none}), 3, {"none"});
+  check_error({"eval-lens", "--input", bench.text, "--out", none, "--transfer"}, 2, {"--transfer"});
+  check_error({"convert-lens", none, bench.out("y")}, 3, {"none"});
+  check_error({"convert-lens", bench.text, bench.out("y")}, 4, {"long.txt"});
+  check_error({"convert-lens", bench.model.lens("tuned"), bench.model.lens("tuned")}, 2, {});
+}
+
+TEST_CASE("a training that the disk does not take keeps its last checkpoint") {
+  const Bench bench;
+  check_done(bench.train("lens", {"--steps", "2"}));
+  const auto size = fs::file_size(fs::path(bench.out("lens")) / "checkpoint.safetensors");
+  check_error({.arguments = bench.train("full"), .largest_file = size / 2}, 6, {"full"});
+  CHECK_FALSE(fs::exists(fs::path(bench.out("full")) / "params.pt"));
+  CHECK_FALSE(fs::exists(fs::path(bench.out("full")) / "checkpoint.safetensors"));
+}
+
+}  // namespace depthlens::test
