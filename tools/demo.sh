@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on the bundled demo model and corpora, set-up included:   tools/demo.sh
+# The main job on the bundled demo model, its lens and corpora, set-up included:   tools/demo.sh
 # Leaves a run folder in out/demo and prints what it shows. Run again, it redoes only what changed.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 [[ $# -eq 0 ]] || stop "demo.sh takes no arguments" "Usage: tools/demo.sh"
@@ -18,8 +18,9 @@ if [[ ! -e $run/summary.json ||
     inputs+=(--input "$file")
   done
   mkdir -p out
-  say "Running: build/bin/depthlens analyze --model $model ${inputs[*]} --out $run --overwrite"
-  "$program" analyze --model "$model" "${inputs[@]}" --out "$run" --overwrite ||
+  lenses=(--lens logit --lens "tuned:$model/lens")
+  say "Running: build/bin/depthlens analyze --model $model ${inputs[*]} ${lenses[*]} --out $run --overwrite"
+  "$program" analyze --model "$model" "${inputs[@]}" "${lenses[@]}" --out "$run" --overwrite ||
     stop "the analysis ended with status $?" "Its own message stands above."
 fi
 python3 tools/scripts/summarise_demo.py "$run"

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "decode/kernel.hpp"
+#include "depthlens/decode/runtime.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
@@ -317,6 +318,7 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
       pull();
     }
     run.process(batch);
+    release_free_memory();
   }
   for (Listener* listener : listeners) listener->end();
   return run.statistics();

@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <malloc.h>
 #include <torch/headeronly/version.h>
 
 #include <cstdlib>
@@ -21,6 +22,12 @@ void set_threads(int threads) {
 
 int num_threads() {
   return at::get_num_threads();
+}
+
+void release_free_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 int num_cuda_devices() {

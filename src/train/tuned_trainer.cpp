@@ -12,13 +12,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "depthlens/decode/runtime.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::train {
 namespace {
 
-constexpr std::int64_t kRowsOfChunk = 2048;                   // (L + 1) · P: enough to share a packed tile
+constexpr std::int64_t kRowsOfChunk = 2048;                   // (n + 1) · P: enough to share a packed tile
 constexpr std::int64_t kStateBytes = std::int64_t{96} << 20;  // of residual states of a batch
 
 std::vector<double> to_vector(const at::Tensor& values) {
@@ -26,13 +27,27 @@ std::vector<double> to_vector(const at::Tensor& values) {
   return {host.const_data_ptr<double>(), host.const_data_ptr<double>() + host.numel()};
 }
 
+/// With the number of layers spelled out.
+TrainSettings resolved(TrainSettings settings, std::int64_t num_layers) {
+  if (settings.num_layers == 0) settings.num_layers = num_layers - settings.first_layer;
+  DEPTHLENS_ASSERT(settings.first_layer >= 0 && settings.num_layers >= 1 &&
+                   settings.first_layer + settings.num_layers <= num_layers);
+  return settings;
+}
+
+at::Tensor trained_part(const at::Tensor& all, const TrainSettings& settings, at::Device device) {
+  if (!all.defined()) return {};
+  return all.narrow(0, settings.first_layer, settings.num_layers).to(device).clone();
+}
+
 }  // namespace
 
-TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings, lens::TunedParameters initial)
+TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
+                           const lens::TunedParameters& initial)
     : model_(model),
-      settings_(std::move(settings)),
-      parameters_{initial.weights.to(model.device()),
-                  initial.biases.defined() ? initial.biases.to(model.device()) : at::Tensor()},
+      settings_(resolved(std::move(settings), model.spec().num_layers)),
+      parameters_{trained_part(initial.weights, settings_, model.device()),
+                  trained_part(initial.biases, settings_, model.device())},
       optimizer_(settings_.optimizer,
                  {settings_.bias_only ? at::Tensor() : parameters_.weights, parameters_.biases}) {
   const model::OutputHead& head = model.head();
@@ -65,7 +80,7 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
                                   const Use& use) const {
   const std::int64_t L = model_.spec().num_layers, d = model_.spec().hidden_size;
   const std::int64_t most_tokens = std::max<std::int64_t>(1, kStateBytes / (4 * (L + 1) * d));
-  const std::int64_t chunk = std::max<std::int64_t>(32, kRowsOfChunk / (L + 1) / 32 * 32);
+  const std::int64_t chunk = std::max<std::int64_t>(32, kRowsOfChunk / (settings_.num_layers + 1) / 32 * 32);
   for (std::size_t next = 0; next < windows.size();) {
     model::PackedWindows batch;
     std::vector<std::int64_t> rows, targets;
@@ -94,8 +109,9 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       const at::Tensor index =
           at::from_blob(const_cast<std::int64_t*>(chosen.data()), {count}, at::kLong).to(model_.device());
       std::vector<at::Tensor> layers;
-      for (std::int64_t i = 0; i < L; ++i)
-        layers.push_back(residuals[static_cast<std::size_t>(i)].index_select(0, index));
+      for (std::int64_t i = 0; i < settings_.num_layers; ++i)
+        layers.push_back(
+            residuals[static_cast<std::size_t>(settings_.first_layer + i)].index_select(0, index));
       use(TrainingPositions{.states = at::stack(layers),
                             .final_states = residuals.back().index_select(0, index),
                             .targets = {targets.begin() + first, targets.begin() + first + count}});
@@ -116,8 +132,7 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
   for (at::Tensor* gradient : {&gradients_.weights, &gradients_.biases}) {
     if (gradient->defined()) gradient->zero_();
   }
-  at::Tensor loss =
-      at::zeros({model_.spec().num_layers}, at::TensorOptions(at::kDouble).device(model_.device()));
+  at::Tensor loss = at::zeros({settings_.num_layers}, at::TensorOptions(at::kDouble).device(model_.device()));
   for_each_chunk(windows, followed_only, [&](const TrainingPositions& positions) {
     loss.add_(
         gradient_->accumulate(positions, parameters_, 1 / static_cast<double>(result.positions), gradients_));
@@ -144,22 +159,24 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
          .where = util::cat("step ", result.step),
          .hint = "try a smaller --lr-scale, or --dtype float32; the last checkpoint is kept"});
   }
-  if (result.total_gradient_norm > settings_.clip_norm) {
-    const double factor = settings_.clip_norm / (result.total_gradient_norm + 1e-6);
+  const double clip_norm = settings_.clip_norm * std::sqrt(static_cast<double>(settings_.num_layers) /
+                                                           static_cast<double>(model_.spec().num_layers));
+  if (result.total_gradient_norm > clip_norm) {
+    const double factor = clip_norm / (result.total_gradient_norm + 1e-6);
     for (at::Tensor* gradient : {&gradients_.weights, &gradients_.biases}) {
       if (gradient->defined()) gradient->mul_(factor);
     }
   }
   optimizer_.step(parameters_, gradients_, result.learning_rate, result.step);
   ++steps_done_;
+  decode::release_free_memory();
   return result;
 }
 
 std::vector<double> TunedTrainer::mean_kl(const std::vector<Window>& windows) const {
   const c10::InferenceMode inference;
   std::int64_t count = 0;
-  at::Tensor sum =
-      at::zeros({model_.spec().num_layers}, at::TensorOptions(at::kDouble).device(model_.device()));
+  at::Tensor sum = at::zeros({settings_.num_layers}, at::TensorOptions(at::kDouble).device(model_.device()));
   for_each_chunk(windows, /*followed_only=*/false, [&](const TrainingPositions& positions) {
     count += positions.final_states.size(0);
     sum.add_(exact_kl_->loss(positions, parameters_));

@@ -146,6 +146,41 @@ TEST_CASE("every optimizer, loss, damping and start leaves a lens that loads") {
   }
 }
 
+TEST_CASE("layers trained by several processes join to one lens") {
+  const Bench bench;
+  check_done(bench.train("low", {"--layers", "0-1"}));
+  check_done(bench.train("high", {"--layers", "2"}));
+  CHECK(log_of(bench.out("low"))[1].at("kl").size() == 2);
+  CHECK(log_of(bench.out("high"))[1].at("kl").size() == 1);
+  const auto join = [&](const std::vector<std::string>& parts, const std::string& name) {
+    std::vector<std::string> all = {"train-lens", "--out", bench.out(name), "--quiet"};
+    for (const std::string& part : parts) all.insert(all.end(), {"--join", bench.out(part)});
+    return all;
+  };
+  check_done(join({"high", "low"}, "joined"));
+  for (const char* name : {"low", "high", "joined"})
+    check_done({"convert-lens", bench.out(name), bench.out(name + std::string(".safetensors")), "--quiet"});
+  const auto low = Safetensors::read(bench.out("low.safetensors")),
+             high = Safetensors::read(bench.out("high.safetensors")),
+             joined = Safetensors::read(bench.out("joined.safetensors"));
+  const auto values = [](const Safetensors& file, const std::string& name) {
+    const auto& offsets = file.header.at(name).at("data_offsets");
+    return file.data.substr(offsets[0].get<std::size_t>(),
+                            offsets[1].get<std::size_t>() - offsets[0].get<std::size_t>());
+  };
+  for (const char* name : {"0.weight", "1.bias"}) {
+    CHECK(values(joined, name) == values(low, name));
+    CHECK(values(joined, name) != values(high, name));
+  }
+  CHECK(values(joined, "2.weight") == values(high, "2.weight"));
+  CHECK(values(low, "2.weight") == std::string(values(low, "2.weight").size(), '\0'));
+  check_error(join({"low"}, "x"), 4, {"no part has layer 2"});
+  check_error(join({"low", "low"}, "x"), 4, {"two parts have layer 0"});
+  check_done(bench.train("other", {"--layers", "2", "--lr-scale", "0.5"}));
+  check_error(join({"low", "other"}, "x"), 4, {"not parts of one training"});
+  check_error(bench.train("x", {"--layers", "2-3"}), 2, {"--layers", "2"});
+}
+
 TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
   const Bench bench;
   const auto fit = [&](const std::string& name, const std::vector<std::string>& more) {

@@ -61,6 +61,8 @@ struct TrainOptions {
   std::string damp_frequent;
   std::string damp_mode = "position";
   std::string token_counts = "input";
+  std::string layers;
+  std::vector<std::string> join;
   // of Jacobian lenses
   std::int64_t prompts = 100;
   std::string shard;
@@ -106,6 +108,24 @@ DampFrequent parse_damp_frequent(const std::string& text) {
                              .found = util::in_quotes(text)});
   }
   return damp;
+}
+
+/// Sets which translators are trained: "A-B" or "A", both from 0 to L − 1; "": all.
+void set_layers(train::TrainSettings& settings, const std::string& text, std::int64_t num_layers) {
+  settings.num_layers = num_layers;
+  if (text.empty()) return;
+  const std::vector<std::string> parts = util::split(text, '-');
+  std::int64_t first = 0, last = 0;
+  const bool read =
+      parts.size() <= 2 && util::parse_int(parts.front(), first) && util::parse_int(parts.back(), last);
+  if (!read || first < 0 || last < first || last >= num_layers) {
+    throw util::usage_error({.what = "unusable layers",
+                             .where = "--layers",
+                             .expected = util::cat("A-B with 0 ≤ A ≤ B ≤ ", num_layers - 1),
+                             .found = util::in_quotes(text)});
+  }
+  settings.first_layer = first;
+  settings.num_layers = last - first + 1;
 }
 
 train::OptimizerSettings optimizer_settings(const TrainOptions& options) {
@@ -207,6 +227,7 @@ OrderedJson settings_json(const TrainOptions& options, const Session& session, c
           {"loss", options.loss},
           {"bias_only", settings.bias_only},
           {"init", options.init},
+          {"layers", {settings.first_layer, settings.first_layer + settings.num_layers - 1}},
           {"clip_norm", settings.clip_norm},
           {"damp_mode", damped ? OrderedJson(options.damp_mode) : OrderedJson(nullptr)},
           {"damp_factor", settings.damping.factor},
@@ -250,15 +271,16 @@ void run_train_tuned(const TrainOptions& options) {
       .bias_only = options.bias_only,
       .damping = damping_of(options, session, text),
       .products = options.model.dtype == "float32" ? train::Products::kFloat32 : train::Products::kFastest};
+  set_layers(settings, options.layers, session.spec().num_layers);
   session.load();
   const model::Model& model = session.model();
-  const lens::TunedParameters initial =
+  lens::TunedParameters initial =
       options.init.empty() ? train::TunedTrainer::zeros(model, /*biases=*/true)
                            : lens::read_tuned_parameters(io::resolve_tuned_lens(options.init),
                                                          model.spec().num_layers, model.spec().hidden_size);
   train::TunedTrainer trainer(model, settings, initial);
   const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
-  util::log_info(util::cat(model.spec().architecture, ", ", model.spec().num_layers, " translators of ",
+  util::log_info(util::cat(model.spec().architecture, ", ", trainer.settings().num_layers, " translators of ",
                            model.spec().hidden_size, " × ", model.spec().hidden_size, "; ", settings.steps,
                            " steps of ", util::with_thousands(tokens_per_step), " tokens; products in ",
                            trainer.products()));
@@ -312,7 +334,13 @@ void run_train_tuned(const TrainOptions& options) {
   provenance.steps = settings.steps;
   provenance.tokens = settings.steps * tokens_per_step;
   provenance.data_digest = text.windows.digest();
-  lens::write_tuned_lens_folder(folder.path(), *trained, provenance);
+  initial.weights.narrow(0, trainer.settings().first_layer, trainer.settings().num_layers)
+      .copy_(trained->weights);
+  if (initial.biases.defined()) {
+    initial.biases.narrow(0, trainer.settings().first_layer, trainer.settings().num_layers)
+        .copy_(trained->biases);
+  }
+  lens::write_tuned_lens_folder(folder.path(), initial, provenance);
   const double bits_per_byte =
       static_cast<double>(text.windows.num_tokens()) / static_cast<double>(text.bytes) / std::numbers::ln2;
   const OrderedJson record = {
@@ -330,6 +358,56 @@ void run_train_tuned(const TrainOptions& options) {
         {"threads", decode::num_threads()},
         {"kernel", decode::cpu_kernel_name()}}}};
   util::write_file(folder.path() / "training.json", record.dump(2) + "\n");
+  util::log_info("the lens is in " + options.corpus.out);
+}
+
+/// Joins the lenses of trainings that each had some of the layers (`--layers`).
+void run_join(const TrainOptions& options) {
+  const fs::path out = options.corpus.out;
+  std::error_code ignored;
+  if (!options.corpus.overwrite && fs::exists(out / "params.pt", ignored)) {
+    throw util::output_error({.what = "the folder holds a lens",
+                              .where = util::in_quotes((out / "params.pt").string()),
+                              .hint = "replace it with --overwrite, or choose another --out"});
+  }
+  lens::StoredTunedLens joined;
+  std::vector<bool> taken;
+  util::Json settings;
+  for (const std::string& part : options.join) {
+    const fs::path record_path = fs::path(part) / "training.json";
+    const util::Json record = util::parse_json(util::read_file(record_path, 64 << 20), record_path.string());
+    const util::JsonView view(record, record_path.string());
+    const util::JsonView layers = view.at("settings").at("layers");
+    lens::StoredTunedLens lens = lens::read_tuned_lens(part);
+    util::Json others = view.at("settings").raw();
+    others.erase("layers");
+    if (taken.empty()) {
+      joined = lens;
+      settings = others;
+      taken.assign(lens.weights.size(), false);
+    }
+    if (others != settings || lens.weights.size() != taken.size() ||
+        lens.provenance.model_digest != joined.provenance.model_digest) {
+      throw util::format_error(
+          {.what = "not parts of one training",
+           .where = part + " and " + options.join.front(),
+           .hint = "train all parts with the same model, text and flags, but for --layers"});
+    }
+    const auto last = layers.at(std::size_t{1}).as_integer(0, static_cast<std::int64_t>(taken.size()) - 1);
+    for (auto i = layers.at(std::size_t{0}).as_integer(0, last); i <= last; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (taken[at]) {
+        throw util::format_error({.what = util::cat("two parts have layer ", i), .where = part});
+      }
+      taken[at] = true;
+      joined.weights[at] = lens.weights[at];
+      if (!joined.biases.empty()) joined.biases[at] = lens.biases.at(at);
+    }
+  }
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    if (!taken[i]) throw util::format_error({.what = util::cat("no part has layer ", i), .where = "--join"});
+  }
+  lens::write_tuned_lens_folder(out, joined);
   util::log_info("the lens is in " + options.corpus.out);
 }
 
@@ -433,7 +511,7 @@ void check_type(const CLI::App& app, const std::string& type) {
 void run_train_lens(const CLI::App& app, TrainOptions& options) {
   check_type(app, options.type);
   const bool jacobian = options.type == "jacobian";
-  if (jacobian && !options.sums.empty()) {
+  if (!options.join.empty() || (jacobian && !options.sums.empty())) {
     if (options.corpus.out.empty())
       throw util::usage_error({.what = "no folder for the lens", .where = "--out"});
   } else {
@@ -453,7 +531,9 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
                              .where = "--keep best",
                              .expected = "--validation-tokens and --validate-every above 0"});
   }
-  if (jacobian) {
+  if (!options.join.empty()) {
+    run_join(options);
+  } else if (jacobian) {
     run_fit_jacobian(options);
   } else {
     run_train_tuned(options);
@@ -506,6 +586,12 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_flag("--bias-only", options->bias_only, "Train the biases, leave the weights as they are");
   app.add_option("--init", options->init, "Begin with this tuned lens instead of the logit lens")
       ->type_name("LENS");
+  app.add_option("--layers", options->layers,
+                 "Train these translators only, A-B from 0 to L − 1: several processes share a lens")
+      ->type_name("A-B");
+  app.add_option("--join", options->join, "Put the lenses of such processes together; once for each folder")
+      ->type_name("DIR")
+      ->take_all();
   app.add_option("--checkpoint-every", options->checkpoint_every,
                  "Steps between checkpoints (0: only at the end)")
       ->check(CLI::NonNegativeNumber)

@@ -22,10 +22,15 @@ def read_json(path: Path):
         sys.exit(f"summarise_demo.py: error: {path} is not JSON ({error})")
 
 
-def rows_of(summary, name):
-    """The rows of a table as dictionaries by column, of its first lens where it has lenses; [] where it is absent."""
+def all_rows_of(summary, name):
+    """The rows of a table as dictionaries by column; [] where it is absent."""
     table = summary.get("tables", {}).get(name, {"columns": [], "rows": []})
-    rows = [dict(zip(table["columns"], row)) for row in table["rows"]]
+    return [dict(zip(table["columns"], row)) for row in table["rows"]]
+
+
+def rows_of(summary, name):
+    """Of its first lens only, where it has lenses."""
+    rows = all_rows_of(summary, name)
     return [row for row in rows if row.get("lens") == rows[0].get("lens")]
 
 
@@ -85,6 +90,24 @@ def print_settling(summary):
     print(f"{', '.join(quarters)}.")
 
 
+def print_lenses(summary):
+    """How far each layer is from the model's output, through every lens of the run."""
+    rows = all_rows_of(summary, "lens.quality")
+    lenses = list(dict.fromkeys(row["lens"] for row in rows))
+    if len(lenses) < 2:
+        return
+    kl = {(row["lens"], row["layer"]): row["kl_final"] for row in rows}
+    last = max(row["layer"] for row in rows)
+    print("\nHow far a layer is from the model's output (KL divergence in nats, less is nearer), read directly by the logit")
+    print("lens, or after a translation that was trained for the layer:\n")
+    print("  layer" + "".join(f"{lens:>10}" for lens in lenses))
+    for layer in (layer for layer in (0, 1, 2, 4, 6, 8, 10, 11) if layer < last):
+        print(f"  {layer:5}" + "".join(f"{kl[lens, layer]:10.2f}" for lens in lenses))
+    first, second = (sum(kl[lens, layer] for layer in range(last // 2)) for lens in lenses[:2])
+    print(f"\nIn the first half of the layers the {lenses[1]} lens has {percent(second / first).strip()} of the divergence of"
+          f" the {lenses[0]} lens.")
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit("Usage: summarise_demo.py RUN_FOLDER")
@@ -103,6 +126,7 @@ def main():
         if not print_shares(summary, bar):
             print("The run has no table frequency.top1_share.")
         print_settling(summary)
+        print_lenses(summary)
     except (AttributeError, KeyError, TypeError) as error:
         sys.exit(f"summarise_demo.py: error: {folder / 'summary.json'} has not the expected tables ({error!r})")
 

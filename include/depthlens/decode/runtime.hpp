@@ -9,6 +9,10 @@ namespace depthlens::decode {
 void set_threads(int threads);
 int num_threads();
 
+/// Gives memory that was freed back to the system. Tensors of many sizes come and go with every batch, and
+/// what lies between those in use would grow with the corpus.
+void release_free_memory();
+
 /// CUDA devices that can be used; 0 with a CPU build of libtorch.
 int num_cuda_devices();
 

@@ -45,7 +45,10 @@ struct TrainSettings {
   Loss loss = Loss::kKl;
   OptimizerSettings optimizer;
   bool bias_only = false;  ///< weights stay as they are
-  double clip_norm = 1;    ///< of the gradient of all layers together
+  /// Of the gradient of all layers together. Where a process trains n of them, its bound is √(n / L) of this.
+  double clip_norm = 1;
+  std::int64_t first_layer = 0;
+  std::int64_t num_layers = 0;  ///< trained; 0: all from the first on
   Damping damping;
   Products products = Products::kFastest;
 };

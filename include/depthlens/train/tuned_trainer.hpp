@@ -23,23 +23,25 @@ struct StepResult {
   std::int64_t step = 0;  ///< from 1
   double learning_rate = 0;
   std::int64_t positions = 0;
-  std::vector<double> loss;           ///< [L] mean over positions, before the step, undamped; nats
-  std::vector<double> gradient_norm;  ///< [L] before clipping
+  std::vector<double> loss;           ///< [n] mean over positions, before the step, undamped; nats
+  std::vector<double> gradient_norm;  ///< [n] before clipping
   double total_gradient_norm = 0;
 };
 
 class TunedTrainer {
  public:
-  /// `model` must outlive the trainer. `initial` is taken over; without biases none are trained.
-  TunedTrainer(const model::Model& model, TrainSettings settings, lens::TunedParameters initial);
+  /// `model` must outlive the trainer. `initial` has all L layers; its n layers that the settings name are
+  /// copied and trained, the others take no part. Without biases none are trained.
+  TunedTrainer(const model::Model& model, TrainSettings settings, const lens::TunedParameters& initial);
 
   /// One step with the mean gradient over the windows, each of which the model sees by itself. Throws a
   /// self-check error, before any parameter is changed, where loss or gradient is not finite.
   StepResult step(const std::vector<Window>& windows);
 
-  /// Mean KL(final ‖ layer) over all positions of the windows, in float32: [L] nats.
+  /// Mean KL(final ‖ layer) over all positions of the windows, in float32: [n] nats.
   std::vector<double> mean_kl(const std::vector<Window>& windows) const;
 
+  /// Of the n layers that are trained.
   const lens::TunedParameters& parameters() const { return parameters_; }
   const TrainSettings& settings() const { return settings_; }
   std::int64_t steps_done() const { return steps_done_; }
