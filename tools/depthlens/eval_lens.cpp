@@ -39,6 +39,7 @@ struct EvalLensOptions {
 
 util::OrderedJson settings_json(const EvalLensOptions& options, const Session& session) {
   return {{"lens_alignment", options.model.alignment},
+          {"allow_lens_mismatch", options.model.allow_lens_mismatch},
           {"max_length", session.max_length()},
           {"add_bos", session.bos().has_value()},
           {"bos", session.bos() ? util::OrderedJson(*session.bos()) : util::OrderedJson(nullptr)},

@@ -557,7 +557,7 @@ std::function<void()> setup_train_lens(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--tokens-per-step", options->tokens_per_step,
                  "Tokens whose mean gradient makes a step; rounded down to whole windows")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32))
       ->capture_default_str();
   app.add_option(
          "--max-length", options->max_length,
