@@ -36,8 +36,7 @@ struct OptimizerSettings {
   std::int64_t warmup_steps = 0;  ///< of a rise from 0, before the linear fall to 0
 };
 
-/// The defaults of a kind of optimizer: the published recipe's, and for Muon those measured in
-/// docs/training.md.
+/// The defaults of a kind of optimizer: the published recipe's. What they reach: docs/training.md.
 OptimizerSettings default_settings(OptimizerKind kind, std::int64_t steps);
 
 struct TrainSettings {
