@@ -4,8 +4,6 @@
 #include <ATen/TensorOperators.h>
 #include <c10/core/InferenceMode.h>
 
-#include <numeric>
-
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/writers.hpp"
 #include "depthlens/util/error.hpp"
@@ -21,10 +19,6 @@ using util::OrderedJson;
 constexpr const char* kCheckpoint = "checkpoint.safetensors";
 constexpr const char* kLog = "training.jsonl";
 constexpr const char* kFormatVersion = "1";
-
-double mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
 
 std::map<std::string, at::Tensor> tensors_of(const TunedTrainer& trainer, const BestLens& best) {
   std::map<std::string, at::Tensor> tensors = trainer.state();
@@ -169,7 +163,7 @@ std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFol
   BestLens best;
   const auto validated = [&](LogLine& line) {
     line.validation_kl = trainer.mean_kl(plan.validation);
-    const double kl = mean(*line.validation_kl);
+    const double kl = mean_over_layers(*line.validation_kl);
     if (!plan.keep_best || (best.step >= 0 && kl >= best.kl)) return;
     best.step = line.step;
     best.kl = kl;

@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -195,8 +194,7 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
     const T* block_states = states.data() + block * kRows * padded_d;
     const bool with_gradient = block * kRows < gradient_rows;
     float* block_sums = with_gradient ? sums + block * kRows * stride : nullptr;
-    for (std::int64_t n = 0; n < kTile; n += kPanel) {
-      if (n >= tile.width) break;
+    for (std::int64_t n = 0; n < tile.width; n += kPanel) {
       at::native::cpublas::brgemm(kRows, kPanel, padded_d, padded_d, kPanel, kTile, /*add_C=*/false,
                                   block_states, tile.forward.data() + n * padded_d, logits + n, kPairs == 2);
     }

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/util/error.hpp"
@@ -41,6 +42,10 @@ at::Tensor trained_part(const at::Tensor& all, const TrainSettings& settings, at
 }
 
 }  // namespace
+
+double mean_over_layers(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
 
 TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
                            const lens::TunedParameters& initial)

@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <memory>
 #include <numbers>
-#include <numeric>
 #include <optional>
 
 #include "command.hpp"
@@ -241,10 +240,6 @@ OrderedJson settings_json(const TrainOptions& options, const Session& session, c
           {"products", trainer.products()}};
 }
 
-double mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
 std::string rounded(double value) {
   std::array<char, 32> text;
   std::snprintf(text.data(), text.size(), "%.4g", value);
@@ -305,10 +300,10 @@ void run_train_tuned(const TrainOptions& options) {
   std::optional<double> first, validated;
   bool begun = false;
   plan.on_step = [&](const train::LogLine& line) {
-    if (line.validation_kl) validated = mean(*line.validation_kl);
+    if (line.validation_kl) validated = train::mean_over_layers(*line.validation_kl);
     std::string note = util::cat("step ", line.step, " of ", settings.steps);
     if (line.result) {
-      const double loss = mean(line.result->loss);
+      const double loss = train::mean_over_layers(line.result->loss);
       if (line.step == 1) first = loss;
       note += util::cat(", mean ", options.loss == "ce" ? "cross-entropy " : "KL ", rounded(loss));
       if (first) note += " (" + rounded(*first) + " at the start)";

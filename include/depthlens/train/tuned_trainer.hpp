@@ -28,6 +28,9 @@ struct StepResult {
   double total_gradient_norm = 0;
 };
 
+/// Mean of a value per layer, as losses are summed up in the progress line and for the best lens.
+double mean_over_layers(const std::vector<double>& values);
+
 class TunedTrainer {
  public:
   /// `model` must outlive the trainer. `initial` has all L layers; its n layers that the settings name are
