@@ -116,45 +116,54 @@ class CpuLogSumExp : public LogSumExp {
 
   void pack(Tile& tile, std::int64_t v) const;
   template <typename Weight>
-  void pack_weights(Tile& tile, std::int64_t v, const Weight* weights, float scale) const;
+  void pack_panel(Tile& tile, std::int64_t v, const Weight* unembedding) const;
 
   const model::OutputHead& head_;
   const decode::RowStatistics& statistics_;
   at::Tensor token_scale_;
 };
 
+/// Packs the kPanel tokens of the tile from its v-th on; beyond the vocabulary's end they are zeros.
 template <typename T>
 template <typename Weight>
-void CpuLogSumExp<T>::pack_weights(Tile& tile, std::int64_t v, const Weight* weights, float scale) const {
+void CpuLogSumExp<T>::pack_panel(Tile& tile, std::int64_t v, const Weight* unembedding) const {
   const std::int64_t d = head_.unembedding.size(1);
-  T* forward = tile.forward.data() + v / kPanel * kPanel * rounded_up(d, kPairs);
-  for (std::int64_t k = 0; k < d; ++k) packed(forward, k, v % kPanel) = static_cast<T>(weights[k]);
-  for (std::int64_t first = 0; first < d; first += kPanel) {
-    T* backward = tile.backward.data() + first * kTile;
-    const std::int64_t width = std::min(kPanel, d - first);
-    for (std::int64_t n = 0; n < width; ++n) {
-      packed(backward, v, n) = static_cast<T>(static_cast<float>(weights[first + n]) * scale);
+  const std::int64_t tokens = std::clamp<std::int64_t>(tile.width - v, 0, kPanel);
+  const Weight* weights = unembedding + (tile.first + v) * d;
+  const float* scale =
+      token_scale_.defined() ? token_scale_.const_data_ptr<float>() + tile.first + v : nullptr;
+  T* forward = tile.forward.data() + v * rounded_up(d, kPairs);
+  if (tokens < kPanel) std::fill(forward, forward + kPanel * rounded_up(d, kPairs), T(0.0F));
+  // A few columns at a time: their lines of the panel stay in the first-level cache for all tokens.
+  constexpr std::int64_t kColumns = 16;
+  for (std::int64_t first = 0; first < d; first += kColumns) {
+    const std::int64_t width = std::min(kColumns, d - first);
+    T* backward = tile.backward.data() + first / kPanel * kPanel * kTile;
+    for (std::int64_t n = 0; n < kPanel; ++n) {
+      T part[kColumns] = {};
+      if (n < tokens) {
+        const Weight* row = weights + n * d + first;
+        for (std::int64_t k = 0; k < width; ++k) part[k] = static_cast<T>(row[k]);
+        for (std::int64_t k = 0; k < width; ++k) packed(forward, first + k, n) = part[k];
+        if (scale != nullptr) {
+          for (std::int64_t k = 0; k < width; ++k)
+            part[k] = static_cast<T>(static_cast<float>(row[k]) * scale[n]);
+        }
+      }
+      for (std::int64_t k = 0; k < width; ++k) packed(backward, v + n, (first + k) % kPanel) = part[k];
     }
   }
 }
 
-/// Puts token first + v of the vocabulary into the tile, or zeros beyond its end.
 template <typename T>
 void CpuLogSumExp<T>::pack(Tile& tile, std::int64_t v) const {
-  const std::int64_t d = head_.unembedding.size(1), token = tile.first + v;
-  if (v >= tile.width) {
-    const std::vector<float> zeros(static_cast<std::size_t>(d));
-    return pack_weights(tile, v, zeros.data(), 1);
-  }
-  const float scale = token_scale_.defined() ? token_scale_.const_data_ptr<float>()[token] : 1.0F;
-  const auto row = [&](const auto* weights) { pack_weights(tile, v, weights + token * d, scale); };
   switch (head_.unembedding.scalar_type()) {
     case at::kFloat:
-      return row(head_.unembedding.const_data_ptr<float>());
+      return pack_panel(tile, v, head_.unembedding.const_data_ptr<float>());
     case at::kBFloat16:
-      return row(head_.unembedding.const_data_ptr<at::BFloat16>());
+      return pack_panel(tile, v, head_.unembedding.const_data_ptr<at::BFloat16>());
     case at::kHalf:
-      return row(head_.unembedding.const_data_ptr<at::Half>());
+      return pack_panel(tile, v, head_.unembedding.const_data_ptr<at::Half>());
     default:
       DEPTHLENS_ASSERT(false);
   }
@@ -242,9 +251,11 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
       if (tile.width <= 0) break;
       ++num_tiles;
     }
-    // Neighbours share a cache line of the panels, so a thread takes many tokens at once.
-    at::parallel_for(0, num_tiles * kTile, 32, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) pack(group[static_cast<std::size_t>(i / kTile)], i % kTile);
+    constexpr std::int64_t kPanels = kTile / kPanel;
+    at::parallel_for(0, num_tiles * kPanels, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        pack(group[static_cast<std::size_t>(i / kPanels)], i % kPanels * kPanel);
+      }
     });
     // Blocks are dealt out as threads become free: with a fixed share each would wait for the slowest.
     std::atomic<std::int64_t> next = 0;
