@@ -7,6 +7,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -32,6 +33,7 @@ Needs union_of_needs(const std::vector<Listener*>& listeners, std::int64_t vocab
   for (const Listener* listener : listeners) {
     Needs one = listener->needs();
     all.top_k = std::max(all.top_k, one.top_k);
+    all.probability_sums = all.probability_sums || one.probability_sums;
     if (one.num_groups == 0) continue;
     DEPTHLENS_ASSERT(static_cast<std::int64_t>(one.token_groups.size()) == vocab_size);
     DEPTHLENS_ASSERT(all.num_groups == 0 || all.token_groups == one.token_groups);
@@ -58,6 +60,7 @@ class Run {
     const model::ArchSpec& spec = model.spec();
     const Needs needs = union_of_needs(listeners, spec.vocab_size);
     kernel_ = make_kernel(model.head(), needs.token_groups, needs.num_groups);
+    probability_sums_ = needs.probability_sums;
     for (const lens::Lens* lens : lenses) shape_.lens_names.push_back(lens->request().name);
     shape_.num_rows = spec.num_layers + 1;
     shape_.top_k = needs.top_k;
@@ -88,6 +91,7 @@ class Run {
   const ReadoutShape& shape() const { return shape_; }
   std::int64_t tokens_per_batch() const { return tokens_per_batch_; }
   RunStatistics& statistics() { return statistics_; }
+  ProbabilitySums probability_sums() const;
 
   void process(const std::vector<Query>& batch);
 
@@ -115,6 +119,7 @@ class Run {
   LayerReadout read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                         std::int64_t count);
   void self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions);
+  void add_probabilities(const at::Tensor& rows, const std::vector<double>& log_sum_exp);
 
   const model::Model& model_;
   const std::vector<const lens::Lens*>& lenses_;
@@ -127,6 +132,8 @@ class Run {
   std::int64_t tokens_per_batch_ = 0;
   std::int64_t positions_per_chunk_ = 0;
   std::int64_t next_self_check_ = 0;  // in positions
+  bool probability_sums_ = false;
+  at::Tensor sums_;  // [S, V] float64, where they are wanted
   RunStatistics statistics_;
 };
 
@@ -151,6 +158,7 @@ void Run::process(const std::vector<Query>& batch) {
     for (std::int64_t p = 0; p < count; ++p) {
       const BatchPosition& at = positions[static_cast<std::size_t>(first + p)];
       const PositionReadout view(shape_, readout, p, *at.query, *at.where);
+      if (!options_.accepts(view)) continue;
       for (Listener* listener : listeners_) listener->accept(view);
     }
     statistics_.positions += count;
@@ -173,7 +181,7 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
     W = std::max<std::int64_t>(
         W, kFirstWatchedOfQuery + static_cast<std::int64_t>(positions[p].where->watched.size()));
   }
-  const at::Tensor chosen = at::from_blob(rows.data(), {P}, at::kLong).to(model_.device());
+  const at::Tensor chosen = model::index_tensor(rows, model_.device());
 
   KernelInput input;
   input.num_states = S;
@@ -209,6 +217,7 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
     self_check(normed.front(), output, P);
     next_self_check_ = statistics_.positions + kSelfCheckEvery;
   }
+  if (probability_sums_) add_probabilities(input.rows, output.log_sum_exp);
 
   LayerReadout readout;
   readout.num_positions = P;
@@ -284,6 +293,38 @@ void Run::self_check(const at::Tensor& final_rows, const KernelOutput& output, s
   statistics_.self_checked_positions += checked;
 }
 
+/// Needs the log-sum-exp of the whole vocabulary, and so a product of its own after the kernel's pass.
+void Run::add_probabilities(const at::Tensor& rows, const std::vector<double>& log_sum_exp) {
+  const auto S = static_cast<std::int64_t>(states_.size());
+  const model::OutputHead& head = model_.head();
+  const std::int64_t V = shape_.vocab_size;
+  if (!sums_.defined()) sums_ = at::zeros({S, V}, at::kDouble);
+  const std::vector<float> shifts(log_sum_exp.begin(), log_sum_exp.end());
+  const at::Tensor shift =
+      at::from_blob(const_cast<float*>(shifts.data()), {rows.size(0), 1}, at::kFloat).to(rows.device());
+  constexpr std::int64_t kPart = 1024;
+  for (std::int64_t first = 0; first < V; first += kPart) {
+    const std::int64_t width = std::min(kPart, V - first);
+    const at::Tensor weight = head.unembedding.narrow(0, first, width).to(at::kFloat);
+    at::Tensor logits = at::mm(rows, weight.t());  // [S · P, width]
+    if (head.bias.defined()) logits.add_(head.bias.narrow(0, first, width));
+    const at::Tensor probabilities = logits.sub_(shift).exp_().view({S, -1, width});
+    sums_.narrow(1, first, width).add_(probabilities.sum(1, false, at::kDouble).to(at::kCPU));
+  }
+}
+
+ProbabilitySums Run::probability_sums() const {
+  ProbabilitySums all{
+      .sums = {}, .state_of = state_of_, .num_rows = shape_.num_rows, .positions = statistics_.positions};
+  const double* values = sums_.defined() ? sums_.const_data_ptr<double>() : nullptr;
+  const auto V = static_cast<std::size_t>(shape_.vocab_size);
+  for (std::size_t s = 0; s < states_.size(); ++s) {
+    if (values == nullptr) all.sums.emplace_back(V);
+    if (values != nullptr) all.sums.emplace_back(values + s * V, values + (s + 1) * V);
+  }
+  return all;
+}
+
 }  // namespace
 
 Engine::Engine(const model::Model& model, std::vector<const lens::Lens*> lenses, EngineOptions options)
@@ -319,8 +360,12 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
     }
     run.process(batch);
     release_free_memory();
+    if (!next) pull();
   }
-  for (Listener* listener : listeners) listener->end();
+  for (Listener* listener : listeners) {
+    if (listener->needs().probability_sums) listener->accept_sums(run.probability_sums());
+    listener->end();
+  }
   return run.statistics();
 }
 

@@ -13,15 +13,21 @@ namespace {
 struct Kind {
   std::string name;
   std::unique_ptr<Experiment> (*make)(const Context&);
+  std::vector<InputKind> inputs;
 };
 
 // To add an experiment: write its file, declare its maker in kinds.hpp, add one line here.
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> all = {
-      {"trajectory", make_trajectory},
-      {"frequency", make_frequency},
-      {"flips", make_flips},
-      {"settling", make_settling},
+      {"trajectory", make_trajectory, {InputKind::kCorpus}},
+      {"frequency", make_frequency, {InputKind::kCorpus}},
+      {"flips", make_flips, {InputKind::kCorpus}},
+      {"settling", make_settling, {InputKind::kCorpus}},
+      {"calibration", make_calibration, {InputKind::kCorpus}},
+      {"pos", make_pos, {InputKind::kWords}},
+      {"facts", make_facts, {InputKind::kFacts}},
+      {"choices", make_choices, {InputKind::kQuestions}},
+      {"exit", make_exit, {InputKind::kWords, InputKind::kFacts, InputKind::kQuestions}},
   };
   return all;
 }
@@ -48,6 +54,27 @@ std::vector<std::string> parse_experiment_names(const std::string& names) {
     if (std::find(wanted.begin(), wanted.end(), name) == wanted.end()) wanted.push_back(name);
   }
   return wanted;
+}
+
+std::vector<InputKind> possible_inputs(const std::string& names) {
+  std::vector<InputKind> possible = {InputKind::kCorpus, InputKind::kWords, InputKind::kFacts,
+                                     InputKind::kQuestions};
+  for (const std::string& name : parse_experiment_names(names)) {
+    const auto kind =
+        std::find_if(kinds().begin(), kinds().end(), [&](const Kind& k) { return k.name == name; });
+    const auto cannot = [&](InputKind input) {
+      return std::find(kind->inputs.begin(), kind->inputs.end(), input) == kind->inputs.end();
+    };
+    possible.erase(std::remove_if(possible.begin(), possible.end(), cannot), possible.end());
+    if (!possible.empty()) continue;
+    throw util::usage_error({.what = "experiments that need different inputs",
+                             .where = "--experiment " + names,
+                             .expected =
+                                 "experiments on a corpus (trajectory, frequency, flips, settling, "
+                                 "calibration), or on one kind of task (pos, facts or choices, with exit)",
+                             .hint = "run them one after the other, each into a folder of its own"});
+  }
+  return possible;
 }
 
 std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& names, const Context& context) {

@@ -13,6 +13,11 @@ std::unique_ptr<Experiment> make_trajectory(const Context& context);
 std::unique_ptr<Experiment> make_frequency(const Context& context);
 std::unique_ptr<Experiment> make_flips(const Context& context);
 std::unique_ptr<Experiment> make_settling(const Context& context);
+std::unique_ptr<Experiment> make_calibration(const Context& context);
+std::unique_ptr<Experiment> make_pos(const Context& context);
+std::unique_ptr<Experiment> make_facts(const Context& context);
+std::unique_ptr<Experiment> make_choices(const Context& context);
+std::unique_ptr<Experiment> make_exit(const Context& context);
 
 /// One value for each (lens, layer), or (lens, layer, something): a dense array that grows no further.
 template <typename T>

@@ -450,7 +450,7 @@ class Unpickler {
     // Overlapping strides let a shape be larger than its storage, but no honest one is larger than the file.
     if (!count_elements(entry.shape, elements) || __builtin_mul_overflow(elements, element_size, &bytes) ||
         bytes > source_.file->size()) {
-      fail(cat("a tensor of shape ", shape_text(entry.shape)), "one that is not larger than the file");
+      fail(cat("a tensor of shape ", util::shape_text(entry.shape)), "one that is not larger than the file");
     }
     std::uint64_t reach = first;  // index in the storage of the last element, or of the end when empty
     bool fits = true;
@@ -463,20 +463,14 @@ class Unpickler {
              !__builtin_add_overflow(reach, distance, &reach);
     }
     if (!fits || reach > storage.num_elements || (elements > 0 && reach == storage.num_elements)) {
-      fail(cat("a tensor of shape ", shape_text(entry.shape), ", strides ", shape_text(entry.strides),
-               ", offset ", first),
+      fail(cat("a tensor of shape ", util::shape_text(entry.shape), ", strides ",
+               util::shape_text(entry.strides), ", offset ", first),
            cat("one within its storage of ", storage.num_elements, " elements"));
     }
     entry.offset = storage.offset + first * element_size;
     entry.length = elements == 0 ? 0 : (reach - first + 1) * element_size;
     entry.file = source_.file;
     push(std::move(entry));
-  }
-
-  static std::string shape_text(const std::vector<std::int64_t>& shape) {
-    std::vector<std::string> sizes;
-    for (const std::int64_t size : shape) sizes.push_back(cat(size));
-    return cat("[", util::join(sizes, ", "), "]");
   }
 
   // --- the result ---

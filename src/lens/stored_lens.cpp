@@ -107,19 +107,13 @@ util::Error not_a_lens(const std::string& kind, const std::string& where, std::s
                              .found = std::move(found)});
 }
 
-std::string shape_text(at::IntArrayRef shape) {
-  std::vector<std::string> parts;
-  for (const std::int64_t size : shape) parts.push_back(std::to_string(size));
-  return "[" + util::join(parts, ", ") + "]";
-}
-
 void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& shape, const std::string& name,
                    const std::string& where) {
   if (tensor.sizes() != at::IntArrayRef(shape)) {
     throw util::format_error({.what = "a lens parameter has the wrong shape",
                               .where = where + ": " + name,
-                              .expected = shape_text(shape),
-                              .found = shape_text(tensor.sizes())});
+                              .expected = util::shape_text(shape),
+                              .found = util::shape_text(tensor.sizes())});
   }
   if (!at::isFloatingType(tensor.scalar_type())) {
     throw util::format_error({.what = "a lens parameter does not hold floating-point numbers",

@@ -35,7 +35,6 @@ util::Error not_a_lens(const std::string& kind, const std::string& where, std::s
 /// Throws unless the tensor is of a floating-point type and of that shape.
 void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& shape, const std::string& name,
                    const std::string& where);
-std::string shape_text(at::IntArrayRef shape);
 
 StoredJacobianLens jacobian_lens_of(const io::PickleValue& root, const std::string& where);
 StoredJacobianLens jacobian_lens_of(const io::TensorFile& file);

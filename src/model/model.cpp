@@ -30,12 +30,6 @@ std::string with_index(std::string name, std::int64_t block) {
   return name;
 }
 
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::vector<std::string> sizes;
-  for (const std::int64_t size : shape) sizes.push_back(std::to_string(size));
-  return "[" + util::join(sizes, ", ") + "]";
-}
-
 /// Fills slots from a checkpoint, and keeps account of which tensors have been claimed.
 class Claims {
  public:
@@ -56,15 +50,15 @@ class Claims {
       for (const auto& [other, entry] : file_.entries()) names.push_back(other);
       throw util::format_error({.what = "missing tensor '" + name + "'",
                                 .where = where_,
-                                .expected = "shape " + shape_text(rule.shape),
+                                .expected = "shape " + util::shape_text(rule.shape),
                                 .found = "no tensor of that name",
                                 .hint = util::did_you_mean(name, names)});
     }
     if (found->second.shape != rule.shape) {
       throw util::format_error({.what = "tensor '" + name + "' has the wrong shape",
                                 .where = where_,
-                                .expected = shape_text(rule.shape),
-                                .found = shape_text(found->second.shape)});
+                                .expected = util::shape_text(rule.shape),
+                                .found = util::shape_text(found->second.shape)});
     }
     if (!at::isFloatingType(found->second.dtype)) {
       throw util::format_error({.what = "tensor '" + name + "' does not hold floating-point numbers",
@@ -112,14 +106,14 @@ class Claims {
   std::set<std::string> claimed_;
 };
 
-at::Tensor to_tensor(const std::vector<std::int64_t>& values, at::Device device) {
+}  // namespace
+
+at::Tensor index_tensor(const std::vector<std::int64_t>& values, at::Device device) {
   return at::from_blob(const_cast<std::int64_t*>(values.data()), {static_cast<std::int64_t>(values.size())},
                        at::kLong)
       .clone()
       .to(device);
 }
-
-}  // namespace
 
 at::Tensor OutputHead::normed(const at::Tensor& states) const {
   return apply_norm(norm, states, norm_weight, norm_bias, norm_epsilon);
@@ -246,9 +240,10 @@ at::Tensor Model::embed(const PackedWindows& windows) const {
                                [&](std::int64_t id) { return id >= 0 && id < spec_.vocab_size; }));
 
   at::Tensor x =
-      at::embedding(weights_[Slot::kTokenEmbedding], to_tensor(windows.tokens, device())).to(at::kFloat);
+      at::embedding(weights_[Slot::kTokenEmbedding], index_tensor(windows.tokens, device())).to(at::kFloat);
   if (weights_[Slot::kPositionEmbedding].defined()) {
-    x = x + at::embedding(weights_[Slot::kPositionEmbedding], to_tensor(positions, device())).to(at::kFloat);
+    x = x +
+        at::embedding(weights_[Slot::kPositionEmbedding], index_tensor(positions, device())).to(at::kFloat);
   }
   return x;
 }

@@ -64,6 +64,48 @@ void RecordWriter::append_token(decode::TokenId id) {
   line_ += ", \"text\": " + quoted_token(id) + "}";
 }
 
+/// The item's id, and what its experiment tells of the position.
+void RecordWriter::append_item(const decode::PositionReadout& position) {
+  line_ += ", \"item\": ";
+  if (options_.task == nullptr) {
+    line_ += "null";
+    return;
+  }
+  const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
+  line_ += quoted(item.id);
+  switch (options_.task->kind) {
+    case data::TaskKind::kFacts:
+      line_ += ", \"answer_position\": ";
+      append(line_, position.where().position - item.first_position() + 1);
+      line_ += ", \"answer_length\": ";
+      append(line_, static_cast<std::int64_t>(item.answer.size()));
+      break;
+    case data::TaskKind::kWords:
+      line_ += ", \"class\": " + quoted(item.word_class);
+      break;
+    case data::TaskKind::kQuestions:
+      break;
+  }
+}
+
+void RecordWriter::append_options(const decode::PositionReadout& position, std::int64_t lens) {
+  if (options_.task == nullptr || options_.task->kind != data::TaskKind::kQuestions) return;
+  const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
+  line_ += ", \"options\": ";
+  append_array(line_, static_cast<std::int64_t>(item.options.size()), [&](std::int64_t o) {
+    const data::TaskItem::Option& option = item.options[static_cast<std::size_t>(o)];
+    const std::int64_t w = decode::kFirstWatchedOfQuery + o, R = position.shape().num_rows;
+    line_ += "{\"text\": " + quoted(option.text) + ", \"id\": ";
+    append(line_, std::int64_t{option.id});
+    line_ += ", \"rank\": ";
+    append_array(line_, R,
+                 [&](std::int64_t row) { append(line_, std::int64_t{position.rank(lens, row, w)}); });
+    line_ += ", \"logprob\": ";
+    append_array(line_, R, [&](std::int64_t row) { append(line_, position.logprob(lens, row, w)); });
+    line_ += "}";
+  });
+}
+
 void RecordWriter::accept(const decode::PositionReadout& position) {
   if (options_.most > 0 && written_ >= options_.most) {
     ++omitted_;
@@ -82,7 +124,7 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
   append(line_, query.window);
   line_ += ", \"position\": ";
   append(line_, position.where().position);
-  line_ += ", \"item\": " + (query.item.empty() ? "null" : quoted(query.item));
+  append_item(position);
   line_ += ", \"token\": ";
   append_token(position.token());
   line_ += ", \"target\": ";
@@ -125,6 +167,7 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
     by_layer([&](std::int64_t row) { append(line_, position.kl_reverse(n, row)); });
     line_ += ", \"settled_layer\": ";
     append(line_, position.settled_layer(n));
+    append_options(position, n);
     line_ += "}";
   }
   line_ += "}}\n";

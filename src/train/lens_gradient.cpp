@@ -5,7 +5,6 @@
 #include <ATen/ops/baddbmm.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
@@ -15,16 +14,7 @@
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::train {
-namespace {
-
-at::Tensor as_tensor(const std::vector<std::int64_t>& values, at::Device device) {
-  return at::from_blob(const_cast<std::int64_t*>(values.data()), {static_cast<std::int64_t>(values.size())},
-                       at::kLong)
-      .clone()
-      .to(device);
-}
-
-}  // namespace
+namespace {}  // namespace
 
 /// Normalised states x̂, the factor r by which they were scaled, and the norm's output y = x̂ ∘ g + b.
 struct LensGradient::Normed {
@@ -83,7 +73,7 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
     const at::Tensor final_expected = values.gradient.narrow(0, 0, P);  // [P, d]
     at::Tensor undamped = final_expected;
     if (damped_logits) {  // the value of the divergence needs what the scale took away
-      const at::Tensor ids = as_tensor(
+      const at::Tensor ids = model::index_tensor(
           std::vector<std::int64_t>(damping_.tokens.begin(), damping_.tokens.end()), final_output.device());
       const at::Tensor rows = head_.unembedding.index_select(0, ids).to(dtype);  // [n, d]
       at::Tensor logits = at::mm(final_output, rows.t());                        // [P, n]
@@ -98,7 +88,7 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
     return out;
   }
   DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
-  const at::Tensor targets = as_tensor(positions.targets, final_output.device());
+  const at::Tensor targets = model::index_tensor(positions.targets, final_output.device());
   at::Tensor rows = head_.unembedding.index_select(0, targets).to(dtype);  // [P, d]
   at::Tensor logits = (out.layers.output * rows).sum(-1, /*keepdim=*/false, at::kDouble);
   if (head_.bias.defined()) logits.add_(head_.bias.index_select(0, targets));

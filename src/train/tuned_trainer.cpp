@@ -2,7 +2,6 @@
 #include "depthlens/train/tuned_trainer.hpp"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
@@ -111,8 +110,7 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
     for (std::int64_t first = 0; first < total; first += chunk) {
       const std::int64_t count = std::min(chunk, total - first);
       const std::vector<std::int64_t> chosen(rows.begin() + first, rows.begin() + first + count);
-      const at::Tensor index =
-          at::from_blob(const_cast<std::int64_t*>(chosen.data()), {count}, at::kLong).to(model_.device());
+      const at::Tensor index = model::index_tensor(chosen, model_.device());
       std::vector<at::Tensor> layers;
       for (std::int64_t i = 0; i < settings_.num_layers; ++i)
         layers.push_back(

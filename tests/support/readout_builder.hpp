@@ -24,6 +24,7 @@ struct BuiltRow {
 struct BuiltPosition {
   std::int64_t document = 0, window = 0, position = 0;
   decode::TokenId token = 0, target = decode::kNoToken, final_id = 0;
+  std::int64_t item = -1;
   std::vector<std::vector<BuiltRow>> lenses = {};  // [N][R]
 };
 
@@ -71,7 +72,7 @@ class ReadoutBuilder {
       query.document = built.document;
       query.window = built.window;
       query.tokens.assign(static_cast<std::size_t>(built.position) + 1, built.token);
-      query.positions = {{.position = built.position, .target = built.target, .watched = {}}};
+      query.positions = {{.position = built.position, .target = built.target, .watched = {}, .item = built.item}};
       listener.accept({shape_, readout, static_cast<std::int64_t>(p), query, query.positions.front()});
     }
     if (begin_and_end) listener.end();

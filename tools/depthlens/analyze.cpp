@@ -1,4 +1,5 @@
-// depthlens analyze: a corpus through a model, every layer decoded, tables and records into a run folder.
+// depthlens analyze: a corpus or a task through a model, every layer decoded, tables and records into a run
+// folder.
 #include <memory>
 
 #include "command.hpp"
@@ -9,6 +10,7 @@
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "session.hpp"
+#include "task_run.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -17,6 +19,7 @@ struct AnalyzeOptions {
   CommonOptions common;
   ModelOptions model;
   CorpusOptions corpus;
+  TaskOptions task;
   std::string experiments = "trajectory,frequency,flips,settling";
   std::int64_t top_k = 10;
   std::string records = "jsonl";
@@ -46,49 +49,120 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
           {"seed", options.common.seed}};
 }
 
-void run_analyze(const AnalyzeOptions& options) {
-  check_corpus_options(options.corpus, "analyze");
-  apply_common_options(options.common);
-  experiments::parse_experiment_names(options.experiments);
-  const std::vector<std::int64_t> edges = data::parse_bucket_edges(options.buckets);
+/// The settings that only tasks have.
+void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, const TaskRun& run) {
+  settings["keep"] = options.keep;
+  settings["whitespace_retry"] = run.retries_whitespace();
+  if (run.task().kind == data::TaskKind::kWords) {
+    settings["classes"] = run.task().classes;
+    settings["min_prompt_chars"] = options.min_prompt_chars;
+    settings["per_class"] = options.per_class;
+  }
+  if (run.task().kind == data::TaskKind::kQuestions) settings["options"] = options.options;
+}
 
+/// The experiments and the record writer of a run, as listeners.
+class Listeners {
+ public:
+  /// `folder` and `session` must outlive it.
+  Listeners(const AnalyzeOptions& options, const experiments::Context& context, const Session& session,
+            report::RunFolder& folder)
+      : experiments_(experiments::make_experiments(options.experiments, context)) {
+    for (const auto& experiment : experiments_) all_.push_back(experiment.get());
+    if (options.records != "jsonl") return;
+    records_ = std::make_unique<report::RecordWriter>(
+        report::RecordOptions{.top_k = options.top_k, .most = options.max_records, .task = context.task},
+        [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
+        [&file = folder.records()](std::string_view line) { file.write(line); });
+    all_.push_back(records_.get());
+  }
+
+  const std::vector<decode::Listener*>& all() const { return all_; }
+
+  std::vector<tables::Table> tables() const {
+    std::vector<tables::Table> tables;
+    for (const auto& experiment : experiments_) {
+      for (tables::Table& table : experiment->tables()) tables.push_back(std::move(table));
+    }
+    return tables;
+  }
+
+  RunParts parts(util::OrderedJson settings, const decode::RunStatistics& statistics,
+                 const AnalyzeOptions& options) const {
+    const std::int64_t omitted = records_ ? records_->omitted() : 0;
+    if (omitted > 0) {
+      util::log_info(util::cat(util::with_thousands(omitted), " positions beyond --max-records ",
+                               options.max_records, " have no record; the tables count them"));
+    }
+    return {.settings = std::move(settings),
+            .statistics = statistics,
+            .records = records_ ? records_->written() : 0,
+            .records_omitted = omitted};
+  }
+
+ private:
+  std::vector<std::unique_ptr<experiments::Experiment>> experiments_;
+  std::unique_ptr<report::RecordWriter> records_;
+  std::vector<decode::Listener*> all_;
+};
+
+data::TokenCounts token_counts(const AnalyzeOptions& options, const data::TokenCounts& of_input,
+                               std::int64_t vocab_size) {
+  return options.token_counts == "input" ? of_input
+                                         : data::TokenCounts::read(options.token_counts, vocab_size);
+}
+
+void analyze_corpus(const AnalyzeOptions& options, const std::vector<std::int64_t>& edges) {
   CorpusRun run(options.corpus, options.model);
   const Session& session = run.session();
   const std::int64_t vocab_size = session.spec().vocab_size;
-  const data::TokenCounts counts = options.token_counts == "input"
-                                       ? run.survey().counts
-                                       : data::TokenCounts::read(options.token_counts, vocab_size);
-  const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size)};
+  const data::TokenCounts counts = token_counts(options, run.survey().counts, vocab_size);
+  const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size),
+                                     .counts = &counts,
+                                     .task = nullptr,
+                                     .seed = static_cast<std::uint64_t>(options.common.seed)};
   run.load();
-
-  const auto experiments = experiments::make_experiments(options.experiments, context);
-  std::vector<decode::Listener*> listeners;
-  for (const auto& experiment : experiments) listeners.push_back(experiment.get());
-  std::unique_ptr<report::RecordWriter> records;
-  if (options.records == "jsonl") {
-    records = std::make_unique<report::RecordWriter>(
-        report::RecordOptions{.top_k = options.top_k, .most = options.max_records},
-        [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
-        [&file = run.folder().records()](std::string_view line) { file.write(line); });
-    listeners.push_back(records.get());
-  }
-  const decode::RunStatistics statistics = run.decode(session.lenses(), listeners, "analyzing");
-
-  std::vector<tables::Table> tables;
-  for (const auto& experiment : experiments) {
-    for (tables::Table& table : experiment->tables()) tables.push_back(std::move(table));
-  }
-  const std::int64_t omitted = records ? records->omitted() : 0;
-  run.finish({.settings = settings_json(options, session),
-              .statistics = statistics,
-              .records = records ? records->written() : 0,
-              .records_omitted = omitted},
-             tables);
-  if (omitted > 0) {
-    util::log_info(util::cat(util::with_thousands(omitted), " positions beyond --max-records ",
-                             options.max_records, " have no record; the tables count them"));
-  }
+  const Listeners listeners(options, context, session, run.folder());
+  const decode::RunStatistics statistics = run.decode(session.lenses(), listeners.all(), "analyzing");
+  run.finish(listeners.parts(settings_json(options, session), statistics, options), listeners.tables());
   run.conclude(statistics);
+}
+
+void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
+                  const std::vector<std::int64_t>& edges) {
+  const auto seed = static_cast<std::uint64_t>(options.common.seed);
+  TaskRun run(kind, options.corpus, options.task, options.model, seed);
+  const Session& session = run.session();
+  const std::int64_t vocab_size = session.spec().vocab_size;
+  const data::TokenCounts counts = token_counts(options, run.counts(), vocab_size);
+  const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size),
+                                     .counts = &counts,
+                                     .task = &run.task(),
+                                     .seed = seed};
+  run.load();
+  const Listeners listeners(options, context, session, run.folder());
+  const decode::RunStatistics statistics = run.decode(listeners.all());
+  util::OrderedJson settings = settings_json(options, session);
+  add_task_settings(settings, options.task, run);
+  run.finish(listeners.parts(std::move(settings), statistics, options), listeners.tables());
+  run.conclude(statistics);
+}
+
+void run_analyze(const AnalyzeOptions& options) {
+  check_corpus_options(options.corpus, "analyze");
+  apply_common_options(options.common);
+  std::vector<data::TaskKind> tasks;
+  for (const experiments::InputKind input : experiments::possible_inputs(options.experiments)) {
+    if (input == experiments::InputKind::kWords) tasks.push_back(data::TaskKind::kWords);
+    if (input == experiments::InputKind::kFacts) tasks.push_back(data::TaskKind::kFacts);
+    if (input == experiments::InputKind::kQuestions) tasks.push_back(data::TaskKind::kQuestions);
+  }
+  const std::vector<std::int64_t> edges = data::parse_bucket_edges(options.buckets);
+  if (tasks.empty()) {
+    analyze_corpus(options, edges);
+  } else {
+    analyze_task(options, task_kind(tasks, options.corpus.inputs.front()), edges);
+  }
 }
 
 }  // namespace
@@ -123,6 +197,7 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ->check(CLI::IsMember({"exact", "fast"}))
       ->capture_default_str();
   add_limit_option(app, options->corpus);
+  add_task_options(app, options->task);
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens analyze --input data/corpora/harbour.txt --out out/harbour\n"

@@ -1,12 +1,6 @@
 // Corpus → windows → queries → engine → run folder.
 #include "corpus_run.hpp"
 
-#include <unistd.h>
-
-#include <array>
-#include <ctime>
-
-#include "depthlens/decode/runtime.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
@@ -50,22 +44,6 @@ Survey survey_corpus(data::Corpus& corpus, const Session& session, bool last_onl
   return survey;
 }
 
-/// What differs between two identical runs.
-util::OrderedJson volatile_json(const std::string& out, std::chrono::system_clock::time_point started) {
-  std::array<char, 32> time = {};
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(started);
-  std::tm utc = {};
-  std::strftime(time.data(), time.size(), "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&seconds, &utc));
-  std::array<char, 256> host = {};
-  ::gethostname(host.data(), host.size() - 1);
-  return {{"started", time.data()},
-          {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
-          {"host", host.data()},
-          {"threads", decode::num_threads()},
-          {"kernel", decode::cpu_kernel_name()},
-          {"out", out}};
-}
-
 }  // namespace
 
 void add_corpus_options(CLI::App& app, CorpusOptions& options) {
@@ -97,7 +75,7 @@ void check_corpus_options(const CorpusOptions& options, const std::string& comma
 }
 
 CorpusRun::CorpusRun(const CorpusOptions& options, const ModelOptions& model)
-    : started_(std::chrono::system_clock::now()),
+    : started_(Clock::now()),
       options_(options),
       session_(model),
       corpus_(options.inputs, session_.tokenizer(), options.limit),
@@ -138,61 +116,14 @@ decode::RunStatistics CorpusRun::decode(const std::vector<const lens::Lens*>& le
     return true;
   };
 
-  util::Progress progress(title, "positions", survey_.positions);
-  engine_options.on_progress = [&](std::int64_t positions) { progress.advance(positions); };
-  engine_options.should_stop = util::interrupted;
-  const decode::Engine engine(session_.model(), lenses, engine_options);
-  const decode::RunStatistics statistics = engine.run(source, listeners);
-  progress.finish();
-  return statistics;
-}
-
-util::OrderedJson CorpusRun::run_json(const RunParts& parts) const {
-  util::OrderedJson inputs = util::OrderedJson::array();
-  for (const data::InputSummary& input : survey_.inputs) {
-    inputs.push_back({{"path", input.path},
-                      {"sha256", input.sha256},
-                      {"documents", input.documents},
-                      {"tokens", input.tokens},
-                      {"bytes", input.bytes}});
-  }
-  util::OrderedJson dropped = util::OrderedJson::object();
-  if (survey_.documents_without_tokens > 0) dropped["no_tokens"] = survey_.documents_without_tokens;
-  const decode::RunStatistics& statistics = parts.statistics;
-  return {{"schema_version", report::kSchemaVersion},
-          {"status", statistics.stopped ? "partial" : "complete"},
-          {"model", session_.describe_model()},
-          {"tokenizer", {{"kind", session_.tokenizer().kind()}, {"size", session_.tokenizer().size()}}},
-          {"lenses", session_.describe_lenses()},
-          {"inputs", inputs},
-          {"settings", parts.settings},
-          {"counts",
-           {{"documents", survey_.documents},
-            {"windows", statistics.windows},
-            {"tokens", statistics.tokens},
-            {"positions", statistics.positions},
-            {"records", parts.records},
-            {"records_omitted", parts.records_omitted},
-            {"dropped", dropped}}},
-          {"self_check",
-           {{"final_layer_max_abs_error", statistics.final_layer_max_abs_error},
-            {"positions", statistics.self_checked_positions}}},
-          {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
-          {"volatile", volatile_json(options_.out, started_)}};
+  return run_engine(session_, lenses, source, listeners, title, survey_.positions, std::move(engine_options));
 }
 
 void CorpusRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables,
                        const std::vector<report::ExtraFile>& files) {
-  folder_.finish(run_json(parts), tables, files);
-}
-
-void CorpusRun::conclude(const decode::RunStatistics& statistics) const {
-  if (statistics.stopped) {
-    util::log_warning(util::cat("stopped after ", util::with_thousands(statistics.positions), " positions; ",
-                                options_.out, " holds what was finished (status partial)"));
-    throw util::interrupted_error();
-  }
-  util::log_info("results are in " + options_.out);
+  RunInputs inputs{.files = survey_.inputs, .documents = survey_.documents, .dropped = {}};
+  if (survey_.documents_without_tokens > 0) inputs.dropped["no_tokens"] = survey_.documents_without_tokens;
+  folder_.finish(run_json(session_, inputs, parts, options_.out, started_), tables, files);
 }
 
 }  // namespace depthlens::tool

@@ -2,16 +2,14 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
-#include "depthlens/decode/engine.hpp"
 #include "depthlens/report/run_folder.hpp"
-#include "depthlens/util/json.hpp"
+#include "run_parts.hpp"
 #include "session.hpp"
 
 namespace depthlens::tool {
@@ -46,14 +44,6 @@ struct Survey {
   std::int64_t documents_without_tokens = 0;
 };
 
-/// The parts of run.json that a command fills in itself.
-struct RunParts {
-  util::OrderedJson settings;
-  decode::RunStatistics statistics;
-  std::int64_t records = 0;
-  std::int64_t records_omitted = 0;
-};
-
 /// Goes through a run in the order of cost, so that a mistake is told before anything large is loaded:
 /// constructor, `load`, `decode` (as often as wanted), `finish`.
 class CorpusRun {
@@ -79,13 +69,10 @@ class CorpusRun {
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables,
               const std::vector<report::ExtraFile>& files = {});
 
-  /// Says where the results are; throws the interrupted error where the run was stopped.
-  void conclude(const decode::RunStatistics& statistics) const;
+  void conclude(const decode::RunStatistics& statistics) const { tool::conclude(statistics, options_.out); }
 
  private:
-  util::OrderedJson run_json(const RunParts& parts) const;
-
-  std::chrono::system_clock::time_point started_;
+  Clock::time_point started_;
   const CorpusOptions& options_;
   Session session_;
   data::Corpus corpus_;

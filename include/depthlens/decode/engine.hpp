@@ -18,7 +18,8 @@ class Lens;
 
 namespace depthlens::decode {
 
-/// Fills in the next query and returns true, or returns false at the end.
+/// Fills in the next query and returns true, or returns false where there is none. It is asked once more when
+/// all queries so far have been shown to the listeners, who may have learnt what else to ask.
 using QuerySource = std::function<bool(Query&)>;
 
 struct EngineOptions {
@@ -28,6 +29,8 @@ struct EngineOptions {
   std::function<void(std::int64_t positions)> on_progress = [](std::int64_t) {};
   /// Asked between batches; true ends the run early, with all finished positions accounted for.
   std::function<bool()> should_stop = [] { return false; };
+  /// Asked for each position before the listeners are shown it; false keeps it from them.
+  std::function<bool(const PositionReadout&)> accepts = [](const PositionReadout&) { return true; };
 };
 
 struct RunStatistics {

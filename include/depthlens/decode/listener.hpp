@@ -15,6 +15,8 @@ struct Needs {
   /// Listeners of one run that need groups must agree on them.
   std::vector<std::uint8_t> token_groups;
   std::int64_t num_groups = 0;
+  /// Sums of the probability of every token, for `accept_sums`. Costs a second product with the unembedding.
+  bool probability_sums = false;
 };
 
 /// Hears every analysed position once, in the order of the input, on one thread: begin, accept …, end.
@@ -24,6 +26,8 @@ class Listener {
   virtual Needs needs() const = 0;
   virtual void begin(const ReadoutShape& /*shape*/) {}
   virtual void accept(const PositionReadout& position) = 0;
+  /// Called once before `end`, where `needs` asked for sums.
+  virtual void accept_sums(const ProbabilitySums& /*sums*/) {}
   virtual void end() {}
 };
 

@@ -51,13 +51,25 @@ struct Query {
   struct Position {
     std::int64_t position = 0;     ///< in the window
     TokenId target = kNoToken;     ///< the token that follows, or the gold answer token
-    std::vector<TokenId> watched;  ///< others whose rank is wanted; equally many at every position of a run
+    std::vector<TokenId> watched;  ///< others whose rank is wanted
+    std::int64_t item = -1;        ///< index of the task's item that asks for it; −1 for a corpus
   };
   std::int64_t document = 0;
   std::int64_t window = 0;          ///< within the document
-  std::string item;                 ///< the id of a task's item; "" for a corpus
   std::vector<TokenId> tokens;      ///< BOS included where there is one
   std::vector<Position> positions;  ///< in increasing order
+};
+
+/// Σ over the run's positions of the probability of every token, for each lens and layer.
+struct ProbabilitySums {
+  std::vector<std::vector<double>> sums;  ///< [distinct states][V]
+  std::vector<std::int64_t> state_of;     ///< [N, R] index into `sums`
+  std::int64_t num_rows = 0;              ///< R
+  std::int64_t positions = 0;
+
+  std::span<const double> of(std::int64_t lens, std::int64_t row) const {
+    return sums[static_cast<std::size_t>(state_of[static_cast<std::size_t>(lens * num_rows + row)])];
+  }
 };
 
 /// One position of a readout, as a listener is shown it. Valid during the call only.

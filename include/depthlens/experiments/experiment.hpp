@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/data/task.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/listener.hpp"
 #include "depthlens/tables/table.hpp"
@@ -21,6 +22,9 @@ class Experiment : public decode::Listener {
 /// What an experiment may need to know besides the readouts.
 struct Context {
   data::TokenBuckets buckets;
+  const data::TokenCounts* counts = nullptr;  ///< what the buckets were made from
+  const data::Task* task = nullptr;           ///< of experiments on tasks; outlives them
+  std::uint64_t seed = 0;                     ///< of bootstrap intervals
 };
 
 /// The names that --experiment knows, in the order of its help.
@@ -32,5 +36,12 @@ std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& nam
 
 /// Throws a usage error where a name in the list is unknown; returns the names, each once.
 std::vector<std::string> parse_experiment_names(const std::string& names);
+
+/// What experiments read.
+enum class InputKind { kCorpus, kWords, kFacts, kQuestions };
+
+/// The inputs that all experiments of the list can read, at least one. Throws a usage error where there is
+/// none.
+std::vector<InputKind> possible_inputs(const std::string& names);
 
 }  // namespace depthlens::experiments

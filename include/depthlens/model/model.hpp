@@ -45,6 +45,9 @@ struct PackedWindows {
 /// norm. The tensor is not changed afterwards and may be kept.
 using ResidualTap = std::function<void(std::int64_t layer, const at::Tensor& states)>;
 
+/// Indices of rows or tokens, [n] int64.
+at::Tensor index_tensor(const std::vector<std::int64_t>& values, at::Device device);
+
 class Model {
  public:
   /// Loads `config.json` and the weights of `folder`. Throws input and format errors that name the file and

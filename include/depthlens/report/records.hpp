@@ -6,13 +6,15 @@
 #include <string>
 #include <unordered_map>
 
+#include "depthlens/data/task.hpp"
 #include "depthlens/decode/listener.hpp"
 
 namespace depthlens::report {
 
 struct RecordOptions {
   std::int64_t top_k = 10;
-  std::int64_t most = 20000;  ///< records written, in input order; 0: all
+  std::int64_t most = 20000;         ///< records written, in input order; 0: all
+  const data::Task* task = nullptr;  ///< that asks for the positions; nullptr: a corpus
 };
 
 class RecordWriter : public decode::Listener {
@@ -32,6 +34,8 @@ class RecordWriter : public decode::Listener {
  private:
   const std::string& quoted_token(decode::TokenId id);
   void append_token(decode::TokenId id);
+  void append_item(const decode::PositionReadout& position);
+  void append_options(const decode::PositionReadout& position, std::int64_t lens);
 
   RecordOptions options_;
   std::function<std::string(decode::TokenId)> token_text_;

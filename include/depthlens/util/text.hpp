@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -20,6 +21,9 @@ std::string cat(const Parts&... parts) {
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 std::vector<std::string> split(std::string_view text, char separator);
 std::string_view trimmed(std::string_view text);
+
+/// "[2, 3, 4]": sizes of a tensor.
+std::string shape_text(std::span<const std::int64_t> shape);
 
 /// The whole of `text` as an integer in base 10; nothing else around it. False where it is none or does not
 /// fit.

@@ -1,0 +1,80 @@
+// Task files: facts, questions with options, tagged sentences, pairs of prompts; as text, before any
+// tokenizer.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace depthlens::data {
+
+/// A prompt and the answer that should follow it.
+struct Fact {
+  std::string id;
+  std::string prompt;
+  std::string answer;
+  std::vector<std::string> aliases;
+};
+
+/// A question whose answer is one of 2 to 26 options.
+struct Question {
+  std::string id;
+  std::string prompt;
+  std::vector<std::string> options;
+  std::size_t answer = 0;  ///< index into `options`
+};
+
+/// A word of a sentence, with the text before it.
+struct TaggedWord {
+  std::string id;
+  std::int64_t sentence = 0;
+  std::string prompt;     ///< the sentence before the word, without white space at its end
+  std::string separator;  ///< " " or "", what stands between prompt and word
+  std::string word;
+  std::string tag;  ///< UPOS
+};
+
+/// Two prompts whose answers differ, for exchanging states between them.
+struct PromptPair {
+  std::string id;
+  Fact source, target;
+};
+
+template <typename Item>
+struct TaskFile {
+  std::string sha256;  ///< of the file as it lies on the disk
+  std::vector<Item> items;
+  std::map<std::string, std::int64_t> dropped;  ///< reason → items of the file that are not among them
+};
+
+/// Facts from one file, `.gz` too: JSON lines {"id", "prompt" (or "cloze"), "answer", "aliases"?}; an array
+/// of
+/// {"prompt", "answer"}; MQuAKE's array (its single hops, each (cloze, answer) once); CounterFact's array.
+/// "-" is stdin, here and below. Throws input errors that name file, line or index, and key.
+TaskFile<Fact> read_facts(const std::string& path);
+
+/// Questions from one file, `.gz` too: JSON lines {"id", "prompt", "options", "answer": text or index}; an
+/// array of {"prompt", "answer"}; samples that lm-evaluation-harness logs (`--log_samples`). A question
+/// without options of its own has `options`, or where that is empty the distinct answers of the file, sorted.
+TaskFile<Question> read_questions(const std::string& path, const std::vector<std::string>& options);
+
+/// Whether the first item of the file has options, so that it is a question rather than a fact.
+bool has_options(const std::string& path);
+
+/// Words of a CoNLL-U file.
+struct TaggedFile : TaskFile<TaggedWord> {
+  std::vector<std::string> sentences;  ///< their texts
+};
+
+/// The words whose tag (UPOS) is one of `tags`. Dropped: words inside a multi-word token, whose form stands
+/// nowhere in the text ("in_multiword_token"), and words before which the sentence has fewer than
+/// `min_prompt_chars` characters ("short_prompt").
+TaggedFile read_tagged_words(const std::string& path, const std::vector<std::string>& tags,
+                             std::int64_t min_prompt_chars);
+
+/// Pairs from JSON lines or an array of {"id", "source": {"prompt", "answer"}, "target": {"prompt",
+/// "answer"}}.
+TaskFile<PromptPair> read_prompt_pairs(const std::string& path);
+
+}  // namespace depthlens::data

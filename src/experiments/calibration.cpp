@@ -1,0 +1,242 @@
+// calibration.*: what the lens' probabilities are worth. Probability mass against rank, the bias of a layer
+// to frequent tokens, and what leaving the model early would cost.
+#include <array>
+#include <cmath>
+
+#include "depthlens/tables/bootstrap.hpp"
+#include "kinds.hpp"
+
+namespace depthlens::experiments {
+namespace {
+
+constexpr std::int64_t kRanks = 10;
+
+struct Exit {
+  const char* criterion;
+  double threshold;
+};
+/// Left at the first layer where the value reaches the threshold; for the entropy, falls to it.
+constexpr std::array<Exit, 21> kExits = {
+    {{"max_probability", 0.3},  {"max_probability", 0.5}, {"max_probability", 0.7},
+     {"max_probability", 0.8},  {"max_probability", 0.9}, {"max_probability", 0.95},
+     {"max_probability", 0.99}, {"entropy", 3},           {"entropy", 2},
+     {"entropy", 1.5},          {"entropy", 1},           {"entropy", 0.5},
+     {"entropy", 0.25},         {"entropy", 0.1},         {"top2_gap", 0.1},
+     {"top2_gap", 0.2},         {"top2_gap", 0.4},        {"top2_gap", 0.6},
+     {"top2_gap", 0.8},         {"top2_gap", 0.9},        {"top2_gap", 0.95}}};
+
+class Calibration : public Experiment {
+ public:
+  explicit Calibration(const Context& context) : context_(context) {}
+
+  decode::Needs needs() const override {
+    return {.top_k = kRanks, .token_groups = {}, .num_groups = 0, .probability_sums = true};
+  }
+
+  void begin(const decode::ReadoutShape& shape) override {
+    shape_ = shape;
+    num_ranks_ = std::min(kRanks, shape.top_k);
+    const auto lenses = static_cast<std::size_t>(shape.num_lenses());
+    exit_sums_.assign(lenses * kExits.size() * 2, 0);
+    exits_ = tables::BootstrapMeans(exit_sums_.size(), context_.seed);
+    mass_sums_.assign(lenses * static_cast<std::size_t>(shape.num_rows * num_ranks_) * 2, 0);
+    masses_ = tables::BootstrapMeans(mass_sums_.size(), context_.seed);
+    cases_ = 0;
+  }
+
+  void accept(const decode::PositionReadout& position) override {
+    if (cases_ > 0 && position.query().document != document_) finish_document();
+    document_ = position.query().document;
+    ++cases_;
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      for (std::size_t e = 0; e < kExits.size(); ++e) {
+        std::int64_t row = 0;
+        while (row + 1 < shape_.num_rows && !leaves(kExits[e], position, lens, row)) ++row;
+        double* sums = exit_sums_.data() + exit_index(lens, e);
+        sums[0] += static_cast<double>(row);
+        sums[1] += position.top1(lens, row) == position.final_id() ? 1 : 0;
+      }
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        double cumulated = 0;
+        for (std::int64_t k = 0; k < num_ranks_; ++k) {
+          const double probability =
+              std::exp(static_cast<double>(position.top_logprobs(lens, row)[static_cast<std::size_t>(k)]));
+          cumulated += probability;
+          double* sums = mass_sums_.data() + mass_index(lens, row, k);
+          sums[0] += probability;
+          sums[1] += cumulated;
+        }
+      }
+    }
+  }
+
+  void accept_sums(const decode::ProbabilitySums& sums) override {
+    buckets_ = Grid<BucketBias>(shape_.num_lenses(), shape_.num_rows, context_.buckets.size());
+    const double corpus = static_cast<double>(context_.counts->total());
+    for (std::int64_t lens = 0; lens < shape_.num_lenses() && corpus > 0 && sums.positions > 0; ++lens) {
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        const auto of_token = sums.of(lens, row);
+        for (std::size_t v = 0; v < of_token.size(); ++v) {
+          const double c =
+              static_cast<double>(context_.counts->count(static_cast<decode::TokenId>(v))) / corpus;
+          const double q = of_token[v] / static_cast<double>(sums.positions);
+          BucketBias& bucket = buckets_.at(lens, row, context_.buckets.bucket_of[v]);
+          bucket.predicted += q;
+          // Σ (q − c) = 0, so that these terms, none of which is negative, add up to KL(corpus ‖ layer).
+          bucket.kl += (c > 0 ? c * std::log(c / q) : 0) - c + q;
+        }
+      }
+    }
+  }
+
+  void end() override { finish_document(); }
+
+  std::vector<tables::Table> tables() const override { return {early_exit(), rank_mass(), frequency_bias()}; }
+
+ private:
+  struct BucketBias {
+    double predicted = 0;
+    double kl = 0;
+  };
+
+  static bool leaves(const Exit& exit, const decode::PositionReadout& position, std::int64_t lens,
+                     std::int64_t row) {
+    const std::string_view criterion = exit.criterion;
+    if (criterion == "entropy") return position.entropy(lens, row) <= exit.threshold;
+    const auto logprobs = position.top_logprobs(lens, row);
+    const double best = std::exp(static_cast<double>(logprobs[0]));
+    if (criterion == "max_probability") return best >= exit.threshold;
+    const double second = logprobs.size() > 1 ? std::exp(static_cast<double>(logprobs[1])) : 0;
+    return best - second >= exit.threshold;
+  }
+
+  std::size_t exit_index(std::int64_t lens, std::size_t exit) const {
+    return (static_cast<std::size_t>(lens) * kExits.size() + exit) * 2;
+  }
+  std::size_t mass_index(std::int64_t lens, std::int64_t row, std::int64_t k) const {
+    return static_cast<std::size_t>((lens * shape_.num_rows + row) * num_ranks_ + k) * 2;
+  }
+
+  /// Positions of a document depend on each other: the intervals are over documents.
+  void finish_document() {
+    if (cases_ == 0) return;
+    exits_.add(static_cast<std::uint64_t>(document_), exit_sums_, cases_);
+    masses_.add(static_cast<std::uint64_t>(document_), mass_sums_, cases_);
+    std::fill(exit_sums_.begin(), exit_sums_.end(), 0);
+    std::fill(mass_sums_.begin(), mass_sums_.end(), 0);
+    cases_ = 0;
+  }
+
+  tables::Table early_exit() const {
+    tables::Table table{.name = "calibration.early_exit",
+                        .columns = {{"lens"},
+                                    {"criterion"},
+                                    {"threshold", "probability or nats"},
+                                    {"mean_layer", "layer"},
+                                    {"agreement", "share of positions"},
+                                    {"speedup_bound", "L / mean_layer"},
+                                    {"count", "positions"},
+                                    {"mean_layer_low", "layer"},
+                                    {"mean_layer_high", "layer"},
+                                    {"agreement_low", "share of positions"},
+                                    {"agreement_high", "share of positions"}},
+                        .rows = {}};
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      for (std::size_t e = 0; e < kExits.size(); ++e) {
+        const std::size_t i = exit_index(lens, e);
+        const auto mean_layer = exits_.mean(i);
+        std::optional<double> speedup;
+        if (mean_layer && *mean_layer > 0) speedup = static_cast<double>(shape_.num_rows - 1) / *mean_layer;
+        const auto layers = exits_.interval(i), agreement = exits_.interval(i + 1);
+        table.add({shape_.lens_names[static_cast<std::size_t>(lens)], std::string(kExits[e].criterion),
+                   kExits[e].threshold, tables::cell(mean_layer), tables::cell(exits_.mean(i + 1)),
+                   tables::cell(speedup), exits_.count(), tables::cell(layers.low), tables::cell(layers.high),
+                   tables::cell(agreement.low), tables::cell(agreement.high)});
+      }
+    }
+    return table;
+  }
+
+  tables::Table rank_mass() const {
+    tables::Table table{.name = "calibration.rank_mass",
+                        .columns = {{"lens"},
+                                    {"layer"},
+                                    {"rank", "rank"},
+                                    {"count", "positions"},
+                                    {"mean_probability", "probability"},
+                                    {"mean_probability_low", "probability"},
+                                    {"mean_probability_high", "probability"},
+                                    {"cumulative_probability", "probability"},
+                                    {"cumulative_probability_low", "probability"},
+                                    {"cumulative_probability_high", "probability"}},
+                        .rows = {}};
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        for (std::int64_t k = 0; k < num_ranks_; ++k) {
+          std::vector<tables::Cell> cells = {shape_.lens_names[static_cast<std::size_t>(lens)], row, k + 1,
+                                             masses_.count()};
+          for (const std::size_t i : {mass_index(lens, row, k), mass_index(lens, row, k) + 1}) {
+            for (tables::Cell& cell : tables::cells_with_interval(masses_, i))
+              cells.push_back(std::move(cell));
+          }
+          table.add(std::move(cells));
+        }
+      }
+    }
+    return table;
+  }
+
+  tables::Table frequency_bias() const {
+    tables::Table table{.name = "calibration.frequency_bias",
+                        .columns = {{"lens"},
+                                    {"layer"},
+                                    {"bucket"},
+                                    {"corpus_share", "share of tokens"},
+                                    {"predicted_share", "probability"},
+                                    {"kl_corpus", "nats"},
+                                    {"kl_share", "share of the layer's"}},
+                        .rows = {}};
+    const std::int64_t total = context_.counts->total();
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
+        BucketBias all;
+        for (std::int64_t b = 0; b < context_.buckets.size(); ++b) {
+          all.predicted += buckets_.at(lens, row, b).predicted;
+          all.kl += buckets_.at(lens, row, b).kl;
+        }
+        const auto add = [&](const std::string& bucket, std::int64_t count, const BucketBias& bias) {
+          tables::Cell share;
+          if (all.kl > 0) share = bias.kl / all.kl;
+          table.add({name, row, bucket, tables::share(count, total), bias.predicted, bias.kl, share});
+        };
+        add("all", total, all);
+        for (std::int64_t b = 0; b < context_.buckets.size(); ++b) {
+          add(context_.buckets.names[static_cast<std::size_t>(b)],
+              context_.buckets.corpus_counts[static_cast<std::size_t>(b)], buckets_.at(lens, row, b));
+        }
+      }
+    }
+    return table;
+  }
+
+  Context context_;
+  decode::ReadoutShape shape_;
+  std::int64_t num_ranks_ = 0;
+  std::int64_t document_ = 0;      // at hand
+  std::int64_t cases_ = 0;         // its positions so far
+  std::vector<double> exit_sums_;  // of the document at hand: [N, exits, 2], layer and agreement
+  std::vector<double>
+      mass_sums_;  // of the document at hand: [N, R, ranks, 2], probability alone and cumulated
+  tables::BootstrapMeans exits_;
+  tables::BootstrapMeans masses_;
+  Grid<BucketBias> buckets_;  // [N, R, buckets]
+};
+
+}  // namespace
+
+std::unique_ptr<Experiment> make_calibration(const Context& context) {
+  return std::make_unique<Calibration>(context);
+}
+
+}  // namespace depthlens::experiments

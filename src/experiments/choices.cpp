@@ -1,0 +1,140 @@
+// choices.*: when the options of a question come to the top, and which of them leads (paper, section on
+// multiple choice).
+#include <cmath>
+
+#include "task_ranks.hpp"
+
+namespace depthlens::experiments {
+namespace {
+
+constexpr std::size_t kOfOption = 3;  // rank, probability, leads
+
+class Choices : public Experiment {
+ public:
+  explicit Choices(const Context& context) : context_(context) {}
+
+  decode::Needs needs() const override { return {}; }
+
+  void begin(const decode::ReadoutShape& shape) override {
+    shape_ = shape;
+    label_options();
+    const auto cells = static_cast<std::size_t>(shape.num_lenses() * shape.num_rows);
+    options_.assign(labels_.size(), {.means = tables::BootstrapMeans(cells * kOfOption, context_.seed),
+                                     .ranks = Grid<tables::Histogram>(shape.num_lenses(), shape.num_rows)});
+    items_ = tables::BootstrapMeans(cells * 2, context_.seed);
+  }
+
+  void accept(const decode::PositionReadout& position) override {
+    const data::TaskItem& item = item_of(context_, position);
+    const auto number = static_cast<std::uint64_t>(position.where().item);
+    const std::size_t num_options = item.options.size();
+    const auto cells = static_cast<std::size_t>(shape_.num_lenses() * shape_.num_rows);
+    std::vector<std::vector<double>> values(num_options, std::vector<double>(cells * kOfOption));
+    std::vector<double> of_item(cells * 2);
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        const auto cell = static_cast<std::size_t>(lens * shape_.num_rows + row);
+        const std::size_t leader = leading_option(item, position, lens, row);
+        bool all_in_top = true;
+        for (std::size_t o = 0; o < num_options; ++o) {
+          const std::int64_t w = decode::kFirstWatchedOfQuery + static_cast<std::int64_t>(o);
+          const std::int64_t rank = position.rank(lens, row, w);
+          all_in_top = all_in_top && rank <= 2 * static_cast<std::int64_t>(num_options);
+          values[o][cell * kOfOption] = static_cast<double>(rank);
+          values[o][cell * kOfOption + 1] = std::exp(static_cast<double>(position.logprob(lens, row, w)));
+          options_[o].ranks.at(lens, row).add(rank);
+        }
+        values[leader][cell * kOfOption + 2] = 1;
+        of_item[cell * 2] = leader == item.gold_option ? 1 : 0;
+        of_item[cell * 2 + 1] = all_in_top ? 1 : 0;
+      }
+    }
+    for (std::size_t o = 0; o < num_options; ++o) options_[o].means.add(number, values[o]);
+    items_.add(number, of_item);
+  }
+
+  std::vector<tables::Table> tables() const override {
+    tables::Table option{.name = "choices.option",
+                         .columns = {{"lens"},
+                                     {"layer"},
+                                     {"option"},
+                                     {"count", "items"},
+                                     {"mean_rank", "rank"},
+                                     {"mean_rank_low", "rank"},
+                                     {"mean_rank_high", "rank"},
+                                     {"median_rank", "rank"},
+                                     {"mean_probability", "probability"},
+                                     {"mean_probability_low", "probability"},
+                                     {"mean_probability_high", "probability"},
+                                     {"leads", "share of items"},
+                                     {"leads_low", "share of items"},
+                                     {"leads_high", "share of items"}},
+                         .rows = {}};
+    tables::Table accuracy{.name = "choices.accuracy",
+                           .columns = {{"lens"},
+                                       {"layer"},
+                                       {"count", "items"},
+                                       {"accuracy", "share of items"},
+                                       {"accuracy_low", "share of items"},
+                                       {"accuracy_high", "share of items"},
+                                       {"options_in_top", "share of items"},
+                                       {"options_in_top_low", "share of items"},
+                                       {"options_in_top_high", "share of items"}},
+                           .rows = {}};
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        const auto cell = static_cast<std::size_t>(lens * shape_.num_rows + row);
+        for (std::size_t o = 0; o < labels_.size(); ++o) {
+          const auto mean = [&](std::size_t i) {
+            return tables::cells_with_interval(options_[o].means, cell * kOfOption + i);
+          };
+          option.add(joined({{name, row, labels_[o], options_[o].means.count()},
+                             mean(0),
+                             {tables::cell(options_[o].ranks.at(lens, row).median())},
+                             mean(1),
+                             mean(2)}));
+        }
+        accuracy.add(joined({{name, row, items_.count()},
+                             tables::cells_with_interval(items_, cell * 2),
+                             tables::cells_with_interval(items_, cell * 2 + 1)}));
+      }
+    }
+    return {option, accuracy};
+  }
+
+ private:
+  /// Options are called by their text where it is the same in every item, otherwise by their place: A, B, C …
+  void label_options() {
+    const auto& items = context_.task->items;
+    labels_.clear();
+    bool same = true;
+    for (const data::TaskItem& item : items) {
+      for (std::size_t o = 0; o < item.options.size(); ++o) {
+        if (o == labels_.size()) labels_.push_back(item.options[o].text);
+        same = same && item.options[o].text == labels_[o];
+      }
+      same = same && item.options.size() == items.front().options.size();
+    }
+    for (std::size_t o = 0; o < labels_.size() && !same; ++o)
+      labels_[o] = std::string(1, static_cast<char>('A' + o));
+  }
+
+  struct Option {
+    tables::BootstrapMeans means;  // [N, R, kOfOption]
+    Grid<tables::Histogram> ranks;
+  };
+  Context context_;
+  decode::ReadoutShape shape_;
+  std::vector<std::string> labels_;
+  std::vector<Option> options_;   // by place
+  tables::BootstrapMeans items_;  // [N, R, 2]: the gold option leads, all options are near the top
+};
+
+}  // namespace
+
+std::unique_ptr<Experiment> make_choices(const Context& context) {
+  return std::make_unique<Choices>(context);
+}
+
+}  // namespace depthlens::experiments

@@ -1,0 +1,97 @@
+// exit.accuracy: how well the task is done when the model is left after a layer: the blocks above are
+// skipped, and the layer's state goes through the lens to the output. With the logit lens nothing is put in
+// their place.
+#include "task_ranks.hpp"
+
+namespace depthlens::experiments {
+namespace {
+
+constexpr std::size_t kStatistics = 4;  // right, log-probability of the answer, agreement, KL
+
+class Exit : public Experiment {
+ public:
+  explicit Exit(const Context& context) : context_(context) {}
+
+  decode::Needs needs() const override { return {}; }
+
+  void begin(const decode::ReadoutShape& shape) override {
+    shape_ = shape;
+    values_.assign(static_cast<std::size_t>(shape.num_lenses() * shape.num_rows) * kStatistics, 0);
+    means_ = tables::BootstrapMeans(values_.size(), context_.seed);
+  }
+
+  void accept(const decode::PositionReadout& position) override {
+    const data::TaskItem& item = item_of(context_, position);
+    const std::int64_t k = answer_index(item, position);
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        double* values = values_.data() + index(lens, row);
+        values[0] = is_right(item, k, position, lens, row) ? 1 : 0;
+        values[1] = position.logprob(lens, row, decode::kWatchedTarget);
+        values[2] = position.top1(lens, row) == position.final_id() ? 1 : 0;
+        values[3] = position.kl_final(lens, row);
+      }
+    }
+    means_.add(static_cast<std::uint64_t>(position.where().item), values_);
+  }
+
+  std::vector<tables::Table> tables() const override {
+    tables::Table table{.name = "exit.accuracy",
+                        .columns = {{"lens"},
+                                    {"layer"},
+                                    {"blocks_skipped", "blocks"},
+                                    {"count", "positions"},
+                                    {"accuracy", "share of positions"},
+                                    {"accuracy_low", "share of positions"},
+                                    {"accuracy_high", "share of positions"},
+                                    {"answer_logprob", "nats"},
+                                    {"answer_logprob_low", "nats"},
+                                    {"answer_logprob_high", "nats"},
+                                    {"agreement", "share of positions"},
+                                    {"agreement_low", "share of positions"},
+                                    {"agreement_high", "share of positions"},
+                                    {"kl_final", "nats"},
+                                    {"kl_final_low", "nats"},
+                                    {"kl_final_high", "nats"}},
+                        .rows = {}};
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        const auto mean = [&](std::size_t i) {
+          return tables::cells_with_interval(means_, index(lens, row) + i);
+        };
+        table.add(joined({{shape_.lens_names[static_cast<std::size_t>(lens)], row, shape_.num_rows - 1 - row,
+                           means_.count()},
+                          mean(0),
+                          mean(1),
+                          mean(2),
+                          mean(3)}));
+      }
+    }
+    return {table};
+  }
+
+ private:
+  std::size_t index(std::int64_t lens, std::int64_t row) const {
+    return static_cast<std::size_t>(lens * shape_.num_rows + row) * kStatistics;
+  }
+
+  /// A question is answered by the option that leads, anything else by the top-1.
+  static bool is_right(const data::TaskItem& item, std::int64_t k, const decode::PositionReadout& position,
+                       std::int64_t lens, std::int64_t row) {
+    if (item.options.empty()) return item.is_right(k, position.top1(lens, row));
+    return leading_option(item, position, lens, row) == item.gold_option;
+  }
+
+  Context context_;
+  decode::ReadoutShape shape_;
+  std::vector<double> values_;
+  tables::BootstrapMeans means_;  // [N, R, kStatistics]
+};
+
+}  // namespace
+
+std::unique_ptr<Experiment> make_exit(const Context& context) {
+  return std::make_unique<Exit>(context);
+}
+
+}  // namespace depthlens::experiments

@@ -1,0 +1,112 @@
+// pos.*: how early words of each class are found (paper, section on parts of speech).
+#include <map>
+
+#include "task_ranks.hpp"
+
+namespace depthlens::experiments {
+namespace {
+
+class Pos : public Experiment {
+ public:
+  explicit Pos(const Context& context) : context_(context) {}
+
+  decode::Needs needs() const override { return {}; }
+
+  void begin(const decode::ReadoutShape& shape) override {
+    shape_ = shape;
+    classes_.clear();
+    for (const std::string& name : context_.task->classes) {
+      index_[name] = classes_.size();
+      classes_.push_back(
+          {.name = name,
+           .ranks = RankCurves(shape, context_.seed),
+           .earliest = std::vector<EarliestLayers>(static_cast<std::size_t>(context_.buckets.size()) + 1,
+                                                   EarliestLayers(shape, context_.seed))});
+    }
+  }
+
+  void accept(const decode::PositionReadout& position) override {
+    const data::TaskItem& item = item_of(context_, position);
+    // Where the model says the word in its other form, that token is followed.
+    const std::int64_t w =
+        item.is_right(0, position.final_id()) ? decode::kWatchedFinal : decode::kWatchedTarget;
+    Class& group = classes_[index_.at(item.word_class)];
+    group.ranks.add(position, w);
+    group.earliest.front().add(position, w);
+    const auto bucket = context_.buckets.bucket_of[static_cast<std::size_t>(position.watched_id(w))];
+    group.earliest[static_cast<std::size_t>(bucket) + 1].add(position, w);
+  }
+
+  std::vector<tables::Table> tables() const override {
+    tables::Table rank{.name = "pos.rank",
+                       .columns = {{"lens"},
+                                   {"layer"},
+                                   {"class"},
+                                   {"count", "words"},
+                                   {"mean_rank", "rank"},
+                                   {"mean_rank_low", "rank"},
+                                   {"mean_rank_high", "rank"},
+                                   {"median_rank", "rank"},
+                                   {"mean_reciprocal_rank", "1 / rank"},
+                                   {"mean_reciprocal_rank_low", "1 / rank"},
+                                   {"mean_reciprocal_rank_high", "1 / rank"},
+                                   {"top1_rate", "share of words"},
+                                   {"top1_rate_low", "share of words"},
+                                   {"top1_rate_high", "share of words"}},
+                       .rows = {}};
+    tables::Table earliest{.name = "pos.earliest",
+                           .columns = {{"lens"},
+                                       {"class"},
+                                       {"bucket"},
+                                       {"threshold", "rank"},
+                                       {"count", "words"},
+                                       {"mean_layer", "layer"},
+                                       {"median_layer", "layer"},
+                                       {"reached", "words"},
+                                       {"mean_layer_low", "layer"},
+                                       {"mean_layer_high", "layer"}},
+                           .rows = {}};
+    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
+      const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        for (const Class& group : classes_) {
+          const RankCurves& ranks = group.ranks;
+          rank.add(joined({{name, row, group.name, ranks.count()},
+                           ranks.mean_rank(lens, row),
+                           {ranks.median_rank(lens, row)},
+                           ranks.mean_reciprocal_rank(lens, row),
+                           ranks.top1_rate(lens, row)}));
+        }
+      }
+      for (const Class& group : classes_) {
+        for (std::size_t b = 0; b < group.earliest.size(); ++b) {
+          const std::string bucket = b == 0 ? "all" : context_.buckets.names[b - 1];
+          for (std::size_t t = 0; t < kRankThresholds.size(); ++t) {
+            earliest.add(
+                joined({{name, group.name, bucket, kRankThresholds[t]}, group.earliest[b].cells(lens, t)}));
+          }
+        }
+      }
+    }
+    return {rank, earliest};
+  }
+
+ private:
+  struct Class {
+    std::string name;
+    RankCurves ranks;
+    std::vector<EarliestLayers> earliest;  // of all words, then by bucket
+  };
+  Context context_;
+  decode::ReadoutShape shape_;
+  std::vector<Class> classes_;
+  std::map<std::string, std::size_t> index_;  // of a class, by name
+};
+
+}  // namespace
+
+std::unique_ptr<Experiment> make_pos(const Context& context) {
+  return std::make_unique<Pos>(context);
+}
+
+}  // namespace depthlens::experiments

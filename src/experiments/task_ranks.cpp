@@ -1,0 +1,114 @@
+// Ranks of an answer by layer.
+#include "task_ranks.hpp"
+
+#include "depthlens/util/error.hpp"
+
+namespace depthlens::experiments {
+namespace {
+constexpr std::size_t kStatistics = 3;
+}
+
+std::optional<std::int64_t> first_layer_with_rank(const decode::PositionReadout& position, std::int64_t lens,
+                                                  std::int64_t w, std::int64_t threshold) {
+  for (std::int64_t row = 0; row < position.shape().num_rows; ++row) {
+    if (position.rank(lens, row, w) <= threshold) return row;
+  }
+  return std::nullopt;
+}
+
+RankCurves::RankCurves(const decode::ReadoutShape& shape, std::uint64_t seed)
+    : num_rows_(shape.num_rows),
+      values_(static_cast<std::size_t>(shape.num_lenses() * shape.num_rows) * kStatistics),
+      means_(values_.size(), seed),
+      ranks_(shape.num_lenses(), shape.num_rows) {}
+
+std::size_t RankCurves::index(std::int64_t lens, std::int64_t row, std::size_t statistic) const {
+  return static_cast<std::size_t>(lens * num_rows_ + row) * kStatistics + statistic;
+}
+
+void RankCurves::add(const decode::PositionReadout& position, std::int64_t w) {
+  for (std::int64_t lens = 0; lens < position.shape().num_lenses(); ++lens) {
+    for (std::int64_t row = 0; row < num_rows_; ++row) {
+      const std::int64_t rank = position.rank(lens, row, w);
+      values_[index(lens, row, 0)] = static_cast<double>(rank);
+      values_[index(lens, row, 1)] = 1 / static_cast<double>(rank);
+      values_[index(lens, row, 2)] = rank == 1 ? 1 : 0;
+      ranks_.at(lens, row).add(rank);
+    }
+  }
+  means_.add(static_cast<std::uint64_t>(position.where().item), values_);
+}
+
+std::vector<tables::Cell> RankCurves::mean_rank(std::int64_t lens, std::int64_t row) const {
+  return tables::cells_with_interval(means_, index(lens, row, 0));
+}
+std::vector<tables::Cell> RankCurves::mean_reciprocal_rank(std::int64_t lens, std::int64_t row) const {
+  return tables::cells_with_interval(means_, index(lens, row, 1));
+}
+std::vector<tables::Cell> RankCurves::top1_rate(std::int64_t lens, std::int64_t row) const {
+  return tables::cells_with_interval(means_, index(lens, row, 2));
+}
+tables::Cell RankCurves::median_rank(std::int64_t lens, std::int64_t row) const {
+  return tables::cell(ranks_.at(lens, row).median());
+}
+
+EarliestLayers::EarliestLayers(const decode::ReadoutShape& shape, std::uint64_t seed)
+    : num_lenses_(shape.num_lenses()),
+      layers_(static_cast<std::size_t>(num_lenses_) * kRankThresholds.size(),
+              {.mean = tables::BootstrapMeans(1, seed), .histogram = {}}) {}
+
+void EarliestLayers::add(const decode::PositionReadout& position, std::int64_t w) {
+  ++positions_;
+  for (std::int64_t lens = 0; lens < num_lenses_; ++lens) {
+    for (std::size_t t = 0; t < kRankThresholds.size(); ++t) {
+      const auto layer = first_layer_with_rank(position, lens, w, kRankThresholds[t]);
+      if (!layer) continue;
+      Layers& layers = layers_[static_cast<std::size_t>(lens) * kRankThresholds.size() + t];
+      const double value = static_cast<double>(*layer);
+      layers.mean.add(static_cast<std::uint64_t>(position.where().item), {&value, 1});
+      layers.histogram.add(*layer);
+    }
+  }
+}
+
+std::vector<tables::Cell> EarliestLayers::cells(std::int64_t lens, std::size_t threshold) const {
+  const Layers& layers = layers_[static_cast<std::size_t>(lens) * kRankThresholds.size() + threshold];
+  const tables::BootstrapMeans::Interval interval = layers.mean.interval(0);
+  return {positions_,
+          tables::cell(layers.mean.mean(0)),
+          tables::cell(layers.histogram.median()),
+          layers.histogram.count(),
+          tables::cell(interval.low),
+          tables::cell(interval.high)};
+}
+
+const data::TaskItem& item_of(const Context& context, const decode::PositionReadout& position) {
+  DEPTHLENS_ASSERT(context.task != nullptr && position.where().item >= 0);
+  return context.task->items[static_cast<std::size_t>(position.where().item)];
+}
+
+std::int64_t answer_index(const data::TaskItem& item, const decode::PositionReadout& position) {
+  return position.where().position - item.first_position();
+}
+
+std::size_t leading_option(const data::TaskItem& item, const decode::PositionReadout& position,
+                           std::int64_t lens, std::int64_t row) {
+  const auto logprob = [&](std::size_t option) {
+    return position.logprob(lens, row, decode::kFirstWatchedOfQuery + static_cast<std::int64_t>(option));
+  };
+  std::size_t leader = 0;
+  for (std::size_t o = 1; o < item.options.size(); ++o) {
+    if (logprob(o) > logprob(leader)) leader = o;
+  }
+  return leader;
+}
+
+std::vector<tables::Cell> joined(std::vector<std::vector<tables::Cell>> parts) {
+  std::vector<tables::Cell> row;
+  for (std::vector<tables::Cell>& part : parts) {
+    for (tables::Cell& cell : part) row.push_back(std::move(cell));
+  }
+  return row;
+}
+
+}  // namespace depthlens::experiments

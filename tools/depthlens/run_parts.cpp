@@ -1,0 +1,94 @@
+// run.json and the run of the engine.
+#include "run_parts.hpp"
+
+#include <unistd.h>
+
+#include <array>
+#include <ctime>
+
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/report/run_folder.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::tool {
+namespace {
+
+/// What differs between two identical runs.
+util::OrderedJson volatile_json(const std::string& out, Clock::time_point started) {
+  std::array<char, 32> time = {};
+  const std::time_t seconds = Clock::to_time_t(started);
+  std::tm utc = {};
+  std::strftime(time.data(), time.size(), "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&seconds, &utc));
+  std::array<char, 256> host = {};
+  ::gethostname(host.data(), host.size() - 1);
+  return {{"started", time.data()},
+          {"seconds", std::chrono::duration<double>(Clock::now() - started).count()},
+          {"host", host.data()},
+          {"threads", decode::num_threads()},
+          {"kernel", decode::cpu_kernel_name()},
+          {"out", out}};
+}
+
+}  // namespace
+
+util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
+                           const std::string& out, Clock::time_point started) {
+  util::OrderedJson files = util::OrderedJson::array();
+  for (const data::InputSummary& input : inputs.files) {
+    files.push_back({{"path", input.path},
+                     {"sha256", input.sha256},
+                     {"documents", input.documents},
+                     {"tokens", input.tokens},
+                     {"bytes", input.bytes}});
+  }
+  util::OrderedJson dropped = util::OrderedJson::object();
+  for (const auto& [reason, count] : inputs.dropped) dropped[reason] = count;
+  const decode::RunStatistics& statistics = parts.statistics;
+  return {{"schema_version", report::kSchemaVersion},
+          {"status", statistics.stopped ? "partial" : "complete"},
+          {"model", session.describe_model()},
+          {"tokenizer", {{"kind", session.tokenizer().kind()}, {"size", session.tokenizer().size()}}},
+          {"lenses", session.describe_lenses()},
+          {"inputs", files},
+          {"settings", parts.settings},
+          {"counts",
+           {{"documents", inputs.documents},
+            {"windows", statistics.windows},
+            {"tokens", statistics.tokens},
+            {"positions", statistics.positions},
+            {"records", parts.records},
+            {"records_omitted", parts.records_omitted},
+            {"dropped", dropped}}},
+          {"self_check",
+           {{"final_layer_max_abs_error", statistics.final_layer_max_abs_error},
+            {"positions", statistics.self_checked_positions}}},
+          {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
+          {"volatile", volatile_json(out, started)}};
+}
+
+decode::RunStatistics run_engine(const Session& session, const std::vector<const lens::Lens*>& lenses,
+                                 const decode::QuerySource& source,
+                                 const std::vector<decode::Listener*>& listeners, const std::string& title,
+                                 std::int64_t num_positions, decode::EngineOptions options) {
+  util::Progress progress(title, "positions", num_positions);
+  options.on_progress = [&](std::int64_t positions) { progress.advance(positions); };
+  options.should_stop = util::interrupted;
+  const decode::Engine engine(session.model(), lenses, std::move(options));
+  const decode::RunStatistics statistics = engine.run(source, listeners);
+  progress.finish();
+  return statistics;
+}
+
+void conclude(const decode::RunStatistics& statistics, const std::string& out) {
+  if (statistics.stopped) {
+    util::log_warning(util::cat("stopped after ", util::with_thousands(statistics.positions), " positions; ",
+                                out, " holds what was finished (status partial)"));
+    throw util::interrupted_error();
+  }
+  util::log_info("results are in " + out);
+}
+
+}  // namespace depthlens::tool

@@ -1,0 +1,47 @@
+// What every command that fills a run folder shares: run.json, the line of progress, the last word.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "depthlens/data/corpus.hpp"
+#include "depthlens/decode/engine.hpp"
+#include "depthlens/util/json.hpp"
+#include "session.hpp"
+
+namespace depthlens::tool {
+
+/// The parts of run.json that a command fills in itself.
+struct RunParts {
+  util::OrderedJson settings;
+  decode::RunStatistics statistics;
+  std::int64_t records = 0;
+  std::int64_t records_omitted = 0;
+};
+
+/// What was read.
+struct RunInputs {
+  std::vector<data::InputSummary> files;
+  std::int64_t documents = 0;
+  std::map<std::string, std::int64_t> dropped;  ///< by reason
+};
+
+using Clock = std::chrono::system_clock;
+
+util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
+                           const std::string& out, Clock::time_point started);
+
+/// Puts queries through the engine, with a line of progress that begins with `title`. Ends early when the
+/// user interrupts. Of the engine's options, what reports and stops is filled in here.
+decode::RunStatistics run_engine(const Session& session, const std::vector<const lens::Lens*>& lenses,
+                                 const decode::QuerySource& source,
+                                 const std::vector<decode::Listener*>& listeners, const std::string& title,
+                                 std::int64_t num_positions, decode::EngineOptions options);
+
+/// Says where the results are; throws the interrupted error where the run was stopped.
+void conclude(const decode::RunStatistics& statistics, const std::string& out);
+
+}  // namespace depthlens::tool

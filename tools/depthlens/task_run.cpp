@@ -1,0 +1,225 @@
+// Task files → items → queries → engine → run folder.
+#include "task_run.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "depthlens/text/continuation.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::tool {
+namespace {
+
+std::vector<std::string> listed(const std::string& text) {
+  std::vector<std::string> all;
+  for (const std::string& part : util::split(text, ',')) {
+    const std::string_view name = util::trimmed(part);
+    if (!name.empty() && std::find(all.begin(), all.end(), name) == all.end()) all.emplace_back(name);
+  }
+  return all;
+}
+
+}  // namespace
+
+void add_task_options(CLI::App& app, TaskOptions& options) {
+  app.add_option(
+         "--keep", options.keep,
+         "Tasks: answer positions that count: those where the model's own top-1 is the answer, or all")
+      ->check(CLI::IsMember({"correct", "all"}))
+      ->capture_default_str();
+  app.add_option(
+         "--whitespace-retry", options.whitespace_retry,
+         "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "
+         "and facts)")
+      ->check(CLI::IsMember({"auto", "yes", "no"}))
+      ->capture_default_str();
+  app.add_option("--classes", options.classes, "pos: word classes (UPOS)")->capture_default_str();
+  app.add_option("--min-prompt-chars", options.min_prompt_chars, "pos: shortest prompt, in characters")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--per-class", options.per_class,
+                 "pos: at most N words of a class, drawn by --seed (0: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--options", options.options,
+                 "choices: the options A,B,… of questions that have none of their own (default: the answers "
+                 "of the file)");
+}
+
+data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file) {
+  if (possible.size() == 1) return possible.front();
+  if (std::filesystem::path(file).extension() == ".conllu") return data::TaskKind::kWords;
+  return data::has_options(file) ? data::TaskKind::kQuestions : data::TaskKind::kFacts;
+}
+
+TaskRun::TaskRun(data::TaskKind kind, const CorpusOptions& inputs, const TaskOptions& options,
+                 const ModelOptions& model, std::uint64_t seed)
+    : started_(Clock::now()),
+      inputs_(inputs),
+      options_(options),
+      session_(model),
+      folder_(inputs.out, inputs.overwrite),
+      task_(read(kind, seed)),
+      retry_(options.whitespace_retry == "yes" ||
+             (options.whitespace_retry == "auto" && kind != data::TaskKind::kQuestions)) {}
+
+void TaskRun::count_tokens(std::string_view text, data::InputSummary& summary) {
+  const std::vector<text::TokenId> tokens = session_.tokenizer().encode(text);
+  session_.check_in_vocabulary(tokens);
+  for (const text::TokenId id : tokens) counts_.add(id);
+  ++summary.documents;
+  summary.tokens += static_cast<std::int64_t>(tokens.size());
+  summary.bytes += static_cast<std::int64_t>(text.size());
+}
+
+data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
+  data::TaskBuilder builder(kind, session_.tokenizer(), session_.bos(), session_.max_length());
+  if (kind == data::TaskKind::kWords) builder.set_classes(listed(options_.classes));
+  for (const std::string& path : inputs_.inputs) {
+    data::InputSummary summary{.path = path, .sha256 = {}};
+    if (kind == data::TaskKind::kWords) {
+      const data::TaggedFile file =
+          data::read_tagged_words(path, builder.task().classes, options_.min_prompt_chars);
+      for (const data::TaggedWord& word : file.items) builder.add(word, read_.documents);
+      for (const std::string& sentence : file.sentences) count_tokens(sentence, summary);
+      summary.sha256 = file.sha256;
+      builder.drop(file.dropped);
+    } else if (kind == data::TaskKind::kFacts) {
+      const data::TaskFile<data::Fact> file = data::read_facts(path);
+      for (const data::Fact& fact : file.items) {
+        builder.add(fact);
+        count_tokens(fact.prompt + " " + fact.answer, summary);
+      }
+      summary.sha256 = file.sha256;
+      builder.drop(file.dropped);
+    } else {
+      const data::TaskFile<data::Question> file = data::read_questions(path, listed(options_.options));
+      for (const data::Question& question : file.items) {
+        builder.add(question);
+        count_tokens(question.prompt + " " + question.options[question.answer], summary);
+      }
+      summary.sha256 = file.sha256;
+    }
+    read_.documents += summary.documents;
+    read_.files.push_back(std::move(summary));
+  }
+  builder.keep_per_class(options_.per_class, seed);
+  builder.keep_first(inputs_.limit);
+  data::Task task = std::move(builder).finish();
+  for (const data::TaskItem& item : task.items) {
+    session_.check_in_vocabulary(item.context);
+    session_.check_in_vocabulary(item.answer);
+    for (const data::TaskItem::Option& option : item.options) session_.check_in_vocabulary({option.id});
+  }
+  if (task.items.empty()) {
+    std::string why;
+    for (const auto& [reason, count] : task.dropped)
+      why += util::cat(why.empty() ? "" : ", ", count, " ", reason);
+    throw util::input_error({.what = "no item is left to ask",
+                             .where = inputs_.inputs.front(),
+                             .expected = "at least one",
+                             .found = why.empty() ? "none in the file" : "dropped: " + why});
+  }
+  return task;
+}
+
+void TaskRun::load() {
+  session_.load();
+  const model::Model& model = session_.model();
+  util::log_info(util::cat(model.spec().architecture, ", ", model.spec().num_layers, " blocks, ",
+                           util::with_thousands(model.num_parameters()), " parameters; ",
+                           util::with_thousands(static_cast<std::int64_t>(task_.items.size())), " items"));
+}
+
+void TaskRun::add_positions(decode::Query& query, std::size_t item_index) const {
+  const data::TaskItem& item = task_.items[item_index];
+  query.document = item.document;
+  query.tokens = item.tokens();
+  std::vector<decode::TokenId> watched;
+  for (const data::TaskItem::Option& option : item.options) watched.push_back(option.id);
+  for (std::size_t k = 0; k < item.answer.size(); ++k) {
+    query.positions.push_back({.position = item.first_position() + static_cast<std::int64_t>(k),
+                               .target = item.answer[k],
+                               .watched = watched,
+                               .item = static_cast<std::int64_t>(item_index)});
+  }
+}
+
+bool TaskRun::next_query(decode::Query& query) {
+  if (next_item_ == task_.items.size()) {
+    if (again_.empty()) return false;
+    // All positions of the item's first form have been seen: they were in one batch with the first of them.
+    auto again = again_.extract(again_.begin());
+    const std::size_t index = again.key();
+    task_.items[index] = std::move(again.mapped());
+    add_positions(query, index);
+    return true;
+  }
+  add_positions(query, next_item_++);
+  // Items that begin with this one, as the later words of a sentence do, share its pass through the model.
+  while (next_item_ < task_.items.size()) {
+    const data::TaskItem& next = task_.items[next_item_];
+    const std::vector<text::TokenId> tokens = next.tokens();
+    const bool extends = next.document == query.document && tokens.size() >= query.tokens.size() &&
+                         std::equal(query.tokens.begin(), query.tokens.end(), tokens.begin()) &&
+                         next.first_position() > query.positions.back().position;
+    if (!extends) break;
+    add_positions(query, next_item_++);
+  }
+  return true;
+}
+
+bool TaskRun::accepts(const decode::PositionReadout& position) {
+  const bool kept = decide(position);
+  kept_ += kept ? 1 : 0;
+  return kept;
+}
+
+bool TaskRun::decide(const decode::PositionReadout& position) {
+  const auto index = static_cast<std::size_t>(position.where().item);
+  if (again_.count(index) > 0) return false;
+  const data::TaskItem& item = task_.items[index];
+  const std::int64_t k = position.where().position - item.first_position();
+  if (k == 0 && retry_ && text::is_whitespace(session_.tokenizer(), position.final_id())) {
+    if (!item.retried) {
+      if (auto retried = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(),
+                                                       session_.max_length())) {
+        again_.emplace(index, std::move(*retried));
+        ++asked_again_;
+        return false;
+      }
+    }
+    if (!item.is_right(0, position.final_id())) {
+      ++read_.dropped["positions_white_space"];
+      return !options_.correct_only();
+    }
+  }
+  if (!options_.correct_only() || item.is_right(k, position.final_id())) return true;
+  ++read_.dropped["positions_not_predicted"];
+  return false;
+}
+
+decode::RunStatistics TaskRun::decode(const std::vector<decode::Listener*>& listeners) {
+  std::int64_t num_positions = 0;
+  for (const data::TaskItem& item : task_.items)
+    num_positions += static_cast<std::int64_t>(item.answer.size());
+  return run_engine(session_, session_.lenses(), [&](decode::Query& query) { return next_query(query); },
+                    listeners, "asking", num_positions,
+                    {.accepts = [&](const decode::PositionReadout& position) { return accepts(position); }});
+}
+
+void TaskRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables) {
+  for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
+  util::OrderedJson run = run_json(session_, read_, parts, inputs_.out, started_);
+  run["counts"]["asked_again"] = asked_again_;
+  folder_.finish(run, tables);
+  if (kept_ == 0) {
+    util::log_warning(
+        util::cat("none of the answers is what the model says itself, so that the tables are empty",
+                  options_.correct_only() ? "; --keep all counts all of them" : ""));
+  }
+}
+
+}  // namespace depthlens::tool
