@@ -2,12 +2,9 @@
 // them would cost more than decoding the position did.
 #include "depthlens/report/records.hpp"
 
-#include <array>
-#include <charconv>
-#include <cmath>
+#include <algorithm>
 
-#include "depthlens/util/error.hpp"
-#include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 
 namespace depthlens::report {
 namespace {
@@ -16,15 +13,8 @@ void append(std::string& out, std::int64_t value) {
   out += std::to_string(value);
 }
 
-/// Shortest form that reads back as the same float; null where the number is not finite.
 void append(std::string& out, float value) {
-  if (!std::isfinite(value)) {
-    out += "null";
-    return;
-  }
-  std::array<char, 24> buffer;
-  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
-  out.append(buffer.data(), end);
+  out += util::json_number(value);
 }
 
 /// ["a", "b", …] of what `item(i)` appends.
@@ -38,10 +28,6 @@ void append_array(std::string& out, std::int64_t count, const Item& item) {
   out += ']';
 }
 
-std::string quoted(const std::string& text) {
-  return util::Json(text).dump(-1, ' ', false, util::Json::error_handler_t::replace);
-}
-
 }  // namespace
 
 RecordWriter::RecordWriter(RecordOptions options, std::function<std::string(decode::TokenId)> token_text,
@@ -50,7 +36,7 @@ RecordWriter::RecordWriter(RecordOptions options, std::function<std::string(deco
 
 const std::string& RecordWriter::quoted_token(decode::TokenId id) {
   const auto [place, added] = quoted_.try_emplace(id);
-  if (added) place->second = quoted(token_text_(id));
+  if (added) place->second = util::json_string(token_text_(id));
   return place->second;
 }
 
@@ -82,7 +68,7 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
   append(line_, query.window);
   line_ += ", \"position\": ";
   append(line_, position.where().position);
-  line_ += ", \"item\": " + (query.item.empty() ? "null" : quoted(query.item));
+  line_ += ", \"item\": " + (query.item.empty() ? "null" : util::json_string(query.item));
   line_ += ", \"token\": ";
   append_token(position.token());
   line_ += ", \"target\": ";
@@ -92,7 +78,7 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
   line_ += ", \"lenses\": {";
   for (std::int64_t n = 0; n < shape.num_lenses(); ++n) {
     if (n > 0) line_ += ", ";
-    line_ += quoted(shape.lens_names[static_cast<std::size_t>(n)]) + ": {\"top_ids\": ";
+    line_ += util::json_string(shape.lens_names[static_cast<std::size_t>(n)]) + ": {\"top_ids\": ";
     const auto by_layer = [&](const auto& item) { append_array(line_, R, item); };
     by_layer([&](std::int64_t row) {
       append_array(line_, K,

@@ -2,8 +2,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
@@ -15,7 +13,7 @@
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/report/terminal_table.hpp"
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "session.hpp"
@@ -88,49 +86,49 @@ std::int64_t terminal_width(std::int64_t wish) {
   return 100;
 }
 
-/// The double whose shortest decimal is that of the float, so that JSON has -0.1 and not -0.10000000149.
-double shortest(float value) {
-  std::array<char, 32> buffer;
-  const auto written = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
-  double read = 0;
-  std::from_chars(buffer.data(), written.ptr, read);
-  return read;
-}
-
-util::OrderedJson as_json(const Collector& found, const Session& session, const ShowOptions& options) {
-  using util::OrderedJson;
-  const auto token = [&](decode::TokenId id) -> OrderedJson {
-    return {{"id", id}, {"text", session.tokenizer().token_text(id)}};
+/// One object, a line for each layer of a lens. In ASCII, so that no token's control characters reach a
+/// terminal.
+std::string as_json(const Collector& found, const Session& session, const std::string& text) {
+  using util::cat, util::json_number;
+  const auto quoted = [](const std::string& any) {
+    return util::json_string(any, util::JsonAlphabet::kAscii);
   };
-  OrderedJson positions = OrderedJson::array();
-  for (std::size_t t = 0; t < found.tokens.size(); ++t) {
-    OrderedJson lenses = OrderedJson::object();
-    for (std::size_t n = 0; n < found.positions[t].size(); ++n) {
-      OrderedJson layers = OrderedJson::array();
-      for (const Cell& cell : found.positions[t][n]) {
-        OrderedJson top = OrderedJson::array();
-        for (std::size_t k = 0; k < cell.top_ids.size(); ++k) {
-          OrderedJson entry = token(cell.top_ids[k]);
-          entry["logprob"] = shortest(cell.top_logprobs[k]);
-          top.push_back(entry);
-        }
-        layers.push_back({{"top", top},
-                          {"final_rank", cell.final_rank},
-                          {"final_logprob", shortest(cell.final_logprob)},
-                          {"entropy", shortest(cell.entropy)},
-                          {"kl_final", shortest(cell.kl_final)}});
-      }
-      lenses[session.lenses()[n]->request().name] = layers;
-    }
-    positions.push_back({{"position", t},
-                         {"token", token(found.tokens[t])},
-                         {"final", token(found.finals[t])},
-                         {"lenses", lenses}});
-  }
-  return {{"model", session.describe_model()},
-          {"lenses", session.describe_lenses()},
-          {"text", options.text},
-          {"positions", positions}};
+  const auto dumped = [](const util::OrderedJson& part) {
+    return part.dump(-1, ' ', true, util::OrderedJson::error_handler_t::replace);
+  };
+  const auto token = [&](decode::TokenId id) {
+    return cat("\"id\": ", id, ", \"text\": ", quoted(session.tokenizer().token_text(id)));
+  };
+  const auto list = [](std::size_t count, const char* separator, const auto& item) {
+    std::string out;
+    for (std::size_t i = 0; i < count; ++i) out += (i > 0 ? separator : "") + item(i);
+    return out;
+  };
+  const auto layer = [&](const Cell& cell) {
+    const std::string top = list(cell.top_ids.size(), ", ", [&](std::size_t k) {
+      return cat("{", token(cell.top_ids[k]), ", \"logprob\": ", json_number(cell.top_logprobs[k]), "}");
+    });
+    return cat("    {\"top\": [", top, "], \"final_rank\": ", cell.final_rank,
+               ", \"final_logprob\": ", json_number(cell.final_logprob),
+               ", \"entropy\": ", json_number(cell.entropy), ", \"kl_final\": ", json_number(cell.kl_final),
+               "}");
+  };
+  const auto position = [&](std::size_t t) {
+    const auto& lenses = found.positions[t];
+    return cat("  {\"position\": ", t, ", \"token\": {", token(found.tokens[t]), "}, \"final\": {",
+               token(found.finals[t]), "}, \"lenses\": {\n",
+               list(lenses.size(), ",\n",
+                    [&](std::size_t n) {
+                      return cat("   ", quoted(session.lenses()[n]->request().name), ": [\n",
+                                 list(lenses[n].size(), ",\n",
+                                      [&](std::size_t row) { return layer(lenses[n][row]); }),
+                                 "]");
+                    }),
+               "}}");
+  };
+  return cat("{\"model\": ", dumped(session.describe_model()),
+             ",\n \"lenses\": ", dumped(session.describe_lenses()), ",\n \"text\": ", quoted(text),
+             ",\n \"positions\": [\n", list(found.tokens.size(), ",\n", position), "]}\n");
 }
 
 report::TerminalTable as_table(const Collector& found, const Session& session, report::CellValue value) {
@@ -218,10 +216,7 @@ void run_show(const ShowOptions& given) {
           },
           {&collector});
   if (options.json) {
-    // ASCII only, so that no token's control characters reach a terminal.
-    std::cout << as_json(collector, session, options)
-                     .dump(1, ' ', true, util::OrderedJson::error_handler_t::replace)
-              << std::endl;
+    std::cout << as_json(collector, session, options.text) << std::flush;
   } else {
     std::cout << report::draw_terminal_table(as_table(collector, session, kValues.at(options.value)),
                                              terminal_style(options))
