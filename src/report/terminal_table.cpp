@@ -158,7 +158,8 @@ ScaleText scale_text(CellValue value, std::int64_t vocab_size) {
       return {"probability of the top-1", {0, 0.2, 0.4, 0.6, 0.8, 1}};
     case CellValue::kRank: {
       std::vector<double> marks;
-      for (double mark = 1; mark <= V; mark *= 10) marks.insert(marks.begin(), mark);
+      for (double mark = 1; mark < V; mark *= 10) marks.insert(marks.begin(), mark);
+      marks.insert(marks.begin(), V);
       return {"rank of the model's answer", marks};
     }
     case CellValue::kEntropy: {

@@ -125,6 +125,11 @@ TEST_CASE("in true colour a cell is viridis at its value, bold where it is the a
                                                    {.colours = TerminalColours::kTrue, .numbers = true});
   CHECK(without_escapes(lines_of(numbered)[2]) == "0     ·a       2 s      700");
   CHECK(without_escapes(lines_of(numbered)[5]) == "rank of the model's answer  1000 100  10   1   ");
+  TerminalTable large = small_table(CellValue::kRank, {1, 1, 1, 1});
+  large.vocab_size = 151936;
+  const std::string ranks = draw_terminal_table(large, {.colours = TerminalColours::kTrue});
+  CHECK(without_escapes(lines_of(ranks)[5]) ==
+        "rank of the model's answer  152k 100k 10k  1000 100  10   1   ");
 }
 
 TEST_CASE("with 256 colours only those of fixed meaning are used") {
