@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "colour_ramp.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::report {
@@ -19,22 +20,6 @@ constexpr std::array<const char*, 7> kLightColours = {"#0072b2", "#d55e00", "#00
                                                       "#8a6a00", "#3a8fc4", "#555555"};
 constexpr std::array<const char*, 7> kDarkColours = {"#56b4e9", "#ff8a3d", "#2cc59a", "#e7a1c8",
                                                      "#f0e442", "#a5b4ff", "#c8c8c8"};
-
-// Viridis (Smith and van der Walt 2015) in ten steps: its lightness rises evenly, so that it can be read
-// without colour.
-struct Rgb {
-  double r, g, b;
-};
-constexpr std::array<Rgb, 10> kViridis = {{{68, 1, 84},
-                                           {72, 40, 120},
-                                           {62, 73, 137},
-                                           {49, 104, 142},
-                                           {38, 130, 142},
-                                           {31, 158, 137},
-                                           {53, 183, 121},
-                                           {109, 205, 89},
-                                           {180, 222, 44},
-                                           {253, 231, 37}}};
 
 constexpr double kCharacter = 6.8;  // width of a character of body text, about
 
@@ -307,14 +292,6 @@ std::string hex_colour(const Rgb& colour) {
     out += kDigits[value % 16];
   }
   return out;
-}
-
-Rgb viridis(double place) {
-  const double scaled = std::clamp(place, 0.0, 1.0) * static_cast<double>(kViridis.size() - 1);
-  const auto i = std::min(static_cast<std::size_t>(scaled), kViridis.size() - 2);
-  const double f = scaled - static_cast<double>(i);
-  const Rgb &a = kViridis[i], &b = kViridis[i + 1];
-  return {a.r + f * (b.r - a.r), a.g + f * (b.g - a.g), a.b + f * (b.b - a.b)};
 }
 
 }  // namespace

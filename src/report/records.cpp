@@ -2,12 +2,9 @@
 // them would cost more than decoding the position did.
 #include "depthlens/report/records.hpp"
 
-#include <array>
-#include <charconv>
-#include <cmath>
+#include <algorithm>
 
-#include "depthlens/util/error.hpp"
-#include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 
 namespace depthlens::report {
 namespace {
@@ -16,15 +13,8 @@ void append(std::string& out, std::int64_t value) {
   out += std::to_string(value);
 }
 
-/// Shortest form that reads back as the same float; null where the number is not finite.
 void append(std::string& out, float value) {
-  if (!std::isfinite(value)) {
-    out += "null";
-    return;
-  }
-  std::array<char, 24> buffer;
-  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
-  out.append(buffer.data(), end);
+  out += util::json_number(value);
 }
 
 /// ["a", "b", …] of what `item(i)` appends.
@@ -38,10 +28,6 @@ void append_array(std::string& out, std::int64_t count, const Item& item) {
   out += ']';
 }
 
-std::string quoted(const std::string& text) {
-  return util::Json(text).dump(-1, ' ', false, util::Json::error_handler_t::replace);
-}
-
 }  // namespace
 
 RecordWriter::RecordWriter(RecordOptions options, std::function<std::string(decode::TokenId)> token_text,
@@ -50,7 +36,7 @@ RecordWriter::RecordWriter(RecordOptions options, std::function<std::string(deco
 
 const std::string& RecordWriter::quoted_token(decode::TokenId id) {
   const auto [place, added] = quoted_.try_emplace(id);
-  if (added) place->second = quoted(token_text_(id));
+  if (added) place->second = util::json_string(token_text_(id));
   return place->second;
 }
 
@@ -72,7 +58,7 @@ void RecordWriter::append_item(const decode::PositionReadout& position) {
     return;
   }
   const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
-  line_ += quoted(item.id);
+  line_ += util::json_string(item.id);
   switch (options_.task->kind) {
     case data::TaskKind::kFacts:
       line_ += ", \"answer_position\": ";
@@ -81,7 +67,7 @@ void RecordWriter::append_item(const decode::PositionReadout& position) {
       append(line_, static_cast<std::int64_t>(item.answer.size()));
       break;
     case data::TaskKind::kWords:
-      line_ += ", \"class\": " + quoted(item.word_class);
+      line_ += ", \"class\": " + util::json_string(item.word_class);
       break;
     case data::TaskKind::kQuestions:
       break;
@@ -95,7 +81,7 @@ void RecordWriter::append_options(const decode::PositionReadout& position, std::
   append_array(line_, static_cast<std::int64_t>(item.options.size()), [&](std::int64_t o) {
     const data::TaskItem::Option& option = item.options[static_cast<std::size_t>(o)];
     const std::int64_t w = decode::kFirstWatchedOfQuery + o, R = position.shape().num_rows;
-    line_ += "{\"text\": " + quoted(option.text) + ", \"id\": ";
+    line_ += "{\"text\": " + util::json_string(option.text) + ", \"id\": ";
     append(line_, std::int64_t{option.id});
     line_ += ", \"rank\": ";
     append_array(line_, R,
@@ -134,7 +120,7 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
   line_ += ", \"lenses\": {";
   for (std::int64_t n = 0; n < shape.num_lenses(); ++n) {
     if (n > 0) line_ += ", ";
-    line_ += quoted(shape.lens_names[static_cast<std::size_t>(n)]) + ": {\"top_ids\": ";
+    line_ += util::json_string(shape.lens_names[static_cast<std::size_t>(n)]) + ": {\"top_ids\": ";
     const auto by_layer = [&](const auto& item) { append_array(line_, R, item); };
     by_layer([&](std::int64_t row) {
       append_array(line_, K,

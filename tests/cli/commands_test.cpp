@@ -1,9 +1,13 @@
 // show, count-tokens and info, and what every command has.
+#include <array>
+#include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <set>
 
 #include "checks.hpp"
 #include "depthlens/util/csv.hpp"
+#include "depthlens/util/text.hpp"
 #include "support/small_model.hpp"
 
 namespace depthlens::test {
@@ -110,6 +114,86 @@ TEST_CASE("show heeds NO_COLOR, CLICOLOR_FORCE, TERM and --color") {
   CHECK(colored({}, false, {"--color", "always"}));
 }
 
+TEST_CASE("show uses the colours that the terminal has, at the terminal's width") {
+  const auto shown = [&](std::map<std::string, std::string> environment) {
+    return check_done(Start{.arguments = show(), .environment = std::move(environment), .terminal = true})
+        .out;
+  };
+  const std::string full = shown({{"COLORTERM", "truecolor"}}), some = shown({}),
+                    styles = shown({{"TERM", "vt100"}});
+  CHECK(contains(full, ";48;2;"));
+  CHECK(contains(some, ";48;5;"));
+  CHECK_FALSE(contains(some, ";48;2;"));
+  CHECK(contains(styles, kEscape + "1m"));
+  CHECK_FALSE(contains(styles, "48;"));
+  CHECK(contains(full, "bold:"));
+}
+
+TEST_CASE("show --value tells the numbers that --json holds") {
+  const std::vector<std::string> lens = {"--lens", "logit", "--lens", "tuned:" + model().lens("tuned")};
+  const Json positions =
+      Json::parse(check_done(show(lens + std::vector<std::string>{"--json"})).out).at("positions");
+  for (const std::string value : {"probability", "rank", "entropy", "kl"}) {
+    INFO(value);
+    const auto lines =
+        lines_of(check_done(show(lens + std::vector<std::string>{"--value", value, "--width", "1000"})).out);
+    // Both lenses in the same lines: label, cells, label, cells. A cell is a token and a number.
+    for (std::size_t layer = 0; layer < 4; ++layer) {
+      std::vector<std::string> words;
+      for (const std::string& word : util::split(lines[2 + layer], ' '))
+        if (!word.empty()) words.push_back(word);
+      const std::size_t panel = 1 + 2 * positions.size();
+      REQUIRE(words.size() == 2 * panel);
+      for (std::size_t n = 0; n < 2; ++n) {
+        for (std::size_t t = 0; t < positions.size(); ++t) {
+          const Json& cell = positions[t].at("lenses").at(n == 0 ? "logit" : "tuned")[layer];
+          const double shown = std::stod(words[n * panel + 2 + 2 * t]);
+          if (value == "rank") {
+            CHECK(shown == cell.at("final_rank").get<double>());
+          } else if (value == "probability") {
+            CHECK(shown == Approx(std::exp(cell.at("top")[0].at("logprob").get<double>())).margin(0.0051));
+          } else {
+            const double exact = cell.at(value == "kl" ? "kl_final" : "entropy").get<double>();
+            CHECK(shown == Approx(exact).margin(exact < 9.995 ? 0.0051 : 0.051));  // two decimals or one
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("show --json is ASCII, and its numbers are the shortest that read back") {
+  const Result result = check_done({"show", "naïve \u009b\x1b[31m \u202e 中", "--json", "--top-k", "3"});
+  for (const char c : result.out) {
+    if (static_cast<unsigned char>(c) < 0x20 ? c != '\n' : static_cast<unsigned char>(c) >= 0x7f)
+      FAIL("not ASCII");
+  }
+  std::size_t numbers = 0;
+  for (const char* key : {"entropy", "kl_final", "final_logprob", "logprob"}) {
+    const std::string start = std::string("\"") + key + "\": ";
+    for (std::size_t i = result.out.find(start); i != std::string::npos; i = result.out.find(start, i + 1)) {
+      const std::size_t begin = i + start.size(), end = result.out.find_first_of(",}", begin);
+      const std::string digits = result.out.substr(begin, end - begin);
+      std::array<char, 24> buffer;
+      const auto written =
+          std::to_chars(buffer.data(), buffer.data() + buffer.size(), std::strtof(digits.c_str(), nullptr));
+      if (digits != std::string(buffer.data(), written.ptr)) FAIL_CHECK(digits);
+      ++numbers;
+    }
+  }
+  CHECK(numbers > 100);
+  const Json shown = Json::parse(result.out);
+  CHECK(shown.at("text") == "naïve \u009b\x1b[31m \u202e 中");
+  for (const Json& position : shown.at("positions")) {
+    for (const Json& layer : position.at("lenses").at("logit")) {
+      CHECK(layer.at("final_logprob") <= layer.at("top")[0].at("logprob"));
+      if (layer.at("final_rank") == 1) CHECK(layer.at("final_logprob") == layer.at("top")[0].at("logprob"));
+    }
+  }
+  const Result table = check_done({"show", "naïve \u009b\x1b[31m \u202e 中"});
+  for (const char* raw : {"\u009b", "\x1b", "\u202e"}) CHECK_FALSE(contains(table.out, raw));
+}
+
 TEST_CASE("show takes its text before and after the flags") {
   const std::string expected = check_done(show()).out;
   const std::string path = model().path(), text = "the boat of the men";
@@ -130,8 +214,9 @@ TEST_CASE("show --json holds what the table holds") {
   const Result result = check_done(show({"--json", "--top-k", "67", "--lens", "logit", "--lens",
                                          "a=tuned:" + model().lens("tuned"), "--add-bos", "yes"}));
   const Json shown = Json::parse(result.out);
-  CHECK(shown.size() == 3);
+  CHECK(shown.size() == 4);
   CHECK(shown.at("model").at("architecture") == "GPT2LMHeadModel");
+  CHECK(shown.at("lenses")[1].at("name") == "a");
   CHECK(shown.at("text") == "the boat of the men");
   const Json& positions = shown.at("positions");
   REQUIRE(positions.size() > 4);

@@ -83,6 +83,7 @@ TEST_CASE("wrong usage ends with 2") {
   check_error({"show", "one", "two"}, 2, {"two"});
   check_error({"show", "text", "--width", "3"}, 2, {"--width"});
   check_error({"show", "text", "--color", "blue"}, 2, {"--color", "blue"});
+  check_error({"show", "text", "--value", "loss"}, 2, {"--value", "loss"});
   check_error({"show", "text", "--quiet", "--verbose"}, 2, {"--quiet", "--verbose"});
 
   refused({"--tok-k", "3"}, {"--tok-k"});

@@ -1,0 +1,18 @@
+// Parts of JSON documents that are put together as text: nlohmann's numbers are not always the shortest, and
+// a tree of hundreds of numbers costs more than making them.
+#pragma once
+
+#include <string>
+
+namespace depthlens::util {
+
+/// Shortest form that reads back as the same float; null where the number is not finite.
+std::string json_number(float value);
+
+enum class JsonAlphabet { kUtf8, kAscii };
+
+/// `text` with its quotes, whatever its bytes are: invalid UTF-8 becomes U+FFFD. `kAscii` escapes all other
+/// characters, so that the document can be shown on a terminal.
+std::string json_string(const std::string& text, JsonAlphabet alphabet = JsonAlphabet::kUtf8);
+
+}  // namespace depthlens::util
