@@ -58,9 +58,11 @@ std::vector<Window> windows_of(const at::Tensor& step) {
 }
 
 train::TrainSettings settings_of(const Run& run, std::int64_t steps) {
+  train::OptimizerSettings optimizer = train::default_settings(run.optimizer, steps);
+  if (run.optimizer == train::OptimizerKind::kMuon) optimizer.lr_scale = 0.1;  // the golden run has η = 0.01
   return {.steps = steps,
           .loss = run.loss,
-          .optimizer = train::default_settings(run.optimizer, steps),
+          .optimizer = optimizer,
           .damping = run.damping,
           .products = train::Products::kFloat32};
 }
