@@ -5,6 +5,7 @@
 #include "corpus_run.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/experiments/experiment.hpp"
+#include "depthlens/report/page_records.hpp"
 #include "depthlens/report/records.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -24,6 +25,7 @@ struct AnalyzeOptions {
   std::string token_counts = "input";
   std::string buckets = "10,100,1000";
   std::string decode = "exact";
+  std::string report = "yes";
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
@@ -46,6 +48,12 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
           {"seed", options.common.seed}};
 }
 
+std::vector<std::string> lens_names(const Session& session) {
+  std::vector<std::string> names;
+  for (const lens::Lens* lens : session.lenses()) names.push_back(lens->request().name);
+  return names;
+}
+
 void run_analyze(const AnalyzeOptions& options) {
   check_corpus_options(options.corpus, "analyze");
   apply_common_options(options.common);
@@ -64,12 +72,16 @@ void run_analyze(const AnalyzeOptions& options) {
   const auto experiments = experiments::make_experiments(options.experiments, context);
   std::vector<decode::Listener*> listeners;
   for (const auto& experiment : experiments) listeners.push_back(experiment.get());
+  report::PageRecords page(lens_names(session), session.spec().num_layers);
   std::unique_ptr<report::RecordWriter> records;
   if (options.records == "jsonl") {
     records = std::make_unique<report::RecordWriter>(
         report::RecordOptions{.top_k = options.top_k, .most = options.max_records},
         [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
-        [&file = run.folder().records()](std::string_view line) { file.write(line); });
+        [&, &file = run.folder().records()](std::string_view line) {
+          file.write(line);
+          if (options.report == "yes") page.add(line, "a record");
+        });
     listeners.push_back(records.get());
   }
   const decode::RunStatistics statistics = run.decode(session.lenses(), listeners, "analyzing");
@@ -82,7 +94,8 @@ void run_analyze(const AnalyzeOptions& options) {
   run.finish({.settings = settings_json(options, session),
               .statistics = statistics,
               .records = records ? records->written() : 0,
-              .records_omitted = omitted},
+              .records_omitted = omitted,
+              .page_records = options.report == "yes" ? &page : nullptr},
              tables);
   if (omitted > 0) {
     util::log_info(util::cat(util::with_thousands(omitted), " positions beyond --max-records ",
@@ -121,6 +134,9 @@ std::function<void()> setup_analyze(CLI::App& app) {
          "--decode", options->decode,
          "exact: the documented accuracy; fast: one low-precision product where the processor has one")
       ->check(CLI::IsMember({"exact", "fast"}))
+      ->capture_default_str();
+  app.add_option("--report", options->report, "Draw report.html, a page that shows the run")
+      ->check(CLI::IsMember({"yes", "no"}))
       ->capture_default_str();
   add_limit_option(app, options->corpus);
   add_common_options(app, options->common);

@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "depthlens/decode/runtime.hpp"
+#include "depthlens/report/page.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
@@ -182,8 +183,15 @@ util::OrderedJson CorpusRun::run_json(const RunParts& parts) const {
 }
 
 void CorpusRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables,
-                       const std::vector<report::ExtraFile>& files) {
-  folder_.finish(run_json(parts), tables, files);
+                       std::vector<report::ExtraFile> files) {
+  const util::OrderedJson run = run_json(parts);
+  if (parts.page_records) {
+    const std::string text = run.dump(-1, ' ', false, util::OrderedJson::error_handler_t::replace);
+    const report::PageRun described =
+        report::describe_run(text, report::summary_json(tables), folder_.path());
+    files.push_back({"report.html", report::run_page(described, *parts.page_records)});
+  }
+  folder_.finish(run, tables, files);
 }
 
 void CorpusRun::conclude(const decode::RunStatistics& statistics) const {

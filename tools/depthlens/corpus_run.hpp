@@ -10,6 +10,7 @@
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/engine.hpp"
+#include "depthlens/report/page_records.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/json.hpp"
 #include "session.hpp"
@@ -52,6 +53,7 @@ struct RunParts {
   decode::RunStatistics statistics;
   std::int64_t records = 0;
   std::int64_t records_omitted = 0;
+  const report::PageRecords* page_records = nullptr;  ///< the run gets a page where they are given
 };
 
 /// Goes through a run in the order of cost, so that a mistake is told before anything large is loaded:
@@ -77,7 +79,7 @@ class CorpusRun {
 
   /// Writes the run folder.
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables,
-              const std::vector<report::ExtraFile>& files = {});
+              std::vector<report::ExtraFile> files = {});
 
   /// Says where the results are; throws the interrupted error where the run was stopped.
   void conclude(const decode::RunStatistics& statistics) const;
