@@ -5,10 +5,15 @@ const RUNS = DATA.runs;
 const COMPARING = RUNS.length > 1 || RUNS[0].name !== undefined;
 const SAME_DEPTH = RUNS.every((run) => run.run.model.layers === RUNS[0].run.model.layers);
 
+/** The table of a run; undefined where it has none. Names come from files: "constructor" is one like any other. */
+function tableOf(run, name) {
+  return Object.hasOwn(run.tables, name) ? run.tables[name] : undefined;
+}
+
 /** Rows of a table as objects, of all runs that have it; `run` tells which, and `L` its number of blocks. */
 function rowsOf(name) {
   return RUNS.flatMap((run) => {
-    const table = run.tables[name];
+    const table = tableOf(run, name);
     if (!table) return [];
     return table.rows.map((cells) => {
       const row = Object.fromEntries(table.columns.map((column, i) => [column, cells[i]]));
@@ -19,12 +24,12 @@ function rowsOf(name) {
   });
 }
 function columnsOf(name) {
-  const tables = RUNS.map((run) => run.tables[name]).filter(Boolean);
+  const tables = RUNS.map((run) => tableOf(run, name)).filter(Boolean);
   const columns = [...new Set(tables.flatMap((table) => table.columns))];
   return COMPARING ? ["run", ...columns] : columns;
 }
 function unitsOf(name) {
-  return Object.assign({}, ...RUNS.map((run) => run.tables[name]?.units ?? {}));
+  return Object.assign(Object.create(null), ...RUNS.map((run) => tableOf(run, name)?.units ?? {}));
 }
 const TABLE_NAMES = [...new Set(RUNS.flatMap((run) => Object.keys(run.tables)))].sort();
 

@@ -24,31 +24,41 @@ function svg(name, attributes = {}, ...children) {
 // Controls, spaces that have no width, marks of direction, halves of surrogate pairs, and what no font shows.
 const UNSEEN = /[\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff]|\p{Cs}/gu;
 
-/** A token for people: white space as signs, what cannot be seen by its number. */
-function visible(text) {
-  return text.replaceAll(" ", "·").replaceAll("\n", "⏎").replaceAll("\t", "⇥").replace(UNSEEN, (character) => {
+/** Words for people: what cannot be seen is told by its number. */
+function plain(text) {
+  return String(text).replace(UNSEEN, (character) => {
     if (character === "\ufffd") return character;
     const code = character.codePointAt(0);
     return code < 0x80 ? "\\x" + code.toString(16).padStart(2, "0")
                        : "⟨U+" + code.toString(16).toUpperCase().padStart(4, "0") + "⟩";
   });
 }
+/** A token for people: its white space too. */
+function visible(text) {
+  return plain(text.replaceAll(" ", "·").replaceAll("\n", "⏎").replaceAll("\t", "⇥"));
+}
 function tokenSpan(text) {
   return el("span", { class: "token", dir: "ltr", text: visible(text) });
 }
-/** The beginning of a visible token, at most `most` characters, whole code points. */
+/** The beginning of a text, at most `most` characters, whole code points. */
 function shortened(text, most) {
-  const characters = Array.from(visible(text));
+  const characters = Array.from(text);
   return characters.length <= most ? characters.join("") : characters.slice(0, most - 1).join("") + "…";
 }
 
 const tooltip = {
   node: document.getElementById("tooltip"),
-  /** Beside `box`, a rectangle in the window. */
-  show(box, ...content) {
+  anchor: null,
+  /** Beside the rectangle of the window that `anchor()` gives, also when that moves. */
+  show(anchor, ...content) {
+    this.anchor = anchor;
     this.node.replaceChildren(...content);
     this.node.hidden = false;
-    const own = this.node.getBoundingClientRect(), gap = 10;
+    this.place();
+  },
+  place() {
+    if (this.node.hidden) return;
+    const box = this.anchor(), own = this.node.getBoundingClientRect(), gap = 10;
     const right = box.right + gap + own.width < innerWidth ? box.right + gap : box.left - gap - own.width;
     const left = Math.max(gap / 2, Math.min(right, innerWidth - own.width - gap / 2));
     const top = Math.max(gap / 2, Math.min(box.top, innerHeight - own.height - gap / 2));

@@ -4,7 +4,7 @@ const MOST_PANELS = 24;
 
 /** Rows with one value each, under `value`, `low` and `high`, and with `measure` where there are several columns. */
 function measured(spec, rows, columns) {
-  const named = spec.y instanceof RegExp ? Object.fromEntries(columns.filter((column) => spec.y.test(column)).map((column) => [column, words(column)]))
+  const named = spec.y instanceof RegExp ? Object.fromEntries(columns.filter((column) => spec.y.test(column)).map((column) => [column, valueName("bucket", spec.y.exec(column)[0])]))
     : typeof spec.y === "string" ? { [spec.y]: null } : spec.y;
   return Object.entries(named).filter(([column]) => columns.includes(column)).flatMap(([column, name]) => rows.map((row) => {
     const one = { ...row, value: row[column], low: row[column + "_low"], high: row[column + "_high"], depth: row.L };
@@ -16,6 +16,12 @@ function measured(spec, rows, columns) {
 function few(values, most = 7) {
   if (values.length <= most) return values;
   return Array.from({ length: most }, (_, i) => values[Math.round((i * (values.length - 1)) / (most - 1))]);
+}
+
+/** Rows of the layers that are nearest to the quarters of each model's depth; their `layer` tells the depth. */
+function atCommonDepths(rows) {
+  return [0, 0.25, 0.5, 0.75, 1].flatMap((depth) => rows.filter((row) => row.layer === Math.round(depth * row.depth))
+    .map((row) => ({ ...row, layer: `at ${formatTickShare(depth)} of the depth` })));
 }
 
 /** The dimensions by which curves are told apart and put into panels. */
@@ -87,7 +93,7 @@ function linesOf(spec, rows, dimensions) {
   const xTitle = x.relative ? "relative depth (layer / L)" : spec.xTitle ?? (column === "layer" ? "layer" : words(column));
   return {
     label: spec.title, kind: COMPARING && spec.kind !== "dots" && !spec.category ? "line" : spec.kind ?? "line", panels,
-    x: { title: xTitle, type: categories ? "category" : spec.xLog ? "log" : "number", values: categories, name: (value) => valueName(column, value), whole: column === "layer" && !x.relative },
+    x: { title: xTitle, type: categories ? "category" : spec.xLog ? "log" : "number", values: categories, name: (value) => (column === "bucket" ? valueName(column, value) : plain(value)), whole: column === "layer" && !x.relative },
     y: { title: relative && spec.depth && column !== "mean_layer" ? "mean relative depth (layer / L)" : spec.yTitle, type: spec.scale ?? "linear", share: spec.share, least: spec.least },
   };
 }
@@ -100,7 +106,7 @@ function matrixOf(spec, rows, dimensions) {
       title: groupName(dimensions.facets, facet.values, rows),
       cells: new Map(facet.rows.map((row) => [JSON.stringify([row[column] ?? null, row[spec.rows] ?? null]), row.value])),
     })),
-    x: { title: words(column), name: (value) => String(value) }, y: { title: spec.yTitle, name: (value) => visible(String(value)) },
+    x: { title: words(column), name: (value) => String(value) }, y: { title: spec.yTitle, name: (value) => plain(value) },
     value: { title: spec.valueTitle, log: spec.scale === "log", share: spec.share },
   };
 }
@@ -115,7 +121,9 @@ function plotFigure(spec) {
     if (valuesOf(rows, dimension).length > most) return null;
   }
   let note = spec.note ?? "";
-  if (spec.few) {
+  if (spec.few === "layer" && !SAME_DEPTH) {
+    rows = atCommonDepths(rows);
+  } else if (spec.few) {
     const values = valuesOf(rows, spec.few).sort((a, b) => a - b), chosen = few(values);
     rows = rows.filter((row) => chosen.includes(row[spec.few]));
     if (chosen.length < values.length) note += ` ${chosen.length} of ${values.length} values of "${words(spec.few)}" are drawn; the table has all.`;

@@ -52,13 +52,13 @@ function csvOf({ columns, rows }) {
 /** Rows beyond this are in the CSV only: a browser lays out tables slowly. */
 const MOST_ROWS = 2000;
 
-function tableNode({ columns, units = {}, rows }) {
+function tableNode({ columns, units = {}, tokens = [], rows }) {
   const numeric = new Set(columns.filter((column) => rows.some((row) => typeof row[column] === "number")));
   const side = (column) => (numeric.has(column) ? "number" : null);
-  const head = columns.map((column) => el("th", { scope: "col", class: side(column) }, words(column), units[column] ? el("small", { text: units[column] }) : null));
+  const head = columns.map((column) => el("th", { scope: "col", class: side(column) }, plain(words(column)), units[column] ? el("small", { text: units[column] }) : null));
   const body = rows.slice(0, MOST_ROWS).map((row) => el("tr", {}, columns.map((column) => {
     const value = row[column];
-    return el("td", { class: side(column), text: typeof value === "string" ? visible(value) : formatNumber(value) });
+    return el("td", { class: side(column), text: typeof value === "string" ? (tokens.includes(column) ? visible : plain)(value) : formatNumber(value) });
   })));
   const rest = rows.length > MOST_ROWS ? el("p", { class: "note", text: `${formatNumber(MOST_ROWS)} of ${formatNumber(rows.length)} rows; the CSV file has them all.` }) : null;
   return [el("div", { class: "scroll", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body))), rest];
@@ -103,7 +103,7 @@ function plainTable(name) {
   const table = () => ({ columns: columnsOf(name), units: unitsOf(name), rows: rowsOf(name) });
   const rows = rowsOf(name).length;
   const details = tableDetails(`Table of ${formatNumber(rows)} ${rows === 1 ? "row" : "rows"}`, table);
-  const node = el("div", { class: "plain" }, el("figcaption", {}, el("h3", { text: visible(name) }), el("div", { class: "tools" },
+  const node = el("div", { class: "plain" }, el("figcaption", {}, el("h3", { text: plain(name) }), el("div", { class: "tools" },
     el("button", { type: "button", text: "CSV", "aria-label": `Download the table as CSV: ${name}`,
       onclick: () => save(name + ".csv", new Blob([csvOf(table())], { type: "text/csv" })) }))), details);
   details.open = rows <= 30;

@@ -28,7 +28,7 @@ const COLUMN_NAMES = {
   max_probability: "max. probability", top2_gap: "gap of the top two",
 };
 function words(name) {
-  return COLUMN_NAMES[name] ?? name.replaceAll("_", " ");
+  return Object.hasOwn(COLUMN_NAMES, name) ? COLUMN_NAMES[name] : name.replaceAll("_", " ");
 }
 
 /** A value of a dimension, as a legend or title tells it. */
@@ -41,10 +41,10 @@ function valueName(dimension, value) {
     return value === "all" ? "all tokens" : String(value);
   }
   if (dimension === "threshold") return `rank ≤ ${value}`;
-  if (dimension === "layer") return `layer ${value}`;
+  if (dimension === "layer" && typeof value === "number") return `layer ${value}`;
   if (dimension === "answer_position") return `answer token ${value}`;
   if (dimension === "answer_length") return value === 1 ? "answers of 1 token" : `answers of ${value} tokens`;
-  if (dimension === "option") return `option ${visible(String(value))}`;
-  if (dimension === "measure" || dimension === "criterion") return words(String(value));
-  return visible(String(value));
+  if (dimension === "option") return `option ${plain(value)}`;
+  if (dimension === "criterion") return plain(words(String(value)));
+  return plain(value);
 }

@@ -6,8 +6,8 @@ function fact(name, ...content) {
 function inLines(lines) {
   return lines.flatMap((line, i) => (i > 0 ? [el("br"), line] : [line]));
 }
-const plain = (value) => visible(typeof value === "string" ? value : JSON.stringify(value)).replaceAll("·", " ");
 const plural = (count, one, many = one + "s") => `${formatNumber(count)} ${count === 1 ? one : many}`;
+const told = (value) => plain(typeof value === "object" ? JSON.stringify(value) : value);
 const pathOf = (path) => (path === null || path === undefined ? "" : plain(path));
 
 function describeModel(model) {
@@ -37,13 +37,13 @@ function runFacts({ run }) {
   const versions = Object.entries({ ...(version ? { depthlens: version } : {}), ...libraries }).map(([name, value]) => `${plain(name)} ${plain(value)}`);
   if (run.tokenizer) versions.push(`tokenizer: ${plain(run.tokenizer.kind ?? "")}`);
   if (versions.length > 0) facts.push(fact("Program", inLines(versions)));
-  const settings = Object.entries(run.settings ?? {}).map(([name, value]) => el("li", {}, el("span", { text: words(plain(name)) + " " }), Array.isArray(value) ? value.map(plain).join(", ") : plain(value)));
+  const settings = Object.entries(run.settings ?? {}).map(([name, value]) => el("li", {}, el("span", { text: words(plain(name)) + " " }), Array.isArray(value) ? value.map(told).join(", ") : told(value)));
   return [el("dl", { class: "facts" }, facts), settings.length > 0 ? el("details", {}, el("summary", { text: "Settings" }), el("ul", { class: "settings" }, settings)) : null];
 }
 
 function partialNotice({ run, name }) {
   if (run.status !== "partial") return null;
-  return el("p", { class: "notice", text: `${name === undefined ? "This run" : name} was interrupted: it holds what was finished until then.` });
+  return el("p", { class: "notice", text: `${name === undefined ? "This run" : plain(name)} was interrupted: it holds what was finished until then.` });
 }
 
 function pageHeader() {
@@ -57,6 +57,6 @@ function pageHeader() {
   return el("header", { class: "masthead" },
     el("div", { class: "kicker" }, el("span", { text: "depthlens report" }), theme.control()),
     el("h1", { text: title }), el("p", { class: "summary", text: summary }),
-    RUNS.flatMap((run) => [COMPARING ? el("h2", { class: "run-name", text: visible(run.name) }) : null,
+    RUNS.flatMap((run) => [COMPARING ? el("h2", { class: "run-name", text: plain(run.name) }) : null,
       COMPARING ? el("p", { class: "summary", text: `${pathOf(run.run.model.path)} · ${describeModel(run.run.model)}` }) : null, partialNotice(run), ...runFacts(run)]));
 }

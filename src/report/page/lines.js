@@ -1,17 +1,17 @@
 // Plots of values over one axis, in panels with common axes: curves, bars, stacked bars, dots with intervals.
 
-const PANEL = { least: 270, most: 720, height: 236, left: 56, right: 14, top: 26, bottom: 46, gap: 10 };
+const PANEL = { least: 270, most: 720, height: 236, left: 56, right: 20, top: 26, bottom: 46, gap: 10 };
 
 /** Names with their signs, in as many lines as it takes. Gives the group and its height. */
-function legend(series, width, curves) {
+function legend(series, width, kind) {
   const group = svg("g");
   let x = 0, line = 0;
   for (const { name, style, dash } of series) {
     const needed = 30 + textWidth(name) + 16;
     if (x > 0 && x + needed > width) { x = 0; ++line; }
     const y = line * 18 + 10;
-    group.append(curves ? svg("line", { x1: x, x2: x + 20, y1: y, y2: y, class: "curve " + style, "stroke-dasharray": dash })
-        : svg("rect", { x: x + 8, y: y - 6, width: 12, height: 12, rx: 2, class: "bar " + style }),
+    group.append(kind === "line" ? svg("line", { x1: x, x2: x + 20, y1: y, y2: y, class: "curve " + style, "stroke-dasharray": dash })
+        : svg("rect", { x: x + 8, y: y - 6, width: 12, height: 12, rx: kind === "dots" ? 6 : 2, class: "bar " + style }),
       svg("text", { x: x + 26, y: y + 4, text: name }));
     x += needed;
   }
@@ -137,8 +137,11 @@ function reader(plot, panel, xs, area, group) {
     const rows = lines.map(({ series, value }) => el("tr", {},
       el("td", {}, svg("svg", { viewBox: "0 0 10 10" }, svg("circle", { cx: 5, cy: 5, r: 4, class: series.style })), series.name),
       el("td", { class: "number", text: value })));
-    const box = hit.getBoundingClientRect(), at = box.left + ((x - area.left) / (area.right - area.left)) * box.width;
-    tooltip.show({ left: at, right: at, top: box.top + 8 }, el("div", { class: "head", text: head }), el("table", {}, rows));
+    const anchor = () => {
+      const box = hit.getBoundingClientRect(), at = box.left + ((x - area.left) / (area.right - area.left)) * box.width;
+      return { left: at, right: at, top: box.top + 8 };
+    };
+    tooltip.show(anchor, el("div", { class: "head", text: head }), el("table", {}, rows));
     return [head, ...lines.map(({ series, value }) => `${series.name} ${value}`)].join("; ");
   };
   const hide = () => { rule.setAttribute("visibility", "hidden"); tooltip.hide(); };
@@ -170,12 +173,13 @@ function reader(plot, panel, xs, area, group) {
  */
 function linesPlot(plot, width) {
   const count = plot.panels.length;
-  const across = Math.min(count, Math.max(1, Math.floor(width / PANEL.least)));
+  const most = Math.max(1, Math.floor(width / PANEL.least));
+  const across = Math.ceil(count / Math.ceil(count / most));  // rows of equal length
   const panelWidth = Math.min(PANEL.most, Math.floor((width - (across - 1) * PANEL.gap) / across));
   const named = [...new Map(plot.panels.flatMap((panel) => panel.series).map((series) => [series.name, series])).values()];
   const words = plot.x.type === "category" && plot.x.values.some((value) => textWidth(plot.x.name(value)) > (panelWidth - 70) / plot.x.values.length - 4);
   const panelHeight = PANEL.height + (words ? 32 : 0), bottomSpace = PANEL.bottom + (words ? 32 : 0);
-  const key = named.length > 1 || named[0]?.name ? legend(named, width, plot.kind === "line") : { group: svg("g"), height: 0 };
+  const key = named.length > 1 || named[0]?.name ? legend(named, width, plot.kind) : { group: svg("g"), height: 0 };
   const total = { width: Math.min(width, across * panelWidth + (across - 1) * PANEL.gap), height: key.height + Math.ceil(count / across) * panelHeight };
   const drawing = svg("svg", { width: total.width, height: total.height, viewBox: `0 0 ${total.width} ${total.height}`, role: "group", "aria-label": plot.label }, key.group);
   plot.panels.forEach((panel, i) => {

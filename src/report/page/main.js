@@ -21,7 +21,7 @@ function start() {
     width = innerWidth;
     redrawAll();
   });
-  addEventListener("scroll", () => tooltip.hide(), { passive: true });
+  addEventListener("scroll", () => tooltip.place(), { capture: true, passive: true });
 }
 
 start();

@@ -17,10 +17,13 @@ function matrixPlot(plot, width) {
   const values = plot.panels.flatMap((panel) => [...panel.cells.values()]).filter((value) => Number.isFinite(value) && (!plot.value.log || value > 0));
   let [low, high] = extent(values);
   if (!plot.value.log && low > 0) low = 0;
+  const signed = low < 0;  // then nothing is in the middle
+  if (signed) [low, high] = [-Math.max(-low, high), Math.max(-low, high)];
+  const colourOf = signed ? signedColour : rampColour;
   const scale = shadeScale({ low, high, log: plot.value.log, text: plot.value.share ? formatTickShare : formatNumber });
   const head = 44, total = { width: Math.max(width, across * (margin.left + margin.right + cell * plot.columns.length)), height: head + Math.ceil(plot.panels.length / across) * panelHeight };
   const drawing = svg("svg", { width: total.width, height: total.height, viewBox: `0 0 ${total.width} ${total.height}`, role: "group", "aria-label": plot.label },
-    rampLegend(plot.value.title, scale, margin.left, 12));
+    rampLegend(plot.value.title, scale, margin.left, 12, colourOf));
   const every = Math.ceil((Math.max(...plot.columns.map((column) => textWidth(plot.x.name(column)))) + 6) / cell);
   plot.panels.forEach((panel, i) => {
     const left = (i % across) * panelWidth + margin.left, top = head + Math.floor(i / across) * panelHeight + margin.top;
@@ -36,8 +39,8 @@ function matrixPlot(plot, width) {
         const shown = Number.isFinite(value) && scale.shows(value);
         const label = `${plot.x.title} ${plot.x.name(column)}, ${plot.y.title} ${plot.y.name(row)}: ${plot.value.title} ${name(value)}`;
         const node = svg("rect", { x: left + c * cell, y: top + r * cellHeight, width: cell + 0.3, height: cellHeight + 0.3,
-          fill: shown ? rampColour(scale.position(value)).fill : "none", role: "img", "aria-label": label });
-        node.addEventListener("pointerenter", () => tooltip.show(node.getBoundingClientRect(), label));
+          fill: shown ? colourOf(scale.position(value)).fill : "none", role: "img", "aria-label": label });
+        node.addEventListener("pointerenter", () => tooltip.show(() => node.getBoundingClientRect(), label));
         node.addEventListener("pointerleave", () => tooltip.hide());
         group.append(node);
       });

@@ -40,17 +40,17 @@ class RecordMap {
   }
 
   partName({ window, records, whole }) {
-    const place = window.item === null ? `document ${window.document}` + (this.windows.some((other) => other.window > 0) ? `, window ${window.window}` : "") : `item ${visible(window.item)}`;
+    const place = window.item === null ? `document ${window.document}` + (this.windows.some((other) => other.window > 0) ? `, window ${window.window}` : "") : `item ${plain(window.item)}`;
     const first = records[0].position, last = records.at(-1).position;
     const start = records.slice(0, 7).map((record) => record.token.text).join("");
-    return `${place}${whole ? "" : `, positions ${first}–${last}`}: ${shortened(start.trim(), 36)}`;
+    return `${place}${whole ? "" : `, positions ${first}–${last}`}: ${shortened(plain(start.trim()), 36)}`;
   }
   controls() {
     const parts = this.parts.map((part, i) => el("option", { value: i, text: this.partName(part) }));
     const select = el("select", { id: "window-select", onchange: () => { this.part = this.parts[Number(select.value)]; this.current.column = 0; this.plot.scrollLeft = 0; this.update(); } }, parts);
     return el("div", { class: "controls" },
       el("label", { class: "field" }, el("span", { text: "Document and window" }), select),
-      this.records.lenses.length > 1 ? choice("Lens", this.records.lenses.map((name, i) => [String(i), visible(name)]), "0", (value) => { this.lens = Number(value); this.update(); }) : null,
+      this.records.lenses.length > 1 ? choice("Lens", this.records.lenses.map((name, i) => [String(i), plain(name)]), "0", (value) => { this.lens = Number(value); this.update(); }) : null,
       choice("Cells coloured by", VALUES.map(({ id, name }) => [id, name]), "token", (id) => { this.value = VALUES.find((value) => value.id === id); this.update(); }));
   }
   update() {
@@ -58,7 +58,7 @@ class RecordMap {
     this.drawStrip();
   }
   drawStrip() {
-    this.strip.replaceChildren(...this.part.records.map((record) => el("span", { dir: "ltr", text: visible(record.token.text).replaceAll("·", " ").replaceAll("⏎", "⏎\n") })));
+    this.strip.replaceChildren(...this.part.records.map((record) => el("span", { dir: "ltr", text: plain(record.token.text.replaceAll("\n", "⏎")).replaceAll("⏎", "⏎\n") })));
   }
 
   mostShown() {
@@ -74,14 +74,14 @@ class RecordMap {
     const { rows } = this.records, records = this.part.records;
     const width = CELL.labels + records.length * CELL.width + 12, height = CELL.head + rows * CELL.height + CELL.foot;
     const scale = this.value.value ? shadeScale(this.value.scale(this.mostShown())) : null;
-    const drawing = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "grid", "aria-label": `Layers and tokens, lens ${visible(this.records.lenses[this.lens])}`, "aria-rowcount": rows, "aria-colcount": records.length });
+    const drawing = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "grid", "aria-label": `Layers and tokens, lens ${plain(this.records.lenses[this.lens])}`, "aria-rowcount": rows, "aria-colcount": records.length });
     const key = scale ? rampLegend(this.value.title, scale, 12, 16)
       : svg("g", {}, [["final", "first guess is the final token"], ["other", "another token"]].map(([name, text], i) => [
         svg("rect", { class: "swatch-" + name, x: 12 + i * 210, y: 14, width: 22, height: 13, rx: 2 }), svg("text", { x: 41 + i * 210, y: 25, text })]));
     drawing.append(svg("g", {}, records.map((record, column) => {
       const x = CELL.labels + (column + 0.5) * CELL.width;
       return [svg("text", { x, y: 66, "text-anchor": "middle", text: record.position }),
-        svg("text", { class: "token", x, y: 84, "text-anchor": "middle", text: shortened(record.token.text, 9) })];
+        svg("text", { class: "token", x, y: 84, "text-anchor": "middle", text: shortened(visible(record.token.text), 9) })];
     })));
     this.marks = svg("g");
     drawing.append(this.marks);
@@ -93,7 +93,7 @@ class RecordMap {
         const kind = scale ? "" : readout.top[0].id === record.final.id ? " is-final" : " is-other";
         return svg("g", { class: "cell" + kind, role: "gridcell", tabindex: column === this.current.column && layer === this.current.row ? 0 : -1, "aria-label": this.cellText(record, layer), "data-column": column, "data-layer": layer },
           svg("rect", { x: x + 1, y: y + 1, width: CELL.width - 2, height: CELL.height - 2, rx: 2, fill: scale ? colour?.fill ?? "none" : null }),
-          svg("text", { class: "token " + (colour?.ink ?? ""), x: x + CELL.width / 2, y: y + 15, "text-anchor": "middle", text: shortened(readout.top[0].text, 9) }));
+          svg("text", { class: "token " + (colour?.ink ?? ""), x: x + CELL.width / 2, y: y + 15, "text-anchor": "middle", text: shortened(visible(readout.top[0].text), 9) }));
       })));
     }
     this.labels = svg("g", { "data-follows": "scroll" },
@@ -160,8 +160,8 @@ class RecordMap {
     const readout = record.at(this.lens, layer);
     const top = readout.top.map(({ id, text, probability }, k) => el("tr", {}, el("td", { class: "id", text: k + 1 }), el("td", {}, tokenSpan(text)), el("td", { class: "id", text: id }), el("td", { class: "number", text: formatShare(probability) })));
     const line = (name, value, first) => el("tr", { class: first ? "rule" : null }, el("td", { colspan: 3 }, name), el("td", { class: "number", text: value }));
-    tooltip.show(cell.getBoundingClientRect(),
-      el("div", { class: "head" }, `layer ${layer} · position ${record.position} · ${this.records.lenses.length > 1 ? visible(this.records.lenses[this.lens]) + " · " : ""}after `, tokenSpan(record.token.text)),
+    tooltip.show(() => cell.getBoundingClientRect(),
+      el("div", { class: "head" }, `layer ${layer} · position ${record.position} · ${this.records.lenses.length > 1 ? plain(this.records.lenses[this.lens]) + " · " : ""}after `, tokenSpan(record.token.text)),
       el("table", {}, top, line(el("span", {}, "rank of the final token ", tokenSpan(record.final.text)), formatNumber(readout.finalRank), true),
         record.target ? line(el("span", {}, "rank of the target ", tokenSpan(record.target.text)), formatNumber(readout.targetRank)) : null,
         line("entropy, nats", formatNumber(readout.entropy)), line("KL(final ‖ layer), nats", formatNumber(readout.kl))));
@@ -178,7 +178,7 @@ class RecordMap {
       return { position: record.position, token: record.token.text, layer, guess: readout.top[0].text, guess_id: readout.top[0].id, probability: readout.top[0].probability === null ? null : Number(readout.top[0].probability.toPrecision(4)),
         final: record.final.text, final_rank: readout.finalRank, target: record.target?.text ?? null, target_rank: readout.targetRank, entropy: readout.entropy, kl_final: readout.kl };
     }));
-    return { columns: Object.keys(rows[0]), units: { entropy: "nats", kl_final: "nats" }, rows };
+    return { columns: Object.keys(rows[0]), tokens: ["token", "guess", "final", "target"], units: { entropy: "nats", kl_final: "nats" }, rows };
   }
 }
 

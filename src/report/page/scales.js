@@ -54,7 +54,13 @@ function channels(colour) {
 }
 /** Colour of a share from 0 to 1, and the class of text on it. */
 function rampColour(share) {
-  const ramp = theme.dark ? RAMP_ON_DARK : RAMP_ON_LIGHT;
+  return colourAlong(theme.dark ? RAMP_ON_DARK : RAMP_ON_LIGHT, share);
+}
+/** The same for values around 0, which is at one half. */
+function signedColour(share) {
+  return colourAlong(["#1f5f9e", "#7fb0d6", theme.dark ? "#26282d" : "#f6f3ea", "#eea66d", "#b34a00"], share);
+}
+function colourAlong(ramp, share) {
   const place = Math.min(1, Math.max(0, share)) * (ramp.length - 1), index = Math.min(ramp.length - 2, Math.floor(place));
   const [low, high] = [channels(ramp[index]), channels(ramp[index + 1])];
   const mixed = low.map((channel, i) => Math.round(channel + (place - index) * (high[i] - channel)));
@@ -64,10 +70,10 @@ function rampColour(share) {
 }
 
 /** A bar of colours with the values that they stand for; `scale` leads from values to 0 … 1. */
-function rampLegend(title, scale, x, y) {
+function rampLegend(title, scale, x, y, colourOf = rampColour) {
   const steps = 48, width = 180;
   const swatches = Array.from({ length: steps }, (_, i) => svg("rect", {
-    x: x + (i * width) / steps, y: y + 5, width: width / steps + 0.6, height: 9, fill: rampColour(i / (steps - 1)).fill }));
+    x: x + (i * width) / steps, y: y + 5, width: width / steps + 0.6, height: 9, fill: colourOf(i / (steps - 1)).fill }));
   const marks = scale.ticks.filter(({ value }) => scale.position(value) >= -0.001 && scale.position(value) <= 1.001)
     .map(({ value, text }) => svg("text", { x: x + scale.position(value) * width, y: y + 26, "text-anchor": "middle", text }));
   return svg("g", {}, svg("text", { x, y, text: title }), swatches, marks);

@@ -38,14 +38,17 @@ class Pins {
     }
     this.update();
   }
-  name({ lens, record }) {
+  prefix({ lens, record }) {
     const lenses = this.records.lenses;
-    return `${lenses.length > 1 ? lenses[lens] + " · " : ""}${record.position} ${shortened(record.token.text, 14)}`;
+    return `${lenses.length > 1 ? plain(lenses[lens]) + " · " : ""}${record.position} `;
+  }
+  name(pin) {
+    return `${this.prefix(pin)}${shortened(visible(pin.record.token.text), 14)}`;
   }
   update() {
     this.chips.replaceChildren(...this.pins.map((pin) => el("li", {},
       svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("circle", { cx: 6, cy: 6, r: 5, class: "k" + pin.colour })),
-      el("span", {}, this.name(pin).replace(/\S*$/, ""), tokenSpan(pin.record.token.text), " → ", tokenSpan(pin.record.final.text)),
+      el("span", {}, this.prefix(pin), tokenSpan(pin.record.token.text), " → ", tokenSpan(pin.record.final.text)),
       el("button", { type: "button", text: "×", "aria-label": `Unpin position ${pin.record.position}`, onclick: () => this.toggle(pin.lens, pin.window, pin.record) }))));
     if (this.pins.length < MOST_PINS) this.hint.textContent = "Click a cell, or press Enter on it, to pin its position; again to unpin it.";
     this.figure.hidden = this.pins.length === 0;
@@ -57,7 +60,7 @@ class Pins {
   }
   plot() {
     const curve = (pin, which, dash, token) => ({
-      name: `${this.name(pin)} → ${shortened(token.text, 14)}${dash ? " (target)" : ""}`, style: "k" + pin.colour, dash,
+      name: `${this.name(pin)} → ${shortened(visible(token.text), 14)}${dash ? " (target)" : ""}`, style: "k" + pin.colour, dash,
       points: this.ranks(pin, which).map((rank, layer) => ({ x: layer, y: rank })),
     });
     const series = this.pins.flatMap((pin) => [
@@ -74,6 +77,6 @@ class Pins {
         final: pin.record.final.text, final_rank: rank, target: pin.record.target?.text ?? null, target_rank: targets[layer],
       }));
     });
-    return { columns: Object.keys(rows[0] ?? { layer: 0 }), rows };
+    return { columns: Object.keys(rows[0] ?? { layer: 0 }), tokens: ["token", "final", "target"], rows };
   }
 }
