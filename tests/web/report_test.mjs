@@ -38,7 +38,7 @@ async function test(name, file, options, check) {
   ++count;
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true, ...options });
   const page = await context.newPage(), complaints = [];
-  page.setDefaultTimeout(5000);
+  page.setDefaultTimeout(15000);
   page.on("console", (message) => complaints.push(`console: ${message.text()}`));
   page.on("pageerror", (error) => complaints.push(`error: ${error.message}`));
   page.on("dialog", (dialog) => { complaints.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
@@ -168,7 +168,7 @@ await test("plots tell their values", pages.corpus, {}, async (page) => {
 
 await test("pictures and tables can be downloaded", pages.corpus, {}, async (page) => {
   const download = async (locator) => {
-    const [file] = await Promise.all([page.waitForEvent("download"), locator.click()]);
+    const [file] = await Promise.all([page.waitForEvent("download", { timeout: 60000 }), locator.click()]);
     return { name: file.suggestedFilename(), bytes: fs.readFileSync(await file.path()) };
   };
   await page.getByLabel("entropy", { exact: true }).check();

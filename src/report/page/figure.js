@@ -7,8 +7,8 @@ function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
-const INHERITED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "opacity",
-  "font-family", "font-size", "font-weight", "text-anchor", "dominant-baseline"];
+const PAINT = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "opacity"];
+const LETTERS = ["fill", "font-family", "font-size", "font-weight", "text-anchor"];
 
 /** A copy of a drawing that needs no style sheet, on paper of its own. */
 function standalone(drawing) {
@@ -16,9 +16,8 @@ function standalone(drawing) {
   const originals = drawing.querySelectorAll("*"), copies = copy.querySelectorAll("*");
   originals.forEach((original, i) => {
     const style = getComputedStyle(original);
-    for (const property of INHERITED) {
-      const value = style.getPropertyValue(property);
-      if (value && value !== "none" || property === "fill") copies[i].setAttribute(property, value);
+    if (original.tagName !== "g" && original.tagName !== "svg") {
+      for (const property of original.tagName === "text" ? LETTERS : PAINT) copies[i].setAttribute(property, style.getPropertyValue(property));
     }
     for (const name of ["class", "tabindex", "role", "aria-label"]) copies[i].removeAttribute(name);
     if (original.dataset.follows) copies[i].removeAttribute("transform");

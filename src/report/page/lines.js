@@ -6,7 +6,8 @@ const PANEL = { least: 270, most: 720, height: 236, left: 56, right: 20, top: 26
 function legend(series, width, kind) {
   const group = svg("g");
   let x = 0, line = 0;
-  for (const { name, style, dash } of series) {
+  for (const { name: whole, style, dash } of series) {
+    const name = shortened(whole, 60);
     const needed = 30 + textWidth(name) + 16;
     if (x > 0 && x + needed > width) { x = 0; ++line; }
     const y = line * 18 + 10;
@@ -179,8 +180,9 @@ function linesPlot(plot, width) {
   const named = [...new Map(plot.panels.flatMap((panel) => panel.series).map((series) => [series.name, series])).values()];
   const words = plot.x.type === "category" && plot.x.values.some((value) => textWidth(plot.x.name(value)) > (panelWidth - 70) / plot.x.values.length - 4);
   const panelHeight = PANEL.height + (words ? 32 : 0), bottomSpace = PANEL.bottom + (words ? 32 : 0);
-  const key = named.length > 1 || named[0]?.name ? legend(named, width, plot.kind) : { group: svg("g"), height: 0 };
-  const total = { width: Math.min(width, across * panelWidth + (across - 1) * PANEL.gap), height: key.height + Math.ceil(count / across) * panelHeight };
+  const plotWidth = Math.min(width, across * panelWidth + (across - 1) * PANEL.gap);
+  const key = named.length > 1 || named[0]?.name ? legend(named, plotWidth, plot.kind) : { group: svg("g"), height: 0 };
+  const total = { width: plotWidth, height: key.height + Math.ceil(count / across) * panelHeight };
   const drawing = svg("svg", { width: total.width, height: total.height, viewBox: `0 0 ${total.width} ${total.height}`, role: "group", "aria-label": plot.label }, key.group);
   plot.panels.forEach((panel, i) => {
     const left = (i % across) * (panelWidth + PANEL.gap), top = key.height + Math.floor(i / across) * panelHeight;

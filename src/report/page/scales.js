@@ -58,7 +58,7 @@ function rampColour(share) {
 }
 /** The same for values around 0, which is at one half. */
 function signedColour(share) {
-  return colourAlong(["#1f5f9e", "#7fb0d6", theme.dark ? "#26282d" : "#f6f3ea", "#eea66d", "#b34a00"], share);
+  return colourAlong(theme.dark ? ["#8ec4f2", "#356794", "#26282d", "#955524", "#f8ac6a"] : ["#1f5f9e", "#7fb0d6", "#f6f3ea", "#eea66d", "#b34a00"], share);
 }
 function colourAlong(ramp, share) {
   const place = Math.min(1, Math.max(0, share)) * (ramp.length - 1), index = Math.min(ramp.length - 2, Math.floor(place));
