@@ -9,7 +9,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
-import { comparableRun, hostileRun, HOSTILE, taskRun } from "./runs.mjs";
+import { comparableRun, hostileRun, HOSTILE, itemRun, taskRun } from "./runs.mjs";
 
 const [program, folder, executablePath] = process.argv.slice(2);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
@@ -23,7 +23,7 @@ const depthlens = (...args) => execFileSync(program, [...args, "--quiet"], { cwd
 const corpus = path.join(work, "corpus");
 depthlens("analyze", "--input", "data/corpora/harbour.txt", "--lens", "logit", "--lens", "tuned:data/demo/lens", "--out", corpus);
 const pages = { corpus: path.join(corpus, "report.html"), comparison: path.join(work, "comparison.html") };
-for (const [name, make] of Object.entries({ hostile: hostileRun, task: taskRun, deep: comparableRun })) {
+for (const [name, make] of Object.entries({ hostile: hostileRun, task: taskRun, items: itemRun, deep: comparableRun })) {
   make(path.join(work, name));
   depthlens("report", path.join(work, name));
   pages[name] = path.join(work, name, "report.html");
@@ -64,7 +64,7 @@ for (const [name, file] of Object.entries(pages)) {
   await test(`${name}: every figure is drawn, with labelled axes and a table behind it`, file, {}, async (page) => {
     assert.ok(fs.statSync(file).size < 2_000_000);
     const figures = page.locator("figure:not([hidden])");
-    assert.ok((await figures.count()) >= 5);
+    assert.ok((await figures.count()) >= (name === "items" ? 1 : 5));
     for (const figure of await figures.all()) {
       assert.ok((await figure.locator(".plot svg rect, .plot svg path").count()) > 0);
       assert.ok((await figure.locator(".plot svg text").count()) > 4);
@@ -238,6 +238,17 @@ await test("equal tokens are cells of their own", pages.hostile, {}, async (page
   await cell(page, 0, 0).click();
   await cell(page, 2, 0).click();
   assert.equal(await page.locator(".chips li").count(), 2);
+});
+
+await test("items of one record each stand side by side", pages.items, {}, async (page) => {
+  assert.equal(await page.locator("#window-select option").count(), 2);
+  assert.equal(await page.locator(".cell").count(), 30 * 4);
+  await cell(page, 3, 2).hover();
+  assert.match(await page.locator("#tooltip").innerText(), /layer 2 · item q3, position 7/);
+  await cell(page, 3, 2).click();
+  await cell(page, 4, 2).click();
+  assert.equal(await page.locator(".chips li").count(), 2);
+  await shot(page, "items");
 });
 
 await test("tasks: bands, dots, heat maps; tables that are not known are plain", pages.task, {}, async (page) => {

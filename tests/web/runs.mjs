@@ -85,3 +85,12 @@ export function comparableRun(folder) {
     "frequency.top1_share": table(["lens", "layer", "bucket", "count", "share"], range(L + 1).flatMap((layer) => ["top_1_10", "rest"].map((bucket) => ["logit", layer, bucket, 5, 0.5]))),
   });
 }
+
+/** Items of a task, one record each. */
+export function itemRun(folder) {
+  const rows = range(4), token = (id, text) => ({ id, text });
+  const readout = (id) => ({ top_ids: rows.map((layer) => [id + layer, 1]), top_tokens: rows.map((layer) => [` w${id + layer}`, "b"]), top_logprobs: rows.map(() => [-0.1, -3]),
+    final_rank: [40, 9, 2, 1], target_rank: [40, 9, 2, 1], entropy: [3, 2, 1, 1], kl_final: [3, 2, 1, 0] });
+  write(folder, { model: { layers: 3 } }, {}, range(60).map((i) => ({
+    document: i, window: 0, position: 7, item: `q${i}`, token: token(500, " is"), target: token(i + 3, ` w${i + 3}`), final: token(i + 3, ` w${i + 3}`), lenses: { logit: readout(i) } })));
+}

@@ -45,9 +45,11 @@ const NONE = BASE ** 3 - 1;
 const DIGIT_OF = new Map(Array.from(DIGITS, (digit, value) => [digit, value]));
 
 class PackedRecord {
-  constructor(records, [position, token, target, final, packed]) {
+  /** `window`: index of the window in the page. */
+  constructor(records, window, [position, token, target, final, packed]) {
     const textAt = (index) => (index === null ? null : { id: records.ids[index], text: records.texts[index] });
     this.records = records;
+    this.window = window;
     this.position = position;
     this.token = textAt(token);
     this.target = textAt(target);

@@ -18,13 +18,17 @@ class RecordMap {
     this.records = records;
     this.lens = 0;
     this.value = VALUES[0];
-    this.windows = records.windows.map((window, index) => ({ ...window, index, records: window.records.map((packed) => new PackedRecord(records, packed)) }));
+    this.windows = records.windows.map((window, index) => ({ ...window, records: window.records.map((packed) => new PackedRecord(records, index, packed)) }));
     const mostColumns = Math.min(128, Math.max(24, Math.floor(MOST_CELLS / records.rows)));
-    // A long window is looked at in parts.
-    this.parts = this.windows.flatMap((window) => {
-      const count = Math.ceil(window.records.length / mostColumns), size = Math.ceil(window.records.length / count);
-      return Array.from({ length: count }, (_, i) => ({ window, records: window.records.slice(i * size, (i + 1) * size), whole: count === 1 }));
-    });
+    // A long window is looked at in parts. Where every window has one record only, as with items of a task, they stand
+    // side by side.
+    this.merged = this.windows.length > 1 && this.windows.every((window) => window.records.length === 1);
+    const pieces = (all, most) => {
+      const count = Math.ceil(all.length / most), size = Math.ceil(all.length / count);
+      return Array.from({ length: count }, (_, i) => all.slice(i * size, (i + 1) * size));
+    };
+    this.parts = this.merged ? pieces(this.windows.flatMap((window) => window.records), Math.min(mostColumns, 48))
+      : this.windows.flatMap((window) => pieces(window.records, mostColumns));
     this.part = this.parts[0];
     this.current = { column: 0, row: records.rows - 1 };
     this.pins = new Pins(records, () => this.markPins());
@@ -39,11 +43,16 @@ class RecordMap {
     this.plot.addEventListener("scroll", () => this.follow());
   }
 
-  partName({ window, records, whole }) {
-    const place = window.item === null ? `document ${window.document}` + (this.windows.some((other) => other.window > 0) ? `, window ${window.window}` : "") : `item ${plain(window.item)}`;
-    const first = records[0].position, last = records.at(-1).position;
-    const start = records.slice(0, 7).map((record) => record.token.text).join("");
-    return `${place}${whole ? "" : `, positions ${first}–${last}`}: ${shortened(plain(start.trim()), 36)}`;
+  placeOf(record) {
+    const { item, document, window } = this.windows[record.window];
+    if (item !== null) return `item ${plain(item)}`;
+    return `document ${document}` + (this.windows.some((other) => other.window > 0) ? `, window ${window}` : "");
+  }
+  partName(part) {
+    if (this.merged) return `${shortened(this.placeOf(part[0]), 30)} to ${shortened(this.placeOf(part.at(-1)), 30)}`;
+    const whole = part.length === this.windows[part[0].window].records.length;
+    const start = part.slice(0, 7).map((record) => record.token.text).join("");
+    return `${this.placeOf(part[0])}${whole ? "" : `, positions ${part[0].position}–${part.at(-1).position}`}: ${shortened(plain(start.trim()), 36)}`;
   }
   controls() {
     const parts = this.parts.map((part, i) => el("option", { value: i, text: this.partName(part) }));
@@ -58,11 +67,11 @@ class RecordMap {
     this.drawStrip();
   }
   drawStrip() {
-    this.strip.replaceChildren(...this.part.records.map((record) => el("span", { dir: "ltr", text: plain(record.token.text.replaceAll("\n", "⏎")).replaceAll("⏎", "⏎\n") })));
+    this.strip.replaceChildren(...this.part.map((record) => el("span", { dir: "ltr", text: plain(record.token.text.replaceAll("\n", "⏎")).replaceAll("⏎", "⏎\n") })));
   }
 
   mostShown() {
-    const values = this.part.records.flatMap((record) => Array.from({ length: this.records.rows }, (_, layer) => this.value.value(record.at(this.lens, layer)))).filter(Number.isFinite);
+    const values = this.part.flatMap((record) => Array.from({ length: this.records.rows }, (_, layer) => this.value.value(record.at(this.lens, layer)))).filter(Number.isFinite);
     return values.length > 0 ? Math.max(...values) : 1;
   }
   cellText(record, layer) {
@@ -71,7 +80,7 @@ class RecordMap {
     return `Layer ${layer}, position ${record.position}, after ${visible(record.token.text)}: ${visible(readout.top[0].text)}, ${formatShare(readout.top[0].probability)}${told}`;
   }
   draw() {
-    const { rows } = this.records, records = this.part.records;
+    const { rows } = this.records, records = this.part;
     const width = CELL.labels + records.length * CELL.width + 12, height = CELL.head + rows * CELL.height + CELL.foot;
     const scale = this.value.value ? shadeScale(this.value.scale(this.mostShown())) : null;
     const drawing = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "grid", "aria-label": `Layers and tokens, lens ${plain(this.records.lenses[this.lens])}`, "aria-rowcount": rows, "aria-colcount": records.length });
@@ -80,7 +89,7 @@ class RecordMap {
         svg("rect", { class: "swatch-" + name, x: 12 + i * 210, y: 14, width: 22, height: 13, rx: 2 }), svg("text", { x: 41 + i * 210, y: 25, text })]));
     drawing.append(svg("g", {}, records.map((record, column) => {
       const x = CELL.labels + (column + 0.5) * CELL.width;
-      return [svg("text", { x, y: 66, "text-anchor": "middle", text: record.position }),
+      return [svg("text", { x, y: 66, "text-anchor": "middle", text: this.merged ? shortened(plain(this.windows[record.window].item ?? this.windows[record.window].document), 9) : record.position }),
         svg("text", { class: "token", x, y: 84, "text-anchor": "middle", text: shortened(visible(record.token.text), 9) })];
     })));
     this.marks = svg("g");
@@ -112,7 +121,7 @@ class RecordMap {
   }
   markPins() {
     if (!this.marks) return;
-    this.marks.replaceChildren(...this.part.records.flatMap((record, column) => this.pins.pins
+    this.marks.replaceChildren(...this.part.flatMap((record, column) => this.pins.pins
       .filter((pin) => pin.record === record)
       .map((pin, i) => svg("circle", { class: "k" + pin.colour, cx: CELL.labels + (column + 0.5) * CELL.width + 9 * i, cy: 50, r: 3.6 }))));
   }
@@ -120,7 +129,7 @@ class RecordMap {
   listen(drawing) {
     const cellOf = (event) => event.target.closest?.(".cell");
     const place = (cell) => ({ column: Number(cell.dataset.column), row: Number(cell.dataset.layer) });
-    const pin = (cell) => this.pins.toggle(this.lens, this.part.window, this.part.records[place(cell).column]);
+    const pin = (cell) => this.pins.toggle(this.lens, this.part[place(cell).column]);
     drawing.addEventListener("pointerover", (event) => { const cell = cellOf(event); if (cell) this.show(cell); });
     drawing.addEventListener("pointerleave", () => this.hide());
     drawing.addEventListener("focusin", (event) => { const cell = cellOf(event); if (cell) this.show(cell); });
@@ -129,7 +138,7 @@ class RecordMap {
     drawing.addEventListener("keydown", (event) => {
       const cell = cellOf(event);
       if (!cell) return;
-      const { column, row } = place(cell), last = { column: this.part.records.length - 1, row: this.records.rows - 1 };
+      const { column, row } = place(cell), last = { column: this.part.length - 1, row: this.records.rows - 1 };
       const to = { ArrowLeft: [column - 1, row], ArrowRight: [column + 1, row], ArrowUp: [column, row - 1], ArrowDown: [column, row + 1],
         Home: [0, row], End: [last.column, row], PageUp: [column, 0], PageDown: [column, last.row] }[event.key];
       if (to) {
@@ -156,12 +165,12 @@ class RecordMap {
     this.show(cell);
   }
   show(cell) {
-    const record = this.part.records[Number(cell.dataset.column)], layer = Number(cell.dataset.layer);
+    const record = this.part[Number(cell.dataset.column)], layer = Number(cell.dataset.layer);
     const readout = record.at(this.lens, layer);
     const top = readout.top.map(({ id, text, probability }, k) => el("tr", {}, el("td", { class: "id", text: k + 1 }), el("td", {}, tokenSpan(text)), el("td", { class: "id", text: id }), el("td", { class: "number", text: formatShare(probability) })));
     const line = (name, value, first) => el("tr", { class: first ? "rule" : null }, el("td", { colspan: 3 }, name), el("td", { class: "number", text: value }));
     tooltip.show(() => cell.getBoundingClientRect(),
-      el("div", { class: "head" }, `layer ${layer} · position ${record.position} · ${this.records.lenses.length > 1 ? plain(this.records.lenses[this.lens]) + " · " : ""}after `, tokenSpan(record.token.text)),
+      el("div", { class: "head" }, `layer ${layer} · ${this.merged ? this.placeOf(record) + ", " : ""}position ${record.position} · ${this.records.lenses.length > 1 ? plain(this.records.lenses[this.lens]) + " · " : ""}after `, tokenSpan(record.token.text)),
       el("table", {}, top, line(el("span", {}, "rank of the final token ", tokenSpan(record.final.text)), formatNumber(readout.finalRank), true),
         record.target ? line(el("span", {}, "rank of the target ", tokenSpan(record.target.text)), formatNumber(readout.targetRank)) : null,
         line("entropy, nats", formatNumber(readout.entropy)), line("KL(final ‖ layer), nats", formatNumber(readout.kl))));
@@ -173,9 +182,10 @@ class RecordMap {
     this.strip.querySelector(".here")?.classList.remove("here");
   }
   table() {
-    const rows = this.part.records.flatMap((record) => Array.from({ length: this.records.rows }, (_, layer) => {
+    const rows = this.part.flatMap((record) => Array.from({ length: this.records.rows }, (_, layer) => {
       const readout = record.at(this.lens, layer);
-      return { position: record.position, token: record.token.text, layer, guess: readout.top[0].text, guess_id: readout.top[0].id, probability: readout.top[0].probability === null ? null : Number(readout.top[0].probability.toPrecision(4)),
+      const { document, window, item } = this.windows[record.window];
+      return { document, window, item, position: record.position, token: record.token.text, layer, guess: readout.top[0].text, guess_id: readout.top[0].id, probability: readout.top[0].probability === null ? null : Number(readout.top[0].probability.toPrecision(4)),
         final: record.final.text, final_rank: readout.finalRank, target: record.target?.text ?? null, target_rank: readout.targetRank, entropy: readout.entropy, kl_final: readout.kl };
     }));
     return { columns: Object.keys(rows[0]), tokens: ["token", "guess", "final", "target"], units: { entropy: "nats", kl_final: "nats" }, rows };
@@ -187,9 +197,8 @@ function keptNote(records) {
   const counts = RUNS[0].run.counts ?? {};
   const positions = records.windows.reduce((sum, window) => sum + window.records.length, 0);
   const of = (count, all, name) => (Number.isInteger(all) && all >= count ? `${formatNumber(count)} of ${formatNumber(all)} ${name}` : `${formatNumber(count)} ${name}`);
-  const all = counts.positions === positions;
   return `This page holds ${of(positions, counts.positions, "positions")}, in ${of(records.windows.length, counts.windows, "windows")}` +
-    (all ? "." : ", the first of the input: what keeps it below 2 MB. Tables and plots count every position.");
+    (counts.positions === positions ? "." : (counts.records === positions ? ", all that have records." : ", the first of the input: what keeps it below 2 MB.") + " Tables and plots count every position.");
 }
 
 /** {id, title, node} of the records; null where the page has none. */

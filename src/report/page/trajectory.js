@@ -7,7 +7,7 @@ class Pins {
   constructor(records, onchange) {
     this.records = records;
     this.onchange = onchange;
-    this.pins = [];  // {key, colour, lens, window, record}
+    this.pins = [];  // {key, colour, lens, record}
     this.chips = el("ul", { class: "chips", "aria-label": "Pinned positions" });
     this.hint = el("p", { class: "note", text: "Click a cell, or press Enter on it, to pin its position; again to unpin it." });
     this.figure = figure({
@@ -18,11 +18,11 @@ class Pins {
     this.node = el("div", { class: "pinned" }, this.hint, this.chips, this.figure);
     this.figure.hidden = true;
   }
-  key(lens, window, record) { return `${lens} ${window.index} ${record.position}`; }
-  find(lens, window, record) { return this.pins.find((pin) => pin.key === this.key(lens, window, record)); }
+  key(lens, record) { return `${lens} ${record.window} ${record.position}`; }
+  find(lens, record) { return this.pins.find((pin) => pin.key === this.key(lens, record)); }
 
-  toggle(lens, window, record) {
-    const pinned = this.find(lens, window, record), what = `position ${record.position}, ${visible(record.token.text)}`;
+  toggle(lens, record) {
+    const pinned = this.find(lens, record), what = `position ${record.position}, ${visible(record.token.text)}`;
     if (pinned) {
       this.pins = this.pins.filter((pin) => pin !== pinned);
       announce(`Unpinned ${what}`);
@@ -33,7 +33,7 @@ class Pins {
     } else {
       const taken = new Set(this.pins.map((pin) => pin.colour));
       const colour = Array.from({ length: MOST_PINS }, (_, i) => i).find((i) => !taken.has(i));
-      this.pins.push({ key: this.key(lens, window, record), colour, lens, window, record });
+      this.pins.push({ key: this.key(lens, record), colour, lens, record });
       announce(`Pinned ${what}`);
     }
     this.update();
@@ -49,7 +49,7 @@ class Pins {
     this.chips.replaceChildren(...this.pins.map((pin) => el("li", {},
       svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("circle", { cx: 6, cy: 6, r: 5, class: "k" + pin.colour })),
       el("span", {}, this.prefix(pin), tokenSpan(pin.record.token.text), " → ", tokenSpan(pin.record.final.text)),
-      el("button", { type: "button", text: "×", "aria-label": `Unpin position ${pin.record.position}`, onclick: () => this.toggle(pin.lens, pin.window, pin.record) }))));
+      el("button", { type: "button", text: "×", "aria-label": `Unpin position ${pin.record.position}`, onclick: () => this.toggle(pin.lens, pin.record) }))));
     if (this.pins.length < MOST_PINS) this.hint.textContent = "Click a cell, or press Enter on it, to pin its position; again to unpin it.";
     this.figure.hidden = this.pins.length === 0;
     if (this.pins.length > 0) this.figure.update();
@@ -73,7 +73,7 @@ class Pins {
     const rows = this.pins.flatMap((pin) => {
       const finals = this.ranks(pin, "finalRank"), targets = this.ranks(pin, "targetRank");
       return finals.map((rank, layer) => ({
-        lens: this.records.lenses[pin.lens], document: pin.window.document, window: pin.window.window, position: pin.record.position, token: pin.record.token.text, layer,
+        lens: this.records.lenses[pin.lens], document: this.records.windows[pin.record.window].document, window: this.records.windows[pin.record.window].window, position: pin.record.position, token: pin.record.token.text, layer,
         final: pin.record.final.text, final_rank: rank, target: pin.record.target?.text ?? null, target_rank: targets[layer],
       }));
     });
