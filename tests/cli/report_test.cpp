@@ -92,7 +92,9 @@ TEST_CASE("report tells what it needs") {
   const std::string folder = run().folder.string();
   check_error({"report"}, 2, {"no run folder", "hint: depthlens report RUN"});
   check_error({"report", "--compare", folder, "--out", "page.html"}, 2, {"--compare", "two run folders"});
-  check_error({"report", "--compare", folder, folder}, 2, {"--out"});
+  check_error({"report", "--compare", folder, "other"}, 2, {"--out"});
+  check_error({"report", "--compare", folder, folder + "/.", "--out", "page.html"}, 2,
+              {"the same run twice", folder});
   check_error({"report", folder, "--compare", folder, "--compare", folder}, 2, {folder, "--compare"});
   check_error({"report", folder, "--out", "/proc/page.html"}, 6, {"/proc/page.html"});
 }

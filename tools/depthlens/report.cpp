@@ -1,5 +1,6 @@
 // depthlens report: the page of a finished run, or of several side by side.
 #include <memory>
+#include <set>
 
 #include "command.hpp"
 #include "depthlens/report/page.hpp"
@@ -35,6 +36,12 @@ fs::path checked_destination(const ReportOptions& options) {
     throw util::usage_error(
         {.what = "nothing to compare with", .where = "--compare", .expected = "two run folders or more"});
   }
+  std::set<fs::path> distinct;
+  for (const std::string& run : options.compared) {
+    std::error_code ignored;
+    if (distinct.insert(fs::weakly_canonical(run, ignored)).second) continue;
+    throw util::usage_error({.what = "the same run twice", .where = "--compare " + util::in_quotes(run)});
+  }
   if (comparison && options.out.empty()) {
     throw util::usage_error({.what = "no file for the page",
                              .where = "--out",
@@ -60,7 +67,7 @@ std::function<void()> setup_report(CLI::App& app) {
   auto options = std::make_shared<ReportOptions>();
   app.add_option("run", options->run, "Run folder of analyze or eval-lens")->type_name("RUN");
   app.add_option("--compare", options->compared, "Two runs or more on the same axes, in one page")
-      ->type_name("RUN…")
+      ->type_name("RUN")
       ->take_all();
   app.add_option("--out", options->out, "The page (default: report.html in the run folder)")
       ->type_name("FILE.html");

@@ -39,8 +39,8 @@ class Pins {
     this.update();
   }
   prefix({ lens, record }) {
-    const lenses = this.records.lenses;
-    return `${lenses.length > 1 ? plain(lenses[lens]) + " · " : ""}${record.position} `;
+    const { lenses, windows } = this.records, { item } = windows[record.window];
+    return `${lenses.length > 1 ? plain(lenses[lens]) + " · " : ""}${item === null ? "" : plain(item) + " · "}${record.position} `;
   }
   name(pin) {
     return `${this.prefix(pin)}${shortened(visible(pin.record.token.text), 14)}`;
