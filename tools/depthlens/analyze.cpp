@@ -6,6 +6,7 @@
 #include "corpus_run.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/experiments/experiment.hpp"
+#include "depthlens/report/page_records.hpp"
 #include "depthlens/report/records.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -27,6 +28,7 @@ struct AnalyzeOptions {
   std::string token_counts = "input";
   std::string buckets = "10,100,1000";
   std::string decode = "exact";
+  std::string report = "yes";
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
@@ -61,19 +63,29 @@ void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, 
   if (run.task().kind == data::TaskKind::kQuestions) settings["options"] = options.options;
 }
 
-/// The experiments and the record writer of a run, as listeners.
+std::vector<std::string> lens_names(const Session& session) {
+  std::vector<std::string> names;
+  for (const lens::Lens* lens : session.lenses()) names.push_back(lens->request().name);
+  return names;
+}
+
+/// The experiments and the record writer of a run, as listeners, and what the page shows of the records.
 class Listeners {
  public:
-  /// `folder` and `session` must outlive it.
+  /// `folder` and `session` must outlive it; it must stay in its place.
   Listeners(const AnalyzeOptions& options, const experiments::Context& context, const Session& session,
             report::RunFolder& folder)
-      : experiments_(experiments::make_experiments(options.experiments, context)) {
+      : experiments_(experiments::make_experiments(options.experiments, context)),
+        page_(lens_names(session), session.spec().num_layers) {
     for (const auto& experiment : experiments_) all_.push_back(experiment.get());
     if (options.records != "jsonl") return;
     records_ = std::make_unique<report::RecordWriter>(
         report::RecordOptions{.top_k = options.top_k, .most = options.max_records, .task = context.task},
         [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
-        [&file = folder.records()](std::string_view line) { file.write(line); });
+        [this, draws_page = options.report == "yes", &file = folder.records()](std::string_view line) {
+          file.write(line);
+          if (draws_page) page_.add(line, "a record");
+        });
     all_.push_back(records_.get());
   }
 
@@ -97,11 +109,13 @@ class Listeners {
     return {.settings = std::move(settings),
             .statistics = statistics,
             .records = records_ ? records_->written() : 0,
-            .records_omitted = omitted};
+            .records_omitted = omitted,
+            .page_records = options.report == "yes" ? &page_ : nullptr};
   }
 
  private:
   std::vector<std::unique_ptr<experiments::Experiment>> experiments_;
+  report::PageRecords page_;
   std::unique_ptr<report::RecordWriter> records_;
   std::vector<decode::Listener*> all_;
 };
@@ -195,6 +209,9 @@ std::function<void()> setup_analyze(CLI::App& app) {
          "--decode", options->decode,
          "exact: the documented accuracy; fast: one low-precision product where the processor has one")
       ->check(CLI::IsMember({"exact", "fast"}))
+      ->capture_default_str();
+  app.add_option("--report", options->report, "Draw report.html, a page that shows the run")
+      ->check(CLI::IsMember({"yes", "no"}))
       ->capture_default_str();
   add_limit_option(app, options->corpus);
   add_task_options(app, options->task);

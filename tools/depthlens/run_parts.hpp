@@ -9,6 +9,8 @@
 
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/decode/engine.hpp"
+#include "depthlens/report/page_records.hpp"
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/json.hpp"
 #include "session.hpp"
 
@@ -20,6 +22,7 @@ struct RunParts {
   decode::RunStatistics statistics;
   std::int64_t records = 0;
   std::int64_t records_omitted = 0;
+  const report::PageRecords* page_records = nullptr;  ///< the run gets a page where they are given
 };
 
 /// What was read.
@@ -33,6 +36,10 @@ using Clock = std::chrono::system_clock;
 
 util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
                            const std::string& out, Clock::time_point started);
+
+/// Writes the run folder, and the page where `parts` has records for it.
+void write_run(report::RunFolder& folder, const util::OrderedJson& run, const RunParts& parts,
+               const std::vector<tables::Table>& tables, std::vector<report::ExtraFile> files = {});
 
 /// Puts queries through the engine, with a line of progress that begins with `title`. Ends early when the
 /// user interrupts. Of the engine's options, what reports and stops is filled in here.

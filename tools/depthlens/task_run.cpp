@@ -214,7 +214,7 @@ void TaskRun::finish(const RunParts& parts, const std::vector<tables::Table>& ta
   for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
   util::OrderedJson run = run_json(session_, read_, parts, inputs_.out, started_);
   run["counts"]["asked_again"] = asked_again_;
-  folder_.finish(run, tables);
+  write_run(folder_, run, parts, tables);
   if (kept_ == 0) {
     util::log_warning(
         util::cat("none of the answers is what the model says itself, so that the tables are empty",
