@@ -80,6 +80,7 @@ class TaskBuilder {
   const text::Tokenizer& tokenizer_;
   std::optional<TokenId> bos_;
   std::int64_t max_length_;
+  std::int64_t next_document_ = 0;  // of facts and questions, dropped ones included
   Task task_;
 };
 
