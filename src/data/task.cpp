@@ -62,7 +62,7 @@ void TaskBuilder::add(const Fact& fact) {
   const std::string_view prompt = without_space_at_end(fact.prompt), answer = util::trimmed(fact.answer);
   const text::Continuation tokens = text::continuation(tokenizer_, prompt, " ", answer);
   add(TaskItem{.id = fact.id,
-               .document = static_cast<std::int64_t>(task_.items.size()),
+               .document = next_document_++,
                .context = with_bos(bos_, tokens.prompt),
                .answer = tokens.answer,
                .prompt_text = std::string(prompt),
@@ -71,7 +71,7 @@ void TaskBuilder::add(const Fact& fact) {
 
 void TaskBuilder::add(const Question& question) {
   TaskItem item{.id = question.id,
-                .document = static_cast<std::int64_t>(task_.items.size()),
+                .document = next_document_++,
                 .context = with_bos(bos_, tokenizer_.encode(question.prompt)),
                 .answer = {},
                 .gold_option = question.answer,
@@ -79,6 +79,11 @@ void TaskBuilder::add(const Question& question) {
                 .answer_text = question.options[question.answer]};
   for (const std::string& option : question.options) {
     const TokenId id = text::option_token(tokenizer_, option);
+    if (id == text::kNone) {
+      throw util::input_error({.what = util::cat("the option ", util::in_quotes(option), " has no token"),
+                               .where = "item " + question.id,
+                               .expected = "options that the model's tokenizer can write"});
+    }
     for (const TaskItem::Option& other : item.options) {
       if (other.id != id) continue;
       throw util::input_error(

@@ -50,7 +50,15 @@ void add_task_options(CLI::App& app, TaskOptions& options) {
 
 data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file) {
   if (possible.size() == 1) return possible.front();
-  if (std::filesystem::path(file).extension() == ".conllu") return data::TaskKind::kWords;
+  if (file == "-") {  // can be read but once
+    throw util::usage_error({.what = "what stdin holds is not known before it is read",
+                             .where = "--input -",
+                             .expected = "an experiment of one kind of task beside exit",
+                             .hint = "--experiment facts,exit (or choices,exit; pos,exit)"});
+  }
+  std::filesystem::path name = file;
+  if (name.extension() == ".gz") name = name.stem();
+  if (name.extension() == ".conllu") return data::TaskKind::kWords;
   return data::has_options(file) ? data::TaskKind::kQuestions : data::TaskKind::kFacts;
 }
 
@@ -182,22 +190,19 @@ bool TaskRun::decide(const decode::PositionReadout& position) {
   if (again_.count(index) > 0) return false;
   const data::TaskItem& item = task_.items[index];
   const std::int64_t k = position.where().position - item.first_position();
-  if (k == 0 && retry_ && text::is_whitespace(session_.tokenizer(), position.final_id())) {
-    if (!item.retried) {
-      if (auto retried = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(),
-                                                       session_.max_length())) {
-        again_.emplace(index, std::move(*retried));
-        ++asked_again_;
-        return false;
-      }
-    }
-    if (!item.is_right(0, position.final_id())) {
-      ++read_.dropped["positions_white_space"];
-      return !options_.correct_only();
+  const bool right = item.is_right(k, position.final_id());
+  const bool white_space =
+      k == 0 && retry_ && !right && text::is_whitespace(session_.tokenizer(), position.final_id());
+  if (white_space && !item.retried) {
+    if (auto retried = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(),
+                                                     session_.max_length())) {
+      again_.emplace(index, std::move(*retried));
+      ++asked_again_;
+      return false;
     }
   }
-  if (!options_.correct_only() || item.is_right(k, position.final_id())) return true;
-  ++read_.dropped["positions_not_predicted"];
+  if (right || !options_.correct_only()) return true;
+  ++read_.dropped[white_space ? "positions_white_space" : "positions_not_predicted"];
   return false;
 }
 
