@@ -91,10 +91,32 @@ TEST_CASE("records: without a target its fields are null") {
   CHECK(record["lenses"]["logit"]["final_rank"] == OrderedJson({2, 1}));
 }
 
-TEST_CASE("records: an item has its id") {
+TEST_CASE("records: positions of a task tell the item and what its experiment follows") {
   Example example;
-  example.query.item = "fact \"7\"\n";
-  CHECK(OrderedJson::parse(example.line())["item"] == "fact \"7\"\n");
+  example.query.positions[0].item = 1;
+  data::Task task{.kind = data::TaskKind::kFacts, .items = {{}, {}}, .classes = {}, .dropped = {}};
+  task.items[1] = {.id = "fact \"7\"\n", .context = {0}, .answer = {6, 2, 5}, .word_class = "NOUN"};
+  const auto record = [&] {
+    return OrderedJson::parse(example.line({.top_k = 10, .most = 0, .task = &task}));
+  };
+  CHECK(record()["item"] == "fact \"7\"\n");
+  CHECK(record()["answer_position"] == 2);  // position 1, and position 0 predicts the first answer token
+  CHECK(record()["answer_length"] == 3);
+  CHECK_FALSE(record().contains("class"));
+
+  task.kind = data::TaskKind::kWords;
+  CHECK(record()["class"] == "NOUN");
+  CHECK_FALSE(record().contains("answer_length"));
+
+  task.kind = data::TaskKind::kQuestions;
+  task.items[1].options = {{.text = "A", .id = 4}, {.text = "B", .id = 7}};
+  example.readout.num_watched = 4;
+  example.readout.watched_ids = {7, 2, 4, 7};
+  example.readout.watched_ranks = {2, 5, 1, 2, 1, 3, 2, 1};
+  example.readout.watched_logprobs = {-1.25F, -4.0F, -0.5F, -1.25F, -0.1F, -6.5F, -3.0F, -0.1F};
+  CHECK(record()["lenses"]["logit"]["options"] ==
+        OrderedJson::parse(R"([{"text": "A", "id": 4, "rank": [1, 2], "logprob": [-0.5, -3]},
+                               {"text": "B", "id": 7, "rank": [2, 1], "logprob": [-1.25, -0.1]}])"));
 }
 
 TEST_CASE("records: token texts with quotes, control characters and invalid UTF-8 are valid JSON, ids stay") {
