@@ -26,6 +26,11 @@ bool fits(const TaskItem& item, std::int64_t max_length) {
   return static_cast<std::int64_t>(item.context.size() + item.answer.size()) - 1 <= max_length;
 }
 
+/// The token, or kNone where it is a space alone: that is not yet the word.
+TokenId spoken(const text::Tokenizer& tokenizer, TokenId id) {
+  return text::is_whitespace(tokenizer, id) ? text::kNone : id;
+}
+
 /// A number from a seed and a text, the same everywhere (FNV-1a, then mixed).
 std::uint64_t lot(std::uint64_t seed, std::string_view text) {
   std::uint64_t hash = 0xCBF29CE484222325ULL ^ seed;
@@ -113,7 +118,7 @@ void TaskBuilder::add(const TaggedWord& word, std::int64_t first_sentence) {
     const std::vector<TokenId> other =
         word.separator.empty() ? text::continuation(tokenizer_, word.prompt, " ", word.word).answer
                                : text::bare_tokens(tokenizer_, word.word);
-    if (!other.empty()) item.other_form = other.front();
+    if (!other.empty()) item.other_form = spoken(tokenizer_, other.front());
   }
   add(std::move(item));
 }
@@ -155,7 +160,7 @@ std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text
   retried.answer = text::bare_tokens(tokenizer, item.answer_text);
   if (retried.answer.empty()) return std::nullopt;
   if (!item.word_class.empty()) {  // only the word's beginning is asked for
-    retried.other_form = item.answer.front();
+    retried.other_form = spoken(tokenizer, item.answer.front());
     retried.answer.resize(1);
   }
   if (!fits(retried, max_length)) return std::nullopt;

@@ -83,6 +83,8 @@ void TaskRun::count_tokens(std::string_view text, data::InputSummary& summary) {
 }
 
 data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
+  if (std::count(inputs_.inputs.begin(), inputs_.inputs.end(), "-") > 1)
+    throw util::usage_error({.what = "stdin can be read only once", .where = "--input -"});
   data::TaskBuilder builder(kind, session_.tokenizer(), session_.bos(), session_.max_length());
   if (kind == data::TaskKind::kWords) builder.set_classes(listed(options_.classes));
   for (const std::string& path : inputs_.inputs) {

@@ -24,7 +24,9 @@ struct TaskItem {
   std::int64_t document = 0;          ///< place of the item, or of its sentence, in the input
   std::vector<TokenId> context = {};  ///< before the first answer token, BOS included; ≥ 1
   std::vector<TokenId> answer = {};   ///< ≥ 1; each is predicted with those before it in place
-  TokenId other_form = -1;  ///< the answer's first token without its leading space, or with it; counts too
+  /// The answer's first token without its leading space, or with it, counts too. −1 where there is none, and
+  /// where it is a space alone.
+  TokenId other_form = -1;
   std::string word_class = {};
   std::vector<Option> options = {};
   std::size_t gold_option = 0;

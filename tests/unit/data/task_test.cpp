@@ -172,6 +172,16 @@ TEST_CASE("words: the first token, and that of the other form") {
   CHECK(task.items[2].document == 14);
 }
 
+TEST_CASE("words: a space alone is not the other form") {
+  const ByteTokenizer tokenizer;
+  TaskBuilder builder(TaskKind::kWords, tokenizer, std::nullopt, 100);
+  builder.add(TaggedWord{.id = "w", .prompt = "ab", .separator = "", .word = ".", .tag = "PUNCT"}, 0);
+  const TaskItem item = only_item(std::move(builder));
+  CHECK(item.answer == Ids{'.'});
+  CHECK(item.other_form == -1);
+  CHECK_FALSE(item.is_right(0, ' '));
+}
+
 TEST_CASE("words: at most so many of each class") {
   const Task all = words({"NOUN", "VERB", "ADJ"}, 0, 1);
   CHECK(all.items.size() == 60);
@@ -255,7 +265,16 @@ TEST_CASE("asked again: of a word only its first token, and the form with a spac
   REQUIRE(again.has_value());
   CHECK(again->context == bytes("ab "));
   CHECK(again->answer == Ids{'c'});
-  CHECK(again->other_form == ' ');
+  CHECK(again->other_form == -1);  // " cd" begins with a space alone, which is not the word
+
+  const GreedyTokenizer merging({" ab", " cd", "cd", " /"});
+  TaskBuilder of_merged(TaskKind::kWords, merging, std::nullopt, 100);
+  of_merged.add(TaggedWord{.id = "w", .prompt = "ab", .separator = " ", .word = "cd", .tag = "NOUN"}, 0);
+  const auto merged =
+      data::with_space_after_prompt(only_item(std::move(of_merged)), merging, std::nullopt, 100);
+  REQUIRE(merged.has_value());
+  CHECK(merged->answer == Ids{2});
+  CHECK(merged->other_form == 1);
 }
 
 TEST_CASE("asked again: nothing where the answer has no token of its own") {
