@@ -19,7 +19,7 @@ analyze_demo() {
     -z $(find "$program" "$model" data/corpora/*.txt data/tasks -newer "$run/summary.json" -print -quit) ]]; then
     return
   fi
-  local command=(analyze --model "$model" --lens logit --lens "tuned:$model/lens" "$@" --out "$run" --overwrite)
+  local command=(analyze --model "$model" "$@" --out "$run" --overwrite)
   say "Running: build/bin/depthlens ${command[*]}"
   "$program" "${command[@]}" || stop "the analysis ended with status $?" "Its own message stands above."
 }
@@ -28,14 +28,15 @@ setup
 cd "$root"  # so that the run folders name their inputs by their place in the project
 mkdir -p out
 
+lenses=(--lens logit --lens "tuned:$model/lens")
 inputs=()
 for file in data/corpora/*.txt; do
   inputs+=(--input "$file")
 done
-analyze_demo demo "${inputs[@]}" --experiment trajectory,frequency,flips,settling,calibration
-analyze_demo demo-words --experiment pos --input data/tasks/words.conllu
-analyze_demo demo-facts --experiment facts,exit --input data/tasks/facts.jsonl
-analyze_demo demo-choices --experiment choices --input data/tasks/choices.jsonl --keep all
+analyze_demo demo "${lenses[@]}" "${inputs[@]}" --experiment trajectory,frequency,flips,settling,calibration
+analyze_demo demo-words "${lenses[@]}" --experiment pos --input data/tasks/words.conllu
+analyze_demo demo-facts "${lenses[@]}" --experiment facts,exit --input data/tasks/facts.jsonl
+analyze_demo demo-choices "${lenses[@]}" --experiment choices --input data/tasks/choices.jsonl --keep all
 analyze_demo demo-patching --experiment patching --input data/tasks/pairs.jsonl
 python3 tools/scripts/summarise_demo.py out/demo
 
