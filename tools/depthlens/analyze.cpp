@@ -248,6 +248,7 @@ std::function<void()> setup_analyze(CLI::App& app) {
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens analyze --input data/corpora/harbour.txt --out out/harbour\n"
+      "  depthlens analyze --experiment patching --input data/tasks/pairs.jsonl --out out/patching\n"
       "  depthlens analyze --model gpt2 --lens logit --lens tuned:lens/gpt2 --input book.txt --out out/book");
   return [options] { run_analyze(*options); };
 }
