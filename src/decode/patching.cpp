@@ -76,6 +76,8 @@ std::int64_t windows_at_a_time(const model::ArchSpec& spec, std::int64_t length,
 
 std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
   DEPTHLENS_ASSERT(pair.source.size() == pair.target.size());
+  const auto stopped = [&] { return statistics_.stopped = options_.should_stop(); };
+  if (stopped()) return std::nullopt;
   const c10::InferenceMode inference;
   const model::ArchSpec& spec = model_.spec();
   const model::OutputHead& head = model_.head();
@@ -120,6 +122,7 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
     const std::vector<std::int64_t> positions = different_positions(pair, layer);
     const auto total = static_cast<std::int64_t>(positions.size());
     for (std::int64_t first = 0; first < total; first += most) {
+      if (stopped()) return std::nullopt;
       const std::int64_t count = std::min(most, total - first);
       const std::int64_t* at = positions.data() + first;
       const at::Tensor changed = into.repeat({count, 1});

@@ -159,6 +159,20 @@ TEST_CASE("only pairs whose answers the model gives itself are patched, where th
   CHECK(Patcher(*model, {}).patch(pair));
 }
 
+TEST_CASE("a pair can be given up between two batches of runs") {
+  const auto model = Model::load(test::golden_model("gpt2"), {});
+  const PatchingPair pair = GoldenPairs("gpt2").pair(0);
+  for (const int most : {0, 1, 3}) {  // one batch a layer
+    int asked = 0;
+    Patcher patcher(*model, {.should_stop = [&] { return asked++ == most; }});
+    CHECK_FALSE(patcher.patch(pair));
+    CHECK(patcher.statistics().stopped);
+    CHECK((patcher.statistics().windows == 0) == (most == 0));
+    CHECK(patcher.patch(pair));  // and taken up again, from its beginning
+    CHECK_FALSE(patcher.statistics().stopped);
+  }
+}
+
 TEST_CASE("other arithmetic is near") {
   const PatchingPair pair = GoldenPairs("llama-gqa-sharded").pair(0);
   const fs::path folder = test::golden_model("llama-gqa-sharded");

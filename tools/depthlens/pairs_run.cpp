@@ -65,12 +65,12 @@ void PairsRun::load() {
 decode::RunStatistics PairsRun::patch(
     const std::function<void(const data::PairItem&, const decode::PatchingResult&)>& show) {
   util::Progress progress("patching", "pairs", static_cast<std::int64_t>(task_.items.size()));
-  decode::Patcher patcher(session_.model(), {.predicted_only = options_.correct_only()});
-  bool stopped = false;
+  decode::Patcher patcher(session_.model(),
+                          {.predicted_only = options_.correct_only(), .should_stop = util::interrupted});
   for (const data::PairItem& item : task_.items) {
-    stopped = util::interrupted();
-    if (stopped) break;
-    if (const auto result = patcher.patch(item.pair)) {
+    const auto result = patcher.patch(item.pair);
+    if (patcher.statistics().stopped) break;
+    if (result) {
       ++kept_;
       show(item, *result);
     } else {
@@ -79,9 +79,7 @@ decode::RunStatistics PairsRun::patch(
     progress.advance(1);
   }
   progress.finish();
-  decode::RunStatistics statistics = patcher.statistics();
-  statistics.stopped = stopped;
-  return statistics;
+  return patcher.statistics();
 }
 
 void PairsRun::finish(const RunParts& parts, const tables::Table& table) {

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "depthlens/decode/engine.hpp"
@@ -60,17 +62,20 @@ struct PatchingOptions {
   /// Memory that patched runs and their logits may take together, in bytes; the states of the two clean runs
   /// come on top.
   std::uint64_t memory = std::uint64_t{256} << 20;
+  /// Asked before each batch of runs; true gives the pair up.
+  std::function<bool()> should_stop = [] { return false; };
 };
 
 /// Patches one pair after the other.
 class Patcher {
  public:
   /// The model must outlive the patcher.
-  Patcher(const model::Model& model, PatchingOptions options) : model_(model), options_(options) {}
+  Patcher(const model::Model& model, PatchingOptions options) : model_(model), options_(std::move(options)) {}
 
-  /// Nothing where `predicted_only` leaves the pair out. The prompts must be equally long and fit the model;
-  /// tokens and answers must lie in its vocabulary. Throws a self-check error where logits are not finite, or
-  /// where those of a clean target differ from a plain float64 product.
+  /// Nothing where `predicted_only` leaves the pair out, or `should_stop` ended it; the statistics tell
+  /// which. The prompts must be equally long and fit the model; tokens and answers must lie in its
+  /// vocabulary. Throws a self-check error where logits are not finite, or where those of a clean target
+  /// differ from a plain float64 product.
   std::optional<PatchingResult> patch(const PatchingPair& pair);
 
   /// Of all pairs so far: a window and a position for each run, clean or patched.

@@ -4,7 +4,6 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 
 #include "depthlens/data/pairs.hpp"
 #include "depthlens/decode/patching.hpp"
