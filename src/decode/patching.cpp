@@ -24,7 +24,8 @@ at::Tensor last_rows(const model::OutputHead& head, const at::Tensor& states, st
 
 /// Log-probabilities [n, V] in float64 on the host, of products in float32 as in the decoder. A row does not
 /// depend on the others.
-at::Tensor log_probabilities(const model::OutputHead& head, const at::Tensor& normed) {
+at::Tensor log_probabilities(const model::Model& model, const at::Tensor& normed) {
+  const model::OutputHead& head = model.head();
   const std::int64_t V = head.unembedding.size(0);
   at::Tensor logits = at::empty({normed.size(0), V}, normed.options().dtype(at::kDouble));
   constexpr std::int64_t kPart = 4096;  // of weights that may have to be widened
@@ -37,6 +38,7 @@ at::Tensor log_probabilities(const model::OutputHead& head, const at::Tensor& no
   if (!at::isfinite(logits).all().item<bool>()) {
     throw util::self_check_error(
         {.what = "the model's logits are not finite",
+         .where = model.folder().string(),
          .hint = "float16 arithmetic overflows in some models: try --dtype float32"});
   }
   return logits.log_softmax(1).to(at::kCPU);
@@ -93,7 +95,7 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
   std::vector<at::Tensor> states;  // L + 1 of [2 T, d]
   model_.forward(both, [&](std::int64_t /*layer*/, const at::Tensor& shown) { states.push_back(shown); });
   const at::Tensor normed = last_rows(head, states.back(), T);
-  const at::Tensor both_clean = log_probabilities(head, normed);
+  const at::Tensor both_clean = log_probabilities(model_, normed);
   if (statistics_.positions >= next_self_check_) {
     const at::Tensor plain = plain_log_probabilities(head, normed.narrow(0, 1, 1)).to(at::kCPU);
     add_self_check(statistics_, (both_clean.narrow(0, 1, 1) - plain).abs().max().item<double>(), 1);
@@ -132,7 +134,7 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
           layer, changed,
           {.tokens = {}, .lengths = std::vector<std::int64_t>(static_cast<std::size_t>(count), T)},
           [&](std::int64_t /*layer*/, const at::Tensor& shown) { last = shown; });
-      const at::Tensor said = log_probabilities(head, last_rows(head, last, T));
+      const at::Tensor said = log_probabilities(model_, last_rows(head, last, T));
       for (std::int64_t k = 0; k < count; ++k) {
         result.patched[static_cast<std::size_t>(layer * T + at[k])] =
             prediction(said.const_data_ptr<double>() + k * V, clean, V, pair);
