@@ -6,21 +6,10 @@
 #include "depthlens/text/continuation.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
+#include "prompt.hpp"
 
 namespace depthlens::data {
 namespace {
-
-std::vector<TokenId> with_bos(std::optional<TokenId> bos, const std::vector<TokenId>& tokens) {
-  std::vector<TokenId> all;
-  if (bos) all.push_back(*bos);
-  all.insert(all.end(), tokens.begin(), tokens.end());
-  return all;
-}
-
-std::string_view without_space_at_end(std::string_view text) {
-  const std::size_t last = text.find_last_not_of(" \t\r\n");
-  return text.substr(0, last == std::string_view::npos ? 0 : last + 1);
-}
 
 bool fits(const TaskItem& item, std::int64_t max_length) {
   return static_cast<std::int64_t>(item.context.size() + item.answer.size()) - 1 <= max_length;

@@ -251,7 +251,8 @@ std::string run_page(const fs::path& folder) {
   PageRecords records(run.lenses, run.num_layers);
   const fs::path path = folder / "records.jsonl";
   std::error_code ignored;
-  if (fs::exists(path, ignored)) read_records(path, run.num_records, records);
+  // Without a lens nothing was decoded: such records, of patching, are of another form.
+  if (!run.lenses.empty() && fs::exists(path, ignored)) read_records(path, run.num_records, records);
   return run_page(run, records);
 }
 

@@ -35,6 +35,16 @@ util::OrderedJson volatile_json(const std::string& out, Clock::time_point starte
 
 }  // namespace
 
+util::Error nothing_left_error(const std::string& what, const std::vector<std::string>& inputs,
+                               const std::map<std::string, std::int64_t>& dropped) {
+  std::string why;
+  for (const auto& [reason, count] : dropped) why += util::cat(why.empty() ? "" : ", ", count, " ", reason);
+  return util::input_error({.what = what,
+                            .where = inputs.front(),
+                            .expected = "at least one",
+                            .found = why.empty() ? "none in the file" : "dropped: " + why});
+}
+
 util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
                            const std::string& out, Clock::time_point started) {
   util::OrderedJson files = util::OrderedJson::array();

@@ -11,6 +11,7 @@
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/report/page_records.hpp"
 #include "depthlens/report/run_folder.hpp"
+#include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
 #include "session.hpp"
 
@@ -31,6 +32,10 @@ struct RunInputs {
   std::int64_t documents = 0;
   std::map<std::string, std::int64_t> dropped;  ///< by reason
 };
+
+/// The input error `what` of task files of which nothing can be used, with the reasons.
+util::Error nothing_left_error(const std::string& what, const std::vector<std::string>& inputs,
+                               const std::map<std::string, std::int64_t>& dropped);
 
 using Clock = std::chrono::system_clock;
 

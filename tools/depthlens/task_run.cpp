@@ -5,7 +5,6 @@
 #include <filesystem>
 
 #include "depthlens/text/continuation.hpp"
-#include "depthlens/util/error.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -123,15 +122,7 @@ data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
     session_.check_in_vocabulary(item.answer);
     for (const data::TaskItem::Option& option : item.options) session_.check_in_vocabulary({option.id});
   }
-  if (task.items.empty()) {
-    std::string why;
-    for (const auto& [reason, count] : task.dropped)
-      why += util::cat(why.empty() ? "" : ", ", count, " ", reason);
-    throw util::input_error({.what = "no item is left to ask",
-                             .where = inputs_.inputs.front(),
-                             .expected = "at least one",
-                             .found = why.empty() ? "none in the file" : "dropped: " + why});
-  }
+  if (task.items.empty()) throw nothing_left_error("no item is left to ask", inputs_.inputs, task.dropped);
   return task;
 }
 

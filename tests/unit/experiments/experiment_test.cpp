@@ -28,7 +28,8 @@ Names tables_made(const std::string& experiments) {
 
 TEST_CASE("registry: the names of the contract") {
   CHECK(experiments::experiment_names() == Names{"trajectory", "frequency", "flips", "settling",
-                                                 "calibration", "pos", "facts", "choices", "exit"});
+                                                 "calibration", "pos", "facts", "choices", "exit",
+                                                 "patching"});
 }
 
 TEST_CASE("registry: experiments that read the same kind of input go together, others do not") {
