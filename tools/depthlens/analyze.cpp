@@ -233,6 +233,9 @@ void run_analyze(const AnalyzeOptions& options) {
 std::function<void()> setup_analyze(CLI::App& app) {
   auto options = std::make_shared<AnalyzeOptions>();
   add_corpus_options(app, options->corpus);
+  app.get_option("--input")->description(
+      "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"); task: JSON lines or array, "
+      ".conllu, .gz; - for stdin; may be given several times");
   app.add_option("--experiment", options->experiments,
                  "Comma-separated: " + util::join(experiments::experiment_names(), ", "))
       ->capture_default_str();
@@ -263,10 +266,12 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ->check(CLI::IsMember({"yes", "no"}))
       ->capture_default_str();
   add_limit_option(app, options->corpus);
+  app.get_option("--limit")->description("Stop after N documents, or items of a task (0: all)");
   add_task_options(app, options->task);
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens analyze --input data/corpora/harbour.txt --out out/harbour\n"
+      "  depthlens analyze --experiment facts --input data/tasks/facts.jsonl --out out/facts\n"
       "  depthlens analyze --experiment patching --input data/tasks/pairs.jsonl --out out/patching\n"
       "  depthlens analyze --model gpt2 --lens logit --lens tuned:lens/gpt2 --input book.txt --out out/book");
   return [options] { run_analyze(*options); };

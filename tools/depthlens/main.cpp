@@ -17,7 +17,7 @@ using depthlens::tool::Command;
 using depthlens::util::Error;
 
 constexpr std::array<Command, 8> kCommands = {{
-    {"analyze", "Run a model over a corpus, decode every layer, write one run folder",
+    {"analyze", "Run a model over a corpus or a task, decode every layer, write one run folder",
      depthlens::tool::setup_analyze},
     {"show", "Decode one text and print the layer × token table", depthlens::tool::setup_show},
     {"train-lens", "Train a tuned lens, or fit a Jacobian lens", depthlens::tool::setup_train_lens},
