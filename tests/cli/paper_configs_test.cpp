@@ -105,7 +105,7 @@ TEST_CASE("every config of the paper runs on a tiny checkpoint of its architectu
                                           {"--epochs", "9"}})
           add(flag, value);
       } else {
-        add("--lens", "tuned:" + model.lens("tuned"));
+        if (name != "patching") add("--lens", "tuned:" + model.lens("tuned"));
         add("--keep", "all");
       }
       if (text.find("token-counts") != std::string::npos) add("--token-counts", inputs.path("counts.json"));

@@ -79,8 +79,8 @@ TEST_CASE("patching of the bundled pairs: files, table and records agree, whatev
   const fs::path folder = run_in("one", {"--threads", "1"});
   std::set<std::string> names;
   for (const auto& [name, bytes] : lasting_files(folder)) names.insert(name);
-  CHECK(names ==
-        std::set<std::string>{"run.json", "records.jsonl", "summary.json", "tables/patching.effect.csv"});
+  CHECK(names == std::set<std::string>{"run.json", "records.jsonl", "report.html", "summary.json",
+                                       "tables/patching.effect.csv"});
 
   const FinishedRun run = FinishedRun::read(folder);
   const auto pairs = static_cast<std::int64_t>(run.records.size());
