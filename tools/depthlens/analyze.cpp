@@ -27,6 +27,11 @@ struct AnalyzeOptions {
   std::string token_counts = "input";
   std::string buckets = "10,100,1000";
   std::string decode = "exact";
+
+  depthlens::decode::Precision precision() const {
+    using depthlens::decode::Precision;
+    return decode == "fast" ? Precision::kFast : Precision::kExact;
+  }
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
@@ -97,7 +102,8 @@ class Listeners {
     return {.settings = std::move(settings),
             .statistics = statistics,
             .records = records_ ? records_->written() : 0,
-            .records_omitted = omitted};
+            .records_omitted = omitted,
+            .precision = options.precision()};
   }
 
  private:
@@ -123,7 +129,8 @@ void analyze_corpus(const AnalyzeOptions& options, const std::vector<std::int64_
                                      .seed = static_cast<std::uint64_t>(options.common.seed)};
   run.load();
   const Listeners listeners(options, context, session, run.folder());
-  const decode::RunStatistics statistics = run.decode(session.lenses(), listeners.all(), "analyzing");
+  const decode::RunStatistics statistics =
+      run.decode(session.lenses(), listeners.all(), "analyzing", {.precision = options.precision()});
   run.finish(listeners.parts(settings_json(options, session), statistics, options), listeners.tables());
   run.conclude(statistics);
 }
@@ -141,7 +148,7 @@ void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
                                      .seed = seed};
   run.load();
   const Listeners listeners(options, context, session, run.folder());
-  const decode::RunStatistics statistics = run.decode(listeners.all());
+  const decode::RunStatistics statistics = run.decode(listeners.all(), options.precision());
   util::OrderedJson settings = settings_json(options, session);
   add_task_settings(settings, options.task, run);
   run.finish(listeners.parts(std::move(settings), statistics, options), listeners.tables());

@@ -20,6 +20,7 @@ struct RunParts {
   decode::RunStatistics statistics;
   std::int64_t records = 0;
   std::int64_t records_omitted = 0;
+  decode::Precision precision = decode::Precision::kExact;
 };
 
 /// What was read.
