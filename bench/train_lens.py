@@ -48,7 +48,7 @@ class Peer:
         from transformers import AutoModelForCausalLM
 
         self.torch, self.autocast = torch, way.startswith("autocast")
-        self.model = AutoModelForCausalLM.from_pretrained(folder).eval().requires_grad_(False)
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
         inner = self.model.base_model
         self.norm = getattr(inner, "final_layer_norm", None) or getattr(inner, "norm", None) or inner.ln_f
         self.head = self.model.get_output_embeddings()

@@ -42,6 +42,7 @@ warnings=()
 [[ -z ${CI:-} ]] || warnings=(DEPTHLENS_WERROR=ON)
 configure "$build" DEPTHLENS_TESTS=ON "${warnings[@]}"
 build "$build"
+"$root/tests/web/setup.sh"
 run_tests "$build"
 check_format
 

@@ -6,24 +6,18 @@
 #include "depthlens/text/continuation.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
+#include "prompt.hpp"
 
 namespace depthlens::data {
 namespace {
 
-std::vector<TokenId> with_bos(std::optional<TokenId> bos, const std::vector<TokenId>& tokens) {
-  std::vector<TokenId> all;
-  if (bos) all.push_back(*bos);
-  all.insert(all.end(), tokens.begin(), tokens.end());
-  return all;
-}
-
-std::string_view without_space_at_end(std::string_view text) {
-  const std::size_t last = text.find_last_not_of(" \t\r\n");
-  return text.substr(0, last == std::string_view::npos ? 0 : last + 1);
-}
-
 bool fits(const TaskItem& item, std::int64_t max_length) {
   return static_cast<std::int64_t>(item.context.size() + item.answer.size()) - 1 <= max_length;
+}
+
+/// The token, or kNone where it is a space alone: that is not yet the word.
+TokenId spoken(const text::Tokenizer& tokenizer, TokenId id) {
+  return text::is_whitespace(tokenizer, id) ? text::kNone : id;
 }
 
 /// A number from a seed and a text, the same everywhere (FNV-1a, then mixed).
@@ -62,7 +56,7 @@ void TaskBuilder::add(const Fact& fact) {
   const std::string_view prompt = without_space_at_end(fact.prompt), answer = util::trimmed(fact.answer);
   const text::Continuation tokens = text::continuation(tokenizer_, prompt, " ", answer);
   add(TaskItem{.id = fact.id,
-               .document = static_cast<std::int64_t>(task_.items.size()),
+               .document = next_document_++,
                .context = with_bos(bos_, tokens.prompt),
                .answer = tokens.answer,
                .prompt_text = std::string(prompt),
@@ -71,7 +65,7 @@ void TaskBuilder::add(const Fact& fact) {
 
 void TaskBuilder::add(const Question& question) {
   TaskItem item{.id = question.id,
-                .document = static_cast<std::int64_t>(task_.items.size()),
+                .document = next_document_++,
                 .context = with_bos(bos_, tokenizer_.encode(question.prompt)),
                 .answer = {},
                 .gold_option = question.answer,
@@ -79,6 +73,11 @@ void TaskBuilder::add(const Question& question) {
                 .answer_text = question.options[question.answer]};
   for (const std::string& option : question.options) {
     const TokenId id = text::option_token(tokenizer_, option);
+    if (id == text::kNone) {
+      throw util::input_error({.what = util::cat("the option ", util::in_quotes(option), " has no token"),
+                               .where = "item " + question.id,
+                               .expected = "options that the model's tokenizer can write"});
+    }
     for (const TaskItem::Option& other : item.options) {
       if (other.id != id) continue;
       throw util::input_error(
@@ -108,7 +107,7 @@ void TaskBuilder::add(const TaggedWord& word, std::int64_t first_sentence) {
     const std::vector<TokenId> other =
         word.separator.empty() ? text::continuation(tokenizer_, word.prompt, " ", word.word).answer
                                : text::bare_tokens(tokenizer_, word.word);
-    if (!other.empty()) item.other_form = other.front();
+    if (!other.empty()) item.other_form = spoken(tokenizer_, other.front());
   }
   add(std::move(item));
 }
@@ -150,7 +149,7 @@ std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text
   retried.answer = text::bare_tokens(tokenizer, item.answer_text);
   if (retried.answer.empty()) return std::nullopt;
   if (!item.word_class.empty()) {  // only the word's beginning is asked for
-    retried.other_form = item.answer.front();
+    retried.other_form = spoken(tokenizer, item.answer.front());
     retried.answer.resize(1);
   }
   if (!fits(retried, max_length)) return std::nullopt;

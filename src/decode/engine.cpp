@@ -4,7 +4,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
@@ -15,6 +14,7 @@
 #include <optional>
 
 #include "decode/kernel.hpp"
+#include "decode/self_check.hpp"
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
@@ -24,9 +24,6 @@
 namespace depthlens::decode {
 namespace {
 
-constexpr double kSelfCheckBound = 1e-3;        // nats, the accuracy that depthlens promises
-constexpr double kFastSelfCheckBound = 0.5;     // nats; a single bfloat16 product is off by about 0.01 to 0.1
-constexpr std::int64_t kSelfCheckEvery = 4096;  // positions
 constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked chunk
 
 Needs union_of_needs(const std::vector<Listener*>& listeners, std::int64_t vocab_size) {
@@ -262,39 +259,15 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
 }
 
 void Run::self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions) {
-  const double bound = options_.precision == Precision::kExact ? kSelfCheckBound : kFastSelfCheckBound;
-  const std::int64_t checked = std::min(kSelfCheckPositions, num_positions);
-  const model::OutputHead& head = model_.head();
-  const std::int64_t V = shape_.vocab_size, K = shape_.top_k;
-  const at::Tensor rows = final_rows.narrow(0, 0, checked).to(at::kDouble);
-  constexpr std::int64_t kPart = 1024;
-  const at::Tensor part = at::empty({kPart, rows.size(1)}, rows.options());
-  const at::Tensor logits = at::empty({checked, V}, rows.options());
-  for (std::int64_t first = 0; first < V; first += kPart) {
-    const std::int64_t width = std::min(kPart, V - first);
-    const at::Tensor weight = part.narrow(0, 0, width).copy_(head.unembedding.narrow(0, first, width));
-    logits.narrow(1, first, width).copy_(at::mm(rows, weight.t()));
-  }
-  if (head.bias.defined()) logits.add_(head.bias.to(at::kDouble));
-  const at::Tensor expected = std::get<0>(logits.log_softmax(1).topk(K, 1)).to(at::kCPU).contiguous();
-  const double* values = expected.const_data_ptr<double>();
-  for (std::int64_t p = 0; p < checked; ++p) {
-    for (std::int64_t k = 0; k < K; ++k) {
-      const double decoded = output.top_logits[static_cast<std::size_t>(p * K + k)] -
-                             output.log_sum_exp[static_cast<std::size_t>(p)];
-      const double error = std::abs(decoded - values[p * K + k]);
-      statistics_.final_layer_max_abs_error = std::max(statistics_.final_layer_max_abs_error, error);
-      if (!(error <= bound)) {
-        throw util::self_check_error(
-            {.what = "the decoded final layer differs from a plain matrix product",
-             .where = util::cat("position ", statistics_.positions + p, " of the run"),
-             .expected = util::cat("at most ", bound, " nats"),
-             .found = util::cat(error),
-             .hint = "this is a defect of depthlens or of the machine: please report it"});
-      }
-    }
-  }
-  statistics_.self_checked_positions += checked;
+  const std::int64_t checked = std::min(kSelfCheckPositions, num_positions), K = shape_.top_k;
+  const at::Tensor plain = plain_log_probabilities(model_.head(), final_rows.narrow(0, 0, checked));
+  const auto of_output = [](const std::vector<double>& values, at::IntArrayRef shape) {
+    return at::from_blob(const_cast<double*>(values.data()), shape, at::kDouble);
+  };
+  const at::Tensor decoded =
+      of_output(output.top_logits, {checked, K}) - of_output(output.log_sum_exp, {checked, 1});
+  const at::Tensor error = (decoded - std::get<0>(plain.topk(K, 1)).to(at::kCPU)).abs().max();
+  add_self_check(statistics_, error.item<double>(), checked, options_.precision);
 }
 
 /// Needs the log-sum-exp of the whole vocabulary, and so a product of its own after the kernel's pass.

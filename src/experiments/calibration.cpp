@@ -73,7 +73,8 @@ class Calibration : public Experiment {
   void accept_sums(const decode::ProbabilitySums& sums) override {
     buckets_ = Grid<BucketBias>(shape_.num_lenses(), shape_.num_rows, context_.buckets.size());
     const double corpus = static_cast<double>(context_.counts->total());
-    for (std::int64_t lens = 0; lens < shape_.num_lenses() && corpus > 0 && sums.positions > 0; ++lens) {
+    has_sums_ = corpus > 0 && sums.positions > 0;
+    for (std::int64_t lens = 0; lens < shape_.num_lenses() && has_sums_; ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         const auto of_token = sums.of(lens, row);
         for (std::size_t v = 0; v < of_token.size(); ++v) {
@@ -206,9 +207,11 @@ class Calibration : public Experiment {
           all.kl += buckets_.at(lens, row, b).kl;
         }
         const auto add = [&](const std::string& bucket, std::int64_t count, const BucketBias& bias) {
-          tables::Cell share;
-          if (all.kl > 0) share = bias.kl / all.kl;
-          table.add({name, row, bucket, tables::share(count, total), bias.predicted, bias.kl, share});
+          const auto known = [&](double value, bool exists) {
+            return exists ? tables::Cell(value) : tables::Cell();
+          };
+          table.add({name, row, bucket, tables::share(count, total), known(bias.predicted, has_sums_),
+                     known(bias.kl, has_sums_), known(bias.kl / all.kl, all.kl > 0)});
         };
         add("all", total, all);
         for (std::int64_t b = 0; b < context_.buckets.size(); ++b) {
@@ -230,6 +233,7 @@ class Calibration : public Experiment {
       mass_sums_;  // of the document at hand: [N, R, ranks, 2], probability alone and cumulated
   tables::BootstrapMeans exits_;
   tables::BootstrapMeans masses_;
+  bool has_sums_ = false;     // there are positions and a frequency table
   Grid<BucketBias> buckets_;  // [N, R, buckets]
 };
 

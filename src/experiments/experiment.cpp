@@ -12,7 +12,7 @@ namespace {
 
 struct Kind {
   std::string name;
-  std::unique_ptr<Experiment> (*make)(const Context&);
+  std::unique_ptr<Experiment> (*make)(const Context&);  ///< nullptr: no listener, and alone in its run
   std::vector<InputKind> inputs;
 };
 
@@ -28,6 +28,7 @@ const std::vector<Kind>& kinds() {
       {"facts", make_facts, {InputKind::kFacts}},
       {"choices", make_choices, {InputKind::kQuestions}},
       {"exit", make_exit, {InputKind::kWords, InputKind::kFacts, InputKind::kQuestions}},
+      {"patching", nullptr, {InputKind::kPairs}},
   };
   return all;
 }
@@ -58,7 +59,7 @@ std::vector<std::string> parse_experiment_names(const std::string& names) {
 
 std::vector<InputKind> possible_inputs(const std::string& names) {
   std::vector<InputKind> possible = {InputKind::kCorpus, InputKind::kWords, InputKind::kFacts,
-                                     InputKind::kQuestions};
+                                     InputKind::kQuestions, InputKind::kPairs};
   for (const std::string& name : parse_experiment_names(names)) {
     const auto kind =
         std::find_if(kinds().begin(), kinds().end(), [&](const Kind& k) { return k.name == name; });
@@ -67,12 +68,13 @@ std::vector<InputKind> possible_inputs(const std::string& names) {
     };
     possible.erase(std::remove_if(possible.begin(), possible.end(), cannot), possible.end());
     if (!possible.empty()) continue;
-    throw util::usage_error({.what = "experiments that need different inputs",
-                             .where = "--experiment " + names,
-                             .expected =
-                                 "experiments on a corpus (trajectory, frequency, flips, settling, "
-                                 "calibration), or on one kind of task (pos, facts or choices, with exit)",
-                             .hint = "run them one after the other, each into a folder of its own"});
+    throw util::usage_error(
+        {.what = "experiments that need different inputs",
+         .where = "--experiment " + names,
+         .expected = "experiments on a corpus (trajectory, frequency, flips, settling, "
+                     "calibration), or on one kind of task (pos, facts or choices, with exit), or "
+                     "patching alone",
+         .hint = "run them one after the other, each into a folder of its own"});
   }
   return possible;
 }
@@ -82,6 +84,7 @@ std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& nam
   std::vector<std::unique_ptr<Experiment>> made;
   for (const Kind& kind : kinds()) {
     const bool always = kind.name == "trajectory";
+    if (kind.make == nullptr) continue;
     if (always || std::find(wanted.begin(), wanted.end(), kind.name) != wanted.end())
       made.push_back(kind.make(context));
   }

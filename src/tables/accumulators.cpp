@@ -26,7 +26,7 @@ void Mean::merge(const Mean& other) {
 
 std::optional<double> Mean::value() const {
   if (count_ == 0) return std::nullopt;
-  return (sum_ + compensation_) / static_cast<double>(count_);
+  return sum() / static_cast<double>(count_);
 }
 
 void Histogram::add(std::int64_t value, std::int64_t times) {

@@ -70,28 +70,26 @@ void BootstrapMeans::add(std::uint64_t item, std::span<const double> sums, std::
   last_item_ = item;
   cases_ += cases;
   for (std::size_t i = 0; i < sums.size(); ++i) sums_[i].add(sums[i]);
-  const std::vector<float> values(sums.begin(), sums.end());
   const auto weights = weights_of(seed_, item);
   for (std::size_t b = 0; b < weights.size(); ++b) {
     if (weights[b] == 0) continue;
-    const auto weight = static_cast<float>(weights[b]);
-    replicate_cases_[b] += static_cast<double>(weights[b]) * static_cast<double>(cases);
-    float* row = replicate_sums_.data() + b * values.size();
-    for (std::size_t i = 0; i < values.size(); ++i) row[i] += weight * values[i];
+    const auto weight = static_cast<double>(weights[b]);
+    replicate_cases_[b] += weight * static_cast<double>(cases);
+    double* row = replicate_sums_.data() + b * sums.size();
+    for (std::size_t i = 0; i < sums.size(); ++i) row[i] += weight * sums[i];
   }
 }
 
 std::optional<double> BootstrapMeans::mean(std::size_t i) const {
   if (cases_ == 0) return std::nullopt;
-  return *sums_[i].value() * static_cast<double>(sums_[i].count()) / static_cast<double>(cases_);
+  return sums_[i].sum() / static_cast<double>(cases_);
 }
 
 BootstrapMeans::Interval BootstrapMeans::interval(std::size_t i) const {
   if (!several_items_) return {};
   std::vector<double> means;
   for (std::size_t b = 0; b < replicate_cases_.size(); ++b) {
-    if (replicate_cases_[b] > 0)
-      means.push_back(static_cast<double>(replicate_sums_[b * sums_.size() + i]) / replicate_cases_[b]);
+    if (replicate_cases_[b] > 0) means.push_back(replicate_sums_[b * sums_.size() + i] / replicate_cases_[b]);
   }
   std::sort(means.begin(), means.end());
   if (means.empty()) return {};

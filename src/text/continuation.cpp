@@ -30,7 +30,7 @@ std::vector<TokenId> bare_tokens(const Tokenizer& tokenizer, std::string_view te
   for (const std::string_view anchor : {"\n", "(", "/"}) {
     const std::vector<TokenId> before = tokenizer.encode(anchor);
     std::vector<TokenId> joined = tokenizer.encode(std::string(anchor).append(text));
-    if (common_prefix(before, joined) != before.size()) continue;
+    if (before.empty() || common_prefix(before, joined) != before.size()) continue;
     joined.erase(joined.begin(), joined.begin() + static_cast<std::ptrdiff_t>(before.size()));
     return joined;
   }

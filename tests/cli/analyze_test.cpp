@@ -79,6 +79,7 @@ TEST_CASE("analyze writes the documented files and nothing else") {
   for (const auto& [name, bytes] : lasting_files(demo_run().folder)) names.insert(name);
   const std::set<std::string> expected = {"run.json",
                                           "records.jsonl",
+                                          "report.html",
                                           "summary.json",
                                           "tables/lens.quality.csv",
                                           "tables/frequency.corpus.csv",
@@ -304,7 +305,7 @@ TEST_CASE("--positions last, --records none and --experiment") {
 
   const fs::path bare = model.beside("bare");
   check_done({"analyze", "--model", model.path(), "--input", model.text_file(), "--out", bare.string(),
-              "--records", "none", "--experiment", "trajectory"});
+              "--records", "none", "--experiment", "trajectory", "--report", "no"});
   std::set<std::string> names;
   for (const auto& [name, bytes] : lasting_files(bare)) names.insert(name);
   CHECK(names == std::set<std::string>{"run.json", "summary.json", "tables/lens.quality.csv"});

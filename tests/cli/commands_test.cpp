@@ -17,7 +17,7 @@ using util::Json;
 using util::OrderedJson;
 
 const std::vector<std::string> kCommands = {"analyze",      "show",         "train-lens", "eval-lens",
-                                            "convert-lens", "count-tokens", "info"};
+                                            "convert-lens", "count-tokens", "report",     "info"};
 const std::string kEscape = "\x1b[";
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -68,10 +68,10 @@ TEST_CASE("every command has help with a worked example, on stdout") {
     CHECK(check_done({command, "-h"}).out == help.out);
   }
   const std::string analyze = check_done({"analyze", "--help"}).out;
-  for (const char* flag :
-       {"--model", "--dtype", "--device", "--lens", "--lens-alignment", "--max-length", "--add-bos",
-        "--input", "--experiment", "--out", "--overwrite", "--top-k", "--positions", "--records",
-        "--max-records", "--token-counts", "--buckets", "--decode", "--limit"})
+  for (const char* flag : {"--model",        "--dtype",   "--device",    "--lens",       "--lens-alignment",
+                           "--max-length",   "--add-bos", "--input",     "--experiment", "--out",
+                           "--overwrite",    "--top-k",   "--positions", "--records",    "--max-records",
+                           "--token-counts", "--buckets", "--decode",    "--limit",      "--report"})
     CHECK(contains(analyze, flag));
 }
 

@@ -477,7 +477,8 @@ TEST_CASE("a run folder that cannot be written ends with 6") {
 
 TEST_CASE("a full device ends with 6 and leaves no half of a file") {
   // What has the temporary name of a file leads to a device that takes nothing.
-  for (const std::string name : {"records.jsonl", "summary.json", "run.json", "tables/lens.quality.csv"}) {
+  for (const std::string name :
+       {"records.jsonl", "summary.json", "run.json", "report.html", "tables/lens.quality.csv"}) {
     INFO(name);
     const Bench bench;
     fs::create_directories(bench.out / "tables");

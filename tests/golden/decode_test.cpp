@@ -1,5 +1,6 @@
 // Lenses and the decoder against float64, and the properties that hold for any model.
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/stack.h>
 
@@ -236,6 +237,131 @@ TEST_CASE("the run counts what it did, checks itself and can be stopped between 
   CHECK(stopped.stopped);
   CHECK(stopped.windows == 1);
   CHECK(until_stop.positions.size() == 10);
+}
+
+/// Keeps the sums of probability beside what it collects.
+class SummingListener : public CollectingListener {
+ public:
+  using CollectingListener::CollectingListener;
+  decode::Needs needs() const override {
+    decode::Needs needs = CollectingListener::needs();
+    needs.probability_sums = true;
+    return needs;
+  }
+  void accept_sums(const decode::ProbabilitySums& run_sums) override {
+    sums = run_sums;
+    ++times;
+  }
+  decode::ProbabilitySums sums;
+  int times = 0;
+};
+
+TEST_CASE("sums of probability over the run are those of float64 softmaxes, for every lens and layer") {
+  for (const std::string& variant : test::golden_variants_with_lenses()) {
+    INFO(variant);
+    const test::Reference reference(variant);
+    const auto model = model::Model::load(test::golden_model(variant), {});
+    const std::int64_t V = model->spec().vocab_size;
+    const auto logit =
+        lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+    const auto tuned = lens::load_lens(
+        {.name = "tuned", .type = "tuned", .path = lens_path(variant, "tuned")}, *model, Alignment::kTrained);
+    const auto queries = queries_of(reference);
+    for (const std::uint64_t memory :
+         {std::uint64_t{1}, std::uint64_t{256} << 20}) {  // one window a batch; all
+      SummingListener listener(V);
+      CollectingListener other(1);
+      decode::EngineOptions options;
+      options.memory = memory;
+      const auto statistics = decode::Engine(*model, {logit.get(), tuned.get()}, options)
+                                  .run(source_of(queries), {&other, &listener});
+      REQUIRE(listener.times == 1);
+      CHECK(listener.sums.positions == statistics.positions);
+      // The last layer against the model's own logits in float64; the others against the readouts, which
+      // other tests hold to float64.
+      const at::Tensor last =
+          at::cat({reference["logits.0"], reference["logits.1"]}).softmax(1).sum(0).contiguous();
+      for (std::int64_t n = 0; n < 2; ++n) {
+        for (std::int64_t row = 0; row < listener.shape.num_rows; ++row) {
+          INFO("lens " << n << ", layer " << row);
+          std::vector<double> expected(static_cast<std::size_t>(V));
+          for (const auto& position : listener.positions) {
+            const auto& readout = position.lenses[static_cast<std::size_t>(n)][static_cast<std::size_t>(row)];
+            for (std::size_t k = 0; k < readout.top_ids.size(); ++k)
+              expected[static_cast<std::size_t>(readout.top_ids[k])] +=
+                  std::exp(double{readout.top_logprobs[k]});
+          }
+          const auto found = listener.sums.of(n, row);
+          REQUIRE(static_cast<std::int64_t>(found.size()) == V);
+          double total = 0;
+          for (std::size_t v = 0; v < found.size(); ++v) {
+            CHECK(found[v] == Approx(expected[v]).epsilon(1e-5));
+            if (row + 1 == listener.shape.num_rows)
+              CHECK(found[v] == Approx(last.const_data_ptr<double>()[v]).epsilon(1e-4));
+            total += found[v];
+          }
+          CHECK(total == Approx(static_cast<double>(statistics.positions)).epsilon(1e-6));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("positions that are not accepted are read out, and kept from all listeners") {
+  const test::Reference reference("gpt2");
+  const auto model = model::Model::load(test::golden_model("gpt2"), {});
+  const auto lens =
+      lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+  const auto queries = queries_of(reference);
+  CollectingListener all(5), first(5), second(5);
+  decode::Engine(*model, {lens.get()}, {}).run(source_of(queries), {&all});
+  std::vector<std::int64_t> asked;
+  decode::EngineOptions options;
+  options.accepts = [&](const decode::PositionReadout& position) {
+    asked.push_back(position.where().position);
+    return position.where().position % 3 == 1;
+  };
+  const auto statistics =
+      decode::Engine(*model, {lens.get()}, options).run(source_of(queries), {&first, &second});
+  CHECK(statistics.positions == 15);
+  CHECK(asked == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4});
+  std::vector<CollectingListener::Position> expected;
+  for (const auto& position : all.positions) {
+    if (position.position % 3 == 1) expected.push_back(position);
+  }
+  REQUIRE(expected.size() == 5);
+  CHECK((first.positions == expected));
+  CHECK((second.positions == expected));
+}
+
+TEST_CASE("a source is asked again when all that it gave has been shown to the listeners") {
+  const test::Reference reference("gpt2");
+  const auto model = model::Model::load(test::golden_model("gpt2"), {});
+  const auto lens =
+      lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+  const auto queries = queries_of(reference);
+  CollectingListener listener(5);
+  // Rounds of two queries, one query, none. Each begins where the source is asked after an end.
+  const std::vector<std::size_t> rounds = {2, 1, 0};
+  std::vector<std::size_t> seen;  // positions that the listener had when a round began
+  std::size_t round = 0, given = 0;
+  const decode::QuerySource source = [&](decode::Query& query) {
+    if (round == rounds.size()) return false;
+    if (given == 0) seen.push_back(listener.positions.size());
+    if (given == rounds[round]) {
+      ++round;
+      given = 0;
+      return false;
+    }
+    query = queries[given++];
+    return true;
+  };
+  const auto statistics = decode::Engine(*model, {lens.get()}, {}).run(source, {&listener});
+  CHECK(seen == std::vector<std::size_t>{0, 15, 25});
+  CHECK(round == rounds.size());
+  CHECK(statistics.windows == 3);
+  CHECK(statistics.positions == 25);
+  for (std::size_t p = 0; p < 10; ++p) CHECK((listener.positions[15 + p] == listener.positions[p]));
 }
 
 }  // namespace

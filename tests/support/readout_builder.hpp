@@ -25,6 +25,7 @@ struct BuiltPosition {
   std::int64_t document = 0, window = 0, position = 0;
   decode::TokenId token = 0, target = decode::kNoToken, final_id = 0;
   std::int64_t item = -1;
+  std::vector<decode::TokenId> watched = {};       // beside final and target
   std::vector<std::vector<BuiltRow>> lenses = {};  // [N][R]
 };
 
@@ -41,10 +42,11 @@ class ReadoutBuilder {
     shape_.vocab_size = vocab_size;
   }
 
-  /// `logits` [N][R][V]; the last row of every lens is the model's own.
-  void add(decode::TokenId token, decode::TokenId target,
-           const std::vector<std::vector<std::vector<double>>>& logits, std::int64_t document = 0,
-           std::int64_t window = 0, std::int64_t position = 0) {
+  /// `logits` [N][R][V]; the last row of every lens is the model's own. The caller may set item and watched
+  /// tokens of what is returned, until the next is added.
+  BuiltPosition& add(decode::TokenId token, decode::TokenId target,
+                     const std::vector<std::vector<std::vector<double>>>& logits, std::int64_t document = 0,
+                     std::int64_t window = 0, std::int64_t position = 0) {
     BuiltPosition built{
         .document = document, .window = window, .position = position, .token = token, .target = target};
     const std::vector<double> final_probabilities = softmax(logits[0].back());
@@ -55,6 +57,7 @@ class ReadoutBuilder {
         rows.push_back(row(row_logits, final_probabilities, built.final_id));
     }
     positions_.push_back(built);
+    return positions_.back();
   }
 
   void add(BuiltPosition position) { positions_.push_back(std::move(position)); }
@@ -72,18 +75,44 @@ class ReadoutBuilder {
       query.document = built.document;
       query.window = built.window;
       query.tokens.assign(static_cast<std::size_t>(built.position) + 1, built.token);
-      query.positions = {{.position = built.position, .target = built.target, .watched = {}, .item = built.item}};
+      query.positions = {
+          {.position = built.position, .target = built.target, .watched = built.watched, .item = built.item}};
       listener.accept({shape_, readout, static_cast<std::int64_t>(p), query, query.positions.front()});
     }
+    if (begin_and_end && listener.needs().probability_sums) listener.accept_sums(probability_sums());
     if (begin_and_end) listener.end();
+  }
+
+  decode::ProbabilitySums probability_sums() const {
+    decode::ProbabilitySums all{.sums = {},
+                                .state_of = {},
+                                .num_rows = shape_.num_rows,
+                                .positions = static_cast<std::int64_t>(positions_.size())};
+    for (std::size_t n = 0; n < shape_.lens_names.size(); ++n) {
+      for (std::size_t row = 0; row < static_cast<std::size_t>(shape_.num_rows); ++row) {
+        all.state_of.push_back(static_cast<std::int64_t>(all.sums.size()));
+        auto& sums = all.sums.emplace_back(static_cast<std::size_t>(shape_.vocab_size));
+        for (const BuiltPosition& built : positions_) {
+          for (std::size_t v = 0; v < sums.size(); ++v) sums[v] += built.lenses[n][row].probabilities[v];
+        }
+      }
+    }
+    return all;
   }
 
   decode::LayerReadout layer_readout() const {
     decode::LayerReadout out;
     out.num_positions = static_cast<std::int64_t>(positions_.size());
-    out.num_watched = 2;
+    out.num_watched = decode::kFirstWatchedOfQuery;
     for (const BuiltPosition& built : positions_) {
-      out.watched_ids.insert(out.watched_ids.end(), {built.final_id, built.target});
+      out.num_watched = std::max(
+          out.num_watched, decode::kFirstWatchedOfQuery + static_cast<std::int64_t>(built.watched.size()));
+    }
+    for (const BuiltPosition& built : positions_) {
+      std::vector<decode::TokenId> watched = {built.final_id, built.target};
+      watched.insert(watched.end(), built.watched.begin(), built.watched.end());
+      watched.resize(static_cast<std::size_t>(out.num_watched), decode::kNoToken);
+      out.watched_ids.insert(out.watched_ids.end(), watched.begin(), watched.end());
       for (const auto& lens : built.lenses) {
         for (const BuiltRow& row : lens) {
           for (std::int64_t k = 0; k < shape_.top_k; ++k) {
@@ -94,7 +123,7 @@ class ReadoutBuilder {
           out.entropy.push_back(static_cast<float>(row.entropy));
           out.kl_final.push_back(static_cast<float>(row.kl_final));
           out.kl_reverse.push_back(static_cast<float>(row.kl_reverse));
-          for (const decode::TokenId id : {built.final_id, built.target}) {
+          for (const decode::TokenId id : watched) {
             out.watched_ranks.push_back(id == decode::kNoToken ? 0
                                                                : static_cast<std::int32_t>(rank(row, id)));
             out.watched_logprobs.push_back(id == decode::kNoToken ? -1e30F : logprob(row, id));

@@ -6,9 +6,13 @@
 #include "corpus_run.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/experiments/experiment.hpp"
+#include "depthlens/experiments/patching.hpp"
+#include "depthlens/report/page_records.hpp"
+#include "depthlens/report/patching_records.hpp"
 #include "depthlens/report/records.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "pairs_run.hpp"
 #include "session.hpp"
 #include "task_run.hpp"
 
@@ -27,6 +31,7 @@ struct AnalyzeOptions {
   std::string token_counts = "input";
   std::string buckets = "10,100,1000";
   std::string decode = "exact";
+  std::string report = "yes";
 
   depthlens::decode::Precision precision() const {
     using depthlens::decode::Precision;
@@ -54,6 +59,16 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
           {"seed", options.common.seed}};
 }
 
+/// The settings that bear on patching.
+util::OrderedJson patching_settings_json(const AnalyzeOptions& options, const Session& session) {
+  util::OrderedJson settings = settings_json(options, session);
+  for (const char* key :
+       {"lens_alignment", "allow_lens_mismatch", "top_k", "positions", "token_counts", "buckets", "decode"})
+    settings.erase(key);
+  settings["keep"] = options.task.keep;
+  return settings;
+}
+
 /// The settings that only tasks have.
 void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, const TaskRun& run) {
   settings["keep"] = options.keep;
@@ -66,19 +81,35 @@ void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, 
   if (run.task().kind == data::TaskKind::kQuestions) settings["options"] = options.options;
 }
 
-/// The experiments and the record writer of a run, as listeners.
+std::vector<std::string> lens_names(const Session& session) {
+  std::vector<std::string> names;
+  for (const lens::Lens* lens : session.lenses()) names.push_back(lens->request().name);
+  return names;
+}
+
+void tell_of_omitted(std::int64_t records, const std::string& unit, const AnalyzeOptions& options) {
+  if (records == 0) return;
+  util::log_info(util::cat(util::with_thousands(records), " ", unit, " beyond --max-records ",
+                           options.max_records, " have no record; the tables count them"));
+}
+
+/// The experiments and the record writer of a run, as listeners, and what the page shows of the records.
 class Listeners {
  public:
-  /// `folder` and `session` must outlive it.
+  /// `folder` and `session` must outlive it; it must stay in its place.
   Listeners(const AnalyzeOptions& options, const experiments::Context& context, const Session& session,
             report::RunFolder& folder)
-      : experiments_(experiments::make_experiments(options.experiments, context)) {
+      : experiments_(experiments::make_experiments(options.experiments, context)),
+        page_(lens_names(session), session.spec().num_layers) {
     for (const auto& experiment : experiments_) all_.push_back(experiment.get());
     if (options.records != "jsonl") return;
     records_ = std::make_unique<report::RecordWriter>(
         report::RecordOptions{.top_k = options.top_k, .most = options.max_records, .task = context.task},
         [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
-        [&file = folder.records()](std::string_view line) { file.write(line); });
+        [this, draws_page = options.report == "yes", &file = folder.records()](std::string_view line) {
+          file.write(line);
+          if (draws_page) page_.add(line, "a record");
+        });
     all_.push_back(records_.get());
   }
 
@@ -95,19 +126,18 @@ class Listeners {
   RunParts parts(util::OrderedJson settings, const decode::RunStatistics& statistics,
                  const AnalyzeOptions& options) const {
     const std::int64_t omitted = records_ ? records_->omitted() : 0;
-    if (omitted > 0) {
-      util::log_info(util::cat(util::with_thousands(omitted), " positions beyond --max-records ",
-                               options.max_records, " have no record; the tables count them"));
-    }
+    tell_of_omitted(omitted, "positions", options);
     return {.settings = std::move(settings),
             .statistics = statistics,
             .records = records_ ? records_->written() : 0,
             .records_omitted = omitted,
+            .page_records = options.report == "yes" ? &page_ : nullptr,
             .precision = options.precision()};
   }
 
  private:
   std::vector<std::unique_ptr<experiments::Experiment>> experiments_;
+  report::PageRecords page_;
   std::unique_ptr<report::RecordWriter> records_;
   std::vector<decode::Listener*> all_;
 };
@@ -155,17 +185,50 @@ void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
   run.conclude(statistics);
 }
 
+void analyze_pairs(const AnalyzeOptions& options) {
+  PairsRun run(options.corpus, options.task, options.model);
+  const Session& session = run.session();
+  run.load();
+  experiments::PatchingEffect effect(session.spec().num_layers + 1,
+                                     static_cast<std::uint64_t>(options.common.seed));
+  std::unique_ptr<report::PatchingRecords> records;
+  if (options.records == "jsonl") {
+    records = std::make_unique<report::PatchingRecords>(
+        options.max_records, [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
+        [&file = run.folder().records()](std::string_view line) { file.write(line); });
+  }
+  const decode::RunStatistics statistics =
+      run.patch([&](const data::PairItem& item, const decode::PatchingResult& result) {
+        effect.add(item, result);
+        if (records) records->accept(item, result);
+      });
+  const std::int64_t omitted = records ? records->omitted() : 0;
+  tell_of_omitted(omitted, "pairs", options);
+  const report::PageRecords no_lenses({}, session.spec().num_layers);
+  run.finish({.settings = patching_settings_json(options, session),
+              .statistics = statistics,
+              .records = records ? records->written() : 0,
+              .records_omitted = omitted,
+              .page_records = options.report == "yes" ? &no_lenses : nullptr},
+             effect.table());
+  run.conclude(statistics);
+}
+
 void run_analyze(const AnalyzeOptions& options) {
   check_corpus_options(options.corpus, "analyze");
   apply_common_options(options.common);
   std::vector<data::TaskKind> tasks;
+  bool pairs = false;
   for (const experiments::InputKind input : experiments::possible_inputs(options.experiments)) {
     if (input == experiments::InputKind::kWords) tasks.push_back(data::TaskKind::kWords);
     if (input == experiments::InputKind::kFacts) tasks.push_back(data::TaskKind::kFacts);
     if (input == experiments::InputKind::kQuestions) tasks.push_back(data::TaskKind::kQuestions);
+    pairs = pairs || input == experiments::InputKind::kPairs;
   }
   const std::vector<std::int64_t> edges = data::parse_bucket_edges(options.buckets);
-  if (tasks.empty()) {
+  if (pairs) {
+    analyze_pairs(options);
+  } else if (tasks.empty()) {
     analyze_corpus(options, edges);
   } else {
     analyze_task(options, task_kind(tasks, options.corpus.inputs.front()), edges);
@@ -177,6 +240,9 @@ void run_analyze(const AnalyzeOptions& options) {
 std::function<void()> setup_analyze(CLI::App& app) {
   auto options = std::make_shared<AnalyzeOptions>();
   add_corpus_options(app, options->corpus);
+  app.get_option("--input")->description(
+      "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"); task: JSON lines or array, "
+      ".conllu, .gz; - for stdin; may be given several times");
   app.add_option("--experiment", options->experiments,
                  "Comma-separated: " + util::join(experiments::experiment_names(), ", "))
       ->capture_default_str();
@@ -203,11 +269,17 @@ std::function<void()> setup_analyze(CLI::App& app) {
          "exact: the documented accuracy; fast: one low-precision product where the processor has one")
       ->check(CLI::IsMember({"exact", "fast"}))
       ->capture_default_str();
+  app.add_option("--report", options->report, "Draw report.html, a page that shows the run")
+      ->check(CLI::IsMember({"yes", "no"}))
+      ->capture_default_str();
   add_limit_option(app, options->corpus);
+  app.get_option("--limit")->description("Stop after N documents, or items of a task (0: all)");
   add_task_options(app, options->task);
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens analyze --input data/corpora/harbour.txt --out out/harbour\n"
+      "  depthlens analyze --experiment facts --input data/tasks/facts.jsonl --out out/facts\n"
+      "  depthlens analyze --experiment patching --input data/tasks/pairs.jsonl --out out/patching\n"
       "  depthlens analyze --model gpt2 --lens logit --lens tuned:lens/gpt2 --input book.txt --out out/book");
   return [options] { run_analyze(*options); };
 }

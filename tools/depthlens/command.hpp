@@ -33,6 +33,7 @@ std::function<void()> setup_train_lens(CLI::App& app);
 std::function<void()> setup_show(CLI::App& app);
 std::function<void()> setup_convert_lens(CLI::App& app);
 std::function<void()> setup_count_tokens(CLI::App& app);
+std::function<void()> setup_report(CLI::App& app);
 std::function<void()> setup_info(CLI::App& app);
 
 /// Adds --quiet, --verbose, --threads, --seed and --config.

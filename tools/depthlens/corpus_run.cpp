@@ -120,10 +120,11 @@ decode::RunStatistics CorpusRun::decode(const std::vector<const lens::Lens*>& le
 }
 
 void CorpusRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables,
-                       const std::vector<report::ExtraFile>& files) {
+                       std::vector<report::ExtraFile> files) {
   RunInputs inputs{.files = survey_.inputs, .documents = survey_.documents, .dropped = {}};
   if (survey_.documents_without_tokens > 0) inputs.dropped["no_tokens"] = survey_.documents_without_tokens;
-  folder_.finish(run_json(session_, inputs, parts, options_.out, started_), tables, files);
+  write_run(folder_, run_json(session_, inputs, parts, options_.out, started_), parts, tables,
+            std::move(files));
 }
 
 }  // namespace depthlens::tool

@@ -67,7 +67,7 @@ class CorpusRun {
 
   /// Writes the run folder.
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables,
-              const std::vector<report::ExtraFile>& files = {});
+              std::vector<report::ExtraFile> files = {});
 
   void conclude(const decode::RunStatistics& statistics) const { tool::conclude(statistics, options_.out); }
 

@@ -16,8 +16,8 @@ namespace {
 using depthlens::tool::Command;
 using depthlens::util::Error;
 
-constexpr std::array<Command, 7> kCommands = {{
-    {"analyze", "Run a model over a corpus, decode every layer, write one run folder",
+constexpr std::array<Command, 8> kCommands = {{
+    {"analyze", "Run a model over a corpus or a task, decode every layer, write one run folder",
      depthlens::tool::setup_analyze},
     {"show", "Decode one text and print the layer × token table", depthlens::tool::setup_show},
     {"train-lens", "Train a tuned lens, or fit a Jacobian lens", depthlens::tool::setup_train_lens},
@@ -26,6 +26,8 @@ constexpr std::array<Command, 7> kCommands = {{
      depthlens::tool::setup_eval_lens},
     {"count-tokens", "Count the tokens of a corpus: the frequency table",
      depthlens::tool::setup_count_tokens},
+    {"report", "Draw report.html for a run folder, or for several side by side",
+     depthlens::tool::setup_report},
     {"info", "Describe a model, a lens or a run folder", depthlens::tool::setup_info},
 }};
 

@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "depthlens/decode/runtime.hpp"
+#include "depthlens/report/page.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
@@ -34,6 +35,16 @@ util::OrderedJson volatile_json(const std::string& out, Clock::time_point starte
 }
 
 }  // namespace
+
+util::Error nothing_left_error(const std::string& what, const std::vector<std::string>& inputs,
+                               const std::map<std::string, std::int64_t>& dropped) {
+  std::string why;
+  for (const auto& [reason, count] : dropped) why += util::cat(why.empty() ? "" : ", ", count, " ", reason);
+  return util::input_error({.what = what,
+                            .where = inputs.front(),
+                            .expected = "at least one",
+                            .found = why.empty() ? "none in the file" : "dropped: " + why});
+}
 
 util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
                            const std::string& out, Clock::time_point started) {
@@ -68,6 +79,16 @@ util::OrderedJson run_json(const Session& session, const RunInputs& inputs, cons
             {"positions", statistics.self_checked_positions}}},
           {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
           {"volatile", volatile_json(out, started, parts.precision)}};
+}
+
+void write_run(report::RunFolder& folder, const util::OrderedJson& run, const RunParts& parts,
+               const std::vector<tables::Table>& tables, std::vector<report::ExtraFile> files) {
+  if (parts.page_records) {
+    const std::string text = run.dump(-1, ' ', false, util::OrderedJson::error_handler_t::replace);
+    const report::PageRun described = report::describe_run(text, report::summary_json(tables), folder.path());
+    files.push_back({"report.html", report::run_page(described, *parts.page_records)});
+  }
+  folder.finish(run, tables, files);
 }
 
 decode::RunStatistics run_engine(const Session& session, const std::vector<const lens::Lens*>& lenses,

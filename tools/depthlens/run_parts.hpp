@@ -9,6 +9,9 @@
 
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/decode/engine.hpp"
+#include "depthlens/report/page_records.hpp"
+#include "depthlens/report/run_folder.hpp"
+#include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
 #include "session.hpp"
 
@@ -20,6 +23,7 @@ struct RunParts {
   decode::RunStatistics statistics;
   std::int64_t records = 0;
   std::int64_t records_omitted = 0;
+  const report::PageRecords* page_records = nullptr;  ///< the run gets a page where they are given
   decode::Precision precision = decode::Precision::kExact;
 };
 
@@ -30,10 +34,18 @@ struct RunInputs {
   std::map<std::string, std::int64_t> dropped;  ///< by reason
 };
 
+/// The input error `what` of task files of which nothing can be used, with the reasons.
+util::Error nothing_left_error(const std::string& what, const std::vector<std::string>& inputs,
+                               const std::map<std::string, std::int64_t>& dropped);
+
 using Clock = std::chrono::system_clock;
 
 util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
                            const std::string& out, Clock::time_point started);
+
+/// Writes the run folder, and the page where `parts` has records for it.
+void write_run(report::RunFolder& folder, const util::OrderedJson& run, const RunParts& parts,
+               const std::vector<tables::Table>& tables, std::vector<report::ExtraFile> files = {});
 
 /// Puts queries through the engine, with a line of progress that begins with `title`. Ends early when the
 /// user interrupts. Of the engine's options, what reports and stops is filled in here.

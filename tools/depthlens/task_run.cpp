@@ -5,7 +5,6 @@
 #include <filesystem>
 
 #include "depthlens/text/continuation.hpp"
-#include "depthlens/util/error.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -50,7 +49,15 @@ void add_task_options(CLI::App& app, TaskOptions& options) {
 
 data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file) {
   if (possible.size() == 1) return possible.front();
-  if (std::filesystem::path(file).extension() == ".conllu") return data::TaskKind::kWords;
+  if (file == "-") {  // can be read but once
+    throw util::usage_error({.what = "what stdin holds is not known before it is read",
+                             .where = "--input -",
+                             .expected = "an experiment of one kind of task beside exit",
+                             .hint = "--experiment facts,exit (or choices,exit; pos,exit)"});
+  }
+  std::filesystem::path name = file;
+  if (name.extension() == ".gz") name = name.stem();
+  if (name.extension() == ".conllu") return data::TaskKind::kWords;
   return data::has_options(file) ? data::TaskKind::kQuestions : data::TaskKind::kFacts;
 }
 
@@ -75,6 +82,8 @@ void TaskRun::count_tokens(std::string_view text, data::InputSummary& summary) {
 }
 
 data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
+  if (std::count(inputs_.inputs.begin(), inputs_.inputs.end(), "-") > 1)
+    throw util::usage_error({.what = "stdin can be read only once", .where = "--input -"});
   data::TaskBuilder builder(kind, session_.tokenizer(), session_.bos(), session_.max_length());
   if (kind == data::TaskKind::kWords) builder.set_classes(listed(options_.classes));
   for (const std::string& path : inputs_.inputs) {
@@ -113,15 +122,7 @@ data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
     session_.check_in_vocabulary(item.answer);
     for (const data::TaskItem::Option& option : item.options) session_.check_in_vocabulary({option.id});
   }
-  if (task.items.empty()) {
-    std::string why;
-    for (const auto& [reason, count] : task.dropped)
-      why += util::cat(why.empty() ? "" : ", ", count, " ", reason);
-    throw util::input_error({.what = "no item is left to ask",
-                             .where = inputs_.inputs.front(),
-                             .expected = "at least one",
-                             .found = why.empty() ? "none in the file" : "dropped: " + why});
-  }
+  if (task.items.empty()) throw nothing_left_error("no item is left to ask", inputs_.inputs, task.dropped);
   return task;
 }
 
@@ -182,22 +183,19 @@ bool TaskRun::decide(const decode::PositionReadout& position) {
   if (again_.count(index) > 0) return false;
   const data::TaskItem& item = task_.items[index];
   const std::int64_t k = position.where().position - item.first_position();
-  if (k == 0 && retry_ && text::is_whitespace(session_.tokenizer(), position.final_id())) {
-    if (!item.retried) {
-      if (auto retried = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(),
-                                                       session_.max_length())) {
-        again_.emplace(index, std::move(*retried));
-        ++asked_again_;
-        return false;
-      }
-    }
-    if (!item.is_right(0, position.final_id())) {
-      ++read_.dropped["positions_white_space"];
-      return !options_.correct_only();
+  const bool right = item.is_right(k, position.final_id());
+  const bool white_space =
+      k == 0 && retry_ && !right && text::is_whitespace(session_.tokenizer(), position.final_id());
+  if (white_space && !item.retried) {
+    if (auto retried = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(),
+                                                     session_.max_length())) {
+      again_.emplace(index, std::move(*retried));
+      ++asked_again_;
+      return false;
     }
   }
-  if (!options_.correct_only() || item.is_right(k, position.final_id())) return true;
-  ++read_.dropped["positions_not_predicted"];
+  if (right || !options_.correct_only()) return true;
+  ++read_.dropped[white_space ? "positions_white_space" : "positions_not_predicted"];
   return false;
 }
 
@@ -216,7 +214,7 @@ void TaskRun::finish(const RunParts& parts, const std::vector<tables::Table>& ta
   for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
   util::OrderedJson run = run_json(session_, read_, parts, inputs_.out, started_);
   run["counts"]["asked_again"] = asked_again_;
-  folder_.finish(run, tables);
+  write_run(folder_, run, parts, tables);
   if (kept_ == 0) {
     util::log_warning(
         util::cat("none of the answers is what the model says itself, so that the tables are empty",

@@ -21,14 +21,16 @@ struct TaskItem {
     TokenId id;
   };
   std::string id;
-  std::int64_t document = 0;     ///< place of the item, or of its sentence, in the input
-  std::vector<TokenId> context;  ///< before the first answer token, BOS included; ≥ 1
-  std::vector<TokenId> answer;   ///< ≥ 1; each is predicted with those before it in place
-  TokenId other_form = -1;  ///< the answer's first token without its leading space, or with it; counts too
+  std::int64_t document = 0;          ///< place of the item, or of its sentence, in the input
+  std::vector<TokenId> context = {};  ///< before the first answer token, BOS included; ≥ 1
+  std::vector<TokenId> answer = {};   ///< ≥ 1; each is predicted with those before it in place
+  /// The answer's first token without its leading space, or with it, counts too. −1 where there is none, and
+  /// where it is a space alone.
+  TokenId other_form = -1;
   std::string word_class = {};
   std::vector<Option> options = {};
   std::size_t gold_option = 0;
-  std::string prompt_text, answer_text;
+  std::string prompt_text = {}, answer_text = {};
   bool retried = false;  ///< asked again with a space after the prompt
 
   /// What the model is given: the last answer token need not be there.
@@ -80,6 +82,7 @@ class TaskBuilder {
   const text::Tokenizer& tokenizer_;
   std::optional<TokenId> bos_;
   std::int64_t max_length_;
+  std::int64_t next_document_ = 0;  // of facts and questions, dropped ones included
   Task task_;
 };
 

@@ -14,7 +14,7 @@ struct Fact {
   std::string id;
   std::string prompt;
   std::string answer;
-  std::vector<std::string> aliases;
+  std::vector<std::string> aliases = {};
 };
 
 /// A question whose answer is one of 2 to 26 options.

@@ -31,14 +31,15 @@ struct Context {
 std::vector<std::string> experiment_names();
 
 /// The experiments of a comma-separated list, in the registry's order and each once. Throws a usage error for
-/// an unknown name. `lens.quality` is part of every run and always the first.
+/// an unknown name. `lens.quality` is part of every run and always the first. "patching" is none of them: see
+/// patching.hpp.
 std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& names, const Context& context);
 
 /// Throws a usage error where a name in the list is unknown; returns the names, each once.
 std::vector<std::string> parse_experiment_names(const std::string& names);
 
 /// What experiments read.
-enum class InputKind { kCorpus, kWords, kFacts, kQuestions };
+enum class InputKind { kCorpus, kWords, kFacts, kQuestions, kPairs };
 
 /// The inputs that all experiments of the list can read, at least one. Throws a usage error where there is
 /// none.

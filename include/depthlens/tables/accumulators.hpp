@@ -16,6 +16,7 @@ class Mean {
   void add(double value);
   void merge(const Mean& other);
   std::int64_t count() const { return count_; }
+  double sum() const { return sum_ + compensation_; }
   /// Nothing where nothing was added.
   std::optional<double> value() const;
 

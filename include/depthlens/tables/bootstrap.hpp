@@ -42,7 +42,7 @@ class BootstrapMeans {
   std::uint64_t last_item_ = 0;
   bool several_items_ = false;
   std::vector<Mean> sums_;               // their count is not used
-  std::vector<float> replicate_sums_;    // [kReplicates, number of means]
+  std::vector<double> replicate_sums_;   // [kReplicates, number of means]
   std::vector<double> replicate_cases_;  // [kReplicates]
 };
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/util/text.hpp"
 #include "helpers.hpp"
 
 using namespace depthlens;
@@ -26,7 +27,31 @@ Names tables_made(const std::string& experiments) {
 }  // namespace
 
 TEST_CASE("registry: the names of the contract") {
-  CHECK(experiments::experiment_names() == Names{"trajectory", "frequency", "flips", "settling"});
+  CHECK(experiments::experiment_names() == Names{"trajectory", "frequency", "flips", "settling",
+                                                 "calibration", "pos", "facts", "choices", "exit",
+                                                 "patching"});
+}
+
+TEST_CASE("registry: experiments that read the same kind of input go together, others do not") {
+  using experiments::InputKind;
+  using Inputs = std::vector<InputKind>;
+  const std::vector<std::pair<std::string, Inputs>> possible = {
+      {"trajectory,frequency,flips,settling,calibration", {InputKind::kCorpus}},
+      {"pos", {InputKind::kWords}},
+      {"facts,exit", {InputKind::kFacts}},
+      {"exit,choices", {InputKind::kQuestions}},
+      {"exit,exit", {InputKind::kWords, InputKind::kFacts, InputKind::kQuestions}}};
+  for (const auto& [names, inputs] : possible) {
+    INFO(names);
+    CHECK((experiments::possible_inputs(names) == inputs));
+  }
+  for (const char* names : {"pos,facts", "trajectory,facts", "calibration,exit", "exit,facts,choices"}) {
+    check_error(util::ErrorCode::kUsage,
+                {"experiments that need different inputs", names, "one after the other"},
+                [&] { experiments::possible_inputs(names); });
+  }
+  check_error(util::ErrorCode::kUsage, {"unknown experiment 'fact'", "did you mean 'facts'?"},
+              [] { experiments::possible_inputs("fact"); });
 }
 
 TEST_CASE("registry: names are read with spaces, in the order given, each once") {
@@ -62,7 +87,7 @@ TEST_CASE("registry: lens.quality always comes first, the others in the registry
               "flips.by_bucket", "flips.changes", "settling.depth", "settling.first_hit"});
 }
 
-TEST_CASE("registry: the columns of every table are those of the contract, more only behind them") {
+TEST_CASE("registry: the columns of every table are those of the contract in their order, and more") {
   const std::vector<std::pair<std::string, Names>> contract = {
       {"lens.quality",
        {"lens", "layer", "positions", "kl_final", "kl_reverse", "entropy", "cross_entropy", "top1_agreement",
@@ -74,18 +99,47 @@ TEST_CASE("registry: the columns of every table are those of the contract, more 
       {"flips.changes", {"lens", "layer", "changed", "share"}},
       {"settling.depth", {"lens", "layer", "count", "share"}},
       {"settling.first_hit", {"lens", "threshold", "layer", "count", "share"}},
+      {"calibration.early_exit",
+       {"lens", "criterion", "threshold", "mean_layer", "agreement", "speedup_bound"}},
+      {"calibration.rank_mass", {"lens", "layer", "rank"}},
+      {"calibration.frequency_bias", {"lens", "layer", "bucket"}},
+      {"pos.rank",
+       {"lens", "layer", "class", "count", "mean_rank", "median_rank", "mean_reciprocal_rank", "top1_rate"}},
+      {"pos.earliest", {"lens", "class", "bucket", "threshold", "count", "mean_layer", "median_layer"}},
+      {"facts.rank",
+       {"lens", "layer", "answer_length", "answer_position", "count", "mean_rank", "median_rank",
+        "top1_rate"}},
+      {"facts.earliest",
+       {"lens", "answer_length", "answer_position", "threshold", "count", "mean_layer", "median_layer"}},
+      {"choices.option",
+       {"lens", "layer", "option", "count", "mean_rank", "median_rank", "mean_probability", "leads"}},
+      {"choices.accuracy", {"lens", "layer", "count", "accuracy", "options_in_top"}},
+      {"exit.accuracy", {"lens", "layer"}},
   };
-  const ReadoutBuilder builder = some_readouts(3);
+  ReadoutBuilder builder = some_readouts(0);
+  BuiltPosition position = some_readouts(1).positions().front();
+  position.item = 0;
+  position.watched = {3, 4};
+  builder.add(position);
+  data::TaskItem item{.id = "i", .context = {1}, .answer = {3}, .word_class = "NOUN"};
+  item.options = {{.text = "A", .id = 3}, {.text = "B", .id = 4}};
+  const data::Task task{
+      .kind = data::TaskKind::kQuestions, .items = {item}, .classes = {"NOUN"}, .dropped = {}};
+  const data::TokenCounts counts({1, 2, 3});
+  const experiments::Context context{.buckets = some_buckets(), .counts = &counts, .task = &task};
   std::size_t next = 0;
-  for (const auto& experiment :
-       make_experiments("trajectory,frequency,flips,settling", {.buckets = some_buckets()})) {
+  for (const auto& experiment : make_experiments(util::join(experiments::experiment_names(), ","), context)) {
     builder.show(*experiment);
     for (const tables::Table& table : experiment->tables()) {
       REQUIRE(next < contract.size());
       const auto& [name, columns] = contract[next++];
       CHECK(table.name == name);
       REQUIRE(table.columns.size() >= columns.size());
-      for (std::size_t c = 0; c < columns.size(); ++c) CHECK(table.columns[c].name == columns[c]);
+      std::size_t c = 0;  // intervals may stand between
+      for (const tables::Column& column : table.columns)
+        c += c < columns.size() && column.name == columns[c] ? 1 : 0;
+      CHECK(c == columns.size());
+      CHECK_FALSE(table.rows.empty());
       for (const auto& row : table.rows) CHECK(row.size() == table.columns.size());
     }
   }

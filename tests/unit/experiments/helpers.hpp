@@ -28,6 +28,20 @@ inline data::TokenBuckets some_buckets() {
   return buckets;
 }
 
+/// [2 lenses][kRows][kVocabulary]
+inline std::vector<std::vector<std::vector<double>>> some_logits(std::mt19937& random) {
+  std::vector<double> base(kVocabulary);
+  for (double& z : base) z = static_cast<double>(random() % 6) * 0.5;
+  std::vector<std::vector<std::vector<double>>> logits(2, std::vector<std::vector<double>>(kRows, base));
+  for (auto& lens : logits) {
+    for (std::size_t row = 0; row + 1 < kRows; ++row) {
+      if (random() % 4 == 0) continue;  // as the final layer
+      for (double& z : lens[row]) z = static_cast<double>(random() % 5) * 0.75;
+    }
+  }
+  return logits;
+}
+
 /// Random positions through two lenses that agree in the last layer, as all lenses do. Few different logits,
 /// so that ties and repeated top-1 tokens occur; some positions without a target.
 inline ReadoutBuilder some_readouts(int positions, std::uint32_t seed = 1) {
@@ -35,15 +49,7 @@ inline ReadoutBuilder some_readouts(int positions, std::uint32_t seed = 1) {
   ReadoutBuilder builder({"logit", "tuned"}, kRows, kVocabulary, 3, buckets.bucket_of, buckets.size());
   std::mt19937 random(seed);
   for (int p = 0; p < positions; ++p) {
-    std::vector<double> base(kVocabulary);
-    for (double& z : base) z = static_cast<double>(random() % 6) * 0.5;
-    std::vector<std::vector<std::vector<double>>> logits(2, std::vector<std::vector<double>>(kRows, base));
-    for (auto& lens : logits) {
-      for (std::size_t row = 0; row + 1 < kRows; ++row) {
-        if (random() % 4 == 0) continue;  // as the final layer
-        for (double& z : lens[row]) z = static_cast<double>(random() % 5) * 0.75;
-      }
-    }
+    const auto logits = some_logits(random);
     const bool has_target = random() % 5 != 0;
     builder.add(static_cast<decode::TokenId>(random() % kVocabulary),
                 has_target ? static_cast<decode::TokenId>(random() % kVocabulary) : decode::kNoToken, logits);
@@ -87,8 +93,9 @@ class TableReader {
 };
 
 /// The tables of the experiment called `name` after it was shown `builder`.
-inline std::vector<TableReader> tables_of(const std::string& name, const ReadoutBuilder& builder) {
-  const auto experiments = experiments::make_experiments(name, {.buckets = some_buckets()});
+inline std::vector<TableReader> tables_of(const std::string& name, const ReadoutBuilder& builder,
+                                          const experiments::Context& context = {.buckets = some_buckets()}) {
+  const auto experiments = experiments::make_experiments(name, context);
   builder.show(*experiments.back());  // trajectory, if not asked for, comes first
   std::vector<TableReader> readers;
   for (tables::Table& table : experiments.back()->tables()) readers.emplace_back(std::move(table));
@@ -96,8 +103,9 @@ inline std::vector<TableReader> tables_of(const std::string& name, const Readout
 }
 
 inline TableReader table_of(const std::string& experiment, const std::string& table,
-                            const ReadoutBuilder& builder) {
-  for (TableReader& reader : tables_of(experiment, builder)) {
+                            const ReadoutBuilder& builder,
+                            const experiments::Context& context = {.buckets = some_buckets()}) {
+  for (TableReader& reader : tables_of(experiment, builder, context)) {
     if (reader.name() == table) return reader;
   }
   throw std::out_of_range("no table " + table);

@@ -91,10 +91,52 @@ TEST_CASE("records: without a target its fields are null") {
   CHECK(record["lenses"]["logit"]["final_rank"] == OrderedJson({2, 1}));
 }
 
-TEST_CASE("records: an item has its id") {
+TEST_CASE("records: of facts the item's id, the place in the answer and its length") {
   Example example;
-  example.query.item = "fact \"7\"\n";
-  CHECK(OrderedJson::parse(example.line())["item"] == "fact \"7\"\n");
+  const data::Task task{
+      .kind = data::TaskKind::kFacts,
+      .items = {{.id = "other"}, {.id = "fact \"7\"\n", .context = {0}, .answer = {6, 2, 4}}},
+      .classes = {},
+      .dropped = {}};
+  example.query.positions[0].item = 1;  // position 1, of an answer that is predicted from 0 on
+  const std::string line = example.line({.task = &task});
+  CHECK(
+      line.find(
+          R"("position": 1, "item": "fact \"7\"\n", "answer_position": 2, "answer_length": 3, "token": )") !=
+      std::string::npos);
+  CHECK(OrderedJson::parse(line)["lenses"]["logit"].size() == 11);
+}
+
+TEST_CASE("records: of words the class") {
+  Example example;
+  const data::Task task{.kind = data::TaskKind::kWords,
+                        .items = {{.id = "s.2", .context = {0, 6}, .answer = {2}, .word_class = "NOUN"}},
+                        .classes = {"NOUN"},
+                        .dropped = {}};
+  example.query.positions[0].item = 0;
+  CHECK(example.line({.task = &task}).find(R"("item": "s.2", "class": "NOUN", "token": )") !=
+        std::string::npos);
+}
+
+TEST_CASE("records: of questions every option, through each lens") {
+  Example example;
+  data::Task task{.kind = data::TaskKind::kQuestions, .items = {{.id = "q"}}, .classes = {}, .dropped = {}};
+  task.items[0].context = {0, 6};
+  task.items[0].answer = {2};
+  task.items[0].options = {{.text = "\"yes\"", .id = 2}, {.text = "no", .id = 5}};
+  example.query.positions[0].item = 0;
+  example.query.positions[0].watched = {2, 5};
+  // The widest question of the chunk has three options.
+  example.readout.num_watched = 5;
+  example.readout.watched_ids = {7, 2, 2, 5, decode::kNoToken};
+  example.readout.watched_ranks = {2, 5, 5, 8, 0, 1, 3, 3, 9, 0};
+  example.readout.watched_logprobs = {-1.25F, -4.0F, -4.0F, -5.5F, 0, -0.1F, -6.5F, -6.5F, -7.0F, 0};
+  const std::string line = example.line({.task = &task});
+  CHECK(line.find(R"("item": "q", "token": )") != std::string::npos);
+  CHECK(line.find(R"("settled_layer": 1, "options": [)"
+                  R"({"text": "\"yes\"", "id": 2, "rank": [5, 3], "logprob": [-4, -6.5]}, )"
+                  R"({"text": "no", "id": 5, "rank": [8, 9], "logprob": [-5.5, -7]}]}}})"
+                  "\n") != std::string::npos);
 }
 
 TEST_CASE("records: token texts with quotes, control characters and invalid UTF-8 are valid JSON, ids stay") {

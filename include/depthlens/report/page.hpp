@@ -1,0 +1,43 @@
+// report.html: one self-contained page that shows a run, or compares several. It is made of the texts of
+// run.json, summary.json and records.jsonl and of nothing else, so that equal runs have equal pages.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "depthlens/report/page_records.hpp"
+
+namespace depthlens::report {
+
+/// Records are left out so that a page stays below this.
+inline constexpr std::size_t kMostPageBytes = 2'000'000;
+
+/// What a page tells of a run apart from its records.
+struct PageRun {
+  std::int64_t num_layers = 0;      ///< L
+  std::vector<std::string> lenses;  ///< names, in the order of run.json
+  std::int64_t num_records = 0;     ///< lines that records.jsonl should have
+  std::string json;  ///< run.json without `volatile`, and the tables; safe inside a script element
+};
+
+/// Checks the texts of run.json and summary.json. `folder` is for messages. Throws format errors.
+PageRun describe_run(std::string_view run_json, std::string_view summary_json,
+                     const std::filesystem::path& folder);
+
+std::string run_page(const PageRun& run, const PageRecords& records);
+
+/// The page of the run in `folder`. Throws input errors where run.json or summary.json is missing and format
+/// errors where a file is damaged. Without records.jsonl the page has no records.
+std::string run_page(const std::filesystem::path& folder);
+
+/// Several runs on the same axes, without records.
+std::string comparison_page(const std::vector<std::filesystem::path>& folders);
+
+/// JSON that may stand inside a script element: `<`, `>`, `&` and U+2028/9 of its strings become escapes.
+std::string safe_in_script(std::string_view json);
+
+}  // namespace depthlens::report

@@ -1,0 +1,50 @@
+// Numbers and names for people.
+
+function formatNumber(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return String(value);
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e12) return value.toLocaleString("en-US");
+  if (size >= 1000 && size < 1e9) return value.toLocaleString("en-US", { maximumFractionDigits: 0 });
+  if (size < 1e-4 || size >= 1e9) return value.toExponential(2);
+  return String(Number(value.toPrecision(4)));
+}
+function formatShare(value) {
+  if (value === null || value === undefined) return "–";
+  const percent = 100 * value;
+  if (percent === 0 || percent >= 99.95) return Math.round(percent) + " %";
+  return (percent < 0.01 ? percent.toExponential(0) : percent.toPrecision(percent < 1 ? 2 : 3)) + " %";
+}
+
+/** A share on an axis: no digits that it does not need. */
+function formatTickShare(value) {
+  return Number((100 * value).toPrecision(4)) + " %";
+}
+
+const COLUMN_NAMES = {
+  lens: "lens", kl_final: "KL to final", kl_reverse: "KL from final", cross_entropy: "cross-entropy", entropy: "entropy",
+  options_in_top: "all options near the top", answer_position: "answer token", answer_length: "answer length",
+  max_probability: "max. probability", top2_gap: "gap of the top two",
+};
+function words(name) {
+  return Object.hasOwn(COLUMN_NAMES, name) ? COLUMN_NAMES[name] : name.replaceAll("_", " ");
+}
+
+/** A value of a dimension, as a legend or title tells it. */
+function valueName(dimension, value) {
+  if (value === null) return "none";
+  if (dimension === "bucket") {
+    const range = /^top_(\d+)_(\d+)$/.exec(value);
+    if (range) return `ranks ${Number(range[1]).toLocaleString("en-US")}–${Number(range[2]).toLocaleString("en-US")}`;
+    if (value === "rest") return "rarer tokens";
+    return value === "all" ? "all tokens" : String(value);
+  }
+  if (dimension === "threshold") return `rank ≤ ${value}`;
+  if (dimension === "layer" && typeof value === "number") return `layer ${value}`;
+  if (dimension === "answer_position") return `answer token ${value}`;
+  if (dimension === "answer_length") return value === 1 ? "answers of 1 token" : `answers of ${value} tokens`;
+  if (dimension === "option") return `option ${plain(value)}`;
+  if (dimension === "criterion") return plain(words(String(value)));
+  return plain(value);
+}

@@ -1,0 +1,62 @@
+// The head of the page: what was run.
+
+function fact(name, ...content) {
+  return el("div", {}, el("dt", { text: name }), el("dd", {}, content));
+}
+function inLines(lines) {
+  return lines.flatMap((line, i) => (i > 0 ? [el("br"), line] : [line]));
+}
+const plural = (count, one, many = one + "s") => `${formatNumber(count)} ${count === 1 ? one : many}`;
+const told = (value) => plain(typeof value === "object" ? JSON.stringify(value) : value);
+const pathOf = (path) => (path === null || path === undefined ? "" : plain(path));
+
+function describeModel(model) {
+  const size = model.parameters >= 1e6 ? `${formatNumber(Number((model.parameters / 1e6).toPrecision(3)))} million parameters` : Number.isFinite(model.parameters) ? plural(model.parameters, "parameter") : null;
+  return [model.architecture && plain(model.architecture), plural(model.layers, "layer"), model.hidden_size && `width ${formatNumber(model.hidden_size)}`,
+    model.vocab_size && `${formatNumber(model.vocab_size)} tokens`, size, model.dtype && plain(model.dtype)].filter(Boolean).join(" · ");
+}
+
+function runFacts({ run }) {
+  const counts = run.counts ?? {}, check = run.self_check ?? {}, facts = [];
+  if (run.lenses?.length > 0) {
+    facts.push(fact("Lenses", inLines(run.lenses.map((lens) => el("span", {}, el("b", { text: plain(lens.name) }), lens.path ? ` ${pathOf(lens.path)}` : lens.type === lens.name ? "" : ` ${plain(lens.type ?? "")}`)))));
+  }
+  if (Array.isArray(run.inputs)) {
+    facts.push(fact(run.inputs.length === 1 ? "Input" : "Inputs", inLines(run.inputs.map((input) => el("span", { title: input.sha256 ? `SHA-256 ${input.sha256}` : null },
+      el("b", { text: pathOf(input.path) }), input.tokens === undefined ? "" : ` ${plural(input.tokens, "token")}`, input.sha256 ? ` · ${plain(input.sha256).slice(0, 8)}` : "")))));
+  }
+  const kept = ["documents", "windows", "items", "positions"].filter((name) => Number.isInteger(counts[name])).map((name) => plural(counts[name], name.replace(/s$/, "")));
+  const dropped = Object.entries(counts.dropped ?? {}).map(([reason, count]) => `${formatNumber(count)} (${plain(reason).replaceAll("_", " ")})`);
+  facts.push(fact("Kept and dropped", inLines([kept.join(", ") || "–", el("span", { text: dropped.length > 0 ? `dropped: ${dropped.join(", ")}` : "nothing dropped" }),
+    counts.records_omitted > 0 ? el("span", { text: `${plural(counts.records_omitted, "position")} without a record` }) : null].filter(Boolean))));
+  if (Number.isFinite(check.final_layer_max_abs_error)) {
+    facts.push(fact("Self-check", inLines([`largest error ${formatNumber(check.final_layer_max_abs_error)} nats`,
+      el("span", { text: check.positions === undefined ? "last layer against a plain product" : `last layer against a plain product, ${plural(check.positions, "position")}` })])));
+  }
+  const { version, ...libraries } = run.depthlens ?? {};
+  const versions = Object.entries({ ...(version ? { depthlens: version } : {}), ...libraries }).map(([name, value]) => `${plain(name)} ${plain(value)}`);
+  if (run.tokenizer) versions.push(`tokenizer: ${plain(run.tokenizer.kind ?? "")}`);
+  if (versions.length > 0) facts.push(fact("Program", inLines(versions)));
+  const settings = Object.entries(run.settings ?? {}).map(([name, value]) => el("li", {}, el("span", { text: words(plain(name)) + " " }), Array.isArray(value) ? value.map(told).join(", ") : told(value)));
+  return [el("dl", { class: "facts" }, facts), settings.length > 0 ? el("details", {}, el("summary", { text: "Settings" }), el("ul", { class: "settings" }, settings)) : null];
+}
+
+function partialNotice({ run, name }) {
+  if (run.status !== "partial") return null;
+  return el("p", { class: "notice", text: `${name === undefined ? "This run" : plain(name)} was interrupted: it holds what was finished until then.` });
+}
+
+function pageHeader() {
+  const [first] = RUNS;
+  const title = COMPARING ? `${RUNS.length} runs compared` : pathOf(first.run.model.path) || "A run of depthlens";
+  document.title = `${title} – depthlens`;
+  const summary = COMPARING
+    ? SAME_DEPTH ? "On common axes; the records of single positions are in the pages of each run."
+      : "On common axes. The models differ in depth, so layers are told as parts of it: 0 is the embedding, 1 the output."
+    : describeModel(first.run.model);
+  return el("header", { class: "masthead" },
+    el("div", { class: "kicker" }, el("span", { text: "depthlens report" }), theme.control()),
+    el("h1", { text: title }), el("p", { class: "summary", text: summary }),
+    RUNS.flatMap((run) => [COMPARING ? el("h2", { class: "run-name", text: plain(run.name) }) : null,
+      COMPARING ? el("p", { class: "summary", text: `${pathOf(run.run.model.path)} · ${describeModel(run.run.model)}` }) : null, partialNotice(run), ...runFacts(run)]));
+}

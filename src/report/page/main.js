@@ -1,0 +1,27 @@
+// Puts the page together.
+
+function noRecordsNote() {
+  const run = RUNS[0].run;
+  if (COMPARING || !(run.counts?.records > 0)) return null;
+  return el("p", { class: "notice", text: "records.jsonl was not in the run folder: the page shows tables only." });
+}
+
+function start() {
+  theme.start();
+  const sections = [recordSection(DATA.records), ...tableSections()].filter(Boolean);
+  const contents = el("nav", { class: "contents", "aria-label": "Contents" },
+    el("ul", {}, sections.map(({ id, title }) => el("li", {}, el("a", { href: "#" + id, text: title })))));
+  document.getElementById("page").append(pageHeader(), DATA.records ? "" : noRecordsNote() ?? "", contents,
+    el("main", {}, sections.length > 0 ? sections.map(({ node }) => node) : el("p", { class: "notice", text: "The run has no tables and no records." })),
+    el("footer", { text: "Made by depthlens from run.json, summary.json and records.jsonl. Numbers of tables are rounded to six digits; tables/*.csv in the run folder have them all." }));
+  redrawAll();
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return;
+    width = innerWidth;
+    redrawAll();
+  });
+  addEventListener("scroll", () => tooltip.place(), { capture: true, passive: true });
+}
+
+start();

@@ -1,0 +1,82 @@
+// Pinned positions: the ranks of the final token and of the target, layer by layer, side by side.
+
+const MOST_PINS = 8;
+
+class Pins {
+  /** `onchange` is called after every change. */
+  constructor(records, onchange) {
+    this.records = records;
+    this.onchange = onchange;
+    this.pins = [];  // {key, colour, lens, record}
+    this.chips = el("ul", { class: "chips", "aria-label": "Pinned positions" });
+    this.hint = el("p", { class: "note", text: "Click a cell, or press Enter on it, to pin its position; again to unpin it." });
+    this.figure = figure({
+      name: "rank-trajectories", id: "trajectories", title: "Ranks at the pinned positions", wide: true,
+      note: "Solid: the token that the model says in the end. Dashed: the token that follows in the text or answer. Rank 1 is the first guess.",
+      draw: (width) => linesPlot(this.plot(), width), table: () => this.table(),
+    });
+    this.node = el("div", { class: "pinned" }, this.hint, this.chips, this.figure);
+    this.figure.hidden = true;
+  }
+  key(lens, record) { return `${lens} ${record.window} ${record.position}`; }
+  find(lens, record) { return this.pins.find((pin) => pin.key === this.key(lens, record)); }
+
+  toggle(lens, record) {
+    const pinned = this.find(lens, record), what = `position ${record.position}, ${visible(record.token.text)}`;
+    if (pinned) {
+      this.pins = this.pins.filter((pin) => pin !== pinned);
+      announce(`Unpinned ${what}`);
+    } else if (this.pins.length === MOST_PINS) {
+      announce(`${MOST_PINS} positions are pinned. Unpin one first.`);
+      this.hint.textContent = `${MOST_PINS} positions are pinned; unpin one to pin another.`;
+      return;
+    } else {
+      const taken = new Set(this.pins.map((pin) => pin.colour));
+      const colour = Array.from({ length: MOST_PINS }, (_, i) => i).find((i) => !taken.has(i));
+      this.pins.push({ key: this.key(lens, record), colour, lens, record });
+      announce(`Pinned ${what}`);
+    }
+    this.update();
+  }
+  prefix({ lens, record }) {
+    const { lenses, windows } = this.records, { item } = windows[record.window];
+    return `${lenses.length > 1 ? plain(lenses[lens]) + " · " : ""}${item === null ? "" : plain(item) + " · "}${record.position} `;
+  }
+  name(pin) {
+    return `${this.prefix(pin)}${shortened(visible(pin.record.token.text), 14)}`;
+  }
+  update() {
+    this.chips.replaceChildren(...this.pins.map((pin) => el("li", {},
+      svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("circle", { cx: 6, cy: 6, r: 5, class: "k" + pin.colour })),
+      el("span", {}, this.prefix(pin), tokenSpan(pin.record.token.text), " → ", tokenSpan(pin.record.final.text)),
+      el("button", { type: "button", text: "×", "aria-label": `Unpin position ${pin.record.position}`, onclick: () => this.toggle(pin.lens, pin.record) }))));
+    if (this.pins.length < MOST_PINS) this.hint.textContent = "Click a cell, or press Enter on it, to pin its position; again to unpin it.";
+    this.figure.hidden = this.pins.length === 0;
+    if (this.pins.length > 0) this.figure.update();
+    this.onchange();
+  }
+  ranks(pin, which) {
+    return Array.from({ length: this.records.rows }, (_, layer) => pin.record.at(pin.lens, layer)[which]);
+  }
+  plot() {
+    const curve = (pin, which, dash, token) => ({
+      name: `${this.name(pin)} → ${shortened(visible(token.text), 14)}${dash ? " (target)" : ""}`, style: "k" + pin.colour, dash,
+      points: this.ranks(pin, which).map((rank, layer) => ({ x: layer, y: rank })),
+    });
+    const series = this.pins.flatMap((pin) => [
+      curve(pin, "finalRank", null, pin.record.final),
+      pin.record.target && pin.record.target.id !== pin.record.final.id ? curve(pin, "targetRank", "5 4", pin.record.target) : null,
+    ]).filter(Boolean);
+    return { label: "Ranks at the pinned positions", kind: "line", panels: [{ title: "", series }], x: { title: "layer", type: "number", whole: true }, y: { title: "rank", type: "log", least: 1 } };
+  }
+  table() {
+    const rows = this.pins.flatMap((pin) => {
+      const finals = this.ranks(pin, "finalRank"), targets = this.ranks(pin, "targetRank");
+      return finals.map((rank, layer) => ({
+        lens: this.records.lenses[pin.lens], document: this.records.windows[pin.record.window].document, window: this.records.windows[pin.record.window].window, position: pin.record.position, token: pin.record.token.text, layer,
+        final: pin.record.final.text, final_rank: rank, target: pin.record.target?.text ?? null, target_rank: targets[layer],
+      }));
+    });
+    return { columns: Object.keys(rows[0] ?? { layer: 0 }), tokens: ["token", "final", "target"], rows };
+  }
+}

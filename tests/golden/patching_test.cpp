@@ -1,0 +1,205 @@
+// Activation patching against float64 (tools/scripts/make_patching_golden.py), and what must hold whatever
+// the model: batches do not show, equal prompts change nothing, and layer L is all that the output sees.
+#include "depthlens/decode/patching.hpp"
+
+#include <ATen/TensorOperators.h>
+
+#include <cmath>
+#include <limits>
+
+#include "depthlens/io/writers.hpp"
+#include "depthlens/model/model.hpp"
+#include "golden/golden_data.hpp"
+#include "support/catch.hpp"
+#include "support/check_error.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace depthlens {
+namespace {
+
+namespace fs = std::filesystem;
+using decode::LastPrediction;
+using decode::Patcher;
+using decode::PatchingPair;
+using decode::PatchingResult;
+using model::Model;
+
+constexpr int kPairs = 2;
+constexpr double kTolerance = 5e-5;  // nats, as for the logits of the golden models
+
+class GoldenPairs {
+ public:
+  explicit GoldenPairs(const std::string& variant)
+      : file_(io::TensorFile::open_safetensors(fs::path(DEPTHLENS_TEST_DATA) / "patching" /
+                                               (variant + ".safetensors"))) {}
+
+  PatchingPair pair(int p) const {
+    const auto answers = tokens("answers", p);
+    return {.source = tokens("source", p),
+            .target = tokens("target", p),
+            .source_answer = answers[0],
+            .target_answer = answers[1]};
+  }
+  std::vector<decode::TokenId> tokens(const std::string& name, int p) const {
+    const at::Tensor ids = view(name, p).to(at::kInt).contiguous();
+    const auto* data = ids.const_data_ptr<std::int32_t>();
+    return {data, data + ids.numel()};
+  }
+  std::vector<double> values(const std::string& name, int p) const {
+    const at::Tensor numbers = view(name, p).contiguous();
+    const auto* data = numbers.const_data_ptr<double>();
+    return {data, data + numbers.numel()};
+  }
+
+ private:
+  at::Tensor view(const std::string& name, int p) const { return file_.view(name + "." + std::to_string(p)); }
+  io::TensorFile file_;
+};
+
+bool same(const LastPrediction& a, const LastPrediction& b) {
+  return a.top1 == b.top1 && a.log_probability_difference == b.log_probability_difference && a.kl == b.kl;
+}
+
+TEST_CASE("effects of patching equal those of transformers with hooks in float64") {
+  for (const std::string& variant : test::golden_variants_with_lenses()) {
+    const auto model = Model::load(test::golden_model(variant), {});
+    const GoldenPairs golden(variant);
+    for (int p = 0; p < kPairs; ++p) {
+      INFO(variant << ", pair " << p);
+      Patcher patcher(*model, {});
+      const PatchingPair pair = golden.pair(p);
+      const PatchingResult result = *patcher.patch(pair);
+      REQUIRE(result.num_rows == model->spec().num_layers + 1);
+      REQUIRE(result.length == pair.length());
+      const auto difference = golden.values("difference", p), kl = golden.values("kl", p);
+      REQUIRE(result.patched.size() == difference.size());
+      for (std::int64_t layer = 0; layer < result.num_rows; ++layer) {
+        for (std::int64_t position = 0; position < result.length; ++position) {
+          INFO("layer " << layer << ", position " << position);
+          const auto i = static_cast<std::size_t>(layer * result.length + position);
+          const LastPrediction& found = result.at(layer, position);
+          CHECK(std::abs(found.log_probability_difference - difference[i]) < kTolerance);
+          CHECK(std::abs(found.kl - kl[i]) < kTolerance);
+        }
+      }
+      CHECK(std::vector<decode::TokenId>{result.source.top1, result.target.top1} == golden.tokens("top1", p));
+      const auto clean = golden.values("clean", p);
+      CHECK(std::abs(result.source.log_probability_difference - clean[0]) < kTolerance);
+      CHECK(std::abs(result.target.log_probability_difference - clean[1]) < kTolerance);
+      CHECK(result.target.kl == 0);
+      CHECK(patcher.statistics().self_checked_positions == 1);
+      CHECK(patcher.statistics().final_layer_max_abs_error < kTolerance);
+    }
+  }
+}
+
+TEST_CASE("what cannot have an effect has none, and layer L at the last position is the source") {
+  for (const std::string& variant : test::golden_variants_with_lenses()) {
+    INFO(variant);
+    const auto model = Model::load(test::golden_model(variant), {});
+    const PatchingPair pair = GoldenPairs(variant).pair(0);
+    Patcher patcher(*model, {});
+    const PatchingResult result = *patcher.patch(pair);
+    const std::int64_t L = model->spec().num_layers, T = pair.length(), first = pair.first_different();
+    REQUIRE(first == 3);
+    std::int64_t different_tokens = 0;
+    for (std::int64_t p = 0; p < T; ++p) {
+      const auto i = static_cast<std::size_t>(p);
+      if (pair.source[i] != pair.target[i]) {
+        ++different_tokens;
+      } else {
+        CHECK(same(result.at(0, p), result.target));
+      }
+      for (std::int64_t layer = 0; layer <= L && p < first; ++layer)
+        CHECK(same(result.at(layer, p), result.target));
+      CHECK(same(result.at(L, p), p == T - 1 ? result.source : result.target));
+    }
+    CHECK(patcher.statistics().windows == 2 + different_tokens + (L - 1) * (T - first));
+    CHECK(patcher.statistics().tokens == patcher.statistics().windows * T);
+    CHECK(*result.restored(result.target) == 0);
+    CHECK(*result.restored(result.source) == 1);
+  }
+}
+
+TEST_CASE("a pair patched with itself changes nothing") {
+  const auto model = Model::load(test::golden_model("llama-gqa-sharded"), {});
+  PatchingPair pair = GoldenPairs("llama-gqa-sharded").pair(0);
+  pair.source = pair.target;
+  Patcher patcher(*model, {});
+  const PatchingResult result = *patcher.patch(pair);
+  CHECK(patcher.statistics().windows == 2);
+  for (const LastPrediction& prediction : result.patched) CHECK(same(prediction, result.target));
+  CHECK(same(result.source, result.target));
+  CHECK_FALSE(result.restored(result.target));  // nothing to restore
+}
+
+TEST_CASE("patched runs have the same bits one by one and together") {
+  for (const std::string& variant : test::golden_variants_with_lenses()) {
+    INFO(variant);
+    const auto model = Model::load(test::golden_model(variant), {});
+    const PatchingPair pair = GoldenPairs(variant).pair(0);
+    const PatchingResult together = *Patcher(*model, {}).patch(pair);
+    const PatchingResult singly = *Patcher(*model, {.memory = 1}).patch(pair);
+    for (std::size_t i = 0; i < together.patched.size(); ++i)
+      CHECK(same(together.patched[i], singly.patched[i]));
+  }
+}
+
+TEST_CASE("only pairs whose answers the model gives itself are patched, where that is wanted") {
+  const auto model = Model::load(test::golden_model("gpt2"), {});
+  PatchingPair pair = GoldenPairs("gpt2").pair(0);
+  REQUIRE(GoldenPairs("gpt2").tokens("top1", 0) ==
+          std::vector<decode::TokenId>{pair.source_answer, pair.target_answer});
+  Patcher patcher(*model, {.predicted_only = true});
+  CHECK(patcher.patch(pair));
+  const std::int64_t windows = patcher.statistics().windows;
+  std::swap(pair.source_answer, pair.target_answer);
+  CHECK_FALSE(patcher.patch(pair));
+  CHECK(patcher.statistics().windows == windows + 2);  // the clean runs
+  CHECK(Patcher(*model, {}).patch(pair));
+}
+
+TEST_CASE("a pair can be given up between two batches of runs") {
+  const auto model = Model::load(test::golden_model("gpt2"), {});
+  const PatchingPair pair = GoldenPairs("gpt2").pair(0);
+  for (const int most : {0, 1, 3}) {  // one batch a layer
+    int asked = 0;
+    Patcher patcher(*model, {.should_stop = [&] { return asked++ == most; }});
+    CHECK_FALSE(patcher.patch(pair));
+    CHECK(patcher.statistics().stopped);
+    CHECK((patcher.statistics().windows == 0) == (most == 0));
+    CHECK(patcher.patch(pair));  // and taken up again, from its beginning
+    CHECK_FALSE(patcher.statistics().stopped);
+  }
+}
+
+TEST_CASE("other arithmetic is near") {
+  const PatchingPair pair = GoldenPairs("llama-gqa-sharded").pair(0);
+  const fs::path folder = test::golden_model("llama-gqa-sharded");
+  const auto exact = Model::load(folder, {}), rough = Model::load(folder, {.dtype = at::kBFloat16});
+  const PatchingResult expected = *Patcher(*exact, {}).patch(pair);
+  const PatchingResult found = *Patcher(*rough, {}).patch(pair);
+  for (std::size_t i = 0; i < expected.patched.size(); ++i)
+    CHECK(std::abs(found.patched[i].kl - expected.patched[i].kl) < 0.2);
+}
+
+TEST_CASE("logits that are not finite are told") {
+  const test::TemporaryFolder folder;
+  const fs::path source = test::golden_model("gpt2");
+  fs::copy(source / "config.json", folder.path() / "config.json");
+  const io::TensorFile weights = io::TensorFile::open_safetensors(source / "model.safetensors");
+  io::NamedTensors tensors;
+  for (const auto& [name, where] : weights.entries()) {
+    at::Tensor tensor = weights.view(name).clone();
+    if (name.find("h.1.mlp.c_proj.bias") != std::string::npos)
+      tensor[3] = std::numeric_limits<float>::quiet_NaN();
+    tensors.emplace_back(name, tensor);
+  }
+  io::write_safetensors(folder.path() / "model.safetensors", tensors, {});
+  const auto model = Model::load(folder.path(), {});
+  test::check_error(util::ErrorCode::kSelfCheck, {"not finite", "--dtype float32"},
+                    [&] { Patcher(*model, {}).patch(GoldenPairs("gpt2").pair(0)); });
+}
+
+}  // namespace
+}  // namespace depthlens

@@ -1,0 +1,139 @@
+// Pairs of prompts: roles of tokens, and which pairs are left out.
+#include "depthlens/data/pairs.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "support/byte_tokenizer.hpp"
+#include "support/catch.hpp"
+
+using namespace depthlens;
+using data::PairTask;
+using data::PromptPair;
+
+namespace {
+
+/// The initials of the roles: b, f, m, l, a, L.
+std::string roles_of(const std::string& source, const std::string& target) {
+  std::string initials;
+  for (const data::TokenRole role : data::token_roles(
+           {.source = test::ByteTokenizer().encode(source), .target = test::ByteTokenizer().encode(target)}))
+    initials += "bfmlaL"[static_cast<std::size_t>(role)];
+  return initials;
+}
+
+PromptPair pair_of(const std::string& source, const std::string& source_answer, const std::string& target,
+                   const std::string& target_answer) {
+  PromptPair pair{.id = source + "/" + target, .source = {}, .target = {}};
+  pair.source.prompt = source;
+  pair.source.answer = source_answer;
+  pair.target.prompt = target;
+  pair.target.answer = target_answer;
+  return pair;
+}
+
+}  // namespace
+
+TEST_CASE("pairs: every token has one role") {
+  CHECK(roles_of("one two", "one ten") == "bbbbbfL");  // a different last token is the last one
+  CHECK(roles_of("abcdefg", "abXdefg") == "bblaaaL");
+  CHECK(roles_of("abcdefg", "aXYdefg") == "bflaaaL");
+  CHECK(roles_of("abcdefg", "aXcYefg") == "bfmlaaL");  // "c" stands between different ones
+  CHECK(roles_of("abcdefg", "abcdefX") == "bbbbbbL");
+  CHECK(roles_of("abcdefg", "XbcdefY") == "fmmmmmL");
+  CHECK(roles_of("abcdefg", "abcdeXg") == "bbbbblL");
+  CHECK(roles_of("ab", "Xb") == "lL");
+  CHECK(roles_of("a", "X") == "L");
+  CHECK(std::string(data::kTokenRoleNames[static_cast<std::size_t>(data::TokenRole::kLast)]) == "last");
+}
+
+TEST_CASE("pairs: those that cannot be patched are counted by reason") {
+  const test::ByteTokenizer tokenizer;
+  data::PairBuilder builder(tokenizer, 7, 8);
+  builder.add(pair_of("the cat", "sat", "the cow", "lay"));
+  builder.add(pair_of("the cat", "sat", "the bear", "lay"));  // 8 and 9 tokens with BOS: the window first
+  builder.add(pair_of("the cat", "sat", "the ox", "lay"));
+  builder.add(pair_of("the cat", "sat", "the cat", "lay"));
+  builder.add(pair_of("the cat ", "sat", "the cow\n", " lay "));  // white space around is no text
+  builder.add(pair_of("the pig", "1", "the hen", "2"));
+  const PairTask task = std::move(builder).finish();
+  CHECK(task.dropped ==
+        std::map<std::string, std::int64_t>{
+            {"longer_than_window", 1}, {"lengths_differ", 1}, {"same_prompt", 1}, {"same_answer", 3}});
+  CHECK(task.items.empty());  // every answer begins with a space, a token of its own here
+}
+
+TEST_CASE("pairs: tokens, answers and places") {
+  // The answer's first token is the space before it, where bytes are tokens: so the answers must differ
+  // there.
+  class FirstLetter final : public text::Tokenizer {
+   public:
+    std::vector<text::TokenId> encode(std::string_view text) const override {
+      std::vector<text::TokenId> ids;  // a space joins the letter behind it
+      for (std::size_t i = 0; i < text.size(); ++i) {
+        const bool joins = text[i] == ' ' && i + 1 < text.size();
+        ids.push_back(static_cast<unsigned char>(joins ? text[++i] : text[i]) + (joins ? 256 : 0));
+      }
+      return ids;
+    }
+    const std::string& token_bytes(text::TokenId /*id*/) const override { return nothing_; }
+    text::TokenId size() const override { return 512; }
+    std::string kind() const override { return "letters"; }
+
+   private:
+    std::string nothing_;
+  };
+  const FirstLetter tokenizer;
+  const auto built = [&](std::optional<text::TokenId> bos) {
+    data::PairBuilder builder(tokenizer, bos, 100);
+    builder.add(pair_of("same", "x", "same", "y"));
+    builder.add(pair_of("a cat", "sat", "a cow ", "lay"));
+    builder.add(pair_of("a cat", "sat", "a cow", "sat"));
+    return std::move(builder).finish();
+  };
+  const PairTask task = built(std::nullopt);
+  REQUIRE(task.items.size() == 1);
+  const data::PairItem& item = task.items.front();
+  CHECK(item.id == "a cat/a cow ");
+  CHECK(item.document == 1);
+  CHECK(item.pair.source == std::vector<text::TokenId>{'a', 256 + 'c', 'a', 't'});
+  CHECK(item.pair.target == std::vector<text::TokenId>{'a', 256 + 'c', 'o', 'w'});
+  CHECK(item.pair.source_answer == 256 + 's');
+  CHECK(item.pair.target_answer == 256 + 'l');
+  CHECK(item.pair.first_different() == 2);
+  CHECK(item.roles.size() == 4);
+  CHECK(task.dropped == std::map<std::string, std::int64_t>{{"same_prompt", 1}, {"same_answer", 1}});
+  const PairTask with_bos = built(5);
+  CHECK(with_bos.items.front().pair.source == std::vector<text::TokenId>{5, 'a', 256 + 'c', 'a', 't'});
+}
+
+TEST_CASE("pairs: a prompt or an answer without tokens is left out") {
+  class Deaf final : public text::Tokenizer {
+   public:
+    std::vector<text::TokenId> encode(std::string_view text) const override {
+      std::vector<text::TokenId> ids;
+      for (const char c : text)
+        if (c != ' ' && c != '?') ids.push_back(static_cast<unsigned char>(c));
+      return ids;
+    }
+    const std::string& token_bytes(text::TokenId /*id*/) const override { return nothing_; }
+    text::TokenId size() const override { return 256; }
+    std::string kind() const override { return "deaf"; }
+
+   private:
+    std::string nothing_;
+  };
+  const Deaf tokenizer;
+  for (const std::optional<text::TokenId> bos :
+       {std::optional<text::TokenId>(), std::optional<text::TokenId>(1)}) {
+    data::PairBuilder builder(tokenizer, bos, 100);
+    builder.add(pair_of("??", "a", "ab", "b"));
+    builder.add(pair_of("ab", "?", "ac", "b"));
+    builder.add(pair_of("ab", "x", "ac", "?"));
+    builder.add(pair_of("ab", "x", "ac", "y"));
+    const PairTask task = std::move(builder).finish();
+    CHECK(task.dropped == std::map<std::string, std::int64_t>{{"no_tokens", 3}});
+    CHECK(task.items.size() == 1);
+  }
+}

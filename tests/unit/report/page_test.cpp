@@ -1,0 +1,281 @@
+// report.html: what goes into it, what stays out, and that nothing in a run can break it.
+#include "depthlens/report/page.hpp"
+
+#include <cmath>
+
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
+#include "support/check_error.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace depthlens;
+using report::PageRecords;
+using report::PageRun;
+using test::check_error;
+using test::TemporaryFolder;
+using util::ErrorCode;
+using util::Json;
+
+namespace {
+
+constexpr std::int64_t kLayers = 2;
+
+std::string run_json(const Json& changes = Json::object()) {
+  Json run = {{"schema_version", 1},
+              {"status", "complete"},
+              {"model", {{"path", "data/demo"}, {"layers", kLayers}}},
+              {"lenses", {{{"name", "logit"}}, {{"name", "tuned"}}}},
+              {"counts", {{"records", 0}}},
+              {"volatile", {{"host", "a-very-host"}}}};
+  run.update(changes);
+  return run.dump();
+}
+
+std::string summary_json(const Json& row = {"logit", 0, 0.123456789}) {
+  return Json{{"schema_version", 1},
+              {"tables",
+               {{"flips.changes",
+                 {{"columns", Json::array({"lens", "layer", "share"})}, {"rows", Json::array({row})}}}}}}
+      .dump();
+}
+
+/// A record of one token `text`, whose layers all guess it and one more.
+Json record(std::int64_t window, std::int64_t position, const std::string& text = " a") {
+  const Json token = {{"id", 7}, {"text", text}};
+  const Json readout = {
+      {"top_ids", {{7, 9}, {7, 9}, {9, 7}}},
+      {"top_tokens",
+       Json::array({Json::array({text, "b"}), Json::array({text, "b"}), Json::array({"b", text})})},
+      {"top_logprobs", {{-0.5, -1.25}, {-0.5, nullptr}, {-0.1, -9}}},
+      {"final_rank", {2, 2, 1}},
+      {"target_rank", {1, 1, 70'000}},
+      {"entropy", {1.5, 1.25, 0.0004}},
+      {"kl_final", {3, 2, 0}},
+  };
+  return {{"document", 0},
+          {"window", window},
+          {"position", position},
+          {"item", nullptr},
+          {"token", token},
+          {"target", token},
+          {"final", {{"id", 9}, {"text", "b"}}},
+          {"lenses", {{"logit", readout}, {"tuned", readout}}}};
+}
+
+PageRecords records_of(const std::vector<Json>& all) {
+  PageRecords records({"logit", "tuned"}, kLayers);
+  for (const Json& each : all) records.add(each.dump(), "records.jsonl line 1");
+  return records;
+}
+
+/// The number with index `index` of a packed text, read as page/data.js reads it.
+std::int64_t unpacked(const std::string& packed, std::size_t index) {
+  const std::string digits =
+      "!#$%'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~";
+  std::int64_t number = 0;
+  for (std::size_t place = 0; place < 3; ++place) {
+    number = number * 89 + static_cast<std::int64_t>(digits.find(packed.at(3 * index + place)));
+  }
+  return number;
+}
+constexpr std::int64_t kNone = 89 * 89 * 89 - 1;
+
+/// The text between the tags of the page's data.
+std::string data_of(const std::string& page) {
+  const std::string opening = "<script type=\"application/json\" id=\"data\">";
+  const std::size_t begin = page.find(opening) + opening.size();
+  return page.substr(begin, page.find("</script>", begin) - begin);
+}
+
+std::string write_run(const TemporaryFolder& folder, const std::string& run, const std::string& summary,
+                      const std::string& records = "") {
+  folder.write("run.json", run);
+  folder.write("summary.json", summary);
+  if (!records.empty()) folder.write("records.jsonl", records);
+  return report::run_page(folder.path());
+}
+
+}  // namespace
+
+TEST_CASE("page records: numbers are packed as the scripts unpack them") {
+  const Json packed = Json::parse(records_of({record(0, 0)}).json(100'000));
+  CHECK(packed.at("lenses") == Json::array({"logit", "tuned"}));
+  CHECK(packed.at("rows") == 3);
+  CHECK(packed.at("predictions") == 2);
+  CHECK(packed.at("ids") == Json::array({7, 9}));
+  CHECK(packed.at("texts") == Json::array({" a", "b"}));
+  const Json& window = packed.at("windows").at(0);
+  CHECK(window.at("document") == 0);
+  CHECK(window.at("item").is_null());
+  const Json& first = window.at("records").at(0);
+  CHECK(first.at(0) == 0);  // position
+  CHECK(first.at(1) == 0);  // token
+  CHECK(first.at(2) == 0);  // target
+  CHECK(first.at(3) == 1);  // final
+  const std::string numbers = first.at(4);
+  const std::vector<std::int64_t> expected = {0, 500, 1, 1250,  2, 1,      1500, 3000,  // layer 0
+                                              0, 500, 1, kNone, 2, 1,      1250, 2000,  // layer 1
+                                              1, 100, 0, 9000,  1, 70'000, 0,    0};    // layer 2
+  REQUIRE(numbers.size() == 2 * 3 * expected.size());                                   // two lenses
+  for (std::size_t i = 0; i < 2 * expected.size(); ++i) {
+    CHECK(unpacked(numbers, i) == expected[i % expected.size()]);
+  }
+}
+
+TEST_CASE("page records: whole windows in order, as many as fit; the first is cut where it must be") {
+  std::vector<Json> all;
+  for (std::int64_t window = 0; window < 3; ++window) {
+    for (std::int64_t position = 0; position < 4; ++position) all.push_back(record(window, position));
+  }
+  const PageRecords records = records_of(all);
+  const std::string whole = records.json(100'000);
+  const auto sizes = [&](std::size_t budget) {
+    std::vector<std::size_t> found;
+    const std::string text = records.json(budget);
+    CHECK((text.size() <= budget || budget < 200));
+    const Json packed = Json::parse(text);
+    for (const Json& window : packed.at("windows")) found.push_back(window.at("records").size());
+    return found;
+  };
+  CHECK(sizes(whole.size() + 64) == std::vector<std::size_t>{4, 4, 4});
+  CHECK(sizes(whole.size() - 10) == std::vector<std::size_t>{4, 4});
+  CHECK(sizes(whole.size() / 2) == std::vector<std::size_t>{4});
+  CHECK(sizes(whole.size() / 4) == std::vector<std::size_t>{2});
+  CHECK(sizes(0) == std::vector<std::size_t>{0});
+}
+
+TEST_CASE("page records: enough is enough, and the page stays below its bound") {
+  PageRecords records({"logit", "tuned"}, kLayers);
+  std::int64_t count = 0;
+  while (!records.full()) {
+    records.add(record(count / 100, count % 100).dump(), "a record");
+    ++count;
+  }
+  const std::int64_t size = records.size();
+  records.add("not even JSON", "a record");
+  CHECK(records.size() == size);
+  const PageRun run = report::describe_run(run_json(), summary_json(), "run");
+  const std::string page = report::run_page(run, records);
+  CHECK(page.size() < report::kMostPageBytes);
+  CHECK(page.size() > report::kMostPageBytes * 9 / 10);
+}
+
+TEST_CASE("page records: what does not fit the run is an error with its place") {
+  PageRecords records({"logit", "tuned"}, kLayers);
+  const auto refused = [&](const Json& changed, const std::vector<std::string>& parts) {
+    check_error(ErrorCode::kFormat, parts, [&] { records.add(changed.dump(), "records.jsonl line 4"); });
+  };
+  check_error(ErrorCode::kFormat, {"records.jsonl line 4", "JSON"},
+              [&] { records.add("{\"document\": 0", "records.jsonl line 4"); });
+  Json changed = record(0, 0);
+  changed["lenses"].erase("tuned");
+  refused(changed, {"records.jsonl line 4", "the lenses that run.json names"});
+  for (const char* key : {"top_ids", "top_tokens", "top_logprobs", "final_rank", "entropy", "kl_final"}) {
+    changed = record(0, 0);
+    changed["lenses"]["logit"][key].erase(0);
+    refused(changed, {"records.jsonl line 4", key, "an array of 3 values"});
+    changed["lenses"]["logit"].erase(key);
+    refused(changed, {"missing key", key});
+  }
+  changed = record(0, 0);
+  changed["lenses"]["logit"]["top_ids"][1] = {7};
+  refused(changed, {"top_tokens[1]", "an array of 1 values"});
+  changed = record(0, 0);
+  changed["lenses"]["logit"]["final_rank"][0] = -1;
+  refused(changed, {"final_rank[0]"});
+  changed = record(0, 0);
+  changed["token"] = 3;
+  refused(changed, {"token"});
+}
+
+TEST_CASE("page: whatever a token is, the data stays one script element and reads back") {
+  const std::string hostile =
+      "</script><img src=x onerror=alert(1)><!--\"'&\xe2\x80\xa8\xe2\x80\xa9\x01\xe2\x80\xae{{script}}";
+  const PageRun run = report::describe_run(run_json({{"settings", {{hostile, hostile}}}}),
+                                           summary_json({hostile, 0, 0.5}), "run");
+  const std::string page = report::run_page(run, records_of({record(0, 0, hostile)}));
+  const std::string data = data_of(page);
+  for (const char* part : {"<", ">", "&", "\xe2\x80\xa8", "\xe2\x80\xa9", "\x01"}) {
+    CHECK(data.find(part) == std::string::npos);
+  }
+  const Json read = Json::parse(data);
+  CHECK(read.at("records").at("texts").at(0) == hostile);
+  CHECK(read.at("runs").at(0).at("run").at("settings").at(hostile) == hostile);
+  CHECK(read.at("runs").at(0).at("tables").at("flips.changes").at("rows").at(0).at(0) == hostile);
+  CHECK(page.find("<img") == std::string::npos);
+}
+
+TEST_CASE("page: nothing volatile, no reference to anything outside, a strict policy") {
+  const PageRun run = report::describe_run(run_json(), summary_json(), "run");
+  const PageRun other =
+      report::describe_run(run_json({{"volatile", {{"host", "elsewhere"}}}}), summary_json(), "another");
+  const std::string page = report::run_page(run, records_of({record(0, 0)}));
+  CHECK(page == report::run_page(other, records_of({record(0, 0)})));
+  CHECK(page.find("a-very-host") == std::string::npos);
+  CHECK(page.find("default-src 'none'") != std::string::npos);
+  CHECK(page.find("unsafe") == std::string::npos);
+  for (const char* part : {" src=", "<link", "@import", "url(", "innerHTML", "eval("}) {
+    INFO(part);
+    CHECK(page.find(part) == std::string::npos);
+  }
+  CHECK(Json::parse(data_of(page)).at("runs").at(0).at("tables").at("flips.changes").at("rows").at(0).at(2) ==
+        0.123457);
+}
+
+TEST_CASE("page: a run folder is read, with and without records") {
+  const TemporaryFolder folder;
+  const Json without = Json::parse(data_of(write_run(folder, run_json(), summary_json())));
+  CHECK(without.at("records").is_null());
+  const std::string line = record(0, 0).dump() + "\n";
+  const std::string page = write_run(folder, run_json({{"counts", {{"records", 1}}}}), summary_json(), line);
+  const PageRun run =
+      report::describe_run(run_json({{"counts", {{"records", 1}}}}), summary_json(), folder.path());
+  CHECK(page == report::run_page(run, records_of({record(0, 0)})));
+}
+
+TEST_CASE("page: damaged run folders are told apart") {
+  const TemporaryFolder folder;
+  check_error(ErrorCode::kInput, {"no such run folder"}, [&] { report::run_page(folder.path() / "none"); });
+  check_error(ErrorCode::kInput, {"no finished run", folder.path().string()},
+              [&] { report::run_page(folder.path()); });
+  folder.write("run.json", run_json());
+  check_error(ErrorCode::kInput, {"summary.json"}, [&] { report::run_page(folder.path()); });
+
+  const auto refused = [&](const std::string& run, const std::string& summary, const std::string& records,
+                           const std::vector<std::string>& parts) {
+    check_error(ErrorCode::kFormat, parts, [&] { write_run(folder, run, summary, records); });
+  };
+  const std::string summary = summary_json();
+  refused("{", summary, "", {"run.json", "JSON"});
+  refused("[]", summary, "", {"run.json", "object"});
+  refused(run_json({{"schema_version", 2}}), summary, "",
+          {"schema_version", "run.json", "expected 1", "found 2"});
+  refused(run_json({{"model", {{"path", "x"}}}}), summary, "", {"run.json", "layers"});
+  refused(run_json({{"model", {{"layers", 1e30}}}}), summary, "", {"layers"});
+  refused(run_json({{"lenses", "logit"}}), summary, "", {"lenses", "an array"});
+  refused(run_json(), "null", "", {"summary.json"});
+  refused(run_json(), "{\"schema_version\": 1}", "", {"summary.json", "tables"});
+  refused(run_json(), summary_json(Json::array({"logit", 0})), "", {"rows[0]", "a row of 3 cells"});
+  refused(run_json(), summary_json({"logit", 0, true}), "", {"rows[0][2]", "a number, a string or null"});
+  refused(run_json(), summary_json({"logit", 0, Json::array()}), "", {"rows[0][2]"});
+  refused(run_json(), R"({"schema_version": 1, "tables": {"a": {"columns": ["x", "x"], "rows": []}}})", "",
+          {"columns[1]"});
+  refused(run_json({{"counts", {{"records", 2}}}}), summary, record(0, 0).dump() + "\n",
+          {"records are missing", "records.jsonl", "2 lines", "found 1"});
+  refused(run_json({{"counts", {{"records", 1}}}}), summary, record(0, 0).dump().substr(0, 300),
+          {"records.jsonl line 1", "JSON"});
+}
+
+TEST_CASE("comparison page: runs have names that tell them apart") {
+  const TemporaryFolder folder;
+  for (const char* name : {"a/run", "b/run", "c/other"}) {
+    folder.write(std::string(name) + "/run.json", run_json());
+    folder.write(std::string(name) + "/summary.json", summary_json());
+  }
+  const Json data = Json::parse(data_of(report::comparison_page(
+      {folder.path() / "a" / "run", folder.path() / "b" / "run" / "", folder.path() / "c" / "other"})));
+  CHECK(data.at("records").is_null());
+  std::vector<std::string> names;
+  for (const Json& run : data.at("runs")) names.push_back(run.at("name"));
+  CHECK(names == std::vector<std::string>{"a/run", "b/run", "other"});
+}

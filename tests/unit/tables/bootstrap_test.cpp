@@ -1,0 +1,239 @@
+// Means with bootstrap intervals: against a computation from the definition, and against theory.
+#include "depthlens/tables/bootstrap.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <variant>
+#include <vector>
+
+#include "support/catch.hpp"
+
+using namespace depthlens;
+using tables::BootstrapMeans;
+
+namespace {
+
+struct Item {
+  std::uint64_t number;
+  std::vector<double> sums;
+  std::int64_t cases = 1;
+};
+
+BootstrapMeans means_of(const std::vector<Item>& items, std::uint64_t seed = 0) {
+  BootstrapMeans means(items.empty() ? 1 : items.front().sums.size(), seed);
+  for (const Item& item : items) means.add(item.number, item.sums, item.cases);
+  return means;
+}
+
+std::vector<Item> some_items(std::size_t count, std::uint32_t seed = 1) {
+  std::mt19937 random(seed);
+  std::vector<Item> items;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto cases = static_cast<std::int64_t>(1 + random() % 3);
+    items.push_back({i, {static_cast<double>(random() % 1000) / 7, random() % 3 == 0 ? 1.0 : 0.0}, cases});
+  }
+  return items;
+}
+
+/// SplitMix64 as its authors publish it: the state grows by a constant, and is mixed.
+std::uint64_t mixed(std::uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+  return z ^ (z >> 31);
+}
+constexpr std::uint64_t kGamma = 0x9E3779B97F4A7C15U;
+
+/// The smallest k whose cumulated probability of Poisson(1), cut to 32 bits, lies above the fraction.
+int poisson(std::uint32_t fraction) {
+  double cumulated = 0, factorial = 1;
+  for (int k = 0; k < 12; ++k) {
+    if (k > 0) factorial *= k;
+    cumulated += std::exp(-1.0) / factorial;
+    if (static_cast<double>(fraction) < std::floor(std::min(cumulated, 1.0) * 4294967296.0)) return k;
+  }
+  return 12;
+}
+
+/// [1000] weights of an item: its own sequence, two 32-bit fractions of each number, the low half first.
+std::vector<int> weights(std::uint64_t seed, std::uint64_t item) {
+  std::uint64_t state = mixed(seed + kGamma) ^ item;
+  state = mixed(state + kGamma);
+  std::vector<int> all;
+  while (all.size() < 1000) {
+    state += kGamma;
+    const std::uint64_t number = mixed(state);
+    all.push_back(poisson(static_cast<std::uint32_t>(number)));
+    all.push_back(poisson(static_cast<std::uint32_t>(number >> 32)));
+  }
+  return all;
+}
+
+/// By numpy's default rule, linear between the two neighbours.
+double percentile(std::vector<double> values, double q) {
+  std::sort(values.begin(), values.end());
+  const double at = q * static_cast<double>(values.size() - 1);
+  const double below = std::floor(at);
+  const auto i = static_cast<std::size_t>(below);
+  return i + 1 == values.size() ? values[i] : values[i] * (1 - (at - below)) + values[i + 1] * (at - below);
+}
+
+struct Expected {
+  double low, high;
+};
+Expected interval_of(const std::vector<Item>& items, std::uint64_t seed, std::size_t mean) {
+  std::vector<double> sums(1000), cases(1000), replicates;
+  for (const Item& item : items) {
+    const std::vector<int> drawn = weights(seed, item.number);
+    for (std::size_t b = 0; b < 1000; ++b) {
+      sums[b] += drawn[b] * item.sums[mean];
+      cases[b] += static_cast<double>(drawn[b] * item.cases);
+    }
+  }
+  for (std::size_t b = 0; b < 1000; ++b) {
+    if (cases[b] > 0) replicates.push_back(sums[b] / cases[b]);
+  }
+  return {percentile(replicates, 0.025), percentile(replicates, 0.975)};
+}
+
+void check_equal(const BootstrapMeans& a, const BootstrapMeans& b, std::size_t num_means) {
+  CHECK(a.count() == b.count());
+  for (std::size_t i = 0; i < num_means; ++i) {
+    CHECK(*a.mean(i) == Approx(*b.mean(i)).epsilon(1e-14));
+    CHECK(*a.interval(i).low == Approx(*b.interval(i).low).epsilon(1e-12));
+    CHECK(*a.interval(i).high == Approx(*b.interval(i).high).epsilon(1e-12));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("bootstrap: means are exact") {
+  for (int n = 1; n <= 200; ++n) {
+    std::vector<Item> items;
+    for (int i = 0; i < n; ++i) items.push_back({static_cast<std::uint64_t>(i), {i < 1 ? 1.0 : 0.0, 3.0}});
+    const BootstrapMeans means = means_of(items);
+    INFO(n);
+    CHECK(means.count() == n);
+    CHECK(*means.mean(0) == 1.0 / n);  // the nearest double
+    CHECK(*means.mean(1) == 3);
+  }
+  // A mean over cases, not over items.
+  CHECK(*means_of({{0, {10}, 4}, {1, {2}, 1}}).mean(0) == 2.4);
+  // Large values do not swallow small ones.
+  CHECK(*means_of({{0, {1e16}}, {1, {1}}, {2, {-1e16}}, {3, {1}}}).mean(0) == 0.5);
+}
+
+TEST_CASE("bootstrap: intervals are those of the definition") {
+  for (const std::size_t count : {2U, 3U, 40U, 300U}) {
+    for (const std::uint64_t seed : {std::uint64_t{0}, std::uint64_t{7}, ~std::uint64_t{0}}) {
+      INFO(count << " items, seed " << seed);
+      const std::vector<Item> items = some_items(count);
+      const BootstrapMeans means = means_of(items, seed);
+      for (const std::size_t i : {0U, 1U}) {
+        const Expected expected = interval_of(items, seed, i);
+        CHECK(*means.interval(i).low == Approx(expected.low).epsilon(1e-12));
+        CHECK(*means.interval(i).high == Approx(expected.high).epsilon(1e-12));
+      }
+    }
+  }
+}
+
+TEST_CASE("bootstrap: weights are those of Poisson(1), independent from item to item") {
+  // Of 1,000 replicates of 400 items: 400,000 draws.
+  std::vector<double> counts(13);
+  double products = 0;
+  std::vector<int> before = weights(3, 0);
+  for (std::uint64_t item = 1; item <= 400; ++item) {
+    const std::vector<int> drawn = weights(3, item);
+    for (std::size_t b = 0; b < 1000; ++b) {
+      ++counts[static_cast<std::size_t>(drawn[b])];
+      products += (drawn[b] - 1.0) * (before[b] - 1.0);
+    }
+    before = drawn;
+  }
+  double probability = std::exp(-1.0);
+  for (std::size_t k = 0; k < 6; ++k) {
+    INFO(k);
+    const double expected = 400'000 * probability;
+    CHECK(counts[k] == Approx(expected).margin(5 * std::sqrt(expected)));
+    probability /= static_cast<double>(k + 1);
+  }
+  CHECK(products == Approx(0).margin(5 * std::sqrt(400'000.0)));
+}
+
+TEST_CASE("bootstrap: of many items the interval is that of the normal approximation") {
+  std::mt19937 random(5);
+  std::normal_distribution<double> normal(3, 2);
+  BootstrapMeans means(2, 11);
+  constexpr int kItems = 4000;
+  double sum = 0, squares = 0;
+  for (std::uint64_t item = 0; item < kItems; ++item) {
+    const double x = normal(random);
+    sum += x;
+    squares += x * x;
+    means.add(item, std::vector<double>{x, item % 5 == 0 ? 1.0 : 0.0});
+  }
+  const double mean = sum / kItems, error = std::sqrt((squares / kItems - mean * mean) / kItems);
+  const auto interval = means.interval(0);
+  // The ends of an interval from 1,000 replicates scatter by about a tenth of the standard error.
+  CHECK(*interval.low == Approx(mean - 1.96 * error).margin(0.4 * error));
+  CHECK(*interval.high == Approx(mean + 1.96 * error).margin(0.4 * error));
+  const double share_error = std::sqrt(0.2 * 0.8 / kItems);
+  CHECK(*means.interval(1).low == Approx(0.2 - 1.96 * share_error).margin(0.4 * share_error));
+  CHECK(*means.interval(1).high == Approx(0.2 + 1.96 * share_error).margin(0.4 * share_error));
+}
+
+TEST_CASE("bootstrap: the order of the items does not matter") {
+  std::vector<Item> items = some_items(200);
+  const BootstrapMeans forwards = means_of(items, 4);
+  std::reverse(items.begin(), items.end());
+  check_equal(means_of(items, 4), forwards, 2);
+  std::shuffle(items.begin(), items.end(), std::mt19937(1));
+  check_equal(means_of(items, 4), forwards, 2);
+}
+
+TEST_CASE("bootstrap: an item in parts is the item") {
+  std::vector<Item> items = some_items(50), parts;
+  for (Item& item : items) {
+    item.cases = 3;
+    parts.push_back({item.number, {item.sums[0] * 0.25, 0}, 1});
+    parts.push_back({item.number, {item.sums[0] * 0.75, item.sums[1]}, 2});
+  }
+  check_equal(means_of(parts), means_of(items), 2);
+}
+
+TEST_CASE("bootstrap: one item, in parts or not, gives no interval; none gives no mean") {
+  const BootstrapMeans nothing = means_of({});
+  CHECK(nothing.count() == 0);
+  CHECK_FALSE(nothing.mean(0).has_value());
+  CHECK_FALSE(nothing.interval(0).low.has_value());
+  const BootstrapMeans one = means_of({{9, {2}}, {9, {4}}});
+  CHECK(one.count() == 2);
+  CHECK(*one.mean(0) == 3);
+  CHECK_FALSE(one.interval(0).low.has_value());
+  CHECK_FALSE(one.interval(0).high.has_value());
+  CHECK(means_of({{9, {2}}, {10, {4}}}).interval(0).low.has_value());
+  const std::vector<tables::Cell> cells = tables::cells_with_interval(one, 0);
+  REQUIRE(cells.size() == 3);
+  CHECK(std::get<double>(cells[0]) == 3);
+  CHECK(std::holds_alternative<std::monostate>(cells[1]));
+  CHECK(std::holds_alternative<std::monostate>(cells[2]));
+}
+
+TEST_CASE("bootstrap: seeds differ, and equal seeds do not") {
+  const std::vector<Item> items = some_items(100);
+  CHECK(*means_of(items, 1).interval(0).low == *means_of(items, 1).interval(0).low);
+  CHECK(*means_of(items, 1).interval(0).low != *means_of(items, 2).interval(0).low);
+  CHECK(*means_of(items, 1).mean(0) == *means_of(items, 2).mean(0));
+  // Another seed is no other numbering of the items.
+  CHECK(weights(1, 0) != weights(0, 1));
+  CHECK(weights(2, 3) != weights(3, 2));
+}
+
+TEST_CASE("bootstrap: of equal values nothing scatters, however many") {
+  BootstrapMeans means(1, 0);
+  for (std::uint64_t item = 0; item < 30'000; ++item) means.add(item, std::vector<double>{0.1});
+  CHECK(*means.mean(0) == Approx(0.1).epsilon(1e-14));
+  CHECK(*means.interval(0).low == Approx(0.1).epsilon(1e-10));
+  CHECK(*means.interval(0).high == Approx(0.1).epsilon(1e-10));
+}

@@ -1,0 +1,271 @@
+// report.html as its readers use it: in a browser, by mouse and by keyboard, on paper of either colour.
+//
+//   node report_test.mjs PROGRAM FOLDER BROWSER
+//
+// Makes run folders under FOLDER, draws their pages with PROGRAM and leaves screenshots in FOLDER/screenshots.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+import { comparableRun, hostileRun, HOSTILE, itemRun, taskRun } from "./runs.mjs";
+
+const [program, folder, executablePath] = process.argv.slice(2);
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+const work = path.join(folder, "runs"), shots = path.join(folder, "screenshots");
+for (const place of [work, shots]) {
+  fs.rmSync(place, { recursive: true, force: true });
+  fs.mkdirSync(place, { recursive: true });
+}
+const depthlens = (...args) => execFileSync(program, [...args, "--quiet"], { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+
+const corpus = path.join(work, "corpus");
+depthlens("analyze", "--input", "data/corpora/harbour.txt", "--lens", "logit", "--lens", "tuned:data/demo/lens", "--out", corpus);
+const pages = { corpus: path.join(corpus, "report.html"), comparison: path.join(work, "comparison.html") };
+for (const [name, make] of Object.entries({ hostile: hostileRun, task: taskRun, items: itemRun, deep: comparableRun })) {
+  make(path.join(work, name));
+  depthlens("report", path.join(work, name));
+  pages[name] = path.join(work, name, "report.html");
+}
+depthlens("report", "--compare", corpus, path.join(work, "deep"), "--out", pages.comparison);
+
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+let failures = 0, count = 0;
+
+/** Opens a page in a window of its own; whatever it logs, throws or asks of a network fails the test. */
+async function test(name, file, options, check) {
+  ++count;
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true, ...options });
+  const page = await context.newPage(), complaints = [];
+  page.setDefaultTimeout(15000);
+  page.on("console", (message) => complaints.push(`console: ${message.text()}`));
+  page.on("pageerror", (error) => complaints.push(`error: ${error.message}`));
+  page.on("dialog", (dialog) => { complaints.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+  page.on("request", (request) => { if (!/^(file|data|blob):/.test(request.url())) complaints.push(`request: ${request.url()}`); });
+  try {
+    await page.goto(pathToFileURL(file).href);
+    await check(page);
+    assert.deepEqual(complaints, []);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page is wider than the window");
+    console.log(`ok      ${name}`);
+  } catch (error) {
+    ++failures;
+    console.log(`FAILED  ${name}\n${error.stack.split("\n").filter((line) => !line.startsWith("\u001b")).join("\n")}\n${complaints.join("\n")}`);
+  }
+  await context.close();
+}
+const cell = (page, column, layer) => page.locator(`.cell[data-column="${column}"][data-layer="${layer}"]`);
+const shot = (page, name) => page.screenshot({ path: path.join(shots, name + ".png"), fullPage: true });
+const records = fs.readFileSync(path.join(corpus, "records.jsonl"), "utf8").split("\n").filter(Boolean).slice(0, 40).map((line) => JSON.parse(line));
+const shown = (text) => text.replaceAll(" ", "·").replaceAll("\n", "⏎");
+
+for (const [name, file] of Object.entries(pages)) {
+  await test(`${name}: every figure is drawn, with labelled axes and a table behind it`, file, {}, async (page) => {
+    assert.ok(fs.statSync(file).size < 2_000_000);
+    const figures = page.locator("figure:not([hidden])");
+    assert.ok((await figures.count()) >= (name === "items" ? 1 : 5));
+    for (const figure of await figures.all()) {
+      assert.ok((await figure.locator(".plot svg rect, .plot svg path").count()) > 0);
+      assert.ok((await figure.locator(".plot svg text").count()) > 4);
+      await figure.locator("summary").click();
+      await figure.locator("tbody tr").first().waitFor();
+    }
+    assert.equal(await page.locator("text=/NaN|undefined|\\[object/").count(), 0);
+    assert.equal(await page.locator("path[d*=NaN]").count(), 0);
+  });
+}
+
+await test("hovering tells the top predictions", pages.corpus, {}, async (page) => {
+  await cell(page, 5, 8).hover();
+  const rows = page.locator("#tooltip table tr"), expected = records[5].lenses.logit;
+  for (let k = 0; k < 10; ++k) {
+    const text = (await rows.nth(k).locator("td").allInnerTexts()).join(" ");
+    assert.ok(text.includes(String(expected.top_ids[8][k])), text);
+    assert.ok(text.includes(shown(expected.top_tokens[8][k])), text);
+    const percent = Number(/([\d.]+) %/.exec(text)[1]);
+    assert.ok(Math.abs(percent / 100 - Math.exp(expected.top_logprobs[8][k])) < 0.003, text);
+  }
+  assert.deepEqual(await rows.nth(10).locator("td").allInnerTexts(), [`rank of the final token ${shown(records[5].final.text)}`, String(expected.final_rank[8])]);
+  await page.mouse.move(5, 5);
+  await page.locator("#tooltip").waitFor({ state: "hidden" });
+});
+
+await test("every cell tells the guess of its record", pages.corpus, {}, async (page) => {
+  const labels = await page.locator(".cell").evaluateAll((cells) => cells.map((each) => [each.dataset.column, each.dataset.layer, each.getAttribute("aria-label")]));
+  for (const [column, layer, label] of labels.filter(([column]) => Number(column) < records.length)) {
+    assert.ok(label.includes(`: ${shown(records[column].lenses.logit.top_tokens[layer][0])}, `), label);
+  }
+});
+
+await test("clicks pin trajectories, which can be compared and unpinned", pages.corpus, {}, async (page) => {
+  const curves = page.locator("#trajectories .plot path.curve"), chips = page.locator(".chips li");
+  assert.ok(await page.locator("#trajectories").isHidden());
+  await cell(page, 3, 5).click();
+  await cell(page, 7, 2).click();
+  assert.equal(await chips.count(), 2);
+  assert.equal(await curves.count(), 4);
+  await page.locator("#trajectories summary").click();
+  const ranks = await page.locator("#trajectories tbody tr").evaluateAll((rows) => rows.map((row) => Number(row.cells[7].textContent.replaceAll(",", ""))));
+  assert.deepEqual(ranks, [3, 7].flatMap((column) => records[column].lenses.logit.final_rank));
+  await cell(page, 3, 9).click();
+  assert.equal(await chips.count(), 1);
+  await chips.locator("button").click();
+  assert.ok(await page.locator("#trajectories").isHidden());
+  for (let column = 0; column < 9; ++column) await cell(page, column, 1).click();
+  assert.equal(await chips.count(), 8);
+});
+
+await test("the keyboard does what the mouse does", pages.corpus, {}, async (page) => {
+  await page.locator('.cell[tabindex="0"]').focus();
+  assert.ok(await page.locator("#tooltip").isVisible());
+  const place = () => page.evaluate(() => `${document.activeElement.dataset.column} ${document.activeElement.dataset.layer}`);
+  assert.equal(await place(), "0 12");
+  for (const key of ["ArrowRight", "ArrowRight", "ArrowUp", "ArrowLeft"]) await page.keyboard.press(key);
+  assert.equal(await place(), "1 11");
+  assert.match(await page.locator("#tooltip").innerText(), /layer 11 · position 1/);
+  await page.keyboard.press("Enter");
+  assert.equal(await page.locator(".chips li").count(), 1);
+  assert.equal(await place(), "1 11");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.locator(".chips li").count(), 0);
+  await page.keyboard.press("Escape");
+  assert.ok(await page.locator("#tooltip").isHidden());
+  await page.keyboard.press("End");
+  await page.keyboard.press("PageUp");
+  assert.match(await place(), /^\d+ 0$/);
+  assert.equal(await page.locator('.cell[tabindex="0"]').count(), 1);
+  await page.locator("#lens .hit").first().focus();
+  await page.keyboard.press("ArrowRight");
+  assert.match(await page.locator("#tooltip").innerText(), /layer: 0/);
+  assert.match(await page.locator("#announcement").textContent(), /logit/);
+});
+
+await test("lens, value and window can be chosen", pages.corpus, {}, async (page) => {
+  const label = () => cell(page, 4, 2).getAttribute("aria-label");
+  await page.getByLabel("tuned", { exact: true }).check();
+  assert.ok((await label()).includes(shown(records[4].lenses.tuned.top_tokens[2][0])));
+  for (const [name, part] of [["probability", "probability of"], ["rank of the final token", "rank of the token that the model"], ["rank of the target", "rank of the token that follows"], ["entropy", "entropy, nats"], ["KL to final", "KL(final ‖ layer)"]]) {
+    await page.getByLabel(name, { exact: true }).check();
+    assert.ok((await label()).includes(part), await label());
+    assert.ok(new Set(await page.locator(".cell rect").evaluateAll((all) => all.map((rect) => rect.getAttribute("fill")))).size > 10);
+  }
+  assert.ok((await label()).includes(`KL(final ‖ layer), nats ${Number(records[4].lenses.tuned.kl_final[2].toFixed(3))}`), await label());
+  const before = await label();
+  await page.locator("#window-select").selectOption({ index: 1 });
+  assert.notEqual(await label(), before);
+  assert.match(await page.locator("#kept").innerText(), /789 of 789 positions, in 5 of 5 windows/);
+});
+
+await test("plots tell their values", pages.corpus, {}, async (page) => {
+  const hit = page.locator("#lens .hit").first();
+  await hit.scrollIntoViewIfNeeded();
+  await hit.hover();
+  const text = await page.locator("#tooltip").innerText();
+  assert.match(text, /layer: 6/);
+  assert.match(text, /logit\s+[\d.]+\s+tuned\s+[\d.]+/);
+});
+
+await test("pictures and tables can be downloaded", pages.corpus, {}, async (page) => {
+  const download = async (locator) => {
+    const [file] = await Promise.all([page.waitForEvent("download", { timeout: 60000 }), locator.click()]);
+    return { name: file.suggestedFilename(), bytes: fs.readFileSync(await file.path()) };
+  };
+  await page.getByLabel("entropy", { exact: true }).check();
+  for (const id of ["#map", "#lens figure:first-child"]) {
+    const figure = page.locator(id).first();
+    const svg = await download(figure.getByText("SVG", { exact: true }));
+    const text = svg.bytes.toString("utf8");
+    assert.match(svg.name, /\.svg$/);
+    assert.match(text, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
+    assert.ok(!text.includes("var(--") && !text.includes("class="));
+    fs.writeFileSync(path.join(shots, svg.name), svg.bytes);
+    const png = await download(figure.getByText("PNG", { exact: true }));
+    assert.deepEqual([...png.bytes.subarray(1, 4)], [..."PNG"].map((letter) => letter.charCodeAt(0)));
+    assert.ok(png.bytes.length > 5000);
+    fs.writeFileSync(path.join(shots, png.name), png.bytes);
+    const csv = (await download(figure.getByText("CSV", { exact: true }))).bytes.toString("utf8");
+    assert.ok(csv.split("\n").length > 20);
+  }
+});
+
+await test("light and dark", pages.corpus, { colorScheme: "dark" }, async (page) => {
+  const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const dark = await paper();
+  await cell(page, 3, 5).click();
+  await page.getByLabel("KL to final", { exact: true }).check();
+  await page.mouse.move(2, 2);
+  await shot(page, "dark");
+  await page.getByLabel("light", { exact: true }).check();
+  assert.notEqual(await paper(), dark);
+  await shot(page, "light");
+  await page.getByLabel("auto", { exact: true }).check();
+  assert.equal(await paper(), dark);
+});
+
+await test("a narrow window", pages.corpus, { viewport: { width: 390, height: 800 } }, async (page) => {
+  await cell(page, 1, 5).click();
+  await shot(page, "narrow");
+});
+
+await test("paper", pages.corpus, {}, async (page) => {
+  await page.emulateMedia({ media: "print" });
+  assert.ok(await page.locator(".controls").isHidden());
+  assert.ok((await page.pdf()).length > 10000);
+});
+
+await test("hostile text does nothing", pages.hostile, {}, async (page) => {
+  assert.equal(await page.locator("img, iframe, object, embed, link").count(), 0);
+  assert.equal(await page.locator("script").count(), 2);
+  assert.equal(await page.evaluate(() => window.harmed), undefined);
+  for (const [column, text] of HOSTILE.entries()) {
+    await cell(page, column, 1).focus();
+    await page.keyboard.press("Enter");
+    const told = await page.locator("#tooltip").innerText();
+    assert.ok(text.length > 40 || !/[<>]/.test(text) || told.includes(text.replaceAll(" ", "·")), told);
+    assert.ok(!/[\u202a-\u202e\u2066-\u2069\u2028\u2029\u0000-\u0008\u200b]/.test(told), told);
+  }
+  await page.locator("#map summary").click();
+  await page.locator("#tables summary").first().click();
+  await page.locator("#window-select").selectOption({ index: 1 });
+  assert.equal(await page.evaluate(() => window.harmed), undefined);
+  await shot(page, "hostile");
+});
+
+await test("equal tokens are cells of their own", pages.hostile, {}, async (page) => {
+  await page.locator("#window-select").selectOption({ index: 1 });
+  assert.equal(await page.locator(".cell").count(), 3 * 3);
+  await cell(page, 0, 0).click();
+  await cell(page, 2, 0).click();
+  assert.equal(await page.locator(".chips li").count(), 2);
+});
+
+await test("items of one record each stand side by side", pages.items, {}, async (page) => {
+  assert.equal(await page.locator("#window-select option").count(), 2);
+  assert.equal(await page.locator(".cell").count(), 30 * 4);
+  await cell(page, 3, 2).hover();
+  assert.match(await page.locator("#tooltip").innerText(), /layer 2 · item q3, position 7/);
+  await cell(page, 3, 2).click();
+  await cell(page, 4, 2).click();
+  assert.equal(await page.locator(".chips li").count(), 2);
+  await shot(page, "items");
+});
+
+await test("tasks: bands, dots, heat maps; tables that are not known are plain", pages.task, {}, async (page) => {
+  assert.ok((await page.locator("#choices path.band").count()) > 4);
+  assert.ok((await page.locator("#facts line.whisker").count()) > 4);
+  assert.ok((await page.locator("#patching rect[role=img]").count()) > 10);
+  assert.match(await page.locator("#tables").innerText(), /some\.table[\s\S]*42/);
+  assert.match(await page.locator("header").innerText(), /dropped: 7 \(wrong answer\)/);
+  await shot(page, "task");
+});
+
+await test("a comparison is on the same axes, by relative depth", pages.comparison, {}, async (page) => {
+  const figure = page.locator("#lens figure").first();
+  assert.match(await figure.locator(".plot").innerText(), /corpus · logit[\s\S]*deep · logit[\s\S]*relative depth/);
+  await shot(page, "comparison");
+});
+
+await browser.close();
+console.log(`${count - failures} of ${count} passed; screenshots are in ${shots}`);
+process.exit(failures > 0 ? 1 : 0);
