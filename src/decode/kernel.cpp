@@ -13,7 +13,7 @@
 namespace depthlens::decode {
 namespace {
 
-enum class Products { kTiles, kPanels, kPanelsOfBfloat16, kAten };
+enum class Products { kFloat32, kBfloat16, kAten };
 
 /// A kernel by the name that DEPTHLENS_KERNEL gives it.
 struct Choice {
@@ -33,12 +33,11 @@ std::vector<Choice> choices(Precision precision) {
   return {
 #ifdef DEPTHLENS_X86
       {"avx512-bf16", precision == Precision::kFast && avx512 && multiplies_bfloat16(), &kAvx512Statistics,
-       Products::kPanelsOfBfloat16},
-      {"avx512", avx512 && multiplies_float32_panels(), &kAvx512Statistics, Products::kPanels},
-      {"avx512-tiles", avx512, &kAvx512Statistics, Products::kTiles},
-      {"avx2", avx2, &kAvx2Statistics, Products::kTiles},
+       Products::kBfloat16},
+      {"avx512", avx512, &kAvx512Statistics, Products::kFloat32},
+      {"avx2", avx2, &kAvx2Statistics, Products::kFloat32},
 #endif
-      {"portable", true, &kPortableStatistics, Products::kTiles},
+      {"portable", true, &kPortableStatistics, Products::kFloat32},
       {"aten", true, &kPortableStatistics, Products::kAten},
   };
 }
@@ -75,12 +74,10 @@ std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
   switch (choice.products) {
     case Products::kAten:
       return make_aten_kernel(head, token_groups, num_groups);
-    case Products::kTiles:
+    case Products::kFloat32:
       return make_cpu_kernel(*choice.statistics, head, token_groups, num_groups);
-    case Products::kPanels:
-    case Products::kPanelsOfBfloat16:
-      return make_packed_kernel(*choice.statistics, head, token_groups, num_groups,
-                                choice.products == Products::kPanelsOfBfloat16);
+    case Products::kBfloat16:
+      return make_bfloat16_kernel(*choice.statistics, head, token_groups, num_groups);
   }
   DEPTHLENS_ASSERT(false);
   return nullptr;

@@ -67,10 +67,10 @@ struct RowStatistics;
 std::unique_ptr<Kernel> make_cpu_kernel(const RowStatistics& statistics, const model::OutputHead& head,
                                         const std::vector<std::uint8_t>& token_groups,
                                         std::int64_t num_groups);
-/// `low_precision`: operands in bfloat16, which libtorch's small products must take here.
-std::unique_ptr<Kernel> make_packed_kernel(const RowStatistics& statistics, const model::OutputHead& head,
-                                           const std::vector<std::uint8_t>& token_groups,
-                                           std::int64_t num_groups, bool low_precision);
+/// Where `multiplies_bfloat16()`.
+std::unique_ptr<Kernel> make_bfloat16_kernel(const RowStatistics& statistics, const model::OutputHead& head,
+                                             const std::vector<std::uint8_t>& token_groups,
+                                             std::int64_t num_groups);
 std::unique_ptr<Kernel> make_aten_kernel(const model::OutputHead& head,
                                          const std::vector<std::uint8_t>& token_groups,
                                          std::int64_t num_groups);

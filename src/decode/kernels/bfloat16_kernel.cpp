@@ -52,30 +52,27 @@ struct SliceSums {
   std::vector<double> mass;            // [R, G], relative to the row's m
 };
 
-template <typename T>
-class PackedKernel : public Kernel {
+class Bfloat16Kernel : public Kernel {
  public:
-  PackedKernel(const RowStatistics& statistics, const model::OutputHead& head,
-               const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups)
+  Bfloat16Kernel(const RowStatistics& statistics, const model::OutputHead& head,
+                 const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups)
       : statistics_(statistics),
         head_(head),
         groups_(token_groups, num_groups),
         d_(head.unembedding.size(1)),
-        vocab_size_(head.unembedding.size(0)) {
+        vocab_size_(head.unembedding.size(0)),
+        stride_(rounded_up(d_, 2)),
+        panel_size_(kPanel * stride_) {
     DEPTHLENS_ASSERT(head.unembedding.is_contiguous());
-    if (kPairs<T> == 1)
-      return;  // float32 panels would be a second copy of the weights: made as they are needed
     const std::int64_t panels = rounded_up(vocab_size_, kPanel) / kPanel;
-    packed_ = at::empty({panels, panel_size<T>(d_)}, at::kBFloat16);
-    T* data = packed_.template mutable_data_ptr<T>();
+    packed_ = at::empty({panels, panel_size_}, at::kBFloat16);
+    at::BFloat16* data = packed_.mutable_data_ptr<at::BFloat16>();
     at::parallel_for(0, panels, 16, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) pack_tokens(data + i * panel_size<T>(d_), i * kPanel);
+      for (std::int64_t i = begin; i < end; ++i) pack_tokens(data + i * panel_size_, i * kPanel);
     });
   }
 
-  std::string name() const override {
-    return std::string(statistics_.name) + (kPairs<T> == 2 ? "-bf16" : "");
-  }
+  std::string name() const override { return std::string(statistics_.name) + "-bf16"; }
 
   std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
     const auto rows = static_cast<std::uint64_t>(num_states * rounded_up(num_positions, kRowsAtOnce));
@@ -90,8 +87,8 @@ class PackedKernel : public Kernel {
   /// A chunk's states as operands: [S, Pp, padded d], with Pp the positions rounded up to whole blocks.
   struct Operands {
     std::int64_t states, positions, padded_positions, stride;
-    std::vector<T> rows;
-    const T* block(std::int64_t state, std::int64_t first_position) const {
+    std::vector<at::BFloat16> rows;
+    const at::BFloat16* block(std::int64_t state, std::int64_t first_position) const {
       return rows.data() + (state * padded_positions + first_position) * stride;
     }
   };
@@ -100,7 +97,7 @@ class PackedKernel : public Kernel {
     Operands out{.states = input.num_states,
                  .positions = input.num_positions,
                  .padded_positions = rounded_up(input.num_positions, kRowsAtOnce),
-                 .stride = rounded_up(d_, kPairs<T>),
+                 .stride = stride_,
                  .rows = {}};
     out.rows.resize(sized(out.states * out.padded_positions * out.stride));
     const at::Tensor rows = input.rows.contiguous();
@@ -108,60 +105,66 @@ class PackedKernel : public Kernel {
     at::parallel_for(0, out.states * out.positions, 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t state = row / out.positions, position = row % out.positions;
-        T* to = out.rows.data() + (state * out.padded_positions + position) * out.stride;
-        for (std::int64_t k = 0; k < d_; ++k) to[k] = static_cast<T>(values[row * d_ + k]);
+        at::BFloat16* to = out.rows.data() + (state * out.padded_positions + position) * out.stride;
+        for (std::int64_t k = 0; k < d_; ++k) to[k] = static_cast<at::BFloat16>(values[row * d_ + k]);
       }
     });
     return out;
   }
 
   /// The panel of tokens first … first + kPanel − 1; beyond the vocabulary zeros.
-  void pack_tokens(T* panel, std::int64_t first) const {
+  void pack_tokens(at::BFloat16* panel, std::int64_t first) const {
     pack_columns(panel, [&](std::int64_t n) { return first + n < vocab_size_ ? first + n : -1; });
   }
 
+  /// Column n of the panel is token_of(n), or zeros where that is negative.
   template <typename TokenOf>
-  void pack_columns(T* panel, const TokenOf& token_of) const {
+  void pack_columns(at::BFloat16* panel, const TokenOf& token_of) const {
     const auto pack = [&](const auto* weights) {
-      pack_panel(panel, d_, [&](std::int64_t n) {
-        const std::int64_t token = token_of(n);
-        return token < 0 ? nullptr : weights + token * d_;
-      });
+      std::fill(panel, panel + panel_size_, at::BFloat16(0.0F));
+      // A few dimensions at a time: their lines of the panel stay in the first-level cache for all tokens.
+      constexpr std::int64_t kDimensions = 16;
+      for (std::int64_t first = 0; first < d_; first += kDimensions) {
+        const std::int64_t end = std::min(first + kDimensions, d_);
+        for (std::int64_t n = 0; n < kPanel; ++n) {
+          const std::int64_t token = token_of(n);
+          if (token < 0) continue;
+          for (std::int64_t k = first; k < end; ++k) {
+            panel[(k / 2 * kPanel + n) * 2 + k % 2] =
+                static_cast<at::BFloat16>(static_cast<float>(weights[token * d_ + k]));
+          }
+        }
+      }
     };
     switch (head_.unembedding.scalar_type()) {
       case at::kFloat:
-        return pack(head_.unembedding.template const_data_ptr<float>());
+        return pack(head_.unembedding.const_data_ptr<float>());
       case at::kBFloat16:
-        return pack(head_.unembedding.template const_data_ptr<at::BFloat16>());
+        return pack(head_.unembedding.const_data_ptr<at::BFloat16>());
       case at::kHalf:
-        return pack(head_.unembedding.template const_data_ptr<at::Half>());
+        return pack(head_.unembedding.const_data_ptr<at::Half>());
       default:
         DEPTHLENS_ASSERT(false);
     }
   }
 
-  /// The panels of a tile: those made before, or made now in `buffer`.
-  const T* tile_panels(std::int64_t first, std::vector<T>& buffer) const {
-    if (packed_.defined()) return packed_.template const_data_ptr<T>() + first / kPanel * panel_size<T>(d_);
-    buffer.resize(sized(kTile / kPanel * panel_size<T>(d_)));
-    for (std::int64_t n = 0; n < kTile && first + n < vocab_size_; n += kPanel)
-      pack_tokens(buffer.data() + n / kPanel * panel_size<T>(d_), first + n);
-    return buffer.data();
+  const at::BFloat16* panels_from(std::int64_t first_token) const {
+    return packed_.const_data_ptr<at::BFloat16>() + first_token / kPanel * panel_size_;
   }
 
   /// logits[i · stride + n] of kRowsAtOnce rows and `width` tokens, without the bias. Writes whole panels.
-  void multiply(const T* rows, std::int64_t row_stride, const T* panels, std::int64_t width, float* logits,
-                std::int64_t stride) const {
+  void multiply(const at::BFloat16* rows, std::int64_t row_stride, const at::BFloat16* panels,
+                std::int64_t width, float* logits, std::int64_t stride) const {
     for (std::int64_t n = 0; n < width; n += kPanel) {
       at::native::cpublas::brgemm(kRowsAtOnce, kPanel, row_stride, row_stride, kPanel, stride,
-                                  /*add_C=*/false, rows, panels + n / kPanel * panel_size<T>(d_), logits + n,
-                                  kPairs<T> == 2);
+                                  /*add_C=*/false, rows, panels + n / kPanel * panel_size_, logits + n,
+                                  /*is_vnni=*/true);
     }
   }
 
   void add_bias(float* logits, std::int64_t first, std::int64_t width) const {
     if (!head_.bias.defined()) return;
-    const float* bias = head_.bias.template const_data_ptr<float>() + first;
+    const float* bias = head_.bias.const_data_ptr<float>() + first;
     for (std::int64_t v = 0; v < width; ++v) logits[v] += bias[v];
   }
 
@@ -174,39 +177,37 @@ class PackedKernel : public Kernel {
   TokenGroups groups_;
   std::int64_t d_;
   std::int64_t vocab_size_;
-  at::Tensor packed_;  // [panels, panel_size], bfloat16 only
+  std::int64_t stride_;      // of a row of operands
+  std::int64_t panel_size_;  // elements
+  at::Tensor packed_;        // [panels, panel_size], bfloat16
 };
 
 /// [Pp, stride]
-template <typename T>
-std::vector<float> PackedKernel<T>::final_logits(const Operands& operands, std::int64_t stride) const {
+std::vector<float> Bfloat16Kernel::final_logits(const Operands& operands, std::int64_t stride) const {
   std::vector<float> logits(sized(operands.padded_positions * stride));
   for_each_free((vocab_size_ + kTile - 1) / kTile, [&](std::int64_t tile) {
-    thread_local std::vector<T> buffer;
     const std::int64_t first = tile * kTile, width = std::min(kTile, vocab_size_ - first);
-    const T* panels = tile_panels(first, buffer);
+    const at::BFloat16* panels = panels_from(first);
     for (std::int64_t p = 0; p < operands.padded_positions; p += kRowsAtOnce) {
       float* block = logits.data() + p * stride + first;
       multiply(operands.block(0, p), operands.stride, panels, width, block, stride);
       for (std::int64_t i = 0; i < kRowsAtOnce; ++i) add_bias(block + i * stride, first, width);
     }
-    at::native::cpublas::brgemm_release(kPairs<T> == 2);
+    at::native::cpublas::brgemm_release(/*is_vnni=*/true);
   });
   return logits;
 }
 
 /// [R, W] from the same products as in a tile, so that they have the same bits. R = S · P.
-template <typename T>
-std::vector<float> PackedKernel<T>::watched_logits(const Operands& operands,
-                                                   const std::vector<TokenId>& watched,
-                                                   std::int64_t W) const {
+std::vector<float> Bfloat16Kernel::watched_logits(const Operands& operands,
+                                                  const std::vector<TokenId>& watched, std::int64_t W) const {
   const std::int64_t P = operands.positions, columns = kRowsAtOnce * W, stride = rounded_up(columns, kPanel);
   std::vector<float> all(sized(operands.states * P * W));
   for_each_free(operands.padded_positions / kRowsAtOnce, [&](std::int64_t block) {
     const std::int64_t first = block * kRowsAtOnce;
-    std::vector<T> panels(sized(stride / kPanel * panel_size<T>(d_)));
+    std::vector<at::BFloat16> panels(sized(stride / kPanel * panel_size_));
     for (std::int64_t n = 0; n < stride; n += kPanel) {
-      pack_columns(panels.data() + n / kPanel * panel_size<T>(d_), [&](std::int64_t column) {
+      pack_columns(panels.data() + n / kPanel * panel_size_, [&](std::int64_t column) {
         const std::int64_t index = first * W + n + column;
         const bool present = n + column < columns && index < P * W;
         return present ? static_cast<std::int64_t>(std::max<TokenId>(0, watched[sized(index)])) : -1;
@@ -219,18 +220,17 @@ std::vector<float> PackedKernel<T>::watched_logits(const Operands& operands,
         for (std::int64_t w = 0; w < W; ++w) {
           const TokenId token = std::max<TokenId>(0, watched[sized((first + i) * W + w)]);
           float logit = logits[sized(i * stride + i * W + w)];
-          if (head_.bias.defined()) logit += head_.bias.template const_data_ptr<float>()[token];
+          if (head_.bias.defined()) logit += head_.bias.const_data_ptr<float>()[token];
           all[sized((s * P + first + i) * W + w)] = logit;
         }
       }
     }
-    at::native::cpublas::brgemm_release(kPairs<T> == 2);
+    at::native::cpublas::brgemm_release(/*is_vnni=*/true);
   });
   return all;
 }
 
-template <typename T>
-KernelOutput PackedKernel<T>::decode(const KernelInput& input) const {
+KernelOutput Bfloat16Kernel::decode(const KernelInput& input) const {
   const std::int64_t S = input.num_states, P = input.num_positions, K = input.top_k, W = input.num_watched;
   const std::int64_t R = S * P, V = vocab_size_, G = groups_.count();
   DEPTHLENS_ASSERT(input.rows.size(0) == R && static_cast<std::int64_t>(input.watched.size()) == P * W);
@@ -265,7 +265,6 @@ KernelOutput PackedKernel<T>::decode(const KernelInput& input) const {
     sums.greater.resize(sized(R * W));
     sums.mass.resize(sized(R * G));
     for (std::int64_t p = 0; p < P; ++p) sums.rows[sized(p)].m = final_max[sized(p)];
-    thread_local std::vector<T> buffer;
     std::vector<float> logits(sized(kRowsAtOnce * kTile)), shifted(logits.size()),
         final_exponentials(logits.size());
     float exponentials[kTile], block_max[kTile / kBlock];
@@ -274,7 +273,7 @@ KernelOutput PackedKernel<T>::decode(const KernelInput& input) const {
     for (std::int64_t first = index * slice; first < std::min(V, (index + 1) * slice); first += kTile) {
       const std::int64_t width = std::min(kTile, V - first);
       const auto n = static_cast<int>(width);
-      const T* panels = tile_panels(first, buffer);
+      const at::BFloat16* panels = panels_from(first);
       for (std::int64_t begin = 0; begin < P; begin += kRowsAtOnce) {
         const std::int64_t count = std::min(kRowsAtOnce, P - begin);
         for (std::int64_t i = 0; i < count; ++i) {
@@ -312,7 +311,7 @@ KernelOutput PackedKernel<T>::decode(const KernelInput& input) const {
         }
       }
     }
-    at::native::cpublas::brgemm_release(kPairs<T> == 2);
+    at::native::cpublas::brgemm_release(/*is_vnni=*/true);
   });
 
   // The slices in order.
@@ -363,46 +362,32 @@ KernelOutput PackedKernel<T>::decode(const KernelInput& input) const {
 
 }  // namespace
 
-namespace {
-
-/// One product of ones: where libtorch has none it throws.
-template <typename T>
-bool multiplies() {
-  constexpr std::int64_t kSize = 64;
-  try {
-    const std::vector<T> ones(kSize * kPanel, T(1.0F));
-    std::vector<float> product(kRowsAtOnce * kPanel);
-    at::native::cpublas::brgemm(kRowsAtOnce, kPanel, kSize, kSize, kPanel, kPanel, /*add_C=*/false,
-                                ones.data(), ones.data(), product.data(), kPairs<T> == 2);
-    at::native::cpublas::brgemm_release(kPairs<T> == 2);
-    return product[0] == kSize;
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-
-}  // namespace
-
 bool multiplies_bfloat16() {
 #ifdef DEPTHLENS_X86
-  static const bool fast = __builtin_cpu_supports("avx512bf16") && multiplies<at::BFloat16>();
-  return fast;
+  if (!__builtin_cpu_supports("avx512bf16")) return false;
+  static const bool able = [] {
+    try {  // where libtorch has no such product it throws
+      constexpr std::int64_t kSize = 64;
+      const std::vector<at::BFloat16> ones(kSize * kPanel, at::BFloat16(1.0F));
+      std::vector<float> product(kRowsAtOnce * kPanel);
+      at::native::cpublas::brgemm(kRowsAtOnce, kPanel, kSize, kSize, kPanel, kPanel, /*add_C=*/false,
+                                  ones.data(), ones.data(), product.data(), /*is_vnni=*/true);
+      at::native::cpublas::brgemm_release(/*is_vnni=*/true);
+      return product[0] == kSize;
+    } catch (const std::exception&) {
+      return false;
+    }
+  }();
+  return able;
 #else
   return false;
 #endif
 }
 
-bool multiplies_float32_panels() {
-  static const bool able = multiplies<float>();
-  return able;
-}
-
-std::unique_ptr<Kernel> make_packed_kernel(const RowStatistics& statistics, const model::OutputHead& head,
-                                           const std::vector<std::uint8_t>& token_groups,
-                                           std::int64_t num_groups, bool low_precision) {
-  if (low_precision)
-    return std::make_unique<PackedKernel<at::BFloat16>>(statistics, head, token_groups, num_groups);
-  return std::make_unique<PackedKernel<float>>(statistics, head, token_groups, num_groups);
+std::unique_ptr<Kernel> make_bfloat16_kernel(const RowStatistics& statistics, const model::OutputHead& head,
+                                             const std::vector<std::uint8_t>& token_groups,
+                                             std::int64_t num_groups) {
+  return std::make_unique<Bfloat16Kernel>(statistics, head, token_groups, num_groups);
 }
 
 }  // namespace depthlens::decode
