@@ -57,7 +57,7 @@ class Run {
       : model_(model), lenses_(lenses), options_(options), listeners_(listeners) {
     const model::ArchSpec& spec = model.spec();
     const Needs needs = union_of_needs(listeners, spec.vocab_size);
-    kernel_ = make_kernel(model.head(), needs.token_groups, needs.num_groups);
+    kernel_ = make_kernel(model.head(), needs.token_groups, needs.num_groups, options.precision);
     probability_sums_ = needs.probability_sums;
     for (const lens::Lens* lens : lenses) shape_.lens_names.push_back(lens->request().name);
     shape_.num_rows = spec.num_layers + 1;
@@ -106,11 +106,13 @@ class Run {
     const auto per_token = static_cast<std::uint64_t>(
         4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.mlp_size));
     tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(half / per_token), 1, 4096);
-    // About a thousand rows make the products efficient; more only take memory.
+    // About two thousand rows make the products efficient; more only take memory.
     const auto num_states = static_cast<std::int64_t>(states_.size());
-    positions_per_chunk_ = std::clamp<std::int64_t>(1024 / num_states / 8 * 8, 8, 256);
-    while (positions_per_chunk_ > 8 && kernel_->working_memory(num_states, positions_per_chunk_) > half) {
-      positions_per_chunk_ -= 8;
+    constexpr std::int64_t kBlock = 32;  // the rows of one product
+    positions_per_chunk_ = std::clamp<std::int64_t>(2048 / num_states / kBlock * kBlock, kBlock, 256);
+    while (positions_per_chunk_ > kBlock &&
+           kernel_->working_memory(num_states, positions_per_chunk_) > half) {
+      positions_per_chunk_ -= kBlock;
     }
   }
 
@@ -265,7 +267,7 @@ void Run::self_check(const at::Tensor& final_rows, const KernelOutput& output, s
   const at::Tensor decoded =
       of_output(output.top_logits, {checked, K}) - of_output(output.log_sum_exp, {checked, 1});
   const at::Tensor error = (decoded - std::get<0>(plain.topk(K, 1)).to(at::kCPU)).abs().max();
-  add_self_check(statistics_, error.item<double>(), checked);
+  add_self_check(statistics_, error.item<double>(), checked, options_.precision);
 }
 
 /// Needs the log-sum-exp of the whole vocabulary, and so a product of its own after the kernel's pass.

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/decode/engine.hpp"
 #include "depthlens/decode/readout.hpp"
 #include "depthlens/model/model.hpp"
 
@@ -56,14 +57,20 @@ class Kernel {
   virtual std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const = 0;
 };
 
-/// The fastest kernel for where the head's tensors are. `token_groups`: [V] or empty.
+/// The fastest kernel for where the head's tensors are. `token_groups`: [V] or empty. `kFast` takes one
+/// product of low precision where the processor has a fast one, and is exact elsewhere.
 std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
-                                    const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups);
+                                    const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
+                                    Precision precision);
 
 struct RowStatistics;
 std::unique_ptr<Kernel> make_cpu_kernel(const RowStatistics& statistics, const model::OutputHead& head,
                                         const std::vector<std::uint8_t>& token_groups,
                                         std::int64_t num_groups);
+/// Where `multiplies_bfloat16()`.
+std::unique_ptr<Kernel> make_bfloat16_kernel(const RowStatistics& statistics, const model::OutputHead& head,
+                                             const std::vector<std::uint8_t>& token_groups,
+                                             std::int64_t num_groups);
 std::unique_ptr<Kernel> make_aten_kernel(const model::OutputHead& head,
                                          const std::vector<std::uint8_t>& token_groups,
                                          std::int64_t num_groups);

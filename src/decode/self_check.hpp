@@ -17,7 +17,8 @@ constexpr std::int64_t kSelfCheckEvery = 4096;  // positions
 at::Tensor plain_log_probabilities(const model::OutputHead& head, const at::Tensor& normed);
 
 /// Adds the greatest error of `positions` positions, in nats, to the statistics. Throws a self-check error
-/// where it exceeds the accuracy that depthlens promises.
-void add_self_check(RunStatistics& statistics, double error, std::int64_t positions);
+/// where it exceeds the accuracy that depthlens promises, or for fast products what they can be off by.
+void add_self_check(RunStatistics& statistics, double error, std::int64_t positions,
+                    Precision precision = Precision::kExact);
 
 }  // namespace depthlens::decode

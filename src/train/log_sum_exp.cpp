@@ -18,9 +18,9 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
+#include "depthlens/decode/packed_panels.hpp"
 #include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
@@ -75,13 +75,10 @@ class AtenLogSumExp : public LogSumExp {
 constexpr std::int64_t kTile = 256;         // tokens; their packed weights, twice, fit the second-level cache
 constexpr std::int64_t kTilesOfGroup = 16;  // packed together: threads wait for each other once a group
 constexpr std::int64_t kBlocksAtOnce = 8;   // blocks of rows for which a thread keeps a tile in its cache
-constexpr std::int64_t kPanel = 64;  // columns of one small product: the widest that runs at full speed
-constexpr std::int64_t kRows = 32;   // rows of one small product
+constexpr std::int64_t kPanel = decode::kPanel;
+constexpr std::int64_t kRows = decode::kRowsAtOnce;
+using decode::rounded_up;
 static_assert(kTile <= decode::kLongestTile && kTile % kPanel == 0);
-
-std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 /// T: float, or at::BFloat16, whose products sum pairs and so want pairs of rows interleaved.
 template <typename T>
@@ -97,7 +94,7 @@ class CpuLogSumExp : public LogSumExp {
   LogSumExpValues evaluate(const at::Tensor& rows, std::int64_t num_gradients) const override;
 
  private:
-  static constexpr std::int64_t kPairs = std::is_same_v<T, float> ? 1 : 2;
+  static constexpr std::int64_t kPairs = decode::kPairs<T>;
 
   struct Row {
     float m = -std::numeric_limits<float>::infinity();
@@ -293,25 +290,6 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
   return out;
 }
 
-/// Whether libtorch's small products take bfloat16 here; where they do not they throw.
-bool multiplies_bfloat16() {
-#ifdef __x86_64__
-  if (!__builtin_cpu_supports("avx512bf16")) return false;
-  try {
-    const std::vector<at::BFloat16> ones(64 * 64, at::BFloat16(1.0F));
-    std::vector<float> product(64 * 64);
-    at::native::cpublas::brgemm(kRows, kPanel, 64, 64, kPanel, kPanel, false, ones.data(), ones.data(),
-                                product.data(), true);
-    at::native::cpublas::brgemm_release(true);
-    return product[0] == 64.0F;
-  } catch (const std::exception&) {
-    return false;
-  }
-#else
-  return false;
-#endif
-}
-
 }  // namespace
 
 std::unique_ptr<LogSumExp> make_aten_log_sum_exp(const model::OutputHead& head,
@@ -322,7 +300,7 @@ std::unique_ptr<LogSumExp> make_aten_log_sum_exp(const model::OutputHead& head,
 std::unique_ptr<LogSumExp> make_log_sum_exp(const model::OutputHead& head, Products products,
                                             const at::Tensor& token_scale) {
   if (!head.unembedding.device().is_cpu()) return make_aten_log_sum_exp(head, token_scale);
-  if (products == Products::kFastest && multiplies_bfloat16()) {
+  if (products == Products::kFastest && decode::multiplies_bfloat16()) {
     return std::make_unique<CpuLogSumExp<at::BFloat16>>(head, token_scale);
   }
   return std::make_unique<CpuLogSumExp<float>>(head, token_scale);

@@ -32,6 +32,11 @@ struct AnalyzeOptions {
   std::string buckets = "10,100,1000";
   std::string decode = "exact";
   std::string report = "yes";
+
+  depthlens::decode::Precision precision() const {
+    using depthlens::decode::Precision;
+    return decode == "fast" ? Precision::kFast : Precision::kExact;
+  }
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
@@ -126,7 +131,8 @@ class Listeners {
             .statistics = statistics,
             .records = records_ ? records_->written() : 0,
             .records_omitted = omitted,
-            .page_records = options.report == "yes" ? &page_ : nullptr};
+            .page_records = options.report == "yes" ? &page_ : nullptr,
+            .precision = options.precision()};
   }
 
  private:
@@ -153,7 +159,8 @@ void analyze_corpus(const AnalyzeOptions& options, const std::vector<std::int64_
                                      .seed = static_cast<std::uint64_t>(options.common.seed)};
   run.load();
   const Listeners listeners(options, context, session, run.folder());
-  const decode::RunStatistics statistics = run.decode(session.lenses(), listeners.all(), "analyzing");
+  const decode::RunStatistics statistics =
+      run.decode(session.lenses(), listeners.all(), "analyzing", {.precision = options.precision()});
   run.finish(listeners.parts(settings_json(options, session), statistics, options), listeners.tables());
   run.conclude(statistics);
 }
@@ -171,7 +178,7 @@ void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
                                      .seed = seed};
   run.load();
   const Listeners listeners(options, context, session, run.folder());
-  const decode::RunStatistics statistics = run.decode(listeners.all());
+  const decode::RunStatistics statistics = run.decode(listeners.all(), options.precision());
   util::OrderedJson settings = settings_json(options, session);
   add_task_settings(settings, options.task, run);
   run.finish(listeners.parts(std::move(settings), statistics, options), listeners.tables());

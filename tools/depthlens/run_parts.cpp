@@ -18,7 +18,8 @@ namespace depthlens::tool {
 namespace {
 
 /// What differs between two identical runs.
-util::OrderedJson volatile_json(const std::string& out, Clock::time_point started) {
+util::OrderedJson volatile_json(const std::string& out, Clock::time_point started,
+                                decode::Precision precision) {
   std::array<char, 32> time = {};
   const std::time_t seconds = Clock::to_time_t(started);
   std::tm utc = {};
@@ -29,7 +30,7 @@ util::OrderedJson volatile_json(const std::string& out, Clock::time_point starte
           {"seconds", std::chrono::duration<double>(Clock::now() - started).count()},
           {"host", host.data()},
           {"threads", decode::num_threads()},
-          {"kernel", decode::cpu_kernel_name()},
+          {"kernel", decode::cpu_kernel_name(precision)},
           {"out", out}};
 }
 
@@ -77,7 +78,7 @@ util::OrderedJson run_json(const Session& session, const RunInputs& inputs, cons
            {{"final_layer_max_abs_error", statistics.final_layer_max_abs_error},
             {"positions", statistics.self_checked_positions}}},
           {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
-          {"volatile", volatile_json(out, started)}};
+          {"volatile", volatile_json(out, started, parts.precision)}};
 }
 
 void write_run(report::RunFolder& folder, const util::OrderedJson& run, const RunParts& parts,

@@ -24,6 +24,7 @@ struct RunParts {
   std::int64_t records = 0;
   std::int64_t records_omitted = 0;
   const report::PageRecords* page_records = nullptr;  ///< the run gets a page where they are given
+  decode::Precision precision = decode::Precision::kExact;
 };
 
 /// What was read.

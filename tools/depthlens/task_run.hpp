@@ -53,7 +53,7 @@ class TaskRun {
 
   /// Puts the items through the engine; the listeners are shown the positions that count. An item at which
   /// the model says white space is asked again after all others where that is wanted.
-  decode::RunStatistics decode(const std::vector<decode::Listener*>& listeners);
+  decode::RunStatistics decode(const std::vector<decode::Listener*>& listeners, decode::Precision precision);
 
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables);
   void conclude(const decode::RunStatistics& statistics) const { tool::conclude(statistics, inputs_.out); }

@@ -22,7 +22,12 @@ namespace depthlens::decode {
 /// all queries so far have been shown to the listeners, who may have learnt what else to ask.
 using QuerySource = std::function<bool(Query&)>;
 
+/// How the product with the unembedding is computed. `kFast`: of low precision where the processor does that
+/// faster.
+enum class Precision { kExact, kFast };
+
 struct EngineOptions {
+  Precision precision = Precision::kExact;
   /// Memory that residual states, logit tiles and readouts may take together, in bytes.
   std::uint64_t memory = std::uint64_t{256} << 20;
   /// Called after each batch with the number of positions it had.

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "depthlens/decode/engine.hpp"
+
 namespace depthlens::decode {
 
 /// Threads of one operation; call once, before any computation. Results do not depend on it.
@@ -20,6 +22,6 @@ std::string libtorch_version();
 
 /// The decoding kernel for this processor, or the one that the environment variable DEPTHLENS_KERNEL names.
 /// Throws a usage error where it names none that runs here.
-std::string cpu_kernel_name();
+std::string cpu_kernel_name(Precision precision = Precision::kExact);
 
 }  // namespace depthlens::decode

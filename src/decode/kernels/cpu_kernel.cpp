@@ -14,12 +14,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "decode/kernel.hpp"
 #include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/model/linear.hpp"
 #include "depthlens/util/error.hpp"
+#include "row_state.hpp"
 
 namespace depthlens::decode {
 namespace {
@@ -27,56 +27,13 @@ namespace {
 constexpr std::int64_t kTile = 1024;  // tokens; a row of it fits the first-level cache thrice
 static_assert(kTile <= kLongestTile);
 
-/// What is known of one row after some tiles.
-struct RowState {
-  float m = -std::numeric_limits<float>::infinity();
-  double sum = 0, weighted = 0, cross = 0, reverse = 0;  // S, A, C, D
-};
-
-/// The K best of a row in order: falling logit, rising id among equals. Tokens must come in rising order.
-class BestTokens {
- public:
-  BestTokens(double* logits, TokenId* ids, std::int64_t k) : logits_(logits), ids_(ids), k_(k) {}
-
-  void add_tile(const float* tile, const float* block_max, int width, TokenId first, std::int64_t& found) {
-    for (int block = 0; block * kBlock < width; ++block) {
-      if (found == k_ && !(block_max[block] > logits_[k_ - 1])) continue;
-      const int end = std::min(width, (block + 1) * kBlock);
-      for (int i = block * kBlock; i < end; ++i) add(tile[i], first + i, found);
-    }
-  }
-
- private:
-  void add(double logit, TokenId id, std::int64_t& found) {
-    if (found == k_ && !(logit > logits_[k_ - 1])) return;
-    std::int64_t place = found < k_ ? found++ : k_ - 1;
-    for (; place > 0 && logit > logits_[place - 1]; --place) {
-      logits_[place] = logits_[place - 1];
-      ids_[place] = ids_[place - 1];
-    }
-    logits_[place] = logit;
-    ids_[place] = id;
-  }
-
-  double* logits_;
-  TokenId* ids_;
-  std::int64_t k_;
-};
-
 class CpuKernel : public Kernel {
  public:
   CpuKernel(const RowStatistics& statistics, const model::OutputHead& head,
             const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups)
-      : statistics_(statistics), head_(head), num_groups_(num_groups) {
-    if (num_groups == 0) return;
-    DEPTHLENS_ASSERT(static_cast<std::int64_t>(token_groups.size()) == head.unembedding.size(0));
-    // The mass of the largest group is what the others leave: only their few tokens are looked at.
-    std::vector<std::int64_t> sizes(static_cast<std::size_t>(num_groups));
-    for (const std::uint8_t group : token_groups) ++sizes.at(group);
-    largest_group_ = std::max_element(sizes.begin(), sizes.end()) - sizes.begin();
-    for (std::size_t v = 0; v < token_groups.size(); ++v) {
-      if (token_groups[v] != largest_group_) grouped_.push_back({static_cast<TokenId>(v), token_groups[v]});
-    }
+      : statistics_(statistics), head_(head), groups_(token_groups, num_groups) {
+    DEPTHLENS_ASSERT(num_groups == 0 ||
+                     static_cast<std::int64_t>(token_groups.size()) == head.unembedding.size(0));
   }
 
   std::string name() const override { return statistics_.name; }
@@ -90,11 +47,6 @@ class CpuKernel : public Kernel {
   KernelOutput decode(const KernelInput& input) const override;
 
  private:
-  struct GroupedToken {
-    TokenId id;
-    std::uint8_t group;
-  };
-
   /// Logits [rows, width] of tokens first … first + width − 1.
   at::Tensor logits(const at::Tensor& rows, std::int64_t first, std::int64_t width) const {
     return model::linear(rows, head_.unembedding.narrow(0, first, width).to(at::kFloat),
@@ -104,14 +56,12 @@ class CpuKernel : public Kernel {
 
   const RowStatistics& statistics_;
   const model::OutputHead& head_;
-  std::int64_t num_groups_;
-  std::int64_t largest_group_ = 0;
-  std::vector<GroupedToken> grouped_;  // by id; without the largest group
+  TokenGroups groups_;
 };
 
 KernelOutput CpuKernel::decode(const KernelInput& input) const {
   const std::int64_t S = input.num_states, P = input.num_positions, K = input.top_k, W = input.num_watched;
-  const std::int64_t R = S * P, V = head_.unembedding.size(0), G = num_groups_;
+  const std::int64_t R = S * P, V = head_.unembedding.size(0), G = groups_.count();
   DEPTHLENS_ASSERT(input.rows.size(0) == R && static_cast<std::int64_t>(input.watched.size()) == P * W);
   const auto sized = [](std::int64_t size) { return static_cast<std::size_t>(size); };
 
@@ -161,13 +111,10 @@ KernelOutput CpuKernel::decode(const KernelInput& input) const {
   out.group_mass.assign(sized(R * G), 0);
   std::vector<std::int64_t> num_best(sized(R), 0);
 
-  auto next_grouped = grouped_.begin();
   for (std::int64_t first = 0; first < V; first += kTile) {
     const std::int64_t width = std::min(kTile, V - first);
     const at::Tensor other_logits = R > P ? logits(other_rows, first, width) : at::Tensor();
     const float* other_data = R > P ? other_logits.const_data_ptr<float>() : nullptr;
-    const auto grouped_end = std::find_if(
-        next_grouped, grouped_.end(), [&](const GroupedToken& token) { return token.id >= first + width; });
     const auto n = static_cast<int>(width);
 
     at::parallel_for(0, P, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -187,16 +134,8 @@ KernelOutput CpuKernel::decode(const KernelInput& input) const {
               .add_tile(tile, block_max, n, static_cast<TokenId>(first), num_best[sized(row)]);
 
           if (tile_max > state.m) {
-            if (first > 0) {
-              const double shift = static_cast<double>(state.m) - tile_max;
-              const double scale = std::exp(shift);
-              state.weighted = scale * (state.weighted + shift * state.sum);
-              state.sum *= scale;
-              state.cross += shift * final_sum_before;
-              state.reverse *= scale;
-              for (std::int64_t g = 0; g < G; ++g) out.group_mass[sized(row * G + g)] *= scale;
-            }
-            state.m = tile_max;
+            const double scale = state.raise(tile_max, final_sum_before);
+            for (std::int64_t g = 0; g < G; ++g) out.group_mass[sized(row * G + g)] *= scale;
           }
           const TileSums sums =
               statistics_.sums(tile, n, state.m, final_shifted, final_exponentials, exponentials);
@@ -204,9 +143,7 @@ KernelOutput CpuKernel::decode(const KernelInput& input) const {
           state.weighted += sums.weighted;
           state.cross += sums.cross;
           state.reverse += sums.reverse;
-          for (auto token = next_grouped; token != grouped_end; ++token) {
-            out.group_mass[sized(row * G + token->group)] += exponentials[token->id - first];
-          }
+          groups_.add(exponentials, first, width, out.group_mass.data() + row * G);
 
           for (std::int64_t w = 0; w < W; ++w) {
             const TokenId id = out.watched[sized(p * W + w)];
@@ -222,28 +159,9 @@ KernelOutput CpuKernel::decode(const KernelInput& input) const {
         }
       }
     });
-    next_grouped = grouped_end;
   }
 
-  for (std::int64_t row = 0; row < R; ++row) {
-    const RowState& state = states[sized(row)];
-    const RowState& final_state = states[sized(row % P)];
-    const double log_sum = std::log(state.sum), final_log_sum = std::log(final_state.sum);
-    const double mean_logprob = state.weighted / state.sum - log_sum;  // Σ p log p
-    const double final_mean_logprob = final_state.weighted / final_state.sum - final_log_sum;
-    out.log_sum_exp.push_back(static_cast<double>(state.m) + log_sum);
-    out.entropy.push_back(-mean_logprob);
-    out.kl_final.push_back(final_mean_logprob - (state.cross / final_state.sum - log_sum));
-    out.kl_reverse.push_back(mean_logprob - (state.reverse / state.sum - final_log_sum));
-    if (G == 0) continue;
-    double others = 0;
-    for (std::int64_t g = 0; g < G; ++g) {
-      double& mass = out.group_mass[sized(row * G + g)];
-      mass /= state.sum;
-      if (g != largest_group_) others += mass;
-    }
-    out.group_mass[sized(row * G + largest_group_)] = std::max(0.0, 1 - others);
-  }
+  finish(states, P, groups_, out);
   rank_by_top_k(input, out);
   return out;
 }

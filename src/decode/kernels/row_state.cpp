@@ -1,0 +1,51 @@
+// From sums to statistics (docs/methods.md).
+#include "row_state.hpp"
+
+#include <algorithm>
+
+namespace depthlens::decode {
+
+TokenGroups::TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count) : count_(count) {
+  if (count == 0) return;
+  std::vector<std::int64_t> sizes(static_cast<std::size_t>(count));
+  for (const std::uint8_t group : group_of) ++sizes.at(group);
+  largest_ = std::max_element(sizes.begin(), sizes.end()) - sizes.begin();
+  for (std::size_t v = 0; v < group_of.size(); ++v) {
+    if (group_of[v] != largest_) tokens_.push_back({static_cast<TokenId>(v), group_of[v]});
+  }
+}
+
+void TokenGroups::add(const float* exponentials, std::int64_t first, std::int64_t width, double* mass) const {
+  const auto begin = std::lower_bound(tokens_.begin(), tokens_.end(), first,
+                                      [](const Token& token, std::int64_t id) { return token.id < id; });
+  for (auto token = begin; token != tokens_.end() && token->id < first + width; ++token)
+    mass[token->group] += exponentials[token->id - first];
+}
+
+void TokenGroups::finish(double sum, double* mass) const {
+  double others = 0;
+  for (std::int64_t g = 0; g < count_; ++g) {
+    mass[g] /= sum;
+    if (g != largest_) others += mass[g];
+  }
+  if (count_ > 0) mass[largest_] = std::max(0.0, 1 - others);
+}
+
+void finish(const std::vector<RowState>& rows, std::int64_t num_positions, const TokenGroups& groups,
+            KernelOutput& output) {
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    const RowState& state = rows[row];
+    const RowState& final_state = rows[row % static_cast<std::size_t>(num_positions)];
+    const double log_sum = std::log(state.sum), final_log_sum = std::log(final_state.sum);
+    const double mean_logprob = state.weighted / state.sum - log_sum;  // Σ p log p
+    const double final_mean_logprob = final_state.weighted / final_state.sum - final_log_sum;
+    output.log_sum_exp.push_back(static_cast<double>(state.m) + log_sum);
+    output.entropy.push_back(-mean_logprob);
+    output.kl_final.push_back(final_mean_logprob - (state.cross / final_state.sum - log_sum));
+    output.kl_reverse.push_back(mean_logprob - (state.reverse / state.sum - final_log_sum));
+    if (groups.count() > 0)
+      groups.finish(state.sum, output.group_mass.data() + row * static_cast<std::size_t>(groups.count()));
+  }
+}
+
+}  // namespace depthlens::decode

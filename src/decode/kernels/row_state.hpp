@@ -1,0 +1,93 @@
+// What the kernels for processors keep of a row while they go through the vocabulary (see cpu_kernel.cpp).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "decode/kernel.hpp"
+#include "depthlens/decode/readout.hpp"
+#include "depthlens/decode/row_statistics.hpp"
+
+namespace depthlens::decode {
+
+/// What is known of one row after some tiles.
+struct RowState {
+  float m = -std::numeric_limits<float>::infinity();
+  double sum = 0, weighted = 0, cross = 0, reverse = 0;  // S, A, C, D
+
+  /// Takes a greater reference; `final_sum` is the final layer's sum over the same tiles. Returns the factor
+  /// for whatever else is summed relative to m.
+  double raise(float greater, double final_sum) {
+    double scale = 1;
+    if (sum > 0) {
+      const double shift = static_cast<double>(m) - greater;
+      scale = std::exp(shift);
+      weighted = scale * (weighted + shift * sum);
+      sum *= scale;
+      cross += shift * final_sum;
+      reverse *= scale;
+    }
+    m = greater;
+    return scale;
+  }
+};
+
+/// The K best of a row in order: falling logit, rising id among equals. Tokens must come in rising order.
+class BestTokens {
+ public:
+  BestTokens(double* logits, TokenId* ids, std::int64_t k) : logits_(logits), ids_(ids), k_(k) {}
+
+  void add_tile(const float* tile, const float* block_max, int width, TokenId first, std::int64_t& found) {
+    for (int block = 0; block * kBlock < width; ++block) {
+      if (found == k_ && !(block_max[block] > logits_[k_ - 1])) continue;
+      const int end = width < (block + 1) * kBlock ? width : (block + 1) * kBlock;
+      for (int i = block * kBlock; i < end; ++i) add(tile[i], first + i, found);
+    }
+  }
+
+  void add(double logit, TokenId id, std::int64_t& found) {
+    if (found == k_ && !(logit > logits_[k_ - 1])) return;
+    std::int64_t place = found < k_ ? found++ : k_ - 1;
+    for (; place > 0 && logit > logits_[place - 1]; --place) {
+      logits_[place] = logits_[place - 1];
+      ids_[place] = ids_[place - 1];
+    }
+    logits_[place] = logit;
+    ids_[place] = id;
+  }
+
+ private:
+  double* logits_;
+  TokenId* ids_;
+  std::int64_t k_;
+};
+
+/// Sums of probability over groups of tokens. The mass of the largest group is what the others leave, so that
+/// only their few tokens are looked at.
+class TokenGroups {
+ public:
+  TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count);
+  std::int64_t count() const { return count_; }
+  /// Adds the exponentials of tokens first … first + width − 1 to `mass` [count], without the largest group.
+  void add(const float* exponentials, std::int64_t first, std::int64_t width, double* mass) const;
+  /// Divides by the sum of all exponentials, and fills in the largest group.
+  void finish(double sum, double* mass) const;
+
+ private:
+  struct Token {
+    TokenId id;
+    std::uint8_t group;
+  };
+  std::int64_t count_;
+  std::int64_t largest_ = 0;
+  std::vector<Token> tokens_;  // by id; without the largest group
+};
+
+/// Log-sum-exp, entropy, divergences and masses of all rows from their sums; row s · P + p, the final layer
+/// first.
+void finish(const std::vector<RowState>& rows, std::int64_t num_positions, const TokenGroups& groups,
+            KernelOutput& output);
+
+}  // namespace depthlens::decode
