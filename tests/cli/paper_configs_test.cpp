@@ -39,7 +39,7 @@ struct Inputs {
           R"([{"prompt": "was it the water", "answer": "a"}, {"prompt": "was it rain", "answer": "b"}])");
     write(
         "pairs.jsonl",
-        R"({"id": "p", "source": {"prompt": "the water of the", "answer": "tide"}, "target": {"prompt": "the bread of the", "answer": "rain"}})"
+        R"({"id": "p", "source": {"prompt": "a s d", "answer": "b"}, "target": {"prompt": "a s f", "answer": "c"}})"
         "\n");
     std::string conllu;
     const std::pair<const char*, const char*> words[] = {{"the", "DET"},   {"water", "NOUN"}, {"was", "VERB"},
