@@ -41,4 +41,5 @@ analyze_demo demo-patching --experiment patching --input data/tasks/pairs.jsonl
 python3 tools/scripts/summarise_demo.py out/demo
 
 "$program" report --compare "${runs[@]}" --out "$page" --quiet || stop "the page was not drawn"
-say "" "The pictures: $page for all experiments together, report.html in each of ${runs[*]}."
+say
+say "The pictures: $page for all experiments together, report.html in each of ${runs[*]}."

@@ -116,8 +116,11 @@ TEST_CASE("what cannot have an effect has none, and layer L at the last position
     }
     CHECK(patcher.statistics().windows == 2 + different_tokens + (L - 1) * (T - first));
     CHECK(patcher.statistics().tokens == patcher.statistics().windows * T);
-    CHECK(*result.restored(result.target) == 0);
-    CHECK(*result.restored(result.source) == 1);
+    // Whether these random models prefer the source's answer after the source is chance.
+    const bool prefers = result.source.log_probability_difference > result.target.log_probability_difference;
+    REQUIRE(result.restored(result.source).has_value() == prefers);
+    CHECK(result.restored(result.target).value_or(0) == 0);
+    CHECK(result.restored(result.source).value_or(1) == 1);
   }
 }
 

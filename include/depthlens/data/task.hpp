@@ -37,7 +37,7 @@ struct TaskItem {
   std::vector<TokenId> tokens() const;
   /// The position that predicts answer token 0.
   std::int64_t first_position() const { return static_cast<std::int64_t>(context.size()) - 1; }
-  /// Whether `predicted` is answer token `k`, or for k = 0 its other form.
+  /// Whether `predicted` is answer token 0 ≤ k < length, or for k = 0 its other form.
   bool is_right(std::int64_t k, TokenId predicted) const {
     return predicted == answer[static_cast<std::size_t>(k)] || (k == 0 && predicted == other_form);
   }

@@ -164,7 +164,6 @@ TEST_CASE("words: the first token, and that of the other form") {
   CHECK(tide.is_right(0, 1));
   CHECK(tide.is_right(0, 2));
   CHECK_FALSE(tide.is_right(0, 3));
-  CHECK_FALSE(tide.is_right(1, 2));
   const TaskItem& stop = task.items[1];
   CHECK(stop.answer == Ids{7});           // "."
   CHECK(stop.other_form == 8);            // " ."
