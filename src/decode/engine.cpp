@@ -106,10 +106,10 @@ class Run {
     const auto per_token = static_cast<std::uint64_t>(
         4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.mlp_size));
     tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(half / per_token), 1, 4096);
-    // About two thousand rows make the products efficient; more only take memory.
+    // Four thousand rows are worth packing the weights for; more only take memory.
     const auto num_states = static_cast<std::int64_t>(states_.size());
-    constexpr std::int64_t kBlock = 32;  // the rows of one product
-    positions_per_chunk_ = std::clamp<std::int64_t>(2048 / num_states / kBlock * kBlock, kBlock, 256);
+    constexpr std::int64_t kBlock = 32;  // a multiple of the rows of any product
+    positions_per_chunk_ = std::clamp<std::int64_t>(4096 / num_states / kBlock * kBlock, kBlock, 512);
     while (positions_per_chunk_ > kBlock &&
            kernel_->working_memory(num_states, positions_per_chunk_) > half) {
       positions_per_chunk_ -= kBlock;

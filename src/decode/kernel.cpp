@@ -1,86 +1,32 @@
 // Which kernel serves a device and a processor.
 #include "decode/kernel.hpp"
 
-#include <cstdlib>
-#include <functional>
-
-#include "depthlens/decode/packed_panels.hpp"
 #include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/text.hpp"
 
 namespace depthlens::decode {
-namespace {
-
-enum class Products { kFloat32, kBfloat16, kAten };
-
-/// A kernel by the name that DEPTHLENS_KERNEL gives it.
-struct Choice {
-  std::string name;
-  bool usable;
-  const RowStatistics* statistics;
-  Products products;
-};
-
-/// The fastest first. To add a kernel: write its file under kernels/, add one line here.
-std::vector<Choice> choices(Precision precision) {
-#ifdef DEPTHLENS_X86
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
-  return {
-#ifdef DEPTHLENS_X86
-      {"avx512-bf16", precision == Precision::kFast && avx512 && multiplies_bfloat16(), &kAvx512Statistics,
-       Products::kBfloat16},
-      {"avx512", avx512, &kAvx512Statistics, Products::kFloat32},
-      {"avx2", avx2, &kAvx2Statistics, Products::kFloat32},
-#endif
-      {"portable", true, &kPortableStatistics, Products::kFloat32},
-      {"aten", true, &kPortableStatistics, Products::kAten},
-  };
-}
-
-Choice choose_for_cpu(Precision precision) {
-  const char* wish = std::getenv("DEPTHLENS_KERNEL");
-  std::vector<std::string> usable;
-  for (const Choice& choice : choices(precision)) {
-    if (!choice.usable) continue;
-    if (wish == nullptr || choice.name == wish) return choice;
-    usable.push_back(choice.name);
-  }
-  throw util::usage_error({.what = "no such kernel",
-                           .where = "environment variable DEPTHLENS_KERNEL",
-                           .expected = "one that this processor runs: " + util::join(usable, ", "),
-                           .found = util::in_quotes(wish)});
-}
-
-}  // namespace
 
 std::string cpu_kernel_name(Precision precision) {
-  return choose_for_cpu(precision).name;
+  return model::cpu_arithmetic(precision).name;
 }
 
-const RowStatistics& row_statistics() {
-  return *choose_for_cpu(Precision::kExact).statistics;
+const RowStatistics& row_statistics(model::Vectors vectors) {
+#ifdef DEPTHLENS_X86
+  if (vectors == model::Vectors::kAvx512) return kAvx512Statistics;
+  if (vectors == model::Vectors::kAvx2) return kAvx2Statistics;
+#endif
+  DEPTHLENS_ASSERT(vectors == model::Vectors::kPortable);
+  return kPortableStatistics;
 }
 
 std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
                                     const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
                                     Precision precision) {
   if (!head.unembedding.device().is_cpu()) return make_aten_kernel(head, token_groups, num_groups);
-  const Choice choice = choose_for_cpu(precision);
-  switch (choice.products) {
-    case Products::kAten:
-      return make_aten_kernel(head, token_groups, num_groups);
-    case Products::kFloat32:
-      return make_cpu_kernel(*choice.statistics, head, token_groups, num_groups);
-    case Products::kBfloat16:
-      return make_bfloat16_kernel(*choice.statistics, head, token_groups, num_groups);
-  }
-  DEPTHLENS_ASSERT(false);
-  return nullptr;
+  const model::Arithmetic arithmetic = model::cpu_arithmetic(precision);
+  if (arithmetic.products == nullptr) return make_aten_kernel(head, token_groups, num_groups);
+  return make_packed_kernel(arithmetic, head, token_groups, num_groups);
 }
 
 void rank_by_top_k(const KernelInput& input, KernelOutput& output) {

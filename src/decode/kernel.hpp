@@ -12,6 +12,7 @@
 
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/decode/readout.hpp"
+#include "depthlens/model/arithmetic.hpp"
 #include "depthlens/model/model.hpp"
 
 namespace depthlens::decode {
@@ -63,14 +64,10 @@ std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
                                     const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
                                     Precision precision);
 
-struct RowStatistics;
-std::unique_ptr<Kernel> make_cpu_kernel(const RowStatistics& statistics, const model::OutputHead& head,
-                                        const std::vector<std::uint8_t>& token_groups,
-                                        std::int64_t num_groups);
-/// Where `multiplies_bfloat16()`.
-std::unique_ptr<Kernel> make_bfloat16_kernel(const RowStatistics& statistics, const model::OutputHead& head,
-                                             const std::vector<std::uint8_t>& token_groups,
-                                             std::int64_t num_groups);
+/// `arithmetic` must have products.
+std::unique_ptr<Kernel> make_packed_kernel(const model::Arithmetic& arithmetic, const model::OutputHead& head,
+                                           const std::vector<std::uint8_t>& token_groups,
+                                           std::int64_t num_groups);
 std::unique_ptr<Kernel> make_aten_kernel(const model::OutputHead& head,
                                          const std::vector<std::uint8_t>& token_groups,
                                          std::int64_t num_groups);

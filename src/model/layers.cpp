@@ -7,6 +7,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/gelu.h>
@@ -22,7 +23,10 @@
 #include <numbers>
 #include <optional>
 #include <string_view>
+#include <vector>
 
+#include "depthlens/model/multiplier.hpp"
+#include "depthlens/model/work.hpp"
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::model {
@@ -38,9 +42,9 @@ at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& 
 
 namespace {
 
-/// x · weightᵀ. On processors float32 goes to oneDNN, which sums every element in the same order whatever
-/// stands beside it; MKL, libtorch's default, splits long sums among threads when rows are few.
-at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
+/// x · weightᵀ by libtorch. On processors float32 goes to oneDNN, which sums every element in the same order
+/// whatever stands beside it; MKL, libtorch's default, splits long sums among threads when rows are few.
+at::Tensor library_product(const at::Tensor& x, const at::Tensor& weight) {
   using Product =
       at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
                  c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
@@ -52,16 +56,78 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
   return one_dnn.call(x, weight, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
 
+/// x · weightᵀ by products of this processor: tiles of columns, and rows in groups, are dealt out to threads.
+at::Tensor packed_product(const at::Tensor& input, const at::Tensor& weight, const Arithmetic& arithmetic) {
+  const at::Tensor x = input.contiguous();
+  const Multiplier multiplier(arithmetic, weight.contiguous());
+  const std::int64_t T = x.size(0), n = weight.size(0), B = multiplier.block_rows();
+  const at::Tensor packed = multiplier.pack_rows(x);
+  const auto* blocks = packed.const_data_ptr<std::uint8_t>();
+  const std::int64_t num_blocks = parts_of(B, T);
+  at::Tensor out = at::empty({num_blocks * B, n}, at::kFloat);
+  float* to = out.mutable_data_ptr<float>();
+
+  constexpr std::int64_t kWidest = 256;  // columns
+  const std::int64_t width = multiplier.tile_columns(kWidest), num_tiles = parts_of(width, n);
+  const std::int64_t whole = n / multiplier.panel_columns() * multiplier.panel_columns();
+  // So many groups that all threads have work; each packs the weights anew, which its rows must be worth.
+  constexpr std::int64_t kLeastBlocks = 8;
+  const std::int64_t wanted = parts_of(num_tiles, 4 * at::get_num_threads());
+  const std::int64_t blocks_of_group = std::max(kLeastBlocks, parts_of(wanted, num_blocks));
+  const std::int64_t num_groups = parts_of(blocks_of_group, num_blocks);
+
+  struct Workspace {
+    at::Tensor panels;
+    std::vector<float> edge;  // [B, panel] of the columns that fill no panel
+  };
+  for_each_free(
+      num_tiles * num_groups,
+      [&] {
+        return Workspace{aligned_bytes(multiplier.columns_bytes(width)),
+                         std::vector<float>(static_cast<std::size_t>(B * multiplier.panel_columns()))};
+      },
+      [&](std::int64_t item, Workspace& workspace) {
+        const std::int64_t first = item / num_groups * width, end = std::min(n, first + width);
+        auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
+        multiplier.pack_columns(
+            end - first, [&](std::int64_t i) { return first + i; }, panels);
+        const std::int64_t first_block = item % num_groups * blocks_of_group;
+        const std::int64_t whole_end = std::min(end, whole);
+        for (std::int64_t b = first_block; b < std::min(num_blocks, first_block + blocks_of_group); ++b) {
+          const std::int64_t count = std::min(B, T - b * B);
+          const std::uint8_t* block = blocks + b * multiplier.block_bytes();
+          float* rows = to + b * B * n;
+          multiplier.multiply(block, count, panels, whole_end - first, rows + first, n);
+          if (whole_end == end) continue;
+          const std::int64_t stride = multiplier.panel_columns();
+          multiplier.multiply(block, count, panels + multiplier.columns_bytes(whole_end - first),
+                              end - whole_end, workspace.edge.data(), stride);
+          for (std::int64_t i = 0; i < count; ++i)
+            std::copy_n(workspace.edge.data() + i * stride, end - whole_end, rows + i * n + whole_end);
+        }
+      },
+      [&] { multiplier.release(); });
+  return out.narrow(0, 0, T);
+}
+
 }  // namespace
 
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
+  const bool exact = input.scalar_type() == at::kFloat;
+  if (exact && input.device().is_cpu() && !records_gradient(input) && !records_gradient(weight)) {
+    const Arithmetic arithmetic = cpu_arithmetic();
+    if (arithmetic.products != nullptr) {
+      const at::Tensor y = packed_product(input, weight, arithmetic);
+      return bias.defined() ? y.add_(bias) : y;
+    }
+  }
   // Products of one or a few rows take other code paths in the libraries below, whose sums differ in the last
   // bits. With a minimum of rows a window gives the same bits alone and among others.
   constexpr std::int64_t kFewestRows = 32;
   const std::int64_t rows = input.size(0);
-  at::Tensor x = input.to(weight.scalar_type());
+  at::Tensor x = input;
   if (rows < kFewestRows) x = at::constant_pad_nd(x, {0, 0, 0, kFewestRows - rows});
-  at::Tensor y = product(x, weight).to(at::kFloat);
+  at::Tensor y = library_product(x, weight.to(x.scalar_type())).to(at::kFloat);
   if (rows < kFewestRows) y = y.narrow(0, 0, rows);
   return bias.defined() ? y.add_(bias) : y;
 }

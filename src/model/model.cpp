@@ -14,6 +14,7 @@
 #include <set>
 
 #include "depthlens/io/checkpoint.hpp"
+#include "depthlens/model/arithmetic.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
@@ -67,8 +68,8 @@ class Claims {
                                 .found = at::toString(found->second.dtype)});
     }
     claimed_.insert(name);
-    // Matrices are kept in the arithmetic type; vectors are few, and norms and biases are applied in float32.
-    const at::ScalarType dtype = rule.shape.size() == 1 ? at::kFloat : options_.dtype;
+    // Vectors are few, and norms and biases are applied in float32.
+    const at::ScalarType dtype = rule.shape.size() == 1 ? at::kFloat : kept_as(found->second.dtype);
     const at::Tensor tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
     return tensor.to(at::Device(options_.device));
   }
@@ -99,6 +100,14 @@ class Claims {
   }
 
  private:
+  /// The type in which a matrix is kept that is stored as `stored`.
+  at::ScalarType kept_as(at::ScalarType stored) const {
+    const bool taken_as_stored = stored == at::kFloat || stored == at::kBFloat16 || stored == at::kHalf;
+    const bool ours = options_.dtype == at::kFloat && at::Device(options_.device).is_cpu() &&
+                      cpu_arithmetic().products != nullptr;
+    return ours && taken_as_stored ? stored : options_.dtype;
+  }
+
   const io::TensorFile& file_;
   std::string where_;
   LoadOptions options_;
@@ -165,16 +174,20 @@ at::Tensor Model::norm(const at::Tensor& input, const at::Tensor& weight, const 
   return apply_norm(spec_.norm, input, weight, bias, spec_.norm_epsilon);
 }
 
+at::Tensor Model::product(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const {
+  return linear(input.to(options_.dtype), weight, bias);
+}
+
 at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const PackedWindows& windows,
                             const std::array<at::Tensor, 2>& rotation) const {
   const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
   at::Tensor q, k, v;  // [T, H, dh], [T, G, dh], [T, G, dh]
   if (spec_.qkv == QkvLayout::kSeparate) {
-    q = linear(input, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
-    k = linear(input, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
-    v = linear(input, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
+    q = product(input, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
+    k = product(input, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
+    v = product(input, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
   } else {
-    const at::Tensor fused = linear(input, block[Slot::kQkvWeight], block[Slot::kQkvBias]);
+    const at::Tensor fused = product(input, block[Slot::kQkvWeight], block[Slot::kQkvBias]);
     const bool by_kind = spec_.qkv == QkvLayout::kFusedByKind;
     const at::Tensor parts = by_kind ? fused.view({T, 3, H, dh}) : fused.view({T, H, 3, dh}).transpose(1, 2);
     q = parts.select(1, 0);
@@ -206,21 +219,21 @@ at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const
                                                             by_head(values[i]), {}, 0.0, /*is_causal=*/true);
     mixed.push_back(out.squeeze(0).transpose(0, 1).to(at::kFloat));
   }
-  return linear(at::cat(mixed).reshape({T, H * dh}), block[Slot::kAttentionOutWeight],
-                block[Slot::kAttentionOutBias]);
+  return product(at::cat(mixed).reshape({T, H * dh}), block[Slot::kAttentionOutWeight],
+                 block[Slot::kAttentionOutBias]);
 }
 
 at::Tensor Model::mlp(const Weights& block, const at::Tensor& input) const {
-  const at::Tensor up = linear(input, block[Slot::kMlpUpWeight], block[Slot::kMlpUpBias]);
+  const at::Tensor up = product(input, block[Slot::kMlpUpWeight], block[Slot::kMlpUpBias]);
   at::Tensor inner;
   if (spec_.gated_mlp) {
     const at::Tensor gate =
-        activate(spec_.activation, linear(input, block[Slot::kMlpGateWeight], block[Slot::kMlpGateBias]));
+        activate(spec_.activation, product(input, block[Slot::kMlpGateWeight], block[Slot::kMlpGateBias]));
     inner = records_gradient(gate) ? gate * up : gate.mul_(up);
   } else {
     inner = activate(spec_.activation, up);
   }
-  return linear(inner, block[Slot::kMlpDownWeight], block[Slot::kMlpDownBias]);
+  return product(inner, block[Slot::kMlpDownWeight], block[Slot::kMlpDownBias]);
 }
 
 std::vector<std::int64_t> Model::positions_of(const PackedWindows& windows) const {

@@ -20,7 +20,7 @@
 #include <limits>
 #include <vector>
 
-#include "depthlens/decode/packed_panels.hpp"
+#include "depthlens/model/small_products.hpp"
 #include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
@@ -75,9 +75,9 @@ class AtenLogSumExp : public LogSumExp {
 constexpr std::int64_t kTile = 256;         // tokens; their packed weights, twice, fit the second-level cache
 constexpr std::int64_t kTilesOfGroup = 16;  // packed together: threads wait for each other once a group
 constexpr std::int64_t kBlocksAtOnce = 8;   // blocks of rows for which a thread keeps a tile in its cache
-constexpr std::int64_t kPanel = decode::kPanel;
-constexpr std::int64_t kRows = decode::kRowsAtOnce;
-using decode::rounded_up;
+constexpr std::int64_t kPanel = model::kPanel;
+constexpr std::int64_t kRows = model::kRowsAtOnce;
+using model::rounded_up;
 static_assert(kTile <= decode::kLongestTile && kTile % kPanel == 0);
 
 /// T: float, or at::BFloat16, whose products sum pairs and so want pairs of rows interleaved.
@@ -94,7 +94,7 @@ class CpuLogSumExp : public LogSumExp {
   LogSumExpValues evaluate(const at::Tensor& rows, std::int64_t num_gradients) const override;
 
  private:
-  static constexpr std::int64_t kPairs = decode::kPairs<T>;
+  static constexpr std::int64_t kPairs = model::kPairs<T>;
 
   struct Row {
     float m = -std::numeric_limits<float>::infinity();
@@ -205,14 +205,13 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
                                   block_states, tile.forward.data() + n * padded_d, logits + n, kPairs == 2);
     }
     const auto width = static_cast<int>(tile.width);
-    float block_max[kTile / decode::kBlock];
     for (std::int64_t i = 0; i < kRows; ++i) {
       float* z = logits + i * kTile;
       if (bias != nullptr) {
         for (int v = 0; v < width; ++v) z[v] += bias[tile.first + v];
       }
       Row& row = progress[static_cast<std::size_t>(block * kRows + i)];
-      const float tile_max = statistics_.max(z, width, block_max);
+      const float tile_max = statistics_.max(z, width);
       if (tile_max > row.m) {
         row.top = tile.first + (std::find(z, z + width, tile_max) - z);
         if (tile.first > 0) {
@@ -300,7 +299,7 @@ std::unique_ptr<LogSumExp> make_aten_log_sum_exp(const model::OutputHead& head,
 std::unique_ptr<LogSumExp> make_log_sum_exp(const model::OutputHead& head, Products products,
                                             const at::Tensor& token_scale) {
   if (!head.unembedding.device().is_cpu()) return make_aten_log_sum_exp(head, token_scale);
-  if (products == Products::kFastest && decode::multiplies_bfloat16()) {
+  if (products == Products::kFastest && model::multiplies_bfloat16()) {
     return std::make_unique<CpuLogSumExp<at::BFloat16>>(head, token_scale);
   }
   return std::make_unique<CpuLogSumExp<float>>(head, token_scale);

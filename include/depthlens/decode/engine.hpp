@@ -8,6 +8,7 @@
 
 #include "depthlens/decode/listener.hpp"
 #include "depthlens/decode/readout.hpp"
+#include "depthlens/model/arithmetic.hpp"
 
 namespace depthlens::model {
 class Model;
@@ -22,9 +23,8 @@ namespace depthlens::decode {
 /// all queries so far have been shown to the listeners, who may have learnt what else to ask.
 using QuerySource = std::function<bool(Query&)>;
 
-/// How the product with the unembedding is computed. `kFast`: of low precision where the processor does that
-/// faster.
-enum class Precision { kExact, kFast };
+/// How the product with the unembedding is computed.
+using Precision = model::Precision;
 
 struct EngineOptions {
   Precision precision = Precision::kExact;

@@ -3,13 +3,14 @@
 
 #include <cstdint>
 
+#include "depthlens/model/arithmetic.hpp"
+
 namespace depthlens::decode {
 
-/// Longest tile, in tokens, and the number of neighbouring tokens that share an entry of `block_max`.
+/// Longest tile, in tokens.
 inline constexpr int kLongestTile = 2048;
-inline constexpr int kBlock = 16;
 
-/// Sums over a tile, relative to the row's reference m and the final layer's m_f (see cpu_kernel.cpp).
+/// Sums over a tile, relative to the row's reference m and the final layer's m_f (see packed_kernel.cpp).
 struct TileSums {
   float sum;       ///< Σ e^(z − m)
   float weighted;  ///< Σ e^(z − m) (z − m)
@@ -20,8 +21,8 @@ struct TileSums {
 /// One instruction set's functions. All arrays have `width` entries, 1 … kLongestTile.
 struct RowStatistics {
   const char* name;
-  /// Greatest logit; `block_max` [width / kBlock, rounded up] gets the greatest of each block.
-  float (*max)(const float* logits, int width, float* block_max);
+  /// Greatest logit.
+  float (*max)(const float* logits, int width);
   /// Number of logits strictly greater than `bar`.
   std::int32_t (*count_greater)(const float* logits, int width, float bar);
   /// shifted = logits − m, exponentials = e^shifted; returns their sum.
@@ -35,9 +36,8 @@ struct RowStatistics {
   float (*exponentials_bfloat16)(const float* logits, int width, float m, std::uint16_t* exponentials);
 };
 
-/// The functions for this processor, or those that the environment variable DEPTHLENS_KERNEL names; the
-/// portable ones where it names a kernel that has none of its own.
-const RowStatistics& row_statistics();
+/// The functions for this processor, or for what the environment variable DEPTHLENS_KERNEL names.
+const RowStatistics& row_statistics(model::Vectors vectors = model::cpu_arithmetic().vectors);
 
 /// e^x is within 2e-7 relative of the true value for −87 ≤ x ≤ 0, and 0 below.
 extern const RowStatistics kPortableStatistics;

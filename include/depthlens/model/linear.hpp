@@ -5,8 +5,9 @@
 
 namespace depthlens::model {
 
-/// input [T, in] · weightᵀ [out, in] + bias, in the weight's dtype; returns float32 [T, out]. `bias` may be
-/// undefined. A row's result does not depend on how many other rows there are.
+/// input [T, in] · weightᵀ [out, in] + bias, in the input's dtype, whatever the weight is stored as; returns
+/// float32 [T, out]. `bias` may be undefined. A row's result does not depend on how many other rows there
+/// are.
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias);
 
 }  // namespace depthlens::model

@@ -17,8 +17,9 @@
 namespace depthlens::model {
 
 struct LoadOptions {
-  at::ScalarType dtype =
-      at::kFloat;              ///< of the weights and of the products; the residual stream stays in float32
+  /// Of the products; the residual stream stays in float32. Weights are converted to it, but for float32 on a
+  /// processor, whose products take them as they are stored.
+  at::ScalarType dtype = at::kFloat;
   std::string device = "cpu";  ///< "cpu", "cuda", "cuda:N"
 };
 
@@ -96,6 +97,7 @@ class Model {
                        const std::array<at::Tensor, 2>& rotation) const;
   at::Tensor mlp(const Weights& block, const at::Tensor& input) const;
   at::Tensor norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
+  at::Tensor product(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
 
   std::filesystem::path folder_;
   ArchSpec spec_;

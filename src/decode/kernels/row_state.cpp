@@ -15,11 +15,12 @@ TokenGroups::TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t
   }
 }
 
-void TokenGroups::add(const float* exponentials, std::int64_t first, std::int64_t width, double* mass) const {
-  const auto begin = std::lower_bound(tokens_.begin(), tokens_.end(), first,
-                                      [](const Token& token, std::int64_t id) { return token.id < id; });
-  for (auto token = begin; token != tokens_.end() && token->id < first + width; ++token)
-    mass[token->group] += exponentials[token->id - first];
+TokenGroups::Range TokenGroups::range(std::int64_t first, std::int64_t width) const {
+  const auto from = [&](std::int64_t id) {
+    return std::lower_bound(tokens_.begin(), tokens_.end(), id,
+                            [](const Token& token, std::int64_t other) { return token.id < other; });
+  };
+  return {from(first), from(first + width)};
 }
 
 void TokenGroups::finish(double sum, double* mass) const {

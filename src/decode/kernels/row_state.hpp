@@ -1,9 +1,10 @@
-// What the kernels for processors keep of a row while they go through the vocabulary (see cpu_kernel.cpp).
+// What the kernels for processors keep of a row while they go through the vocabulary (see packed_kernel.cpp).
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "decode/kernel.hpp"
@@ -39,13 +40,16 @@ class BestTokens {
  public:
   BestTokens(double* logits, TokenId* ids, std::int64_t k) : logits_(logits), ids_(ids), k_(k) {}
 
-  void add_tile(const float* tile, const float* block_max, int width, TokenId first, std::int64_t& found) {
-    for (int block = 0; block * kBlock < width; ++block) {
-      if (found == k_ && !(block_max[block] > logits_[k_ - 1])) continue;
-      const int end = width < (block + 1) * kBlock ? width : (block + 1) * kBlock;
-      for (int i = block * kBlock; i < end; ++i) add(tile[i], first + i, found);
+  /// Tokens whose logit is less than `bar` are left out.
+  void add_tile(const float* tile, int width, TokenId first, float bar, std::int64_t& found) {
+    for (int i = 0; i < width; ++i) {
+      if (tile[i] < bar) continue;
+      add(tile[i], first + i, found);
+      if (found == k_ && logits_[k_ - 1] > bar) bar = static_cast<float>(logits_[k_ - 1]);
     }
   }
+
+  double last() const { return logits_[k_ - 1]; }
 
   void add(double logit, TokenId id, std::int64_t& found) {
     if (found == k_ && !(logit > logits_[k_ - 1])) return;
@@ -68,18 +72,24 @@ class BestTokens {
 /// only their few tokens are looked at.
 class TokenGroups {
  public:
-  TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count);
-  std::int64_t count() const { return count_; }
-  /// Adds the exponentials of tokens first … first + width − 1 to `mass` [count], without the largest group.
-  void add(const float* exponentials, std::int64_t first, std::int64_t width, double* mass) const;
-  /// Divides by the sum of all exponentials, and fills in the largest group.
-  void finish(double sum, double* mass) const;
-
- private:
   struct Token {
     TokenId id;
     std::uint8_t group;
   };
+  using Range = std::span<const Token>;
+
+  TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count);
+  std::int64_t count() const { return count_; }
+  /// What the largest group does not hold of tokens first … first + width − 1.
+  Range range(std::int64_t first, std::int64_t width) const;
+  /// Adds a range's exponentials to `mass` [count]; exponentials[0] is that of token `first`.
+  static void add(Range range, const float* exponentials, std::int64_t first, double* mass) {
+    for (const Token& token : range) mass[token.group] += exponentials[token.id - first];
+  }
+  /// Divides by the sum of all exponentials, and fills in the largest group.
+  void finish(double sum, double* mass) const;
+
+ private:
   std::int64_t count_;
   std::int64_t largest_ = 0;
   std::vector<Token> tokens_;  // by id; without the largest group

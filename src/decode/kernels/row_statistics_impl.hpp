@@ -27,23 +27,10 @@ inline float exp_nonpositive(float x) {
   return x < kLowest ? 0.0F : e;
 }
 
-float row_max(const float* logits, int width, float* block_max) {
-  const int whole = width / kBlock;
+float row_max(const float* logits, int width) {
   float best = logits[0];
-  for (int b = 0; b < whole; ++b) {
-    const float* block = logits + b * kBlock;
-    float m = block[0];
-#pragma omp simd reduction(max : m)
-    for (int i = 0; i < kBlock; ++i) m = block[i] > m ? block[i] : m;
-    block_max[b] = m;
-    best = m > best ? m : best;
-  }
-  if (whole * kBlock < width) {
-    float m = logits[whole * kBlock];
-    for (int i = whole * kBlock; i < width; ++i) m = logits[i] > m ? logits[i] : m;
-    block_max[whole] = m;
-    best = m > best ? m : best;
-  }
+#pragma omp simd reduction(max : best)
+  for (int i = 0; i < width; ++i) best = logits[i] > best ? logits[i] : best;
   return best;
 }
 

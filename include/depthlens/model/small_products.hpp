@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace depthlens::decode {
+namespace depthlens::model {
 
 inline constexpr std::int64_t kPanel = 64;       ///< tokens of a panel: the widest product at full speed
 inline constexpr std::int64_t kRowsAtOnce = 32;  ///< rows of one product
@@ -20,4 +20,4 @@ constexpr std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
 /// Whether libtorch's small products take bfloat16 on this processor, faster than float32.
 bool multiplies_bfloat16();
 
-}  // namespace depthlens::decode
+}  // namespace depthlens::model

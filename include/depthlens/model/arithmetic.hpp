@@ -1,0 +1,30 @@
+// How this processor multiplies: the table of instruction sets, of which one is chosen when the program runs.
+#pragma once
+
+#include <string>
+
+namespace depthlens::model {
+
+struct PanelProducts;
+
+/// `kFast`: products of low precision where the processor makes them faster.
+enum class Precision { kExact, kFast };
+
+/// For loops that are compiled for several instruction sets.
+enum class Vectors { kPortable, kAvx2, kAvx512 };
+
+struct Arithmetic {
+  std::string name;  ///< by which DEPTHLENS_KERNEL chooses it
+  bool usable;       ///< on this processor
+  Vectors vectors;
+  const PanelProducts* products;  ///< nullptr: libtorch's
+  /// Products of bfloat16: whether both sides are taken in two parts (weights only where bfloat16 does not
+  /// hold them).
+  bool split = false;
+};
+
+/// The fastest for this processor, or the one that the environment variable DEPTHLENS_KERNEL names. Throws a
+/// usage error where it names none that runs here.
+Arithmetic cpu_arithmetic(Precision precision = Precision::kExact);
+
+}  // namespace depthlens::model

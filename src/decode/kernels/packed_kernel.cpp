@@ -1,0 +1,388 @@
+// The kernel for processors: a tile of logits is made from packed states and weights and read while it is in
+// the cache, for all layers against one tile of weights. Nothing of the size of the vocabulary is written but
+// the final layer's logits, and no packed copy of the unembedding is kept: a tile's weights are packed when
+// they are needed, which for the rows of a chunk costs little beside the products.
+//
+// With m a row's reference (the greatest logit so far), and per row: S = Σ e^(z − m), A = Σ e^(z − m) (z −
+// m). Against the final layer f, whose maximum is known before: C = Σ e^(z_f − m_f) (z − m) and D = Σ e^(z −
+// m) (z_f − m_f). When m grows, S, A and D are scaled and C shifted. From these follow (docs/methods.md):
+// log-sum-exp, entropy, both divergences. Sums within a tile are float32, over tiles float64.
+//
+// The vocabulary is cut into slices, which threads take as they become free; each slice keeps sums of its
+// own, and these are put together in the order of the slices. So results depend neither on the number of
+// threads nor on what else is in the chunk.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "decode/kernel.hpp"
+#include "depthlens/decode/row_statistics.hpp"
+#include "depthlens/model/multiplier.hpp"
+#include "depthlens/model/work.hpp"
+#include "depthlens/util/error.hpp"
+#include "row_state.hpp"
+
+namespace depthlens::decode {
+namespace {
+
+constexpr std::int64_t kWidestTile = 256;  // tokens
+constexpr std::int64_t kSlice = 1024;      // tokens, about
+static_assert(kWidestTile <= kLongestTile);
+
+using model::parts_of;
+
+std::size_t sized(std::int64_t size) {
+  return static_cast<std::size_t>(size);
+}
+
+/// What one slice of the vocabulary adds to each row.
+struct SliceSums {
+  std::vector<RowState> rows;          // [R]
+  std::vector<double> top_logits;      // [R, K]
+  std::vector<TokenId> top_ids;        // [R, K]
+  std::vector<std::int64_t> num_best;  // [R]
+  std::vector<std::int64_t> greater;   // [R, W]
+  std::vector<double> mass;            // [R, G], relative to the row's m
+};
+
+/// A lower bound of every row's K-th best logit, which all slices raise: what is below it is looked at no
+/// further. Which tokens are best does not depend on it.
+class Bars {
+ public:
+  explicit Bars(std::int64_t rows) : bars_(sized(rows)) {
+    for (auto& bar : bars_) bar.store(-std::numeric_limits<float>::infinity(), std::memory_order_relaxed);
+  }
+  float of(std::int64_t row) const { return bars_[sized(row)].load(std::memory_order_relaxed); }
+  void raise(std::int64_t row, float bar) {
+    if (bar > of(row)) bars_[sized(row)].store(bar, std::memory_order_relaxed);
+  }
+
+ private:
+  std::vector<std::atomic<float>> bars_;
+};
+
+class PackedKernel : public Kernel {
+ public:
+  PackedKernel(const model::Arithmetic& arithmetic, const model::OutputHead& head,
+               const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups)
+      : name_(arithmetic.name),
+        statistics_(row_statistics(arithmetic.vectors)),
+        multiplier_(arithmetic, head.unembedding),
+        head_(head),
+        groups_(token_groups, num_groups),
+        vocab_size_(head.unembedding.size(0)),
+        tile_(multiplier_.tile_columns(kWidestTile)) {
+    DEPTHLENS_ASSERT(num_groups == 0 || static_cast<std::int64_t>(token_groups.size()) == vocab_size_);
+  }
+
+  std::string name() const override { return name_; }
+
+  std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
+    const std::int64_t slices = parts_of(kSlice, vocab_size_), blocks = num_states * blocks_of(num_positions);
+    constexpr std::int64_t kSumsOfRow = 400;  // bytes, with ten best tokens
+    return static_cast<std::uint64_t>(4 * num_positions * final_stride() +
+                                      blocks * multiplier_.block_bytes() +
+                                      num_states * num_positions * slices * kSumsOfRow);
+  }
+
+  KernelOutput decode(const KernelInput& input) const override;
+
+ private:
+  /// A chunk's states, packed. Blocks are of neighbouring positions at one layer.
+  struct Operands {
+    std::int64_t positions, blocks, block_bytes;
+    at::Tensor data;  // [S, blocks, block_bytes]
+    const std::uint8_t* block(std::int64_t state, std::int64_t index) const {
+      return data.const_data_ptr<std::uint8_t>() + (state * blocks + index) * block_bytes;
+    }
+  };
+
+  std::int64_t blocks_of(std::int64_t positions) const {
+    return parts_of(multiplier_.block_rows(), positions);
+  }
+
+  std::int64_t final_stride() const {
+    return parts_of(multiplier_.panel_columns(), vocab_size_) * multiplier_.panel_columns();
+  }
+
+  template <typename MakeWorkspace, typename Use>
+  void for_each_free(std::int64_t count, const MakeWorkspace& make_workspace, const Use& use) const {
+    model::for_each_free(count, make_workspace, use, [&] { multiplier_.release(); });
+  }
+
+  Operands operands_of(const KernelInput& input) const {
+    const std::int64_t S = input.num_states, P = input.num_positions, B = multiplier_.block_rows();
+    const std::int64_t bytes = multiplier_.block_bytes(), d = multiplier_.depth();
+    Operands out{.positions = P,
+                 .blocks = blocks_of(P),
+                 .block_bytes = bytes,
+                 .data = model::aligned_bytes(S * blocks_of(P) * bytes)};
+    auto* data = out.data.mutable_data_ptr<std::uint8_t>();
+    const at::Tensor rows = input.rows.contiguous();
+    const float* values = rows.const_data_ptr<float>();
+    at::parallel_for(0, S * out.blocks, 4, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t first = i % out.blocks * B;
+        multiplier_.pack_block(values + (i / out.blocks * P + first) * d, std::min(B, P - first),
+                               data + i * bytes);
+      }
+    });
+    return out;
+  }
+
+  at::Tensor panels_for(std::int64_t columns) const {
+    return model::aligned_bytes(multiplier_.columns_bytes(columns));
+  }
+
+  void add_bias(float* logits, std::int64_t first, std::int64_t width) const {
+    if (!head_.bias.defined()) return;
+    const float* bias = head_.bias.const_data_ptr<float>() + first;
+    for (std::int64_t v = 0; v < width; ++v) logits[v] += bias[v];
+  }
+
+  at::Tensor final_logits(const Operands& operands) const;
+  std::vector<float> watched_logits(const Operands& operands, std::int64_t num_states,
+                                    const std::vector<TokenId>& watched, std::int64_t W) const;
+
+  std::string name_;
+  const RowStatistics& statistics_;
+  model::Multiplier multiplier_;
+  const model::OutputHead& head_;
+  TokenGroups groups_;
+  std::int64_t vocab_size_;
+  std::int64_t tile_;  // tokens
+};
+
+/// [P, final_stride]
+at::Tensor PackedKernel::final_logits(const Operands& operands) const {
+  const std::int64_t P = operands.positions, B = multiplier_.block_rows(), stride = final_stride();
+  // A block of brgemm's is always whole.
+  at::Tensor logits = at::empty({operands.blocks * B, stride}, at::kFloat);
+  float* data = logits.mutable_data_ptr<float>();
+  for_each_free(
+      parts_of(tile_, vocab_size_), [&] { return panels_for(tile_); },
+      [&](std::int64_t tile, at::Tensor& workspace) {
+        const std::int64_t first = tile * tile_, width = std::min(tile_, vocab_size_ - first);
+        auto* panels = workspace.mutable_data_ptr<std::uint8_t>();
+        multiplier_.pack_columns(
+            width, [&](std::int64_t n) { return first + n; }, panels);
+        for (std::int64_t b = 0; b < operands.blocks; ++b) {
+          const std::int64_t count = std::min(B, P - b * B);
+          float* block = data + b * B * stride + first;
+          multiplier_.multiply(operands.block(0, b), count, panels, width, block, stride);
+          for (std::int64_t i = 0; i < count; ++i) add_bias(block + i * stride, first, width);
+        }
+      });
+  return logits;
+}
+
+/// [R, W] from the same products as in a tile, so that they have the same bits. R = S · P.
+std::vector<float> PackedKernel::watched_logits(const Operands& operands, std::int64_t num_states,
+                                                const std::vector<TokenId>& watched, std::int64_t W) const {
+  const std::int64_t P = operands.positions, B = multiplier_.block_rows();
+  const std::int64_t stride = parts_of(multiplier_.panel_columns(), B * W) * multiplier_.panel_columns();
+  std::vector<float> all(sized(num_states * P * W));
+  struct Workspace {
+    at::Tensor panels;
+    std::vector<float> logits;
+  };
+  for_each_free(
+      operands.blocks,
+      [&] {
+        return Workspace{panels_for(stride), std::vector<float>(sized(B * stride))};
+      },
+      [&](std::int64_t b, Workspace& workspace) {
+        const std::int64_t first = b * B, count = std::min(B, P - first), columns = count * W;
+        auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
+        multiplier_.pack_columns(
+            columns,
+            [&](std::int64_t column) { return std::max<TokenId>(0, watched[sized(first * W + column)]); },
+            panels);
+        for (std::int64_t s = 0; s < num_states; ++s) {
+          float* logits = workspace.logits.data();
+          multiplier_.multiply(operands.block(s, b), count, panels, columns, logits, stride);
+          for (std::int64_t i = 0; i < count; ++i) {
+            for (std::int64_t w = 0; w < W; ++w) {
+              float logit = logits[i * stride + i * W + w];
+              const TokenId token = std::max<TokenId>(0, watched[sized((first + i) * W + w)]);
+              if (head_.bias.defined()) logit += head_.bias.const_data_ptr<float>()[token];
+              all[sized((s * P + first + i) * W + w)] = logit;
+            }
+          }
+        }
+      });
+  return all;
+}
+
+KernelOutput PackedKernel::decode(const KernelInput& input) const {
+  const std::int64_t S = input.num_states, P = input.num_positions, K = input.top_k, W = input.num_watched;
+  const std::int64_t R = S * P, V = vocab_size_, G = groups_.count(), B = multiplier_.block_rows();
+  DEPTHLENS_ASSERT(input.rows.size(0) == R && static_cast<std::int64_t>(input.watched.size()) == P * W);
+
+  const Operands operands = operands_of(input);
+  // The final layer first: its top-1 is watched at every other layer, and its maximum is the reference of C
+  // and D.
+  const at::Tensor final_tensor = final_logits(operands);
+  const std::int64_t final_stride = final_tensor.size(1);
+  const float* final_rows = final_tensor.const_data_ptr<float>();
+  KernelOutput out;
+  out.watched = input.watched;
+  std::vector<float> final_max(sized(P));
+  at::parallel_for(0, P, 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      const float* row = final_rows + p * final_stride;
+      const float* best = std::max_element(row, row + V);  // the first of equals
+      out.watched[sized(p * W)] = static_cast<TokenId>(best - row);
+      final_max[sized(p)] = *best;
+    }
+  });
+  const std::vector<float> watched = watched_logits(operands, S, out.watched, W);
+
+  // Where very many best tokens are kept, fewer and longer slices bound the memory.
+  constexpr std::int64_t kMostKept = 4 << 20;
+  std::int64_t slice = parts_of(tile_, kSlice) * tile_;
+  while (slice < V && parts_of(slice, V) * R * K > kMostKept) slice *= 2;
+  std::vector<SliceSums> slices(sized(parts_of(slice, V)));
+  Bars bars(R);
+  struct Workspace {
+    at::Tensor panels;
+    std::vector<float> logits, shifted, final_exponentials;  // [block_rows, tile]
+    std::vector<float> exponentials;                         // [tile]
+    std::vector<double> final_sums;                          // [block_rows]
+  };
+  const auto make_workspace = [&] {
+    const std::vector<float> block(sized(B * tile_));
+    return Workspace{panels_for(tile_),
+                     block,
+                     block,
+                     block,
+                     std::vector<float>(sized(tile_)),
+                     std::vector<double>(sized(B))};
+  };
+  for_each_free(
+      static_cast<std::int64_t>(slices.size()), make_workspace,
+      [&](std::int64_t index, Workspace& workspace) {
+        SliceSums& sums = slices[sized(index)];
+        sums.rows.resize(sized(R));
+        sums.top_logits.resize(sized(R * K));
+        sums.top_ids.resize(sized(R * K));
+        sums.num_best.resize(sized(R));
+        sums.greater.resize(sized(R * W));
+        sums.mass.resize(sized(R * G));
+        for (std::int64_t p = 0; p < P; ++p) sums.rows[sized(p)].m = final_max[sized(p)];
+        auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
+        float* logits = workspace.logits.data();
+        float* exponentials = workspace.exponentials.data();
+
+        const std::int64_t end = std::min(V, (index + 1) * slice);
+        for (std::int64_t first = index * slice; first < end; first += tile_) {
+          const std::int64_t width = std::min(tile_, end - first);
+          const auto n = static_cast<int>(width);
+          const TokenGroups::Range grouped = groups_.range(first, width);
+          multiplier_.pack_columns(
+              width, [&](std::int64_t column) { return first + column; }, panels);
+          for (std::int64_t b = 0; b < operands.blocks; ++b) {
+            const std::int64_t begin = b * B, count = std::min(B, P - begin);
+            for (std::int64_t i = 0; i < count; ++i) {
+              workspace.final_sums[sized(i)] = statistics_.shift_and_exp(
+                  final_rows + (begin + i) * final_stride + first, n, final_max[sized(begin + i)],
+                  workspace.shifted.data() + i * tile_, workspace.final_exponentials.data() + i * tile_);
+            }
+            // The final layer's own sums grow last: the others need what it had before this tile.
+            for (std::int64_t s = S - 1; s >= 0; --s) {
+              if (s > 0) multiplier_.multiply(operands.block(s, b), count, panels, width, logits, tile_);
+              for (std::int64_t i = 0; i < count; ++i) {
+                const std::int64_t p = begin + i, row = s * P + p;
+                if (s > 0) add_bias(logits + i * tile_, first, width);
+                const float* tile = s > 0 ? logits + i * tile_ : final_rows + p * final_stride + first;
+                RowState& state = sums.rows[sized(row)];
+                const float tile_max = statistics_.max(tile, n);
+                if (tile_max >= bars.of(row)) {
+                  BestTokens best(sums.top_logits.data() + row * K, sums.top_ids.data() + row * K, K);
+                  std::int64_t& num_best = sums.num_best[sized(row)];
+                  best.add_tile(tile, n, static_cast<TokenId>(first), bars.of(row), num_best);
+                  if (num_best == K) bars.raise(row, static_cast<float>(best.last()));
+                }
+                if (tile_max > state.m) {
+                  const double scale = state.raise(tile_max, sums.rows[sized(p)].sum);
+                  for (std::int64_t g = 0; g < G; ++g) sums.mass[sized(row * G + g)] *= scale;
+                }
+                const TileSums added =
+                    statistics_.sums(tile, n, state.m, workspace.shifted.data() + i * tile_,
+                                     workspace.final_exponentials.data() + i * tile_, exponentials);
+                state.sum += s == 0 ? workspace.final_sums[sized(i)] : added.sum;
+                state.weighted += added.weighted;
+                state.cross += added.cross;
+                state.reverse += added.reverse;
+                groups_.add(grouped, exponentials, first, sums.mass.data() + row * G);
+                for (std::int64_t w = 0; w < W; ++w) {
+                  if (out.watched[sized(p * W + w)] == kNoToken) continue;
+                  sums.greater[sized(row * W + w)] +=
+                      statistics_.count_greater(tile, n, watched[sized(row * W + w)]);
+                }
+              }
+            }
+          }
+        }
+      });
+
+  // The slices in order.
+  std::vector<RowState> states(sized(R));
+  out.top_ids.resize(sized(R * K));
+  out.top_logits.resize(sized(R * K));
+  out.group_mass.assign(sized(R * G), 0);
+  out.watched_ranks.assign(sized(R * W), 1);
+  out.watched_logits.assign(watched.begin(), watched.end());
+  for (std::int64_t p = 0; p < P; ++p) states[sized(p)].m = final_max[sized(p)];
+  at::parallel_for(0, P, 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      for (std::int64_t s = S - 1; s >= 0; --s) {
+        const std::int64_t row = s * P + p;
+        RowState& state = states[sized(row)];
+        double* mass = out.group_mass.data() + row * G;
+        std::int64_t found = 0;
+        double final_sum = 0;  // of the slices before
+        BestTokens best(out.top_logits.data() + row * K, out.top_ids.data() + row * K, K);
+        for (SliceSums& sums : slices) {
+          RowState& part = sums.rows[sized(row)];
+          const double part_final_sum = sums.rows[sized(p)].sum;
+          double scale = 1;
+          if (part.m > state.m) {
+            const double own_scale = state.raise(part.m, final_sum);
+            for (std::int64_t g = 0; g < G; ++g) mass[g] *= own_scale;
+          } else if (part.m < state.m) {
+            scale = part.raise(state.m, part_final_sum);
+          }
+          state.sum += part.sum;
+          state.weighted += part.weighted;
+          state.cross += part.cross;
+          state.reverse += part.reverse;
+          final_sum += part_final_sum;
+          for (std::int64_t g = 0; g < G; ++g) mass[g] += scale * sums.mass[sized(row * G + g)];
+          for (std::int64_t k = 0; k < sums.num_best[sized(row)]; ++k)
+            best.add(sums.top_logits[sized(row * K + k)], sums.top_ids[sized(row * K + k)], found);
+          for (std::int64_t w = 0; w < W; ++w)
+            out.watched_ranks[sized(row * W + w)] += sums.greater[sized(row * W + w)];
+        }
+      }
+    }
+  });
+  finish(states, P, groups_, out);
+  rank_by_top_k(input, out);
+  return out;
+}
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_packed_kernel(const model::Arithmetic& arithmetic, const model::OutputHead& head,
+                                           const std::vector<std::uint8_t>& token_groups,
+                                           std::int64_t num_groups) {
+  return std::make_unique<PackedKernel>(arithmetic, head, token_groups, num_groups);
+}
+
+}  // namespace depthlens::decode
