@@ -101,11 +101,17 @@ class Run {
 
   void choose_sizes() {
     const model::ArchSpec& spec = model_.spec();
+    // A pass that reads all weights from disk must be worth it.
+    constexpr std::uint64_t kTimesWhereStreamed = 20;
+    constexpr std::int64_t kMostTokens = 4096;
+    const bool streams = model_.streams_layers();
     const std::uint64_t half = options_.memory / 2;
+    const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
     // Per token: all residual states, and the largest of a block's intermediate results.
     const auto per_token = static_cast<std::uint64_t>(
         4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.mlp_size));
-    tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(half / per_token), 1, 4096);
+    tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
+                                                 streams ? 16 * kMostTokens : kMostTokens);
     // Four thousand rows are worth packing the weights for; more only take memory.
     const auto num_states = static_cast<std::int64_t>(states_.size());
     constexpr std::int64_t kBlock = 32;  // a multiple of the rows of any product

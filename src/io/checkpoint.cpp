@@ -218,6 +218,16 @@ at::Tensor TensorFile::load_transposed(const std::string& name, at::ScalarType d
   return copy_and_release(view_of(entry).t(), entry, dtype);
 }
 
+void TensorFile::release(const std::string& name) const {
+  const TensorEntry& entry = find_entry(*this, name);
+  entry.file->release(entry.offset, entry.length);
+}
+
+void TensorFile::read_ahead(const std::string& name) const {
+  const TensorEntry& entry = find_entry(*this, name);
+  entry.file->read_ahead(entry.offset, entry.length);
+}
+
 std::int64_t TensorFile::num_elements() const {
   std::uint64_t total = 0;
   for (const auto& [name, entry] : entries_) {

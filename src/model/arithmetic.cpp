@@ -23,9 +23,10 @@ std::vector<Arithmetic> all_arithmetics([[maybe_unused]] Precision precision) {
   const bool amx = bf16 && __builtin_cpu_supports("amx-bf16") && multiplies_bfloat16();
   // AMX multiplies bfloat16 so fast that three products of it take less time than one of float32. AVX-512
   // BF16 is twice as fast as float32: one product pays, two or three do not.
-  const bool split = precision == Precision::kExact;
-  all.push_back({"amx-bf16", amx, Vectors::kAvx512, &kBrgemmProducts, split});
-  if (!split) all.push_back({"avx512-bf16", bf16, Vectors::kAvx512, &kAvx512Bfloat16Products});
+  const bool exact = precision == Precision::kExact;
+  const int parts = exact ? 2 : 1;
+  all.push_back({"amx-bf16", amx, Vectors::kAvx512, &kBrgemmProducts, parts});
+  if (!exact) all.push_back({"avx512-bf16", bf16, Vectors::kAvx512, &kAvx512Bfloat16Products});
   all.push_back({"avx512", avx512, Vectors::kAvx512, &kAvx512Products});
   all.push_back({"avx2", avx2, Vectors::kAvx2, &kAvx2Products});
 #endif
@@ -33,8 +34,8 @@ std::vector<Arithmetic> all_arithmetics([[maybe_unused]] Precision precision) {
   all.push_back({"aten", true, Vectors::kPortable, nullptr});
 #ifdef DEPTHLENS_X86
   // Never the fastest, but what they are made of can so be run and tested without AMX.
-  if (split) all.push_back({"avx512-bf16", bf16, Vectors::kAvx512, &kAvx512Bfloat16Products, true});
-  all.push_back({"brgemm-bf16", bf16 && multiplies_bfloat16(), Vectors::kAvx512, &kBrgemmProducts, split});
+  if (exact) all.push_back({"avx512-bf16", bf16, Vectors::kAvx512, &kAvx512Bfloat16Products, parts});
+  all.push_back({"brgemm-bf16", bf16 && multiplies_bfloat16(), Vectors::kAvx512, &kBrgemmProducts, parts});
 #endif
   return all;
 }

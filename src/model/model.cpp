@@ -8,6 +8,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/accumulate.h>
 
 #include <algorithm>
 #include <optional>
@@ -31,20 +32,21 @@ std::string with_index(std::string name, std::int64_t block) {
   return name;
 }
 
-/// Fills slots from a checkpoint, and keeps account of which tensors have been claimed.
-class Claims {
+}  // namespace
+
+/// The tensors of a checkpoint by the table of the architecture, with account of which have been claimed.
+class Model::WeightFiles {
  public:
-  Claims(const io::TensorFile& file, const ArchSpec& spec, std::string where, const LoadOptions& options)
-      : file_(file), where_(std::move(where)), options_(options) {
+  WeightFiles(io::TensorFile file, const ArchSpec& spec, std::string where, const LoadOptions& options)
+      : file_(std::move(file)), where_(std::move(where)), options_(options) {
     // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without the prefix.
-    const bool prefixed = file.has(spec.prefix + spec.model_tensors.front().name);
+    const bool prefixed = file_.has(spec.prefix + spec.model_tensors.front().name);
     prefix_ = prefixed ? spec.prefix : "";
   }
 
-  at::Tensor take(const TensorRule& rule, std::int64_t block) {
-    std::string name = with_index(rule.name, block);
-    // The unembedding stands beside the bare model, without its prefix.
-    if (rule.slot != Slot::kUnembedding && rule.slot != Slot::kUnembeddingBias) name = prefix_ + name;
+  /// Checks that the tensor is there, in shape, and of a type that can be read.
+  void claim(const TensorRule& rule, std::int64_t block) {
+    const std::string name = name_of(rule, block);
     const auto found = file_.entries().find(name);
     if (found == file_.entries().end()) {
       std::vector<std::string> names;
@@ -68,10 +70,21 @@ class Claims {
                                 .found = at::toString(found->second.dtype)});
     }
     claimed_.insert(name);
+  }
+
+  /// Of a claimed tensor.
+  at::Tensor load(const TensorRule& rule, std::int64_t block) const {
+    const std::string name = name_of(rule, block);
     // Vectors are few, and norms and biases are applied in float32.
-    const at::ScalarType dtype = rule.shape.size() == 1 ? at::kFloat : kept_as(found->second.dtype);
+    const at::ScalarType dtype =
+        rule.shape.size() == 1 ? at::kFloat : kept_as(file_.entries().at(name).dtype);
     const at::Tensor tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
     return tensor.to(at::Device(options_.device));
+  }
+
+  void release(const TensorRule& rule, std::int64_t block) const { file_.release(name_of(rule, block)); }
+  void read_ahead(const TensorRule& rule, std::int64_t block) const {
+    file_.read_ahead(name_of(rule, block));
   }
 
   /// Throws where a tensor is neither claimed nor known to carry no weight of the model.
@@ -100,6 +113,13 @@ class Claims {
   }
 
  private:
+  std::string name_of(const TensorRule& rule, std::int64_t block) const {
+    const std::string name = with_index(rule.name, block);
+    // The unembedding stands beside the bare model, without its prefix.
+    const bool beside = rule.slot == Slot::kUnembedding || rule.slot == Slot::kUnembeddingBias;
+    return beside ? name : prefix_ + name;
+  }
+
   /// The type in which a matrix is kept that is stored as `stored`.
   at::ScalarType kept_as(at::ScalarType stored) const {
     const bool taken_as_stored = stored == at::kFloat || stored == at::kBFloat16 || stored == at::kHalf;
@@ -108,14 +128,12 @@ class Claims {
     return ours && taken_as_stored ? stored : options_.dtype;
   }
 
-  const io::TensorFile& file_;
+  io::TensorFile file_;
   std::string where_;
   LoadOptions options_;
   std::string prefix_;
   std::set<std::string> claimed_;
 };
-
-}  // namespace
 
 at::Tensor index_tensor(const std::vector<std::int64_t>& values, at::Device device) {
   return at::from_blob(const_cast<std::int64_t*>(values.data()), {static_cast<std::int64_t>(values.size())},
@@ -143,20 +161,24 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, co
 }
 
 void Model::load_weights() {
-  const io::TensorFile file = io::open_checkpoint(folder_);
-  Claims claims(file, spec_, folder_.string(), options_);
-  for (const TensorRule& rule : spec_.model_tensors) weights_[rule.slot] = claims.take(rule, 0);
-  for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
-    Weights& block = blocks_.emplace_back();
-    for (const TensorRule& rule : spec_.block_tensors) block[rule.slot] = claims.take(rule, i);
-  }
-  claims.check_nothing_is_left(spec_);
-
-  const auto count = [&](const Weights& weights) {
-    for (const at::Tensor& tensor : weights.slots) num_parameters_ += tensor.defined() ? tensor.numel() : 0;
+  const auto files =
+      std::make_shared<WeightFiles>(io::open_checkpoint(folder_), spec_, folder_.string(), options_);
+  const auto claim = [&](const TensorRule& rule, std::int64_t block) {
+    files->claim(rule, block);
+    num_parameters_ += c10::multiply_integers(rule.shape);
   };
-  count(weights_);
-  for (const Weights& block : blocks_) count(block);
+  for (const TensorRule& rule : spec_.model_tensors) claim(rule, 0);
+  for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
+    for (const TensorRule& rule : spec_.block_tensors) claim(rule, i);
+  }
+  files->check_nothing_is_left(spec_);
+
+  files_ = files;
+  for (const TensorRule& rule : spec_.model_tensors) weights_[rule.slot] = files->load(rule, 0);
+  if (!options_.stream_layers) {
+    for (std::int64_t i = 0; i < spec_.num_layers; ++i) blocks_.push_back(load_block(i));
+    files_ = nullptr;
+  }
 
   head_.norm = spec_.norm;
   head_.norm_epsilon = spec_.norm_epsilon;
@@ -164,6 +186,13 @@ void Model::load_weights() {
   head_.norm_bias = weights_[Slot::kFinalNormBias];
   head_.unembedding = weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding];
   head_.bias = weights_[Slot::kUnembeddingBias];
+}
+
+Model::Weights Model::load_block(std::int64_t block) const {
+  const c10::NoGradGuard no_gradients;
+  Weights weights;
+  for (const TensorRule& rule : spec_.block_tensors) weights[rule.slot] = files_->load(rule, block);
+  return weights;
 }
 
 at::Device Model::device() const {
@@ -275,13 +304,20 @@ void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const
       spec_.rope.dims > 0 ? rotary_tables(spec_.rope, positions, device()) : std::array<at::Tensor, 2>();
   at::Tensor x = states;
   for (std::int64_t i = first_block; i < spec_.num_layers; ++i) {
-    const Weights& block = blocks_[static_cast<std::size_t>(i)];
+    if (files_ != nullptr && i + 1 < spec_.num_layers) {
+      for (const TensorRule& rule : spec_.block_tensors) files_->read_ahead(rule, i + 1);
+    }
+    const Weights streamed = files_ != nullptr ? load_block(i) : Weights{};
+    const Weights& block = files_ != nullptr ? streamed : blocks_[static_cast<std::size_t>(i)];
     const at::Tensor attended =
         attention(block, norm(x, block[Slot::kAttentionNormWeight], block[Slot::kAttentionNormBias]), windows,
                   rotation);
     const at::Tensor middle = x + attended;
     const at::Tensor& mlp_reads = spec_.parallel_residual ? x : middle;
     x = middle + mlp(block, norm(mlp_reads, block[Slot::kMlpNormWeight], block[Slot::kMlpNormBias]));
+    if (files_ != nullptr) {
+      for (const TensorRule& rule : spec_.block_tensors) files_->release(rule, i);
+    }
     tap(i + 1, x);
   }
 }

@@ -39,10 +39,9 @@ Multiplier::Multiplier(const Arithmetic& arithmetic, at::Tensor weights)
       type_(weight_type(weights_)),
       d_(weights_.size(1)) {
   DEPTHLENS_ASSERT(weights_.dim() == 2 && weights_.is_contiguous() && weights_.device().is_cpu());
-  if (arithmetic.split) {
-    row_parts_ = 2;
-    weight_parts_ = type_ == WeightType::kBfloat16 ? 1 : 2;
-  }
+  const int needed = type_ == WeightType::kBfloat16 ? 1 : type_ == WeightType::kFloat16 ? 2 : 3;
+  row_parts_ = arithmetic.parts;
+  weight_parts_ = std::min(arithmetic.parts, needed);
 }
 
 std::int64_t Multiplier::block_rows() const {
@@ -114,11 +113,14 @@ void Multiplier::multiply(const std::uint8_t* block, std::int64_t count, const s
                           std::int64_t columns, float* out, std::int64_t stride) const {
   const std::int64_t block_part = part_of_block_bytes(), panel_part = part_of_panel_bytes();
   for (std::int64_t n = 0; n < columns; n += products_.panel_columns) {
-    products_.multiply(block, count, panels, d_, /*add=*/false, out + n, stride);
-    if (row_parts_ > 1)
-      products_.multiply(block + block_part, count, panels, d_, /*add=*/true, out + n, stride);
-    if (weight_parts_ > 1)
-      products_.multiply(block, count, panels + panel_part, d_, /*add=*/true, out + n, stride);
+    // What a part of a row and a part of a weight give is as much smaller as the parts are further back:
+    // beyond the last part of either it is below what is kept.
+    for (int w = 0; w < weight_parts_; ++w) {
+      for (int r = 0; r + w < row_parts_; ++r) {
+        products_.multiply(block + r * block_part, count, panels + w * panel_part, d_, /*add=*/r + w > 0,
+                           out + n, stride);
+      }
+    }
     panels += weight_parts_ * panel_part;
   }
 }

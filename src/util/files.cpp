@@ -103,6 +103,12 @@ void MappedFile::release(std::size_t offset, std::size_t length) const {
   if (last > first) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
 }
 
+void MappedFile::read_ahead(std::size_t offset, std::size_t length) const {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t first = offset / page * page;
+  if (length > 0) ::madvise(const_cast<std::byte*>(data_) + first, offset + length - first, MADV_WILLNEED);
+}
+
 AtomicFile::AtomicFile(fs::path path) : AtomicFile(path, path.string() + ".tmp") {}
 
 AtomicFile::AtomicFile(fs::path path, fs::path temporary)

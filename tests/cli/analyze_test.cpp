@@ -165,7 +165,7 @@ TEST_CASE("run.json holds what was run") {
   CHECK(run.at("depthlens").at("version").is_string());
   CHECK(contains(run.at("depthlens").at("libtorch").get<std::string>(), "."));
   CHECK(keys_of(run.at("volatile")) ==
-        std::set<std::string>{"started", "seconds", "host", "threads", "kernel", "out"});
+        std::set<std::string>{"started", "seconds", "host", "threads", "kernel", "stream_layers", "out"});
   CHECK(run.at("volatile").at("threads") == 1);
   CHECK(run.at("volatile").at("out") == demo_run().folder.string());
 }
@@ -187,15 +187,18 @@ TEST_CASE("CSV files and summary.json hold the same tables") {
   check_csv(small_run().folder, small_run().finished);
 }
 
-TEST_CASE("a second run and another number of threads give the same bytes") {
+TEST_CASE("a second run, another number of threads and streamed layers give the same bytes") {
   const auto expected = lasting_files(demo_run().folder);
-  for (const std::string threads : {"1", "2"}) {
-    const fs::path out = demo_run().temporary.path() / ("threads-" + threads);
-    check_done(std::vector<std::string>{"analyze", "--out", out.string(), "--threads", threads} + kDemoInput);
+  const std::vector<std::vector<std::string>> ways = {
+      {"--threads", "1"}, {"--threads", "2"}, {"--threads", "2", "--stream-layers"}};
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    const fs::path out = demo_run().temporary.path() / ("way-" + std::to_string(i));
+    check_done(std::vector<std::string>{"analyze", "--out", out.string()} + ways[i] + kDemoInput);
+    CHECK(read_json(out / "run.json").at("volatile").at("stream_layers") == (i == 2));
     const auto found = lasting_files(out);
     CHECK(found.size() == expected.size());
     for (const auto& [name, bytes] : expected) {
-      INFO(name << " with --threads " << threads);
+      INFO(name << ", way " << i);
       CHECK(found.count(name) == 1);
       CHECK((found.count(name) == 1 && found.at(name) == bytes));
     }

@@ -15,6 +15,7 @@
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/collecting_listener.hpp"
+#include "support/kernels.hpp"
 
 namespace depthlens {
 namespace {
@@ -71,7 +72,7 @@ std::string lens_path(const std::string& variant, const std::string& name) {
 
 /// Compares one lens of the readouts of sequence 0 with the reference arrays of that name.
 void check_lens(const CollectingListener& found, std::int64_t lens, const test::Reference& reference,
-                const std::string& name, bool all_fields) {
+                const std::string& name, bool all_fields, double margin = 2e-5) {
   const auto number = [&](const std::string& field, std::initializer_list<std::int64_t> at) {
     at::Tensor value = reference["readout." + name + "." + field];
     for (const std::int64_t i : at) value = value[i];
@@ -85,7 +86,7 @@ void check_lens(const CollectingListener& found, std::int64_t lens, const test::
     for (std::int64_t layer = 0; layer < found.shape.num_rows; ++layer) {
       INFO(name << ", layer " << layer << ", position " << t);
       const auto& row = position.lenses[static_cast<std::size_t>(lens)][static_cast<std::size_t>(layer)];
-      CHECK(row.entropy == Approx(number("entropy", {layer, t})).margin(2e-5));
+      CHECK(row.entropy == Approx(number("entropy", {layer, t})).margin(margin));
       for (std::int64_t k = 0; k < 10; ++k) {
         CHECK(row.top_ids[static_cast<std::size_t>(k)] ==
               static_cast<TokenId>(number("top_ids", {layer, t, k})));
@@ -93,16 +94,17 @@ void check_lens(const CollectingListener& found, std::int64_t lens, const test::
       if (!all_fields) continue;
       for (std::int64_t k = 0; k < 10; ++k) {
         CHECK(row.top_logprobs[static_cast<std::size_t>(k)] ==
-              Approx(number("top_logprobs", {layer, t, k})).margin(2e-5));
+              Approx(number("top_logprobs", {layer, t, k})).margin(margin));
       }
-      CHECK(row.kl_final == Approx(number("kl_final", {layer, t})).margin(2e-5));
-      CHECK(row.kl_reverse == Approx(number("kl_reverse", {layer, t})).margin(2e-5));
+      CHECK(row.kl_final == Approx(number("kl_final", {layer, t})).margin(margin));
+      CHECK(row.kl_reverse == Approx(number("kl_reverse", {layer, t})).margin(margin));
       CHECK(row.ranks[decode::kWatchedFinal] == static_cast<int>(number("final_rank", {layer, t})));
-      CHECK(row.logprobs[decode::kWatchedFinal] == Approx(number("final_logprob", {layer, t})).margin(2e-5));
+      CHECK(row.logprobs[decode::kWatchedFinal] ==
+            Approx(number("final_logprob", {layer, t})).margin(margin));
       if (position.target == decode::kNoToken) continue;
       CHECK(row.ranks[decode::kWatchedTarget] == static_cast<int>(number("target_rank", {layer, t})));
       CHECK(row.logprobs[decode::kWatchedTarget] ==
-            Approx(number("target_logprob", {layer, t})).margin(2e-5));
+            Approx(number("target_logprob", {layer, t})).margin(margin));
     }
     if (all_fields) {
       CHECK(position.settled_layers[static_cast<std::size_t>(lens)] ==
@@ -130,6 +132,22 @@ TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 refe
     check_lens(found, 3, reference, "tuned", true);
     const auto paper = read_out(*model, {"tuned:" + lens_path(variant, "tuned")}, Alignment::kPaper, queries);
     check_lens(paper, 0, reference, "tuned-paper", false);
+  }
+}
+
+TEST_CASE("every kernel of this processor gives the float64 reference, in the forward pass too") {
+  for (const std::string& kernel : test::usable_kernels()) {
+    const test::KernelWish wish(kernel);
+    for (const std::string& variant : test::golden_variants_with_lenses()) {
+      INFO(kernel << ", " << variant);
+      const test::Reference reference(variant);
+      const auto model = model::Model::load(test::golden_model(variant), {});
+      const auto found = read_out(*model, {"logit", "tuned:" + lens_path(variant, "tuned")},
+                                  Alignment::kTrained, queries_of(reference));
+      const double margin = test::is_bfloat16(kernel) ? 1e-4 : 2e-5;  // logits of 16 bits, or 24
+      check_lens(found, 0, reference, "logit", true, margin);
+      check_lens(found, 1, reference, "tuned", true, margin);
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "command.hpp"
+#include "depthlens/decode/runtime.hpp"
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
@@ -68,6 +69,8 @@ OrderedJson describe_model_folder(const fs::path& folder) {
                             {"bos", token(tokenizer->bos())},
                             {"eos", token(tokenizer->eos())},
                             {"adds_bos", tokenizer->adds_bos()}};
+  described["kernel"] = {{"exact", decode::cpu_kernel_name()},
+                         {"fast", decode::cpu_kernel_name(decode::Precision::kFast)}};
   return described;
 }
 

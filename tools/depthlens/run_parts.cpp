@@ -19,7 +19,7 @@ namespace {
 
 /// What differs between two identical runs.
 util::OrderedJson volatile_json(const std::string& out, Clock::time_point started,
-                                decode::Precision precision) {
+                                decode::Precision precision, bool stream_layers) {
   std::array<char, 32> time = {};
   const std::time_t seconds = Clock::to_time_t(started);
   std::tm utc = {};
@@ -31,6 +31,7 @@ util::OrderedJson volatile_json(const std::string& out, Clock::time_point starte
           {"host", host.data()},
           {"threads", decode::num_threads()},
           {"kernel", decode::cpu_kernel_name(precision)},
+          {"stream_layers", stream_layers},
           {"out", out}};
 }
 
@@ -78,7 +79,7 @@ util::OrderedJson run_json(const Session& session, const RunInputs& inputs, cons
            {{"final_layer_max_abs_error", statistics.final_layer_max_abs_error},
             {"positions", statistics.self_checked_positions}}},
           {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
-          {"volatile", volatile_json(out, started, parts.precision)}};
+          {"volatile", volatile_json(out, started, parts.precision, session.model().streams_layers())}};
 }
 
 void write_run(report::RunFolder& folder, const util::OrderedJson& run, const RunParts& parts,

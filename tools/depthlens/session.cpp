@@ -61,6 +61,8 @@ void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_flag("--stream-layers", options.stream_layers,
+               "Keep only one block's weights in memory: each is read from disk when many windows need it");
 }
 
 void add_run_options(CLI::App& app, ModelOptions& options) {
@@ -133,7 +135,9 @@ Session::Session(const ModelOptions& options) : options_(options) {
 }
 
 void Session::load() {
-  model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype), .device = options_.device});
+  model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype),
+                                        .device = options_.device,
+                                        .stream_layers = options_.stream_layers});
   const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
   for (const lens::LensRequest& request : lens_requests_)
     lenses_.push_back(lens::load_lens(request, *model_, alignment));

@@ -20,6 +20,7 @@ struct ModelOptions {
   std::string model;  ///< "": the demo model
   std::string dtype = "auto";
   std::string device = "cpu";
+  bool stream_layers = false;
   std::vector<std::string> lenses = {"logit"};
   std::string alignment = "trained";
   bool allow_lens_mismatch = false;
@@ -32,7 +33,7 @@ struct ModelOptions {
 void add_model_option(CLI::App& app, ModelOptions& options);
 /// Adds --add-bos.
 void add_bos_option(CLI::App& app, ModelOptions& options);
-/// Adds --dtype and --device.
+/// Adds --dtype, --device and --stream-layers.
 void add_arithmetic_options(CLI::App& app, ModelOptions& options);
 /// Adds all of these, and the flags of lenses and windows.
 void add_run_options(CLI::App& app, ModelOptions& options);

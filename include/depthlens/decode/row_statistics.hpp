@@ -23,6 +23,8 @@ struct RowStatistics {
   const char* name;
   /// Greatest logit.
   float (*max)(const float* logits, int width);
+  /// The first place from `begin` on with a logit of at least `bar`, or `width`.
+  int (*find_at_least)(const float* logits, int begin, int width, float bar);
   /// Number of logits strictly greater than `bar`.
   std::int32_t (*count_greater)(const float* logits, int width, float bar);
   /// shifted = logits − m, exponentials = e^shifted; returns their sum.

@@ -63,6 +63,10 @@ class TensorFile {
   /// The transpose of a matrix as a contiguous copy in `dtype`; the file's pages are released.
   at::Tensor load_transposed(const std::string& name, at::ScalarType dtype) const;
 
+  /// Takes the tensor's pages out of memory; a view reads them from disk again. And asks for them to be read.
+  void release(const std::string& name) const;
+  void read_ahead(const std::string& name) const;
+
   /// Number of elements of all tensors, and bytes as stored.
   std::int64_t num_elements() const;
   std::uint64_t num_bytes() const;

@@ -18,9 +18,9 @@ struct Arithmetic {
   bool usable;       ///< on this processor
   Vectors vectors;
   const PanelProducts* products;  ///< nullptr: libtorch's
-  /// Products of bfloat16: whether both sides are taken in two parts (weights only where bfloat16 does not
-  /// hold them).
-  bool split = false;
+  /// Products of bfloat16: how many parts each number is taken in (of weights no more than they need). One
+  /// keeps 8 bits, two 16, three all 24 of a float32.
+  int parts = 1;
 };
 
 /// The fastest for this processor, or the one that the environment variable DEPTHLENS_KERNEL names. Throws a

@@ -21,6 +21,9 @@ struct LoadOptions {
   /// processor, whose products take them as they are stored.
   at::ScalarType dtype = at::kFloat;
   std::string device = "cpu";  ///< "cpu", "cuda", "cuda:N"
+  /// Keep no block's weights: each is read when its turn comes and dropped, so that a pass over all blocks
+  /// should have many windows.
+  bool stream_layers = false;
 };
 
 /// What turns a residual state into logits: final norm, unembedding, bias. Tensors are shared with the model.
@@ -59,6 +62,7 @@ class Model {
   const OutputHead& head() const { return head_; }
   const std::filesystem::path& folder() const { return folder_; }
   at::ScalarType dtype() const { return options_.dtype; }
+  bool streams_layers() const { return options_.stream_layers; }
   at::Device device() const;
   std::int64_t num_parameters() const { return num_parameters_; }
 
@@ -89,8 +93,11 @@ class Model {
     at::Tensor& operator[](Slot slot) { return slots[static_cast<std::size_t>(slot)]; }
   };
 
+  class WeightFiles;
+
   Model() = default;
   void load_weights();
+  Weights load_block(std::int64_t block) const;
   /// The position of each token in its window; lengths are checked.
   std::vector<std::int64_t> positions_of(const PackedWindows& windows) const;
   at::Tensor attention(const Weights& block, const at::Tensor& input, const PackedWindows& windows,
@@ -103,7 +110,8 @@ class Model {
   ArchSpec spec_;
   LoadOptions options_;
   Weights weights_;
-  std::vector<Weights> blocks_;
+  std::vector<Weights> blocks_;               // none where they are streamed
+  std::shared_ptr<const WeightFiles> files_;  // where they are
   OutputHead head_;
   std::int64_t num_parameters_ = 0;
 };

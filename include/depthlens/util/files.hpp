@@ -31,6 +31,8 @@ class MappedFile {
   /// Tells the kernel that the pages wholly inside [offset, offset + length) are not needed for now: they
   /// leave the resident set and are read again from the file when touched.
   void release(std::size_t offset, std::size_t length) const;
+  /// Asks for the bytes to be read from disk while something else goes on.
+  void read_ahead(std::size_t offset, std::size_t length) const;
 
  private:
   MappedFile() = default;

@@ -30,7 +30,7 @@
 namespace depthlens::decode {
 namespace {
 
-constexpr std::int64_t kWidestTile = 256;  // tokens
+constexpr std::int64_t kWidestTile = 384;  // tokens
 constexpr std::int64_t kSlice = 1024;      // tokens, about
 static_assert(kWidestTile <= kLongestTile);
 
@@ -96,9 +96,10 @@ class PackedKernel : public Kernel {
   /// A chunk's states, packed. Blocks are of neighbouring positions at one layer.
   struct Operands {
     std::int64_t positions, blocks, block_bytes;
-    at::Tensor data;  // [S, blocks, block_bytes]
+    std::int64_t states;
+    at::Tensor data;  // [blocks, S, block_bytes], in the order of use
     const std::uint8_t* block(std::int64_t state, std::int64_t index) const {
-      return data.const_data_ptr<std::uint8_t>() + (state * blocks + index) * block_bytes;
+      return data.const_data_ptr<std::uint8_t>() + (index * states + state) * block_bytes;
     }
   };
 
@@ -121,15 +122,15 @@ class PackedKernel : public Kernel {
     Operands out{.positions = P,
                  .blocks = blocks_of(P),
                  .block_bytes = bytes,
+                 .states = S,
                  .data = model::aligned_bytes(S * blocks_of(P) * bytes)};
     auto* data = out.data.mutable_data_ptr<std::uint8_t>();
     const at::Tensor rows = input.rows.contiguous();
     const float* values = rows.const_data_ptr<float>();
     at::parallel_for(0, S * out.blocks, 4, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t first = i % out.blocks * B;
-        multiplier_.pack_block(values + (i / out.blocks * P + first) * d, std::min(B, P - first),
-                               data + i * bytes);
+        const std::int64_t first = i / S * B;
+        multiplier_.pack_block(values + (i % S * P + first) * d, std::min(B, P - first), data + i * bytes);
       }
     });
     return out;
@@ -145,6 +146,20 @@ class PackedKernel : public Kernel {
     for (std::int64_t v = 0; v < width; ++v) logits[v] += bias[v];
   }
 
+  /// One row's logits of one tile, and the final layer's at the same position.
+  struct TileOfRow {
+    const float* logits;
+    std::int64_t first;  // token
+    int width;
+    const float* final_shifted;
+    const float* final_exponentials;
+    double final_sum_before;  // of the slice's tiles before this one
+    TokenGroups::Range grouped;
+  };
+
+  /// Adds all but the row's sum of exponentials and the counts of greater logits to the slice's sums.
+  TileSums add_tile(const TileOfRow& tile, std::int64_t row, std::int64_t top_k, Bars& bars, SliceSums& sums,
+                    float* exponentials) const;
   at::Tensor final_logits(const Operands& operands) const;
   std::vector<float> watched_logits(const Operands& operands, std::int64_t num_states,
                                     const std::vector<TokenId>& watched, std::int64_t W) const;
@@ -219,6 +234,32 @@ std::vector<float> PackedKernel::watched_logits(const Operands& operands, std::i
   return all;
 }
 
+TileSums PackedKernel::add_tile(const TileOfRow& tile, std::int64_t row, std::int64_t top_k, Bars& bars,
+                                SliceSums& sums, float* exponentials) const {
+  const std::int64_t K = top_k, G = groups_.count();
+  RowState& state = sums.rows[sized(row)];
+  double* mass = sums.mass.data() + row * G;
+  const float tile_max = statistics_.max(tile.logits, tile.width);
+  if (tile_max >= bars.of(row)) {
+    BestTokens best(sums.top_logits.data() + row * K, sums.top_ids.data() + row * K, K);
+    std::int64_t& num_best = sums.num_best[sized(row)];
+    num_best = best.add_tile(statistics_, tile.logits, tile.width, static_cast<TokenId>(tile.first),
+                             bars.of(row), num_best);
+    if (num_best == K) bars.raise(row, static_cast<float>(best.last()));
+  }
+  if (tile_max > state.m) {
+    const double scale = state.raise(tile_max, tile.final_sum_before);
+    for (std::int64_t g = 0; g < G; ++g) mass[g] *= scale;
+  }
+  const TileSums added = statistics_.sums(tile.logits, tile.width, state.m, tile.final_shifted,
+                                          tile.final_exponentials, exponentials);
+  state.weighted += added.weighted;
+  state.cross += added.cross;
+  state.reverse += added.reverse;
+  TokenGroups::add(tile.grouped, exponentials, tile.first, mass);
+  return added;
+}
+
 KernelOutput PackedKernel::decode(const KernelInput& input) const {
   const std::int64_t S = input.num_states, P = input.num_positions, K = input.top_k, W = input.num_watched;
   const std::int64_t R = S * P, V = vocab_size_, G = groups_.count(), B = multiplier_.block_rows();
@@ -236,9 +277,14 @@ KernelOutput PackedKernel::decode(const KernelInput& input) const {
   at::parallel_for(0, P, 8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p) {
       const float* row = final_rows + p * final_stride;
-      const float* best = std::max_element(row, row + V);  // the first of equals
-      out.watched[sized(p * W)] = static_cast<TokenId>(best - row);
-      final_max[sized(p)] = *best;
+      float most = row[0];
+      for (std::int64_t v = 0; v < V; v += kLongestTile) {
+        const auto n = static_cast<int>(std::min<std::int64_t>(kLongestTile, V - v));
+        most = std::max(most, statistics_.max(row + v, n));
+      }
+      const int best = statistics_.find_at_least(row, 0, static_cast<int>(V), most);  // the first of equals
+      out.watched[sized(p * W)] = best < V ? best : 0;  // or no number: told of when all is summed
+      final_max[sized(p)] = most;
     }
   });
   const std::vector<float> watched = watched_logits(operands, S, out.watched, W);
@@ -264,72 +310,62 @@ KernelOutput PackedKernel::decode(const KernelInput& input) const {
                      std::vector<float>(sized(tile_)),
                      std::vector<double>(sized(B))};
   };
-  for_each_free(
-      static_cast<std::int64_t>(slices.size()), make_workspace,
-      [&](std::int64_t index, Workspace& workspace) {
-        SliceSums& sums = slices[sized(index)];
-        sums.rows.resize(sized(R));
-        sums.top_logits.resize(sized(R * K));
-        sums.top_ids.resize(sized(R * K));
-        sums.num_best.resize(sized(R));
-        sums.greater.resize(sized(R * W));
-        sums.mass.resize(sized(R * G));
-        for (std::int64_t p = 0; p < P; ++p) sums.rows[sized(p)].m = final_max[sized(p)];
-        auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
-        float* logits = workspace.logits.data();
-        float* exponentials = workspace.exponentials.data();
+  for_each_free(static_cast<std::int64_t>(slices.size()), make_workspace,
+                [&](std::int64_t index, Workspace& workspace) {
+                  SliceSums& sums = slices[sized(index)];
+                  sums.rows.resize(sized(R));
+                  sums.top_logits.resize(sized(R * K));
+                  sums.top_ids.resize(sized(R * K));
+                  sums.num_best.resize(sized(R));
+                  sums.greater.resize(sized(R * W));
+                  sums.mass.resize(sized(R * G));
+                  for (std::int64_t p = 0; p < P; ++p) sums.rows[sized(p)].m = final_max[sized(p)];
+                  auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
+                  float* logits = workspace.logits.data();
+                  float* exponentials = workspace.exponentials.data();
 
-        const std::int64_t end = std::min(V, (index + 1) * slice);
-        for (std::int64_t first = index * slice; first < end; first += tile_) {
-          const std::int64_t width = std::min(tile_, end - first);
-          const auto n = static_cast<int>(width);
-          const TokenGroups::Range grouped = groups_.range(first, width);
-          multiplier_.pack_columns(
-              width, [&](std::int64_t column) { return first + column; }, panels);
-          for (std::int64_t b = 0; b < operands.blocks; ++b) {
-            const std::int64_t begin = b * B, count = std::min(B, P - begin);
-            for (std::int64_t i = 0; i < count; ++i) {
-              workspace.final_sums[sized(i)] = statistics_.shift_and_exp(
-                  final_rows + (begin + i) * final_stride + first, n, final_max[sized(begin + i)],
-                  workspace.shifted.data() + i * tile_, workspace.final_exponentials.data() + i * tile_);
-            }
-            // The final layer's own sums grow last: the others need what it had before this tile.
-            for (std::int64_t s = S - 1; s >= 0; --s) {
-              if (s > 0) multiplier_.multiply(operands.block(s, b), count, panels, width, logits, tile_);
-              for (std::int64_t i = 0; i < count; ++i) {
-                const std::int64_t p = begin + i, row = s * P + p;
-                if (s > 0) add_bias(logits + i * tile_, first, width);
-                const float* tile = s > 0 ? logits + i * tile_ : final_rows + p * final_stride + first;
-                RowState& state = sums.rows[sized(row)];
-                const float tile_max = statistics_.max(tile, n);
-                if (tile_max >= bars.of(row)) {
-                  BestTokens best(sums.top_logits.data() + row * K, sums.top_ids.data() + row * K, K);
-                  std::int64_t& num_best = sums.num_best[sized(row)];
-                  best.add_tile(tile, n, static_cast<TokenId>(first), bars.of(row), num_best);
-                  if (num_best == K) bars.raise(row, static_cast<float>(best.last()));
-                }
-                if (tile_max > state.m) {
-                  const double scale = state.raise(tile_max, sums.rows[sized(p)].sum);
-                  for (std::int64_t g = 0; g < G; ++g) sums.mass[sized(row * G + g)] *= scale;
-                }
-                const TileSums added =
-                    statistics_.sums(tile, n, state.m, workspace.shifted.data() + i * tile_,
-                                     workspace.final_exponentials.data() + i * tile_, exponentials);
-                state.sum += s == 0 ? workspace.final_sums[sized(i)] : added.sum;
-                state.weighted += added.weighted;
-                state.cross += added.cross;
-                state.reverse += added.reverse;
-                groups_.add(grouped, exponentials, first, sums.mass.data() + row * G);
-                for (std::int64_t w = 0; w < W; ++w) {
-                  if (out.watched[sized(p * W + w)] == kNoToken) continue;
-                  sums.greater[sized(row * W + w)] +=
-                      statistics_.count_greater(tile, n, watched[sized(row * W + w)]);
-                }
-              }
-            }
-          }
-        }
-      });
+                  const std::int64_t end = std::min(V, (index + 1) * slice);
+                  for (std::int64_t first = index * slice; first < end; first += tile_) {
+                    const std::int64_t width = std::min(tile_, end - first);
+                    const auto n = static_cast<int>(width);
+                    const TokenGroups::Range grouped = groups_.range(first, width);
+                    multiplier_.pack_columns(
+                        width, [&](std::int64_t column) { return first + column; }, panels);
+                    for (std::int64_t b = 0; b < operands.blocks; ++b) {
+                      const std::int64_t begin = b * B, count = std::min(B, P - begin);
+                      for (std::int64_t i = 0; i < count; ++i) {
+                        workspace.final_sums[sized(i)] = statistics_.shift_and_exp(
+                            final_rows + (begin + i) * final_stride + first, n, final_max[sized(begin + i)],
+                            workspace.shifted.data() + i * tile_,
+                            workspace.final_exponentials.data() + i * tile_);
+                      }
+                      // The final layer's own sums grow last: the others need what it had before this tile.
+                      for (std::int64_t s = S - 1; s >= 0; --s) {
+                        if (s > 0)
+                          multiplier_.multiply(operands.block(s, b), count, panels, width, logits, tile_);
+                        for (std::int64_t i = 0; i < count; ++i) {
+                          const std::int64_t p = begin + i, row = s * P + p;
+                          if (s > 0) add_bias(logits + i * tile_, first, width);
+                          const TileOfRow tile = {
+                              .logits = s > 0 ? logits + i * tile_ : final_rows + p * final_stride + first,
+                              .first = first,
+                              .width = n,
+                              .final_shifted = workspace.shifted.data() + i * tile_,
+                              .final_exponentials = workspace.final_exponentials.data() + i * tile_,
+                              .final_sum_before = sums.rows[sized(p)].sum,
+                              .grouped = grouped};
+                          const TileSums added = add_tile(tile, row, K, bars, sums, exponentials);
+                          sums.rows[sized(row)].sum += s == 0 ? workspace.final_sums[sized(i)] : added.sum;
+                          for (std::int64_t w = 0; w < W; ++w) {
+                            if (out.watched[sized(p * W + w)] == kNoToken) continue;
+                            sums.greater[sized(row * W + w)] +=
+                                statistics_.count_greater(tile.logits, n, watched[sized(row * W + w)]);
+                          }
+                        }
+                      }
+                    }
+                  }
+                });
 
   // The slices in order.
   std::vector<RowState> states(sized(R));

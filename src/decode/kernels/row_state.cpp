@@ -5,6 +5,16 @@
 
 namespace depthlens::decode {
 
+std::int64_t BestTokens::add_tile(const RowStatistics& statistics, const float* tile, int width,
+                                  TokenId first, float bar, std::int64_t found) {
+  for (int i = statistics.find_at_least(tile, 0, width, bar); i < width;
+       i = statistics.find_at_least(tile, i + 1, width, bar)) {
+    add(tile[i], first + i, found);
+    if (found == k_ && logits_[k_ - 1] > bar) bar = static_cast<float>(logits_[k_ - 1]);
+  }
+  return found;
+}
+
 TokenGroups::TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count) : count_(count) {
   if (count == 0) return;
   std::vector<std::int64_t> sizes(static_cast<std::size_t>(count));

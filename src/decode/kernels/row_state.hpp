@@ -40,14 +40,10 @@ class BestTokens {
  public:
   BestTokens(double* logits, TokenId* ids, std::int64_t k) : logits_(logits), ids_(ids), k_(k) {}
 
-  /// Tokens whose logit is less than `bar` are left out.
-  void add_tile(const float* tile, int width, TokenId first, float bar, std::int64_t& found) {
-    for (int i = 0; i < width; ++i) {
-      if (tile[i] < bar) continue;
-      add(tile[i], first + i, found);
-      if (found == k_ && logits_[k_ - 1] > bar) bar = static_cast<float>(logits_[k_ - 1]);
-    }
-  }
+  /// Tokens whose logit is less than `bar` are left out. `found` tokens are kept before; returns how many are
+  /// afterwards.
+  std::int64_t add_tile(const RowStatistics& statistics, const float* tile, int width, TokenId first,
+                        float bar, std::int64_t found);
 
   double last() const { return logits_[k_ - 1]; }
 

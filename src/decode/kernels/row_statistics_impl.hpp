@@ -34,6 +34,19 @@ float row_max(const float* logits, int width) {
   return best;
 }
 
+int row_find_at_least(const float* logits, int begin, int width, float bar) {
+  constexpr int kBlock = 64;
+  int i = begin;
+  for (; i + kBlock <= width; i += kBlock) {
+    int found = 0;
+#pragma omp simd reduction(| : found)
+    for (int j = 0; j < kBlock; ++j) found |= logits[i + j] >= bar ? 1 : 0;
+    if (found != 0) break;
+  }
+  while (i < width && !(logits[i] >= bar)) ++i;
+  return i;
+}
+
 std::int32_t row_count_greater(const float* logits, int width, float bar) {
   std::int32_t count = 0;
 #pragma omp simd reduction(+ : count)

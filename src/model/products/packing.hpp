@@ -32,8 +32,12 @@ inline std::uint16_t to_bfloat16(float value) {
 }
 
 inline std::uint16_t bfloat16_part(float value, int part) {
-  const std::uint16_t high = to_bfloat16(value);
-  return part == 0 ? high : to_bfloat16(value - from_bfloat16(high));
+  std::uint16_t bits = to_bfloat16(value);
+  for (; part > 0; --part) {
+    value -= from_bfloat16(bits);
+    bits = to_bfloat16(value);
+  }
+  return bits;
 }
 
 /// `count` weights from the `first` on, as float32.
@@ -94,7 +98,7 @@ void pack_panel(const void* const* columns, WeightType type, std::int64_t d, int
       256;  // lanes of a column at a time: a strip of all fits the first-level cache
   static_assert(kColumns % kLanes == 0 && PanelProducts::kDepth % (kLanes * kPerLane) == 0);
   alignas(64) std::uint32_t strip[kLanes][kStrip];
-  float values[kStrip * kPerLane];
+  float buffer[kStrip * kPerLane];
   const std::int64_t lanes = PanelProducts::depth(d) / kPerLane;
   for (std::int64_t begin = 0; begin < lanes; begin += kStrip) {
     const std::int64_t count = lanes - begin < kStrip ? lanes - begin : kStrip;
@@ -104,12 +108,11 @@ void pack_panel(const void* const* columns, WeightType type, std::int64_t d, int
     for (std::int64_t group = 0; group < kColumns; group += kLanes) {
       for (int t = 0; t < kLanes; ++t) {
         const void* column = columns[group + t];
-        if (column != nullptr) {
-          read_weights(column, type, first, present, values);
-          for (std::int64_t k = present; k < width; ++k) values[k] = 0;
-        } else {
-          for (std::int64_t k = 0; k < width; ++k) values[k] = 0;
-        }
+        const std::int64_t found = column != nullptr ? present : 0;
+        const bool in_place = found == width && type == WeightType::kFloat32;
+        if (!in_place && found > 0) read_weights(column, type, first, found, buffer);
+        for (std::int64_t k = found; k < width; ++k) buffer[k] = 0;
+        const float* values = in_place ? static_cast<const float*>(column) + first : buffer;
         if constexpr (kBfloat16) {
           auto* pairs = reinterpret_cast<Bits16*>(strip[t]);
           for (std::int64_t k = 0; k < width; ++k) pairs[k] = bfloat16_part(values[k], part);

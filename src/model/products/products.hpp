@@ -13,8 +13,8 @@ enum class WeightType { kFloat32, kBfloat16, kFloat16 };
 /// them, and both begin at multiples of 64 bytes. Every element of a product is summed over the dimensions in
 /// the same order whatever stands beside it, so that it has the same bits in every panel and block.
 ///
-/// Where elements are bfloat16, a number can be kept in parts: part 0 is the number rounded, part 1 what
-/// rounding left, rounded again. Of two parts 16 bits remain.
+/// Where elements are bfloat16, a number can be kept in parts: part 0 is the number rounded, each other what
+/// those before left, rounded again. Two parts keep 16 bits of it, three 24.
 struct PanelProducts {
   std::int64_t panel_columns;
   std::int64_t block_rows;

@@ -2,16 +2,20 @@
 // identity as unembedding the normed states are the logits, exactly.
 #include "decode/kernel.hpp"
 
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/eye.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randn.h>
 #include <c10/util/BFloat16.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <cstdlib>
 #include <memory>
-#include <optional>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -19,6 +23,7 @@
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/model/model.hpp"
 #include "support/check_error.hpp"
+#include "support/kernels.hpp"
 
 namespace depthlens {
 namespace {
@@ -26,41 +31,32 @@ namespace {
 using decode::kNoToken;
 using decode::TokenId;
 
-/// Sets DEPTHLENS_KERNEL for as long as it lives.
-class KernelWish {
- public:
-  explicit KernelWish(const std::string& name) {
-    if (const char* before = std::getenv("DEPTHLENS_KERNEL")) before_ = before;
-    ::setenv("DEPTHLENS_KERNEL", name.c_str(), 1);
-  }
-  ~KernelWish() {
-    if (before_) {
-      ::setenv("DEPTHLENS_KERNEL", before_->c_str(), 1);
-    } else {
-      ::unsetenv("DEPTHLENS_KERNEL");
-    }
-  }
-  KernelWish(const KernelWish&) = delete;
-  KernelWish& operator=(const KernelWish&) = delete;
+/// A kernel, and how exactly it takes what it is given.
+struct Tested {
+  std::string name;
+  decode::Precision precision = decode::Precision::kExact;
 
- private:
-  std::optional<std::string> before_;
+  /// The bits of a state that reach the product.
+  int bits() const {
+    if (!test::is_bfloat16(name)) return 24;
+    return precision == decode::Precision::kFast ? 8 : 16;
+  }
 };
 
-const std::string kFastKernel = "avx512-bf16";
-
-/// The exact ones.
-std::vector<std::string> usable_kernels() {
-  std::vector<std::string> usable;
-  for (const char* name : {"portable", "avx2", "avx512", "aten"}) {
-    const KernelWish wish(name);
-    try {
-      if (decode::cpu_kernel_name() == name) usable.push_back(name);
-    } catch (const util::Error&) {
-      // this processor lacks it
+/// All that this processor runs.
+std::vector<Tested> usable_kernels() {
+  std::vector<Tested> usable;
+  for (const auto precision : {decode::Precision::kExact, decode::Precision::kFast}) {
+    for (const std::string& name : test::usable_kernels(precision)) {
+      const Tested tested{name, precision};
+      if (precision == decode::Precision::kExact || tested.bits() == 8) usable.push_back(tested);
     }
   }
   return usable;
+}
+
+std::ostream& operator<<(std::ostream& out, const Tested& tested) {
+  return out << tested.name << (tested.precision == decode::Precision::kFast ? " (fast)" : "");
 }
 
 /// Logits [S][P][V], state 0 the final layer; [P][W] watched tokens, of which entry 0 is the kernel's to
@@ -126,38 +122,50 @@ Expected expected_of(const Case& c, std::size_t s, std::size_t p) {
   return e;
 }
 
-decode::KernelOutput decoded(const std::string& kernel_name, const Case& c, at::Tensor bias = {}) {
+decode::KernelOutput decoded(const Tested& tested, const model::OutputHead& head, const Case& c,
+                             const at::Tensor& rows) {
+  decode::KernelInput input;
+  input.rows = rows;
+  input.num_states = static_cast<std::int64_t>(c.logits.size());
+  input.num_positions = static_cast<std::int64_t>(c.logits[0].size());
+  input.top_k = c.top_k;
+  input.num_watched = static_cast<std::int64_t>(c.watched[0].size());
+  input.num_groups = c.num_groups;
+  for (const auto& watched : c.watched)
+    input.watched.insert(input.watched.end(), watched.begin(), watched.end());
+  const test::KernelWish wish(tested.name);
+  const auto kernel = decode::make_kernel(head, c.groups, c.num_groups, tested.precision);
+  CHECK(kernel->name() == tested.name);
+  CHECK(kernel->working_memory(input.num_states, input.num_positions) > 0);
+  return kernel->decode(input);
+}
+
+decode::KernelOutput decoded(const Tested& tested, const Case& c, at::Tensor bias = {}) {
   const auto S = static_cast<std::int64_t>(c.logits.size()),
              P = static_cast<std::int64_t>(c.logits[0].size()),
              V = static_cast<std::int64_t>(c.logits[0][0].size());
   model::OutputHead head;
   head.unembedding = at::eye(V, at::kFloat);
   head.bias = std::move(bias);
-  decode::KernelInput input;
-  input.rows = at::empty({S * P, V}, at::kFloat);
-  float* data = input.rows.mutable_data_ptr<float>();
+  const at::Tensor rows = at::empty({S * P, V}, at::kFloat);
+  float* data = rows.mutable_data_ptr<float>();
   for (const auto& state : c.logits) {
     for (const auto& row : state) data = std::copy(row.begin(), row.end(), data);
   }
-  input.num_states = S;
-  input.num_positions = P;
-  input.top_k = c.top_k;
-  input.num_watched = static_cast<std::int64_t>(c.watched[0].size());
-  input.num_groups = c.num_groups;
-  for (const auto& watched : c.watched)
-    input.watched.insert(input.watched.end(), watched.begin(), watched.end());
-  const KernelWish wish(kernel_name);
-  const auto precision = kernel_name == kFastKernel ? decode::Precision::kFast : decode::Precision::kExact;
-  const auto kernel = decode::make_kernel(head, c.groups, c.num_groups, precision);
-  CHECK(kernel->name() == kernel_name);
-  CHECK(kernel->working_memory(S, P) > 0);
-  return kernel->decode(input);
+  return decoded(tested, head, c, rows);
 }
 
-Case rounded_to_bfloat16(Case c) {
+/// Of 24, 16 or 8 bits, as parts of bfloat16 hold them.
+float rounded(float value, int bits) {
+  if (bits == 24) return value;
+  const auto high = static_cast<float>(static_cast<at::BFloat16>(value));
+  return bits == 8 ? high : high + static_cast<float>(static_cast<at::BFloat16>(value - high));
+}
+
+Case rounded(Case c, int bits) {
   for (auto& state : c.logits) {
     for (auto& row : state) {
-      for (float& logit : row) logit = static_cast<float>(static_cast<at::BFloat16>(logit));
+      for (float& logit : row) logit = rounded(logit, bits);
     }
   }
   return c;
@@ -167,13 +175,11 @@ Case rounded_to_bfloat16(Case c) {
 void check_case(const Case& given, double margin = 5e-6) {
   const std::size_t S = given.logits.size(), P = given.logits[0].size(), W = given.watched[0].size();
   const auto K = static_cast<std::size_t>(given.top_k), G = static_cast<std::size_t>(given.num_groups);
-  std::vector<std::string> names = usable_kernels();
-  if (decode::cpu_kernel_name(decode::Precision::kFast) == kFastKernel) names.push_back(kFastKernel);
-  for (const std::string& name : names) {
-    INFO(name << ", " << given.logits[0][0].size() << " tokens");
-    // With logits that bfloat16 can tell, the fast kernel is as exact as the others.
-    const Case c = name == kFastKernel ? rounded_to_bfloat16(given) : given;
-    const decode::KernelOutput out = decoded(name, c);
+  for (const Tested& tested : usable_kernels()) {
+    INFO(tested << ", " << given.logits[0][0].size() << " tokens");
+    // With logits that its parts hold, a kernel on bfloat16 is as exact as the others.
+    const Case c = rounded(given, tested.bits());
+    const decode::KernelOutput out = decoded(tested, c);
     REQUIRE(out.top_ids.size() == S * P * K);
     REQUIRE(out.watched_ranks.size() == S * P * W);
     REQUIRE(out.group_mass.size() == S * P * G);
@@ -222,10 +228,11 @@ std::vector<float> smooth_logits(std::size_t V, std::uint32_t seed, float spread
 }
 
 TEST_CASE("kernels: this machine has the portable one and ATen's, and an unknown name is refused") {
-  const auto usable = usable_kernels();
+  std::vector<std::string> usable;
+  for (const Tested& tested : usable_kernels()) usable.push_back(tested.name);
   CHECK(std::count(usable.begin(), usable.end(), "portable") == 1);
   CHECK(std::count(usable.begin(), usable.end(), "aten") == 1);
-  const KernelWish wish("abacus");
+  const test::KernelWish wish("abacus");
   test::check_error(util::ErrorCode::kUsage, {"DEPTHLENS_KERNEL", "portable", "aten", "found 'abacus'"},
                     [] { decode::cpu_kernel_name(); });
 }
@@ -238,9 +245,10 @@ TEST_CASE("kernels: a distribution that can be computed in the head") {
                .top_k = 4,
                .groups = {0, 1, 1, 0},
                .num_groups = 2};
-  for (const std::string& name : usable_kernels()) {
-    INFO(name);
-    const auto out = decoded(name, c);
+  for (const Tested& tested : usable_kernels()) {
+    if (tested.bits() == 8) continue;  // holds no logarithms of these probabilities
+    INFO(tested);
+    const auto out = decoded(tested, c);
     CHECK(out.watched == std::vector<TokenId>{1, 3, 2});
     CHECK(out.top_ids == std::vector<TokenId>{1, 2, 0, 3, 0, 1, 2, 3});
     CHECK(out.watched_ranks == std::vector<std::int64_t>{1, 3, 2, 1, 1, 1});
@@ -296,9 +304,9 @@ TEST_CASE("kernels: a maximum that stands twice goes to the lower id, within a t
     const auto a = static_cast<TokenId>(lower), b = static_cast<TokenId>(higher);
     const Case c{.logits = {{final_row}, {other}}, .watched = {{kNoToken, b, a}}, .top_k = 2};
     check_case(c);
-    for (const std::string& name : usable_kernels()) {
-      INFO(name << ": " << lower << " and " << higher);
-      const auto out = decoded(name, c);
+    for (const Tested& tested : usable_kernels()) {
+      INFO(tested << ": " << lower << " and " << higher);
+      const auto out = decoded(tested, c);
       CHECK(out.watched[0] == a);
       CHECK(out.top_ids == std::vector<TokenId>{a, b, a, b});
       CHECK(out.watched_ranks == std::vector<std::int64_t>{1, 1, 1, 1, 1, 1});  // both have rank 1
@@ -382,15 +390,15 @@ TEST_CASE("kernels: the unembedding's bias is part of the logits") {
   Case c{.logits = {{smooth_logits(40, 1, 1)}, {smooth_logits(40, 2, 1)}},
          .watched = {{kNoToken, 3}},
          .top_k = 4};
-  Case with_bias = c;
-  for (auto& state : with_bias.logits) {
-    for (std::size_t v = 0; v < 40; ++v) state[0][v] += 0.25F * static_cast<float>(v);
-  }
-  for (const std::string& name : usable_kernels()) {
-    INFO(name);
-    const auto out = decoded(name, c, bias);
+  for (const Tested& tested : usable_kernels()) {
+    INFO(tested);
+    Case taken = rounded(c, tested.bits());
+    const auto out = decoded(tested, taken, bias);
+    for (auto& state : taken.logits) {
+      for (std::size_t v = 0; v < 40; ++v) state[0][v] += 0.25F * static_cast<float>(v);
+    }
     for (std::size_t s = 0; s < 2; ++s) {
-      const Expected e = expected_of(with_bias, s, 0);
+      const Expected e = expected_of(taken, s, 0);
       CHECK(out.log_sum_exp[s] == Approx(e.log_sum_exp).margin(5e-6));
       CHECK(out.kl_final[s] == Approx(e.kl_final).margin(5e-6));
       CHECK(std::vector<TokenId>(out.top_ids.begin() + static_cast<std::ptrdiff_t>(4 * s),
@@ -398,6 +406,107 @@ TEST_CASE("kernels: the unembedding's bias is part of the logits") {
       CHECK(out.watched_ranks[2 * s + 1] == e.ranks[1]);
     }
   }
+}
+
+/// Random states against random weights of a stored type: what a model has.
+struct Products {
+  Case c;  // its logits are those of the rows and weights, rounded from float64
+  model::OutputHead head;
+  at::Tensor rows;  // [S · P, d]
+
+  Products(std::int64_t d, std::int64_t V, at::ScalarType stored, std::int64_t S, std::int64_t P) {
+    at::manual_seed(static_cast<std::uint64_t>(d + V));
+    head.unembedding = at::randn({V, d}, at::kFloat).mul_(0.2).to(stored);
+    head.bias = at::randn({V}, at::kFloat);
+    rows = at::randn({S * P, d}, at::kFloat);
+    rows.select(1, 0).mul_(3);  // a dimension of large values, as trained models have
+    const at::Tensor logits =
+        at::mm(rows.to(at::kDouble), head.unembedding.to(at::kDouble).t()).add_(head.bias).to(at::kFloat);
+    const float* next = logits.const_data_ptr<float>();
+    for (std::int64_t s = 0; s < S; ++s) {
+      auto& state = c.logits.emplace_back();
+      for (std::int64_t p = 0; p < P; ++p, next += V) state.emplace_back(next, next + V);
+    }
+    for (TokenId p = 0; p < P; ++p)
+      c.watched.push_back({kNoToken, static_cast<TokenId>((p * 37 + 5) % V), static_cast<TokenId>(p % V)});
+    c.top_k = 10;
+  }
+};
+
+TEST_CASE("kernels: products of states and weights of every stored type and awkward size") {
+  for (const at::ScalarType stored : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const auto& [d, V, P] : {std::array{1, 10, 1}, {31, 333, 7}, {96, 1500, 33}, {130, 2100, 13}}) {
+      const Products products(d, V, stored, 3, P);
+      const Case& c = products.c;
+      for (const Tested& tested : usable_kernels()) {
+        if (tested.precision == decode::Precision::kFast) continue;  // its error depends on the numbers
+        INFO(tested << ": " << at::toString(stored) << ", d " << d << ", V " << V << ", P " << P);
+        const auto out = decoded(tested, products.head, c, products.rows);
+        double worst = 0, worst_rank = 0;
+        for (std::size_t s = 0; s < c.logits.size(); ++s) {
+          for (std::size_t p = 0; p < c.logits[s].size(); ++p) {
+            const Expected e = expected_of(c, s, p);
+            const std::size_t row = s * c.logits[s].size() + p;
+            worst =
+                std::max({worst, std::abs(out.log_sum_exp[row] - e.log_sum_exp),
+                          std::abs(out.entropy[row] - e.entropy), std::abs(out.kl_final[row] - e.kl_final),
+                          std::abs(out.kl_reverse[row] - e.kl_reverse)});
+            for (std::size_t k = 0; k < 10; ++k)
+              worst = std::max(worst, std::abs(out.top_logits[row * 10 + k] - e.top_logits[k]));
+            for (std::size_t w = 0; w < 3; ++w) {
+              worst = std::max(worst, std::abs(out.watched_logits[row * 3 + w] - e.watched_logits[w]));
+              // As many ranks apart at most as there are logits within the accuracy of this one.
+              const auto& logits = c.logits[s][p];
+              const auto near = std::count_if(logits.begin(), logits.end(), [&](float z) {
+                return std::abs(z - e.watched_logits[w]) < 1e-3;
+              });
+              worst_rank = std::max(
+                  worst_rank, std::abs(static_cast<double>(out.watched_ranks[row * 3 + w] - e.ranks[w])) -
+                                  static_cast<double>(near - 1));
+            }
+            // The row's own top-1 has rank 1 at the final layer.
+            if (s == 0) CHECK(out.watched_ranks[row * 3] == 1);
+          }
+        }
+        CHECK(worst < 5e-4);
+        CHECK(worst_rank <= 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("kernels: a row has the same bits alone and among others, on one thread and on two") {
+  const int before = decode::num_threads();
+  const Products products(96, 1500, at::kFloat, 3, 21);
+  for (const Tested& tested : usable_kernels()) {
+    if (tested.name == "aten") continue;  // libtorch's products promise no such thing
+    INFO(tested);
+    decode::set_threads(2);
+    const auto together = decoded(tested, products.head, products.c, products.rows);
+    decode::set_threads(1);
+    for (std::size_t p = 0; p < 21; p += 5) {
+      Case alone = products.c;
+      for (auto& state : alone.logits) state = {state[p]};
+      alone.watched = {alone.watched[p]};
+      const at::Tensor rows =
+          products.rows.view({3, 21, 96}).select(1, static_cast<std::int64_t>(p)).contiguous();
+      const auto out = decoded(tested, products.head, alone, rows);
+      for (std::size_t s = 0; s < 3; ++s) {
+        const std::size_t row = s * 21 + p;
+        CHECK(out.log_sum_exp[s] == together.log_sum_exp[row]);
+        CHECK(out.entropy[s] == together.entropy[row]);
+        CHECK(out.kl_final[s] == together.kl_final[row]);
+        CHECK(out.kl_reverse[s] == together.kl_reverse[row]);
+        for (std::size_t k = 0; k < 10; ++k) {
+          CHECK(out.top_ids[s * 10 + k] == together.top_ids[row * 10 + k]);
+          CHECK(out.top_logits[s * 10 + k] == together.top_logits[row * 10 + k]);
+        }
+        for (std::size_t w = 0; w < 3; ++w)
+          CHECK(out.watched_ranks[s * 3 + w] == together.watched_ranks[row * 3 + w]);
+      }
+    }
+  }
+  decode::set_threads(before);
 }
 
 }  // namespace

@@ -1,0 +1,173 @@
+// Decoding alone beside the bare products it is made of, for every kernel of this processor:
+//
+//   bench_kernels [states=13] [positions=288] [d=768] [vocab=50304] [type=float32] [threads=2] [rounds=5]
+//                 [only=NAME]
+//
+// Random states and weights, interleaved rounds, the quickest of each. *Bare*: every block of rows times
+// panels that are packed already and stay in the cache. *Decode*: what the engine asks of a kernel: packing,
+// products, ten best tokens, two watched tokens, log-sum-exp, entropy, both divergences, four groups of
+// tokens. GFLOP/s count one product for each logit, however many parts the kernel takes.
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/randn.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "decode/kernel.hpp"
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/model/multiplier.hpp"
+#include "depthlens/model/work.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace {
+
+using namespace depthlens;
+
+double seconds_of(const std::function<void()>& work) {
+  const auto started = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+}
+
+struct Candidate {
+  std::string name;
+  decode::Precision precision;
+  std::unique_ptr<decode::Kernel> kernel;
+  std::unique_ptr<model::Multiplier> multiplier;  // nullptr: libtorch's products
+  double bare = 1e30, decode = 1e30;              // seconds
+};
+
+void multiply_all(const model::Multiplier& multiplier, const at::Tensor& blocks, std::int64_t rows,
+                  std::int64_t columns) {
+  const std::int64_t tile = multiplier.tile_columns(256), B = multiplier.block_rows();
+  struct Workspace {
+    at::Tensor panels;
+    std::vector<float> out;
+  };
+  model::for_each_free(
+      model::parts_of(tile, columns),
+      [&] {
+        Workspace made{model::aligned_bytes(multiplier.columns_bytes(tile)),
+                       std::vector<float>(static_cast<std::size_t>(B * tile))};
+        multiplier.pack_columns(
+            tile, [](std::int64_t n) { return n; }, made.panels.mutable_data_ptr<std::uint8_t>());
+        return made;
+      },
+      [&](std::int64_t item, Workspace& workspace) {
+        const auto* panels = workspace.panels.const_data_ptr<std::uint8_t>();
+        for (std::int64_t b = 0; b * B < rows; ++b) {
+          multiplier.multiply(blocks.const_data_ptr<std::uint8_t>() + b * multiplier.block_bytes(),
+                              std::min(B, rows - b * B), panels, std::min(tile, columns - item * tile),
+                              workspace.out.data(), tile);
+        }
+      },
+      [&] { multiplier.release(); });
+}
+
+int run(std::map<std::string, std::string> settings) {
+  const auto number = [&](const std::string& key, std::int64_t otherwise) {
+    std::int64_t value = otherwise;
+    if (settings.count(key) > 0 && !util::parse_int(settings.at(key), value)) std::exit(2);
+    return value;
+  };
+  const std::int64_t S = number("states", 13), P = number("positions", 288), d = number("d", 768),
+                     V = number("vocab", 50304), rounds = number("rounds", 5);
+  const auto threads = static_cast<int>(number("threads", 2));
+  const std::string type = settings.count("type") > 0 ? settings.at("type") : "float32";
+  decode::set_threads(threads);
+  const c10::InferenceMode inference;
+  at::manual_seed(1);
+
+  model::OutputHead head;
+  head.unembedding = at::randn({V, d}, at::kFloat)
+                         .mul_(0.1)
+                         .to(type == "bfloat16"  ? at::kBFloat16
+                             : type == "float16" ? at::kHalf
+                                                 : at::kFloat);
+  decode::KernelInput input;
+  input.rows = at::randn({S * P, d}, at::kFloat);
+  input.num_states = S;
+  input.num_positions = P;
+  input.top_k = 10;
+  input.num_watched = 2;
+  input.num_groups = 4;
+  for (std::int64_t p = 0; p < P; ++p) {
+    input.watched.push_back(decode::kNoToken);
+    input.watched.push_back(static_cast<decode::TokenId>(p * 131 % V));
+  }
+  std::vector<std::uint8_t> groups(static_cast<std::size_t>(V), 3);
+  for (std::size_t v = 0; v < groups.size() && v < 1000; ++v) groups[v] = v < 10 ? 0 : v < 100 ? 1 : 2;
+
+  std::vector<Candidate> candidates;
+  for (const auto precision : {decode::Precision::kExact, decode::Precision::kFast}) {
+    for (const char* name :
+         {"amx-bf16", "avx512-bf16", "brgemm-bf16", "avx512", "avx2", "portable", "aten"}) {
+      const bool bfloat16 = std::string(name).find("bf16") != std::string::npos;
+      if (precision == decode::Precision::kFast && !bfloat16) continue;  // the same as exact
+      if (settings.count("only") > 0 && settings.at("only") != name) continue;
+      ::setenv("DEPTHLENS_KERNEL", name, 1);
+      try {
+        Candidate candidate{name, precision, nullptr, nullptr};
+        const model::Arithmetic arithmetic = model::cpu_arithmetic(precision);
+        candidate.kernel = decode::make_kernel(head, groups, 4, precision);
+        if (arithmetic.products != nullptr)
+          candidate.multiplier = std::make_unique<model::Multiplier>(arithmetic, head.unembedding);
+        candidates.push_back(std::move(candidate));
+      } catch (const util::Error&) {
+        // not on this processor
+      }
+    }
+  }
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    for (Candidate& candidate : candidates) {
+      if (candidate.multiplier != nullptr) {
+        const at::Tensor blocks = candidate.multiplier->pack_rows(input.rows);
+        candidate.bare = std::min(candidate.bare,
+                                  seconds_of([&] { multiply_all(*candidate.multiplier, blocks, S * P, V); }));
+      }
+      candidate.decode = std::min(candidate.decode, seconds_of([&] { candidate.kernel->decode(input); }));
+    }
+  }
+  const double giga = 2e-9 * static_cast<double>(S * P) * static_cast<double>(d) * static_cast<double>(V);
+  std::printf("%lld states at %lld positions, d %lld, %lld tokens, weights in %s, %d threads\n",
+              static_cast<long long>(S), static_cast<long long>(P), static_cast<long long>(d),
+              static_cast<long long>(V), type.c_str(), threads);
+  std::printf("%-22s%14s%14s%10s%10s\n", "GFLOP/s", "bare products", "decode", "share", "seconds");
+  for (const Candidate& candidate : candidates) {
+    const std::string name =
+        candidate.name + (candidate.precision == decode::Precision::kFast ? ", fast" : "");
+    if (candidate.multiplier == nullptr) {
+      std::printf("%-22s%14s%14.0f%10s%10.3f\n", name.c_str(), "", giga / candidate.decode, "",
+                  candidate.decode);
+      continue;
+    }
+    std::printf("%-22s%14.0f%14.0f%9.0f%%%10.3f\n", name.c_str(), giga / candidate.bare,
+                giga / candidate.decode, 100 * candidate.bare / candidate.decode, candidate.decode);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> settings;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const std::size_t equals = argument.find('=');
+    if (equals == std::string::npos) {
+      std::fprintf(stderr, "bench_kernels: expected KEY=VALUE, found '%s'\n", argv[i]);
+      return 2;
+    }
+    settings[argument.substr(0, equals)] = argument.substr(equals + 1);
+  }
+  return run(std::move(settings));
+}

@@ -1,0 +1,54 @@
+// The arithmetics of this processor, one after the other.
+#pragma once
+
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "depthlens/model/arithmetic.hpp"
+#include "depthlens/util/error.hpp"
+
+namespace depthlens::test {
+
+/// Sets DEPTHLENS_KERNEL for as long as it lives.
+class KernelWish {
+ public:
+  explicit KernelWish(const std::string& name) {
+    if (const char* before = std::getenv("DEPTHLENS_KERNEL")) before_ = before;
+    ::setenv("DEPTHLENS_KERNEL", name.c_str(), 1);
+  }
+  ~KernelWish() {
+    if (before_) {
+      ::setenv("DEPTHLENS_KERNEL", before_->c_str(), 1);
+    } else {
+      ::unsetenv("DEPTHLENS_KERNEL");
+    }
+  }
+  KernelWish(const KernelWish&) = delete;
+  KernelWish& operator=(const KernelWish&) = delete;
+
+ private:
+  std::optional<std::string> before_;
+};
+
+/// The names of all kernels that run here.
+inline std::vector<std::string> usable_kernels(model::Precision precision = model::Precision::kExact) {
+  std::vector<std::string> usable;
+  for (const char* name : {"portable", "avx2", "avx512", "avx512-bf16", "brgemm-bf16", "amx-bf16", "aten"}) {
+    const KernelWish wish(name);
+    try {
+      if (model::cpu_arithmetic(precision).name == name) usable.emplace_back(name);
+    } catch (const util::Error&) {
+      // this processor lacks it
+    }
+  }
+  return usable;
+}
+
+/// Whether it multiplies bfloat16: of exact numbers two parts, 16 bits.
+inline bool is_bfloat16(const std::string& kernel) {
+  return kernel.find("bf16") != std::string::npos;
+}
+
+}  // namespace depthlens::test
