@@ -8,6 +8,7 @@
 The text becomes one document, so that all windows but the last have one length. Loading is not counted: the peers are
 loaded and warmed up before, and for depthlens the time of a run on one short line is taken off. depthlens also makes
 the mass of the frequency buckets, tables and records (--flags="--records none": no records); the peers keep only means.
+`--ways trajectory` is the tuned-lens package's own way, which keeps every logit.
 With --prompts the last positions of short prompts are analysed, the peer going prompt by prompt with a full sort at
 every layer. The means of the float32 peers must be those of depthlens.
 
@@ -169,8 +170,8 @@ def main():
               f"{peak / MIB:10.0f}{min(seconds) / best:8.2f}   {note}")
 
     line("depthlens", [seconds - load for seconds in ours], max(peaks), "")
-    columns = range(4) if options.prompts else range(5)
     for way, answers in theirs.items():
+        columns = range(4) if way == "sorted" else (0, 2, 4) if way == "trajectory" else range(5)
         gap = difference(means, answers[-1]["means"], columns)
         line(way, [answer[clock] for answer in answers], answers[-1]["peak_bytes"], f"{gap:.1e}")
         if not way.endswith("bf16") and gap > 1e-3:

@@ -10,7 +10,8 @@ The ways: `eager` and `compiled` (the statistics through torch.compile), each in
 `compiled-bf16`), decode the positions in chunks, so that memory stays bounded: per layer one product with the
 unembedding, then ten best tokens, ranks and log-probabilities of the final guess and of the target, entropy and both
 divergences. `sorted` is how scripts for single prompts do it: one prompt at a time, its last position, the whole
-vocabulary sorted at every layer.
+vocabulary sorted at every layer. `trajectory` is the tuned-lens package's PredictionTrajectory, one window at a time, with
+its entropy, divergence, cross-entropy and ranks of the targets; it needs the packages tuned-lens and plotly.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 TOP_K = 10
-WAYS = ("eager", "compiled", "eager-bf16", "compiled-bf16", "sorted")
+WAYS = ("eager", "compiled", "eager-bf16", "compiled-bf16", "sorted", "trajectory")
 
 
 def row_dot(a, b):
@@ -152,10 +153,30 @@ class Peer:
                 totals[layer] += torch.tensor([float(value) for value in values], dtype=torch.float64)
         return totals / len(prompts)
 
+    def run_trajectory(self, windows):
+        from tuned_lens.nn.lenses import LogitLens
+        from tuned_lens.plotting.prediction_trajectory import PredictionTrajectory
+        lens = LogitLens.from_model(self.model)
+        totals = torch.zeros(self.num_layers + 1, 5, dtype=torch.float64)
+        num_positions = num_targets = 0
+        for window in windows:
+            trajectory = PredictionTrajectory.from_lens_and_model(lens, self.model, window,
+                                                                  targets=[*window[1:], window[-1]])
+            trajectory.rank()
+            num_positions += len(window)
+            num_targets += len(window) - 1
+            for column, statistic in ((0, trajectory.forward_kl()), (2, trajectory.entropy())):
+                totals[:, column] += torch.from_numpy(statistic.stats).double().sum(-1)
+            totals[:, 4] += torch.from_numpy(trajectory.cross_entropy().stats)[:, :-1].double().sum(-1)
+        totals[:, :4] /= num_positions
+        totals[:, 4] /= num_targets
+        return totals
+
     @torch.inference_mode()
     def answer(self, windows):
         started, started_cpu = time.perf_counter(), time.process_time()
-        means = self.run_sorted(windows) if self.way == "sorted" else self.run(windows)
+        run = {"sorted": self.run_sorted, "trajectory": self.run_trajectory}.get(self.way, self.run)
+        means = run(windows)
         return {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu,
                 "means": means.tolist(), "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 

@@ -5,7 +5,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
@@ -17,6 +16,7 @@
 #include "decode/self_check.hpp"
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/lens/lens.hpp"
+#include "depthlens/model/linear.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -288,9 +288,9 @@ void Run::add_probabilities(const at::Tensor& rows, const std::vector<double>& l
   constexpr std::int64_t kPart = 1024;
   for (std::int64_t first = 0; first < V; first += kPart) {
     const std::int64_t width = std::min(kPart, V - first);
-    const at::Tensor weight = head.unembedding.narrow(0, first, width).to(at::kFloat);
-    at::Tensor logits = at::mm(rows, weight.t());  // [S · P, width]
-    if (head.bias.defined()) logits.add_(head.bias.narrow(0, first, width));
+    at::Tensor logits =  // [S · P, width]
+        model::linear(rows, head.unembedding.narrow(0, first, width),
+                      head.bias.defined() ? head.bias.narrow(0, first, width) : at::Tensor());
     const at::Tensor probabilities = logits.sub_(shift).exp_().view({S, -1, width});
     sums_.narrow(1, first, width).add_(probabilities.sum(1, false, at::kDouble).to(at::kCPU));
   }
