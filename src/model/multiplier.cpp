@@ -3,8 +3,15 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include <algorithm>
+#include <cstdlib>
+#include <new>
 #include <vector>
 
 #include "depthlens/util/error.hpp"
@@ -30,6 +37,19 @@ WeightType weight_type(const at::Tensor& weights) {
 }  // namespace
 
 at::Tensor aligned_bytes(std::int64_t size) {
+#ifdef __linux__
+  // In pages of 2 MB where there are such: what is read again and again then needs few entries of the
+  // processor's page table caches.
+  constexpr std::int64_t kHugePage = 2 << 20, kWorthIt = 256 << 10;
+  if (size >= kWorthIt) {
+    const std::int64_t whole = parts_of(kHugePage, size) * kHugePage;
+    void* bytes = std::aligned_alloc(kHugePage, static_cast<std::size_t>(whole));
+    if (bytes == nullptr) throw std::bad_alloc();
+    ::madvise(bytes, static_cast<std::size_t>(whole), MADV_HUGEPAGE);
+    return at::from_blob(
+        bytes, {size}, [](void* memory) { std::free(memory); }, at::kByte);
+  }
+#endif
   return at::empty({size}, at::kByte);  // libtorch aligns to 64 bytes
 }
 

@@ -177,7 +177,8 @@ class PackedKernel : public Kernel {
 at::Tensor PackedKernel::final_logits(const Operands& operands) const {
   const std::int64_t P = operands.positions, B = multiplier_.block_rows(), stride = final_stride();
   // A block of brgemm's is always whole.
-  at::Tensor logits = at::empty({operands.blocks * B, stride}, at::kFloat);
+  at::Tensor logits =
+      model::aligned_bytes(4 * operands.blocks * B * stride).view(at::kFloat).view({-1, stride});
   float* data = logits.mutable_data_ptr<float>();
   for_each_free(
       parts_of(tile_, vocab_size_), [&] { return panels_for(tile_); },
