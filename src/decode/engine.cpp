@@ -112,10 +112,10 @@ class Run {
         4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.mlp_size));
     tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
                                                  streams ? 16 * kMostTokens : kMostTokens);
-    // Four thousand rows are worth packing the weights for; more only take memory.
+    // Six thousand rows are worth packing the weights for; more only take memory.
     const auto num_states = static_cast<std::int64_t>(states_.size());
     constexpr std::int64_t kBlock = 32;  // a multiple of the rows of any product
-    positions_per_chunk_ = std::clamp<std::int64_t>(4096 / num_states / kBlock * kBlock, kBlock, 512);
+    positions_per_chunk_ = std::clamp<std::int64_t>(6144 / num_states / kBlock * kBlock, kBlock, 512);
     while (positions_per_chunk_ > kBlock &&
            kernel_->working_memory(num_states, positions_per_chunk_) > half) {
       positions_per_chunk_ -= kBlock;
@@ -158,8 +158,13 @@ void Run::process(const std::vector<Query>& batch) {
                  [&](std::int64_t /*layer*/, const at::Tensor& states) { residuals.push_back(states); });
 
   const auto total = static_cast<std::int64_t>(positions.size());
-  for (std::int64_t first = 0; first < total; first += positions_per_chunk_) {
-    const std::int64_t count = std::min(positions_per_chunk_, total - first);
+  // Chunks of about one size: a small one at the end would cost as much packing as a large one.
+  constexpr std::int64_t kEven = 8;
+  const std::int64_t chunks = (total + positions_per_chunk_ - 1) / positions_per_chunk_;
+  const std::int64_t even = chunks > 0 ? (total + chunks - 1) / chunks : 0;
+  const std::int64_t size = std::min(positions_per_chunk_, (even + kEven - 1) / kEven * kEven);
+  for (std::int64_t first = 0; first < total; first += size) {
+    const std::int64_t count = std::min(size, total - first);
     const LayerReadout readout = read_out(residuals, positions.data() + first, count);
     for (std::int64_t p = 0; p < count; ++p) {
       const BatchPosition& at = positions[static_cast<std::size_t>(first + p)];

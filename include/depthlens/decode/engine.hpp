@@ -29,7 +29,7 @@ using Precision = model::Precision;
 struct EngineOptions {
   Precision precision = Precision::kExact;
   /// Memory that residual states, logit tiles and readouts may take together, in bytes.
-  std::uint64_t memory = std::uint64_t{256} << 20;
+  std::uint64_t memory = std::uint64_t{384} << 20;
   /// Called after each batch with the number of positions it had.
   std::function<void(std::int64_t positions)> on_progress = [](std::int64_t) {};
   /// Asked between batches; true ends the run early, with all finished positions accounted for.

@@ -95,8 +95,7 @@ class PackedKernel : public Kernel {
  private:
   /// A chunk's states, packed. Blocks are of neighbouring positions at one layer.
   struct Operands {
-    std::int64_t positions, blocks, block_bytes;
-    std::int64_t states;
+    std::int64_t positions, states, blocks, block_bytes;
     at::Tensor data;  // [blocks, S, block_bytes], in the order of use
     const std::uint8_t* block(std::int64_t state, std::int64_t index) const {
       return data.const_data_ptr<std::uint8_t>() + (index * states + state) * block_bytes;
@@ -120,9 +119,9 @@ class PackedKernel : public Kernel {
     const std::int64_t S = input.num_states, P = input.num_positions, B = multiplier_.block_rows();
     const std::int64_t bytes = multiplier_.block_bytes(), d = multiplier_.depth();
     Operands out{.positions = P,
+                 .states = S,
                  .blocks = blocks_of(P),
                  .block_bytes = bytes,
-                 .states = S,
                  .data = model::aligned_bytes(S * blocks_of(P) * bytes)};
     auto* data = out.data.mutable_data_ptr<std::uint8_t>();
     const at::Tensor rows = input.rows.contiguous();
@@ -146,6 +145,28 @@ class PackedKernel : public Kernel {
     for (std::int64_t v = 0; v < width; ++v) logits[v] += bias[v];
   }
 
+  /// A chunk in work: what all slices read.
+  struct Chunk {
+    std::int64_t S, P, K, W;
+    Operands operands;
+    at::Tensor final_logits;            // [≥ P, final_stride]
+    std::vector<float> final_max;       // [P]
+    std::vector<TokenId> watched;       // [P, W]
+    std::vector<float> watched_logits;  // [S · P, W]
+
+    std::int64_t rows() const { return S * P; }
+    const float* final_tile(std::int64_t position, std::int64_t first_token) const {
+      return final_logits.const_data_ptr<float>() + position * final_logits.size(1) + first_token;
+    }
+  };
+
+  /// A thread's own memory.
+  struct Workspace {
+    at::Tensor panels;
+    std::vector<float> logits, final_shifted, final_exponentials;  // [block_rows, tile]
+    std::vector<float> exponentials;                               // [tile]
+  };
+
   /// One row's logits of one tile, and the final layer's at the same position.
   struct TileOfRow {
     const float* logits;
@@ -157,12 +178,17 @@ class PackedKernel : public Kernel {
     TokenGroups::Range grouped;
   };
 
-  /// Adds all but the row's sum of exponentials and the counts of greater logits to the slice's sums.
-  TileSums add_tile(const TileOfRow& tile, std::int64_t row, std::int64_t top_k, Bars& bars, SliceSums& sums,
-                    float* exponentials) const;
   at::Tensor final_logits(const Operands& operands) const;
-  std::vector<float> watched_logits(const Operands& operands, std::int64_t num_states,
-                                    const std::vector<TokenId>& watched, std::int64_t W) const;
+  std::vector<float> watched_logits(const Operands& operands, const std::vector<TokenId>& watched,
+                                    std::int64_t W) const;
+  Chunk prepare(const KernelInput& input) const;
+  Workspace make_workspace() const;
+  /// Tokens first … end − 1, for all rows.
+  SliceSums sum_slice(const Chunk& chunk, std::int64_t first, std::int64_t end, Bars& bars,
+                      Workspace& workspace) const;
+  void add_tile(const Chunk& chunk, const TileOfRow& tile, std::int64_t row, Bars& bars, SliceSums& sums,
+                float* exponentials) const;
+  KernelOutput merge(const Chunk& chunk, std::vector<SliceSums>& slices) const;
 
   std::string name_;
   const RowStatistics& statistics_;
@@ -198,28 +224,28 @@ at::Tensor PackedKernel::final_logits(const Operands& operands) const {
 }
 
 /// [R, W] from the same products as in a tile, so that they have the same bits. R = S · P.
-std::vector<float> PackedKernel::watched_logits(const Operands& operands, std::int64_t num_states,
-                                                const std::vector<TokenId>& watched, std::int64_t W) const {
+std::vector<float> PackedKernel::watched_logits(const Operands& operands, const std::vector<TokenId>& watched,
+                                                std::int64_t W) const {
   const std::int64_t P = operands.positions, B = multiplier_.block_rows();
   const std::int64_t stride = parts_of(multiplier_.panel_columns(), B * W) * multiplier_.panel_columns();
-  std::vector<float> all(sized(num_states * P * W));
-  struct Workspace {
+  std::vector<float> all(sized(operands.states * P * W));
+  struct Gathered {
     at::Tensor panels;
     std::vector<float> logits;
   };
   for_each_free(
       operands.blocks,
       [&] {
-        return Workspace{panels_for(stride), std::vector<float>(sized(B * stride))};
+        return Gathered{panels_for(stride), std::vector<float>(sized(B * stride))};
       },
-      [&](std::int64_t b, Workspace& workspace) {
+      [&](std::int64_t b, Gathered& workspace) {
         const std::int64_t first = b * B, count = std::min(B, P - first), columns = count * W;
         auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
         multiplier_.pack_columns(
             columns,
             [&](std::int64_t column) { return std::max<TokenId>(0, watched[sized(first * W + column)]); },
             panels);
-        for (std::int64_t s = 0; s < num_states; ++s) {
+        for (std::int64_t s = 0; s < operands.states; ++s) {
           float* logits = workspace.logits.data();
           multiplier_.multiply(operands.block(s, b), count, panels, columns, logits, stride);
           for (std::int64_t i = 0; i < count; ++i) {
@@ -235,9 +261,50 @@ std::vector<float> PackedKernel::watched_logits(const Operands& operands, std::i
   return all;
 }
 
-TileSums PackedKernel::add_tile(const TileOfRow& tile, std::int64_t row, std::int64_t top_k, Bars& bars,
-                                SliceSums& sums, float* exponentials) const {
-  const std::int64_t K = top_k, G = groups_.count();
+PackedKernel::Chunk PackedKernel::prepare(const KernelInput& input) const {
+  const std::int64_t P = input.num_positions, W = input.num_watched, V = vocab_size_;
+  Chunk chunk{.S = input.num_states,
+              .P = P,
+              .K = input.top_k,
+              .W = W,
+              .operands = operands_of(input),
+              .final_logits = {},
+              .final_max = std::vector<float>(sized(P)),
+              .watched = input.watched,
+              .watched_logits = {}};
+  // The final layer first: its top-1 is watched at every other layer, and its maximum is the reference of C
+  // and D.
+  chunk.final_logits = final_logits(chunk.operands);
+  at::parallel_for(0, P, 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      const float* row = chunk.final_tile(p, 0);
+      float most = row[0];
+      for (std::int64_t v = 0; v < V; v += kLongestTile) {
+        const auto n = static_cast<int>(std::min<std::int64_t>(kLongestTile, V - v));
+        most = std::max(most, statistics_.max(row + v, n));
+      }
+      const int best = statistics_.find_at_least(row, 0, static_cast<int>(V), most);  // the first of equals
+      chunk.watched[sized(p * W)] = best < V ? best : 0;  // or no number: told of when all is summed
+      chunk.final_max[sized(p)] = most;
+    }
+  });
+  chunk.watched_logits = watched_logits(chunk.operands, chunk.watched, W);
+  return chunk;
+}
+
+PackedKernel::Workspace PackedKernel::make_workspace() const {
+  const std::int64_t B = multiplier_.block_rows();
+  const std::vector<float> block(sized(B * tile_));
+  return {.panels = panels_for(tile_),
+          .logits = block,
+          .final_shifted = block,
+          .final_exponentials = block,
+          .exponentials = std::vector<float>(sized(tile_))};
+}
+
+void PackedKernel::add_tile(const Chunk& chunk, const TileOfRow& tile, std::int64_t row, Bars& bars,
+                            SliceSums& sums, float* exponentials) const {
+  const std::int64_t K = chunk.K, W = chunk.W, G = groups_.count(), p = row % chunk.P;
   RowState& state = sums.rows[sized(row)];
   double* mass = sums.mass.data() + row * G;
   const float tile_max = statistics_.max(tile.logits, tile.width);
@@ -254,128 +321,84 @@ TileSums PackedKernel::add_tile(const TileOfRow& tile, std::int64_t row, std::in
   }
   const TileSums added = statistics_.sums(tile.logits, tile.width, state.m, tile.final_shifted,
                                           tile.final_exponentials, exponentials);
+  state.sum += added.sum;
   state.weighted += added.weighted;
   state.cross += added.cross;
   state.reverse += added.reverse;
   TokenGroups::add(tile.grouped, exponentials, tile.first, mass);
-  return added;
+  for (std::int64_t w = 0; w < W; ++w) {
+    if (chunk.watched[sized(p * W + w)] == kNoToken) continue;
+    sums.greater[sized(row * W + w)] +=
+        statistics_.count_greater(tile.logits, tile.width, chunk.watched_logits[sized(row * W + w)]);
+  }
 }
 
-KernelOutput PackedKernel::decode(const KernelInput& input) const {
-  const std::int64_t S = input.num_states, P = input.num_positions, K = input.top_k, W = input.num_watched;
-  const std::int64_t R = S * P, V = vocab_size_, G = groups_.count(), B = multiplier_.block_rows();
-  DEPTHLENS_ASSERT(input.rows.size(0) == R && static_cast<std::int64_t>(input.watched.size()) == P * W);
+SliceSums PackedKernel::sum_slice(const Chunk& chunk, std::int64_t slice_first, std::int64_t slice_end,
+                                  Bars& bars, Workspace& workspace) const {
+  const std::int64_t S = chunk.S, P = chunk.P, R = chunk.rows(), B = multiplier_.block_rows();
+  SliceSums sums{.rows = std::vector<RowState>(sized(R)),
+                 .top_logits = std::vector<double>(sized(R * chunk.K)),
+                 .top_ids = std::vector<TokenId>(sized(R * chunk.K)),
+                 .num_best = std::vector<std::int64_t>(sized(R)),
+                 .greater = std::vector<std::int64_t>(sized(R * chunk.W)),
+                 .mass = std::vector<double>(sized(R * groups_.count()))};
+  for (std::int64_t p = 0; p < P; ++p) sums.rows[sized(p)].m = chunk.final_max[sized(p)];
+  auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
+  float* logits = workspace.logits.data();
 
-  const Operands operands = operands_of(input);
-  // The final layer first: its top-1 is watched at every other layer, and its maximum is the reference of C
-  // and D.
-  const at::Tensor final_tensor = final_logits(operands);
-  const std::int64_t final_stride = final_tensor.size(1);
-  const float* final_rows = final_tensor.const_data_ptr<float>();
-  KernelOutput out;
-  out.watched = input.watched;
-  std::vector<float> final_max(sized(P));
-  at::parallel_for(0, P, 8, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t p = begin; p < end; ++p) {
-      const float* row = final_rows + p * final_stride;
-      float most = row[0];
-      for (std::int64_t v = 0; v < V; v += kLongestTile) {
-        const auto n = static_cast<int>(std::min<std::int64_t>(kLongestTile, V - v));
-        most = std::max(most, statistics_.max(row + v, n));
+  for (std::int64_t first = slice_first; first < slice_end; first += tile_) {
+    const std::int64_t width = std::min(tile_, slice_end - first);
+    const auto n = static_cast<int>(width);
+    const TokenGroups::Range grouped = groups_.range(first, width);
+    const auto token_of = [&](std::int64_t column) { return first + column; };
+    multiplier_.pack_columns(width, token_of, panels);
+    for (std::int64_t b = 0; b < chunk.operands.blocks; ++b) {
+      const std::int64_t begin = b * B, count = std::min(B, P - begin);
+      for (std::int64_t i = 0; i < count; ++i) {
+        statistics_.shift_and_exp(chunk.final_tile(begin + i, first), n, chunk.final_max[sized(begin + i)],
+                                  workspace.final_shifted.data() + i * tile_,
+                                  workspace.final_exponentials.data() + i * tile_);
       }
-      const int best = statistics_.find_at_least(row, 0, static_cast<int>(V), most);  // the first of equals
-      out.watched[sized(p * W)] = best < V ? best : 0;  // or no number: told of when all is summed
-      final_max[sized(p)] = most;
+      const auto tile_of = [&](const float* of_row, std::int64_t i) {
+        return TileOfRow{.logits = of_row,
+                         .first = first,
+                         .width = n,
+                         .final_shifted = workspace.final_shifted.data() + i * tile_,
+                         .final_exponentials = workspace.final_exponentials.data() + i * tile_,
+                         .final_sum_before = sums.rows[sized(begin + i)].sum,
+                         .grouped = grouped};
+      };
+      for (std::int64_t s = 1; s < S; ++s) {
+        multiplier_.multiply(chunk.operands.block(s, b), count, panels, width, logits, tile_);
+        for (std::int64_t i = 0; i < count; ++i) {
+          add_bias(logits + i * tile_, first, width);
+          add_tile(chunk, tile_of(logits + i * tile_, i), s * P + begin + i, bars, sums,
+                   workspace.exponentials.data());
+        }
+      }
+      // The final layer's own sums grow last: the others need what it had before this tile.
+      for (std::int64_t i = 0; i < count; ++i) {
+        add_tile(chunk, tile_of(chunk.final_tile(begin + i, first), i), begin + i, bars, sums,
+                 workspace.exponentials.data());
+      }
     }
-  });
-  const std::vector<float> watched = watched_logits(operands, S, out.watched, W);
+  }
+  return sums;
+}
 
-  // Where very many best tokens are kept, fewer and longer slices bound the memory.
-  constexpr std::int64_t kMostKept = 4 << 20;
-  std::int64_t slice = parts_of(tile_, kSlice) * tile_;
-  while (slice < V && parts_of(slice, V) * R * K > kMostKept) slice *= 2;
-  std::vector<SliceSums> slices(sized(parts_of(slice, V)));
-  Bars bars(R);
-  struct Workspace {
-    at::Tensor panels;
-    std::vector<float> logits, shifted, final_exponentials;  // [block_rows, tile]
-    std::vector<float> exponentials;                         // [tile]
-    std::vector<double> final_sums;                          // [block_rows]
-  };
-  const auto make_workspace = [&] {
-    const std::vector<float> block(sized(B * tile_));
-    return Workspace{panels_for(tile_),
-                     block,
-                     block,
-                     block,
-                     std::vector<float>(sized(tile_)),
-                     std::vector<double>(sized(B))};
-  };
-  for_each_free(static_cast<std::int64_t>(slices.size()), make_workspace,
-                [&](std::int64_t index, Workspace& workspace) {
-                  SliceSums& sums = slices[sized(index)];
-                  sums.rows.resize(sized(R));
-                  sums.top_logits.resize(sized(R * K));
-                  sums.top_ids.resize(sized(R * K));
-                  sums.num_best.resize(sized(R));
-                  sums.greater.resize(sized(R * W));
-                  sums.mass.resize(sized(R * G));
-                  for (std::int64_t p = 0; p < P; ++p) sums.rows[sized(p)].m = final_max[sized(p)];
-                  auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
-                  float* logits = workspace.logits.data();
-                  float* exponentials = workspace.exponentials.data();
-
-                  const std::int64_t end = std::min(V, (index + 1) * slice);
-                  for (std::int64_t first = index * slice; first < end; first += tile_) {
-                    const std::int64_t width = std::min(tile_, end - first);
-                    const auto n = static_cast<int>(width);
-                    const TokenGroups::Range grouped = groups_.range(first, width);
-                    multiplier_.pack_columns(
-                        width, [&](std::int64_t column) { return first + column; }, panels);
-                    for (std::int64_t b = 0; b < operands.blocks; ++b) {
-                      const std::int64_t begin = b * B, count = std::min(B, P - begin);
-                      for (std::int64_t i = 0; i < count; ++i) {
-                        workspace.final_sums[sized(i)] = statistics_.shift_and_exp(
-                            final_rows + (begin + i) * final_stride + first, n, final_max[sized(begin + i)],
-                            workspace.shifted.data() + i * tile_,
-                            workspace.final_exponentials.data() + i * tile_);
-                      }
-                      // The final layer's own sums grow last: the others need what it had before this tile.
-                      for (std::int64_t s = S - 1; s >= 0; --s) {
-                        if (s > 0)
-                          multiplier_.multiply(operands.block(s, b), count, panels, width, logits, tile_);
-                        for (std::int64_t i = 0; i < count; ++i) {
-                          const std::int64_t p = begin + i, row = s * P + p;
-                          if (s > 0) add_bias(logits + i * tile_, first, width);
-                          const TileOfRow tile = {
-                              .logits = s > 0 ? logits + i * tile_ : final_rows + p * final_stride + first,
-                              .first = first,
-                              .width = n,
-                              .final_shifted = workspace.shifted.data() + i * tile_,
-                              .final_exponentials = workspace.final_exponentials.data() + i * tile_,
-                              .final_sum_before = sums.rows[sized(p)].sum,
-                              .grouped = grouped};
-                          const TileSums added = add_tile(tile, row, K, bars, sums, exponentials);
-                          sums.rows[sized(row)].sum += s == 0 ? workspace.final_sums[sized(i)] : added.sum;
-                          for (std::int64_t w = 0; w < W; ++w) {
-                            if (out.watched[sized(p * W + w)] == kNoToken) continue;
-                            sums.greater[sized(row * W + w)] +=
-                                statistics_.count_greater(tile.logits, n, watched[sized(row * W + w)]);
-                          }
-                        }
-                      }
-                    }
-                  }
-                });
-
-  // The slices in order.
-  std::vector<RowState> states(sized(R));
+/// Puts the slices together in their order.
+KernelOutput PackedKernel::merge(const Chunk& chunk, std::vector<SliceSums>& slices) const {
+  const std::int64_t S = chunk.S, P = chunk.P, R = chunk.rows(), K = chunk.K, W = chunk.W,
+                     G = groups_.count();
+  KernelOutput out;
+  out.watched = chunk.watched;
   out.top_ids.resize(sized(R * K));
   out.top_logits.resize(sized(R * K));
   out.group_mass.assign(sized(R * G), 0);
   out.watched_ranks.assign(sized(R * W), 1);
-  out.watched_logits.assign(watched.begin(), watched.end());
-  for (std::int64_t p = 0; p < P; ++p) states[sized(p)].m = final_max[sized(p)];
+  out.watched_logits.assign(chunk.watched_logits.begin(), chunk.watched_logits.end());
+  std::vector<RowState> states(sized(R));
+  for (std::int64_t p = 0; p < P; ++p) states[sized(p)].m = chunk.final_max[sized(p)];
   at::parallel_for(0, P, 8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p) {
       for (std::int64_t s = S - 1; s >= 0; --s) {
@@ -410,6 +433,28 @@ KernelOutput PackedKernel::decode(const KernelInput& input) const {
     }
   });
   finish(states, P, groups_, out);
+  return out;
+}
+
+KernelOutput PackedKernel::decode(const KernelInput& input) const {
+  DEPTHLENS_ASSERT(input.rows.size(0) == input.num_states * input.num_positions &&
+                   static_cast<std::int64_t>(input.watched.size()) ==
+                       input.num_positions * input.num_watched);
+  const Chunk chunk = prepare(input);
+  const std::int64_t V = vocab_size_;
+  // Where very many best tokens are kept, fewer and longer slices bound the memory.
+  constexpr std::int64_t kMostKept = 4 << 20;
+  std::int64_t slice = parts_of(tile_, kSlice) * tile_;
+  while (slice < V && parts_of(slice, V) * chunk.rows() * chunk.K > kMostKept) slice *= 2;
+
+  std::vector<SliceSums> slices(sized(parts_of(slice, V)));
+  Bars bars(chunk.rows());
+  for_each_free(
+      static_cast<std::int64_t>(slices.size()), [&] { return make_workspace(); },
+      [&](std::int64_t i, Workspace& workspace) {
+        slices[sized(i)] = sum_slice(chunk, i * slice, std::min(V, (i + 1) * slice), bars, workspace);
+      });
+  KernelOutput out = merge(chunk, slices);
   rank_by_top_k(input, out);
   return out;
 }
