@@ -20,9 +20,9 @@
 #include <limits>
 #include <vector>
 
-#include "depthlens/model/small_products.hpp"
 #include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/model/model.hpp"
+#include "depthlens/model/small_products.hpp"
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::train {
