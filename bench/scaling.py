@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How the time of `analyze` grows with tokens, layers, vocabulary, width and threads, beside the processor's arithmetic.
 
-    scaling.py --work FOLDER --tokenizer FILE --text FILE [--runs 2]
+    scaling.py --work FOLDER --tokenizer FILE --text FILE [--runs 2] [--settings layers,threads]
 
 Makes small models of random weights (GPT-NeoX's layout) around a base shape, one setting changed at a time. Loading, the
 time of a run on one short line, is taken off. `GFLOP/s` counts what must be multiplied: for each position the blocks, and
@@ -56,6 +56,7 @@ def main():
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--settings", default=",".join(STEPS))
     options = parser.parse_args()
     disable_progress_bar()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -65,8 +66,8 @@ def main():
     print(processor())
     print(f"base: {BASE}")
     print(f"{'setting':12}{'value':>9}{'positions':>11}{'exact s':>9}{'GFLOP/s':>9}{'fast s':>9}{'GFLOP/s':>9}", flush=True)
-    for setting, values in STEPS.items():
-        for value in values:
+    for setting in options.settings.split(","):
+        for value in STEPS[setting]:
             shape = {**BASE, setting: value}
             model = options.work / "model-{layers}-{vocabulary}-{width}".format(**shape)
             make_model(model, shape, options.tokenizer)
