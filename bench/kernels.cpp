@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,7 +26,7 @@
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/model/multiplier.hpp"
 #include "depthlens/model/work.hpp"
-#include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace {
@@ -54,7 +55,7 @@ void multiply_all(const model::Multiplier& multiplier, const at::Tensor& blocks,
     std::vector<float> out;
   };
   model::for_each_free(
-      model::parts_of(tile, columns),
+      util::parts_of(columns, tile),
       [&] {
         Workspace made{model::aligned_bytes(multiplier.columns_bytes(tile)),
                        std::vector<float>(static_cast<std::size_t>(B * tile))};
@@ -109,22 +110,15 @@ int run(std::map<std::string, std::string> settings) {
 
   std::vector<Candidate> candidates;
   for (const auto precision : {decode::Precision::kExact, decode::Precision::kFast}) {
-    for (const char* name :
-         {"amx-bf16", "avx512-bf16", "brgemm-bf16", "avx512", "avx2", "portable", "aten"}) {
-      const bool bfloat16 = std::string(name).find("bf16") != std::string::npos;
+    for (const model::Arithmetic& arithmetic : model::usable_arithmetics(precision)) {
+      const std::string& name = arithmetic.name;
+      const bool bfloat16 = name.find("bf16") != std::string::npos;
       if (precision == decode::Precision::kFast && !bfloat16) continue;  // the same as exact
       if (settings.count("only") > 0 && settings.at("only") != name) continue;
-      ::setenv("DEPTHLENS_KERNEL", name, 1);
-      try {
-        Candidate candidate{name, precision, nullptr, nullptr};
-        const model::Arithmetic arithmetic = model::cpu_arithmetic(precision);
-        candidate.kernel = decode::make_kernel(head, groups, 4, precision);
-        if (arithmetic.products != nullptr)
-          candidate.multiplier = std::make_unique<model::Multiplier>(arithmetic, head.unembedding);
-        candidates.push_back(std::move(candidate));
-      } catch (const util::Error&) {
-        // not on this processor
-      }
+      Candidate candidate{name, precision, decode::make_kernel(head, groups, 4, arithmetic), nullptr};
+      if (arithmetic.products != nullptr)
+        candidate.multiplier = std::make_unique<model::Multiplier>(arithmetic, head.unembedding);
+      candidates.push_back(std::move(candidate));
     }
   }
   for (std::int64_t round = 0; round < rounds; ++round) {

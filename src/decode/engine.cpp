@@ -19,6 +19,7 @@
 #include "depthlens/model/linear.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::decode {
@@ -114,7 +115,7 @@ class Run {
                                                  streams ? 16 * kMostTokens : kMostTokens);
     // Six thousand rows are worth packing the weights for; more only take memory.
     const auto num_states = static_cast<std::int64_t>(states_.size());
-    constexpr std::int64_t kBlock = 32;  // a multiple of the rows of any product
+    constexpr std::int64_t kBlock = 32;  // whole blocks of most products
     positions_per_chunk_ = std::clamp<std::int64_t>(6144 / num_states / kBlock * kBlock, kBlock, 512);
     while (positions_per_chunk_ > kBlock &&
            kernel_->working_memory(num_states, positions_per_chunk_) > half) {
@@ -160,9 +161,9 @@ void Run::process(const std::vector<Query>& batch) {
   const auto total = static_cast<std::int64_t>(positions.size());
   // Chunks of about one size: a small one at the end would cost as much packing as a large one.
   constexpr std::int64_t kEven = 8;
-  const std::int64_t chunks = (total + positions_per_chunk_ - 1) / positions_per_chunk_;
-  const std::int64_t even = chunks > 0 ? (total + chunks - 1) / chunks : 0;
-  const std::int64_t size = std::min(positions_per_chunk_, (even + kEven - 1) / kEven * kEven);
+  const std::int64_t chunks = std::max<std::int64_t>(1, util::parts_of(total, positions_per_chunk_));
+  const std::int64_t size =
+      std::min(positions_per_chunk_, util::rounded_up(util::parts_of(total, chunks), kEven));
   for (std::int64_t first = 0; first < total; first += size) {
     const std::int64_t count = std::min(size, total - first);
     const LayerReadout readout = read_out(residuals, positions.data() + first, count);

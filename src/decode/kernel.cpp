@@ -24,7 +24,12 @@ std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
                                     const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
                                     Precision precision) {
   if (!head.unembedding.device().is_cpu()) return make_aten_kernel(head, token_groups, num_groups);
-  const model::Arithmetic arithmetic = model::cpu_arithmetic(precision);
+  return make_kernel(head, token_groups, num_groups, model::cpu_arithmetic(precision));
+}
+
+std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
+                                    const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
+                                    const model::Arithmetic& arithmetic) {
   if (arithmetic.products == nullptr) return make_aten_kernel(head, token_groups, num_groups);
   return make_packed_kernel(arithmetic, head, token_groups, num_groups);
 }

@@ -64,6 +64,11 @@ std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
                                     const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
                                     Precision precision);
 
+/// The kernel of an arithmetic, for a head on the CPU.
+std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
+                                    const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
+                                    const model::Arithmetic& arithmetic);
+
 /// `arithmetic` must have products.
 std::unique_ptr<Kernel> make_packed_kernel(const model::Arithmetic& arithmetic, const model::OutputHead& head,
                                            const std::vector<std::uint8_t>& token_groups,

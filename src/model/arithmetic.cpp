@@ -10,10 +10,9 @@
 #include "model/products/products.hpp"
 
 namespace depthlens::model {
-namespace {
 
-/// The fastest first. To add one: write its products under products/, add one line here.
-std::vector<Arithmetic> all_arithmetics([[maybe_unused]] Precision precision) {
+/// To add one: write its products under products/, add one line here.
+std::vector<Arithmetic> usable_arithmetics([[maybe_unused]] Precision precision) {
   std::vector<Arithmetic> all;
 #ifdef DEPTHLENS_X86
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -25,28 +24,26 @@ std::vector<Arithmetic> all_arithmetics([[maybe_unused]] Precision precision) {
   // BF16 is twice as fast as float32: one product pays, two or three do not.
   const bool exact = precision == Precision::kExact;
   const int parts = exact ? 2 : 1;
-  all.push_back({"amx-bf16", amx, Vectors::kAvx512, &kBrgemmProducts, parts});
-  if (!exact) all.push_back({"avx512-bf16", bf16, Vectors::kAvx512, &kAvx512Bfloat16Products});
-  all.push_back({"avx512", avx512, Vectors::kAvx512, &kAvx512Products});
-  all.push_back({"avx2", avx2, Vectors::kAvx2, &kAvx2Products});
+  if (amx) all.push_back({"amx-bf16", Vectors::kAvx512, &kBrgemmProducts, parts});
+  if (!exact && bf16) all.push_back({"avx512-bf16", Vectors::kAvx512, &kAvx512Bfloat16Products});
+  if (avx512) all.push_back({"avx512", Vectors::kAvx512, &kAvx512Products});
+  if (avx2) all.push_back({"avx2", Vectors::kAvx2, &kAvx2Products});
 #endif
-  all.push_back({"portable", true, Vectors::kPortable, &kPortableProducts});
-  all.push_back({"aten", true, Vectors::kPortable, nullptr});
+  all.push_back({"portable", Vectors::kPortable, &kPortableProducts});
+  all.push_back({"aten", Vectors::kPortable, nullptr});
 #ifdef DEPTHLENS_X86
   // Never the fastest, but what they are made of can so be run and tested without AMX.
-  if (exact) all.push_back({"avx512-bf16", bf16, Vectors::kAvx512, &kAvx512Bfloat16Products, parts});
-  all.push_back({"brgemm-bf16", bf16 && multiplies_bfloat16(), Vectors::kAvx512, &kBrgemmProducts, parts});
+  if (exact && bf16) all.push_back({"avx512-bf16", Vectors::kAvx512, &kAvx512Bfloat16Products, parts});
+  if (bf16 && multiplies_bfloat16())
+    all.push_back({"brgemm-bf16", Vectors::kAvx512, &kBrgemmProducts, parts});
 #endif
   return all;
 }
 
-}  // namespace
-
 Arithmetic cpu_arithmetic(Precision precision) {
   const char* wish = std::getenv("DEPTHLENS_KERNEL");
   std::vector<std::string> usable;
-  for (const Arithmetic& choice : all_arithmetics(precision)) {
-    if (!choice.usable) continue;
+  for (const Arithmetic& choice : usable_arithmetics(precision)) {
     if (wish == nullptr || choice.name == wish) return choice;
     usable.push_back(choice.name);
   }

@@ -28,8 +28,11 @@
 #include "depthlens/model/multiplier.hpp"
 #include "depthlens/model/work.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 
 namespace depthlens::model {
+
+using util::parts_of;
 
 at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& weight,
                       const at::Tensor& bias, double epsilon) {
@@ -63,18 +66,18 @@ at::Tensor packed_product(const at::Tensor& input, const at::Tensor& weight, con
   const std::int64_t T = x.size(0), n = weight.size(0), B = multiplier.block_rows();
   const at::Tensor packed = multiplier.pack_rows(x);
   const auto* blocks = packed.const_data_ptr<std::uint8_t>();
-  const std::int64_t num_blocks = parts_of(B, T);
+  const std::int64_t num_blocks = parts_of(T, B);
   at::Tensor out = at::empty({num_blocks * B, n}, at::kFloat);
   float* to = out.mutable_data_ptr<float>();
 
   constexpr std::int64_t kWidest = 256;  // columns
-  const std::int64_t width = multiplier.tile_columns(kWidest), num_tiles = parts_of(width, n);
+  const std::int64_t width = multiplier.tile_columns(kWidest), num_tiles = parts_of(n, width);
   const std::int64_t whole = n / multiplier.panel_columns() * multiplier.panel_columns();
   // So many groups that all threads have work; each packs the weights anew, which its rows must be worth.
   constexpr std::int64_t kLeastBlocks = 8;
-  const std::int64_t wanted = parts_of(num_tiles, 4 * at::get_num_threads());
-  const std::int64_t blocks_of_group = std::max(kLeastBlocks, parts_of(wanted, num_blocks));
-  const std::int64_t num_groups = parts_of(blocks_of_group, num_blocks);
+  const std::int64_t wanted = parts_of(4 * at::get_num_threads(), num_tiles);
+  const std::int64_t blocks_of_group = std::max(kLeastBlocks, parts_of(num_blocks, wanted));
+  const std::int64_t num_groups = parts_of(num_blocks, blocks_of_group);
 
   struct Workspace {
     at::Tensor panels;
@@ -160,7 +163,7 @@ at::Tensor activate(Activation kind, const at::Tensor& input) {
   constexpr std::int64_t kRows = 32;
   const std::int64_t rows = input.size(0);
   at::Tensor output = at::empty_like(input);
-  at::parallel_for(0, (rows + kRows - 1) / kRows, 1, [&](std::int64_t begin, std::int64_t end) {
+  at::parallel_for(0, parts_of(rows, kRows), 1, [&](std::int64_t begin, std::int64_t end) {
     const c10::InferenceMode inference;  // a setting of each thread
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t first = block * kRows, count = std::min(kRows, rows - first);

@@ -82,9 +82,13 @@ class Model::WeightFiles {
     return tensor.to(at::Device(options_.device));
   }
 
-  void release(const TensorRule& rule, std::int64_t block) const { file_.release(name_of(rule, block)); }
-  void read_ahead(const TensorRule& rule, std::int64_t block) const {
-    file_.read_ahead(name_of(rule, block));
+  /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block.
+  void release(const ArchSpec& spec, std::int64_t block) const {
+    for (const TensorRule& rule : spec.block_tensors) file_.release(name_of(rule, block));
+  }
+  void read_ahead(const ArchSpec& spec, std::int64_t block) const {
+    if (block >= spec.num_layers) return;
+    for (const TensorRule& rule : spec.block_tensors) file_.read_ahead(name_of(rule, block));
   }
 
   /// Throws where a tensor is neither claimed nor known to carry no weight of the model.
@@ -304,20 +308,15 @@ void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const
       spec_.rope.dims > 0 ? rotary_tables(spec_.rope, positions, device()) : std::array<at::Tensor, 2>();
   at::Tensor x = states;
   for (std::int64_t i = first_block; i < spec_.num_layers; ++i) {
-    if (files_ != nullptr && i + 1 < spec_.num_layers) {
-      for (const TensorRule& rule : spec_.block_tensors) files_->read_ahead(rule, i + 1);
-    }
-    const Weights streamed = files_ != nullptr ? load_block(i) : Weights{};
-    const Weights& block = files_ != nullptr ? streamed : blocks_[static_cast<std::size_t>(i)];
+    if (files_ != nullptr) files_->read_ahead(spec_, i + 1);
+    const Weights block = files_ != nullptr ? load_block(i) : blocks_[static_cast<std::size_t>(i)];
     const at::Tensor attended =
         attention(block, norm(x, block[Slot::kAttentionNormWeight], block[Slot::kAttentionNormBias]), windows,
                   rotation);
     const at::Tensor middle = x + attended;
     const at::Tensor& mlp_reads = spec_.parallel_residual ? x : middle;
     x = middle + mlp(block, norm(mlp_reads, block[Slot::kMlpNormWeight], block[Slot::kMlpNormBias]));
-    if (files_ != nullptr) {
-      for (const TensorRule& rule : spec_.block_tensors) files_->release(rule, i);
-    }
+    if (files_ != nullptr) files_->release(spec_, i);
     tap(i + 1, x);
   }
 }

@@ -15,10 +15,13 @@
 #include <vector>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 #include "model/products/products.hpp"
 
 namespace depthlens::model {
 namespace {
+
+using util::parts_of;
 
 WeightType weight_type(const at::Tensor& weights) {
   switch (weights.scalar_type()) {
@@ -42,7 +45,7 @@ at::Tensor aligned_bytes(std::int64_t size) {
   // processor's page table caches.
   constexpr std::int64_t kHugePage = 2 << 20, kWorthIt = 256 << 10;
   if (size >= kWorthIt) {
-    const std::int64_t whole = parts_of(kHugePage, size) * kHugePage;
+    const std::int64_t whole = util::rounded_up(size, kHugePage);
     void* bytes = std::aligned_alloc(kHugePage, static_cast<std::size_t>(whole));
     if (bytes == nullptr) throw std::bad_alloc();
     ::madvise(bytes, static_cast<std::size_t>(whole), MADV_HUGEPAGE);
@@ -85,7 +88,7 @@ std::int64_t Multiplier::block_bytes() const {
 }
 
 std::int64_t Multiplier::columns_bytes(std::int64_t columns) const {
-  return parts_of(products_.panel_columns, columns) * weight_parts_ * part_of_panel_bytes();
+  return parts_of(columns, products_.panel_columns) * weight_parts_ * part_of_panel_bytes();
 }
 
 std::int64_t Multiplier::tile_columns(std::int64_t most) const {
@@ -102,10 +105,10 @@ void Multiplier::pack_block(const float* rows, std::int64_t count, std::uint8_t*
 at::Tensor Multiplier::pack_rows(const at::Tensor& x) const {
   DEPTHLENS_ASSERT(x.dim() == 2 && x.size(1) == d_ && x.is_contiguous());
   const std::int64_t T = x.size(0), B = block_rows(), bytes = block_bytes();
-  at::Tensor blocks = aligned_bytes(parts_of(B, T) * bytes);
+  at::Tensor blocks = aligned_bytes(parts_of(T, B) * bytes);
   auto* to = blocks.mutable_data_ptr<std::uint8_t>();
   const float* from = x.const_data_ptr<float>();
-  at::parallel_for(0, parts_of(B, T), 4, [&](std::int64_t begin, std::int64_t end) {
+  at::parallel_for(0, parts_of(T, B), 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b)
       pack_block(from + b * B * d_, std::min(B, T - b * B), to + b * bytes);
   });

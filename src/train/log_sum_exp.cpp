@@ -24,6 +24,7 @@
 #include "depthlens/model/model.hpp"
 #include "depthlens/model/small_products.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 
 namespace depthlens::train {
 namespace {
@@ -77,7 +78,7 @@ constexpr std::int64_t kTilesOfGroup = 16;  // packed together: threads wait for
 constexpr std::int64_t kBlocksAtOnce = 8;   // blocks of rows for which a thread keeps a tile in its cache
 constexpr std::int64_t kPanel = model::kPanel;
 constexpr std::int64_t kRows = model::kRowsAtOnce;
-using model::rounded_up;
+using util::rounded_up;
 static_assert(kTile <= decode::kLongestTile && kTile % kPanel == 0);
 
 /// T: float, or at::BFloat16, whose products sum pairs and so want pairs of rows interleaved.
@@ -188,7 +189,7 @@ LogSumExpValues CpuLogSumExp<T>::evaluate(const at::Tensor& input, std::int64_t 
   std::vector<Row> progress(static_cast<std::size_t>(padded_rows));
   const float* bias = head_.bias.defined() ? head_.bias.const_data_ptr<float>() : nullptr;
 
-  std::vector<Tile> group(static_cast<std::size_t>(std::min(kTilesOfGroup, (V + kTile - 1) / kTile)));
+  std::vector<Tile> group(static_cast<std::size_t>(std::min(kTilesOfGroup, util::parts_of(V, kTile))));
   for (Tile& tile : group) {
     tile.forward.resize(static_cast<std::size_t>(kTile * padded_d));
     tile.backward.resize(static_cast<std::size_t>(kTile * stride));

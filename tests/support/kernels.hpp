@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "depthlens/model/arithmetic.hpp"
-#include "depthlens/util/error.hpp"
 
 namespace depthlens::test {
 
@@ -35,14 +34,8 @@ class KernelWish {
 /// The names of all kernels that run here.
 inline std::vector<std::string> usable_kernels(model::Precision precision = model::Precision::kExact) {
   std::vector<std::string> usable;
-  for (const char* name : {"portable", "avx2", "avx512", "avx512-bf16", "brgemm-bf16", "amx-bf16", "aten"}) {
-    const KernelWish wish(name);
-    try {
-      if (model::cpu_arithmetic(precision).name == name) usable.emplace_back(name);
-    } catch (const util::Error&) {
-      // this processor lacks it
-    }
-  }
+  for (const model::Arithmetic& arithmetic : model::usable_arithmetics(precision))
+    usable.push_back(arithmetic.name);
   return usable;
 }
 

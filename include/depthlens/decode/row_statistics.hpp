@@ -20,15 +20,14 @@ struct TileSums {
 
 /// One instruction set's functions. All arrays have `width` entries, 1 … kLongestTile.
 struct RowStatistics {
-  const char* name;
   /// Greatest logit.
   float (*max)(const float* logits, int width);
   /// The first place from `begin` on with a logit of at least `bar`, or `width`.
   int (*find_at_least)(const float* logits, int begin, int width, float bar);
   /// Number of logits strictly greater than `bar`.
   std::int32_t (*count_greater)(const float* logits, int width, float bar);
-  /// shifted = logits − m, exponentials = e^shifted; returns their sum.
-  float (*shift_and_exp)(const float* logits, int width, float m, float* shifted, float* exponentials);
+  /// shifted = logits − m, exponentials = e^shifted.
+  void (*shift_and_exp)(const float* logits, int width, float m, float* shifted, float* exponentials);
   /// All sums of a row; `exponentials` gets e^(z − m).
   TileSums (*sums)(const float* logits, int width, float m, const float* final_shifted,
                    const float* final_exponentials, float* exponentials);

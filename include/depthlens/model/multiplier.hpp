@@ -64,8 +64,4 @@ class Multiplier {
 /// Memory as packed blocks and panels want it, uninitialised.
 at::Tensor aligned_bytes(std::int64_t size);
 
-constexpr std::int64_t parts_of(std::int64_t part, std::int64_t whole) {
-  return (whole + part - 1) / part;
-}
-
 }  // namespace depthlens::model

@@ -13,10 +13,6 @@ inline constexpr std::int64_t kRowsAtOnce = 32;  ///< rows of one product
 template <typename T>
 inline constexpr std::int64_t kPairs = std::is_same_v<T, float> ? 1 : 2;
 
-constexpr std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 /// Whether libtorch's small products take bfloat16 on this processor, faster than float32.
 bool multiplies_bfloat16();
 

@@ -12,11 +12,10 @@
 // own, and these are put together in the order of the slices. So results depend neither on the number of
 // threads nor on what else is in the chunk.
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -25,6 +24,7 @@
 #include "depthlens/model/multiplier.hpp"
 #include "depthlens/model/work.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 #include "row_state.hpp"
 
 namespace depthlens::decode {
@@ -34,7 +34,8 @@ constexpr std::int64_t kWidestTile = 384;  // tokens
 constexpr std::int64_t kSlice = 1024;      // tokens, about
 static_assert(kWidestTile <= kLongestTile);
 
-using model::parts_of;
+using util::parts_of;
+using util::rounded_up;
 
 std::size_t sized(std::int64_t size) {
   return static_cast<std::size_t>(size);
@@ -83,7 +84,7 @@ class PackedKernel : public Kernel {
   std::string name() const override { return name_; }
 
   std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
-    const std::int64_t slices = parts_of(kSlice, vocab_size_), blocks = num_states * blocks_of(num_positions);
+    const std::int64_t slices = parts_of(vocab_size_, kSlice), blocks = num_states * blocks_of(num_positions);
     constexpr std::int64_t kSumsOfRow = 400;  // bytes, with ten best tokens
     return static_cast<std::uint64_t>(4 * num_positions * final_stride() +
                                       blocks * multiplier_.block_bytes() +
@@ -103,12 +104,10 @@ class PackedKernel : public Kernel {
   };
 
   std::int64_t blocks_of(std::int64_t positions) const {
-    return parts_of(multiplier_.block_rows(), positions);
+    return parts_of(positions, multiplier_.block_rows());
   }
 
-  std::int64_t final_stride() const {
-    return parts_of(multiplier_.panel_columns(), vocab_size_) * multiplier_.panel_columns();
-  }
+  std::int64_t final_stride() const { return rounded_up(vocab_size_, multiplier_.panel_columns()); }
 
   template <typename MakeWorkspace, typename Use>
   void for_each_free(std::int64_t count, const MakeWorkspace& make_workspace, const Use& use) const {
@@ -207,7 +206,7 @@ at::Tensor PackedKernel::final_logits(const Operands& operands) const {
       model::aligned_bytes(4 * operands.blocks * B * stride).view(at::kFloat).view({-1, stride});
   float* data = logits.mutable_data_ptr<float>();
   for_each_free(
-      parts_of(tile_, vocab_size_), [&] { return panels_for(tile_); },
+      parts_of(vocab_size_, tile_), [&] { return panels_for(tile_); },
       [&](std::int64_t tile, at::Tensor& workspace) {
         const std::int64_t first = tile * tile_, width = std::min(tile_, vocab_size_ - first);
         auto* panels = workspace.mutable_data_ptr<std::uint8_t>();
@@ -227,7 +226,7 @@ at::Tensor PackedKernel::final_logits(const Operands& operands) const {
 std::vector<float> PackedKernel::watched_logits(const Operands& operands, const std::vector<TokenId>& watched,
                                                 std::int64_t W) const {
   const std::int64_t P = operands.positions, B = multiplier_.block_rows();
-  const std::int64_t stride = parts_of(multiplier_.panel_columns(), B * W) * multiplier_.panel_columns();
+  const std::int64_t stride = rounded_up(B * W, multiplier_.panel_columns());
   std::vector<float> all(sized(operands.states * P * W));
   struct Gathered {
     at::Tensor panels;
@@ -444,10 +443,10 @@ KernelOutput PackedKernel::decode(const KernelInput& input) const {
   const std::int64_t V = vocab_size_;
   // Where very many best tokens are kept, fewer and longer slices bound the memory.
   constexpr std::int64_t kMostKept = 4 << 20;
-  std::int64_t slice = parts_of(tile_, kSlice) * tile_;
-  while (slice < V && parts_of(slice, V) * chunk.rows() * chunk.K > kMostKept) slice *= 2;
+  std::int64_t slice = rounded_up(kSlice, tile_);
+  while (slice < V && parts_of(V, slice) * chunk.rows() * chunk.K > kMostKept) slice *= 2;
 
-  std::vector<SliceSums> slices(sized(parts_of(slice, V)));
+  std::vector<SliceSums> slices(sized(parts_of(V, slice)));
   Bars bars(chunk.rows());
   for_each_free(
       static_cast<std::int64_t>(slices.size()), [&] { return make_workspace(); },

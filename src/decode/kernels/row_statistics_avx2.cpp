@@ -4,7 +4,7 @@
 namespace depthlens::decode {
 
 const RowStatistics kAvx2Statistics = {
-    "avx2",   row_max,          row_find_at_least,        row_count_greater, row_shift_and_exp,
-    row_sums, row_exponentials, row_exponentials_bfloat16};
+    row_max,  row_find_at_least, row_count_greater,        row_shift_and_exp,
+    row_sums, row_exponentials,  row_exponentials_bfloat16};
 
 }  // namespace depthlens::decode

@@ -54,17 +54,12 @@ std::int32_t row_count_greater(const float* logits, int width, float bar) {
   return count;
 }
 
-float row_shift_and_exp(const float* logits, int width, float m, float* shifted, float* exponentials) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
+void row_shift_and_exp(const float* logits, int width, float m, float* shifted, float* exponentials) {
+#pragma omp simd
   for (int i = 0; i < width; ++i) {
-    const float x = logits[i] - m;
-    const float e = exp_nonpositive(x);
-    shifted[i] = x;
-    exponentials[i] = e;
-    sum += e;
+    shifted[i] = logits[i] - m;
+    exponentials[i] = exp_nonpositive(shifted[i]);
   }
-  return sum;
 }
 
 TileSums row_sums(const float* logits, int width, float m, const float* final_shifted,
