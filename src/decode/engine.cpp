@@ -102,8 +102,8 @@ class Run {
 
   void choose_sizes() {
     const model::ArchSpec& spec = model_.spec();
-    // A pass that reads all weights from disk must be worth it.
-    constexpr std::uint64_t kTimesWhereStreamed = 20;
+    // A pass that reads all weights from disk must be worth it: 2.4 GiB of states by default.
+    constexpr std::uint64_t kTimesWhereStreamed = 13;
     constexpr std::int64_t kMostTokens = 4096;
     const bool streams = model_.streams_layers();
     const std::uint64_t half = options_.memory / 2;
