@@ -102,7 +102,7 @@ TensorFile open_sharded(const fs::path& folder, const fs::path& index_path) {
 
   std::vector<std::string> missing_shards;
   for (const auto& [shard, names] : tensors_of_shard) {
-    if (!fs::exists(folder / shard)) missing_shards.push_back(shard);
+    if (!util::exists(folder / shard)) missing_shards.push_back(shard);
   }
   if (!missing_shards.empty()) {
     throw input_error(
@@ -249,15 +249,16 @@ std::uint64_t TensorFile::num_bytes() const {
 }
 
 TensorFile open_checkpoint(const fs::path& folder) {
-  if (!fs::is_directory(folder)) {
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored)) {
     throw input_error({.what = "no folder " + in_quotes(folder.string())});
   }
   constexpr const char* kNames[] = {"model.safetensors", "pytorch_model.bin"};
   for (const char* name : kNames) {
     const fs::path single = folder / name;
-    if (fs::exists(single)) return open_weights(single);
+    if (util::exists(single)) return open_weights(single);
     const fs::path index = folder / cat(name, ".index.json");
-    if (fs::exists(index)) return open_sharded(folder, index);
+    if (util::exists(index)) return open_sharded(folder, index);
   }
   throw input_error({.what = "no weights in " + in_quotes(folder.string()),
                      .expected = "model.safetensors, model.safetensors.index.json, pytorch_model.bin or "

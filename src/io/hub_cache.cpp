@@ -166,7 +166,7 @@ struct Search {
     }
     const fs::path snapshot = repository / "snapshots" / commit;
     if (is_file(snapshot / file)) return snapshot;
-    if (fs::exists(repository / ".no_exist" / commit / file)) {
+    if (util::exists(repository / ".no_exist" / commit / file)) {
       reason = cat("the hub has no ", file.string(), " in this repository");
     } else {
       reason = cat("no ", file.string(), " in ", snapshot.string());

@@ -200,9 +200,13 @@ StoredJacobianLens jacobian_lens_of(const io::TensorFile& file) {
   lens.provenance = provenance_of(file.metadata(), kJacobianType, lens.where);
   if (const auto fields = file.metadata().find("fields"); fields != file.metadata().end()) {
     const std::string where = lens.where + ": __metadata__: fields";
-    const util::Json checked = util::parse_json(fields->second, where);  // its depth, above all
-    if (!checked.is_object()) util::JsonView(checked, where).fail("an object");
-    lens.fields = OrderedJson::parse(fields->second);
+    lens.fields = util::parse_ordered_json(fields->second, where);
+    if (!lens.fields.is_object()) {
+      throw util::format_error({.what = "unexpected value",
+                                .where = where,
+                                .expected = "an object",
+                                .found = lens.fields.type_name()});
+    }
   }
   check(lens);
   return lens;

@@ -87,7 +87,7 @@ TokenizerSettings read_settings(const fs::path& folder) {
   settings.where = (folder / "tokenizer_config.json").string();
   const auto with_file = [&](const char* name, const auto& use) {
     const fs::path path = folder / name;
-    if (!fs::exists(path)) return;
+    if (!util::exists(path)) return;
     const Json document = util::parse_json(util::read_file(path, kLargestSettings), path.string());
     const JsonView root(document, path.string());
     if (!root.is_object()) root.fail("an object");

@@ -24,8 +24,8 @@ std::string Tokenizer::token_text(TokenId id) const {
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
   const fs::path json_path = folder / "tokenizer.json", model_path = folder / "tokenizer.model";
-  const bool has_json = fs::exists(json_path), has_model = fs::exists(model_path);
-  const bool has_vocab = fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt");
+  const bool has_json = util::exists(json_path), has_model = util::exists(model_path);
+  const bool has_vocab = util::exists(folder / "vocab.json") && util::exists(folder / "merges.txt");
   if (!has_json && !has_model && !has_vocab) {
     throw util::input_error({.what = "no tokenizer",
                              .where = folder.string(),

@@ -182,7 +182,7 @@ std::vector<double> change_of_means(const JacobianSums& sums, const std::vector<
 /// The lines of convergence.jsonl about prompts before `next_prompt`: a run that was killed may have written
 /// lines after its last checkpoint.
 std::string kept_lines(const fs::path& path, std::int64_t next_prompt) {
-  if (!fs::exists(path)) return "";
+  if (!util::exists(path)) return "";
   const std::string text = util::read_file(path);
   std::string kept;
   for (std::size_t start = 0, end; (end = text.find('\n', start)) != std::string::npos; start = end + 1) {
@@ -211,7 +211,7 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
   state.prompts_digests = {prompts_digest(prompts)};
   std::string lines;
   util::create_folders(fit.folder);
-  const bool exists = fs::exists(checkpoint);
+  const bool exists = util::exists(checkpoint);
   if (exists && fit.resume) {
     JacobianSums saved = load_jacobian_sums(checkpoint);
     const std::string what = "the checkpoint is of another fit", hint = "begin anew in another folder";

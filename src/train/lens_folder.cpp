@@ -106,7 +106,7 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
   };
   if (entry("format_version") != kFormatVersion)
     throw damaged("format version " + util::in_quotes(entry("format_version")));
-  const OrderedJson before = OrderedJson::parse(entry("settings"), nullptr, false);
+  const OrderedJson before = util::parse_ordered_json(entry("settings"), where);
   if (const std::string other = difference(before, settings); !other.empty()) {
     throw util::usage_error({.what = "the training was begun with other settings",
                              .where = where,
@@ -122,7 +122,7 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
          .hint = "train on from its lens in another folder with --init " + path_.string()});
   }
   best.step = number("best_step");
-  const OrderedJson best_kl = OrderedJson::parse(entry("best_kl"), nullptr, false);
+  const OrderedJson best_kl = util::parse_ordered_json(entry("best_kl"), where);
   if (best_kl.is_number()) best.kl = best_kl.get<double>();
   if (best.step >= 0) {
     best.parameters = TunedTrainer::zeros_like(trainer.parameters());

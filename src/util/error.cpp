@@ -43,20 +43,7 @@ Error interrupted_error() {
 
 std::string in_quotes(std::string_view text) {
   constexpr std::size_t kLongest = 120;
-  std::string out = "'";
-  const std::string valid = valid_utf8(cut_utf8(text, kLongest), InvalidBytes::kHex);
-  for (const char c : valid) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\n') {
-      out += "\\n";
-    } else if (byte < 0x20 || byte == 0x7f) {
-      out += hex_escape(byte);
-    } else {
-      out += c;
-    }
-  }
-  if (text.size() > kLongest) out += "…";
-  return out + "'";
+  return "'" + printable(cut_utf8(text, kLongest)) + (text.size() > kLongest ? "…'" : "'");
 }
 
 void assertion_failed(const char* condition, const char* file, int line) {

@@ -46,6 +46,11 @@ class Descriptor {
 
 }  // namespace
 
+bool exists(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
 std::string read_file(const fs::path& path, std::uint64_t limit) {
   const Descriptor file(path);
   struct stat status;

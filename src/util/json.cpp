@@ -13,11 +13,12 @@ namespace {
 constexpr int kDeepest = 512;
 
 /// Builds the document through nlohmann's own SAX builder, and stops at what a tree could hide or blow up.
-class StrictBuilder : public nlohmann::detail::json_sax_dom_parser<Json> {
-  using Base = nlohmann::detail::json_sax_dom_parser<Json>;
+template <typename Document>
+class StrictBuilder : public nlohmann::detail::json_sax_dom_parser<Document> {
+  using Base = nlohmann::detail::json_sax_dom_parser<Document>;
 
  public:
-  explicit StrictBuilder(Json& document) : Base(document, /*allow_exceptions=*/false) {}
+  explicit StrictBuilder(Document& document) : Base(document, /*allow_exceptions=*/false) {}
 
   bool start_object(std::size_t size) {
     keys_.emplace_back();
@@ -65,19 +66,31 @@ class StrictBuilder : public nlohmann::detail::json_sax_dom_parser<Json> {
   std::vector<std::set<std::string>> keys_;
 };
 
-}  // namespace
-
-Json parse_json(std::string_view text, const std::string& where) {
-  Json document;
-  StrictBuilder builder(document);
-  const bool parsed = Json::sax_parse(text.begin(), text.end(), &builder);
+template <typename Document>
+Document parse_strictly(std::string_view text, const std::string& where) {
+  Document document;
+  StrictBuilder<Document> builder(document);
+  const bool parsed = Document::sax_parse(text.begin(), text.end(), &builder);
   if (!parsed || !builder.problem.empty()) {
+    // A line of JSON lines: which line it is stands in `where`.
+    if (builder.problem.rfind("line 1, ", 0) == 0 && text.find('\n') == std::string_view::npos)
+      builder.problem.erase(0, 8);
     throw format_error({.what = "not valid JSON",
                         .where = where,
                         .found = valid_utf8(builder.problem.empty() ? "a syntax error" : builder.problem,
                                             InvalidBytes::kHex)});
   }
   return document;
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& where) {
+  return parse_strictly<Json>(text, where);
+}
+
+OrderedJson parse_ordered_json(std::string_view text, const std::string& where) {
+  return parse_strictly<OrderedJson>(text, where);
 }
 
 std::string summary(const Json& value) {

@@ -5,8 +5,10 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 
 #include "depthlens/util/text.hpp"
 
@@ -14,6 +16,8 @@ namespace depthlens::util {
 namespace {
 
 Verbosity current = Verbosity::kNormal;
+std::mutex warnings_mutex;
+std::vector<std::string> given_warnings;
 
 spdlog::logger& logger() {
   static const std::shared_ptr<spdlog::logger> instance = [] {
@@ -40,13 +44,24 @@ Verbosity verbosity() {
 }
 
 void log_detail(const std::string& text) {
-  logger().debug("{}", text);
+  logger().debug("{}", printable(text));
 }
 void log_info(const std::string& text) {
-  logger().info("{}", text);
+  logger().info("{}", printable(text));
 }
 void log_warning(const std::string& text) {
-  logger().warn("{}", text);
+  const std::string line = printable(text);
+  {
+    const std::scoped_lock lock(warnings_mutex);
+    if (std::find(given_warnings.begin(), given_warnings.end(), line) != given_warnings.end()) return;
+    given_warnings.push_back(line);
+  }
+  logger().warn("{}", line);
+}
+
+std::vector<std::string> warnings() {
+  const std::scoped_lock lock(warnings_mutex);
+  return given_warnings;
 }
 
 Progress::Progress(std::string title, std::string unit, std::int64_t total)

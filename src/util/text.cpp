@@ -147,6 +147,28 @@ std::string valid_utf8(std::string_view text, InvalidBytes mode) {
   return out;
 }
 
+std::string printable(std::string_view text) {
+  const auto harmful = [](char32_t c) {
+    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || (c >= 0x200e && c <= 0x200f) ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+  };
+  std::string out;
+  char32_t code_point = 0;
+  int length = 1;
+  for (std::size_t i = 0; i < text.size(); i += static_cast<std::size_t>(length)) {
+    const bool valid = decode_utf8(text, i, code_point, length);
+    const std::string_view character = text.substr(i, static_cast<std::size_t>(length));
+    if (valid && code_point == '\n') {
+      out += "\\n";
+    } else if (valid && !harmful(code_point)) {
+      out += character;
+    } else {
+      for (const char byte : character) out += hex_escape(static_cast<unsigned char>(byte));
+    }
+  }
+  return out;
+}
+
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {
   const auto distance = [](std::string_view a, std::string_view b) {
     std::vector<std::size_t> row(b.size() + 1);

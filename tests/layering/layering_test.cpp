@@ -45,7 +45,11 @@ const std::vector<ThirdParty>& third_parties() {
       {"sentencepiece", std::regex("sentencepiece.*"), {"text"}},
       {"PCRE2", std::regex("pcre2.*"), {"text"}},
       {"utf8proc", std::regex("utf8proc.*"), {"text"}},
+      {"zlib", std::regex("zlib.*"), {"util"}},
+      {"liblzma", std::regex("lzma.*"), {"util"}},
+      {"zstd", std::regex("zstd.*"), {"util"}},
       {"CLI11", std::regex("CLI/.*"), {kProgram}},
+      {"toml++", std::regex("toml.*"), {kProgram}},
       {"libtorch", std::regex("(ATen|c10|caffe2|torch)/.*"), {"io", "model", "lens", "decode", "train"}}};
   return all;
 }

@@ -76,8 +76,8 @@ OrderedJson describe_model_folder(const fs::path& folder) {
 
 OrderedJson describe_run(const fs::path& folder) {
   const fs::path path = folder / "run.json";
-  const OrderedJson run = OrderedJson::parse(util::read_file(path, 64 << 20), nullptr, false);
-  if (run.is_discarded() || !run.is_object()) {
+  const OrderedJson run = util::parse_ordered_json(util::read_file(path, 64 << 20), path.string());
+  if (!run.is_object()) {
     throw util::format_error(
         {.what = "not the description of a run", .where = path.string(), .expected = "a JSON object"});
   }
@@ -145,9 +145,12 @@ void print_lines(const OrderedJson& value, const std::string& name) {
       print_lines(item.value(), name.empty() ? item.key() : name + "." + item.key());
     return;
   }
-  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  const std::string text = value.is_string()
+                               ? util::printable(value.get<std::string>())
+                               : value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   const bool count = value.is_number_integer() && name.find("id") == std::string::npos;
-  std::cout << name << std::string(name.size() < 28 ? 28 - name.size() : 1, ' ') << ' '
+  const std::string shown = util::printable(name);
+  std::cout << shown << std::string(shown.size() < 28 ? 28 - shown.size() : 1, ' ') << ' '
             << (count ? util::with_thousands(value.get<std::int64_t>()) : text) << '\n';
 }
 

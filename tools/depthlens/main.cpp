@@ -84,8 +84,10 @@ int main(int argc, char** argv) {
     check_stdout();
     return status;
   } catch (const Error& error) {
-    std::fprintf(stderr, "depthlens: error: %s\n", error.what());
-    if (!error.hint().empty()) std::fprintf(stderr, "hint: %s\n", error.hint().c_str());
+    // A message may hold texts of files.
+    std::fprintf(stderr, "depthlens: error: %s\n", depthlens::util::printable(error.what()).c_str());
+    if (!error.hint().empty())
+      std::fprintf(stderr, "hint: %s\n", depthlens::util::printable(error.hint()).c_str());
     return static_cast<int>(error.code());
   } catch (const std::exception& error) {
     const std::string what = error.what();  // c10's errors carry a stack trace after the first line

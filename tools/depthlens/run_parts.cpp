@@ -75,6 +75,7 @@ util::OrderedJson run_json(const Session& session, const RunInputs& inputs, cons
             {"records", parts.records},
             {"records_omitted", parts.records_omitted},
             {"dropped", dropped}}},
+          {"warnings", util::warnings()},
           {"self_check",
            {{"final_layer_max_abs_error", statistics.final_layer_max_abs_error},
             {"positions", statistics.self_checked_positions}}},

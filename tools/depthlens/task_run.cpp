@@ -212,14 +212,14 @@ decode::RunStatistics TaskRun::decode(const std::vector<decode::Listener*>& list
 
 void TaskRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables) {
   for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
-  util::OrderedJson run = run_json(session_, read_, parts, inputs_.out, started_);
-  run["counts"]["asked_again"] = asked_again_;
-  write_run(folder_, run, parts, tables);
   if (kept_ == 0) {
     util::log_warning(
         util::cat("none of the answers is what the model says itself, so that the tables are empty",
                   options_.correct_only() ? "; --keep all counts all of them" : ""));
   }
+  util::OrderedJson run = run_json(session_, read_, parts, inputs_.out, started_);
+  run["counts"]["asked_again"] = asked_again_;
+  write_run(folder_, run, parts, tables);
 }
 
 }  // namespace depthlens::tool

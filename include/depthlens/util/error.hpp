@@ -49,7 +49,7 @@ Error output_error(ErrorText text);
 Error self_check_error(ErrorText text);
 Error interrupted_error();
 
-/// Quotes for a message: 'text', with control bytes and invalid UTF-8 shown as \xNN and long text cut.
+/// Quotes for a message: 'text', printable and cut to a readable length.
 std::string in_quotes(std::string_view text);
 
 [[noreturn]] void assertion_failed(const char* condition, const char* file, int line);

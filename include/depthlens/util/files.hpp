@@ -12,6 +12,10 @@ namespace depthlens::util {
 
 namespace fs = std::filesystem;
 
+/// Whether something is there. Never throws: what cannot be looked up (a name that is too long, a link to
+/// itself, a folder without permission) is not there; reading it tells why.
+bool exists(const fs::path& path);
+
 /// The whole file. Throws an input error where it is missing, unreadable, a folder, or larger than `limit`
 /// bytes.
 std::string read_file(const fs::path& path, std::uint64_t limit = std::uint64_t{8} << 30);

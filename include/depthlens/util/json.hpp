@@ -16,6 +16,9 @@ using OrderedJson = nlohmann::ordered_json;
 /// Parses `text`. Throws a format error with `where` (a file, perhaps with a line) and the byte on a mistake,
 /// on invalid UTF-8, on nesting deeper than 512, and on duplicate keys of an object.
 Json parse_json(std::string_view text, const std::string& where);
+/// The same with the keys of objects in the order of the document. No file is parsed by any other way: a tree
+/// of unbounded depth ends in a crash when it is walked, printed or freed.
+OrderedJson parse_ordered_json(std::string_view text, const std::string& where);
 
 /// A view of one JSON value that knows where it came from. Valid while the document lives.
 class JsonView {

@@ -1,9 +1,10 @@
-// Logs and progress on stderr. Results never go through here.
+// Logs and progress on stderr, in printable lines. Results never go through here.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace depthlens::util {
 
@@ -15,7 +16,12 @@ Verbosity verbosity();
 
 void log_detail(const std::string& text);
 void log_info(const std::string& text);
+/// A warning also stands in `warnings()`, from where it gets into run.json: what a run on a cluster prints is
+/// lost. One line that says what was read and what was ignored; the same line is given once.
 void log_warning(const std::string& text);
+
+/// The distinct warnings so far, in order.
+std::vector<std::string> warnings();
 
 /// One line that is rewritten in place on a terminal, or printed every ten seconds into a pipe: done, rate,
 /// time left. Nothing when quiet. Use on one thread.

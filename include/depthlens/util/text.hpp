@@ -42,6 +42,11 @@ bool is_valid_utf8(std::string_view text, std::size_t* first_bad_byte = nullptr)
 std::string valid_utf8(std::string_view text, InvalidBytes mode = InvalidBytes::kReplace);
 std::string hex_escape(unsigned char byte);
 
+/// `text` on one line and safe to print on a terminal: what would move the cursor, change colours or reorder
+/// the line (control characters, line and paragraph separators, bidirectional controls) and invalid UTF-8 as
+/// \xNN, a line feed as \n.
+std::string printable(std::string_view text);
+
 /// The beginning of `text`, at most `most` bytes, cut where no character breaks.
 std::string_view cut_utf8(std::string_view text, std::size_t most);
 

@@ -8,6 +8,8 @@ function inLines(lines) {
 }
 const plural = (count, one, many = one + "s") => `${formatNumber(count)} ${count === 1 ? one : many}`;
 const told = (value) => plain(typeof value === "object" ? JSON.stringify(value) : value);
+/** The objects of a list that comes from a file. */
+const objectsOf = (list) => (Array.isArray(list) ? list.filter((value) => typeof value === "object" && value !== null) : []);
 const pathOf = (path) => (path === null || path === undefined ? "" : plain(path));
 
 function describeModel(model) {
@@ -18,11 +20,12 @@ function describeModel(model) {
 
 function runFacts({ run }) {
   const counts = run.counts ?? {}, check = run.self_check ?? {}, facts = [];
-  if (run.lenses?.length > 0) {
-    facts.push(fact("Lenses", inLines(run.lenses.map((lens) => el("span", {}, el("b", { text: plain(lens.name) }), lens.path ? ` ${pathOf(lens.path)}` : lens.type === lens.name ? "" : ` ${plain(lens.type ?? "")}`)))));
+  const lenses = objectsOf(run.lenses), inputs = objectsOf(run.inputs);
+  if (lenses.length > 0) {
+    facts.push(fact("Lenses", inLines(lenses.map((lens) => el("span", {}, el("b", { text: plain(lens.name) }), lens.path ? ` ${pathOf(lens.path)}` : lens.type === lens.name ? "" : ` ${plain(lens.type ?? "")}`)))));
   }
-  if (Array.isArray(run.inputs)) {
-    facts.push(fact(run.inputs.length === 1 ? "Input" : "Inputs", inLines(run.inputs.map((input) => el("span", { title: input.sha256 ? `SHA-256 ${input.sha256}` : null },
+  if (inputs.length > 0) {
+    facts.push(fact(inputs.length === 1 ? "Input" : "Inputs", inLines(inputs.map((input) => el("span", { title: input.sha256 ? `SHA-256 ${input.sha256}` : null },
       el("b", { text: pathOf(input.path) }), input.tokens === undefined ? "" : ` ${plural(input.tokens, "token")}`, input.sha256 ? ` · ${plain(input.sha256).slice(0, 8)}` : "")))));
   }
   const kept = ["documents", "windows", "items", "positions"].filter((name) => Number.isInteger(counts[name])).map((name) => plural(counts[name], name.replace(/s$/, "")));
@@ -32,6 +35,9 @@ function runFacts({ run }) {
   if (Number.isFinite(check.final_layer_max_abs_error)) {
     facts.push(fact("Self-check", inLines([`largest error ${formatNumber(check.final_layer_max_abs_error)} nats`,
       el("span", { text: check.positions === undefined ? "last layer against a plain product" : `last layer against a plain product, ${plural(check.positions, "position")}` })])));
+  }
+  if (Array.isArray(run.warnings) && run.warnings.length > 0) {
+    facts.push(fact(run.warnings.length === 1 ? "Warning" : "Warnings", inLines(run.warnings.map((warning) => el("span", { text: plain(warning) })))));
   }
   const { version, ...libraries } = run.depthlens ?? {};
   const versions = Object.entries({ ...(version ? { depthlens: version } : {}), ...libraries }).map(([name, value]) => `${plain(name)} ${plain(value)}`);

@@ -25,6 +25,17 @@ std::size_t num_files(const fs::path& folder) {
 
 }  // namespace
 
+TEST_CASE("exists: what cannot be looked up is not there, and nothing is thrown") {
+  const TemporaryFolder folder;
+  CHECK(util::exists(folder.path()));
+  CHECK(util::exists(folder.write("file", "")));
+  CHECK_FALSE(util::exists(folder.path() / "absent"));
+  CHECK_FALSE(util::exists(folder.path() / std::string(300, 'a')));
+  const auto loop = folder.path() / "loop";
+  std::filesystem::create_symlink(loop, loop);
+  CHECK_FALSE(util::exists(loop));
+}
+
 TEST_CASE("read_file: bytes as they are") {
   const TemporaryFolder folder;
   const std::string bytes("a\0\r\n\xff z", 7);

@@ -127,6 +127,23 @@ TEST_CASE("hex_escape: two lower-case digits") {
   CHECK(hex_escape(0xff) == "\\xff");
 }
 
+TEST_CASE("printable: nothing that acts on a terminal or reorders the line gets through") {
+  CHECK(printable("plain, Grüße, 日本語, 🦉") == "plain, Grüße, 日本語, 🦉");
+  CHECK(printable("\x1b[31mred\x1b[0m") == "\\x1b[31mred\\x1b[0m");
+  CHECK(printable("one\ntwo\r\tthree\x7f") == "one\\ntwo\\x0d\\x09three\\x7f");
+  CHECK(printable("\xC2\x9B"
+                  "2J") == "\\xc2\\x9b2J");  // the one-byte form of ESC [
+  CHECK(printable("a\xE2\x80\xAE"
+                  "b") ==
+        "a\\xe2\\x80\\xae"
+        "b");  // right-to-left override
+  CHECK(printable("a\xE2\x80\xA8"
+                  "b") ==
+        "a\\xe2\\x80\\xa8"
+        "b");  // line separator
+  CHECK(printable(std::string_view("\0\xff", 2)) == "\\x00\\xff");
+}
+
 TEST_CASE("cat, join, split, trimmed") {
   CHECK(cat("a", 1, '-', 2.5, std::string("z")) == "a1-2.5z");
   CHECK(join({}, ", ") == "");
