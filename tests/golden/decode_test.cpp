@@ -72,7 +72,7 @@ std::string lens_path(const std::string& variant, const std::string& name) {
 
 /// Compares one lens of the readouts of sequence 0 with the reference arrays of that name.
 void check_lens(const CollectingListener& found, std::int64_t lens, const test::Reference& reference,
-                const std::string& name, bool all_fields, double margin = 2e-5) {
+                const std::string& name, bool all_fields, double margin = test::readout_margin()) {
   const auto number = [&](const std::string& field, std::initializer_list<std::int64_t> at) {
     at::Tensor value = reference["readout." + name + "." + field];
     for (const std::int64_t i : at) value = value[i];
@@ -144,7 +144,7 @@ TEST_CASE("every kernel of this processor gives the float64 reference, in the fo
       const auto model = model::Model::load(test::golden_model(variant), {});
       const auto found = read_out(*model, {"logit", "tuned:" + lens_path(variant, "tuned")},
                                   Alignment::kTrained, queries_of(reference));
-      const double margin = test::is_bfloat16(kernel) ? 1e-4 : 2e-5;  // logits of 16 bits, or 24
+      const double margin = test::readout_margin(kernel);
       check_lens(found, 0, reference, "logit", true, margin);
       check_lens(found, 1, reference, "tuned", true, margin);
     }
@@ -177,7 +177,7 @@ TEST_CASE("layer L is the model's own output for every lens, and its divergence 
       for (const auto& lens : position.lenses) {
         const auto& row = lens.back();
         CHECK(row.top_ids[0] == logits.argmax().item<std::int64_t>());
-        CHECK(row.top_logprobs[0] == Approx(logprobs.max().item<double>()).margin(2e-5));
+        CHECK(row.top_logprobs[0] == Approx(logprobs.max().item<double>()).margin(test::readout_margin()));
         CHECK(row.kl_final == 0);
         CHECK(row.kl_reverse == 0);
         CHECK(row.ranks[decode::kWatchedFinal] == 1);

@@ -44,4 +44,11 @@ inline bool is_bfloat16(const std::string& kernel) {
   return kernel.find("bf16") != std::string::npos;
 }
 
+/// How near readouts of the small golden checkpoints must come to float64, in nats (docs/methods.md): logits
+/// have 16 bits where products are of bfloat16 in parts, else 24. By default of the kernel that this
+/// processor chooses.
+inline double readout_margin(const std::string& kernel = model::cpu_arithmetic().name) {
+  return is_bfloat16(kernel) ? 1e-4 : 2e-5;
+}
+
 }  // namespace depthlens::test
