@@ -70,8 +70,7 @@ void multiply_all(const model::Multiplier& multiplier, const at::Tensor& blocks,
                               std::min(B, rows - b * B), panels, std::min(tile, columns - item * tile),
                               workspace.out.data(), tile);
         }
-      },
-      [&] { multiplier.release(); });
+      });
 }
 
 int run(std::map<std::string, std::string> settings) {

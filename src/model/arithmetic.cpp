@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <vector>
 
-#include "depthlens/model/small_products.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "model/products/products.hpp"
@@ -19,12 +18,12 @@ std::vector<Arithmetic> usable_arithmetics([[maybe_unused]] Precision precision)
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-  const bool amx = bf16 && __builtin_cpu_supports("amx-bf16") && multiplies_bfloat16();
+  const bool amx = avx512 && amx_is_usable();
   // AMX multiplies bfloat16 so fast that three products of it take less time than one of float32. AVX-512
   // BF16 is twice as fast as float32: one product pays, two or three do not.
   const bool exact = precision == Precision::kExact;
   const int parts = exact ? 2 : 1;
-  if (amx) all.push_back({"amx-bf16", Vectors::kAvx512, &kBrgemmProducts, parts});
+  if (amx) all.push_back({"amx-bf16", Vectors::kAvx512, &kAmxProducts, parts});
   if (!exact && bf16) all.push_back({"avx512-bf16", Vectors::kAvx512, &kAvx512Bfloat16Products});
   if (avx512) all.push_back({"avx512", Vectors::kAvx512, &kAvx512Products});
   if (avx2) all.push_back({"avx2", Vectors::kAvx2, &kAvx2Products});
@@ -34,8 +33,6 @@ std::vector<Arithmetic> usable_arithmetics([[maybe_unused]] Precision precision)
 #ifdef DEPTHLENS_X86
   // Never the fastest, but what they are made of can so be run and tested without AMX.
   if (exact && bf16) all.push_back({"avx512-bf16", Vectors::kAvx512, &kAvx512Bfloat16Products, parts});
-  if (bf16 && multiplies_bfloat16())
-    all.push_back({"brgemm-bf16", Vectors::kAvx512, &kBrgemmProducts, parts});
 #endif
   return all;
 }

@@ -108,8 +108,7 @@ at::Tensor packed_product(const at::Tensor& input, const at::Tensor& weight, con
           for (std::int64_t i = 0; i < count; ++i)
             std::copy_n(workspace.edge.data() + i * stride, end - whole_end, rows + i * n + whole_end);
         }
-      },
-      [&] { multiplier.release(); });
+      });
   return out.narrow(0, 0, T);
 }
 

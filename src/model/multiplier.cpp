@@ -134,22 +134,15 @@ void Multiplier::pack_columns(std::int64_t count, const std::function<std::int64
 
 void Multiplier::multiply(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
                           std::int64_t columns, float* out, std::int64_t stride) const {
-  const std::int64_t block_part = part_of_block_bytes(), panel_part = part_of_panel_bytes();
-  for (std::int64_t n = 0; n < columns; n += products_.panel_columns) {
-    // What a part of a row and a part of a weight give is as much smaller as the parts are further back:
-    // beyond the last part of either it is below what is kept.
-    for (int w = 0; w < weight_parts_; ++w) {
-      for (int r = 0; r + w < row_parts_; ++r) {
-        products_.multiply(block + r * block_part, count, panels + w * panel_part, d_, /*add=*/r + w > 0,
-                           out + n, stride);
-      }
-    }
-    panels += weight_parts_ * panel_part;
-  }
-}
-
-void Multiplier::release() const {
-  if (products_.release != nullptr) products_.release();
+  products_.multiply({.block = block,
+                      .count = count,
+                      .row_parts = row_parts_,
+                      .panels = panels,
+                      .columns = util::rounded_up(columns, products_.panel_columns),
+                      .weight_parts = weight_parts_,
+                      .d = d_,
+                      .out = out,
+                      .stride = stride});
 }
 
 }  // namespace depthlens::model

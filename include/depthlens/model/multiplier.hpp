@@ -47,8 +47,6 @@ class Multiplier {
   /// arithmetics block_rows() rows are written whatever `count` is.
   void multiply(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
                 std::int64_t columns, float* out, std::int64_t stride) const;
-  /// Each thread calls it when it has made its last product for now.
-  void release() const;
 
  private:
   std::int64_t part_of_block_bytes() const;

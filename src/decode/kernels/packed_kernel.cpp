@@ -109,11 +109,6 @@ class PackedKernel : public Kernel {
 
   std::int64_t final_stride() const { return rounded_up(vocab_size_, multiplier_.panel_columns()); }
 
-  template <typename MakeWorkspace, typename Use>
-  void for_each_free(std::int64_t count, const MakeWorkspace& make_workspace, const Use& use) const {
-    model::for_each_free(count, make_workspace, use, [&] { multiplier_.release(); });
-  }
-
   Operands operands_of(const KernelInput& input) const {
     const std::int64_t S = input.num_states, P = input.num_positions, B = multiplier_.block_rows();
     const std::int64_t bytes = multiplier_.block_bytes(), d = multiplier_.depth();
@@ -201,11 +196,11 @@ class PackedKernel : public Kernel {
 /// [P, final_stride]
 at::Tensor PackedKernel::final_logits(const Operands& operands) const {
   const std::int64_t P = operands.positions, B = multiplier_.block_rows(), stride = final_stride();
-  // A block of brgemm's is always whole.
+  // A block of AMX's is always whole.
   at::Tensor logits =
       model::aligned_bytes(4 * operands.blocks * B * stride).view(at::kFloat).view({-1, stride});
   float* data = logits.mutable_data_ptr<float>();
-  for_each_free(
+  model::for_each_free(
       parts_of(vocab_size_, tile_), [&] { return panels_for(tile_); },
       [&](std::int64_t tile, at::Tensor& workspace) {
         const std::int64_t first = tile * tile_, width = std::min(tile_, vocab_size_ - first);
@@ -232,7 +227,7 @@ std::vector<float> PackedKernel::watched_logits(const Operands& operands, const 
     at::Tensor panels;
     std::vector<float> logits;
   };
-  for_each_free(
+  model::for_each_free(
       operands.blocks,
       [&] {
         return Gathered{panels_for(stride), std::vector<float>(sized(B * stride))};
@@ -448,7 +443,7 @@ KernelOutput PackedKernel::decode(const KernelInput& input) const {
 
   std::vector<SliceSums> slices(sized(parts_of(V, slice)));
   Bars bars(chunk.rows());
-  for_each_free(
+  model::for_each_free(
       static_cast<std::int64_t>(slices.size()), [&] { return make_workspace(); },
       [&](std::int64_t i, Workspace& workspace) {
         slices[sized(i)] = sum_slice(chunk, i * slice, std::min(V, (i + 1) * slice), bars, workspace);

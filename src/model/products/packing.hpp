@@ -31,13 +31,25 @@ inline std::uint16_t to_bfloat16(float value) {
   return static_cast<std::uint16_t>((bits & 0x7fffffffU) > 0x7f800000U ? 0x7fc0U : rounded);
 }
 
-inline std::uint16_t bfloat16_part(float value, int part) {
-  std::uint16_t bits = to_bfloat16(value);
-  for (; part > 0; --part) {
-    value -= from_bfloat16(bits);
-    bits = to_bfloat16(value);
-  }
-  return bits;
+template <int kPart>
+inline std::uint16_t bfloat16_part(float value) {
+#pragma GCC unroll 4
+  for (int part = 0; part < kPart; ++part) value -= from_bfloat16(to_bfloat16(value));
+  return to_bfloat16(value);
+}
+
+typedef std::uint16_t Bits16 __attribute__((may_alias));
+
+/// out[k] = the part of values[k]. Straight loops, which the compiler vectorises.
+template <int kPart>
+inline void bfloat16_parts(const float* values, std::int64_t count, Bits16* out) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < count; ++k) out[k] = bfloat16_part<kPart>(values[k]);
+}
+inline void bfloat16_parts(const float* values, std::int64_t count, int part, Bits16* out) {
+  if (part == 0) return bfloat16_parts<0>(values, count, out);
+  if (part == 1) return bfloat16_parts<1>(values, count, out);
+  bfloat16_parts<2>(values, count, out);
 }
 
 /// `count` weights from the `first` on, as float32.
@@ -87,8 +99,6 @@ inline void transpose(typename VectorOf<kBytes>::Lanes* square) {
   }
 }
 
-typedef std::uint16_t Bits16 __attribute__((may_alias));
-
 /// A panel as [depth][columns] of float32, or [depth / 2][columns] of pairs of bfloat16.
 template <int kBytes, int kColumns, bool kBfloat16>
 void pack_panel(const void* const* columns, WeightType type, std::int64_t d, int part, void* panel) {
@@ -114,8 +124,7 @@ void pack_panel(const void* const* columns, WeightType type, std::int64_t d, int
         for (std::int64_t k = found; k < width; ++k) buffer[k] = 0;
         const float* values = in_place ? static_cast<const float*>(column) + first : buffer;
         if constexpr (kBfloat16) {
-          auto* pairs = reinterpret_cast<Bits16*>(strip[t]);
-          for (std::int64_t k = 0; k < width; ++k) pairs[k] = bfloat16_part(values[k], part);
+          bfloat16_parts(values, width, part, reinterpret_cast<Bits16*>(strip[t]));
         } else {
           for (std::int64_t k = 0; k < count; ++k) strip[t][k] = __builtin_bit_cast(std::uint32_t, values[k]);
         }
@@ -138,13 +147,39 @@ void pack_block(const float* rows, std::int64_t count, std::int64_t d, int part,
   for (std::int64_t i = 0; i < count; ++i) {
     const float* row = rows + i * d;
     if constexpr (kBfloat16) {
+      constexpr std::int64_t kPiece = 64;
       auto* to = static_cast<std::uint16_t*>(block);
-      for (std::int64_t k = 0; k < depth; ++k)
-        to[(k / 2 * count + i) * 2 + k % 2] = k < d ? bfloat16_part(row[k], part) : std::uint16_t{0};
+      Bits16 bits[kPiece];
+      for (std::int64_t first = 0; first < depth; first += kPiece) {
+        const std::int64_t width = depth - first < kPiece ? depth - first : kPiece, left = d - first;
+        const std::int64_t present = left < width ? left : width;
+        bfloat16_parts(row + first, present, part, bits);
+        for (std::int64_t k = 0; k < width; ++k)
+          to[((first + k) / 2 * count + i) * 2 + k % 2] = k < present ? bits[k] : std::uint16_t{0};
+      }
     } else {
       auto* to = static_cast<float*>(block);
       for (std::int64_t k = 0; k < depth; ++k) to[k * count + i] = k < d ? row[k] : 0;
     }
+  }
+}
+
+/// A tile panel by panel and part by part, for products that are made of one block and one panel at a time.
+template <int kColumns, int kElementSize, int kRows,
+          void (*kMultiply)(const void* block, std::int64_t count, const void* panel, std::int64_t d,
+                            bool add, float* out, std::int64_t stride)>
+void multiply_by_parts(const TileProduct& product) {
+  const std::int64_t column_bytes = PanelProducts::depth(product.d) * kElementSize;
+  const auto* block = static_cast<const char*>(product.block);
+  const auto* panel = static_cast<const char*>(product.panels);
+  for (std::int64_t n = 0; n < product.columns; n += kColumns) {
+    for (int w = 0; w < product.weight_parts; ++w) {
+      for (int r = 0; r + w < product.row_parts; ++r) {
+        kMultiply(block + r * kRows * column_bytes, product.count, panel + w * kColumns * column_bytes,
+                  product.d, /*add=*/r + w > 0, product.out + n, product.stride);
+      }
+    }
+    panel += product.weight_parts * kColumns * column_bytes;
   }
 }
 

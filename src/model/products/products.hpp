@@ -15,6 +15,20 @@ enum class WeightType { kFloat32, kBfloat16, kFloat16 };
 ///
 /// Where elements are bfloat16, a number can be kept in parts: part 0 is the number rounded, each other what
 /// those before left, rounded again. Two parts keep 16 bits of it, three 24.
+
+/// A block of rows times the panels of a tile.
+struct TileProduct {
+  const void* block;   ///< `row_parts` packed blocks, one behind the other
+  std::int64_t count;  ///< rows in them
+  int row_parts;
+  const void* panels;    ///< for each panel its `weight_parts` packed panels
+  std::int64_t columns;  ///< in whole panels
+  int weight_parts;      ///< at most row_parts
+  std::int64_t d;
+  float* out;  ///< out[i · stride + n]
+  std::int64_t stride;
+};
+
 struct PanelProducts {
   std::int64_t panel_columns;
   std::int64_t block_rows;
@@ -24,12 +38,10 @@ struct PanelProducts {
   void (*pack_columns)(const void* const* columns, WeightType type, std::int64_t d, int part, void* panel);
   /// The block of `count` ≤ block_rows rows [d] that follow each other.
   void (*pack_rows)(const float* rows, std::int64_t count, std::int64_t d, int part, void* block);
-  /// out[i · stride + n] = row i of the block · column n of the panel, or, with `add`, that much more. Of
-  /// kBrgemmProducts all block_rows rows are written, of others `count`.
-  void (*multiply)(const void* block, std::int64_t count, const void* panel, std::int64_t d, bool add,
-                   float* out, std::int64_t stride);
-  /// Each thread calls it when it has made its last product for now. May be nullptr.
-  void (*release)() = nullptr;
+  /// The sum over parts r of the rows and w of the weights with r + w < row_parts: what a part of either
+  /// gives is as much smaller as it is further back, and beyond the last part below what is kept. Of
+  /// kAmxProducts all block_rows rows are written, of others `count`.
+  void (*multiply)(const TileProduct& product);
 
   /// Dimensions in a block or panel: d and zeros up to a whole number of vectors.
   static constexpr std::int64_t kDepth = 32;
@@ -41,10 +53,9 @@ extern const PanelProducts kPortableProducts;
 extern const PanelProducts kAvx2Products;            ///< needs AVX2 and FMA
 extern const PanelProducts kAvx512Products;          ///< needs AVX-512 F, BW, DQ, VL
 extern const PanelProducts kAvx512Bfloat16Products;  ///< needs AVX-512 BF16 too
-/// libtorch's small products (brgemm) of bfloat16, which use AMX where there is one; needs AVX-512 BF16.
-extern const PanelProducts kBrgemmProducts;
-void pack_columns_for_brgemm(const void* const* columns, WeightType type, std::int64_t d, int part,
-                             void* panel);
+extern const PanelProducts kAmxProducts;             ///< needs AMX-BF16, see `amx_is_usable`, and AVX-512
+/// Whether the processor has AMX for bfloat16 and the system lets this process use it.
+bool amx_is_usable();
 #endif
 
 }  // namespace depthlens::model

@@ -1,7 +1,6 @@
 // Products of panels of bfloat16, compiled for AVX-512 BF16: each instruction adds two products to a float32.
 #include <immintrin.h>
 
-#include "depthlens/model/small_products.hpp"
 #include "model/products/packing.hpp"
 
 namespace depthlens::model {
@@ -50,16 +49,12 @@ void multiply(const void* block, std::int64_t count, const void* panel, std::int
 
 }  // namespace
 
-void pack_columns_for_brgemm(const void* const* columns, WeightType type, std::int64_t d, int part,
-                             void* panel) {
-  pack_panel<64, kPanel, true>(columns, type, d, part, panel);
-}
-
-const PanelProducts kAvx512Bfloat16Products = {.panel_columns = kColumns,
-                                               .block_rows = kRows,
-                                               .element_size = 2,
-                                               .pack_columns = pack_panel<64, kColumns, true>,
-                                               .pack_rows = pack_block<true>,
-                                               .multiply = multiply<kRows>};
+const PanelProducts kAvx512Bfloat16Products = {
+    .panel_columns = kColumns,
+    .block_rows = kRows,
+    .element_size = 2,
+    .pack_columns = pack_panel<64, kColumns, true>,
+    .pack_rows = pack_block<true>,
+    .multiply = multiply_by_parts<kColumns, 2, kRows, multiply<kRows>>};
 
 }  // namespace depthlens::model

@@ -61,7 +61,7 @@ constexpr PanelProducts float32_products() {
           .element_size = 4,
           .pack_columns = pack_panel<kBytes, kColumns, false>,
           .pack_rows = pack_block<false>,
-          .multiply = multiply_float32<kBytes, kRows, kVectors>};
+          .multiply = multiply_by_parts<kColumns, 4, kRows, multiply_float32<kBytes, kRows, kVectors>>};
 }
 
 }  // namespace

@@ -53,9 +53,9 @@ TEST_CASE("packing: two parts of bfloat16 hold a number to 16 bits, three hold a
   for (int i = 0; i < 1000; ++i) {
     state = state * 1664525U + 1013904223U;
     const float value = (static_cast<float>(state >> 8) / 8388608.0F - 1) * 100;
-    const float high = model::from_bfloat16(model::bfloat16_part(value, 0)),
-                middle = model::from_bfloat16(model::bfloat16_part(value, 1)),
-                low = model::from_bfloat16(model::bfloat16_part(value, 2));
+    const float high = model::from_bfloat16(model::bfloat16_part<0>(value)),
+                middle = model::from_bfloat16(model::bfloat16_part<1>(value)),
+                low = model::from_bfloat16(model::bfloat16_part<2>(value));
     CHECK(std::abs(high + middle - value) <= std::abs(value) * std::ldexp(1.0F, -16));
     CHECK(high + middle + low == value);
   }
