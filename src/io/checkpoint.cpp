@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "depthlens/util/error.hpp"
@@ -151,8 +152,8 @@ void tell_left_out(const TensorFile& weights, const std::vector<TensorFile>& sha
 }
 
 /// The tensors that the index names, each from its own shard. What else is in the shards is left out, and
-/// told where `tell` says so.
-TensorFile open_sharded(const fs::path& index_path, bool tell) {
+/// told.
+TensorFile open_sharded(const fs::path& index_path) {
   const fs::path folder = index_path.parent_path();
   const std::string where = index_path.string();
   const util::Json document = util::parse_json(util::read_file(index_path), where);
@@ -199,16 +200,8 @@ TensorFile open_sharded(const fs::path& index_path, bool tell) {
                         .expected = first_few(missing_tensors),
                         .hint = "the shards may belong to another version of the model"});
   }
-  if (tell) tell_left_out(result, shards, where);
+  tell_left_out(result, shards, where);
   return result;
-}
-
-/// What transformers looks for, in its order, and what of it is there.
-constexpr const char* kWeightNames[] = {"model.safetensors", "model.safetensors.index.json",
-                                        "pytorch_model.bin", "pytorch_model.bin.index.json"};
-
-TensorFile open_set(const fs::path& path, bool tell) {
-  return path.extension() == ".json" ? open_sharded(path, tell) : open_weights(path);
 }
 
 /// Whether two tensors are alike at their ends, in the coarser of their types: enough to tell two trainings
@@ -227,21 +220,38 @@ bool alike(const TensorEntry& a, const TensorEntry& b) {
   return true;
 }
 
-/// Tells of other weights in the folder whose values are not those that were read. What cannot be opened is
-/// no other model: formats of before and downloads that were left unfinished are common beside the weights.
-void tell_other_weights(const TensorFile& weights, const fs::path& read, const fs::path& unread) {
-  try {
-    const TensorFile others = open_set(unread, /*tell=*/false);
-    for (const auto& [name, entry] : others.entries()) {
-      const auto found = weights.entries().find(name);
-      if (found == weights.entries().end() || alike(found->second, entry)) continue;
-      util::log_warning(cat(read.string(), " is read, and ", unread.filename().string(), " beside it, which ",
-                            "holds other values (", in_quotes(name),
-                            " for one), is ignored, as transformers does"));
-      return;
-    }
-  } catch (const util::Error&) {
+/// Tells of files of weights that were not read and hold other values under the same names: stale shards, a
+/// save in another format. What cannot be opened is no other model: formats of before and unfinished
+/// downloads are common beside the weights.
+void tell_other_weights(const TensorFile& weights, const fs::path& folder) {
+  std::set<std::string> read, unread, other;
+  for (const auto& [name, entry] : weights.entries()) read.insert(entry.file->path().filename().string());
+  std::error_code ignored;
+  for (const auto& item : fs::directory_iterator(folder, ignored)) {
+    const std::string name = item.path().filename().string();
+    const bool weight_file = name.ends_with(".safetensors")
+                                 ? !name.starts_with("adapter_")
+                                 : name.starts_with("pytorch_model") && name.ends_with(".bin");
+    if (weight_file && read.count(name) == 0) unread.insert(name);
   }
+  std::string example;
+  for (const std::string& file : unread) {
+    try {
+      const TensorFile others = open_weights(folder / file);
+      for (const auto& [name, entry] : others.entries()) {
+        const auto found = weights.entries().find(name);
+        if (found == weights.entries().end() || alike(found->second, entry)) continue;
+        other.insert(file);
+        example = name;
+        break;
+      }
+    } catch (const util::Error&) {
+    }
+  }
+  if (other.empty()) return;
+  util::log_warning(cat(weights.source(), " is read; ", first_few({other.begin(), other.end()}),
+                        " beside it, with ", "other values (", in_quotes(example),
+                        " for one), is ignored, as transformers does"));
 }
 
 /// Tells of files beside the weights that other programs read and that change the model.
@@ -391,13 +401,12 @@ TensorFile open_checkpoint(const fs::path& folder) {
   if (!fs::is_directory(folder, ignored)) {
     throw input_error({.what = "no folder " + in_quotes(folder.string())});
   }
-  std::vector<fs::path> sets;
-  for (const char* name : kWeightNames) {
-    if (util::exists(folder / name)) sets.push_back(folder / name);
-  }
-  if (!sets.empty()) {
-    TensorFile weights = open_set(sets.front(), /*tell=*/true);
-    for (std::size_t i = 1; i < sets.size(); ++i) tell_other_weights(weights, sets.front(), sets[i]);
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                           "pytorch_model.bin.index.json"}) {
+    const fs::path path = folder / name;
+    if (!util::exists(path)) continue;
+    TensorFile weights = path.extension() == ".json" ? open_sharded(path) : open_weights(path);
+    tell_other_weights(weights, folder);
     tell_unread_files(folder);
     return weights;
   }

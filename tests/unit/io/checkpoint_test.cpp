@@ -149,21 +149,22 @@ TEST_CASE("checkpoint: other weights in the folder are told where they hold othe
             {"s1.safetensors", bytes_named({"x"}, x)},
             {"s2.safetensors", bytes_named({"y"}, y)}};
   };
-  check(shards(1, 2), {"model.safetensors is read", "model.safetensors.index.json", "'y'", "ignored"});
+  check(shards(1, 2), {"model.safetensors is read", "'s2.safetensors' beside it", "'y'", "ignored"});
   check(shards(1, 1), {});
   check({{"model.safetensors.index.json",
           R"({"weight_map":{"x":"model.safetensors","y":"model.safetensors"}})"}},
         {});
   check({{"model.safetensors.index.json", index}}, {});  // its shards are not there
   check({{"model.safetensors.index.json", "{"}}, {});
-  check({{"pytorch_model.bin", torch_with("x", 5)}}, {"pytorch_model.bin beside it", "'x'"});
+  check({{"pytorch_model.bin", torch_with("x", 5)}}, {"'pytorch_model.bin' beside it", "'x'"});
   check({{"pytorch_model.bin", torch_with("other", 5)}}, {});
   check({{"pytorch_model.bin", "an older format"}}, {});
-  check({{"pytorch_model.bin.index.json", R"({"weight_map":{"x":"b.bin"}})"}, {"b.bin", torch_with("x", 6)}},
-        {"pytorch_model.bin.index.json beside it"});
-  check(
-      {{"model.fp16.safetensors", bytes_named({"x"}, 9)}, {"consolidated.00.pth", "x"}, {"model.gguf", "x"}},
-      {});
+  check({{"pytorch_model-1.bin", torch_with("x", 6)}, {"pytorch_model-2.bin", torch_with("y", 7)}},
+        {"'pytorch_model-1.bin', 'pytorch_model-2.bin' beside it"});
+  check({{"model.fp16.safetensors", bytes_named({"x"}, 1)}, {"consolidated.pth", "x"}, {"model.gguf", "x"}},
+        {});
+  check({{"model.ema.safetensors", bytes_named({"x"}, 9)}}, {"'model.ema.safetensors'"});
+  check({{"optimizer.bin", torch_with("x", 5)}, {"training_args.bin", torch_with("x", 5)}}, {});
 }
 
 TEST_CASE("checkpoint: the same weights in a coarser type are the same") {
