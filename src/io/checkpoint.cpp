@@ -2,15 +2,19 @@
 #include "depthlens/io/checkpoint.hpp"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/isfinite.h>
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "tensor_layout.hpp"
 
@@ -57,6 +61,40 @@ at::Tensor copy_and_release(const at::Tensor& values, const TensorEntry& entry, 
   return target;
 }
 
+/// `count` elements from `first` on of a contiguous tensor, as a tensor of one dimension.
+TensorEntry part_of(const TensorEntry& entry, std::int64_t first, std::int64_t count) {
+  const std::uint64_t element_size = c10::elementSize(entry.dtype);
+  return {.dtype = entry.dtype,
+          .shape = {count},
+          .strides = {1},
+          .offset = entry.offset + static_cast<std::uint64_t>(first) * element_size,
+          .length = static_cast<std::uint64_t>(count) * element_size,
+          .file = entry.file};
+}
+
+std::int64_t num_elements_of(const TensorEntry& entry) {
+  std::uint64_t count = 0;
+  DEPTHLENS_ASSERT(count_elements(entry.shape, count));
+  return static_cast<std::int64_t>(count);
+}
+
+/// Calls `see` with the first element and the number of elements of one piece after the other, so that
+/// neither the pages of a file nor a copy of unaligned bytes stand in memory as a whole. False where `see`
+/// says so.
+template <typename See>
+bool in_pieces(std::int64_t num_elements, See see) {
+  constexpr std::int64_t kPiece = std::int64_t{1} << 20;
+  for (std::int64_t first = 0; first < num_elements; first += kPiece) {
+    if (!see(first, std::min(kPiece, num_elements - first))) return false;
+  }
+  return true;
+}
+
+bool equal_values(const at::Tensor& a, const at::Tensor& b) {
+  return a.scalar_type() == b.scalar_type() ? at::equal(a, b)
+                                            : at::equal(a.to(at::kDouble), b.to(at::kDouble));
+}
+
 const TensorEntry& find_entry(const TensorFile& file, const std::string& name) {
   const auto found = file.entries().find(name);
   if (found != file.entries().end()) return found->second;
@@ -87,8 +125,36 @@ TensorFile open_weights(const fs::path& path) {
                                             : TensorFile::open_torch(path);
 }
 
-/// The tensors that the index names, each from its own shard. What else is in the shards is left out.
-TensorFile open_sharded(const fs::path& folder, const fs::path& index_path) {
+/// Tells of what shards hold beside the tensors that the index takes from them: copies of those that it takes
+/// from another shard, where they differ, and tensors that it does not name.
+void tell_left_out(const TensorFile& weights, const std::vector<TensorFile>& shards,
+                   const std::string& where) {
+  std::vector<std::string> other_copies, unnamed;
+  for (const TensorFile& shard : shards) {
+    for (const auto& [name, entry] : shard.entries()) {
+      const auto taken = weights.entries().find(name);
+      if (taken == weights.entries().end()) {
+        unnamed.push_back(name);
+      } else if (taken->second.file != entry.file && !same_values(taken->second, entry)) {
+        other_copies.push_back(name);
+      }
+    }
+  }
+  if (!other_copies.empty()) {
+    util::log_warning(cat(where, ": ", other_copies.size(), " tensors (", first_few(other_copies),
+                          ") have other values in a shard that the index does not name for them; those are "
+                          "ignored, where transformers may take them"));
+  }
+  if (!unnamed.empty()) {
+    util::log_warning(cat(where, ": ", unnamed.size(), " tensors in the shards (", first_few(unnamed),
+                          ") are not named by the index and are ignored, where transformers may take them"));
+  }
+}
+
+/// The tensors that the index names, each from its own shard. What else is in the shards is left out, and
+/// told.
+TensorFile open_sharded(const fs::path& index_path) {
+  const fs::path folder = index_path.parent_path();
   const std::string where = index_path.string();
   const util::Json document = util::parse_json(util::read_file(index_path), where);
   const util::JsonView weight_map = util::JsonView(document, where).at("weight_map");
@@ -114,8 +180,9 @@ TensorFile open_sharded(const fs::path& folder, const fs::path& index_path) {
 
   TensorFile result(folder.string());
   std::vector<std::string> missing_tensors;
+  std::vector<TensorFile> shards;
   for (const auto& [shard, names] : tensors_of_shard) {
-    const TensorFile part = open_weights(folder / shard);
+    const TensorFile& part = shards.emplace_back(open_weights(folder / shard));
     result.mutable_metadata().insert(part.metadata().begin(), part.metadata().end());
     for (const std::string& name : names) {
       const auto found = part.entries().find(name);
@@ -133,7 +200,74 @@ TensorFile open_sharded(const fs::path& folder, const fs::path& index_path) {
                         .expected = first_few(missing_tensors),
                         .hint = "the shards may belong to another version of the model"});
   }
+  tell_left_out(result, shards, where);
   return result;
+}
+
+/// Whether two tensors are alike at their ends, in the coarser of their types: enough to tell two trainings
+/// apart, without reading them whole.
+bool alike(const TensorEntry& a, const TensorEntry& b) {
+  if (a.shape != b.shape) return false;
+  if (!is_contiguous(a) || !is_contiguous(b)) return same_values(a, b);
+  const bool b_coarser = c10::elementSize(b.dtype) < c10::elementSize(a.dtype);
+  const at::ScalarType dtype = b_coarser ? b.dtype : a.dtype;
+  if (a.dtype != b.dtype && c10::elementSize(a.dtype) == c10::elementSize(b.dtype)) return true;
+  const std::int64_t total = num_elements_of(a), count = std::min<std::int64_t>(total, 64);
+  for (const std::int64_t first : {std::int64_t{0}, total - count}) {
+    const TensorEntry x = part_of(a, first, count), y = part_of(b, first, count);
+    if (!at::equal(view_of(x).to(dtype), view_of(y).to(dtype))) return false;
+  }
+  return true;
+}
+
+/// Tells of files of weights that were not read and hold other values under the same names: stale shards, a
+/// save in another format. What cannot be opened is no other model: formats of before and unfinished
+/// downloads are common beside the weights.
+void tell_other_weights(const TensorFile& weights, const fs::path& folder) {
+  std::set<std::string> read, unread, other;
+  for (const auto& [name, entry] : weights.entries()) read.insert(entry.file->path().filename().string());
+  std::error_code ignored;
+  for (const auto& item : fs::directory_iterator(folder, ignored)) {
+    const std::string name = item.path().filename().string();
+    const bool weight_file = name.ends_with(".safetensors")
+                                 ? !name.starts_with("adapter_")
+                                 : name.starts_with("pytorch_model") && name.ends_with(".bin");
+    if (weight_file && read.count(name) == 0) unread.insert(name);
+  }
+  std::string example;
+  for (const std::string& file : unread) {
+    try {
+      const TensorFile others = open_weights(folder / file);
+      for (const auto& [name, entry] : others.entries()) {
+        const auto found = weights.entries().find(name);
+        if (found == weights.entries().end() || alike(found->second, entry)) continue;
+        other.insert(file);
+        example = name;
+        break;
+      }
+    } catch (const util::Error&) {
+    }
+  }
+  if (other.empty()) return;
+  util::log_warning(cat(weights.source(), " is read; ", first_few({other.begin(), other.end()}),
+                        " beside it, with ", "other values (", in_quotes(example),
+                        " for one), is ignored, as transformers does"));
+}
+
+/// Tells of files beside the weights that other programs read and that change the model.
+void tell_unread_files(const fs::path& folder) {
+  for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}) {
+    if (!util::exists(folder / name)) continue;
+    util::log_warning(cat((folder / name).string(),
+                          ": the adapter beside the weights is not applied; merge it "
+                          "into them where it is not merged yet, or take it away"));
+    break;
+  }
+  for (const char* name : {"quantize_config.json", "quant_config.json", "hf_quant_config.json"}) {
+    if (util::exists(folder / name))
+      util::log_warning(
+          cat((folder / name).string(), " is ignored: the weights are used as they are stored"));
+  }
 }
 
 /// What to do with a folder that has only weights of other programs.
@@ -181,6 +315,35 @@ at::Tensor tensor_view(const TensorEntry& entry) {
   return view_of(entry);
 }
 
+bool same_values(const TensorEntry& a, const TensorEntry& b) {
+  if (a.shape != b.shape) return false;
+  if (a.file == b.file && a.offset == b.offset && a.dtype == b.dtype && a.strides == b.strides) return true;
+  const auto release = [](const TensorEntry& entry) { entry.file->release(entry.offset, entry.length); };
+  if (!is_contiguous(a) || !is_contiguous(b)) {
+    const bool same = equal_values(view_of(a), view_of(b));
+    release(a), release(b);
+    return same;
+  }
+  return in_pieces(num_elements_of(a), [&](std::int64_t first, std::int64_t count) {
+    const TensorEntry x = part_of(a, first, count), y = part_of(b, first, count);
+    const bool same = equal_values(view_of(x), view_of(y));
+    release(x), release(y);
+    return same;
+  });
+}
+
+bool all_finite(const TensorEntry& entry) {
+  const auto finite = [](const TensorEntry& part) {
+    const bool result = at::isfinite(view_of(part)).all().item<bool>();
+    part.file->release(part.offset, part.length);
+    return result;
+  };
+  if (!is_contiguous(entry)) return finite(entry);
+  return in_pieces(num_elements_of(entry), [&](std::int64_t first, std::int64_t count) {
+    return finite(part_of(entry, first, count));
+  });
+}
+
 at::Tensor TensorFile::view(const std::string& name) const {
   return view_of(find_entry(*this, name));
 }
@@ -195,21 +358,13 @@ at::Tensor TensorFile::load(const std::string& name, at::ScalarType dtype) const
 
   if (!contiguous) return copy_and_release(view_of(entry), entry, dtype);
   const at::Tensor target = at::empty(entry.shape, dtype);
-  // In pieces, so that neither the pages of the file nor a copy of unaligned bytes stand in memory beside the
-  // target as a whole.
-  constexpr std::int64_t kPiece = std::int64_t{1} << 20;
   const at::Tensor flat = target.view(-1);
-  for (std::int64_t first = 0; first < flat.numel(); first += kPiece) {
-    const std::int64_t count = std::min(kPiece, flat.numel() - first);
-    const TensorEntry piece{.dtype = entry.dtype,
-                            .shape = {count},
-                            .strides = {1},
-                            .offset = entry.offset + static_cast<std::uint64_t>(first) * element_size,
-                            .length = static_cast<std::uint64_t>(count) * element_size,
-                            .file = entry.file};
+  in_pieces(flat.numel(), [&](std::int64_t first, std::int64_t count) {
+    const TensorEntry piece = part_of(entry, first, count);
     flat.narrow(0, first, count).copy_(view_of(piece));
     entry.file->release(piece.offset, piece.length);
-  }
+    return true;
+  });
   return target;
 }
 
@@ -229,22 +384,15 @@ void TensorFile::read_ahead(const std::string& name) const {
 }
 
 std::int64_t TensorFile::num_elements() const {
-  std::uint64_t total = 0;
-  for (const auto& [name, entry] : entries_) {
-    std::uint64_t count = 0;
-    DEPTHLENS_ASSERT(count_elements(entry.shape, count));
-    total += count;
-  }
-  return static_cast<std::int64_t>(total);
+  std::int64_t total = 0;
+  for (const auto& [name, entry] : entries_) total += num_elements_of(entry);
+  return total;
 }
 
 std::uint64_t TensorFile::num_bytes() const {
   std::uint64_t total = 0;
-  for (const auto& [name, entry] : entries_) {
-    std::uint64_t count = 0;
-    DEPTHLENS_ASSERT(count_elements(entry.shape, count));
-    total += count * c10::elementSize(entry.dtype);
-  }
+  for (const auto& [name, entry] : entries_)
+    total += static_cast<std::uint64_t>(num_elements_of(entry)) * c10::elementSize(entry.dtype);
   return total;
 }
 
@@ -253,12 +401,14 @@ TensorFile open_checkpoint(const fs::path& folder) {
   if (!fs::is_directory(folder, ignored)) {
     throw input_error({.what = "no folder " + in_quotes(folder.string())});
   }
-  constexpr const char* kNames[] = {"model.safetensors", "pytorch_model.bin"};
-  for (const char* name : kNames) {
-    const fs::path single = folder / name;
-    if (util::exists(single)) return open_weights(single);
-    const fs::path index = folder / cat(name, ".index.json");
-    if (util::exists(index)) return open_sharded(folder, index);
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                           "pytorch_model.bin.index.json"}) {
+    const fs::path path = folder / name;
+    if (!util::exists(path)) continue;
+    TensorFile weights = path.extension() == ".json" ? open_sharded(path) : open_weights(path);
+    tell_other_weights(weights, folder);
+    tell_unread_files(folder);
+    return weights;
   }
   throw input_error({.what = "no weights in " + in_quotes(folder.string()),
                      .expected = "model.safetensors, model.safetensors.index.json, pytorch_model.bin or "

@@ -1,6 +1,9 @@
 // Names of models and lenses to folders of the local Hugging Face hub cache.
 #include "depthlens/io/hub_cache.hpp"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -25,6 +28,46 @@ std::string environment(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
+bool is_one_of(char c, std::string_view others) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         others.find(c) != std::string_view::npos;
+}
+
+/// `text` with ~ and ~NAME at its beginning and then $NAME and ${NAME} replaced, as huggingface_hub does with
+/// Python's expanduser and expandvars, for no shell has done it where the variable comes from a file. What is
+/// not known stays as it is.
+std::string expanded(std::string text) {
+  if (!text.empty() && text.front() == '~') {
+    const std::size_t end = std::min(text.find('/'), text.size());
+    const std::string user = text.substr(1, end - 1);
+    std::string home = user.empty() ? environment("HOME") : std::string();
+    if (home.empty()) {
+      const passwd* entry = user.empty() ? ::getpwuid(::getuid()) : ::getpwnam(user.c_str());
+      if (entry != nullptr) home = entry->pw_dir;
+    }
+    while (home.size() > 1 && home.back() == '/') home.pop_back();
+    if (!home.empty()) text.replace(0, end, home);
+  }
+  std::string result;
+  for (std::size_t i = 0; i < text.size();) {
+    if (text[i] == '$') {
+      const bool braced = text.compare(i, 2, "${") == 0;
+      const std::size_t begin = i + (braced ? 2 : 1);
+      std::size_t end = braced ? text.find('}', begin) : begin;
+      while (!braced && end < text.size() && is_one_of(text[end], "_")) ++end;
+      const char* value =
+          end == std::string::npos ? nullptr : std::getenv(text.substr(begin, end - begin).c_str());
+      if (value != nullptr) {
+        result += value;
+        i = end + (braced ? 1 : 0);
+        continue;
+      }
+    }
+    result += text[i++];
+  }
+  return result;
+}
+
 struct CacheFolder {
   fs::path path;
   bool legacy = false;  // TRANSFORMERS_CACHE
@@ -40,19 +83,14 @@ std::vector<CacheFolder> cache_folders() {
        {"XDG_CACHE_HOME", "huggingface/hub"},
        {"HOME", ".cache/huggingface/hub"}}};
   for (const auto& [variable, below] : kPlaces) {
-    const std::string value = environment(variable);
+    const std::string value = expanded(environment(variable));
     if (value.empty()) continue;
     folders.push_back({*below == '\0' ? fs::path(value) : fs::path(value) / below});
     break;
   }
-  const std::string legacy = environment("TRANSFORMERS_CACHE");
+  const std::string legacy = expanded(environment("TRANSFORMERS_CACHE"));
   if (!legacy.empty()) folders.push_back({legacy, true});
   return folders;
-}
-
-bool is_one_of(char c, std::string_view others) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-         others.find(c) != std::string_view::npos;
 }
 
 /// One part of an id, as the hub allows it: no leading or trailing '-' or '.', no "--" or "..".

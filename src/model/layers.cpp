@@ -5,6 +5,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
@@ -15,6 +16,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
 #include <c10/core/InferenceMode.h>
 
@@ -174,9 +176,7 @@ at::Tensor activate(Activation kind, const at::Tensor& input) {
   return output;
 }
 
-namespace {
-
-/// Angle per position of each pair, with the model's scaling (Llama 3: as in Meta's release, by wavelength).
+// Llama 3's scaling is by wavelength, as in Meta's release.
 std::vector<double> rotary_frequencies(const RopeSpec& rope) {
   std::vector<double> frequencies(static_cast<std::size_t>(rope.dims / 2));
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
@@ -196,8 +196,6 @@ std::vector<double> rotary_frequencies(const RopeSpec& rope) {
   }
   return frequencies;
 }
-
-}  // namespace
 
 std::array<at::Tensor, 2> rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& positions,
                                         at::Device device) {
@@ -228,6 +226,29 @@ at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const std::array<at
   return at::cat({first * cosines - second * sines, second * cosines + first * sines,
                   x.narrow(-1, 2 * half, x.size(-1) - 2 * half)},
                  -1);
+}
+
+at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                  std::int64_t span) {
+  const std::int64_t T = queries.size(2);
+  if (span == 0 || T <= span) {
+    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, /*is_causal=*/true);
+  }
+  // Rows in blocks, each with the keys that its rows see: neither the mask nor the work grows with T².
+  constexpr std::int64_t kRows = 512;
+  std::vector<at::Tensor> blocks;
+  for (std::int64_t first = 0; first < T; first += kRows) {
+    const std::int64_t rows = std::min(kRows, T - first);
+    const std::int64_t first_key = std::max<std::int64_t>(0, first - span + 1),
+                       count = first + rows - first_key;
+    const at::Tensor row = at::arange(first, first + rows, queries.options().dtype(at::kLong)).unsqueeze(1);
+    const at::Tensor key = at::arange(first_key, first_key + count, queries.options().dtype(at::kLong));
+    const at::Tensor visible = key.le(row).logical_and_(key.gt(row - span));  // [rows, keys]
+    blocks.push_back(at::scaled_dot_product_attention(queries.narrow(2, first, rows),
+                                                      keys.narrow(2, first_key, count),
+                                                      values.narrow(2, first_key, count), visible));
+  }
+  return at::cat(blocks, 2);
 }
 
 }  // namespace depthlens::model

@@ -5,7 +5,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/accumulate.h>
@@ -16,46 +15,36 @@
 
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/model/arithmetic.hpp"
+#include "depthlens/model/stored_weights.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "layers.hpp"
+#include "tensor_names.hpp"
 
 namespace depthlens::model {
-namespace {
-
-std::string with_index(std::string name, std::int64_t block) {
-  if (const std::size_t place = name.find("{i}"); place != std::string::npos) {
-    name.replace(place, 3, std::to_string(block));
-  }
-  return name;
-}
-
-}  // namespace
-
 /// The tensors of a checkpoint by the table of the architecture, with account of which have been claimed.
 class Model::WeightFiles {
  public:
   WeightFiles(io::TensorFile file, const ArchSpec& spec, std::string where, const LoadOptions& options)
-      : file_(std::move(file)), where_(std::move(where)), options_(options) {
-    // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without the prefix.
-    const bool prefixed = file_.has(spec.prefix + spec.model_tensors.front().name);
-    prefix_ = prefixed ? spec.prefix : "";
-  }
+      : file_(std::move(file)), names_(spec, file_), where_(std::move(where)), options_(options) {}
 
   /// Checks that the tensor is there, in shape, and of a type that can be read.
   void claim(const TensorRule& rule, std::int64_t block) {
-    const std::string name = name_of(rule, block);
+    const std::string name = names_.of(rule, block);
     const auto found = file_.entries().find(name);
     if (found == file_.entries().end()) {
       std::vector<std::string> names;
       for (const auto& [other, entry] : file_.entries()) names.push_back(other);
+      std::string hint = util::did_you_mean(name, names);
+      if (hint.empty() && rule.slot == Slot::kUnembedding)
+        hint = "where the unembedding is the embedding, config.json must say tie_word_embeddings: true";
       throw util::format_error({.what = "missing tensor '" + name + "'",
                                 .where = where_,
                                 .expected = "shape " + util::shape_text(rule.shape),
                                 .found = "no tensor of that name",
-                                .hint = util::did_you_mean(name, names)});
+                                .hint = hint});
     }
     if (found->second.shape != rule.shape) {
       throw util::format_error({.what = "tensor '" + name + "' has the wrong shape",
@@ -74,7 +63,7 @@ class Model::WeightFiles {
 
   /// Of a claimed tensor.
   at::Tensor load(const TensorRule& rule, std::int64_t block) const {
-    const std::string name = name_of(rule, block);
+    const std::string name = names_.of(rule, block);
     // Vectors are few, and norms and biases are applied in float32.
     const at::ScalarType dtype =
         rule.shape.size() == 1 ? at::kFloat : kept_as(file_.entries().at(name).dtype);
@@ -84,26 +73,18 @@ class Model::WeightFiles {
 
   /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block.
   void release(const ArchSpec& spec, std::int64_t block) const {
-    for (const TensorRule& rule : spec.block_tensors) file_.release(name_of(rule, block));
+    for (const TensorRule& rule : spec.block_tensors) file_.release(names_.of(rule, block));
   }
   void read_ahead(const ArchSpec& spec, std::int64_t block) const {
     if (block >= spec.num_layers) return;
-    for (const TensorRule& rule : spec.block_tensors) file_.read_ahead(name_of(rule, block));
+    for (const TensorRule& rule : spec.block_tensors) file_.read_ahead(names_.of(rule, block));
   }
 
   /// Throws where a tensor is neither claimed nor known to carry no weight of the model.
   void check_nothing_is_left(const ArchSpec& spec) const {
-    std::set<std::string> ignorable;
-    for (const std::string& name : spec.ignorable) {
-      for (std::int64_t i = 0; i < spec.num_layers; ++i) {
-        for (const auto& prefix : {std::string(), spec.prefix})
-          ignorable.insert(prefix + with_index(name, i));
-      }
-    }
-    if (spec.tied_unembedding) ignorable.insert({"lm_head.weight", "embed_out.weight"});
     std::vector<std::string> left;
     for (const auto& [name, entry] : file_.entries()) {
-      if (claimed_.count(name) == 0 && ignorable.count(name) == 0) left.push_back(name);
+      if (claimed_.count(name) == 0 && !TensorNames::is_ignorable(spec, name)) left.push_back(name);
     }
     if (left.empty()) return;
     const std::size_t shown = std::min<std::size_t>(left.size(), 3);
@@ -117,13 +98,6 @@ class Model::WeightFiles {
   }
 
  private:
-  std::string name_of(const TensorRule& rule, std::int64_t block) const {
-    const std::string name = with_index(rule.name, block);
-    // The unembedding stands beside the bare model, without its prefix.
-    const bool beside = rule.slot == Slot::kUnembedding || rule.slot == Slot::kUnembeddingBias;
-    return beside ? name : prefix_ + name;
-  }
-
   /// The type in which a matrix is kept that is stored as `stored`.
   at::ScalarType kept_as(at::ScalarType stored) const {
     const bool taken_as_stored = stored == at::kFloat || stored == at::kBFloat16 || stored == at::kHalf;
@@ -133,9 +107,9 @@ class Model::WeightFiles {
   }
 
   io::TensorFile file_;
+  TensorNames names_;
   std::string where_;
   LoadOptions options_;
-  std::string prefix_;
   std::set<std::string> claimed_;
 };
 
@@ -165,8 +139,9 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, co
 }
 
 void Model::load_weights() {
-  const auto files =
-      std::make_shared<WeightFiles>(io::open_checkpoint(folder_), spec_, folder_.string(), options_);
+  io::TensorFile opened = io::open_checkpoint(folder_);
+  spec_ = settled(std::move(spec_), opened);
+  const auto files = std::make_shared<WeightFiles>(std::move(opened), spec_, folder_.string(), options_);
   const auto claim = [&](const TensorRule& rule, std::int64_t block) {
     files->claim(rule, block);
     num_parameters_ += c10::multiply_integers(rule.shape);
@@ -195,6 +170,8 @@ void Model::load_weights() {
 Model::Weights Model::load_block(std::int64_t block) const {
   const c10::NoGradGuard no_gradients;
   Weights weights;
+  if (!spec_.attention_windows.empty())
+    weights.attention_window = spec_.attention_windows[static_cast<std::size_t>(block)];
   for (const TensorRule& rule : spec_.block_tensors) weights[rule.slot] = files_->load(rule, block);
   return weights;
 }
@@ -248,8 +225,8 @@ at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const
     const auto by_head = [&](const at::Tensor& x) {
       return x.transpose(0, 1).unsqueeze(0).to(options_.dtype);  // [1, H, T', dh]
     };
-    const at::Tensor out = at::scaled_dot_product_attention(by_head(queries[i]), by_head(keys[i]),
-                                                            by_head(values[i]), {}, 0.0, /*is_causal=*/true);
+    const at::Tensor out =
+        attend(by_head(queries[i]), by_head(keys[i]), by_head(values[i]), block.attention_window);
     mixed.push_back(out.squeeze(0).transpose(0, 1).to(at::kFloat));
   }
   return product(at::cat(mixed).reshape({T, H * dh}), block[Slot::kAttentionOutWeight],

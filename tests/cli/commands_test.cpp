@@ -339,6 +339,7 @@ TEST_CASE("info describes models, lenses and runs") {
   CHECK(described.at("vocab_size") == 67);
   CHECK(described.at("tied_unembedding") == true);
   CHECK(described.at("stored_types").at("Float") == described.at("parameters_stored"));
+  CHECK_FALSE(described.contains("attention_windows"));
   CHECK(described.at("tokenizer").at("bos") == Json({{"id", 0}, {"text", "<s>"}}));
 
   for (const std::string& subject :
@@ -359,6 +360,30 @@ TEST_CASE("info describes models, lenses and runs") {
   CHECK(run.at("status") == "complete");
   CHECK(run.at("counts") == read_json(here.beside("out/run.json")).at("counts"));
   CHECK(contains(check_done({"info", out}).out, "model.architecture"));
+}
+
+TEST_CASE("what the weights decide and what is beside them is shown and kept") {
+  SmallModel here("qwen2-window");
+  const auto info = [&] { return Json::parse(check_done({"info", here.path(), "--json"}).out); };
+  CHECK(info().at("attention_windows") == Json({0, 4}));
+  CHECK(info().at("max_positions") == 32);
+  CHECK(info().at("tied_unembedding") == false);
+  here.configure({{"tie_word_embeddings", true}});
+  here.write("adapter_config.json", "{}");
+  CHECK(info().at("tied_unembedding") == false);
+
+  // Texts longer than the window are one window of tokens, and warnings go into run.json.
+  const std::string out = here.beside("out").string();
+  check_done({"analyze", "--model", here.path(), "--input", here.text_file(), "--out", out, "--max-length",
+              "32", "--records", "none"});
+  const Json run = read_json(here.beside("out/run.json"));
+  CHECK(run.at("settings").at("max_length") == 32);
+  const std::string warnings = run.at("warnings").dump();
+  for (const std::string part :
+       {"lm_head.weight differs from model.embed_tokens.weight", "adapter_config.json"}) {
+    INFO(warnings);
+    CHECK(contains(warnings, part));
+  }
 }
 
 TEST_CASE("--quiet leaves stderr empty, --verbose does not leave less") {

@@ -253,6 +253,11 @@ TEST_CASE("a damaged or unsupported config.json ends with 4") {
                                                            "expected none", "found 30", "hint: "});
   bench.check_config({{"quantization_config", {{"bits", 4}}}}, {"quantization_config"});
   bench.check_config({{"hidden_act", "mish"}}, {"unsupported activation", "hidden_act", "found 'mish'"});
+  bench.check_config({{"model_type", "mistral"}},
+                     {"two kinds of model", path, "'LlamaForCausalLM' and 'mistral'", "hint: "});
+  bench.check_config({{"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}},
+                     {"rope_scaling", "rope_parameters", "differ", path, "hint: "});
+  bench.check_config({{"rms_norm_eps", nullptr}}, {path + ": rms_norm_eps", "a number", "found null"});
   bench.check_config({{"vocab_size", 10}}, {});
   CHECK(read_bytes(path) == config);
   check_done(bench.command());

@@ -16,10 +16,26 @@ inline std::filesystem::path golden_model(const std::string& variant) {
 }
 
 inline std::vector<std::string> golden_variants() {
-  return {
-      "gpt2",    "gpt2-bin",   "gpt2-relu",         "neox-parallel", "neox-sequential",  "neox-old-config",
-      "llama",   "llama-bias", "llama-gqa-sharded", "llama3-scaled", "llama-odd-head",   "llama-f16",
-      "mistral", "qwen2",      "llama-old-config",  "qwen3",         "llama-linear-rope"};
+  return {"gpt2",
+          "gpt2-bin",
+          "gpt2-relu",
+          "neox-parallel",
+          "neox-sequential",
+          "neox-old-config",
+          "llama",
+          "llama-bias",
+          "llama-gqa-sharded",
+          "llama3-scaled",
+          "llama-odd-head",
+          "llama-f16",
+          "mistral",
+          "qwen2",
+          "llama-old-config",
+          "qwen3",
+          "llama-linear-rope",
+          "mistral-window",
+          "qwen2-window",
+          "qwen3-layer-types"};
 }
 
 inline std::vector<std::string> golden_variants_with_lenses() {

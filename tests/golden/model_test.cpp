@@ -75,7 +75,7 @@ TEST_CASE("an older spelling of config.json means the same model") {
 }
 
 TEST_CASE("bfloat16 arithmetic stays near the float64 reference") {
-  for (const std::string variant : {"gpt2", "llama-gqa-sharded", "neox-parallel"}) {
+  for (const std::string variant : {"gpt2", "llama-gqa-sharded", "neox-parallel", "mistral-window"}) {
     check_variant(test::golden_model(variant), variant, 0.5, {.dtype = at::kBFloat16});
   }
 }

@@ -9,7 +9,7 @@
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
-#include "depthlens/model/arch_spec.hpp"
+#include "depthlens/model/stored_weights.hpp"
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -42,8 +42,9 @@ OrderedJson stored_types(const io::TensorFile& file) {
 OrderedJson describe_model_folder(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
-  const model::ArchSpec spec = model::read_arch_spec({config, config_path.string()});
+  const model::ArchSpec configured = model::read_arch_spec({config, config_path.string()});
   const io::TensorFile weights = io::open_checkpoint(folder);
+  const model::ArchSpec spec = model::settled(configured, weights);
   OrderedJson described = {{"kind", "model"},
                            {"path", folder.string()},
                            {"architecture", spec.architecture},
@@ -59,6 +60,7 @@ OrderedJson describe_model_folder(const fs::path& folder) {
                            {"parameters_stored", weights.num_elements()},
                            {"bytes_stored", weights.num_bytes()},
                            {"stored_types", stored_types(weights)}};
+  if (!spec.attention_windows.empty()) described["attention_windows"] = spec.attention_windows;
   const auto tokenizer = text::load_tokenizer(folder);
   const auto token = [&](std::optional<text::TokenId> id) -> OrderedJson {
     if (!id) return nullptr;

@@ -3,7 +3,7 @@
 
     make_golden.py [--out tests/golden/models] [--only VARIANT …]
 
-Needs torch, transformers, safetensors and numpy (made with torch 2.13, transformers 5.23). Two runs write the same
+Needs torch, transformers, safetensors and numpy (made with torch 2.13, transformers 5.23 and 5.24). Two runs write the same
 bytes.
 
 Each folder holds a checkpoint as users meet it (config.json and weights) and `reference.safetensors`:
@@ -16,6 +16,9 @@ Each folder holds a checkpoint as users meet it (config.json and weights) and `r
 computed by transformers from the stored (rounded) weights, all arithmetic in float64: transformers' own detours through
 float32 (RMSNorm, softmax, rotary angles) are lifted. `config.old.json`, where there is one, describes the same model in
 the spelling of older checkpoints.
+
+`class_defaults.json` beside the folders has what the configuration class of every family holds for a key that
+config.json leaves out.
 
 Three folders also hold lenses, random but small enough to stay in range:
 
@@ -38,6 +41,7 @@ tuned-paper has top_ids and entropy only. No two logits that a rank or a top-k d
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -48,7 +52,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 LENGTHS = (10, 5)  # tokens of the two sequences
@@ -216,6 +220,19 @@ VARIANTS = {
     "qwen3": (
         llama_config("qwen3", num_attention_heads=4, num_key_value_heads=2, head_dim=8), torch.bfloat16, 32, 0.6),
 }
+# Windows of attention shorter than the sequences: of all blocks, of the last ones, of those that are named.
+VARIANTS |= {
+    "mistral-window": (
+        llama_config("mistral", num_attention_heads=4, num_key_value_heads=2, sliding_window=3),
+        torch.bfloat16, 33, 0.6),
+    "qwen2-window": (
+        llama_config("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1),
+        torch.bfloat16, 34, 0.6),
+    "qwen3-layer-types": (
+        llama_config("qwen3", head_dim=8, use_sliding_window=True, sliding_window=2,
+                     layer_types=["sliding_attention", "full_attention"]),
+        torch.bfloat16, 35, 0.6),
+}
 LENS_VARIANTS = {"gpt2": (0,), "neox-parallel": (1,), "llama-gqa-sharded": (0, 2)}  # blocks l that have a J
 
 
@@ -295,7 +312,14 @@ def old_config_beside(scaling):
     return write
 
 
+def without_layer_types(folder, config, model):
+    """As before layer_types: max_window_layers alone says which blocks have windows."""
+    del config["layer_types"]
+    write_json(folder / "config.json", config)
+
+
 OLD_SPELLINGS = {
+    "qwen2-window": without_layer_types,
     "gpt2-bin": published_gpt2,
     "neox-old-config": published_pythia,
     "llama-old-config": published_llama2,
@@ -472,6 +496,20 @@ def check_same_model(model, folder, old_config):
     assert torch.equal(states_and_logits(model, tokens)[1], states_and_logits(other, tokens)[1]), folder
 
 
+def class_defaults(family):
+    """The fields of a configuration class with their defaults, and the rotary settings that hold without any."""
+    config_class = CONFIG_MAPPING[family]
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    defaults = {key: value for key, value in defaults.items() if value is None or isinstance(value, (bool, int, float, str))}
+    rope = getattr(config_class(), "rope_parameters", None)
+    if rope is not None:
+        neox = family == "gpt_neox"
+        defaults["rotary_emb_base" if neox else "rope_theta"] = rope["rope_theta"]
+        if neox:
+            defaults["rotary_pct"] = rope["partial_rotary_factor"]
+    return dict(sorted(defaults.items()))
+
+
 def main():
     here = Path(__file__).resolve()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -483,6 +521,8 @@ def main():
     for name in options.only:
         shutil.rmtree(options.out / name, ignore_errors=True)
         make_variant(name, options.out / name)
+    families = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+    write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")
 

@@ -30,6 +30,11 @@ struct TensorEntry {
 /// The tensor as a view of the mapped file, as `TensorFile::view` gives it.
 at::Tensor tensor_view(const TensorEntry& entry);
 
+/// Whether two tensors have the same shape and values, whatever types they are stored as; NaN equals nothing.
+/// And whether all values of one are finite. Both read in pieces and take the pages out of memory again.
+bool same_values(const TensorEntry& a, const TensorEntry& b);
+bool all_finite(const TensorEntry& entry);
+
 /// Named tensors from one or several files. Opening reads headers only.
 class TensorFile {
  public:
@@ -82,7 +87,9 @@ class TensorFile {
 
 /// The weights of a model folder, looked for as transformers does: `model.safetensors`,
 /// `model.safetensors.index.json`, `pytorch_model.bin`, `pytorch_model.bin.index.json`. Every shard of an
-/// index must be there, and each tensor in the shard that the index names.
+/// index must be there, and each tensor in the shard that the index names. What else is in the folder and
+/// could be taken for the model is told in a warning: other weights with other values, other copies of a
+/// tensor in other shards, an adapter.
 TensorFile open_checkpoint(const std::filesystem::path& folder);
 
 /// The dictionary that a Jacobian lens or a tuned lens is stored as, read by the restricted unpickler: nested

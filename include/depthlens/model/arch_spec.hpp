@@ -29,6 +29,8 @@ struct RopeSpec {
   double low_frequency_factor = 1;  ///< kLlama3 only, as the next two
   double high_frequency_factor = 4;
   double original_max_positions = 8192;
+
+  bool operator==(const RopeSpec&) const = default;
 };
 
 /// The places in the computation that a tensor of a checkpoint can fill.
@@ -71,7 +73,10 @@ struct TensorRule {
   Slot slot;
   std::string name;
   std::vector<std::int64_t> shape;
-  bool transposed = false;  ///< stored as [in, out] (GPT-2's Conv1D), used as [out, in]
+  bool transposed = false;      ///< stored as [in, out] (GPT-2's Conv1D), used as [out, in]
+  std::string other_name = {};  ///< of the unembedding, where checkpoints have two
+
+  bool operator==(const TensorRule&) const = default;
 };
 
 /// The whole description of a model. Dimension letters: L blocks, d hidden size, V vocabulary, H heads, dh
@@ -94,18 +99,26 @@ struct ArchSpec {
   RopeSpec rope;
   bool gated_mlp = false;  ///< down(act(gate x) · up x), else down(act(up x))
   Activation activation = Activation::kGelu;
-  bool tied_unembedding = false;  ///< the unembedding is the token embedding
+  /// The unembedding is the token embedding. As `read_arch_spec` returns it, this is what the config says;
+  /// `settled` (model/stored_weights.hpp) asks the weights too.
+  bool tied_unembedding = false;
+  /// Of each block, how many positions attention sees, its own included; 0: all before it. Empty where no
+  /// block has such a window.
+  std::vector<std::int64_t> attention_windows;
 
   std::string prefix;  ///< of all names but the unembedding's; a checkpoint may have it or not
-  std::vector<TensorRule> model_tensors;
+  std::vector<TensorRule> model_tensors;  ///< the unembedding too, tied or not
   std::vector<TensorRule> block_tensors;
-  /// Names (with "{i}") of tensors that carry no weight of the model: masks, cached tables, a copy of a tied
-  /// matrix.
+  /// Names (with "{i}") of tensors that carry no weight of the model: masks, cached tables.
   std::vector<std::string> ignorable;
+
+  bool operator==(const ArchSpec&) const = default;
 };
 
-/// Reads `config.json` of a Hugging Face folder. Throws a format error for an architecture that depthlens
-/// does not know, and for a setting that changes the mathematics and is not supported; both are named.
+/// Reads `config.json` of a Hugging Face folder. Where a key is absent, the default of the family's class in
+/// transformers 5 holds, or the key is required. Throws a format error for an architecture that depthlens
+/// does not know, for settings that contradict each other, and for a setting that changes the mathematics and
+/// is not supported; all are named. Settings that transformers does not read either are told in a warning.
 ArchSpec read_arch_spec(const util::JsonView& config);
 
 /// The architectures that `read_arch_spec` knows, for messages and `info`.

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -89,6 +90,7 @@ class Model {
   /// The tensors of one block or of the model, by slot; undefined where the architecture has none.
   struct Weights {
     std::array<at::Tensor, static_cast<std::size_t>(Slot::kNumSlots)> slots;
+    std::int64_t attention_window = 0;  // of a block, as in the spec
     const at::Tensor& operator[](Slot slot) const { return slots[static_cast<std::size_t>(slot)]; }
     at::Tensor& operator[](Slot slot) { return slots[static_cast<std::size_t>(slot)]; }
   };
@@ -115,5 +117,9 @@ class Model {
   OutputHead head_;
   std::int64_t num_parameters_ = 0;
 };
+
+/// The first tensor of the model's checkpoint that holds NaN or an infinity, as "tensor 'NAME' in FILE";
+/// nothing where all are finite. Reads all weights: for the message when results are not finite.
+std::optional<std::string> non_finite_tensor(const Model& model);
 
 }  // namespace depthlens::model

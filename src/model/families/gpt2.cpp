@@ -1,27 +1,42 @@
 // GPT-2: learned positions, layer norms, one fused projection. Odd: its linear maps are stored as [in, out]
 // ("Conv1D").
+#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
+namespace {
+
+/// A size under GPT-2's own name or the one that other families have, which transformers takes just as well.
+std::string name_of_size(const util::JsonView& config, const std::string& own, const std::string& common) {
+  if (!config.has(common)) return own;
+  if (config.has(own) && config.at(own).raw() != config.at(common).raw())
+    config.at(common).fail(
+        util::cat("the same as ", own, ", which is ", util::summary(config.at(own).raw())));
+  return common;
+}
+
+}  // namespace
 
 ArchSpec read_gpt2(const util::JsonView& config) {
   require_value(config, "scale_attn_weights", true);
   require_value(config, "scale_attn_by_inverse_layer_idx", false);
   // reorder_and_upcast_attn changes only the precision in which transformers works.
+  const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
 
   ArchSpec spec;
-  spec.num_layers = read_size(config, "n_layer");
-  spec.hidden_size = read_size(config, "n_embd");
+  spec.num_layers = read_size(config, name_of_size(config, "n_layer", "num_hidden_layers"));
+  spec.hidden_size = read_size(config, name_of_size(config, "n_embd", "hidden_size"));
   spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = spec.num_kv_heads = read_size(config, "n_head");
-  if (spec.hidden_size % spec.num_heads != 0) config.at("n_head").fail("a divisor of n_embd");
+  spec.num_heads = spec.num_kv_heads = read_size(config, heads);
+  if (spec.hidden_size % spec.num_heads != 0) config.at(heads).fail("a divisor of n_embd");
   spec.head_size = spec.hidden_size / spec.num_heads;
-  spec.mlp_size = config.has("n_inner") ? read_size(config, "n_inner") : 4 * spec.hidden_size;
-  spec.max_positions = read_size(config, "n_positions");
-  spec.norm_epsilon = config.get_number("layer_norm_epsilon", 1e-5);
+  spec.mlp_size = read_optional_size(config, "n_inner", {}).value_or(4 * spec.hidden_size);
+  spec.max_positions =
+      read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 1024);
+  spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
   spec.qkv = QkvLayout::kFusedByKind;
   spec.activation = read_activation(config, "activation_function", "gelu_new");
-  spec.tied_unembedding = config.get_bool("tie_word_embeddings", true);
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
 
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
   spec.prefix = "transformer.";
@@ -30,8 +45,8 @@ ArchSpec read_gpt2(const util::JsonView& config) {
       {Slot::kPositionEmbedding, "wpe.weight", {spec.max_positions, d}},
       {Slot::kFinalNormWeight, "ln_f.weight", {d}},
       {Slot::kFinalNormBias, "ln_f.bias", {d}},
+      {Slot::kUnembedding, "lm_head.weight", {V, d}},
   };
-  if (!spec.tied_unembedding) spec.model_tensors.push_back({Slot::kUnembedding, "lm_head.weight", {V, d}});
   spec.block_tensors = {
       {Slot::kAttentionNormWeight, "h.{i}.ln_1.weight", {d}},
       {Slot::kAttentionNormBias, "h.{i}.ln_1.bias", {d}},

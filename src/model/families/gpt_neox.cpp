@@ -1,7 +1,5 @@
 // GPT-NeoX and Pythia: partial rotary positions, parallel or sequential residual. Odd: the fused projection
 // is interleaved by head.
-#include "depthlens/util/error.hpp"
-#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -16,34 +14,28 @@ ArchSpec read_gpt_neox(const util::JsonView& config) {
     config.at("num_attention_heads").fail("a divisor of hidden_size");
   spec.head_size = spec.hidden_size / spec.num_heads;
   spec.mlp_size = read_size(config, "intermediate_size");
-  spec.max_positions = read_size(config, "max_position_embeddings");
-  spec.norm_epsilon = config.get_number("layer_norm_eps", 1e-5);
-  spec.parallel_residual = config.get_bool("use_parallel_residual", true);
+  spec.max_positions = read_size(config, "max_position_embeddings", 2048);
+  spec.norm_epsilon = read_epsilon(config, "layer_norm_eps", 1e-5);
+  spec.parallel_residual = read_flag(config, "use_parallel_residual", true);
   spec.qkv = QkvLayout::kFusedByHead;
   spec.activation = read_activation(config, "hidden_act", "gelu");
-  spec.tied_unembedding = config.get_bool("tie_word_embeddings", false);
-  spec.rope = read_rope(config, spec.head_size, "rotary_emb_base");
-  double rotary_share = config.get_number("rotary_pct", config.get_number("partial_rotary_factor", 0.25));
-  if (config.has("rope_parameters")) {
-    rotary_share = config.at("rope_parameters").get_number("partial_rotary_factor", rotary_share);
-  }
-  spec.rope.dims = static_cast<std::int64_t>(static_cast<double>(spec.head_size) * rotary_share);
-  if (rotary_share < 0 || spec.rope.dims > spec.head_size || spec.rope.dims % 2 != 0) {
-    throw util::format_error({.what = "unsupported rotary share",
-                              .where = config.where(),
-                              .expected = "an even number of rotary values, at most the head size",
-                              .found = util::cat(spec.rope.dims, " of ", spec.head_size)});
-  }
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", false);
+  spec.rope = read_rope(config, {.head_size = spec.head_size,
+                                 .max_positions = spec.max_positions,
+                                 .theta = "rotary_emb_base",
+                                 .share = "rotary_pct",
+                                 .class_share = 0.25});
 
-  const bool attention_bias = config.get_bool("attention_bias", true);
+  const bool attention_bias = read_flag(config, "attention_bias", true);
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
   spec.prefix = "gpt_neox.";
   spec.model_tensors = {
       {Slot::kTokenEmbedding, "embed_in.weight", {V, d}},
       {Slot::kFinalNormWeight, "final_layer_norm.weight", {d}},
       {Slot::kFinalNormBias, "final_layer_norm.bias", {d}},
+      // The second is transformers 5's own name, which it also finds in files.
+      {Slot::kUnembedding, "embed_out.weight", {V, d}, false, "lm_head.weight"},
   };
-  if (!spec.tied_unembedding) spec.model_tensors.push_back({Slot::kUnembedding, "embed_out.weight", {V, d}});
   spec.block_tensors = {
       {Slot::kAttentionNormWeight, "layers.{i}.input_layernorm.weight", {d}},
       {Slot::kAttentionNormBias, "layers.{i}.input_layernorm.bias", {d}},

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -14,31 +15,35 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
   spec.vocab_size = read_size(config, "vocab_size");
   spec.num_heads = read_size(config, "num_attention_heads");
   spec.num_kv_heads =
-      config.has("num_key_value_heads") ? read_size(config, "num_key_value_heads") : spec.num_heads;
-  if (spec.num_heads % spec.num_kv_heads != 0)
-    config.at("num_key_value_heads").fail("a divisor of num_attention_heads");
-  if (config.has("head_dim")) {
-    spec.head_size = read_size(config, "head_dim");
-  } else {
-    if (spec.hidden_size % spec.num_heads != 0)
-      config.at("num_attention_heads").fail("a divisor of hidden_size");
-    spec.head_size = spec.hidden_size / spec.num_heads;
+      read_optional_size(config, "num_key_value_heads", parts.kv_heads).value_or(spec.num_heads);
+  if (spec.num_heads % spec.num_kv_heads != 0) {
+    throw util::format_error(
+        {.what = "num_key_value_heads does not divide num_attention_heads",
+         .where = config.where(),
+         .expected = util::cat("a divisor of ", spec.num_heads),
+         .found = util::cat(spec.num_kv_heads,
+                            config.has("num_key_value_heads") ? "" : ", which holds where it is not given")});
   }
+  const auto head_size = parts.head_size ? read_size(config, "head_dim", *parts.head_size)
+                                         : read_optional_size(config, "head_dim", {});
+  if (!head_size && spec.hidden_size % spec.num_heads != 0)
+    config.at("num_attention_heads").fail("a divisor of hidden_size");
+  spec.head_size = head_size.value_or(spec.hidden_size / spec.num_heads);
   spec.mlp_size = read_size(config, "intermediate_size");
-  spec.max_positions = read_size(config, "max_position_embeddings");
+  spec.max_positions = read_size(config, "max_position_embeddings", parts.max_positions);
   spec.norm = NormKind::kRmsNorm;
-  spec.norm_epsilon = config.get_number("rms_norm_eps", 1e-6);
-  spec.rope = read_rope(config, spec.head_size);
+  spec.norm_epsilon = read_epsilon(config, "rms_norm_eps", 1e-6);
   require_value(config, "partial_rotary_factor", 1.0);
-  if (spec.head_size % 2 != 0) {
-    throw util::format_error({.what = "unsupported head size",
+  spec.rope = read_rope(config, {.head_size = spec.head_size, .max_positions = spec.max_positions});
+  if (spec.rope.dims != spec.head_size) {
+    throw util::format_error({.what = "unsupported setting 'partial_rotary_factor' of the model",
                               .where = config.where(),
-                              .expected = "an even number, as rotary positions need",
-                              .found = std::to_string(spec.head_size)});
+                              .expected = "heads that are rotated whole",
+                              .found = util::cat(spec.rope.dims, " of ", spec.head_size, " values")});
   }
   spec.gated_mlp = true;
   spec.activation = read_activation(config, "hidden_act", "silu");
-  spec.tied_unembedding = config.get_bool("tie_word_embeddings", false);
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", false);
 
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
   const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
@@ -46,8 +51,8 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
   spec.model_tensors = {
       {Slot::kTokenEmbedding, "embed_tokens.weight", {V, d}},
       {Slot::kFinalNormWeight, "norm.weight", {d}},
+      {Slot::kUnembedding, "lm_head.weight", {V, d}},
   };
-  if (!spec.tied_unembedding) spec.model_tensors.push_back({Slot::kUnembedding, "lm_head.weight", {V, d}});
   spec.block_tensors = {
       {Slot::kAttentionNormWeight, "layers.{i}.input_layernorm.weight", {d}},
       {Slot::kQueryWeight, "layers.{i}.self_attn.q_proj.weight", {q, d}},
@@ -76,10 +81,11 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
 }
 
 ArchSpec read_llama(const util::JsonView& config) {
-  const bool attention_bias = config.get_bool("attention_bias", false);
-  return read_llama_like(config, {.qkv_bias = attention_bias,
+  const bool attention_bias = read_flag(config, "attention_bias", false);
+  return read_llama_like(config, {.max_positions = 2048,
+                                  .qkv_bias = attention_bias,
                                   .attention_out_bias = attention_bias,
-                                  .mlp_bias = config.get_bool("mlp_bias", false)});
+                                  .mlp_bias = read_flag(config, "mlp_bias", false)});
 }
 
 }  // namespace depthlens::model

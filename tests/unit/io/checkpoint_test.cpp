@@ -1,4 +1,12 @@
 // The weight files of a folder: which are taken, shards and their index, what is missing.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+
+#include <limits>
+
+#include "depthlens/io/writers.hpp"
+#include "depthlens/util/log.hpp"
 #include "helpers.hpp"
 
 using namespace depthlens;
@@ -23,6 +31,17 @@ std::string torch_with(const std::string& name, float value) {
   const std::string x = pickle::tensor({.num_stored = 1, .shape = {1}, .strides = {1}});
   return archive({{"data.pkl", pickle::kStart + pickle::dictionary({pickle::text(name), x}) + pickle::kStop},
                   {"data/0", bytes_of<float>({value})}});
+}
+
+/// Opens a folder and checks that exactly one warning came, with these parts; none where there are none.
+TensorFile open_and_check_told(const TemporaryFolder& folder, const std::vector<std::string>& parts) {
+  const std::size_t before = util::warnings().size();
+  TensorFile file = open_checkpoint(folder.path());
+  const std::vector<std::string> all = util::warnings();
+  INFO((all.empty() ? "" : all.back()));
+  REQUIRE(all.size() == before + (parts.empty() ? 0 : 1));
+  for (const std::string& part : parts) CHECK(all.back().find(part) != std::string::npos);
+  return file;
 }
 
 double first_value(const TensorFile& file, const std::string& name) {
@@ -114,4 +133,105 @@ TEST_CASE("checkpoint: merged files keep all tensors, and a name in two of them 
   check_error(ErrorCode::kFormat, {"'b' is in two files", "2.safetensors", "3.safetensors"}, [&] {
     TensorFile::merged({open("2.safetensors", {"a", "b"}, 1), open("3.safetensors", {"b"}, 2)});
   });
+}
+
+TEST_CASE("checkpoint: other weights in the folder are told where they hold other values") {
+  const std::string index = R"({"weight_map":{"x":"s1.safetensors","y":"s2.safetensors"}})";
+  const auto check = [&](const std::map<std::string, std::string>& files,
+                         const std::vector<std::string>& parts) {
+    const TemporaryFolder folder;
+    folder.write("model.safetensors", bytes_named({"x", "y"}, 1));
+    for (const auto& [name, bytes] : files) folder.write(name, bytes);
+    CHECK(first_value(open_and_check_told(folder, parts), "y") == 1);
+  };
+  const auto shards = [&](char x, char y) -> std::map<std::string, std::string> {
+    return {{"model.safetensors.index.json", index},
+            {"s1.safetensors", bytes_named({"x"}, x)},
+            {"s2.safetensors", bytes_named({"y"}, y)}};
+  };
+  check(shards(1, 2), {"model.safetensors is read", "'s2.safetensors' beside it", "'y'", "ignored"});
+  check(shards(1, 1), {});
+  check({{"model.safetensors.index.json",
+          R"({"weight_map":{"x":"model.safetensors","y":"model.safetensors"}})"}},
+        {});
+  check({{"model.safetensors.index.json", index}}, {});  // its shards are not there
+  check({{"model.safetensors.index.json", "{"}}, {});
+  check({{"pytorch_model.bin", torch_with("x", 5)}}, {"'pytorch_model.bin' beside it", "'x'"});
+  check({{"pytorch_model.bin", torch_with("other", 5)}}, {});
+  check({{"pytorch_model.bin", "an older format"}}, {});
+  check({{"pytorch_model-1.bin", torch_with("x", 6)}, {"pytorch_model-2.bin", torch_with("y", 7)}},
+        {"'pytorch_model-1.bin', 'pytorch_model-2.bin' beside it"});
+  check({{"model.fp16.safetensors", bytes_named({"x"}, 1)}, {"consolidated.pth", "x"}, {"model.gguf", "x"}},
+        {});
+  check({{"model.ema.safetensors", bytes_named({"x"}, 9)}}, {"'model.ema.safetensors'"});
+  check({{"optimizer.bin", torch_with("x", 5)}, {"training_args.bin", torch_with("x", 5)}}, {});
+}
+
+TEST_CASE("checkpoint: the same weights in a coarser type are the same") {
+  const TemporaryFolder folder;
+  const std::string header = R"({"x":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}})";
+  folder.write("model.safetensors", safetensors(header, "\x80\x3f"));  // 1
+  folder.write("pytorch_model.bin", torch_with("x", 1.001F));          // rounds to 1
+  open_and_check_told(folder, {});
+  folder.write("pytorch_model.bin", torch_with("x", 1.1F));
+  open_and_check_told(folder, {"'x'"});
+}
+
+TEST_CASE("checkpoint: what shards hold beside the tensors that the index names") {
+  const auto check = [](const std::string& first, const std::string& second,
+                        const std::vector<std::string>& parts) {
+    const TemporaryFolder folder;
+    folder.write("s1.safetensors", first);
+    folder.write("s2.safetensors", second);
+    folder.write("model.safetensors.index.json",
+                 R"({"weight_map":{"a":"s1.safetensors","b":"s2.safetensors","c":"s1.safetensors"}})");
+    const TensorFile file = open_and_check_told(folder, parts);
+    CHECK(file.entries().size() == 3);
+    CHECK(first_value(file, "a") == 1);
+  };
+  check(bytes_named({"a", "c"}, 1), bytes_named({"b"}, 2), {});
+  check(bytes_named({"a", "c"}, 1), bytes_named({"a", "b", "c"}, 1), {});
+  check(bytes_named({"a", "c"}, 1), bytes_named({"a", "b", "c"}, 2),
+        {"index.json", "2 tensors ('a', 'c') have other values", "ignored"});
+  check(bytes_named({"a", "c"}, 1), bytes_named({"b", "d"}, 2),
+        {"1 tensors in the shards ('d') are not named"});
+}
+
+TEST_CASE("checkpoint: what changes a model and stands beside its weights") {
+  for (const std::string name : {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}) {
+    const TemporaryFolder folder;
+    folder.write("model.safetensors", bytes_named({"x"}, 1));
+    folder.write(name, "{}");
+    open_and_check_told(folder, {name, "adapter", "not applied"});
+  }
+  for (const std::string name : {"quantize_config.json", "quant_config.json", "hf_quant_config.json"}) {
+    const TemporaryFolder folder;
+    folder.write("model.safetensors", bytes_named({"x"}, 1));
+    folder.write(name, "{}");
+    open_and_check_told(folder, {name, "as they are stored"});
+  }
+}
+
+TEST_CASE("checkpoint: equal values in other types, places and layouts") {
+  const TemporaryFolder folder;
+  const at::Tensor values = at::arange(3 * (1 << 20) / 2).to(at::kFloat).view({3, 1 << 19});
+  at::Tensor changed = values.clone();
+  changed[2][7] += 0.5;
+  io::write_safetensors(folder.path() / "x.safetensors",
+                        {{"a", values},
+                         {"b", values.to(at::kDouble)},
+                         {"c", changed},
+                         {"d", values.view({1 << 19, 3})},
+                         {"e", at::full({2}, std::numeric_limits<float>::infinity())}},
+                        {});
+  const TensorFile file = TensorFile::open_safetensors(folder.path() / "x.safetensors");
+  const auto same = [&](const std::string& a, const std::string& b) {
+    return io::same_values(file.entries().at(a), file.entries().at(b));
+  };
+  CHECK(same("a", "a"));
+  CHECK(same("a", "b"));
+  CHECK_FALSE(same("a", "c"));
+  CHECK_FALSE(same("a", "d"));
+  CHECK(io::all_finite(file.entries().at("c")));
+  CHECK_FALSE(io::all_finite(file.entries().at("e")));
 }

@@ -100,6 +100,39 @@ TEST_CASE("hub cache: the variables in their order") {
   CHECK(resolve_model("m") == cache.path() / "old/models--m/snapshots" / kCommit);
 }
 
+TEST_CASE("hub cache: ~ and variables are expanded as huggingface_hub does, for no shell may have done it") {
+  const TemporaryFolder cache;
+  const auto expected = add(cache, "home/hf/hub/models--m", "main", kCommit);
+  CleanEnvironment environment;
+  environment.set("HOME", cache.path() / "home/");
+  environment.set("DEPTHLENS_TEST_PART", "hf");
+  for (const auto& [variable, below] :
+       std::vector<std::pair<const char*, std::string>>{{"HF_HOME", "hf"},
+                                                        {"HF_HUB_CACHE", "hf/hub"},
+                                                        {"HUGGINGFACE_HUB_CACHE", "hf/hub"},
+                                                        {"TRANSFORMERS_CACHE", "hf/hub"}}) {
+    for (const std::string start : {"~/", "$HOME/", "${HOME}/"}) {
+      INFO(variable << '=' << start << below);
+      environment.set(variable, start + below);
+      CHECK(resolve_model("m") == expected);
+      environment.set(variable, start + "$DEPTHLENS_TEST_PART" + below.substr(2));
+      CHECK(resolve_model("m") == expected);
+    }
+    environment.set(variable, "");
+  }
+  // What is not known stays as it is.
+  for (const std::string text :
+       {"$DEPTHLENS_NO_SUCH/x", "${DEPTHLENS_NO_SUCH}/x", "${", "$", "a$/x", "~no-such-user/x", "x/~"}) {
+    environment.set("HF_HUB_CACHE", text);
+    check_error(ErrorCode::kInput, {"looked in " + text + "/models--m"}, [] { resolve_model("m"); });
+  }
+  ::unsetenv("DEPTHLENS_TEST_PART");
+  const auto xdg = add(cache, "home/.c/huggingface/hub/models--n", "main", kCommit);
+  environment.set("HF_HUB_CACHE", "");
+  environment.set("XDG_CACHE_HOME", "~/.c");
+  CHECK(resolve_model("n") == xdg);
+}
+
 TEST_CASE("hub cache: moved repositories are found under the other name") {
   CleanEnvironment environment;
   const TemporaryFolder cache;

@@ -1,0 +1,16 @@
+// What the weights of a checkpoint say of a model beside its config.
+#pragma once
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/model/arch_spec.hpp"
+
+namespace depthlens::model {
+
+/// The spec of a config with what the weights decide. An unembedding that is said to be the embedding, and
+/// that the file has all the same, is the embedding only where the two are equal; else the file's is used,
+/// with a warning. Where the unembedding is tied, `model_tensors` has none. Warns of cached tables that
+/// disagree with the config: they are never used. Throws a format error where the unembedding is there under
+/// two names with different values.
+ArchSpec settled(ArchSpec spec, const io::TensorFile& weights);
+
+}  // namespace depthlens::model

@@ -1,0 +1,187 @@
+// What the weights of a checkpoint say of a model beside its config: ties, cached tables, values that are not
+// finite.
+#include "depthlens/model/stored_weights.hpp"
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <string_view>
+
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "layers.hpp"
+#include "tensor_names.hpp"
+
+namespace depthlens::model {
+namespace {
+
+std::string with_index(std::string name, std::int64_t block) {
+  if (const std::size_t place = name.find("{i}"); place != std::string::npos)
+    name.replace(place, 3, std::to_string(block));
+  return name;
+}
+
+std::vector<double> values_of(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.to(at::kDouble).contiguous().view(-1);
+  return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
+}
+
+/// Whether a stored table of rotary frequencies is that of the config. Old files hold it without the scaling,
+/// and rounded to 16 bits.
+bool is_table_of(const RopeSpec& rope, const std::vector<double>& stored) {
+  RopeSpec unscaled = rope;
+  unscaled.scaling = RopeSpec::Scaling::kNone;
+  const auto near = [&](const std::vector<double>& computed) {
+    return std::equal(stored.begin(), stored.end(), computed.begin(), computed.end(), [](double a, double b) {
+      constexpr double kRounding = 0.01, kSmallest = 1e-6;
+      return std::abs(a - b) <= kRounding * std::abs(b) + kSmallest;
+    });
+  };
+  return near(rotary_frequencies(rope)) || near(rotary_frequencies(unscaled));
+}
+
+/// Whether a stored mask [1, 1, n, n] lets a position see all before it and nothing after it. Looks at three
+/// rows, which tell causal masks from windows and from none.
+bool is_causal_mask(const io::TensorEntry& entry) {
+  const std::size_t dims = entry.shape.size();
+  if (dims < 2 || entry.shape[dims - 1] != entry.shape[dims - 2]) return false;
+  const std::int64_t n = entry.shape.back();
+  constexpr std::int64_t kLongest = 1 << 20;
+  if (n > kLongest) return false;
+  const std::uint64_t element_size = c10::elementSize(entry.dtype);
+  for (const std::int64_t row : {std::int64_t{0}, n / 2, n - 1}) {
+    io::TensorEntry part = entry;
+    part.shape = {n};
+    part.strides = {entry.strides.back()};
+    part.offset += static_cast<std::uint64_t>(row * entry.strides[dims - 2]) * element_size;
+    part.length = static_cast<std::uint64_t>((n - 1) * entry.strides.back() + 1) * element_size;
+    const std::vector<double> values = values_of(io::tensor_view(part));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if ((values[i] != 0) != (static_cast<std::int64_t>(i) <= row)) return false;
+    }
+  }
+  return true;
+}
+
+void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights) {
+  std::vector<std::string> frequencies, masks;
+  for (const auto& [name, entry] : weights.entries()) {
+    if (entry.length == 0 || !TensorNames::is_ignorable(spec, name)) continue;
+    if (name.ends_with(".inv_freq")) {
+      const std::vector<std::int64_t> shape = {spec.rope.dims / 2};
+      if (entry.shape != shape || !is_table_of(spec.rope, values_of(io::tensor_view(entry))))
+        frequencies.push_back(name);
+    } else if (name.ends_with(".bias") && !is_causal_mask(entry)) {
+      masks.push_back(name);
+    }
+  }
+  const auto tell = [&](const std::vector<std::string>& names, const std::string& what) {
+    if (names.empty()) return;
+    util::log_warning(util::cat(weights.source(), ": ", names.size(), " stored tables (", names.front(),
+                                names.size() > 1 ? ", …" : "", ") ", what,
+                                "; they are ignored, as transformers does"));
+  };
+  tell(frequencies,
+       util::cat("of rotary frequencies are not those of the config, whose base is ", spec.rope.theta));
+  tell(masks, "are no causal masks");
+}
+
+}  // namespace
+
+TensorNames::TensorNames(const ArchSpec& spec, const io::TensorFile& file) {
+  // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without the prefix.
+  if (file.has(spec.prefix + spec.model_tensors.front().name)) prefix_ = spec.prefix;
+}
+
+std::string TensorNames::of(const TensorRule& rule, std::int64_t block) const {
+  const std::string name = with_index(rule.name, block);
+  // The unembedding stands beside the bare model, without its prefix.
+  const bool beside = rule.slot == Slot::kUnembedding || rule.slot == Slot::kUnembeddingBias;
+  return beside ? name : prefix_ + name;
+}
+
+bool TensorNames::is_ignorable(const ArchSpec& spec, const std::string& name) {
+  const bool prefixed = name.starts_with(spec.prefix);
+  const auto fits = [&](std::string_view found, const std::string& pattern) {
+    const std::size_t place = pattern.find("{i}");
+    if (place == std::string::npos) return found == pattern;
+    const std::string_view before(pattern.data(), place), after(pattern.data() + place + 3);
+    if (found.size() <= before.size() + after.size() || !found.starts_with(before) || !found.ends_with(after))
+      return false;
+    found.remove_prefix(before.size());
+    found.remove_suffix(after.size());
+    std::int64_t block = -1;
+    return util::parse_int(found, block) && block >= 0 && block < spec.num_layers;
+  };
+  return std::any_of(spec.ignorable.begin(), spec.ignorable.end(), [&](const std::string& pattern) {
+    return fits(name, pattern) ||
+           (prefixed && fits(std::string_view(name).substr(spec.prefix.size()), pattern));
+  });
+}
+
+ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {
+  tell_disagreeing_tables(spec, weights);
+  const TensorNames names(spec, weights);
+  const auto of_slot = [&](Slot slot) {
+    return std::find_if(spec.model_tensors.begin(), spec.model_tensors.end(),
+                        [&](const TensorRule& rule) { return rule.slot == slot; });
+  };
+  const auto differ = [&](const std::string& a, const std::string& b) {
+    return !io::same_values(weights.entries().at(a), weights.entries().at(b));
+  };
+  const auto rule = of_slot(Slot::kUnembedding);
+  DEPTHLENS_ASSERT(rule != spec.model_tensors.end());
+  if (weights.has(rule->name) && weights.has(rule->other_name)) {
+    if (differ(rule->name, rule->other_name)) {
+      throw util::format_error({.what = util::cat("the unembedding is there twice, as '", rule->name,
+                                                  "' and as '", rule->other_name, "', with different values"),
+                                .where = weights.source(),
+                                .hint = "remove the one that is not the model's"});
+    }
+    spec.ignorable.push_back(rule->other_name);
+  } else if (weights.has(rule->other_name)) {
+    rule->name = rule->other_name;
+  }
+  if (!spec.tied_unembedding) return spec;
+  const bool stored = weights.has(rule->name);
+  const std::string embedding = names.of(*of_slot(Slot::kTokenEmbedding), 0);
+  if (stored && weights.has(embedding) && differ(rule->name, embedding)) {
+    util::log_warning(
+        util::cat(weights.source(), ": ", rule->name, " differs from ", embedding,
+                  ", though the config ties them (tie_word_embeddings): it is used, and they are not "
+                  "tied, as transformers 5 does; versions before ignored it"));
+    spec.tied_unembedding = false;
+    return spec;
+  }
+  if (stored) spec.ignorable.push_back(rule->name);
+  spec.model_tensors.erase(rule);
+  return spec;
+}
+
+std::optional<std::string> non_finite_tensor(const Model& model) {
+  const io::TensorFile file = io::open_checkpoint(model.folder());
+  const ArchSpec& spec = model.spec();
+  const TensorNames names(spec, file);
+  const auto first_of = [&](const std::vector<TensorRule>& rules,
+                            std::int64_t block) -> std::optional<std::string> {
+    for (const TensorRule& rule : rules) {
+      const std::string name = names.of(rule, block);
+      const auto found = file.entries().find(name);
+      if (found != file.entries().end() && !io::all_finite(found->second))
+        return util::cat("tensor '", name, "' in ", found->second.file->path().string());
+    }
+    return std::nullopt;
+  };
+  if (auto found = first_of(spec.model_tensors, 0)) return found;
+  for (std::int64_t i = 0; i < spec.num_layers; ++i) {
+    if (auto found = first_of(spec.block_tensors, i)) return found;
+  }
+  return std::nullopt;
+}
+
+}  // namespace depthlens::model

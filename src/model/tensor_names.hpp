@@ -1,0 +1,26 @@
+// How the tensors of an architecture are called in one checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/model/arch_spec.hpp"
+
+namespace depthlens::model {
+
+class TensorNames {
+ public:
+  TensorNames(const ArchSpec& spec, const io::TensorFile& file);
+
+  std::string of(const TensorRule& rule, std::int64_t block) const;
+
+  /// Whether a tensor of that name carries no weight of the model, with the prefix or without it.
+  static bool is_ignorable(const ArchSpec& spec, const std::string& name);
+
+ private:
+  std::string prefix_;
+};
+
+}  // namespace depthlens::model

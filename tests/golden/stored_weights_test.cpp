@@ -1,0 +1,190 @@
+// Checkpoints whose weights and config disagree: ties, names, cached tables, values that are not finite.
+#include "depthlens/model/stored_weights.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
+
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <map>
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/io/writers.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
+#include "golden/golden_data.hpp"
+#include "support/catch.hpp"
+#include "support/check_error.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace depthlens {
+namespace {
+
+using model::Model;
+using Tensors = std::map<std::string, at::Tensor>;
+using util::ErrorCode;
+
+/// A golden checkpoint with its tensors and its config changed, loaded; the folder is kept.
+class Changed {
+ public:
+  Changed(const std::string& variant, const std::function<void(Tensors&)>& change,
+          const util::Json& settings = util::Json::object()) {
+    const auto source = test::golden_model(variant);
+    util::Json config = util::parse_json(util::read_file(source / "config.json"), "config.json");
+    config.update(settings);
+    folder_.write("config.json", config.dump());
+    Tensors tensors;
+    const io::TensorFile file = io::open_checkpoint(source);
+    for (const auto& [name, entry] : file.entries()) tensors[name] = file.view(name).clone();
+    change(tensors);
+    io::write_safetensors(folder_.path() / "model.safetensors", {tensors.begin(), tensors.end()}, {});
+    before_ = util::warnings().size();
+  }
+
+  std::shared_ptr<const Model> load(const model::LoadOptions& options = {}) const {
+    return Model::load(folder_.path(), options);
+  }
+  std::string path() const { return (folder_.path() / "model.safetensors").string(); }
+
+  /// The warnings since then.
+  std::vector<std::string> told() const {
+    const std::vector<std::string> all = util::warnings();
+    return {all.begin() + static_cast<std::ptrdiff_t>(before_), all.end()};
+  }
+  void check_told(const std::vector<std::string>& parts) const {
+    const std::vector<std::string> warnings = told();
+    REQUIRE(warnings.size() == 1);
+    INFO(warnings.front());
+    for (const std::string& part : parts) CHECK(warnings.front().find(part) != std::string::npos);
+  }
+
+ private:
+  test::TemporaryFolder folder_;
+  std::size_t before_ = 0;
+};
+
+struct Tied {
+  std::string variant, embedding, unembedding;
+};
+const std::vector<Tied> kTied = {{"gpt2", "transformer.wte.weight", "lm_head.weight"},
+                                 {"neox-sequential", "gpt_neox.embed_in.weight", "embed_out.weight"},
+                                 {"neox-sequential", "gpt_neox.embed_in.weight", "lm_head.weight"},
+                                 {"llama3-scaled", "model.embed_tokens.weight", "lm_head.weight"}};
+
+TEST_CASE("an unembedding beside tied embeddings is theirs only where both are equal") {
+  for (const auto& [variant, embedding, unembedding] : kTied) {
+    INFO(variant << ' ' << unembedding);
+    const std::int64_t parameters = Model::load(test::golden_model(variant), {})->num_parameters();
+    const Changed equal(variant, [&](Tensors& t) { t[unembedding] = t.at(embedding).to(at::kDouble); });
+    const auto tied = equal.load();
+    CHECK(tied->spec().tied_unembedding);
+    CHECK(tied->num_parameters() == parameters);
+    CHECK(equal.told().empty());
+
+    at::Tensor own;
+    const Changed other(variant, [&](Tensors& t) {
+      own = t.at(embedding).clone();
+      own.view(-1)[-1] += 0.5;  // the last value alone
+      t[unembedding] = own;
+    });
+    for (const bool streamed : {false, true}) {
+      const auto untied = other.load({.stream_layers = streamed});
+      CHECK_FALSE(untied->spec().tied_unembedding);
+      CHECK(untied->num_parameters() == parameters + own.numel());
+      CHECK(at::equal(untied->head().unembedding, own));
+    }
+    other.check_told({other.path(), unembedding, embedding, "tie_word_embeddings", "not tied"});
+  }
+}
+
+TEST_CASE("an unembedding that is missing is not made up") {
+  const Changed llama("llama", [](Tensors& t) { t.erase("lm_head.weight"); });
+  test::check_error(ErrorCode::kFormat, {"missing tensor 'lm_head.weight'", "tie_word_embeddings: true"},
+                    [&] { llama.load(); });
+  const Changed gpt2("gpt2", [](Tensors&) {}, {{"tie_word_embeddings", nullptr}});
+  test::check_error(ErrorCode::kFormat, {"missing tensor 'lm_head.weight'"}, [&] { gpt2.load(); });
+}
+
+TEST_CASE("GPT-NeoX's unembedding has two names") {
+  const auto reference = Model::load(test::golden_model("neox-parallel"), {});
+  const auto rename = [](Tensors& t) {
+    t["lm_head.weight"] = t.at("embed_out.weight");
+    t.erase("embed_out.weight");
+  };
+  const Changed renamed("neox-parallel", rename);
+  CHECK(at::equal(renamed.load()->head().unembedding, reference->head().unembedding));
+  CHECK(renamed.load()->num_parameters() == reference->num_parameters());
+
+  const Changed both("neox-parallel",
+                     [](Tensors& t) { t["lm_head.weight"] = t.at("embed_out.weight").clone(); });
+  CHECK(both.load()->num_parameters() == reference->num_parameters());
+  const Changed differ("neox-parallel",
+                       [](Tensors& t) { t["lm_head.weight"] = t.at("embed_out.weight") * 2; });
+  test::check_error(ErrorCode::kFormat,
+                    {"'embed_out.weight'", "'lm_head.weight'", "different values", differ.path()},
+                    [&] { differ.load(); });
+  CHECK(both.told().empty());
+}
+
+TEST_CASE("a tensor with the prefix and without it is refused by name") {
+  const Changed twice("llama",
+                      [](Tensors& t) { t["embed_tokens.weight"] = t.at("model.embed_tokens.weight") * 2; });
+  test::check_error(ErrorCode::kFormat, {"no place for", "found embed_tokens.weight"}, [&] { twice.load(); });
+}
+
+TEST_CASE("stored tables that disagree with the config are told and not used") {
+  const std::string name = "model.layers.1.self_attn.rotary_emb.inv_freq";
+  const auto reference = Model::load(test::golden_model("llama"), {});
+  const auto table = [&](double base) {
+    return [&name, base](Tensors& t) {
+      t[name] = at::ones({4}, at::kDouble);  // heads of 8
+      for (int i = 0; i < 4; ++i) t[name][i] = std::pow(base, -i / 4.0);
+      t[name] = t[name].to(at::kHalf);
+    };
+  };
+  const Changed same("llama", table(500));
+  same.load();
+  CHECK(same.told().empty());
+  const Changed other("llama", table(1e6));
+  CHECK(other.load()->spec().rope == reference->spec().rope);
+  other.check_told({other.path(), "1 stored tables", name, "500", "ignored"});
+  const Changed shape("llama", [&](Tensors& t) { t[name] = at::ones({5}); });
+  shape.load();
+  shape.check_told({name});
+  Changed("llama-old-config", [](Tensors&) {}).load();
+
+  const auto mask = [](std::int64_t span) {
+    return [span](Tensors& t) {
+      for (int i = 0; i < 3; ++i) {
+        const at::Tensor whole = at::ones({16, 16}).tril();
+        t["transformer.h." + std::to_string(i) + ".attn.bias"] =
+            (whole - whole.tril(-span)).view({1, 1, 16, 16}).to(at::kByte);
+      }
+    };
+  };
+  const Changed causal("gpt2", mask(16));
+  causal.load();
+  CHECK(causal.told().empty());
+  const Changed local("gpt2", mask(9));
+  local.load();
+  local.check_told({"3 stored tables", "transformer.h.0.attn.bias", "causal"});
+}
+
+TEST_CASE("a tensor with values that are not finite is named") {
+  CHECK_FALSE(
+      model::non_finite_tensor(*Model::load(test::golden_model("llama-gqa-sharded"), {})).has_value());
+  for (const std::string name : {"model.layers.1.mlp.up_proj.weight", "model.norm.weight"}) {
+    for (const double value :
+         {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
+      const Changed damaged("llama", [&](Tensors& t) { t.at(name).view(-1)[3] = value; });
+      CHECK(model::non_finite_tensor(*damaged.load()) == "tensor '" + name + "' in " + damaged.path());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace depthlens

@@ -1,0 +1,254 @@
+// config.json to ArchSpec: defaults of the families' classes, null, settings that contradict each other.
+#include <algorithm>
+#include <filesystem>
+
+#include "depthlens/model/arch_spec.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "support/catch.hpp"
+#include "support/check_error.hpp"
+
+using namespace depthlens;
+using namespace depthlens::test;
+using util::ErrorCode;
+using util::Json;
+using Windows = std::vector<std::int64_t>;
+
+namespace {
+
+/// What a config of this family must hold.
+Json smallest(const std::string& family) {
+  if (family == "gpt2") {
+    return {{"model_type", family}, {"vocab_size", 50}, {"n_embd", 64}, {"n_layer", 3}, {"n_head", 4}};
+  }
+  return {{"model_type", family},    {"vocab_size", 50},        {"hidden_size", 512},
+          {"num_hidden_layers", 30}, {"intermediate_size", 48}, {"num_attention_heads", 32}};
+}
+
+Json with(Json config, const Json& changes) {
+  for (const auto& [key, value] : changes.items()) config[key] = value;
+  return config;
+}
+
+model::ArchSpec read(const Json& config) {
+  return model::read_arch_spec({config, "config.json"});
+}
+
+void refused(const Json& config, const std::vector<std::string>& parts) {
+  INFO(config.dump());
+  check_error(ErrorCode::kFormat, parts, [&] { read(config); });
+}
+
+/// Reads a config and returns the warnings that were not there before.
+std::vector<std::string> told(const Json& config) {
+  const std::size_t before = util::warnings().size();
+  read(config);
+  const std::vector<std::string> all = util::warnings();
+  return {all.begin() + static_cast<std::ptrdiff_t>(before), all.end()};
+}
+
+void check_told(const Json& config, const std::vector<std::string>& parts) {
+  INFO(config.dump());
+  const std::vector<std::string> warnings = told(config);
+  REQUIRE(warnings.size() == 1);
+  INFO(warnings.front());
+  for (const std::string& part : parts) CHECK(warnings.front().find(part) != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("config: a key that is absent has the default of the family's class, or is required") {
+  const std::filesystem::path path =
+      std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
+  const Json classes = util::parse_json(util::read_file(path), path.string());
+  REQUIRE(classes.size() == 6);
+  for (const auto& [family, defaults] : classes.items()) {
+    INFO(family);
+    const Json least = smallest(family);
+    CHECK(defaults.size() > 15);
+    for (const auto& [key, value] : defaults.items()) {
+      INFO(key << " " << value.dump());
+      Json without = least;
+      without.erase(key);
+      if (least.contains(key)) {
+        refused(without, {"missing key '" + key + "'"});
+      } else {
+        CHECK(read(without) == read(with(least, {{key, value}})));
+      }
+    }
+  }
+}
+
+TEST_CASE("config: defaults that were mistaken before") {
+  CHECK(read(smallest("mistral")).attention_windows == Windows(30, 4096));
+  CHECK(read(smallest("mistral")).num_kv_heads == 8);
+  CHECK(read(smallest("llama")).num_kv_heads == 32);
+  CHECK(read(smallest("qwen3")).head_size == 128);
+  CHECK(read(smallest("qwen2")).head_size == 16);
+  CHECK(read(smallest("gpt_neox")).rope.dims == 4);
+}
+
+TEST_CASE("config: null is what Python makes of None, not the default") {
+  CHECK_FALSE(read(with(smallest("gpt2"), {{"tie_word_embeddings", nullptr}})).tied_unembedding);
+  CHECK_FALSE(read(with(smallest("gpt_neox"), {{"use_parallel_residual", nullptr}})).parallel_residual);
+  const auto neox = read(with(smallest("gpt_neox"), {{"attention_bias", nullptr}}));
+  CHECK(neox == read(with(smallest("gpt_neox"), {{"attention_bias", false}})));
+  CHECK(read(with(smallest("mistral"), {{"sliding_window", nullptr}})).attention_windows.empty());
+  CHECK(read(with(smallest("mistral"), {{"num_key_value_heads", nullptr}})).num_kv_heads == 32);
+  CHECK(read(with(smallest("qwen2"), {{"use_sliding_window", nullptr}})).attention_windows.empty());
+  CHECK(read(with(smallest("llama"), {{"head_dim", nullptr}})).head_size == 16);
+  CHECK(read(with(smallest("gpt2"), {{"n_inner", nullptr}})).mlp_size == 256);
+
+  refused(with(smallest("qwen3"), {{"head_dim", nullptr}}), {"head_dim", "found null"});
+  refused(with(smallest("llama"), {{"rms_norm_eps", nullptr}}), {"rms_norm_eps", "found null"});
+  refused(with(smallest("llama"), {{"rope_theta", nullptr}}), {"rope_theta", "found null"});
+  refused(with(smallest("llama"), {{"hidden_act", nullptr}}), {"hidden_act", "found null"});
+  refused(with(smallest("llama"), {{"max_position_embeddings", nullptr}}), {"max_position_embeddings"});
+  refused(with(smallest("gpt2"), {{"scale_attn_weights", nullptr}}), {"scale_attn_weights", "found null"});
+  refused(with(smallest("llama"), {{"is_causal", nullptr}}), {"is_causal"});
+  refused(with(smallest("qwen2"), {{"max_window_layers", nullptr}}), {"max_window_layers"});
+}
+
+TEST_CASE("config: two blocks of rotary settings mean the same or are refused") {
+  const Json llama = smallest("llama"), linear = {{"type", "linear"}, {"factor", 4.0}};
+  refused(with(llama, {{"rope_scaling", linear},
+                       {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 5e5}}}}),
+          {"rope_scaling", "rope_parameters", "remove the other", "500000.0", "linear"});
+  const auto both =
+      read(with(llama, {{"rope_theta", 5e5},
+                        {"rope_scaling", linear},
+                        {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 5e5}}}}));
+  CHECK(both.rope.theta == 5e5);
+  CHECK(both.rope.factor == 4);
+  // The base in one block only: transformers does not carry it over to the other.
+  refused(with(llama, {{"rope_scaling", linear},
+                       {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 5e5}}}}),
+          {"rope_scaling", "rope_parameters"});
+  CHECK(read(with(llama, {{"rope_scaling", Json::object()}, {"rope_parameters", {{"rope_theta", 5e5}}}}))
+            .rope.theta == 5e5);
+}
+
+TEST_CASE("config: a rotary base or share in a second place is told") {
+  const Json llama = smallest("llama");
+  check_told(with(llama, {{"rope_theta", 20000.0}, {"rope_parameters", {{"rope_theta", 5e5}}}}),
+             {"config.json: rope_theta (20000.0) is ignored", "500000"});
+  CHECK(told(with(llama, {{"rope_theta", 500000}, {"rope_parameters", {{"rope_theta", 5e5}}}})).empty());
+  check_told(with(llama, {{"rotary_emb_base", 777}}), {"rotary_emb_base (777) is ignored", "10000"});
+  check_told(with(llama, {{"rotary_pct", 0.25}}), {"rotary_pct (0.25) is ignored"});
+  refused(with(llama, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor", "found 0.5"});
+  refused(with(llama, {{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}),
+          {"partial_rotary_factor", "8 of 16"});
+
+  const Json neox = smallest("gpt_neox");
+  CHECK(read(neox).rope.dims == 4);
+  CHECK(read(with(neox, {{"rotary_pct", 0.5}, {"rotary_emb_base", 500}})).rope.dims == 8);
+  check_told(with(neox, {{"rotary_pct", 0.5}, {"rope_parameters", {{"partial_rotary_factor", 1.0}}}}),
+             {"rotary_pct (0.5) is ignored", "is 1"});
+  check_told(with(neox, {{"partial_rotary_factor", 1.0}}),
+             {"partial_rotary_factor (1.0) is ignored", "0.25"});
+  check_told(with(neox, {{"rope_theta", 501.0}}), {"rope_theta (501.0) is ignored", "10000"});
+}
+
+TEST_CASE("config: what a block of rotary settings may hold") {
+  const auto block = [](const Json& rope) { return with(smallest("llama"), {{"rope_parameters", rope}}); };
+  const Json llama3 = {
+      {"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4}};
+  CHECK(read(block(llama3)).rope.original_max_positions == 2048);  // max_position_embeddings of the class
+  CHECK(read(block(with(llama3, {{"original_max_position_embeddings", 64}}))).rope.original_max_positions ==
+        64);
+  check_told(with(block(with(llama3, {{"original_max_position_embeddings", 64}})),
+                  {{"original_max_position_embeddings", 128}}),
+             {"original_max_position_embeddings (128) is ignored", "64"});
+  for (const char* key :
+       {"attention_factor", "beta_fast", "mscale", "short_factor", "factor", "full_attention"}) {
+    refused(block({{"rope_type", "default"}, {key, 2.0}}),
+            {util::cat("unsupported rotary setting '", key, "'"), "rope_parameters", "found 2.0"});
+  }
+  CHECK(read(block({{"rope_type", "default"}, {"factor", nullptr}})) == read(smallest("llama")));
+  refused(block({{"rope_type", "linear"}, {"type", "default"}, {"factor", 2}}), {"the same as rope_type"});
+  refused(block({{"full_attention", {{"rope_theta", 1e6}}}, {"sliding_attention", {{"rope_theta", 1e4}}}}),
+          {"'full_attention'"});
+}
+
+TEST_CASE("config: architectures and model_type name one family") {
+  Json config = smallest("llama");
+  config["architectures"] = Json::array({"LlamaForCausalLM", "LlamaModel"});
+  CHECK(read(config).architecture == "LlamaForCausalLM");
+  config["model_type"] = "mistral";
+  refused(config, {"two kinds of model", "'LlamaForCausalLM' and 'mistral'", "model_type"});
+  config["model_type"] = "mixtral";
+  refused(config, {"'LlamaForCausalLM' and 'mixtral'"});
+  config["model_type"] = "llama";
+  config["architectures"] = Json::array({"LlamaForCausalLM", "MistralForCausalLM"});
+  refused(config, {"'LlamaForCausalLM' and 'MistralForCausalLM'"});
+  config["architectures"] = Json::array({"llama"});
+  refused(config, {"unsupported architecture 'llama'"});
+  config["architectures"] = nullptr;
+  CHECK(read(config).architecture == "LlamaForCausalLM");
+  check_told(with(config, {{"auto_map", {{"AutoModelForCausalLM", "modeling_x.XForCausalLM"}}}}),
+             {"auto_map", "not run", "LlamaForCausalLM"});
+}
+
+TEST_CASE("config: windows of attention by family") {
+  const Json mistral = with(smallest("mistral"), {{"num_hidden_layers", 3}});
+  CHECK(read(with(mistral, {{"sliding_window", 7}})).attention_windows == Windows{7, 7, 7});
+  CHECK(read(mistral).max_positions == 131072);
+  refused(with(mistral, {{"sliding_window", 0}}), {"sliding_window", "found 0"});
+  check_told(with(mistral, {{"sliding_window", 7},
+                            {"layer_types", {"full_attention", "sliding_attention", "sliding_attention"}}}),
+             {"layer_types", "is ignored", "every block"});
+  check_told(with(mistral, {{"use_sliding_window", false}}), {"use_sliding_window (false) is ignored"});
+
+  for (const std::string family : {"qwen2", "qwen3"}) {
+    const Json qwen = with(smallest(family), {{"num_hidden_layers", 3}});
+    CHECK(read(qwen).attention_windows.empty());
+    CHECK(read(with(qwen, {{"use_sliding_window", false}, {"sliding_window", 7}})) == read(qwen));
+    const Json slides = with(qwen, {{"use_sliding_window", true}, {"sliding_window", 7}});
+    CHECK(read(with(slides, {{"max_window_layers", 1}})).attention_windows == Windows{0, 7, 7});
+    CHECK(read(with(slides, {{"max_window_layers", 0}})).attention_windows == Windows{7, 7, 7});
+    CHECK(read(with(slides, {{"num_hidden_layers", 30}})).attention_windows.at(28) == 7);
+    CHECK(read(with(slides, {{"num_hidden_layers", 30}})).attention_windows.at(27) == 0);
+    CHECK(read(with(slides, {{"sliding_window", nullptr}, {"max_window_layers", 0}}))
+              .attention_windows.empty());
+    const Json types = {"sliding_attention", "full_attention", "full_attention"};
+    CHECK(read(with(slides, {{"layer_types", types}})).attention_windows == Windows{7, 0, 0});
+    CHECK(told(with(slides, {{"layer_types", types}})).empty());
+    const std::string first = family == "qwen2" ? "2" : "1";
+    check_told(with(slides, {{"layer_types", types}, {"max_window_layers", std::stoi(first)}}),
+               {"max_window_layers (" + first + ") is ignored"});
+    refused(with(qwen, {{"layer_types", types}}), {"layer_types[0]", "use_sliding_window"});
+    refused(with(slides, {{"layer_types", Json::array({"sliding_attention"})}}),
+            {"layer_types", "an array of 3 values"});
+    refused(with(slides, {{"layer_types", {"mamba", "full_attention", "full_attention"}}}),
+            {"layer_types[0]", "mamba"});
+    refused(with(slides, {{"max_window_layers", -1}}), {"max_window_layers"});
+  }
+  check_told(with(smallest("qwen2"), {{"sliding_window", 71}}), {"sliding_window (71) is ignored"});
+  check_told(with(smallest("llama"), {{"sliding_window", 72}}), {"sliding_window (72) is ignored"});
+}
+
+TEST_CASE("config: one thing under two names") {
+  CHECK(read(with(smallest("gpt2"), {{"hidden_size", 64}})) == read(smallest("gpt2")));
+  refused(with(smallest("gpt2"), {{"hidden_size", 32}}), {"hidden_size", "n_embd", "64", "found 32"});
+  Json config = with(smallest("gpt2"), {{"num_attention_heads", 8}, {"max_position_embeddings", 99}});
+  config.erase("n_head");
+  CHECK(read(config).num_heads == 8);
+  CHECK(read(config).max_positions == 99);
+  check_told(with(smallest("gpt2"), {{"hidden_act", "relu"}}),
+             {"hidden_act (\"relu\") is ignored", "gelu_new"});
+  refused(with(smallest("gpt_neox"), {{"rotary_pct", 0.3}, {"hidden_size", 320}}),
+          {"rotary share", "0.3 of 10"});
+}
+
+TEST_CASE("config: settings that change the mathematics are refused in every family") {
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, Json>>{{"per_layer_config", {{"0", {{"num_attention_heads", 8}}}}},
+                                                 {"compression_config", {{"format", "x"}}},
+                                                 {"is_causal", false},
+                                                 {"use_qk_norm", true},
+                                                 {"attn_logit_softcapping", 50.0}}) {
+    for (const std::string family : {"gpt2", "llama", "mistral", "qwen2", "qwen3"})
+      refused(with(smallest(family), {{key, value}}), {"unsupported setting '" + key + "'"});
+  }
+}
