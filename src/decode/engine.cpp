@@ -5,7 +5,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/isfinite.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -16,6 +16,7 @@
 #include "decode/self_check.hpp"
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/lens/lens.hpp"
+#include "depthlens/model/finite.hpp"
 #include "depthlens/model/linear.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
@@ -50,6 +51,10 @@ struct BatchPosition {
   std::int64_t row;
 };
 
+std::string place_of(const Query& query, std::int64_t position) {
+  return util::cat("document ", query.document, ", window ", query.window, ", position ", position);
+}
+
 /// A run in progress: what stays the same from batch to batch.
 class Run {
  public:
@@ -59,7 +64,6 @@ class Run {
     const model::ArchSpec& spec = model.spec();
     const Needs needs = union_of_needs(listeners, spec.vocab_size);
     kernel_ = make_kernel(model.head(), needs.token_groups, needs.num_groups, options.precision);
-    probability_sums_ = needs.probability_sums;
     for (const lens::Lens* lens : lenses) shape_.lens_names.push_back(lens->request().name);
     shape_.num_rows = spec.num_layers + 1;
     shape_.top_k = needs.top_k;
@@ -85,6 +89,8 @@ class Run {
       }
     }
     choose_sizes();
+    probability_sums_ = needs.probability_sums;
+    if (probability_sums_) sums_ = TokenSums(static_cast<std::int64_t>(states_.size()), shape_.vocab_size);
   }
 
   const ReadoutShape& shape() const { return shape_; }
@@ -125,8 +131,8 @@ class Run {
 
   LayerReadout read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                         std::int64_t count);
+  void require_finite_output(const KernelOutput& output, const BatchPosition* positions) const;
   void self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions);
-  void add_probabilities(const at::Tensor& rows, const std::vector<double>& log_sum_exp);
 
   const model::Model& model_;
   const std::vector<const lens::Lens*>& lenses_;
@@ -140,7 +146,7 @@ class Run {
   std::int64_t positions_per_chunk_ = 0;
   std::int64_t next_self_check_ = 0;  // in positions
   bool probability_sums_ = false;
-  at::Tensor sums_;  // [S, V] float64, where they are wanted
+  TokenSums sums_;  // where they are wanted
   RunStatistics statistics_;
 };
 
@@ -155,8 +161,16 @@ void Run::process(const std::vector<Query>& batch) {
       positions.push_back({&query, &where, start + where.position});
   }
   std::vector<at::Tensor> residuals;  // L + 1 of [T, d]
-  model_.forward(windows,
-                 [&](std::int64_t /*layer*/, const at::Tensor& states) { residuals.push_back(states); });
+  const auto name_of = [&](std::int64_t row) {
+    const Query* query = batch.data();
+    for (; row >= static_cast<std::int64_t>(query->tokens.size()); ++query)
+      row -= static_cast<std::int64_t>(query->tokens.size());
+    return place_of(*query, row);
+  };
+  model_.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
+    model::require_finite(model_, layer, states, name_of);
+    residuals.push_back(states);
+  });
 
   const auto total = static_cast<std::int64_t>(positions.size());
   // Chunks of about one size: a small one at the end would cost as much packing as a large one.
@@ -217,19 +231,12 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
   input.rows = at::cat(normed);  // [S · P, d]
   const KernelOutput output = kernel_->decode(input);
 
-  for (const double value : output.log_sum_exp) {
-    if (std::isfinite(value)) continue;
-    throw util::self_check_error(
-        {.what = "the model's logits are not finite",
-         .where = util::cat("document ", positions[0].query->document, ", window ",
-                            positions[0].query->window, " or one soon after it"),
-         .hint = "float16 arithmetic overflows in some models: try --dtype float32"});
-  }
+  require_finite_output(output, positions);
   if (statistics_.positions >= next_self_check_) {
     self_check(normed.front(), output, P);
     next_self_check_ = statistics_.positions + kSelfCheckEvery;
   }
-  if (probability_sums_) add_probabilities(input.rows, output.log_sum_exp);
+  if (probability_sums_) kernel_->add_probabilities(input, output, sums_);
 
   LayerReadout readout;
   readout.num_positions = P;
@@ -270,47 +277,48 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
   return readout;
 }
 
+/// The states were finite: what is not comes from a lens, the final norm or the unembedding.
+void Run::require_finite_output(const KernelOutput& output, const BatchPosition* positions) const {
+  const auto P = output.log_sum_exp.size() / states_.size();
+  for (std::size_t i = 0; i < output.log_sum_exp.size(); ++i) {
+    if (std::isfinite(output.log_sum_exp[i]) && std::isfinite(output.entropy[i]) &&
+        std::isfinite(output.kl_final[i]) && std::isfinite(output.kl_reverse[i]))
+      continue;
+    const State& state = states_[i / P];
+    const BatchPosition& at = positions[i % P];
+    model::refuse_not_finite(
+        model_, {.what = "the logits are not finite",
+                 .where = util::cat("layer ", state.layer,
+                                    state.lens != nullptr ? " by the lens " + state.lens->request().name : "",
+                                    ", ", place_of(*at.query, at.where->position))});
+  }
+}
+
 void Run::self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions) {
   const std::int64_t checked = std::min(kSelfCheckPositions, num_positions), K = shape_.top_k;
-  const at::Tensor plain = plain_log_probabilities(model_.head(), final_rows.narrow(0, 0, checked));
+  const PlainLogits plain = plain_logits(model_.head(), final_rows.narrow(0, 0, checked));
   const auto of_output = [](const std::vector<double>& values, at::IntArrayRef shape) {
     return at::from_blob(const_cast<double*>(values.data()), shape, at::kDouble);
   };
   const at::Tensor decoded =
       of_output(output.top_logits, {checked, K}) - of_output(output.log_sum_exp, {checked, 1});
-  const at::Tensor error = (decoded - std::get<0>(plain.topk(K, 1)).to(at::kCPU)).abs().max();
-  add_self_check(statistics_, error.item<double>(), checked, options_.precision);
-}
-
-/// Needs the log-sum-exp of the whole vocabulary, and so a product of its own after the kernel's pass.
-void Run::add_probabilities(const at::Tensor& rows, const std::vector<double>& log_sum_exp) {
-  const auto S = static_cast<std::int64_t>(states_.size());
-  const model::OutputHead& head = model_.head();
-  const std::int64_t V = shape_.vocab_size;
-  if (!sums_.defined()) sums_ = at::zeros({S, V}, at::kDouble);
-  const std::vector<float> shifts(log_sum_exp.begin(), log_sum_exp.end());
-  const at::Tensor shift =
-      at::from_blob(const_cast<float*>(shifts.data()), {rows.size(0), 1}, at::kFloat).to(rows.device());
-  constexpr std::int64_t kPart = 1024;
-  for (std::int64_t first = 0; first < V; first += kPart) {
-    const std::int64_t width = std::min(kPart, V - first);
-    at::Tensor logits =  // [S · P, width]
-        model::linear(rows, head.unembedding.narrow(0, first, width),
-                      head.bias.defined() ? head.bias.narrow(0, first, width) : at::Tensor());
-    const at::Tensor probabilities = logits.sub_(shift).exp_().view({S, -1, width});
-    sums_.narrow(1, first, width).add_(probabilities.sum(1, false, at::kDouble).to(at::kCPU));
-  }
+  const at::Tensor top = std::get<0>(plain.log_probabilities.topk(K, 1)).to(at::kCPU);
+  add_self_check(statistics_, (decoded - top).abs().max().item<double>(), checked, plain, options_.precision);
 }
 
 ProbabilitySums Run::probability_sums() const {
   ProbabilitySums all{
       .sums = {}, .state_of = state_of_, .num_rows = shape_.num_rows, .positions = statistics_.positions};
-  const double* values = sums_.defined() ? sums_.const_data_ptr<double>() : nullptr;
-  const auto V = static_cast<std::size_t>(shape_.vocab_size);
-  for (std::size_t s = 0; s < states_.size(); ++s) {
-    if (values == nullptr) all.sums.emplace_back(V);
-    if (values != nullptr) all.sums.emplace_back(values + s * V, values + (s + 1) * V);
-  }
+  if (!probability_sums_) return all;
+  const at::Tensor whole = sums_.sums + sums_.log_small.exp();
+  const auto rows_of = [&](const at::Tensor& values, std::vector<std::vector<double>>& rows) {
+    const auto V = static_cast<std::size_t>(shape_.vocab_size);
+    const double* first = values.const_data_ptr<double>();
+    for (std::size_t s = 0; s < states_.size(); ++s) rows.emplace_back(first + s * V, first + (s + 1) * V);
+  };
+  rows_of(whole, all.sums);
+  if (!at::isfinite(sums_.log_small).any().item<bool>()) return all;
+  rows_of(sums_.log_small, all.log_small);
   return all;
 }
 

@@ -1,6 +1,11 @@
 // Which kernel serves a device and a processor.
 #include "decode/kernel.hpp"
 
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+
+#include <limits>
+
 #include "depthlens/decode/row_statistics.hpp"
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/util/error.hpp"
@@ -33,6 +38,10 @@ std::unique_ptr<Kernel> make_kernel(const model::OutputHead& head,
   if (arithmetic.products == nullptr) return make_aten_kernel(head, token_groups, num_groups);
   return make_packed_kernel(arithmetic, head, token_groups, num_groups);
 }
+
+TokenSums::TokenSums(std::int64_t num_states, std::int64_t vocab_size)
+    : sums(at::zeros({num_states, vocab_size}, at::kDouble)),
+      log_small(at::full({num_states, vocab_size}, -std::numeric_limits<double>::infinity(), at::kDouble)) {}
 
 void rank_by_top_k(const KernelInput& input, KernelOutput& output) {
   const std::int64_t S = input.num_states, P = input.num_positions, W = input.num_watched;

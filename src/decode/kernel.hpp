@@ -44,6 +44,17 @@ struct KernelOutput {
   std::vector<double> group_mass;           // [S, P, G]
 };
 
+/// Sums over positions of the probability of every token. A probability below e^kLowestLog, where float32
+/// ends, is added up by its logarithm, so that none vanishes.
+struct TokenSums {
+  static constexpr float kLowestLog = -87.0F;
+  at::Tensor sums;       ///< [S, V] float64
+  at::Tensor log_small;  ///< [S, V] float64: log Σ of what is not in `sums`, −∞ where there is none
+
+  TokenSums() = default;
+  TokenSums(std::int64_t num_states, std::int64_t vocab_size);
+};
+
 /// Sets the rank of every watched token that is among the top K by its place there, and 0 where there is no
 /// token. A kernel that counts against a logit from a product of its own calls this, so that a row's top-1
 /// always has rank 1.
@@ -54,6 +65,10 @@ class Kernel {
   virtual ~Kernel() = default;
   virtual std::string name() const = 0;
   virtual KernelOutput decode(const KernelInput& input) const = 0;
+  /// Adds the probabilities of an input that `decode` turned into `output`. They come from the same products:
+  /// those of a state and position add up to 1.
+  virtual void add_probabilities(const KernelInput& input, const KernelOutput& output,
+                                 TokenSums& sums) const = 0;
   /// Bytes of working memory a call takes with S · P rows of which P are final, beyond input and output.
   virtual std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const = 0;
 };

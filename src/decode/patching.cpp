@@ -10,9 +10,11 @@
 
 #include "decode/self_check.hpp"
 #include "depthlens/decode/runtime.hpp"
+#include "depthlens/model/finite.hpp"
 #include "depthlens/model/linear.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
 
 namespace depthlens::decode {
 namespace {
@@ -36,10 +38,7 @@ at::Tensor log_probabilities(const model::Model& model, const at::Tensor& normed
   }
   if (head.bias.defined()) logits.add_(head.bias);
   if (!at::isfinite(logits).all().item<bool>()) {
-    throw util::self_check_error(
-        {.what = "the model's logits are not finite",
-         .where = model.folder().string(),
-         .hint = "float16 arithmetic overflows in some models: try --dtype float32"});
+    model::refuse_not_finite(model, {.what = "the logits are not finite", .where = model.folder().string()});
   }
   return logits.log_softmax(1).to(at::kCPU);
 }
@@ -93,12 +92,18 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
   model::PackedWindows both{.tokens = {pair.source.begin(), pair.source.end()}, .lengths = {T, T}};
   both.tokens.insert(both.tokens.end(), pair.target.begin(), pair.target.end());
   std::vector<at::Tensor> states;  // L + 1 of [2 T, d]
-  model_.forward(both, [&](std::int64_t /*layer*/, const at::Tensor& shown) { states.push_back(shown); });
+  model_.forward(both, [&](std::int64_t layer, const at::Tensor& shown) {
+    model::require_finite(model_, layer, shown, [&](std::int64_t row) {
+      return util::cat(row < T ? "the source" : "the target", " of a pair, position ", row % T);
+    });
+    states.push_back(shown);
+  });
   const at::Tensor normed = last_rows(head, states.back(), T);
   const at::Tensor both_clean = log_probabilities(model_, normed);
   if (statistics_.positions >= next_self_check_) {
-    const at::Tensor plain = plain_log_probabilities(head, normed.narrow(0, 1, 1)).to(at::kCPU);
-    add_self_check(statistics_, (both_clean.narrow(0, 1, 1) - plain).abs().max().item<double>(), 1);
+    const PlainLogits plain = plain_logits(head, normed.narrow(0, 1, 1));
+    const at::Tensor error = both_clean.narrow(0, 1, 1) - plain.log_probabilities.to(at::kCPU);
+    add_self_check(statistics_, error.abs().max().item<double>(), 1, plain);
     next_self_check_ = statistics_.positions + kSelfCheckEvery;
   }
   count_windows(2);

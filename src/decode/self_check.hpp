@@ -12,13 +12,19 @@ namespace depthlens::decode {
 
 constexpr std::int64_t kSelfCheckEvery = 4096;  // positions
 
-/// Log-probabilities [P, V] of states [P, d] after the final norm, by a plain product in float64, on the
-/// states' device.
-at::Tensor plain_log_probabilities(const model::OutputHead& head, const at::Tensor& normed);
+/// What states say by a plain product in float64.
+struct PlainLogits {
+  at::Tensor log_probabilities;  ///< [P, V], on the states' device
+  double largest = 0;            ///< the greatest magnitude of a logit
+  std::int64_t token_of_largest = 0;
+};
+
+/// Of states [P, d] after the final norm.
+PlainLogits plain_logits(const model::OutputHead& head, const at::Tensor& normed);
 
 /// Adds the greatest error of `positions` positions, in nats, to the statistics. Throws a self-check error
 /// where it exceeds the accuracy that depthlens promises, or for fast products what they can be off by.
-void add_self_check(RunStatistics& statistics, double error, std::int64_t positions,
+void add_self_check(RunStatistics& statistics, double error, std::int64_t positions, const PlainLogits& plain,
                     Precision precision = Precision::kExact);
 
 }  // namespace depthlens::decode

@@ -74,6 +74,7 @@ class Calibration : public Experiment {
     buckets_ = Grid<BucketBias>(shape_.num_lenses(), shape_.num_rows, context_.buckets.size());
     const double corpus = static_cast<double>(context_.counts->total());
     has_sums_ = corpus > 0 && sums.positions > 0;
+    const double log_positions = std::log(static_cast<double>(sums.positions));
     for (std::int64_t lens = 0; lens < shape_.num_lenses() && has_sums_; ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         const auto of_token = sums.of(lens, row);
@@ -84,7 +85,12 @@ class Calibration : public Experiment {
           BucketBias& bucket = buckets_.at(lens, row, context_.buckets.bucket_of[v]);
           bucket.predicted += q;
           // Σ (q − c) = 0, so that these terms, none of which is negative, add up to KL(corpus ‖ layer).
-          bucket.kl += (c > 0 ? c * std::log(c / q) : 0) - c + q;
+          // A probability too small for a number still has a logarithm.
+          const auto log_ratio = [&] {
+            return std::isnormal(q) ? std::log(c / q)
+                                    : std::log(c) - (sums.log_of(lens, row, v) - log_positions);
+          };
+          bucket.kl += (c > 0 ? c * log_ratio() : 0) - c + q;
         }
       }
     }

@@ -17,6 +17,7 @@
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "tensor_layout.hpp"
+#include "zip_archive.hpp"
 
 namespace depthlens::io {
 namespace {
@@ -37,6 +38,7 @@ bool is_contiguous(const TensorEntry& entry) {
 
 /// The bytes of a tensor as one. Where they can be used in place the tensor holds the map.
 at::Tensor view_of(const TensorEntry& entry) {
+  if (entry.checksum != nullptr) entry.checksum->check();
   const std::byte* bytes = entry.file->data() + entry.offset;
   const bool boolean = entry.dtype == at::kBool;
   const at::ScalarType dtype = boolean ? at::kByte : entry.dtype;
@@ -357,6 +359,7 @@ at::Tensor TensorFile::load(const std::string& name, at::ScalarType dtype) const
   if (contiguous && aligned && dtype == entry.dtype) return view_of(entry);
 
   if (!contiguous) return copy_and_release(view_of(entry), entry, dtype);
+  if (entry.checksum != nullptr) entry.checksum->check();
   const at::Tensor target = at::empty(entry.shape, dtype);
   const at::Tensor flat = target.view(-1);
   in_pieces(flat.numel(), [&](std::int64_t first, std::int64_t count) {

@@ -54,12 +54,6 @@ std::string header_of(const NamedTensors& tensors, const std::map<std::string, s
   return text;
 }
 
-/// In pieces: the file's buffer then stays small.
-void write_pieces(util::AtomicFile& file, std::string_view bytes) {
-  constexpr std::size_t kPiece = std::size_t{1} << 20;
-  for (std::size_t first = 0; first < bytes.size(); first += kPiece) file.write(bytes.substr(first, kPiece));
-}
-
 }  // namespace
 
 void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
@@ -78,8 +72,7 @@ void write_safetensors(const std::filesystem::path& path, const NamedTensors& te
   file.write(header);
   for (const auto& [name, tensor] : in_order) {
     const at::Tensor values = tensor.detach().cpu().contiguous();
-    if (values.nbytes() == 0) continue;
-    write_pieces(file, {static_cast<const char*>(values.const_data_ptr()), values.nbytes()});
+    if (values.nbytes() > 0) file.write({static_cast<const char*>(values.const_data_ptr()), values.nbytes()});
   }
   file.commit();
 }

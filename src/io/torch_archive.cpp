@@ -1,10 +1,5 @@
-// Files of torch.save: a zip with a pickle and one record a storage. libtorch reads the zip, the storages are
-// used where they lie in the file.
-#include <c10/util/Exception.h>
-#include <caffe2/serialize/inline_container.h>
-
-#include <algorithm>
-#include <cstring>
+// Files of torch.save: a zip with a pickle and one record a storage, which is used where it lies in the file.
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -14,11 +9,11 @@
 #include "depthlens/util/text.hpp"
 #include "tensor_layout.hpp"
 #include "unpickler.hpp"
+#include "zip_archive.hpp"
 
 namespace depthlens::io {
 namespace {
 
-using caffe2::serialize::PyTorchStreamReader;
 using util::cat;
 using util::format_error;
 using util::in_quotes;
@@ -49,123 +44,88 @@ void refuse_other_formats(const util::MappedFile& file) {
                       .hint = legacy || tar ? std::string(kResaveHint) : std::string()});
 }
 
-/// Lets libtorch read the map that the tensors will point into, so that both see the same bytes.
-class MapReader : public caffe2::serialize::ReadAdapterInterface {
- public:
-  explicit MapReader(std::shared_ptr<const util::MappedFile> file) : file_(std::move(file)) {}
-  std::size_t size() const override { return file_->size(); }
-  std::size_t read(std::uint64_t position, void* buffer, std::size_t count,
-                   const char* /*what*/) const override {
-    if (position >= file_->size()) return 0;
-    const std::size_t available = std::min<std::uint64_t>(count, file_->size() - position);
-    std::memcpy(buffer, file_->data() + position, available);
-    return available;
-  }
-
- private:
-  std::shared_ptr<const util::MappedFile> file_;
-};
-
 class Archive {
  public:
   explicit Archive(const std::filesystem::path& path)
-      : name_(path.string()), file_(util::MappedFile::open(path)) {
-    refuse_other_formats(*file_);
+      : name_(path.string()), file_(opened(path)), zip_(file_) {
+    if (!zip_.records().empty()) {
+      const std::string& first = zip_.records().front().name;
+      root_ = first.substr(0, first.find('/') + 1);  // nothing where the records stand in no folder
+    }
   }
 
   PickleValue read() {
-    try {
-      reader_ = std::make_unique<PyTorchStreamReader>(std::make_shared<MapReader>(file_));
-      check_byte_order();
-      const std::string pickle = read_record("data.pkl", kLargestPickle);
-      return unpickle(
-          {.bytes = pickle,
-           .file_name = name_,
-           .file = file_,
-           .find_storage = [this](const std::string& key) { return stored_record("data/" + key); }});
-    } catch (const util::Error&) {
-      throw;
-    } catch (const c10::Error& error) {
-      throw damaged(error.what_without_backtrace());
-    } catch (const std::exception& error) {
-      // Numbers in the archive that libtorch does not parse, and sizes that it cannot allocate.
-      throw damaged(error.what());
-    }
+    check_version();
+    const std::string pickle = zip_.read(record("data.pkl"), kLargestPickle);
+    return unpickle(
+        {.bytes = pickle, .file_name = name_, .file = file_, .find_storage = [this](const std::string& key) {
+           return storage("data/" + key);
+         }});
   }
 
  private:
-  util::Error damaged(std::string_view reason) const {
-    return format_error({.what = "damaged torch.save archive",
-                         .where = name_,
-                         .found = cat("\"",
-                                      // the first sentence; what follows is advice that repeats the hint
-                                      reason.substr(0, std::min({reason.find('\n'), reason.find(". "),
-                                                                 reason.find(" (no backtrace")})),
-                                      "\""),
-                         .hint = "the file may be cut: get it again"});
+  static std::shared_ptr<const util::MappedFile> opened(const std::filesystem::path& path) {
+    auto file = util::MappedFile::open(path);
+    refuse_other_formats(*file);
+    return file;
   }
 
-  void check_byte_order() {
-    if (!reader_->hasRecord("byteorder")) return;  // written since PyTorch 2.1
-    const std::string order = read_record("byteorder", 16);
-    if (order != "little") {
-      throw format_error({.what = "unsupported byte order",
-                          .where = name_ + ": byteorder",
-                          .expected = "'little'",
-                          .found = in_quotes(order)});
+  const ZipRecord& record(const std::string& name) const {
+    if (const ZipRecord* found = zip_.find(root_ + name)) return *found;
+    throw format_error(
+        {.what = "no record " + in_quotes(name), .where = name_, .expected = "an archive of torch.save"});
+  }
+
+  /// The records that tell how the others are to be read; either may be absent.
+  void check_version() const {
+    constexpr std::int64_t kNewestVersion = 10;  // of libtorch 2.13; it reads all from 1
+    if (const ZipRecord* found = zip_.find(root_ + "version")) {
+      const std::string text = zip_.read(*found, 16);
+      std::int64_t version = 0;
+      if (!util::parse_int(util::trimmed(text), version) || version < 1 || version > kNewestVersion) {
+        throw format_error({.what = "unsupported version of the format",
+                            .where = name_ + ": version",
+                            .expected = cat("1 to ", kNewestVersion),
+                            .found = in_quotes(text)});
+      }
+    }
+    if (const ZipRecord* found = zip_.find(root_ + "byteorder")) {  // written since PyTorch 2.1
+      const std::string order = zip_.read(*found, 16);
+      if (order != "little") {
+        throw format_error({.what = "unsupported byte order",
+                            .where = name_ + ": byteorder",
+                            .expected = "'little'",
+                            .found = in_quotes(order)});
+      }
     }
   }
 
-  /// A copy of a record. The limit is checked before a byte is decompressed.
-  std::string read_record(const std::string& record, std::uint64_t limit) {
-    if (!reader_->hasRecord(record)) {
-      throw format_error(
-          {.what = "no record " + in_quotes(record), .where = name_, .expected = "an archive of torch.save"});
-    }
-    const std::uint64_t size = reader_->getRecordSize(record);
-    if (size > limit) {
-      throw format_error({.what = "record too large",
-                          .where = name_ + ": " + record,
-                          .expected = "at most " + util::as_bytes(limit),
-                          .found = util::as_bytes(size)});
-    }
-    std::string bytes(size, '\0');
-    reader_->getRecord(record, bytes.data(), size);
-    return bytes;
-  }
-
-  /// The place of a record that is stored as it is.
-  StorageRecord stored_record(const std::string& record) {
-    const std::string where = name_ + ": " + util::valid_utf8(record);
-    if (!reader_->hasRecord(record)) {
+  /// The place of a storage. Its bytes are not read.
+  StorageRecord storage(const std::string& name) {
+    const std::string where = name_ + ": " + util::printable(name);
+    const ZipRecord* found = zip_.find(root_ + name);
+    if (found == nullptr) {
       throw format_error(
           {.what = "no record for a storage", .where = where, .hint = "the file may be cut: get it again"});
     }
-    // Of the local header: 2 bytes of flags at 6 (bit 0: encrypted), 2 bytes of method at 8 (0: stored).
-    constexpr std::uint64_t kFlags = 6;
-    constexpr std::uint64_t kMethod = 8;
-    const auto beyond_the_end = [&] {
-      return format_error({.what = "a record beyond the end of the file", .where = where});
-    };
-    const std::uint64_t header = reader_->getRecordHeaderOffset(record);
-    if (header > file_->size() || file_->size() - header < kMethod + 2) throw beyond_the_end();
-    const std::byte* bytes = file_->data() + header;
-    const bool encrypted = (bytes[kFlags] & std::byte{1}) != std::byte{0};
-    if (encrypted || bytes[kMethod] != std::byte{0} || bytes[kMethod + 1] != std::byte{0}) {
+    if (!found->stored_as_it_is() || found->size != found->stored_size) {
       throw format_error({.what = "a compressed or encrypted record",
                           .where = where,
                           .expected = "tensors stored as they are",
                           .hint = std::string(kResaveHint)});
     }
-    const StorageRecord place{.offset = reader_->getRecordOffset(record),
-                              .length = reader_->getRecordSize(record)};
-    if (place.offset > file_->size() || place.length > file_->size() - place.offset) throw beyond_the_end();
-    return place;
+    std::shared_ptr<const RecordChecksum>& checksum = checksums_[name];
+    if (checksum == nullptr && zip_.has_checksums())
+      checksum = std::make_shared<const RecordChecksum>(file_, *found);
+    return {.offset = found->offset, .length = found->size, .checksum = checksum};
   }
 
   std::string name_;
   std::shared_ptr<const util::MappedFile> file_;
-  std::unique_ptr<PyTorchStreamReader> reader_;
+  ZipArchive zip_;
+  std::string root_;  // the folder of all records, with its slash
+  std::map<std::string, std::shared_ptr<const RecordChecksum>>
+      checksums_;  // shared by the tensors of a storage
 };
 
 std::string key_text(const PickleValue& key) {

@@ -1,11 +1,10 @@
 // Writes files of torch.save: libtorch makes the zip, the pickle is written here.
 #include <ATen/core/Tensor.h>
-#include <c10/util/Exception.h>
 #include <caffe2/serialize/inline_container.h>
 
 #include <bit>
+#include <exception>
 #include <limits>
-#include <memory>
 #include <string_view>
 
 #include "depthlens/io/writers.hpp"
@@ -164,41 +163,27 @@ void write_records(PyTorchStreamWriter& writer, const std::string& pickle,
   writer.writeEndOfFile();
 }
 
-/// The writer closes its stream without looking whether the last bytes got to the disk.
-bool ends_as_zip(const std::filesystem::path& path) {
-  constexpr std::size_t kEndRecord = 22;  // bytes, without a comment
-  const auto file = util::MappedFile::open(path);
-  return file->size() >= kEndRecord &&
-         std::string_view(reinterpret_cast<const char*>(file->data()) + file->size() - kEndRecord, 4) ==
-             std::string_view("PK\x05\x06");
-}
-
 }  // namespace
 
 void write_torch_archive(const std::filesystem::path& path, const PickleValue& value) {
   Pickler pickler(path.string());
   const std::string pickle = pickler.pickle(value);
-  // libtorch names the root folder after the file that it writes, up to the last dot.
-  std::filesystem::path temporary = path;
-  temporary.replace_extension(".depthlens-tmp");
-  util::AtomicFile file(path, temporary);
-  const auto failed = [&](std::string_view reason) {
-    return util::output_error({.what = "cannot write " + util::in_quotes(path.string()),
-                               .found = std::string(reason.substr(0, reason.find('\n'))),
-                               .hint = "the disk may be full"});
-  };
-  std::unique_ptr<PyTorchStreamWriter> writer;
-  try {
-    writer = std::make_unique<PyTorchStreamWriter>(temporary.string());
-    write_records(*writer, pickle, pickler.tensors());
-  } catch (const std::exception& error) {
-    // After a failed write its destructor would write on, through C code that an exception cannot cross, and
-    // end the program. What is lost is a few kilobytes.
-    static_cast<void>(writer.release());
-    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-    throw failed(torch_error != nullptr ? torch_error->what_without_backtrace() : error.what());
+  util::AtomicFile file(path);
+  std::exception_ptr failure;
+  {
+    // The writer calls this through C code, which an exception cannot cross, and a writer that is told of a
+    // failure writes on in its destructor and ends the program: it learns nothing of one.
+    PyTorchStreamWriter writer([&](const void* bytes, std::size_t size) {
+      try {
+        if (failure == nullptr) file.write({static_cast<const char*>(bytes), size});
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      return size;
+    });
+    write_records(writer, pickle, pickler.tensors());
   }
-  if (!ends_as_zip(temporary)) throw failed("the file is cut");
+  if (failure != nullptr) std::rethrow_exception(failure);
   file.commit();
 }
 

@@ -93,6 +93,7 @@ struct Storage {
   at::ScalarType dtype;
   std::uint64_t offset;        // in the file, bytes
   std::uint64_t num_elements;  // all of them are in the file
+  std::shared_ptr<const RecordChecksum> checksum;
 };
 
 // Lists and dictionaries are filled after others refer to them, and may even hold themselves: objects live in
@@ -399,7 +400,7 @@ class Unpickler {
       fail(cat("a record 'data/", key, "' of ", record.length, " bytes"),
            cat(num_elements, " elements of ", c10::toString(dtype)));
     }
-    push(Storage{dtype, record.offset, num_elements});
+    push(Storage{dtype, record.offset, num_elements, record.checksum});
   }
 
   void reduce() {
@@ -470,6 +471,7 @@ class Unpickler {
     entry.offset = storage.offset + first * element_size;
     entry.length = elements == 0 ? 0 : (reach - first + 1) * element_size;
     entry.file = source_.file;
+    entry.checksum = storage.checksum;
     push(std::move(entry));
   }
 

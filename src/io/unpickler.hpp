@@ -16,6 +16,7 @@ namespace depthlens::io {
 struct StorageRecord {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
+  std::shared_ptr<const RecordChecksum> checksum = {};
 };
 
 struct PickleSource {

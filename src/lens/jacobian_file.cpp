@@ -1,4 +1,5 @@
 // Files of Jacobian lenses: the published archive, and safetensors.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -113,8 +114,16 @@ PickleValue from_json(const OrderedJson& json) {
   return value;
 }
 
-/// Square matrices of one width, which `d_model` must name where it is there.
-void check(const StoredJacobianLens& lens) {
+/// What the field `metadata` and LensProvenance have in common.
+constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> kShared[] = {
+    {"model", &LensProvenance::model},
+    {"revision", &LensProvenance::revision},
+    {"unembed_hash", &LensProvenance::unembed_hash},
+    {"model_digest", &LensProvenance::model_digest},
+    {"data_digest", &LensProvenance::data_digest}};
+
+/// Square matrices of one width, which the fields must agree with; adds what they tell of the provenance.
+void check(StoredJacobianLens& lens) {
   if (lens.jacobians.empty())
     throw util::format_error({.what = "the lens holds no Jacobian", .where = lens.where});
   const at::Tensor& first = lens.jacobians.begin()->second;
@@ -129,15 +138,30 @@ void check(const StoredJacobianLens& lens) {
                               .expected = std::to_string(d) + ", the width of the Jacobians",
                               .found = lens.fields["d_model"].dump()});
   }
+  if (lens.fields.contains("source_layers")) {
+    OrderedJson blocks = OrderedJson::array();
+    for (const auto& [block, jacobian] : lens.jacobians) blocks.push_back(block);
+    OrderedJson said = lens.fields["source_layers"];
+    if (said.is_array()) std::sort(said.begin(), said.end());
+    if (said != blocks) {
+      throw util::format_error({.what = "damaged lens",
+                                .where = lens.where + ": source_layers",
+                                .expected = blocks.dump() + ", the blocks in 'J'",
+                                .found = lens.fields["source_layers"].dump()});
+    }
+  }
+  if (lens.fields.contains("n_prompts") && lens.fields["n_prompts"] == 0) {
+    throw util::format_error(
+        {.what = "the lens is the mean over no prompts", .where = lens.where + ": n_prompts"});
+  }
+  if (!lens.fields.contains("metadata") || !lens.fields["metadata"].is_object()) return;
+  const OrderedJson& metadata = lens.fields["metadata"];
+  for (const auto& [key, member] : kShared) {
+    if (metadata.contains(key) && metadata[key].is_string()) {
+      take(lens.provenance.*member, metadata[key].get<std::string>(), cat(lens.where, ": metadata: ", key));
+    }
+  }
 }
-
-/// What the field `metadata` and LensProvenance have in common.
-constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> kShared[] = {
-    {"model", &LensProvenance::model},
-    {"revision", &LensProvenance::revision},
-    {"unembed_hash", &LensProvenance::unembed_hash},
-    {"model_digest", &LensProvenance::model_digest},
-    {"data_digest", &LensProvenance::data_digest}};
 
 }  // namespace
 
@@ -173,13 +197,6 @@ StoredJacobianLens jacobian_lens_of(const PickleValue& root, const std::string& 
     if (key.string != "J") lens.fields[key.string] = to_json(root.list[i + 1], where + ": " + key.string);
   }
   check(lens);
-  if (lens.fields.contains("metadata") && lens.fields["metadata"].is_object()) {
-    const OrderedJson& metadata = lens.fields["metadata"];
-    for (const auto& [key, member] : kShared) {
-      if (metadata.contains(key) && metadata[key].is_string())
-        lens.provenance.*member = metadata[key].get<std::string>();
-    }
-  }
   return lens;
 }
 
@@ -209,6 +226,7 @@ StoredJacobianLens jacobian_lens_of(const io::TensorFile& file) {
     }
   }
   check(lens);
+  require_number(file.metadata(), "d_model", lens.hidden_size(), lens.where);
   return lens;
 }
 

@@ -1,4 +1,4 @@
-// Provenance in metadata, the check against the model, and how the kind of a lens file is found.
+// Provenance in metadata, and how the kind of a lens file is found.
 #include "stored_lens.hpp"
 
 #include <ATen/core/Tensor.h>
@@ -7,7 +7,6 @@
 #include <string_view>
 
 #include "depthlens/util/files.hpp"
-#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::lens {
@@ -21,6 +20,20 @@ constexpr const char* kFormatVersion = "1";
 std::string find_or(const Metadata& metadata, const std::string& key, const std::string& fallback) {
   const auto found = metadata.find(key);
   return found == metadata.end() ? fallback : found->second;
+}
+
+std::optional<std::int64_t> number_of(const Metadata& metadata, const std::string& key,
+                                      const std::string& where) {
+  const auto found = metadata.find(key);
+  if (found == metadata.end()) return std::nullopt;
+  std::int64_t value = 0;
+  if (!util::parse_int(found->second, value) || value < 0) {
+    throw util::format_error({.what = "damaged metadata",
+                              .where = where + ": __metadata__: " + key,
+                              .expected = "a number",
+                              .found = util::in_quotes(found->second)});
+  }
+  return value;
 }
 
 }  // namespace
@@ -37,6 +50,26 @@ io::TensorFile open_tensors(const fs::path& file) {
   const bool header = bytes.size() > 8 && bytes[8] == '{';
   const bool safetensors = header || (file.extension() == ".safetensors" && !is_torch_archive(file));
   return safetensors ? io::TensorFile::open_safetensors(file) : io::TensorFile::open_torch(file);
+}
+
+void require_number(const Metadata& metadata, const std::string& key, std::int64_t value,
+                    const std::string& where) {
+  const std::optional<std::int64_t> found = number_of(metadata, key, where);
+  if (!found || *found == value) return;
+  throw util::format_error({.what = "the metadata does not fit the parameters in the same file",
+                            .where = where + ": __metadata__: " + key,
+                            .expected = std::to_string(value),
+                            .found = std::to_string(*found)});
+}
+
+void take(std::optional<std::string>& value, const std::string& said, const std::string& where) {
+  if (value && *value != said) {
+    throw util::format_error({.what = "the lens says two things of its model",
+                              .where = where,
+                              .expected = util::in_quotes(*value) + ", as elsewhere in the file",
+                              .found = util::in_quotes(said)});
+  }
+  value = said;
 }
 
 LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_type,
@@ -59,24 +92,12 @@ LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_t
     const auto found = metadata.find(key);
     return found == metadata.end() ? std::nullopt : std::optional(found->second);
   };
-  const auto number = [&](const std::string& key) -> std::optional<std::int64_t> {
-    const auto found = metadata.find(key);
-    if (found == metadata.end()) return std::nullopt;
-    std::int64_t value = 0;
-    if (!util::parse_int(found->second, value) || value < 0) {
-      throw util::format_error({.what = "damaged metadata",
-                                .where = where + ": __metadata__: " + key,
-                                .expected = "a number",
-                                .found = util::in_quotes(found->second)});
-    }
-    return value;
-  };
   return {.model = text("model"),
           .revision = text("revision"),
           .unembed_hash = text("unembed_hash"),
           .model_digest = text("model_digest"),
-          .steps = number("steps"),
-          .tokens = number("tokens"),
+          .steps = number_of(metadata, "steps", where),
+          .tokens = number_of(metadata, "tokens", where),
           .data_digest = text("data_digest")};
 }
 
@@ -137,42 +158,6 @@ StoredLens read_lens(const fs::path& path) {
   });
   if (jacobian) return jacobian_lens_of(file);
   return read_tuned_lens(path);
-}
-
-std::string model_digest(const model::OutputHead& head) {
-  const at::Tensor& unembedding = head.unembedding;
-  // In pieces, so that a rounded or distant matrix is never in memory a second time as a whole.
-  const std::int64_t rows = std::max<std::int64_t>(1, (std::int64_t{1} << 22) / unembedding.size(1));
-  util::Sha256 hash;
-  for (std::int64_t first = 0; first < unembedding.size(0); first += rows) {
-    const at::Tensor piece = unembedding.narrow(0, first, std::min(rows, unembedding.size(0) - first))
-                                 .cpu()
-                                 .to(at::kFloat)
-                                 .contiguous();
-    hash.update(piece.const_data_ptr(), static_cast<std::size_t>(piece.nbytes()));
-  }
-  return hash.hex_digest();
-}
-
-void check_model_digest(const LensProvenance& provenance, const std::string& where,
-                        const LensRequest& request, const model::Model& model) {
-  if (!provenance.model_digest) return;
-  const std::string digest = model_digest(model.head());
-  if (digest == *provenance.model_digest) return;
-  if (model.dtype() != at::kFloat) {
-    // The weights in memory are rounded, and a digest of rounded ones says nothing about the others.
-    util::log_warning(util::cat(where, ": whether the lens was made for this model can only be told with ",
-                                "--dtype float32"));
-    return;
-  }
-  const util::Error error = util::format_error(
-      {.what = "the lens was made for another model",
-       .where = where + ": model_digest",
-       .expected = digest + " (this model's unembedding)",
-       .found = *provenance.model_digest + (provenance.model ? " (" + *provenance.model + ")" : ""),
-       .hint = "--allow-lens-mismatch makes this a warning"});
-  if (!request.allow_mismatch) throw error;
-  util::log_warning(error.what());
 }
 
 }  // namespace depthlens::lens

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,11 @@ io::TensorFile open_tensors(const std::filesystem::path& file);
 /// Checks format, version and type of our metadata, where they stand, and takes the provenance.
 LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_type,
                              const std::string& where);
+/// Throws where the metadata has a number of that name that is not `value`.
+void require_number(const Metadata& metadata, const std::string& key, std::int64_t value,
+                    const std::string& where);
+/// Takes what a file says in a second place. Throws where it has said something else in the first.
+void take(std::optional<std::string>& value, const std::string& said, const std::string& where);
 Metadata metadata_of(const LensProvenance& provenance, const std::string& lens_type,
                      std::int64_t hidden_size);
 
@@ -40,10 +46,5 @@ StoredJacobianLens jacobian_lens_of(const io::PickleValue& root, const std::stri
 StoredJacobianLens jacobian_lens_of(const io::TensorFile& file);
 /// The value of `key` in a dictionary, or nullptr.
 const io::PickleValue* find(const io::PickleValue& dictionary, const std::string& key);
-
-/// Throws where the lens names another model by its digest; the digest of `model` is computed only where the
-/// lens has one. `request.allow_mismatch` makes it a warning.
-void check_model_digest(const LensProvenance& provenance, const std::string& where,
-                        const LensRequest& request, const model::Model& model);
 
 }  // namespace depthlens::lens

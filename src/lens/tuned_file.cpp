@@ -6,6 +6,7 @@
 
 #include "depthlens/io/writers.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_files.hpp"
 #include "stored_lens.hpp"
@@ -19,6 +20,13 @@ using util::cat;
 constexpr const char* kConfigType = "linear_tuned_lens";
 constexpr const char* kParameters = "params.pt";
 constexpr const char* kConfig = "config.json";
+
+/// What config.json tells of the model.
+constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> kOfConfig[] = {
+    {"base_model_name_or_path", &LensProvenance::model},
+    {"base_model_revision", &LensProvenance::revision},
+    {"unembed_hash", &LensProvenance::unembed_hash},
+    {"model_digest", &LensProvenance::model_digest}};
 
 /// "3.weight" for a parameter's key in any of the spellings of the package's history, "" for what is not part
 /// of the translators.
@@ -51,7 +59,7 @@ std::string key_of(std::int64_t index, const std::string& part, TunedKeys keys) 
   return index == 0 ? "input_translator." + part : cat("layer_translators.", index - 1, ".", part);
 }
 
-/// What config.json tells, checked against the parameters.
+/// What config.json tells, checked against the parameters and against what is known already.
 void read_config(const std::string& text, const std::string& where, StoredTunedLens& lens) {
   const util::Json document = util::parse_json(text, where);
   const util::JsonView config(document, where);
@@ -66,14 +74,27 @@ void read_config(const std::string& text, const std::string& where, StoredTunedL
   if (type != kConfigType) config.at("lens_type").fail(kConfigType);
   expect("d_model", lens.hidden_size());
   expect("num_hidden_layers", lens.num_layers());
+  const bool biased = !lens.biases.empty();
+  if (config.get_bool("bias", biased) != biased) {
+    throw util::format_error({.what = "the configuration does not fit the parameters beside it",
+                              .where = where + ": bias",
+                              .expected = biased ? "true: there are biases" : "false: there are none",
+                              .found = biased ? "false" : "true"});
+  }
   lens.config = text;
-  const auto take = [&](const std::string& key, std::optional<std::string>& value) {
-    if (config.has(key)) value = config.at(key).as_string();
+  std::vector<std::string> unknown = config.keys();
+  const auto known = [&](const char* key) {
+    unknown.erase(std::remove(unknown.begin(), unknown.end(), key), unknown.end());
   };
-  take("base_model_name_or_path", lens.provenance.model);
-  take("base_model_revision", lens.provenance.revision);
-  take("unembed_hash", lens.provenance.unembed_hash);
-  take("model_digest", lens.provenance.model_digest);
+  for (const char* key : {"d_model", "num_hidden_layers", "bias", "lens_type"}) known(key);
+  for (const auto& [key, member] : kOfConfig) {
+    known(key);
+    if (!config.has(key)) continue;
+    const std::string said = config.at(key).as_string();
+    if (!said.empty()) take(lens.provenance.*member, said, where + ": " + key);  // the package's "nothing"
+  }
+  if (!unknown.empty())
+    util::log_warning(cat(where, ": unknown keys, which were ignored: ", util::join(unknown, ", ")));
 }
 
 /// Translators 0, 1, … as far as they go.
@@ -208,20 +229,27 @@ StoredTunedLens read_tuned_lens(const fs::path& path) {
   StoredTunedLens lens;
   lens.where = file_path.string();
   take_translators(file, lens);
+  lens.described_in = folder ? config_path.string() : lens.where;
   lens.provenance = provenance_of(file.metadata(), kTunedType, lens.where);
+  require_number(file.metadata(), "d_model", lens.hidden_size(), lens.where);
+  require_number(file.metadata(), "num_layers", lens.num_layers(), lens.where);
   if (folder) {
     read_config(config, config_path.string(), lens);
   } else if (const auto kept = file.metadata().find("config"); kept != file.metadata().end()) {
-    LensProvenance given = lens.provenance;
     read_config(kept->second, lens.where + ": __metadata__: config", lens);
-    lens.provenance = given;
+  }
+  if (!lens.ignored.empty()) {
+    util::log_warning(
+        cat(lens.where, ": ", lens.ignored.size(),
+            " tensors that belong to the model were ignored: ", util::join(lens.ignored, ", ")));
   }
   return lens;
 }
 
-TunedParameters read_tuned_parameters(const fs::path& path, std::int64_t num_layers,
-                                      std::int64_t hidden_size) {
-  const StoredTunedLens lens = read_tuned_lens(path);
+namespace {
+
+TunedParameters parameters_of(const StoredTunedLens& lens, std::int64_t num_layers,
+                              std::int64_t hidden_size) {
   require_fit(lens, num_layers, hidden_size);
   const bool biased = !lens.biases.empty();
   TunedParameters parameters{
@@ -235,6 +263,20 @@ TunedParameters read_tuned_parameters(const fs::path& path, std::int64_t num_lay
     parameters.biases.select(0, i).copy_(
         checked_parameter(lens.biases[index], {hidden_size}, cat(i, ".bias"), lens.where));
   }
+  return parameters;
+}
+
+}  // namespace
+
+TunedParameters read_tuned_parameters(const fs::path& path, std::int64_t num_layers,
+                                      std::int64_t hidden_size) {
+  return parameters_of(read_tuned_lens(path), num_layers, hidden_size);
+}
+
+TunedParameters read_tuned_parameters(const fs::path& path, const model::Model& model) {
+  const StoredTunedLens lens = read_tuned_lens(path);
+  TunedParameters parameters = parameters_of(lens, model.spec().num_layers, model.spec().hidden_size);
+  check_provenance(lens.provenance, lens.described_in, /*allow_mismatch=*/true, model);
   return parameters;
 }
 

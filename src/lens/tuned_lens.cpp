@@ -1,6 +1,7 @@
 // The tuned lens (Belrose et al. 2023): h + W_i h + b_i at layer i, from a tuned-lens folder or our
 // safetensors.
 #include "depthlens/io/hub_cache.hpp"
+#include "depthlens/lens/provenance.hpp"
 #include "depthlens/model/linear.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_files.hpp"
@@ -60,7 +61,7 @@ std::unique_ptr<Lens> make_tuned_lens(const LensRequest& request, const model::M
   const StoredTunedLens stored = read_tuned_lens(io::resolve_tuned_lens(request.path));
   const std::int64_t d = model.spec().hidden_size;
   require_fit(stored, model.spec().num_layers, d);
-  check_model_digest(stored.provenance, stored.where, request, model);
+  check_provenance(stored.provenance, stored.described_in, request.allow_mismatch, model);
   // One by one: parameters that are float32 in the file stay there.
   std::vector<Translator> translators;
   for (std::size_t i = 0; i < stored.weights.size(); ++i) {

@@ -120,10 +120,11 @@ at::Tensor edges(const at::Tensor& values, std::int64_t dim) {
   return at::cat({values.narrow(dim, 0, kEdge), values.narrow(dim, size - kEdge, kEdge)}, dim);
 }
 
-std::string array_str(const at::Tensor& matrix) {
+std::string array_str(const at::Tensor& matrix, at::ScalarType loaded_as) {
   if (matrix.numel() == 0) return "[]";
   const bool summary = matrix.numel() > kThreshold;
-  const at::Tensor shown = (summary ? edges(edges(matrix, 0), 1) : matrix).cpu().to(at::kFloat).contiguous();
+  const at::Tensor shown =
+      (summary ? edges(edges(matrix, 0), 1) : matrix).cpu().to(loaded_as).to(at::kFloat).contiguous();
   const auto* data = shown.const_data_ptr<float>();
   const std::vector<std::string> texts = format_numbers({data, data + shown.numel()});
 
@@ -160,9 +161,9 @@ std::string array_str(const at::Tensor& matrix) {
 
 }  // namespace
 
-std::string unembed_hash(const at::Tensor& unembedding) {
+std::string unembed_hash(const at::Tensor& unembedding, at::ScalarType loaded_as) {
   DEPTHLENS_ASSERT(unembedding.dim() == 2);
-  return util::sha256(array_str(unembedding));
+  return util::sha256(array_str(unembedding, loaded_as));
 }
 
 }  // namespace depthlens::lens

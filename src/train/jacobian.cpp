@@ -17,6 +17,8 @@
 #include <utility>
 
 #include "depthlens/io/writers.hpp"
+#include "depthlens/lens/provenance.hpp"
+#include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -80,6 +82,8 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
   at::Tensor after_first;  // [T, d], after block 0
   model_.forward({.tokens = {prompt.begin(), prompt.end() - 1}, .lengths = {T}},
                  [&](std::int64_t layer, const at::Tensor& states) {
+                   model::require_finite(model_, layer, states,
+                                         [](std::int64_t row) { return cat("position ", row); });
                    if (layer == 1) after_first = states;
                  });
 
@@ -117,23 +121,9 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
   }
   for (std::size_t l = 0; l < jacobians.size(); ++l) {
     if (at::isfinite(jacobians[l]).all().item<bool>()) continue;
-    throw util::self_check_error(
-        {.what = "a Jacobian is not finite",
-         .where = cat("block ", l),
-         .hint = "float16 arithmetic overflows in some models: try --dtype float32"});
+    model::refuse_not_finite(model_, {.what = "a Jacobian is not finite", .where = cat("block ", l)});
   }
   return jacobians;
-}
-
-std::string model_fingerprint(const model::Model& model) {
-  util::Sha256 hash;
-  const std::string config = util::read_file(model.folder() / "config.json", 64 << 20);
-  hash.update(config.data(), config.size());
-  const std::string head = lens::model_digest(model.head());
-  hash.update(head.data(), head.size());
-  const at::Tensor weight = model.head().norm_weight.cpu().contiguous();
-  hash.update(weight.const_data_ptr(), weight.nbytes());
-  return hash.hex_digest();
 }
 
 std::string prompts_digest(const std::vector<Prompt>& prompts) {
@@ -147,6 +137,13 @@ std::string prompts_digest(const std::vector<Prompt>& prompts) {
 }
 
 namespace {
+
+/// "0 2 5"
+std::string numbers_text(const std::vector<std::int64_t>& numbers) {
+  std::vector<std::string> texts;
+  for (const std::int64_t number : numbers) texts.push_back(std::to_string(number));
+  return util::join(texts, " ");
+}
 
 /// Refuses sums that do not belong to the same fit.
 void require_same(const std::string& what, const std::string& where, const std::string& expected,
@@ -164,6 +161,10 @@ void require_same_settings(const JacobianSums& expected, const JacobianSums& fou
   number("num_layers", expected.num_layers, found.num_layers);
   number("skip_first", expected.skip_first, found.skip_first);
   require_same(what, where, "model " + expected.model_fingerprint, "model " + found.model_fingerprint, hint);
+  require_same(what, where, "arithmetic in " + expected.dtype, "arithmetic in " + found.dtype, hint);
+  number("number of shards", expected.num_shards, found.num_shards);
+  require_same(what, where, "list of prompts " + expected.list_digest, "list of prompts " + found.list_digest,
+               hint);
 }
 
 /// How far one more prompt moves each mean, relative to the mean.
@@ -179,21 +180,6 @@ std::vector<double> change_of_means(const JacobianSums& sums, const std::vector<
   return change;
 }
 
-/// The lines of convergence.jsonl about prompts before `next_prompt`: a run that was killed may have written
-/// lines after its last checkpoint.
-std::string kept_lines(const fs::path& path, std::int64_t next_prompt) {
-  if (!util::exists(path)) return "";
-  const std::string text = util::read_file(path);
-  std::string kept;
-  for (std::size_t start = 0, end; (end = text.find('\n', start)) != std::string::npos; start = end + 1) {
-    const std::string line = text.substr(start, end - start + 1);
-    const util::Json document = util::parse_json(line, path.string());
-    if (util::JsonView(document, path.string()).at("prompt").as_integer(0, INT64_MAX) < next_prompt)
-      kept += line;
-  }
-  return kept;
-}
-
 }  // namespace
 
 JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>& prompts,
@@ -207,9 +193,13 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
   state.hidden_size = d;
   state.num_layers = model.spec().num_layers;
   state.skip_first = fit.options.skip_first;
-  state.model_fingerprint = model_fingerprint(model);
+  state.model_fingerprint = lens::model_fingerprint(model);
+  state.dtype = at::toString(model.dtype());
   state.prompts_digests = {prompts_digest(prompts)};
-  std::string lines;
+  state.shards = {fit.shard};
+  state.num_shards = fit.num_shards;
+  state.list_digest = fit.list_digest.empty() ? state.prompts_digests.front() : fit.list_digest;
+  state.num_listed = static_cast<std::int64_t>(prompts.size());
   util::create_folders(fit.folder);
   const bool exists = util::exists(checkpoint);
   if (exists && fit.resume) {
@@ -218,8 +208,9 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
     require_same_settings(state, saved, what, checkpoint.string(), hint);
     require_same(what, checkpoint.string(), "prompts " + state.prompts_digests.front(),
                  "prompts " + util::join(saved.prompts_digests, ", "), hint);
+    require_same(what, checkpoint.string(), "shard " + numbers_text(state.shards),
+                 "shard " + numbers_text(saved.shards), hint);
     state = std::move(saved);
-    lines = kept_lines(convergence, state.next_prompt);
   } else if (exists && !fit.overwrite) {
     throw util::output_error({.what = "the folder holds another fit",
                               .where = util::in_quotes(checkpoint.string()),
@@ -231,7 +222,7 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
 
   Clock::time_point written = Clock::now();
   const auto write = [&] {
-    util::write_file(convergence, lines);
+    util::write_file(convergence, state.convergence);
     save_jacobian_sums(checkpoint, state);
     written = Clock::now();
   };
@@ -255,6 +246,7 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
       if (report(0)) jacobians = fitter.of_prompt(prompt, report);
     } catch (const util::Error& error) {
       write();
+      if (error.code() != util::ErrorCode::kSelfCheck) throw;
       util::ErrorText text = error.text();
       text.where = cat("prompt ", index, ", ", text.where);
       throw util::Error(error.code(), text);
@@ -266,7 +258,7 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
     util::OrderedJson line = {
         {"prompt", index}, {"tokens", static_cast<std::int64_t>(prompt.size())}, {"change", nullptr}};
     if (state.num_prompts > 0) line["change"] = change_of_means(state, *jacobians);
-    lines += line.dump() + "\n";
+    state.convergence += line.dump() + "\n";
     for (std::size_t l = 0; l < jacobians->size(); ++l) state.sums[l] += (*jacobians)[l];
     ++state.num_prompts;
     ++state.next_prompt;
@@ -289,7 +281,13 @@ void save_jacobian_sums(const fs::path& path, const JacobianSums& sums) {
                          {"prompts_digests", util::join(sums.prompts_digests, " ")},
                          {"num_prompts", cat(sums.num_prompts)},
                          {"num_skipped", cat(sums.num_skipped)},
-                         {"next_prompt", cat(sums.next_prompt)}});
+                         {"next_prompt", cat(sums.next_prompt)},
+                         {"num_listed", cat(sums.num_listed)},
+                         {"shards", numbers_text(sums.shards)},
+                         {"num_shards", cat(sums.num_shards)},
+                         {"list_digest", sums.list_digest},
+                         {"dtype", sums.dtype},
+                         {"convergence", sums.convergence}});
 }
 
 JacobianSums load_jacobian_sums(const fs::path& path) {
@@ -322,15 +320,25 @@ JacobianSums load_jacobian_sums(const fs::path& path) {
   sums.num_layers = number("num_layers");
   sums.skip_first = number("skip_first");
   sums.model_fingerprint = text("model_fingerprint");
-  const std::string digests = text("prompts_digests");
-  for (std::size_t start = 0; start < digests.size();) {
-    const std::size_t end = std::min(digests.find(' ', start), digests.size());
-    sums.prompts_digests.push_back(digests.substr(start, end - start));
-    start = end + 1;
-  }
+  sums.prompts_digests = util::split(text("prompts_digests"), ' ');
   sums.num_prompts = number("num_prompts");
   sums.num_skipped = number("num_skipped");
   sums.next_prompt = number("next_prompt");
+  sums.num_listed = number("num_listed");
+  sums.num_shards = number("num_shards");
+  for (const std::string& shard : util::split(text("shards"), ' ')) {
+    std::int64_t& index = sums.shards.emplace_back();
+    if (!util::parse_int(shard, index) || index < 0 || index >= sums.num_shards) {
+      throw util::format_error({.what = "an unusable number",
+                                .where = where + ": __metadata__: shards",
+                                .expected = cat("numbers from 0 to ", sums.num_shards - 1),
+                                .found = util::in_quotes(shard)});
+    }
+  }
+  sums.list_digest = text("list_digest");
+  sums.dtype = text("dtype");
+  sums.convergence = text("convergence");
+  sums.where = where;
   const auto sources = static_cast<std::int64_t>(file.entries().size());
   if (sources == 0 || sources != sums.num_layers - 1) {
     throw util::format_error({.what = "the checkpoint does not hold every block",
@@ -357,14 +365,27 @@ JacobianSums load_jacobian_sums(const fs::path& path) {
 JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts) {
   DEPTHLENS_ASSERT(!parts.empty());
   JacobianSums whole;
-  std::set<std::string> seen;
+  std::set<std::int64_t> seen;
+  std::set<std::string> digests;
   for (const JacobianSums& part : parts) {
-    const std::string where = cat("part ", &part - parts.data());
-    require_same_settings(parts.front(), part, "the sums are of different fits", where, "");
+    const std::string where = part.where.empty() ? cat("part ", &part - parts.data()) : part.where;
+    require_same_settings(parts.front(), part, "the sums are of different fits", where,
+                          "join the shards of one fit: the same model, text and flags");
+    for (const std::int64_t shard : part.shards) {
+      if (seen.insert(shard).second) continue;
+      throw util::usage_error(
+          {.what = cat("shard ", shard, " of ", part.num_shards, " twice"), .where = where});
+    }
     for (const std::string& digest : part.prompts_digests) {
-      if (!seen.insert(digest).second) {
-        throw util::usage_error({.what = "two of the sums are of the same prompts", .where = where});
-      }
+      if (digests.insert(digest).second) continue;
+      throw util::usage_error({.what = "two of the sums are of the same prompts", .where = where});
+    }
+    if (part.num_prompts + part.num_skipped != part.num_listed) {
+      throw util::usage_error({.what = "an unfinished fit",
+                               .where = where,
+                               .expected = cat(part.num_listed, " prompts"),
+                               .found = cat(part.num_prompts + part.num_skipped),
+                               .hint = "go on with it by --resume first"});
     }
     if (whole.sums.empty()) {
       whole = part;
@@ -373,12 +394,27 @@ JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts) {
     }
     whole.prompts_digests.insert(whole.prompts_digests.end(), part.prompts_digests.begin(),
                                  part.prompts_digests.end());
+    whole.shards.insert(whole.shards.end(), part.shards.begin(), part.shards.end());
+    whole.num_listed += part.num_listed;
     whole.num_prompts += part.num_prompts;
     whole.num_skipped += part.num_skipped;
     for (std::size_t l = 0; l < whole.sums.size(); ++l) whole.sums[l] += part.sums[l];
   }
   whole.next_prompt = 0;
+  whole.convergence = "";
   return whole;
+}
+
+void require_all_shards(const JacobianSums& sums) {
+  std::vector<std::string> missing;
+  for (std::int64_t shard = 0; shard < sums.num_shards; ++shard) {
+    if (std::find(sums.shards.begin(), sums.shards.end(), shard) == sums.shards.end())
+      missing.push_back(cat(shard, "/", sums.num_shards));
+  }
+  if (missing.empty()) return;
+  throw util::usage_error({.what = cat(missing.size(), " of ", sums.num_shards, " shards are missing"),
+                           .where = "--from-sums",
+                           .expected = util::join(missing, ", ") + " too"});
 }
 
 namespace {
@@ -403,6 +439,7 @@ at::Tensor mean_of(const JacobianSums& sums, std::size_t l, at::ScalarType dtype
 
 lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::LensProvenance& provenance,
                                        at::ScalarType dtype) {
+  require_all_shards(sums);
   lens::StoredJacobianLens lens;
   util::OrderedJson blocks = util::OrderedJson::array();
   for (std::size_t l = 0; l < sums.sums.size(); ++l) {
@@ -418,9 +455,7 @@ lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::Len
                    {"prompts_too_short", sums.num_skipped},
                    {"model_fingerprint", sums.model_fingerprint}}}};
   lens.provenance = provenance;
-  const std::string& first = sums.prompts_digests.front();
-  lens.provenance.data_digest =
-      sums.prompts_digests.size() == 1 ? first : util::sha256(util::join(sums.prompts_digests, " "));
+  lens.provenance.data_digest = sums.list_digest;
   return lens;
 }
 

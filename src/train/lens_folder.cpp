@@ -2,6 +2,7 @@
 #include "depthlens/train/lens_folder.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 
 #include "depthlens/io/checkpoint.hpp"
@@ -18,7 +19,10 @@ using util::OrderedJson;
 
 constexpr const char* kCheckpoint = "checkpoint.safetensors";
 constexpr const char* kLog = "training.jsonl";
-constexpr const char* kFormatVersion = "1";
+/// Written when a training has ended.
+constexpr const char* kOfLens[] = {"params.pt", "config.json", "training.json"};
+constexpr const char* kFormatVersion = "2";
+constexpr const char* kLogTensor = "log";
 
 std::map<std::string, at::Tensor> tensors_of(const TunedTrainer& trainer, const BestLens& best) {
   std::map<std::string, at::Tensor> tensors = trainer.state();
@@ -49,7 +53,7 @@ LensFolder::LensFolder(fs::path path, bool overwrite, bool resume) : path_(std::
                              .hint = "without --resume a new training begins"});
   }
   util::create_folders(path_);
-  for (const char* name : {"params.pt", "config.json", kCheckpoint, kLog, "run.json"}) {
+  for (const char* name : {kOfLens[0], kOfLens[1], kOfLens[2], kCheckpoint, kLog, "run.json"}) {
     if (resume || overwrite || !fs::exists(path_ / name, ignored)) continue;
     throw util::output_error({.what = "the folder is in use",
                               .where = util::in_quotes((path_ / name).string()),
@@ -68,20 +72,25 @@ void LensFolder::log(const LogLine& line, Loss loss) {
     json["total_gradient_norm"] = line.result->total_gradient_norm;
   }
   json["validation_kl"] = line.validation_kl ? OrderedJson(*line.validation_kl) : OrderedJson(nullptr);
-  lines_.push_back(json.dump() + "\n");
+  log_ += json.dump() + "\n";
 }
 
 void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const OrderedJson& settings) const {
-  std::string log;
-  for (const std::string& line : lines_) log += line;
-  util::write_file(path_ / kLog, log);
+  // No lens stands beside a training that is not at its end: one that is there is of an older training.
+  for (const char* name : kOfLens) {
+    std::error_code ignored;
+    fs::remove(path_ / name, ignored);
+  }
+  util::write_file(path_ / kLog, log_);
   io::NamedTensors tensors;
   for (const auto& [name, tensor] : tensors_of(trainer, best)) tensors.emplace_back(name, tensor);
+  // The log too: training.jsonl may be cut or changed until the training goes on.
+  tensors.emplace_back(kLogTensor, at::from_blob(const_cast<char*>(log_.data()),
+                                                 {static_cast<std::int64_t>(log_.size())}, at::kByte));
   io::write_safetensors(path_ / kCheckpoint, tensors,
                         {{"format", "depthlens training checkpoint"},
                          {"format_version", kFormatVersion},
                          {"steps_done", std::to_string(trainer.steps_done())},
-                         {"log_lines", std::to_string(lines_.size())},
                          {"best_step", std::to_string(best.step)},
                          {"best_kl", OrderedJson(best.kl).dump()},
                          {"settings", settings.dump()}});
@@ -142,17 +151,9 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
   }
   trainer.restore(stored, steps_done);
 
-  lines_.clear();
-  const std::int64_t num_lines = number("log_lines");
-  for (const std::string& line : util::split(util::read_file(path_ / kLog, std::uint64_t{1} << 30), '\n')) {
-    if (static_cast<std::int64_t>(lines_.size()) < num_lines && !line.empty()) lines_.push_back(line + "\n");
-  }
-  if (static_cast<std::int64_t>(lines_.size()) != num_lines) {
-    throw util::format_error({.what = "the log is shorter than the training",
-                              .where = (path_ / kLog).string(),
-                              .expected = util::cat(num_lines, " lines"),
-                              .found = std::to_string(lines_.size())});
-  }
+  const at::Tensor log = file.has(kLogTensor) ? file.view(kLogTensor) : at::Tensor();
+  if (!log.defined() || log.scalar_type() != at::kByte || log.dim() != 1) throw damaged("no log");
+  log_.assign(static_cast<const char*>(log.const_data_ptr()), log.nbytes());
 }
 
 std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFolder& folder,

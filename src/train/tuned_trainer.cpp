@@ -13,6 +13,7 @@
 #include <numeric>
 
 #include "depthlens/decode/runtime.hpp"
+#include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -104,8 +105,12 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       ++next;
     }
     std::vector<at::Tensor> residuals;  // L + 1 of [T, d]
-    model_.forward(batch,
-                   [&](std::int64_t /*layer*/, const at::Tensor& states) { residuals.push_back(states); });
+    model_.forward(batch, [&](std::int64_t layer, const at::Tensor& states) {
+      model::require_finite(model_, layer, states, [&](std::int64_t row) {
+        return util::cat("token ", batch.tokens[static_cast<std::size_t>(row)], " of a window");
+      });
+      residuals.push_back(states);
+    });
     const auto total = static_cast<std::int64_t>(rows.size());
     for (std::int64_t first = 0; first < total; first += chunk) {
       const std::int64_t count = std::min(chunk, total - first);
@@ -157,10 +162,10 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
       std::isfinite(result.total_gradient_norm) &&
       std::all_of(result.loss.begin(), result.loss.end(), [](double x) { return std::isfinite(x); });
   if (!finite) {
-    throw util::self_check_error(
-        {.what = "the loss or its gradient is not a finite number",
-         .where = util::cat("step ", result.step),
-         .hint = "try a smaller --lr-scale, or --dtype float32; the last checkpoint is kept"});
+    model::refuse_not_finite(
+        model_, {.what = "the loss or its gradient is not a finite number",
+                 .where = util::cat("step ", result.step),
+                 .hint = "try a smaller --lr-scale, or --dtype float32; the last checkpoint is kept"});
   }
   const double clip_norm = settings_.clip_norm * std::sqrt(static_cast<double>(settings_.num_layers) /
                                                            static_cast<double>(model_.spec().num_layers));

@@ -114,10 +114,7 @@ void MappedFile::read_ahead(std::size_t offset, std::size_t length) const {
   if (length > 0) ::madvise(const_cast<std::byte*>(data_) + first, offset + length - first, MADV_WILLNEED);
 }
 
-AtomicFile::AtomicFile(fs::path path) : AtomicFile(path, path.string() + ".tmp") {}
-
-AtomicFile::AtomicFile(fs::path path, fs::path temporary)
-    : path_(std::move(path)), temporary_(std::move(temporary)) {
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw cannot_write(path_, reason());
 }
@@ -130,8 +127,12 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(std::string_view bytes) {
   constexpr std::size_t kBuffer = 1 << 20;
-  buffer_.append(bytes);
-  if (buffer_.size() >= kBuffer) flush_buffer();
+  while (!bytes.empty()) {  // in pieces: the buffer stays small
+    const std::string_view piece = bytes.substr(0, kBuffer);
+    buffer_.append(piece);
+    if (buffer_.size() >= kBuffer) flush_buffer();
+    bytes.remove_prefix(piece.size());
+  }
 }
 
 void AtomicFile::flush_buffer() {

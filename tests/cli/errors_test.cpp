@@ -55,8 +55,9 @@ struct Bench {
 };
 
 /// Replaces the values of a float32 tensor from its start.
-void overwrite_values(Safetensors& weights, const std::string& name, float value, std::size_t count) {
-  const auto begin = weights.header.at(name).at("data_offsets")[0].get<std::size_t>();
+void overwrite_values(Safetensors& weights, const std::string& name, float value, std::size_t count,
+                      std::size_t first = 0) {
+  const auto begin = weights.header.at(name).at("data_offsets")[0].get<std::size_t>() + 4 * first;
   for (std::size_t i = 0; i < count; ++i) std::memcpy(&weights.data[begin + 4 * i], &value, 4);
 }
 
@@ -444,7 +445,8 @@ TEST_CASE("a damaged or unfit lens ends with 4") {
   refused("jacobian:" + bench.input, {bench.input, "no zip archive"});
 }
 
-TEST_CASE("weights that are not numbers end with 5") {
+TEST_CASE(
+    "weights that are not numbers end with 4 and the tensor's name, numbers that are too large with 5") {
   const Bench bench;
   for (const float value :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
@@ -452,10 +454,27 @@ TEST_CASE("weights that are not numbers end with 5") {
       Safetensors weights = Bench().model.weights();
       overwrite_values(weights, name, value, 3);
       bench.model.write("model.safetensors", weights.bytes());
-      bench.check(5, {"finite"});
+      bench.check(4, {"not finite", bench.file("model.safetensors") + ": " + name});
     }
   }
-  check_error({"show", "the tide", "--model", bench.model.path()}, 5, {"finite"});
+  check_error({"show", "the tide", "--model", bench.model.path()}, 4,
+              {"not finite", "transformer.ln_f.weight"});
+
+  // Of the first token of the text ("t"), and of one that is not in it ("z").
+  const auto with_embedding = [&](std::size_t token, float value) {
+    Safetensors weights = Bench().model.weights();
+    overwrite_values(weights, "transformer.wte.weight", value, 1, 16 * token + 3);
+    bench.model.write("model.safetensors", weights.bytes());
+  };
+  const auto id_of = [](const std::string& letter) {
+    return small_tokenizer().at("model").at("vocab").at(letter).get<std::size_t>();
+  };
+  with_embedding(id_of("t"), 1e30F);
+  bench.check(5,
+              {"the residual stream is too large for float32", "layer 0, document 0, window 0, position "});
+  with_embedding(id_of("z"), 1e9F);
+  const std::string token = "for token " + std::to_string(id_of("z"));
+  bench.check(5, {"logits are too large for float32", token, "damaged"});
 }
 
 TEST_CASE("a run folder that cannot be written ends with 6") {

@@ -197,7 +197,26 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
   for (const char* shard : {"0", "1"}) {
     check_done(of_demo + std::vector<std::string>{"--shard", shard + std::string("/2"), "--out",
                                                   bench.out("part") + shard});
+    // A share of the prompts makes no lens.
+    CHECK_FALSE(fs::exists(fs::path(bench.out("part") + shard) / "jacobian_lens.pt"));
   }
+  const auto sums = [&](const std::string& name) {
+    return std::vector<std::string>{"--from-sums", bench.out(name) + "/jacobian_sums.safetensors"};
+  };
+  const auto join = [&](const std::vector<std::string>& parts) {
+    return std::vector<std::string>{"train-lens", "--type",          "jacobian",
+                                    "--out",      bench.out("none"), "--quiet"} +
+           parts;
+  };
+  check_error(join(sums("part1")), 2, {"1 of 2 shards are missing", "0/2 too"});
+  check_error(join(sums("part0") + sums("part0")), 2, {"shard 0 of 2 twice", "part0"});
+  check_error(join(sums("part0") + sums("whole")), 2, {"different fits", "whole", "number of shards"});
+  check_done({"train-lens", "--type", "jacobian", "--input", "data/corpora/bread.txt", "--max-length", "23",
+              "--prompts", "2", "--shard", "1/2", "--out", bench.out("foreign"), "--quiet"});
+  check_error(join(sums("part0") + sums("foreign")), 2, {"different fits", "foreign", "list of prompts"});
+  check_error(of_demo + std::vector<std::string>{"--shard", "2/3", "--out", bench.out("none")}, 2,
+              {"no prompt", "--shard 2/3"});
+  CHECK_FALSE(fs::exists(bench.out("none")));
   check_done({"train-lens", "--type", "jacobian", "--from-sums",
               bench.out("part0") + "/jacobian_sums.safetensors", "--from-sums",
               bench.out("part1") + "/jacobian_sums.safetensors", "--out", bench.out("joined"), "--quiet"});
@@ -232,6 +251,78 @@ TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are told") {
   check_error({"convert-lens", none, bench.out("y")}, 3, {"none"});
   check_error({"convert-lens", bench.text, bench.out("y")}, 4, {"long.txt"});
   check_error({"convert-lens", bench.model.lens("tuned"), bench.model.lens("tuned")}, 2, {});
+}
+
+TEST_CASE("a lens that the disk does not take leaves nothing and tells why") {
+  const Bench bench;
+  const auto too_small = [](std::vector<std::string> arguments, const std::string& name) {
+    check_error({.arguments = std::move(arguments), .largest_file = 1000}, 6,
+                {"cannot write", name, "File too large"});
+  };
+  too_small({"convert-lens", bench.model.lens("tuned.safetensors"), bench.out("x"), "--quiet"}, "params.pt");
+  too_small({"convert-lens", bench.model.lens("tuned"), bench.out("x.safetensors"), "--quiet"},
+            "x.safetensors");
+  too_small({"convert-lens", bench.model.lens("jacobian.pt"), bench.out("x.pt"), "--quiet"}, "x.pt");
+  for (const auto& item : fs::directory_iterator(bench.model.beside("")))
+    CHECK(item.path().filename().string().rfind("x", 0) != 0);
+}
+
+TEST_CASE("a changed byte of a lens is found by its checksum") {
+  const Bench bench;
+  fs::copy(bench.model.lens("tuned"), bench.out("lens"));
+  const fs::path params = fs::path(bench.out("lens")) / "params.pt";
+  std::string bytes = read_bytes(params);
+  bytes[bytes.size() / 2] ^= 0x04;
+  write_bytes(params, bytes);
+  const std::string lens = "tuned:" + bench.out("lens");
+  check_error({"analyze", "--model", bench.model.path(), "--input", bench.text, "--out", bench.out("run"),
+               "--lens", lens},
+              4, {"damaged torch.save archive", params.string() + ": params/data/", "CRC-32"});
+  check_error({"convert-lens", bench.out("lens"), bench.out("y.safetensors")}, 4, {"params.pt"});
+  check_error({"info", bench.out("lens")}, 4, {"params.pt"});
+}
+
+TEST_CASE("a lens of another model of the same shape is refused by its unembed_hash") {
+  const Bench bench;
+  fs::copy(bench.model.lens("tuned"), bench.out("lens"));
+  Json config = read_json(fs::path(bench.out("lens")) / "config.json");
+  const std::string right = config.at("unembed_hash"), other(64, 'e');
+  config["unembed_hash"] = other;
+  write_bytes(fs::path(bench.out("lens")) / "config.json", config.dump());
+  const auto analyze = [&](const std::string& out, const std::vector<std::string>& more) {
+    return std::vector<std::string>{
+               "analyze",      "--model", bench.model.path(),           "--input", bench.text, "--out",
+               bench.out(out), "--lens",  "tuned:" + bench.out("lens"), "--quiet"} +
+           more;
+  };
+  for (const char* dtype : {"float32", "bfloat16"})
+    check_error(analyze("run", {"--dtype", dtype}), 4, {"another model", "unembed_hash", right, other});
+  check_error(analyze("run", {"--stream-layers"}), 4, {"unembed_hash"});
+  check_done(analyze("run", {"--allow-lens-mismatch"}));
+  const Json warnings = read_json(fs::path(bench.out("run")) / "run.json").at("warnings");
+  REQUIRE(warnings.size() == 1);
+  CHECK(contains(warnings[0].get<std::string>(), other));
+  const Result result = check_done(bench.train("more", {"--init", bench.out("lens")}));
+  CHECK(contains(result.err, other));
+}
+
+TEST_CASE("probabilities of calibration add up to 1, exact and fast") {
+  const Bench bench;
+  for (const char* decode : {"exact", "fast"}) {
+    const std::string out = bench.out(decode);
+    check_done({"analyze", "--input", "data/corpora/bread.txt", "--limit", "1", "--out", out, "--experiment",
+                "calibration", "--lens", "logit", "--records", "none", "--decode", decode, "--quiet"});
+    const Json table =
+        read_json(fs::path(out) / "summary.json").at("tables").at("calibration.frequency_bias");
+    int rows = 0;
+    for (const Json& row : table.at("rows")) {
+      CHECK(row[5].is_number());  // kl_corpus
+      if (row[2] != "all") continue;
+      ++rows;
+      CHECK(row[4].get<double>() == Approx(1).margin(1e-6));
+    }
+    CHECK(rows == 13);
+  }
 }
 
 TEST_CASE("a training that the disk does not take keeps its last checkpoint") {

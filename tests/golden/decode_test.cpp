@@ -294,6 +294,7 @@ TEST_CASE("sums of probability over the run are those of float64 softmaxes, for 
       const auto statistics = decode::Engine(*model, {logit.get(), tuned.get()}, options)
                                   .run(source_of(queries), {&other, &listener});
       REQUIRE(listener.times == 1);
+      CHECK(listener.sums.log_small.empty());
       CHECK(listener.sums.positions == statistics.positions);
       // The last layer against the model's own logits in float64; the others against the readouts, which
       // other tests hold to float64.

@@ -19,6 +19,7 @@
 #include "depthlens/util/json.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/check_error.hpp"
 #include "support/collecting_listener.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -247,17 +248,23 @@ TEST_CASE("a fit that was interrupted ends with the same bits") {
     CHECK(same);
   }
 
-  // Lines that a killed run wrote after its checkpoint are dropped.
-  const fs::path killed = folder.path() / "killed";
-  fit.folder = killed;
-  fit.stop = [n = 0]() mutable { return ++n > 6; };
-  CHECK_THROWS_AS(train::fit_jacobians(*model, prompts, fit), util::Error);
-  const std::string lines = util::read_file(killed / "convergence.jsonl");
-  util::write_file(killed / "convergence.jsonl", lines + "{\"prompt\":5,\"tokens\":7,\"change\":null}\n");
-  fit.stop = {};
-  CHECK(same_sums(train::fit_jacobians(*model, prompts, fit), whole));
-  CHECK(util::read_file(killed / "convergence.jsonl") ==
-        util::read_file(folder.path() / "whole" / "convergence.jsonl"));
+  // Lines that a killed run wrote after its checkpoint are dropped, and those that were cut are whole again.
+  const std::string line = "{\"prompt\":5,\"tokens\":7,\"change\":null}\n";
+  for (int damage = 0; damage < 4; ++damage) {
+    INFO("damage " << damage);
+    const fs::path killed = folder.path() / ("killed-" + std::to_string(damage));
+    fit.folder = killed;
+    fit.stop = [n = 0]() mutable { return ++n > 6; };
+    CHECK_THROWS_AS(train::fit_jacobians(*model, prompts, fit), util::Error);
+    const std::string lines = util::read_file(killed / "convergence.jsonl");
+    const std::vector<std::string> left = {lines + line, lines + line.substr(0, 12),
+                                           lines.substr(0, lines.size() - 9), "no JSON\n"};
+    util::write_file(killed / "convergence.jsonl", left[static_cast<std::size_t>(damage)]);
+    fit.stop = {};
+    CHECK(same_sums(train::fit_jacobians(*model, prompts, fit), whole));
+    CHECK(util::read_file(killed / "convergence.jsonl") ==
+          util::read_file(folder.path() / "whole" / "convergence.jsonl"));
+  }
 }
 
 TEST_CASE("the record of convergence tells how far each prompt moved the mean") {
@@ -304,7 +311,11 @@ TEST_CASE("the sums of workers add up to those of one, to the last bit") {
     std::vector<JacobianSums> parts;
     for (const auto& [begin, end] : {std::pair{0, 2}, std::pair{2, 5}, std::pair{5, 6}}) {
       const fs::path part = folder.path() / std::to_string(begin);
-      train::fit_jacobians(*model, {prompts.begin() + begin, prompts.begin() + end}, fit_in(part));
+      auto fit = fit_in(part);
+      fit.shard = static_cast<std::int64_t>(parts.size());
+      fit.num_shards = 3;
+      fit.list_digest = train::prompts_digest(prompts);
+      train::fit_jacobians(*model, {prompts.begin() + begin, prompts.begin() + end}, fit);
       parts.push_back(train::load_jacobian_sums(part / "jacobian_sums.safetensors"));
     }
     const JacobianSums merged = train::merge_jacobian_sums(parts);
@@ -323,6 +334,33 @@ TEST_CASE("the sums of workers add up to those of one, to the last bit") {
     other = parts[1];
     other.skip_first = 16;
     CHECK_THROWS_AS(train::merge_jacobian_sums({parts[0], other}), util::Error);
+
+    // The lens is that of one worker; without a shard there is none.
+    const auto joined = train::jacobian_lens(merged, {}), of_one = train::jacobian_lens(whole, {});
+    CHECK(joined.fields == of_one.fields);
+    CHECK(joined.provenance == of_one.provenance);
+    const auto refused = [](const std::vector<std::string>& words, const auto& action) {
+      test::check_error(util::ErrorCode::kUsage, words, action);
+    };
+    refused({"2 of 3 shards are missing", "0/3, 2/3 too"}, [&] { train::jacobian_lens(parts[1], {}); });
+    refused({"1 of 3 shards are missing", "2/3 too"}, [&] { train::jacobian_lens(two, {}); });
+    other = parts[1];
+    other.shards = {0};
+    refused({"shard 0 of 3 twice"}, [&] { train::merge_jacobian_sums({parts[0], other}); });
+    other = parts[1];
+    other.list_digest = "another";
+    refused({"different fits", "list of prompts another"}, [&] {
+      train::merge_jacobian_sums({parts[0], other});
+    });
+    other = parts[1];
+    other.num_shards = 4;
+    refused({"different fits", "number of shards 4"}, [&] { train::merge_jacobian_sums({parts[0], other}); });
+    other = parts[1];
+    --other.num_prompts;
+    other.where = "sums.safetensors";
+    refused({"unfinished", "sums.safetensors", "expected 3 prompts, found 2"}, [&] {
+      train::merge_jacobian_sums({parts[0], other});
+    });
   }
 }
 
@@ -357,7 +395,7 @@ TEST_CASE("a checkpoint is only gone on with by its own fit") {
   CHECK_THROWS_AS(train::load_jacobian_sums(folder.path() / "jacobian_sums.safetensors"), util::Error);
 }
 
-TEST_CASE("a model whose derivatives are not finite is told") {
+TEST_CASE("a model whose weights are not finite is refused by the tensor's name") {
   const test::TemporaryFolder folder;
   const auto source = test::golden_model("gpt2");
   fs::copy(source / "config.json", folder.path() / "config.json");
@@ -375,8 +413,8 @@ TEST_CASE("a model whose derivatives are not finite is told") {
     train::fit_jacobians(*model, golden_prompts("gpt2"), fit_in(folder.path() / "fit"));
     FAIL("no error");
   } catch (const util::Error& error) {
-    CHECK(error.code() == util::ErrorCode::kSelfCheck);
-    CHECK(error.text().where == "prompt 0, block 0");
+    CHECK(error.code() == util::ErrorCode::kFormat);
+    CHECK(error.text().where == (folder.path() / "model.safetensors").string() + ": h.1.mlp.c_proj.bias");
   }
 }
 
@@ -437,7 +475,7 @@ TEST_CASE("a fitted lens is written, read back and decoded") {
   const auto prompts = golden_prompts(variant);
   const test::TemporaryFolder folder;
   const auto sums = train::fit_jacobians(*model, prompts, fit_in(folder.path()));
-  const lens::LensProvenance provenance{.model_digest = lens::model_digest(model->head())};
+  const lens::LensProvenance provenance{.model_digest = lens::model_digest(model->head().unembedding)};
   lens::write_jacobian_lens_archive(folder.path() / "lens.pt", train::jacobian_lens(sums, provenance));
   lens::write_jacobian_lens_safetensors(folder.path() / "lens.safetensors",
                                         train::jacobian_lens(sums, provenance, at::kFloat));

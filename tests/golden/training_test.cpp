@@ -219,10 +219,32 @@ TEST_CASE("a checkpoint of other settings, a damaged one and a folder in use are
                    std::string_view(checkpoint).substr(0, checkpoint.size() / 2));
   CHECK(code_of(resume) == 4);
   util::write_file(path / "checkpoint.safetensors", checkpoint);
-  util::write_file(path / "training.jsonl", "");
-  CHECK(code_of(resume) == 4);
+  // The log is the checkpoint's, whatever the file holds.
+  const std::string log = util::read_file(path / "training.jsonl");
+  for (const std::string& damaged : {std::string(), log.substr(0, log.size() - 9), log + "{\"step\": 5",
+                                     log + log, std::string("no JSON\n")}) {
+    util::write_file(path / "training.jsonl", damaged);
+    CHECK(code_of(resume) == 0);
+    CHECK(util::read_file(path / "training.jsonl") == log);
+  }
   setup.plan.settings["optimizer"] = "adam";
   CHECK(code_of(resume) == 2);
+}
+
+TEST_CASE("an older lens does not stand beside the training that takes its place") {
+  const test::TemporaryFolder temporary;
+  Setup setup(runs()[0], 6);
+  const auto path = temporary.path() / "lens";
+  for (const char* name : {"params.pt", "config.json", "training.json"})
+    util::write_file(temporary.write(std::string("lens/") + name, "old"), "old");
+  train::TunedTrainer trainer = setup.trainer();
+  train::LensFolder folder(path, true, false);
+  CHECK(util::exists(path / "params.pt"));
+  setup.plan.should_stop = [&trainer] { return trainer.steps_done() == 1; };
+  CHECK_FALSE(train::run_training(trainer, folder, setup.plan, false));
+  for (const char* name : {"params.pt", "config.json", "training.json"})
+    CHECK_FALSE(util::exists(path / name));
+  CHECK(util::exists(path / "checkpoint.safetensors"));
 }
 
 TEST_CASE("weights stay as they are with biases alone, and a step that is not finite changes nothing") {

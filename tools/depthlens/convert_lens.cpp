@@ -74,8 +74,6 @@ void run_convert_lens(const ConvertOptions& options) {
       throw usage("a tuned lens cannot become " + util::in_quotes(options.out),
                   "FILE.safetensors, or a folder for config.json and params.pt");
     }
-    for (const std::string& name : tuned->ignored)
-      util::log_warning("left out, as it belongs to the model: " + util::in_quotes(name));
     write_tuned(*tuned, out, options.legacy_keys);
   } else {
     const auto& jacobian = std::get<lens::StoredJacobianLens>(stored);

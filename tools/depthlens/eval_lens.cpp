@@ -21,10 +21,9 @@ namespace depthlens::tool {
 namespace {
 
 /// Translated states of one pass of --transfer. Each translator that takes part adds L states to every
-/// position of a chunk, and the engine makes chunks of about a thousand states, of 8 positions at the least.
-/// With this many, its smallest chunk is as large as it wants, whatever L is: memory stays what analyze
-/// takes. A pass repeats the forward pass, which costs little beside decoding a hundred states of every
-/// position.
+/// position of a chunk, and the engine makes chunks of 6,144 states, of 32 positions at the least. With this
+/// many, its smallest chunk is about as large as it wants, whatever L is: memory stays what analyze takes. A
+/// pass repeats the forward pass, which costs little beside decoding a hundred states of every position.
 constexpr std::int64_t kStatesPerPass = 128;
 /// Chunks are at their smallest, so memory only decides how many windows make a batch. Small batches let the
 /// user see progress and interrupt: a position takes ten times as long as in analyze.

@@ -249,8 +249,9 @@ std::string rounded(double value) {
 lens::LensProvenance provenance_of(const TrainOptions& options, const model::Model& model) {
   lens::LensProvenance provenance;
   provenance.model = options.model.model.empty() ? "data/demo" : options.model.model;
-  provenance.unembed_hash = lens::unembed_hash(model.head().unembedding);
-  provenance.model_digest = lens::model_digest(model.head());
+  const at::Tensor unembedding = lens::stored_unembedding(model);
+  provenance.unembed_hash = lens::unembed_hash(unembedding);
+  provenance.model_digest = lens::model_digest(unembedding);
   return provenance;
 }
 
@@ -271,8 +272,7 @@ void run_train_tuned(const TrainOptions& options) {
   const model::Model& model = session.model();
   lens::TunedParameters initial =
       options.init.empty() ? train::TunedTrainer::zeros(model, /*biases=*/true)
-                           : lens::read_tuned_parameters(io::resolve_tuned_lens(options.init),
-                                                         model.spec().num_layers, model.spec().hidden_size);
+                           : lens::read_tuned_parameters(io::resolve_tuned_lens(options.init), model);
   train::TunedTrainer trainer(model, settings, initial);
   const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
   util::log_info(util::cat(model.spec().architecture, ", ", trainer.settings().num_layers, " translators of ",
@@ -382,7 +382,8 @@ void run_join(const TrainOptions& options) {
       taken.assign(lens.weights.size(), false);
     }
     if (others != settings || lens.weights.size() != taken.size() ||
-        lens.provenance.model_digest != joined.provenance.model_digest) {
+        lens.provenance.model_digest != joined.provenance.model_digest ||
+        lens.provenance.unembed_hash != joined.provenance.unembed_hash) {
       throw util::format_error(
           {.what = "not parts of one training",
            .where = part + " and " + options.join.front(),
@@ -406,31 +407,44 @@ void run_join(const TrainOptions& options) {
   util::log_info("the lens is in " + options.corpus.out);
 }
 
-/// The first windows of the text that are long enough to count, or this worker's share of them.
+/// The first windows of the text that are long enough to count.
 std::vector<train::Prompt> read_prompts(const TrainOptions& options, const Session& session,
                                         const train::JacobianFitter& fitter) {
-  const Shard shard = parse_shard(options.shard);
   data::Corpus corpus(options.corpus.inputs, session.tokenizer(), options.corpus.limit);
   std::vector<train::Prompt> prompts;
-  std::int64_t found = 0;
-  for (auto document = corpus.next(); document && found < options.prompts; document = corpus.next()) {
+  const auto wanted = static_cast<std::size_t>(options.prompts);
+  for (auto document = corpus.next(); document && prompts.size() < wanted; document = corpus.next()) {
+    if (util::interrupted()) throw util::interrupted_error();
     session.check_in_vocabulary(document->tokens);
     for (const auto& window : data::cut_into_windows(document->tokens, session.max_length(), session.bos())) {
       train::Prompt prompt(window.begin(), window.end());
-      if (found == options.prompts || !fitter.long_enough(prompt)) continue;
-      if (found++ % shard.count == shard.index) prompts.push_back(std::move(prompt));
+      if (prompts.size() < wanted && fitter.long_enough(prompt)) prompts.push_back(std::move(prompt));
     }
   }
-  if (found == options.prompts && !prompts.empty()) return prompts;
+  if (prompts.size() == wanted) return prompts;
   throw util::input_error(
       {.what = "too few prompts in the text",
        .where = options.corpus.inputs.front() + (options.corpus.inputs.size() > 1 ? " and the others" : ""),
        .expected = util::cat(options.prompts, " windows of 18 to ", session.max_length(), " tokens"),
-       .found = std::to_string(found),
+       .found = std::to_string(prompts.size()),
        .hint = "more text, or fewer --prompts"});
 }
 
+/// Every N-th prompt, from number I.
+std::vector<train::Prompt> share_of(const std::vector<train::Prompt>& prompts, const Shard& shard) {
+  std::vector<train::Prompt> share;
+  for (auto i = static_cast<std::size_t>(shard.index); i < prompts.size();
+       i += static_cast<std::size_t>(shard.count))
+    share.push_back(prompts[i]);
+  if (!share.empty()) return share;
+  throw util::usage_error(
+      {.what = "this shard has no prompt",
+       .where = util::cat("--shard ", shard.index, "/", shard.count),
+       .expected = util::cat("at most ", prompts.size(), " shards, one for each of --prompts")});
+}
+
 void run_fit_jacobian(const TrainOptions& options) {
+  const Shard shard = parse_shard(options.shard);
   Session session(options.model);
   train::JacobianSums sums;
   const fs::path folder = options.corpus.out;
@@ -444,21 +458,26 @@ void run_fit_jacobian(const TrainOptions& options) {
     std::vector<train::JacobianSums> parts;
     for (const std::string& path : options.sums) parts.push_back(train::load_jacobian_sums(path));
     sums = train::merge_jacobian_sums(parts);
-    util::create_folders(folder);
+    train::require_all_shards(sums);
     session.load();
-    if (sums.model_fingerprint != train::model_fingerprint(session.model())) {
+    if (sums.model_fingerprint != lens::model_fingerprint(session.model())) {
       throw util::format_error(
           {.what = "the sums were made with another model", .where = options.sums.front()});
     }
+    util::create_folders(folder);
   } else {
     session.load();
     const train::JacobianFitter fitter(session.model(), {});
-    const std::vector<train::Prompt> prompts = read_prompts(options, session, fitter);
+    const std::vector<train::Prompt> all = read_prompts(options, session, fitter);
+    const std::vector<train::Prompt> prompts = share_of(all, shard);
     util::Progress progress("fitting", "rows",
                             static_cast<std::int64_t>(prompts.size()) * session.spec().hidden_size);
     std::int64_t done = 0;
     train::JacobianFit fit;
     fit.folder = folder;
+    fit.shard = shard.index;
+    fit.num_shards = shard.count;
+    fit.list_digest = train::prompts_digest(all);
     fit.resume = options.resume;
     fit.overwrite = options.corpus.overwrite;
     fit.progress = [&](const train::JacobianProgress& at) {
@@ -469,6 +488,11 @@ void run_fit_jacobian(const TrainOptions& options) {
     };
     sums = train::fit_jacobians(session.model(), prompts, fit);
     progress.finish();
+    if (shard.count > 1) {  // the mean over a share would pass for the lens
+      util::log_info(util::cat("the sums of shard ", shard.index, " of ", shard.count, " are in ",
+                               folder.string(), "; join all by --from-sums"));
+      return;
+    }
   }
   lens::write_jacobian_lens_archive(folder / "jacobian_lens.pt",
                                     train::jacobian_lens(sums, provenance_of(options, session.model())));

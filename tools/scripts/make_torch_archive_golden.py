@@ -66,6 +66,8 @@ def main():
     save("tensor.pt", torch.ones(2))
     save("uint16.pt", {"x": torch.zeros(2, dtype=torch.uint16)})  # refused: needs _rebuild_tensor_v3
     save("function.pt", {"x": torch.nn.functional.relu})  # refused
+    torch.serialization.set_crc32_options(False)
+    save("no_checksums.pt", {"x": torch.arange(6.0)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 // What the decoder leaves of a chunk of positions: small arrays of plain numbers. Torch ends here.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -63,12 +64,22 @@ struct Query {
 /// Σ over the run's positions of the probability of every token, for each lens and layer.
 struct ProbabilitySums {
   std::vector<std::vector<double>> sums;  ///< [distinct states][V]
-  std::vector<std::int64_t> state_of;     ///< [N, R] index into `sums`
-  std::int64_t num_rows = 0;              ///< R
+  /// The logarithms of those sums that are too small for a number; of others, nothing. Empty: there are none.
+  std::vector<std::vector<double>> log_small = {};
+  std::vector<std::int64_t> state_of;  ///< [N, R] index into `sums`
+  std::int64_t num_rows = 0;           ///< R
   std::int64_t positions = 0;
 
-  std::span<const double> of(std::int64_t lens, std::int64_t row) const {
-    return sums[static_cast<std::size_t>(state_of[static_cast<std::size_t>(lens * num_rows + row)])];
+  std::span<const double> of(std::int64_t lens, std::int64_t row) const { return sums[state(lens, row)]; }
+  /// The logarithm of a sum. It does not underflow where the sum does.
+  double log_of(std::int64_t lens, std::int64_t row, std::size_t token) const {
+    const double sum = sums[state(lens, row)][token];
+    return std::isnormal(sum) || log_small.empty() ? std::log(sum) : log_small[state(lens, row)][token];
+  }
+
+ private:
+  std::size_t state(std::int64_t lens, std::int64_t row) const {
+    return static_cast<std::size_t>(state_of[static_cast<std::size_t>(lens * num_rows + row)]);
   }
 };
 

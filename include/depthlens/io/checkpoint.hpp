@@ -17,6 +17,8 @@ class MappedFile;
 
 namespace depthlens::io {
 
+class RecordChecksum;
+
 /// Where a tensor's bytes are. Sizes and offsets have been checked against the file.
 struct TensorEntry {
   at::ScalarType dtype = at::ScalarType::Float;
@@ -25,9 +27,12 @@ struct TensorEntry {
   std::uint64_t offset = 0;                ///< of the first element in the file, in bytes
   std::uint64_t length = 0;                ///< from `offset` to the end of the last element, in bytes
   std::shared_ptr<const util::MappedFile> file = {};
+  /// Of the archive's record that the tensor is in, checked when its bytes are first read; may be nullptr.
+  std::shared_ptr<const RecordChecksum> checksum = {};
 };
 
-/// The tensor as a view of the mapped file, as `TensorFile::view` gives it.
+/// The tensor as a view of the mapped file, as `TensorFile::view` gives it. Of an archive the first view of a
+/// storage reads it whole: throws a format error where its CRC-32 is another.
 at::Tensor tensor_view(const TensorEntry& entry);
 
 /// Whether two tensors have the same shape and values, whatever types they are stored as; NaN equals nothing.
@@ -45,7 +50,8 @@ class TensorFile {
   /// the F8 ones).
   static TensorFile open_safetensors(const std::filesystem::path& path);
   /// One file of torch.save (zip or refused): a dictionary of tensors, perhaps nested; keys and positions in
-  /// lists are joined by ".". What is no tensor is left out.
+  /// lists are joined by ".". What is no tensor is left out. The checksum of a tensor's bytes is compared
+  /// when they are first viewed or loaded.
   static TensorFile open_torch(const std::filesystem::path& path);
   /// Joins the tensors of several files; a name in two of them is an error.
   static TensorFile merged(std::vector<TensorFile> parts);

@@ -23,9 +23,9 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata);
 
-/// The inverse of `read_torch_archive`: a zip as torch.save writes it, its root folder named after the file,
-/// with a pickle of protocol 2 that torch.load opens with weights_only=True. Each tensor gets a contiguous
-/// storage of its own. Keys of dictionaries are strings or integers. Errors as `write_safetensors`.
+/// The inverse of `read_torch_archive`: a zip as torch.save writes it into a stream, with a pickle of
+/// protocol 2 that torch.load opens with weights_only=True. Each tensor gets a contiguous storage of its own.
+/// Keys of dictionaries are strings or integers. Errors as `write_safetensors`.
 void write_torch_archive(const std::filesystem::path& path, const PickleValue& value);
 
 }  // namespace depthlens::io

@@ -14,6 +14,10 @@
 #include "depthlens/lens/provenance.hpp"
 #include "depthlens/util/json.hpp"
 
+namespace depthlens::model {
+class Model;
+}
+
 namespace depthlens::lens {
 
 /// A tuned lens as its file holds it: types kept, older key names understood. Shapes have been checked
@@ -25,6 +29,7 @@ struct StoredTunedLens {
   std::string config;                ///< the text of tuned-lens' config.json; "" where there is none
   std::vector<std::string> ignored;  ///< names of tensors of old files that belong to the model, not the lens
   std::string where;                 ///< the file with the parameters, for messages
+  std::string described_in = {};     ///< the file that tells the provenance
 
   std::int64_t num_layers() const { return static_cast<std::int64_t>(weights.size()); }
   std::int64_t hidden_size() const { return weights.front().size(0); }
@@ -62,6 +67,8 @@ struct TunedParameters {
 /// `read_tuned_lens`, and a format error where the lens does not fit or a value is not finite.
 TunedParameters read_tuned_parameters(const std::filesystem::path& path, std::int64_t num_layers,
                                       std::int64_t hidden_size);
+/// The same, to go on from with `model`. Of a lens of another model (`check_provenance`) it warns.
+TunedParameters read_tuned_parameters(const std::filesystem::path& path, const model::Model& model);
 
 /// Which names the tensors of params.pt get: "0.weight", or those of old releases
 /// ("input_translator.weight", "layer_translators.0.weight").

@@ -8,7 +8,7 @@
 #include <string>
 
 namespace depthlens::model {
-struct OutputHead;
+class Model;
 }
 
 namespace depthlens::lens {
@@ -27,14 +27,30 @@ struct LensProvenance {
   bool operator==(const LensProvenance&) const = default;
 };
 
-/// tuned-lens' `unembed_hash` of an unembedding [V, d] of any floating-point type: SHA-256 of what NumPy
-/// prints for it as float32 with one decimal, that is of at most 36 rounded numbers. Weak: kept for
-/// compatibility. Prints as NumPy 2.3 and later do, where exponential notation begins at 1e6 instead of 1e8;
-/// no unembedding comes near either.
-std::string unembed_hash(const at::Tensor& unembedding);
+/// The model's unembedding [V, d] as the checkpoint stores it, or as float32. In memory it may be rounded to
+/// the type of the arithmetic.
+at::Tensor stored_unembedding(const model::Model& model);
 
-/// SHA-256, as 64 hex digits, of the whole unembedding [V, d] as little-endian float32 in row-major order. Of
-/// a model loaded in float32 it does not depend on how the checkpoint is stored.
-std::string model_digest(const model::OutputHead& head);
+/// tuned-lens' `unembed_hash` of an unembedding [V, d] of any floating-point type, of a model that was loaded
+/// in `loaded_as`: SHA-256 of what NumPy prints for it as float32 with one decimal, that is of at most 36
+/// rounded numbers. Weak: other models may share it. Prints as NumPy 2.3 and later do, where exponential
+/// notation begins at 1e6 instead of 1e8; no unembedding comes near either.
+std::string unembed_hash(const at::Tensor& unembedding, at::ScalarType loaded_as = at::kFloat);
+
+/// SHA-256, as 64 hex digits, of the whole unembedding [V, d] as little-endian float32 in row-major order. It
+/// does not depend on how the checkpoint is stored.
+std::string model_digest(const at::Tensor& unembedding);
+
+/// SHA-256 of config.json, the unembedding and the final norm's weight: tells models apart that differ in
+/// these or in settings, rotary ones included. The weights of the blocks are not read.
+std::string model_fingerprint(const model::Model& model);
+
+/// Compares what a lens says of its model with `model`. Throws a format error that names the key and both
+/// values where `model_digest` or `unembed_hash` is another model's; warns instead where `allow_mismatch`. A
+/// hash is also right where it is that of the unembedding rounded to float16 or bfloat16, as the package
+/// makes it of models loaded so. Of a lens that has neither it warns where it names another model. `where`:
+/// the file that says so.
+void check_provenance(const LensProvenance& provenance, const std::string& where, bool allow_mismatch,
+                      const model::Model& model);
 
 }  // namespace depthlens::lens

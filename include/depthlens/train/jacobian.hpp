@@ -60,17 +60,20 @@ struct JacobianSums {
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t skip_first = 0;
-  std::string model_fingerprint;             ///< `model_fingerprint` of the model
+  std::string model_fingerprint;             ///< `lens::model_fingerprint` of the model
+  std::string dtype;                         ///< of the model's arithmetic
+  std::int64_t num_shards = 1;               ///< into which the list of prompts was divided
+  std::vector<std::int64_t> shards = {0};    ///< that are in the sums
+  std::string list_digest;                   ///< `prompts_digest` of the whole list
   std::vector<std::string> prompts_digests;  ///< of the list of prompts; after a merge, of each list
+  std::int64_t num_listed = 0;               ///< prompts of these shards
   std::int64_t num_prompts = 0;              ///< that are in the sums
   std::int64_t num_skipped = 0;              ///< that were too short
   std::int64_t next_prompt = 0;              ///< index of the first prompt not looked at; after a merge 0
+  std::string convergence;                   ///< the lines of convergence.jsonl; after a merge none
   std::vector<at::Tensor> sums;              ///< of J_l, l = 0 … L − 2: float64 [d, d] on the CPU
+  std::string where;                         ///< the file that they were read from, for messages
 };
-
-/// SHA-256 of config.json, the unembedding and the final norm's weight: tells models apart that differ in
-/// these or in settings, rotary ones included. The weights of the blocks are not read.
-std::string model_fingerprint(const model::Model& model);
 
 /// SHA-256 of the token ids and lengths.
 std::string prompts_digest(const std::vector<Prompt>& prompts);
@@ -89,6 +92,10 @@ struct JacobianFit {
   std::filesystem::path folder;
   /// Writes the checkpoint after the first prompt that ends so long after the last one was written.
   double checkpoint_seconds = 60;
+  /// Which share of a longer list the prompts are, and the `prompts_digest` of that list ("": of theirs).
+  std::int64_t shard = 0;
+  std::int64_t num_shards = 1;
+  std::string list_digest = {};
   bool resume = false;     ///< goes on with the folder's checkpoint, if there is one
   bool overwrite = false;  ///< begins anew over a checkpoint
   std::function<void(const JacobianProgress&)> progress;
@@ -112,14 +119,17 @@ void save_jacobian_sums(const std::filesystem::path& path, const JacobianSums& s
 /// Throws input and format errors that name the file and the key.
 JacobianSums load_jacobian_sums(const std::filesystem::path& path);
 
-/// Adds the sums of several workers. Throws a usage error where they are of different models or settings, or
-/// two are of the same prompts.
+/// Adds the sums of several workers. Throws a usage error where they are of different models, settings or
+/// lists of prompts, where one is not finished, and where two are of the same shard or the same prompts.
 JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts);
+
+/// Throws a usage error that names the shards that are not in the sums.
+void require_all_shards(const JacobianSums& sums);
 
 /// The mean over prompts as a lens, for `lens::write_jacobian_lens_archive` or `…_safetensors`: J_l in
 /// `dtype` for l = 0 … L − 2, as published ones; the Jacobian of the last block is the identity and is not
-/// stored. To the provenance the digest of the prompts is added. Throws a self-check error where the sums
-/// hold no prompt or a mean passes the range of `dtype`.
+/// stored. To the provenance the digest of the prompts is added. Throws a usage error where shards are
+/// missing, and a self-check error where the sums hold no prompt or a mean passes the range of `dtype`.
 lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::LensProvenance& provenance,
                                        at::ScalarType dtype = at::kHalf);
 

@@ -39,17 +39,18 @@ class LensFolder {
   /// Adds to the log in memory; `save` writes it.
   void log(const LogLine& line, Loss loss);
 
-  /// Writes training.jsonl and checkpoint.safetensors, each whole or not at all, the checkpoint last.
+  /// Writes training.jsonl and checkpoint.safetensors, each whole or not at all, the checkpoint last. Removes
+  /// the lens of an older training.
   void save(const TunedTrainer& trainer, const BestLens& best, const util::OrderedJson& settings) const;
 
-  /// Brings trainer, best lens and log to where the checkpoint left them. Throws a usage error that names the
-  /// setting where the training was of other settings or is finished, format errors where the file is
-  /// damaged.
+  /// Brings trainer, best lens and log to where the checkpoint left them, whatever training.jsonl holds.
+  /// Throws a usage error that names the setting where the training was of other settings or is finished,
+  /// format errors where the file is damaged.
   void restore(TunedTrainer& trainer, BestLens& best, const util::OrderedJson& settings);
 
  private:
   std::filesystem::path path_;
-  std::vector<std::string> lines_;
+  std::string log_;  // the lines
 };
 
 /// What a training does besides the steps themselves.

@@ -50,16 +50,12 @@ class MappedFile {
 class AtomicFile {
  public:
   explicit AtomicFile(fs::path path);
-  /// With another name for the temporary file, in the same folder.
-  AtomicFile(fs::path path, fs::path temporary);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(std::string_view bytes);
   void commit();
-  /// For libraries that write a file by its name: what stands there when `commit()` is called counts.
-  const fs::path& temporary() const { return temporary_; }
 
  private:
   void flush_buffer();

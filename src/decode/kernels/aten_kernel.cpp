@@ -15,6 +15,7 @@
 #include <ATen/ops/exp.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/gather.h>
+#include <ATen/ops/logaddexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/mm.h>
@@ -25,6 +26,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "decode/kernel.hpp"
@@ -124,6 +126,8 @@ class AtenKernel : public Kernel {
   }
 
   KernelOutput decode(const KernelInput& input) const override;
+  void add_probabilities(const KernelInput& input, const KernelOutput& output,
+                         TokenSums& sums) const override;
 
  private:
   /// Logits of `rows` for tokens first … first + width − 1.
@@ -258,6 +262,36 @@ KernelOutput AtenKernel::decode(const KernelInput& input) const {
   rank_by_top_k(input, out);
   if (mass.defined()) out.group_mass = to_vector<double>(mass / sum.unsqueeze(2), at::kDouble);
   return out;
+}
+
+void AtenKernel::add_probabilities(const KernelInput& input, const KernelOutput& output,
+                                   TokenSums& sums) const {
+  const std::int64_t S = input.num_states, P = input.num_positions, R = S * P, V = head_.unembedding.size(0);
+  const at::Tensor log_sum_exp =  // [R, 1]
+      at::from_blob(const_cast<double*>(output.log_sum_exp.data()), {R, 1}, at::kDouble)
+          .to(head_.unembedding.device());
+  // What rounding takes from the reference is put back as a factor.
+  const at::Tensor reference = log_sum_exp.to(at::kFloat);
+  const at::Tensor factor = (reference.to(at::kDouble) - log_sum_exp).exp().to(at::kFloat);
+  for (std::int64_t first = 0; first < V; first += kTile) {
+    const std::int64_t width = std::min(kTile, V - first);
+    // Products as in `decode`: the final layer's rows for themselves.
+    at::Tensor tile = logits(input.rows.narrow(0, 0, P), first, width);
+    if (R > P) tile = at::cat({tile, logits(input.rows.narrow(0, P, R - P), first, width)});
+    const at::Tensor shifted = tile - reference;
+    const at::Tensor small = shifted.lt(TokenSums::kLowestLog);
+    const at::Tensor probabilities = shifted.exp().mul_(factor).masked_fill_(small, 0);
+    sums.sums.narrow(1, first, width)
+        .add_(probabilities.view({S, P, width}).sum(1, false, at::kDouble).to(at::kCPU));
+    if (!small.any().item<bool>()) continue;
+    const at::Tensor logs = (tile.to(at::kDouble) - log_sum_exp)
+                                .masked_fill_(small.logical_not(), -std::numeric_limits<double>::infinity())
+                                .view({S, P, width})
+                                .logsumexp(1)
+                                .to(at::kCPU);
+    const at::Tensor before = sums.log_small.narrow(1, first, width);
+    before.copy_(at::logaddexp(before, logs));
+  }
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -39,6 +40,12 @@ using util::rounded_up;
 
 std::size_t sized(std::int64_t size) {
   return static_cast<std::size_t>(size);
+}
+
+/// log(e^a + e^b), b finite.
+double log_of_sum(double a, double b) {
+  const double greater = std::max(a, b);
+  return greater + std::log1p(std::exp(std::min(a, b) - greater));
 }
 
 /// What one slice of the vocabulary adds to each row.
@@ -92,6 +99,8 @@ class PackedKernel : public Kernel {
   }
 
   KernelOutput decode(const KernelInput& input) const override;
+  void add_probabilities(const KernelInput& input, const KernelOutput& output,
+                         TokenSums& sums) const override;
 
  private:
   /// A chunk's states, packed. Blocks are of neighbouring positions at one layer.
@@ -183,6 +192,8 @@ class PackedKernel : public Kernel {
   void add_tile(const Chunk& chunk, const TileOfRow& tile, std::int64_t row, Bars& bars, SliceSums& sums,
                 float* exponentials) const;
   KernelOutput merge(const Chunk& chunk, std::vector<SliceSums>& slices) const;
+  void add_probabilities_of(const float* logits, int width, double log_sum_exp, Workspace& workspace,
+                            double* sums, double* log_small) const;
 
   std::string name_;
   const RowStatistics& statistics_;
@@ -451,6 +462,54 @@ KernelOutput PackedKernel::decode(const KernelInput& input) const {
   KernelOutput out = merge(chunk, slices);
   rank_by_top_k(input, out);
   return out;
+}
+
+/// Each tile of the vocabulary has its own columns of the sums, and takes the positions in their order.
+void PackedKernel::add_probabilities(const KernelInput& input, const KernelOutput& output,
+                                     TokenSums& sums) const {
+  const Operands operands = operands_of(input);
+  const std::int64_t S = operands.states, P = operands.positions, B = multiplier_.block_rows();
+  double* const all = sums.sums.mutable_data_ptr<double>();
+  double* const all_small = sums.log_small.mutable_data_ptr<double>();
+  for_each_free(
+      parts_of(vocab_size_, tile_), [&] { return make_workspace(); },
+      [&](std::int64_t tile, Workspace& workspace) {
+        const std::int64_t first = tile * tile_, width = std::min(tile_, vocab_size_ - first);
+        auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
+        float* logits = workspace.logits.data();
+        multiplier_.pack_columns(
+            width, [&](std::int64_t column) { return first + column; }, panels);
+        for (std::int64_t b = 0; b < operands.blocks; ++b) {
+          const std::int64_t count = std::min(B, P - b * B);
+          for (std::int64_t s = 0; s < S; ++s) {
+            multiplier_.multiply(operands.block(s, b), count, panels, width, logits, tile_);
+            const std::int64_t place = s * vocab_size_ + first;
+            for (std::int64_t i = 0; i < count; ++i) {
+              add_bias(logits + i * tile_, first, width);
+              add_probabilities_of(logits + i * tile_, static_cast<int>(width),
+                                   output.log_sum_exp[sized(s * P + b * B + i)], workspace, all + place,
+                                   all_small + place);
+            }
+          }
+        }
+      });
+}
+
+/// Adds e^(z − log_sum_exp) of one row's tile.
+void PackedKernel::add_probabilities_of(const float* logits, int width, double log_sum_exp,
+                                        Workspace& workspace, double* sums, double* log_small) const {
+  // What rounding takes from the reference is put back as a factor.
+  const auto reference = static_cast<float>(log_sum_exp);
+  const double factor = std::exp(static_cast<double>(reference) - log_sum_exp);
+  float* shifted = workspace.final_shifted.data();
+  float* exponentials = workspace.exponentials.data();
+  statistics_.shift_and_exp(logits, width, reference, shifted, exponentials);
+  for (int v = 0; v < width; ++v) sums[v] += factor * static_cast<double>(exponentials[v]);
+  if (statistics_.count_greater(shifted, width, TokenSums::kLowestLog) == width) return;
+  for (int v = 0; v < width; ++v) {
+    if (shifted[v] < TokenSums::kLowestLog)
+      log_small[v] = log_of_sum(log_small[v], static_cast<double>(logits[v]) - log_sum_exp);
+  }
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <ostream>
 #include <random>
@@ -122,8 +123,9 @@ Expected expected_of(const Case& c, std::size_t s, std::size_t p) {
   return e;
 }
 
+/// With `sums`, its probabilities are added to them.
 decode::KernelOutput decoded(const Tested& tested, const model::OutputHead& head, const Case& c,
-                             const at::Tensor& rows) {
+                             const at::Tensor& rows, decode::TokenSums* sums = nullptr) {
   decode::KernelInput input;
   input.rows = rows;
   input.num_states = static_cast<std::int64_t>(c.logits.size());
@@ -137,10 +139,13 @@ decode::KernelOutput decoded(const Tested& tested, const model::OutputHead& head
   const auto kernel = decode::make_kernel(head, c.groups, c.num_groups, tested.precision);
   CHECK(kernel->name() == tested.name);
   CHECK(kernel->working_memory(input.num_states, input.num_positions) > 0);
-  return kernel->decode(input);
+  decode::KernelOutput output = kernel->decode(input);
+  if (sums != nullptr) kernel->add_probabilities(input, output, *sums);
+  return output;
 }
 
-decode::KernelOutput decoded(const Tested& tested, const Case& c, at::Tensor bias = {}) {
+decode::KernelOutput decoded(const Tested& tested, const Case& c, at::Tensor bias = {},
+                             decode::TokenSums* sums = nullptr) {
   const auto S = static_cast<std::int64_t>(c.logits.size()),
              P = static_cast<std::int64_t>(c.logits[0].size()),
              V = static_cast<std::int64_t>(c.logits[0][0].size());
@@ -152,7 +157,7 @@ decode::KernelOutput decoded(const Tested& tested, const Case& c, at::Tensor bia
   for (const auto& state : c.logits) {
     for (const auto& row : state) data = std::copy(row.begin(), row.end(), data);
   }
-  return decoded(tested, head, c, rows);
+  return decoded(tested, head, c, rows, sums);
 }
 
 /// Of 24, 16 or 8 bits, as parts of bfloat16 hold them.
@@ -311,6 +316,80 @@ TEST_CASE("kernels: a maximum that stands twice goes to the lower id, within a t
       CHECK(out.top_ids == std::vector<TokenId>{a, b, a, b});
       CHECK(out.watched_ranks == std::vector<std::int64_t>{1, 1, 1, 1, 1, 1});  // both have rank 1
     }
+  }
+}
+
+/// log(e^a + e^b)
+double log_of_sum(double a, double b) {
+  const double most = std::max(a, b);
+  return std::isinf(most) ? most : most + std::log(std::exp(a - most) + std::exp(b - most));
+}
+
+TEST_CASE("kernels: sums of probability are those of float64, and none of them vanishes") {
+  const std::size_t V = 1100, P = 19;
+  // Spread so far that most probabilities of the second state are beyond float32, and many beyond float64.
+  Case given{.logits = {{}, {}, {}}, .watched = {}, .top_k = 1};
+  for (std::uint32_t p = 0; p < P; ++p) {
+    given.logits[0].push_back(smooth_logits(V, p, 2));
+    given.logits[1].push_back(smooth_logits(V, 100 + p, 400));
+    given.logits[2].push_back(smooth_logits(V, 200 + p, 30));
+    given.watched.push_back({kNoToken});
+  }
+  for (const Tested& tested : usable_kernels()) {
+    INFO(tested);
+    const Case c = rounded(given, tested.bits());
+    decode::TokenSums sums(3, static_cast<std::int64_t>(V));
+    for (int times = 0; times < 2; ++times) decoded(tested, c, {}, &sums);
+    const double* found = sums.sums.const_data_ptr<double>();
+    const double* found_small = sums.log_small.const_data_ptr<double>();
+    double worst = 0, worst_log = 0;
+    for (std::size_t s = 0; s < 3; ++s) {
+      std::vector<double> expected(V), logs(V, -std::numeric_limits<double>::infinity());
+      for (const std::vector<float>& row : c.logits[s]) {
+        double unused;
+        const std::vector<double> q = log_probabilities(row, unused);
+        for (std::size_t v = 0; v < V; ++v) {
+          expected[v] += 2 * std::exp(q[v]);
+          logs[v] = log_of_sum(logs[v], q[v] + std::log(2));
+        }
+      }
+      double total = 0;
+      for (std::size_t v = 0; v < V; ++v) {
+        const double sum = found[s * V + v] + std::exp(found_small[s * V + v]);
+        const double log = std::isnormal(sum) ? std::log(sum) : found_small[s * V + v];
+        total += sum;
+        worst = std::max(worst, std::abs(sum - expected[v]));
+        worst_log = std::max(worst_log, std::abs(log - logs[v]));
+      }
+      CHECK(total == Approx(2 * P).epsilon(1e-6));
+    }
+    CHECK(worst < 1e-5);
+    CHECK(worst_log < 1e-4);  // nats; float32 logits of 1,000
+  }
+}
+
+TEST_CASE("kernels: probabilities add up to 1 where products are rounded") {
+  // Weights and states that no kernel of bfloat16 holds: what is summed and what it is divided by must come
+  // from the same products.
+  const std::int64_t V = 5001, d = 48, S = 3, P = 19;
+  at::manual_seed(3);
+  model::OutputHead head;
+  head.unembedding = at::randn({V, d});
+  head.bias = at::randn({V});
+  const at::Tensor rows = at::randn({S * P, d}) * 3;
+  Case c{.logits = std::vector<std::vector<std::vector<float>>>(S, std::vector<std::vector<float>>(P)),
+         .watched = std::vector<std::vector<TokenId>>(P, {kNoToken}),
+         .top_k = 1};
+  const at::Tensor logits = at::mm(rows.to(at::kDouble), head.unembedding.to(at::kDouble).t()) + head.bias;
+  const at::Tensor expected = logits.softmax(1).view({S, P, V}).sum(1);
+  for (const Tested& tested : usable_kernels()) {
+    INFO(tested);
+    decode::TokenSums sums(S, V);
+    decoded(tested, head, c, rows, &sums);
+    for (std::int64_t s = 0; s < S; ++s)
+      CHECK(sums.sums[s].sum().item<double>() == Approx(static_cast<double>(P)).epsilon(1e-6));
+    const double error = (sums.sums - expected).abs().max().item<double>();
+    CHECK(error < (tested.bits() == 8 ? 0.5 : tested.bits() == 16 ? 1e-3 : 1e-4));
   }
 }
 

@@ -1,6 +1,7 @@
 // calibration.*: early exits, probability by rank and the bias to frequent tokens, by brute force.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "depthlens/tables/bootstrap.hpp"
 #include "helpers.hpp"
@@ -231,6 +232,36 @@ TEST_CASE("calibration.frequency_bias: recomputed by brute force; its terms add 
       CHECK(sum == Approx(divergence).epsilon(1e-10));
     }
   }
+}
+
+TEST_CASE("calibration.frequency_bias: a mean probability too small for a number counts by its logarithm") {
+  const data::TokenCounts counts = some_counts();
+  ReadoutBuilder builder({"logit"}, 1, kVocabulary, kTopK);
+  std::vector<double> logits(kVocabulary, 0);
+  builder.add(0, 1, {{logits}});
+  builder.add(0, 1, {{logits}});
+  decode::ProbabilitySums sums = builder.probability_sums();
+  sums.log_small = {std::vector<double>(kVocabulary, -std::numeric_limits<double>::infinity())};
+  sums.sums[0][2] = 0;  // 12 of 100 occurrences
+  sums.log_small[0][2] = -2000;
+  sums.sums[0][4] = 0;  // never occurs
+  sums.log_small[0][4] = -3000;
+  const auto experiments = experiments::make_experiments("calibration", context_of(counts));
+  experiments.back()->begin(builder.shape());
+  builder.show(*experiments.back(), /*begin_and_end=*/false);
+  experiments.back()->accept_sums(sums);
+  experiments.back()->end();
+  double divergence = 0;
+  for (std::size_t v = 0; v < kVocabulary; ++v) {
+    const double c = static_cast<double>(counts.count(static_cast<TokenId>(v))) / 100;
+    const double q = sums.sums[0][v] / 2;
+    const double log_q = v == 2 ? -2000 - std::log(2) : std::log(q);
+    divergence += (c > 0 ? c * (std::log(c) - log_q) : 0) - c + q;
+  }
+  const TableReader table(experiments.back()->tables()[2]);
+  CHECK(table.word(0, "bucket") == "all");
+  CHECK(table.number(0, "kl_corpus") == Approx(divergence).epsilon(1e-12));
+  CHECK(table.number(0, "kl_corpus") > 0.12 * 2000);
 }
 
 TEST_CASE("calibration: without positions or without a frequency table numbers do not exist") {

@@ -1,4 +1,5 @@
 // torch.save files as PyTorch writes them (tools/scripts/make_torch_archive_golden.py), and damaged archives.
+#include "depthlens/util/deflate.hpp"
 #include "depthlens/util/files.hpp"
 #include "helpers.hpp"
 
@@ -260,14 +261,119 @@ TEST_CASE("torch archive: a file cut at every byte is refused") {
   }
 }
 
-TEST_CASE("torch archive: any byte of a file may be wrong") {
+TEST_CASE("torch archive: any byte of a file may be wrong; then it is refused, or no value has changed") {
   const TemporaryFolder folder;
+  const auto values_in = [](const std::filesystem::path& path) {
+    std::vector<double> all;
+    const TensorFile file = TensorFile::open_torch(path);
+    for (const auto& [name, entry] : file.entries()) {
+      for (const double value : values_of(file.load(name, at::kFloat))) all.push_back(value);
+    }
+    return all;
+  };
   const std::string whole = util::read_file(golden("state_dict.bin"));
+  const std::vector<double> right = values_in(golden("state_dict.bin"));
   int read = 0;
   for (std::size_t i = 0; i < whole.size(); ++i) {
     for (const int change : {0x01, 0x80, 0xff}) {
-      read += survives(folder, changed(whole, i, change), TensorFile::open_torch);
+      const auto path = folder.write("damaged", changed(whole, i, change));
+      try {
+        const std::vector<double> values = values_in(path);
+        ++read;
+        if (values == right) continue;
+        FAIL("another value after byte " << i << " changed");
+      } catch (const util::Error&) {
+      }
+      std::filesystem::remove(path);
     }
   }
   CHECK(read > 0);
+}
+
+TEST_CASE("torch archive: a changed byte of a storage is found when it is read, and the record named") {
+  const TemporaryFolder folder;
+  const std::string whole = util::read_file(golden("state_dict.bin"));
+  const std::string four_floats = bytes_of<float>({0, 1, 2, 3});
+  const std::size_t place = whole.find(four_floats);
+  REQUIRE(place != std::string::npos);
+  const auto path = folder.write("x.bin", changed(whole, place + 5, 0x10));
+  const TensorFile file = TensorFile::open_torch(path);  // reads headers only
+  CHECK(values_of(file.view("0.bias")) == std::vector<double>{10, 11, 12});
+  for (int times = 0; times < 2; ++times) {
+    check_error(ErrorCode::kFormat, {"damaged torch.save archive", "x.bin: state_dict/data/0", "CRC-32"},
+                [&] { file.view("0.weight"); });
+    check_error(ErrorCode::kFormat, {"state_dict/data/0"}, [&] { file.load("0.weight", at::kDouble); });
+    check_error(ErrorCode::kFormat, {"state_dict/data/0"},
+                [&] { file.load_transposed("0.weight", at::kFloat); });
+  }
+  const std::string pickle = changed(whole, whole.find("_rebuild_tensor_v2") + 30, 0x01);
+  check_error(ErrorCode::kFormat, {"state_dict/data.pkl", "CRC-32"},
+              [&] { TensorFile::open_torch(folder.write("y.bin", pickle)); });
+}
+
+TEST_CASE("torch archive: one that was saved without checksums is read") {
+  const TensorFile file = TensorFile::open_torch(golden("no_checksums.pt"));
+  CHECK(values_of(file.view("x")) == std::vector<double>{0, 1, 2, 3, 4, 5});
+}
+
+TEST_CASE("torch archive: what stands twice in a zip must be the same") {
+  const TemporaryFolder folder;
+  const std::string data_pkl =
+      pickle::kStart + pickle::dictionary({pickle::text("x"), pickle::tensor({})}) + pickle::kStop;
+  const std::string six = bytes_of<float>({0, 1, 2, 3, 4, 5});
+  // Version, flags, method, date and time, CRC, sizes, length of the name and of the extra field.
+  const auto header = [](const std::string& name, const std::string& content, std::uint32_t crc,
+                         std::size_t size, int flags = 0, std::size_t offset = 0, bool central = false) {
+    const std::string common = little_endian(20, 2) + little_endian(static_cast<std::uint64_t>(flags), 2) +
+                               little_endian(0, 6) + little_endian(crc, 4) + little_endian(size, 4) +
+                               little_endian(size, 4) + little_endian(name.size(), 2) + little_endian(0, 2);
+    if (!central) return "PK\x03\x04" + common + name + content;
+    return "PK\x01\x02" + little_endian(20, 2) + common + little_endian(0, 10) + little_endian(offset, 4) +
+           name;
+  };
+  const auto end = [](std::size_t records, const std::string& directory, std::size_t offset) {
+    return "PK\x05\x06" + little_endian(0, 4) + little_endian(records, 2) + little_endian(records, 2) +
+           little_endian(directory.size(), 4) + little_endian(offset, 4) + little_endian(0, 2);
+  };
+  const std::uint32_t crc_pkl = util::crc32(data_pkl), crc_six = util::crc32(six);
+  const std::string first = header("a/data.pkl", data_pkl, crc_pkl, data_pkl.size());
+  const std::string first_entry = header("a/data.pkl", "", crc_pkl, data_pkl.size(), 0, 0, true);
+  const auto archive_of = [&](const std::string& second, const std::string& second_entry,
+                              const std::string& behind = "") {
+    const std::string bytes = first + second + behind, directory = first_entry + second_entry;
+    return folder.write("x.pt", bytes + directory + end(2, directory, bytes.size()));
+  };
+  const std::size_t at = first.size();
+  const auto refuse = [&](const std::filesystem::path& path, const std::vector<std::string>& parts) {
+    check_error(ErrorCode::kFormat, parts, [&] { TensorFile::open_torch(path).view("x"); });
+  };
+  const std::string good = header("a/data/0", six, crc_six, 24);
+  const std::string good_entry = header("a/data/0", "", crc_six, 24, 0, at, true);
+  CHECK(values_of(TensorFile::open_torch(archive_of(good, good_entry)).view("x")) ==
+        std::vector<double>{0, 1, 2, 3, 4, 5});
+  refuse(archive_of(header("a/data/0", six, crc_six + 1, 24), good_entry), {"a/data/0", "another checksum"});
+  refuse(archive_of(header("a/data/0", six, crc_six, 23), good_entry), {"a/data/0", "another size"});
+  refuse(archive_of(header("a/data/1", six, crc_six, 24), good_entry), {"a/data/0", "another name"});
+  refuse(archive_of(good, header("a/data/0", "", crc_six, 24, 0, 0, true)), {"a/data/0", "overlap"});
+  refuse(archive_of(good, header("a/data.pkl", "", crc_six, 24, 0, at, true)),
+         {"a/data.pkl", "one record of that name", "found two"});
+  refuse(archive_of(header("a/data/0", six, crc_six, 25), header("a/data/0", "", crc_six, 25, 0, at, true)),
+         {"a/data/0"});
+  // Behind the bytes, with and without its mark.
+  constexpr int kBehind = 8;
+  const std::string later = header("a/data/0", six, 0, 0, kBehind);
+  const std::string later_entry = header("a/data/0", "", crc_six, 24, kBehind, at, true);
+  const auto descriptor = [&](std::uint32_t crc) {
+    return little_endian(crc, 4) + little_endian(24, 4) + little_endian(24, 4);
+  };
+  for (const std::string mark : {"PK\x07\x08", ""}) {
+    CHECK(values_of(
+              TensorFile::open_torch(archive_of(later, later_entry, mark + descriptor(crc_six))).view("x")) ==
+          std::vector<double>{0, 1, 2, 3, 4, 5});
+    refuse(archive_of(later, later_entry, mark + descriptor(crc_six + 1)),
+           {"a/data/0", "another checksum behind the bytes"});
+  }
+  const std::string whole = util::read_file(archive_of(good, good_entry));
+  refuse(folder.write("x.pt", whole + "x"), {"an end of the archive", "found none"});
+  refuse(folder.write("x.pt", changed(whole, whole.size() - 12, 0x01)), {"damaged torch.save archive"});
 }

@@ -7,11 +7,16 @@
 #include <ATen/ops/eye.h>
 #include <ATen/ops/ones.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "depthlens/io/writers.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
 #include "support/catch.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -221,6 +226,13 @@ TEST_CASE("tuned lens: files that are none") {
         {{"format", "depthlens-lens"}, {"format_version", "1"}, {"lens_type", "jacobian"}});
   check("steps", {{"0.weight", weight}}, {{"steps", "many"}});
   check("d_model", {{"0.weight", weight}}, {{"config", R"({"d_model": 3, "num_hidden_layers": 1})"}});
+  check("bias; expected false", {{"0.weight", weight}},
+        {{"config", R"({"d_model": 2, "num_hidden_layers": 1, "bias": true})"}});
+  check("d_model; expected 2, found 3", {{"0.weight", weight}}, {{"d_model", "3"}});
+  check("num_layers; expected 1, found 2", {{"0.weight", weight}}, {{"num_layers", "2"}});
+  check(
+      "says two things", {{"0.weight", weight}},
+      {{"unembed_hash", "a"}, {"config", R"({"d_model": 2, "num_hidden_layers": 1, "unembed_hash": "b"})"}});
   check_error(ErrorCode::kInput, "params.pt", [&] { lens::read_lens(work.path()); });
   check_error(ErrorCode::kInput, "absent", [&] { lens::read_lens(work.path() / "absent"); });
   check_error(ErrorCode::kFormat, "", [&] { lens::read_lens(work.write("text.pt", "hello")); });
@@ -297,6 +309,12 @@ TEST_CASE("Jacobian lens: files that are none") {
   check("[2, 2]", {{"0.jacobian", at::eye(2)}, {"1.jacobian", at::eye(3)}});
   check("d_model", {{"0.jacobian", at::eye(2)}}, {{"fields", R"({"d_model": 3})"}});
   check("fields", {{"0.jacobian", at::eye(2)}}, {{"fields", "[]"}});
+  check("d_model; expected 2, found 3", {{"0.jacobian", at::eye(2)}}, {{"d_model", "3"}});
+  check("source_layers; expected [0], the blocks in 'J', found [0,1]", {{"0.jacobian", at::eye(2)}},
+        {{"fields", R"({"source_layers": [0, 1]})"}});
+  check("n_prompts", {{"0.jacobian", at::eye(2)}}, {{"fields", R"({"n_prompts": 0})"}});
+  check("says two things", {{"0.jacobian", at::eye(2)}},
+        {{"model_digest", "a"}, {"fields", R"({"metadata": {"model_digest": "b"}})"}});
 }
 
 TEST_CASE("a lens that names another model is refused, or warned of where that is asked for") {
@@ -307,7 +325,7 @@ TEST_CASE("a lens that names another model is refused, or warned of where that i
   auto jacobian = lens::read_jacobian_lens(golden_lens("gpt2") / "jacobian.pt");
   const std::vector<std::pair<std::string, std::string>> places = {
       {"tuned", "x"}, {"tuned", "x.safetensors"}, {"jacobian", "j.pt"}, {"jacobian", "j.safetensors"}};
-  for (const std::string& digest : {lens::model_digest(model->head()), std::string(64, '0')}) {
+  for (const std::string& digest : {lens::model_digest(model->head().unembedding), std::string(64, '0')}) {
     tuned.provenance.model_digest = jacobian.provenance.model_digest = digest;
     lens::write_tuned_lens_folder(work.path() / "x", tuned);
     lens::write_tuned_lens_safetensors(work.path() / "x.safetensors", tuned);
@@ -328,4 +346,124 @@ TEST_CASE("a lens that names another model is refused, or warned of where that i
       fs::remove_all(work.path() / name);
     }
   }
+}
+
+namespace {
+
+/// The warnings that `action` gives.
+template <typename Action>
+std::vector<std::string> warnings_of(Action action) {
+  const std::size_t before = util::warnings().size();
+  action();
+  const std::vector<std::string> all = util::warnings();
+  return {all.begin() + static_cast<std::ptrdiff_t>(before), all.end()};
+}
+
+bool mentions(const std::vector<std::string>& lines, const std::string& part) {
+  return std::any_of(lines.begin(), lines.end(),
+                     [&](const std::string& line) { return line.find(part) != std::string::npos; });
+}
+
+}  // namespace
+
+TEST_CASE("tuned lens: an unembed_hash of another model is refused, or warned of where that is asked for") {
+  const TemporaryFolder work;
+  const fs::path folder = fs::path(DEPTHLENS_TEST_DATA) / "models" / "gpt2";
+  auto tuned = lens::read_tuned_lens(golden_lens("gpt2") / "tuned");
+  tuned.config.clear();
+  const at::Tensor unembedding = model::Model::load(folder, {})->head().unembedding;
+  const std::string other(64, '0');
+  std::vector<std::string> right;
+  for (const at::ScalarType loaded_as : {at::kFloat, at::kHalf, at::kBFloat16})
+    right.push_back(lens::unembed_hash(unembedding, loaded_as));
+  int count = 0;
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const auto model = model::Model::load(folder, {.dtype = dtype});
+    for (const std::string& hash : {right[0], right[1], right[2], other}) {
+      tuned.provenance.unembed_hash = hash;
+      const fs::path path = work.path() / std::to_string(++count);  // a warning is given once
+      lens::write_tuned_lens_folder(path, tuned);
+      lens::LensRequest request{.name = "tuned", .type = "tuned", .path = path.string()};
+      const auto load = [&] { lens::load_lens(request, *model, lens::Alignment::kTrained); };
+      if (hash != other) {
+        CHECK(warnings_of(load).empty());
+        continue;
+      }
+      check_error(ErrorCode::kFormat, "another model", load);
+      check_error(ErrorCode::kFormat, (path / "config.json").string() + ": unembed_hash", load);
+      check_error(ErrorCode::kFormat, "expected " + right[0], load);
+      check_error(ErrorCode::kFormat, "found " + other + " (golden/gpt2)", load);
+      request.allow_mismatch = true;
+      CHECK(mentions(warnings_of(load), "found " + other));
+      CHECK(mentions(warnings_of([&] { lens::read_tuned_parameters(path, *model); }), "") == false);  // once
+    }
+  }
+}
+
+TEST_CASE("a lens without digests is known by the name of its model") {
+  const TemporaryFolder work;
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    work.write(std::string("models--org--Tiny/snapshots/1/") + name,
+               util::read_file(fs::path(DEPTHLENS_TEST_DATA) / "models" / "gpt2" / name));
+  }
+  const auto model = model::Model::load(work.path() / "models--org--Tiny" / "snapshots" / "1", {});
+  auto tuned = lens::read_tuned_lens(golden_lens("gpt2") / "tuned");
+  tuned.config.clear();
+  tuned.provenance.unembed_hash = std::nullopt;
+  int count = 0;
+  for (const auto& [name, same] : {std::pair{"org/tiny", true}, std::pair{"/models/tiny/", true},
+                                   std::pair{"", true}, std::pair{"org/tiny-chat", false}}) {
+    INFO(name);
+    tuned.provenance.model = name;
+    const fs::path path = work.path() / std::to_string(++count);
+    lens::write_tuned_lens_folder(path, tuned);
+    const auto found = warnings_of([&] {
+      lens::load_lens({.name = "tuned", .type = "tuned", .path = path.string()}, *model,
+                      lens::Alignment::kTrained);
+    });
+    CHECK(found.size() == (same ? 0 : 1));
+    if (!same) CHECK(mentions(found, "made for 'org/tiny-chat'"));
+  }
+}
+
+TEST_CASE("tuned lens: what is in its files and is not used is told") {
+  const TemporaryFolder work;
+  fs::copy(golden_lens("gpt2") / "tuned", work.path() / "x");
+  util::Json config = util::parse_json(util::read_file(work.path() / "x" / "config.json"), "");
+  config["rank"] = 4;
+  work.write("x/config.json", config.dump());
+  CHECK(mentions(warnings_of([&] { lens::read_tuned_lens(work.path() / "x"); }), "ignored: rank"));
+  config.erase("rank");
+  config["bias"] = false;
+  work.write("x/config.json", config.dump());
+  check_error(ErrorCode::kFormat, "config.json: bias; expected true: there are biases, found false",
+              [&] { lens::read_tuned_lens(work.path() / "x"); });
+}
+
+TEST_CASE("Jacobian lens: what its file says of the model is compared with it") {
+  const TemporaryFolder work;
+  const auto model = model::Model::load(fs::path(DEPTHLENS_TEST_DATA) / "models" / "gpt2", {});
+  int count = 0;
+  const auto load = [&](const std::string& fields, const std::string& metadata) {
+    lens::StoredJacobianLens stored = lens::read_jacobian_lens(golden_lens("gpt2") / "jacobian.pt");
+    stored.fields.update(util::OrderedJson::parse(fields));
+    if (!metadata.empty()) stored.fields["metadata"] = util::OrderedJson::parse(metadata);
+    const fs::path path = work.path() / (std::to_string(++count) + ".pt");
+    lens::write_jacobian_lens_archive(path, stored);
+    lens::load_lens({.name = "j", .type = "jacobian", .path = path.string()}, *model,
+                    lens::Alignment::kTrained);
+  };
+  const auto refused = [&](const std::string& fields, const std::string& metadata, const std::string& part) {
+    INFO(fields << metadata);
+    check_error(ErrorCode::kFormat, part, [&] { load(fields, metadata); });
+  };
+  load(R"({"target_layer": 3, "num_layers": 3})", R"({"hidden_size": 16})");
+  load("{}", R"({"target_layer": 2, "n_layers": 3})");
+  refused(R"({"target_layer": 1})", "", "target_layer; expected the last residual state, 3 or 2, found 1");
+  refused("{}", R"({"num_layers": 12})", "num_layers; expected 3 blocks, found 12");
+  refused("{}", R"({"hidden_size": 32})", "hidden_size; expected width 16, found 32");
+  refused("{}", R"({"unembed_hash": "0"})", "unembed_hash");
+  const std::string print = lens::model_fingerprint(*model);
+  CHECK(warnings_of([&] { load("{}", R"({"model_fingerprint": ")" + print + R"("})"); }).empty());
+  CHECK(mentions(warnings_of([&] { load("{}", R"({"model_fingerprint": "1"})"); }), "model_fingerprint"));
 }

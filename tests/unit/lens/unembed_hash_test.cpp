@@ -59,13 +59,30 @@ TEST_CASE("unembed_hash of a model is what its golden lens was made with") {
 }
 
 TEST_CASE("model_digest is SHA-256 over the float32 bytes, however the matrix is stored") {
-  model::OutputHead head;
-  head.unembedding = at::arange(3000, at::kFloat).view({1000, 3}) / 8;
-  const std::string digest = lens::model_digest(head);
-  const auto* bytes = static_cast<const char*>(head.unembedding.const_data_ptr());
-  CHECK(digest == util::sha256({bytes, head.unembedding.nbytes()}));
-  head.unembedding = head.unembedding.to(at::kDouble).t().contiguous().t();
-  CHECK(lens::model_digest(head) == digest);
-  head.unembedding = head.unembedding + 1e-3;
-  CHECK(lens::model_digest(head) != digest);
+  at::Tensor unembedding = at::arange(3000, at::kFloat).view({1000, 3}) / 8;
+  const std::string digest = lens::model_digest(unembedding);
+  const auto* bytes = static_cast<const char*>(unembedding.const_data_ptr());
+  CHECK(digest == util::sha256({bytes, unembedding.nbytes()}));
+  unembedding = unembedding.to(at::kDouble).t().contiguous().t();
+  CHECK(lens::model_digest(unembedding) == digest);
+  CHECK(lens::model_digest(unembedding + 1e-3) != digest);
+}
+
+TEST_CASE("a model's digests are those of what its checkpoint stores, whatever the arithmetic") {
+  for (const std::string variant : {"gpt2", "neox-parallel", "llama-gqa-sharded"}) {  // tied and not
+    INFO(variant);
+    const std::filesystem::path folder = kGolden / "models" / variant;
+    const auto exact = model::Model::load(folder, {});
+    const at::Tensor unembedding = lens::stored_unembedding(*exact);
+    for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+      const auto rounded = model::Model::load(folder, {.dtype = dtype});
+      if (variant == "gpt2")  // stored as float32
+        CHECK(lens::model_digest(rounded->head().unembedding) != lens::model_digest(unembedding));
+      CHECK(lens::model_digest(lens::stored_unembedding(*rounded)) == lens::model_digest(unembedding));
+      CHECK(lens::model_fingerprint(*rounded) == lens::model_fingerprint(*exact));
+      CHECK(lens::unembed_hash(unembedding, dtype) == lens::unembed_hash(rounded->head().unembedding));
+    }
+    const auto streamed = model::Model::load(folder, {.stream_layers = true});
+    CHECK(lens::unembed_hash(lens::stored_unembedding(*streamed)) == lens::unembed_hash(unembedding));
+  }
 }

@@ -1,0 +1,25 @@
+// Numbers that are not finite end a run, with a word on where they come from.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "depthlens/util/error.hpp"
+
+namespace depthlens::model {
+
+class Model;
+
+/// Throws a format error that names file and tensor where the weights are not finite, else `text` as a
+/// self-check error, with a hint where it has none. Reads all weights.
+[[noreturn]] void refuse_not_finite(const Model& model, util::ErrorText text);
+
+/// Throws as `refuse_not_finite` where a state [T, d] of `layer` is not finite, or so large that a norm of it
+/// overflows float32. `name_of` tells which token a row is.
+void require_finite(const Model& model, std::int64_t layer, const at::Tensor& states,
+                    const std::function<std::string(std::int64_t row)>& name_of);
+
+}  // namespace depthlens::model

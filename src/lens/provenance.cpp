@@ -1,0 +1,130 @@
+// Digests of a model's unembedding, and whether a lens was made for a model.
+#include "depthlens/lens/provenance.hpp"
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::lens {
+namespace {
+
+namespace fs = std::filesystem;
+using util::cat;
+using util::in_quotes;
+
+constexpr std::uint64_t kLargestConfig = 64 << 20;
+
+/// The parts of a path or hub id that may name a model, in lower case: folders, and what the hub cache joins
+/// by "--".
+std::vector<std::string> parts_of_name(const std::string& text) {
+  std::string plain;
+  for (const char c : text) plain += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (std::size_t at; (at = plain.find("--")) != std::string::npos;) plain.replace(at, 2, "/");
+  std::vector<std::string> parts = util::split(plain, '/');
+  parts.erase(std::remove(parts.begin(), parts.end(), ""), parts.end());
+  return parts;
+}
+
+/// Whether the model goes by the last part of `name`, as its folder or in its config.json.
+bool goes_by(const model::Model& model, const std::string& name) {
+  const std::vector<std::string> wanted = parts_of_name(name);
+  if (wanted.empty()) return true;  // no name
+  std::error_code ignored;
+  std::vector<std::string> own = {fs::weakly_canonical(model.folder(), ignored).string()};
+  const fs::path config_path = model.folder() / "config.json";
+  const util::Json config =
+      util::parse_json(util::read_file(config_path, kLargestConfig), config_path.string());
+  if (const auto path = config.find("_name_or_path"); path != config.end() && path->is_string())
+    own.push_back(path->get<std::string>());
+  for (const std::string& text : own) {
+    const std::vector<std::string> parts = parts_of_name(text);
+    if (std::find(parts.begin(), parts.end(), wanted.back()) != parts.end()) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+at::Tensor stored_unembedding(const model::Model& model) {
+  const at::Tensor& in_memory = model.head().unembedding;
+  if (model.dtype() == at::kFloat) return in_memory;  // nothing of it was lost
+  const model::ArchSpec& spec = model.spec();
+  const model::Slot slot = spec.tied_unembedding ? model::Slot::kTokenEmbedding : model::Slot::kUnembedding;
+  const io::TensorFile file = io::open_checkpoint(model.folder());
+  for (const model::TensorRule& rule : spec.model_tensors) {
+    if (rule.slot != slot) continue;
+    for (const std::string& name : {rule.name, spec.prefix + rule.name}) {
+      if (file.has(name)) return file.view(name);
+    }
+  }
+  return in_memory;
+}
+
+std::string model_digest(const at::Tensor& unembedding) {
+  // In pieces, so that a matrix of another type or place is never in memory a second time as a whole.
+  const std::int64_t rows = std::max<std::int64_t>(1, (std::int64_t{1} << 22) / unembedding.size(1));
+  util::Sha256 hash;
+  for (std::int64_t first = 0; first < unembedding.size(0); first += rows) {
+    const at::Tensor piece = unembedding.narrow(0, first, std::min(rows, unembedding.size(0) - first))
+                                 .cpu()
+                                 .to(at::kFloat)
+                                 .contiguous();
+    hash.update(piece.const_data_ptr(), static_cast<std::size_t>(piece.nbytes()));
+  }
+  return hash.hex_digest();
+}
+
+std::string model_fingerprint(const model::Model& model) {
+  util::Sha256 hash;
+  const std::string config = util::read_file(model.folder() / "config.json", kLargestConfig);
+  hash.update(config.data(), config.size());
+  const std::string head = model_digest(stored_unembedding(model));
+  hash.update(head.data(), head.size());
+  const at::Tensor weight = model.head().norm_weight.cpu().contiguous();
+  hash.update(weight.const_data_ptr(), weight.nbytes());
+  return hash.hex_digest();
+}
+
+void check_provenance(const LensProvenance& provenance, const std::string& where, bool allow_mismatch,
+                      const model::Model& model) {
+  const std::string named = provenance.model && !provenance.model->empty() ? *provenance.model : "";
+  if (!provenance.model_digest && !provenance.unembed_hash) {
+    if (goes_by(model, named)) return;
+    util::log_warning(cat(where, ": the lens was made for ", in_quotes(named),
+                          " and has no digest by which that could be told from ",
+                          in_quotes(model.folder().string()), "; only width and depth were compared"));
+    return;
+  }
+  const at::Tensor unembedding = stored_unembedding(model);
+  const auto require_same = [&](const char* key, const std::string& of_model, const std::string& of_lens) {
+    if (of_model == of_lens) return true;
+    const util::Error error =
+        util::format_error({.what = "the lens was made for another model",
+                            .where = cat(where, ": ", key),
+                            .expected = of_model + " (this model's unembedding)",
+                            .found = of_lens + (named.empty() ? "" : cat(" (", named, ")")),
+                            .hint = "--allow-lens-mismatch makes this a warning"});
+    if (!allow_mismatch) throw error;
+    util::log_warning(error.what());
+    return false;
+  };
+  if (provenance.model_digest &&
+      !require_same("model_digest", model_digest(unembedding), *provenance.model_digest))
+    return;
+  if (!provenance.unembed_hash) return;
+  for (const at::ScalarType loaded_as : {at::kHalf, at::kBFloat16}) {
+    if (unembed_hash(unembedding, loaded_as) == *provenance.unembed_hash) return;
+  }
+  require_same("unembed_hash", unembed_hash(unembedding), *provenance.unembed_hash);
+}
+
+}  // namespace depthlens::lens

@@ -1,0 +1,68 @@
+// Numbers that are not finite: where they come from.
+#include "depthlens/model/finite.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/linalg_vector_norm.h>
+
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::model {
+namespace {
+
+/// The greatest magnitude; not a number where one of them is none.
+double largest(const at::Tensor& values) {
+  if (values.numel() == 0) return 0;
+  return at::linalg_vector_norm(values, std::numeric_limits<double>::infinity()).item<double>();
+}
+
+/// The first tensor of the checkpoint with a value that is not finite, and its file.
+std::optional<std::string> non_finite_tensor(const Model& model) {
+  const io::TensorFile file = io::open_checkpoint(model.folder());
+  for (const auto& [name, entry] : file.entries()) {
+    if (at::isFloatingType(entry.dtype) && !std::isfinite(largest(file.view(name))))
+      return util::cat(entry.file->path().string(), ": ", name);
+    file.release(name);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void refuse_not_finite(const Model& model, util::ErrorText text) {
+  if (const std::optional<std::string> tensor = non_finite_tensor(model)) {
+    throw util::format_error({.what = "the model's weights are not finite numbers",
+                              .where = *tensor,
+                              .found = "NaN or infinity",
+                              .hint = "the file is damaged, or the model's training diverged: get it again"});
+  }
+  if (text.hint.empty()) {
+    text.hint = model.dtype() == at::kHalf
+                    ? "float16 arithmetic overflows in some models: try --dtype float32"
+                    : "the weights are finite; some are so large that sums of them overflow";
+  }
+  throw util::self_check_error(text);
+}
+
+void require_finite(const Model& model, std::int64_t layer, const at::Tensor& states,
+                    const std::function<std::string(std::int64_t row)>& name_of) {
+  // A norm adds up squares.
+  const double most = std::sqrt(std::numeric_limits<float>::max() / static_cast<double>(states.size(1)));
+  if (largest(states) <= most) return;
+  const at::Tensor fits = (states.abs() <= most).all(1);  // not so where it is no number
+  const std::int64_t row = fits.logical_not().to(at::kByte).argmax().item<std::int64_t>();
+  const double value = largest(states[row]);
+  refuse_not_finite(model, {.what = std::isfinite(value) ? "the residual stream is too large for float32"
+                                                         : "the residual stream is not finite",
+                            .where = util::cat("layer ", layer, ", ", name_of(row)),
+                            .expected = util::cat("values up to ", most),
+                            .found = util::cat(value)});
+}
+
+}  // namespace depthlens::model
