@@ -115,6 +115,27 @@ void check_golden(const Tokenizer& tokenizer, const std::string& name, const std
   }
 }
 
+/// Makes a folder of one of the small tokenizers, as tools/scripts/make_tokenizer_golden.py does.
+void make_variant(const Json& variant, const test::TemporaryFolder& folder) {
+  const Json tokenizer =
+      read_json(golden_folder() / variant.at("from").get<std::string>() / "tokenizer.json");
+  for (const std::string name : variant.at("take")) {
+    if (name == "tokenizer.json") {
+      folder.write(name, tokenizer.patch(variant.at("patch")).dump());
+    } else if (name == "tokenizer.model") {
+      folder.write(name, util::read_file(golden_folder() / "sentencepiece" / name));
+    } else if (name == "vocab.json") {
+      folder.write(name, tokenizer.at("model").at("vocab").dump());
+    } else {
+      std::string lines;
+      for (const Json& merge : tokenizer.at("model").at("merges"))
+        lines += merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>() + "\n";
+      folder.write(name, lines);
+    }
+  }
+  for (const auto& [name, content] : variant.at("files").items()) folder.write(name, content.dump());
+}
+
 /// The folder of the shared tokenizers, or empty with the reason printed.
 fs::path shared_tokenizers() {
   const char* set = std::getenv("DEPTHLENS_SHARED_DATA");
@@ -200,6 +221,24 @@ TEST_CASE("SentencePiece tokenizers give the ids of the SentencePiece library an
   }
   check_golden(*text::load_tokenizer(fs::path(DEPTHLENS_SOURCE_DIR) / "data" / "demo"), "demo",
                "SentencePiece");
+}
+
+TEST_CASE("Folders that say little, or whose files disagree, give the ids of AutoTokenizer") {
+  for (const Json& variant : read_json(golden_folder() / "variants.json").at("cases")) {
+    const test::TemporaryFolder folder;
+    make_variant(variant, folder);
+    INFO(variant.at("name").get<std::string>()
+         << ": " << variant.at("files").dump() << variant.at("patch").dump());
+    const auto tokenizer = text::load_tokenizer(folder.path());
+    const auto texts = variant.at("texts").get<std::vector<std::string>>();
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      INFO(texts[i]);
+      CHECK(tokenizer->encode(texts[i]) == variant.at("ids").at(i).get<std::vector<TokenId>>());
+    }
+    const Json& bos = variant.at("bos");
+    CHECK(tokenizer->adds_bos() == !bos.is_null());
+    if (!bos.is_null()) CHECK(tokenizer->bos() == bos.get<TokenId>());
+  }
 }
 
 TEST_CASE("Real tokenizers give the ids of Hugging Face") {

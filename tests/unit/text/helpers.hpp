@@ -1,6 +1,7 @@
 // Small tokenizers made by hand: a byte-level one over a few letters, whose parts a test can replace.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
 #include "support/check_error.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -17,7 +19,8 @@ namespace depthlens::test {
 using Ids = std::vector<text::TokenId>;
 using util::Json;
 
-/// a 0, b 1, c 2, space 3, ab 4, abc 5, bc 6, " a" 7, digit 1 8, "." 9, newline 10.
+/// a 0, b 1, c 2, space 3, ab 4, abc 5, bc 6, " a" 7, digit 1 8, "." 9, newline 10; nothing makes 11 to 19 of
+/// a text.
 inline Json small_vocabulary() {
   return {{"a", 0},
           {"b", 1},
@@ -31,7 +34,16 @@ inline Json small_vocabulary() {
            7},
           {"1", 8},
           {".", 9},
-          {"\u010a", 10}};
+          {"\u010a", 10},
+          {"\u0101\u0101", 11},
+          {"\u0102\u0102", 12},
+          {"\u0103\u0103", 13},
+          {"\u0104\u0104", 14},
+          {"\u0105\u0105", 15},
+          {"\u0106\u0106", 16},
+          {"\u0107\u0107", 17},
+          {"\u0108\u0108", 18},
+          {"\u0110\u0110", 19}};
 }
 
 /// A byte-level tokenizer.json: GPT-2's splitting, merges "a b", "ab c".
@@ -48,6 +60,24 @@ inline Json added_token(const std::string& content, int id, const Json& more = J
   token.update(more);
   return token;
 }
+
+/// The warnings that are given while it lives.
+class Warnings {
+ public:
+  std::size_t count() const { return util::warnings().size() - before_; }
+  /// Whether one of them holds all the parts.
+  bool tell(const std::vector<std::string>& parts) const {
+    const std::vector<std::string> all = util::warnings();
+    return std::any_of(
+        all.begin() + static_cast<std::ptrdiff_t>(before_), all.end(), [&](const std::string& text) {
+          return std::all_of(parts.begin(), parts.end(),
+                             [&](const std::string& part) { return text.find(part) != std::string::npos; });
+        });
+  }
+
+ private:
+  std::size_t before_ = util::warnings().size();
+};
 
 /// Files by name, loaded as a folder.
 using Files = std::map<std::string, std::string>;
