@@ -18,13 +18,6 @@ void AddedTokens::add(AddedToken token, const std::string& where) {
   const TokenId stated = token.id;
   const auto known = id_of(token.content);
   token.id = known.value_or(next_id_);
-  const auto owner = by_id_.find(stated);
-  if (!known && owner != by_id_.end()) {
-    throw util::format_error(
-        {.what = cat("two added tokens with the id ", stated),
-         .where = where,
-         .found = cat(in_quotes(tokens_[owner->second].content), " and ", in_quotes(token.content))});
-  }
   const bool collides = !known && static_cast<std::size_t>(token.id) < taken_.size() && taken_[token.id];
   if (collides || token.id >= kMaxTokens) {
     throw util::format_error(
@@ -43,7 +36,6 @@ void AddedTokens::add(AddedToken token, const std::string& where) {
     tokens_[same_content->second] = std::move(token);
     return;
   }
-  by_id_.emplace(token.id, tokens_.size());
   next_id_ = std::max(next_id_, token.id + 1);
   by_content_.emplace(token.content, tokens_.size());
   tokens_.push_back(std::move(token));

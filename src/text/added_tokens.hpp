@@ -72,7 +72,6 @@ class AddedTokens {
   std::size_t moved_ = 0;
   std::vector<AddedToken> tokens_;
   std::unordered_map<std::string, std::size_t> by_content_;
-  std::unordered_map<TokenId, std::size_t> by_id_;
 };
 
 /// Finds added tokens in a text: the leftmost, among those the longest, then on behind it.

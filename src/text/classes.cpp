@@ -43,7 +43,12 @@ constexpr TokenizerClass kClasses[] = {
      .eos = kEndOfText,
      .unk = kEndOfText,
      .pad = kEndOfText},
-    {.name = "LlamaTokenizer", .steps = ClassSteps::kLlama, .bos = "<s>", .eos = "</s>", .unk = "<unk>"},
+    {.name = "LlamaTokenizer",
+     .steps = ClassSteps::kLlama,
+     .heeds_legacy = true,
+     .bos = "<s>",
+     .eos = "</s>",
+     .unk = "<unk>"},
     {.name = "CodeLlamaTokenizer",
      .steps = ClassSteps::kLlama,
      .bos_rule = ClassBos::kAlways,
@@ -55,7 +60,8 @@ constexpr TokenizerClass kClasses[] = {
      .bos = "<bos>",
      .eos = "<eos>",
      .unk = "<unk>",
-     .pad = "<pad>"},
+     .pad = "<pad>",
+     .mask = "<mask>"},
 };
 
 /// Classes with steps of their own that depthlens does not have.
@@ -138,8 +144,9 @@ TextSteps steps_of(const TokenizerClass& tokenizer_class, const TokenizerSetting
       if (prefix_space) steps.pre_tokenizer.add(byte_level_splitter(false, true));
       return steps;
     case ClassSteps::kLlama: {
-      const PrependScheme with_space =
-          settings.legacy.value_or(false) ? PrependScheme::kAlways : PrependScheme::kFirst;
+      const PrependScheme with_space = tokenizer_class.heeds_legacy && settings.legacy.value_or(false)
+                                           ? PrependScheme::kAlways
+                                           : PrependScheme::kFirst;
       steps.pre_tokenizer.add(metaspace_splitter(std::string(kSpaceMark),
                                                  prefix_space ? with_space : PrependScheme::kNever, false));
       return steps;
@@ -162,6 +169,8 @@ void add_names_of_class(const TokenizerClass& tokenizer_class, TokenizerSettings
   add("eos_token", tokenizer_class.eos);
   add("unk_token", tokenizer_class.unk);
   add("pad_token", tokenizer_class.pad);
+  add("mask_token", tokenizer_class.mask);
+  settings.plain_special_tokens = tokenizer_class.steps == ClassSteps::kQwen2;
 }
 
 std::string describe_class(const TokenizerClass& tokenizer_class, const TokenizerSettings& settings) {

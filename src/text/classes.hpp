@@ -28,8 +28,9 @@ struct TokenizerClass {
   std::string_view name;  ///< without "Fast"
   ClassSteps steps = ClassSteps::kOfFile;
   ClassBos bos_rule = ClassBos::kPostProcessor;
+  bool heeds_legacy = false;  ///< of kLlama: with `legacy` a space is put behind each added token too
   /// The tokens that the class names where no file does (null is a name: none); "": none.
-  std::string_view bos = "", eos = "", unk = "", pad = "";
+  std::string_view bos = "", eos = "", unk = "", pad = "", mask = "";
 
   bool over_bytes() const {
     return steps == ClassSteps::kGpt2 || steps == ClassSteps::kNeox || steps == ClassSteps::kQwen2;
@@ -50,7 +51,7 @@ bool is_known_class(const TokenizerSettings& settings);
 /// What the class does to a text. Not for kOfFile and kUnknown.
 TextSteps steps_of(const TokenizerClass& tokenizer_class, const TokenizerSettings& settings);
 
-/// Names the class's own tokens where no file tells.
+/// What the class says of special tokens: their names where no file tells.
 void add_names_of_class(const TokenizerClass& tokenizer_class, TokenizerSettings& settings);
 
 /// "GPT2Tokenizer (tokenizer_class of FILE)" or "Qwen2Tokenizer (for the model_type 'qwen2' of FILE)".

@@ -25,8 +25,10 @@ class SentencePieceTokenizer final : public Tokenizer {
  public:
   SentencePieceTokenizer(std::string_view content, const std::string& where);
 
-  /// What the model knows by itself; the settings win.
+  /// BOS, EOS and what is unknown, by the model; the settings win.
   void add_names_to(TokenizerSettings& settings) const;
+  /// The other special tokens of the model.
+  void add_control_to(TokenizerSettings& settings) const;
   std::optional<TokenId> find(const std::string& token) const;
   bool puts_space() const { return puts_space_; }
 
@@ -35,6 +37,8 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   void set_tokens(const AddedTokens& tokens, const SpecialIds& special);
   void set_space(SpaceBefore space) { space_ = space; }
+  /// Warns of a text that begins with a space where one is put before it: transformers puts none there.
+  void tell_of_two_spaces() { tells_of_two_spaces_ = true; }
 
   std::vector<TokenId> encode(std::string_view text) const override;
   const std::string& token_bytes(TokenId id) const override;
@@ -52,6 +56,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   AddedTokenMatcher added_;
   SpaceBefore space_ = SpaceBefore::kNowhere;
   bool puts_space_ = false;  // the model does, before every text
+  bool tells_of_two_spaces_ = false;
   std::vector<TokenId>
       shield_ids_;  // what the shield is encoded to; empty: the model gives it no ids of its own
 };
@@ -115,6 +120,9 @@ void SentencePieceTokenizer::add_names_to(TokenizerSettings& settings) const {
   add("bos_token", processor_.bos_id());
   add("eos_token", processor_.eos_id());
   add("unk_token", processor_.unk_id());
+}
+
+void SentencePieceTokenizer::add_control_to(TokenizerSettings& settings) const {
   for (int id = 0; id < processor_.GetPieceSize(); ++id) {
     if (processor_.IsControl(id))
       settings.more_special.push_back({.content = processor_.IdToPiece(id), .special = true});
@@ -204,6 +212,11 @@ std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const
   for (const Segment& segment : segments) {
     const bool at_start = segment.text.data() == text.data();
     const bool wants_space = space_ == SpaceBefore::kEveryPart || (space_ == SpaceBefore::kText && at_start);
+    if (segment.id == kNoToken && wants_space && tells_of_two_spaces_ && segment.text.front() == ' ') {
+      util::log_warning(cat(where_,
+                            ": of texts that begin with a space, SentencePiece's ids are used, with a space "
+                            "more; transformers leaves its own out"));
+    }
     if (segment.id != kNoToken) {
       ids.push_back(segment.id);
     } else if (wants_space == puts_space_) {
@@ -227,8 +240,10 @@ SpaceBefore space_before(const SentencePieceTokenizer& tokenizer, const Tokenize
   const auto by_legacy = [&](bool legacy_by_default) {
     return settings.legacy.value_or(legacy_by_default) ? SpaceBefore::kEveryPart : SpaceBefore::kText;
   };
-  if (tokenizer_class.steps == ClassSteps::kLlama)
-    return settings.add_prefix_space.value_or(true) ? by_legacy(false) : SpaceBefore::kNowhere;
+  if (tokenizer_class.steps == ClassSteps::kLlama) {
+    if (!settings.add_prefix_space.value_or(true)) return SpaceBefore::kNowhere;
+    return tokenizer_class.heeds_legacy ? by_legacy(false) : SpaceBefore::kText;
+  }
   if (tokenizer_class.steps == ClassSteps::kGemma) return SpaceBefore::kNowhere;
   return tokenizer.puts_space() ? by_legacy(true) : SpaceBefore::kNowhere;
 }
@@ -243,14 +258,14 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view content
   if (!is_known_class(settings) ||
       !(tokenizer_class.steps == ClassSteps::kOfFile || tokenizer_class.over_characters())) {
     throw util::format_error(
-        {.what = cat("depthlens does not know how the class ", settings.tokenizer_class,
+        {.what = cat("depthlens does not know how the class ", describe_class(tokenizer_class, settings),
                      " reads a SentencePiece model"),
          .where = where,
-         .expected = "tokenizer_class LlamaTokenizer or GemmaTokenizer",
-         .found = cat(util::in_quotes(settings.tokenizer_class), " in ", settings.class_file)});
+         .expected = "tokenizer_class LlamaTokenizer or GemmaTokenizer"});
   }
-  tokenizer->add_names_to(settings);
   add_names_of_class(tokenizer_class, settings);
+  tokenizer->add_names_to(settings);
+  if (settings.more_special.empty()) tokenizer->add_control_to(settings);
   AddedTokens tokens([&](const std::string& token) { return tokenizer->find(token); }, tokenizer->size());
   std::optional<PostProcessor> post_processor;
   if (json != nullptr) {
@@ -264,6 +279,9 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view content
   tokenizer->set_tokens(
       tokens, special_ids(settings, tokenizer_class, tokens, post_processor ? &*post_processor : nullptr));
   tokenizer->set_space(space_before(*tokenizer, tokenizer_class, settings));
+  if (tokenizer->puts_space() &&
+      (tokenizer_class.steps == ClassSteps::kLlama || !settings.legacy.value_or(true)))
+    tokenizer->tell_of_two_spaces();
   return tokenizer;
 }
 

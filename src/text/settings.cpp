@@ -109,6 +109,8 @@ void read_tokenizer_config(const JsonView& root, TokenizerSettings& settings) {
   settings.add_bos = optional_bool(root, "add_bos_token");
   settings.add_eos = optional_bool(root, "add_eos_token");
   settings.legacy = optional_bool(root, "legacy");
+  // Absent is another thing than null to some classes, for which null is false.
+  if (!settings.legacy && root.raw().contains("legacy")) settings.legacy = false;
   settings.add_prefix_space = optional_bool(root, "add_prefix_space");
   settings.split_special_tokens = root.get_bool("split_special_tokens", false);
   settings.names = read_names(root);
@@ -130,16 +132,17 @@ void read_tokenizer_config(const JsonView& root, TokenizerSettings& settings) {
 
 /// Files of transformers before 4.34, which tokenizer_config.json has taken over since.
 void read_special_tokens_map(const JsonView& root, TokenizerSettings& settings) {
-  for (auto& [key, token] : read_names(root)) {
-    const auto [known, is_new] = settings.names.try_emplace(key, token);
-    const std::string theirs = token ? token->content : "",
-                      ours = known->second ? known->second->content : "";
-    if (!is_new && theirs != ours) {
-      util::log_warning(cat(root.where(), " names the ", key, " ", in_quotes(theirs), ", ", settings.where,
-                            " ", in_quotes(ours), "; ", in_quotes(settings.lists_added ? ours : theirs),
-                            " is used, as transformers does"));
+  for (const auto& [key, token] : read_names(root)) {
+    const std::string theirs = token ? in_quotes(token->content) : "none";
+    const auto known = settings.names.find(key);
+    const bool is_new = known == settings.names.end();
+    const std::string ours = !is_new && known->second ? in_quotes(known->second->content) : "none";
+    if (theirs != ours && (!is_new || settings.lists_added)) {
+      util::log_warning(cat(root.where(), " gives the ", key, " ", theirs, ", ", settings.where, " ", ours,
+                            "; ", settings.lists_added ? "the latter" : "the former",
+                            " counts, as in transformers"));
     }
-    if (!settings.lists_added) known->second = token;
+    if (!settings.lists_added) settings.names[key] = token;
   }
   if (settings.lists_added) return;
   for (AddedToken& token : read_more_special(root)) {
@@ -256,25 +259,21 @@ TokenizerSettings read_settings(const fs::path& folder) {
 }
 
 void add_tokens_of(const TokenizerSettings& settings, AddedTokens& tokens) {
-  const auto add = [&](const AddedToken& token) {
-    if (tokens.find(token.content) == nullptr) {
+  for (const AddedToken& token : settings.added) tokens.add(token, settings.where);
+  const auto add_special = [&](const AddedToken& token) {
+    if (settings.plain_special_tokens) {
+      tokens.add({.content = token.content, .special = true}, settings.where);
+    } else if (tokens.find(token.content) == nullptr) {
       tokens.add(token, settings.where);
-    } else if (token.special) {
-      tokens.mark_special(token.content);
     }
   };
-  for (const AddedToken& token : settings.added) {
-    if (settings.lists_added) {
-      tokens.add(token, settings.where);
-    } else {
-      add(token);  // of added_tokens.json: what tokenizer.json says comes first
-    }
-  }
   for (const char* key : kNameKeys) {
     const auto named = settings.names.find(key);
-    if (named != settings.names.end() && named->second) add(*named->second);
+    if (named == settings.names.end() || !named->second) continue;
+    add_special(*named->second);
+    tokens.mark_special(named->second->content);
   }
-  for (const AddedToken& token : settings.more_special) add(token);
+  for (const AddedToken& token : settings.more_special) add_special(token);
   tokens.warn_of_ids();
   if (settings.split_special_tokens) tokens.leave_special_as_text();
 }

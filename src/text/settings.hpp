@@ -27,12 +27,13 @@ struct TokenizerSettings {
   std::string class_file;                                          ///< the file that names the class
   std::string tokenizer_class;                                     ///< without "Fast"; "" where none is told
   std::string model_type;                                          ///< "" where none is told
-  std::optional<bool> add_bos, add_eos, legacy, add_prefix_space;  ///< null is absent
+  std::optional<bool> add_bos, add_eos, legacy, add_prefix_space;  ///< null is absent, but false for legacy
   bool split_special_tokens = false;  ///< special tokens that stand in a text are text
 
   /// By key ("bos_token", …), as special tokens without ids; nothing: told to be none.
   std::map<std::string, std::optional<AddedToken>> names;
   std::vector<AddedToken> more_special;  ///< without ids and keys
+  bool plain_special_tokens = false;     ///< these and the named ones are stripped of flags such as lstrip
   std::vector<AddedToken> added;         ///< with ids, in their order
   /// tokenizer_config.json lists all added tokens: the other files' are not read.
   bool lists_added = false;

@@ -27,20 +27,18 @@ void warn_of_bos(const TokenizerSettings& settings, const TokenizerClass& tokeni
                  const PostProcessor* post_processor, const SpecialIds& special) {
   const std::string outcome =
       cat(", as in transformers 5: ", special.adds_bos ? "BOS" : "no BOS", " is put before texts");
-  if (post_processor != nullptr) {
-    const std::string decides =
-        tokenizer_class.bos_rule == ClassBos::kPostProcessor
-            ? cat("the post_processor of ", post_processor->where, " decides")
-            : cat("the class ", describe_class(tokenizer_class, settings), " decides");
-    if (settings.add_bos && *settings.add_bos != special.adds_bos) {
-      util::log_warning(cat(settings.where, ": add_bos_token ", *settings.add_bos ? "true" : "false",
-                            " is not heeded; ", decides, outcome));
-      return;
-    }
-    if (post_processor->bos.has_value() != special.adds_bos) {
-      util::log_warning(cat(post_processor->where, ": the post_processor is not heeded; ", decides, outcome));
-      return;
-    }
+  const std::string decides = post_processor == nullptr ? "there is no BOS token"
+                              : tokenizer_class.bos_rule == ClassBos::kPostProcessor
+                                  ? cat("the post_processor of ", post_processor->where, " decides")
+                                  : cat("the class ", describe_class(tokenizer_class, settings), " decides");
+  if (settings.add_bos && *settings.add_bos != special.adds_bos) {
+    util::log_warning(cat(settings.where, ": add_bos_token ", *settings.add_bos ? "true" : "false",
+                          " is not heeded; ", decides, outcome));
+    return;
+  }
+  if (post_processor != nullptr && post_processor->bos.has_value() != special.adds_bos) {
+    util::log_warning(cat(post_processor->where, ": the post_processor is not heeded; ", decides, outcome));
+    return;
   }
   const bool by_default_before = settings.tokenizer_class == "LlamaTokenizer" ||
                                  settings.tokenizer_class == "GemmaTokenizer" ||

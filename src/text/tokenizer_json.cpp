@@ -1,5 +1,7 @@
 // tokenizer.json: what it holds of a byte-level or SentencePiece tokenizer, as a tokenizer.
 #include <algorithm>
+#include <map>
+#include <unordered_map>
 
 #include "agreement.hpp"
 #include "depthlens/util/error.hpp"
@@ -196,6 +198,44 @@ bool use_steps_of_class(const TokenizerClass& tokenizer_class, const TokenizerSe
   return true;
 }
 
+/// The `added_tokens` of tokenizer.json, with the ids that it says.
+std::vector<AddedToken> read_added(const JsonView& root) {
+  std::vector<AddedToken> tokens;
+  if (!root.has("added_tokens")) return tokens;
+  const JsonView list = root.at("added_tokens");
+  if (!list.is_array()) list.fail("a list of added tokens");
+  std::unordered_map<TokenId, std::string> owners;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const JsonView item = list.at(i);
+    AddedToken token = read_added_token(item);
+    token.id = static_cast<TokenId>(item.at("id").as_integer(0, kMaxTokens - 1));
+    const auto [owner, is_new] = owners.emplace(token.id, token.content);
+    if (!is_new) {
+      throw format_error({.what = cat("two added tokens with the id ", token.id),
+                          .where = item.where(),
+                          .found = cat(in_quotes(owner->second), " and ", in_quotes(token.content))});
+    }
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+/// Those of added_tokens.json and of tokenizer.json, which comes first, in the order of their ids.
+/// `with_ids`: the latter are not there yet.
+std::vector<AddedToken> added_by_id(const std::vector<AddedToken>& of_file, const JsonView& root,
+                                    bool with_ids) {
+  std::map<TokenId, AddedToken> by_id;
+  for (const AddedToken& token : of_file) by_id[token.id] = token;
+  for (AddedToken& token : read_added(root)) {
+    const TokenId id = token.id;
+    if (!with_ids) token.id = kNoToken;
+    by_id[id] = std::move(token);
+  }
+  std::vector<AddedToken> tokens;
+  for (auto& [id, token] : by_id) tokens.push_back(std::move(token));
+  return tokens;
+}
+
 /// Tells where the added tokens of the two files differ. `config_decides`: those of tokenizer.json do not
 /// count.
 void compare_added(const AddedTokens& of_json, const TokenizerSettings& settings, bool config_decides,
@@ -233,14 +273,9 @@ bool is_unigram(const JsonView& root) {
 }
 
 void add_json_tokens(const JsonView& root, AddedTokens& tokens) {
-  if (!root.has("added_tokens")) return;
-  const JsonView list = root.at("added_tokens");
-  if (!list.is_array()) list.fail("a list of added tokens");
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    const JsonView item = list.at(i);
-    AddedToken token = read_added_token(item);
-    token.id = static_cast<TokenId>(item.at("id").as_integer(0, kMaxTokens - 1));
-    tokens.add(std::move(token), item.where());
+  for (AddedToken& token : read_added(root)) {
+    const std::string where = cat(root.where(), ": added_tokens");
+    tokens.add(std::move(token), where);
   }
 }
 
@@ -260,8 +295,9 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(const JsonView& root, TokenizerSe
   AddedTokens tokens = of_json;
   add_json_tokens(root, of_json);
   const bool config_decides = made_by_class && settings.lists_added;
+  if (!settings.lists_added) settings.added = added_by_id(settings.added, root, made_by_class);
   if (settings.lists_added) compare_added(of_json, settings, config_decides, root.where());
-  if (!config_decides) tokens = of_json;
+  if (!made_by_class) tokens = of_json;
   add_tokens_of(settings, tokens);
   compare_vocab_and_merges(folder, root.where(), vocabulary, merges, tokens);
   const PostProcessor post_processor = read_post_processor(root);

@@ -16,6 +16,7 @@
 #include "depthlens/util/text.hpp"
 #include "support/catch.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/warnings.hpp"
 
 namespace depthlens {
 namespace {
@@ -229,7 +230,9 @@ TEST_CASE("Folders that say little, or whose files disagree, give the ids of Aut
     make_variant(variant, folder);
     INFO(variant.at("name").get<std::string>()
          << ": " << variant.at("files").dump() << variant.at("patch").dump());
+    const test::Warnings warnings;
     const auto tokenizer = text::load_tokenizer(folder.path());
+    if (variant.at("told").get<bool>()) CHECK(warnings.count() > 0);
     const auto texts = variant.at("texts").get<std::vector<std::string>>();
     for (std::size_t i = 0; i < texts.size(); ++i) {
       INFO(texts[i]);
@@ -239,6 +242,47 @@ TEST_CASE("Folders that say little, or whose files disagree, give the ids of Aut
     CHECK(tokenizer->adds_bos() == !bos.is_null());
     if (!bos.is_null()) CHECK(tokenizer->bos() == bos.get<TokenId>());
   }
+}
+
+TEST_CASE(
+    "A tokenizer.model beside the tokenizer.json that was converted from it is told where they differ") {
+  for (const char* name : {"sentencepiece-json", "metaspace-json"}) {
+    const test::TemporaryFolder folder;
+    Json tokenizer = read_json(golden_folder() / name / "tokenizer.json");
+    const test::Warnings warnings;
+    const auto load = [&]() {
+      folder.write("tokenizer.json", tokenizer.dump());
+      return text::load_tokenizer(folder.path());
+    };
+    folder.write("tokenizer.model", util::read_file(golden_folder() / "sentencepiece" / "tokenizer.model"));
+    load();
+    CHECK(warnings.count() == 0);
+    tokenizer["model"]["vocab"]["\u2581mill"] = 900;
+    CHECK(load()->size() == 901);
+    CHECK(warnings.tell(
+        {"tokenizer.json is used", "tokenizer.model beside it differs", "900 tokens, not 901"}));
+    tokenizer["model"]["vocab"].erase("\u2581mill");
+    std::swap(tokenizer["model"]["merges"][0], tokenizer["model"]["merges"][1]);
+    tokenizer["model"]["merges"].erase(tokenizer["model"]["merges"].end() - 300,
+                                       tokenizer["model"]["merges"].end());
+    load();
+    CHECK(warnings.tell({"tokenizer.model beside it differs", "the text '", "has the ids"}));
+    CHECK(warnings.count() == 2);
+  }
+}
+
+TEST_CASE("SentencePiece's space before a text that begins with one is told") {
+  const test::TemporaryFolder folder;
+  folder.write("tokenizer.model", util::read_file(golden_folder() / "sentencepiece" / "tokenizer.model"));
+  folder.write("tokenizer_config.json", kLlama2Settings);
+  const auto tokenizer = text::load_tokenizer(folder.path());
+  const test::Warnings warnings;
+  tokenizer->encode("The river </s>");
+  CHECK(warnings.count() == 0);
+  tokenizer->encode(" The river");
+  tokenizer->encode("  The river");
+  CHECK(warnings.count() == 1);
+  CHECK(warnings.tell({"tokenizer.model", "begin with a space", "transformers"}));
 }
 
 TEST_CASE("Real tokenizers give the ids of Hugging Face") {

@@ -468,7 +468,9 @@ def append(*tokens):
 
 def variants():
     """from: the small tokenizer; take: its files (vocab.json and merges.txt are those of its model, tokenizer.model is
-    that of sentencepiece); patch: changes of tokenizer.json, as RFC 6902; files: the others; texts."""
+    that of sentencepiece); patch: changes of tokenizer.json, as RFC 6902; files: the others; texts. Then, of AutoTokenizer:
+    ids, without BOS; bos: what it puts before a text, or null; told: they are not what tokenizer.json and add_bos_token
+    say by themselves."""
     def variant(name, source, model_type, config, take=("tokenizer.json",), patch=(), texts=VARIANT_TEXTS, **files):
         more = {"config.json": {"model_type": model_type}, "tokenizer_config.json": config}
         return {"name": name, "from": source, "take": list(take), "patch": list(patch),
@@ -507,7 +509,7 @@ def variants():
     for model_type, config in [("llama", {"tokenizer_class": "LlamaTokenizer", "legacy": False}), ("llama", {}),
                                ("llama", {"tokenizer_class": "LlamaTokenizer", "legacy": True, "add_bos_token": True}),
                                ("llama", {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False, "add_bos_token": None}),
-                               ("mistral", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True})]:
+                               ("mistral", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True}), ("mistral", {"legacy": None})]:
         yield variant("tokenizer.model alone", "sentencepiece-json", model_type, config, ("tokenizer.model",), texts=PLAIN_TEXTS)
     x, y = added("<x>", 700), added("<y>", 701)
     texts = ["a <x>b<y> c<|endoftext|>d"]
@@ -529,6 +531,19 @@ def variants():
     yield variant("marks that NFC does not know", "qwen2", "qwen2", {}, texts=NEW_MARKS)
 
 
+def reads_as_file(folder, texts, ids, bos):
+    """Whether AutoTokenizer gives the ids of the tokenizer.json, if there is one, and BOS as the flag says it."""
+    flag = json.loads((folder / "tokenizer_config.json").read_text()).get("add_bos_token")
+    if flag is not None and flag != (bos is not None):
+        return False
+    if not (folder / "tokenizer.json").exists():
+        return True
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    plain = [tokenizer.encode(t, add_special_tokens=False).ids for t in texts]
+    with_bos = tokenizer.encode(texts[0]).ids[0] != plain[0][0]
+    return plain == ids and with_bos == (bos is not None)
+
+
 def make_variants():
     cases = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -548,7 +563,8 @@ def make_variants():
             ids = [loaded.encode(t, add_special_tokens=False) for t in case["texts"]]
             full = loaded.encode(case["texts"][0])
             adds_bos = full[:1] != ids[0][:1]
-            cases.append(case | {"ids": ids, "bos": full[0] if adds_bos else None})
+            bos = full[0] if adds_bos else None
+            cases.append(case | {"ids": ids, "bos": bos, "told": not reads_as_file(folder, case["texts"], ids, bos)})
     lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in cases)
     (OUT / "variants.json").write_text(f'{{"reference": {json.dumps(version())},\n"cases": [\n{lines}]}}\n', "utf8")
     print(f"{len(cases)} variants")

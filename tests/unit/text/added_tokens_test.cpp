@@ -70,7 +70,7 @@ TEST_CASE("added tokens: ids are the vocabulary's or the next ones, whatever the
   const auto known = with_added({added_token("abc", 30)});
   CHECK(known->encode("abc") == Ids{5});
   CHECK(known->size() == 20);
-  CHECK(warnings.tell({"added_tokens[0] gives the token 'abc' the id 30; 5 is used, which it has already"}));
+  CHECK(warnings.tell({"added_tokens gives the token 'abc' the id 30; 5 is used, which it has already"}));
   const auto hole = with_added({added_token("<x>", 25), added_token("<y>", 26)});
   CHECK(hole->encode("<x><y>") == Ids{20, 21});
   CHECK(hole->size() == 22);

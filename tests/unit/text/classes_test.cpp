@@ -81,8 +81,10 @@ TEST_CASE("classes: without tokenizer.json flags and names are the class's where
   CHECK(load_files(slow_files({{"tokenizer_class", "GPT2Tokenizer"}, {"add_bos_token", true}}))->adds_bos());
   CHECK_FALSE(
       load_files(slow_files({{"tokenizer_class", "GPT2Tokenizer"}, {"add_bos_token", nullptr}}))->adds_bos());
+  const Warnings of_flag;
   const auto qwen = load_files(slow_files({{"tokenizer_class", "Qwen2Tokenizer"}, {"add_bos_token", true}}));
   CHECK_FALSE(qwen->bos().has_value());
+  CHECK(of_flag.tell({"add_bos_token true is not heeded; there is no BOS token"}));
   CHECK_FALSE(qwen->adds_bos());
   CHECK(slow_ids({{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", true}}, "a") == Ids{7});
   CHECK(slow_ids({{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", nullptr}}, "a") == Ids{0});

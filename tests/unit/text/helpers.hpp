@@ -1,7 +1,6 @@
 // Small tokenizers made by hand: a byte-level one over a few letters, whose parts a test can replace.
 #pragma once
 
-#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -10,9 +9,9 @@
 
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/json.hpp"
-#include "depthlens/util/log.hpp"
 #include "support/check_error.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/warnings.hpp"
 
 namespace depthlens::test {
 
@@ -60,24 +59,6 @@ inline Json added_token(const std::string& content, int id, const Json& more = J
   token.update(more);
   return token;
 }
-
-/// The warnings that are given while it lives.
-class Warnings {
- public:
-  std::size_t count() const { return util::warnings().size() - before_; }
-  /// Whether one of them holds all the parts.
-  bool tell(const std::vector<std::string>& parts) const {
-    const std::vector<std::string> all = util::warnings();
-    return std::any_of(
-        all.begin() + static_cast<std::ptrdiff_t>(before_), all.end(), [&](const std::string& text) {
-          return std::all_of(parts.begin(), parts.end(),
-                             [&](const std::string& part) { return text.find(part) != std::string::npos; });
-        });
-  }
-
- private:
-  std::size_t before_ = util::warnings().size();
-};
 
 /// Files by name, loaded as a folder.
 using Files = std::map<std::string, std::string>;

@@ -157,11 +157,11 @@ TEST_CASE("bos: special_tokens_map.json counts unless tokenizer_config.json list
   const auto map = load_with(R"({"bos_token": "<s>"})");
   CHECK(map->bos() == 21);
   CHECK(map->eos() == 21);
-  CHECK(warnings.tell({"special_tokens_map.json names the bos_token '</s>'", "'<s>'", "'</s>' is used"}));
+  CHECK(warnings.tell({"special_tokens_map.json gives the bos_token '</s>'", "'<s>'", "the former counts"}));
   const auto config = load_with(
       R"({"bos_token": "<s>", "added_tokens_decoder": {"20": {"content": "<s>"}, "21": {"content": "</s>"}}})");
   CHECK(config->bos() == 20);
-  CHECK(warnings.tell({"special_tokens_map.json names the bos_token '</s>'", "'<s>' is used"}));
+  CHECK(warnings.tell({"special_tokens_map.json gives the bos_token '</s>'", "'<s>'", "the latter counts"}));
 }
 
 TEST_CASE("bos: a post-processor that does more is refused") {
