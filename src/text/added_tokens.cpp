@@ -15,37 +15,43 @@ using util::in_quotes;
 
 void AddedTokens::add(AddedToken token, const std::string& where) {
   if (token.content.empty()) return;
-  if (const auto known = id_of(token.content)) {
-    if (token.id != kNoToken && token.id != *known) {
-      util::log_warning(cat(where, " gives the token ", in_quotes(token.content), " the id ", token.id,
-                            "; the vocabulary's ", *known, " is used"));
-    }
-    token.id = *known;
-  } else if (token.id == kNoToken) {
-    token.id = next_id_;
-  }
-  if (token.id < 0 || token.id >= kMaxTokens) {
+  const TokenId stated = token.id;
+  const auto known = id_of(token.content);
+  token.id = known.value_or(next_id_);
+  const bool collides = !known && static_cast<std::size_t>(token.id) < taken_.size() && taken_[token.id];
+  if (collides || token.id >= kMaxTokens) {
     throw util::format_error(
-        {.what = cat("the added token ", in_quotes(token.content), " has an impossible id"),
+        {.what = cat("no id for the added token ", in_quotes(token.content)),
          .where = where,
-         .expected = cat("0 to ", kMaxTokens - 1),
-         .found = cat(token.id)});
+         .expected = collides ? "a vocabulary without holes" : cat("at most ", kMaxTokens, " tokens"),
+         .found = cat("a token with the id ", token.id, ", the next one")});
+  }
+  if (stated != kNoToken && stated != token.id && moved_++ == 0) {
+    first_moved_ = cat(where, " gives the token ", in_quotes(token.content), " the id ", stated, "; ",
+                       token.id, " is used, ", known ? "which it has already" : "the next one",
+                       ", as Hugging Face's tokenizers do");
   }
   const auto same_content = by_content_.find(token.content);
   if (same_content != by_content_.end()) {
     tokens_[same_content->second] = std::move(token);
     return;
   }
-  const auto [owner, is_new] = by_id_.emplace(token.id, tokens_.size());
-  if (!is_new) {
-    throw util::format_error(
-        {.what = cat("two added tokens with the id ", token.id),
-         .where = where,
-         .found = cat(in_quotes(tokens_[owner->second].content), " and ", in_quotes(token.content))});
-  }
   next_id_ = std::max(next_id_, token.id + 1);
   by_content_.emplace(token.content, tokens_.size());
   tokens_.push_back(std::move(token));
+}
+
+void AddedTokens::warn_of_ids() const {
+  if (moved_ > 0) util::log_warning(cat(first_moved_, moved_ > 1 ? cat(" (one of ", moved_, ")") : ""));
+}
+
+void AddedTokens::mark_special(const std::string& content) {
+  const auto found = by_content_.find(content);
+  if (found != by_content_.end()) tokens_[found->second].special = true;
+}
+
+void AddedTokens::leave_special_as_text() {
+  for (AddedToken& token : tokens_) token.stays_text |= token.special;
 }
 
 const AddedToken* AddedTokens::find(const std::string& content) const {
@@ -61,6 +67,7 @@ std::optional<TokenId> AddedTokens::id_of(const std::string& content) const {
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
     : tokens_(std::move(tokens)), ends_(1, -1) {
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    if (tokens_[i].stays_text) continue;
     std::uint32_t node = 0;
     for (const char c : tokens_[i].content) {
       const std::uint64_t edge = std::uint64_t{node} << 8 | static_cast<unsigned char>(c);

@@ -22,12 +22,13 @@ constexpr TokenId kMaxTokens = TokenId{1} << 22;
 
 struct AddedToken {
   std::string content = {};
-  TokenId id = kNoToken;     ///< kNoToken: as the vocabulary has it, else the next free one
+  TokenId id = kNoToken;     ///< kNoToken: the file does not say
   bool single_word = false;  ///< only where no part of a word stands beside it
   bool lstrip = false;       ///< takes the white space before it along
   bool rstrip = false;
   bool normalized = false;  ///< looked for after normalization
   bool special = false;
+  bool stays_text = false;  ///< has an id, but is not looked for in texts
 };
 
 /// A part of a text: an added token, or text between them (`id` is kNoToken).
@@ -41,14 +42,22 @@ class AddedTokens {
  public:
   using Lookup = std::function<std::optional<TokenId>(const std::string&)>;
 
-  /// `vocabulary` gives the ids of tokens that are in the vocabulary already; `next_id` is free, and so is
-  /// all above.
-  AddedTokens(Lookup vocabulary, TokenId next_id) : vocabulary_(std::move(vocabulary)), next_id_(next_id) {}
+  /// `vocabulary` gives the ids of tokens that are in the vocabulary already, which holds `count`. `taken`
+  /// tells its ids where they have holes; empty: they are 0 … count − 1.
+  AddedTokens(Lookup vocabulary, TokenId count, std::vector<bool> taken = {})
+      : vocabulary_(std::move(vocabulary)), next_id_(count), taken_(std::move(taken)) {}
 
-  /// Adds, or replaces the token of that content. The vocabulary's id wins over the token's own, as in
-  /// Hugging Face's package. Throws a format error where the id is taken by another added token, or is too
-  /// large.
+  /// Adds, or replaces the token of that content. Its id is the vocabulary's, or else the next one behind the
+  /// vocabulary and the tokens added before, whatever the file says: so Hugging Face's package does. Throws
+  /// a format error where the id is taken or too large.
   void add(AddedToken token, const std::string& where);
+  /// Warns, in one line, where files say other ids.
+  void warn_of_ids() const;
+
+  /// Marks a token that is there as special.
+  void mark_special(const std::string& content);
+  /// From now on special tokens that stand in a text are text.
+  void leave_special_as_text();
 
   const AddedToken* find(const std::string& content) const;
   /// The id of an added token or of a token of the vocabulary.
@@ -58,16 +67,18 @@ class AddedTokens {
  private:
   Lookup vocabulary_;
   TokenId next_id_;
+  std::vector<bool> taken_;
+  std::string first_moved_;  // what a file says of the first token whose id is not the file's
+  std::size_t moved_ = 0;
   std::vector<AddedToken> tokens_;
   std::unordered_map<std::string, std::size_t> by_content_;
-  std::unordered_map<TokenId, std::size_t> by_id_;
 };
 
 /// Finds added tokens in a text: the leftmost, among those the longest, then on behind it.
 class AddedTokenMatcher {
  public:
   AddedTokenMatcher() = default;
-  /// Each token is looked for as its `content`.
+  /// Each token is looked for as its `content`, unless it stays text.
   explicit AddedTokenMatcher(std::vector<AddedToken> tokens);
 
   bool empty() const { return tokens_.empty(); }

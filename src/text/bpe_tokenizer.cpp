@@ -82,6 +82,14 @@ std::optional<TokenId> Vocabulary::find(std::string_view token) const {
   return found->second;
 }
 
+std::vector<bool> ids_taken(const Vocabulary& vocabulary) {
+  std::vector<bool> taken;
+  if (vocabulary.ids.size() == static_cast<std::size_t>(vocabulary.size)) return taken;
+  taken.resize(static_cast<std::size_t>(vocabulary.size));
+  for (const auto& [token, id] : vocabulary.ids) taken[id] = true;
+  return taken;
+}
+
 Vocabulary read_vocabulary(const util::JsonView& json) {
   if (!json.is_object()) json.fail("an object of tokens and ids");
   if (json.size() > static_cast<std::size_t>(kMaxTokens)) json.fail(cat("at most ", kMaxTokens, " tokens"));

@@ -41,6 +41,9 @@ struct Vocabulary {
   std::optional<TokenId> find(std::string_view token) const;
 };
 
+/// Which ids a vocabulary with holes has; empty: it has none.
+std::vector<bool> ids_taken(const Vocabulary& vocabulary);
+
 /// Reads {"token": id}. Throws a format error for an id twice, out of range, or no number.
 Vocabulary read_vocabulary(const util::JsonView& json);
 

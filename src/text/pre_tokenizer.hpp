@@ -58,6 +58,15 @@ class PreTokenizer {
   std::vector<std::unique_ptr<Splitter>> steps_;
 };
 
+/// What is done to a text before its bytes or characters are merged.
+struct TextSteps {
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+};
+
+/// Stands for a space in pieces of SentencePiece.
+inline constexpr std::string_view kSpaceMark = "\u2581";
+
 /// What a Split does with the matches of its pattern and the text between them.
 enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
 

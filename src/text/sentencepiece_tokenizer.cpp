@@ -2,7 +2,9 @@
 // special tokens in the text.
 #include <sentencepiece_processor.h>
 
+#include "agreement.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "formats.hpp"
 #include "unicode.hpp"
@@ -16,10 +18,27 @@ using util::cat;
 /// without one.
 constexpr char kShield = '\x01';
 
+/// Where a space is put before a text, or before each part of it between added tokens.
+enum class SpaceBefore { kNowhere, kText, kEveryPart };
+
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(std::string_view content, const std::string& where,
-                         const TokenizerSettings& settings, const util::JsonView* json);
+  SentencePieceTokenizer(std::string_view content, const std::string& where);
+
+  /// BOS, EOS and what is unknown, by the model; the settings win.
+  void add_names_to(TokenizerSettings& settings) const;
+  /// The other special tokens of the model.
+  void add_control_to(TokenizerSettings& settings) const;
+  std::optional<TokenId> find(const std::string& token) const;
+  bool puts_space() const { return puts_space_; }
+
+  /// Throws a format error where `vocabulary`, of a Unigram tokenizer.json, is not the model's.
+  void check_pieces(const util::JsonView& vocabulary) const;
+
+  void set_tokens(const AddedTokens& tokens, const SpecialIds& special);
+  void set_space(SpaceBefore space) { space_ = space; }
+  /// Warns of a text that begins with a space where one is put before it: transformers puts none there.
+  void tell_of_two_spaces() { tells_of_two_spaces_ = true; }
 
   std::vector<TokenId> encode(std::string_view text) const override;
   const std::string& token_bytes(TokenId id) const override;
@@ -28,13 +47,16 @@ class SentencePieceTokenizer final : public Tokenizer {
 
  private:
   void encode_piece(std::string_view text, std::vector<TokenId>& ids) const;
+  void encode_without_space(std::string_view text, std::vector<TokenId>& ids) const;
   void find_shield();
 
   std::string where_;
   sentencepiece::SentencePieceProcessor processor_;
   std::vector<std::string> token_bytes_;
   AddedTokenMatcher added_;
-  bool space_before_every_piece_ = false;
+  SpaceBefore space_ = SpaceBefore::kNowhere;
+  bool puts_space_ = false;  // the model does, before every text
+  bool tells_of_two_spaces_ = false;
   std::vector<TokenId>
       shield_ids_;  // what the shield is encoded to; empty: the model gives it no ids of its own
 };
@@ -47,7 +69,6 @@ std::string piece_bytes(const sentencepiece::SentencePieceProcessor& processor, 
     return std::string(1, static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16)));
   }
   std::string bytes;
-  constexpr std::string_view kSpaceMark = "\u2581";
   for (std::size_t i = 0; i < piece.size();) {
     if (piece.compare(i, kSpaceMark.size(), kSpaceMark) == 0) {
       bytes += ' ';
@@ -65,8 +86,7 @@ bool is_byte_piece(std::string_view piece) {
          kDigits.find(piece[3]) != std::string_view::npos && kDigits.find(piece[4]) != std::string_view::npos;
 }
 
-SentencePieceTokenizer::SentencePieceTokenizer(std::string_view content, const std::string& where,
-                                               const TokenizerSettings& settings, const util::JsonView* json)
+SentencePieceTokenizer::SentencePieceTokenizer(std::string_view content, const std::string& where)
     : where_(where) {
   const auto status = processor_.LoadFromSerializedProto(content);
   const int pieces = status.ok() ? processor_.GetPieceSize() : 0;
@@ -86,42 +106,69 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view content, const s
     }
     token_bytes_.push_back(piece_bytes(processor_, id));
   }
-  const auto vocabulary = [&](const std::string& token) -> std::optional<TokenId> {
-    const int id = processor_.PieceToId(token);
-    if (id < 0 || id >= pieces || processor_.IdToPiece(id) != token) return std::nullopt;
-    return id;
+  std::vector<TokenId> ids;
+  encode_piece("a", ids);
+  puts_space_ = !ids.empty() && processor_.IdToPiece(ids[0]).compare(0, kSpaceMark.size(), kSpaceMark) == 0;
+  find_shield();
+}
+
+void SentencePieceTokenizer::add_names_to(TokenizerSettings& settings) const {
+  const auto add = [&](const char* key, int id) {
+    if (id >= 0 && id < processor_.GetPieceSize())
+      settings.name_token(key, {.content = processor_.IdToPiece(id), .special = true});
   };
-  AddedTokens tokens(vocabulary, pieces);
-  if (json != nullptr) add_json_tokens(*json, tokens);
-  TokenizerSettings with_model = settings;
-  const auto default_token = [&](std::optional<std::string>& name, int id) {
-    if (!name && id >= 0 && id < pieces) {
-      name = processor_.IdToPiece(id);
-      with_model.named.push_back({.content = *name, .special = true});
-    }
+  add("bos_token", processor_.bos_id());
+  add("eos_token", processor_.eos_id());
+  add("unk_token", processor_.unk_id());
+}
+
+void SentencePieceTokenizer::add_control_to(TokenizerSettings& settings) const {
+  for (int id = 0; id < processor_.GetPieceSize(); ++id) {
+    if (processor_.IsControl(id))
+      settings.more_special.push_back({.content = processor_.IdToPiece(id), .special = true});
+  }
+}
+
+std::optional<TokenId> SentencePieceTokenizer::find(const std::string& token) const {
+  const int id = processor_.PieceToId(token);
+  if (id < 0 || id >= processor_.GetPieceSize() || processor_.IdToPiece(id) != token) return std::nullopt;
+  return id;
+}
+
+void SentencePieceTokenizer::check_pieces(const util::JsonView& vocabulary) const {
+  if (!vocabulary.is_array()) vocabulary.fail("a list of pieces and scores");
+  const auto fail = [&](const std::string& found) {
+    throw util::format_error({.what = "a tokenizer.json with a Unigram model, which depthlens reads from "
+                                      "tokenizer.model only; the two "
+                                      "differ",
+                              .where = cat(vocabulary.where(), " and ", where_),
+                              .expected = "the same pieces",
+                              .found = found});
   };
-  default_token(with_model.bos, processor_.bos_id());
-  default_token(with_model.eos, processor_.eos_id());
-  default_token(with_model.unk, processor_.unk_id());
-  add_tokens_of(with_model, tokens);
+  const auto pieces = static_cast<std::size_t>(processor_.GetPieceSize());
+  if (vocabulary.size() != pieces) fail(cat(vocabulary.size(), " and ", pieces));
+  for (std::size_t i = 0; i < pieces; ++i) {
+    const util::Json& entry = vocabulary.raw()[i];
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number())
+      vocabulary.at(i).fail("a piece and its score");
+    const int id = static_cast<int>(i);
+    const std::string& piece = processor_.IdToPiece(id);
+    const bool is_special = processor_.IsControl(id) || processor_.IsUnknown(id) || processor_.IsByte(id);
+    if (entry[0].get_ref<const std::string&>() != piece ||
+        (!is_special && entry[1].get<float>() != processor_.GetScore(id)))
+      fail(cat("at ", i, " ", util::summary(entry), " and ", util::in_quotes(piece)));
+  }
+}
+
+void SentencePieceTokenizer::set_tokens(const AddedTokens& tokens, const SpecialIds& special) {
   for (const AddedToken& token : tokens.all()) {
     if (token.id >= size()) token_bytes_.resize(token.id + 1);
     token_bytes_[token.id] = token.content;
   }
   added_ = AddedTokenMatcher(tokens.all());
-  space_before_every_piece_ = settings.legacy.value_or(false);
-
-  if (with_model.bos) bos_ = tokens.id_of(*with_model.bos);
-  if (with_model.eos) eos_ = tokens.id_of(*with_model.eos);
-  if (settings.add_bos) {
-    adds_bos_ = *settings.add_bos;
-  } else if (json != nullptr && has_post_processor(*json)) {
-    adds_bos_ = post_processor_bos(*json).has_value();
-  } else {
-    adds_bos_ = true;
-  }
-  adds_bos_ = adds_bos_ && bos_.has_value();
-  find_shield();
+  bos_ = special.bos;
+  eos_ = special.eos;
+  adds_bos_ = special.adds_bos && special.bos.has_value();
 }
 
 void SentencePieceTokenizer::find_shield() {
@@ -145,22 +192,39 @@ void SentencePieceTokenizer::encode_piece(std::string_view text, std::vector<Tok
   ids.insert(ids.end(), piece_ids.begin(), piece_ids.end());
 }
 
+void SentencePieceTokenizer::encode_without_space(std::string_view text, std::vector<TokenId>& ids) const {
+  if (shield_ids_.empty()) {
+    encode_piece(text, ids);
+    return;
+  }
+  std::string shielded(1, kShield);
+  shielded += text;
+  const auto start = static_cast<std::ptrdiff_t>(ids.size());
+  encode_piece(shielded, ids);
+  ids.erase(ids.begin() + start, ids.begin() + start + static_cast<std::ptrdiff_t>(shield_ids_.size()));
+}
+
 std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const {
   require_valid_utf8(text, "the text to be tokenized");
   std::vector<TokenId> ids;
   std::vector<Segment> segments;
   added_.split(text, segments);
   for (const Segment& segment : segments) {
+    const bool at_start = segment.text.data() == text.data();
+    const bool wants_space = space_ == SpaceBefore::kEveryPart || (space_ == SpaceBefore::kText && at_start);
+    if (segment.id == kNoToken && wants_space && tells_of_two_spaces_ && segment.text.front() == ' ') {
+      util::log_warning(cat(where_,
+                            ": of texts that begin with a space, SentencePiece's ids are used, with a space "
+                            "more; transformers leaves its own out"));
+    }
     if (segment.id != kNoToken) {
       ids.push_back(segment.id);
-    } else if (segment.text.data() == text.data() || space_before_every_piece_ || shield_ids_.empty()) {
+    } else if (wants_space == puts_space_) {
       encode_piece(segment.text, ids);
+    } else if (puts_space_) {
+      encode_without_space(segment.text, ids);
     } else {
-      std::string shielded(1, kShield);
-      shielded += segment.text;
-      const auto start = static_cast<std::ptrdiff_t>(ids.size());
-      encode_piece(shielded, ids);
-      ids.erase(ids.begin() + start, ids.begin() + start + static_cast<std::ptrdiff_t>(shield_ids_.size()));
+      encode_piece(segment.text.front() == ' ' ? std::string(segment.text) : cat(" ", segment.text), ids);
     }
   }
   return ids;
@@ -171,12 +235,66 @@ const std::string& SentencePieceTokenizer::token_bytes(TokenId id) const {
   return id >= 0 && id < size() ? token_bytes_[id] : none;
 }
 
+SpaceBefore space_before(const SentencePieceTokenizer& tokenizer, const TokenizerClass& tokenizer_class,
+                         const TokenizerSettings& settings) {
+  const auto by_legacy = [&](bool legacy_by_default) {
+    return settings.legacy.value_or(legacy_by_default) ? SpaceBefore::kEveryPart : SpaceBefore::kText;
+  };
+  if (tokenizer_class.steps == ClassSteps::kLlama) {
+    if (!settings.add_prefix_space.value_or(true)) return SpaceBefore::kNowhere;
+    return tokenizer_class.heeds_legacy ? by_legacy(false) : SpaceBefore::kText;
+  }
+  if (tokenizer_class.steps == ClassSteps::kGemma) return SpaceBefore::kNowhere;
+  return tokenizer.puts_space() ? by_legacy(true) : SpaceBefore::kNowhere;
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view content, const std::string& where,
-                                                        const TokenizerSettings& settings,
+                                                        TokenizerSettings settings,
                                                         const util::JsonView* json) {
-  return std::make_unique<SentencePieceTokenizer>(content, where, settings, json);
+  auto tokenizer = std::make_unique<SentencePieceTokenizer>(content, where);
+  const TokenizerClass& tokenizer_class = class_of(settings, false);
+  if (!is_known_class(settings) ||
+      !(tokenizer_class.steps == ClassSteps::kOfFile || tokenizer_class.over_characters())) {
+    throw util::format_error(
+        {.what = cat("depthlens does not know how the class ", describe_class(tokenizer_class, settings),
+                     " reads a SentencePiece model"),
+         .where = where,
+         .expected = "tokenizer_class LlamaTokenizer or GemmaTokenizer"});
+  }
+  add_names_of_class(tokenizer_class, settings);
+  tokenizer->add_names_to(settings);
+  if (settings.more_special.empty()) tokenizer->add_control_to(settings);
+  AddedTokens tokens([&](const std::string& token) { return tokenizer->find(token); }, tokenizer->size());
+  std::optional<PostProcessor> post_processor;
+  if (json != nullptr) {
+    tokenizer->check_pieces(json->at("model").at("vocab"));
+    util::log_warning(cat(where, " is used; the Unigram model, normalizer and pre_tokenizer of ",
+                          json->where(), ", converted from it, are not read"));
+    add_json_tokens(*json, tokens);
+    post_processor = read_post_processor(*json);
+  }
+  add_tokens_of(settings, tokens);
+  tokenizer->set_tokens(
+      tokens, special_ids(settings, tokenizer_class, tokens, post_processor ? &*post_processor : nullptr));
+  tokenizer->set_space(space_before(*tokenizer, tokenizer_class, settings));
+  if (tokenizer->puts_space() &&
+      (tokenizer_class.steps == ClassSteps::kLlama || !settings.legacy.value_or(true)))
+    tokenizer->tell_of_two_spaces();
+  return tokenizer;
+}
+
+std::string sentencepiece_difference(std::string_view content, const std::string& where,
+                                     const TokenizerSettings& settings, const util::JsonView& json,
+                                     const Tokenizer& tokenizer) {
+  SentencePieceTokenizer other(content, where);
+  AddedTokens tokens([&](const std::string& token) { return other.find(token); }, other.size());
+  add_json_tokens(json, tokens);
+  add_tokens_of(settings, tokens);
+  other.set_tokens(tokens, {});
+  other.set_space(tokenizer.encode("a") == other.encode("a") ? SpaceBefore::kNowhere : SpaceBefore::kText);
+  return first_difference(tokenizer, other);
 }
 
 }  // namespace depthlens::text

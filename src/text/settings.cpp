@@ -1,20 +1,38 @@
-// The small JSON files beside a tokenizer.
+// The small JSON files beside a tokenizer, and which of them counts where they disagree.
 #include "settings.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::text {
 namespace {
 
 namespace fs = std::filesystem;
+using util::cat;
+using util::in_quotes;
 using util::Json;
 using util::JsonView;
 
 constexpr std::uint64_t kLargestSettings = std::uint64_t{64} << 20;
+
+/// In the order in which transformers adds tokens that have no id yet.
+constexpr const char* kNameKeys[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                     "pad_token", "cls_token", "mask_token"};
+
+using Names = std::map<std::string, std::optional<AddedToken>>;
+
+void with_file(const fs::path& path, const std::function<void(const JsonView&)>& use) {
+  if (!util::exists(path)) return;
+  const Json document = util::parse_json(util::read_file(path, kLargestSettings), path.string());
+  const JsonView root(document, path.string());
+  if (!root.is_object()) root.fail("an object");
+  use(root);
+}
 
 std::optional<bool> optional_bool(const JsonView& json, const std::string& key) {
   if (!json.has(key)) return std::nullopt;
@@ -33,43 +51,175 @@ AddedToken named_token(const JsonView& json) {
   return token;
 }
 
-void read_named_tokens(const JsonView& json, TokenizerSettings& settings) {
-  const auto add = [&](const AddedToken& token) {
-    const bool known = std::any_of(settings.named.begin(), settings.named.end(),
-                                   [&](const AddedToken& other) { return other.content == token.content; });
-    if (!known) settings.named.push_back(token);
-  };
-  const auto read = [&](const std::string& key, std::optional<std::string>* name) {
-    if (name != nullptr && json.raw().is_object() && json.raw().contains(key))
-      settings.tells_special_tokens = true;
-    if (!json.has(key)) return;
-    const AddedToken token = named_token(json.at(key));
-    if (name != nullptr && !name->has_value()) *name = token.content;
-    add(token);
-  };
-  read("bos_token", &settings.bos);
-  read("eos_token", &settings.eos);
-  std::optional<std::string>* const unk = &settings.unk;
-  if (json.has("unk_token")) {
-    const AddedToken token = named_token(json.at("unk_token"));
-    if (!unk->has_value()) *unk = token.content;
-    add(token);
+bool contains(const std::vector<AddedToken>& tokens, const std::string& content) {
+  return std::any_of(tokens.begin(), tokens.end(),
+                     [&](const AddedToken& token) { return token.content == content; });
+}
+
+Names read_names(const JsonView& json) {
+  Names names;
+  for (const char* key : kNameKeys) {
+    if (!json.raw().contains(key)) continue;
+    names[key] = json.has(key) ? std::optional(named_token(json.at(key))) : std::nullopt;
   }
-  for (const char* key : {"sep_token", "pad_token", "cls_token", "mask_token"}) read(key, nullptr);
+  return names;
+}
+
+std::vector<AddedToken> read_more_special(const JsonView& json) {
+  std::vector<AddedToken> tokens;
   for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
     if (!json.has(key)) continue;
     const JsonView list = json.at(key);
     if (list.is_object()) {
-      for (const auto& name : list.keys()) add(named_token(list.at(name)));
+      for (const auto& name : list.keys()) tokens.push_back(named_token(list.at(name)));
     } else if (list.is_array()) {
-      for (std::size_t i = 0; i < list.size(); ++i) add(named_token(list.at(i)));
+      for (std::size_t i = 0; i < list.size(); ++i) tokens.push_back(named_token(list.at(i)));
     } else {
       list.fail("a list of tokens");
     }
   }
+  return tokens;
+}
+
+std::vector<AddedToken> read_added_list(const JsonView& decoder) {
+  std::vector<AddedToken> tokens;
+  for (const auto& key : decoder.keys()) {
+    AddedToken token = read_added_token(decoder.at(key));
+    std::int64_t id;
+    if (!util::parse_int(key, id) || id < 0 || id >= kMaxTokens) {
+      throw util::format_error({.what = "an added token with an impossible id",
+                                .where = decoder.where(),
+                                .expected = cat("0 to ", kMaxTokens - 1),
+                                .found = in_quotes(key)});
+    }
+    token.id = static_cast<TokenId>(id);
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+void sort_by_id(std::vector<AddedToken>& tokens) {
+  std::sort(tokens.begin(), tokens.end(),
+            [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+}
+
+void read_tokenizer_config(const JsonView& root, TokenizerSettings& settings) {
+  settings.tokenizer_class = root.get_string("tokenizer_class", "");
+  settings.class_file = root.where();
+  settings.add_bos = optional_bool(root, "add_bos_token");
+  settings.add_eos = optional_bool(root, "add_eos_token");
+  settings.legacy = optional_bool(root, "legacy");
+  // Absent is another thing than null to some classes, for which null is false.
+  if (!settings.legacy && root.raw().contains("legacy")) settings.legacy = false;
+  settings.add_prefix_space = optional_bool(root, "add_prefix_space");
+  settings.split_special_tokens = root.get_bool("split_special_tokens", false);
+  settings.names = read_names(root);
+  settings.more_special = read_more_special(root);
+  settings.lists_added = root.has("added_tokens_decoder");
+  if (settings.lists_added) settings.added = read_added_list(root.at("added_tokens_decoder"));
+  sort_by_id(settings.added);
+  if (root.get_bool("do_lower_case", false)) {
+    util::log_warning(cat(root.where(),
+                          " asks for do_lower_case, which transformers does not heed in such "
+                          "tokenizers; texts are read as they are"));
+  }
+  if (root.has("sp_model_kwargs") && root.at("sp_model_kwargs").is_object() &&
+      root.at("sp_model_kwargs").get_bool("enable_sampling", false)) {
+    util::log_warning(
+        cat(root.where(), " asks for enable_sampling; the most probable pieces are taken instead"));
+  }
+}
+
+/// Files of transformers before 4.34, which tokenizer_config.json has taken over since.
+void read_special_tokens_map(const JsonView& root, TokenizerSettings& settings) {
+  for (const auto& [key, token] : read_names(root)) {
+    const std::string theirs = token ? in_quotes(token->content) : "none";
+    const auto known = settings.names.find(key);
+    const bool is_new = known == settings.names.end();
+    const std::string ours = !is_new && known->second ? in_quotes(known->second->content) : "none";
+    if (theirs != ours && (!is_new || settings.lists_added)) {
+      util::log_warning(cat(root.where(), " gives the ", key, " ", theirs, ", ", settings.where, " ", ours,
+                            "; ", settings.lists_added ? "the latter" : "the former",
+                            " counts, as in transformers"));
+    }
+    if (!settings.lists_added) settings.names[key] = token;
+  }
+  if (settings.lists_added) return;
+  for (AddedToken& token : read_more_special(root)) {
+    if (!contains(settings.more_special, token.content)) settings.more_special.push_back(std::move(token));
+  }
+}
+
+void read_added_tokens_file(const JsonView& root, TokenizerSettings& settings) {
+  std::vector<AddedToken> tokens;
+  for (const auto& content : root.keys()) {
+    AddedToken token;
+    token.content = content;
+    token.id = static_cast<TokenId>(root.at(content).as_integer(0, kMaxTokens - 1));
+    token.special = contains(settings.more_special, content) ||
+                    std::any_of(settings.names.begin(), settings.names.end(), [&](const auto& entry) {
+                      return entry.second && entry.second->content == content;
+                    });
+    token.normalized = !token.special;
+    tokens.push_back(std::move(token));
+  }
+  if (settings.lists_added) {
+    for (const AddedToken& token : tokens) {
+      const auto same = std::find_if(settings.added.begin(), settings.added.end(),
+                                     [&](const AddedToken& other) { return other.content == token.content; });
+      if (same != settings.added.end() && same->id == token.id) continue;
+      util::log_warning(cat(root.where(), " gives ", in_quotes(token.content), " the id ", token.id, ", ",
+                            settings.where, same == settings.added.end() ? " none" : cat(" ", same->id),
+                            "; the latter counts, as in transformers"));
+      return;
+    }
+    return;
+  }
+  settings.added = std::move(tokens);
+  sort_by_id(settings.added);
+}
+
+/// Numbers of special tokens; what else stands there is for others to judge.
+void read_stated_ids(const JsonView& root, TokenizerSettings& settings) {
+  for (const bool is_bos : {true, false}) {
+    const std::string key = is_bos ? "bos_token_id" : "eos_token_id";
+    if (!root.has(key)) continue;
+    const Json& value = root.raw().at(key);
+    StatedIds stated = {.where = cat(root.where(), ": ", key), .is_bos = is_bos};
+    for (const Json& id : value.is_array() ? value : Json::array({value})) {
+      if (id.is_number_integer()) stated.ids.push_back(id.get<std::int64_t>());
+    }
+    if (!stated.ids.empty()) settings.stated_ids.push_back(std::move(stated));
+  }
+}
+
+/// Where config.json has no model_type, the architecture tells the same.
+std::string model_type_of(const JsonView& root) {
+  if (root.has("model_type")) return root.at("model_type").as_string();
+  if (!root.has("architectures") || !root.at("architectures").is_array() ||
+      root.at("architectures").size() == 0)
+    return "";
+  const std::string architecture = root.at("architectures").at(std::size_t{0}).as_string();
+  for (const auto& [prefix, type] : {std::pair{"GPT2", "gpt2"},
+                                     {"GPTNeoX", "gpt_neox"},
+                                     {"Llama", "llama"},
+                                     {"Mistral", "mistral"},
+                                     {"Qwen2", "qwen2"},
+                                     {"Qwen3", "qwen3"}}) {
+    if (architecture == cat(prefix, "ForCausalLM") || architecture == cat(prefix, "LMHeadModel") ||
+        architecture == cat(prefix, "Model"))
+      return type;
+  }
+  return "";
 }
 
 }  // namespace
+
+std::optional<std::string> TokenizerSettings::name_of(const std::string& key) const {
+  const auto found = names.find(key);
+  if (found == names.end() || !found->second) return std::nullopt;
+  return found->second->content;
+}
 
 AddedToken read_added_token(const JsonView& json) {
   AddedToken token;
@@ -85,62 +235,47 @@ AddedToken read_added_token(const JsonView& json) {
 TokenizerSettings read_settings(const fs::path& folder) {
   TokenizerSettings settings;
   settings.where = (folder / "tokenizer_config.json").string();
-  const auto with_file = [&](const char* name, const auto& use) {
-    const fs::path path = folder / name;
-    if (!util::exists(path)) return;
-    const Json document = util::parse_json(util::read_file(path, kLargestSettings), path.string());
-    const JsonView root(document, path.string());
-    if (!root.is_object()) root.fail("an object");
-    use(root);
-  };
-  with_file("tokenizer_config.json", [&](const JsonView& root) {
-    settings.tokenizer_class = root.get_string("tokenizer_class", "");
-    settings.add_bos = optional_bool(root, "add_bos_token");
-    settings.add_eos = optional_bool(root, "add_eos_token");
-    settings.legacy = optional_bool(root, "legacy");
-    settings.add_prefix_space = optional_bool(root, "add_prefix_space");
-    read_named_tokens(root, settings);
-    if (!root.has("added_tokens_decoder")) return;
-    const JsonView decoder = root.at("added_tokens_decoder");
-    for (const auto& key : decoder.keys()) {
-      AddedToken token = read_added_token(decoder.at(key));
-      std::int64_t id;
-      if (!util::parse_int(key, id) || id < 0 || id >= kMaxTokens) {
-        throw util::format_error({.what = "an added token with an impossible id",
-                                  .where = decoder.where(),
-                                  .expected = util::cat("0 to ", kMaxTokens - 1),
-                                  .found = util::in_quotes(key)});
-      }
-      token.id = static_cast<TokenId>(id);
-      settings.added.push_back(std::move(token));
+  settings.config_file = (folder / "config.json").string();
+  with_file(folder / "tokenizer_config.json",
+            [&](const JsonView& root) { read_tokenizer_config(root, settings); });
+  with_file(folder / "special_tokens_map.json",
+            [&](const JsonView& root) { read_special_tokens_map(root, settings); });
+  with_file(folder / "added_tokens.json",
+            [&](const JsonView& root) { read_added_tokens_file(root, settings); });
+  with_file(folder / "config.json", [&](const JsonView& root) {
+    settings.model_type = model_type_of(root);
+    if (settings.tokenizer_class.empty()) {
+      settings.tokenizer_class = root.get_string("tokenizer_class", "");
+      settings.class_file = root.where();
     }
-    std::sort(settings.added.begin(), settings.added.end(),
-              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+    read_stated_ids(root, settings);
   });
-  with_file("special_tokens_map.json", [&](const JsonView& root) { read_named_tokens(root, settings); });
-  with_file("added_tokens.json", [&](const JsonView& root) {
-    std::vector<AddedToken> tokens;
-    for (const auto& content : root.keys()) {
-      const auto is_it = [&](const AddedToken& token) { return token.content == content; };
-      if (std::any_of(settings.added.begin(), settings.added.end(), is_it)) continue;
-      AddedToken token;
-      token.content = content;
-      token.id = static_cast<TokenId>(root.at(content).as_integer(0, kMaxTokens - 1));
-      token.special = std::any_of(settings.named.begin(), settings.named.end(), is_it);
-      tokens.push_back(std::move(token));
-    }
-    std::sort(tokens.begin(), tokens.end(),
-              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
-    settings.added.insert(settings.added.end(), tokens.begin(), tokens.end());
-  });
+  with_file(folder / "generation_config.json",
+            [&](const JsonView& root) { read_stated_ids(root, settings); });
+  constexpr std::string_view kFast = "Fast";
+  if (settings.tokenizer_class.ends_with(kFast))
+    settings.tokenizer_class.resize(settings.tokenizer_class.size() - kFast.size());
   return settings;
 }
 
 void add_tokens_of(const TokenizerSettings& settings, AddedTokens& tokens) {
   for (const AddedToken& token : settings.added) tokens.add(token, settings.where);
-  for (const AddedToken& token : settings.named) {
-    if (tokens.find(token.content) == nullptr) tokens.add(token, settings.where);
+  const auto add_special = [&](const AddedToken& token) {
+    if (settings.plain_special_tokens) {
+      tokens.add({.content = token.content, .special = true}, settings.where);
+    } else if (tokens.find(token.content) == nullptr) {
+      tokens.add(token, settings.where);
+    }
+  };
+  for (const char* key : kNameKeys) {
+    const auto named = settings.names.find(key);
+    if (named == settings.names.end() || !named->second) continue;
+    add_special(*named->second);
+    tokens.mark_special(named->second->content);
   }
+  for (const AddedToken& token : settings.more_special) add_special(token);
+  tokens.warn_of_ids();
+  if (settings.split_special_tokens) tokens.leave_special_as_text();
 }
 
 }  // namespace depthlens::text

@@ -1,7 +1,10 @@
-// What tokenizer_config.json, special_tokens_map.json and added_tokens.json say besides the tokenizer itself.
+// What the small JSON files beside a tokenizer say: tokenizer_config.json, special_tokens_map.json,
+// added_tokens.json, config.json and generation_config.json.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,17 +14,38 @@
 
 namespace depthlens::text {
 
-struct TokenizerSettings {
-  std::string where;            ///< the file, for messages
-  std::string tokenizer_class;  ///< "" where none is told
-  std::optional<bool> add_bos, add_eos, legacy, add_prefix_space;
-  std::optional<std::string> bos, eos, unk;
-  bool tells_special_tokens = false;  ///< some file names a BOS or EOS, or says that there is none
-  std::vector<AddedToken> named;      ///< bos, eos, unk, pad, …, as special tokens without ids
-  std::vector<AddedToken> added;      ///< with ids
+/// Ids that config.json or generation_config.json gives for a special token.
+struct StatedIds {
+  std::string where;  ///< file and key
+  bool is_bos = false;
+  std::vector<std::int64_t> ids = {};
 };
 
-/// Reads those of the files that are there. Throws format errors.
+struct TokenizerSettings {
+  std::string where;                                               ///< tokenizer_config.json, for messages
+  std::string config_file;                                         ///< config.json, for messages
+  std::string class_file;                                          ///< the file that names the class
+  std::string tokenizer_class;                                     ///< without "Fast"; "" where none is told
+  std::string model_type;                                          ///< "" where none is told
+  std::optional<bool> add_bos, add_eos, legacy, add_prefix_space;  ///< null is absent, but false for legacy
+  bool split_special_tokens = false;  ///< special tokens that stand in a text are text
+
+  /// By key ("bos_token", …), as special tokens without ids; nothing: told to be none.
+  std::map<std::string, std::optional<AddedToken>> names;
+  std::vector<AddedToken> more_special;  ///< without ids and keys
+  bool plain_special_tokens = false;     ///< these and the named ones are stripped of flags such as lstrip
+  std::vector<AddedToken> added;         ///< with ids, in their order
+  /// tokenizer_config.json lists all added tokens: the other files' are not read.
+  bool lists_added = false;
+  std::vector<StatedIds> stated_ids;
+
+  /// Names a token where no file does.
+  void name_token(const std::string& key, const AddedToken& token) { names.try_emplace(key, token); }
+  /// The text of a named token, if any.
+  std::optional<std::string> name_of(const std::string& key) const;
+};
+
+/// Reads those of the files that are there; warns where they disagree. Throws format errors.
 TokenizerSettings read_settings(const std::filesystem::path& folder);
 
 /// Adds the tokens of the settings to those of the tokenizer's own file, as Hugging Face's transformers does.

@@ -89,6 +89,24 @@ bool is_tiktoken(std::string_view content) {
   return next_line(rest, bytes, rank, line);
 }
 
+std::string tiktoken_difference(std::string_view content, const std::string& where,
+                                const Tokenizer& tokenizer) {
+  std::string bytes;
+  std::int64_t rank;
+  std::size_t line_number = 0;
+  for (std::string_view rest = content, line; !rest.empty();) {
+    ++line_number;
+    if (!next_line(rest, bytes, rank, line))
+      return cat("line ", line_number, " of ", where, " is not a token with its rank");
+    const bool there = rank < tokenizer.size();
+    if (there && tokenizer.token_bytes(static_cast<TokenId>(rank)) == bytes) continue;
+    return cat("token ", rank, " is ", in_quotes(bytes),
+               there ? cat(", not ", in_quotes(tokenizer.token_bytes(static_cast<TokenId>(rank))))
+                     : std::string(" and is not there"));
+  }
+  return "";
+}
+
 std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, const std::string& where,
                                                    const TokenizerSettings& settings) {
   BpeModel model;
@@ -152,8 +170,11 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, con
   }
   for (const AddedToken& token : special) tokens.add(token, where);
   add_tokens_of(settings, tokens);
-  SpecialIds ids = special_ids(settings, tokens, special[0].id);
-  if (!settings.eos) ids.eos = special[1].id;
+  // Meta's own code puts BOS before every text.
+  SpecialIds ids = special_ids(settings, class_of(settings, false), tokens, nullptr);
+  if (!ids.bos) ids.bos = special[0].id;
+  if (!ids.eos) ids.eos = special[1].id;
+  ids.adds_bos = settings.add_bos.value_or(true);
   PreTokenizer pre_tokenizer;
   pre_tokenizer.add(llama3_splitter(3));
   return std::make_unique<BpeTokenizer>(std::move(model), tokens, Normalizer(), std::move(pre_tokenizer),

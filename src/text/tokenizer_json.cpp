@@ -1,45 +1,23 @@
-// tokenizer.json, and the older vocab.json + merges.txt, which say the same for GPT-2.
+// tokenizer.json: what it holds of a byte-level or SentencePiece tokenizer, as a tokenizer.
 #include <algorithm>
+#include <map>
+#include <unordered_map>
 
+#include "agreement.hpp"
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "formats.hpp"
+#include "json_steps.hpp"
 
 namespace depthlens::text {
 namespace {
 
-namespace fs = std::filesystem;
 using util::cat;
 using util::format_error;
 using util::in_quotes;
 using util::Json;
 using util::JsonView;
-
-/// Stands for a space in tokens of SentencePiece.
-const std::string kSpaceMark = "\u2581";
-
-[[noreturn]] void refuse(const JsonView& json, const std::string& what) {
-  throw format_error({.what = "the tokenizer asks for " + what + ", which depthlens does not have",
-                      .where = json.where(),
-                      .hint = "depthlens reads byte-level BPE and SentencePiece tokenizers"});
-}
-
-std::string type_of(const JsonView& json) {
-  return json.at("type").as_string();
-}
-
-/// Calls `use` for the element itself, or for each element of a Sequence's list `key`.
-template <typename Use>
-void for_each_step(const JsonView& json, const std::string& key, const Use& use) {
-  if (type_of(json) != "Sequence") {
-    use(json);
-    return;
-  }
-  const JsonView list = json.at(key);
-  if (!list.is_array()) list.fail("a list");
-  for (std::size_t i = 0; i < list.size(); ++i) for_each_step(list.at(i), key, use);
-}
 
 struct NormalizerPlan {
   Normalizer normalizer;
@@ -106,22 +84,18 @@ struct PreTokenizerPlan {
   bool marks_spaces = false;
 };
 
-PreTokenizerPlan read_pre_tokenizer(const JsonView& root, const TokenizerSettings& settings) {
+PreTokenizerPlan read_pre_tokenizer(const JsonView& root) {
   PreTokenizerPlan plan;
   if (!root.has("pre_tokenizer")) return plan;
-  // These classes of transformers let tokenizer_config.json decide.
-  const bool config_decides = settings.tokenizer_class.rfind("GPT2Tokenizer", 0) == 0 ||
-                              settings.tokenizer_class.rfind("GPTNeoXTokenizer", 0) == 0;
   for_each_step(root.at("pre_tokenizer"), "pretokenizers", [&](const JsonView& step) {
     const std::string type = type_of(step);
     if (plan.byte_level) refuse(step, "the pre-tokenizer " + in_quotes(type) + " after ByteLevel");
     if (type == "ByteLevel") {
-      bool add_prefix_space = step.get_bool("add_prefix_space", true);
-      if (config_decides && settings.add_prefix_space) add_prefix_space = *settings.add_prefix_space;
-      plan.pre_tokenizer.add(byte_level_splitter(step.get_bool("use_regex", true), add_prefix_space));
+      plan.pre_tokenizer.add(
+          byte_level_splitter(step.get_bool("use_regex", true), step.get_bool("add_prefix_space", true)));
       plan.byte_level = true;
     } else if (type == "Metaspace") {
-      std::string mark = step.get_string("replacement", kSpaceMark);
+      std::string mark = step.get_string("replacement", std::string(kSpaceMark));
       if (mark != kSpaceMark) step.at("replacement").fail(in_quotes(kSpaceMark));
       plan.marks_spaces = true;
       plan.pre_tokenizer.add(
@@ -162,150 +136,174 @@ std::vector<MergePair> read_merges(const JsonView& merges) {
   return pairs;
 }
 
-}  // namespace
+struct JsonPlan {
+  TextSteps steps;
+  BpeOptions options = {};
+};
 
-bool is_converted_sentencepiece(const JsonView& root) {
-  const std::string type = model_type(root.at("model"));
-  if (type == "Unigram") return true;
-  if (type != "BPE") return false;
-  return root.at("model").get_bool("byte_fallback", false);
+JsonPlan read_plan(const JsonView& root) {
+  const JsonView model = root.at("model");
+  if (const std::string type = model_type(model); type != "BPE")
+    refuse(model, "the model " + in_quotes(type));
+  if (model.get_number("dropout", 0) != 0) refuse(model, "dropout of merges");
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    if (!model.get_string(key, "").empty()) refuse(model, "a " + std::string(key));
+  }
+  NormalizerPlan normalizer = read_normalizer(root);
+  PreTokenizerPlan pre_tokenizer = read_pre_tokenizer(root);
+  JsonPlan plan = {.steps = {std::move(normalizer.normalizer), std::move(pre_tokenizer.pre_tokenizer)}};
+  BpeOptions& options = plan.options;
+  options.byte_level = pre_tokenizer.byte_level;
+  options.byte_fallback = model.get_bool("byte_fallback", false);
+  options.fuse_unknown = model.get_bool("fuse_unk", false);
+  options.ignore_merges = model.get_bool("ignore_merges", false);
+  options.unknown_token = model.get_string("unk_token", "");
+  if (options.byte_level && options.byte_fallback) refuse(model, "byte_fallback with ByteLevel");
+  if (!options.byte_level) {
+    if (!normalizer.marks_spaces && !pre_tokenizer.marks_spaces) {
+      refuse(model, "BPE over characters that are neither mapped from bytes nor SentencePiece's");
+    }
+    options.space = kSpaceMark;
+  }
+  return plan;
 }
 
-void add_json_tokens(const JsonView& root, AddedTokens& tokens) {
-  if (!root.has("added_tokens")) return;
+/// Puts the steps of the folder's class in place of the file's, as transformers 5 does, and says so where
+/// that changes anything. Whether the class makes a tokenizer of its own, of vocabulary and merges.
+bool use_steps_of_class(const TokenizerClass& tokenizer_class, const TokenizerSettings& settings,
+                        const std::string& where, JsonPlan& plan) {
+  if (tokenizer_class.steps == ClassSteps::kOfFile) return false;
+  const std::string name = describe_class(tokenizer_class, settings);
+  // A class for the other kind of pieces makes nonsense of the file: spaces are lost.
+  const bool unknown = tokenizer_class.steps == ClassSteps::kUnknown;
+  if (unknown || tokenizer_class.over_bytes() != plan.options.byte_level) {
+    util::log_warning(cat(where, " is read as it stands, not as the class ", name, " does it, which ",
+                          unknown                        ? "may cut texts otherwise"
+                          : tokenizer_class.over_bytes() ? "is for tokens of bytes"
+                                                         : "is for tokens of characters"));
+    return false;
+  }
+  TextSteps steps = steps_of(tokenizer_class, settings);
+  const std::string probe = first_difference(plan.steps, steps);
+  if (!probe.empty() || plan.options.ignore_merges) {
+    util::log_warning(
+        cat(where, ": ",
+            probe.empty() ? std::string("ignore_merges is not heeded")
+                          : cat("normalizer and pre_tokenizer are not used, which cut ", probe, " otherwise"),
+            "; the class ", name, " has its own in transformers 5"));
+    plan.steps = std::move(steps);
+  }
+  plan.options.ignore_merges = false;
+  if (tokenizer_class.over_bytes()) plan.options.unknown_token.clear();
+  return true;
+}
+
+/// The `added_tokens` of tokenizer.json, with the ids that it says.
+std::vector<AddedToken> read_added(const JsonView& root) {
+  std::vector<AddedToken> tokens;
+  if (!root.has("added_tokens")) return tokens;
   const JsonView list = root.at("added_tokens");
   if (!list.is_array()) list.fail("a list of added tokens");
+  std::unordered_map<TokenId, std::string> owners;
   for (std::size_t i = 0; i < list.size(); ++i) {
     const JsonView item = list.at(i);
     AddedToken token = read_added_token(item);
     token.id = static_cast<TokenId>(item.at("id").as_integer(0, kMaxTokens - 1));
-    tokens.add(std::move(token), item.where());
-  }
-}
-
-bool has_post_processor(const JsonView& root) {
-  return root.has("post_processor");
-}
-
-std::optional<TokenId> post_processor_bos(const JsonView& root) {
-  std::optional<TokenId> bos;
-  if (!has_post_processor(root)) return bos;
-  for_each_step(root.at("post_processor"), "processors", [&](const JsonView& step) {
-    const std::string type = type_of(step);
-    if (type == "ByteLevel") return;  // concerns offsets only
-    if (type != "TemplateProcessing") refuse(step, "the post-processor " + in_quotes(type));
-    const JsonView parts = step.at("single");
-    if (!parts.is_array()) parts.fail("a list");
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      const JsonView part = parts.at(i);
-      if (part.has("Sequence")) break;  // what follows stands behind the text
-      const std::string name = part.at("SpecialToken").at("id").as_string();
-      const JsonView ids = step.at("special_tokens").at(name).at("ids");
-      if (bos || !ids.is_array() || ids.size() != 1) refuse(part, "several tokens before a text");
-      bos = static_cast<TokenId>(ids.at(std::size_t{0}).as_integer(0, kMaxTokens - 1));
+    const auto [owner, is_new] = owners.emplace(token.id, token.content);
+    if (!is_new) {
+      throw format_error({.what = cat("two added tokens with the id ", token.id),
+                          .where = item.where(),
+                          .found = cat(in_quotes(owner->second), " and ", in_quotes(token.content))});
     }
-  });
-  return bos;
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
 }
 
-SpecialIds special_ids(const TokenizerSettings& settings, const AddedTokens& tokens,
-                       std::optional<TokenId> template_bos) {
-  SpecialIds special;
-  if (settings.bos) special.bos = tokens.id_of(*settings.bos);
-  if (settings.eos) special.eos = tokens.id_of(*settings.eos);
-  if (!settings.tells_special_tokens) {
-    // GPT-2 and NeoX: one token for both, which transformers takes from the tokenizer's class.
-    if (const AddedToken* end = tokens.find("<|endoftext|>")) special.bos = special.eos = end->id;
+/// Those of added_tokens.json and of tokenizer.json, which comes first, in the order of their ids.
+/// `with_ids`: the latter are not there yet.
+std::vector<AddedToken> added_by_id(const std::vector<AddedToken>& of_file, const JsonView& root,
+                                    bool with_ids) {
+  std::map<TokenId, AddedToken> by_id;
+  for (const AddedToken& token : of_file) by_id[token.id] = token;
+  for (AddedToken& token : read_added(root)) {
+    const TokenId id = token.id;
+    if (!with_ids) token.id = kNoToken;
+    by_id[id] = std::move(token);
   }
-  if (settings.add_bos || settings.add_eos) {
-    // With either key, transformers makes the template anew.
-    special.adds_bos = settings.add_bos.value_or(false);
-    if (!special.bos) special.bos = template_bos;
-  } else if (template_bos) {
-    special.adds_bos = true;
-    special.bos = template_bos;
-  }
-  return special;
+  std::vector<AddedToken> tokens;
+  for (auto& [id, token] : by_id) tokens.push_back(std::move(token));
+  return tokens;
 }
 
-std::unique_ptr<Tokenizer> make_json_tokenizer(const JsonView& root, const TokenizerSettings& settings) {
+/// Tells where the added tokens of the two files differ. `config_decides`: those of tokenizer.json do not
+/// count.
+void compare_added(const AddedTokens& of_json, const TokenizerSettings& settings, bool config_decides,
+                   const std::string& where) {
+  std::size_t differ = 0;
+  std::string first;
+  const auto tell = [&](const AddedToken& token, const char* what) {
+    if (differ++ == 0) first = cat(in_quotes(token.content), what);
+  };
+  for (const AddedToken& token : settings.added) {
+    const AddedToken* const other = of_json.find(token.content);
+    if (other == nullptr) {
+      tell(token, " is in the latter only");
+    } else if (token.lstrip != other->lstrip || token.rstrip != other->rstrip ||
+               token.single_word != other->single_word || token.normalized != other->normalized) {
+      tell(token, " has other flags");
+    }
+  }
+  for (const AddedToken& token : of_json.all()) {
+    const auto same = [&](const AddedToken& other) { return other.content == token.content; };
+    if (config_decides && std::none_of(settings.added.begin(), settings.added.end(), same))
+      tell(token, " is in the former only");
+  }
+  if (differ == 0) return;
+  util::log_warning(cat("added_tokens of ", where, " and added_tokens_decoder of ", settings.where,
+                        " differ: ", first, differ > 1 ? cat(" (one of ", differ, ")") : "",
+                        "; the latter counts", config_decides ? ", the former does not" : " first",
+                        ", as in transformers 5"));
+}
+
+}  // namespace
+
+bool is_unigram(const JsonView& root) {
+  return model_type(root.at("model")) == "Unigram";
+}
+
+void add_json_tokens(const JsonView& root, AddedTokens& tokens) {
+  for (AddedToken& token : read_added(root)) {
+    const std::string where = cat(root.where(), ": added_tokens");
+    tokens.add(std::move(token), where);
+  }
+}
+
+std::unique_ptr<Tokenizer> make_json_tokenizer(const JsonView& root, TokenizerSettings settings,
+                                               const std::filesystem::path& folder) {
+  JsonPlan plan = read_plan(root);
+  const TokenizerClass& tokenizer_class = class_of(settings, plan.options.byte_level);
+  const bool made_by_class = use_steps_of_class(tokenizer_class, settings, root.where(), plan);
+  if (made_by_class) add_names_of_class(tokenizer_class, settings);
+
   const JsonView model_json = root.at("model");
-  if (const std::string type = model_type(model_json); type != "BPE")
-    refuse(model_json, "the model " + in_quotes(type));
-  if (model_json.get_number("dropout", 0) != 0) refuse(model_json, "dropout of merges");
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model_json.get_string(key, "").empty()) refuse(model_json, "a " + std::string(key));
-  }
-  NormalizerPlan normalizer = read_normalizer(root);
-  PreTokenizerPlan pre_tokenizer = read_pre_tokenizer(root, settings);
-
-  BpeOptions options;
-  options.byte_level = pre_tokenizer.byte_level;
-  options.byte_fallback = model_json.get_bool("byte_fallback", false);
-  options.fuse_unknown = model_json.get_bool("fuse_unk", false);
-  options.ignore_merges = model_json.get_bool("ignore_merges", false);
-  options.unknown_token = model_json.get_string("unk_token", "");
-  if (options.byte_level && options.byte_fallback) refuse(model_json, "byte_fallback with ByteLevel");
-  if (!options.byte_level) {
-    if (!normalizer.marks_spaces && !pre_tokenizer.marks_spaces) {
-      refuse(model_json, "BPE over characters that are neither mapped from bytes nor SentencePiece's");
-    }
-    options.space = kSpaceMark;
-  }
   const Vocabulary vocabulary = read_vocabulary(model_json.at("vocab"));
-  BpeModel model =
-      make_bpe_model(vocabulary, read_merges(model_json.at("merges")), options, model_json.where());
-
-  AddedTokens tokens([&](const std::string& token) { return vocabulary.find(token); }, vocabulary.size);
-  add_json_tokens(root, tokens);
+  const std::vector<MergePair> merges = read_merges(model_json.at("merges"));
+  BpeModel model = make_bpe_model(vocabulary, merges, plan.options, model_json.where());
+  AddedTokens of_json([&](const std::string& token) { return vocabulary.find(token); },
+                      static_cast<TokenId>(vocabulary.ids.size()), ids_taken(vocabulary));
+  AddedTokens tokens = of_json;
+  add_json_tokens(root, of_json);
+  const bool config_decides = made_by_class && settings.lists_added;
+  if (!settings.lists_added) settings.added = added_by_id(settings.added, root, made_by_class);
+  if (settings.lists_added) compare_added(of_json, settings, config_decides, root.where());
+  if (!made_by_class) tokens = of_json;
   add_tokens_of(settings, tokens);
-  const SpecialIds special = special_ids(settings, tokens, post_processor_bos(root));
-  return std::make_unique<BpeTokenizer>(std::move(model), tokens, std::move(normalizer.normalizer),
-                                        std::move(pre_tokenizer.pre_tokenizer), special);
-}
-
-std::unique_ptr<Tokenizer> load_vocab_and_merges(const fs::path& folder, TokenizerSettings settings) {
-  const std::string vocab_path = (folder / "vocab.json").string(),
-                    merges_path = (folder / "merges.txt").string();
-  const Json document = util::parse_json(util::read_file(vocab_path), vocab_path);
-  const Vocabulary vocabulary = read_vocabulary(JsonView(document, vocab_path));
-
-  const std::string text = util::read_file(merges_path);
-  std::size_t bad_byte;
-  if (!util::is_valid_utf8(text, &bad_byte)) {
-    throw format_error({.what = "not valid UTF-8", .where = cat(merges_path, ", byte ", bad_byte)});
-  }
-  std::vector<MergePair> merges;
-  std::size_t line_number = 0;
-  for (std::size_t start = 0; start < text.size();) {
-    const std::size_t end = std::min(text.find('\n', start), text.size());
-    std::string_view line = std::string_view(text).substr(start, end - start);
-    start = end + 1;
-    ++line_number;
-    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    if (line.empty() || line.substr(0, 8) == "#version") continue;
-    const std::size_t space = line.find(' ');
-    if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos) {
-      throw format_error({.what = "a line that is not a merge",
-                          .where = cat(merges_path, ", line ", line_number),
-                          .expected = "two tokens",
-                          .found = in_quotes(line)});
-    }
-    merges.emplace_back(line.substr(0, space), line.substr(space + 1));
-  }
-  BpeModel model = make_bpe_model(vocabulary, merges, {}, merges_path);
-
-  // The defaults of GPT-2's class.
-  const std::string end_of_text = "<|endoftext|>";
-  if (!settings.tells_special_tokens && vocabulary.find(end_of_text)) {
-    settings.named.push_back({.content = end_of_text, .special = true});
-  }
-  AddedTokens tokens([&](const std::string& token) { return vocabulary.find(token); }, vocabulary.size);
-  add_tokens_of(settings, tokens);
-  PreTokenizer pre_tokenizer;
-  pre_tokenizer.add(byte_level_splitter(true, settings.add_prefix_space.value_or(false)));
-  return std::make_unique<BpeTokenizer>(std::move(model), tokens, Normalizer(), std::move(pre_tokenizer),
-                                        special_ids(settings, tokens, std::nullopt));
+  compare_vocab_and_merges(folder, root.where(), vocabulary, merges, tokens);
+  const PostProcessor post_processor = read_post_processor(root);
+  return std::make_unique<BpeTokenizer>(
+      std::move(model), tokens, std::move(plan.steps.normalizer), std::move(plan.steps.pre_tokenizer),
+      special_ids(settings, made_by_class ? tokenizer_class : generic_class(), tokens, &post_processor));
 }
 
 }  // namespace depthlens::text

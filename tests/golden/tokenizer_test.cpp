@@ -16,6 +16,7 @@
 #include "depthlens/util/text.hpp"
 #include "support/catch.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/warnings.hpp"
 
 namespace depthlens {
 namespace {
@@ -115,6 +116,27 @@ void check_golden(const Tokenizer& tokenizer, const std::string& name, const std
   }
 }
 
+/// Makes a folder of one of the small tokenizers, as tools/scripts/make_tokenizer_golden.py does.
+void make_variant(const Json& variant, const test::TemporaryFolder& folder) {
+  const Json tokenizer =
+      read_json(golden_folder() / variant.at("from").get<std::string>() / "tokenizer.json");
+  for (const std::string name : variant.at("take")) {
+    if (name == "tokenizer.json") {
+      folder.write(name, tokenizer.patch(variant.at("patch")).dump());
+    } else if (name == "tokenizer.model") {
+      folder.write(name, util::read_file(golden_folder() / "sentencepiece" / name));
+    } else if (name == "vocab.json") {
+      folder.write(name, tokenizer.at("model").at("vocab").dump());
+    } else {
+      std::string lines;
+      for (const Json& merge : tokenizer.at("model").at("merges"))
+        lines += merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>() + "\n";
+      folder.write(name, lines);
+    }
+  }
+  for (const auto& [name, content] : variant.at("files").items()) folder.write(name, content.dump());
+}
+
 /// The folder of the shared tokenizers, or empty with the reason printed.
 fs::path shared_tokenizers() {
   const char* set = std::getenv("DEPTHLENS_SHARED_DATA");
@@ -200,6 +222,67 @@ TEST_CASE("SentencePiece tokenizers give the ids of the SentencePiece library an
   }
   check_golden(*text::load_tokenizer(fs::path(DEPTHLENS_SOURCE_DIR) / "data" / "demo"), "demo",
                "SentencePiece");
+}
+
+TEST_CASE("Folders that say little, or whose files disagree, give the ids of AutoTokenizer") {
+  for (const Json& variant : read_json(golden_folder() / "variants.json").at("cases")) {
+    const test::TemporaryFolder folder;
+    make_variant(variant, folder);
+    INFO(variant.at("name").get<std::string>()
+         << ": " << variant.at("files").dump() << variant.at("patch").dump());
+    const test::Warnings warnings;
+    const auto tokenizer = text::load_tokenizer(folder.path());
+    if (variant.at("told").get<bool>()) CHECK(warnings.count() > 0);
+    const auto texts = variant.at("texts").get<std::vector<std::string>>();
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      INFO(texts[i]);
+      CHECK(tokenizer->encode(texts[i]) == variant.at("ids").at(i).get<std::vector<TokenId>>());
+    }
+    const Json& bos = variant.at("bos");
+    CHECK(tokenizer->adds_bos() == !bos.is_null());
+    if (!bos.is_null()) CHECK(tokenizer->bos() == bos.get<TokenId>());
+  }
+}
+
+TEST_CASE(
+    "A tokenizer.model beside the tokenizer.json that was converted from it is told where they differ") {
+  for (const char* name : {"sentencepiece-json", "metaspace-json"}) {
+    const test::TemporaryFolder folder;
+    Json tokenizer = read_json(golden_folder() / name / "tokenizer.json");
+    const test::Warnings warnings;
+    const auto load = [&]() {
+      folder.write("tokenizer.json", tokenizer.dump());
+      return text::load_tokenizer(folder.path());
+    };
+    folder.write("tokenizer.model", util::read_file(golden_folder() / "sentencepiece" / "tokenizer.model"));
+    load();
+    CHECK(warnings.count() == 0);
+    tokenizer["model"]["vocab"]["\u2581mill"] = 900;
+    CHECK(load()->size() == 901);
+    CHECK(warnings.tell(
+        {"tokenizer.json is used", "tokenizer.model beside it differs", "900 tokens, not 901"}));
+    tokenizer["model"]["vocab"].erase("\u2581mill");
+    std::swap(tokenizer["model"]["merges"][0], tokenizer["model"]["merges"][1]);
+    tokenizer["model"]["merges"].erase(tokenizer["model"]["merges"].end() - 300,
+                                       tokenizer["model"]["merges"].end());
+    load();
+    CHECK(warnings.tell({"tokenizer.model beside it differs", "the text '", "has the ids"}));
+    CHECK(warnings.count() == 2);
+  }
+}
+
+TEST_CASE("SentencePiece's space before a text that begins with one is told") {
+  const test::TemporaryFolder folder;
+  folder.write("tokenizer.model", util::read_file(golden_folder() / "sentencepiece" / "tokenizer.model"));
+  folder.write("tokenizer_config.json", kLlama2Settings);
+  const auto tokenizer = text::load_tokenizer(folder.path());
+  const test::Warnings warnings;
+  tokenizer->encode("The river </s>");
+  CHECK(warnings.count() == 0);
+  tokenizer->encode(" The river");
+  tokenizer->encode("  The river");
+  CHECK(warnings.count() == 1);
+  CHECK(warnings.tell({"tokenizer.model", "begin with a space", "transformers"}));
 }
 
 TEST_CASE("Real tokenizers give the ids of Hugging Face") {

@@ -9,6 +9,8 @@ Needs tokenizers, transformers and sentencepiece; depthlens itself never runs Py
     FOLDER/              a small tokenizer as a Hugging Face folder has it, trained here on data/corpora and the texts
     FOLDER.golden.json   what the reference says of it (the keys are explained at `golden`)
     shared-*.golden.json the same for real tokenizers, which are read from --shared and not committed
+    variants.json        folders made of the small tokenizers that say little, or whose files disagree, with the ids that
+                         AutoTokenizer makes of them (the keys are explained at `variants`)
 
 The reference of tokenizer.json is the package `tokenizers`; the classes of transformers must agree with it, or the run
 stops. The reference of a SentencePiece tokenizer.model is the SentencePiece library for plain text, and transformers'
@@ -170,6 +172,7 @@ def make_gpt2():
     model = json.loads(small.to_str())["model"]
     vocab = model["vocab"] | {GPT2_END: len(model["vocab"])}
     write_json(folder / "vocab.json", vocab)
+    write_json(folder / "config.json", {"model_type": "gpt2"})
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(m) + "\n" for m in model["merges"]), "utf8")
 
 
@@ -422,6 +425,151 @@ def llama3_of_tiktoken(file, scratch):
     return JsonReference(tokenizer), transformers.AutoTokenizer.from_pretrained(folder)
 
 
+# --- folders whose files disagree, or say little ---
+
+VARIANT_TEXTS = ["The old mill stands by the river.", "Ask (the miller).\n\nDON'T ask in 2024.", "it.\n\n(the caf\u00e9 cafe\u0301",
+                 "a <|im_end|>b<|eot_id|> c</s>d", " if x:\n\treturn  y"]
+PLAIN_TEXTS = ["The old mill stands by the river.", "Ask (the miller) in 2024, a caf\u00e9.", "one<s>two</s>three"]
+# two more pieces, each with the merge that makes it of two that are there
+EXTENSION = [{"op": "add", "path": "/model/vocab/" + token, "value": 900 + k} for k, token in enumerate(["iver.", SPACE + "mill"])] + [
+    {"op": "add", "path": "/model/merges/-", "value": merge} for merge in (["iver", "."], [SPACE + "m", "ill"])]
+NEW_MARKS = ["e\u07fd\u0301\u0323", "a\u0898\u0327\u0301z", "x\u1ace\u0316\u0300 \u0915\u093c\u1dfa\u0325", "o\U00010eab\u0323\u0302",
+             "\u0d46\u0d3e \u0bc6\u0d3b\u0bbe", "\u1100\u1161\u1ac0\u11a8 u\u0c3c\u0308\u031b"]
+
+
+def patched(document, patch):
+    """RFC 6902, as far as it is needed here."""
+    for step in patch:
+        *parents, last = step["path"].lstrip("/").split("/")
+        at = document
+        for key in parents:
+            at = at[int(key) if isinstance(at, list) else key]
+        if step["op"] == "remove":
+            del at[last]
+        elif isinstance(at, list) and last == "-":
+            at.append(step["value"])
+        else:
+            at[last] = step["value"]
+    return document
+
+
+def added(content, i, **flags):
+    return {"id": i, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+            "special": False} | flags
+
+
+def decoder(*tokens):
+    return {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in tokens}
+
+
+def append(*tokens):
+    return [{"op": "add", "path": "/added_tokens/-", "value": t} for t in tokens]
+
+
+def variants():
+    """from: the small tokenizer; take: its files (vocab.json and merges.txt are those of its model, tokenizer.model is
+    that of sentencepiece); patch: changes of tokenizer.json, as RFC 6902; files: the others; texts. Then, of AutoTokenizer:
+    ids, without BOS; bos: what it puts before a text, or null; told: they are not what tokenizer.json and add_bos_token
+    say by themselves."""
+    def variant(name, source, model_type, config, take=("tokenizer.json",), patch=(), texts=VARIANT_TEXTS, **files):
+        more = {"config.json": {"model_type": model_type}, "tokenizer_config.json": config}
+        return {"name": name, "from": source, "take": list(take), "patch": list(patch),
+                "files": more | {key.replace("_json", ".json"): value for key, value in files.items()}, "texts": texts}
+
+    slow = ("vocab.json", "merges.txt")
+    for model_type, config in [("qwen2", {"tokenizer_class": "Qwen2Tokenizer", "bos_token": None}), ("qwen3", {}), ("gpt2", {}),
+                               ("gpt_neox", {}), ("llama", {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}),
+                               ("llama", {"tokenizer_class": "GPTNeoXTokenizer", "add_bos_token": None}),
+                               ("llama", {"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": True}),
+                               ("llama", {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True}),
+                               ("qwen2", {"tokenizer_class": "GPT2Tokenizer"})]:
+        yield variant("without tokenizer.json", "qwen2", model_type, config, slow)
+    names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
+    no_template = [{"op": "add", "path": "/post_processor", "value": None}]
+    for tokenizer_class in ("PreTrainedTokenizerFast", "GPT2Tokenizer", "GPTNeoXTokenizerFast", "Qwen2TokenizerFast",
+                            "LlamaTokenizerFast"):
+        for patch in ([], no_template):
+            for flags in ({}, {"add_bos_token": True}, {"add_bos_token": False}, {"add_bos_token": None},
+                          {"add_eos_token": True}, {"add_eos_token": False}):
+                yield variant("BOS", "llama3", "llama", names | {"tokenizer_class": tokenizer_class} | flags, patch=patch,
+                              texts=["in"])
+    for model_type, tokenizer_class in [("llama", "GPT2Tokenizer"), ("llama", "GPTNeoXTokenizer"), ("llama", "Qwen2Tokenizer"),
+                                        ("llama", "LlamaTokenizerFast"), ("gpt2", "LlamaTokenizer"), ("llama", "OwnTokenizer"),
+                                        ("qwen2", "PreTrainedTokenizerFast"), ("qwen3", "PreTrainedTokenizerFast"),
+                                        ("mistral", "GPT2Tokenizer")]:
+        yield variant("the class's steps", "llama3", model_type, names | {"tokenizer_class": tokenizer_class})
+    for model_type, config in [("llama", {"tokenizer_class": "LlamaTokenizer", "legacy": True}), ("mistral", {"tokenizer_class": "LlamaTokenizer"}),
+                               ("llama", {"tokenizer_class": "LlamaTokenizer", "legacy": None}),
+                               ("llama", {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False}),
+                               ("llama", {"tokenizer_class": "CodeLlamaTokenizer", "add_bos_token": False}), ("llama", {})]:
+        yield variant("SentencePiece in tokenizer.json", "sentencepiece-json", model_type, config, patch=no_template)
+    for config in ({"tokenizer_class": "LlamaTokenizer", "legacy": False}, {"tokenizer_class": "PreTrainedTokenizerFast"}):
+        yield variant("an extended tokenizer.json beside the tokenizer.model of before", "sentencepiece-json", "llama", config,
+                      ("tokenizer.json", "tokenizer.model"), EXTENSION, PLAIN_TEXTS)
+    for model_type, config in [("llama", {"tokenizer_class": "LlamaTokenizer", "legacy": False}), ("llama", {}),
+                               ("llama", {"tokenizer_class": "LlamaTokenizer", "legacy": True, "add_bos_token": True}),
+                               ("llama", {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False, "add_bos_token": None}),
+                               ("mistral", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True}), ("mistral", {"legacy": None})]:
+        yield variant("tokenizer.model alone", "sentencepiece-json", model_type, config, ("tokenizer.model",), texts=PLAIN_TEXTS)
+    x, y = added("<x>", 700), added("<y>", 701)
+    texts = ["a <x>b<y> c<|endoftext|>d"]
+    for config in ({"tokenizer_class": "PreTrainedTokenizerFast"},
+                   {"tokenizer_class": "GPT2Tokenizer", "bos_token": GPT2_END, "eos_token": GPT2_END, "unk_token": GPT2_END}):
+        def with_added(patch, more=None, **files):
+            return variant("added tokens", "gpt2", "llama", config | (more or {}), patch=patch, texts=texts, **files)
+        yield with_added(append(added("<x>", 705), added("<y>", 710)))
+        yield with_added(append(added("<x>", 50)))
+        yield with_added(append(x, y), {"added_tokens_decoder": decoder(added("<x>", 700, lstrip=True), y)})
+        yield with_added(append(x, y), {"added_tokens_decoder": decoder(added("<y>", 700), added("<x>", 701))})
+        yield with_added(append(x, y), {"added_tokens_decoder": decoder(x)})
+        yield with_added(append(x), {"added_tokens_decoder": decoder(x, y)})
+        yield with_added([], {"added_tokens_decoder": decoder(added("<y>", 710), added("<x>", 720))})
+        yield with_added([], added_tokens_json={"<y>": 700, "<x>": 701})
+        yield with_added(append(x, y), added_tokens_json={"<y>": 700, "<x>": 701})
+        yield with_added([], {"added_tokens_decoder": decoder(x)}, added_tokens_json={"<y>": 701})
+        yield with_added(append(x), {"pad_token": "<y>", "split_special_tokens": True})
+    yield variant("marks that NFC does not know", "qwen2", "qwen2", {}, texts=NEW_MARKS)
+
+
+def reads_as_file(folder, texts, ids, bos):
+    """Whether AutoTokenizer gives the ids of the tokenizer.json, if there is one, and BOS as the flag says it."""
+    flag = json.loads((folder / "tokenizer_config.json").read_text()).get("add_bos_token")
+    if flag is not None and flag != (bos is not None):
+        return False
+    if not (folder / "tokenizer.json").exists():
+        return True
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    plain = [tokenizer.encode(t, add_special_tokens=False).ids for t in texts]
+    with_bos = tokenizer.encode(texts[0]).ids[0] != plain[0][0]
+    return plain == ids and with_bos == (bos is not None)
+
+
+def make_variants():
+    cases = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for index, case in enumerate(variants()):
+            folder = Path(scratch) / str(index)
+            folder.mkdir()
+            tokenizer = json.loads((OUT / case["from"] / "tokenizer.json").read_text("utf8"))
+            files = {"tokenizer.json": lambda: json.dumps(patched(tokenizer, case["patch"])).encode(),
+                     "tokenizer.model": lambda: (OUT / "sentencepiece/tokenizer.model").read_bytes(),
+                     "vocab.json": lambda: json.dumps(tokenizer["model"]["vocab"]).encode(),
+                     "merges.txt": lambda: "".join(" ".join(m) + "\n" for m in tokenizer["model"]["merges"]).encode()}
+            for name in case["take"]:
+                (folder / name).write_bytes(files[name]())
+            for name, content in case["files"].items():
+                write_json(folder / name, content)
+            loaded = transformers.AutoTokenizer.from_pretrained(folder)
+            ids = [loaded.encode(t, add_special_tokens=False) for t in case["texts"]]
+            full = loaded.encode(case["texts"][0])
+            adds_bos = full[:1] != ids[0][:1]
+            bos = full[0] if adds_bos else None
+            cases.append(case | {"ids": ids, "bos": bos, "told": not reads_as_file(folder, case["texts"], ids, bos)})
+    lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in cases)
+    (OUT / "variants.json").write_text(f'{{"reference": {json.dumps(version())},\n"cases": [\n{lines}]}}\n', "utf8")
+    print(f"{len(cases)} variants")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
@@ -443,6 +591,7 @@ def main():
     golden("gpt2-merges", JsonReference(loaded.backend_tokenizer), loaded, version())
     golden("sentencepiece", SentencePieceReference(OUT / "sentencepiece"), auto(OUT / "sentencepiece"), version())
     golden("demo", SentencePieceReference(ROOT / "data/demo"), auto(ROOT / "data/demo"), version())
+    make_variants()
     golden_of_shared(shared)
 
 

@@ -48,11 +48,11 @@ class Tokenizer {
   bool adds_bos_ = false;
 };
 
-/// Loads the tokenizer of a Hugging Face folder. Looked for in this order: `tokenizer.json` (byte-level BPE,
-/// or SentencePiece-style BPE with byte fallback), `tokenizer.model` (SentencePiece, or tiktoken's ranks),
-/// `vocab.json` + `merges.txt`. A SentencePiece `tokenizer.model` is preferred to a `tokenizer.json` that was
-/// converted from it. `tokenizer_config.json` and `special_tokens_map.json` tell BOS and EOS. Throws an input
-/// error where none is there and a format error, naming file and place, where one is damaged or asks for
+/// Loads the tokenizer of a Hugging Face folder as AutoTokenizer of transformers 5 does: `tokenizer.json`
+/// (byte-level BPE, or SentencePiece-style BPE with byte fallback), else `tokenizer.model` (SentencePiece, or
+/// tiktoken's ranks), else `vocab.json` + `merges.txt`. What lies beside it is compared. The small JSON files
+/// and `config.json` tell class and special tokens. Warns where files disagree. Throws an input error where
+/// no tokenizer is there and a format error, naming file and place, where one is damaged or asks for
 /// something unknown.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& folder);
 

@@ -65,10 +65,39 @@ TEST_CASE("added tokens: single_word stands only where no letter or digit touche
   CHECK(tokenizer->encode("bb1") == Ids{1, 1, 8});
 }
 
-TEST_CASE("added tokens: the vocabulary's id wins over the file's") {
-  const auto tokenizer = with_added({added_token("abc", 30)});
-  CHECK(tokenizer->encode("abc") == Ids{5});
-  CHECK(tokenizer->size() == 11);
+TEST_CASE("added tokens: ids are the vocabulary's or the next ones, whatever the file says, and told") {
+  const Warnings warnings;
+  const auto known = with_added({added_token("abc", 30)});
+  CHECK(known->encode("abc") == Ids{5});
+  CHECK(known->size() == 20);
+  CHECK(warnings.tell({"added_tokens gives the token 'abc' the id 30; 5 is used, which it has already"}));
+  const auto hole = with_added({added_token("<x>", 25), added_token("<y>", 26)});
+  CHECK(hole->encode("<x><y>") == Ids{20, 21});
+  CHECK(hole->size() == 22);
+  CHECK(warnings.tell({"'<x>' the id 25; 20 is used, the next one", "(one of 2)"}));
+  const auto collision = with_added({added_token("<x>", 4)});
+  CHECK(collision->encode("<x>ab") == Ids{20, 4});
+  CHECK(warnings.tell({"'<x>' the id 4; 20 is used"}));
+  CHECK(warnings.count() == 3);
+}
+
+TEST_CASE(
+    "added tokens: behind a vocabulary with holes the next id is its number of tokens, if that is free") {
+  Json json = small_tokenizer();
+  json["model"]["vocab"]["\u0101\u0101"] = 30;
+  json["added_tokens"] = {added_token("<x>", 31)};
+  CHECK(load(json)->encode("<x>") == Ids{20});
+  json["model"]["vocab"]["\u0102\u0102"] = 20;
+  check_error(util::ErrorCode::kFormat, {"no id for the added token '<x>'", "without holes", "the id 20"},
+              [&] { load(json); });
+}
+
+TEST_CASE("added tokens: with split_special_tokens special ones are text") {
+  Json json = small_tokenizer();
+  json["added_tokens"] = {added_token("ab", 4, {{"special", true}}), added_token("bc", 6)};
+  CHECK(load(json)->encode("abc") == Ids{4, 2});
+  CHECK(load(json, {{"split_special_tokens", true}})->encode("abc") == Ids{0, 6});
+  CHECK(load(json, {{"split_special_tokens", true}, {"pad_token", "bc"}})->encode("bbc") == Ids{1, 1, 2});
 }
 
 TEST_CASE("added tokens: normalized ones are looked for after normalization") {
@@ -76,6 +105,7 @@ TEST_CASE("added tokens: normalized ones are looked for after normalization") {
   json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "c"}}}, {"content", "b"}};
   json["added_tokens"] = Json::array({added_token("bc", 20, {{"normalized", true}})});
   json["model"]["vocab"].erase("bc");
+  json["model"]["vocab"]["\u0111\u0111"] = 6;
   CHECK(load(json)->encode("bc") == Ids{20});
   CHECK(load(json)->encode("cb") == Ids{20});  // both become bb
   json["added_tokens"][0]["normalized"] = false;
@@ -83,16 +113,52 @@ TEST_CASE("added tokens: normalized ones are looked for after normalization") {
   CHECK(load(json)->encode("cb") == Ids{1, 1});
 }
 
-TEST_CASE("added tokens: from added_tokens_decoder, added_tokens.json and named tokens") {
-  const auto tokenizer = load_files({{"tokenizer.json", small_tokenizer().dump()},
-                                     {"tokenizer_config.json",
-                                      R"({"added_tokens_decoder": {"30": {"content": "<m>", "lstrip": true}},
-                                    "pad_token": "<pad>", "extra_special_tokens": {"image": "<img>"}})"},
-                                     {"added_tokens.json", R"({"<n>": 25, "<m>": 30})"}});
-  CHECK(tokenizer->encode("a <m><n>") == Ids{0, 30, 25});
+TEST_CASE("added tokens: from added_tokens.json and named tokens") {
+  const auto tokenizer = load_files(
+      {{"tokenizer.json", small_tokenizer().dump()},
+       {"tokenizer_config.json", R"({"pad_token": "<pad>", "extra_special_tokens": {"image": "<img>"}})"},
+       {"added_tokens.json", R"({"<n>": 20, "<m>": 21})"}});
+  CHECK(tokenizer->encode("a <m><n>") == Ids{0, 3, 21, 20});
   // Tokens without an id get the next free ones.
-  CHECK(tokenizer->encode("<pad><img>") == Ids{31, 32});
-  CHECK(tokenizer->size() == 33);
+  CHECK(tokenizer->encode("<pad><img>") == Ids{22, 23});
+  CHECK(tokenizer->size() == 24);
+}
+
+TEST_CASE(
+    "added tokens: added_tokens_decoder decides on flags, and added_tokens.json is not read beside it") {
+  Json json = small_tokenizer();
+  json["added_tokens"] = {added_token("<m>", 20), added_token("<k>", 21)};
+  const Files files = {{"tokenizer.json", json.dump()}, {"added_tokens.json", R"({"<n>": 22, "<m>": 20})"}};
+  const auto load_with = [&](const std::string& more) {
+    Files all = files;
+    all["tokenizer_config.json"] =
+        R"({"added_tokens_decoder": {"20": {"content": "<m>", "lstrip": true, "normalized": false}})" + more +
+        "}";
+    return load_files(all);
+  };
+  const Warnings warnings;
+  const auto tokenizer = load_with("");
+  CHECK(tokenizer->encode("a <m><k>") == Ids{0, 20, 21});
+  CHECK(tokenizer->size() == 22);
+  CHECK(warnings.tell({"added_tokens.json gives '<n>' the id 22", "tokenizer_config.json none"}));
+  CHECK(
+      warnings.tell({"added_tokens of", "added_tokens_decoder of", "'<m>' has other flags", "counts first"}));
+  // A class that makes its own tokenizer takes the added tokens of tokenizer_config.json alone.
+  const auto of_class =
+      load_with(R"(, "tokenizer_class": "GPT2Tokenizer", "bos_token": null, "eos_token": null,
+                                      "unk_token": null)");
+  CHECK(of_class->encode("a <m><k>") == Ids{0, 20});
+  CHECK(warnings.tell({"(one of 2)", "the former does not"}));
+}
+
+TEST_CASE("added tokens: an id of added_tokens_decoder that tokenizer.json gives to another is told") {
+  Json json = small_tokenizer();
+  json["added_tokens"] = {added_token("<x>", 20), added_token("<y>", 21)};
+  const Json config = {
+      {"added_tokens_decoder", {{"20", added_token("<y>", 20)}, {"21", added_token("<x>", 21)}}}};
+  const Warnings warnings;
+  CHECK(load(json, config)->encode("<x><y>") == Ids{20, 21});
+  CHECK(warnings.tell({"gives the token '<y>' the id 20; 21 is used", "(one of 2)"}));
 }
 
 TEST_CASE("added tokens: impossible ids and two tokens with one id are refused") {

@@ -109,7 +109,7 @@ TEST_CASE("option token: the last one of a space and the option") {
 
 TEST_CASE("white space: tokens of nothing else") {
   Json spaced = small_tokenizer();
-  spaced["added_tokens"] = Json::array({added_token("<s>", 11, {{"special", true}})});
+  spaced["added_tokens"] = Json::array({added_token("<s>", 20, {{"special", true}})});
   const auto tokenizer = load(spaced);
   std::vector<text::TokenId> white;
   for (text::TokenId id = 0; id < tokenizer->size(); ++id) {

@@ -60,7 +60,7 @@ TEST_CASE("damaged: the merges") {
   check_refused({"model: merges", "a list of merges"},
                 [](Json& t) { t["model"]["merges"] = Json::object(); });
   check_refused({"merge 2 names a token that the vocabulary lacks", "found 'z'"}, [](Json& t) {
-    t["model"]["vocab"]["az"] = 11;
+    t["model"]["vocab"]["az"] = 20;
     t["model"]["merges"] = {"a b", "a z"};
   });
   check_refused({"merge 1 names", "found 'ca'"}, [](Json& t) { t["model"]["merges"] = {"c a"}; });
@@ -115,12 +115,16 @@ TEST_CASE("unsupported: pre-tokenizers and normalizers") {
 }
 
 TEST_CASE("damaged: vocab.json and merges.txt") {
-  const auto good = load_files(Files{{"vocab.json", kVocab}, {"merges.txt", "#version: 0.2\r\na b\r\n\r\n"}});
+  const auto good = load_files(Files{{"vocab.json", kVocab},
+                                     {"merges.txt", "#version: 0.2\r\na b\r\n\r\n"},
+                                     {"config.json", R"({"model_type": "gpt2"})"}});
   CHECK(good->encode("aab") == Ids{0, 2});
   check_files_refused({{"vocab.json", kVocab}, {"merges.txt", "#version: 0.2\na b\nab\n"}},
                       {"merges.txt, line 3", "two tokens", "found 'ab'"});
   check_files_refused({{"vocab.json", kVocab}, {"merges.txt", "a b c\n"}}, {"merges.txt, line 1"});
-  check_files_refused({{"vocab.json", kVocab}, {"merges.txt", "a b\nb a\n"}},
+  check_files_refused({{"vocab.json", kVocab},
+                       {"merges.txt", "a b\nb a\n"},
+                       {"tokenizer_config.json", R"({"tokenizer_class": "GPT2Tokenizer"})"}},
                       {"merge 2", "merges.txt", "found 'ba'"});
   check_files_refused({{"vocab.json", kVocab}, {"merges.txt", "a \xff\n"}},
                       {"not valid UTF-8", "merges.txt"});

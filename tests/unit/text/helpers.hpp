@@ -11,13 +11,15 @@
 #include "depthlens/util/json.hpp"
 #include "support/check_error.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/warnings.hpp"
 
 namespace depthlens::test {
 
 using Ids = std::vector<text::TokenId>;
 using util::Json;
 
-/// a 0, b 1, c 2, space 3, ab 4, abc 5, bc 6, " a" 7, digit 1 8, "." 9, newline 10.
+/// a 0, b 1, c 2, space 3, ab 4, abc 5, bc 6, " a" 7, digit 1 8, "." 9, newline 10; nothing makes 11 to 19 of
+/// a text.
 inline Json small_vocabulary() {
   return {{"a", 0},
           {"b", 1},
@@ -31,7 +33,16 @@ inline Json small_vocabulary() {
            7},
           {"1", 8},
           {".", 9},
-          {"\u010a", 10}};
+          {"\u010a", 10},
+          {"\u0101\u0101", 11},
+          {"\u0102\u0102", 12},
+          {"\u0103\u0103", 13},
+          {"\u0104\u0104", 14},
+          {"\u0105\u0105", 15},
+          {"\u0106\u0106", 16},
+          {"\u0107\u0107", 17},
+          {"\u0108\u0108", 18},
+          {"\u0110\u0110", 19}};
 }
 
 /// A byte-level tokenizer.json: GPT-2's splitting, merges "a b", "ab c".

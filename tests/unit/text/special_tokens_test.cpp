@@ -40,31 +40,68 @@ Bos bos_of(const Json& tokenizer, const Json& config = nullptr) {
 }  // namespace
 
 TEST_CASE("bos: the template of the post-processor decides where nothing else does") {
-  CHECK((bos_of(with_post_processor(template_of({kBos, kText}))) == Bos{20, 22, true}));
-  CHECK((bos_of(with_post_processor(template_of({kText}))) == Bos{22, 22, false}));
-  CHECK((bos_of(with_post_processor(template_of({kText, kEos}))) == Bos{22, 22, false}));
-  CHECK((bos_of(with_post_processor(template_of({kBos, kText, kEos}))) == Bos{20, 22, true}));
+  CHECK((bos_of(with_post_processor(template_of({kBos, kText}))) == Bos{20, -1, true}));
+  CHECK((bos_of(with_post_processor(template_of({kText}))) == Bos{-1, -1, false}));
+  CHECK((bos_of(with_post_processor(template_of({kText, kEos}))) == Bos{-1, -1, false}));
+  CHECK((bos_of(with_post_processor(template_of({kBos, kText, kEos}))) == Bos{20, -1, true}));
   const Json sequence = {{"type", "Sequence"},
                          {"processors", {{{"type", "ByteLevel"}}, template_of({kBos, kText})}}};
-  CHECK((bos_of(with_post_processor(sequence)) == Bos{20, 22, true}));
-  CHECK((bos_of(with_post_processor({{"type", "ByteLevel"}})) == Bos{22, 22, false}));
+  CHECK((bos_of(with_post_processor(sequence)) == Bos{20, -1, true}));
+  CHECK((bos_of(with_post_processor({{"type", "ByteLevel"}})) == Bos{-1, -1, false}));
 }
 
-TEST_CASE("bos: add_bos_token of tokenizer_config.json wins over the template") {
+TEST_CASE("bos: flags of tokenizer_config.json are not heeded beside a tokenizer.json, and told") {
   const Json with_template = with_post_processor(template_of({kBos, kText})),
              without = with_post_processor(nullptr);
   const Json names = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
-  const auto config = [&](const char* key, bool value) {
+  const auto config = [&](const char* key, const Json& value) {
     Json json = names;
     json[key] = value;
     return json;
   };
+  const Warnings quiet;
   CHECK((bos_of(with_template, names) == Bos{20, 21, true}));
   CHECK((bos_of(without, names) == Bos{20, 21, false}));
-  CHECK((bos_of(with_template, config("add_bos_token", false)) == Bos{20, 21, false}));
-  CHECK((bos_of(without, config("add_bos_token", true)) == Bos{20, 21, true}));
-  // With add_eos_token alone the template is made anew, and has no BOS.
-  CHECK((bos_of(with_template, config("add_eos_token", false)) == Bos{20, 21, false}));
+  CHECK((bos_of(with_template, config("add_eos_token", false)) == Bos{20, 21, true}));
+  CHECK((bos_of(with_template, config("add_bos_token", nullptr)) == Bos{20, 21, true}));
+  CHECK((bos_of(with_template, config("add_bos_token", true)) == Bos{20, 21, true}));
+  CHECK((bos_of(without, config("add_bos_token", false)) == Bos{20, 21, false}));
+  CHECK(quiet.count() == 0);
+  {
+    const Warnings warnings;
+    CHECK((bos_of(with_template, config("add_bos_token", false)) == Bos{20, 21, true}));
+    CHECK(warnings.tell({"tokenizer_config.json: add_bos_token false is not heeded", "the post_processor of",
+                         "BOS is put before texts"}));
+  }
+  const Warnings warnings;
+  CHECK((bos_of(without, config("add_bos_token", true)) == Bos{20, 21, false}));
+  CHECK(warnings.tell({"add_bos_token true is not heeded", "no BOS is put before texts"}));
+}
+
+TEST_CASE("bos: GPT-NeoX's class makes its own post-processor, without BOS") {
+  const Json with_template = with_post_processor(template_of({kBos, kText}));
+  const Json config = {
+      {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"tokenizer_class", "GPTNeoXTokenizerFast"}};
+  const Warnings warnings;
+  CHECK((bos_of(with_template, config) == Bos{20, 21, false}));
+  CHECK(warnings.tell({"tokenizer.json: the post_processor is not heeded", "GPTNeoXTokenizer",
+                       "no BOS is put before texts"}));
+  Json flagged = config;
+  flagged["add_bos_token"] = true;
+  CHECK((bos_of(with_template, flagged) == Bos{20, 21, false}));
+  CHECK(warnings.tell({"add_bos_token true is not heeded", "GPTNeoXTokenizer"}));
+}
+
+TEST_CASE("bos: what differs between versions of transformers, or is left out, is told") {
+  const Json names = {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"tokenizer_class", "LlamaTokenizerFast"}};
+  const Warnings warnings;
+  CHECK((bos_of(with_post_processor(nullptr), names) == Bos{20, 21, false}));
+  CHECK(warnings.tell({"no add_bos_token", "transformers 4 put one there"}));
+  CHECK((bos_of(with_post_processor(template_of({kBos, kText, kEos})), names) == Bos{20, 21, true}));
+  CHECK(warnings.tell({"tokenizer.json", "asks for a token behind every text"}));
+  const Json other = {{"bos_token", "</s>"}};
+  CHECK((bos_of(with_post_processor(template_of({kBos, kText})), other) == Bos{20, -1, true}));
+  CHECK(warnings.tell({"puts the token 20 before texts, bos_token is 21"}));
 }
 
 TEST_CASE("bos: add_bos_token without a token to add adds none") {
@@ -73,21 +110,58 @@ TEST_CASE("bos: add_bos_token without a token to add adds none") {
   CHECK((bos_of(tokenizer, {{"add_bos_token", true}, {"bos_token", nullptr}}) == Bos{-1, -1, false}));
 }
 
-TEST_CASE("bos: without any name <|endoftext|> is both, with bos_token null there is none") {
+TEST_CASE("bos: without any name it is the class's, with bos_token null there is none") {
   const Json tokenizer = with_post_processor(nullptr);
-  CHECK((bos_of(tokenizer) == Bos{22, 22, false}));
-  CHECK((bos_of(tokenizer, {{"bos_token", nullptr}, {"eos_token", "</s>"}}) == Bos{-1, 21, false}));
+  CHECK((bos_of(tokenizer) == Bos{-1, -1, false}));
+  CHECK((bos_of(tokenizer, {{"tokenizer_class", "GPT2Tokenizer"}}) == Bos{22, 22, false}));
+  CHECK((bos_of(tokenizer, {{"tokenizer_class", "Qwen2Tokenizer"}}) == Bos{-1, 22, false}));
+  CHECK((bos_of(tokenizer,
+                {{"tokenizer_class", "GPT2Tokenizer"}, {"bos_token", nullptr}, {"eos_token", "</s>"}}) ==
+         Bos{-1, 21, false}));
+  const auto of_model = load_files(
+      {{"tokenizer.json", tokenizer.dump()}, {"config.json", R"({"architectures": ["GPT2LMHeadModel"]})"}});
+  CHECK(of_model->bos() == 22);
+}
+
+TEST_CASE("bos: ids of config.json and generation_config.json that are others are told") {
+  const Json config = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  const auto load_with = [&](const char* model, const char* generation) {
+    load_files({{"tokenizer.json", with_post_processor(nullptr).dump()},
+                {"tokenizer_config.json", config.dump()},
+                {"config.json", model},
+                {"generation_config.json", generation}});
+  };
+  const Warnings warnings;
+  load_with(R"({"bos_token_id": 20, "eos_token_id": [22, 21]})", R"({"eos_token_id": 21})");
+  load_with(R"({"bos_token_id": null})", "{}");
+  CHECK(warnings.count() == 0);
+  load_with(R"({"bos_token_id": 1, "eos_token_id": 21})", R"({"eos_token_id": [2, 22]})");
+  CHECK(warnings.count() == 2);
+  CHECK(
+      warnings.tell({"/config.json: bos_token_id is 1", "the tokenizer's BOS, which is used, is 20 '<s>'"}));
+  CHECK(warnings.tell({"generation_config.json: eos_token_id is 2", "EOS", "21 '</s>'"}));
 }
 
 TEST_CASE("bos: a name may be an object, and special_tokens_map.json may tell it") {
   const Json tokenizer = with_post_processor(nullptr);
   CHECK((bos_of(tokenizer, {{"bos_token", {{"content", "<s>"}, {"lstrip", false}}}}) == Bos{20, -1, false}));
-  const auto loaded =
-      load_files({{"tokenizer.json", tokenizer.dump()},
-                  {"tokenizer_config.json", R"({"bos_token": "<s>"})"},
-                  {"special_tokens_map.json", R"({"bos_token": "</s>", "eos_token": "</s>"})"}});
-  CHECK(loaded->bos() == 20);  // tokenizer_config.json comes first
-  CHECK(loaded->eos() == 21);
+}
+
+TEST_CASE("bos: special_tokens_map.json counts unless tokenizer_config.json lists the added tokens") {
+  const auto load_with = [](const char* config) {
+    return load_files({{"tokenizer.json", with_post_processor(nullptr).dump()},
+                       {"tokenizer_config.json", config},
+                       {"special_tokens_map.json", R"({"bos_token": "</s>", "eos_token": "</s>"})"}});
+  };
+  const Warnings warnings;
+  const auto map = load_with(R"({"bos_token": "<s>"})");
+  CHECK(map->bos() == 21);
+  CHECK(map->eos() == 21);
+  CHECK(warnings.tell({"special_tokens_map.json gives the bos_token '</s>'", "'<s>'", "the former counts"}));
+  const auto config = load_with(
+      R"({"bos_token": "<s>", "added_tokens_decoder": {"20": {"content": "<s>"}, "21": {"content": "</s>"}}})");
+  CHECK(config->bos() == 20);
+  CHECK(warnings.tell({"special_tokens_map.json gives the bos_token '</s>'", "'<s>'", "the latter counts"}));
 }
 
 TEST_CASE("bos: a post-processor that does more is refused") {

@@ -1,0 +1,184 @@
+// The table of tokenizer classes, after transformers 5: tokenization_auto.py and the files of the classes.
+#include "classes.hpp"
+
+#include <algorithm>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::text {
+namespace {
+
+using util::cat;
+using util::in_quotes;
+
+constexpr std::string_view kEndOfText = "<|endoftext|>";
+
+/// Takes a tokenizer.json as it stands; so do classes that transformers does not know.
+constexpr TokenizerClass kGeneric = {.name = "PreTrainedTokenizer"};
+
+constexpr TokenizerClass kClasses[] = {
+    kGeneric,
+    {.name = "TokenizersBackend"},
+    {.name = "BloomTokenizer"},
+    {.name = "GPT2Tokenizer",
+     .steps = ClassSteps::kGpt2,
+     .bos = kEndOfText,
+     .eos = kEndOfText,
+     .unk = kEndOfText},
+    {.name = "CodeGenTokenizer",
+     .steps = ClassSteps::kGpt2,
+     .bos = kEndOfText,
+     .eos = kEndOfText,
+     .unk = kEndOfText},
+    {.name = "GPTNeoXTokenizer",
+     .steps = ClassSteps::kNeox,
+     .bos_rule = ClassBos::kNever,
+     .bos = kEndOfText,
+     .eos = kEndOfText,
+     .unk = kEndOfText,
+     .pad = "<|padding|>"},
+    {.name = "Qwen2Tokenizer",
+     .steps = ClassSteps::kQwen2,
+     .eos = kEndOfText,
+     .unk = kEndOfText,
+     .pad = kEndOfText},
+    {.name = "LlamaTokenizer",
+     .steps = ClassSteps::kLlama,
+     .heeds_legacy = true,
+     .bos = "<s>",
+     .eos = "</s>",
+     .unk = "<unk>"},
+    {.name = "CodeLlamaTokenizer",
+     .steps = ClassSteps::kLlama,
+     .bos_rule = ClassBos::kAlways,
+     .bos = "<s>",
+     .eos = "</s>",
+     .unk = "<unk>"},
+    {.name = "GemmaTokenizer",
+     .steps = ClassSteps::kGemma,
+     .bos = "<bos>",
+     .eos = "<eos>",
+     .unk = "<unk>",
+     .pad = "<pad>",
+     .mask = "<mask>"},
+};
+
+/// Classes with steps of their own that depthlens does not have.
+constexpr TokenizerClass kUnknown = {.name = "", .steps = ClassSteps::kUnknown};
+constexpr std::string_view kUnknownNames[] = {
+    "AlbertTokenizer",      "BartTokenizer",       "BarthezTokenizer",    "BertTokenizer",
+    "BigBirdTokenizer",     "BlenderbotTokenizer", "CamembertTokenizer",  "CLIPTokenizer",
+    "CohereTokenizer",      "DebertaTokenizer",    "DebertaV2Tokenizer",  "EsmcTokenizer",
+    "FunnelTokenizer",      "HerbertTokenizer",    "LasrTokenizer",       "LayoutLMv3Tokenizer",
+    "LEDTokenizer",         "LongformerTokenizer", "LukeTokenizer",       "MarkupLMTokenizer",
+    "MBart50Tokenizer",     "MBartTokenizer",      "MPNetTokenizer",      "MvpTokenizer",
+    "NllbTokenizer",        "NougatTokenizer",     "OpenAIGPTTokenizer",  "PegasusTokenizer",
+    "Qwen3_5Tokenizer",     "ReformerTokenizer",   "RemBertTokenizer",    "RobertaTokenizer",
+    "SeamlessM4TTokenizer", "Siglip2Tokenizer",    "T5Tokenizer",         "UdopTokenizer",
+    "WhisperTokenizer",     "XGLMTokenizer",       "XLMRobertaTokenizer", "XLNetTokenizer",
+};
+
+struct ModelClass {
+  std::string_view model_type;
+  std::string_view tokenizer_class;
+  /// transformers does not trust the class that folders of the type name.
+  bool whatever_the_folder_says = false;
+};
+
+/// What transformers registers for the models that depthlens has. Llama has no entry: its folders decide.
+constexpr ModelClass kModelClasses[] = {
+    {"gpt2", "GPT2Tokenizer"},         {"gpt_neox", "GPTNeoXTokenizer"}, {"mistral", kGeneric.name, true},
+    {"qwen2", "Qwen2Tokenizer", true}, {"qwen3", "Qwen2Tokenizer"},
+};
+
+const TokenizerClass& class_named(std::string_view name) {
+  for (const TokenizerClass& known : kClasses) {
+    if (known.name == name) return known;
+  }
+  const bool is_unknown = std::count(std::begin(kUnknownNames), std::end(kUnknownNames), name) > 0;
+  return is_unknown ? kUnknown : kClasses[0];
+}
+
+const ModelClass* class_of_model(const TokenizerSettings& settings) {
+  for (const ModelClass& entry : kModelClasses) {
+    if (entry.model_type == settings.model_type) return &entry;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const TokenizerClass& class_of(const TokenizerSettings& settings, bool json_is_byte_level) {
+  const ModelClass* const registered = class_of_model(settings);
+  if (registered != nullptr && (registered->whatever_the_folder_says || settings.tokenizer_class.empty()))
+    return class_named(registered->tokenizer_class);
+  // Many folders name Llama's class over a tokenizer of bytes.
+  if (settings.tokenizer_class == "LlamaTokenizer" && json_is_byte_level) return generic_class();
+  return class_named(settings.tokenizer_class);
+}
+
+const TokenizerClass& generic_class() {
+  return kClasses[0];
+}
+
+bool is_known_class(const TokenizerSettings& settings) {
+  return settings.tokenizer_class.empty() ||
+         std::any_of(std::begin(kClasses), std::end(kClasses),
+                     [&](const TokenizerClass& known) { return known.name == settings.tokenizer_class; });
+}
+
+TextSteps steps_of(const TokenizerClass& tokenizer_class, const TokenizerSettings& settings) {
+  TextSteps steps;
+  const bool prefix_space = settings.add_prefix_space.value_or(tokenizer_class.over_characters());
+  switch (tokenizer_class.steps) {
+    case ClassSteps::kNeox:
+      steps.normalizer.add({Normalizer::Kind::kNfc});
+      [[fallthrough]];
+    case ClassSteps::kGpt2:
+      steps.pre_tokenizer.add(byte_level_splitter(true, prefix_space));
+      return steps;
+    case ClassSteps::kQwen2:
+      steps.normalizer.add({Normalizer::Kind::kNfc});
+      steps.pre_tokenizer.add(llama3_splitter(1));
+      if (prefix_space) steps.pre_tokenizer.add(byte_level_splitter(false, true));
+      return steps;
+    case ClassSteps::kLlama: {
+      const PrependScheme with_space = tokenizer_class.heeds_legacy && settings.legacy.value_or(false)
+                                           ? PrependScheme::kAlways
+                                           : PrependScheme::kFirst;
+      steps.pre_tokenizer.add(metaspace_splitter(std::string(kSpaceMark),
+                                                 prefix_space ? with_space : PrependScheme::kNever, false));
+      return steps;
+    }
+    case ClassSteps::kGemma:
+      steps.normalizer.add({Normalizer::Kind::kReplace, " ", std::string(kSpaceMark)});
+      return steps;
+    case ClassSteps::kOfFile:
+    case ClassSteps::kUnknown:
+      break;
+  }
+  DEPTHLENS_ASSERT(false);
+}
+
+void add_names_of_class(const TokenizerClass& tokenizer_class, TokenizerSettings& settings) {
+  const auto add = [&](const char* key, std::string_view name) {
+    if (!name.empty()) settings.name_token(key, {.content = std::string(name), .special = true});
+  };
+  add("bos_token", tokenizer_class.bos);
+  add("eos_token", tokenizer_class.eos);
+  add("unk_token", tokenizer_class.unk);
+  add("pad_token", tokenizer_class.pad);
+  add("mask_token", tokenizer_class.mask);
+  settings.plain_special_tokens = tokenizer_class.steps == ClassSteps::kQwen2;
+}
+
+std::string describe_class(const TokenizerClass& tokenizer_class, const TokenizerSettings& settings) {
+  const ModelClass* const registered = class_of_model(settings);
+  if (!settings.tokenizer_class.empty() && (registered == nullptr || !registered->whatever_the_folder_says))
+    return cat(settings.tokenizer_class, " (tokenizer_class of ", settings.class_file, ")");
+  return cat(tokenizer_class.name, " (for the model_type ", in_quotes(settings.model_type), " of ",
+             settings.config_file, ")");
+}
+
+}  // namespace depthlens::text

@@ -1,0 +1,172 @@
+// What the tokenizer class decides, beside a tokenizer.json and without one.
+#include "helpers.hpp"
+
+using namespace depthlens;
+using namespace depthlens::test;
+using util::ErrorCode;
+
+namespace {
+
+/// vocab.json and merges.txt of the small tokenizer.
+Files slow_files(const Json& config, const char* model = "{}") {
+  return {{"vocab.json", small_vocabulary().dump()},
+          {"merges.txt", "#version: 0.2\na b\nab c\n\u0120 a\n"},
+          {"tokenizer_config.json", config.dump()},
+          {"config.json", model}};
+}
+
+Ids slow_ids(const Json& config, const std::string& text, const char* model = "{}") {
+  return load_files(slow_files(config, model))->encode(text);
+}
+
+Json of_class(const char* name) {
+  return {{"tokenizer_class", name}};
+}
+
+/// Splits before every "b", which no class does.
+Json oddly_split() {
+  Json tokenizer = small_tokenizer();
+  tokenizer["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"}, {"pattern", {{"String", "b"}}}, {"behavior", "MergedWithNext"}},
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  return tokenizer;
+}
+
+}  // namespace
+
+TEST_CASE("classes: vocab.json and merges.txt are cut as the class does it") {
+  // Qwen 2 puts white space before a line end with it and digits apart, GPT-2 neither.
+  const std::string text = "a 11 a\n\nab";
+  const Ids gpt2 = {0, 3, 8, 8, 7, 10, 10, 4};
+  for (const char* name : {"GPT2Tokenizer", "GPT2TokenizerFast", "CodeGenTokenizer", "GPTNeoXTokenizer"}) {
+    INFO(name);
+    CHECK(slow_ids(of_class(name), text) == gpt2);
+  }
+  const std::string word = ".a";  // one word for Qwen 2, two for GPT-2
+  Files files = slow_files(of_class("Qwen2Tokenizer"));
+  files["merges.txt"] += ". a\n";
+  Json vocabulary = small_vocabulary();
+  vocabulary[".a"] = 20;
+  files["vocab.json"] = vocabulary.dump();
+  CHECK(load_files(files)->encode(word) == Ids{20});
+  files["tokenizer_config.json"] = of_class("GPT2Tokenizer").dump();
+  CHECK(load_files(files)->encode(word) == Ids{9, 0});
+  files.erase("tokenizer_config.json");
+  files["config.json"] = R"({"model_type": "qwen3"})";
+  CHECK(load_files(files)->encode(word) == Ids{20});
+}
+
+TEST_CASE("classes: NFC is of Qwen 2's and GPT-NeoX's, not of GPT-2's") {
+  Json vocabulary = small_vocabulary();
+  vocabulary["\u00c3"] = 20;  // the bytes of U+00E9
+  vocabulary["\u00a9"] = 21;
+  vocabulary["e"] = 22;
+  const auto ids = [&](const char* name) {
+    Files files = slow_files(of_class(name));
+    files["vocab.json"] = vocabulary.dump();
+    return load_files(files)->encode("e\u0301");
+  };
+  CHECK(ids("Qwen2Tokenizer") == Ids{20, 21});
+  CHECK(ids("GPTNeoXTokenizer") == Ids{20, 21});
+  CHECK(ids("GPT2Tokenizer") == Ids{22});  // the bytes of the mark are in no token
+}
+
+TEST_CASE("classes: without tokenizer.json flags and names are the class's where the file has none") {
+  const auto gpt2 = load_files(slow_files(of_class("GPT2Tokenizer")));
+  CHECK(gpt2->bos() == 20);  // <|endoftext|> is added
+  CHECK(gpt2->eos() == 20);
+  CHECK_FALSE(gpt2->adds_bos());
+  CHECK(load_files(slow_files({{"tokenizer_class", "GPT2Tokenizer"}, {"add_bos_token", true}}))->adds_bos());
+  CHECK_FALSE(
+      load_files(slow_files({{"tokenizer_class", "GPT2Tokenizer"}, {"add_bos_token", nullptr}}))->adds_bos());
+  const Warnings of_flag;
+  const auto qwen = load_files(slow_files({{"tokenizer_class", "Qwen2Tokenizer"}, {"add_bos_token", true}}));
+  CHECK_FALSE(qwen->bos().has_value());
+  CHECK(of_flag.tell({"add_bos_token true is not heeded; there is no BOS token"}));
+  CHECK_FALSE(qwen->adds_bos());
+  CHECK(slow_ids({{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", true}}, "a") == Ids{7});
+  CHECK(slow_ids({{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", nullptr}}, "a") == Ids{0});
+  const Warnings warnings;
+  load_files(slow_files({{"tokenizer_class", "GPT2Tokenizer"}, {"add_eos_token", true}}));
+  CHECK(warnings.tell({"tokenizer_config.json asks for a token behind every text"}));
+}
+
+TEST_CASE("classes: vocab.json and merges.txt of another class, or of none, are refused by name") {
+  const auto refused = [](const Json& config, const char* model, const std::vector<std::string>& parts) {
+    check_error(ErrorCode::kFormat, parts, [&] { load_files(slow_files(config, model)); });
+  };
+  for (const char* name :
+       {"RobertaTokenizer", "WhisperTokenizer", "LlamaTokenizer", "MyTokenizer", "PreTrainedTokenizerFast"}) {
+    refused(of_class(name), R"({"model_type": "llama"})",
+            {"vocab.json", "tokenizer_config.json", std::string(name).substr(0, 9), "tokenizer.json"});
+  }
+  refused(Json::object(), R"({"model_type": "llama"})", {"without a tokenizer_class", "vocab.json"});
+  refused({{"tokenizer_class", nullptr}}, "{}", {"without a tokenizer_class"});
+  // transformers does not trust what folders of Qwen 2 say.
+  const Warnings warnings;
+  CHECK(load_files(slow_files(of_class("GPT2Tokenizer"), R"({"model_type": "qwen2"})"))->bos() ==
+        std::nullopt);
+  CHECK(warnings.tell({"Qwen2Tokenizer (for the model_type 'qwen2'", "GPT2Tokenizer", "is ignored"}));
+}
+
+TEST_CASE("classes: one that cuts otherwise than tokenizer.json does is told, and decides") {
+  const Ids as_file = {0, 1}, as_gpt2 = {4};
+  const auto ids = [&](const Json& config, const char* model) {
+    return load_files({{"tokenizer.json", oddly_split().dump()},
+                       {"tokenizer_config.json", config.dump()},
+                       {"config.json", model}})
+        ->encode("ab");
+  };
+  const char* const llama = R"({"model_type": "llama"})";
+  {
+    const Warnings warnings;
+    CHECK(ids(of_class("PreTrainedTokenizerFast"), llama) == as_file);
+    CHECK(ids(of_class("LlamaTokenizerFast"), llama) == as_file);  // over bytes: nobody means Llama's
+    CHECK(ids(of_class("MyTokenizer"), llama) == as_file);
+    CHECK(ids(Json::object(), llama) == as_file);
+    CHECK(ids(of_class("GPT2Tokenizer"), R"({"model_type": "mistral"})") == as_file);
+    CHECK_FALSE(warnings.tell({"tokenizer.json", "in transformers 5;"}));
+    CHECK_FALSE(warnings.tell({"pre_tokenizer"}));
+  }
+  const Warnings warnings;
+  CHECK(ids(of_class("GPT2TokenizerFast"), llama) == as_gpt2);
+  CHECK(warnings.tell(
+      {"tokenizer.json: normalizer and pre_tokenizer are not used", "the class GPT2Tokenizer"}));
+  CHECK(ids(of_class("PreTrainedTokenizerFast"), R"({"model_type": "qwen2"})") == as_gpt2);
+  CHECK(warnings.tell({"the class Qwen2Tokenizer (for the model_type 'qwen2'"}));
+  CHECK(ids(of_class("GemmaTokenizer"), llama) == as_file);
+  CHECK(warnings.tell({"read as it stands, not as the class GemmaTokenizer", "tokens of characters"}));
+  CHECK(ids(of_class("WhisperTokenizerFast"), llama) == as_file);
+  CHECK(warnings.tell({"read as it stands, not as the class WhisperTokenizer"}));
+}
+
+TEST_CASE("classes: add_prefix_space is of tokenizer_config.json where the class decides, else of the file") {
+  Json with_space = small_tokenizer();
+  with_space["pre_tokenizer"]["add_prefix_space"] = true;
+  with_space["model"]["merges"].push_back("\u0120 a");
+  const Warnings warnings;
+  CHECK(load(with_space)->encode("a") == Ids{7});
+  CHECK(load(with_space, {{"add_prefix_space", false}})->encode("a") == Ids{7});
+  CHECK(warnings.count() == 0);
+  CHECK(load(with_space, of_class("GPT2Tokenizer"))->encode("a") == Ids{0});
+  CHECK(warnings.tell({"normalizer and pre_tokenizer are not used"}));
+  CHECK(load(with_space, {{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", true}})->encode("a") ==
+        Ids{7});
+}
+
+TEST_CASE("classes: what transformers does not heed is told") {
+  const Warnings warnings;
+  CHECK(load(small_tokenizer(), {{"do_lower_case", true}})->encode("A") == Ids{});
+  CHECK(warnings.tell({"do_lower_case"}));
+  load(small_tokenizer(), {{"sp_model_kwargs", {{"enable_sampling", true}}}});
+  CHECK(warnings.tell({"enable_sampling"}));
+  CHECK(warnings.count() == 2);
+  // A truncation of tokenizer.json is undone whenever transformers encodes a text.
+  Json cut = small_tokenizer();
+  cut["truncation"] = {
+      {"max_length", 1}, {"strategy", "LongestFirst"}, {"stride", 0}, {"direction", "Right"}};
+  CHECK(load(cut)->encode("abcab") == Ids{5, 4});
+  CHECK(warnings.count() == 2);
+}
