@@ -8,9 +8,7 @@
 #include <limits>
 #include <optional>
 
-#include "depthlens/io/checkpoint.hpp"
 #include "depthlens/model/model.hpp"
-#include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::model {
@@ -20,17 +18,6 @@ namespace {
 double largest(const at::Tensor& values) {
   if (values.numel() == 0) return 0;
   return at::linalg_vector_norm(values, std::numeric_limits<double>::infinity()).item<double>();
-}
-
-/// The first tensor of the checkpoint with a value that is not finite, and its file.
-std::optional<std::string> non_finite_tensor(const Model& model) {
-  const io::TensorFile file = io::open_checkpoint(model.folder());
-  for (const auto& [name, entry] : file.entries()) {
-    if (at::isFloatingType(entry.dtype) && !std::isfinite(largest(file.view(name))))
-      return util::cat(entry.file->path().string(), ": ", name);
-    file.release(name);
-  }
-  return std::nullopt;
 }
 
 }  // namespace

@@ -471,7 +471,7 @@ void PackedKernel::add_probabilities(const KernelInput& input, const KernelOutpu
   const std::int64_t S = operands.states, P = operands.positions, B = multiplier_.block_rows();
   double* const all = sums.sums.mutable_data_ptr<double>();
   double* const all_small = sums.log_small.mutable_data_ptr<double>();
-  for_each_free(
+  model::for_each_free(
       parts_of(vocab_size_, tile_), [&] { return make_workspace(); },
       [&](std::int64_t tile, Workspace& workspace) {
         const std::int64_t first = tile * tile_, width = std::min(tile_, vocab_size_ - first);
