@@ -2,153 +2,288 @@
 #include "depthlens/data/corpus.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iostream>
-#include <iterator>
-#include <sstream>
+#include <array>
+#include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "input_text.hpp"
 
 namespace depthlens::data {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-std::unique_ptr<std::istream> open_file(const std::string& path) {
-  std::error_code error;
-  const bool folder = std::filesystem::is_directory(path, error);
-  auto file = std::make_unique<std::ifstream>(path, std::ios::binary);
-  if (folder || !*file) {
-    throw util::input_error({.what = "cannot read " + util::in_quotes(path),
-                             .where = "--input",
-                             .found = folder ? "a folder" : std::strerror(errno)});
-  }
-  return file;
-}
+constexpr std::uint64_t kLongestDocument = std::uint64_t{1} << 30;
 
 bool is_blank(std::string_view line) {
   return util::trimmed(line).empty();
 }
 
+bool is_one_of(const std::string& extension, std::initializer_list<std::string_view> names) {
+  return std::find(names.begin(), names.end(), extension) != names.end();
+}
+
+/// What JSON as most programs write it begins with; a text hardly does.
+bool begins_as_json(std::string_view line) {
+  const bool object = !line.empty() && line.front() == '{', array = !line.empty() && line.front() == '[';
+  if (!object && !array) return false;
+  const std::string_view inside = util::trimmed(line.substr(1));
+  return inside.empty() || inside.front() == (object ? '"' : '{');
+}
+
+bool is_json_object(std::string_view line) {
+  try {
+    const util::Json value = util::parse_json(line, "");
+    return value.is_object() && !value.empty();
+  } catch (const util::Error&) {
+    return false;
+  }
+}
+
+/// Whether a line ends inside the text by a carriage return, and a blank one follows in the same way.
+bool has_blank_line(std::string_view line) {
+  for (std::size_t at = line.find('\r'); at != std::string_view::npos;) {
+    const std::size_t next = line.find('\r', at + 1);
+    if (next != std::string_view::npos && is_blank(line.substr(at, next - at))) return true;
+    at = next;
+  }
+  return false;
+}
+
+[[noreturn]] void fail_too_long(const std::string& where) {
+  throw util::input_error({.what = "a document is too long",
+                           .where = where,
+                           .expected = "at most " + util::as_bytes(kLongestDocument)});
+}
+
 }  // namespace
 
-DocumentReader::DocumentReader(const std::string& path) : DocumentReader(open_file(path), path) {}
-
-DocumentReader::DocumentReader(std::unique_ptr<std::istream> stream, std::string name)
-    : stream_(std::move(stream)), name_(std::move(name)) {
-  json_lines_ = std::filesystem::path(name_).extension() == ".jsonl";
+DocumentReader::DocumentReader(util::InputFile& file)
+    : name_(file.path() == "-" ? "stdin" : file.path()), reader_(file) {
+  refuse_other_formats(reader_.head(), name_);
+  format_ = find_format();
 }
 
 DocumentReader::~DocumentReader() = default;
 
+DocumentReader::Format DocumentReader::find_format() {
+  const std::string extension = util::content_extension(name_);
+  if (is_one_of(extension, {".jsonl", ".ndjson"})) return Format::kJsonLines;
+  if (extension == ".json") {
+    std::string_view head = reader_.head();
+    if (head.substr(0, kByteOrderMark.size()) == kByteOrderMark) head.remove_prefix(kByteOrderMark.size());
+    head = util::trimmed(head);
+    return !head.empty() && head.front() == '[' ? Format::kJsonArray : Format::kJsonLines;
+  }
+  if (is_one_of(extension, {".csv", ".tsv", ".conllu", ".html", ".htm", ".xml"})) {
+    util::log_warning(name_ + " is read as plain text, with all that stands around the text in a " +
+                      extension.substr(1) + " file; if that is not meant, make JSON lines of it");
+    return Format::kText;
+  }
+  // Blank lines at the beginning separate nothing.
+  std::string line;
+  bool found = false;
+  while (!found && next_line(line)) found = !is_blank(line);
+  if (!found) return Format::kText;
+  const std::string_view content = util::trimmed(line);
+  Format format = Format::kText;
+  if (content.front() == '{' && is_json_object(content) && extension != ".txt") {
+    util::log_warning(name_ +
+                      " begins with a JSON object and is read as JSON lines: the key \"text\" of one " +
+                      "object a line");
+    format = Format::kJsonLines;
+  } else if (begins_as_json(content)) {
+    util::log_warning(name_ +
+                      " looks like JSON and is read as plain text, keys, quotes and braces included; "
+                      "name JSON lines .jsonl, an array .json");
+  }
+  pending_ = std::move(line);
+  return format;
+}
+
+std::string DocumentReader::line_place() const {
+  return util::cat(name_, ", line ", line_number_);
+}
+
+std::string DocumentReader::element_place() const {
+  return util::cat(name_, "[", element_, "]");
+}
+
 bool DocumentReader::next_line(std::string& line) {
-  if (!std::getline(*stream_, line)) {
-    if (stream_->bad())
-      throw util::input_error(
-          {.what = "cannot read " + util::in_quotes(name_), .found = std::strerror(errno)});
-    return false;
+  if (pending_) {
+    line = *std::exchange(pending_, std::nullopt);
+    return true;
   }
-  hash_.update(line.data(), line.size());
-  if (!stream_->eof()) hash_.update("\n", 1);
+  if (!reader_.next_line(line)) return false;
   ++line_number_;
-  std::size_t bad;
-  if (!util::is_valid_utf8(line, &bad)) {
-    throw util::input_error(
-        {.what = "not UTF-8 text",
-         .where = util::cat(name_, ", line ", line_number_, ", byte ", bad + 1, " of the line"),
-         .expected = "UTF-8",
-         .found = util::in_quotes(line.substr(bad, 4)),
-         .hint = "compressed files are not read: decompress them first, for example xz -dc FILE | depthlens "
-                 "… --input -"});
-  }
+  check_text(line, [&](std::size_t i) { return util::cat(line_place(), ", byte ", i + 1, " of the line"); });
   if (line_number_ == 1 && line.rfind(kByteOrderMark, 0) == 0) line.erase(0, kByteOrderMark.size());
   return true;
 }
 
 std::optional<std::string> DocumentReader::next() {
-  return json_lines_ ? next_json() : next_paragraphs();
-}
-
-std::optional<std::string> DocumentReader::next_json() {
-  std::string line;
-  while (next_line(line)) {
-    if (is_blank(line)) continue;
-    const std::string where = util::cat(name_, ", line ", line_number_);
-    try {
-      const util::Json document = util::parse_json(line, where);
-      const util::JsonView view(document, where);
-      if (!view.is_object()) view.fail("an object with the key 'text'");
-      std::string text = view.at("text").as_string();
-      if (!is_blank(text)) return text;
-    } catch (const util::Error& error) {
-      throw util::input_error(error.text());  // a fault of an input, not of a model
-    }
-  }
-  return std::nullopt;
+  if (format_ == Format::kText) return next_paragraphs();
+  return format_ == Format::kJsonLines ? next_json_line() : next_element();
 }
 
 std::optional<std::string> DocumentReader::next_paragraphs() {
   std::string document, line;
   while (next_line(line)) {
+    look_at_carriage_returns(line);
     if (!is_blank(line)) {
       if (!document.empty()) document += '\n';
       document += line;
+      if (document.size() > kLongestDocument) fail_too_long(line_place());
     } else if (!document.empty()) {
       return document;
     }
   }
-  return document.empty() ? std::nullopt : std::optional(document);
+  if (document.empty()) return std::nullopt;
+  return document;
 }
 
-std::string DocumentReader::sha256() {
+/// Python's text mode makes line feeds of them; tokenizers, and so this program, take a text as it is.
+void DocumentReader::look_at_carriage_returns(std::string_view line) {
+  if (line.find('\r') == std::string_view::npos) return;
+  const bool ended = reader_.line_feeds() == line_number_;
+  if (line_number_ == 1 && !ended && has_blank_line(line)) {
+    throw util::input_error({.what = "lines end with carriage returns alone",
+                             .where = line_place(),
+                             .expected = "line feeds, so that blank lines can separate documents",
+                             .hint = "convert it: tr '\\r' '\\n' < FILE > CONVERTED"});
+  }
+  if (ended && line.back() == '\r') {
+    if (!std::exchange(told_of_crlf_, true)) {
+      util::log_warning(line_place() +
+                        " ends with CR LF, perhaps others too; carriage returns stay in the text and "
+                        "become tokens (tr -d '\\r' takes them out)");
+    }
+    line.remove_suffix(1);
+  }
+  if (line.find('\r') != std::string_view::npos && !std::exchange(told_of_carriage_return_, true)) {
+    util::log_warning(line_place() +
+                      " holds a carriage return without a line feed, perhaps others too; it stays in "
+                      "the text and ends no line");
+  }
+}
+
+std::string DocumentReader::text_of(std::string_view json, const std::string& where) {
+  try {
+    const util::Json document = util::parse_json(json, where);
+    const util::JsonView view(document, where);
+    if (!view.is_object()) view.fail("an object with the key 'text'");
+    std::string text = view.at("text").as_string();
+    if (text.find('\0') == std::string::npos) return text;
+    if (const std::string encoding = wide_encoding(text); !encoding.empty()) {
+      throw util::input_error(
+          {.what = "a text with NULs between its letters",
+           .where = where,
+           .expected = "text",
+           .found = encoding + " that was taken for UTF-8",
+           .hint = "convert what the file was made from: iconv -f " + encoding + " -t UTF-8"});
+    }
+    if (!std::exchange(told_of_nul_, true)) {
+      util::log_warning(where +
+                        ": the text holds the character U+0000, perhaps others too; it is read as it "
+                        "stands");
+    }
+    return text;
+  } catch (const util::Error& error) {
+    util::ErrorText told = error.text();
+    if (told.hint.empty()) {
+      told.hint = "JSON lines are one object with the key \"text\" a line; a .json may be one array of them";
+    }
+    throw util::input_error(std::move(told));  // a fault of an input, not of a model
+  }
+}
+
+std::optional<std::string> DocumentReader::next_json_line() {
   std::string line;
-  while (next_line(line)) continue;
-  return hash_.hex_digest();
+  while (next_line(line)) {
+    if (!is_blank(line)) return text_of(line, line_place());
+  }
+  return std::nullopt;
 }
 
-Corpus::Corpus(std::vector<std::string> paths, const text::Tokenizer& tokenizer, std::int64_t limit)
-    : paths_(std::move(paths)), tokenizer_(tokenizer), limit_(limit) {
-  DEPTHLENS_ASSERT(!paths_.empty());
-  if (std::count(paths_.begin(), paths_.end(), "-") > 1) {
-    throw util::usage_error({.what = "stdin can be read only once", .where = "--input -"});
+/// The next character of an array's file, or a NUL, which no JSON holds, at the end.
+char DocumentReader::next_character() {
+  if (piece_.empty()) piece_ = reader_.next_piece();
+  if (piece_.empty()) return '\0';
+  const char c = piece_.front();
+  piece_.remove_prefix(1);
+  return c;
+}
+
+/// Cuts the array at its own commas, so that only one element is in memory; whether it is one, `text_of`
+/// finds out.
+std::optional<std::string> DocumentReader::next_element() {
+  if (array_ended_) return std::nullopt;
+  const auto fail = [&](const std::string& what) {
+    throw util::input_error(
+        {.what = what, .where = element_place(), .expected = "an array of objects with the key \"text\""});
+  };
+  if (element_ == 0) {
+    while (next_character() != '[') continue;  // the byte order mark and white space
   }
-  for (const std::string& path : paths_) {
-    if (path == "-") stdin_text_.assign(std::istreambuf_iterator<char>(std::cin), {});
-    if (path != "-") open_file(path);  // a missing file is told before the first one is read
+  std::string element;
+  std::int64_t depth = 0;
+  bool quoted = false, escaped = false;
+  while (true) {
+    const char c = next_character();
+    if (c == '\0') fail("the array is never closed");
+    if (quoted) {
+      quoted = c != '"' || escaped;
+      escaped = c == '\\' && !escaped;
+    } else if (depth == 0 && (c == ',' || c == ']')) {
+      array_ended_ = c == ']';
+      break;
+    } else {
+      quoted = c == '"';
+      depth += c == '[' || c == '{' ? 1 : c == ']' || c == '}' ? -1 : 0;
+    }
+    element += c;
+    if (element.size() > kLongestDocument) fail_too_long(element_place());
   }
+  if (array_ended_) {
+    for (char c = next_character(); c != '\0'; c = next_character()) {
+      if (!is_blank({&c, 1})) fail("something follows the array");
+    }
+    if (element_ == 0 && is_blank(element)) return std::nullopt;
+  }
+  std::string text = text_of(element, element_place());
+  ++element_;
+  return text;
+}
+
+Corpus::Corpus(const std::vector<std::string>& paths, const text::Tokenizer& tokenizer, std::int64_t limit,
+               const std::filesystem::path& spool_folder)
+    : tokenizer_(tokenizer), limit_(limit) {
+  DEPTHLENS_ASSERT(!paths.empty());
+  util::check_inputs(paths);  // a missing file is told before the first one is read
+  for (const std::string& path : paths)
+    files_.push_back(std::make_unique<util::InputFile>(path, spool_folder));
   rewind();
 }
 
-std::unique_ptr<DocumentReader> Corpus::open(const std::string& path) const {
-  if (path != "-") return std::make_unique<DocumentReader>(path);
-  return std::make_unique<DocumentReader>(std::make_unique<std::istringstream>(stdin_text_), "-");
-}
-
 void Corpus::rewind() {
+  reader_.reset();
   input_ = 0;
   next_index_ = 0;
   summaries_.clear();
-  for (const std::string& path : paths_)
-    summaries_.push_back({.path = path, .sha256 = {}, .documents = 0, .tokens = 0, .bytes = 0});
-  reader_ = open(paths_.front());
-}
-
-void Corpus::finish_input() {
-  summaries_[input_].sha256 = reader_->sha256();
-  ++input_;
-  reader_ = input_ < paths_.size() ? open(paths_[input_]) : nullptr;
+  for (const auto& file : files_)
+    summaries_.push_back({.path = file->path(), .sha256 = {}, .documents = 0, .tokens = 0, .bytes = 0});
 }
 
 std::optional<TokenizedDocument> Corpus::next() {
-  while (reader_) {
+  while (input_ < files_.size()) {
+    if (!reader_) reader_ = std::make_unique<DocumentReader>(*files_[input_]);
     const bool at_limit = limit_ > 0 && next_index_ >= limit_;
     const std::optional<std::string> text = at_limit ? std::nullopt : reader_->next();
     if (!text) {
-      finish_input();
+      summaries_[input_].sha256 = reader_->sha256();
+      reader_.reset();
+      ++input_;
       continue;
     }
     TokenizedDocument document{.index = next_index_++, .input = input_, .tokens = tokenizer_.encode(*text)};

@@ -9,8 +9,6 @@
 #include <utility>
 
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/files.hpp"
-#include "depthlens/util/gzip.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
 #include "task_text.hpp"
@@ -202,21 +200,6 @@ Question finished(Draft draft) {
 }
 
 }  // namespace
-
-TaskText read_task_text(const std::string& path) {
-  const std::string bytes = util::read_file(path == "-" ? "/dev/stdin" : path, std::uint64_t{2} << 30);
-  TaskText file{.name = path, .sha256 = util::sha256(bytes), .text = {}};
-  file.text = util::is_gzip(bytes) ? util::gunzip(bytes, path, std::uint64_t{2} << 30) : bytes;
-  if (file.text.rfind("\xEF\xBB\xBF", 0) == 0) file.text.erase(0, 3);
-  std::size_t bad = 0;
-  if (!util::is_valid_utf8(file.text, &bad)) {
-    throw util::input_error({.what = "not UTF-8 text",
-                             .where = util::cat(path, ", byte ", bad + 1),
-                             .expected = "UTF-8",
-                             .found = util::in_quotes(file.text.substr(bad, 4))});
-  }
-  return file;
-}
 
 TaskFile<Fact> read_facts(const std::string& path) {
   const TaskText text = read_task_text(path);

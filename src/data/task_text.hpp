@@ -3,15 +3,15 @@
 
 #include <string>
 
+#include "input_text.hpp"
+
 namespace depthlens::data {
 
-struct TaskText {
-  std::string name;
-  std::string sha256;  ///< of the file as it lies on the disk
-  std::string text;    ///< decompressed, valid UTF-8, without a byte order mark
-};
+using TaskText = InputText;
 
 /// Throws input errors.
-TaskText read_task_text(const std::string& path);
+inline TaskText read_task_text(const std::string& path) {
+  return read_input_text(path, std::uint64_t{2} << 30);
+}
 
 }  // namespace depthlens::data

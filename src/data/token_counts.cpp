@@ -2,107 +2,207 @@
 #include "depthlens/data/token_counts.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <iterator>
 #include <numeric>
+#include <string_view>
+#include <utility>
 
 #include "depthlens/util/csv.hpp"
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/files.hpp"
+#include "depthlens/util/input_file.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "input_text.hpp"
 
 namespace depthlens::data {
 namespace {
 
 constexpr std::int64_t kMostOccurrences = std::int64_t{1} << 53;
 
-class Reader {
- public:
-  Reader(const std::filesystem::path& path, std::int64_t vocab_size)
-      : path_(path), counts_(vocab_size, 0), seen_(vocab_size) {}
-
-  void add(const std::string& id_text, std::int64_t count, const std::string& where) {
-    std::int64_t id;
-    if (!util::parse_int(id_text, id) || id < 0 || id >= static_cast<std::int64_t>(counts_.size())) {
-      throw util::input_error({.what = "unusable token id in the frequency table",
-                               .where = where,
-                               .expected = util::cat("an id from 0 to ", counts_.size() - 1),
-                               .found = util::in_quotes(id_text),
-                               .hint = "the table must be counted with the model's own tokenizer"});
-    }
-    if (seen_[static_cast<std::size_t>(id)]) {
-      throw util::input_error(
-          {.what = util::cat("token ", id, " twice in the frequency table"), .where = where});
-    }
-    seen_[static_cast<std::size_t>(id)] = true;
-    total_ += count;  // cannot wrap around: both are at most kMostOccurrences
-    if (total_ > kMostOccurrences) {
-      throw util::input_error({.what = "the frequency table counts more than depthlens can add up",
-                               .where = where,
-                               .expected = util::cat("at most ", kMostOccurrences, " in all")});
-    }
-    counts_[static_cast<std::size_t>(id)] = count;
-  }
-
-  void read_json(const std::string& content) {
-    const util::Json document = util::parse_json(content, path_.string());
-    const util::JsonView table(document, path_.string());
-    if (!table.is_object()) table.fail("an object {id: {\"token\", \"count\", \"ratio\"}}");
-    for (const auto& item : document.items()) {
-      const util::JsonView entry(item.value(), path_.string() + ": " + item.key());
-      add(item.key(), entry.at("count").as_integer(0, kMostOccurrences), entry.where());
-    }
-  }
-
-  void read_csv(const std::string& content) {
-    const auto records = util::parse_csv(content, path_.string());
-    const auto column = [&](const std::string& name) {
-      const auto& header = records.front();
-      const auto found = std::find(header.begin(), header.end(), name);
-      if (found == header.end()) {
-        throw util::input_error({.what = "not a frequency table",
-                                 .where = path_.string(),
-                                 .expected = "a column '" + name + "'"});
-      }
-      return static_cast<std::size_t>(found - header.begin());
-    };
-    if (records.empty())
-      throw util::input_error({.what = "an empty frequency table", .where = path_.string()});
-    const std::size_t id_column = column("id"), count_column = column("count");
-    for (std::size_t r = 1; r < records.size(); ++r) {
-      const auto& record = records[r];
-      const std::string where = util::cat(path_.string(), ", record ", r + 1);
-      std::int64_t count = -1;
-      if (record.size() != records.front().size() || !util::parse_int(record[count_column], count) ||
-          count < 0 || count > kMostOccurrences) {
-        throw util::input_error(
-            {.what = "unusable record in the frequency table",
-             .where = where,
-             .expected = util::cat(records.front().size(), " fields with a count that is not negative")});
-      }
-      add(record[id_column], count, where);
-    }
-  }
-
-  TokenCounts result() && { return TokenCounts(std::move(counts_)); }
-
- private:
-  std::filesystem::path path_;
-  std::vector<std::int64_t> counts_;
-  std::vector<bool> seen_;
-  std::int64_t total_ = 0;
-};
-
 double ratio(std::int64_t count, std::int64_t total) {
   return total > 0 ? static_cast<double>(count) / static_cast<double>(total) : 0.0;
 }
 
+double number_or(double otherwise, const std::string& text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  return whole && std::isfinite(number) ? number : otherwise;
+}
+
+/// One entry of a file: what must be there, and what may be.
+struct Entry {
+  std::string id;
+  std::int64_t count = 0;
+  std::string token = {};  ///< "": not given
+  double ratio = -1;       ///< negative: not given
+  std::string where;
+};
+
+/// What is left of a token's text however it is written: files have it decoded (" the"), as the vocabulary
+/// spells it ("Ġthe", "▁the") or stripped. All of these agree in the visible characters of ASCII.
+std::string skeleton(std::string_view text) {
+  std::string kept;
+  std::copy_if(text.begin(), text.end(), std::back_inserter(kept),
+               [](char c) { return c > ' ' && c <= '~'; });
+  return kept;
+}
+
+class Reader {
+ public:
+  Reader(std::string name, std::int64_t vocab_size, const text::Tokenizer& tokenizer)
+      : name_(std::move(name)),
+        tokenizer_(tokenizer),
+        counts_(vocab_size, 0),
+        ratios_(vocab_size, -1),
+        seen_(vocab_size) {}
+
+  void read_json(const std::string& content) {
+    const util::Json document = util::parse_json(content, name_);
+    const util::JsonView table(document, name_);
+    if (!table.is_object()) table.fail("an object {id: {\"token\", \"count\", \"ratio\"}}");
+    for (const auto& item : document.items()) {
+      const util::JsonView view(item.value(), name_ + ": " + item.key());
+      Entry entry{
+          .id = item.key(), .count = view.at("count").as_integer(0, kMostOccurrences), .where = view.where()};
+      if (view.has("token") && view.at("token").is_string()) entry.token = view.at("token").as_string();
+      if (view.has("ratio") && view.at("ratio").is_number()) entry.ratio = view.at("ratio").as_number();
+      add(entry);
+    }
+  }
+
+  void read_csv(const std::string& content) {
+    const auto records = util::parse_csv(content, name_);
+    if (records.empty()) throw util::input_error({.what = "an empty frequency table", .where = name_});
+    const std::vector<std::string>& header = records.front();
+    const auto column = [&](const std::string& name) {
+      return static_cast<std::size_t>(std::find(header.begin(), header.end(), name) - header.begin());
+    };
+    const std::size_t id = column("id"), count = column("count"), token = column("token"),
+                      ratio = column("ratio");
+    if (std::max(id, count) == header.size()) {
+      throw util::input_error({.what = "not a frequency table",
+                               .where = name_,
+                               .expected = util::cat("a column '", id == header.size() ? "id" : "count", "'"),
+                               .found = util::in_quotes(util::join(header, ","))});
+    }
+    for (std::size_t r = 1; r < records.size(); ++r) {
+      const auto& record = records[r];
+      Entry entry{.id = {}, .where = util::cat(name_, ", record ", r + 1)};
+      if (record.size() != header.size() || !util::parse_int(record[count], entry.count) || entry.count < 0 ||
+          entry.count > kMostOccurrences) {
+        throw util::input_error(
+            {.what = "unusable record in the frequency table",
+             .where = entry.where,
+             .expected = util::cat(header.size(), " fields with a count that is not negative")});
+      }
+      entry.id = record[id];
+      if (token < header.size()) entry.token = record[token];
+      if (ratio < header.size()) entry.ratio = number_or(-1, record[ratio]);
+      add(entry);
+    }
+  }
+
+  TokenCounts result() && {
+    if (total_ == 0) throw util::input_error({.what = "the frequency table counts nothing", .where = name_});
+    check_tokens();
+    check_ratios();
+    return TokenCounts(std::move(counts_));
+  }
+
+ private:
+  void add(const Entry& entry) {
+    std::int64_t id;
+    if (!util::parse_int(entry.id, id) || id < 0 || id >= static_cast<std::int64_t>(counts_.size())) {
+      throw util::input_error({.what = "unusable token id in the frequency table",
+                               .where = entry.where,
+                               .expected = util::cat("an id from 0 to ", counts_.size() - 1),
+                               .found = util::in_quotes(entry.id),
+                               .hint = "the table must be counted with the model's own tokenizer"});
+    }
+    const auto at = static_cast<std::size_t>(id);
+    if (seen_[at]) {
+      throw util::input_error(
+          {.what = util::cat("token ", id, " twice in the frequency table"), .where = entry.where});
+    }
+    seen_[at] = true;
+    total_ += entry.count;  // cannot wrap around: both are at most kMostOccurrences
+    if (total_ > kMostOccurrences) {
+      throw util::input_error({.what = "the frequency table counts more than depthlens can add up",
+                               .where = entry.where,
+                               .expected = util::cat("at most ", kMostOccurrences, " in all")});
+    }
+    counts_[at] = entry.count;
+    ratios_[at] = entry.ratio;
+    compare_token(static_cast<text::TokenId>(id), entry);
+  }
+
+  void compare_token(text::TokenId id, const Entry& entry) {
+    const std::string known = id < tokenizer_.size() ? tokenizer_.token_bytes(id) : "";
+    const bool is_byte = known.size() == 1 && entry.token.rfind("<0x", 0) == 0;
+    const std::string given = skeleton(entry.token), own = skeleton(known);
+    if (entry.token.empty() || is_byte || (given.empty() && own.empty())) return;  // nothing to be told from
+    ++compared_;
+    if (given == own) return;
+    if (++different_ == 1)
+      difference_ =
+          util::cat(util::in_quotes(entry.token), " for ", id, ", which is ", util::in_quotes(known));
+  }
+
+  /// Ids alone fit any vocabulary that is large enough.
+  void check_tokens() const {
+    if (different_ * 2 > compared_) {
+      throw util::input_error(
+          {.what = "the frequency table was counted with another tokenizer",
+           .where = name_,
+           .expected = "tokens of the model's vocabulary",
+           .found = util::cat(different_, " of ", compared_, " that are others; first ", difference_),
+           .hint = "count with the model's own: depthlens count-tokens --model …"});
+    }
+    if (different_ > 0) {
+      util::log_warning(
+          util::cat(name_, ": ", different_, " of ", compared_,
+                    " tokens have another text in the model's tokenizer; ids and counts are used; "
+                    "first ",
+                    difference_));
+    }
+  }
+
+  void check_ratios() const {
+    std::int64_t given = 0, wrong = 0;
+    for (std::size_t id = 0; id < counts_.size(); ++id) {
+      if (ratios_[id] < 0) continue;
+      ++given;
+      const double share = ratio(counts_[id], total_);
+      constexpr double kRounding = 1e-4;  // tables are made with few decimals too
+      wrong += std::abs(ratios_[id] - share) > 0.01 * share + kRounding ? 1 : 0;
+    }
+    if (wrong == 0) return;
+    util::log_warning(
+        util::cat(name_, ": of ", given, " ratios ", wrong,
+                  " are not what the counts give, as in a table that was cut; counts are used"));
+  }
+
+  std::string name_;
+  const text::Tokenizer& tokenizer_;
+  std::vector<std::int64_t> counts_;
+  std::vector<double> ratios_;
+  std::vector<bool> seen_;
+  std::int64_t total_ = 0, compared_ = 0, different_ = 0;
+  std::string difference_;  // the first
+};
+
 }  // namespace
 
-TokenCounts TokenCounts::read(const std::filesystem::path& path, std::int64_t vocab_size) {
-  const std::string content = util::read_file(path, std::uint64_t{1} << 30);
-  Reader reader(path, vocab_size);
+TokenCounts TokenCounts::read(const std::string& path, std::int64_t vocab_size,
+                              const text::Tokenizer& tokenizer) {
+  const std::string content = read_input_text(path, std::uint64_t{1} << 30).text;
+  Reader reader(path, vocab_size, tokenizer);
   try {
-    if (path.extension() == ".csv") {
+    if (util::content_extension(path) == ".csv") {
       reader.read_csv(content);
     } else {
       reader.read_json(content);
@@ -110,10 +210,7 @@ TokenCounts TokenCounts::read(const std::filesystem::path& path, std::int64_t vo
   } catch (const util::Error& error) {
     throw util::input_error(error.text());
   }
-  TokenCounts counts = std::move(reader).result();
-  if (counts.total() == 0)
-    throw util::input_error({.what = "the frequency table counts nothing", .where = path.string()});
-  return counts;
+  return std::move(reader).result();
 }
 
 void TokenCounts::add(text::TokenId id, std::int64_t count) {
@@ -168,16 +265,18 @@ std::string TokenCounts::to_csv(const text::Tokenizer& tokenizer) const {
 }
 
 std::vector<std::int64_t> parse_bucket_edges(const std::string& text) {
+  constexpr std::size_t kMost = 200;
   std::vector<std::int64_t> edges;
-  for (const std::string& part : util::split(text, ',')) {
+  const auto fail = [&](const std::string& expected, const std::string& found) {
+    throw util::usage_error(
+        {.what = "unusable bucket edges", .where = "--buckets", .expected = expected, .found = found});
+  };
+  const std::vector<std::string> parts = util::split(text, ',');
+  if (parts.size() > kMost) fail(util::cat("at most ", kMost, " edges"), std::to_string(parts.size()));
+  for (const std::string& part : parts) {
     std::int64_t edge = 0;
-    if (!util::parse_int(util::trimmed(part), edge) || edge <= (edges.empty() ? 0 : edges.back()) ||
-        edges.size() >= 200) {
-      throw util::usage_error({.what = "unusable bucket edges",
-                               .where = "--buckets",
-                               .expected = "rising positive integers such as 10,100,1000",
-                               .found = util::in_quotes(text)});
-    }
+    if (!util::parse_int(util::trimmed(part), edge) || edge <= (edges.empty() ? 0 : edges.back()))
+      fail("rising positive integers such as 10,100,1000", util::in_quotes(text));
     edges.push_back(edge);
   }
   return edges;

@@ -23,7 +23,11 @@ std::vector<std::vector<std::string>> parse_csv(std::string_view text, const std
   bool quoted = false, any = false;
   std::size_t line = 1, opened = 0;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
+    char c = text[i];
+    if (c == '\r' && !quoted) {  // a line end of its own, or the first half of one
+      if (i + 1 < text.size() && text[i + 1] == '\n') continue;
+      c = '\n';
+    }
     if (c == '\n') ++line;
     if (quoted) {
       if (c != '"') {
@@ -49,7 +53,7 @@ std::vector<std::vector<std::string>> parse_csv(std::string_view text, const std
       record.clear();
       field.clear();
       any = false;
-    } else if (c != '\r') {
+    } else {
       field += c;
     }
   }

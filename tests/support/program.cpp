@@ -72,10 +72,17 @@ Process::Process(const Start& start) : seconds_(start.seconds) {
   const std::vector<char*> argv = pointers(words), envp = pointers(environment);
   const std::string folder = start.folder.empty() ? std::string(DEPTHLENS_SOURCE_DIR) : start.folder.string();
 
-  const int in = memory_file("stdin");
-  if (::write(in, start.input.data(), start.input.size()) != static_cast<ssize_t>(start.input.size()))
+  int pipe_ends[2] = {-1, -1};
+  if (start.piped) must(::pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK), "pipe2");
+  const int in = start.piped ? pipe_ends[0] : memory_file("stdin"), to = start.piped ? pipe_ends[1] : in;
+  if (::write(to, start.input.data(), start.input.size()) != static_cast<ssize_t>(start.input.size()))
     throw std::runtime_error("cannot write stdin");
-  ::lseek(in, 0, SEEK_SET);
+  if (start.piped) {
+    ::close(to);
+    must(::fcntl(in, F_SETFL, 0), "F_SETFL");
+  } else {
+    ::lseek(in, 0, SEEK_SET);
+  }
   err_ = memory_file("stderr");
   int out;
   if (start.terminal) {

@@ -14,7 +14,8 @@ namespace depthlens::test {
 
 struct Start {
   std::vector<std::string> arguments;
-  std::string input = {};                               ///< what stdin holds
+  std::string input = {};                               ///< what stdin, a file, holds
+  bool piped = false;                                   ///< stdin is a pipe; `input` is at most 64 KiB then
   std::map<std::string, std::string> environment = {};  ///< added to a plain one; see program.cpp
   std::filesystem::path folder = {};                    ///< working folder; empty: the project's
   double seconds = 60;                                  ///< time limit; then the program is killed

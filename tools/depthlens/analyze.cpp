@@ -143,16 +143,16 @@ class Listeners {
 };
 
 data::TokenCounts token_counts(const AnalyzeOptions& options, const data::TokenCounts& of_input,
-                               std::int64_t vocab_size) {
-  return options.token_counts == "input" ? of_input
-                                         : data::TokenCounts::read(options.token_counts, vocab_size);
+                               const Session& session) {
+  if (options.token_counts == "input") return of_input;
+  return data::TokenCounts::read(options.token_counts, session.spec().vocab_size, session.tokenizer());
 }
 
 void analyze_corpus(const AnalyzeOptions& options, const std::vector<std::int64_t>& edges) {
   CorpusRun run(options.corpus, options.model);
   const Session& session = run.session();
   const std::int64_t vocab_size = session.spec().vocab_size;
-  const data::TokenCounts counts = token_counts(options, run.survey().counts, vocab_size);
+  const data::TokenCounts counts = token_counts(options, run.survey().counts, session);
   const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size),
                                      .counts = &counts,
                                      .task = nullptr,
@@ -171,7 +171,7 @@ void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
   TaskRun run(kind, options.corpus, options.task, options.model, seed);
   const Session& session = run.session();
   const std::int64_t vocab_size = session.spec().vocab_size;
-  const data::TokenCounts counts = token_counts(options, run.counts(), vocab_size);
+  const data::TokenCounts counts = token_counts(options, run.counts(), session);
   const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size),
                                      .counts = &counts,
                                      .task = &run.task(),
@@ -242,7 +242,7 @@ std::function<void()> setup_analyze(CLI::App& app) {
   add_corpus_options(app, options->corpus);
   app.get_option("--input")->description(
       "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"); task: JSON lines or array, "
-      ".conllu, .gz; - for stdin; may be given several times");
+      ".conllu; compressed by gzip, xz, zstd or not; pipes, - for stdin; may be given several times");
   app.add_option("--experiment", options->experiments,
                  "Comma-separated: " + util::join(experiments::experiment_names(), ", "))
       ->capture_default_str();

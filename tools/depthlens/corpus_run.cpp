@@ -1,6 +1,8 @@
 // Corpus → windows → queries → engine → run folder.
 #include "corpus_run.hpp"
 
+#include <filesystem>
+
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
@@ -13,6 +15,7 @@ namespace {
 std::vector<std::vector<text::TokenId>> next_windows(data::Corpus& corpus, const Session& session,
                                                      std::int64_t& document) {
   while (const auto tokenized = corpus.next()) {
+    session.check_in_vocabulary(tokenized->tokens);  // an input may have changed, and only its end will tell
     document = tokenized->index;
     auto windows = data::cut_into_windows(tokenized->tokens, session.max_length(), session.bos());
     if (!windows.empty()) return windows;
@@ -37,19 +40,26 @@ Survey survey_corpus(data::Corpus& corpus, const Session& session, bool last_onl
   }
   survey.inputs = corpus.summaries();
   if (survey.windows == 0) {
-    throw util::input_error({.what = "the input holds no text",
-                             .where = survey.inputs.front().path,
-                             .expected = "documents separated by blank lines"});
+    throw util::input_error(
+        {.what = "the input holds no text",
+         .where = survey.inputs.front().path,
+         .expected = "documents separated by blank lines, or JSON lines with the key \"text\""});
   }
   return survey;
+}
+
+std::filesystem::path folder_beside(const std::string& path) {
+  std::error_code ignored;
+  return (std::filesystem::absolute(path, ignored) / "").parent_path().parent_path();
 }
 
 }  // namespace
 
 void add_corpus_options(CLI::App& app, CorpusOptions& options) {
-  app.add_option("--input", options.inputs,
-                 "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"), - for stdin; may "
-                 "be given several times")
+  app.add_option(
+         "--input", options.inputs,
+         "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"), compressed or not, "
+         "pipes, - for stdin; may be given several times")
       ->type_name("FILE")
       ->take_all();
   app.add_option("--out", options.out, "Run folder to write")->type_name("DIR");
@@ -78,7 +88,7 @@ CorpusRun::CorpusRun(const CorpusOptions& options, const ModelOptions& model)
     : started_(Clock::now()),
       options_(options),
       session_(model),
-      corpus_(options.inputs, session_.tokenizer(), options.limit),
+      corpus_(options.inputs, session_.tokenizer(), options.limit, folder_beside(options.out)),
       folder_(options.out, options.overwrite),
       survey_(survey_corpus(corpus_, session_, options.last_only())) {}
 

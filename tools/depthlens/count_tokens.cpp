@@ -47,6 +47,7 @@ void run_count_tokens(const CountOptions& options) {
     progress.advance(static_cast<std::int64_t>(document->tokens.size()));
   }
   progress.finish();
+  if (counts.total() == 0) util::log_warning("the input holds no text, and the table no tokens");
   const std::string table =
       out.extension() == ".csv" ? counts.to_csv(*tokenizer) : counts.to_json(*tokenizer);
   if (options.out.empty()) {
@@ -63,7 +64,8 @@ void run_count_tokens(const CountOptions& options) {
 std::function<void()> setup_count_tokens(CLI::App& app) {
   auto options = std::make_shared<CountOptions>();
   app.add_option("--input", options->inputs,
-                 "Corpus: .txt, .jsonl (key \"text\"), - for stdin; may be given several times")
+                 "Corpus: .txt, .jsonl (key \"text\"), compressed or not, pipes, - for stdin; may be given "
+                 "several times")
       ->type_name("FILE")
       ->take_all();
   app.add_option("--out", options->out, "FILE.json or FILE.csv (default: JSON on stdout)")->type_name("FILE");

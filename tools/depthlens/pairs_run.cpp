@@ -2,6 +2,7 @@
 #include "pairs_run.hpp"
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/input_file.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -26,6 +27,7 @@ PairsRun::PairsRun(const CorpusOptions& inputs, const TaskOptions& options, cons
       task_(read()) {}
 
 data::PairTask PairsRun::read() {
+  util::check_inputs(inputs_.inputs);
   data::PairBuilder builder(session_.tokenizer(), session_.bos(), session_.max_length());
   for (const std::string& path : inputs_.inputs) {
     const data::TaskFile<data::PromptPair> file = data::read_prompt_pairs(path);

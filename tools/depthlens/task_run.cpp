@@ -2,9 +2,9 @@
 #include "task_run.hpp"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "depthlens/text/continuation.hpp"
+#include "depthlens/util/input_file.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -49,15 +49,13 @@ void add_task_options(CLI::App& app, TaskOptions& options) {
 
 data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file) {
   if (possible.size() == 1) return possible.front();
-  if (file == "-") {  // can be read but once
-    throw util::usage_error({.what = "what stdin holds is not known before it is read",
-                             .where = "--input -",
+  if (!util::can_be_read_again(file)) {
+    throw util::usage_error({.what = "what a pipe or stdin holds is not known before it is read",
+                             .where = "--input " + file,
                              .expected = "an experiment of one kind of task beside exit",
                              .hint = "--experiment facts,exit (or choices,exit; pos,exit)"});
   }
-  std::filesystem::path name = file;
-  if (name.extension() == ".gz") name = name.stem();
-  if (name.extension() == ".conllu") return data::TaskKind::kWords;
+  if (util::content_extension(file) == ".conllu") return data::TaskKind::kWords;
   return data::has_options(file) ? data::TaskKind::kQuestions : data::TaskKind::kFacts;
 }
 
@@ -82,8 +80,7 @@ void TaskRun::count_tokens(std::string_view text, data::InputSummary& summary) {
 }
 
 data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
-  if (std::count(inputs_.inputs.begin(), inputs_.inputs.end(), "-") > 1)
-    throw util::usage_error({.what = "stdin can be read only once", .where = "--input -"});
+  util::check_inputs(inputs_.inputs);
   data::TaskBuilder builder(kind, session_.tokenizer(), session_.bos(), session_.max_length());
   if (kind == data::TaskKind::kWords) builder.set_classes(listed(options_.classes));
   for (const std::string& path : inputs_.inputs) {

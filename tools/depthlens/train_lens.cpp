@@ -199,7 +199,7 @@ train::Damping damping_of(const TrainOptions& options, const Session& session, c
   const data::TokenCounts counts =
       options.token_counts == "input"
           ? text.counts
-          : data::TokenCounts::read(options.token_counts, session.spec().vocab_size);
+          : data::TokenCounts::read(options.token_counts, session.spec().vocab_size, session.tokenizer());
   std::vector<text::TokenId> tokens = counts.by_frequency();
   tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(wish.count)));
   return {.tokens = tokens,

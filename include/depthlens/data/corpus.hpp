@@ -2,28 +2,31 @@
 #pragma once
 
 #include <cstdint>
-#include <istream>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "depthlens/text/tokenizer.hpp"
-#include "depthlens/util/files.hpp"
+#include "depthlens/util/input_file.hpp"
 
 namespace depthlens::data {
 
 using text::TokenId;
 
-/// The documents of one input, in order, read as a stream: memory does not grow with the file. `.jsonl`: the
-/// key "text" of one object a line. All else is UTF-8 text whose documents are separated by blank lines.
-/// Documents of nothing but white space are left out. Throws input errors that name the file, the line and
-/// what is wrong.
+/// The documents of one input, in order, read as a stream: memory does not grow with the file. What the input
+/// is follows from its name, that of a compressed file without .gz, .xz or .zst:
+/// - `.jsonl`, `.ndjson`, `.json`: the key "text" of one object a line; `.json` may be one array of them
+/// - `.txt`: UTF-8 text whose documents are separated by blank lines
+/// - others and stdin: JSON lines where the first line that is not blank is a JSON object, else text
+/// A warning tells where the content looks like something else. Of JSON every text is a document, the empty
+/// one too. Throws input errors that name the file, the line and what is wrong.
 class DocumentReader {
  public:
-  explicit DocumentReader(const std::string& path);
-  /// Reads `stream` as a file called `name`.
-  DocumentReader(std::unique_ptr<std::istream> stream, std::string name);
+  /// `file` must outlive the reader.
+  explicit DocumentReader(util::InputFile& file);
   ~DocumentReader();
   DocumentReader(const DocumentReader&) = delete;
   DocumentReader& operator=(const DocumentReader&) = delete;
@@ -31,19 +34,34 @@ class DocumentReader {
   /// The next document, or nothing at the end.
   std::optional<std::string> next();
 
-  /// SHA-256 of all bytes, once `next` has returned nothing.
-  std::string sha256();
+  /// SHA-256 of all bytes of the file; what `next` has not given is skipped. Throws an input error where an
+  /// earlier reading of the same `util::InputFile` found other bytes.
+  std::string sha256() { return reader_.finish(); }
 
  private:
-  bool next_line(std::string& line);
-  std::optional<std::string> next_json();
-  std::optional<std::string> next_paragraphs();
+  enum class Format { kText, kJsonLines, kJsonArray };
 
-  std::unique_ptr<std::istream> stream_;
-  std::string name_;
-  bool json_lines_ = false;
+  Format find_format();
+  std::string line_place() const;     // "FILE, line N", of the line at hand
+  std::string element_place() const;  // "FILE[N]", of the element of an array
+  bool next_line(std::string& line);
+  std::optional<std::string> next_paragraphs();
+  std::optional<std::string> next_json_line();
+  std::optional<std::string> next_element();
+  char next_character();
+  std::string text_of(std::string_view json, const std::string& where);
+  void look_at_carriage_returns(std::string_view line);
+
+  const std::string name_;
+  util::InputReader reader_;
   std::int64_t line_number_ = 0;
-  util::Sha256 hash_;
+  std::optional<std::string> pending_;  // a line that was looked at
+  Format format_ = Format::kText;
+  bool told_of_crlf_ = false, told_of_carriage_return_ = false, told_of_nul_ = false;
+  // of an array
+  std::int64_t element_ = 0;
+  bool array_ended_ = false;
+  std::string_view piece_;
 };
 
 /// What is known of an input after it was read to its end, or to the limit of documents.
@@ -58,19 +76,23 @@ struct InputSummary {
 
 /// One document as tokens, without BOS.
 struct TokenizedDocument {
-  std::int64_t index = 0;  ///< counted over all inputs
+  std::int64_t index = 0;  ///< counted over all inputs; of JSON the object's, whatever its text
   std::size_t input = 0;   ///< index of the input it came from
   std::vector<TokenId> tokens;
 };
 
-/// Several inputs as one stream of tokenized documents. stdin ("-") is kept in memory, so that a corpus can
-/// be read twice: once to count, once to analyse.
+/// Several inputs as one stream of tokenized documents, which can be read twice: once to count, once to
+/// analyse.
 class Corpus {
  public:
-  /// At most `limit` documents are read (0: all). The tokenizer must outlive the corpus.
-  Corpus(std::vector<std::string> paths, const text::Tokenizer& tokenizer, std::int64_t limit);
+  /// At most `limit` documents are read (0: all). The tokenizer must outlive the corpus. Inputs that can be
+  /// read only once are kept in `spool_folder` (see `util::InputFile`); where that is "" they are read once.
+  /// Throws for inputs that are missing or given twice (`util::check_inputs`).
+  Corpus(const std::vector<std::string>& paths, const text::Tokenizer& tokenizer, std::int64_t limit,
+         const std::filesystem::path& spool_folder = {});
 
-  /// Starts again at the first document.
+  /// Starts again at the first document. What is found to differ from the first reading, once an input is at
+  /// its end, is an input error.
   void rewind();
   /// The next document, or nothing at the end.
   std::optional<TokenizedDocument> next();
@@ -78,14 +100,10 @@ class Corpus {
   const std::vector<InputSummary>& summaries() const { return summaries_; }
 
  private:
-  std::unique_ptr<DocumentReader> open(const std::string& path) const;
-  void finish_input();
-
-  std::vector<std::string> paths_;
+  std::vector<std::unique_ptr<util::InputFile>> files_;
   const text::Tokenizer& tokenizer_;
   std::int64_t limit_;
-  std::string stdin_text_;
-  std::unique_ptr<DocumentReader> reader_;
+  std::unique_ptr<DocumentReader> reader_;  // of the input at hand, once it is begun
   std::size_t input_ = 0;
   std::int64_t next_index_ = 0;
   std::vector<InputSummary> summaries_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -17,8 +16,10 @@ class TokenCounts {
   explicit TokenCounts(std::vector<std::int64_t> counts) : counts_(std::move(counts)) {}
 
   /// Reads a file of `count-tokens`, .json (`{id: {"token", "count", "ratio"}}`) or .csv
-  /// (`id,token,count,ratio`). Throws input errors; ids must lie in 0 … vocab_size − 1.
-  static TokenCounts read(const std::filesystem::path& path, std::int64_t vocab_size);
+  /// (`id,token,count,ratio`), compressed or not. Counts are what is used. Throws input errors; ids must lie
+  /// in 0 … vocab_size − 1, and most tokens, where the file has them, must be those of `tokenizer`: decoded
+  /// or as a vocabulary spells them. Some other tokens, and ratios that contradict the counts, are warned of.
+  static TokenCounts read(const std::string& path, std::int64_t vocab_size, const text::Tokenizer& tokenizer);
 
   void add(text::TokenId id, std::int64_t count = 1);
   std::int64_t count(text::TokenId id) const;
@@ -46,7 +47,7 @@ struct TokenBuckets {
   std::int64_t size() const { return static_cast<std::int64_t>(names.size()); }
 };
 
-/// Reads "10,100,1000": rising positive integers, at most 200. Throws a usage error.
+/// Reads "10,100,1000": rising positive integers, at most 200. Throws usage errors.
 std::vector<std::int64_t> parse_bucket_edges(const std::string& text);
 
 TokenBuckets make_buckets(const TokenCounts& counts, const std::vector<std::int64_t>& edges,

@@ -11,8 +11,9 @@ std::string json_number(float value);
 
 enum class JsonAlphabet { kUtf8, kAscii };
 
-/// `text` with its quotes, whatever its bytes are: invalid UTF-8 becomes U+FFFD. `kAscii` escapes all other
-/// characters, so that the document can be shown on a terminal.
+/// `text` with its quotes, whatever its bytes are: invalid UTF-8 becomes U+FFFD. U+0085, U+2028 and U+2029
+/// are escaped, at which some readers end a line of JSON lines; all else that ends one JSON escapes anyway.
+/// `kAscii` escapes all other characters, so that the document can be shown on a terminal.
 std::string json_string(const std::string& text, JsonAlphabet alphabet = JsonAlphabet::kUtf8);
 
 }  // namespace depthlens::util

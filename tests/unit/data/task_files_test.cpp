@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "support/check_error.hpp"
-#include "support/gzip.hpp"
+#include "support/compressed.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace depthlens;

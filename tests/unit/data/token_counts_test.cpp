@@ -8,8 +8,10 @@
 
 #include "depthlens/util/csv.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
 #include "support/byte_tokenizer.hpp"
 #include "support/check_error.hpp"
+#include "support/compressed.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace depthlens;
@@ -25,9 +27,25 @@ namespace {
 
 constexpr std::int64_t kVocabulary = 10;
 
-TokenCounts read(const std::string& name, const std::string& bytes, std::int64_t vocab_size = kVocabulary) {
+TokenCounts read(const std::string& name, const std::string& bytes, std::int64_t vocab_size = kVocabulary,
+                 const test::ByteTokenizer& tokenizer = test::ByteTokenizer()) {
   const test::TemporaryFolder folder;
-  return TokenCounts::read(folder.write(name, bytes), vocab_size);
+  return TokenCounts::read(folder.write(name, bytes).string(), vocab_size, tokenizer);
+}
+
+/// Reads, and a warning that holds `parts` must be given, or none.
+TokenCounts check_told(const std::string& bytes, const std::string& name,
+                       const test::ByteTokenizer& tokenizer, const std::vector<std::string>& parts) {
+  INFO(bytes);
+  const std::size_t before = util::warnings().size();
+  TokenCounts counts = read(name, bytes, kVocabulary, tokenizer);
+  const std::vector<std::string> all = util::warnings();
+  REQUIRE(all.size() == before + (parts.empty() ? 0 : 1));
+  for (const std::string& part : parts) {
+    INFO(all.back());
+    CHECK(all.back().find(part) != std::string::npos);
+  }
+  return counts;
 }
 
 void check_refused(const std::string& name, const std::string& bytes, const std::vector<std::string>& parts) {
@@ -89,7 +107,7 @@ TEST_CASE("counts: both files read back, whatever bytes the tokens have") {
   for (const auto& [name, bytes] : {std::pair<std::string, std::string>{"t.json", counts.to_json(tokenizer)},
                                     {"t.csv", counts.to_csv(tokenizer)}}) {
     INFO(name);
-    const TokenCounts found = read(name, bytes);
+    const TokenCounts found = read(name, bytes, kVocabulary, tokenizer);
     for (TokenId id = 0; id < kVocabulary; ++id) CHECK(found.count(id) == counts.count(id));
     CHECK(found.by_frequency() == counts.by_frequency());
   }
@@ -143,7 +161,77 @@ TEST_CASE("counts: a sum beyond what a file may hold is refused, not wrapped aro
 }
 
 TEST_CASE("counts: a missing file is an input error") {
-  check_error(ErrorCode::kInput, {"none.csv"}, [] { TokenCounts::read("/nowhere/none.csv", 10); });
+  check_error(ErrorCode::kInput, {"none.csv"},
+              [] { TokenCounts::read("/nowhere/none.csv", 10, test::ByteTokenizer()); });
+}
+
+TEST_CASE("counts: with a byte order mark, other line ends, compressed, named in capitals") {
+  const std::string csv = "id,count\n2,5\n0,7\n", json = R"({"2": {"count": 5}, "0": {"count": 7}})";
+  const std::string mark = "\xEF\xBB\xBF";
+  const std::vector<std::pair<std::string, std::string>> files = {
+      {"t.csv", mark + csv},
+      {"t.csv", mark + "\"id\",\"count\"\r2,5\r0,7\r"},
+      {"T.CSV", csv},
+      {"t.csv.gz", test::gzip(csv)},
+      {"t.csv.xz", test::xz(mark + csv)},
+      {"t.csv", test::zstd(csv)},
+      {"t.json", mark + json},
+      {"t.json.zst", test::zstd(json)}};
+  for (const auto& [name, bytes] : files) {
+    INFO(name);
+    CHECK(read(name, bytes).by_frequency() == std::vector<TokenId>{0, 2});
+  }
+  check_refused("t.csv.gz", test::gzip(csv).substr(0, 20), {"damaged gzip file"});
+  check_refused("t.csv", std::string("i\0d\0,\0", 6), {"UTF-16LE"});
+}
+
+TEST_CASE("counts: tokens agree decoded, as a vocabulary spells them, or stripped") {
+  const test::ByteTokenizer tokenizer(
+      {{0, " the"}, {1, "\n"}, {2, "\xc3\xa9t"}, {3, " "}, {4, "\xe4\xb8\xad"}, {5, "<s>"}, {6, ""}});
+  for (const std::string table :
+       {R"({"0": {"token": " the", "count": 2}, "1": {"token": "\n", "count": 1}})",
+        R"({"0": {"token": "Ġthe", "count": 2}, "1": {"token": "Ċ", "count": 1}})",
+        R"({"0": {"token": "▁the", "count": 2}, "1": {"token": "<0x0A>", "count": 1}})",
+        R"({"0": {"token": "the", "count": 2}, "1": {"token": "", "count": 1}})",
+        R"({"2": {"token": "Ã©t", "count": 2}, "4": {"token": "ä¸Ń", "count": 1}})",
+        R"({"2": {"token": "\ufffdt", "count": 2}, "5": {"token": "<s>", "count": 1}})"})
+    check_told(table, "t.json", tokenizer, {});
+}
+
+TEST_CASE("counts: a table of another tokenizer is refused, some other tokens are told") {
+  const test::ByteTokenizer tokenizer({{0, "a"}, {1, " b"}, {2, "c"}, {3, "d"}, {4, ""}});
+  const auto table = [](const std::vector<std::string>& tokens) {
+    std::string csv = "id,token,count\n";
+    for (std::size_t id = 0; id < tokens.size(); ++id) csv += std::to_string(id) + "," + tokens[id] + ",1\n";
+    return csv;
+  };
+  check_told(table({"a", "b", "c", "d"}), "t.csv", tokenizer, {});
+  CHECK(check_told(table({"a", "x", "c", "y"}), "t.csv", tokenizer,
+                   {"t.csv: 2 of 4 tokens", "first 'x' for 1, which is ' b'"})
+            .total() == 4);
+  check_error(ErrorCode::kInput,
+              {"counted with another tokenizer", "t.csv", "3 of 4", "first 'the' for 0, which is 'a'",
+               "count-tokens"},
+              [&] {
+                read("t.csv", table({"the", "x", "c", "y"}), kVocabulary, tokenizer);
+              });
+  // An id that has no token, and ids beyond those of the tokenizer.
+  check_error(ErrorCode::kInput, {"1 of 1", "'e' for 4"},
+              [&] { read("t.json", R"({"4": {"token": "e", "count": 1}})", kVocabulary, tokenizer); });
+  check_error(ErrorCode::kInput, {"'e' for 300"},
+              [&] { read("t.json", R"({"300": {"token": "e", "count": 1}})", 400, tokenizer); });
+}
+
+TEST_CASE("counts: ratios that the counts contradict are told, and counts are used") {
+  const test::ByteTokenizer tokenizer;
+  check_told("id,count,ratio\n0,1,0.25\n1,3,0.75\n", "t.csv", tokenizer, {});
+  check_told("id,count,ratio\n0,1,0.333\n1,2,0.667\n", "t.csv", tokenizer, {});  // rounded
+  check_told("id,count,ratio\n0,1,\n1,2,n/a\n", "t.csv", tokenizer, {});
+  CHECK(
+      check_told("id,count,ratio\n0,1,0.125\n1,3,0.375\n", "t.csv", tokenizer, {"of 2 ratios 2"}).count(1) ==
+      3);
+  check_told(R"({"0": {"count": 1, "ratio": 0.9}, "1": {"count": 1, "ratio": 0.5}})", "t.json", tokenizer,
+             {"of 2 ratios 1"});
 }
 
 TEST_CASE("edges: rising positive integers") {
@@ -162,7 +250,8 @@ TEST_CASE("edges: 200 of them, no more") {
   std::string text = "1";
   for (int edge = 2; edge <= 200; ++edge) text += "," + std::to_string(edge);
   CHECK(parse_bucket_edges(text).size() == 200);
-  check_error(ErrorCode::kUsage, {"--buckets"}, [&] { parse_bucket_edges(text + ",201"); });
+  check_error(ErrorCode::kUsage, {"--buckets", "expected at most 200 edges, found 201"},
+              [&] { parse_bucket_edges(text + ",201"); });
 }
 
 TEST_CASE("buckets: the default edges have the names of the contract") {

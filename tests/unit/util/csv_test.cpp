@@ -55,6 +55,8 @@ TEST_CASE("csv: line ends of either kind, a missing last one, and empty lines") 
   CHECK(parse_csv("a,b\nc,d\n", "x") == expected);
   CHECK(parse_csv("a,b\r\nc,d\r\n", "x") == expected);
   CHECK(parse_csv("a,b\nc,d", "x") == expected);
+  CHECK(parse_csv("a,b\rc,d\r", "x") == expected);
+  CHECK(parse_csv("a,b\r\n\"c\",\"d\"\r\n", "x") == expected);
   CHECK(parse_csv("a,b\n\n\r\nc,d\n\n", "x") == expected);
   CHECK(parse_csv("", "x").empty());
   CHECK(parse_csv("\n\n", "x").empty());

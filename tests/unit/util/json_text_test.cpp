@@ -33,3 +33,12 @@ TEST_CASE("strings of JSON hold any bytes, and in ASCII nothing that acts on a t
         R"("\u00e9\u001b\u007f\u009b\ud83d\ude00\ufffd")");
   CHECK(json_string("") == "\"\"");
 }
+
+TEST_CASE("strings of JSON are one line for every reader: all that Unicode ends a line with is escaped") {
+  const std::string text = "a\n\v\f\r\x1c\x1d\x1e\u0085\u2028\u2029z \u2027\u202a\u0084";
+  const std::string json = json_string(text);
+  CHECK(json == R"("a\n\u000b\f\r\u001c\u001d\u001e\u0085\u2028\u2029z )"
+                "\u2027\u202a\u0084\"");
+  CHECK(Json::parse(json) == text);
+  CHECK(json_string("\u2028\u2028", JsonAlphabet::kAscii) == R"("\u2028\u2028")");
+}
