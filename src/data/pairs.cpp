@@ -8,6 +8,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "prompt.hpp"
+#include "repetitions.hpp"
 
 namespace depthlens::data {
 
@@ -34,6 +35,25 @@ std::vector<TokenRole> token_roles(const decode::PatchingPair& pair) {
   return roles;
 }
 
+PairBuilder::PairBuilder(const text::Tokenizer& tokenizer, std::optional<text::TokenId> bos,
+                         std::int64_t max_length)
+    : tokenizer_(tokenizer),
+      bos_(bos),
+      max_length_(max_length),
+      repetitions_(std::make_unique<Repetitions>("pairs")) {}
+
+PairBuilder::~PairBuilder() = default;
+
+void PairBuilder::begin_input(const std::string& name) {
+  repetitions_->finish_input(input_);
+  input_ = name;
+}
+
+PairTask PairBuilder::finish() && {
+  repetitions_->finish_input(input_);
+  return std::move(task_);
+}
+
 std::string PairBuilder::reason_to_drop(const decode::PatchingPair& pair) const {
   const auto without = [&](const std::vector<text::TokenId>& prompt, text::TokenId answer) {
     return prompt.size() == (bos_ ? 1 : 0) || answer == decode::kNoToken;
@@ -48,7 +68,17 @@ std::string PairBuilder::reason_to_drop(const decode::PatchingPair& pair) const 
   return "";
 }
 
-void PairBuilder::add(const PromptPair& texts) {
+bool PairBuilder::add(const PromptPair& texts) {
+  const auto both = [](std::string_view source, std::string_view target) {
+    return std::string(source) + '\0' + std::string(target);
+  };
+  const bool repeated = repetitions_->repeats(
+      texts.id, both(without_space_at_end(texts.source.prompt), without_space_at_end(texts.target.prompt)),
+      both(util::trimmed(texts.source.answer), util::trimmed(texts.target.answer)));
+  if (repeated) {
+    ++task_.dropped["repeated_pair"];
+    return false;
+  }
   decode::PatchingPair pair;
   const auto tokenize = [&](const Fact& fact, std::vector<text::TokenId>& prompt, text::TokenId& answer) {
     const text::Continuation tokens =
@@ -61,11 +91,12 @@ void PairBuilder::add(const PromptPair& texts) {
   const std::int64_t document = next_document_++;
   if (const std::string reason = reason_to_drop(pair); !reason.empty()) {
     ++task_.dropped[reason];
-    return;
+    return true;
   }
   std::vector<TokenRole> roles = token_roles(pair);
   task_.items.push_back(
       {.id = texts.id, .document = document, .pair = std::move(pair), .roles = std::move(roles)});
+  return true;
 }
 
 }  // namespace depthlens::data

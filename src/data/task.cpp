@@ -2,11 +2,15 @@
 #include "depthlens/data/task.hpp"
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "depthlens/text/continuation.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "prompt.hpp"
+#include "repetitions.hpp"
+#include "tally.hpp"
 
 namespace depthlens::data {
 namespace {
@@ -28,6 +32,11 @@ std::uint64_t lot(std::uint64_t seed, std::string_view text) {
   return hash ^ (hash >> 33);
 }
 
+/// Parts of a text that no part holds.
+std::string listed(const std::vector<std::string>& parts) {
+  return util::join(parts, std::string_view("\0", 1));
+}
+
 }  // namespace
 
 std::vector<TokenId> TaskItem::tokens() const {
@@ -36,10 +45,48 @@ std::vector<TokenId> TaskItem::tokens() const {
   return all;
 }
 
+/// What is to be told of an input.
+struct TaskBuilder::Notes {
+  explicit Notes(TaskKind kind) : repetitions(kind == TaskKind::kFacts ? "facts" : "items") {}
+
+  std::string input = {};
+  Repetitions repetitions;
+  Tally own_bos = {}, space_left_out = {}, other_space = {}, long_options = {}, with_long_options = {};
+
+  void tell() {
+    repetitions.finish_input(input);
+    own_bos.warn(input, "prompts that begin with BOS themselves", "no second one is put before them");
+    space_left_out.warn(input, "prompts that end in a space",
+                        "it is left out: every option is read with a space before it");
+    other_space.warn(input, "prompts that end in a line break or a tab",
+                     "an option is read with a space before it even so");
+    with_long_options.warn(input, util::cat(long_options.count, " options of several tokens, items"),
+                           "only the last token of an option is ranked, at the place of its first");
+    own_bos = space_left_out = other_space = long_options = with_long_options = {};
+  }
+};
+
 TaskBuilder::TaskBuilder(TaskKind kind, const text::Tokenizer& tokenizer, std::optional<TokenId> bos,
                          std::int64_t max_length)
-    : tokenizer_(tokenizer), bos_(bos), max_length_(max_length) {
+    : tokenizer_(tokenizer), bos_(bos), max_length_(max_length), notes_(std::make_unique<Notes>(kind)) {
   task_.kind = kind;
+}
+
+TaskBuilder::~TaskBuilder() = default;
+
+void TaskBuilder::begin_input(const std::string& name) {
+  notes_->tell();
+  notes_->input = name;
+}
+
+Task TaskBuilder::finish() && {
+  notes_->tell();
+  return std::move(task_);
+}
+
+std::vector<TokenId> TaskBuilder::context(const std::vector<TokenId>& tokens, const std::string& id) {
+  if (begins_with(bos_, tokens)) notes_->own_bos.add("item " + util::in_quotes(id));
+  return with_bos(bos_, tokens);
 }
 
 void TaskBuilder::add(TaskItem item) {
@@ -52,30 +99,60 @@ void TaskBuilder::add(TaskItem item) {
   }
 }
 
-void TaskBuilder::add(const Fact& fact) {
-  const std::string_view prompt = without_space_at_end(fact.prompt), answer = util::trimmed(fact.answer);
+bool TaskBuilder::add(const Fact& fact) {
+  const std::string prompt(without_space_at_end(fact.prompt)), answer(util::trimmed(fact.answer));
+  if (notes_->repetitions.repeats(fact.id, prompt, answer)) {
+    ++task_.dropped["repeated_fact"];
+    return false;
+  }
   const text::Continuation tokens = text::continuation(tokenizer_, prompt, " ", answer);
-  add(TaskItem{.id = fact.id,
-               .document = next_document_++,
-               .context = with_bos(bos_, tokens.prompt),
-               .answer = tokens.answer,
-               .prompt_text = std::string(prompt),
-               .answer_text = std::string(answer)});
+  TaskItem item{.id = fact.id,
+                .document = next_document_++,
+                .context = context(tokens.prompt, fact.id),
+                .answer = tokens.answer,
+                .prompt_text = prompt,
+                .answer_text = answer};
+  for (const std::string& alias : fact.aliases) item.aliases.emplace_back(util::trimmed(alias));
+  add(std::move(item));
+  return true;
 }
 
-void TaskBuilder::add(const Question& question) {
-  TaskItem item{.id = question.id,
-                .document = next_document_++,
-                .context = with_bos(bos_, tokenizer_.encode(question.prompt)),
-                .answer = {},
-                .gold_option = question.answer,
-                .prompt_text = question.prompt,
-                .answer_text = question.options[question.answer]};
-  for (const std::string& option : question.options) {
-    const TokenId id = text::option_token(tokenizer_, option);
+std::pair<TokenId, bool> TaskBuilder::option_token(const std::string& text) {
+  const auto [place, added] = option_tokens_.try_emplace(text);
+  if (added) {
+    const bool several = text::continuation(tokenizer_, ":", " ", text).answer.size() > 1;
+    place->second = {text::option_token(tokenizer_, text), several};
+  }
+  return place->second;
+}
+
+void TaskBuilder::add_options(TaskItem& item, const Question& question) {
+  const bool logged = !question.continuations.empty();
+  const std::vector<TokenId> alone = tokenizer_.encode(logged ? question.prompt : item.prompt_text);
+  // Where a continuation takes a space or letters from the end of the prompt, all are scored from there on.
+  std::size_t length = alone.size();
+  std::vector<std::vector<TokenId>> wholes;
+  for (const std::string& continuation : question.continuations) {
+    text::Continuation tokens = text::continuation(tokenizer_, alone, question.prompt + continuation);
+    length = std::min(length, tokens.prompt.size());
+    wholes.push_back(std::move(tokens.prompt));
+    wholes.back().insert(wholes.back().end(), tokens.answer.begin(), tokens.answer.end());
+  }
+  item.context = context({alone.begin(), alone.begin() + static_cast<std::ptrdiff_t>(length)}, question.id);
+  std::int64_t num_long = 0;
+  for (std::size_t o = 0; o < question.options.size(); ++o) {
+    const std::string& option = question.options[o];
+    auto [id, several] = logged ? std::pair(text::kNone, false) : option_token(option);
+    if (logged && wholes[o].size() > length) {
+      id = wholes[o].back();
+      several = wholes[o].size() > length + 1;
+    }
+    num_long += several ? 1 : 0;
+    const std::string where =
+        util::cat(notes_->input, notes_->input.empty() ? "item " : ", item ", question.id);
     if (id == text::kNone) {
       throw util::input_error({.what = util::cat("the option ", util::in_quotes(option), " has no token"),
-                               .where = "item " + question.id,
+                               .where = where,
                                .expected = "options that the model's tokenizer can write"});
     }
     for (const TaskItem::Option& other : item.options) {
@@ -83,21 +160,46 @@ void TaskBuilder::add(const Question& question) {
       throw util::input_error(
           {.what = util::cat("the options ", util::in_quotes(other.text), " and ", util::in_quotes(option),
                              " have the same token"),
-           .where = "item " + question.id,
+           .where = where,
            .expected = "options whose last tokens differ",
            .found = util::cat("token ", id, ", ", util::in_quotes(tokenizer_.token_text(id)))});
     }
     item.options.push_back({.text = option, .id = id});
   }
+  if (num_long > 0) notes_->with_long_options.add(util::in_quotes(question.id));
+  notes_->long_options.count += num_long;
+}
+
+bool TaskBuilder::add(const Question& question) {
+  const bool logged = !question.continuations.empty();
+  const std::string prompt(without_space_at_end(question.prompt, " "));
+  const std::string asked = listed({prompt, listed(logged ? question.continuations : question.options)});
+  if (notes_->repetitions.repeats(question.id, asked, question.options[question.answer])) {
+    ++task_.dropped["repeated_item"];
+    return false;
+  }
+  if (!logged && prompt != question.prompt)
+    notes_->space_left_out.add("item " + util::in_quotes(question.id));
+  if (!logged && without_space_at_end(prompt) != prompt)
+    notes_->other_space.add("item " + util::in_quotes(question.id));
+  TaskItem item{.id = question.id,
+                .document = next_document_++,
+                .context = {},
+                .answer = {},
+                .gold_option = question.answer,
+                .prompt_text = prompt,
+                .answer_text = question.options[question.answer]};
+  add_options(item, question);
   item.answer = {item.options[question.answer].id};
   add(std::move(item));
+  return true;
 }
 
 void TaskBuilder::add(const TaggedWord& word, std::int64_t first_sentence) {
   const text::Continuation tokens = text::continuation(tokenizer_, word.prompt, word.separator, word.word);
   TaskItem item{.id = word.id,
                 .document = first_sentence + word.sentence,
-                .context = with_bos(bos_, tokens.prompt),
+                .context = context(tokens.prompt, word.id),
                 .answer = {},
                 .word_class = word.tag,
                 .prompt_text = word.prompt,
@@ -141,6 +243,29 @@ void TaskBuilder::keep_first(std::int64_t most) {
     task_.items.resize(static_cast<std::size_t>(most));
 }
 
+std::optional<TaskItem> with_alias(const TaskItem& item, TokenId said, const text::Tokenizer& tokenizer,
+                                   std::optional<TokenId> bos, std::int64_t max_length) {
+  for (const std::string& alias : item.aliases) {
+    TaskItem other = item;
+    if (item.retried) {
+      other.answer = text::bare_tokens(tokenizer, alias);
+    } else {
+      const text::Continuation tokens = text::continuation(tokenizer, item.prompt_text, " ", alias);
+      other.context = with_bos(bos, tokens.prompt);
+      other.answer = tokens.answer;
+    }
+    // What the model said belongs to this context.
+    const bool is_said =
+        other.context == item.context && !other.answer.empty() && other.answer.front() == said;
+    if (!is_said || !fits(other, max_length)) continue;
+    other.answer_text = alias;
+    other.by_alias = true;
+    other.aliases.clear();
+    return other;
+  }
+  return std::nullopt;
+}
+
 std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text::Tokenizer& tokenizer,
                                                 std::optional<TokenId> bos, std::int64_t max_length) {
   TaskItem retried = item;
@@ -152,6 +277,13 @@ std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text
     retried.other_form = spoken(tokenizer, item.answer.front());
     retried.answer.resize(1);
   }
+  std::set<TokenId> ids;
+  for (TaskItem::Option& option : retried.options) {
+    const std::vector<TokenId> bare = text::bare_tokens(tokenizer, option.text);
+    if (bare.empty() || !ids.insert(bare.back()).second) return std::nullopt;
+    option.id = bare.back();
+  }
+  if (!retried.options.empty()) retried.answer = {retried.options[retried.gold_option].id};
   if (!fits(retried, max_length)) return std::nullopt;
   return retried;
 }

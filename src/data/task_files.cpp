@@ -2,6 +2,8 @@
 #include "depthlens/data/task_files.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <optional>
 #include <set>
@@ -11,6 +13,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
+#include "tally.hpp"
 #include "task_text.hpp"
 
 namespace depthlens::data {
@@ -20,13 +23,26 @@ using util::JsonView;
 
 constexpr std::size_t kMostOptions = 26;
 
+/// One line of JSON lines.
+util::Json parse_line(std::string_view line, const std::string& where) {
+  try {
+    return util::parse_json(line, where);
+  } catch (const util::Error& error) {
+    util::ErrorText text = error.text();
+    text.hint = "an object must not go on in the next line, unless the file is one array";
+    throw util::input_error(std::move(text));
+  }
+}
+
 /// Calls `use` with each object of a JSON array or of JSON lines, and its place in the file as an id.
 void for_each_object(const TaskText& file,
                      const std::function<void(const JsonView&, const std::string&)>& use) {
+  constexpr const char* kExpected = "an object a line, or one array";
   try {
     const std::string_view text = file.text;
     const std::size_t start = text.find_first_not_of(" \t\r\n");
-    if (start != std::string_view::npos && text[start] == '[') {
+    if (start == std::string_view::npos) return;
+    if (text[start] == '[') {
       const util::Json document = util::parse_json(text, file.name);
       const JsonView array(document, file.name);
       for (std::size_t i = 0; i < array.size(); ++i) {
@@ -36,6 +52,13 @@ void for_each_object(const TaskText& file,
       }
       return;
     }
+    if (text[start] != '{') {
+      throw util::input_error(
+          {.what = "not a task file",
+           .where = util::cat(file.name, ", line ", 1 + std::count(text.begin(), text.begin() + start, '\n')),
+           .expected = util::cat("JSON (", kExpected, "), or CoNLL-U with --experiment pos"),
+           .found = util::in_quotes(util::trimmed(text.substr(start, text.find('\n', start) - start)))});
+    }
     std::int64_t number = 0;
     for (std::size_t begin = 0; begin < text.size();) {
       const std::size_t end = std::min(text.find('\n', begin), text.size());
@@ -44,9 +67,9 @@ void for_each_object(const TaskText& file,
       ++number;
       if (util::trimmed(line).empty()) continue;
       const std::string where = util::cat(file.name, ", line ", number);
-      const util::Json document = util::parse_json(line, where);
+      const util::Json document = parse_line(line, where);
       const JsonView object(document, where);
-      if (!object.is_object()) object.fail("an object a line, or one array");
+      if (!object.is_object()) object.fail(kExpected);
       use(object, std::to_string(number - 1));
     }
   } catch (const util::Error& error) {
@@ -64,7 +87,9 @@ std::string filled(const JsonView& object, const std::string& key) {
 std::string id_of(const JsonView& object, const std::string& place) {
   for (const char* key : {"id", "case_id", "doc_id"}) {
     if (!object.has(key)) continue;
-    return object.at(key).is_string() ? object.at(key).as_string() : object.at(key).raw().dump();
+    const JsonView id = object.at(key);
+    if (!id.is_string() && !id.is_number()) id.fail("a text or a number");
+    return id.is_string() ? id.as_string() : id.raw().dump();
   }
   return place;
 }
@@ -77,10 +102,14 @@ std::vector<std::string> texts(const JsonView& array) {
 }
 
 std::vector<std::string> aliases_of(const JsonView& object) {
+  std::vector<std::string> aliases;
   for (const char* key : {"aliases", "answer_alias"}) {
-    if (object.has(key)) return texts(object.at(key));
+    if (!object.has(key)) continue;
+    for (std::string& alias : texts(object.at(key))) {
+      if (!util::trimmed(alias).empty()) aliases.push_back(std::move(alias));
+    }
   }
-  return {};
+  return aliases;
 }
 
 Fact fact_of(const JsonView& object, std::string id) {
@@ -124,98 +153,191 @@ LoggedRequests logged_requests(const JsonView& arguments) {
   return requests;
 }
 
+/// A number, or the first one in nested arrays; in quotes too. So log-likelihoods and metrics are logged.
+std::optional<double> logged_number(const util::Json& value) {
+  if (value.is_array() && !value.empty()) return logged_number(value.front());
+  if (value.is_boolean()) return value.get<bool>() ? 1 : 0;
+  if (value.is_number()) return value.get<double>();
+  if (!value.is_string()) return {};
+  const std::string& text = value.get_ref<const std::string&>();
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  if (text.empty() || end != text.c_str() + text.size() || std::isnan(number)) return {};
+  return number;
+}
+
+/// What a log tells of the outcome, where it does: the option found most likely, and whether it was right.
+struct LoggedOutcome {
+  std::optional<std::size_t> most_likely;
+  std::optional<bool> was_right;
+
+  /// Whether `answer` cannot have been the right option.
+  bool contradicts(std::size_t answer) const {
+    return most_likely && was_right && (*most_likely == answer) != *was_right;
+  }
+};
+
+LoggedOutcome logged_outcome(const JsonView& sample, std::size_t num_options) {
+  LoggedOutcome outcome;
+  if (sample.has("acc")) {
+    const std::optional<double> accuracy = logged_number(sample.at("acc").raw());
+    if (accuracy == 0 || accuracy == 1) outcome.was_right = accuracy == 1;
+  }
+  for (const char* key : {"filtered_resps", "resps"}) {
+    if (!sample.has(key)) continue;
+    const util::Json& responses = sample.at(key).raw();
+    if (!responses.is_array() || responses.size() != num_options) continue;
+    std::vector<double> scores;
+    for (const util::Json& response : responses) {
+      if (const auto score = logged_number(response)) scores.push_back(*score);
+    }
+    if (scores.empty() || scores.size() != num_options) continue;
+    outcome.most_likely =
+        static_cast<std::size_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
+    break;
+  }
+  return outcome;
+}
+
 /// A question whose options may come from the file as a whole.
 struct Draft {
   Question question;
-  std::string answer;  ///< a text to be found among the options; used where `index` is nothing
-  std::optional<std::size_t> index;
+  std::vector<std::string> given;    ///< the options to the letter
+  std::optional<std::string> text;   ///< the answer as the text of an option
+  std::optional<std::size_t> index;  ///< the answer as the number of an option
+  LoggedOutcome outcome;
   std::string where;
+
+  /// The option that the answer names, by its text or by its number.
+  std::optional<std::size_t> by_text() const;
+  std::optional<std::size_t> by_index() const;
 };
 
-Draft draft_of(const JsonView& object, const std::string& place) {
-  Draft draft{.question = {.id = id_of(object, place), .prompt = {}, .options = {}},
-              .answer = {},
-              .index = {},
-              .where = object.where()};
-  const bool logged = object.has("arguments");
-  if (logged) {
-    LoggedRequests requests = logged_requests(object.at("arguments"));
-    draft.question.prompt = std::move(requests.context);
-    for (const std::string& continuation : requests.continuations)
-      draft.question.options.emplace_back(util::trimmed(continuation));
-  } else {
-    draft.question.prompt = filled(object, "prompt");
-    if (object.has("options")) draft.question.options = texts(object.at("options"));
-  }
-  const JsonView answer = object.at(logged ? "target" : "answer");
-  if (answer.is_integer()) {
-    draft.index = static_cast<std::size_t>(answer.as_integer(0, kMostOptions - 1));
-    return draft;
-  }
-  draft.answer = answer.as_string();
-  std::int64_t number = 0;
-  const std::vector<std::string>& options = draft.question.options;
-  const auto named = [&](const std::string& option) { return option == util::trimmed(draft.answer); };
-  const bool is_option = std::any_of(options.begin(), options.end(), named);
-  // Logged targets are often numbers in quotes.
-  if (logged && !is_option && util::parse_int(draft.answer, number) && number >= 0)
+std::optional<std::size_t> Draft::by_text() const {
+  const std::vector<std::string>& options = question.options;
+  const auto found = text ? std::find(options.begin(), options.end(), *text) : options.end();
+  if (found == options.end()) return {};
+  return static_cast<std::size_t>(found - options.begin());
+}
+
+std::optional<std::size_t> Draft::by_index() const {
+  return index && *index < question.options.size() ? index : std::nullopt;
+}
+
+void set_answer(Draft& draft, const JsonView& answer, bool logged) {
+  if (answer.is_number()) {
+    const double number = answer.as_number();
+    if (number < 0 || number >= kMostOptions || number != std::floor(number))
+      answer.fail(util::cat("an option's number from 0 to ", kMostOptions - 1));
     draft.index = static_cast<std::size_t>(number);
-  return draft;
+    return;
+  }
+  if (!answer.is_string()) answer.fail("a string or a number");
+  draft.text = std::string(util::trimmed(answer.as_string()));
+  std::int64_t number = 0;
+  // Logged targets are often numbers in quotes.
+  if (logged && util::parse_int(*draft.text, number) && number >= 0)
+    draft.index = static_cast<std::size_t>(number);
 }
 
 void check_options(const Draft& draft) {
-  const std::vector<std::string>& options = draft.question.options;
+  const std::vector<std::string>&options = draft.question.options, &given = draft.given;
   const auto fail = [&](const std::string& what, const std::string& expected, const std::string& found) {
     throw util::input_error({.what = what, .where = draft.where, .expected = expected, .found = found});
   };
   if (options.size() < 2 || options.size() > kMostOptions)
     fail("unusable options", util::cat("2 to ", kMostOptions), std::to_string(options.size()));
   for (std::size_t i = 0; i < options.size(); ++i) {
-    if (util::trimmed(options[i]).empty()) fail("an option is blank", "texts", util::in_quotes(options[i]));
+    if (options[i].empty()) fail("an option is blank", "texts", util::in_quotes(given[i]));
     for (std::size_t j = 0; j < i; ++j) {
-      if (options[i] == options[j])
-        fail("an option stands twice", "different options", util::in_quotes(options[i]));
+      if (options[i] != options[j]) continue;
+      const bool equal = given[i] == given[j];
+      fail(equal ? "an option stands twice" : "options that differ in white space only", "different options",
+           equal ? util::in_quotes(given[i])
+                 : util::cat(util::in_quotes(given[j]), " and ", util::in_quotes(given[i])));
     }
   }
 }
 
-Question finished(Draft draft) {
+void set_options(Draft& draft, std::vector<std::string> given) {
+  draft.given = std::move(given);
+  for (const std::string& option : draft.given) draft.question.options.emplace_back(util::trimmed(option));
   check_options(draft);
-  const std::vector<std::string>& options = draft.question.options;
-  if (draft.index) {
-    draft.question.answer = *draft.index;
+}
+
+Draft draft_of(const JsonView& object, const std::string& place) {
+  Draft draft{.question = {.id = id_of(object, place), .prompt = {}, .options = {}},
+              .given = {},
+              .text = {},
+              .index = {},
+              .outcome = {},
+              .where = object.where()};
+  const bool logged = object.has("arguments");
+  if (logged) {
+    LoggedRequests requests = logged_requests(object.at("arguments"));
+    draft.question.prompt = std::move(requests.context);
+    draft.question.continuations = requests.continuations;
+    draft.outcome = logged_outcome(object, requests.continuations.size());
+    set_options(draft, std::move(requests.continuations));
   } else {
-    const std::string answer(util::trimmed(draft.answer));
-    draft.question.answer =
-        static_cast<std::size_t>(std::find(options.begin(), options.end(), answer) - options.begin());
+    draft.question.prompt = filled(object, "prompt");
+    draft.question.has_own_options = object.has("options");
+    if (draft.question.has_own_options) set_options(draft, texts(object.at("options")));
   }
-  if (draft.question.answer >= options.size()) {
+  set_answer(draft, object.at(logged ? "target" : "answer"), logged);
+  return draft;
+}
+
+/// Whether targets that are the text of one option and the number of another are meant as numbers. A task
+/// logs all its targets in one way; that which fewer of the outcomes contradict is taken.
+bool targets_are_numbers(const std::vector<Draft>& drafts, const std::string& file) {
+  Tally ambiguous;
+  std::int64_t against_texts = 0, against_numbers = 0;
+  for (const Draft& draft : drafts) {
+    const std::optional<std::size_t> text = draft.by_text(), number = draft.by_index();
+    if (!text || !number || *text == *number) continue;
+    ambiguous.add(draft.where);
+    against_texts += draft.outcome.contradicts(*text) ? 1 : 0;
+    against_numbers += draft.outcome.contradicts(*number) ? 1 : 0;
+  }
+  if (against_texts == against_numbers)
+    ambiguous.warn(file, "targets that are the text of one option and the number of another",
+                   "they are read as texts, and the log does not tell");
+  return against_numbers < against_texts;
+}
+
+Question finished(Draft draft, bool prefer_numbers) {
+  const std::optional<std::size_t> text = draft.by_text(), number = draft.by_index();
+  const std::optional<std::size_t> answer = text && number ? (prefer_numbers ? number : text)
+                                            : text         ? text
+                                                           : number;
+  if (!answer) {
     throw util::input_error(
         {.what = "the answer is none of the options",
          .where = draft.where,
-         .expected = util::join(options, ", "),
-         .found = draft.index ? std::to_string(*draft.index) : util::in_quotes(draft.answer)});
+         .expected = util::join(draft.question.options, ", "),
+         .found = draft.text ? util::in_quotes(*draft.text) : std::to_string(*draft.index)});
   }
+  draft.question.answer = *answer;
   return std::move(draft.question);
 }
 
 }  // namespace
 
+std::string Question::text() const {
+  if (!continuations.empty()) return prompt + continuations[answer];
+  return prompt + " " + options[answer];
+}
+
 TaskFile<Fact> read_facts(const std::string& path) {
   const TaskText text = read_task_text(path);
-  TaskFile<Fact> file{.sha256 = text.sha256, .items = {}, .dropped = {}};
-  std::set<std::pair<std::string, std::string>> seen;
+  TaskFile<Fact> file{.sha256 = text.sha256, .items = {}};
+  Tally with_options;
   for_each_object(text, [&](const JsonView& object, const std::string& place) {
-    if (object.has("single_hops")) {  // MQuAKE: the same hop serves many chains
+    if (object.has("single_hops")) {  // MQuAKE
       const JsonView hops = object.at("single_hops");
-      for (std::size_t i = 0; i < hops.size(); ++i) {
-        Fact fact = fact_of(hops.at(i), util::cat(id_of(object, place), ".", i));
-        if (seen.emplace(fact.prompt, fact.answer).second) {
-          file.items.push_back(std::move(fact));
-        } else {
-          ++file.dropped["repeated_fact"];
-        }
-      }
+      for (std::size_t i = 0; i < hops.size(); ++i)
+        file.items.push_back(fact_of(hops.at(i), util::cat(id_of(object, place), ".", i)));
     } else if (object.has("requested_rewrite")) {  // CounterFact
       const JsonView rewrite = object.at("requested_rewrite");
       file.items.push_back({.id = id_of(object, place),
@@ -223,9 +345,11 @@ TaskFile<Fact> read_facts(const std::string& path) {
                             .answer = filled(rewrite.at("target_true"), "str"),
                             .aliases = {}});
     } else {
+      if (object.has("options")) with_options.add(object.where());
       file.items.push_back(fact_of(object, id_of(object, place)));
     }
   });
+  with_options.warn(text.name, "facts with options", "these are not used: --experiment choices does");
   return file;
 }
 
@@ -236,15 +360,24 @@ TaskFile<Question> read_questions(const std::string& path, const std::vector<std
   for_each_object(text, [&](const JsonView& object, const std::string& place) {
     drafts.push_back(draft_of(object, place));
     const Draft& draft = drafts.back();
-    if (draft.question.options.empty() && !draft.index) answers.emplace(util::trimmed(draft.answer));
+    if (!draft.question.has_own_options && draft.text) answers.insert(*draft.text);
   });
   const std::vector<std::string> shared =
       options.empty() ? std::vector<std::string>(answers.begin(), answers.end()) : options;
-  TaskFile<Question> file{.sha256 = text.sha256, .items = {}, .dropped = {}};
   for (Draft& draft : drafts) {
-    if (draft.question.options.empty()) draft.question.options = shared;
-    file.items.push_back(finished(std::move(draft)));
+    if (!draft.question.has_own_options) set_options(draft, shared);
   }
+  const bool prefer_numbers = targets_are_numbers(drafts, text.name);
+  TaskFile<Question> file{.sha256 = text.sha256, .items = {}};
+  Tally contradicted;
+  for (Draft& draft : drafts) {
+    const LoggedOutcome outcome = draft.outcome;
+    const std::string where = draft.where;
+    file.items.push_back(finished(std::move(draft), prefer_numbers));
+    if (outcome.contradicts(file.items.back().answer)) contradicted.add(where);
+  }
+  contradicted.warn(text.name, "samples whose 'acc' contradicts 'target' and 'resps'",
+                    "the target is used as it stands");
   return file;
 }
 
@@ -258,12 +391,16 @@ bool has_options(const std::string& path) {
 
 TaskFile<PromptPair> read_prompt_pairs(const std::string& path) {
   const TaskText text = read_task_text(path);
-  TaskFile<PromptPair> file{.sha256 = text.sha256, .items = {}, .dropped = {}};
+  TaskFile<PromptPair> file{.sha256 = text.sha256, .items = {}};
+  Tally with_aliases;
   for_each_object(text, [&](const JsonView& object, const std::string& place) {
     const std::string id = id_of(object, place);
     file.items.push_back(
         {.id = id, .source = fact_of(object.at("source"), id), .target = fact_of(object.at("target"), id)});
+    const PromptPair& pair = file.items.back();
+    if (!pair.source.aliases.empty() || !pair.target.aliases.empty()) with_aliases.add(object.where());
   });
+  with_aliases.warn(text.name, "pairs with aliases", "patching follows the answers only");
   return file;
 }
 

@@ -65,6 +65,7 @@ void RecordWriter::append_item(const decode::PositionReadout& position) {
       append(line_, position.where().position - item.first_position() + 1);
       line_ += ", \"answer_length\": ";
       append(line_, static_cast<std::int64_t>(item.answer.size()));
+      if (item.by_alias) line_ += ", \"alias\": " + util::json_string(item.answer_text);
       break;
     case data::TaskKind::kWords:
       line_ += ", \"class\": " + util::json_string(item.word_class);

@@ -162,10 +162,15 @@ TEST_CASE("patching: pairs that cannot be used are counted by reason") {
 
 TEST_CASE("patching: an array of pairs, and pairs from stdin") {
   const Bench bench;
-  const std::string line = pair_line("1", "a man", "the", "a men", "a");
-  write_bytes(bench.input, "[" + line + "," + line + "]");
+  const std::string line = pair_line("1", "a man", "the", "a men", "a"),
+                    other = pair_line("2", "a b", "the", "a c", "a");
+  write_bytes(bench.input, "[" + line + "," + other + "," + line + "]");
   check_done(bench.command({"--keep", "all"}));
-  CHECK(FinishedRun::read(bench.out).records.size() == 2);
+  const FinishedRun run = FinishedRun::read(bench.out);
+  CHECK(run.records.size() == 2);
+  CHECK(run.run.at("counts").at("documents") == 2);
+  CHECK(run.run.at("counts").at("dropped") == OrderedJson({{"repeated_pair", 1}}));
+  CHECK(contains(run.run.at("warnings").dump(), "repeated pairs: 1"));
   check_done(Start{.arguments = kPatching + std::vector<std::string>{"--model", bench.model.path(), "--input",
                                                                      "-", "--keep", "all", "--out",
                                                                      bench.out.string(), "--overwrite"},
@@ -199,8 +204,11 @@ TEST_CASE("patching: bad input and wrong usage are told in a line") {
 TEST_CASE("patching: an interruption between pairs saves what was finished") {
   const Bench bench;
   std::string pairs;
-  for (int i = 0; i < 20000; ++i)
-    pairs += pair_line(std::to_string(i), "and man sat on", "the", "the man sat on", "a");
+  for (int i = 0; i < 20000; ++i) {
+    std::string word;
+    for (int n = i; word.size() < 4; n /= 26) word += static_cast<char>('a' + n % 26);
+    pairs += pair_line(std::to_string(i), "and man sat on " + word, "the", "the man sat on " + word, "a");
+  }
   write_bytes(bench.input, pairs);
   Process process(Start{.arguments = bench.command({"--keep", "all", "--max-records", "0"})});
   while (process.running()) {

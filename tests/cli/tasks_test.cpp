@@ -237,6 +237,71 @@ TEST_CASE("facts: a small model's ranks are those of transformers in float64") {
   CHECK(every.dropped().empty());
 }
 
+TEST_CASE("facts: an alias that the model says itself counts as the answer") {
+  const fs::path golden = fs::path(DEPTHLENS_TEST_DATA) / "tasks";
+  const Json expected = read_json(golden / "expected.json");
+  const SmallModel model(expected.at("model").get<std::string>());
+  model.write("tokenizer.json", read_bytes(golden / "tokenizer.json"));
+  const auto write = [&](const std::string& name, const OrderedJson& fact) {
+    write_bytes(model.beside(name), fact.dump() + "\n");
+    return model.beside(name).string();
+  };
+  const Arguments small = {"--model", model.path(), "--whitespace-retry", "no"};
+  const std::string prompt = "the sea is", wrong = "corn";
+  // What the model says behind the prompt, and one more letter, so that the alias has two tokens.
+  const TaskRun silent("facts", write("wrong.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", wrong}}),
+                       small);
+  CHECK(silent.finished.records.empty());
+  CHECK(silent.count("answered_by_alias") == 0);
+  const TaskRun all("facts", model.beside("wrong.jsonl").string(), small + Arguments{"--keep", "all"});
+  const std::string said = all.finished.records.at(0).at("final").at("text");
+  REQUIRE(said.size() > 1);
+  REQUIRE(said.front() == ' ');
+  const std::string alias = said.substr(1) + "w";
+  const TaskRun plain("facts", write("plain.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", alias}}),
+                      small);
+  REQUIRE_FALSE(plain.finished.records.empty());
+
+  const OrderedJson aliases = {"stone", " " + alias + " ", said.substr(1)};
+  const std::vector<std::string> inputs = {
+      write("facts.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", wrong}, {"aliases", aliases}}),
+      write("mquake.json",
+            {{"case_id", "f"},
+             {"single_hops", {{{"cloze", prompt}, {"answer", wrong}, {"answer_alias", aliases}}}}})};
+  for (const std::string& input : inputs) {
+    const TaskRun run("facts", input, small);
+    CHECK(run.count("answered_by_alias") == 1);
+    CHECK(run.dropped() == plain.dropped());
+    REQUIRE(run.finished.records.size() == plain.finished.records.size());
+    for (std::size_t r = 0; r < run.finished.records.size(); ++r) {
+      Json record = run.finished.records[r];
+      CHECK(record.at("alias") == alias);
+      record.erase("alias");
+      record["item"] = "f";
+      CHECK(record == plain.finished.records[r]);
+    }
+    CHECK(run.finished.table("facts.rank") == plain.finished.table("facts.rank"));
+    // With all of them the answer stands as it is.
+    const TaskRun every("facts", input, small + Arguments{"--keep", "all"});
+    CHECK(every.count("answered_by_alias") == 0);
+    CHECK(every.finished.table("facts.rank") == all.finished.table("facts.rank"));
+  }
+}
+
+TEST_CASE("facts: an alias behind white space that the model says") {
+  // The demo model says "▁" and then the digits of a year.
+  const Bench bench;
+  const auto run_with = [&](const std::string& fact, const Arguments& more = {}) {
+    return TaskRun("facts", bench.file(fact), more);
+  };
+  const std::string prompt = R"({"id": "year", "prompt": "He was born in the city of London on 12 May", )";
+  const TaskRun plain = run_with(prompt + R"("answer": "1900"})");
+  const TaskRun alias = run_with(prompt + R"("answer": "Tuesday", "aliases": ["June", "1900"]})");
+  CHECK(alias.count("asked_again") == 0);
+  CHECK(alias.count("answered_by_alias") == 1);
+  CHECK(alias.finished.table("facts.rank") == plain.finished.table("facts.rank"));
+}
+
 TEST_CASE("choices: records and tables") {
   const FinishedRun& run = demo_questions().finished;
   REQUIRE(run.records.size() == 12);
@@ -319,6 +384,48 @@ TEST_CASE("choices: options of the file, given options, and logged samples") {
   CHECK(samples.finished.records.at(0).at("item") == "9");
   CHECK(samples.finished.run.at("inputs")[0].at("sha256") == util::sha256(read_bytes(logged)));
   CHECK(texts(samples) == std::vector<std::string>{"on", "wide"});
+}
+
+TEST_CASE("choices: logged samples are read as they were scored") {
+  const Bench bench;
+  const auto sample = [](int id, const std::string& context, const std::string& one, const std::string& two,
+                         const std::string& filter = "none") {
+    return OrderedJson({{"doc_id", id},
+                        {"target", "1"},
+                        {"arguments",
+                         {{"gen_args_0", {{"arg_0", context}, {"arg_1", one}}},
+                          {"gen_args_1", {{"arg_0", context}, {"arg_1", two}}}}},
+                        {"filter", filter}})
+               .dump() +
+           "\n";
+  };
+  const Arguments small = {"--model", bench.model.path(), "--keep", "all"};
+  const auto run_with = [&](const std::string& lines) {
+    return TaskRun("choices", bench.file(lines), small);
+  };
+  // The harness moves a space from the end of the context to the continuation.
+  const TaskRun spaced = run_with(sample(0, "the sea is", " a", " t"));
+  const TaskRun moved = run_with(sample(0, "the sea is ", "a", "t"));
+  CHECK(spaced.finished.records == moved.finished.records);
+  CHECK_FALSE(contains(moved.result.err, "warning"));
+  const TaskRun bare = run_with(sample(0, "the sea is\n", "a", "t"));
+  const auto target = [](const TaskRun& run) { return run.finished.records.at(0).at("target").at("text"); };
+  CHECK(target(bare) == "t");
+  CHECK(bare.finished.records.at(0).at("token").at("text") == "\n");
+
+  // A document that is logged for each filter is one document.
+  const std::string first = "the sea is", second = "the boat is";
+  const TaskRun once = run_with(sample(0, first, " a", " t") + sample(1, second, " a", " t"));
+  const TaskRun twice = run_with(sample(0, first, " a", " t") + sample(1, second, " a", " t") +
+                                 sample(0, first, " a", " t", "two") + sample(1, second, " a", " t", "two"));
+  CHECK(twice.finished.records == once.finished.records);
+  CHECK(twice.finished.summary == once.finished.summary);
+  CHECK(twice.count("documents") == 2);
+  CHECK(twice.dropped() == Dropped{{"repeated_item", 2}});
+  const OrderedJson& warnings = twice.finished.run.at("warnings");
+  REQUIRE(!warnings.empty());
+  CHECK(contains(warnings[0].get<std::string>(), "repeated items: 2 (first: '0'); each is counted once"));
+  CHECK(contains(twice.result.err, "repeated items: 2"));
 }
 
 TEST_CASE("pos: words of the classes, with what was dropped") {
@@ -421,6 +528,16 @@ TEST_CASE("pos: classes, shortest prompt, words a class and the seed") {
   const auto [three, classes] = items({"--per-class", "3"});
   CHECK(classes == std::map<std::string, int>{{"NOUN", 3}, {"VERB", 3}});
   CHECK(items({"--per-class", "3"}).first == three);
+  const TaskRun lower(
+      "pos", "data/tasks/words.conllu",
+      {"--classes", "noun,Verb", "--per-class", "3", "--keep", "all", "--whitespace-retry", "no"});
+  CHECK(lower.finished.run.at("settings").at("classes") == OrderedJson{"NOUN", "VERB"});
+  CHECK(lower.finished.records.size() == 6);
+  const TaskRun absent("pos", "data/tasks/words.conllu", {"--classes", "NOUN,INTJ,X", "--limit", "2"});
+  CHECK(contains(absent.result.err, "no word of the classes INTJ, X can be asked"));
+  const TaskRun doubled("pos", "data/tasks/words.conllu",
+                        {"--input", "data/tasks/words.conllu", "--classes", "ADP", "--limit", "2"});
+  CHECK(contains(doubled.result.err, "data/tasks/words.conllu is the same as data/tasks/words.conllu"));
   CHECK(items({"--per-class", "3", "--seed", "1"}).first != three);
   CHECK(items({"--per-class", "3", "--limit", "2"}).first.size() == 2);
   CHECK(items({"--min-prompt-chars", "50"}).first.size() < items({"--min-prompt-chars", "20"}).first.size());
@@ -519,6 +636,14 @@ TEST_CASE("tasks: what cannot be asked") {
   bench.refuse(2, {"--whitespace-retry"}, "facts", fact, {"--whitespace-retry", "maybe"});
   bench.refuse(2, {"--per-class"}, "pos", fact, {"--per-class", "-1"});
   bench.refuse(2, {"--min-prompt-chars"}, "pos", fact, {"--min-prompt-chars", "many"});
+  const std::string words = bench.file("1\tthe\t_\tDET\t_\t_\t_\t_\t_\t_\n", "words.conllu");
+  bench.refuse(2, {"not a word class", "--classes DET,BOGUS", "ADJ, ADP", "found 'BOGUS'"}, "pos", words,
+               {"--classes", "DET,BOGUS"});
+  bench.refuse(2, {"found 'nuon'", "did you mean 'NOUN'?"}, "pos", words, {"--classes", "nuon"});
+  bench.refuse(2, {"no word class is named", "--classes ,"}, "pos", words, {"--classes", ","});
+  const std::string question =
+      bench.file(R"({"prompt": "the sea is", "options": ["a", "t"], "answer": 0})", "q.jsonl");
+  bench.refuse(2, {"have no effect", "--options on,in"}, "choices", question, {"--options", "on,in"});
   bench.refuse(2, {"stdin", "--input -", "hint: --experiment facts,exit"}, "exit", "-");
   bench.refuse(2, {"stdin", "--input -"}, "facts", "-", {"--input", "-"});
   // Files.
@@ -540,6 +665,7 @@ TEST_CASE("tasks: files that cannot be used end with 3") {
   refused("facts", "a.jsonl", "{", {"not valid JSON", "a.jsonl, line 1"});
   refused("exit", "a.jsonl", "{", {"not valid JSON", "a.jsonl, line 1"});
   refused("facts", "a.jsonl", "{\"prompt\": \"a\", \"answer\": \"\xff\"}", {"not UTF-8 text", "byte 28"});
+  refused("exit", "a.txt", "the sea is wide\n", {"not a task file", "a.txt, line 1", "CoNLL-U"});
   refused("facts", "a.jsonl.gz", gzip(kFact).substr(0, 30), {"damaged gzip file", "a.jsonl.gz"});
   // The small tokenizer has no capital letters.
   refused("facts", "a.jsonl", R"({"prompt": "BIG", "answer": "sea"})",

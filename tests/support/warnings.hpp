@@ -27,4 +27,13 @@ class Warnings {
   std::size_t before_ = util::warnings().size();
 };
 
+/// Those that were not given before: a warning is kept once.
+template <typename Action>
+std::vector<std::string> warnings_of(Action action) {
+  const std::size_t before = util::warnings().size();
+  action();
+  const std::vector<std::string> all = util::warnings();
+  return {all.begin() + static_cast<std::ptrdiff_t>(before), all.end()};
+}
+
 }  // namespace depthlens::test

@@ -30,10 +30,11 @@ data::PairTask PairsRun::read() {
   util::check_inputs(inputs_.inputs);
   data::PairBuilder builder(session_.tokenizer(), session_.bos(), session_.max_length());
   for (const std::string& path : inputs_.inputs) {
+    builder.begin_input(path);
     const data::TaskFile<data::PromptPair> file = data::read_prompt_pairs(path);
     data::InputSummary summary{.path = path, .sha256 = file.sha256};
     for (const data::PromptPair& pair : file.items) {
-      builder.add(pair);
+      if (!builder.add(pair)) continue;
       ++summary.documents;
       for (const data::Fact* side : {&pair.source, &pair.target}) {
         const std::string text = side->prompt + " " + side->answer;

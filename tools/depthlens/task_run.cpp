@@ -2,8 +2,10 @@
 #include "task_run.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "depthlens/text/continuation.hpp"
+#include "depthlens/util/error.hpp"
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -18,6 +20,43 @@ std::vector<std::string> listed(const std::string& text) {
     if (!name.empty() && std::find(all.begin(), all.end(), name) == all.end()) all.emplace_back(name);
   }
   return all;
+}
+
+/// The tags of UPOS that `text` lists, whatever their case.
+std::vector<std::string> classes_of(const std::string& text) {
+  const std::vector<std::string> tags(data::kUposTags.begin(), data::kUposTags.end());
+  const std::vector<std::string> names = listed(text);
+  std::vector<std::string> classes;
+  for (const std::string& name : names) {
+    std::string tag = name;
+    std::transform(tag.begin(), tag.end(), tag.begin(),
+                   [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+    if (std::find(tags.begin(), tags.end(), tag) == tags.end()) {
+      throw util::usage_error({.what = "not a word class of UPOS",
+                               .where = "--classes " + text,
+                               .expected = util::join(tags, ", "),
+                               .found = util::in_quotes(name),
+                               .hint = util::did_you_mean(tag, tags)});
+    }
+    if (std::find(classes.begin(), classes.end(), tag) == classes.end()) classes.push_back(tag);
+  }
+  if (classes.empty()) {
+    throw util::usage_error({.what = "no word class is named",
+                             .where = "--classes " + text,
+                             .expected = "some of " + util::join(tags, ", ")});
+  }
+  return classes;
+}
+
+/// The classes of which there is no word among the items.
+std::vector<std::string> empty_classes(const data::Task& task) {
+  std::vector<std::string> empty;
+  for (const std::string& name : task.classes) {
+    const bool found = std::any_of(task.items.begin(), task.items.end(),
+                                   [&](const data::TaskItem& item) { return item.word_class == name; });
+    if (!found) empty.push_back(name);
+  }
+  return empty;
 }
 
 }  // namespace
@@ -82,8 +121,11 @@ void TaskRun::count_tokens(std::string_view text, data::InputSummary& summary) {
 data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
   util::check_inputs(inputs_.inputs);
   data::TaskBuilder builder(kind, session_.tokenizer(), session_.bos(), session_.max_length());
-  if (kind == data::TaskKind::kWords) builder.set_classes(listed(options_.classes));
+  if (kind == data::TaskKind::kWords) builder.set_classes(classes_of(options_.classes));
+  const std::vector<std::string> given_options = listed(options_.options);
+  bool uses_given_options = given_options.empty() || kind != data::TaskKind::kQuestions;
   for (const std::string& path : inputs_.inputs) {
+    builder.begin_input(path);
     data::InputSummary summary{.path = path, .sha256 = {}};
     if (kind == data::TaskKind::kWords) {
       const data::TaggedFile file =
@@ -95,21 +137,31 @@ data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
     } else if (kind == data::TaskKind::kFacts) {
       const data::TaskFile<data::Fact> file = data::read_facts(path);
       for (const data::Fact& fact : file.items) {
-        builder.add(fact);
-        count_tokens(fact.prompt + " " + fact.answer, summary);
+        if (builder.add(fact)) count_tokens(fact.prompt + " " + fact.answer, summary);
       }
       summary.sha256 = file.sha256;
-      builder.drop(file.dropped);
     } else {
-      const data::TaskFile<data::Question> file = data::read_questions(path, listed(options_.options));
+      const data::TaskFile<data::Question> file = data::read_questions(path, given_options);
       for (const data::Question& question : file.items) {
-        builder.add(question);
-        count_tokens(question.prompt + " " + question.options[question.answer], summary);
+        uses_given_options = uses_given_options || !question.has_own_options;
+        if (builder.add(question)) count_tokens(question.text(), summary);
       }
       summary.sha256 = file.sha256;
     }
+    for (const data::InputSummary& other : read_.files) {
+      if (kind != data::TaskKind::kWords || other.sha256 != summary.sha256) continue;
+      util::log_warning(util::cat(path, " is the same as ", other.path, ": its words count twice"));
+    }
     read_.documents += summary.documents;
     read_.files.push_back(std::move(summary));
+  }
+  if (!uses_given_options) {
+    throw util::usage_error({.what = "the given options have no effect: every question has its own",
+                             .where = "--options " + options_.options});
+  }
+  if (const auto empty = empty_classes(builder.task()); !empty.empty() && !builder.task().items.empty()) {
+    util::log_warning(util::cat("no word of the classes ", util::join(empty, ", "),
+                                " can be asked: there is none, or all are dropped"));
   }
   builder.keep_per_class(options_.per_class, seed);
   builder.keep_first(inputs_.limit);
@@ -180,16 +232,21 @@ bool TaskRun::decide(const decode::PositionReadout& position) {
   if (again_.count(index) > 0) return false;
   const data::TaskItem& item = task_.items[index];
   const std::int64_t k = position.where().position - item.first_position();
-  const bool right = item.is_right(k, position.final_id());
-  const bool white_space =
-      k == 0 && retry_ && !right && text::is_whitespace(session_.tokenizer(), position.final_id());
-  if (white_space && !item.retried) {
-    if (auto retried = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(),
-                                                     session_.max_length())) {
-      again_.emplace(index, std::move(*retried));
-      ++asked_again_;
-      return false;
-    }
+  const decode::TokenId said = position.final_id();
+  const bool right = item.is_right(k, said);
+  const bool white_space = k == 0 && retry_ && !right && text::is_whitespace(session_.tokenizer(), said);
+  std::optional<data::TaskItem> other;
+  if (k == 0 && !right && options_.correct_only()) {
+    other = data::with_alias(item, said, session_.tokenizer(), session_.bos(), session_.max_length());
+    by_alias_ += other ? 1 : 0;
+  }
+  if (!other && white_space && !item.retried) {
+    other = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(), session_.max_length());
+    asked_again_ += other ? 1 : 0;
+  }
+  if (other) {
+    again_.emplace(index, std::move(*other));
+    return false;
   }
   if (right || !options_.correct_only()) return true;
   ++read_.dropped[white_space ? "positions_white_space" : "positions_not_predicted"];
@@ -216,6 +273,7 @@ void TaskRun::finish(const RunParts& parts, const std::vector<tables::Table>& ta
   }
   util::OrderedJson run = run_json(session_, read_, parts, inputs_.out, started_);
   run["counts"]["asked_again"] = asked_again_;
+  if (task_.kind == data::TaskKind::kFacts) run["counts"]["answered_by_alias"] = by_alias_;
   write_run(folder_, run, parts, tables);
 }
 

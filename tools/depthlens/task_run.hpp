@@ -22,7 +22,7 @@ struct TaskOptions {
   std::string classes = "DET,ADP,PUNCT,VERB,NOUN,ADJ";
   std::int64_t min_prompt_chars = 15;
   std::int64_t per_class = 0;
-  std::string options;  ///< of questions that have none of their own
+  std::string options;  ///< of questions that have none of their own; a usage error where there are none such
 
   bool correct_only() const { return keep == "correct"; }
 };
@@ -52,7 +52,8 @@ class TaskRun {
   void load();
 
   /// Puts the items through the engine; the listeners are shown the positions that count. An item at which
-  /// the model says white space is asked again after all others where that is wanted.
+  /// the model says white space is asked again after all others where that is wanted, and one whose answer it
+  /// gives by an alias with that alias.
   decode::RunStatistics decode(const std::vector<decode::Listener*>& listeners, decode::Precision precision);
 
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables);
@@ -77,8 +78,8 @@ class TaskRun {
   data::Task task_;
   bool retry_;
   std::size_t next_item_ = 0;
-  std::int64_t kept_ = 0;  // positions
-  std::int64_t asked_again_ = 0;
+  std::int64_t kept_ = 0;                        // positions
+  std::int64_t asked_again_ = 0, by_alias_ = 0;  // items
   std::map<std::size_t, data::TaskItem> again_;  // by index, items to be asked again in their new form
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,18 +45,24 @@ struct PairTask {
   std::map<std::string, std::int64_t> dropped;  ///< reason → pairs
 };
 
-/// Turns pairs of files into tokens. Dropped are those that cannot be patched: "no_tokens",
-/// "longer_than_window", "lengths_differ", "same_prompt", "same_answer", the first that holds.
+class Repetitions;
+
+/// Turns pairs of files into tokens. Dropped are those that say the same as one before them
+/// ("repeated_pair"), and those that cannot be patched: "no_tokens", "longer_than_window", "lengths_differ",
+/// "same_prompt", "same_answer", the first that holds.
 class PairBuilder {
  public:
   /// The tokenizer must outlive the builder.
-  PairBuilder(const text::Tokenizer& tokenizer, std::optional<text::TokenId> bos, std::int64_t max_length)
-      : tokenizer_(tokenizer), bos_(bos), max_length_(max_length) {}
+  PairBuilder(const text::Tokenizer& tokenizer, std::optional<text::TokenId> bos, std::int64_t max_length);
+  ~PairBuilder();
 
-  /// The answer is the first token of the answer that continues the prompt.
-  void add(const PromptPair& pair);
+  /// As TaskBuilder's.
+  void begin_input(const std::string& name);
+  /// The answer is the first token of the answer that continues the prompt. False where the pair says the
+  /// same as one before it, and is not counted as read.
+  bool add(const PromptPair& pair);
 
-  PairTask finish() && { return std::move(task_); }
+  PairTask finish() &&;
 
  private:
   /// Why the pair cannot be patched; "" where it can.
@@ -65,6 +72,8 @@ class PairBuilder {
   std::optional<text::TokenId> bos_;
   std::int64_t max_length_;
   std::int64_t next_document_ = 0;
+  std::string input_;
+  std::unique_ptr<Repetitions> repetitions_;
   PairTask task_;
 };
 

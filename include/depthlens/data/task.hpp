@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,7 +32,9 @@ struct TaskItem {
   std::vector<Option> options = {};
   std::size_t gold_option = 0;
   std::string prompt_text = {}, answer_text = {};
-  bool retried = false;  ///< asked again with a space after the prompt
+  std::vector<std::string> aliases = {};  ///< of the answer, not asked for yet
+  bool by_alias = false;                  ///< the answer is one of them
+  bool retried = false;                   ///< asked again with a space after the prompt
 
   /// What the model is given: the last answer token need not be there.
   std::vector<TokenId> tokens() const;
@@ -53,17 +56,22 @@ struct Task {
   std::map<std::string, std::int64_t> dropped;  ///< reason → items
 };
 
-/// Turns items of files into tokens. Those that do not fit into a window are dropped ("longer_than_window").
+/// Turns items of files into tokens. Those that do not fit into a window are dropped ("longer_than_window"),
+/// and so are facts and questions that say the same as one before them ("repeated_fact", "repeated_item").
 class TaskBuilder {
  public:
   /// The tokenizer must outlive the builder.
   TaskBuilder(TaskKind kind, const text::Tokenizer& tokenizer, std::optional<TokenId> bos,
               std::int64_t max_length);
+  ~TaskBuilder();
 
   void set_classes(std::vector<std::string> classes) { task_.classes = std::move(classes); }
-  void add(const Fact& fact);
-  /// Throws an input error where two options share a token.
-  void add(const Question& question);
+  /// What is added from now on comes from this file. Warns of what was found in the one before.
+  void begin_input(const std::string& name);
+  /// False where the fact says the same as one before it, and is not counted as read.
+  bool add(const Fact& fact);
+  /// Likewise. Throws an input error where two options share a token.
+  bool add(const Question& question);
   void add(const TaggedWord& word, std::int64_t first_sentence);
   void drop(const std::map<std::string, std::int64_t>& reasons);
 
@@ -73,21 +81,36 @@ class TaskBuilder {
   /// Keeps the first `most` items.
   void keep_first(std::int64_t most);
 
-  Task finish() && { return std::move(task_); }
+  Task finish() &&;
   const Task& task() const { return task_; }
 
  private:
+  struct Notes;
   void add(TaskItem item);
+  /// BOS and `tokens`, without a second BOS where they begin with one.
+  std::vector<TokenId> context(const std::vector<TokenId>& tokens, const std::string& id);
+  /// Of a question's options, as they stand behind its prompt; sets the item's context.
+  void add_options(TaskItem& item, const Question& question);
+  /// Of " " + `text`: the last token, and whether there are several.
+  std::pair<TokenId, bool> option_token(const std::string& text);
 
   const text::Tokenizer& tokenizer_;
   std::optional<TokenId> bos_;
   std::int64_t max_length_;
-  std::int64_t next_document_ = 0;  // of facts and questions, dropped ones included
+  std::int64_t next_document_ = 0;  // of facts and questions, dropped ones included, repeated ones not
   Task task_;
+  std::map<std::string, std::pair<TokenId, bool>> option_tokens_;
+  std::unique_ptr<Notes> notes_;
 };
 
+/// The item with an alias in the place of its answer: the first one that begins with `said`, which the model
+/// says where the answer should begin. Nothing where there is none that fits into a window.
+std::optional<TaskItem> with_alias(const TaskItem& item, TokenId said, const text::Tokenizer& tokenizer,
+                                   std::optional<TokenId> bos, std::int64_t max_length);
+
 /// The item with a space after its prompt and the answer without its leading one: the paper's rule where the
-/// model's output is white space. Nothing where that leaves no answer, or does not fit into a window.
+/// model's output is white space. Options lose their leading space, too. Nothing where that leaves no answer,
+/// gives two options one token, or does not fit into a window.
 std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text::Tokenizer& tokenizer,
                                                 std::optional<TokenId> bos, std::int64_t max_length);
 

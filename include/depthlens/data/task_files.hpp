@@ -2,6 +2,7 @@
 // tokenizer.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -21,9 +22,21 @@ struct Fact {
 struct Question {
   std::string id;
   std::string prompt;
-  std::vector<std::string> options;
-  std::size_t answer = 0;  ///< index into `options`
+  std::vector<std::string> options;  ///< without white space around them
+  std::size_t answer = 0;            ///< index into `options`
+  /// Of logged samples: for each option what was scored behind the prompt, to the letter. Elsewhere empty: an
+  /// option stands behind a space.
+  std::vector<std::string> continuations = {};
+  bool has_own_options = true;  ///< not those of the file or of the command line
+
+  /// The prompt with its right answer.
+  std::string text() const;
 };
+
+/// The parts of speech of Universal Dependencies.
+inline constexpr std::array<const char*, 17> kUposTags = {"ADJ",   "ADP",   "ADV", "AUX",  "CCONJ", "DET",
+                                                          "INTJ",  "NOUN",  "NUM", "PART", "PRON",  "PROPN",
+                                                          "PUNCT", "SCONJ", "SYM", "VERB", "X"};
 
 /// A word of a sentence, with the text before it.
 struct TaggedWord {
@@ -45,18 +58,18 @@ template <typename Item>
 struct TaskFile {
   std::string sha256;  ///< of the file as it lies on the disk
   std::vector<Item> items;
-  std::map<std::string, std::int64_t> dropped;  ///< reason → items of the file that are not among them
 };
 
-/// Facts from one file, `.gz` too: JSON lines {"id", "prompt" (or "cloze"), "answer", "aliases"?}; an array
-/// of
-/// {"prompt", "answer"}; MQuAKE's array (its single hops, each (cloze, answer) once); CounterFact's array.
+/// Facts from one file, `.gz` too: JSON lines {"id", "prompt" (or "cloze"), "answer", "aliases" (or
+/// "answer_alias")?}; an array of {"prompt", "answer"}; MQuAKE's array (its single hops); CounterFact's
+/// array.
 /// "-" is stdin, here and below. Throws input errors that name file, line or index, and key.
 TaskFile<Fact> read_facts(const std::string& path);
 
 /// Questions from one file, `.gz` too: JSON lines {"id", "prompt", "options", "answer": text or index}; an
-/// array of {"prompt", "answer"}; samples that lm-evaluation-harness logs (`--log_samples`). A question
-/// without options of its own has `options`, or where that is empty the distinct answers of the file, sorted.
+/// array of {"prompt", "answer"}; samples that lm-evaluation-harness logs (`--log_samples`), whose target is
+/// held against the scores in the log. A question without options of its own has `options`, or where that is
+/// empty the distinct answers of the file, sorted.
 TaskFile<Question> read_questions(const std::string& path, const std::vector<std::string>& options);
 
 /// Whether the first item of the file has options, so that it is a question rather than a fact.
@@ -65,11 +78,16 @@ bool has_options(const std::string& path);
 /// Words of a CoNLL-U file.
 struct TaggedFile : TaskFile<TaggedWord> {
   std::vector<std::string> sentences;  ///< their texts
+  std::map<std::string, std::int64_t>
+      dropped;  ///< reason → words of the classes that are not among the items
 };
 
-/// The words whose tag (UPOS) is one of `tags`. Dropped: words inside a multi-word token, whose form stands
-/// nowhere in the text ("in_multiword_token"), and words before which the sentence has fewer than
-/// `min_prompt_chars` characters ("short_prompt").
+/// The words whose tag is one of `tags`, which are of `kUposTags`. The text of a sentence is that of its
+/// `# text`, where it has one, else its forms and what SpaceAfter, SpacesAfter and SpacesBefore say. Dropped:
+/// words inside a multi-word token, whose form stands nowhere in the text ("in_multiword_token"), and words
+/// before which the sentence has fewer than `min_prompt_chars` characters ("short_prompt"). Throws input
+/// errors that name file and line, where word numbers do not run 1, 2, 3 …, where the forms are not those of
+/// `# text`, and where forms or tags are withheld.
 TaggedFile read_tagged_words(const std::string& path, const std::vector<std::string>& tags,
                              std::int64_t min_prompt_chars);
 

@@ -7,6 +7,8 @@
 
 #include "support/byte_tokenizer.hpp"
 #include "support/catch.hpp"
+#include "support/letter_tokenizer.hpp"
+#include "support/warnings.hpp"
 
 using namespace depthlens;
 using data::PairTask;
@@ -58,33 +60,16 @@ TEST_CASE("pairs: those that cannot be patched are counted by reason") {
   builder.add(pair_of("the cat ", "sat", "the cow\n", " lay "));  // white space around is no text
   builder.add(pair_of("the pig", "1", "the hen", "2"));
   const PairTask task = std::move(builder).finish();
-  CHECK(task.dropped ==
-        std::map<std::string, std::int64_t>{
-            {"longer_than_window", 1}, {"lengths_differ", 1}, {"same_prompt", 1}, {"same_answer", 3}});
+  CHECK(task.dropped == std::map<std::string, std::int64_t>{{"longer_than_window", 1},
+                                                            {"lengths_differ", 1},
+                                                            {"same_prompt", 1},
+                                                            {"same_answer", 2},
+                                                            {"repeated_pair", 1}});
   CHECK(task.items.empty());  // every answer begins with a space, a token of its own here
 }
 
 TEST_CASE("pairs: tokens, answers and places") {
-  // The answer's first token is the space before it, where bytes are tokens: so the answers must differ
-  // there.
-  class FirstLetter final : public text::Tokenizer {
-   public:
-    std::vector<text::TokenId> encode(std::string_view text) const override {
-      std::vector<text::TokenId> ids;  // a space joins the letter behind it
-      for (std::size_t i = 0; i < text.size(); ++i) {
-        const bool joins = text[i] == ' ' && i + 1 < text.size();
-        ids.push_back(static_cast<unsigned char>(joins ? text[++i] : text[i]) + (joins ? 256 : 0));
-      }
-      return ids;
-    }
-    const std::string& token_bytes(text::TokenId /*id*/) const override { return nothing_; }
-    text::TokenId size() const override { return 512; }
-    std::string kind() const override { return "letters"; }
-
-   private:
-    std::string nothing_;
-  };
-  const FirstLetter tokenizer;
+  const test::LetterTokenizer tokenizer;  // where bytes are tokens, all answers begin with the same space
   const auto built = [&](std::optional<text::TokenId> bos) {
     data::PairBuilder builder(tokenizer, bos, 100);
     builder.add(pair_of("same", "x", "same", "y"));
@@ -136,4 +121,28 @@ TEST_CASE("pairs: a prompt or an answer without tokens is left out") {
     CHECK(task.dropped == std::map<std::string, std::int64_t>{{"no_tokens", 3}});
     CHECK(task.items.size() == 1);
   }
+}
+
+TEST_CASE("pairs: one that says the same as another is counted once, and told of") {
+  const test::LetterTokenizer tokenizer;
+  PairTask task;
+  const std::vector<std::string> told = test::warnings_of([&] {
+    data::PairBuilder builder(tokenizer, std::nullopt, 100);
+    builder.begin_input("one.jsonl");
+    CHECK(builder.add(pair_of("a cat", "sat", "a cow", "lay")));
+    CHECK_FALSE(builder.add(pair_of("a cat ", "sat", "a cow", " lay")));
+    builder.begin_input("two.jsonl");
+    CHECK_FALSE(builder.add(pair_of("a cat", "sat", "a cow", "lay")));
+    CHECK(builder.add(pair_of("a cat", "sat", "a cow", "ran")));
+    CHECK(builder.add(pair_of("a cow", "lay", "a cat", "sat")));
+    task = std::move(builder).finish();
+  });
+  CHECK(task.items.size() == 3);
+  CHECK(task.items.back().document == 2);
+  CHECK(task.dropped == std::map<std::string, std::int64_t>{{"repeated_pair", 2}});
+  CHECK(told == std::vector<std::string>{
+                    "one.jsonl: repeated pairs: 1 (first: 'a cat /a cow'); each is counted once",
+                    "two.jsonl: repeated pairs: 1 (first: 'a cat/a cow'); each is counted once",
+                    "two.jsonl: prompts that stand twice with different answers: 1 (first: 'a cat/a cow' and "
+                    "'a cat/a cow'); both are asked"});
 }

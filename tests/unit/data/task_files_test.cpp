@@ -8,6 +8,7 @@
 #include "support/check_error.hpp"
 #include "support/compressed.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/warnings.hpp"
 
 using namespace depthlens;
 using data::Fact;
@@ -73,7 +74,6 @@ TEST_CASE("facts: JSON lines, with their names of keys, ids and aliases") {
   check_fact(file.items[0], "paris", "The capital of France is", "Paris", {"Lutetia", "Paname"});
   check_fact(file.items[1], "7", "Water is", "wet", {"humid"});
   check_fact(file.items[2], "4", "No id", "x");  // the line's place in the file
-  CHECK(file.dropped.empty());
 }
 
 TEST_CASE("facts: the SHA-256 is that of the file on the disk") {
@@ -92,19 +92,19 @@ TEST_CASE("facts: an array, as the paper publishes them") {
   check_fact(file.items[1], "0", "d", "e");
 }
 
-TEST_CASE("facts: MQuAKE's array gives its single hops, each once") {
+TEST_CASE("facts: MQuAKE's array gives its single hops") {
   const std::string paris = R"({"question": "?", "cloze": "The capital of France is", "answer": "Paris",
-                               "answer_alias": ["Paname"]})";
+                               "answer_alias": ["Paname", " "]})";
   const auto file = facts_of(
       R"([{"case_id": 12, "single_hops": [)" + paris +
       R"(, {"cloze": "The river of Paris is", "answer": "Seine"}], "new_single_hops": []},
                  {"case_id": 13, "single_hops": [)" +
       paris + R"(, {"cloze": "The capital of France is", "answer": "Lyon"}]}, {"single_hops": []}])");
-  REQUIRE(file.items.size() == 3);
+  REQUIRE(file.items.size() == 4);
   check_fact(file.items[0], "12.0", "The capital of France is", "Paris", {"Paname"});
   check_fact(file.items[1], "12.1", "The river of Paris is", "Seine");
-  check_fact(file.items[2], "13.1", "The capital of France is", "Lyon");  // another answer is another fact
-  CHECK(file.dropped == std::map<std::string, std::int64_t>{{"repeated_fact", 1}});
+  check_fact(file.items[2], "13.0", "The capital of France is", "Paris", {"Paname"});
+  check_fact(file.items[3], "13.1", "The capital of France is", "Lyon");
 }
 
 TEST_CASE("facts: CounterFact's array, the subject put in its place") {
@@ -154,6 +154,15 @@ TEST_CASE("facts: what is refused, with its place") {
   check_facts_refused(R"({"prompt": "a", "answer": "b", "aliases": ["c", 1]})", {"aliases[1]", "a string"});
   check_facts_refused(R"("text")", {"line 1", "an object a line, or one array"});
   check_facts_refused("[1]", {"task.jsonl[0]", "an object"});
+  check_facts_refused(
+      "\n The capital of France is Paris.\n",
+      {"not a task file", "task.jsonl, line 2", "CoNLL-U", "found 'The capital of France is Paris.'"});
+  check_facts_refused("{\n\"prompt\": \"a\", \"answer\": \"b\"\n}\n",
+                      {"not valid JSON", "task.jsonl, line 1", "must not go on in the next line"});
+  for (const char* id : {"true", "{}", "[1]"}) {
+    check_facts_refused(std::string(R"({"prompt": "a", "answer": "b", "id": )") + id + "}",
+                        {"line 1: id", "a text or a number"});
+  }
   check_facts_refused("[{\"prompt\": \"a\", \"answer\": \"b\"}", {"not valid JSON", "task.jsonl"});
   check_facts_refused("{\"prompt\": \"a\",\n\"answer\": \"b\"}", {"not valid JSON", "line 1"});
   check_facts_refused(R"({"prompt": "a", "prompt": "c", "answer": "b"})", {"'prompt' twice", "line 1"});
@@ -169,12 +178,19 @@ TEST_CASE("questions: JSON lines, the answer as text or index") {
   const auto file = questions_of(R"({"id": "q", "prompt": "Which?", "options": ["A", "B", "C"], "answer": "C"}
 {"prompt": "Which?", "options": ["yes", "no"], "answer": 0}
 {"prompt": "How many?", "options": ["1", "2"], "answer": "1"}
-{"prompt": "Which?", "options": ["A", "B"], "answer": " B\n"})");
-  REQUIRE(file.items.size() == 4);
+{"prompt": "Which?", "options": ["A", "B"], "answer": " B\n"}
+{"prompt": "Which?", "options": ["A", "B"], "answer": 1.0}
+{"prompt": "Which?", "options": [" A", "B"], "answer": " A"})");
+  REQUIRE(file.items.size() == 6);
   check_question(file.items[0], "q", "Which?", {"A", "B", "C"}, 2);
   check_question(file.items[1], "1", "Which?", {"yes", "no"}, 0);
   check_question(file.items[2], "2", "How many?", {"1", "2"}, 0);  // a text, not an index
   check_question(file.items[3], "3", "Which?", {"A", "B"}, 1);
+  check_question(file.items[4], "4", "Which?", {"A", "B"}, 1);
+  check_question(file.items[5], "5", "Which?", {"A", "B"}, 0);
+  CHECK(file.items[5].continuations.empty());
+  CHECK(file.items[5].has_own_options);
+  CHECK(file.items[5].text() == "Which? A");
 }
 
 TEST_CASE("questions: an array without options takes those given, or the answers of the file") {
@@ -192,6 +208,8 @@ TEST_CASE("questions: an array without options takes those given, or the answers
                                       {"prompt": "r", "answer": "n", "options": ["n", "m"]}])");
   check_question(mixed.items[0], "0", "p", {"x", "y"}, 0);
   check_question(mixed.items[2], "2", "r", {"n", "m"}, 0);
+  CHECK_FALSE(mixed.items[0].has_own_options);
+  CHECK(mixed.items[2].has_own_options);
   check_questions_refused(array,
                           {"the answer is none of the options", "task.jsonl[1]", "A, positive", "'negative'"},
                           {"A", "positive"});
@@ -215,6 +233,48 @@ TEST_CASE("questions: samples of lm-evaluation-harness, in both spellings") {
   check_question(file.items[1], "4", "Q:", {"no", "yes"}, 0);
   check_question(file.items[2], "x", "Q:", {"no", "yes"}, 1);
   check_question(file.items[3], "6", "Q:", {"1", "0"}, 0);
+  CHECK(file.items[0].continuations == Texts{" A", " B"});  // to the letter
+  CHECK(file.items[0].text() == "Q:\nAnswer: B");
+}
+
+TEST_CASE("questions: a logged target is held against the scores in the log") {
+  const auto sample = [](const std::string& target, const std::string& scores, const std::string& acc) {
+    return R"({"doc_id": 1, "target": )" + target +
+           R"(, "arguments": [["Q:", " 1"], ["Q:", " 0"]], "acc": )" + acc + R"(, "resps": )" + scores +
+           "}\n";
+  };
+  // As strings, as the harness writes them, and as numbers; the first option is the likelier one.
+  const std::string quoted = R"([[["-1.5", "True"]], [["-2.5", "False"]]])",
+                    plain = "[[-1.5, true], [-2, false]]";
+  std::vector<std::size_t> answers;
+  const auto told = [&](const std::string& bytes) {
+    return test::warnings_of([&] {
+      answers.clear();
+      for (const Question& question : questions_of(bytes).items) answers.push_back(question.answer);
+    });
+  };
+  using Answers = std::vector<std::size_t>;
+  CHECK(told(sample("0", quoted, "1.0") + sample("1", plain, "0.0")).empty());
+  CHECK(answers == Answers{0, 1});
+  // Read from 1, each number is one too high.
+  const Texts off = told(sample("1", quoted, "1.0") + sample("1", plain, "1") + sample("0", plain, "1"));
+  REQUIRE(off.size() == 1);
+  CHECK(off[0].find("samples whose 'acc' contradicts 'target' and 'resps': 2 (first: ") != std::string::npos);
+  CHECK(off[0].find("task.jsonl, line 1)") != std::string::npos);
+  // "1" is the text of option 0 and the number of option 1: the log tells which is meant.
+  CHECK(told(sample("\"1\"", quoted, "1.0")).empty());
+  CHECK(answers == Answers{0});
+  CHECK(told(sample("\"1\"", quoted, "0.0") + sample("\"0\"", "[]", "0")).empty());
+  CHECK(answers == Answers{1, 0});  // all targets of a file are of one kind
+  const Texts unknown = told(sample("\"1\"", "[]", "0.0"));
+  CHECK(answers == Answers{0});
+  REQUIRE(unknown.size() == 1);
+  CHECK(unknown[0].find("targets that are the text of one option and the number of another: 1") !=
+        std::string::npos);
+  // What cannot be compared is not: other counts, no numbers, a metric that is no accuracy.
+  CHECK(told(sample("1", "[[-1, true]]", "1") + sample("1", R"([["x"], ["nan"]])", "1") +
+             sample("1", quoted, "0.5"))
+            .empty());
 }
 
 TEST_CASE("questions: samples that are no multiple choice") {
@@ -253,7 +313,10 @@ TEST_CASE("questions: options and answers that cannot be used") {
   check_questions_refused(with(R"(["A", "B"])", "26"), {"line 1: answer", "26"});
   check_questions_refused(with(R"(["A", "B"])", "\"C\""), {"none of the options", "'C'"});
   check_questions_refused(with(R"(["A", "B"])", "\"1\""), {"none of the options", "'1'"});
-  check_questions_refused(with(R"(["A", "B"])", "1.0"), {"line 1: answer", "a string"});
+  check_questions_refused(with(R"(["A", "B"])", "0.5"), {"line 1: answer", "an option's number", "0.5"});
+  check_questions_refused(with("[]", "0"), {"unusable options", "line 1", "2 to 26", "found 0"});
+  check_questions_refused(with(R"(["A", "B", " A"])", "0"),
+                          {"differ in white space only", "line 1", "'A' and ' A'"});
   check_questions_refused(with(R"(["A", "B"])", "true"), {"line 1: answer", "a string"});
   check_questions_refused(R"({"prompt": "p", "options": ["A", "B"]})", {"missing key 'answer'"});
   check_questions_refused(R"({"options": ["A", "B"], "answer": 0})", {"missing key 'prompt'"});
@@ -272,6 +335,20 @@ TEST_CASE("a file of questions is known by the options of its first item") {
   CHECK_FALSE(has_options(R"({"prompt": "p", "answer": "x"})"));
   CHECK_FALSE(has_options("{\"prompt\": \"p\", \"answer\": \"x\"}\n{\"options\": []}"));
   CHECK_FALSE(has_options(""));
+}
+
+TEST_CASE("keys that are there and not used are told of") {
+  const Texts facts =
+      test::warnings_of([] { facts_of(R"({"prompt": "p", "options": ["A", "B"], "answer": "A"})"); });
+  REQUIRE(facts.size() == 1);
+  CHECK(facts[0].find("task.jsonl: facts with options: 1 (first: ") != std::string::npos);
+  const test::TemporaryFolder folder;
+  const Texts pairs = test::warnings_of([&] {
+    data::read_prompt_pairs(written(folder, R"({"source": {"prompt": "a", "answer": "b", "aliases": ["x"]},
+        "target": {"prompt": "c", "answer": "d"}})"));
+  });
+  REQUIRE(pairs.size() == 1);
+  CHECK(pairs[0].find("task.jsonl: pairs with aliases: 1 (first: ") != std::string::npos);
 }
 
 TEST_CASE("pairs of prompts") {

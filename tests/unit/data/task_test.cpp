@@ -7,6 +7,8 @@
 #include "support/byte_tokenizer.hpp"
 #include "support/check_error.hpp"
 #include "support/greedy_tokenizer.hpp"
+#include "support/letter_tokenizer.hpp"
+#include "support/warnings.hpp"
 
 using namespace depthlens;
 using data::Fact;
@@ -20,11 +22,13 @@ using data::TokenId;
 using test::ByteTokenizer;
 using test::check_error;
 using test::GreedyTokenizer;
+using test::LetterTokenizer;
 
 namespace {
 
 using Ids = std::vector<TokenId>;
 using Dropped = std::map<std::string, std::int64_t>;
+using Texts = std::vector<std::string>;
 
 Ids bytes(const std::string& text) {
   return ByteTokenizer().encode(text);
@@ -108,9 +112,9 @@ TEST_CASE("items without tokens are dropped, and the others keep their place in 
 TEST_CASE("questions: options are their last tokens, the answer is one of them") {
   const ByteTokenizer tokenizer;
   TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
-  builder.add(Question{.id = "q", .prompt = "ab: ", .options = {"yes", "no", "B"}, .answer = 1});
+  builder.add(Question{.id = "q", .prompt = "ab:", .options = {"yes", "no", "B"}, .answer = 1});
   const TaskItem item = only_item(std::move(builder));
-  CHECK(item.context == bytes("ab: "));  // as it stands
+  CHECK(item.context == bytes("ab:"));
   REQUIRE(item.options.size() == 3);
   CHECK(item.options[0].id == 's');
   CHECK(item.options[1].id == 'o');
@@ -227,7 +231,7 @@ TEST_CASE("the first items of an input") {
   const ByteTokenizer tokenizer;
   for (const std::int64_t most : {0, 2, 5}) {
     TaskBuilder builder(TaskKind::kFacts, tokenizer, std::nullopt, 100);
-    for (const char* id : {"a", "b", "c"}) builder.add(Fact{.id = id, .prompt = "p", .answer = "q"});
+    for (const char* id : {"a", "b", "c"}) builder.add(Fact{.id = id, .prompt = id, .answer = "q"});
     builder.keep_first(most);
     const Task task = std::move(builder).finish();
     CHECK(task.items.size() == (most == 2 ? 2 : 3));
@@ -282,4 +286,172 @@ TEST_CASE("asked again: nothing where the answer has no token of its own") {
   builder.add(Fact{.id = "f", .prompt = "a", .answer = "b"});
   CHECK_FALSE(
       data::with_space_after_prompt(only_item(std::move(builder)), tokenizer, std::nullopt, 100).has_value());
+}
+
+TEST_CASE("facts: one that says the same as another is counted once, in all inputs") {
+  const ByteTokenizer tokenizer;
+  Task task;
+  const Texts told = test::warnings_of([&] {
+    TaskBuilder builder(TaskKind::kFacts, tokenizer, std::nullopt, 100);
+    builder.begin_input("a.json");
+    CHECK(builder.add(Fact{.id = "0", .prompt = "The fare was cut in", .answer = "summer"}));
+    CHECK_FALSE(builder.add(Fact{.id = "1", .prompt = "The fare was cut in ", .answer = " summer"}));
+    CHECK(builder.add(Fact{.id = "2", .prompt = "The fare was cut in", .answer = "winter"}));
+    CHECK(builder.add(Fact{.id = "2", .prompt = "The fare was cut by", .answer = "half"}));
+    builder.begin_input("b.json");
+    CHECK_FALSE(builder.add(Fact{.id = "9", .prompt = "The fare was cut by", .answer = "half"}));
+    CHECK(builder.add(Fact{.id = "2", .prompt = "x", .answer = "y"}));  // another file has ids of its own
+    task = std::move(builder).finish();
+  });
+  CHECK(task.dropped == Dropped{{"repeated_fact", 2}});
+  REQUIRE(task.items.size() == 4);
+  for (std::int64_t i = 0; i < 4; ++i) CHECK(task.items[static_cast<std::size_t>(i)].document == i);
+  CHECK(told ==
+        Texts{"a.json: repeated facts: 1 (first: '1'); each is counted once",
+              "a.json: prompts that stand twice with different answers: 1 (first: '2' and '0'); both are "
+              "asked",
+              "a.json: ids of facts that differ: 1 (first: '2'); records tell these by 'document' only",
+              "b.json: repeated facts: 1 (first: '9'); each is counted once"});
+}
+
+TEST_CASE("questions: repeated ones, by prompt, options and answer") {
+  const LetterTokenizer tokenizer;
+  Task task;
+  const Texts told = test::warnings_of([&] {
+    TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
+    builder.begin_input("q.jsonl");
+    Question question{.id = "0", .prompt = "p:", .options = {"A", "B"}, .answer = 0};
+    CHECK(builder.add(question));
+    CHECK_FALSE(builder.add(question));
+    question.answer = 1;
+    CHECK(builder.add(question));
+    question.options = {"A", "C"};
+    CHECK(builder.add(question));
+    question.continuations = {"A", "C"};  // scored without a space
+    CHECK(builder.add(question));
+    task = std::move(builder).finish();
+  });
+  CHECK(task.items.size() == 4);
+  CHECK(task.dropped == Dropped{{"repeated_item", 1}});
+  REQUIRE(told.size() == 3);
+  CHECK(told[0] == "q.jsonl: repeated items: 1 (first: '0'); each is counted once");
+  CHECK(told[1].find("different answers: 1 (first: '0' and '0')") != std::string::npos);
+  CHECK(told[2].find("ids of items that differ: 3") != std::string::npos);
+}
+
+TEST_CASE("questions: a logged one has the tokens of its continuations behind its context") {
+  const LetterTokenizer tokenizer;
+  const auto item_of = [&](const std::string& context, const Texts& continuations) {
+    TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
+    Question question{.id = "q", .prompt = context, .options = {}, .answer = 1};
+    question.continuations = continuations;
+    for (const std::string& continuation : continuations)
+      question.options.push_back(continuation.substr(continuation.find_first_not_of(' ')));
+    builder.add(question);
+    return only_item(std::move(builder));
+  };
+  const auto ids = [](const TaskItem& item) {
+    Ids all;
+    for (const TaskItem::Option& option : item.options) all.push_back(option.id);
+    return all;
+  };
+  const TokenId a = LetterTokenizer::spaced('A'), b = LetterTokenizer::spaced('B');
+  const TaskItem spaced = item_of("Q:", {" A", " B"});
+  CHECK(spaced.context == Ids{'Q', ':'});
+  CHECK(ids(spaced) == Ids{a, b});
+  CHECK(spaced.answer == Ids{b});
+  // A delimiter of nothing, as chat templates have it.
+  const TaskItem bare = item_of("Q\n", {"A", "B"});
+  CHECK(bare.context == Ids{'Q', '\n'});
+  CHECK(ids(bare) == Ids{'A', 'B'});
+  // The space at the end of the context is the continuation's.
+  const TaskItem moved = item_of("Q: ", {"A", "B"});
+  CHECK(moved.context == Ids{'Q', ':'});
+  CHECK(ids(moved) == Ids{a, b});
+  CHECK(moved.prompt_text == "Q:");
+  // All are read at one place, where the first of them parts from the context.
+  const TaskItem mixed = item_of("Q: ", {"A", " B"});
+  CHECK(mixed.context == Ids{'Q', ':'});
+  CHECK(ids(mixed) == Ids{a, b});
+  CHECK(mixed.options[1].text == "B");
+}
+
+TEST_CASE("questions: a space at the end of a prompt is left out, options of several tokens are told of") {
+  const LetterTokenizer tokenizer;
+  Task task;
+  const Texts told = test::warnings_of([&] {
+    TaskBuilder builder(TaskKind::kQuestions, tokenizer, 'Q', 100);
+    builder.begin_input("q.jsonl");
+    builder.add(Question{.id = "0", .prompt = "a:  ", .options = {"A", "B"}});
+    builder.add(Question{.id = "1", .prompt = "a\n", .options = {"A", "B"}});
+    builder.add(Question{.id = "2", .prompt = "a:", .options = {"A", "no", "Bc"}});
+    Question logged{.id = "3", .prompt = "Q: ", .options = {"x", "yz"}};
+    logged.continuations = {"x", "yz"};
+    builder.add(logged);
+    task = std::move(builder).finish();
+  });
+  REQUIRE(task.items.size() == 4);
+  CHECK(task.items[0].context == Ids{'Q', 'a', ':'});
+  CHECK(task.items[0].options[1].id == LetterTokenizer::spaced('B'));
+  CHECK(task.items[1].context == Ids{'Q', 'a', '\n'});
+  CHECK(task.items[2].options[1].id == 'o');
+  CHECK(task.items[3].context == Ids{'Q', ':'});  // BOS is there already
+  CHECK(task.items[3].options[1].id == 'z');
+  CHECK(
+      told ==
+      Texts{
+          "q.jsonl: prompts that begin with BOS themselves: 1 (first: item '3'); no second one is put before "
+          "them",
+          "q.jsonl: prompts that end in a space: 1 (first: item '0'); it is left out: every option is read "
+          "with "
+          "a space before it",
+          "q.jsonl: prompts that end in a line break or a tab: 1 (first: item '1'); an option is read with a "
+          "space before it even so",
+          "q.jsonl: 3 options of several tokens, items: 2 (first: '2'); only the last token of an option is "
+          "ranked, at the place of its first"});
+}
+
+TEST_CASE("an alias that the model says takes the answer's place") {
+  const LetterTokenizer tokenizer;
+  TaskBuilder builder(TaskKind::kFacts, tokenizer, 2, 12);
+  builder.add(
+      Fact{.id = "f", .prompt = "ab", .answer = "cd", .aliases = {"ef", " gh ", "gi", "fits not in"}});
+  const TaskItem item = only_item(std::move(builder));
+  CHECK(item.aliases == Texts{"ef", "gh", "gi", "fits not in"});
+  const auto said = [&](const TaskItem& asked, TokenId id) {
+    return data::with_alias(asked, id, tokenizer, 2, 12);
+  };
+  const auto other = said(item, LetterTokenizer::spaced('g'));
+  REQUIRE(other.has_value());
+  CHECK(other->context == item.context);
+  CHECK(other->answer == Ids{LetterTokenizer::spaced('g'), 'h'});  // the first that begins so
+  CHECK(other->answer_text == "gh");
+  CHECK(other->by_alias);
+  CHECK(other->aliases.empty());
+  CHECK_FALSE(item.by_alias);
+  CHECK_FALSE(said(item, 'g').has_value());
+  CHECK_FALSE(said(item, LetterTokenizer::spaced('i')).has_value());
+  CHECK_FALSE(said(item, LetterTokenizer::spaced('f')).has_value());  // longer than the window
+  // Asked again behind a space, an alias stands without its own.
+  const auto retried = data::with_space_after_prompt(item, tokenizer, 2, 12);
+  REQUIRE(retried.has_value());
+  const auto bare = said(*retried, 'e');
+  REQUIRE(bare.has_value());
+  CHECK(bare->context == Ids{2, 'a', 'b', ' '});
+  CHECK(bare->answer == Ids{'e', 'f'});
+  CHECK(bare->retried);
+  CHECK_FALSE(said(*retried, LetterTokenizer::spaced('e')).has_value());
+}
+
+TEST_CASE("asked again: options lose their space, too") {
+  const LetterTokenizer tokenizer;
+  TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
+  builder.add(Question{.id = "q", .prompt = "p:", .options = {"A", "B"}, .answer = 1});
+  const auto again =
+      data::with_space_after_prompt(only_item(std::move(builder)), tokenizer, std::nullopt, 100);
+  REQUIRE(again.has_value());
+  CHECK(again->context == bytes("p: "));
+  CHECK(again->options[0].id == 'A');
+  CHECK(again->options[1].id == 'B');
+  CHECK(again->answer == Ids{'B'});
 }
