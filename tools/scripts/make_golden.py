@@ -3,8 +3,8 @@
 
     make_golden.py [--out tests/golden/models] [--only VARIANT …]
 
-Needs torch, transformers, safetensors and numpy (made with torch 2.13, transformers 5.23 and 5.24). Two runs write the same
-bytes.
+Needs torch, transformers, safetensors and numpy (made with torch 2.13, transformers 5.23 and 5.24). Two runs write the
+same bytes.
 
 Each folder holds a checkpoint as users meet it (config.json and weights) and `reference.safetensors`:
 
@@ -499,8 +499,8 @@ def check_same_model(model, folder, old_config):
 def class_defaults(family):
     """The fields of a configuration class with their defaults, and the rotary settings that hold without any."""
     config_class = CONFIG_MAPPING[family]
-    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
-    defaults = {key: value for key, value in defaults.items() if value is None or isinstance(value, (bool, int, float, str))}
+    plain = (bool, int, float, str, type(None))
+    defaults = {f.name: f.default for f in dataclasses.fields(config_class) if isinstance(f.default, plain)}
     rope = getattr(config_class(), "rope_parameters", None)
     if rope is not None:
         neox = family == "gpt_neox"
