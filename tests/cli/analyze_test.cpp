@@ -97,8 +97,8 @@ TEST_CASE("analyze writes the documented files and nothing else") {
 TEST_CASE("run.json holds what was run") {
   const OrderedJson& run = demo_run().finished.run;
   CHECK(keys_of(run) == std::set<std::string>{"schema_version", "status", "model", "tokenizer", "lenses",
-                                              "inputs", "settings", "counts", "self_check", "depthlens",
-                                              "volatile"});
+                                              "inputs", "settings", "counts", "warnings", "self_check",
+                                              "depthlens", "volatile"});
   CHECK(run.at("schema_version") == 1);
   CHECK(run.at("status") == "complete");
 
