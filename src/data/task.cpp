@@ -32,11 +32,6 @@ std::uint64_t lot(std::uint64_t seed, std::string_view text) {
   return hash ^ (hash >> 33);
 }
 
-/// Parts of a text that no part holds.
-std::string listed(const std::vector<std::string>& parts) {
-  return util::join(parts, std::string_view("\0", 1));
-}
-
 }  // namespace
 
 std::vector<TokenId> TaskItem::tokens() const {
@@ -51,7 +46,8 @@ struct TaskBuilder::Notes {
 
   std::string input = {};
   Repetitions repetitions;
-  Tally own_bos = {}, space_left_out = {}, other_space = {}, long_options = {}, with_long_options = {};
+  Tally own_bos = {}, space_left_out = {}, other_space = {}, with_long_options = {};
+  std::int64_t num_long_options = 0;
 
   void tell() {
     repetitions.finish_input(input);
@@ -60,9 +56,10 @@ struct TaskBuilder::Notes {
                         "it is left out: every option is read with a space before it");
     other_space.warn(input, "prompts that end in a line break or a tab",
                      "an option is read with a space before it even so");
-    with_long_options.warn(input, util::cat(long_options.count, " options of several tokens, items"),
+    with_long_options.warn(input, util::cat(num_long_options, " options of several tokens, items"),
                            "only the last token of an option is ranked, at the place of its first");
-    own_bos = space_left_out = other_space = long_options = with_long_options = {};
+    own_bos = space_left_out = other_space = with_long_options = {};
+    num_long_options = 0;
   }
 };
 
@@ -84,7 +81,7 @@ Task TaskBuilder::finish() && {
   return std::move(task_);
 }
 
-std::vector<TokenId> TaskBuilder::context(const std::vector<TokenId>& tokens, const std::string& id) {
+std::vector<TokenId> TaskBuilder::begun(const std::vector<TokenId>& tokens, const std::string& id) {
   if (begins_with(bos_, tokens)) notes_->own_bos.add("item " + util::in_quotes(id));
   return with_bos(bos_, tokens);
 }
@@ -108,7 +105,7 @@ bool TaskBuilder::add(const Fact& fact) {
   const text::Continuation tokens = text::continuation(tokenizer_, prompt, " ", answer);
   TaskItem item{.id = fact.id,
                 .document = next_document_++,
-                .context = context(tokens.prompt, fact.id),
+                .context = begun(tokens.prompt, fact.id),
                 .answer = tokens.answer,
                 .prompt_text = prompt,
                 .answer_text = answer};
@@ -117,39 +114,51 @@ bool TaskBuilder::add(const Fact& fact) {
   return true;
 }
 
-std::pair<TokenId, bool> TaskBuilder::option_token(const std::string& text) {
-  const auto [place, added] = option_tokens_.try_emplace(text);
+TaskBuilder::OptionToken TaskBuilder::own_token(const std::string& option) {
+  const auto [place, added] = option_tokens_.try_emplace(option);
   if (added) {
-    const bool several = text::continuation(tokenizer_, ":", " ", text).answer.size() > 1;
-    place->second = {text::option_token(tokenizer_, text), several};
+    const std::vector<TokenId> behind = text::continuation(tokenizer_, ":", " ", option).answer;
+    place->second = {.id = text::option_token(tokenizer_, option), .of_several = behind.size() > 1};
   }
   return place->second;
 }
 
-void TaskBuilder::add_options(TaskItem& item, const Question& question) {
-  const bool logged = !question.continuations.empty();
-  const std::vector<TokenId> alone = tokenizer_.encode(logged ? question.prompt : item.prompt_text);
-  // Where a continuation takes a space or letters from the end of the prompt, all are scored from there on.
-  std::size_t length = alone.size();
+std::vector<TaskBuilder::OptionToken> TaskBuilder::logged_tokens(const Question& question,
+                                                                 std::vector<TokenId>& context) const {
+  // Where a continuation takes a space or letters from the end of the context, all are read from there on.
   std::vector<std::vector<TokenId>> wholes;
   for (const std::string& continuation : question.continuations) {
-    text::Continuation tokens = text::continuation(tokenizer_, alone, question.prompt + continuation);
-    length = std::min(length, tokens.prompt.size());
-    wholes.push_back(std::move(tokens.prompt));
-    wholes.back().insert(wholes.back().end(), tokens.answer.begin(), tokens.answer.end());
+    const std::vector<TokenId>& whole =
+        wholes.emplace_back(tokenizer_.encode(question.prompt + continuation));
+    const auto end = std::mismatch(context.begin(), context.end(), whole.begin(), whole.end()).first;
+    context.erase(end, context.end());
   }
-  item.context = context({alone.begin(), alone.begin() + static_cast<std::ptrdiff_t>(length)}, question.id);
-  std::int64_t num_long = 0;
-  for (std::size_t o = 0; o < question.options.size(); ++o) {
-    const std::string& option = question.options[o];
-    auto [id, several] = logged ? std::pair(text::kNone, false) : option_token(option);
-    if (logged && wholes[o].size() > length) {
-      id = wholes[o].back();
-      several = wholes[o].size() > length + 1;
+  std::vector<OptionToken> tokens;
+  for (const std::vector<TokenId>& whole : wholes) {
+    if (whole.size() <= context.size()) {
+      tokens.push_back({});
+    } else {
+      tokens.push_back({.id = whole.back(), .of_several = whole.size() > context.size() + 1});
     }
-    num_long += several ? 1 : 0;
-    const std::string where =
-        util::cat(notes_->input, notes_->input.empty() ? "item " : ", item ", question.id);
+  }
+  return tokens;
+}
+
+void TaskBuilder::add_options(TaskItem& item, const Question& question) {
+  std::vector<TokenId> context =
+      tokenizer_.encode(question.continuations.empty() ? item.prompt_text : question.prompt);
+  std::vector<OptionToken> tokens;
+  if (question.continuations.empty()) {
+    for (const std::string& option : question.options) tokens.push_back(own_token(option));
+  } else {
+    tokens = logged_tokens(question, context);
+  }
+  item.context = begun(context, question.id);
+  const std::string where =
+      util::cat(notes_->input, notes_->input.empty() ? "item " : ", item ", question.id);
+  for (std::size_t o = 0; o < tokens.size(); ++o) {
+    const std::string& option = question.options[o];
+    const TokenId id = tokens[o].id;
     if (id == text::kNone) {
       throw util::input_error({.what = util::cat("the option ", util::in_quotes(option), " has no token"),
                                .where = where,
@@ -166,14 +175,18 @@ void TaskBuilder::add_options(TaskItem& item, const Question& question) {
     }
     item.options.push_back({.text = option, .id = id});
   }
+  const auto num_long =
+      std::count_if(tokens.begin(), tokens.end(), [](const OptionToken& t) { return t.of_several; });
   if (num_long > 0) notes_->with_long_options.add(util::in_quotes(question.id));
-  notes_->long_options.count += num_long;
+  notes_->num_long_options += num_long;
 }
 
 bool TaskBuilder::add(const Question& question) {
   const bool logged = !question.continuations.empty();
   const std::string prompt(without_space_at_end(question.prompt, " "));
-  const std::string asked = listed({prompt, listed(logged ? question.continuations : question.options)});
+  std::string asked = logged ? question.prompt : prompt;
+  for (std::size_t o = 0; o < question.options.size(); ++o)
+    asked += '\0' + (logged ? question.continuations[o] : " " + question.options[o]);
   if (notes_->repetitions.repeats(question.id, asked, question.options[question.answer])) {
     ++task_.dropped["repeated_item"];
     return false;
@@ -199,7 +212,7 @@ void TaskBuilder::add(const TaggedWord& word, std::int64_t first_sentence) {
   const text::Continuation tokens = text::continuation(tokenizer_, word.prompt, word.separator, word.word);
   TaskItem item{.id = word.id,
                 .document = first_sentence + word.sentence,
-                .context = context(tokens.prompt, word.id),
+                .context = begun(tokens.prompt, word.id),
                 .answer = {},
                 .word_class = word.tag,
                 .prompt_text = word.prompt,

@@ -18,15 +18,10 @@ std::size_t common_prefix(const std::vector<TokenId>& a, const std::vector<Token
 
 Continuation continuation(const Tokenizer& tokenizer, std::string_view prompt, std::string_view separator,
                           std::string_view answer) {
-  return continuation(tokenizer, tokenizer.encode(prompt),
-                      std::string(prompt).append(separator).append(answer));
-}
-
-Continuation continuation(const Tokenizer& tokenizer, const std::vector<TokenId>& prompt,
-                          std::string_view joined) {
-  const std::vector<TokenId> all = tokenizer.encode(joined);
-  const auto split = all.begin() + static_cast<std::ptrdiff_t>(common_prefix(prompt, all));
-  return {.prompt = {all.begin(), split}, .answer = {split, all.end()}};
+  const std::vector<TokenId> alone = tokenizer.encode(prompt);
+  std::vector<TokenId> joined = tokenizer.encode(std::string(prompt).append(separator).append(answer));
+  const auto split = joined.begin() + static_cast<std::ptrdiff_t>(common_prefix(alone, joined));
+  return {.prompt = {joined.begin(), split}, .answer = {split, joined.end()}};
 }
 
 std::vector<TokenId> bare_tokens(const Tokenizer& tokenizer, std::string_view text) {

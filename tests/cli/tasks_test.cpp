@@ -247,22 +247,19 @@ TEST_CASE("facts: an alias that the model says itself counts as the answer") {
     return model.beside(name).string();
   };
   const Arguments small = {"--model", model.path(), "--whitespace-retry", "no"};
-  const std::string prompt = "the sea is", wrong = "corn";
-  // What the model says behind the prompt, and one more letter, so that the alias has two tokens.
+  // The model says " st", and goes on in its own way.
+  const std::string prompt = "the harbour is made of", wrong = "corn", alias = "stone";
   const TaskRun silent("facts", write("wrong.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", wrong}}),
                        small);
   CHECK(silent.finished.records.empty());
   CHECK(silent.count("answered_by_alias") == 0);
   const TaskRun all("facts", model.beside("wrong.jsonl").string(), small + Arguments{"--keep", "all"});
-  const std::string said = all.finished.records.at(0).at("final").at("text");
-  REQUIRE(said.size() > 1);
-  REQUIRE(said.front() == ' ');
-  const std::string alias = said.substr(1) + "w";
   const TaskRun plain("facts", write("plain.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", alias}}),
                       small);
-  REQUIRE_FALSE(plain.finished.records.empty());
+  REQUIRE(plain.finished.records.size() == 1);
+  REQUIRE(plain.finished.records[0].at("answer_length") == 4);
 
-  const OrderedJson aliases = {"stone", " " + alias + " ", said.substr(1)};
+  const OrderedJson aliases = {"wood", " stone ", "still"};
   const std::vector<std::string> inputs = {
       write("facts.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", wrong}, {"aliases", aliases}}),
       write("mquake.json",
@@ -407,7 +404,7 @@ TEST_CASE("choices: logged samples are read as they were scored") {
   const TaskRun spaced = run_with(sample(0, "the sea is", " a", " t"));
   const TaskRun moved = run_with(sample(0, "the sea is ", "a", "t"));
   CHECK(spaced.finished.records == moved.finished.records);
-  CHECK_FALSE(contains(moved.result.err, "warning"));
+  CHECK_FALSE(contains(moved.result.err, "end in a space"));
   const TaskRun bare = run_with(sample(0, "the sea is\n", "a", "t"));
   const auto target = [](const TaskRun& run) { return run.finished.records.at(0).at("target").at("text"); };
   CHECK(target(bare) == "t");
@@ -422,9 +419,8 @@ TEST_CASE("choices: logged samples are read as they were scored") {
   CHECK(twice.finished.summary == once.finished.summary);
   CHECK(twice.count("documents") == 2);
   CHECK(twice.dropped() == Dropped{{"repeated_item", 2}});
-  const OrderedJson& warnings = twice.finished.run.at("warnings");
-  REQUIRE(!warnings.empty());
-  CHECK(contains(warnings[0].get<std::string>(), "repeated items: 2 (first: '0'); each is counted once"));
+  CHECK(contains(twice.finished.run.at("warnings").dump(),
+                 "repeated items: 2 (first: '0'); each is counted once"));
   CHECK(contains(twice.result.err, "repeated items: 2"));
 }
 
@@ -639,7 +635,7 @@ TEST_CASE("tasks: what cannot be asked") {
   const std::string words = bench.file("1\tthe\t_\tDET\t_\t_\t_\t_\t_\t_\n", "words.conllu");
   bench.refuse(2, {"not a word class", "--classes DET,BOGUS", "ADJ, ADP", "found 'BOGUS'"}, "pos", words,
                {"--classes", "DET,BOGUS"});
-  bench.refuse(2, {"found 'nuon'", "did you mean 'NOUN'?"}, "pos", words, {"--classes", "nuon"});
+  bench.refuse(2, {"found 'noum'", "did you mean 'NOUN'?"}, "pos", words, {"--classes", "noum"});
   bench.refuse(2, {"no word class is named", "--classes ,"}, "pos", words, {"--classes", ","});
   const std::string question =
       bench.file(R"({"prompt": "the sea is", "options": ["a", "t"], "answer": 0})", "q.jsonl");

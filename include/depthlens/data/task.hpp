@@ -87,19 +87,25 @@ class TaskBuilder {
  private:
   struct Notes;
   void add(TaskItem item);
-  /// BOS and `tokens`, without a second BOS where they begin with one.
-  std::vector<TokenId> context(const std::vector<TokenId>& tokens, const std::string& id);
-  /// Of a question's options, as they stand behind its prompt; sets the item's context.
+  /// `tokens` behind BOS, without a second one where they begin with it.
+  std::vector<TokenId> begun(const std::vector<TokenId>& tokens, const std::string& id);
+
+  struct OptionToken {
+    TokenId id = -1;          ///< the last one of the option
+    bool of_several = false;  ///< others stand before it
+  };
+  OptionToken own_token(const std::string& option);
+  /// Of a logged question; cuts `context` to what all continuations leave as it is.
+  std::vector<OptionToken> logged_tokens(const Question& question, std::vector<TokenId>& context) const;
+  /// Sets the item's context, too.
   void add_options(TaskItem& item, const Question& question);
-  /// Of " " + `text`: the last token, and whether there are several.
-  std::pair<TokenId, bool> option_token(const std::string& text);
 
   const text::Tokenizer& tokenizer_;
   std::optional<TokenId> bos_;
   std::int64_t max_length_;
   std::int64_t next_document_ = 0;  // of facts and questions, dropped ones included, repeated ones not
   Task task_;
-  std::map<std::string, std::pair<TokenId, bool>> option_tokens_;
+  std::map<std::string, OptionToken> option_tokens_;  // by the option's text
   std::unique_ptr<Notes> notes_;
 };
 

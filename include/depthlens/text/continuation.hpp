@@ -19,10 +19,6 @@ struct Continuation {
 Continuation continuation(const Tokenizer& tokenizer, std::string_view prompt, std::string_view separator,
                           std::string_view answer);
 
-/// The same of a prompt whose tokens are known: `joined` is the prompt and what follows it.
-Continuation continuation(const Tokenizer& tokenizer, const std::vector<TokenId>& prompt,
-                          std::string_view joined);
-
 /// The tokens of `text` in the middle of a text, without the space that a tokenizer may put before a text or
 /// attach to a word.
 std::vector<TokenId> bare_tokens(const Tokenizer& tokenizer, std::string_view text);

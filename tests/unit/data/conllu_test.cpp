@@ -279,7 +279,7 @@ TEST_CASE("CoNLL-U: a sent_id that stands twice is told of") {
     CHECK(file.items.size() == 3);
   });
   REQUIRE(told.size() == 1);
-  CHECK(holds(told[0], "sentences with the sent_id of another one: 1 (first: line 8, 'a')"));
+  CHECK(holds(told[0], "sentences with the sent_id of another one: 1 (first: line 10, 'a')"));
 }
 
 TEST_CASE("CoNLL-U: forms may hold spaces and any letters") {

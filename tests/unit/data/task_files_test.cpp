@@ -344,8 +344,8 @@ TEST_CASE("keys that are there and not used are told of") {
   CHECK(facts[0].find("task.jsonl: facts with options: 1 (first: ") != std::string::npos);
   const test::TemporaryFolder folder;
   const Texts pairs = test::warnings_of([&] {
-    data::read_prompt_pairs(written(folder, R"({"source": {"prompt": "a", "answer": "b", "aliases": ["x"]},
-        "target": {"prompt": "c", "answer": "d"}})"));
+    data::read_prompt_pairs(written(folder, R"([{"source": {"prompt": "a", "answer": "b", "aliases": ["x"]},
+                                                 "target": {"prompt": "c", "answer": "d"}}])"));
   });
   REQUIRE(pairs.size() == 1);
   CHECK(pairs[0].find("task.jsonl: pairs with aliases: 1 (first: ") != std::string::npos);

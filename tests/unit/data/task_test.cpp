@@ -413,13 +413,13 @@ TEST_CASE("questions: a space at the end of a prompt is left out, options of sev
 
 TEST_CASE("an alias that the model says takes the answer's place") {
   const LetterTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kFacts, tokenizer, 2, 12);
+  TaskBuilder builder(TaskKind::kFacts, tokenizer, 2, 10);
   builder.add(
       Fact{.id = "f", .prompt = "ab", .answer = "cd", .aliases = {"ef", " gh ", "gi", "fits not in"}});
   const TaskItem item = only_item(std::move(builder));
   CHECK(item.aliases == Texts{"ef", "gh", "gi", "fits not in"});
   const auto said = [&](const TaskItem& asked, TokenId id) {
-    return data::with_alias(asked, id, tokenizer, 2, 12);
+    return data::with_alias(asked, id, tokenizer, 2, 10);
   };
   const auto other = said(item, LetterTokenizer::spaced('g'));
   REQUIRE(other.has_value());
@@ -433,7 +433,7 @@ TEST_CASE("an alias that the model says takes the answer's place") {
   CHECK_FALSE(said(item, LetterTokenizer::spaced('i')).has_value());
   CHECK_FALSE(said(item, LetterTokenizer::spaced('f')).has_value());  // longer than the window
   // Asked again behind a space, an alias stands without its own.
-  const auto retried = data::with_space_after_prompt(item, tokenizer, 2, 12);
+  const auto retried = data::with_space_after_prompt(item, tokenizer, 2, 10);
   REQUIRE(retried.has_value());
   const auto bare = said(*retried, 'e');
   REQUIRE(bare.has_value());
