@@ -14,17 +14,18 @@ struct Kind {
   std::string name;
   std::unique_ptr<Experiment> (*make)(const Context&);  ///< nullptr: no listener, and alone in its run
   std::vector<InputKind> inputs;
+  bool uses_buckets = false;
 };
 
 // To add an experiment: write its file, declare its maker in kinds.hpp, add one line here.
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> all = {
       {"trajectory", make_trajectory, {InputKind::kCorpus}},
-      {"frequency", make_frequency, {InputKind::kCorpus}},
-      {"flips", make_flips, {InputKind::kCorpus}},
+      {"frequency", make_frequency, {InputKind::kCorpus}, true},
+      {"flips", make_flips, {InputKind::kCorpus}, true},
       {"settling", make_settling, {InputKind::kCorpus}},
-      {"calibration", make_calibration, {InputKind::kCorpus}},
-      {"pos", make_pos, {InputKind::kWords}},
+      {"calibration", make_calibration, {InputKind::kCorpus}, true},
+      {"pos", make_pos, {InputKind::kWords}, true},
       {"facts", make_facts, {InputKind::kFacts}},
       {"choices", make_choices, {InputKind::kQuestions}},
       {"exit", make_exit, {InputKind::kWords, InputKind::kFacts, InputKind::kQuestions}},
@@ -55,6 +56,13 @@ std::vector<std::string> parse_experiment_names(const std::string& names) {
     if (std::find(wanted.begin(), wanted.end(), name) == wanted.end()) wanted.push_back(name);
   }
   return wanted;
+}
+
+bool any_uses_buckets(const std::string& names) {
+  const std::vector<std::string> wanted = parse_experiment_names(names);
+  return std::any_of(kinds().begin(), kinds().end(), [&](const Kind& kind) {
+    return kind.uses_buckets && std::find(wanted.begin(), wanted.end(), kind.name) != wanted.end();
+  });
 }
 
 std::vector<InputKind> possible_inputs(const std::string& names) {

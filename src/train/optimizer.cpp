@@ -110,6 +110,8 @@ constexpr double kAdamRate = 1e-3;
 constexpr double kMuonRate = 1e-1;  // of several the best on two models: docs/training.md
 constexpr double kMuonBiasRate = 1e-2;
 
+}  // namespace
+
 double base_rate(const OptimizerSettings& settings) {
   switch (settings.kind) {
     case OptimizerKind::kSgd:
@@ -122,8 +124,6 @@ double base_rate(const OptimizerSettings& settings) {
   DEPTHLENS_ASSERT(false);
   return 0;
 }
-
-}  // namespace
 
 at::Tensor orthogonalised(const at::Tensor& x) {
   constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;

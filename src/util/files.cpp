@@ -10,7 +10,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -28,6 +30,18 @@ Error cannot_read(const fs::path& path, std::string why) {
 
 Error cannot_write(const fs::path& path, std::string why) {
   return output_error({.what = "cannot write " + in_quotes(path.string()), .found = std::move(why)});
+}
+
+/// What `remove_unfinished` removes.
+struct Unfinished {
+  std::mutex mutex;
+  std::set<fs::path> files;
+  std::vector<fs::path> folders;  ///< in the order in which they were made
+};
+
+Unfinished& unfinished() {
+  static auto* const all = new Unfinished;  // never destroyed: a signal may end the program while it ends
+  return *all;
 }
 
 class Descriptor {
@@ -115,14 +129,18 @@ void MappedFile::read_ahead(std::size_t offset, std::size_t length) const {
 }
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
+  const std::scoped_lock lock(unfinished().mutex);
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw cannot_write(path_, reason());
+  unfinished().files.insert(temporary_);
 }
 
 AtomicFile::~AtomicFile() {
   if (descriptor_ < 0) return;
+  const std::scoped_lock lock(unfinished().mutex);
   ::close(descriptor_);
   ::unlink(temporary_.c_str());
+  unfinished().files.erase(temporary_);
 }
 
 void AtomicFile::write(std::string_view bytes) {
@@ -149,6 +167,8 @@ void AtomicFile::flush_buffer() {
 void AtomicFile::commit() {
   flush_buffer();
   if (::fsync(descriptor_) != 0 && errno != EINVAL) throw cannot_write(path_, reason());
+  const std::scoped_lock lock(unfinished().mutex);
+  unfinished().files.erase(temporary_);
   const int closed = ::close(std::exchange(descriptor_, -1));
   if (closed != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
     const std::string why = reason();
@@ -164,10 +184,25 @@ void write_file(const fs::path& path, std::string_view bytes) {
 }
 
 void create_folders(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) throw cannot_write(path, error.message());
-  if (!fs::is_directory(path, error)) throw cannot_write(path, "a file of that name");
+  const std::scoped_lock lock(unfinished().mutex);
+  std::error_code error, ignored;
+  fs::path folder;
+  for (const fs::path& part : path) {
+    folder /= part;
+    if (fs::create_directory(folder, error)) unfinished().folders.push_back(folder);
+  }
+  if (!fs::is_directory(path, ignored))
+    throw cannot_write(path, error ? error.message() : "a file of that name");
+}
+
+std::unique_lock<std::mutex> remove_unfinished() {
+  std::unique_lock lock(unfinished().mutex);
+  for (const fs::path& file : unfinished().files) ::unlink(file.c_str());
+  std::vector<fs::path>& folders = unfinished().folders;
+  for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) ::rmdir(folder->c_str());
+  unfinished().files.clear();
+  folders.clear();
+  return lock;
 }
 
 Sha256::Sha256() : context_(EVP_MD_CTX_new()) {

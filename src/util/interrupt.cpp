@@ -1,34 +1,51 @@
 // Ctrl-C and SIGTERM.
+//
+// A thread of its own waits for the signals, which are held back from all others. So the end of the program
+// may remove unfinished files, under a lock, which a signal handler may not; and nothing that is slow
+// (reading a prompt, copying a model) has to look at a flag.
 #include "depthlens/util/interrupt.hpp"
 
+#include <pthread.h>
+
+#include <atomic>
 #include <csignal>
+#include <thread>
 
 namespace depthlens::util {
 namespace {
 
-volatile std::sig_atomic_t signals_seen = 0;
-
-void on_signal(int signal) {
-  signals_seen = signals_seen + 1;
-  if (signals_seen >= 2) {
-    std::signal(signal, SIG_DFL);
-    std::raise(signal);
-  }
-}
+std::atomic<int> finishing = 0;  // number of FinishOnInterrupt
+std::atomic<bool> asked = false;
 
 }  // namespace
 
-void install_interrupt_handlers() {
-  struct sigaction action = {};
-  action.sa_handler = on_signal;
-  sigemptyset(&action.sa_mask);
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+void watch_interrupts(void (*end)()) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    std::signal(signal, SIG_DFL);  // a shell's background jobs ignore SIGINT, and it would never arrive
+    sigaddset(&signals, signal);
+  }
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread([signals, end] {
+    while (true) {
+      int signal = 0;
+      if (sigwait(&signals, &signal) != 0) continue;
+      if (finishing == 0 || asked.exchange(true)) end();
+    }
+  }).detach();
+}
+
+FinishOnInterrupt::FinishOnInterrupt() {
+  ++finishing;
+}
+
+FinishOnInterrupt::~FinishOnInterrupt() {
+  --finishing;
 }
 
 bool interrupted() {
-  return signals_seen > 0;
+  return asked;
 }
 
 }  // namespace depthlens::util

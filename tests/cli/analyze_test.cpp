@@ -382,7 +382,7 @@ TEST_CASE("documents are cut into windows that start afresh") {
 TEST_CASE("--max-length beyond the model is shortened with a warning") {
   SmallModel model;
   const Result result = check_done({"analyze", "--model", model.path(), "--input", model.text_file(), "--out",
-                                    model.beside("out").string(), "--quiet"});
+                                    model.beside("out").string(), "--quiet", "--max-length", "512"});
   CHECK(contains(result.err, "warning"));
   CHECK(contains(result.err, "16"));
   CHECK(read_json(model.beside("out/run.json")).at("settings").at("max_length") == 16);

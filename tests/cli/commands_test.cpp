@@ -453,7 +453,12 @@ TEST_CASE("--config gives flags, and a flag given by hand wins") {
 }
 
 TEST_CASE("results that stdout does not take are an error") {
-  for (const auto& command : {show(), show({"--json"}), std::vector<std::string>{"info", model().path()}})
+  for (const auto& command : {show(),
+                              show({"--json"}),
+                              std::vector<std::string>{"info", model().path()},
+                              {"--help"},
+                              {"--version"},
+                              {"analyze", "--help"}})
     check_error(Start{.arguments = command, .output = "/dev/full"}, 6, {"stdout"});
   SmallModel here;
   check_error(Start{.arguments = {"count-tokens", "--model", here.path(), "--input", here.text_file()},

@@ -69,6 +69,10 @@ std::string input_for(const std::string& config) {
   return config.rfind("choices-", 0) == 0 ? "choices.json" : "corpus.txt";
 }
 
+bool is_task(const std::string& config) {
+  return input_for(config) != "corpus.txt";
+}
+
 }  // namespace
 
 TEST_CASE("every config of the paper runs on a tiny checkpoint of its architecture") {
@@ -106,7 +110,7 @@ TEST_CASE("every config of the paper runs on a tiny checkpoint of its architectu
           add(flag, value);
       } else {
         if (name != "patching") add("--lens", "tuned:" + model.lens("tuned"));
-        add("--keep", "all");
+        if (is_task(name)) add("--keep", "all");
       }
       if (text.find("token-counts") != std::string::npos) add("--token-counts", inputs.path("counts.json"));
       if (name == "pos") add("--min-prompt-chars", "3");

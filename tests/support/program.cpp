@@ -139,7 +139,7 @@ void Process::send(int signal) {
 bool Process::catches(int signal) const {
   std::ifstream status("/proc/" + std::to_string(pid_) + "/status");
   for (std::string line; std::getline(status, line);) {
-    if (line.rfind("SigCgt:", 0) == 0)
+    if (line.rfind("SigBlk:", 0) == 0)  // for the thread that waits for it
       return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0;
   }
   return false;

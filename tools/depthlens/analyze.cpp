@@ -1,6 +1,7 @@
 // depthlens analyze: a corpus or a task through a model, every layer decoded, tables and records into a run
 // folder.
 #include <memory>
+#include <optional>
 
 #include "command.hpp"
 #include "corpus_run.hpp"
@@ -10,6 +11,7 @@
 #include "depthlens/report/page_records.hpp"
 #include "depthlens/report/patching_records.hpp"
 #include "depthlens/report/records.hpp"
+#include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "pairs_run.hpp"
@@ -158,6 +160,7 @@ void analyze_corpus(const AnalyzeOptions& options, const std::vector<std::int64_
                                      .task = nullptr,
                                      .seed = static_cast<std::uint64_t>(options.common.seed)};
   run.load();
+  const util::FinishOnInterrupt finish;
   const Listeners listeners(options, context, session, run.folder());
   const decode::RunStatistics statistics =
       run.decode(session.lenses(), listeners.all(), "analyzing", {.precision = options.precision()});
@@ -177,6 +180,7 @@ void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
                                      .task = &run.task(),
                                      .seed = seed};
   run.load();
+  const util::FinishOnInterrupt finish;
   const Listeners listeners(options, context, session, run.folder());
   const decode::RunStatistics statistics = run.decode(listeners.all(), options.precision());
   util::OrderedJson settings = settings_json(options, session);
@@ -189,6 +193,7 @@ void analyze_pairs(const AnalyzeOptions& options) {
   PairsRun run(options.corpus, options.task, options.model);
   const Session& session = run.session();
   run.load();
+  const util::FinishOnInterrupt finish;
   experiments::PatchingEffect effect(session.spec().num_layers + 1,
                                      static_cast<std::uint64_t>(options.common.seed));
   std::unique_ptr<report::PatchingRecords> records;
@@ -214,7 +219,40 @@ void analyze_pairs(const AnalyzeOptions& options) {
   run.conclude(statistics);
 }
 
-void run_analyze(const AnalyzeOptions& options) {
+/// What flags need to have an effect. `task` is the kind of the task, where the input is one.
+std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
+                                  std::optional<data::TaskKind> task) {
+  const std::string found = "--experiment " + options.experiments;
+  const bool records = options.records == "jsonl";
+  std::vector<Condition> all = {
+      {.flags = {"--positions"}, .holds = !pairs && !task, .needs = "a corpus", .found = found},
+      {.flags = {"--keep"}, .holds = pairs || task, .needs = "a task or pairs", .found = found},
+      {.flags = {"--whitespace-retry"}, .holds = task.has_value(), .needs = "a task", .found = found},
+      {.flags = {"--classes", "--min-prompt-chars", "--per-class"},
+       .holds = task == data::TaskKind::kWords,
+       .needs = "words (pos)",
+       .found = found},
+      {.flags = {"--options"},
+       .holds = task == data::TaskKind::kQuestions,
+       .needs = "questions (choices)",
+       .found = found},
+      {.flags = {"--token-counts", "--buckets"},
+       .holds = experiments::any_uses_buckets(options.experiments),
+       .needs = "an experiment that counts by frequency",
+       .found = found},
+      {.flags = {"--lens", "--lens-alignment", "--allow-lens-mismatch", "--decode", "--top-k"},
+       .holds = !pairs,
+       .needs = "an experiment with a lens: patching reads the model's own output and uses no lens",
+       .found = found},
+      {.flags = {"--max-records", "--top-k"},
+       .holds = records,
+       .needs = "records",
+       .found = "--records " + options.records}};
+  for (Condition& condition : lens_conditions(options.model)) all.push_back(std::move(condition));
+  return all;
+}
+
+void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
   check_corpus_options(options.corpus, "analyze");
   apply_common_options(options.common);
   std::vector<data::TaskKind> tasks;
@@ -225,13 +263,16 @@ void run_analyze(const AnalyzeOptions& options) {
     if (input == experiments::InputKind::kQuestions) tasks.push_back(data::TaskKind::kQuestions);
     pairs = pairs || input == experiments::InputKind::kPairs;
   }
+  std::optional<data::TaskKind> task;
+  if (!tasks.empty()) task = task_kind(tasks, options.corpus.inputs.front());
+  check_effects(app, conditions(options, pairs, task));
   const std::vector<std::int64_t> edges = data::parse_bucket_edges(options.buckets);
   if (pairs) {
     analyze_pairs(options);
-  } else if (tasks.empty()) {
-    analyze_corpus(options, edges);
+  } else if (task) {
+    analyze_task(options, *task, edges);
   } else {
-    analyze_task(options, task_kind(tasks, options.corpus.inputs.front()), edges);
+    analyze_corpus(options, edges);
   }
 }
 
@@ -245,32 +286,36 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ".conllu; compressed by gzip, xz, zstd or not; pipes, - for stdin; may be given several times");
   app.add_option("--experiment", options->experiments,
                  "Comma-separated: " + util::join(experiments::experiment_names(), ", "))
+      ->type_name("NAME,...")
+      ->delimiter(',')
       ->capture_default_str();
   add_run_options(app, options->model);
-  app.add_option("--top-k", options->top_k, "Predictions kept for each layer")
-      ->check(CLI::Range(1, 1000))
+  app.add_option("--top-k", options->top_k, "Predictions of each layer in the records")
+      ->check(integer(1, 1000))
       ->capture_default_str();
   add_positions_option(app, options->corpus);
   app.add_option("--records", options->records, "Records of single positions")
-      ->check(CLI::IsMember({"none", "jsonl"}))
+      ->check(one_of({"none", "jsonl"}))
       ->capture_default_str();
   app.add_option("--max-records", options->max_records,
                  "Records written, in input order (0: all); tables count every position")
-      ->check(CLI::NonNegativeNumber)
+      ->check(integer(0))
       ->capture_default_str();
   app.add_option("--token-counts", options->token_counts,
                  "Frequency table: a file of count-tokens, or the input itself")
       ->type_name("FILE|input")
       ->capture_default_str();
   app.add_option("--buckets", options->buckets, "Edges of the frequency buckets, by rank in the table")
+      ->type_name("N,...")
+      ->delimiter(',')
       ->capture_default_str();
   app.add_option(
          "--decode", options->decode,
          "exact: the documented accuracy; fast: one low-precision product where the processor has one")
-      ->check(CLI::IsMember({"exact", "fast"}))
+      ->check(one_of({"exact", "fast"}))
       ->capture_default_str();
   app.add_option("--report", options->report, "Draw report.html, a page that shows the run")
-      ->check(CLI::IsMember({"yes", "no"}))
+      ->check(one_of({"yes", "no"}))
       ->capture_default_str();
   add_limit_option(app, options->corpus);
   app.get_option("--limit")->description("Stop after N documents, or items of a task (0: all)");
@@ -281,7 +326,7 @@ std::function<void()> setup_analyze(CLI::App& app) {
       "  depthlens analyze --experiment facts --input data/tasks/facts.jsonl --out out/facts\n"
       "  depthlens analyze --experiment patching --input data/tasks/pairs.jsonl --out out/patching\n"
       "  depthlens analyze --model gpt2 --lens logit --lens tuned:lens/gpt2 --input book.txt --out out/book");
-  return [options] { run_analyze(*options); };
+  return [options, &app] { run_analyze(app, *options); };
 }
 
 }  // namespace depthlens::tool

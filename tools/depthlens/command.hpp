@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <vector>
+
+#include "flags.hpp"
 
 namespace depthlens::tool {
 
@@ -18,7 +19,7 @@ struct CommonOptions {
   std::string config;
 };
 
-/// Adds one command to the program; `run` is called after its flags have been read.
+/// Adds the flags of one command; what it returns runs the command after they have been read.
 using Setup = std::function<void()> (*)(CLI::App& app);
 
 struct Command {
@@ -40,9 +41,5 @@ std::function<void()> setup_info(CLI::App& app);
 void add_common_options(CLI::App& app, CommonOptions& options);
 /// Acts on them: verbosity, number of threads.
 void apply_common_options(const CommonOptions& options);
-
-/// `arguments` with the settings of the file that --config names put in front, except those given by hand.
-/// Throws a usage error for an unknown key and an input error for a file that cannot be read.
-std::vector<std::string> with_config_file(const CLI::App& app, std::vector<std::string> arguments);
 
 }  // namespace depthlens::tool

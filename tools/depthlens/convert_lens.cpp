@@ -6,6 +6,7 @@
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -69,6 +70,7 @@ void run_convert_lens(const ConvertOptions& options) {
   if (options.legacy_keys && (tuned == nullptr || safetensors)) {
     throw usage("--legacy-keys is of tuned-lens folders only", "a tuned lens and a folder as OUT");
   }
+  const util::FinishOnInterrupt finish;  // a folder has two files, which belong together
   if (tuned != nullptr) {
     if (!safetensors && (out.extension() == ".pt" || fs::is_regular_file(out, ignored))) {
       throw usage("a tuned lens cannot become " + util::in_quotes(options.out),

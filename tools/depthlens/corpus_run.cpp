@@ -56,25 +56,24 @@ std::filesystem::path folder_beside(const std::string& path) {
 }  // namespace
 
 void add_corpus_options(CLI::App& app, CorpusOptions& options) {
-  app.add_option(
-         "--input", options.inputs,
-         "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"), compressed or not, "
-         "pipes, - for stdin; may be given several times")
-      ->type_name("FILE")
-      ->take_all();
+  add_repeatable(
+      app, "--input", options.inputs,
+      "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"), compressed or not, "
+      "pipes, - for stdin; may be given several times")
+      ->type_name("FILE");
   app.add_option("--out", options.out, "Run folder to write")->type_name("DIR");
   app.add_flag("--overwrite", options.overwrite, "Replace the run that the folder holds");
 }
 
 void add_positions_option(CLI::App& app, CorpusOptions& options) {
   app.add_option("--positions", options.positions, "Which positions of each window")
-      ->check(CLI::IsMember({"all", "last"}))
+      ->check(one_of({"all", "last"}))
       ->capture_default_str();
 }
 
 void add_limit_option(CLI::App& app, CorpusOptions& options) {
   app.add_option("--limit", options.limit, "Stop after N documents (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(integer(0))
       ->capture_default_str();
 }
 

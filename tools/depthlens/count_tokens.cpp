@@ -63,15 +63,14 @@ void run_count_tokens(const CountOptions& options) {
 
 std::function<void()> setup_count_tokens(CLI::App& app) {
   auto options = std::make_shared<CountOptions>();
-  app.add_option("--input", options->inputs,
+  add_repeatable(app, "--input", options->inputs,
                  "Corpus: .txt, .jsonl (key \"text\"), compressed or not, pipes, - for stdin; may be given "
                  "several times")
-      ->type_name("FILE")
-      ->take_all();
+      ->type_name("FILE");
   app.add_option("--out", options->out, "FILE.json or FILE.csv (default: JSON on stdout)")->type_name("FILE");
   add_model_option(app, options->model);
   app.add_option("--limit", options->limit, "Stop after N documents (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(integer(0))
       ->capture_default_str();
   add_common_options(app, options->common);
   app.footer(

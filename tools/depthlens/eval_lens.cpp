@@ -13,6 +13,7 @@
 #include "depthlens/experiments/experiment.hpp"
 #include "depthlens/report/plot.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "session.hpp"
@@ -178,11 +179,13 @@ void print_quality(const tables::Table& quality, double bits_per_byte) {
   std::cout << out << std::flush;
 }
 
-void run_eval_lens(const EvalLensOptions& options) {
+void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
   check_corpus_options(options.corpus, "eval-lens");
+  check_effects(app, lens_conditions(options.model));
   apply_common_options(options.common);
   CorpusRun run(options.corpus, options.model);
   run.load();
+  const util::FinishOnInterrupt finish;
   const std::vector<const lens::Lens*> lenses = run.session().lenses();
   if (options.transfer && std::none_of(lenses.begin(), lenses.end(),
                                        [](const lens::Lens* lens) { return lens->num_translators() > 0; })) {
@@ -232,7 +235,7 @@ std::function<void()> setup_eval_lens(CLI::App& app) {
       "      --input held-out.txt --out out/lenses --transfer\n"
       "  writes out/lenses/lens.svg and transfer.svg with the tables lens.quality, lens.bits_per_byte and "
       "lens.transfer");
-  return [options] { run_eval_lens(*options); };
+  return [options, &app] { run_eval_lens(app, *options); };
 }
 
 }  // namespace depthlens::tool

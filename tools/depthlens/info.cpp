@@ -147,9 +147,9 @@ void print_lines(const OrderedJson& value, const std::string& name) {
       print_lines(item.value(), name.empty() ? item.key() : name + "." + item.key());
     return;
   }
-  const std::string text = value.is_string()
-                               ? util::printable(value.get<std::string>())
-                               : value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  const std::string text =
+      util::printable(value.is_string() ? value.get<std::string>()
+                                        : value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
   const bool count = value.is_number_integer() && name.find("id") == std::string::npos;
   const std::string shown = util::printable(name);
   std::cout << shown << std::string(shown.size() < 28 ? 28 - shown.size() : 1, ' ') << ' '
@@ -176,7 +176,8 @@ void run_info(const InfoOptions& options) {
     described = describe_model_folder(io::resolve_model(subject));
   }
   if (options.json) {
-    std::cout << described.dump(2, ' ', false, OrderedJson::error_handler_t::replace) << std::endl;
+    // In ASCII, so that no text of a file reaches a terminal as control characters.
+    std::cout << described.dump(2, ' ', true, OrderedJson::error_handler_t::replace) << std::endl;
   } else {
     print_lines(described, "");
     std::cout << std::flush;

@@ -1,18 +1,25 @@
 // The program: one command, and the one place where errors become text and an exit status.
+#include <unistd.h>
+
 #include <array>
 #include <cstdio>
 #include <exception>
+#include <functional>
 #include <iostream>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "arguments.hpp"
 #include "command.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace {
 
+using depthlens::tool::Arguments;
 using depthlens::tool::Command;
 using depthlens::util::Error;
 
@@ -31,16 +38,20 @@ constexpr std::array<Command, 8> kCommands = {{
     {"info", "Describe a model, a lens or a run folder", depthlens::tool::setup_info},
 }};
 
-/// CLI11 would say of a mistyped command only that one is missing.
 void check_command(const std::string& name) {
   std::vector<std::string> names;
   for (const Command& command : kCommands) {
     if (name == command.name) return;
     names.emplace_back(command.name);
   }
-  throw depthlens::util::usage_error({.what = "unknown command " + depthlens::util::in_quotes(name),
-                                      .expected = "one of " + depthlens::util::join(names, ", "),
-                                      .hint = depthlens::util::did_you_mean(name, names)});
+  const std::string near = depthlens::util::did_you_mean(name, names);
+  throw depthlens::util::usage_error(
+      {.what = name.empty() ? "no command"
+               : name.rfind('-', 0) == 0
+                   ? "flags stand behind the command: " + depthlens::util::in_quotes(name)
+                   : "unknown command " + depthlens::util::in_quotes(name),
+       .expected = "one of " + depthlens::util::join(names, ", "),
+       .hint = near.empty() ? "depthlens --help tells what they do" : near});
 }
 
 /// A result that stdout did not take, on a full device for example, is not done.
@@ -49,50 +60,67 @@ void check_stdout() {
   if (!std::cout) throw depthlens::util::output_error({.what = "cannot write the result to stdout"});
 }
 
-int run(const std::vector<std::string>& arguments) {
-  if (!arguments.empty() && arguments.front().rfind('-', 0) != 0) check_command(arguments.front());
+void run(const std::vector<std::string>& words) {
   CLI::App app("depthlens shows how a language model arrives at its predictions, layer by layer.",
                "depthlens");
-  app.set_version_flag("--version", "depthlens " DEPTHLENS_VERSION);
-  app.require_subcommand(1);
-  std::vector<std::string> expanded = arguments;
-  try {
-    for (const Command& command : kCommands) {
-      CLI::App* sub = app.add_subcommand(command.name, command.summary);
-      auto action = command.setup(*sub);
-      sub->callback(std::move(action));
-      if (arguments.empty() || arguments.front() != command.name) continue;
-      expanded = depthlens::tool::with_config_file(*sub, {arguments.begin() + 1, arguments.end()});
-      expanded.insert(expanded.begin(), command.name);
+  const std::string version = "depthlens " DEPTHLENS_VERSION;
+  app.set_version_flag("--version", version);
+  app.require_subcommand(1);  // for the help's first line
+  std::map<std::string, std::function<void()>> actions;
+  for (const Command& command : kCommands)
+    actions[command.name] = command.setup(*app.add_subcommand(command.name, command.summary));
+
+  const std::string first = words.empty() ? "" : words.front();
+  if (first == "--help" || first == "-h") {
+    std::cout << app.help();
+  } else if (first == "--version") {
+    std::cout << version << '\n';
+  } else {
+    check_command(first);
+    CLI::App& command = *app.get_subcommand(first);
+    const Arguments arguments(command, {words.begin() + 1, words.end()});
+    if (arguments.asks_for_help()) {
+      std::cout << command.help(app.get_name());
+      return;
     }
-    app.parse(std::vector<std::string>(expanded.rbegin(), expanded.rend()));  // CLI11 takes them in reverse
-    return 0;
-  } catch (const CLI::Success& success) {
-    return app.exit(success);  // --help, --version
-  } catch (const CLI::ParseError& error) {
-    throw depthlens::util::usage_error(
-        {.what = error.what(), .hint = "depthlens COMMAND --help tells the flags"});
+    try {
+      actions.at(first)();
+    } catch (const Error& error) {
+      throw arguments.located(error);
+    }
   }
+}
+
+/// Ends without success: what was begun goes, the message stays. It may hold texts of files.
+int fail(depthlens::util::ErrorCode code, const std::string& message, const std::string& hint = "") {
+  const auto held = depthlens::util::remove_unfinished();
+  const std::string tail = hint.empty() ? "" : "hint: " + depthlens::util::printable(hint) + "\n";
+  std::fprintf(stderr, "depthlens: error: %s\n%s", depthlens::util::printable(message).c_str(), tail.c_str());
+  return static_cast<int>(code);
+}
+
+/// The end that a signal brings, on the thread that watches for it, while others are at work.
+void end_interrupted() {
+  const auto held = depthlens::util::remove_unfinished();
+  if (::isatty(STDERR_FILENO) == 1) std::fputc('\n', stderr);  // a line of progress may stand there
+  const Error error = depthlens::util::interrupted_error();
+  std::fprintf(stderr, "depthlens: error: %s\n", error.what());
+  ::_exit(static_cast<int>(error.code()));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  depthlens::util::install_interrupt_handlers();
+  depthlens::util::watch_interrupts(end_interrupted);
   try {
-    const int status = run({argv + 1, argv + argc});
+    run({argv + 1, argv + argc});
     check_stdout();
-    return status;
+    return 0;
   } catch (const Error& error) {
-    // A message may hold texts of files.
-    std::fprintf(stderr, "depthlens: error: %s\n", depthlens::util::printable(error.what()).c_str());
-    if (!error.hint().empty())
-      std::fprintf(stderr, "hint: %s\n", depthlens::util::printable(error.hint()).c_str());
-    return static_cast<int>(error.code());
+    return fail(error.code(), error.what(), error.hint());
   } catch (const std::exception& error) {
     const std::string what = error.what();  // c10's errors carry a stack trace after the first line
-    std::fprintf(stderr, "depthlens: error: a defect of depthlens: %s\n",
-                 what.substr(0, what.find('\n')).c_str());
-    return static_cast<int>(depthlens::util::ErrorCode::kInternal);
+    return fail(depthlens::util::ErrorCode::kInternal,
+                "a defect of depthlens: " + what.substr(0, what.find('\n')));
   }
 }

@@ -8,21 +8,12 @@
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::tool {
-namespace {
-
-const ModelOptions& without_lenses(const ModelOptions& options) {
-  if (options.lenses == ModelOptions().lenses) return options;
-  throw util::usage_error({.what = "patching reads the model's own output and uses no lens",
-                           .where = "--lens " + options.lenses.front()});
-}
-
-}  // namespace
 
 PairsRun::PairsRun(const CorpusOptions& inputs, const TaskOptions& options, const ModelOptions& model)
     : started_(Clock::now()),
       inputs_(inputs),
       options_(options),
-      session_(without_lenses(model)),
+      session_(model),
       folder_(inputs.out, inputs.overwrite),
       task_(read()) {}
 

@@ -17,7 +17,7 @@ namespace depthlens::tool {
 class PairsRun {
  public:
   /// Opens the model folder and the run folder and reads the pairs. The options must outlive the run. Throws
-  /// input errors, also where no pair is left, and a usage error where a lens is asked for.
+  /// input errors, also where no pair is left.
   PairsRun(const CorpusOptions& inputs, const TaskOptions& options, const ModelOptions& model);
 
   Session& session() { return session_; }

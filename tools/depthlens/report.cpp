@@ -66,9 +66,8 @@ void run_report(const ReportOptions& options) {
 std::function<void()> setup_report(CLI::App& app) {
   auto options = std::make_shared<ReportOptions>();
   app.add_option("run", options->run, "Run folder of analyze or eval-lens")->type_name("RUN");
-  app.add_option("--compare", options->compared, "Two runs or more on the same axes, in one page")
-      ->type_name("RUN")
-      ->take_all();
+  add_repeatable(app, "--compare", options->compared, "Two runs or more on the same axes, in one page")
+      ->type_name("RUN");
   app.add_option("--out", options->out, "The page (default: report.html in the run folder)")
       ->type_name("FILE.html");
   add_common_options(app, options->common);

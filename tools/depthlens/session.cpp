@@ -52,13 +52,13 @@ void add_model_option(CLI::App& app, ModelOptions& options) {
 void add_bos_option(CLI::App& app, ModelOptions& options) {
   app.add_option("--add-bos", options.add_bos,
                  "Begin every window with BOS: as the model's tokenizer does it, or always, or never")
-      ->check(CLI::IsMember({"auto", "yes", "no"}))
+      ->check(one_of({"auto", "yes", "no"}))
       ->capture_default_str();
 }
 
 void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--dtype", options.dtype, "Arithmetic of the forward pass")
-      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->check(one_of({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_flag("--stream-layers", options.stream_layers,
@@ -68,23 +68,35 @@ void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
 void add_run_options(CLI::App& app, ModelOptions& options) {
   add_model_option(app, options);
   add_arithmetic_options(app, options);
-  app.add_option("--lens", options.lenses,
-                 "[NAME=]logit, tuned:PATH or jacobian:PATH; may be given several times")
-      ->type_name("LENS")
-      ->take_all()
-      ->allow_extra_args(false);  // so that what follows may be the text of show
+  add_repeatable(app, "--lens", options.lenses,
+                 "[NAME=]logit, tuned:PATH or jacobian:PATH; may be given several times (default: logit)",
+                 /*lists=*/false)  // so that what follows may be the text of show
+      ->type_name("LENS");
   app.add_option("--lens-alignment", options.alignment,
                  "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
                  "layer off)")
-      ->check(CLI::IsMember({"trained", "paper"}))
+      ->check(one_of({"trained", "paper"}))
       ->capture_default_str();
   app.add_flag("--allow-lens-mismatch", options.allow_lens_mismatch,
                "Warn of a lens that was made for another model, instead of refusing it");
   app.add_option("--max-length", options.max_length,
-                 "Tokens of a window, BOS included; at most what the model allows")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
-      ->capture_default_str();
+                 util::cat("Tokens of a window, BOS included; at most what the model allows (default ",
+                           options.default_max_length, ")"))
+      ->check(integer(1, std::int64_t{1} << 24));
   add_bos_option(app, options);
+}
+
+std::vector<Condition> lens_conditions(const ModelOptions& options) {
+  bool tuned = false, any_file = false;
+  for (const std::string& text : options.lenses) {
+    const lens::LensRequest request = lens::parse_lens_request(text);
+    tuned = tuned || request.type == "tuned";
+    any_file = any_file || !request.path.empty();
+  }
+  return {{.flags = {"--lens-alignment"}, .holds = tuned, .needs = "a tuned lens (--lens tuned:PATH)"},
+          {.flags = {"--allow-lens-mismatch"},
+           .holds = any_file,
+           .needs = "a lens from a file (--lens tuned:PATH or jacobian:PATH)"}};
 }
 
 fs::path demo_model() {
@@ -121,15 +133,16 @@ Session::Session(const ModelOptions& options) : options_(options) {
     }
     check_in_vocabulary({*bos_});
   }
-  max_length_ = std::min(options.max_length, spec_.max_positions);
-  if (max_length_ < options.max_length && !options.shorten_silently) {
+  // A default is an upper bound: a model that allows less is no reason for a warning.
+  max_length_ = std::min(options.max_length.value_or(options.default_max_length), spec_.max_positions);
+  if (options.max_length && max_length_ < *options.max_length) {
     util::log_warning(util::cat("windows of ", max_length_,
-                                " tokens, the most this model allows (--max-length ", options.max_length,
+                                " tokens, the most this model allows (--max-length ", *options.max_length,
                                 ")"));
   }
   if (max_length_ < (bos_ ? 2 : 1)) {
     throw util::usage_error({.what = "a window has no room for text",
-                             .where = util::cat("--max-length ", options.max_length),
+                             .where = util::cat("--max-length ", max_length_),
                              .expected = "at least 2 with BOS"});
   }
 }

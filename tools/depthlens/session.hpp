@@ -13,6 +13,7 @@
 #include "depthlens/model/model.hpp"
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/json.hpp"
+#include "flags.hpp"
 
 namespace depthlens::tool {
 
@@ -24,8 +25,8 @@ struct ModelOptions {
   std::vector<std::string> lenses = {"logit"};
   std::string alignment = "trained";
   bool allow_lens_mismatch = false;
-  std::int64_t max_length = 512;
-  bool shorten_silently = false;  ///< where the model allows less than `max_length`
+  std::optional<std::int64_t> max_length = {};  ///< where the user gives one; the model may allow less
+  std::int64_t default_max_length = 512;
   std::string add_bos = "auto";
 };
 
@@ -37,6 +38,9 @@ void add_bos_option(CLI::App& app, ModelOptions& options);
 void add_arithmetic_options(CLI::App& app, ModelOptions& options);
 /// Adds all of these, and the flags of lenses and windows.
 void add_run_options(CLI::App& app, ModelOptions& options);
+
+/// What the flags of lenses need to have an effect. Throws usage errors where --lens is unusable.
+std::vector<Condition> lens_conditions(const ModelOptions& options);
 
 /// Opens things in the order of their cost, so that a mistake is told before anything large is loaded.
 class Session {

@@ -174,8 +174,14 @@ report::TerminalStyle terminal_style(const ShowOptions& options) {
           .numbers = options.numbers};
 }
 
-void run_show(const ShowOptions& given) {
+void run_show(const CLI::App& app, const ShowOptions& given) {
   ShowOptions options = given;
+  check_effects(app, lens_conditions(options.model));
+  check_effects(app, {{.flags = {"--top-k"}, .holds = options.json, .needs = "--json"},
+                      {.flags = {"--value", "--numbers", "--width", "--color"},
+                       .holds = !options.json,
+                       .needs = "the table",
+                       .found = "--json"}});
   apply_common_options(options.common);
   if (options.text.empty()) {
     if (::isatty(STDIN_FILENO) == 1)
@@ -231,28 +237,28 @@ std::function<void()> setup_show(CLI::App& app) {
   app.add_option("text", options->text, "The text (default: stdin)");
   add_run_options(app, options->model);
   app.add_option("--top-k", options->top_k, "Predictions of each layer in --json")
-      ->check(CLI::Range(1, 1000))
+      ->check(integer(1, 1000))
       ->capture_default_str();
   app.add_flag("--json", options->json, "As one JSON object instead of a table");
   app.add_option("--value", options->value,
                  "What colour or number tells: probability of the top-1; rank of the model's own answer; "
                  "entropy; kl: divergence from the model's output")
-      ->check(CLI::IsMember({"probability", "rank", "entropy", "kl"}))
+      ->check(one_of({"probability", "rank", "entropy", "kl"}))
       ->capture_default_str();
   app.add_flag("--numbers", options->numbers, "Numbers beside the tokens in colour too");
   app.add_option("--width", options->width, "Columns to use (default: the terminal's, or 100)")
-      ->check(CLI::Range(20, 10000));
+      ->check(integer(20, 10000));
   app.add_option(
          "--color", options->color,
          "Colours; auto: what the terminal has, by COLORTERM and TERM; NO_COLOR and CLICOLOR_FORCE are "
          "heeded")
-      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->check(one_of({"auto", "always", "never"}))
       ->capture_default_str();
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens show \"The capital of France is\" --lens logit\n"
       "  depthlens show \"Water boils at\" --lens logit --lens tuned:data/demo/lens --value rank");
-  return [options] { run_show(*options); };
+  return [options, &app] { run_show(app, *options); };
 }
 
 }  // namespace depthlens::tool

@@ -65,25 +65,30 @@ void add_task_options(CLI::App& app, TaskOptions& options) {
   app.add_option(
          "--keep", options.keep,
          "Tasks: answer positions that count: those where the model's own top-1 is the answer, or all")
-      ->check(CLI::IsMember({"correct", "all"}))
+      ->check(one_of({"correct", "all"}))
       ->capture_default_str();
   app.add_option(
          "--whitespace-retry", options.whitespace_retry,
          "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "
          "and facts)")
-      ->check(CLI::IsMember({"auto", "yes", "no"}))
+      ->check(one_of({"auto", "yes", "no"}))
       ->capture_default_str();
-  app.add_option("--classes", options.classes, "pos: word classes (UPOS)")->capture_default_str();
+  app.add_option("--classes", options.classes, "pos: word classes (UPOS)")
+      ->type_name("CLASS,...")
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--min-prompt-chars", options.min_prompt_chars, "pos: shortest prompt, in characters")
-      ->check(CLI::NonNegativeNumber)
+      ->check(integer(0))
       ->capture_default_str();
   app.add_option("--per-class", options.per_class,
                  "pos: at most N words of a class, drawn by --seed (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(integer(0))
       ->capture_default_str();
   app.add_option("--options", options.options,
-                 "choices: the options A,B,… of questions that have none of their own (default: the answers "
-                 "of the file)");
+                 "choices: the options of questions that have none of their own (default: the answers of the "
+                 "file)")
+      ->type_name("A,B,...")
+      ->delimiter(',');
 }
 
 data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file) {

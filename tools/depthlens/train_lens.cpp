@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <numbers>
@@ -35,12 +34,15 @@ namespace {
 namespace fs = std::filesystem;
 using util::OrderedJson;
 
+// Windows of the recipes, where the model allows them.
+constexpr std::int64_t kTunedLength = 2048;
+constexpr std::int64_t kJacobianLength = 128;
+
 struct TrainOptions {
   CommonOptions common;
   ModelOptions model;
   CorpusOptions corpus;
   std::string type = "tuned";
-  std::optional<std::int64_t> max_length;
   std::int64_t steps = 250;
   std::int64_t tokens_per_step = 262144;
   std::int64_t epochs = 1;
@@ -97,10 +99,9 @@ struct DampFrequent {
 DampFrequent parse_damp_frequent(const std::string& text) {
   DampFrequent damp;
   const std::vector<std::string> parts = util::split(text, ':');
-  char* end = nullptr;
-  const bool counted = parts.size() == 2 && util::parse_int(parts[0], damp.count) && damp.count >= 1;
-  if (counted) damp.factor = std::strtod(parts[1].c_str(), &end);
-  if (!counted || parts[1].empty() || *end != '\0' || !(damp.factor >= 0 && damp.factor <= 1)) {
+  const bool read = parts.size() == 2 && util::parse_int(parts[0], damp.count) && damp.count >= 1 &&
+                    parse_number(parts[1], damp.factor) && damp.factor >= 0 && damp.factor <= 1;
+  if (!read) {
     throw util::usage_error({.what = "unusable damping",
                              .where = "--damp-frequent",
                              .expected = "K:FACTOR with K from 1 and a factor from 0 to 1, such as 10:0.001",
@@ -269,6 +270,7 @@ void run_train_tuned(const TrainOptions& options) {
       .products = options.model.dtype == "float32" ? train::Products::kFloat32 : train::Products::kFastest};
   set_layers(settings, options.layers, session.spec().num_layers);
   session.load();
+  const util::FinishOnInterrupt finish;
   const model::Model& model = session.model();
   lens::TunedParameters initial =
       options.init.empty() ? train::TunedTrainer::zeros(model, /*biases=*/true)
@@ -470,6 +472,7 @@ void run_fit_jacobian(const TrainOptions& options) {
     const train::JacobianFitter fitter(session.model(), {});
     const std::vector<train::Prompt> all = read_prompts(options, session, fitter);
     const std::vector<train::Prompt> prompts = share_of(all, shard);
+    const util::FinishOnInterrupt finish;
     util::Progress progress("fitting", "rows",
                             static_cast<std::int64_t>(prompts.size()) * session.spec().hidden_size);
     std::int64_t done = 0;
@@ -500,51 +503,71 @@ void run_fit_jacobian(const TrainOptions& options) {
                            (folder / "jacobian_lens.pt").string()));
 }
 
-/// Flags of one kind of lens are mistakes with the other.
-void check_type(const CLI::App& app, const std::string& type) {
-  const std::vector<std::string> of_jacobian = {"--prompts", "--shard", "--from-sums"};
-  const std::vector<std::string> of_tuned = {"--steps",
-                                             "--tokens-per-step",
-                                             "--epochs",
-                                             "--optimizer",
-                                             "--lr-scale",
-                                             "--momentum",
-                                             "--weight-decay",
-                                             "--warmup-steps",
-                                             "--loss",
-                                             "--bias-only",
-                                             "--init",
-                                             "--checkpoint-every",
-                                             "--validation-tokens",
-                                             "--validate-every",
-                                             "--keep",
-                                             "--damp-frequent",
-                                             "--damp-mode",
-                                             "--token-counts"};
-  for (const std::string& flag : type == "tuned" ? of_jacobian : of_tuned) {
-    if (app.count(flag) == 0) continue;
-    throw util::usage_error({.what = "this flag has no meaning for a " + type + " lens", .where = flag});
-  }
+/// What flags need to have an effect.
+std::vector<Condition> conditions(const CLI::App& app, const TrainOptions& options) {
+  const bool jacobian = options.type == "jacobian";
+  const std::string type = "--type " + options.type;
+  return {{.flags = {"--prompts", "--shard", "--from-sums"},
+           .holds = jacobian,
+           .needs = "--type jacobian",
+           .found = type},
+          {.flags = {"--steps",
+                     "--tokens-per-step",
+                     "--epochs",
+                     "--optimizer",
+                     "--lr-scale",
+                     "--momentum",
+                     "--weight-decay",
+                     "--warmup-steps",
+                     "--loss",
+                     "--bias-only",
+                     "--init",
+                     "--checkpoint-every",
+                     "--validation-tokens",
+                     "--validate-every",
+                     "--keep",
+                     "--damp-frequent",
+                     "--damp-mode",
+                     "--token-counts",
+                     "--layers",
+                     "--join"},
+           .holds = !jacobian,
+           .needs = "--type tuned",
+           .found = type},
+          {.flags = all_flags_but(app, {"--join", "--type", "--out", "--overwrite"}),
+           .holds = options.join.empty(),
+           .needs = "a training",
+           .found = "--join, which puts lenses together as they are"},
+          {.flags = all_flags_but(app, {"--from-sums", "--type", "--model", "--dtype", "--device",
+                                        "--stream-layers", "--out", "--overwrite"}),
+           .holds = options.sums.empty(),
+           .needs = "a fit",
+           .found = "--from-sums, which joins fits as they are"},
+          {.flags = {"--damp-mode", "--token-counts"},
+           .holds = !options.damp_frequent.empty(),
+           .needs = "--damp-frequent"},
+          {.flags = {"--momentum"},
+           .holds = options.optimizer != "adam",
+           .needs = "--optimizer sgd or muon",
+           .found = "adam"},
+          {.flags = {"--validate-every"},
+           .holds = options.validation_tokens > 0,
+           .needs = "--validation-tokens above 0",
+           .found = "0"}};
 }
 
 void run_train_lens(const CLI::App& app, TrainOptions& options) {
-  check_type(app, options.type);
+  check_effects(app, conditions(app, options));
   const bool jacobian = options.type == "jacobian";
-  if (!options.join.empty() || (jacobian && !options.sums.empty())) {
+  if (!options.join.empty() || !options.sums.empty()) {
     if (options.corpus.out.empty())
       throw util::usage_error({.what = "no folder for the lens", .where = "--out"});
   } else {
     check_corpus_options(options.corpus, "train-lens");
   }
   apply_common_options(options.common);
-  // The recipes' own lengths are upper bounds: a model that allows less is no reason for a warning.
-  options.model.max_length = options.max_length.value_or(jacobian ? 128 : 2048);
-  options.model.shorten_silently = !options.max_length;
+  options.model.default_max_length = jacobian ? kJacobianLength : kTunedLength;
   if (!options.damp_frequent.empty()) parse_damp_frequent(options.damp_frequent);
-  if (options.resume && options.corpus.overwrite) {
-    throw util::usage_error(
-        {.what = "--resume and --overwrite contradict each other", .where = "train-lens"});
-  }
   if (options.keep == "best" && (options.validation_tokens == 0 || options.validate_every == 0)) {
     throw util::usage_error({.what = "the best lens is found by validation",
                              .where = "--keep best",
@@ -569,38 +592,45 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   add_model_option(app, options->model);
   app.add_option("--type", options->type,
                  "tuned: trained translators; jacobian: mean Jacobians of the blocks")
-      ->check(CLI::IsMember({"tuned", "jacobian"}))
+      ->check(one_of({"tuned", "jacobian"}))
       ->capture_default_str();
   app.add_option("--steps", options->steps, "Steps of the optimizer")
-      ->check(CLI::Range(1, 100000000))
+      ->check(integer(1, 100000000))
       ->capture_default_str();
   app.add_option("--tokens-per-step", options->tokens_per_step,
                  "Tokens whose mean gradient makes a step; rounded down to whole windows")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32))
+      ->check(integer(1, std::int64_t{1} << 32))
       ->capture_default_str();
-  app.add_option(
-         "--max-length", options->max_length,
-         "Tokens of a window, BOS included; at most what the model allows (default 2048; jacobian: 128)")
-      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24));
+  app.add_option("--max-length", options->model.max_length,
+                 util::cat("Tokens of a window, BOS included; at most what the model allows (default ",
+                           kTunedLength, "; jacobian: ", kJacobianLength, ")"))
+      ->check(integer(2, std::int64_t{1} << 24));
   app.add_option("--epochs", options->epochs, "Times that the text may be read, each time in another order")
-      ->check(CLI::Range(1, 1000000))
+      ->check(integer(1, 1000000))
       ->capture_default_str();
   app.add_option("--optimizer", options->optimizer, "Rule of the steps")
-      ->check(CLI::IsMember({"sgd", "adam", "muon"}))
+      ->check(one_of({"sgd", "adam", "muon"}))
       ->capture_default_str();
+  const auto defaults = [](train::OptimizerKind kind) { return train::default_settings(kind, 1); };
+  const train::OptimizerSettings sgd = defaults(train::OptimizerKind::kSgd),
+                                 adam = defaults(train::OptimizerKind::kAdam),
+                                 muon = defaults(train::OptimizerKind::kMuon);
   app.add_option("--lr-scale", options->lr_scale,
-                 "Factor of the learning rate: sgd's is 1 − momentum, adam's 0.001, muon's 0.01")
-      ->check(CLI::PositiveNumber)
+                 util::cat("Factor of the learning rate: sgd's is 1 − momentum, adam's ",
+                           train::base_rate(adam), ", muon's ", train::base_rate(muon)))
+      ->check(number("above 0", [](double value) { return value > 0; }))
       ->capture_default_str();
-  app.add_option("--momentum", options->momentum, "Of sgd (default 0.9) and muon (default 0.95)")
-      ->check(CLI::Range(0.0, 0.9999));
-  app.add_option("--weight-decay", options->weight_decay, "Pull towards the logit lens (default 0.001)")
-      ->check(CLI::NonNegativeNumber);
+  app.add_option("--momentum", options->momentum,
+                 util::cat("Of sgd (default ", sgd.momentum, ") and muon (default ", muon.momentum, ")"))
+      ->check(number("from 0 to 0.9999", [](double value) { return value >= 0 && value <= 0.9999; }));
+  app.add_option("--weight-decay", options->weight_decay,
+                 util::cat("Pull towards the logit lens (default ", sgd.weight_decay, ")"))
+      ->check(number("from 0", [](double value) { return value >= 0; }));
   app.add_option("--warmup-steps", options->warmup_steps,
                  "Steps of a rising learning rate (default 0; adam: a fifth of the steps, at most 1000)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(integer(0));
   app.add_option("--loss", options->loss, "kl: KL(final ‖ layer); ce: cross-entropy of the next token")
-      ->check(CLI::IsMember({"kl", "ce"}))
+      ->check(one_of({"kl", "ce"}))
       ->capture_default_str();
   app.add_flag("--bias-only", options->bias_only, "Train the biases, leave the weights as they are");
   app.add_option("--init", options->init, "Begin with this tuned lens instead of the logit lens")
@@ -608,22 +638,23 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--layers", options->layers,
                  "Train these translators only, A-B from 0 to L − 1: several processes share a lens")
       ->type_name("A-B");
-  app.add_option("--join", options->join, "Put the lenses of such processes together; once for each folder")
-      ->type_name("DIR")
-      ->take_all();
+  add_repeatable(app, "--join", options->join,
+                 "Put the lenses of such processes together; once for each folder")
+      ->type_name("DIR");
   app.add_option("--checkpoint-every", options->checkpoint_every,
                  "Steps between checkpoints (0: only at the end)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(integer(0))
       ->capture_default_str();
-  app.add_flag("--resume", options->resume, "Go on with the training that the folder holds");
+  app.add_flag("--resume", options->resume, "Go on with the training that the folder holds")
+      ->excludes(app.get_option("--overwrite"));
   app.add_option("--validation-tokens", options->validation_tokens, "Tokens held out (0: none)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(integer(0, std::int64_t{1} << 40))
       ->capture_default_str();
   app.add_option("--validate-every", options->validate_every, "Steps between validations (0: never)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(integer(0))
       ->capture_default_str();
   app.add_option("--keep", options->keep, "The lens of the last step, or the one with the least held out KL")
-      ->check(CLI::IsMember({"best", "last"}))
+      ->check(one_of({"best", "last"}))
       ->capture_default_str();
   app.add_option(
          "--damp-frequent", options->damp_frequent,
@@ -632,22 +663,21 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--damp-mode", options->damp_mode,
                  "What is scaled: the loss where the model's top-1 is such a token, or the gradient through "
                  "its logit")
-      ->check(CLI::IsMember({"position", "vocabulary"}))
+      ->check(one_of({"position", "vocabulary"}))
       ->capture_default_str();
   app.add_option("--token-counts", options->token_counts,
                  "Frequency table: a file of count-tokens, or the input")
       ->type_name("FILE|input")
       ->capture_default_str();
   app.add_option("--prompts", options->prompts, "Jacobian: windows of the text over which the mean is taken")
-      ->check(CLI::Range(1, 100000000))
+      ->check(integer(1, 100000000))
       ->capture_default_str();
   app.add_option("--shard", options->shard,
                  "Jacobian: this process takes the prompts whose number is I modulo N")
       ->type_name("I/N");
-  app.add_option("--from-sums", options->sums,
+  add_repeatable(app, "--from-sums", options->sums,
                  "Jacobian: join the jacobian_sums.safetensors of all shards; may be given several times")
-      ->type_name("FILE")
-      ->take_all();
+      ->type_name("FILE");
   add_bos_option(app, options->model);
   add_arithmetic_options(app, options->model);
   add_common_options(app, options->common);

@@ -38,6 +38,9 @@ std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& nam
 /// Throws a usage error where a name in the list is unknown; returns the names, each once.
 std::vector<std::string> parse_experiment_names(const std::string& names);
 
+/// Whether an experiment of the list reads the frequency buckets. Throws a usage error for an unknown name.
+bool any_uses_buckets(const std::string& names);
+
 /// What experiments read.
 enum class InputKind { kCorpus, kWords, kFacts, kQuestions, kPairs };
 

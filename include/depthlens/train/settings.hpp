@@ -39,6 +39,9 @@ struct OptimizerSettings {
 /// The defaults of a kind of optimizer: the published recipe's. What they reach: docs/training.md.
 OptimizerSettings default_settings(OptimizerKind kind, std::int64_t steps);
 
+/// The learning rate before `lr_scale`, warm-up and fall.
+double base_rate(const OptimizerSettings& settings);
+
 struct TrainSettings {
   std::int64_t steps = 250;
   Loss loss = Loss::kKl;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -66,7 +67,13 @@ class AtomicFile {
 };
 
 void write_file(const fs::path& path, std::string_view bytes);
+/// The folder and those above it. Throws output errors.
 void create_folders(const fs::path& path);
+
+/// Removes what this process began and did not finish: temporary files of AtomicFile, and folders made by
+/// `create_folders` that are still empty. For a program that is about to end without success, so that it
+/// leaves everything as it was. No file gets its name while the returned lock is held.
+std::unique_lock<std::mutex> remove_unfinished();
 
 /// SHA-256 as 64 lower-case hex digits, of bytes that come in pieces.
 class Sha256 {

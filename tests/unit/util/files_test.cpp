@@ -145,6 +145,25 @@ TEST_CASE("create_folders: all of them, again and again, but not over a file") {
   check_error(ErrorCode::kOutput, {"file/below'"}, [&] { util::create_folders(file / "below"); });
 }
 
+TEST_CASE("what is begun and not finished can be removed: temporary files, and new folders that are empty") {
+  const TemporaryFolder folder;
+  fs::create_directory(folder.path() / "older");
+  util::create_folders(folder.path() / "older" / "new" / "newer");
+  util::create_folders(folder.path() / "used" / "empty");
+  util::write_file(folder.path() / "used" / "file", "x");
+  AtomicFile begun(folder.path() / "used" / "begun");
+  begun.write(std::string(3 << 20, 'x'));
+  CHECK(fs::exists(folder.path() / "used" / "begun.tmp"));
+  util::remove_unfinished();
+  CHECK(fs::is_empty(folder.path() / "older"));
+  CHECK(fs::exists(folder.path() / "used" / "file"));
+  CHECK(num_files(folder.path() / "used") == 1);
+  // Nothing is remembered: what stands there by now belongs to others.
+  fs::create_directory(folder.path() / "used" / "empty");
+  util::remove_unfinished();
+  CHECK(fs::exists(folder.path() / "used" / "empty"));
+}
+
 TEST_CASE("sha256: the vectors of FIPS 180-2") {
   CHECK(util::sha256("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   CHECK(util::sha256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
