@@ -82,18 +82,22 @@ std::string first_difference(const Tokenizer& ours, const Tokenizer& other) {
 std::string first_difference(const Vocabulary& ours, const std::vector<MergePair>& our_merges,
                              const AddedTokens& added, const Vocabulary& other,
                              const std::vector<MergePair>& other_merges) {
-  const auto our_id = [&](std::string_view token) {
-    const AddedToken* known = added.find(std::string(token));
-    return known != nullptr ? std::optional(known->id) : ours.find(token);
-  };
+  std::size_t in_ours = 0;
   for (const auto& [token, id] : other.ids) {
-    const auto known = our_id(token);
+    auto known = ours.find(token);
+    if (known) {
+      ++in_ours;
+    } else if (const AddedToken* const token_added = added.find(std::string(token))) {
+      known = token_added->id;
+    }
     if (known != id)
       return cat(in_quotes(token), " has the id ", id, known ? cat(", not ", *known) : " and is not there");
   }
-  for (const auto& [token, id] : ours.ids) {
-    if (!other.find(token) && added.find(std::string(token)) == nullptr)
-      return cat(in_quotes(token), ", ", id, ", is not there");
+  if (in_ours < ours.ids.size()) {
+    for (const auto& [token, id] : ours.ids) {
+      if (!other.find(token) && added.find(std::string(token)) == nullptr)
+        return cat(in_quotes(token), ", ", id, ", is not there");
+    }
   }
   const auto [mine, theirs] =
       std::mismatch(our_merges.begin(), our_merges.end(), other_merges.begin(), other_merges.end());

@@ -103,6 +103,22 @@ void sort_by_id(std::vector<AddedToken>& tokens) {
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
 }
 
+/// Tells of what may change ids elsewhere, but neither here nor, without more, in transformers.
+void warn_of_unheeded(const JsonView& root) {
+  const auto warn = [&](const char* key, const char* instead) {
+    util::log_warning(cat(root.where(), ": ", key, " is not heeded; ", instead));
+  };
+  if (root.get_bool("do_lower_case", false)) warn("do_lower_case", "texts are read as they are");
+  if (root.has("sp_model_kwargs") && root.at("sp_model_kwargs").is_object() &&
+      root.at("sp_model_kwargs").get_bool("enable_sampling", false))
+    warn("enable_sampling", "the most probable pieces are taken");
+  if (root.has("auto_map") && (root.at("auto_map").is_array() || root.at("auto_map").has("AutoTokenizer")))
+    warn("auto_map", "it names code of the model's own, which is not run, and the files are read without it");
+  if (root.has("fast_tokenizer_files") &&
+      root.at("fast_tokenizer_files").raw() != Json::array({"tokenizer.json"}))
+    warn("fast_tokenizer_files", "tokenizer.json is read, not the file for a version of transformers");
+}
+
 void read_tokenizer_config(const JsonView& root, TokenizerSettings& settings) {
   settings.tokenizer_class = root.get_string("tokenizer_class", "");
   settings.class_file = root.where();
@@ -118,16 +134,7 @@ void read_tokenizer_config(const JsonView& root, TokenizerSettings& settings) {
   settings.lists_added = root.has("added_tokens_decoder");
   if (settings.lists_added) settings.added = read_added_list(root.at("added_tokens_decoder"));
   sort_by_id(settings.added);
-  if (root.get_bool("do_lower_case", false)) {
-    util::log_warning(cat(root.where(),
-                          " asks for do_lower_case, which transformers does not heed in such "
-                          "tokenizers; texts are read as they are"));
-  }
-  if (root.has("sp_model_kwargs") && root.at("sp_model_kwargs").is_object() &&
-      root.at("sp_model_kwargs").get_bool("enable_sampling", false)) {
-    util::log_warning(
-        cat(root.where(), " asks for enable_sampling; the most probable pieces are taken instead"));
-  }
+  warn_of_unheeded(root);
 }
 
 /// Files of transformers before 4.34, which tokenizer_config.json has taken over since.

@@ -162,11 +162,16 @@ TEST_CASE("classes: what transformers does not heed is told") {
   CHECK(warnings.tell({"do_lower_case"}));
   load(small_tokenizer(), {{"sp_model_kwargs", {{"enable_sampling", true}}}});
   CHECK(warnings.tell({"enable_sampling"}));
-  CHECK(warnings.count() == 2);
+  load(small_tokenizer(), Json::parse(R"({"auto_map": {"AutoTokenizer": ["code.MyTokenizer", null]}})"));
+  CHECK(warnings.tell({"auto_map", "not run"}));
+  load(small_tokenizer(),
+       Json::parse(R"({"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.json"]})"));
+  CHECK(warnings.tell({"fast_tokenizer_files"}));
+  CHECK(warnings.count() == 4);
   // A truncation of tokenizer.json is undone whenever transformers encodes a text.
   Json cut = small_tokenizer();
   cut["truncation"] = {
       {"max_length", 1}, {"strategy", "LongestFirst"}, {"stride", 0}, {"direction", "Right"}};
   CHECK(load(cut)->encode("abcab") == Ids{5, 4});
-  CHECK(warnings.count() == 2);
+  CHECK(warnings.count() == 4);
 }
