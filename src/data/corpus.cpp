@@ -118,7 +118,15 @@ bool DocumentReader::next_line(std::string& line) {
   if (!reader_.next_line(line)) return false;
   ++line_number_;
   check_text(line, [&](std::size_t i) { return util::cat(line_place(), ", byte ", i + 1, " of the line"); });
-  if (line_number_ == 1 && line.rfind(kByteOrderMark, 0) == 0) line.erase(0, kByteOrderMark.size());
+  if (line.rfind(kByteOrderMark, 0) == 0) {
+    if (line_number_ == 1) {
+      line.erase(0, kByteOrderMark.size());
+    } else if (!std::exchange(told_of_mark_, true)) {
+      util::log_warning(line_place() +
+                        " begins with a byte order mark, as where files are joined, perhaps others too; it "
+                        "stays in the text");
+    }
+  }
   return true;
 }
 

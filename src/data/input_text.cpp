@@ -45,12 +45,14 @@ constexpr std::array kBinary = {Format{"PAR1"sv, "a Parquet file"},
                                 Format{"\x93NUMPY"sv, "a NumPy array"},
                                 Format{"GGUF"sv, "a GGUF model"}};
 /// Text, but not the text that is meant; in lower case.
-constexpr std::array kMarkup = {Format{"%pdf-"sv, "a PDF"},
-                                Format{"%!ps"sv, "a PostScript document"},
-                                Format{"{\\rtf"sv, "an RTF document"},
-                                Format{"<!doctype html"sv, "an HTML page"},
-                                Format{"<html"sv, "an HTML page"},
-                                Format{"<?xml"sv, "an XML document"}};
+constexpr std::array kMarkup = {
+    Format{"%pdf-"sv, "a PDF"},
+    Format{"%!ps"sv, "a PostScript document"},
+    Format{"{\\rtf"sv, "an RTF document"},
+    Format{"<!doctype html"sv, "an HTML page"},
+    Format{"<html"sv, "an HTML page"},
+    Format{"<?xml"sv, "an XML document"},
+    Format{"version https://git-lfs"sv, "a pointer of Git LFS, which stands for the file"}};
 
 std::string lower_case(std::string_view text) {
   std::string lower(text);

@@ -279,31 +279,31 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
 
 /// The states were finite: what is not comes from a lens, the final norm or the unembedding.
 void Run::require_finite_output(const KernelOutput& output, const BatchPosition* positions) const {
+  constexpr double kOrdinary = 1000;  // of real models: no need for a message
   const auto P = output.log_sum_exp.size() / states_.size();
   for (std::size_t i = 0; i < output.log_sum_exp.size(); ++i) {
-    if (std::isfinite(output.log_sum_exp[i]) && std::isfinite(output.entropy[i]) &&
-        std::isfinite(output.kl_final[i]) && std::isfinite(output.kl_reverse[i]))
-      continue;
+    const bool finite = std::isfinite(output.entropy[i]) && std::isfinite(output.kl_final[i]) &&
+                        std::isfinite(output.kl_reverse[i]);
+    if (finite && std::abs(output.log_sum_exp[i]) < kOrdinary) continue;
     const State& state = states_[i / P];
     const BatchPosition& at = positions[i % P];
-    model::refuse_not_finite(
-        model_, {.what = "the logits are not finite",
-                 .where = util::cat("layer ", state.layer,
-                                    state.lens != nullptr ? " by the lens " + state.lens->request().name : "",
-                                    ", ", place_of(*at.query, at.where->position))});
+    const std::string by = state.lens != nullptr ? " by the lens " + state.lens->request().name : "";
+    check_log_sum_exp(model_, finite ? output.log_sum_exp[i] : std::nan(""),
+                      output.top_ids[i * static_cast<std::size_t>(shape_.top_k)],
+                      util::cat("layer ", state.layer, by, ", ", place_of(*at.query, at.where->position)));
   }
 }
 
 void Run::self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions) {
   const std::int64_t checked = std::min(kSelfCheckPositions, num_positions), K = shape_.top_k;
-  const PlainLogits plain = plain_logits(model_.head(), final_rows.narrow(0, 0, checked));
+  const at::Tensor plain = plain_log_probabilities(model_.head(), final_rows.narrow(0, 0, checked));
   const auto of_output = [](const std::vector<double>& values, at::IntArrayRef shape) {
     return at::from_blob(const_cast<double*>(values.data()), shape, at::kDouble);
   };
   const at::Tensor decoded =
       of_output(output.top_logits, {checked, K}) - of_output(output.log_sum_exp, {checked, 1});
-  const at::Tensor top = std::get<0>(plain.log_probabilities.topk(K, 1)).to(at::kCPU);
-  add_self_check(statistics_, (decoded - top).abs().max().item<double>(), checked, plain, options_.precision);
+  const at::Tensor error = (decoded - std::get<0>(plain.topk(K, 1)).to(at::kCPU)).abs().max();
+  add_self_check(statistics_, error.item<double>(), checked, options_.precision);
 }
 
 ProbabilitySums Run::probability_sums() const {

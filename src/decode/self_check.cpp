@@ -6,14 +6,34 @@
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
+#include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::decode {
+namespace {
 
-PlainLogits plain_logits(const model::OutputHead& head, const at::Tensor& normed) {
+constexpr double kPromised = 1e-3;  // nats
+
+}  // namespace
+
+void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId greatest,
+                       const std::string& where) {
+  if (std::abs(log_sum_exp) * std::numeric_limits<float>::epsilon() <= kPromised) return;
+  if (!std::isfinite(log_sum_exp))
+    model::refuse_not_finite(model, {.what = "the logits are not finite", .where = where});
+  throw util::self_check_error(
+      {.what = "the logits are too large for float32",
+       .where = where,
+       .expected = util::cat("logits that it tells apart by ", kPromised, " nats"),
+       .found = util::cat("about ", log_sum_exp, " for token ", greatest),
+       .hint = "that token's row of the unembedding, or the final norm, may be damaged"});
+}
+
+at::Tensor plain_log_probabilities(const model::OutputHead& head, const at::Tensor& normed) {
   const at::Tensor rows = normed.to(at::kDouble);
   const std::int64_t V = head.unembedding.size(0);
   constexpr std::int64_t kPart = 1024;
@@ -25,28 +45,15 @@ PlainLogits plain_logits(const model::OutputHead& head, const at::Tensor& normed
     logits.narrow(1, first, width).copy_(at::mm(rows, weight.t()));
   }
   if (head.bias.defined()) logits.add_(head.bias.to(at::kDouble));
-  const at::Tensor largest_of_token = std::get<0>(logits.abs().max(0));
-  return {.log_probabilities = logits.log_softmax(1),
-          .largest = largest_of_token.max().item<double>(),
-          .token_of_largest = largest_of_token.argmax().item<std::int64_t>()};
+  return logits.log_softmax(1);
 }
 
-void add_self_check(RunStatistics& statistics, double error, std::int64_t positions, const PlainLogits& plain,
-                    Precision precision) {
-  constexpr double kPromised = 1e-3;  // nats
-  constexpr double kOfFast = 0.5;     // nats; one product in bfloat16 is off by about 0.01 to 0.1
+void add_self_check(RunStatistics& statistics, double error, std::int64_t positions, Precision precision) {
+  constexpr double kOfFast = 0.5;  // nats; one product in bfloat16 is off by about 0.01 to 0.1
   const double bound = precision == Precision::kExact ? kPromised : kOfFast;
   statistics.final_layer_max_abs_error = std::max(statistics.final_layer_max_abs_error, error);
   statistics.self_checked_positions += positions;
   if (error <= bound) return;  // not so where it is no number
-  if (plain.largest * std::numeric_limits<float>::epsilon() > kPromised) {
-    throw util::self_check_error(
-        {.what = "the model's logits are too large for float32",
-         .where = util::cat("soon after position ", statistics.positions, " of the run"),
-         .expected = util::cat("logits that float32 tells apart by ", kPromised, " nats"),
-         .found = util::cat("one of ", plain.largest, " for token ", plain.token_of_largest),
-         .hint = "that token's row of the unembedding, or the final norm, is damaged"});
-  }
   throw util::self_check_error(
       {.what = "the decoded final layer differs from a plain matrix product",
        .where = util::cat("soon after position ", statistics.positions, " of the run"),

@@ -4,27 +4,28 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
 
 #include "depthlens/decode/engine.hpp"
+#include "depthlens/decode/readout.hpp"
 #include "depthlens/model/model.hpp"
 
 namespace depthlens::decode {
 
 constexpr std::int64_t kSelfCheckEvery = 4096;  // positions
 
-/// What states say by a plain product in float64.
-struct PlainLogits {
-  at::Tensor log_probabilities;  ///< [P, V], on the states' device
-  double largest = 0;            ///< the greatest magnitude of a logit
-  std::int64_t token_of_largest = 0;
-};
+/// Throws where a row's log-sum-exp is not finite, or so large that float32 does not tell its greatest logits
+/// apart as exactly as depthlens promises. `greatest`: the token with the greatest logit.
+void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId greatest,
+                       const std::string& where);
 
-/// Of states [P, d] after the final norm.
-PlainLogits plain_logits(const model::OutputHead& head, const at::Tensor& normed);
+/// Log-probabilities [P, V] of states [P, d] after the final norm, by a plain product in float64, on the
+/// states' device.
+at::Tensor plain_log_probabilities(const model::OutputHead& head, const at::Tensor& normed);
 
 /// Adds the greatest error of `positions` positions, in nats, to the statistics. Throws a self-check error
 /// where it exceeds the accuracy that depthlens promises, or for fast products what they can be off by.
-void add_self_check(RunStatistics& statistics, double error, std::int64_t positions, const PlainLogits& plain,
+void add_self_check(RunStatistics& statistics, double error, std::int64_t positions,
                     Precision precision = Precision::kExact);
 
 }  // namespace depthlens::decode

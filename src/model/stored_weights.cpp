@@ -173,7 +173,7 @@ std::optional<std::string> non_finite_tensor(const Model& model) {
       const std::string name = names.of(rule, block);
       const auto found = file.entries().find(name);
       if (found != file.entries().end() && !io::all_finite(found->second))
-        return util::cat("tensor '", name, "' in ", found->second.file->path().string());
+        return util::cat(found->second.file->path().string(), ": ", name);
     }
     return std::nullopt;
   };

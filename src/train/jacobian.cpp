@@ -326,6 +326,7 @@ JacobianSums load_jacobian_sums(const fs::path& path) {
   sums.next_prompt = number("next_prompt");
   sums.num_listed = number("num_listed");
   sums.num_shards = number("num_shards");
+  sums.shards.clear();
   for (const std::string& shard : util::split(text("shards"), ' ')) {
     std::int64_t& index = sums.shards.emplace_back();
     if (!util::parse_int(shard, index) || index < 0 || index >= sums.num_shards) {

@@ -414,7 +414,8 @@ TEST_CASE("a model whose weights are not finite is refused by the tensor's name"
     FAIL("no error");
   } catch (const util::Error& error) {
     CHECK(error.code() == util::ErrorCode::kFormat);
-    CHECK(error.text().where == (folder.path() / "model.safetensors").string() + ": h.1.mlp.c_proj.bias");
+    CHECK(error.text().where ==
+          (folder.path() / "model.safetensors").string() + ": transformer.h.1.mlp.c_proj.bias");
   }
 }
 

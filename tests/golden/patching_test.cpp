@@ -186,7 +186,7 @@ TEST_CASE("other arithmetic is near") {
     CHECK(std::abs(found.patched[i].kl - expected.patched[i].kl) < 0.2);
 }
 
-TEST_CASE("logits that are not finite are told") {
+TEST_CASE("weights that are not finite are named") {
   const test::TemporaryFolder folder;
   const fs::path source = test::golden_model("gpt2");
   fs::copy(source / "config.json", folder.path() / "config.json");
@@ -200,7 +200,8 @@ TEST_CASE("logits that are not finite are told") {
   }
   io::write_safetensors(folder.path() / "model.safetensors", tensors, {});
   const auto model = Model::load(folder.path(), {});
-  test::check_error(util::ErrorCode::kSelfCheck, {"not finite", "--dtype float32"},
+  test::check_error(util::ErrorCode::kFormat,
+                    {"not finite", "model.safetensors: transformer.h.1.mlp.c_proj.bias"},
                     [&] { Patcher(*model, {}).patch(GoldenPairs("gpt2").pair(0)); });
 }
 

@@ -181,7 +181,7 @@ TEST_CASE("a tensor with values that are not finite is named") {
     for (const double value :
          {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
       const Changed damaged("llama", [&](Tensors& t) { t.at(name).view(-1)[3] = value; });
-      CHECK(model::non_finite_tensor(*damaged.load()) == "tensor '" + name + "' in " + damaged.path());
+      CHECK(model::non_finite_tensor(*damaged.load()) == damaged.path() + ": " + name);
     }
   }
 }

@@ -57,7 +57,7 @@ class DocumentReader {
   std::int64_t line_number_ = 0;
   std::optional<std::string> pending_;  // a line that was looked at
   Format format_ = Format::kText;
-  bool told_of_crlf_ = false, told_of_carriage_return_ = false, told_of_nul_ = false;
+  bool told_of_crlf_ = false, told_of_carriage_return_ = false, told_of_nul_ = false, told_of_mark_ = false;
   // of an array
   std::int64_t element_ = 0;
   bool array_ended_ = false;

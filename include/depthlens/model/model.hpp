@@ -118,7 +118,7 @@ class Model {
   std::int64_t num_parameters_ = 0;
 };
 
-/// The first tensor of the model's checkpoint that holds NaN or an infinity, as "tensor 'NAME' in FILE";
+/// The first tensor of the model's checkpoint that holds NaN or an infinity, as "FILE: NAME";
 /// nothing where all are finite. Reads all weights: for the message when results are not finite.
 std::optional<std::string> non_finite_tensor(const Model& model);
 

@@ -110,7 +110,8 @@ TEST_CASE("text: with CRLF line ends blank lines separate as well, and carriage 
 
 TEST_CASE("text: a byte order mark at the beginning is dropped, elsewhere it is text") {
   CHECK(documents_of("\xEF\xBB\xBFone\n\ntwo") == Documents{"one", "two"});
-  CHECK(documents_of("one\n\n\xEF\xBB\xBFtwo") == Documents{"one", "\xEF\xBB\xBFtwo"});
+  check_told("one\n\n\xEF\xBB\xBFtwo\n\xEF\xBB\xBFthree", "joined.txt",
+             {"one", "\xEF\xBB\xBFtwo\n\xEF\xBB\xBFthree"}, {"line 3 begins with a byte order mark"});
   CHECK(documents_of("\xEF\xBB\xBF\n").empty());
 }
 
@@ -278,6 +279,7 @@ TEST_CASE("text: files of other formats are refused by name") {
       {"\n<!DOCTYPE html>\n<html>", "an HTML page"},
       {"<?xml version=\"1.0\"?>", "an XML document"},
       {"{\\rtf1\\ansi", "an RTF document"},
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "a pointer of Git LFS"},
       {"\xd0\xcf\x11\xe0\xa1", "an Office document"}};
   for (const auto& [bytes, name] : formats) {
     check_refused(bytes, "x.txt", {"not a text, ", "x.txt", name});
