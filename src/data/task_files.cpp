@@ -25,13 +25,14 @@ using util::JsonView;
 
 constexpr std::size_t kMostOptions = 26;
 
-/// One line of JSON lines.
+/// One line of JSON lines, which is not blank.
 util::Json parse_line(std::string_view line, const std::string& where) {
   try {
     return util::parse_json(line, where);
   } catch (const util::Error& error) {
     util::ErrorText text = error.text();
-    text.hint = "an object must not go on in the next line, unless the file is one array";
+    if (util::trimmed(line).back() != '}')
+      text.hint = "an object must not go on in the next line, unless the file is one array";
     throw util::input_error(std::move(text));
   }
 }
