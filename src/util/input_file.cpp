@@ -293,7 +293,7 @@ std::string InputReader::rest(std::uint64_t limit) {
     if (piece.empty()) return bytes;
     if (bytes.size() + piece.size() > limit) {
       throw input_error(
-          {.what = in_quotes(file_.path()) + " is too large" + (decompressor_ ? " when decompressed" : ""),
+          {.what = name_of(file_.path()) + " is too large" + (decompressor_ ? " when decompressed" : ""),
            .expected = "at most " + as_bytes(limit)});
     }
     bytes += piece;

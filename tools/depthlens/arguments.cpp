@@ -58,66 +58,67 @@ void Arguments::add_by_hand(CLI::Option* option, const std::string& value) {
   found->values.push_back(value);
 }
 
-void Arguments::read_words(const std::vector<std::string>& words) {
-  std::vector<std::string> loose, flags;
+CLI::Option* Arguments::called(const std::string& flag) const {
+  const auto found = std::find_if(options_.begin(), options_.end(),
+                                  [&](const CLI::Option* option) { return option->check_name(flag); });
+  if (found != options_.end()) return *found;
+  std::vector<std::string> flags;
   for (const CLI::Option* option : options_) {
     for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
   }
-  bool ended = false;  // by "--": what follows are no flags
-  for (std::size_t i = 0; i < words.size(); ++i) {
+  const std::string hint = util::did_you_mean(flag, flags);
+  throw util::usage_error(
+      {.what = "unknown flag " + util::in_quotes(flag),
+       .where = command_.get_name(),
+       .hint = hint.empty() ? "depthlens " + command_.get_name() + " --help tells the flags" : hint});
+}
+
+void Arguments::read_words(const std::vector<std::string>& words) {
+  std::vector<std::string> loose;
+  for (std::size_t i = 0; i < words.size() && !help_; ++i) {
     const std::string& word = words[i];
-    if (ended || !looks_like_flag(word)) {
+    if (word == "--") {  // what follows are no flags
+      loose.insert(loose.end(), words.begin() + static_cast<std::ptrdiff_t>(i) + 1, words.end());
+      break;
+    }
+    if (!looks_like_flag(word)) {
       loose.push_back(word);
       continue;
     }
-    if (word == "--") {
-      ended = true;
-      continue;
-    }
     const std::size_t equals = word.rfind("--", 0) == 0 ? word.find('=') : std::string::npos;
-    const std::string flag = word.substr(0, equals);
-    const auto found = std::find_if(options_.begin(), options_.end(),
-                                    [&](const CLI::Option* option) { return option->check_name(flag); });
-    if (found == options_.end()) {
-      const std::string hint = util::did_you_mean(flag, flags);
-      throw util::usage_error(
-          {.what = "unknown flag " + util::in_quotes(flag),
-           .where = command_.get_name(),
-           .hint = hint.empty() ? "depthlens " + command_.get_name() + " --help tells the flags" : hint});
-    }
-    CLI::Option* option = *found;
+    const bool joined = equals != std::string::npos;  // --flag=value
+    const std::string flag = word.substr(0, equals), value = joined ? word.substr(equals + 1) : "";
+    CLI::Option* option = called(flag);
     if (option == command_.get_help_ptr()) {
       help_ = true;
-      return;
-    }
-    if (is_switch(*option)) {
-      const std::string value = equals == std::string::npos ? "true" : word.substr(equals + 1);
-      if (value != "true" && value != "false") {
+    } else if (is_switch(*option)) {
+      if (joined && value != "true" && value != "false") {
         throw util::usage_error({.what = "a switch takes no value",
                                  .where = flag,
                                  .expected = "the flag alone, or =true or =false behind it",
                                  .found = util::in_quotes(value)});
       }
+      add_by_hand(option, joined ? value : "true");
+    } else if (joined) {
       add_by_hand(option, value);
-    } else if (equals != std::string::npos) {
-      add_by_hand(option, word.substr(equals + 1));
     } else {
-      if (i + 1 == words.size() || looks_like_flag(words[i + 1])) {
+      const std::string next = i + 1 < words.size() ? words[i + 1] : "--";
+      if (looks_like_flag(next)) {
         throw util::usage_error(
             {.what = "a value is missing",
              .where = flag,
-             .expected = option->get_type_name(),
-             .found = i + 1 == words.size() ? "nothing" : util::in_quotes(words[i + 1]),
-             .hint = i + 1 == words.size() || words[i + 1] == "--"
-                         ? ""
-                         : "a value that begins with a dash: " + flag + "=" + words[i + 1]});
+             .found = next == "--" ? "nothing" : util::in_quotes(next),
+             .hint = next == "--" ? "" : "a value that begins with a dash: " + flag + "=" + next});
       }
       add_by_hand(option, words[++i]);
       while (option->get_allow_extra_args() && i + 1 < words.size() && !looks_like_flag(words[i + 1]))
         add_by_hand(option, words[++i]);
     }
   }
+  if (!help_) place(loose);
+}
 
+void Arguments::place(const std::vector<std::string>& loose) {
   std::size_t next = 0;
   for (CLI::Option* option : options_) {
     if (option->get_positional() && next < loose.size()) add_by_hand(option, loose[next++]);

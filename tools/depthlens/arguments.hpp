@@ -33,6 +33,10 @@ class Arguments {
     bool by_hand;
   };
   void read_words(const std::vector<std::string>& words);
+  /// The option of `--name` or `-n`.
+  CLI::Option* called(const std::string& flag) const;
+  /// Words that belong to no flag go to the arguments without a name.
+  void place(const std::vector<std::string>& loose);
   void read_file();
   void refuse_contradictions() const;
   void apply();
