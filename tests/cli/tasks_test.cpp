@@ -7,8 +7,8 @@
 
 #include "checks.hpp"
 #include "depthlens/util/files.hpp"
-#include "support/finished_run.hpp"
 #include "support/compressed.hpp"
+#include "support/finished_run.hpp"
 #include "support/small_model.hpp"
 
 namespace depthlens::test {
