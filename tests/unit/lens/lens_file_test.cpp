@@ -19,6 +19,7 @@
 #include "depthlens/util/log.hpp"
 #include "support/catch.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/warnings.hpp"
 
 using namespace depthlens;
 using test::TemporaryFolder;
@@ -350,15 +351,6 @@ TEST_CASE("a lens that names another model is refused, or warned of where that i
 
 namespace {
 
-/// The warnings that `action` gives.
-template <typename Action>
-std::vector<std::string> warnings_of(Action action) {
-  const std::size_t before = util::warnings().size();
-  action();
-  const std::vector<std::string> all = util::warnings();
-  return {all.begin() + static_cast<std::ptrdiff_t>(before), all.end()};
-}
-
 bool mentions(const std::vector<std::string>& lines, const std::string& part) {
   return std::any_of(lines.begin(), lines.end(),
                      [&](const std::string& line) { return line.find(part) != std::string::npos; });
@@ -386,7 +378,7 @@ TEST_CASE("tuned lens: an unembed_hash of another model is refused, or warned of
       lens::LensRequest request{.name = "tuned", .type = "tuned", .path = path.string()};
       const auto load = [&] { lens::load_lens(request, *model, lens::Alignment::kTrained); };
       if (hash != other) {
-        CHECK(warnings_of(load).empty());
+        CHECK(test::warnings_of(load).empty());
         continue;
       }
       check_error(ErrorCode::kFormat, "another model", load);
@@ -394,8 +386,9 @@ TEST_CASE("tuned lens: an unembed_hash of another model is refused, or warned of
       check_error(ErrorCode::kFormat, "expected " + right[0], load);
       check_error(ErrorCode::kFormat, "found " + other + " (golden/gpt2)", load);
       request.allow_mismatch = true;
-      CHECK(mentions(warnings_of(load), "found " + other));
-      CHECK(mentions(warnings_of([&] { lens::read_tuned_parameters(path, *model); }), "") == false);  // once
+      CHECK(mentions(test::warnings_of(load), "found " + other));
+      CHECK(mentions(test::warnings_of([&] { lens::read_tuned_parameters(path, *model); }), "") ==
+            false);  // once
     }
   }
 }
@@ -417,7 +410,7 @@ TEST_CASE("a lens without digests is known by the name of its model") {
     tuned.provenance.model = name;
     const fs::path path = work.path() / std::to_string(++count);
     lens::write_tuned_lens_folder(path, tuned);
-    const auto found = warnings_of([&] {
+    const auto found = test::warnings_of([&] {
       lens::load_lens({.name = "tuned", .type = "tuned", .path = path.string()}, *model,
                       lens::Alignment::kTrained);
     });
@@ -432,7 +425,7 @@ TEST_CASE("tuned lens: what is in its files and is not used is told") {
   util::Json config = util::parse_json(util::read_file(work.path() / "x" / "config.json"), "");
   config["rank"] = 4;
   work.write("x/config.json", config.dump());
-  CHECK(mentions(warnings_of([&] { lens::read_tuned_lens(work.path() / "x"); }), "ignored: rank"));
+  CHECK(mentions(test::warnings_of([&] { lens::read_tuned_lens(work.path() / "x"); }), "ignored: rank"));
   config.erase("rank");
   config["bias"] = false;
   work.write("x/config.json", config.dump());
@@ -464,6 +457,7 @@ TEST_CASE("Jacobian lens: what its file says of the model is compared with it") 
   refused("{}", R"({"hidden_size": 32})", "hidden_size; expected width 16, found 32");
   refused("{}", R"({"unembed_hash": "0"})", "unembed_hash");
   const std::string print = lens::model_fingerprint(*model);
-  CHECK(warnings_of([&] { load("{}", R"({"model_fingerprint": ")" + print + R"("})"); }).empty());
-  CHECK(mentions(warnings_of([&] { load("{}", R"({"model_fingerprint": "1"})"); }), "model_fingerprint"));
+  CHECK(test::warnings_of([&] { load("{}", R"({"model_fingerprint": ")" + print + R"("})"); }).empty());
+  CHECK(
+      mentions(test::warnings_of([&] { load("{}", R"({"model_fingerprint": "1"})"); }), "model_fingerprint"));
 }
