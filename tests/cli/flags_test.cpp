@@ -141,10 +141,9 @@ TEST_CASE("a flag that has no effect in a run is refused") {
   for (const std::string experiment : {"trajectory", "settling", "facts", "choices,exit"}) {
     refused(analyze({"--experiment", experiment, "--buckets", "3"}), "--buckets",
             "an experiment that counts");
-    refused(analyze({"--experiment", experiment, "--token-counts", "input"}), "--token-counts", "an exp");
+    refused(analyze({"--experiment", experiment, "--token-counts", "x"}), "--token-counts", "an exp");
   }
   refused(analyze({"--records", "none", "--max-records", "3"}), "--max-records", "records");
-  refused(analyze({"--records", "none", "--top-k", "3"}), "--top-k", "records");
   const std::string jacobian = "jacobian:" + bench.model.lens("jacobian.pt");
   for (const std::string command : {"analyze", "eval-lens"}) {
     const Words all = {command,     "--model", bench.model.path(), "--input",
@@ -152,7 +151,7 @@ TEST_CASE("a flag that has no effect in a run is refused") {
     refused(all + Words{"--lens", jacobian, "--lens-alignment", "paper"}, "--lens-alignment", "a tuned lens");
     refused(all + Words{"--allow-lens-mismatch"}, "--allow-lens-mismatch", "a lens from a file");
   }
-  refused({"show", "text", "--lens-alignment", "trained"}, "--lens-alignment", "a tuned lens");
+  refused({"show", "text", "--lens-alignment", "paper"}, "--lens-alignment", "a tuned lens");
   refused({"show", "text", "--top-k", "3"}, "--top-k", "--json");
   for (const Words& flag : {Words{"--value", "rank"}, {"--numbers"}, {"--width", "50"}, {"--color", "never"}})
     refused(Words{"show", "text", "--json"} + flag, flag[0], "the table, found --json");
@@ -164,8 +163,8 @@ TEST_CASE("a flag that has no effect in a run is refused") {
                             {"--bias-only"},
                             {"--keep", "best"},
                             {"--damp-frequent", "3:0.5"},
-                            {"--token-counts", "input"},
-                            {"--optimizer", "sgd"}})
+                            {"--token-counts", "x"},
+                            {"--optimizer", "adam"}})
     refused(train + Words{"--type", "jacobian", "--input", "x"} + flag, flag[0], "--type tuned");
   for (const Words& flag : {Words{"--prompts", "3"}, {"--shard", "0/2"}, {"--from-sums", "x"}})
     refused(train + Words{"--input", "x"} + flag, flag[0], "--type jacobian");
@@ -180,12 +179,15 @@ TEST_CASE("a flag that has no effect in a run is refused") {
   for (const Words& flag : {Words{"--input", "x"}, {"--steps", "3"}, {"--model", "x"}, {"--layers", "1"}})
     refused(train + Words{"--join", "x"} + flag, flag[0], "a training, found --join");
   refused(train + Words{"--input", "x", "--damp-mode", "vocabulary"}, "--damp-mode", "--damp-frequent");
-  refused(train + Words{"--input", "x", "--token-counts", "input"}, "--token-counts", "--damp-frequent");
+  refused(train + Words{"--input", "x", "--token-counts", "x"}, "--token-counts", "--damp-frequent");
   refused(train + Words{"--input", "x", "--optimizer", "adam", "--momentum", "0.5"}, "--momentum",
           "--optimizer sgd or muon");
   refused(train + Words{"--input", "x", "--validation-tokens", "0", "--validate-every", "3"},
           "--validate-every", "--validation-tokens above 0");
   check_nothing_written(bench.out);
+  // The default of such a flag asks for nothing that does not happen.
+  check_done(analyze(
+      {"--keep", "correct", "--lens-alignment", "trained", "--records", "none", "--max-records", "20000"}));
 }
 
 TEST_CASE("errors of settings files name file, line and key, wherever they are found") {

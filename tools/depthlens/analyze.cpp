@@ -244,7 +244,7 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
        .holds = !pairs,
        .needs = "an experiment with a lens: patching reads the model's own output and uses no lens",
        .found = found},
-      {.flags = {"--max-records", "--top-k"},
+      {.flags = {"--max-records"},
        .holds = records,
        .needs = "records",
        .found = "--records " + options.records}};

@@ -103,11 +103,21 @@ std::vector<std::string> all_flags_but(const CLI::App& app, const std::vector<st
   return others;
 }
 
+namespace {
+
+/// A default that is given by hand asks for nothing that does not happen.
+bool gives_default(const CLI::Option& option) {
+  return !option.get_default_str().empty() &&
+         option.results() == std::vector<std::string>{option.get_default_str()};
+}
+
+}  // namespace
+
 void check_effects(const CLI::App& app, const std::vector<Condition>& conditions) {
   for (const Condition& condition : conditions) {
     if (condition.holds) continue;
     for (const std::string& flag : condition.flags) {
-      if (app.count(flag) == 0) continue;
+      if (app.count(flag) == 0 || gives_default(*app.get_option(flag))) continue;
       throw util::usage_error({.what = "this flag has no effect in this run",
                                .where = flag,
                                .expected = condition.needs,

@@ -44,8 +44,8 @@ struct Condition {
   std::string found = {};  ///< what this run is instead
 };
 
-/// Throws a usage error for the first flag that was given, by hand or in a file, and has no effect in this
-/// run.
+/// Throws a usage error for the first flag that was given, by hand or in a file, with another value than its
+/// default, and has no effect in this run.
 void check_effects(const CLI::App& app, const std::vector<Condition>& conditions);
 
 }  // namespace depthlens::tool
