@@ -252,7 +252,7 @@ void tell_other_weights(const TensorFile& weights, const fs::path& folder) {
   }
   if (other.empty()) return;
   util::log_warning(cat(weights.source(), " is read; ", first_few({other.begin(), other.end()}),
-                        " beside it, with ", "other values (", in_quotes(example),
+                        " beside it, with other values (", in_quotes(example),
                         " for one), is ignored, as transformers does"));
 }
 

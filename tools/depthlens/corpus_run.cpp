@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -27,7 +26,6 @@ Survey survey_corpus(data::Corpus& corpus, const Session& session, bool last_onl
   Survey survey;
   util::Progress progress("counting tokens", "tokens", 0);
   while (const auto document = corpus.next()) {
-    if (util::interrupted()) throw util::interrupted_error();
     session.check_in_vocabulary(document->tokens);
     for (const text::TokenId id : document->tokens) survey.counts.add(id);
     ++survey.documents;

@@ -8,7 +8,6 @@
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
-#include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "session.hpp"
@@ -42,7 +41,6 @@ void run_count_tokens(const CountOptions& options) {
   data::TokenCounts counts;
   util::Progress progress("counting", "tokens", 0);
   while (const auto document = corpus.next()) {
-    if (util::interrupted()) throw util::interrupted_error();
     for (const text::TokenId id : document->tokens) counts.add(id);
     progress.advance(static_cast<std::int64_t>(document->tokens.size()));
   }

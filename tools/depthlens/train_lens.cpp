@@ -165,7 +165,6 @@ Text read_text(const TrainOptions& options, const Session& session) {
   data::Corpus corpus(options.corpus.inputs, session.tokenizer(), options.corpus.limit);
   util::Progress progress("reading", "tokens", 0);
   while (const auto document = corpus.next()) {
-    if (util::interrupted()) throw util::interrupted_error();
     session.check_in_vocabulary(document->tokens);
     for (const text::TokenId id : document->tokens) text.counts.add(id);
     text.windows.add(document->tokens);
@@ -416,7 +415,6 @@ std::vector<train::Prompt> read_prompts(const TrainOptions& options, const Sessi
   std::vector<train::Prompt> prompts;
   const auto wanted = static_cast<std::size_t>(options.prompts);
   for (auto document = corpus.next(); document && prompts.size() < wanted; document = corpus.next()) {
-    if (util::interrupted()) throw util::interrupted_error();
     session.check_in_vocabulary(document->tokens);
     for (const auto& window : data::cut_into_windows(document->tokens, session.max_length(), session.bos())) {
       train::Prompt prompt(window.begin(), window.end());
