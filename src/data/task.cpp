@@ -96,6 +96,7 @@ std::vector<TokenId> TaskBuilder::begun(const std::vector<TokenId>& tokens, cons
 }
 
 void TaskBuilder::add(TaskItem item) {
+  item.number = next_number_++;
   if (item.context.empty() || item.answer.empty()) {
     ++task_.dropped["no_tokens"];
   } else if (!fits(item, max_length_)) {

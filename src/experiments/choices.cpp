@@ -26,7 +26,7 @@ class Choices : public Experiment {
 
   void accept(const decode::PositionReadout& position) override {
     const data::TaskItem& item = item_of(context_, position);
-    const auto number = static_cast<std::uint64_t>(position.where().item);
+    const auto number = unit_of(position);
     const std::size_t num_options = item.options.size();
     const auto cells = static_cast<std::size_t>(shape_.num_lenses() * shape_.num_rows);
     std::vector<std::vector<double>> values(num_options, std::vector<double>(cells * kOfOption));

@@ -30,8 +30,8 @@ struct CorpusOptions {
 
 /// Adds --input, --out and --overwrite.
 void add_corpus_options(CLI::App& app, CorpusOptions& options);
-/// Adds --positions. `may_sample`: with sample:N.
-void add_positions_option(CLI::App& app, CorpusOptions& options, bool may_sample = false);
+/// Adds --positions.
+void add_positions_option(CLI::App& app, CorpusOptions& options);
 /// Adds --limit.
 void add_limit_option(CLI::App& app, CorpusOptions& options);
 

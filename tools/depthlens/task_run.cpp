@@ -209,7 +209,8 @@ void TaskRun::add_positions(decode::Query& query, std::size_t item_index) const 
     query.positions.push_back({.position = item.first_position() + static_cast<std::int64_t>(k),
                                .target = item.answer[k],
                                .watched = watched,
-                               .item = static_cast<std::int64_t>(item_index)});
+                               .item = static_cast<std::int64_t>(item_index),
+                               .number = item.number});
     if (watch_ != nullptr) watch_->append_to(query.positions.back(), k == 0 ? item.distractor : text::kNone);
   }
 }

@@ -23,6 +23,7 @@ struct TaskItem {
   };
   std::string id;
   std::int64_t document = 0;          ///< place of the item, or of its sentence, in all inputs
+  std::int64_t number = -1;           ///< among all items that were read, dropped ones included
   std::int64_t input = 0;             ///< index of its input
   std::int64_t input_document = 0;    ///< its place, or its sentence's, in that
   std::vector<TokenId> context = {};  ///< before the first answer token, BOS included; ≥ 1
@@ -112,6 +113,7 @@ class TaskBuilder {
   std::int64_t next_document_ = 0;  // of facts and questions, dropped and repeated ones included
   std::int64_t input_ = -1;         // index of the input at hand
   std::int64_t input_begin_ = 0;    // its first document
+  std::int64_t next_number_ = 0;
   Task task_;
   std::map<std::string, OptionToken> option_tokens_;  // by the option's text
   std::unique_ptr<Notes> notes_;
