@@ -665,10 +665,11 @@ TEST_CASE("tasks: files that cannot be used end with 3") {
   refused("facts", "a.jsonl.gz", gzip(kFact).substr(0, 30), {"damaged gzip file", "a.jsonl.gz"});
   // The small tokenizer has no capital letters.
   refused("facts", "a.jsonl", R"({"prompt": "BIG", "answer": "sea"})",
-          {"no item is left to ask", "expected at least one", "dropped: 1 no_tokens"}, {"--add-bos", "no"});
+          {"no item is left to ask", "expected at least one", "dropped: 1 without tokens"},
+          {"--add-bos", "no"});
   refused("facts", "a.jsonl",
           R"({"prompt": "the water of the harbour was still, and a boat came in", "answer": "on"})",
-          {"no item is left to ask", "1 longer_than_window"});
+          {"no item is left to ask", "1 longer than a window"});
   refused("choices", "a.jsonl",
           R"({"id": "q1", "prompt": "the sea", "options": ["wide", "rude"], "answer": 0})",
           {"the options 'wide' and 'rude' have the same token", "item q1"});
@@ -680,7 +681,7 @@ TEST_CASE("tasks: files that cannot be used end with 3") {
           {"the answer is none of the options"}, {"--options", "on,in"});
   refused("pos", "a.conllu", "1\tthe\n", {"not a line of CoNLL-U", "a.conllu, line 1", "found 2"});
   refused("pos", "a.conllu", "1\tthe\t_\tDET\t_\t_\t_\t_\t_\t_\n",
-          {"no item is left to ask", "1 short_prompt"});
+          {"no item is left to ask", "1 with too little text before the word"});
   refused("exit", "a.conllu", "1\tthe\n", {"not a line of CoNLL-U"});
   refused("exit", "a.conllu.gz", gzip("1\tthe\n"), {"not a line of CoNLL-U", "a.conllu.gz, line 1"});
 }

@@ -2,12 +2,14 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
 #include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "command.hpp"
 #include "depthlens/decode/engine.hpp"
@@ -31,19 +33,29 @@ struct ShowOptions {
   std::string color = "auto";
   std::string value = "probability";
   bool numbers = false;
+  std::int64_t last = 0;  ///< 0: not given
+  std::string positions;
 };
 
 const std::map<std::string, report::CellValue> kValues = {{"probability", report::CellValue::kProbability},
                                                           {"rank", report::CellValue::kRank},
+                                                          {"target-rank", report::CellValue::kTargetRank},
                                                           {"entropy", report::CellValue::kEntropy},
                                                           {"kl", report::CellValue::kKl}};
+
+/// A token at a layer.
+struct Place {
+  std::int32_t rank;
+  float logprob;
+};
 
 /// The readouts of one window, copied out of the listener's view.
 struct Cell {
   std::vector<decode::TokenId> top_ids;
   std::vector<float> top_logprobs;
-  std::int32_t final_rank;
-  float final_logprob, entropy, kl_final;
+  Place final;
+  std::optional<Place> target;
+  float entropy, kl_final;
 };
 
 class Collector : public decode::Listener {
@@ -54,26 +66,111 @@ class Collector : public decode::Listener {
     auto& lenses = positions.emplace_back();
     tokens.push_back(position.token());
     finals.push_back(position.final_id());
+    targets.push_back(position.where().target);
+    const bool has_target = targets.back() != decode::kNoToken;
     for (std::int64_t n = 0; n < position.shape().num_lenses(); ++n) {
       auto& rows = lenses.emplace_back();
       for (std::int64_t row = 0; row < position.shape().num_rows; ++row) {
         const auto ids = position.top_ids(n, row);
         const auto logprobs = position.top_logprobs(n, row);
+        const auto place = [&](std::int64_t w) {
+          return Place{.rank = position.rank(n, row, w), .logprob = position.logprob(n, row, w)};
+        };
         rows.push_back({.top_ids = {ids.begin(), ids.end()},
                         .top_logprobs = {logprobs.begin(), logprobs.end()},
-                        .final_rank = position.rank(n, row, decode::kWatchedFinal),
-                        .final_logprob = position.logprob(n, row, decode::kWatchedFinal),
+                        .final = place(decode::kWatchedFinal),
+                        .target = has_target ? std::optional(place(decode::kWatchedTarget)) : std::nullopt,
                         .entropy = position.entropy(n, row),
                         .kl_final = position.kl_final(n, row)});
       }
     }
   }
-  std::vector<decode::TokenId> tokens, finals;
+  std::vector<decode::TokenId> tokens, finals, targets;   // [T]
   std::vector<std::vector<std::vector<Cell>>> positions;  // [T][N][R]
 
  private:
   std::int64_t top_k_;
 };
+
+/// The positions of a text of `length` tokens that are to be shown, as the flags ask for them: 0 ≤ first ≤
+/// last < length.
+struct Range {
+  std::int64_t first, last;
+};
+
+Range wanted_positions(const ShowOptions& options, std::int64_t length) {
+  if (options.last > 0) return {std::max<std::int64_t>(0, length - options.last), length - 1};
+  if (options.positions.empty()) return {0, length - 1};
+  const std::vector<std::string> ends = util::split(options.positions, '-');
+  Range range = {};
+  const bool readable = ends.size() <= 2 && util::parse_int(ends.front(), range.first) &&
+                        util::parse_int(ends.back(), range.last) && range.first <= range.last;
+  if (!readable) {
+    throw util::usage_error({.what = "not a range of positions",
+                             .where = "--positions",
+                             .expected = "A-B with A ≤ B, or one position, numbered as in the table",
+                             .found = util::in_quotes(options.positions)});
+  }
+  if (range.last >= length) {
+    throw util::usage_error({.what = "no such position in the text",
+                             .where = "--positions",
+                             .expected = util::cat("positions from 0 to ", length - 1),
+                             .found = util::in_quotes(options.positions)});
+  }
+  return range;
+}
+
+/// The window that shows positions of a text, and which these are.
+struct Window {
+  decode::Query query;
+  std::vector<std::int64_t> positions;  // [T] in the text
+};
+
+/// As much of the text before the last position as the model may be given. `tokens`: BOS included.
+Window window_of(const std::vector<text::TokenId>& tokens, const ShowOptions& options,
+                 const Session& session) {
+  const auto length = static_cast<std::int64_t>(tokens.size());
+  const std::int64_t most = session.max_length(), bos = session.bos() ? 1 : 0;
+  const bool chosen = options.last > 0 || !options.positions.empty();
+  Range range = wanted_positions(options, length);
+  if (!chosen && length > most) {
+    util::log_warning(util::cat("the text has ", util::with_thousands(length), " tokens; the first ",
+                                util::with_thousands(most),
+                                " are shown (--max-length; --last N shows the last)"));
+    range.last = most - 1;
+  }
+  // The beginning of the text where that holds the last position, else BOS and what fits before it.
+  const std::int64_t begin = range.last < most ? 0 : range.last + 1 - (most - bos);
+  if (begin > 0 && range.first < begin) {
+    const std::string found = util::cat("positions ", range.first, " to ", range.last, ", ",
+                                        util::with_thousands(range.last + 1 - range.first), " tokens");
+    if (options.last == 0) {
+      throw util::usage_error({.what = "the positions do not fit into one window",
+                               .where = "--positions",
+                               .expected = util::cat("at most ", most - bos, " tokens (--max-length)"),
+                               .found = found});
+    }
+    util::log_warning(
+        util::cat("the last ", most - bos, " tokens are shown, which fill a window (--max-length)"));
+    range.first = begin;
+  }
+  if (begin > 0) {
+    util::log_info(
+        util::cat("the model is given the text from token ", begin, " on (--max-length ", most, ")"));
+  }
+  Window window;
+  if (begin > 0 && bos > 0) window.query.tokens.push_back(tokens.front());
+  const std::int64_t shift = static_cast<std::int64_t>(window.query.tokens.size()) - begin;
+  window.query.tokens.insert(window.query.tokens.end(), tokens.begin() + begin,
+                             tokens.begin() + range.last + 1);
+  for (std::int64_t t = range.first; t <= range.last; ++t) {
+    const decode::TokenId target =
+        t + 1 < length ? tokens[static_cast<std::size_t>(t) + 1] : decode::kNoToken;
+    window.query.positions.push_back({.position = t + shift, .target = target, .watched = {}});
+    window.positions.push_back(t);
+  }
+  return window;
+}
 
 std::int64_t terminal_width(std::int64_t wish) {
   if (wish > 0) return wish;
@@ -88,7 +185,8 @@ std::int64_t terminal_width(std::int64_t wish) {
 
 /// One object, a line for each layer of a lens. In ASCII, so that no token's control characters reach a
 /// terminal.
-std::string as_json(const Collector& found, const Session& session, const std::string& text) {
+std::string as_json(const Collector& found, const std::vector<std::int64_t>& positions,
+                    const Session& session, const std::string& text) {
   using util::cat, util::json_number;
   const auto quoted = [](const std::string& any) {
     return util::json_string(any, util::JsonAlphabet::kAscii);
@@ -108,15 +206,19 @@ std::string as_json(const Collector& found, const Session& session, const std::s
     const std::string top = list(cell.top_ids.size(), ", ", [&](std::size_t k) {
       return cat("{", token(cell.top_ids[k]), ", \"logprob\": ", json_number(cell.top_logprobs[k]), "}");
     });
-    return cat("    {\"top\": [", top, "], \"final_rank\": ", cell.final_rank,
-               ", \"final_logprob\": ", json_number(cell.final_logprob),
+    return cat("    {\"top\": [", top, "], \"final_rank\": ", cell.final.rank,
+               ", \"final_logprob\": ", json_number(cell.final.logprob),
+               ", \"target_rank\": ", cell.target ? std::to_string(cell.target->rank) : "null",
+               ", \"target_logprob\": ", cell.target ? json_number(cell.target->logprob) : "null",
                ", \"entropy\": ", json_number(cell.entropy), ", \"kl_final\": ", json_number(cell.kl_final),
                "}");
   };
   const auto position = [&](std::size_t t) {
     const auto& lenses = found.positions[t];
-    return cat("  {\"position\": ", t, ", \"token\": {", token(found.tokens[t]), "}, \"final\": {",
-               token(found.finals[t]), "}, \"lenses\": {\n",
+    const decode::TokenId target = found.targets[t];
+    return cat("  {\"position\": ", positions[t], ", \"token\": {", token(found.tokens[t]),
+               "}, \"target\": ", target == decode::kNoToken ? "null" : cat("{", token(target), "}"),
+               ", \"final\": {", token(found.finals[t]), "}, \"lenses\": {\n",
                list(lenses.size(), ",\n",
                     [&](std::size_t n) {
                       return cat("   ", quoted(session.lenses()[n]->request().name), ": [\n",
@@ -131,14 +233,17 @@ std::string as_json(const Collector& found, const Session& session, const std::s
              ",\n \"positions\": [\n", list(found.tokens.size(), ",\n", position), "]}\n");
 }
 
-report::TerminalTable as_table(const Collector& found, const Session& session, report::CellValue value) {
+report::TerminalTable as_table(const Collector& found, const std::vector<std::int64_t>& positions,
+                               const Session& session, report::CellValue value) {
   const auto text_of = [&](decode::TokenId id) { return session.tokenizer().token_text(id); };
   const auto number_of = [&](const Cell& cell) -> double {
     switch (value) {
       case report::CellValue::kProbability:
         return std::exp(cell.top_logprobs.front());
       case report::CellValue::kRank:
-        return cell.final_rank;
+        return cell.final.rank;
+      case report::CellValue::kTargetRank:
+        return cell.target ? static_cast<double>(cell.target->rank) : NAN;
       case report::CellValue::kEntropy:
         return cell.entropy;
       case report::CellValue::kKl:
@@ -146,9 +251,18 @@ report::TerminalTable as_table(const Collector& found, const Session& session, r
     }
     return NAN;
   };
-  report::TerminalTable table = {
-      .tokens = {}, .panels = {}, .value = value, .vocab_size = session.spec().vocab_size};
+  report::TerminalTable table = {.tokens = {},
+                                 .positions = positions,
+                                 .ranked = {},
+                                 .panels = {},
+                                 .value = value,
+                                 .vocab_size = session.spec().vocab_size};
   for (const decode::TokenId token : found.tokens) table.tokens.push_back(text_of(token));
+  const bool of_answers = value == report::CellValue::kRank;
+  if (of_answers || value == report::CellValue::kTargetRank) {
+    for (const decode::TokenId token : of_answers ? found.finals : found.targets)
+      table.ranked.push_back(token == decode::kNoToken ? "" : text_of(token));
+  }
   for (std::size_t n = 0; n < found.positions.front().size(); ++n) {
     auto& panel = table.panels.emplace_back();
     panel.name = session.lenses()[n]->request().name;
@@ -177,6 +291,8 @@ report::TerminalStyle terminal_style(const ShowOptions& options) {
 void run_show(const CLI::App& app, const ShowOptions& given) {
   ShowOptions options = given;
   check_effects(app, lens_conditions(options.model));
+  if (options.last > 0 && !options.positions.empty())
+    throw util::usage_error({.what = "--last and --positions contradict each other"});
   check_effects(app, {{.flags = {"--top-k"}, .holds = options.json, .needs = "--json"},
                       {.flags = {"--value", "--numbers", "--width", "--color"},
                        .holds = !options.json,
@@ -194,21 +310,11 @@ void run_show(const CLI::App& app, const ShowOptions& given) {
     throw util::input_error({.what = "the text is not UTF-8", .where = "show"});
 
   Session session(options.model);
-  const std::vector<text::TokenId> tokens = session.tokenizer().encode(options.text);
+  std::vector<text::TokenId> tokens = session.tokenizer().encode(options.text);
   session.check_in_vocabulary(tokens);
   if (tokens.empty()) throw util::input_error({.what = "the text has no tokens", .where = "show"});
-  decode::Query query;
-  if (session.bos()) query.tokens.push_back(*session.bos());
-  query.tokens.insert(query.tokens.end(), tokens.begin(), tokens.end());
-  if (static_cast<std::int64_t>(query.tokens.size()) > session.max_length()) {
-    util::log_warning(util::cat("the text has ", query.tokens.size(), " tokens; the first ",
-                                session.max_length(), " are shown (--max-length)"));
-    query.tokens.resize(static_cast<std::size_t>(session.max_length()));
-  }
-  for (std::size_t t = 0; t < query.tokens.size(); ++t) {
-    const decode::TokenId target = t + 1 < query.tokens.size() ? query.tokens[t + 1] : decode::kNoToken;
-    query.positions.push_back({.position = static_cast<std::int64_t>(t), .target = target, .watched = {}});
-  }
+  if (session.bos()) tokens.insert(tokens.begin(), *session.bos());
+  const Window window = window_of(tokens, options, session);
   session.load();
   Collector collector(options.json ? options.top_k : 1);
   bool given_out = false;
@@ -217,16 +323,16 @@ void run_show(const CLI::App& app, const ShowOptions& given) {
           [&](decode::Query& next) {
             if (given_out) return false;
             given_out = true;
-            next = query;
+            next = window.query;
             return true;
           },
           {&collector});
   if (options.json) {
-    std::cout << as_json(collector, session, options.text) << std::flush;
+    std::cout << as_json(collector, window.positions, session, options.text) << std::flush;
   } else {
-    std::cout << report::draw_terminal_table(as_table(collector, session, kValues.at(options.value)),
-                                             terminal_style(options))
-              << std::flush;
+    const report::TerminalTable table =
+        as_table(collector, window.positions, session, kValues.at(options.value));
+    std::cout << report::draw_terminal_table(table, terminal_style(options)) << std::flush;
   }
 }
 
@@ -236,14 +342,20 @@ std::function<void()> setup_show(CLI::App& app) {
   auto options = std::make_shared<ShowOptions>();
   app.add_option("text", options->text, "The text (default: stdin)");
   add_run_options(app, options->model);
+  app.add_option("--last", options->last, "Show the last N positions only (a long text's end)")
+      ->check(integer(1));
+  app.add_option("--positions", options->positions,
+                 "Show these positions only, numbered as in the table: A-B, or one")
+      ->type_name("A-B");
   app.add_option("--top-k", options->top_k, "Predictions of each layer in --json")
       ->check(integer(1, 1000))
       ->capture_default_str();
   app.add_flag("--json", options->json, "As one JSON object instead of a table");
-  app.add_option("--value", options->value,
-                 "What colour or number tells: probability of the top-1; rank of the model's own answer; "
-                 "entropy; kl: divergence from the model's output")
-      ->check(one_of({"probability", "rank", "entropy", "kl"}))
+  app.add_option(
+         "--value", options->value,
+         "What colour or number tells: probability of the layer's top-1; rank of the model's own answer; "
+         "target-rank: of the token that really follows; entropy; kl: divergence from the model's output")
+      ->check(one_of({"probability", "rank", "target-rank", "entropy", "kl"}))
       ->capture_default_str();
   app.add_flag("--numbers", options->numbers, "Numbers beside the tokens in colour too");
   app.add_option("--width", options->width, "Columns to use (default: the terminal's, or 100)")
@@ -257,7 +369,8 @@ std::function<void()> setup_show(CLI::App& app) {
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens show \"The capital of France is\" --lens logit\n"
-      "  depthlens show \"Water boils at\" --lens logit --lens tuned:data/demo/lens --value rank");
+      "  depthlens show \"Water boils at\" --lens logit --lens tuned:data/demo/lens --value rank\n"
+      "  depthlens show --last 8 --value target-rank < data/corpora/letter.txt");
   return [options, &app] { run_show(app, *options); };
 }
 
