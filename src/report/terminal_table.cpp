@@ -378,6 +378,37 @@ class Drawing {
   std::vector<std::int64_t> column_widths_;
 };
 
+/// A column of `draw_watch_table`: its heading of two lines, and a cell for each layer.
+struct WatchColumn {
+  std::string title, unit;
+  std::vector<std::string> cells;
+};
+
+std::vector<WatchColumn> watch_columns(const WatchTable& table, const WatchTable::Panel& panel) {
+  std::vector<WatchColumn> columns;
+  for (std::size_t w = 0; w < table.tokens.size(); ++w) {
+    WatchColumn& column = columns.emplace_back(
+        WatchColumn{.title = printable(table.tokens[w]), .unit = "   rank    log p", .cells = {}});
+    for (const WatchTable::Value& value : panel.tokens[w]) {
+      std::array<char, 40> text = {};
+      if (value.rank > 0) {
+        std::snprintf(text.data(), text.size(), "%7lld %8.3f", static_cast<long long>(value.rank),
+                      value.logprob);
+      } else {
+        std::snprintf(text.data(), text.size(), "%7s %8s", "-", "-");
+      }
+      column.cells.emplace_back(text.data());
+    }
+  }
+  for (std::size_t i = 0; i < table.pairs.size(); ++i) {
+    WatchColumn& column = columns.emplace_back(
+        WatchColumn{.title = printable(table.pairs[i]), .unit = "difference", .cells = {}});
+    for (const double value : panel.pairs[i])
+      column.cells.push_back(std::isfinite(value) ? formatted("%+10.3f", value) : "         -");
+  }
+  return columns;
+}
+
 }  // namespace
 
 TerminalColours terminal_colours(std::string_view wish, bool is_terminal,
@@ -402,6 +433,39 @@ double place_on_scale(CellValue value, double number, std::int64_t vocab_size) {
   if (value == CellValue::kEntropy) place = 1 - number / most;
   if (value == CellValue::kKl) place = 1 - std::log1p(std::max(0.0, number)) / std::log1p(kGreatestKl);
   return std::clamp(place, 0.0, 1.0);
+}
+
+std::string draw_watch_table(const WatchTable& table, const TerminalStyle& style) {
+  constexpr std::int64_t kLabel = 8, kWidest = 32;
+  const auto line = [](const std::string& text) {
+    return text.substr(0, text.find_last_not_of(' ') + 1) + '\n';
+  };
+  const std::string heading =
+      util::cat("Watched after ", printable(table.token), ", position ", table.position);
+  std::string out = line(fitted(heading, std::min(style.width, display_width(heading))));
+  for (const WatchTable::Panel& panel : table.panels) {
+    const std::vector<WatchColumn> columns = watch_columns(table, panel);
+    std::vector<std::int64_t> widths;
+    for (const WatchColumn& column : columns)
+      widths.push_back(std::clamp(display_width(column.title), display_width(column.unit), kWidest));
+    for (std::size_t first = 0, last; first < columns.size(); first = last) {
+      std::int64_t used = kLabel;
+      for (last = first; last < columns.size() && (last == first || used + 2 + widths[last] <= style.width);
+           ++last)
+        used += 2 + widths[last];
+      const auto row = [&](const std::string& label, const auto& cell_of) {
+        std::string text = fitted(label, kLabel);
+        for (std::size_t c = first; c < last; ++c) text += "  " + fitted(cell_of(columns[c]), widths[c]);
+        return line(text);
+      };
+      out += row(printable(panel.name), [](const WatchColumn& column) { return column.title; });
+      out += row("", [](const WatchColumn& column) { return column.unit; });
+      for (std::size_t layer = 0; layer < columns.front().cells.size(); ++layer)
+        out += row(std::to_string(layer), [&](const WatchColumn& column) { return column.cells[layer]; });
+      out += '\n';
+    }
+  }
+  return out;
 }
 
 std::string draw_terminal_table(const TerminalTable& table, const TerminalStyle& style) {

@@ -343,6 +343,59 @@ TEST_CASE("show shows the positions asked for, as the whole table has them") {
   check_error(show({"--last", "2", "--positions", "1"}), 2, {"--last", "--positions", "contradict"});
 }
 
+TEST_CASE("show follows tokens through the layers at the last position, or at those asked for") {
+  const Json all = positions_of({"--top-k", "67"});
+  const std::string a = all[1].at("token").at("text"), b = all[2].at("token").at("text");
+  const std::string id_of_a = util::cat("#", all[1].at("token").at("id").get<int>()),
+                    id_of_b = util::cat("#", all[2].at("token").at("id").get<int>());
+  REQUIRE(a != b);
+  const auto logprob = [&](std::size_t t, std::size_t layer, const Json& id) {
+    for (const Json& one : all[t].at("lenses").at("logit")[layer].at("top"))
+      if (one.at("id") == id) return one.at("logprob").get<double>();
+    return 0.0;
+  };
+  const auto check_watched = [&](const Json& position) {
+    const auto t = position.at("position").get<std::size_t>();
+    for (std::size_t layer = 0; layer < 4; ++layer) {
+      const Json& cell = position.at("lenses").at("logit")[layer];
+      REQUIRE(cell.at("watched").size() == 2);
+      CHECK(cell.at("watched")[0].at("text") == a);
+      CHECK(cell.at("watched")[0].at("id") == all[1].at("token").at("id"));
+      const double of_a = cell.at("watched")[0].at("logprob"), of_b = cell.at("watched")[1].at("logprob");
+      CHECK(of_a == Approx(logprob(t, layer, all[1].at("token").at("id"))).margin(1e-4));
+      CHECK(of_b == Approx(logprob(t, layer, all[2].at("token").at("id"))).margin(1e-4));
+      std::int64_t above = 0;
+      for (const Json& one : all[t].at("lenses").at("logit")[layer].at("top"))
+        above += one.at("logprob").get<double>() > of_a + 1e-4 ? 1 : 0;
+      CHECK(cell.at("watched")[0].at("rank") == above + 1);
+      CHECK(cell.at("differences")[0].at("difference").get<double>() == Approx(of_a - of_b).margin(1e-5));
+    }
+  };
+  const std::vector<std::string> watch = {"--watch-pair", id_of_a + "," + id_of_b};
+  const Json last = positions_of(watch);
+  check_watched(last.back());
+  CHECK_FALSE(last[0].at("lenses").at("logit")[0].contains("watched"));
+  const Json chosen = positions_of(watch + std::vector<std::string>{"--positions", "3-4"});
+  REQUIRE(chosen.size() == 2);
+  check_watched(chosen[0]);
+  check_watched(chosen[1]);
+  // The token that follows: there is none at the end.
+  const Json target = positions_of({"--watch", "#target", "--last", "2"});
+  for (std::size_t layer = 0; layer < 4; ++layer) {
+    const Json &cell = target[0].at("lenses").at("logit")[layer],
+               &end = target[1].at("lenses").at("logit")[layer];
+    CHECK(cell.at("watched")[0].at("rank") == cell.at("target_rank"));
+    CHECK(cell.at("watched")[0].at("id") == target[0].at("target").at("id"));
+    CHECK(end.at("watched")[0].at("rank").is_null());
+  }
+  const Result table = check_done(show({"--watch", id_of_a}));
+  CHECK(contains(table.out, "\nWatched after "));
+  CHECK(contains(table.out, "   rank    log p"));
+  check_error(show({"--watch", "#distractor"}), 2, {"a text has no distractor", "--watch"});
+  check_error(show({"--watch", "#100000"}), 2, {"no such token", "--watch"});
+  check_error(show({"--watch", "the boat of"}), 2, {"not one token"});
+}
+
 TEST_CASE("show gives the positions of a long text as much context as a window holds") {
   const auto shown = [](const std::string& text, const std::vector<std::string>& more) {
     return check_done(std::vector<std::string>{"show", text, "--model", model().path(), "--json", "--lens",

@@ -235,6 +235,9 @@ TEST_CASE("facts: a small model's ranks are those of transformers in float64") {
   CHECK(right > 0);
   CHECK(correct.dropped() == Dropped{{"positions_not_predicted", static_cast<std::int64_t>(next - right)}});
   CHECK(every.dropped().empty());
+  CHECK(contains(correct.result.err, util::cat(right, " of ", next, " answer tokens count: ", next - right,
+                                               " not the model's own; see")));
+  CHECK_FALSE(contains(every.result.err, "counts.dropped"));
 }
 
 TEST_CASE("facts: an alias that the model says itself counts as the answer") {
@@ -420,6 +423,7 @@ TEST_CASE("choices: logged samples are read as they were scored") {
   CHECK(twice.finished.summary == once.finished.summary);
   CHECK(twice.count("documents") == 2);
   CHECK(twice.dropped() == Dropped{{"repeated_item", 2}});
+  CHECK(contains(twice.result.err, "answers count: 2 repeated; see counts.dropped"));
   CHECK(contains(twice.finished.run.at("warnings").dump(),
                  "repeated items: 2 (first: '0'); each is counted once"));
   CHECK(contains(twice.result.err, "repeated items: 2"));
@@ -487,6 +491,21 @@ TEST_CASE("pos: where the model says white space it is asked again with a space"
             dropped["positions_white_space"] ==
         185);
   CHECK(of_second_question <= static_cast<std::int64_t>(white.size()));
+  // One line tells all of this, the greatest reason first, and one names the rare classes.
+  CHECK(contains(again.result.err, util::cat("info: ", again.finished.records.size(),
+                                             " of 272 answers count: ", dropped["positions_not_predicted"],
+                                             " not the model's own, 87 with too little text before "
+                                             "the word (--min-prompt-chars)")));
+  CHECK(contains(again.result.err, "see counts.dropped in run.json"));
+  std::map<std::string, std::int64_t> of_class;
+  for (const Json& record : again.finished.records) ++of_class[record.at("class").get<std::string>()];
+  const std::size_t few = again.result.err.find("fewer than 10 answers count for ");
+  REQUIRE(few != std::string::npos);
+  const std::string named = again.result.err.substr(few, again.result.err.find('\n', few) - few);
+  for (const std::string name : {"DET", "ADP", "PUNCT", "VERB", "NOUN", "ADJ"}) {
+    const std::string count = of_class[name] == 0 ? "none" : std::to_string(of_class[name]);
+    CHECK(contains(named, util::cat(name, " (", count, ")")) == (of_class[name] < 10));
+  }
   // With --keep all every word counts once, and nothing is dropped for what the model says.
   const TaskRun all("pos", "data/tasks/words.conllu", {"--keep", "all", "--top-k", "1"});
   CHECK(all.finished.records.size() == 185);

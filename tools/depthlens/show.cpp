@@ -19,6 +19,7 @@
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "session.hpp"
+#include "watch_options.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -35,6 +36,9 @@ struct ShowOptions {
   bool numbers = false;
   std::int64_t last = 0;  ///< 0: not given
   std::string positions;
+  WatchOptions watch;
+
+  bool chooses_positions() const { return last > 0 || !positions.empty(); }
 };
 
 const std::map<std::string, report::CellValue> kValues = {{"probability", report::CellValue::kProbability},
@@ -55,12 +59,15 @@ struct Cell {
   std::vector<float> top_logprobs;
   Place final;
   std::optional<Place> target;
+  std::vector<std::optional<Place>> watched;  ///< where the position has any
   float entropy, kl_final;
 };
 
 class Collector : public decode::Listener {
  public:
-  explicit Collector(std::int64_t top_k) : top_k_(top_k) {}
+  /// Reads the watched tokens of the positions from the `first_watched`th on. The watch must outlive it.
+  Collector(std::int64_t top_k, const experiments::Watch& watch, std::size_t first_watched)
+      : top_k_(top_k), watch_(watch), first_watched_(first_watched) {}
   decode::Needs needs() const override { return {.top_k = top_k_, .token_groups = {}, .num_groups = 0}; }
   void accept(const decode::PositionReadout& position) override {
     auto& lenses = positions.emplace_back();
@@ -68,6 +75,7 @@ class Collector : public decode::Listener {
     finals.push_back(position.final_id());
     targets.push_back(position.where().target);
     const bool has_target = targets.back() != decode::kNoToken;
+    const std::size_t num_watched = is_watched(tokens.size() - 1) ? watch_.tokens.size() : 0;
     for (std::int64_t n = 0; n < position.shape().num_lenses(); ++n) {
       auto& rows = lenses.emplace_back();
       for (std::int64_t row = 0; row < position.shape().num_rows; ++row) {
@@ -80,17 +88,36 @@ class Collector : public decode::Listener {
                         .top_logprobs = {logprobs.begin(), logprobs.end()},
                         .final = place(decode::kWatchedFinal),
                         .target = has_target ? std::optional(place(decode::kWatchedTarget)) : std::nullopt,
+                        .watched = {},
                         .entropy = position.entropy(n, row),
                         .kl_final = position.kl_final(n, row)});
+        for (std::size_t i = 0; i < num_watched; ++i) {
+          const std::int64_t w = watch_.index(position.where(), i);
+          const bool has = position.watched_id(w) != decode::kNoToken;
+          rows.back().watched.push_back(has ? std::optional(place(w)) : std::nullopt);
+        }
       }
     }
   }
+  /// Whether tokens are watched at the `t`th position.
+  bool is_watched(std::size_t t) const { return t >= first_watched_ && !watch_.empty(); }
+  const experiments::Watch& watch() const { return watch_; }
+
   std::vector<decode::TokenId> tokens, finals, targets;   // [T]
   std::vector<std::vector<std::vector<Cell>>> positions;  // [T][N][R]
 
  private:
   std::int64_t top_k_;
+  const experiments::Watch& watch_;
+  std::size_t first_watched_;
 };
+
+/// log p(first) − log p(second); nothing where one of them is not there.
+std::optional<double> difference(const Cell& cell, const experiments::WatchedPair& pair) {
+  const std::optional<Place>&first = cell.watched[pair.first], &second = cell.watched[pair.second];
+  if (!first || !second) return std::nullopt;
+  return static_cast<double>(first->logprob) - static_cast<double>(second->logprob);
+}
 
 /// The positions of a text of `length` tokens that are to be shown, as the flags ask for them: 0 ≤ first ≤
 /// last < length.
@@ -131,9 +158,8 @@ Window window_of(const std::vector<text::TokenId>& tokens, const ShowOptions& op
                  const Session& session) {
   const auto length = static_cast<std::int64_t>(tokens.size());
   const std::int64_t most = session.max_length(), bos = session.bos() ? 1 : 0;
-  const bool chosen = options.last > 0 || !options.positions.empty();
   Range range = wanted_positions(options, length);
-  if (!chosen && length > most) {
+  if (!options.chooses_positions() && length > most) {
     util::log_warning(util::cat("the text has ", util::with_thousands(length), " tokens; the first ",
                                 util::with_thousands(most),
                                 " are shown (--max-length; --last N shows the last)"));
@@ -202,7 +228,26 @@ std::string as_json(const Collector& found, const std::vector<std::int64_t>& pos
     for (std::size_t i = 0; i < count; ++i) out += (i > 0 ? separator : "") + item(i);
     return out;
   };
-  const auto layer = [&](const Cell& cell) {
+  const auto watched = [&](const Cell& cell, std::size_t t) -> std::string {
+    if (!found.is_watched(t)) return "";
+    const experiments::Watch& watch = found.watch();
+    const std::string tokens = list(watch.tokens.size(), ", ", [&](std::size_t w) {
+      const experiments::WatchedToken& watched_token = watch.tokens[w];
+      const bool fixed = watched_token.kind == experiments::WatchedToken::Kind::kToken;
+      const decode::TokenId id = fixed ? watched_token.id : found.targets[t];
+      const std::optional<Place>& place = cell.watched[w];
+      return cat("{\"text\": ", quoted(watched_token.name), ", \"id\": ", place ? std::to_string(id) : "null",
+                 ", \"rank\": ", place ? std::to_string(place->rank) : "null",
+                 ", \"logprob\": ", place ? json_number(place->logprob) : "null", "}");
+    });
+    const std::string pairs = list(watch.pairs.size(), ", ", [&](std::size_t i) {
+      const std::optional<double> nats = difference(cell, watch.pairs[i]);
+      return cat("{\"pair\": ", quoted(watch.pairs[i].name),
+                 ", \"difference\": ", nats ? json_number(static_cast<float>(*nats)) : "null", "}");
+    });
+    return cat(", \"watched\": [", tokens, "], \"differences\": [", pairs, "]");
+  };
+  const auto layer = [&](const Cell& cell, std::size_t t) {
     const std::string top = list(cell.top_ids.size(), ", ", [&](std::size_t k) {
       return cat("{", token(cell.top_ids[k]), ", \"logprob\": ", json_number(cell.top_logprobs[k]), "}");
     });
@@ -211,7 +256,7 @@ std::string as_json(const Collector& found, const std::vector<std::int64_t>& pos
                ", \"target_rank\": ", cell.target ? std::to_string(cell.target->rank) : "null",
                ", \"target_logprob\": ", cell.target ? json_number(cell.target->logprob) : "null",
                ", \"entropy\": ", json_number(cell.entropy), ", \"kl_final\": ", json_number(cell.kl_final),
-               "}");
+               watched(cell, t), "}");
   };
   const auto position = [&](std::size_t t) {
     const auto& lenses = found.positions[t];
@@ -223,7 +268,7 @@ std::string as_json(const Collector& found, const std::vector<std::int64_t>& pos
                     [&](std::size_t n) {
                       return cat("   ", quoted(session.lenses()[n]->request().name), ": [\n",
                                  list(lenses[n].size(), ",\n",
-                                      [&](std::size_t row) { return layer(lenses[n][row]); }),
+                                      [&](std::size_t row) { return layer(lenses[n][row], t); }),
                                  "]");
                     }),
                "}}");
@@ -278,6 +323,41 @@ report::TerminalTable as_table(const Collector& found, const std::vector<std::in
   return table;
 }
 
+/// The tables of the watched tokens, one a position.
+std::vector<report::WatchTable> watch_tables(const Collector& found,
+                                             const std::vector<std::int64_t>& positions,
+                                             const Session& session) {
+  const experiments::Watch& watch = found.watch();
+  std::vector<report::WatchTable> tables;
+  for (std::size_t t = 0; t < positions.size(); ++t) {
+    if (!found.is_watched(t)) continue;
+    report::WatchTable& table = tables.emplace_back();
+    table.position = positions[t];
+    table.token = session.tokenizer().token_text(found.tokens[t]);
+    for (const auto& token : watch.tokens) table.tokens.push_back(token.name);
+    for (const auto& pair : watch.pairs) {
+      // Spelt out, since a comma does not tell which is taken from which.
+      table.pairs.push_back(watch.tokens[pair.first].name + "−" + watch.tokens[pair.second].name);
+    }
+    for (std::size_t n = 0; n < found.positions[t].size(); ++n) {
+      auto& panel = table.panels.emplace_back();
+      panel.name = session.lenses()[n]->request().name;
+      panel.tokens.resize(watch.tokens.size());
+      panel.pairs.resize(watch.pairs.size());
+      for (const Cell& cell : found.positions[t][n]) {
+        for (std::size_t w = 0; w < watch.tokens.size(); ++w) {
+          const std::optional<Place>& place = cell.watched[w];
+          panel.tokens[w].push_back({.rank = place ? place->rank : 0,
+                                     .logprob = place ? static_cast<double>(place->logprob) : NAN});
+        }
+        for (std::size_t i = 0; i < watch.pairs.size(); ++i)
+          panel.pairs[i].push_back(difference(cell, watch.pairs[i]).value_or(NAN));
+      }
+    }
+  }
+  return tables;
+}
+
 report::TerminalStyle terminal_style(const ShowOptions& options) {
   const auto variable = [](const char* name) -> std::string {
     const char* value = std::getenv(name);
@@ -314,9 +394,16 @@ void run_show(const CLI::App& app, const ShowOptions& given) {
   session.check_in_vocabulary(tokens);
   if (tokens.empty()) throw util::input_error({.what = "the text has no tokens", .where = "show"});
   if (session.bos()) tokens.insert(tokens.begin(), *session.bos());
-  const Window window = window_of(tokens, options, session);
+  Window window = window_of(tokens, options, session);
+  const experiments::Watch watch =
+      find_watched(options.watch, session.tokenizer(), session.spec().vocab_size);
+  if (watch.has(experiments::WatchedToken::Kind::kDistractor))
+    throw no_distractor_error("a text has no distractor");
+  const std::size_t first_watched = options.chooses_positions() ? 0 : window.positions.size() - 1;
+  for (std::size_t t = first_watched; t < window.positions.size(); ++t)
+    watch.append_to(window.query.positions[t]);
   session.load();
-  Collector collector(options.json ? options.top_k : 1);
+  Collector collector(options.json ? options.top_k : 1, watch, first_watched);
   bool given_out = false;
   decode::Engine(session.model(), session.lenses(), {})
       .run(
@@ -332,7 +419,11 @@ void run_show(const CLI::App& app, const ShowOptions& given) {
   } else {
     const report::TerminalTable table =
         as_table(collector, window.positions, session, kValues.at(options.value));
-    std::cout << report::draw_terminal_table(table, terminal_style(options)) << std::flush;
+    const report::TerminalStyle style = terminal_style(options);
+    std::cout << report::draw_terminal_table(table, style);
+    for (const report::WatchTable& watched : watch_tables(collector, window.positions, session))
+      std::cout << '\n' << report::draw_watch_table(watched, style);
+    std::cout << std::flush;
   }
 }
 
@@ -347,6 +438,11 @@ std::function<void()> setup_show(CLI::App& app) {
   app.add_option("--positions", options->positions,
                  "Show these positions only, numbered as in the table: A-B, or one")
       ->type_name("A-B");
+  add_watch_options(app, options->watch);
+  app.get_option("--watch")->description(
+      "Token whose rank and log-probability are shown at every layer, at the last position or those chosen: "
+      "its "
+      "text, #ID or #target; may be given several times");
   app.add_option("--top-k", options->top_k, "Predictions of each layer in --json")
       ->check(integer(1, 1000))
       ->capture_default_str();
@@ -370,6 +466,7 @@ std::function<void()> setup_show(CLI::App& app) {
   app.footer(
       "Example:\n  depthlens show \"The capital of France is\" --lens logit\n"
       "  depthlens show \"Water boils at\" --lens logit --lens tuned:data/demo/lens --value rank\n"
+      "  depthlens show \"The capital of France is\" --watch-pair \" Paris, London\"\n"
       "  depthlens show --last 8 --value target-rank < data/corpora/letter.txt");
   return [options, &app] { run_show(app, *options); };
 }

@@ -65,7 +65,7 @@ std::vector<std::string> empty_classes(const data::Task& task) {
 void add_task_options(CLI::App& app, TaskOptions& options) {
   app.add_option(
          "--keep", options.keep,
-         "Tasks: answer positions that count: those where the model's own top-1 is the answer, or all")
+         "Tasks and pairs: answers that count: those that are the model's own top-1, or all")
       ->check(one_of({"correct", "all"}))
       ->capture_default_str();
   app.add_option(

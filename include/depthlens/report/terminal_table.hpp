@@ -54,6 +54,24 @@ struct TerminalTable {
   std::int64_t vocab_size = 2;  ///< V
 };
 
+/// Tokens that are followed through the layers at one position.
+struct WatchTable {
+  struct Value {
+    std::int64_t rank = 0;  ///< 0: there is no such token here
+    double logprob = 0;     ///< nats
+  };
+  struct Panel {
+    std::string name;                        ///< of the lens
+    std::vector<std::vector<Value>> tokens;  ///< [W][R], layer 0 first
+    std::vector<std::vector<double>> pairs;  ///< [pairs][R] differences in nats; NaN where there is none
+  };
+  std::int64_t position = 0;
+  std::string token;                ///< at the position; any bytes, here and below
+  std::vector<std::string> tokens;  ///< [W] names
+  std::vector<std::string> pairs;   ///< names
+  std::vector<Panel> panels;        ///< one a lens, at least one
+};
+
 struct TerminalStyle {
   TerminalColours colours = TerminalColours::kNone;
   std::int64_t width = 100;  ///< columns; below 20 lines may be longer
@@ -62,6 +80,10 @@ struct TerminalStyle {
 
 /// 0 (far, unsure) to 1 (near, sure) on the scale of `value`; NaN where `number` is not finite.
 double place_on_scale(CellValue value, double number, std::int64_t vocab_size);
+
+/// A block of numbers for each lens, broken into blocks of columns where they do not fit. Every line ends in
+/// a line feed and takes at most `style.width` columns, from 40 on.
+std::string draw_watch_table(const WatchTable& table, const TerminalStyle& style);
 
 /// The panels side by side where all of their columns fit, else one below the other in blocks of columns;
 /// then a legend. Every line ends in a line feed and takes at most `style.width` columns.

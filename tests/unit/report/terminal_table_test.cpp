@@ -218,6 +218,30 @@ TEST_CASE("lenses stand side by side where all columns fit, else below each othe
   CHECK(three[6] == "c     tok10      tok11      tok12");
 }
 
+TEST_CASE("watched tokens: rank and log-probability by layer, and what is between two") {
+  WatchTable table = {
+      .position = 12,
+      .token = " is",
+      .tokens = {" Paris", "#target"},
+      .pairs = {" Paris−#target"},
+      .panels = {{"logit", {{{7339, -12.3456}, {1, -0.0004}}, {{0, NAN}, {123456, -20}}}, {{NAN, 19.9996}}}}};
+  CHECK(draw_watch_table(table, {.width = 60}) ==
+        "Watched after ·is, position 12\n"
+        "logit     ·Paris            #target           ·Paris−#target\n"
+        "             rank    log p     rank    log p  difference\n"
+        "0            7339  -12.346        -        -           -\n"
+        "1               1   -0.000   123456  -20.000     +20.000\n"
+        "\n");
+  // Columns that do not fit come below, each with its layers.
+  const auto narrow = lines_of(draw_watch_table(table, {.width = 44}));
+  CHECK(narrow[1] == "logit     ·Paris            #target");
+  CHECK(narrow[6] == "logit     ·Paris−#target");
+  CHECK(widest(draw_watch_table(table, {.width = 44})) <= 44);
+  table.tokens[0] = std::string(100, 'x') + "\x1b[2J";
+  CHECK(widest(draw_watch_table(table, {.width = 44})) <= 44);
+  CHECK(draw_watch_table(table, {.width = 44}).find('\x1b') == std::string::npos);
+}
+
 TEST_CASE("no line is wider than asked for, whatever the tokens are") {
   TerminalTable table = wide_table(9, {"logit", "a lens with a very long name", "三つ目"});
   table.tokens[1] = "中文中文中文中文中文中文";
