@@ -17,7 +17,7 @@ class Choices : public Experiment {
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
-    label_options();
+    labels_ = data::option_labels(context_.task->items);
     const auto cells = static_cast<std::size_t>(shape.num_lenses() * shape.num_rows);
     options_.assign(labels_.size(), {.means = tables::BootstrapMeans(cells * kOfOption, context_.seed),
                                      .ranks = Grid<tables::Histogram>(shape.num_lenses(), shape.num_rows)});
@@ -84,22 +84,6 @@ class Choices : public Experiment {
   }
 
  private:
-  /// Options are called by their text where it is the same in every item, otherwise by their place: A, B, C …
-  void label_options() {
-    const auto& items = context_.task->items;
-    labels_.clear();
-    bool same = true;
-    for (const data::TaskItem& item : items) {
-      for (std::size_t o = 0; o < item.options.size(); ++o) {
-        if (o == labels_.size()) labels_.push_back(item.options[o].text);
-        same = same && item.options[o].text == labels_[o];
-      }
-      same = same && item.options.size() == items.front().options.size();
-    }
-    for (std::size_t o = 0; o < labels_.size() && !same; ++o)
-      labels_[o] = std::string(1, static_cast<char>('A' + o));
-  }
-
   struct Option {
     tables::BootstrapMeans means;  // [N, R, kOfOption]
     Grid<tables::Histogram> ranks;

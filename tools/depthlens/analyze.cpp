@@ -317,7 +317,7 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ->check(one_of({"none", "jsonl"}))
       ->capture_default_str();
   app.add_option("--max-records", options->max_records,
-                 "Records written, in input order (0: all); tables count every position")
+                 "Records written, in input order (0: all); tables count the others too")
       ->check(integer(0))
       ->capture_default_str();
   app.add_option("--token-counts", options->token_counts,

@@ -213,10 +213,20 @@ decode::RunStatistics CorpusRun::decode(const std::vector<const lens::Lens*>& le
 
 void CorpusRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables,
                        std::vector<report::ExtraFile> files) {
-  RunInputs inputs{.files = survey_.inputs, .documents = survey_.documents, .dropped = {}};
-  if (survey_.documents_without_tokens > 0) inputs.dropped["no_tokens"] = survey_.documents_without_tokens;
+  const RunInputs inputs{.files = survey_.inputs, .documents = survey_.documents, .dropped = dropped()};
   write_run(folder_, run_json(session_, inputs, parts, options_.out, started_), parts, tables,
             std::move(files));
+}
+
+data::Dropped CorpusRun::dropped() const {
+  if (survey_.documents_without_tokens == 0) return {};
+  return {{data::Drop::kNoTokens, survey_.documents_without_tokens}};
+}
+
+void CorpusRun::conclude(const decode::RunStatistics& statistics) const {
+  tool::conclude(
+      statistics, options_.out,
+      account_of(survey_.documents - survey_.documents_without_tokens, "documents count", dropped()));
 }
 
 }  // namespace depthlens::tool

@@ -79,9 +79,11 @@ class CorpusRun {
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables,
               std::vector<report::ExtraFile> files = {});
 
-  void conclude(const decode::RunStatistics& statistics) const { tool::conclude(statistics, options_.out); }
+  void conclude(const decode::RunStatistics& statistics) const;
 
  private:
+  data::Dropped dropped() const;
+
   Clock::time_point started_;
   const CorpusOptions& options_;
   Session session_;
