@@ -210,7 +210,7 @@ await test("a narrow window", pages.corpus, { viewport: { width: 390, height: 80
 
 await test("paper", pages.corpus, {}, async (page) => {
   await page.emulateMedia({ media: "print" });
-  assert.ok(await page.locator(".controls").isHidden());
+  for (const controls of await page.locator(".controls").all()) assert.ok(await controls.isHidden());
   assert.ok((await page.pdf()).length > 10000);
 });
 
