@@ -117,3 +117,15 @@ export function boundedRun(folder, { L = 6, scale = 1, ...run } = {}) {
     "watch.difference": table(["lens", "layer", "pair", "count", ...measures("mean_difference")], each(lenses, layers).map(([lens, layer]) => [lens, layer, " Paris,  Rome", 120, layer - 3, layer - 3.5, layer - 2.5])),
   });
 }
+
+/** Puts into the page of three runs what the program knows of their differences: of the second, none of the third. */
+export function withDifferences(file) {
+  const page = fs.readFileSync(file, "utf8");
+  fs.writeFileSync(file, page.replace(/(<script type="application\/json" id="data">)([^<]*)/, (_, opening, json) => {
+    const data = JSON.parse(json), { rows } = data.runs[1].tables["lens.quality"];
+    data.runs[1].difference = { paired: true, tables: { "lens.quality": table(["lens", "layer", ...measures("kl_final", "top1_agreement")],
+      rows.map(([lens, layer]) => [lens, layer, 1 - layer, 0.5 - layer, 1.5 - layer, 0.1, 0.05, 0.15])) } };
+    data.runs[2].difference = { paired: false, why: "other inputs" };
+    return opening + JSON.stringify(data).replaceAll("<", "\\u003c");
+  }));
+}

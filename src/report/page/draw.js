@@ -38,7 +38,7 @@ function caseCounter(spec, source) {
     const positions = new Map(rowsOf("lens.quality").map((row) => [row.run, row.positions]));
     return { of: (row) => positions.get(row.run), unit: "positions" };
   }
-  return { of: (row) => row[column], unit: source.units[column] };
+  return { of: (row) => row[column] ?? row.count, unit: source.units[column] ?? source.units.count };
 }
 
 /** The dimensions by which curves are told apart and put into panels. */
@@ -144,7 +144,7 @@ function linesOf(spec, rows, dimensions, casesOf) {
 }
 
 /**
- * Says in the titles of panels or in the legend, and in the tooltip, how many cases there are, where they are not the
+ * Says below the titles of panels or in the legend, and in the tooltip, how many cases there are, where they are not the
  * same everywhere. Gives what is to be said of the plot as a whole.
  */
 function tellCases(plot, unit) {
@@ -157,12 +157,13 @@ function tellCases(plot, unit) {
     return { members, cases: [...new Set(members.flatMap(({ cases }) => cases))] };
   });
   const isSame = (keyOf) => together(keyOf).every(({ cases }) => cases.length === 1);
-  if (all.length === 1) return `${casesText(all)} ${unit}.`;
+  const uncertain = { line: "Thin and dotted", dots: "Hollow" }[plot.kind];
+  const few = uncertain && all.some((n) => n < FEW_CASES) ? ` ${uncertain}: fewer than ${FEW_CASES}.` : "";
+  if (all.length === 1) return `${casesText(all)} ${unit}.${few}`;
   plot.tellsCases = true;
   const byPanel = ({ panel }) => panel, bySeries = ({ series }) => series.key, byBoth = ({ series }) => series;
-  const few = all.some((n) => n < FEW_CASES) ? ` ${plot.kind === "dots" ? "Hollow" : "Thin and dotted"}: fewer than ${FEW_CASES}.` : "";
   if ((isSame(byPanel) && !(COMPARING && isSame(bySeries))) || (!isSame(bySeries) && isSame(byBoth) && plot.panels.length > 1)) {
-    for (const { members: [{ panel }], cases } of together(byPanel)) panel.title = [panel.title, casesText(cases)].filter(Boolean).join(" · ");
+    for (const { members: [{ panel }], cases } of together(byPanel)) panel.cases = casesText(cases);
   } else {
     for (const { members, cases } of together(bySeries)) {
       for (const { series } of members) series.name = series.name ? `${series.name} (${casesText(cases)})` : casesText(cases);
@@ -280,7 +281,7 @@ function tableSections() {
   }
   const section = (id, title, text, nodes) => ({ id, title, node: el("section", { id }, el("h2", { text: title }), text ? el("p", { text }) : null, nodes) });
   const sections = SECTIONS.filter(({ id }) => figuresBySection.get(id).length > 0)
-    .map(({ id, title, text }) => section(id, title, text, el("div", { class: "figures" }, figuresBySection.get(id))));
+    .map(({ id, title, text }) => section(id, title, textOf(text), el("div", { class: "figures" }, figuresBySection.get(id))));
   const differences = differenceFigures();
   if (differences.length > 0) {
     sections.push(section("difference", `Differences to ${plain(RUNS[0].name)}`, "Each run less the first one, on the same documents or items: with intervals of the difference itself, mostly narrower than those of the two runs.",

@@ -223,17 +223,17 @@ function reader(plot, panel, xs, area, group) {
       if (event.key === "Escape") hide();
       if (step === undefined) return;
       event.preventDefault();
-      announce(show(current < 0 ? (step > 0 ? 0 : all.length - 1) : current + step) ?? "");
+      announce(show(current < 0 ? (step === 1 || step === -Infinity ? 0 : all.length - 1) : current + step) ?? "");
     },
   });
   group.append(rule, hit);
 }
 
 /**
- * plot: {label, kind, panels: [{title, values, series: [{name, style, dash, reference, points: [{x, xLow, xHigh, y, low, high, n, few, label, note}]}]}],
+ * plot: {label, kind, panels: [{title, cases, values, series: [{name, style, dash, reference, points: [{x, xLow, xHigh, y, low, high, n, few, label, note}]}]}],
  *        x: {title, type: "number" | "log" | "category", values, name, whole, from},
  *        y: {title, type: "linear" | "log", share, least, zero}, marks: [{x, text}], tellsCases}
- * `values` of a panel are its categories, where they are not those of all; `reference` is a level beside the curve; marks are places on x; with `tellsCases` the tooltip tells n; `from` and `zero` belong to the axes in any case.
+ * `cases` of a panel stands below its title; `values` are its categories, where they are not those of all; `reference` is a level beside the curve; marks are places on x; with `tellsCases` the tooltip tells n; `from` and `zero` belong to the axes in any case.
  */
 function linesPlot(plot, width) {
   const count = plot.panels.length;
@@ -242,7 +242,8 @@ function linesPlot(plot, width) {
   const panelWidth = Math.min(PANEL.most, Math.floor((width - (across - 1) * PANEL.gap) / across));
   const named = plot.legend ?? [...new Map(plot.panels.flatMap((panel) => panel.series).map((series) => [series.name, series])).values()];
   const words = plot.x.type === "category" && plot.x.values.some((value) => textWidth(plot.x.name(value)) > (panelWidth - 70) / plot.x.values.length - 4);
-  const panelHeight = PANEL.height + (words ? 32 : 0), bottomSpace = PANEL.bottom + (words ? 32 : 0);
+  const titleSpace = plot.panels.some((panel) => panel.cases) ? PANEL.top + 12 : PANEL.top;
+  const panelHeight = PANEL.height + (words ? 32 : 0) + titleSpace - PANEL.top, bottomSpace = PANEL.bottom + (words ? 32 : 0);
   const margin = 28 + Math.max(20, ...yScale(plot, 100, 0).ticks.map(({ text }) => textWidth(text)));
   const plotWidth = Math.min(width, across * panelWidth + (across - 1) * PANEL.gap);
   const key = named.length > 1 || named[0]?.name ? legend(named, plotWidth, plot.kind) : { group: svg("g"), height: 0 };
@@ -250,13 +251,14 @@ function linesPlot(plot, width) {
   const drawing = svg("svg", { width: total.width, height: total.height, viewBox: `0 0 ${total.width} ${total.height}`, role: "group", "aria-label": plot.label }, key.group);
   plot.panels.forEach((panel, i) => {
     const left = (i % across) * (panelWidth + PANEL.gap), top = key.height + Math.floor(i / across) * panelHeight;
-    const area = { left: left + margin, right: left + panelWidth - PANEL.right, top: top + (panel.title ? PANEL.top : 10), bottom: top + panelHeight - bottomSpace };
+    const area = { left: left + margin, right: left + panelWidth - PANEL.right, top: top + (panel.title || panel.cases ? titleSpace : 10), bottom: top + panelHeight - bottomSpace };
     const ys = yScale(plot, area.bottom, area.top), xs = xScale(plot, panel, area.left, area.right);
     const xValues = new Set(pointsOfPlot(plot).map((point) => point.x));
     const unit = xs.width ?? (area.right - area.left) / Math.max(1, extent([...xValues])[1] - extent([...xValues])[0] + 1);
-    const title = fitted(panel.title ?? "", (area.right - area.left + PANEL.right) / 1.12);  // it is bold
+    const title = fitted(panel.title ?? "", (area.right - area.left + PANEL.right) / 1.18);  // it is bold
     const group = svg("g", {},
       title ? svg("text", { class: "panel-title", x: area.left, y: top + 14 }, title, title === panel.title ? null : svg("title", { text: panel.title })) : null,
+      panel.cases ? svg("text", { x: area.left, y: area.top - 8, text: panel.cases }) : null,
       ys.ticks.map(({ value, text }) => [
         svg("line", { class: "grid", x1: area.left, x2: area.right, y1: ys.position(value), y2: ys.position(value) }),
         svg("text", { x: area.left - 7, y: ys.position(value) + 4, "text-anchor": "end", text })]),

@@ -91,24 +91,24 @@ const PLOTS = [
   { table: "choices.option", y: "mean_probability", title: "Probability of the options", yTitle: "mean probability", ...SHARE, series: ["option"], facets: ["lens"], wide: true },
   { table: "choices.option", y: "leads", ...SHARE, title: "The option that leads", yTitle: "share of items", series: ["option"], facets: ["lens"], wide: true, note: "The most probable of the options, right or wrong." },
   { table: "choices.accuracy", y: { accuracy: "the right option leads", options_in_top: "all options near the top" }, ...SHARE, title: "Options near the top, and the right one ahead", yTitle: "share of items", series: ["measure"], facets: ["lens"], wide: true,
-    note: "Near the top: every option's rank is at most twice the number of options." },
+    note: () => `Near the top: every option's rank is at most twice the number of options. ${whatCounts()}`.trim() },
 
   { table: "calibration.early_exit", x: "mean_layer", xTitle: "mean layer of the exit", xFrom: 0, depth: true, order: "threshold", y: "agreement", ...SHARE, title: "Leaving early", yTitle: "agreement with the final guess", series: ["lens"], facets: ["criterion"], wide: true,
     lastLayer: true, label: (row) => formatNumber(row.threshold), also: ["threshold", "speedup_bound"],
-    tells: (row) => `at τ = ${formatNumber(row.threshold)}${Number.isFinite(row.speedup_bound) ? `, at most ${row.speedup_bound.toFixed(2)} times as fast` : ""}`,
+    tells: (row) => `at τ = ${formatNumber(row.threshold)}${Number.isFinite(row.speedup_bound) ? `, at most ${Number(row.speedup_bound.toPrecision(3))} times as fast` : ""}`,
     note: "The model is left at the first layer where the criterion holds. Each point is a threshold τ, told beside it: a probability, or nats of entropy." },
   { table: "calibration.rank_mass", x: "rank", xTitle: "rank", xLog: true, y: "cumulative_probability", ...SHARE, title: "Probability of the first guesses together", yTitle: "cumulative probability", series: ["layer"], facets: ["lens"], few: "layer", ordered: "rising", wide: true },
 
   { table: "patching.effect", kind: "matrix", y: "log_probability_difference", rows: "position", title: "Effect of patching a state", yTitle: "position", valueTitle: "difference of log-probability, nats", facets: ["lens"], wide: true },
   { table: "patching.effect", y: "log_probability_difference", title: "Effect of patching on the answer", yTitle: "difference of log-probability, nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
   { table: "patching.effect", y: "kl", title: "Effect of patching on all tokens", yTitle: "KL, nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
-  { table: "exit.accuracy", y: "accuracy", ...SHARE, title: "Right answers when the reading stops at a layer", yTitle: "share of answer tokens", series: ["lens"] },
+  { table: "exit.accuracy", y: "accuracy", ...SHARE, title: "Right answers when the reading stops at a layer", yTitle: "share of answer tokens", series: ["lens"], note: whatCounts },
   { table: "exit.accuracy", y: "kl_final", ...KL, title: "Distance from the model's output on the task", yTitle: "KL(final ‖ layer), nats", series: ["lens"] },
 ];
 
 /** Sections in the order of the page: tables by the first part of their names. */
 const SECTIONS = [
-  { id: "lens", title: "Lenses", text: "How near each layer comes to the model's own output. Layer 0 is the embedding, the last layer is the output itself, whatever the lens." },
+  { id: "lens", title: "Lenses", text: () => `How near each layer comes to the model's own output. Layer 0 is the embedding, the last layer is the output itself, whatever the lens. ${whatCounts()}`.trim() },
   { id: "frequency", title: "Frequent tokens", text: "Early layers tend to guess what is frequent anywhere. Shares of the guesses, and of all probability, by how frequent the tokens are." },
   { id: "flips", title: "Overturned guesses", text: "How many of a layer's guesses do not survive." },
   { id: "settling", title: "Settling", text: "At which layer the final guess appears, and from where on it stays." },
@@ -127,6 +127,13 @@ const SECTION_OF = { "calibration.frequency_bias": "frequency" };
 function frequencyTable() {
   const names = [...new Set(RUNS.map(({ run }) => run.settings?.token_counts ?? "input"))].map((name) => (name === "input" ? (COMPARING ? "each run's own input" : "the analysed input itself") : `${plain(name)} (--token-counts)`));
   return names.join("; in other runs: ");
+}
+
+/** Which answers the tables of a task are about. */
+function whatCounts() {
+  const kept = [...new Set(RUNS.map(({ run }) => run.settings?.keep))];
+  if (kept.length > 1 || !TASKS.some((task) => TABLE_NAMES.some((name) => name.startsWith(task + ".")))) return "";
+  return { correct: "Only answers count that are the model's own first guess (--keep correct).", all: "All answers count, whatever the model says (--keep all)." }[kept[0]] ?? "";
 }
 
 /** From frequency.top1_share and frequency.targets: half the sum over the buckets of |share of guesses - share of targets|. */
