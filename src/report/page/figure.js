@@ -43,8 +43,8 @@ const paperDialog = {
 const PAINT = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "opacity"];
 const LETTERS = ["fill", "font-size", "font-weight", "text-anchor"];
 
-/** A copy of a drawing that needs no style sheet, `width` wide in `unit`. */
-function standalone(drawing, title, { width, unit }) {
+/** A copy of a drawing that needs no style sheet, `width` wide in `unit`, with title and note for programs that show them. */
+function standalone(drawing, { title, note }, { width, unit }) {
   const copy = drawing.cloneNode(true);
   const originals = drawing.querySelectorAll("*"), copies = copy.querySelectorAll("*");
   originals.forEach((original, i) => {
@@ -58,7 +58,7 @@ function standalone(drawing, title, { width, unit }) {
     if (original.dataset.follows) copies[i].removeAttribute("transform");
   });
   for (const name of ["class", "role", "aria-label"]) copy.removeAttribute(name);
-  copy.prepend(svg("title", { text: title }));
+  copy.prepend(svg("title", { text: title }), note ? svg("desc", { text: note }) : "");
   const across = drawing.width.baseVal.value, down = drawing.height.baseVal.value;
   copy.setAttribute("width", width + unit);
   copy.setAttribute("height", Number(((width * down) / across).toFixed(2)) + unit);
@@ -67,7 +67,7 @@ function standalone(drawing, title, { width, unit }) {
 }
 
 /** A picture for paper: {text, width, height}, the last two in pixels of the screen. `draw(width)` makes it anew. */
-function picture(title, draw, shownWidth) {
+function picture(told, draw, shownWidth) {
   const sheet = el("div", { class: "sheet" }), dark = theme.dark;
   document.body.append(sheet);
   theme.dark = false;
@@ -76,7 +76,7 @@ function picture(title, draw, shownWidth) {
     sheet.append(drawing);
     const size = paper.size === 0 ? { width: drawing.width.baseVal.value, unit: "px" } : { width: paper.size, unit: paper.unit };
     const width = size.width * (size.unit === "mm" ? PIXELS_PER_MM : 1);
-    return { text: standalone(drawing, title, size), width, height: (width * drawing.height.baseVal.value) / drawing.width.baseVal.value };
+    return { text: standalone(drawing, told, size), width, height: (width * drawing.height.baseVal.value) / drawing.width.baseVal.value };
   } finally {
     theme.dark = dark;
     sheet.remove();
@@ -163,7 +163,7 @@ addEventListener("afterprint", () => { printing = false; });
 function figure({ name, title, note = "", draw, table, controls = [], wide = false, id = null, exported = null }) {
   const plot = el("div", { class: "plot" }), noteNode = el("p", { class: "note" });
   const saved = () => {
-    const made = picture(title, exported ?? draw, plot.querySelector("svg")?.width.baseVal.value ?? node.clientWidth);
+    const made = picture({ title, note: noteNode.textContent }, exported ?? draw, plot.querySelector("svg")?.width.baseVal.value ?? node.clientWidth);
     if (!exported) redraw();  // what `draw` made last must be what the page shows
     return made;
   };

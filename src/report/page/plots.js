@@ -32,6 +32,8 @@ const TARGET = "The target is the token that follows, of tasks the answer's toke
 const REACHED = "Over those that come so near the top at some layer.";
 const BY_TABLE = () => `By the rank of the tokens in the frequency table: ${frequencyTable()}.`;
 const TARGETS = { reference: { table: "frequency.targets", y: "share", by: "bucket", name: "the tokens that were to be predicted" } };
+const AT_A_LAYER = { "at a layer": { kind: "bars", yTitle: "share of positions, at the layer" } };
+const UP_TO_A_LAYER = { "up to a layer": { kind: "line", cumulative: true, yTitle: "share of positions, up to the layer" } };
 /** Curves with their intervals, or bars that add up to 1. */
 const CURVES_AND_STACK = { curves: { kind: "line" }, stacked: { kind: "stack" } };
 
@@ -68,10 +70,11 @@ const PLOTS = [
     note: () => `How many of a layer's first guesses are not the final one. ${BY_TABLE()}` },
   { table: "flips.changes", y: "share", ...SHARE, ...OF_RUN, title: "Guesses that differ from the layer before", yTitle: "share of positions", series: ["lens"] },
 
-  { table: "settling.depth", kind: "bars", y: "share", ...SHARE, ...OF_RUN, title: "Where guesses become final", yTitle: "share of positions", series: [], facets: ["lens"], wide: true,
-    note: "First layer from which on the first guess stays the final one." },
+  { table: "settling.depth", y: "share", ...SHARE, ...OF_RUN, title: "Where guesses become final", series: [], facets: ["lens"], wide: true,
+    note: () => `First layer from which on the first guess stays the final one.${SAME_DEPTH ? "" : " At a layer, a deeper model has smaller shares: it has more layers."}`,
+    views: SAME_DEPTH ? { ...AT_A_LAYER, ...UP_TO_A_LAYER } : { ...UP_TO_A_LAYER, ...AT_A_LAYER } },
   { table: "settling.first_hit", y: "share", ...SHARE, ...OF_RUN, title: "When the final token first comes near the top", series: ["threshold"], facets: ["lens"], wide: true,
-    views: { "up to a layer": { cumulative: true, yTitle: "share of positions, up to the layer" }, "at a layer": { yTitle: "share of positions, at the layer" } } },
+    views: { ...UP_TO_A_LAYER, "at a layer": { yTitle: "share of positions, at the layer" } } },
 
   { table: "watch.rank", ...RANK, title: "Ranks of the watched tokens", series: ["token"], facets: ["lens"], wide: true, views: MEDIAN_AND_MEAN },
   { table: "watch.rank", y: "mean_logprob", title: "Log-probabilities of the watched tokens", yTitle: "mean log-probability, nats", series: ["token"], facets: ["lens"], wide: true },
