@@ -2,21 +2,22 @@
 
 const TASKS = ["pos", "facts", "choices"];
 
-/** Settings that bear on no number of the tables. */
-const SILENT_SETTINGS = new Set(["records", "max_records", "device", "allow_lens_mismatch"]);
+/** Settings that bear on no number of the tables, and one that is told apart from the others. */
+const SILENT_SETTINGS = new Set(["experiments", "records", "max_records", "device", "allow_lens_mismatch"]);
 
 const settingText = (value) => (Array.isArray(value) ? value.map(told).join(", ") : told(value ?? "–"));
 const fileName = (path) => plain(String(path ?? "").split("/").at(-1));
 
-/** [{name, of(run)}] of settings and inputs that are not the same in all runs. */
+/** [{name, of(run)}] of settings and inputs that are not the same in all runs; what a run does not know does not count. */
 function differingAspects() {
   const settings = [...new Set(RUNS.flatMap(({ run }) => Object.keys(run.settings ?? {})))].filter((name) => !SILENT_SETTINGS.has(name));
   const aspects = [
     { name: "input", of: ({ run }) => objectsOf(run.inputs).map((input) => fileName(input.path)).join(", ") || "–",
       key: ({ run }) => objectsOf(run.inputs).map((input) => input.sha256 ?? input.path) },
+    { name: "experiments", of: ({ run }) => settingText(run.settings?.experiments ?? "none"), key: ({ run }) => run.settings?.experiments ?? [] },
     ...settings.map((name) => ({ name: words(plain(name)), of: ({ run }) => settingText(run.settings?.[name]), key: ({ run }) => run.settings?.[name] ?? null })),
   ];
-  return aspects.filter(({ key }) => new Set(RUNS.map((run) => JSON.stringify(key(run)))).size > 1);
+  return aspects.filter(({ key }) => new Set(RUNS.map((run) => JSON.stringify(key(run))).filter((text) => text !== "null")).size > 1);
 }
 
 /** Buckets are the same where edges and tokenizer are: "ranks 1–10" of two vocabularies are other tokens. */
@@ -24,12 +25,13 @@ const bucketKindOf = ({ run }) => {
   const tokenizer = run.tokenizer ?? {};
   return JSON.stringify([run.settings?.buckets ?? null, tokenizer.digest ?? [tokenizer.kind ?? null, tokenizer.size ?? run.model.vocab_size ?? null]]);
 };
-const BUCKET_KINDS = [...new Set(RUNS.map(bucketKindOf))];
+const BUCKET_RUNS = RUNS.filter((run) => Object.values(run.tables).some((table) => table.columns.includes("bucket")));
+const BUCKET_KINDS = [...new Set(BUCKET_RUNS.map(bucketKindOf))];
 
 /** The runs that have the buckets of the run called `name`. */
 function bucketKindName(name) {
   const kind = bucketKindOf(RUNS.find((run) => run.name === name));
-  return RUNS.filter((run) => bucketKindOf(run) === kind).map((run) => plain(run.name)).join(", ");
+  return BUCKET_RUNS.filter((run) => bucketKindOf(run) === kind).map((run) => plain(run.name)).join(", ");
 }
 
 function comparisonNotices(aspects) {
@@ -37,13 +39,11 @@ function comparisonNotices(aspects) {
   if (aspects.length > 0) {
     notices.push(`These runs were not made alike. They differ in ${aspects.map(({ name }) => name).join(", ")}: what their curves show may come from that.`);
   }
-  if (TABLE_NAMES.some((name) => columnsOf(name).includes("bucket"))) {
-    const tableOfCounts = ({ run }) => JSON.stringify(run.settings?.token_counts === "input" ? objectsOf(run.inputs).map((input) => input.sha256) : run.settings?.token_counts);
-    if (BUCKET_KINDS.length > 1) {
-      notices.push("Frequency buckets have other edges, or are of another vocabulary, in some runs: what goes by buckets stands in panels of its own for each kind.");
-    } else if (new Set(RUNS.map(tableOfCounts)).size > 1) {
-      notices.push("Frequency buckets have the same edges, but each run's go by a frequency table of its own: a token may be in another bucket.");
-    }
+  const tableOfCounts = ({ run }) => JSON.stringify(run.settings?.token_counts === "input" ? objectsOf(run.inputs).map((input) => input.sha256) : run.settings?.token_counts);
+  if (BUCKET_KINDS.length > 1) {
+    notices.push("Frequency buckets have other edges, or are of another vocabulary, in some runs: what goes by buckets stands in panels of its own for each kind.");
+  } else if (new Set(BUCKET_RUNS.map(tableOfCounts)).size > 1) {
+    notices.push("Frequency buckets have the same edges, but not all runs go by the same frequency table: a token may be in another bucket.");
   }
   for (const { name, difference } of RUNS) {
     if (difference && !difference.paired) notices.push(`${plain(name)} cannot be compared with ${plain(RUNS[0].name)} document by document: ${plain(difference.why)}.`);

@@ -178,12 +178,12 @@ function resampled({ run }) {
   return experiments.includes("patching") ? "pairs" : TASKS.some((task) => experiments.includes(task)) ? "items" : "documents";
 }
 
-function tellIntervals(plot) {
+function tellIntervals(plot, runs) {
   if (!pointsOfPlot(plot).some((point) => Number.isFinite(point.y) && isBounded(point))) return "";
-  return `${plot.kind === "line" ? "Bands" : plot.kind === "stack" ? "In the tooltip" : "Whiskers"}: 95 % bootstrap intervals over ${[...new Set(RUNS.map(resampled))].join(" or ")}.`;
+  return `${plot.kind === "line" ? "Bands" : plot.kind === "stack" ? "In the tooltip" : "Whiskers"}: 95 % bootstrap intervals over ${[...new Set(runs.map(resampled))].join(" or ")}.`;
 }
 
-const textOf = (text) => (typeof text === "function" ? text() : text ?? "");
+const textOf = (text, runs) => (typeof text === "function" ? text(runs) : text ?? "");
 const titleOf = (spec) => textOf(spec.title);
 
 /** The figure of an entry; null where the table is absent, empty, or lacks what the entry needs. */
@@ -201,10 +201,11 @@ function plotFigure(given) {
     if (valuesOf(source.rows, dimension).length > most) return null;
   }
   const state = { view: views[0][1], scale: given.scale };
-  const dimensions = dimensionsOf(given, columns);
+  const dimensions = dimensionsOf(given, columns), names = valuesOf(source.rows, "run");
+  const runs = COMPARING ? RUNS.filter(({ name }) => names.includes(name)) : RUNS;
 
   const made = () => {
-    const spec = { ...given, ...state.view }, notes = [textOf(spec.note)], cases = caseCounter(spec, source);
+    const spec = { ...given, ...state.view }, notes = [textOf(spec.note, runs)], cases = caseCounter(spec, source);
     let rows = measured(spec, source.rows, columns);
     if (dimensions.facets.includes("buckets")) rows = rows.map((row) => ({ ...row, buckets: bucketKindName(row.run) }));
     if (spec.few === "layer" && depth.relative) {
@@ -221,7 +222,7 @@ function plotFigure(given) {
     if (spec.reference && pointsOfPlot(plot).length > 0 && plot.panels.some((panel) => panel.series.some((series) => Number.isFinite(series.reference)))) {
       notes.push(`Dashed: the shares of ${spec.reference.name}.`);
     }
-    notes.push(tellCases(plot, cases.unit ?? "cases"), tellIntervals(plot));
+    notes.push(tellCases(plot, cases.unit ?? "cases"), tellIntervals(plot, runs));
     plot.legend = plot.order.map((key) => {
       const parts = plot.panels.flatMap((panel) => panel.series).filter((series) => series.key === key);
       return { ...parts[0], points: parts.flatMap((series) => series.points) };

@@ -148,15 +148,16 @@ function tableDetails(title, table) {
   return details;
 }
 
-/** On paper figures are as wide as a sheet between its margins, or half of that, so that their text is not shrunk. */
-const PRINTED = { wide: 640, narrow: 308 };
+/** On paper figures are as wide as a sheet between its margins, or half of that, so that their text is not shrunk, and
+ *  have so many rows of panels on a sheet. */
+const PRINTED = { wide: 640, narrow: 308, rows: 3 };
 let printing = false;
 // These come before those of the theme, which draws anew.
 addEventListener("beforeprint", () => { printing = true; });
 addEventListener("afterprint", () => { printing = false; });
 
 /**
- * `draw(width)` gives an SVG element; `table()` what is behind it; `note` is a text or gives one; `controls` stand
+ * `draw(width)` gives an SVG element, or several while the page is printed; `table()` what is behind it; `note` is a text or gives one; `controls` stand
  * above the plot. The figure draws itself anew when the width of the page or its colours change, and with
  * `figure.update()`. `exported(width)` draws what is saved, if that is not what is shown.
  */
@@ -180,7 +181,7 @@ function figure({ name, title, note = "", draw, table, controls = [], wide = fal
     const text = typeof note === "function" ? note() : note;
     noteNode.textContent = text;
     noteNode.hidden = text === "";
-    if (node.isConnected) plot.replaceChildren(draw(printing ? (wide ? PRINTED.wide : PRINTED.narrow) : Math.max(280, node.clientWidth)));
+    if (node.isConnected) plot.replaceChildren(...[draw(printing ? (wide ? PRINTED.wide : PRINTED.narrow) : Math.max(280, node.clientWidth))].flat());
   };
   node.update = () => { redraw(); details.update(); };
   redraws.add(redraw);

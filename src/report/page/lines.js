@@ -29,10 +29,12 @@ function extent(values) {
   const finite = values.filter(Number.isFinite);
   return finite.length > 0 ? [Math.min(...finite), Math.max(...finite)] : [0, 1];
 }
-const pointsOfPlot = (plot) => plot.panels.flatMap((panel) => panel.series.flatMap((series) => series.points));
+/** The panels that share the axes: also those on other sheets of paper. */
+const panelsOf = (plot) => plot.allPanels ?? plot.panels;
+const pointsOfPlot = (plot) => panelsOf(plot).flatMap((panel) => panel.series.flatMap((series) => series.points));
 
 function yScale(plot, from, to) {
-  const references = plot.panels.flatMap((panel) => panel.series.map((series) => series.reference));
+  const references = panelsOf(plot).flatMap((panel) => panel.series.map((series) => series.reference));
   const values = [...pointsOfPlot(plot).flatMap((point) => [point.y, point.low, point.high]), ...references].filter(Number.isFinite);
   const text = plot.y.share ? formatTickShare : formatNumber;
   if (plot.y.type === "log") {
@@ -230,6 +232,7 @@ function reader(plot, panel, xs, area, group) {
 }
 
 /**
+ * Gives a drawing, on paper one for each sheet that it takes.
  * plot: {label, kind, panels: [{title, cases, values, series: [{name, style, dash, reference, points: [{x, xLow, xHigh, y, low, high, n, few, label, note}]}]}],
  *        x: {title, type: "number" | "log" | "category", values, name, whole, from},
  *        y: {title, type: "linear" | "log", share, least, zero}, marks: [{x, text}], tellsCases}
@@ -238,11 +241,15 @@ function reader(plot, panel, xs, area, group) {
 function linesPlot(plot, width) {
   const count = plot.panels.length;
   const most = Math.max(1, Math.floor(width / Math.min(PANEL.ample, Math.max(PANEL.least, width / 3))));  // on paper three, if narrow
-  const across = Math.ceil(count / Math.ceil(count / most));  // rows of equal length
+  const across = plot.allPanels ? most : Math.ceil(count / Math.ceil(count / most));  // rows of equal length
+  if (printing && count > across * PRINTED.rows) {
+    return Array.from({ length: Math.ceil(count / (across * PRINTED.rows)) }, (_, sheet) => linesPlot({
+      ...plot, allPanels: panelsOf(plot), panels: plot.panels.slice(sheet * across * PRINTED.rows, (sheet + 1) * across * PRINTED.rows) }, width)).flat();
+  }
   const panelWidth = Math.min(PANEL.most, Math.floor((width - (across - 1) * PANEL.gap) / across));
-  const named = plot.legend ?? [...new Map(plot.panels.flatMap((panel) => panel.series).map((series) => [series.name, series])).values()];
+  const named = plot.legend ?? [...new Map(panelsOf(plot).flatMap((panel) => panel.series).map((series) => [series.name, series])).values()];
   const words = plot.x.type === "category" && plot.x.values.some((value) => textWidth(plot.x.name(value)) > (panelWidth - 70) / plot.x.values.length - 4);
-  const titleSpace = plot.panels.some((panel) => panel.cases) ? PANEL.top + 12 : PANEL.top;
+  const titleSpace = panelsOf(plot).some((panel) => panel.cases) ? PANEL.top + 12 : PANEL.top;
   const panelHeight = PANEL.height + (words ? 32 : 0) + titleSpace - PANEL.top, bottomSpace = PANEL.bottom + (words ? 32 : 0);
   const margin = 28 + Math.max(20, ...yScale(plot, 100, 0).ticks.map(({ text }) => textWidth(text)));
   const plotWidth = Math.min(width, across * panelWidth + (across - 1) * PANEL.gap);
@@ -255,9 +262,10 @@ function linesPlot(plot, width) {
     const ys = yScale(plot, area.bottom, area.top), xs = xScale(plot, panel, area.left, area.right);
     const xValues = new Set(pointsOfPlot(plot).map((point) => point.x));
     const unit = xs.width ?? (area.right - area.left) / Math.max(1, extent([...xValues])[1] - extent([...xValues])[0] + 1);
-    const title = fitted(panel.title ?? "", (area.right - area.left + PANEL.right) / 1.18);  // it is bold
+    const bold = 1.18, end = left + panelWidth;  // a title that needs more room begins before the axis
+    const title = fitted(panel.title ?? "", panelWidth / bold), titleLeft = Math.max(left, Math.min(area.left, end - textWidth(title) * bold));
     const group = svg("g", {},
-      title ? svg("text", { class: "panel-title", x: area.left, y: top + 14 }, title, title === panel.title ? null : svg("title", { text: panel.title })) : null,
+      title ? svg("text", { class: "panel-title", x: titleLeft, y: top + 14 }, title, title === panel.title ? null : svg("title", { text: panel.title })) : null,
       panel.cases ? svg("text", { x: area.left, y: area.top - 8, text: panel.cases }) : null,
       ys.ticks.map(({ value, text }) => [
         svg("line", { class: "grid", x1: area.left, x2: area.right, y1: ys.position(value), y2: ys.position(value) }),

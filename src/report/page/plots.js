@@ -20,7 +20,7 @@
 //   reference     {table, y, by, name}: levels beside the curves, of another table, for the same value of `by`
 //   few           dimension of which a few values, evenly spaced, are drawn
 //   atMost        {dimension: n}: the plot is drawn where there are no more values
-//   title, note   texts, or functions that give them
+//   title, note   texts, or functions that give them; `note` of the runs that have the table
 
 const RANK = { scale: "log", least: 1 };
 const SHARE = { share: true };
@@ -30,7 +30,7 @@ const MEDIAN_AND_MEAN = { median: { y: "median_rank", yTitle: "median rank" }, m
 const MEAN_AND_MEDIAN_LAYER = { "mean layer": { y: "mean_layer", yTitle: "mean layer" }, "median layer": { y: "median_layer", yTitle: "median layer" } };
 const TARGET = "The target is the token that follows, of tasks the answer's token.";
 const REACHED = "Over those that come so near the top at some layer.";
-const BY_TABLE = () => `By the rank of the tokens in the frequency table: ${frequencyTable()}.`;
+const BY_TABLE = (runs) => `By the rank of the tokens in the frequency table: ${frequencyTable(runs)}.`;
 const TARGETS = { reference: { table: "frequency.targets", y: "share", by: "bucket", name: "the tokens that were to be predicted" } };
 const AT_A_LAYER = { "at a layer": { kind: "bars", yTitle: "share of positions, at the layer" } };
 const UP_TO_A_LAYER = { "up to a layer": { kind: "line", cumulative: true, yTitle: "share of positions, up to the layer" } };
@@ -55,19 +55,19 @@ const PLOTS = [
   { table: "lens.transfer", kind: "matrix", y: "kl_final", n: "positions", rows: "translator", scale: "log", title: "Each translator on each layer", yTitle: "translator", valueTitle: "KL(final ‖ layer), nats", facets: ["lens"] },
 
   { table: "frequency.top1_share", y: "share", ...SHARE, ...OF_RUN, ...TARGETS, views: CURVES_AND_STACK, title: "How frequent are the guesses?", yTitle: "share of positions", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
-    note: () => `The layer's first guess. ${BY_TABLE()}` },
+    note: (runs) => `The layer's first guess. ${BY_TABLE(runs)}` },
   { table: "frequency.mean_probability", y: "probability", ...SHARE, ...OF_RUN, ...TARGETS, views: CURVES_AND_STACK, title: "Where is the probability?", yTitle: "mean probability", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
-    note: () => `All probability that a layer gives. ${BY_TABLE()}` },
+    note: (runs) => `All probability that a layer gives. ${BY_TABLE(runs)}` },
   { table: "frequency.distance", source: distanceFromTargets, y: "distance", ...SHARE, ...OF_RUN, title: "Distance of the guesses from the tokens to be predicted", yTitle: "share in other buckets", series: ["lens"],
     note: "What share of the guesses would have to move to another bucket, so that the buckets have the shares of the tokens that were to be predicted: half the sum of the absolute differences." },
   { table: "calibration.frequency_bias", y: "kl_corpus", ...KL, ...OF_RUN, title: "Distance of the probability from the frequency table", yTitle: "KL(table ‖ mean prediction), nats", series: ["bucket"], facets: ["lens"], wide: true,
-    note: () => `Between how often each token occurs in the frequency table and how probable the layer makes it on average, and which tokens it is due to. The table: ${frequencyTable()}.` },
+    note: (runs) => `Between how often each token occurs in the frequency table and how probable the layer makes it on average, and which tokens it is due to. The table: ${frequencyTable(runs)}.` },
   { table: "frequency.targets", kind: "bars", x: "bucket", category: true, y: "share", ...SHARE, n: "sum of count", title: "The tokens to be predicted", yTitle: "share of targets", series: [], note: BY_TABLE },
   { table: "frequency.corpus", kind: "bars", x: "bucket", category: true, y: "share", ...SHARE, n: "sum of count", title: "The frequency table", yTitle: "share of its tokens", series: [],
-    note: () => `Of what the buckets are made: ${frequencyTable()}.` },
+    note: (runs) => `Of what the buckets are made: ${frequencyTable(runs)}.` },
 
   { table: "flips.by_bucket", y: "flip_rate", ...SHARE, title: "Guesses that a later layer overturns", yTitle: "share of guesses", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
-    note: () => `How many of a layer's first guesses are not the final one. ${BY_TABLE()}` },
+    note: (runs) => `How many of a layer's first guesses are not the final one. ${BY_TABLE(runs)}` },
   { table: "flips.changes", y: "share", ...SHARE, ...OF_RUN, title: "Guesses that differ from the layer before", yTitle: "share of positions", series: ["lens"] },
 
   { table: "settling.depth", y: "share", ...SHARE, ...OF_RUN, title: "Where guesses become final", series: [], facets: ["lens"], wide: true,
@@ -84,7 +84,7 @@ const PLOTS = [
   { table: "pos.rank", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the word's first token, by class", series: ["class"], facets: ["lens"], wide: true },
   { table: "pos.rank", y: "mean_reciprocal_rank", title: "Mean reciprocal rank, by class", yTitle: "mean of 1 / rank", series: ["class"], facets: ["lens"], wide: true },
   { table: "pos.rank", y: "top1_rate", ...SHARE, title: "Words at rank 1, by class", yTitle: "share of words", series: ["class"], facets: ["lens"], wide: true, note: "By the word's first token." },
-  { table: "pos.earliest", kind: "dots", x: "class", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where a word first comes near the top", series: ["bucket"], facets: ["lens", "threshold"], wide: true, note: () => `${REACHED} ${BY_TABLE()}` },
+  { table: "pos.earliest", kind: "dots", x: "class", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where a word first comes near the top", series: ["bucket"], facets: ["lens", "threshold"], wide: true, note: (runs) => `${REACHED} ${BY_TABLE(runs)}` },
 
   { table: "facts.rank", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the tokens of an answer", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
   { table: "facts.rank", y: "top1_rate", ...SHARE, title: "Answer tokens at rank 1", yTitle: "share of answers", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
@@ -94,7 +94,7 @@ const PLOTS = [
   { table: "choices.option", y: "mean_probability", title: "Probability of the options", yTitle: "mean probability", ...SHARE, series: ["option"], facets: ["lens"], wide: true },
   { table: "choices.option", y: "leads", ...SHARE, title: "The option that leads", yTitle: "share of items", series: ["option"], facets: ["lens"], wide: true, note: "The most probable of the options, right or wrong." },
   { table: "choices.accuracy", y: { accuracy: "the right option leads", options_in_top: "all options near the top" }, ...SHARE, title: "Options near the top, and the right one ahead", yTitle: "share of items", series: ["measure"], facets: ["lens"], wide: true,
-    note: () => `Near the top: every option's rank is at most twice the number of options. ${whatCounts()}`.trim() },
+    note: (runs) => `Near the top: every option's rank is at most twice the number of options. ${whatCounts(runs)}`.trim() },
 
   { table: "calibration.early_exit", x: "mean_layer", xTitle: "mean layer of the exit", xFrom: 0, depth: true, order: "threshold", y: "agreement", ...SHARE, title: "Leaving early", yTitle: "agreement with the final guess", series: ["lens"], facets: ["criterion"], wide: true,
     lastLayer: true, label: (row) => formatNumber(row.threshold), also: ["threshold", "speedup_bound"],
@@ -111,7 +111,7 @@ const PLOTS = [
 
 /** Sections in the order of the page: tables by the first part of their names. */
 const SECTIONS = [
-  { id: "lens", title: "Lenses", text: () => `How near each layer comes to the model's own output. Layer 0 is the embedding, the last layer is the output itself, whatever the lens. ${whatCounts()}`.trim() },
+  { id: "lens", title: "Lenses", text: () => `How near each layer comes to the model's own output. Layer 0 is the embedding, the last layer is the output itself, whatever the lens. ${whatCounts(RUNS)}`.trim() },
   { id: "frequency", title: "Frequent tokens", text: "Early layers tend to guess what is frequent anywhere. Shares of the guesses, and of all probability, by how frequent the tokens are." },
   { id: "flips", title: "Overturned guesses", text: "How many of a layer's guesses do not survive." },
   { id: "settling", title: "Settling", text: "At which layer the final guess appears, and from where on it stays." },
@@ -126,15 +126,15 @@ const SECTIONS = [
 /** Tables that stand in a section of another name. */
 const SECTION_OF = { "calibration.frequency_bias": "frequency" };
 
-/** What the buckets of the runs go by, in words. */
-function frequencyTable() {
-  const names = [...new Set(RUNS.map(({ run }) => run.settings?.token_counts ?? "input"))].map((name) => (name === "input" ? (COMPARING ? "each run's own input" : "the analysed input itself") : `${plain(name)} (--token-counts)`));
+/** What the buckets of runs go by, in words. */
+function frequencyTable(runs) {
+  const names = [...new Set(runs.map(({ run }) => run.settings?.token_counts ?? "input"))].map((name) => (name === "input" ? (runs.length > 1 ? "each run's own input" : "the analysed input itself") : `${plain(name)} (--token-counts)`));
   return names.join("; in other runs: ");
 }
 
 /** Which answers the tables of a task are about. */
-function whatCounts() {
-  const kept = [...new Set(RUNS.map(({ run }) => run.settings?.keep))];
+function whatCounts(runs) {
+  const kept = [...new Set(runs.map(({ run }) => run.settings?.keep))];
   if (kept.length > 1 || !TASKS.some((task) => TABLE_NAMES.some((name) => name.startsWith(task + ".")))) return "";
   return { correct: "Only answers count that are the model's own first guess (--keep correct).", all: "All answers count, whatever the model says (--keep all)." }[kept[0]] ?? "";
 }
