@@ -181,6 +181,7 @@ std::string DocumentReader::text_of(std::string_view json, const std::string& wh
     const util::Json document = util::parse_json(json, where);
     const util::JsonView view(document, where);
     if (!view.is_object()) view.fail("an object with the key 'text'");
+    take_id(view);
     std::string text = view.at("text").as_string();
     if (text.find('\0') == std::string::npos) return text;
     if (const std::string encoding = wide_encoding(text); !encoding.empty()) {
@@ -203,6 +204,18 @@ std::string DocumentReader::text_of(std::string_view json, const std::string& wh
       told.hint = "JSON lines are one object with the key \"text\" a line; a .json may be one array of them";
     }
     throw util::input_error(std::move(told));  // a fault of an input, not of a model
+  }
+}
+
+void DocumentReader::take_id(const util::JsonView& object) {
+  id_.clear();
+  if (!object.has("id")) return;
+  const util::JsonView id = object.at("id");
+  if (id.is_string() || id.is_number()) {
+    id_ = id.raw().dump(-1, ' ', false, util::Json::error_handler_t::replace);
+  } else if (!std::exchange(told_of_id_, true)) {
+    util::log_warning(object.where() +
+                      ": the id is neither a text nor a number, perhaps others too; records do not have it");
   }
 }
 
@@ -294,7 +307,11 @@ std::optional<TokenizedDocument> Corpus::next() {
       ++input_;
       continue;
     }
-    TokenizedDocument document{.index = next_index_++, .input = input_, .tokens = tokenizer_.encode(*text)};
+    TokenizedDocument document{.index = next_index_++,
+                               .input = input_,
+                               .index_in_input = summaries_[input_].documents,
+                               .id = reader_->id(),
+                               .tokens = tokenizer_.encode(*text)};
     summaries_[input_].documents += 1;
     summaries_[input_].tokens += static_cast<std::int64_t>(document.tokens.size());
     summaries_[input_].bytes += static_cast<std::int64_t>(text->size());

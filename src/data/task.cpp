@@ -40,13 +40,18 @@ std::vector<TokenId> TaskItem::tokens() const {
   return all;
 }
 
+void TaskItem::set_distractor(const std::vector<TokenId>& tokens) {
+  const bool differs = !tokens.empty() && !answer.empty() && tokens.front() != answer.front();
+  distractor = differs ? tokens.front() : text::kNone;
+}
+
 /// What is to be told of an input.
 struct TaskBuilder::Notes {
   explicit Notes(TaskKind kind) : repetitions(kind == TaskKind::kFacts ? "facts" : "items") {}
 
   std::string input = {};
   Repetitions repetitions;
-  Tally own_bos = {}, space_left_out = {}, other_space = {}, with_long_options = {};
+  Tally own_bos = {}, space_left_out = {}, other_space = {}, with_long_options = {}, same_beginning = {};
   std::int64_t num_long_options = 0;
 
   void tell() {
@@ -58,7 +63,9 @@ struct TaskBuilder::Notes {
                      "an option is read with a space before it even so");
     with_long_options.warn(input, util::cat(num_long_options, " options of several tokens, items"),
                            "only the last token of an option is ranked, at the place of its first");
-    own_bos = space_left_out = other_space = with_long_options = {};
+    same_beginning.warn(input, "facts whose distractor begins with the same token as their answer",
+                        "they are read as if they had none");
+    own_bos = space_left_out = other_space = with_long_options = same_beginning = {};
     num_long_options = 0;
   }
 };
@@ -74,6 +81,8 @@ TaskBuilder::~TaskBuilder() = default;
 void TaskBuilder::begin_input(const std::string& name) {
   notes_->tell();
   notes_->input = name;
+  ++input_;
+  input_begin_ = next_document_;
 }
 
 Task TaskBuilder::finish() && {
@@ -98,18 +107,28 @@ void TaskBuilder::add(TaskItem item) {
 
 bool TaskBuilder::add(const Fact& fact) {
   const std::string prompt(without_space_at_end(fact.prompt)), answer(util::trimmed(fact.answer));
+  const std::int64_t document = next_document_++;
   if (notes_->repetitions.repeats(fact.id, prompt, answer)) {
     ++task_.dropped["repeated_fact"];
     return false;
   }
   const text::Continuation tokens = text::continuation(tokenizer_, prompt, " ", answer);
   TaskItem item{.id = fact.id,
-                .document = next_document_++,
+                .document = document,
+                .input = input_,
+                .input_document = document - input_begin_,
                 .context = begun(tokens.prompt, fact.id),
                 .answer = tokens.answer,
                 .prompt_text = prompt,
-                .answer_text = answer};
+                .answer_text = answer,
+                .distractor_text = std::string(util::trimmed(fact.distractor))};
   for (const std::string& alias : fact.aliases) item.aliases.emplace_back(util::trimmed(alias));
+  if (!item.distractor_text.empty()) {
+    const text::Continuation wrong = text::continuation(tokenizer_, prompt, " ", item.distractor_text);
+    // What the distractor does not share with the answer must begin in the answer's place.
+    if (wrong.prompt == tokens.prompt) item.set_distractor(wrong.answer);
+    if (item.distractor < 0) notes_->same_beginning.add("item " + util::in_quotes(fact.id));
+  }
   add(std::move(item));
   return true;
 }
@@ -187,6 +206,7 @@ bool TaskBuilder::add(const Question& question) {
   std::string asked = logged ? question.prompt : prompt;
   for (std::size_t o = 0; o < question.options.size(); ++o)
     asked += '\0' + (logged ? question.continuations[o] : " " + question.options[o]);
+  const std::int64_t document = next_document_++;
   if (notes_->repetitions.repeats(question.id, asked, question.options[question.answer])) {
     ++task_.dropped["repeated_item"];
     return false;
@@ -196,7 +216,9 @@ bool TaskBuilder::add(const Question& question) {
   if (!logged && without_space_at_end(prompt) != prompt)
     notes_->other_space.add("item " + util::in_quotes(question.id));
   TaskItem item{.id = question.id,
-                .document = next_document_++,
+                .document = document,
+                .input = input_,
+                .input_document = document - input_begin_,
                 .context = {},
                 .answer = {},
                 .gold_option = question.answer,
@@ -212,6 +234,8 @@ void TaskBuilder::add(const TaggedWord& word, std::int64_t first_sentence) {
   const text::Continuation tokens = text::continuation(tokenizer_, word.prompt, word.separator, word.word);
   TaskItem item{.id = word.id,
                 .document = first_sentence + word.sentence,
+                .input = input_,
+                .input_document = word.sentence,
                 .context = begun(tokens.prompt, word.id),
                 .answer = {},
                 .word_class = word.tag,
@@ -286,6 +310,8 @@ std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text
   retried.context = with_bos(bos, tokenizer.encode(item.prompt_text + " "));
   retried.answer = text::bare_tokens(tokenizer, item.answer_text);
   if (retried.answer.empty()) return std::nullopt;
+  if (!retried.distractor_text.empty())
+    retried.set_distractor(text::bare_tokens(tokenizer, retried.distractor_text));
   if (!item.word_class.empty()) {  // only the word's beginning is asked for
     retried.other_form = spoken(tokenizer, item.answer.front());
     retried.answer.resize(1);

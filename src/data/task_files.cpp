@@ -117,7 +117,8 @@ Fact fact_of(const JsonView& object, std::string id) {
   return {.id = std::move(id),
           .prompt = filled(object, object.has("cloze") ? "cloze" : "prompt"),
           .answer = filled(object, "answer"),
-          .aliases = aliases_of(object)};
+          .aliases = aliases_of(object),
+          .distractor = object.has("distractor") ? filled(object, "distractor") : ""};
 }
 
 /// A template with the subject in the place of "{}".
@@ -341,10 +342,12 @@ TaskFile<Fact> read_facts(const std::string& path) {
         file.items.push_back(fact_of(hops.at(i), util::cat(id_of(object, place), ".", i)));
     } else if (object.has("requested_rewrite")) {  // CounterFact
       const JsonView rewrite = object.at("requested_rewrite");
-      file.items.push_back({.id = id_of(object, place),
-                            .prompt = with_subject(rewrite),
-                            .answer = filled(rewrite.at("target_true"), "str"),
-                            .aliases = {}});
+      file.items.push_back(
+          {.id = id_of(object, place),
+           .prompt = with_subject(rewrite),
+           .answer = filled(rewrite.at("target_true"), "str"),
+           .aliases = {},
+           .distractor = rewrite.has("target_new") ? filled(rewrite.at("target_new"), "str") : ""});
     } else {
       if (object.has("options")) with_options.add(object.where());
       file.items.push_back(fact_of(object, id_of(object, place)));
@@ -393,15 +396,19 @@ bool has_options(const std::string& path) {
 TaskFile<PromptPair> read_prompt_pairs(const std::string& path) {
   const TaskText text = read_task_text(path);
   TaskFile<PromptPair> file{.sha256 = text.sha256, .items = {}};
-  Tally with_aliases;
+  Tally with_more;
   for_each_object(text, [&](const JsonView& object, const std::string& place) {
     const std::string id = id_of(object, place);
     file.items.push_back(
         {.id = id, .source = fact_of(object.at("source"), id), .target = fact_of(object.at("target"), id)});
     const PromptPair& pair = file.items.back();
-    if (!pair.source.aliases.empty() || !pair.target.aliases.empty()) with_aliases.add(object.where());
+    for (const Fact* side : {&pair.source, &pair.target}) {
+      if (side->aliases.empty() && side->distractor.empty()) continue;
+      with_more.add(object.where());
+      break;
+    }
   });
-  with_aliases.warn(text.name, "pairs with aliases", "patching follows the answers only");
+  with_more.warn(text.name, "pairs with aliases or distractors", "patching follows the answers only");
   return file;
 }
 

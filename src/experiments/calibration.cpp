@@ -3,7 +3,7 @@
 #include <array>
 #include <cmath>
 
-#include "depthlens/tables/bootstrap.hpp"
+#include "depthlens/tables/estimates.hpp"
 #include "kinds.hpp"
 
 namespace depthlens::experiments {
@@ -37,24 +37,20 @@ class Calibration : public Experiment {
     shape_ = shape;
     num_ranks_ = std::min(kRanks, shape.top_k);
     const auto lenses = static_cast<std::size_t>(shape.num_lenses());
-    exit_sums_.assign(lenses * kExits.size() * 2, 0);
-    exits_ = tables::BootstrapMeans(exit_sums_.size(), context_.seed);
-    mass_sums_.assign(lenses * static_cast<std::size_t>(shape.num_rows * num_ranks_) * 2, 0);
-    masses_ = tables::BootstrapMeans(mass_sums_.size(), context_.seed);
-    cases_ = 0;
+    exit_values_.assign(lenses * kExits.size() * 2, 0);
+    exits_ = tables::BootstrapMeans(exit_values_.size(), context_.seed);
+    mass_values_.assign(lenses * static_cast<std::size_t>(shape.num_rows * num_ranks_) * 2, 0);
+    masses_ = tables::BootstrapMeans(mass_values_.size(), context_.seed);
   }
 
   void accept(const decode::PositionReadout& position) override {
-    if (cases_ > 0 && position.query().document != document_) finish_document();
-    document_ = position.query().document;
-    ++cases_;
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::size_t e = 0; e < kExits.size(); ++e) {
         std::int64_t row = 0;
         while (row + 1 < shape_.num_rows && !leaves(kExits[e], position, lens, row)) ++row;
-        double* sums = exit_sums_.data() + exit_index(lens, e);
-        sums[0] += static_cast<double>(row);
-        sums[1] += position.top1(lens, row) == position.final_id() ? 1 : 0;
+        double* values = exit_values_.data() + exit_index(lens, e);
+        values[0] = static_cast<double>(row);
+        values[1] = position.top1(lens, row) == position.final_id() ? 1 : 0;
       }
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         double cumulated = 0;
@@ -62,12 +58,14 @@ class Calibration : public Experiment {
           const double probability =
               std::exp(static_cast<double>(position.top_logprobs(lens, row)[static_cast<std::size_t>(k)]));
           cumulated += probability;
-          double* sums = mass_sums_.data() + mass_index(lens, row, k);
-          sums[0] += probability;
-          sums[1] += cumulated;
+          double* values = mass_values_.data() + mass_index(lens, row, k);
+          values[0] = probability;
+          values[1] = cumulated;
         }
       }
     }
+    exits_.add(unit_of(position), exit_values_);
+    masses_.add(unit_of(position), mass_values_);
   }
 
   void accept_sums(const decode::ProbabilitySums& sums) override {
@@ -96,8 +94,6 @@ class Calibration : public Experiment {
     }
   }
 
-  void end() override { finish_document(); }
-
   std::vector<tables::Table> tables() const override { return {early_exit(), rank_mass(), frequency_bias()}; }
 
  private:
@@ -124,73 +120,49 @@ class Calibration : public Experiment {
     return static_cast<std::size_t>((lens * shape_.num_rows + row) * num_ranks_ + k) * 2;
   }
 
-  /// Positions of a document depend on each other: the intervals are over documents.
-  void finish_document() {
-    if (cases_ == 0) return;
-    exits_.add(static_cast<std::uint64_t>(document_), exit_sums_, cases_);
-    masses_.add(static_cast<std::uint64_t>(document_), mass_sums_, cases_);
-    std::fill(exit_sums_.begin(), exit_sums_.end(), 0);
-    std::fill(mass_sums_.begin(), mass_sums_.end(), 0);
-    cases_ = 0;
-  }
-
   tables::Table early_exit() const {
-    tables::Table table{.name = "calibration.early_exit",
-                        .columns = {{"lens"},
-                                    {"criterion"},
-                                    {"threshold", "probability or nats"},
-                                    {"mean_layer", "layer"},
-                                    {"agreement", "share of positions"},
-                                    {"speedup_bound", "L / mean_layer"},
-                                    {"count", "positions"},
-                                    {"mean_layer_low", "layer"},
-                                    {"mean_layer_high", "layer"},
-                                    {"agreement_low", "share of positions"},
-                                    {"agreement_high", "share of positions"}},
-                        .rows = {}};
+    using tables::kEstimated;
+    tables::EstimateTable table("calibration.early_exit", {{"lens"},
+                                                           {"criterion"},
+                                                           {"threshold", "probability or nats"},
+                                                           {"mean_layer", "layer", kEstimated},
+                                                           {"agreement", "share of positions", kEstimated},
+                                                           {"speedup_bound", "L / mean_layer"},
+                                                           {"count", "positions"}});
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::size_t e = 0; e < kExits.size(); ++e) {
         const std::size_t i = exit_index(lens, e);
-        const auto mean_layer = exits_.mean(i);
+        const tables::Estimate mean_layer = exits_.estimate(i);
         std::optional<double> speedup;
-        if (mean_layer && *mean_layer > 0) speedup = static_cast<double>(shape_.num_rows - 1) / *mean_layer;
-        const auto layers = exits_.interval(i), agreement = exits_.interval(i + 1);
+        if (mean_layer.value && *mean_layer.value > 0)
+          speedup = static_cast<double>(shape_.num_rows - 1) / *mean_layer.value;
         table.add({shape_.lens_names[static_cast<std::size_t>(lens)], std::string(kExits[e].criterion),
-                   kExits[e].threshold, tables::cell(mean_layer), tables::cell(exits_.mean(i + 1)),
-                   tables::cell(speedup), exits_.count(), tables::cell(layers.low), tables::cell(layers.high),
-                   tables::cell(agreement.low), tables::cell(agreement.high)});
+                   kExits[e].threshold, mean_layer, exits_.estimate(i + 1), tables::cell(speedup),
+                   exits_.count()});
       }
     }
-    return table;
+    return std::move(table).finish();
   }
 
   tables::Table rank_mass() const {
-    tables::Table table{.name = "calibration.rank_mass",
-                        .columns = {{"lens"},
-                                    {"layer"},
-                                    {"rank", "rank"},
-                                    {"count", "positions"},
-                                    {"mean_probability", "probability"},
-                                    {"mean_probability_low", "probability"},
-                                    {"mean_probability_high", "probability"},
-                                    {"cumulative_probability", "probability"},
-                                    {"cumulative_probability_low", "probability"},
-                                    {"cumulative_probability_high", "probability"}},
-                        .rows = {}};
+    using tables::kEstimated;
+    tables::EstimateTable table("calibration.rank_mass",
+                                {{"lens"},
+                                 {"layer"},
+                                 {"rank", "rank"},
+                                 {"count", "positions"},
+                                 {"mean_probability", "probability", kEstimated},
+                                 {"cumulative_probability", "probability", kEstimated}});
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (std::int64_t k = 0; k < num_ranks_; ++k) {
-          std::vector<tables::Cell> cells = {shape_.lens_names[static_cast<std::size_t>(lens)], row, k + 1,
-                                             masses_.count()};
-          for (const std::size_t i : {mass_index(lens, row, k), mass_index(lens, row, k) + 1}) {
-            for (tables::Cell& cell : tables::cells_with_interval(masses_, i))
-              cells.push_back(std::move(cell));
-          }
-          table.add(std::move(cells));
+          const std::size_t i = mass_index(lens, row, k);
+          table.add({shape_.lens_names[static_cast<std::size_t>(lens)], row, k + 1, masses_.count(),
+                     masses_.estimate(i), masses_.estimate(i + 1)});
         }
       }
     }
-    return table;
+    return std::move(table).finish();
   }
 
   tables::Table frequency_bias() const {
@@ -232,11 +204,8 @@ class Calibration : public Experiment {
   Context context_;
   decode::ReadoutShape shape_;
   std::int64_t num_ranks_ = 0;
-  std::int64_t document_ = 0;      // at hand
-  std::int64_t cases_ = 0;         // its positions so far
-  std::vector<double> exit_sums_;  // of the document at hand: [N, exits, 2], layer and agreement
-  std::vector<double>
-      mass_sums_;  // of the document at hand: [N, R, ranks, 2], probability alone and cumulated
+  std::vector<double> exit_values_;  // of the position at hand: [N, exits, 2], layer and agreement
+  std::vector<double> mass_values_;  // likewise [N, R, ranks, 2], probability alone and cumulated
   tables::BootstrapMeans exits_;
   tables::BootstrapMeans masses_;
   bool has_sums_ = false;     // there are positions and a frequency table

@@ -54,53 +54,33 @@ class Choices : public Experiment {
   }
 
   std::vector<tables::Table> tables() const override {
-    tables::Table option{.name = "choices.option",
-                         .columns = {{"lens"},
-                                     {"layer"},
-                                     {"option"},
-                                     {"count", "items"},
-                                     {"mean_rank", "rank"},
-                                     {"mean_rank_low", "rank"},
-                                     {"mean_rank_high", "rank"},
-                                     {"median_rank", "rank"},
-                                     {"mean_probability", "probability"},
-                                     {"mean_probability_low", "probability"},
-                                     {"mean_probability_high", "probability"},
-                                     {"leads", "share of items"},
-                                     {"leads_low", "share of items"},
-                                     {"leads_high", "share of items"}},
-                         .rows = {}};
-    tables::Table accuracy{.name = "choices.accuracy",
-                           .columns = {{"lens"},
-                                       {"layer"},
-                                       {"count", "items"},
-                                       {"accuracy", "share of items"},
-                                       {"accuracy_low", "share of items"},
-                                       {"accuracy_high", "share of items"},
-                                       {"options_in_top", "share of items"},
-                                       {"options_in_top_low", "share of items"},
-                                       {"options_in_top_high", "share of items"}},
-                           .rows = {}};
+    using tables::kEstimated;
+    tables::EstimateTable option("choices.option", {{"lens"},
+                                                    {"layer"},
+                                                    {"option"},
+                                                    {"count", "items"},
+                                                    {"mean_rank", "rank", kEstimated},
+                                                    {"median_rank", "rank"},
+                                                    {"mean_probability", "probability", kEstimated},
+                                                    {"leads", "share of items", kEstimated}});
+    tables::EstimateTable accuracy("choices.accuracy", {{"lens"},
+                                                        {"layer"},
+                                                        {"count", "items"},
+                                                        {"accuracy", "share of items", kEstimated},
+                                                        {"options_in_top", "share of items", kEstimated}});
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         const auto cell = static_cast<std::size_t>(lens * shape_.num_rows + row);
         for (std::size_t o = 0; o < labels_.size(); ++o) {
-          const auto mean = [&](std::size_t i) {
-            return tables::cells_with_interval(options_[o].means, cell * kOfOption + i);
-          };
-          option.add(joined({{name, row, labels_[o], options_[o].means.count()},
-                             mean(0),
-                             {tables::cell(options_[o].ranks.at(lens, row).median())},
-                             mean(1),
-                             mean(2)}));
+          const auto mean = [&](std::size_t i) { return options_[o].means.estimate(cell * kOfOption + i); };
+          option.add({name, row, labels_[o], options_[o].means.count(), mean(0),
+                      tables::cell(options_[o].ranks.at(lens, row).median()), mean(1), mean(2)});
         }
-        accuracy.add(joined({{name, row, items_.count()},
-                             tables::cells_with_interval(items_, cell * 2),
-                             tables::cells_with_interval(items_, cell * 2 + 1)}));
+        accuracy.add({name, row, items_.count(), items_.estimate(cell * 2), items_.estimate(cell * 2 + 1)});
       }
     }
-    return {option, accuracy};
+    return {std::move(option).finish(), std::move(accuracy).finish()};
   }
 
  private:

@@ -36,38 +36,23 @@ class Exit : public Experiment {
   }
 
   std::vector<tables::Table> tables() const override {
-    tables::Table table{.name = "exit.accuracy",
-                        .columns = {{"lens"},
-                                    {"layer"},
-                                    {"blocks_skipped", "blocks"},
-                                    {"count", "positions"},
-                                    {"accuracy", "share of positions"},
-                                    {"accuracy_low", "share of positions"},
-                                    {"accuracy_high", "share of positions"},
-                                    {"answer_logprob", "nats"},
-                                    {"answer_logprob_low", "nats"},
-                                    {"answer_logprob_high", "nats"},
-                                    {"agreement", "share of positions"},
-                                    {"agreement_low", "share of positions"},
-                                    {"agreement_high", "share of positions"},
-                                    {"kl_final", "nats"},
-                                    {"kl_final_low", "nats"},
-                                    {"kl_final_high", "nats"}},
-                        .rows = {}};
+    using tables::kEstimated;
+    tables::EstimateTable table("exit.accuracy", {{"lens"},
+                                                  {"layer"},
+                                                  {"blocks_skipped", "blocks"},
+                                                  {"count", "positions"},
+                                                  {"accuracy", "share of positions", kEstimated},
+                                                  {"answer_logprob", "nats", kEstimated},
+                                                  {"agreement", "share of positions", kEstimated},
+                                                  {"kl_final", "nats", kEstimated}});
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-        const auto mean = [&](std::size_t i) {
-          return tables::cells_with_interval(means_, index(lens, row) + i);
-        };
-        table.add(joined({{shape_.lens_names[static_cast<std::size_t>(lens)], row, shape_.num_rows - 1 - row,
-                           means_.count()},
-                          mean(0),
-                          mean(1),
-                          mean(2),
-                          mean(3)}));
+        const auto mean = [&](std::size_t i) { return means_.estimate(index(lens, row) + i); };
+        table.add({shape_.lens_names[static_cast<std::size_t>(lens)], row, shape_.num_rows - 1 - row,
+                   means_.count(), mean(0), mean(1), mean(2), mean(3)});
       }
     }
-    return {table};
+    return {std::move(table).finish()};
   }
 
  private:

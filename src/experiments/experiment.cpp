@@ -96,6 +96,7 @@ std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& nam
     if (always || std::find(wanted.begin(), wanted.end(), kind.name) != wanted.end())
       made.push_back(kind.make(context));
   }
+  if (context.watch != nullptr && !context.watch->empty()) made.push_back(make_watch(context));
   return made;
 }
 

@@ -25,50 +25,37 @@ class Facts : public Experiment {
   }
 
   std::vector<tables::Table> tables() const override {
-    tables::Table rank{.name = "facts.rank",
-                       .columns = {{"lens"},
-                                   {"layer"},
-                                   {"answer_length", "tokens"},
-                                   {"answer_position", "from 1"},
-                                   {"count", "positions"},
-                                   {"mean_rank", "rank"},
-                                   {"mean_rank_low", "rank"},
-                                   {"mean_rank_high", "rank"},
-                                   {"median_rank", "rank"},
-                                   {"top1_rate", "share of positions"},
-                                   {"top1_rate_low", "share of positions"},
-                                   {"top1_rate_high", "share of positions"}},
-                       .rows = {}};
-    tables::Table earliest{.name = "facts.earliest",
-                           .columns = {{"lens"},
-                                       {"answer_length", "tokens"},
-                                       {"answer_position", "from 1"},
-                                       {"threshold", "rank"},
-                                       {"count", "positions"},
-                                       {"mean_layer", "layer"},
-                                       {"median_layer", "layer"},
-                                       {"reached", "positions"},
-                                       {"mean_layer_low", "layer"},
-                                       {"mean_layer_high", "layer"}},
-                           .rows = {}};
+    using tables::kEstimated;
+    tables::EstimateTable rank("facts.rank", {{"lens"},
+                                              {"layer"},
+                                              {"answer_length", "tokens"},
+                                              {"answer_position", "from 1"},
+                                              {"count", "positions"},
+                                              {"mean_rank", "rank", kEstimated},
+                                              {"median_rank", "rank"},
+                                              {"top1_rate", "share of positions", kEstimated}});
+    tables::EstimateTable earliest("facts.earliest", {{"lens"},
+                                                      {"answer_length", "tokens"},
+                                                      {"answer_position", "from 1"},
+                                                      {"threshold", "rank"},
+                                                      {"count", "positions"},
+                                                      {"mean_layer", "layer", kEstimated},
+                                                      {"median_layer", "layer"},
+                                                      {"reached", "positions"}});
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (const auto& [key, group] : groups_) {
-          rank.add(joined({{name, row, key.first, key.second, group.ranks.count()},
-                           group.ranks.mean_rank(lens, row),
-                           {group.ranks.median_rank(lens, row)},
-                           group.ranks.top1_rate(lens, row)}));
+          rank.add({name, row, key.first, key.second, group.ranks.count(), group.ranks.mean_rank(lens, row),
+                    group.ranks.median_rank(lens, row), group.ranks.top1_rate(lens, row)});
         }
       }
       for (const auto& [key, group] : groups_) {
-        for (std::size_t t = 0; t < kRankThresholds.size(); ++t) {
-          earliest.add(
-              joined({{name, key.first, key.second, kRankThresholds[t]}, group.earliest.cells(lens, t)}));
-        }
+        for (std::size_t t = 0; t < kRankThresholds.size(); ++t)
+          group.earliest.add_row(earliest, {name, key.first, key.second, kRankThresholds[t]}, lens, t);
       }
     }
-    return {rank, earliest};
+    return {std::move(rank).finish(), std::move(earliest).finish()};
   }
 
  private:

@@ -1,6 +1,6 @@
 // flips.*: how many of a layer's top-1 guesses the model gives up later, by the frequency of the guess, and
 // how many change from one layer to the next (paper, section on decision flips).
-#include "depthlens/tables/accumulators.hpp"
+#include "depthlens/tables/estimates.hpp"
 #include "kinds.hpp"
 
 namespace depthlens::experiments {
@@ -8,67 +8,73 @@ namespace {
 
 class Flips : public Experiment {
  public:
-  explicit Flips(const Context& context) : buckets_(context.buckets) {}
+  explicit Flips(const Context& context) : buckets_(context.buckets), seed_(context.seed) {}
 
   decode::Needs needs() const override { return {}; }
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
-    guesses_ = Grid<Guesses>(shape.num_lenses(), shape.num_rows, buckets_.size());
-    changed_ = Grid<std::int64_t>(shape.num_lenses(), shape.num_rows);
+    positions_ = layer_index(shape.num_lenses(), 0);
+    sums_ = tables::BootstrapSums(positions_ + 1, seed_);
   }
 
   void accept(const decode::PositionReadout& position) override {
-    ++positions_;
+    const std::span<double> sums = sums_.of(unit_of(position));
+    sums[positions_] += 1;
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         const decode::TokenId guess = position.top1(lens, row);
-        Guesses& guesses = guesses_.at(lens, row, buckets_.bucket_of[static_cast<std::size_t>(guess)]);
-        ++guesses.count;
-        guesses.flipped += guess != position.final_id() ? 1 : 0;
-        if (row > 0) changed_.at(lens, row) += guess != position.top1(lens, row - 1) ? 1 : 0;
+        const std::size_t i = guess_index(lens, row, buckets_.bucket_of[static_cast<std::size_t>(guess)]);
+        sums[i] += 1;
+        sums[i + 1] += guess != position.final_id() ? 1 : 0;
+        if (row > 0) sums[layer_index(lens, row)] += guess != position.top1(lens, row - 1) ? 1 : 0;
       }
     }
   }
 
   std::vector<tables::Table> tables() const override {
-    tables::Table by_bucket{.name = "flips.by_bucket",
-                            .columns = {{"lens"},
-                                        {"layer"},
-                                        {"bucket"},
-                                        {"count", "positions"},
-                                        {"flipped", "positions"},
-                                        {"flip_rate", "share of count"}},
-                            .rows = {}};
-    tables::Table changes{
-        .name = "flips.changes",
-        .columns = {{"lens"}, {"layer"}, {"changed", "positions"}, {"share", "share of positions"}},
-        .rows = {}};
+    using tables::kEstimated;
+    tables::EstimateTable by_bucket("flips.by_bucket", {{"lens"},
+                                                        {"layer"},
+                                                        {"bucket"},
+                                                        {"count", "positions"},
+                                                        {"flipped", "positions"},
+                                                        {"flip_rate", "share of count", kEstimated}});
+    tables::EstimateTable changes(
+        "flips.changes",
+        {{"lens"}, {"layer"}, {"changed", "positions"}, {"share", "share of positions", kEstimated}});
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (std::int64_t b = 0; b < buckets_.size(); ++b) {
-          const Guesses& guesses = guesses_.at(lens, row, b);
-          by_bucket.add({name, row, buckets_.names[static_cast<std::size_t>(b)], guesses.count,
-                         guesses.flipped, tables::share(guesses.flipped, guesses.count)});
+          const std::size_t i = guess_index(lens, row, b);
+          by_bucket.add({name, row, buckets_.names[static_cast<std::size_t>(b)], count(i), count(i + 1),
+                         sums_.ratio(i + 1, i)});
         }
-        if (row > 0)
-          changes.add({name, row, changed_.at(lens, row), tables::share(changed_.at(lens, row), positions_)});
+        const std::size_t changed = layer_index(lens, row);
+        if (row > 0) changes.add({name, row, count(changed), sums_.ratio(changed, positions_)});
       }
     }
-    return {by_bucket, changes};
+    return {std::move(by_bucket).finish(), std::move(changes).finish()};
   }
 
  private:
-  struct Guesses {
-    std::int64_t count = 0;
-    std::int64_t flipped = 0;
-  };
+  /// Of what is added up for a layer, how often its top-1 is not that of the layer before; the guesses
+  /// follow.
+  std::size_t layer_index(std::int64_t lens, std::int64_t row) const {
+    return static_cast<std::size_t>((lens * shape_.num_rows + row) * (1 + 2 * buckets_.size()));
+  }
+  /// Of the guesses in the bucket; those that flip are the next.
+  std::size_t guess_index(std::int64_t lens, std::int64_t row, std::int64_t bucket) const {
+    return layer_index(lens, row) + 1 + 2 * static_cast<std::size_t>(bucket);
+  }
+  std::int64_t count(std::size_t i) const { return static_cast<std::int64_t>(sums_.sum(i)); }
+
   data::TokenBuckets buckets_;
+  std::uint64_t seed_;
   decode::ReadoutShape shape_;
-  Grid<Guesses> guesses_;
-  Grid<std::int64_t> changed_;  // against the layer before; row 0 unused
-  std::int64_t positions_ = 0;
+  std::size_t positions_ = 0;   // their place in `sums_`
+  tables::BootstrapSums sums_;  // [N, R, 1 + 2 buckets], positions
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // frequency.*: how often each layer's top-1 is a frequent token, and how much probability it gives to them
 // (paper, section on frequency: early layers guess frequent tokens).
-#include "depthlens/tables/accumulators.hpp"
+#include "depthlens/tables/estimates.hpp"
 #include "kinds.hpp"
 
 namespace depthlens::experiments {
@@ -8,7 +8,7 @@ namespace {
 
 class Frequency : public Experiment {
  public:
-  explicit Frequency(const Context& context) : buckets_(context.buckets) {}
+  explicit Frequency(const Context& context) : buckets_(context.buckets), seed_(context.seed) {}
 
   decode::Needs needs() const override {
     return {.top_k = 1, .token_groups = buckets_.bucket_of, .num_groups = buckets_.size()};
@@ -16,58 +16,84 @@ class Frequency : public Experiment {
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
-    top1_ = Grid<std::int64_t>(shape.num_lenses(), shape.num_rows, buckets_.size());
-    mass_ = Grid<tables::Mean>(shape.num_lenses(), shape.num_rows, buckets_.size());
+    positions_ = index(shape.num_lenses(), 0, 0);
+    targets_ = positions_ + 1;
+    sums_ = tables::BootstrapSums(targets_ + 1 + static_cast<std::size_t>(buckets_.size()), seed_);
   }
 
   void accept(const decode::PositionReadout& position) override {
-    ++positions_;
+    const std::span<double> sums = sums_.of(unit_of(position));
+    sums[positions_] += 1;
+    if (const decode::TokenId target = position.watched_id(decode::kWatchedTarget);
+        target != decode::kNoToken) {
+      sums[targets_] += 1;
+      sums[target_index(bucket_of(target))] += 1;
+    }
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-        ++top1_.at(lens, row, buckets_.bucket_of[static_cast<std::size_t>(position.top1(lens, row))]);
+        sums[index(lens, row, bucket_of(position.top1(lens, row)))] += 1;
         for (std::int64_t b = 0; b < buckets_.size(); ++b)
-          mass_.at(lens, row, b).add(position.group_mass(lens, row, b));
+          sums[index(lens, row, b) + 1] += position.group_mass(lens, row, b);
       }
     }
   }
 
   std::vector<tables::Table> tables() const override {
+    using tables::kEstimated;
     tables::Table corpus{.name = "frequency.corpus",
                          .columns = {{"bucket"}, {"count", "tokens"}, {"share", "share of tokens"}},
                          .rows = {}};
+    tables::EstimateTable targets(
+        "frequency.targets", {{"bucket"}, {"count", "targets"}, {"share", "share of targets", kEstimated}});
+    tables::EstimateTable top1("frequency.top1_share", {{"lens"},
+                                                        {"layer"},
+                                                        {"bucket"},
+                                                        {"count", "positions"},
+                                                        {"share", "share of positions", kEstimated}});
+    tables::EstimateTable mass(
+        "frequency.mean_probability",
+        {{"lens"}, {"layer"}, {"bucket"}, {"probability", "mean probability", kEstimated}});
     std::int64_t total = 0;
     for (const std::int64_t count : buckets_.corpus_counts) total += count;
-    for (std::size_t b = 0; b < buckets_.names.size(); ++b) {
-      corpus.add(
-          {buckets_.names[b], buckets_.corpus_counts[b], tables::share(buckets_.corpus_counts[b], total)});
+    for (std::int64_t b = 0; b < buckets_.size(); ++b) {
+      const std::int64_t count = buckets_.corpus_counts[static_cast<std::size_t>(b)];
+      corpus.add({name(b), count, tables::share(count, total)});
+      targets.add({name(b), this->count(target_index(b)), sums_.ratio(target_index(b), targets_)});
     }
-    tables::Table top1{
-        .name = "frequency.top1_share",
-        .columns = {{"lens"}, {"layer"}, {"bucket"}, {"count", "positions"}, {"share", "share of positions"}},
-        .rows = {}};
-    tables::Table mass{.name = "frequency.mean_probability",
-                       .columns = {{"lens"}, {"layer"}, {"bucket"}, {"probability", "mean probability"}},
-                       .rows = {}};
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
-      const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
+      const std::string& of = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (std::int64_t b = 0; b < buckets_.size(); ++b) {
-          const std::string& bucket = buckets_.names[static_cast<std::size_t>(b)];
-          top1.add(
-              {name, row, bucket, top1_.at(lens, row, b), tables::share(top1_.at(lens, row, b), positions_)});
-          mass.add({name, row, bucket, tables::cell(mass_.at(lens, row, b).value())});
+          const std::size_t i = index(lens, row, b);
+          top1.add({of, row, name(b), count(i), sums_.ratio(i, positions_)});
+          mass.add({of, row, name(b), sums_.ratio(i + 1, positions_)});
         }
       }
     }
-    return {corpus, top1, mass};
+    return {corpus, std::move(targets).finish(), std::move(top1).finish(), std::move(mass).finish()};
   }
 
  private:
+  std::int64_t bucket_of(decode::TokenId token) const {
+    return buckets_.bucket_of[static_cast<std::size_t>(token)];
+  }
+  const std::string& name(std::int64_t bucket) const {
+    return buckets_.names[static_cast<std::size_t>(bucket)];
+  }
+  /// Of the top-1's in the bucket; the probability on it is the next.
+  std::size_t index(std::int64_t lens, std::int64_t row, std::int64_t bucket) const {
+    return static_cast<std::size_t>((lens * shape_.num_rows + row) * buckets_.size() + bucket) * 2;
+  }
+  std::size_t target_index(std::int64_t bucket) const {
+    return targets_ + 1 + static_cast<std::size_t>(bucket);
+  }
+  std::int64_t count(std::size_t i) const { return static_cast<std::int64_t>(sums_.sum(i)); }
+
   data::TokenBuckets buckets_;
+  std::uint64_t seed_;
   decode::ReadoutShape shape_;
-  Grid<std::int64_t> top1_;
-  Grid<tables::Mean> mass_;
-  std::int64_t positions_ = 0;
+  std::size_t positions_ = 0, targets_ = 0;  // their places in `sums_`
+  tables::BootstrapSums sums_;               // [N, R, buckets, 2], positions, targets, [buckets]
 };
 
 }  // namespace

@@ -18,6 +18,13 @@ std::unique_ptr<Experiment> make_pos(const Context& context);
 std::unique_ptr<Experiment> make_facts(const Context& context);
 std::unique_ptr<Experiment> make_choices(const Context& context);
 std::unique_ptr<Experiment> make_exit(const Context& context);
+std::unique_ptr<Experiment> make_watch(const Context& context);  ///< `context.watch` must be there
+
+/// What intervals are drawn over: documents, or the items of a task.
+inline std::uint64_t unit_of(const decode::PositionReadout& position) {
+  const std::int64_t item = position.where().item;
+  return static_cast<std::uint64_t>(item >= 0 ? item : position.query().document);
+}
 
 /// One value for each (lens, layer), or (lens, layer, something): a dense array that grows no further.
 template <typename T>

@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "depthlens/tables/estimates.hpp"
+
 namespace depthlens::experiments {
 
 PatchingEffect::PatchingEffect(std::int64_t num_rows, std::uint64_t seed) : num_rows_(num_rows) {
@@ -37,35 +39,24 @@ void PatchingEffect::add(const data::PairItem& item, const decode::PatchingResul
 }
 
 tables::Table PatchingEffect::table() const {
-  tables::Table table{.name = "patching.effect",
-                      .columns = {{"layer"},
-                                  {"position"},
-                                  {"count", "pairs"},
-                                  {"log_probability_difference", "nats"},
-                                  {"log_probability_difference_low", "nats"},
-                                  {"log_probability_difference_high", "nats"},
-                                  {"restored", "share of the clean difference"},
-                                  {"restored_low", "share of the clean difference"},
-                                  {"restored_high", "share of the clean difference"},
-                                  {"kl", "nats"},
-                                  {"kl_low", "nats"},
-                                  {"kl_high", "nats"},
-                                  {"restored_count", "pairs"}},
-                      .rows = {}};
+  using tables::kEstimated;
+  tables::EstimateTable table("patching.effect", {{"layer"},
+                                                  {"position"},
+                                                  {"count", "pairs"},
+                                                  {"log_probability_difference", "nats", kEstimated},
+                                                  {"restored", "share of the clean difference", kEstimated},
+                                                  {"kl", "nats", kEstimated},
+                                                  {"restored_count", "pairs"}});
   for (std::int64_t layer = 0; layer < num_rows_; ++layer) {
     for (std::size_t r = 0; r < roles_.size(); ++r) {
       if (static_cast<data::TokenRole>(r) == data::TokenRole::kBefore) continue;  // the states are equal
       const Role& role = roles_[r];
-      std::vector<tables::Cell> row = {layer, data::kTokenRoleNames[r], role.kl.count()};
-      for (const tables::BootstrapMeans* means : {&role.differences, &role.restored, &role.kl}) {
-        for (tables::Cell& cell : tables::cells_with_interval(*means, static_cast<std::size_t>(layer)))
-          row.push_back(std::move(cell));
-      }
-      row.emplace_back(role.restored.count());
-      table.add(std::move(row));
+      const auto i = static_cast<std::size_t>(layer);
+      table.add({layer, data::kTokenRoleNames[r], role.kl.count(), role.differences.estimate(i),
+                 role.restored.estimate(i), role.kl.estimate(i), role.restored.count()});
     }
   }
-  return table;
+  return std::move(table).finish();
 }
 
 }  // namespace depthlens::experiments

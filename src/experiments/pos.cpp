@@ -38,57 +38,42 @@ class Pos : public Experiment {
   }
 
   std::vector<tables::Table> tables() const override {
-    tables::Table rank{.name = "pos.rank",
-                       .columns = {{"lens"},
-                                   {"layer"},
-                                   {"class"},
-                                   {"count", "words"},
-                                   {"mean_rank", "rank"},
-                                   {"mean_rank_low", "rank"},
-                                   {"mean_rank_high", "rank"},
-                                   {"median_rank", "rank"},
-                                   {"mean_reciprocal_rank", "1 / rank"},
-                                   {"mean_reciprocal_rank_low", "1 / rank"},
-                                   {"mean_reciprocal_rank_high", "1 / rank"},
-                                   {"top1_rate", "share of words"},
-                                   {"top1_rate_low", "share of words"},
-                                   {"top1_rate_high", "share of words"}},
-                       .rows = {}};
-    tables::Table earliest{.name = "pos.earliest",
-                           .columns = {{"lens"},
-                                       {"class"},
-                                       {"bucket"},
-                                       {"threshold", "rank"},
-                                       {"count", "words"},
-                                       {"mean_layer", "layer"},
-                                       {"median_layer", "layer"},
-                                       {"reached", "words"},
-                                       {"mean_layer_low", "layer"},
-                                       {"mean_layer_high", "layer"}},
-                           .rows = {}};
+    using tables::kEstimated;
+    tables::EstimateTable rank("pos.rank", {{"lens"},
+                                            {"layer"},
+                                            {"class"},
+                                            {"count", "words"},
+                                            {"mean_rank", "rank", kEstimated},
+                                            {"median_rank", "rank"},
+                                            {"mean_reciprocal_rank", "1 / rank", kEstimated},
+                                            {"top1_rate", "share of words", kEstimated}});
+    tables::EstimateTable earliest("pos.earliest", {{"lens"},
+                                                    {"class"},
+                                                    {"bucket"},
+                                                    {"threshold", "rank"},
+                                                    {"count", "words"},
+                                                    {"mean_layer", "layer", kEstimated},
+                                                    {"median_layer", "layer"},
+                                                    {"reached", "words"}});
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (const Class& group : classes_) {
           const RankCurves& ranks = group.ranks;
-          rank.add(joined({{name, row, group.name, ranks.count()},
-                           ranks.mean_rank(lens, row),
-                           {ranks.median_rank(lens, row)},
-                           ranks.mean_reciprocal_rank(lens, row),
-                           ranks.top1_rate(lens, row)}));
+          rank.add({name, row, group.name, ranks.count(), ranks.mean_rank(lens, row),
+                    ranks.median_rank(lens, row), ranks.mean_reciprocal_rank(lens, row),
+                    ranks.top1_rate(lens, row)});
         }
       }
       for (const Class& group : classes_) {
         for (std::size_t b = 0; b < group.earliest.size(); ++b) {
           const std::string bucket = b == 0 ? "all" : context_.buckets.names[b - 1];
-          for (std::size_t t = 0; t < kRankThresholds.size(); ++t) {
-            earliest.add(
-                joined({{name, group.name, bucket, kRankThresholds[t]}, group.earliest[b].cells(lens, t)}));
-          }
+          for (std::size_t t = 0; t < kRankThresholds.size(); ++t)
+            group.earliest[b].add_row(earliest, {name, group.name, bucket, kRankThresholds[t]}, lens, t);
         }
       }
     }
-    return {rank, earliest};
+    return {std::move(rank).finish(), std::move(earliest).finish()};
   }
 
  private:

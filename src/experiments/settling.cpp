@@ -2,7 +2,7 @@
 // model's answer first is among the best few.
 #include <array>
 
-#include "depthlens/tables/accumulators.hpp"
+#include "depthlens/tables/estimates.hpp"
 #include "kinds.hpp"
 
 namespace depthlens::experiments {
@@ -12,65 +12,73 @@ constexpr std::array<std::int64_t, 3> kThresholds = {1, 5, 10};  // ranks
 
 class Settling : public Experiment {
  public:
+  explicit Settling(const Context& context) : seed_(context.seed) {}
+
   decode::Needs needs() const override { return {}; }
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
-    settled_ = Grid<std::int64_t>(shape.num_lenses(), shape.num_rows);
-    first_hit_ = Grid<std::int64_t>(shape.num_lenses(), shape.num_rows, kThresholds.size());
+    positions_ = index(shape.num_lenses(), 0);
+    sums_ = tables::BootstrapSums(positions_ + 1, seed_);
   }
 
   void accept(const decode::PositionReadout& position) override {
-    ++positions_;
+    const std::span<double> sums = sums_.of(unit_of(position));
+    sums[positions_] += 1;
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
-      ++settled_.at(lens, position.settled_layer(lens));
+      sums[index(lens, position.settled_layer(lens))] += 1;
       for (std::size_t t = 0; t < kThresholds.size(); ++t) {
         std::int64_t row = 0;  // at layer L the final top-1 has rank 1, so the search ends
         while (row + 1 < shape_.num_rows && position.rank(lens, row, decode::kWatchedFinal) > kThresholds[t])
           ++row;
-        ++first_hit_.at(lens, row, static_cast<std::int64_t>(t));
+        sums[index(lens, row) + 1 + t] += 1;
       }
     }
   }
 
   std::vector<tables::Table> tables() const override {
-    tables::Table depth{
-        .name = "settling.depth",
-        .columns = {{"lens"}, {"layer"}, {"count", "positions"}, {"share", "share of positions"}},
-        .rows = {}};
-    tables::Table first_hit{.name = "settling.first_hit",
-                            .columns = {{"lens"},
-                                        {"threshold", "rank"},
-                                        {"layer"},
-                                        {"count", "positions"},
-                                        {"share", "share of positions"}},
-                            .rows = {}};
+    using tables::kEstimated;
+    tables::EstimateTable depth(
+        "settling.depth",
+        {{"lens"}, {"layer"}, {"count", "positions"}, {"share", "share of positions", kEstimated}});
+    tables::EstimateTable first_hit("settling.first_hit", {{"lens"},
+                                                           {"threshold", "rank"},
+                                                           {"layer"},
+                                                           {"count", "positions"},
+                                                           {"share", "share of positions", kEstimated}});
+    const auto count = [&](std::size_t i) { return static_cast<std::int64_t>(sums_.sum(i)); };
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-        depth.add({name, row, settled_.at(lens, row), tables::share(settled_.at(lens, row), positions_)});
+        const std::size_t i = index(lens, row);
+        depth.add({name, row, count(i), sums_.ratio(i, positions_)});
       }
       for (std::size_t t = 0; t < kThresholds.size(); ++t) {
         for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-          const std::int64_t count = first_hit_.at(lens, row, static_cast<std::int64_t>(t));
-          first_hit.add({name, kThresholds[t], row, count, tables::share(count, positions_)});
+          const std::size_t i = index(lens, row) + 1 + t;
+          first_hit.add({name, kThresholds[t], row, count(i), sums_.ratio(i, positions_)});
         }
       }
     }
-    return {depth, first_hit};
+    return {std::move(depth).finish(), std::move(first_hit).finish()};
   }
 
  private:
+  /// Of what settles at a layer; what first hits it, by threshold, follows.
+  std::size_t index(std::int64_t lens, std::int64_t row) const {
+    return static_cast<std::size_t>(lens * shape_.num_rows + row) * (1 + kThresholds.size());
+  }
+
+  std::uint64_t seed_;
   decode::ReadoutShape shape_;
-  Grid<std::int64_t> settled_;
-  Grid<std::int64_t> first_hit_;
-  std::int64_t positions_ = 0;
+  std::size_t positions_ = 0;   // their place in `sums_`
+  tables::BootstrapSums sums_;  // [N, R, 1 + thresholds], positions
 };
 
 }  // namespace
 
-std::unique_ptr<Experiment> make_settling(const Context& /*context*/) {
-  return std::make_unique<Settling>();
+std::unique_ptr<Experiment> make_settling(const Context& context) {
+  return std::make_unique<Settling>(context);
 }
 
 }  // namespace depthlens::experiments

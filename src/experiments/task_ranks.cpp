@@ -39,14 +39,14 @@ void RankCurves::add(const decode::PositionReadout& position, std::int64_t w) {
   means_.add(static_cast<std::uint64_t>(position.where().item), values_);
 }
 
-std::vector<tables::Cell> RankCurves::mean_rank(std::int64_t lens, std::int64_t row) const {
-  return tables::cells_with_interval(means_, index(lens, row, 0));
+tables::Estimate RankCurves::mean_rank(std::int64_t lens, std::int64_t row) const {
+  return means_.estimate(index(lens, row, 0));
 }
-std::vector<tables::Cell> RankCurves::mean_reciprocal_rank(std::int64_t lens, std::int64_t row) const {
-  return tables::cells_with_interval(means_, index(lens, row, 1));
+tables::Estimate RankCurves::mean_reciprocal_rank(std::int64_t lens, std::int64_t row) const {
+  return means_.estimate(index(lens, row, 1));
 }
-std::vector<tables::Cell> RankCurves::top1_rate(std::int64_t lens, std::int64_t row) const {
-  return tables::cells_with_interval(means_, index(lens, row, 2));
+tables::Estimate RankCurves::top1_rate(std::int64_t lens, std::int64_t row) const {
+  return means_.estimate(index(lens, row, 2));
 }
 tables::Cell RankCurves::median_rank(std::int64_t lens, std::int64_t row) const {
   return tables::cell(ranks_.at(lens, row).median());
@@ -71,15 +71,14 @@ void EarliestLayers::add(const decode::PositionReadout& position, std::int64_t w
   }
 }
 
-std::vector<tables::Cell> EarliestLayers::cells(std::int64_t lens, std::size_t threshold) const {
+void EarliestLayers::add_row(tables::EstimateTable& table, std::vector<tables::EstimateTable::Field> key,
+                             std::int64_t lens, std::size_t threshold) const {
   const Layers& layers = layers_[static_cast<std::size_t>(lens) * kRankThresholds.size() + threshold];
-  const tables::BootstrapMeans::Interval interval = layers.mean.interval(0);
-  return {positions_,
-          tables::cell(layers.mean.mean(0)),
-          tables::cell(layers.histogram.median()),
-          layers.histogram.count(),
-          tables::cell(interval.low),
-          tables::cell(interval.high)};
+  key.emplace_back(positions_);
+  key.emplace_back(layers.mean.estimate(0));
+  key.emplace_back(tables::cell(layers.histogram.median()));
+  key.emplace_back(layers.histogram.count());
+  table.add(std::move(key));
 }
 
 const data::TaskItem& item_of(const Context& context, const decode::PositionReadout& position) {
@@ -101,14 +100,6 @@ std::size_t leading_option(const data::TaskItem& item, const decode::PositionRea
     if (logprob(o) > logprob(leader)) leader = o;
   }
   return leader;
-}
-
-std::vector<tables::Cell> joined(std::vector<std::vector<tables::Cell>> parts) {
-  std::vector<tables::Cell> row;
-  for (std::vector<tables::Cell>& part : parts) {
-    for (tables::Cell& cell : part) row.push_back(std::move(cell));
-  }
-  return row;
 }
 
 }  // namespace depthlens::experiments

@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "depthlens/decode/readout.hpp"
-#include "depthlens/tables/bootstrap.hpp"
-#include "depthlens/tables/table.hpp"
+#include "depthlens/tables/estimates.hpp"
 #include "kinds.hpp"
 
 namespace depthlens::experiments {
@@ -27,11 +26,10 @@ class RankCurves {
   void add(const decode::PositionReadout& position, std::int64_t w);
 
   std::int64_t count() const { return means_.count(); }
-  std::vector<tables::Cell> mean_rank(std::int64_t lens,
-                                      std::int64_t row) const;  ///< with low and high, as below
+  tables::Estimate mean_rank(std::int64_t lens, std::int64_t row) const;
   tables::Cell median_rank(std::int64_t lens, std::int64_t row) const;
-  std::vector<tables::Cell> mean_reciprocal_rank(std::int64_t lens, std::int64_t row) const;
-  std::vector<tables::Cell> top1_rate(std::int64_t lens, std::int64_t row) const;
+  tables::Estimate mean_reciprocal_rank(std::int64_t lens, std::int64_t row) const;
+  tables::Estimate top1_rate(std::int64_t lens, std::int64_t row) const;
 
  private:
   std::size_t index(std::int64_t lens, std::int64_t row, std::size_t statistic) const;
@@ -48,9 +46,10 @@ class EarliestLayers {
   EarliestLayers(const decode::ReadoutShape& shape, std::uint64_t seed);
   void add(const decode::PositionReadout& position, std::int64_t w);
 
-  /// count, mean_layer, median_layer, reached, mean_layer_low, mean_layer_high. `count` counts all positions,
-  /// the layers are over those that reach the threshold at some layer.
-  std::vector<tables::Cell> cells(std::int64_t lens, std::size_t threshold) const;
+  /// Puts count, mean_layer, median_layer, reached behind `key`. `count` counts all positions, the layers are
+  /// over those that reach the threshold at some layer.
+  void add_row(tables::EstimateTable& table, std::vector<tables::EstimateTable::Field> key, std::int64_t lens,
+               std::size_t threshold) const;
 
  private:
   struct Layers {
@@ -70,8 +69,5 @@ std::int64_t answer_index(const data::TaskItem& item, const decode::PositionRead
 /// The option with the greatest probability at a layer, the first of equals; options are watched in order.
 std::size_t leading_option(const data::TaskItem& item, const decode::PositionReadout& position,
                            std::int64_t lens, std::int64_t row);
-
-/// Puts several groups of cells together to a row.
-std::vector<tables::Cell> joined(std::vector<std::vector<tables::Cell>> parts);
 
 }  // namespace depthlens::experiments

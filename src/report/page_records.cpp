@@ -68,7 +68,7 @@ std::string PageRecords::packed_token(const util::JsonView& token) {
 }
 
 void PageRecords::open_window(const util::JsonView& record) {
-  const std::string item = record.has("item") ? quoted(record.at("item").as_string()) : "null";
+  const std::string item = record.has("item") ? safe_in_script(record.at("item").raw().dump()) : "null";
   std::string opening = util::cat("{\"document\":", record.at("document").as_integer(0, INT64_MAX),
                                   ",\"window\":", record.at("window").as_integer(0, INT64_MAX),
                                   ",\"item\":", item, ",\"records\":[");

@@ -54,7 +54,7 @@ void RecordWriter::append_token(decode::TokenId id) {
 void RecordWriter::append_item(const decode::PositionReadout& position) {
   line_ += ", \"item\": ";
   if (options_.task == nullptr) {
-    line_ += "null";
+    line_ += position.query().id.empty() ? "null" : position.query().id;
     return;
   }
   const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
@@ -75,21 +75,43 @@ void RecordWriter::append_item(const decode::PositionReadout& position) {
   }
 }
 
+/// Id, ranks and log-probabilities of a watched token, null where the position has none; closes the object.
+void RecordWriter::append_followed(const decode::PositionReadout& position, std::int64_t lens,
+                                   std::int64_t w) {
+  const std::int64_t R = position.shape().num_rows;
+  const decode::TokenId id = position.watched_id(w);
+  if (id == decode::kNoToken) {
+    line_ += ", \"id\": null, \"rank\": null, \"logprob\": null}";
+    return;
+  }
+  line_ += ", \"id\": ";
+  append(line_, std::int64_t{id});
+  line_ += ", \"rank\": ";
+  append_array(line_, R, [&](std::int64_t row) { append(line_, std::int64_t{position.rank(lens, row, w)}); });
+  line_ += ", \"logprob\": ";
+  append_array(line_, R, [&](std::int64_t row) { append(line_, position.logprob(lens, row, w)); });
+  line_ += "}";
+}
+
 void RecordWriter::append_options(const decode::PositionReadout& position, std::int64_t lens) {
   if (options_.task == nullptr || options_.task->kind != data::TaskKind::kQuestions) return;
   const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
   line_ += ", \"options\": ";
   append_array(line_, static_cast<std::int64_t>(item.options.size()), [&](std::int64_t o) {
     const data::TaskItem::Option& option = item.options[static_cast<std::size_t>(o)];
-    const std::int64_t w = decode::kFirstWatchedOfQuery + o, R = position.shape().num_rows;
-    line_ += "{\"text\": " + util::json_string(option.text) + ", \"id\": ";
-    append(line_, std::int64_t{option.id});
-    line_ += ", \"rank\": ";
-    append_array(line_, R,
-                 [&](std::int64_t row) { append(line_, std::int64_t{position.rank(lens, row, w)}); });
-    line_ += ", \"logprob\": ";
-    append_array(line_, R, [&](std::int64_t row) { append(line_, position.logprob(lens, row, w)); });
-    line_ += "}";
+    line_ += "{\"text\": " + util::json_string(option.text);
+    append_followed(position, lens, decode::kFirstWatchedOfQuery + o);
+  });
+}
+
+void RecordWriter::append_watched(const decode::PositionReadout& position, std::int64_t lens) {
+  if (options_.watch == nullptr || options_.watch->empty()) return;
+  const experiments::Watch& watch = *options_.watch;
+  line_ += ", \"watched\": ";
+  append_array(line_, static_cast<std::int64_t>(watch.tokens.size()), [&](std::int64_t t) {
+    const auto token = static_cast<std::size_t>(t);
+    line_ += "{\"text\": " + util::json_string(watch.tokens[token].name);
+    append_followed(position, lens, watch.index(position.where(), token));
   });
 }
 
@@ -109,6 +131,12 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
   append(line_, query.document);
   line_ += ", \"window\": ";
   append(line_, query.window);
+  line_ += ", \"input\": ";
+  append(line_, query.input);
+  line_ += ", \"input_document\": ";
+  append(line_, query.input_document);
+  line_ += ", \"window_start\": ";
+  append(line_, query.window_start);
   line_ += ", \"position\": ";
   append(line_, position.where().position);
   append_item(position);
@@ -155,6 +183,7 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
     line_ += ", \"settled_layer\": ";
     append(line_, position.settled_layer(n));
     append_options(position, n);
+    append_watched(position, n);
     line_ += "}";
   }
   line_ += "}}\n";

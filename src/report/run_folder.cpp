@@ -1,6 +1,10 @@
 // Writes run folders.
 #include "depthlens/report/run_folder.hpp"
 
+#include <algorithm>
+#include <bit>
+
+#include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -14,6 +18,25 @@ util::OrderedJson json_cell(const tables::Cell& cell) {
   if (const auto* number = std::get_if<double>(&cell)) return *number;
   if (const auto* word = std::get_if<std::string>(&cell)) return *word;
   return nullptr;
+}
+
+/// NumPy's own format, version 1.0: [rows, estimated columns, replicates] of float32.
+std::string replicates_npy(const tables::Table& table) {
+  static_assert(std::endian::native == std::endian::little);
+  const auto columns = std::count_if(table.columns.begin(), table.columns.end(),
+                                     [](const tables::Column& column) { return column.estimated; });
+  std::string header = util::cat("{'descr': '<f4', 'fortran_order': False, 'shape': (", table.rows.size(),
+                                 ", ", columns, ", ", tables::kReplicates, "), }");
+  constexpr std::size_t kBefore = 10, kAlignment = 64;  // bytes before the header; of all before the numbers
+  const std::size_t size = (kBefore + header.size() + 1 + kAlignment - 1) / kAlignment * kAlignment - kBefore;
+  header.resize(size - 1, ' ');
+  std::string bytes("\x93NUMPY\x01\x00", 8);
+  bytes += static_cast<char>(size % 256);
+  bytes += static_cast<char>(size / 256);
+  bytes += header + "\n";
+  bytes.append(reinterpret_cast<const char*>(table.replicates.data()),
+               table.replicates.size() * sizeof(float));
+  return bytes;
 }
 
 }  // namespace
@@ -47,9 +70,13 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
   for (const auto& entry : fs::directory_iterator(path_ / "tables", ignored)) {
     if (entry.path().extension() == ".csv") fs::remove(entry.path(), ignored);
   }
+  fs::remove_all(path_ / "replicates", ignored);
   if (records_) records_->commit();
   for (const tables::Table& table : tables) {
     util::write_file(path_ / "tables" / (table.name + ".csv"), tables::to_csv(table));
+    if (table.replicates.empty()) continue;
+    util::create_folders(path_ / "replicates");
+    util::write_file(path_ / "replicates" / (table.name + ".npy"), replicates_npy(table));
   }
   util::write_file(path_ / "summary.json", summary_json(tables));
   for (const ExtraFile& file : files) util::write_file(path_ / file.name, file.bytes);

@@ -31,9 +31,9 @@ std::array<std::uint32_t, 12> poisson_steps() {
   return steps;
 }
 
-std::array<std::uint8_t, BootstrapMeans::kReplicates> weights_of(std::uint64_t seed, std::uint64_t item) {
+std::array<std::uint8_t, kReplicates> weights_of(std::uint64_t seed, std::uint64_t item) {
   static const std::array<std::uint32_t, 12> steps = poisson_steps();
-  std::array<std::uint8_t, BootstrapMeans::kReplicates> weights;
+  std::array<std::uint8_t, kReplicates> weights;
   std::uint64_t state = seed;
   state = next_random(state) ^ item;  // neighbouring seeds and items must not give shifted sequences
   state = next_random(state);
@@ -48,57 +48,102 @@ std::array<std::uint8_t, BootstrapMeans::kReplicates> weights_of(std::uint64_t s
   return weights;
 }
 
-/// Of sorted values, between neighbours as far as the position is.
-double quantile(const std::vector<double>& sorted, double q) {
-  const double at = q * static_cast<double>(sorted.size() - 1);
+/// The value at place `at` of the sorted values, between neighbours as far as `at` is. Reorders them.
+double order_statistic(std::vector<double>& values, double at) {
   const auto below = static_cast<std::size_t>(at);
-  const std::size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (sorted[above] - sorted[below]) * (at - static_cast<double>(below));
+  const auto place = values.begin() + static_cast<std::ptrdiff_t>(below);
+  std::nth_element(values.begin(), place, values.end());
+  const double lower = *place;
+  if (place + 1 == values.end()) return lower;
+  const double upper = *std::min_element(place + 1, values.end());
+  return lower + (upper - lower) * (at - static_cast<double>(below));
 }
+
+constexpr std::size_t kMostWaiting = 16;  // items: their sums stay in the cache
 
 }  // namespace
 
-BootstrapMeans::BootstrapMeans(std::size_t num_means, std::uint64_t seed)
-    : seed_(seed),
-      sums_(num_means),
-      replicate_sums_(num_means * kReplicates),
-      replicate_cases_(kReplicates) {}
+Interval percentile_interval(std::span<const double> replicates) {
+  std::vector<double> values;
+  for (const double value : replicates) {
+    if (!std::isnan(value)) values.push_back(value);
+  }
+  if (values.empty()) return {};
+  const double last = static_cast<double>(values.size() - 1);
+  return {order_statistic(values, 0.025 * last), order_statistic(values, 0.975 * last)};
+}
+
+Estimate difference(const Estimate& a, const Estimate& b) {
+  Estimate result;
+  if (a.value && b.value) result.value = *a.value - *b.value;
+  if (!result.value || a.replicates.empty() || b.replicates.empty()) return result;
+  for (std::size_t r = 0; r < a.replicates.size(); ++r)
+    result.replicates.push_back(a.replicates[r] - b.replicates[r]);
+  result.interval = percentile_interval(result.replicates);
+  return result;
+}
+
+BootstrapSums::BootstrapSums(std::size_t num_sums, std::uint64_t seed)
+    : num_sums_(num_sums),
+      seed_(seed),
+      sums_(num_sums),
+      replicates_(num_sums * static_cast<std::size_t>(kReplicates)) {}
+
+std::span<double> BootstrapSums::of(std::uint64_t item) {
+  if (waiting_.empty() || waiting_.back() != item) {
+    if (waiting_.size() == kMostWaiting) apply();
+    waiting_.push_back(item);
+    pending_.resize(waiting_.size() * num_sums_);
+    several_items_ = several_items_ || (last_item_ && *last_item_ != item);
+    last_item_ = item;
+  }
+  return row(waiting_.size() - 1);
+}
+
+/// Adds the items that wait to the sums, in their order: the result does not depend on when this is called.
+void BootstrapSums::apply() const {
+  std::vector<std::array<std::uint8_t, kReplicates>> weights;
+  for (const std::uint64_t item : waiting_) weights.push_back(weights_of(seed_, item));
+  for (std::size_t r = 0; r < static_cast<std::size_t>(kReplicates); ++r) {
+    double* replicate = replicates_.data() + r * num_sums_;
+    for (std::size_t w = 0; w < waiting_.size(); ++w) {
+      if (weights[w][r] == 0) continue;
+      const auto weight = static_cast<double>(weights[w][r]);
+      const double* sums = pending_.data() + w * num_sums_;
+      for (std::size_t i = 0; i < num_sums_; ++i) replicate[i] += weight * sums[i];
+    }
+  }
+  for (std::size_t w = 0; w < waiting_.size(); ++w) {
+    for (std::size_t i = 0; i < num_sums_; ++i) sums_[i].add(pending_[w * num_sums_ + i]);
+  }
+  waiting_.clear();
+  pending_.clear();
+}
+
+double BootstrapSums::sum(std::size_t i) const {
+  apply();
+  return sums_[i].sum();
+}
+
+Estimate BootstrapSums::ratio(std::size_t i, std::size_t j) const {
+  apply();
+  Estimate result;
+  if (sums_[j].sum() == 0) return result;
+  result.value = sums_[i].sum() / sums_[j].sum();
+  if (!several_items_) return result;
+  for (std::size_t r = 0; r < static_cast<std::size_t>(kReplicates); ++r) {
+    const double* replicate = replicates_.data() + r * num_sums_;
+    result.replicates.push_back(replicate[j] == 0 ? std::nan("") : replicate[i] / replicate[j]);
+  }
+  result.interval = percentile_interval(result.replicates);
+  return result;
+}
 
 void BootstrapMeans::add(std::uint64_t item, std::span<const double> sums, std::int64_t cases) {
-  DEPTHLENS_ASSERT(sums.size() == sums_.size());
-  several_items_ = several_items_ || (cases_ > 0 && item != last_item_);
-  last_item_ = item;
-  cases_ += cases;
-  for (std::size_t i = 0; i < sums.size(); ++i) sums_[i].add(sums[i]);
-  const auto weights = weights_of(seed_, item);
-  for (std::size_t b = 0; b < weights.size(); ++b) {
-    if (weights[b] == 0) continue;
-    const auto weight = static_cast<double>(weights[b]);
-    replicate_cases_[b] += weight * static_cast<double>(cases);
-    double* row = replicate_sums_.data() + b * sums.size();
-    for (std::size_t i = 0; i < sums.size(); ++i) row[i] += weight * sums[i];
-  }
-}
-
-std::optional<double> BootstrapMeans::mean(std::size_t i) const {
-  if (cases_ == 0) return std::nullopt;
-  return sums_[i].sum() / static_cast<double>(cases_);
-}
-
-BootstrapMeans::Interval BootstrapMeans::interval(std::size_t i) const {
-  if (!several_items_) return {};
-  std::vector<double> means;
-  for (std::size_t b = 0; b < replicate_cases_.size(); ++b) {
-    if (replicate_cases_[b] > 0) means.push_back(replicate_sums_[b * sums_.size() + i] / replicate_cases_[b]);
-  }
-  std::sort(means.begin(), means.end());
-  if (means.empty()) return {};
-  return {quantile(means, 0.025), quantile(means, 0.975)};
-}
-
-std::vector<Cell> cells_with_interval(const BootstrapMeans& means, std::size_t i) {
-  const BootstrapMeans::Interval interval = means.interval(i);
-  return {cell(means.mean(i)), cell(interval.low), cell(interval.high)};
+  DEPTHLENS_ASSERT(sums.size() == num_means_);
+  const std::span<double> all = sums_.of(item);
+  for (std::size_t i = 0; i < num_means_; ++i) all[i] += sums[i];
+  all[num_means_] += static_cast<double>(cases);
 }
 
 }  // namespace depthlens::tables

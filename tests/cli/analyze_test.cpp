@@ -83,12 +83,21 @@ TEST_CASE("analyze writes the documented files and nothing else") {
                                           "summary.json",
                                           "tables/lens.quality.csv",
                                           "tables/frequency.corpus.csv",
+                                          "tables/frequency.targets.csv",
                                           "tables/frequency.top1_share.csv",
                                           "tables/frequency.mean_probability.csv",
                                           "tables/flips.by_bucket.csv",
                                           "tables/flips.changes.csv",
                                           "tables/settling.depth.csv",
-                                          "tables/settling.first_hit.csv"};
+                                          "tables/settling.first_hit.csv",
+                                          "replicates/lens.quality.npy",
+                                          "replicates/frequency.targets.npy",
+                                          "replicates/frequency.top1_share.npy",
+                                          "replicates/frequency.mean_probability.npy",
+                                          "replicates/flips.by_bucket.npy",
+                                          "replicates/flips.changes.npy",
+                                          "replicates/settling.depth.npy",
+                                          "replicates/settling.first_hit.npy"};
   CHECK(names == expected);
   CHECK(demo_run().result.out.empty());
   CHECK(contains(demo_run().result.err, demo_run().folder.string()));
@@ -311,7 +320,8 @@ TEST_CASE("--positions last, --records none and --experiment") {
               "--records", "none", "--experiment", "trajectory", "--report", "no"});
   std::set<std::string> names;
   for (const auto& [name, bytes] : lasting_files(bare)) names.insert(name);
-  CHECK(names == std::set<std::string>{"run.json", "summary.json", "tables/lens.quality.csv"});
+  CHECK(names == std::set<std::string>{"run.json", "summary.json", "tables/lens.quality.csv",
+                                       "replicates/lens.quality.npy"});
   CHECK(read_json(bare / "run.json").at("counts").at("records") == 0);
 }
 

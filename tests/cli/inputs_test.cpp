@@ -306,7 +306,9 @@ TEST_CASE("JSON lines are read as such by any of their names, else it is told an
     CHECK(desk.analyzed({desk.file(name, lines)}, "other", {"--overwrite"}).run.at("warnings").empty());
     CHECK(desk.results("other") == desk.results("jsonl"));
   }
-  desk.analyzed({desk.file("array.json", R"([{"text": "the tide is low"}, {"text": "the rain"}])")}, "array");
+  desk.analyzed(
+      {desk.file("array.json", R"([{"id": 0, "text": "the tide is low"}, {"id": 1, "text": "the rain"}])")},
+      "array");
   CHECK(desk.results("array") == desk.results("jsonl"));
 
   const Result piped =

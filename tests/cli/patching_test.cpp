@@ -80,7 +80,7 @@ TEST_CASE("patching of the bundled pairs: files, table and records agree, whatev
   std::set<std::string> names;
   for (const auto& [name, bytes] : lasting_files(folder)) names.insert(name);
   CHECK(names == std::set<std::string>{"run.json", "records.jsonl", "report.html", "summary.json",
-                                       "tables/patching.effect.csv"});
+                                       "tables/patching.effect.csv", "replicates/patching.effect.npy"});
 
   const FinishedRun run = FinishedRun::read(folder);
   const auto pairs = static_cast<std::int64_t>(run.records.size());

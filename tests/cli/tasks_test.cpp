@@ -115,8 +115,8 @@ const std::string kFact = R"({"id": "tide", "prompt": "the tide is", "answer": "
 
 TEST_CASE("facts: tables, records and counts") {
   const FinishedRun& run = demo_facts().finished;
-  CHECK(names_of_tables(run) ==
-        std::set<std::string>{"lens.quality", "facts.rank", "facts.earliest", "exit.accuracy"});
+  CHECK(names_of_tables(run) == std::set<std::string>{"lens.quality", "lens.difference", "facts.rank",
+                                                      "facts.earliest", "exit.accuracy"});
   for (const std::string& name : names_of_tables(run))
     CHECK(fs::exists(demo_facts().folder / "tables" / (name + ".csv")));
   CHECK(run.run.at("settings").at("experiments") == OrderedJson{"facts", "exit"});
@@ -130,9 +130,9 @@ TEST_CASE("facts: tables, records and counts") {
   std::map<std::string, std::set<std::int64_t>> places;
   for (const Json& record : run.records) {
     INFO(record.at("item"));
-    CHECK(keys_of(record) == std::set<std::string>{"document", "window", "position", "item",
-                                                   "answer_position", "answer_length", "token", "target",
-                                                   "final", "lenses"});
+    CHECK(keys_of(record) == std::set<std::string>{"document", "window", "input", "input_document",
+                                                   "window_start", "position", "item", "answer_position",
+                                                   "answer_length", "token", "target", "final", "lenses"});
     CHECK(record.at("item") == "fact-" + std::to_string(record.at("document").get<int>() + 1));
     const auto place = record.at("answer_position").get<std::int64_t>();
     CHECK(place >= 1);
@@ -305,8 +305,9 @@ TEST_CASE("choices: records and tables") {
   CHECK(demo_questions().dropped().empty());
   CHECK(run.run.at("settings").at("options") == "");
   for (const Json& record : run.records) {
-    CHECK(keys_of(record) == std::set<std::string>{"document", "window", "position", "item", "token",
-                                                   "target", "final", "lenses"});
+    CHECK(keys_of(record) == std::set<std::string>{"document", "window", "input", "input_document",
+                                                   "window_start", "position", "item", "token", "target",
+                                                   "final", "lenses"});
     const Json& options = record.at("lenses").at("logit").at("options");
     REQUIRE(options.size() == 4);
     for (std::size_t o = 0; o < 4; ++o) {
@@ -435,7 +436,7 @@ TEST_CASE("pos: words of the classes, with what was dropped") {
   REQUIRE(run.records.size() == 185);
   std::map<std::string, std::int64_t> classes;
   for (const Json& record : run.records) {
-    CHECK(record.size() == 9);
+    CHECK(record.size() == 12);
     ++classes[record.at("class").get<std::string>()];
     CHECK(contains(record.at("item").get<std::string>(),
                    "words-" + std::to_string(record.at("document").get<int>() + 1) + "."));

@@ -17,23 +17,42 @@ namespace fs = std::filesystem;
 using util::Json;
 using util::OrderedJson;
 
+/// A table's columns; behind those given stand X_low and X_high for each X that is estimated.
 struct Documented {
+  Documented(std::string name, std::vector<std::string> given, const std::vector<std::string>& estimated)
+      : table(std::move(name)), columns(std::move(given)) {
+    for (const std::string& column : estimated) {
+      columns.push_back(column + "_low");
+      columns.push_back(column + "_high");
+    }
+  }
   std::string table;
   std::vector<std::string> columns;
 };
 
-const std::vector<Documented>& documented_tables() {
-  static const std::vector<Documented> all = {
+/// Those of a run with `num_lenses`.
+std::vector<Documented> documented_tables(std::size_t num_lenses) {
+  std::vector<Documented> all = {
       {"lens.quality",
        {"lens", "layer", "positions", "kl_final", "kl_reverse", "entropy", "cross_entropy", "top1_agreement",
-        "top1_accuracy", "final_rank_mean", "final_rank_median", "targets"}},
-      {"frequency.corpus", {"bucket", "count", "share"}},
-      {"frequency.top1_share", {"lens", "layer", "bucket", "count", "share"}},
-      {"frequency.mean_probability", {"lens", "layer", "bucket", "probability"}},
-      {"flips.by_bucket", {"lens", "layer", "bucket", "count", "flipped", "flip_rate"}},
-      {"flips.changes", {"lens", "layer", "changed", "share"}},
-      {"settling.depth", {"lens", "layer", "count", "share"}},
-      {"settling.first_hit", {"lens", "threshold", "layer", "count", "share"}}};
+        "top1_accuracy", "final_rank_mean", "final_rank_median", "targets"},
+       {"kl_final", "kl_reverse", "entropy", "cross_entropy", "top1_agreement", "top1_accuracy",
+        "final_rank_mean"}},
+      {"frequency.corpus", {"bucket", "count", "share"}, {}},
+      {"frequency.targets", {"bucket", "count", "share"}, {"share"}},
+      {"frequency.top1_share", {"lens", "layer", "bucket", "count", "share"}, {"share"}},
+      {"frequency.mean_probability", {"lens", "layer", "bucket", "probability"}, {"probability"}},
+      {"flips.by_bucket", {"lens", "layer", "bucket", "count", "flipped", "flip_rate"}, {"flip_rate"}},
+      {"flips.changes", {"lens", "layer", "changed", "share"}, {"share"}},
+      {"settling.depth", {"lens", "layer", "count", "share"}, {"share"}},
+      {"settling.first_hit", {"lens", "threshold", "layer", "count", "share"}, {"share"}}};
+  const std::vector<std::string> differences = {"kl_final",      "kl_reverse",     "entropy",
+                                                "cross_entropy", "top1_agreement", "top1_accuracy"};
+  if (num_lenses > 1) {
+    std::vector<std::string> columns = {"lens", "baseline", "layer", "positions"};
+    columns.insert(columns.end(), differences.begin(), differences.end());
+    all.emplace_back("lens.difference", columns, differences);
+  }
   return all;
 }
 
@@ -303,7 +322,7 @@ void check_csv(const fs::path& folder, const FinishedRun& run) {
   std::set<std::string> files, expected_files;
   for (const auto& item : fs::directory_iterator(folder / "tables"))
     files.insert(item.path().filename().string());
-  for (const Documented& documented : documented_tables()) {
+  for (const Documented& documented : documented_tables(run.run.at("lenses").size())) {
     INFO(documented.table);
     expected_files.insert(documented.table + ".csv");
     const OrderedJson& table = run.table(documented.table);
@@ -320,6 +339,8 @@ void check_csv(const fs::path& folder, const FinishedRun& run) {
       REQUIRE(line.size() == row.size());
       for (std::size_t c = 0; c < row.size(); ++c) {
         const OrderedJson& cell = row[c];
+        // An end of an interval is a percentile of replicates, which lie around the value.
+        if (documented.columns[c].ends_with("_low") && !cell.is_null()) CHECK(cell <= row[c + 1]);
         if (cell.is_null()) {
           CHECK(line[c].empty());
         } else if (cell.is_number_float()) {
@@ -340,7 +361,10 @@ void check_records(const FinishedRun& run, const std::vector<std::string>& lense
   for (std::size_t i = 0; i < run.records.size(); ++i) {
     const Json& record = run.records[i];
     CAPTURE(i);
-    REQUIRE(record.size() == 8);
+    REQUIRE(record.size() == 11);
+    CHECK(record.at("input").is_number_integer());
+    CHECK(record.at("input_document").is_number_integer());
+    CHECK(record.at("window_start").is_number_integer());
     CHECK(record.at("item").is_null());
     for (const char* token : {"token", "final"}) {
       REQUIRE(record.at(token).at("id").is_number_integer());

@@ -17,6 +17,7 @@
 #include "pairs_run.hpp"
 #include "session.hpp"
 #include "task_run.hpp"
+#include "watch_options.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -26,6 +27,7 @@ struct AnalyzeOptions {
   ModelOptions model;
   CorpusOptions corpus;
   TaskOptions task;
+  WatchOptions watch;
   std::string experiments = "trajectory,frequency,flips,settling";
   std::int64_t top_k = 10;
   std::string records = "jsonl";
@@ -106,7 +108,10 @@ class Listeners {
     for (const auto& experiment : experiments_) all_.push_back(experiment.get());
     if (options.records != "jsonl") return;
     records_ = std::make_unique<report::RecordWriter>(
-        report::RecordOptions{.top_k = options.top_k, .most = options.max_records, .task = context.task},
+        report::RecordOptions{.top_k = options.top_k,
+                              .most = options.max_records,
+                              .task = context.task,
+                              .watch = context.watch},
         [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
         [this, draws_page = options.report == "yes", &file = folder.records()](std::string_view line) {
           file.write(line);
@@ -151,20 +156,27 @@ data::TokenCounts token_counts(const AnalyzeOptions& options, const data::TokenC
 }
 
 void analyze_corpus(const AnalyzeOptions& options, const std::vector<std::int64_t>& edges) {
-  CorpusRun run(options.corpus, options.model);
+  const auto seed = static_cast<std::uint64_t>(options.common.seed);
+  CorpusRun run(options.corpus, options.model, seed);
   const Session& session = run.session();
+  const experiments::Watch watch =
+      find_watched(options.watch, session.tokenizer(), session.spec().vocab_size);
+  run.watch(watch);
   const std::int64_t vocab_size = session.spec().vocab_size;
   const data::TokenCounts counts = token_counts(options, run.survey().counts, session);
   const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size),
                                      .counts = &counts,
                                      .task = nullptr,
-                                     .seed = static_cast<std::uint64_t>(options.common.seed)};
+                                     .seed = seed,
+                                     .watch = &watch};
   run.load();
   const util::FinishOnInterrupt finish;
   const Listeners listeners(options, context, session, run.folder());
   const decode::RunStatistics statistics =
       run.decode(session.lenses(), listeners.all(), "analyzing", {.precision = options.precision()});
-  run.finish(listeners.parts(settings_json(options, session), statistics, options), listeners.tables());
+  util::OrderedJson settings = settings_json(options, session);
+  describe_watched(watch, settings);
+  run.finish(listeners.parts(std::move(settings), statistics, options), listeners.tables());
   run.conclude(statistics);
 }
 
@@ -173,18 +185,23 @@ void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
   const auto seed = static_cast<std::uint64_t>(options.common.seed);
   TaskRun run(kind, options.corpus, options.task, options.model, seed);
   const Session& session = run.session();
+  const experiments::Watch watch =
+      find_watched(options.watch, session.tokenizer(), session.spec().vocab_size);
+  run.watch(watch);
   const std::int64_t vocab_size = session.spec().vocab_size;
   const data::TokenCounts counts = token_counts(options, run.counts(), session);
   const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size),
                                      .counts = &counts,
                                      .task = &run.task(),
-                                     .seed = seed};
+                                     .seed = seed,
+                                     .watch = &watch};
   run.load();
   const util::FinishOnInterrupt finish;
   const Listeners listeners(options, context, session, run.folder());
   const decode::RunStatistics statistics = run.decode(listeners.all(), options.precision());
   util::OrderedJson settings = settings_json(options, session);
   add_task_settings(settings, options.task, run);
+  describe_watched(watch, settings);
   run.finish(listeners.parts(std::move(settings), statistics, options), listeners.tables());
   run.conclude(statistics);
 }
@@ -240,7 +257,8 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
        .holds = experiments::any_uses_buckets(options.experiments),
        .needs = "an experiment that counts by frequency",
        .found = found},
-      {.flags = {"--lens", "--lens-alignment", "--allow-lens-mismatch", "--decode", "--top-k"},
+      {.flags = {"--lens", "--lens-alignment", "--allow-lens-mismatch", "--decode", "--top-k", "--watch",
+                 "--watch-pair"},
        .holds = !pairs,
        .needs = "an experiment with a lens: patching reads the model's own output and uses no lens",
        .found = found},
@@ -293,7 +311,8 @@ std::function<void()> setup_analyze(CLI::App& app) {
   app.add_option("--top-k", options->top_k, "Predictions of each layer in the records")
       ->check(integer(1, 1000))
       ->capture_default_str();
-  add_positions_option(app, options->corpus);
+  add_positions_option(app, options->corpus, /*may_sample=*/true);
+  add_watch_options(app, options->watch);
   app.add_option("--records", options->records, "Records of single positions")
       ->check(one_of({"none", "jsonl"}))
       ->capture_default_str();

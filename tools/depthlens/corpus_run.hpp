@@ -3,11 +3,13 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
+#include "depthlens/experiments/watch.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "run_parts.hpp"
 #include "session.hpp"
@@ -22,12 +24,14 @@ struct CorpusOptions {
   std::int64_t limit = 0;
 
   bool last_only() const { return positions == "last"; }
+  /// How many positions are drawn from the whole input; nothing where none are.
+  std::optional<std::int64_t> sample() const;
 };
 
 /// Adds --input, --out and --overwrite.
 void add_corpus_options(CLI::App& app, CorpusOptions& options);
-/// Adds --positions.
-void add_positions_option(CLI::App& app, CorpusOptions& options);
+/// Adds --positions. `may_sample`: with sample:N.
+void add_positions_option(CLI::App& app, CorpusOptions& options, bool may_sample = false);
 /// Adds --limit.
 void add_limit_option(CLI::App& app, CorpusOptions& options);
 
@@ -39,7 +43,8 @@ struct Survey {
   data::TokenCounts counts;
   std::vector<data::InputSummary> inputs;
   std::int64_t windows = 0;
-  std::int64_t positions = 0;
+  std::int64_t positions = 0;       ///< to be analysed
+  std::vector<std::int64_t> drawn;  ///< of a sample: numbers of the positions, counted over the input; rising
   std::int64_t documents = 0;
   std::int64_t documents_without_tokens = 0;
 };
@@ -50,7 +55,8 @@ class CorpusRun {
  public:
   /// Opens model folder, corpus and run folder, and reads the corpus once. The options must have been checked
   /// by `check_corpus_options` and must outlive the run.
-  CorpusRun(const CorpusOptions& options, const ModelOptions& model);
+  /// `seed` draws the sample of positions, where there is one.
+  CorpusRun(const CorpusOptions& options, const ModelOptions& model, std::uint64_t seed = 0);
 
   Session& session() { return session_; }
   report::RunFolder& folder() { return folder_; }
@@ -58,6 +64,10 @@ class CorpusRun {
 
   /// Loads weights and lenses.
   void load();
+
+  /// Every position watches these tokens; they must outlive `decode`. Throws a usage error for a distractor,
+  /// which a corpus has not.
+  void watch(const experiments::Watch& watch);
 
   /// Puts the corpus, read from its beginning, through the engine. Ends early when the user interrupts.
   /// `title` begins the line of progress; of the engine's options, what reports and stops is filled in here.
@@ -78,6 +88,7 @@ class CorpusRun {
   data::Corpus corpus_;
   report::RunFolder folder_;
   Survey survey_;
+  const experiments::Watch* watch_ = nullptr;
 };
 
 }  // namespace depthlens::tool

@@ -9,6 +9,7 @@
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "watch_options.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -188,9 +189,19 @@ void TaskRun::load() {
                            util::with_thousands(static_cast<std::int64_t>(task_.items.size())), " items"));
 }
 
+void TaskRun::watch(const experiments::Watch& watch) {
+  const bool has_distractor = std::any_of(task_.items.begin(), task_.items.end(),
+                                          [](const data::TaskItem& item) { return item.distractor >= 0; });
+  if (watch.has(experiments::WatchedToken::Kind::kDistractor) && !has_distractor)
+    throw no_distractor_error("no item has a distractor");
+  watch_ = &watch;
+}
+
 void TaskRun::add_positions(decode::Query& query, std::size_t item_index) const {
   const data::TaskItem& item = task_.items[item_index];
   query.document = item.document;
+  query.input = item.input;
+  query.input_document = item.input_document;
   query.tokens = item.tokens();
   std::vector<decode::TokenId> watched;
   for (const data::TaskItem::Option& option : item.options) watched.push_back(option.id);
@@ -199,6 +210,7 @@ void TaskRun::add_positions(decode::Query& query, std::size_t item_index) const 
                                .target = item.answer[k],
                                .watched = watched,
                                .item = static_cast<std::int64_t>(item_index)});
+    if (watch_ != nullptr) watch_->append_to(query.positions.back(), k == 0 ? item.distractor : text::kNone);
   }
 }
 

@@ -51,6 +51,9 @@ class TaskRun {
 
   void load();
 
+  /// As CorpusRun. Throws a usage error where a distractor is watched and no item has one.
+  void watch(const experiments::Watch& watch);
+
   /// Puts the items through the engine; the listeners are shown the positions that count. An item at which
   /// the model says white space is asked again after all others where that is wanted, and one whose answer it
   /// gives by an alias with that alias.
@@ -77,6 +80,7 @@ class TaskRun {
   RunInputs read_;
   data::Task task_;
   bool retry_;
+  const experiments::Watch* watch_ = nullptr;
   std::size_t next_item_ = 0;
   std::int64_t kept_ = 0;                        // positions
   std::int64_t asked_again_ = 0, by_alias_ = 0;  // items

@@ -11,6 +11,7 @@
 
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/input_file.hpp"
+#include "depthlens/util/json.hpp"
 
 namespace depthlens::data {
 
@@ -34,6 +35,9 @@ class DocumentReader {
   /// The next document, or nothing at the end.
   std::optional<std::string> next();
 
+  /// The `id` of the object that `next` gave last, a text or a number, as JSON; "" where it has none.
+  const std::string& id() const { return id_; }
+
   /// SHA-256 of all bytes of the file; what `next` has not given is skipped. Throws an input error where an
   /// earlier reading of the same `util::InputFile` found other bytes.
   std::string sha256() { return reader_.finish(); }
@@ -52,12 +56,16 @@ class DocumentReader {
   std::string text_of(std::string_view json, const std::string& where);
   void look_at_carriage_returns(std::string_view line);
 
+  void take_id(const util::JsonView& object);
+
   const std::string name_;
   util::InputReader reader_;
   std::int64_t line_number_ = 0;
   std::optional<std::string> pending_;  // a line that was looked at
   Format format_ = Format::kText;
-  bool told_of_crlf_ = false, told_of_carriage_return_ = false, told_of_nul_ = false, told_of_mark_ = false;
+  bool told_of_crlf_ = false, told_of_carriage_return_ = false, told_of_nul_ = false, told_of_mark_ = false,
+       told_of_id_ = false;
+  std::string id_;
   // of an array
   std::int64_t element_ = 0;
   bool array_ended_ = false;
@@ -78,6 +86,8 @@ struct InputSummary {
 struct TokenizedDocument {
   std::int64_t index = 0;  ///< counted over all inputs; of JSON the object's, whatever its text
   std::size_t input = 0;   ///< index of the input it came from
+  std::int64_t index_in_input = 0;
+  std::string id = {};  ///< as JSON; "" where it has none
   std::vector<TokenId> tokens;
 };
 

@@ -22,7 +22,9 @@ struct TaskItem {
     TokenId id;
   };
   std::string id;
-  std::int64_t document = 0;          ///< place of the item, or of its sentence, in the input
+  std::int64_t document = 0;          ///< place of the item, or of its sentence, in all inputs
+  std::int64_t input = 0;             ///< index of its input
+  std::int64_t input_document = 0;    ///< its place, or its sentence's, in that
   std::vector<TokenId> context = {};  ///< before the first answer token, BOS included; ≥ 1
   std::vector<TokenId> answer = {};   ///< ≥ 1; each is predicted with those before it in place
   /// The answer's first token without its leading space, or with it, counts too. −1 where there is none, and
@@ -32,10 +34,14 @@ struct TaskItem {
   std::vector<Option> options = {};
   std::size_t gold_option = 0;
   std::string prompt_text = {}, answer_text = {};
+  std::string distractor_text = {};       ///< a wrong answer to be compared with; "" where none is given
+  TokenId distractor = -1;                ///< its first token in the answer's place; −1 where there is none
   std::vector<std::string> aliases = {};  ///< of the answer, not asked for yet
   bool by_alias = false;                  ///< the answer is one of them
   bool retried = false;                   ///< asked again with a space after the prompt
 
+  /// Makes the first of `tokens` the distractor, where it is not the answer's.
+  void set_distractor(const std::vector<TokenId>& tokens);
   /// What the model is given: the last answer token need not be there.
   std::vector<TokenId> tokens() const;
   /// The position that predicts answer token 0.
@@ -103,7 +109,9 @@ class TaskBuilder {
   const text::Tokenizer& tokenizer_;
   std::optional<TokenId> bos_;
   std::int64_t max_length_;
-  std::int64_t next_document_ = 0;  // of facts and questions, dropped ones included, repeated ones not
+  std::int64_t next_document_ = 0;  // of facts and questions, dropped and repeated ones included
+  std::int64_t input_ = -1;         // index of the input at hand
+  std::int64_t input_begin_ = 0;    // its first document
   Task task_;
   std::map<std::string, OptionToken> option_tokens_;  // by the option's text
   std::unique_ptr<Notes> notes_;

@@ -16,6 +16,7 @@ struct Fact {
   std::string prompt;
   std::string answer;
   std::vector<std::string> aliases = {};
+  std::string distractor = {};  ///< a wrong answer to be compared with; "" where none is given
 };
 
 /// A question whose answer is one of 2 to 26 options.
@@ -61,8 +62,8 @@ struct TaskFile {
 };
 
 /// Facts from one file, `.gz` too: JSON lines {"id", "prompt" (or "cloze"), "answer", "aliases" (or
-/// "answer_alias")?}; an array of {"prompt", "answer"}; MQuAKE's array (its single hops); CounterFact's
-/// array.
+/// "answer_alias")?, "distractor"?}; an array of {"prompt", "answer"}; MQuAKE's array (its single hops);
+/// CounterFact's array, whose false target is the distractor.
 /// "-" is stdin, here and below. Throws input errors that name file, line or index, and key.
 TaskFile<Fact> read_facts(const std::string& path);
 

@@ -57,6 +57,10 @@ struct Query {
   };
   std::int64_t document = 0;
   std::int64_t window = 0;          ///< within the document
+  std::int64_t window_start = 0;    ///< place in the document of the first token that is not BOS
+  std::int64_t input = 0;           ///< index of the input that the document came from
+  std::int64_t input_document = 0;  ///< index of the document within that
+  std::string id = {};              ///< of the document itself, as JSON; "" where it has none
   std::vector<TokenId> tokens;      ///< BOS included where there is one
   std::vector<Position> positions;  ///< in increasing order
 };

@@ -9,6 +9,7 @@
 #include "depthlens/data/task.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/listener.hpp"
+#include "depthlens/experiments/watch.hpp"
 #include "depthlens/tables/table.hpp"
 
 namespace depthlens::experiments {
@@ -25,14 +26,15 @@ struct Context {
   const data::TokenCounts* counts = nullptr;  ///< what the buckets were made from
   const data::Task* task = nullptr;           ///< of experiments on tasks; outlives them
   std::uint64_t seed = 0;                     ///< of bootstrap intervals
+  const Watch* watch = nullptr;               ///< tokens that every position watches; may be none
 };
 
 /// The names that --experiment knows, in the order of its help.
 std::vector<std::string> experiment_names();
 
 /// The experiments of a comma-separated list, in the registry's order and each once. Throws a usage error for
-/// an unknown name. `lens.quality` is part of every run and always the first. "patching" is none of them: see
-/// patching.hpp.
+/// an unknown name. `lens.quality` is part of every run and always the first, `watch.*` of those that watch
+/// tokens. "patching" is none of them: see patching.hpp.
 std::vector<std::unique_ptr<Experiment>> make_experiments(const std::string& names, const Context& context);
 
 /// Throws a usage error where a name in the list is unknown; returns the names, each once.

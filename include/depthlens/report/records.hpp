@@ -8,13 +8,15 @@
 
 #include "depthlens/data/task.hpp"
 #include "depthlens/decode/listener.hpp"
+#include "depthlens/experiments/watch.hpp"
 
 namespace depthlens::report {
 
 struct RecordOptions {
   std::int64_t top_k = 10;
-  std::int64_t most = 20000;         ///< records written, in input order; 0: all
-  const data::Task* task = nullptr;  ///< that asks for the positions; nullptr: a corpus
+  std::int64_t most = 20000;                  ///< records written, in input order; 0: all
+  const data::Task* task = nullptr;           ///< that asks for the positions; nullptr: a corpus
+  const experiments::Watch* watch = nullptr;  ///< tokens that every position watches; may be none
 };
 
 class RecordWriter : public decode::Listener {
@@ -35,7 +37,9 @@ class RecordWriter : public decode::Listener {
   const std::string& quoted_token(decode::TokenId id);
   void append_token(decode::TokenId id);
   void append_item(const decode::PositionReadout& position);
+  void append_followed(const decode::PositionReadout& position, std::int64_t lens, std::int64_t w);
   void append_options(const decode::PositionReadout& position, std::int64_t lens);
+  void append_watched(const decode::PositionReadout& position, std::int64_t lens);
 
   RecordOptions options_;
   std::function<std::string(decode::TokenId)> token_text_;

@@ -31,8 +31,8 @@ class RunFolder {
   /// The records' file, to be written line by line; it gets its name in `finish`.
   util::AtomicFile& records();
 
-  /// Replaces an earlier run by this one: records, tables/*.csv, summary.json, `files` and, last of all,
-  /// run.json.
+  /// Replaces an earlier run by this one: records, tables/*.csv, replicates/*.npy, summary.json, `files` and,
+  /// last of all, run.json.
   void finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables,
               const std::vector<ExtraFile>& files = {});
 

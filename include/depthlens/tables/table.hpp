@@ -13,13 +13,17 @@ using Cell = std::variant<std::monostate, std::int64_t, double, std::string>;
 
 struct Column {
   std::string name;
-  std::string unit = {};  ///< "nats", "tokens", "layer", …; "" for a plain label or number
+  std::string unit = {};   ///< "nats", "tokens", "layer", …; "" for a plain label or number
+  bool estimated = false;  ///< of `EstimateTable`: a value with an interval
 };
 
 struct Table {
   std::string name;
   std::vector<Column> columns;
   std::vector<std::vector<Cell>> rows;
+  /// [rows, columns that are `estimated`, kReplicates] of the bootstrap, NaN where there is none; empty: no
+  /// column is estimated, or they would be too many.
+  std::vector<float> replicates = {};
 
   /// Adds a row. The number of cells must be that of the columns.
   void add(std::vector<Cell> row);

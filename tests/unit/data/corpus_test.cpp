@@ -17,6 +17,7 @@
 #include "support/check_error.hpp"
 #include "support/compressed.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/warnings.hpp"
 
 using namespace depthlens;
 using data::Corpus;
@@ -313,6 +314,34 @@ TEST_CASE("reader: a missing file or a folder is an input error") {
   util::InputFile none((folder.path() / "none.txt").string()), there(folder.path().string());
   check_error(ErrorCode::kInput, {"none.txt'", "No such file"}, [&] { DocumentReader{none}; });
   check_error(ErrorCode::kInput, {"a folder"}, [&] { DocumentReader{there}; });
+}
+
+TEST_CASE("corpus: documents have the id of their object and their place in the input") {
+  const test::TemporaryFolder folder;
+  const std::string text = folder.write("a.txt", "one\n\ntwo\n").string();
+  const std::string lines =
+      folder
+          .write("b.jsonl",
+                 "{\"id\": \"doc 1\", \"text\": \"a\"}\n\n{\"text\": \"\"}\n{\"id\": 17, \"text\": \"b\"}\n"
+                 "{\"id\": \"\u00e9\\\"\", \"text\": \"c\"}\n{\"id\": [1], \"text\": \"d\"}\n"
+                 "{\"id\": null, \"text\": \"e\"}\n")
+          .string();
+  const std::string array =
+      folder.write("c.json", "[{\"id\": 1.5, \"text\": \"f\"}, {\"text\": \"g\"}]").string();
+  const test::ByteTokenizer tokenizer;
+  Corpus corpus({text, lines, array}, tokenizer, 0);
+  std::vector<std::string> ids;
+  std::vector<std::int64_t> places;
+  const auto warnings = test::warnings_of([&] {
+    while (auto document = corpus.next()) {
+      ids.push_back(document->id);
+      places.push_back(document->index_in_input);
+    }
+  });
+  CHECK(ids == std::vector<std::string>{"", "", "\"doc 1\"", "", "17", "\"\u00e9\\\"\"", "", "", "1.5", ""});
+  CHECK(places == std::vector<std::int64_t>{0, 1, 0, 1, 2, 3, 4, 5, 0, 1});
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("line 6: the id is neither a text nor a number") != std::string::npos);
 }
 
 TEST_CASE("corpus: several inputs are one stream, with a summary of each") {

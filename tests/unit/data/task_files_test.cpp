@@ -348,7 +348,7 @@ TEST_CASE("keys that are there and not used are told of") {
                                                  "target": {"prompt": "c", "answer": "d"}}])"));
   });
   REQUIRE(pairs.size() == 1);
-  CHECK(pairs[0].find("task.jsonl: pairs with aliases: 1 (first: ") != std::string::npos);
+  CHECK(pairs[0].find("task.jsonl: pairs with aliases or distractors: 1 (first: ") != std::string::npos);
 }
 
 TEST_CASE("pairs of prompts") {

@@ -305,7 +305,13 @@ TEST_CASE("facts: one that says the same as another is counted once, in all inpu
   });
   CHECK(task.dropped == Dropped{{"repeated_fact", 2}});
   REQUIRE(task.items.size() == 4);
-  for (std::int64_t i = 0; i < 4; ++i) CHECK(task.items[static_cast<std::size_t>(i)].document == i);
+  // Their places in the files, repeated ones counted, so that results can be joined to them.
+  const std::int64_t places[4][3] = {{0, 0, 0}, {2, 0, 2}, {3, 0, 3}, {5, 1, 1}};
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(task.items[i].document == places[i][0]);
+    CHECK(task.items[i].input == places[i][1]);
+    CHECK(task.items[i].input_document == places[i][2]);
+  }
   CHECK(told ==
         Texts{"a.json: repeated facts: 1 (first: '1'); each is counted once",
               "a.json: prompts that stand twice with different answers: 1 (first: '2' and '0'); both are "

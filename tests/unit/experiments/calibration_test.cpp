@@ -59,7 +59,7 @@ class ByDocument {
   void check(const TableReader& table, std::size_t row, const std::string& column) const {
     INFO(column);
     CHECK(table.number(row, column) == Approx(mean()).epsilon(1e-12).margin(1e-15));
-    const auto interval = means_.interval(0);
+    const auto interval = means_.estimate(0).interval;
     CHECK(table.number(row, column + "_low") == Approx(*interval.low).epsilon(1e-10).margin(1e-15));
     CHECK(table.number(row, column + "_high") == Approx(*interval.high).epsilon(1e-10).margin(1e-15));
   }

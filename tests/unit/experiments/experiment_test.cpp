@@ -78,13 +78,15 @@ TEST_CASE("registry: an unknown name is wrong usage, and the nearest one is name
 }
 
 TEST_CASE("registry: lens.quality always comes first, the others in the registry's order") {
-  const Names quality = {"lens.quality"}, flips = {"lens.quality", "flips.by_bucket", "flips.changes"};
+  const Names quality = {"lens.quality", "lens.difference"},
+              flips = {"lens.quality", "lens.difference", "flips.by_bucket", "flips.changes"};
   CHECK(tables_made("trajectory") == quality);
   CHECK(tables_made("flips") == flips);
   CHECK(tables_made("flips,flips,trajectory") == flips);
   CHECK(tables_made("settling,flips,frequency,trajectory") ==
-        Names{"lens.quality", "frequency.corpus", "frequency.top1_share", "frequency.mean_probability",
-              "flips.by_bucket", "flips.changes", "settling.depth", "settling.first_hit"});
+        Names{"lens.quality", "lens.difference", "frequency.corpus", "frequency.targets",
+              "frequency.top1_share", "frequency.mean_probability", "flips.by_bucket", "flips.changes",
+              "settling.depth", "settling.first_hit"});
 }
 
 TEST_CASE("registry: the columns of every table are those of the contract in their order, and more") {
@@ -92,7 +94,9 @@ TEST_CASE("registry: the columns of every table are those of the contract in the
       {"lens.quality",
        {"lens", "layer", "positions", "kl_final", "kl_reverse", "entropy", "cross_entropy", "top1_agreement",
         "top1_accuracy", "final_rank_mean", "final_rank_median"}},
+      {"lens.difference", {"lens", "baseline", "layer"}},
       {"frequency.corpus", {"bucket", "count", "share"}},
+      {"frequency.targets", {"bucket", "count", "share"}},
       {"frequency.top1_share", {"lens", "layer", "bucket", "count", "share"}},
       {"frequency.mean_probability", {"lens", "layer", "bucket", "probability"}},
       {"flips.by_bucket", {"lens", "layer", "bucket", "count", "flipped", "flip_rate"}},
@@ -115,18 +119,23 @@ TEST_CASE("registry: the columns of every table are those of the contract in the
        {"lens", "layer", "option", "count", "mean_rank", "median_rank", "mean_probability", "leads"}},
       {"choices.accuracy", {"lens", "layer", "count", "accuracy", "options_in_top"}},
       {"exit.accuracy", {"lens", "layer"}},
+      {"watch.rank", {"lens", "layer", "token", "count", "mean_rank", "median_rank", "mean_logprob"}},
+      {"watch.difference", {"lens", "layer", "pair", "count", "mean_difference"}},
   };
   ReadoutBuilder builder = some_readouts(0);
   BuiltPosition position = some_readouts(1).positions().front();
   position.item = 0;
-  position.watched = {3, 4};
+  position.watched = {3, 4, 5, 6};  // the options, then what is followed
   builder.add(position);
   data::TaskItem item{.id = "i", .context = {1}, .answer = {3}, .word_class = "NOUN"};
   item.options = {{.text = "A", .id = 3}, {.text = "B", .id = 4}};
   const data::Task task{
       .kind = data::TaskKind::kQuestions, .items = {item}, .classes = {"NOUN"}, .dropped = {}};
   const data::TokenCounts counts({1, 2, 3});
-  const experiments::Context context{.buckets = some_buckets(), .counts = &counts, .task = &task};
+  const experiments::Watch watch{.tokens = {{.id = 5, .name = "five"}, {.id = 6, .name = "six"}},
+                                 .pairs = {{.first = 0, .second = 1, .name = "five,six"}}};
+  const experiments::Context context{
+      .buckets = some_buckets(), .counts = &counts, .task = &task, .watch = &watch};
   std::size_t next = 0;
   for (const auto& experiment : make_experiments(util::join(experiments::experiment_names(), ","), context)) {
     builder.show(*experiment);
@@ -135,10 +144,16 @@ TEST_CASE("registry: the columns of every table are those of the contract in the
       const auto& [name, columns] = contract[next++];
       CHECK(table.name == name);
       REQUIRE(table.columns.size() >= columns.size());
-      std::size_t c = 0;  // intervals may stand between
+      std::size_t c = 0;  // others may stand between
       for (const tables::Column& column : table.columns)
         c += c < columns.size() && column.name == columns[c] ? 1 : 0;
       CHECK(c == columns.size());
+      for (const tables::Column& column : table.columns) {
+        const bool fixed = name == "frequency.corpus" || name == "calibration.frequency_bias";
+        const bool is_mean = column.name.rfind("mean_", 0) == 0 || column.name == "share";
+        const bool is_end = column.name.ends_with("_low") || column.name.ends_with("_high");
+        if (is_mean && !is_end && !fixed) CHECK(column.estimated);
+      }
       CHECK_FALSE(table.rows.empty());
       for (const auto& row : table.rows) CHECK(row.size() == table.columns.size());
     }

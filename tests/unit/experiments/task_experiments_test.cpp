@@ -129,7 +129,7 @@ class Values {
       return;
     }
     CHECK(table.number(row, column) == Approx(mean()).epsilon(1e-13).margin(1e-15));
-    const auto interval = means_.interval(0);
+    const auto interval = means_.estimate(0).interval;
     if (values_.size() == 1) {
       CHECK(table.is_nothing(row, column + "_low"));
       return;

@@ -70,7 +70,7 @@ struct Example {
 TEST_CASE("records: the line of the contract, to the byte") {
   CHECK(
       Example().line() ==
-      R"({"document": 3, "window": 1, "position": 1, "item": null, )"
+      R"({"document": 3, "window": 1, "input": 0, "input_document": 0, "window_start": 0, "position": 1, "item": null, )"
       R"("token": {"id": 6, "text": " t6"}, "target": {"id": 2, "text": " t2"}, )"
       R"("final": {"id": 7, "text": " t7"}, )"
       R"("lenses": {"logit": {"top_ids": [[4, 7], [7, 4]], "top_tokens": [[" t4", " t7"], [" t7", " t4"]], )"
