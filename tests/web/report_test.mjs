@@ -9,7 +9,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
-import { comparableRun, hostileRun, HOSTILE, itemRun, taskRun } from "./runs.mjs";
+import { boundedRun, comparableRun, hostileRun, HOSTILE, itemRun, taskRun, withDifferences } from "./runs.mjs";
 
 const [program, folder, executablePath] = process.argv.slice(2);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
@@ -22,13 +22,16 @@ const depthlens = (...args) => execFileSync(program, [...args, "--quiet"], { cwd
 
 const corpus = path.join(work, "corpus");
 depthlens("analyze", "--input", "data/corpora/harbour.txt", "--lens", "logit", "--lens", "tuned:data/demo/lens", "--out", corpus);
-const pages = { corpus: path.join(corpus, "report.html"), comparison: path.join(work, "comparison.html") };
-for (const [name, make] of Object.entries({ hostile: hostileRun, task: taskRun, items: itemRun, deep: comparableRun })) {
+const pages = { corpus: path.join(corpus, "report.html"), comparison: path.join(work, "comparison.html"), differences: path.join(work, "differences.html") };
+for (const [name, make] of Object.entries({ hostile: hostileRun, task: taskRun, items: itemRun, deep: comparableRun, bounded: boundedRun })) {
   make(path.join(work, name));
   depthlens("report", path.join(work, name));
   pages[name] = path.join(work, name, "report.html");
 }
 depthlens("report", "--compare", corpus, path.join(work, "deep"), "--out", pages.comparison);
+boundedRun(path.join(work, "other"), { scale: 2 });
+depthlens("report", "--compare", ...["bounded", "other", "deep"].map((name) => path.join(work, name)), "--out", pages.differences);
+withDifferences(pages.differences);
 
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 let failures = 0, count = 0;
@@ -189,6 +192,44 @@ await test("pictures and tables can be downloaded", pages.corpus, {}, async (pag
   }
 });
 
+await test("pictures for paper: black on nothing, of the size and font that were chosen", pages.corpus, { colorScheme: "dark" }, async (page) => {
+  const figure = page.locator("#lens figure").first();
+  const download = async (text) => {
+    const [file] = await Promise.all([page.waitForEvent("download"), figure.getByText(text, { exact: true }).click()]);
+    return fs.readFileSync(await file.path());
+  };
+  const shownBefore = await figure.locator(".plot").innerHTML();
+  await figure.getByText("Size…").click();
+  await page.getByLabel("85 mm").check();
+  await page.getByLabel("Times", { exact: true }).check();
+  await page.getByText("Done").click();
+  const text = (await download("SVG")).toString("utf8");
+  assert.match(text, /^<svg width="85mm" height="[\d.]+mm" viewBox="0 0 321 \d+"/);
+  assert.match(text, /<title>Distance from the model's output<\/title>/);
+  assert.ok(!/class=|var\(|100%/.test(text));
+  for (const [letters] of text.matchAll(/<text [^>]*>/g)) assert.match(letters, /fill="rgb\(0, 0, 0\)".*font-family="'Times New Roman'/);
+  const png = await download("PNG");
+  assert.equal(png.readUInt32BE(16), 1003 + 1);  // 85 mm at 300 dots per inch
+  assert.equal(png.subarray(37, 41).toString(), "pHYs");
+  assert.equal(png.readUInt32BE(41), 11811);  // dots per metre
+  const corner = await page.evaluate(async (base64) => {
+    const image = new Image();
+    image.src = "data:image/png;base64," + base64;
+    await image.decode();
+    const context = document.createElement("canvas").getContext("2d");
+    context.drawImage(image, 0, 0);
+    return [...context.getImageData(1, 60, 1, 1).data];
+  }, png.toString("base64"));
+  assert.equal(corner[3], 0, "the background is not transparent");
+  await figure.getByText("Size…").click();
+  await page.getByLabel("other", { exact: true }).check();
+  await page.getByLabel("Width", { exact: true }).fill("500");
+  await page.getByLabel("Unit of the width").selectOption("px");
+  await page.getByText("Done").click();
+  assert.match((await download("SVG")).toString("utf8"), /^<svg width="500px"/);
+  assert.equal(await figure.locator(".plot").innerHTML(), shownBefore);
+});
+
 await test("light and dark", pages.corpus, { colorScheme: "dark" }, async (page) => {
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await paper();
@@ -210,8 +251,19 @@ await test("a narrow window", pages.corpus, { viewport: { width: 390, height: 80
 
 await test("paper", pages.corpus, {}, async (page) => {
   await page.emulateMedia({ media: "print" });
-  assert.ok(await page.locator(".controls").isHidden());
+  for (const controls of await page.locator(".controls").all()) assert.ok(await controls.isHidden());
   assert.ok((await page.pdf()).length > 10000);
+});
+
+await test("a dark page is printed on white, its figures as wide as a sheet", pages.task, { colorScheme: "dark" }, async (page) => {
+  await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+  await page.emulateMedia({ media: "print" });
+  assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(253, 252, 249)");
+  assert.ok((await page.locator("figure.wide .plot svg").evaluateAll((all) => all.map((svg) => svg.width.baseVal.value))).every((width) => width <= 640));
+  for (const figure of await page.locator("figure").all()) assert.equal(await figure.evaluate((node) => getComputedStyle(node).breakInside), "avoid");
+  await page.evaluate(() => dispatchEvent(new Event("afterprint")));
+  await page.emulateMedia({ media: "screen" });
+  assert.notEqual(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(253, 252, 249)");
 });
 
 await test("hostile text does nothing", pages.hostile, {}, async (page) => {
@@ -260,10 +312,94 @@ await test("tasks: bands, dots, heat maps; tables that are not known are plain",
   await shot(page, "task");
 });
 
+await test("classes of few words look uncertain, those without words leave the legend", pages.task, {}, async (page) => {
+  const figure = page.locator("#pos figure").first();
+  assert.match(await figure.locator(".plot").innerText(), /NOUN \(n = 20\)[\s\S]*VERB \(n = 4\)[\s\S]*DET \(n = 20\)/);
+  assert.ok(!(await figure.locator(".plot").innerText()).includes("INTJ"));
+  assert.match(await figure.locator(".note").innerText(), /n counts words\. Thin and dotted: fewer than 10\..*Without words: INTJ\./);
+  // in the legend and in each of two panels
+  assert.equal(await figure.locator(".curve.few").count(), 3);
+  assert.equal(await figure.locator(".curve:not(.few)").count(), 6);
+  assert.equal(await figure.locator(".band").count(), 0);
+  await figure.getByLabel("mean", { exact: true }).check();
+  assert.match(await figure.locator(".plot").innerText(), /mean rank/);
+  assert.equal(await figure.locator(".band").count(), 6);
+});
+
+await test("leaving early: thresholds beside the points, the last layer, speed with agreement", pages.task, {}, async (page) => {
+  const figure = page.locator("#calibration figure").first();
+  assert.deepEqual(await figure.locator("svg .panel-title").allTextContents(), ["max. probability ≥ τ", "entropy ≤ τ", "gap of the top two ≥ τ"]);
+  const labels = await figure.locator("svg .point-label").allTextContents();
+  for (const text of ["0.9", "0.5", "0.1"]) assert.ok(labels.includes(text));
+  assert.equal(labels.filter((text) => text === "last layer").length, 3);
+  await figure.locator(".hit").first().focus();
+  await page.keyboard.press("End");
+  assert.match(await page.locator("#tooltip").innerText(), /85\.0 % at τ = 0\.9, at most 1\.11 times as fast/);
+  await figure.locator("summary").click();
+  assert.match(await figure.locator("thead").innerText(), /agreement[\s\S]*speed-up at most/);
+});
+
+await test("divergences that a layer would flatten are logarithmic; intervals, medians and levels", pages.bounded, {}, async (page) => {
+  const figure = (title) => page.locator("figure", { has: page.getByRole("heading", { name: title, exact: true }) });
+  const distance = figure("Distance from the model's output");
+  assert.ok(await distance.getByLabel("logarithmic").isChecked());
+  assert.match(await distance.locator(".note").innerText(), /n = 120 .*Bands: 95 % bootstrap intervals over documents\. 0 has no place/);
+  assert.equal(await distance.locator(".band").count(), 2);
+  await distance.getByLabel("linear").check();
+  assert.ok(!(await distance.locator(".note").innerText()).includes("no place"));
+  const y = (await distance.locator("path.curve").first().getAttribute("d")).split(/[ML]/).slice(1).map((corner) => Number(corner.split(" ")[1]));
+  assert.equal(y.length, 7);
+  assert.ok(y[1] - y[0] > 100 && y[5] - y[1] < 5, "on a linear axis layer 0 is far from all others");
+  assert.match(await figure("Rank of what the model says in the end").locator(".plot").innerText(), /median rank of the final token/);
+
+  assert.equal(await figure("Where guesses become final").locator(".whisker").count(), 14);
+  const settling = figure("When the final token first comes near the top");
+  assert.equal(await settling.locator(".band").count(), 0);  // intervals of sums are not sums of intervals
+  await settling.getByLabel("at a layer", { exact: true }).check();
+  assert.equal(await settling.locator(".band").count(), 4);
+
+  const guesses = figure("How frequent are the guesses?");
+  assert.match(await guesses.locator(".note").innerText(), /frequency table: counts\/of-a-file\.json[\s\S]*Dashed: the shares of the tokens that were to be predicted/);
+  assert.equal(await guesses.locator(".reference").count(), 6);
+  await guesses.getByLabel("stacked").check();
+  assert.equal(await guesses.locator("rect.bar").count(), 3 + 2 * 7 * 3);
+  assert.match(await figure("The frequency table").locator(".note").innerText(), /counts\/of-a-file\.json \(--token-counts\)\. n = 1,200 tokens/);
+  const away = figure("Distance of the guesses from the tokens to be predicted");
+  await away.locator("summary").click();
+  assert.equal(await away.locator("tbody tr").first().innerText(), "logit\t0\t0.2");  // (0.2 + 0.1333 + 0.0667) / 2
+
+  const difference = figure("Difference to the lens logit");
+  assert.match(await difference.locator(".plot").innerText(), /tuned[\s\S]*−6[\s\S]*difference of KL/);
+  await difference.getByLabel("Δ agreement").check();
+  assert.match(await difference.locator(".plot").innerText(), /difference of agreement/);
+  assert.equal(await page.locator("#watch figure").count(), 3);
+  assert.match(await page.locator("#watch").innerText(), /·Paris[\s\S]*·Rome/);
+  await shot(page, "bounded");
+});
+
 await test("a comparison is on the same axes, by relative depth", pages.comparison, {}, async (page) => {
   const figure = page.locator("#lens figure").first();
   assert.match(await figure.locator(".plot").innerText(), /corpus · logit[\s\S]*deep · logit[\s\S]*relative depth/);
+  assert.equal(await page.locator(".runs tbody tr").count(), 2);
+  assert.match(await page.locator("header").innerText(), /These runs were not made alike\. They differ in input, /);
+  await page.getByLabel("absolute", { exact: true }).check();
+  assert.match(await figure.locator(".plot").innerText(), /12\nlayer/);
+  // buckets of two vocabularies are not drawn on one axis
+  const titles = await page.locator("#frequency figure").first().locator(".panel-title").allTextContents();
+  assert.equal(titles.length, 4 + 2);
+  assert.ok(titles.every((title) => /^(corpus|deep) · /.test(title)), titles.join());
+  assert.match(await page.locator("header").innerText(), /Frequency buckets have other edges, or are of another vocabulary/);
   await shot(page, "comparison");
+});
+
+await test("differences to the first run are drawn with their interval", pages.differences, {}, async (page) => {
+  const figures = page.locator("#difference figure");
+  assert.equal(await figures.count(), 2);
+  assert.equal(await figures.first().locator(".band").count(), 2);
+  assert.equal(await figures.first().locator("svg .axis").count(), 2);  // at 0 and below
+  assert.match(await figures.first().locator(".plot").innerText(), /difference of KL\(final ‖ layer\)/);
+  assert.match(await page.locator("header").innerText(), /deep cannot be compared with bounded document by document: other inputs\./);
+  await shot(page, "differences");
 });
 
 await browser.close();

@@ -50,13 +50,15 @@ export function hostileRun(folder) {
 const bounded = (mean) => [mean, 0.9 * mean, 1.1 * mean];
 const measures = (...names) => names.flatMap((name) => [name, name + "_low", name + "_high"]);
 
+/** Also a class of few words, and one without any. */
 export function taskRun(folder) {
   const L = 6, layers = range(L + 1), lenses = ["logit", "tuned"];
   const each = (...lists) => lists.reduce((all, list) => all.flatMap((row) => list.map((value) => [...row, value])), [[]]);
   const falls = (layer, i = 0) => 1 + 500 * Math.exp(-layer) * (1 + i), rises = (layer, i = 0) => Math.min(0.9, (layer / L) ** (1 + 0.3 * i));
   write(folder, { model: { layers: L }, lenses: lenses.map((name) => ({ name, type: name, path: null })), counts: { items: 40, positions: 80, records: 0, dropped: { wrong_answer: 7 } } }, {
     "pos.rank": table(["lens", "layer", "class", "count", ...measures("mean_rank", "mean_reciprocal_rank", "top1_rate"), "median_rank"],
-      each(lenses, layers, ["NOUN", "VERB", "DET"]).map(([lens, layer, name]) => [lens, layer, name, 20, ...bounded(falls(layer, name.length)), ...bounded(rises(layer)), ...bounded(rises(layer, 1)), 3])),
+      each(lenses, layers, ["NOUN", "VERB", "DET"]).map(([lens, layer, name]) => [lens, layer, name, name === "VERB" ? 4 : 20, ...bounded(falls(layer, name.length)), ...bounded(rises(layer)), ...bounded(rises(layer, 1)), 3])
+        .concat(each(lenses, layers).map(([lens, layer]) => [lens, layer, "INTJ", 0, ...Array(10).fill(null)])), { count: "words" }),
     "pos.earliest": table(["lens", "class", "bucket", "threshold", "count", ...measures("mean_layer"), "median_layer"],
       each(lenses, ["NOUN", "VERB", "DET"], ["all", "top_1_10", "rest"], [1, 5, 10]).map((row, i) => [...row, 9, ...(i % 7 === 0 ? [null, null, null] : bounded(3 + (i % 3))), 3])),
     "facts.rank": table(["lens", "layer", "answer_length", "answer_position", "count", ...measures("mean_rank", "top1_rate"), "median_rank"],
@@ -93,4 +95,37 @@ export function itemRun(folder) {
     final_rank: [40, 9, 2, 1], target_rank: [40, 9, 2, 1], entropy: [3, 2, 1, 1], kl_final: [3, 2, 1, 0] });
   write(folder, { model: { layers: 3 } }, {}, range(60).map((i) => ({
     document: i, window: 0, position: 7, item: `q${i}`, token: token(500, " is"), target: token(i + 3, ` w${i + 3}`), final: token(i + 3, ` w${i + 3}`), lenses: { logit: readout(i) } })));
+}
+
+/** A corpus run with an interval beside every mean, watched tokens, and counts of a file; layer 0 is far from the others. */
+export function boundedRun(folder, { L = 6, scale = 1, ...run } = {}) {
+  const layers = range(L + 1), lenses = ["logit", "tuned"], buckets = ["top_1_10", "top_11_100", "rest"];
+  const each = (...lists) => lists.reduce((all, list) => all.flatMap((row) => list.map((value) => [...row, value])), [[]]);
+  const differences = ["kl_final", "kl_reverse", "entropy", "cross_entropy", "top1_agreement", "top1_accuracy"];
+  write(folder, { model: { layers: L }, lenses: lenses.map((name) => ({ name, type: name, path: null })), tokenizer: { kind: "byte-level BPE", size: 1000 },
+    inputs: [{ path: "made/text.txt", sha256: "ab12", documents: 4, tokens: 200 }],
+    settings: { experiments: ["trajectory", "frequency"], positions: "all", token_counts: "counts/of-a-file.json", buckets: [10, 100] }, counts: { documents: 4, positions: 120, records: 0, dropped: {} }, ...run }, {
+    "lens.quality": table(["lens", "layer", "positions", ...measures("kl_final", "entropy", "cross_entropy", "top1_agreement", "top1_accuracy", "final_rank_mean"), "final_rank_median", "targets"],
+      each(lenses, layers).map(([lens, layer]) => [lens, layer, 120, ...bounded(scale * (layer === L ? 0 : layer === 0 ? 40 : 1 - 0.1 * layer)), ...bounded(3), ...bounded(4), ...bounded(layer / L), ...bounded(0.3), ...bounded(1 + 90 * (L - layer)), 2, 118])),
+    "lens.difference": table(["lens", "baseline", "layer", "positions", ...measures(...differences)], layers.map((layer) => ["tuned", "logit", layer, 120, ...differences.flatMap(() => [layer - L, layer - L - 1, layer - L + 1])])),
+    "frequency.corpus": table(["bucket", "count", "share"], buckets.map((bucket, i) => [bucket, 500 - 100 * i, [0.42, 0.33, 0.25][i]]), { count: "tokens" }),
+    "frequency.targets": table(["bucket", "count", "share"], buckets.map((bucket, i) => [bucket, [60, 40, 20][i], [0.5, 1 / 3, 1 / 6][i]]), { count: "tokens" }),
+    "frequency.top1_share": table(["lens", "layer", "bucket", "count", ...measures("share")], each(lenses, layers, buckets).map(([lens, layer, bucket]) => [lens, layer, bucket, 40, ...bounded({ top_1_10: 0.7, top_11_100: 0.2, rest: 0.1 }[bucket])])),
+    "settling.depth": table(["lens", "layer", "count", ...measures("share")], each(lenses, layers).map(([lens, layer]) => [lens, layer, 120 / (L + 1), ...bounded(1 / (L + 1))])),
+    "settling.first_hit": table(["lens", "threshold", "layer", "count", ...measures("share")], each(lenses, [1, 5], layers).map(([lens, threshold, layer]) => [lens, threshold, layer, 120 / (L + 1), ...bounded(1 / (L + 1))])),
+    "watch.rank": table(["lens", "layer", "token", "count", ...measures("mean_rank"), "median_rank", ...measures("mean_logprob")], each(lenses, layers, [" Paris", " Rome"]).map(([lens, layer, token]) => [lens, layer, token, 120, ...bounded(300 - 30 * layer), 100 - layer, -3, -4, -2])),
+    "watch.difference": table(["lens", "layer", "pair", "count", ...measures("mean_difference")], each(lenses, layers).map(([lens, layer]) => [lens, layer, " Paris,  Rome", 120, layer - 3, layer - 3.5, layer - 2.5])),
+  });
+}
+
+/** Puts into the page of three runs what the program knows of their differences: of the second, none of the third. */
+export function withDifferences(file) {
+  const page = fs.readFileSync(file, "utf8");
+  fs.writeFileSync(file, page.replace(/(<script type="application\/json" id="data">)([^<]*)/, (_, opening, json) => {
+    const data = JSON.parse(json), { rows } = data.runs[1].tables["lens.quality"];
+    data.runs[1].difference = { paired: true, tables: { "lens.quality": table(["lens", "layer", ...measures("kl_final", "top1_agreement")],
+      rows.map(([lens, layer]) => [lens, layer, 1 - layer, 0.5 - layer, 1.5 - layer, 0.1, 0.05, 0.15])) } };
+    data.runs[2].difference = { paired: false, why: "other inputs" };
+    return opening + JSON.stringify(data).replaceAll("<", "\\u003c");
+  }));
 }

@@ -10,18 +10,18 @@ function tableOf(run, name) {
   return Object.hasOwn(run.tables, name) ? run.tables[name] : undefined;
 }
 
-/** Rows of a table as objects, of all runs that have it; `run` tells which, and `L` its number of blocks. */
-function rowsOf(name) {
-  return RUNS.flatMap((run) => {
-    const table = tableOf(run, name);
-    if (!table) return [];
-    return table.rows.map((cells) => {
-      const row = Object.fromEntries(table.columns.map((column, i) => [column, cells[i]]));
-      if (COMPARING) row.run = run.name;
-      Object.defineProperty(row, "L", { value: run.run.model.layers });
-      return row;
-    });
+/** Rows of a run's table as objects; `run` tells which run, and `L` its number of blocks. */
+function rowsOfTable(run, table) {
+  return table.rows.map((cells) => {
+    const row = Object.fromEntries(table.columns.map((column, i) => [column, cells[i]]));
+    if (COMPARING) row.run = run.name;
+    Object.defineProperty(row, "L", { value: run.run.model.layers });
+    return row;
   });
+}
+/** The same of all runs that have a table of that name. */
+function rowsOf(name) {
+  return RUNS.flatMap((run) => (tableOf(run, name) ? rowsOfTable(run, tableOf(run, name)) : []));
 }
 function columnsOf(name) {
   const tables = RUNS.map((run) => tableOf(run, name)).filter(Boolean);

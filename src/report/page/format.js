@@ -22,10 +22,16 @@ function formatTickShare(value) {
   return Number((100 * value).toPrecision(4)) + " %";
 }
 
+/** "n = 12", or "n = 3–12" where numbers of cases differ. */
+function casesText(counts) {
+  const least = Math.min(...counts), most = Math.max(...counts);
+  return `n = ${formatNumber(least)}${most > least ? "–" + formatNumber(most) : ""}`;
+}
+
 const COLUMN_NAMES = {
   lens: "lens", kl_final: "KL to final", kl_reverse: "KL from final", cross_entropy: "cross-entropy", entropy: "entropy",
   options_in_top: "all options near the top", answer_position: "answer token", answer_length: "answer length",
-  max_probability: "max. probability", top2_gap: "gap of the top two",
+  max_probability: "max. probability", top2_gap: "gap of the top two", speedup_bound: "speed-up at most",
 };
 function words(name) {
   return Object.hasOwn(COLUMN_NAMES, name) ? COLUMN_NAMES[name] : name.replaceAll("_", " ");
@@ -42,9 +48,10 @@ function valueName(dimension, value) {
   }
   if (dimension === "threshold") return `rank ≤ ${value}`;
   if (dimension === "layer" && typeof value === "number") return `layer ${value}`;
-  if (dimension === "answer_position") return `answer token ${value}`;
-  if (dimension === "answer_length") return value === 1 ? "answers of 1 token" : `answers of ${value} tokens`;
+  if (dimension === "answer_position") return `token ${value}`;
+  if (dimension === "answer_length") return `${value}-token answers`;
   if (dimension === "option") return `option ${plain(value)}`;
-  if (dimension === "criterion") return plain(words(String(value)));
+  if (dimension === "criterion") return `${plain(words(String(value)))} ${value === "entropy" ? "≤" : "≥"} τ`;
+  if (dimension === "token" || dimension === "pair") return visible(String(value));
   return plain(value);
 }

@@ -56,13 +56,9 @@ function pageHeader() {
   const [first] = RUNS;
   const title = COMPARING ? `${RUNS.length} runs compared` : pathOf(first.run.model.path) || "A run of depthlens";
   document.title = `${title} – depthlens`;
-  const summary = COMPARING
-    ? SAME_DEPTH ? "On common axes; the records of single positions are in the pages of each run."
-      : "On common axes. The models differ in depth, so layers are told as parts of it: 0 is the embedding, 1 the output."
-    : describeModel(first.run.model);
+  const summary = COMPARING ? "On common axes; the records of single positions are in the pages of each run." : describeModel(first.run.model);
   return el("header", { class: "masthead" },
     el("div", { class: "kicker" }, el("span", { text: "depthlens report" }), theme.control()),
     el("h1", { text: title }), el("p", { class: "summary", text: summary }),
-    RUNS.flatMap((run) => [COMPARING ? el("h2", { class: "run-name", text: plain(run.name) }) : null,
-      COMPARING ? el("p", { class: "summary", text: `${pathOf(run.run.model.path)} · ${describeModel(run.run.model)}` }) : null, partialNotice(run), ...runFacts(run)]));
+    RUNS.map(partialNotice), COMPARING ? comparisonFacts() : runFacts(first));
 }

@@ -1,85 +1,158 @@
 // What is drawn of which table. A plot is one entry:
 //
-//   table, y      the column of the values; several as {column: name}, told apart by the dimension `measure`;
-//                 a regular expression takes all columns that it matches
-//   x             a column, "layer" if none is given; `category: true` takes its values as words
+//   table, y      the column of the values; several as {column: name}, told apart by the dimension `measure`
+//   views         {name: fields that replace those of the entry}: what can be shown instead, on a control; the first
+//                 one whose column is there comes first
+//   source        instead of the table's: a function that gives {columns, units, rows}
+//   x             a column, "layer" if none is given; `category: true` takes its values as words; `xFrom` begins the axis
 //   series        dimensions told apart by colour; facets: by panel. Of a comparison, runs and lenses are the series
 //                 and all other dimensions the panels.
 //   kind          line (with bands where y_low and y_high exist), bars, stack, dots, matrix (with `rows`)
-//   scale         log or linear; share: values are parts of 1; ranks: logarithmic from 1
-//   depth         values are layers: relative in a comparison of models of different depth
+//   scale         log, linear or "choice": as the reader likes, logarithmic where a layer would flatten the others
+//   share         values are parts of 1; ranks: logarithmic from 1; zero: the axis has a line at 0
+//   n             how many cases a value is the mean of: a column ("count" if none is given), "positions of the run",
+//                 or "sum of count"
+//   depth         values are layers: relative to the model's where the page is
 //   ordered       the series are an order, told by lightness: "rising" or "falling"
 //   order, cumulative   by which column the points of a curve are ordered; whether their values are summed up
+//   label, tells  the text beside a point, and what the tooltip adds to it, of a row; `also`: columns for the table
+//   lastLayer     a mark at the model's last layer
+//   reference     {table, y, by, name}: levels beside the curves, of another table, for the same value of `by`
 //   few           dimension of which a few values, evenly spaced, are drawn
 //   atMost        {dimension: n}: the plot is drawn where there are no more values
+//   title, note   texts, or functions that give them; `note` of the runs that have the table
 
 const RANK = { scale: "log", least: 1 };
 const SHARE = { share: true };
+const KL = { scale: "choice" };
+const OF_RUN = { n: "positions of the run" };
+const MEDIAN_AND_MEAN = { median: { y: "median_rank", yTitle: "median rank" }, mean: { y: "mean_rank", yTitle: "mean rank" } };
+const MEAN_AND_MEDIAN_LAYER = { "mean layer": { y: "mean_layer", yTitle: "mean layer" }, "median layer": { y: "median_layer", yTitle: "median layer" } };
+const TARGET = "The target is the token that follows, of tasks the answer's token.";
+const REACHED = "Over those that come so near the top at some layer.";
+const BY_TABLE = (runs) => `By the rank of the tokens in the frequency table: ${frequencyTable(runs)}.`;
+const TARGETS = { reference: { table: "frequency.targets", y: "share", by: "bucket", name: "the tokens that were to be predicted" } };
+const AT_A_LAYER = { "at a layer": { kind: "bars", yTitle: "share of positions, at the layer" } };
+const UP_TO_A_LAYER = { "up to a layer": { kind: "line", cumulative: true, yTitle: "share of positions, up to the layer" } };
+/** Curves with their intervals, or bars that add up to 1. */
+const CURVES_AND_STACK = { curves: { kind: "line" }, stacked: { kind: "stack" } };
 
 const PLOTS = [
-  { table: "lens.quality", y: "kl_final", title: "Distance from the model's output", yTitle: "KL(final ‖ layer), nats", series: ["lens"] },
-  { table: "lens.quality", y: "top1_agreement", ...SHARE, title: "Guesses that are the final ones", yTitle: "share of positions", series: ["lens"] },
-  { table: "lens.quality", y: "entropy", title: "Uncertainty", yTitle: "entropy, nats", series: ["lens"] },
-  { table: "lens.quality", y: "cross_entropy", title: "Surprise at the token that follows", yTitle: "cross-entropy, nats", series: ["lens"] },
-  { table: "lens.quality", y: "final_rank_mean", ...RANK, title: "Rank of what the model says in the end", yTitle: "mean rank of the final token", series: ["lens"] },
-  { table: "lens.quality", y: "top1_accuracy", ...SHARE, title: "Guesses that are the token that follows", yTitle: "share of targets", series: ["lens"] },
-  { table: "lens.bits_per_byte", y: "kl_final", title: "Distance from the model's output, per byte of text", yTitle: "KL(final ‖ layer), bits per byte", series: ["lens"] },
-  { table: "lens.bits_per_byte", y: "cross_entropy", title: "Surprise at the text, per byte", yTitle: "cross-entropy, bits per byte", series: ["lens"] },
-  { table: "lens.transfer", kind: "matrix", y: "kl_final", rows: "translator", scale: "log", title: "Each translator on each layer", yTitle: "translator", valueTitle: "KL(final ‖ layer), nats", facets: ["lens"] },
+  { table: "lens.quality", y: "kl_final", ...KL, n: "positions", title: "Distance from the model's output", yTitle: "KL(final ‖ layer), nats", series: ["lens"] },
+  { table: "lens.quality", y: "top1_agreement", ...SHARE, n: "positions", title: "Guesses that are the final ones", yTitle: "share of positions", series: ["lens"] },
+  { table: "lens.quality", y: "entropy", n: "positions", title: "Uncertainty", yTitle: "entropy, nats", series: ["lens"] },
+  { table: "lens.quality", y: "cross_entropy", n: "targets", title: "Surprise at the target", yTitle: "cross-entropy, nats", series: ["lens"], note: TARGET },
+  { table: "lens.quality", ...RANK, n: "positions", title: "Rank of what the model says in the end", series: ["lens"],
+    views: { median: { y: "final_rank_median", yTitle: "median rank of the final token" }, mean: { y: "final_rank_mean", yTitle: "mean rank of the final token" } } },
+  { table: "lens.quality", y: "top1_accuracy", ...SHARE, n: "targets", title: "Guesses that are the target", yTitle: "share of targets", series: ["lens"], note: TARGET },
+  { table: "lens.difference", y: "kl_final", n: "positions", zero: true, title: differenceTitle, series: ["lens"],
+    note: "Position by position, the lens less the other one. Below 0 a divergence or entropy is smaller, above 0 a share greater.",
+    views: { "Δ KL": { y: "kl_final", yTitle: "difference of KL(final ‖ layer), nats" }, "Δ reverse KL": { y: "kl_reverse", yTitle: "difference of KL(layer ‖ final), nats" },
+      "Δ entropy": { y: "entropy", yTitle: "difference of entropy, nats" }, "Δ cross-entropy": { y: "cross_entropy", yTitle: "difference of cross-entropy, nats" },
+      "Δ agreement": { y: "top1_agreement", ...SHARE, yTitle: "difference of agreement with the final guess" }, "Δ accuracy": { y: "top1_accuracy", ...SHARE, yTitle: "difference of agreement with the target" } } },
+  { table: "lens.bits_per_byte", y: "kl_final", ...KL, ...OF_RUN, title: "Distance from the model's output, per byte of text", yTitle: "KL(final ‖ layer), bits per byte", series: ["lens"] },
+  { table: "lens.bits_per_byte", y: "cross_entropy", ...OF_RUN, title: "Surprise at the text, per byte", yTitle: "cross-entropy, bits per byte", series: ["lens"] },
+  { table: "lens.transfer", kind: "matrix", y: "kl_final", n: "positions", rows: "translator", scale: "log", title: "Each translator on each layer", yTitle: "translator", valueTitle: "KL(final ‖ layer), nats", facets: ["lens"] },
 
-  { table: "frequency.top1_share", kind: "stack", y: "share", ...SHARE, title: "How frequent are the guesses?", yTitle: "share of positions", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
-    note: "The layer's first guess, by its rank in the table of token counts." },
-  { table: "frequency.mean_probability", kind: "stack", y: "probability", ...SHARE, title: "Where is the probability?", yTitle: "mean probability", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
-    note: "All probability that a layer gives, by the rank of the tokens in the table of counts." },
-  { table: "frequency.corpus", kind: "bars", x: "bucket", category: true, y: "share", ...SHARE, title: "The text itself", yTitle: "share of tokens", series: [] },
-  { table: "calibration.frequency_bias", y: "kl_corpus", title: "Distance from the frequencies of the text", yTitle: "KL(text ‖ mean prediction), nats", series: ["bucket"], facets: ["lens"], wide: true,
-    note: "Between how often each token occurs and how probable the layer makes it on average, and which tokens it is due to." },
+  { table: "frequency.top1_share", y: "share", ...SHARE, ...OF_RUN, ...TARGETS, views: CURVES_AND_STACK, title: "How frequent are the guesses?", yTitle: "share of positions", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
+    note: (runs) => `The layer's first guess. ${BY_TABLE(runs)}` },
+  { table: "frequency.mean_probability", y: "probability", ...SHARE, ...OF_RUN, ...TARGETS, views: CURVES_AND_STACK, title: "Where is the probability?", yTitle: "mean probability", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
+    note: (runs) => `All probability that a layer gives. ${BY_TABLE(runs)}` },
+  { table: "frequency.distance", source: distanceFromTargets, y: "distance", ...SHARE, ...OF_RUN, title: "Distance of the guesses from the tokens to be predicted", yTitle: "share in other buckets", series: ["lens"],
+    note: "What share of the guesses would have to move to another bucket, so that the buckets have the shares of the tokens that were to be predicted: half the sum of the absolute differences." },
+  { table: "calibration.frequency_bias", y: "kl_corpus", ...KL, ...OF_RUN, title: "Distance of the probability from the frequency table", yTitle: "KL(table ‖ mean prediction), nats", series: ["bucket"], facets: ["lens"], wide: true,
+    note: (runs) => `Between how often each token occurs in the frequency table and how probable the layer makes it on average, and which tokens it is due to. The table: ${frequencyTable(runs)}.` },
+  { table: "frequency.targets", kind: "bars", x: "bucket", category: true, y: "share", ...SHARE, n: "sum of count", title: "The tokens to be predicted", yTitle: "share of targets", series: [], note: BY_TABLE },
+  { table: "frequency.corpus", kind: "bars", x: "bucket", category: true, y: "share", ...SHARE, n: "sum of count", title: "The frequency table", yTitle: "share of its tokens", series: [],
+    note: (runs) => `Of what the buckets are made: ${frequencyTable(runs)}.` },
 
   { table: "flips.by_bucket", y: "flip_rate", ...SHARE, title: "Guesses that a later layer overturns", yTitle: "share of guesses", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
-    note: "By the frequency of the guessed token: how many of a layer's first guesses are not the final one." },
-  { table: "flips.changes", y: "share", ...SHARE, title: "Guesses that differ from the layer before", yTitle: "share of positions", series: ["lens"] },
+    note: (runs) => `How many of a layer's first guesses are not the final one. ${BY_TABLE(runs)}` },
+  { table: "flips.changes", y: "share", ...SHARE, ...OF_RUN, title: "Guesses that differ from the layer before", yTitle: "share of positions", series: ["lens"] },
 
-  { table: "settling.depth", kind: "bars", y: "share", ...SHARE, title: "Where guesses become final", yTitle: "share of positions", series: [], facets: ["lens"], wide: true,
-    note: "First layer from which on the first guess stays the final one." },
-  { table: "settling.first_hit", y: "share", ...SHARE, cumulative: true, title: "When the final token first comes near the top", yTitle: "share of positions, up to the layer", series: ["threshold"], facets: ["lens"], wide: true },
+  { table: "settling.depth", y: "share", ...SHARE, ...OF_RUN, title: "Where guesses become final", series: [], facets: ["lens"], wide: true,
+    note: () => `First layer from which on the first guess stays the final one.${SAME_DEPTH ? "" : " At a layer, a deeper model has smaller shares: it has more layers."}`,
+    views: SAME_DEPTH ? { ...AT_A_LAYER, ...UP_TO_A_LAYER } : { ...UP_TO_A_LAYER, ...AT_A_LAYER } },
+  { table: "settling.first_hit", y: "share", ...SHARE, ...OF_RUN, title: "When the final token first comes near the top", series: ["threshold"], facets: ["lens"], wide: true,
+    views: { ...UP_TO_A_LAYER, "at a layer": { yTitle: "share of positions, at the layer" } } },
 
-  { table: "pos.rank", y: "mean_rank", ...RANK, title: "Rank of the word, by class", yTitle: "mean rank", series: ["class"], facets: ["lens"], wide: true },
+  { table: "watch.rank", ...RANK, title: "Ranks of the watched tokens", series: ["token"], facets: ["lens"], wide: true, views: MEDIAN_AND_MEAN },
+  { table: "watch.rank", y: "mean_logprob", title: "Log-probabilities of the watched tokens", yTitle: "mean log-probability, nats", series: ["token"], facets: ["lens"], wide: true },
+  { table: "watch.difference", y: "mean_difference", zero: true, title: "Differences of watched tokens", yTitle: "mean difference, nats", series: ["pair"], facets: ["lens"], wide: true,
+    note: "Of the log-probabilities, the first token of a pair less the second. Above 0 the first is more probable." },
+
+  { table: "pos.rank", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the word's first token, by class", series: ["class"], facets: ["lens"], wide: true },
   { table: "pos.rank", y: "mean_reciprocal_rank", title: "Mean reciprocal rank, by class", yTitle: "mean of 1 / rank", series: ["class"], facets: ["lens"], wide: true },
-  { table: "pos.rank", y: "top1_rate", ...SHARE, title: "Words guessed first, by class", yTitle: "share of words", series: ["class"], facets: ["lens"], wide: true },
-  { table: "pos.earliest", kind: "dots", x: "class", category: true, y: "mean_layer", depth: true, title: "Where a word first comes near the top", yTitle: "mean layer", series: ["bucket"], facets: ["lens", "threshold"], wide: true },
+  { table: "pos.rank", y: "top1_rate", ...SHARE, title: "Words at rank 1, by class", yTitle: "share of words", series: ["class"], facets: ["lens"], wide: true, note: "By the word's first token." },
+  { table: "pos.earliest", kind: "dots", x: "class", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where a word first comes near the top", series: ["bucket"], facets: ["lens", "threshold"], wide: true, note: (runs) => `${REACHED} ${BY_TABLE(runs)}` },
 
-  { table: "facts.rank", y: "mean_rank", ...RANK, title: "Rank of the tokens of an answer", yTitle: "mean rank", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
-  { table: "facts.rank", y: "top1_rate", ...SHARE, title: "Answer tokens guessed first", yTitle: "share of answers", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
-  { table: "facts.earliest", kind: "dots", x: "answer_position", category: true, y: "mean_layer", depth: true, title: "Where an answer's token first comes near the top", yTitle: "mean layer", series: ["threshold"], facets: ["lens", "answer_length"], wide: true },
+  { table: "facts.rank", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the tokens of an answer", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
+  { table: "facts.rank", y: "top1_rate", ...SHARE, title: "Answer tokens at rank 1", yTitle: "share of answers", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
+  { table: "facts.earliest", kind: "dots", x: "answer_position", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where an answer's token first comes near the top", series: ["threshold"], facets: ["lens", "answer_length"], wide: true, note: REACHED },
 
-  { table: "choices.option", y: "mean_rank", ...RANK, title: "Rank of the options", yTitle: "mean rank", series: ["option"], facets: ["lens"], wide: true },
+  { table: "choices.option", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the options", series: ["option"], facets: ["lens"], wide: true, note: "In the whole vocabulary." },
   { table: "choices.option", y: "mean_probability", title: "Probability of the options", yTitle: "mean probability", ...SHARE, series: ["option"], facets: ["lens"], wide: true },
-  { table: "choices.option", y: "leads", ...SHARE, title: "The option that leads", yTitle: "share of items", series: ["option"], facets: ["lens"], wide: true },
-  { table: "choices.accuracy", y: { accuracy: "the right option leads", options_in_top: "all options near the top" }, ...SHARE, title: "First the options, then the right one", yTitle: "share of items", series: ["measure"], facets: ["lens"], wide: true },
+  { table: "choices.option", y: "leads", ...SHARE, title: "The option that leads", yTitle: "share of items", series: ["option"], facets: ["lens"], wide: true, note: "The most probable of the options, right or wrong." },
+  { table: "choices.accuracy", y: { accuracy: "the right option leads", options_in_top: "all options near the top" }, ...SHARE, title: "Options near the top, and the right one ahead", yTitle: "share of items", series: ["measure"], facets: ["lens"], wide: true,
+    note: (runs) => `Near the top: every option's rank is at most twice the number of options. ${whatCounts(runs)}`.trim() },
 
-  { table: "calibration.early_exit", x: "mean_layer", xTitle: "mean layer at which the reading stops", depth: true, order: "threshold", y: "agreement", ...SHARE, title: "Leaving early", yTitle: "agreement with the final guess", series: ["criterion"], facets: ["lens"], wide: true,
-    note: "Each point is a threshold of the criterion." },
+  { table: "calibration.early_exit", x: "mean_layer", xTitle: "mean layer of the exit", xFrom: 0, depth: true, order: "threshold", y: "agreement", ...SHARE, title: "Leaving early", yTitle: "agreement with the final guess", series: ["lens"], facets: ["criterion"], wide: true,
+    lastLayer: true, label: (row) => formatNumber(row.threshold), also: ["threshold", "speedup_bound"],
+    tells: (row) => `at τ = ${formatNumber(row.threshold)}${Number.isFinite(row.speedup_bound) ? `, at most ${Number(row.speedup_bound.toPrecision(3))} times as fast` : ""}`,
+    note: "The model is left at the first layer where the criterion holds. Each point is a threshold τ, told beside it: a probability, or nats of entropy." },
   { table: "calibration.rank_mass", x: "rank", xTitle: "rank", xLog: true, y: "cumulative_probability", ...SHARE, title: "Probability of the first guesses together", yTitle: "cumulative probability", series: ["layer"], facets: ["lens"], few: "layer", ordered: "rising", wide: true },
 
   { table: "patching.effect", kind: "matrix", y: "log_probability_difference", rows: "position", title: "Effect of patching a state", yTitle: "position", valueTitle: "difference of log-probability, nats", facets: ["lens"], wide: true },
   { table: "patching.effect", y: "log_probability_difference", title: "Effect of patching on the answer", yTitle: "difference of log-probability, nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
   { table: "patching.effect", y: "kl", title: "Effect of patching on all tokens", yTitle: "KL, nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
-  { table: "exit.accuracy", y: "accuracy", ...SHARE, title: "Right answers when the reading stops at a layer", yTitle: "share of items", series: ["lens"] },
-  { table: "exit.accuracy", y: "kl_final", title: "Distance from the model's output on the task", yTitle: "KL(final ‖ layer), nats", series: ["lens"] },
+  { table: "exit.accuracy", y: "accuracy", ...SHARE, title: "Right answers when the reading stops at a layer", yTitle: "share of answer tokens", series: ["lens"], note: whatCounts },
+  { table: "exit.accuracy", y: "kl_final", ...KL, title: "Distance from the model's output on the task", yTitle: "KL(final ‖ layer), nats", series: ["lens"] },
 ];
 
 /** Sections in the order of the page: tables by the first part of their names. */
 const SECTIONS = [
-  { id: "lens", title: "Lenses", text: "How near each layer comes to the model's own output. Layer 0 is the embedding, the last layer is the output itself, whatever the lens." },
+  { id: "lens", title: "Lenses", text: () => `How near each layer comes to the model's own output. Layer 0 is the embedding, the last layer is the output itself, whatever the lens. ${whatCounts(RUNS)}`.trim() },
   { id: "frequency", title: "Frequent tokens", text: "Early layers tend to guess what is frequent anywhere. Shares of the guesses, and of all probability, by how frequent the tokens are." },
   { id: "flips", title: "Overturned guesses", text: "How many of a layer's guesses do not survive." },
   { id: "settling", title: "Settling", text: "At which layer the final guess appears, and from where on it stays." },
+  { id: "watch", title: "Watched tokens", text: "Tokens that were named beforehand, at every position, whether the model says them or not." },
   { id: "calibration", title: "Calibration", text: "How much a layer's own certainty tells about whether it is right already." },
-  { id: "pos", title: "Word classes", text: "Words of different classes, as the layers see them coming. Bands are 95 % bootstrap intervals." },
-  { id: "facts", title: "Answers of several tokens", text: "Each token of an answer, with the tokens before it in place. Bands are 95 % bootstrap intervals." },
-  { id: "choices", title: "Multiple choice", text: "The options of a question and the right one among them. Bands are 95 % bootstrap intervals." },
-  { id: "patching", title: "Patched states", text: "What changes in the output when a state is replaced. Bands are 95 % bootstrap intervals." },
+  { id: "pos", title: "Word classes", text: "Words of different classes, as the layers see them coming." },
+  { id: "facts", title: "Answers of several tokens", text: "Each token of an answer, with the tokens before it in place." },
+  { id: "choices", title: "Multiple choice", text: "The options of a question and the right one among them." },
+  { id: "patching", title: "Patched states", text: "What changes in the output when a state is replaced." },
   { id: "exit", title: "Stopping early", text: "What a task loses when its answer is read from an earlier layer." },
 ];
 /** Tables that stand in a section of another name. */
 const SECTION_OF = { "calibration.frequency_bias": "frequency" };
+
+/** What the buckets of runs go by, in words. */
+function frequencyTable(runs) {
+  const names = [...new Set(runs.map(({ run }) => run.settings?.token_counts ?? "input"))].map((name) => (name === "input" ? (runs.length > 1 ? "each run's own input" : "the analysed input itself") : `${plain(name)} (--token-counts)`));
+  return names.join("; in other runs: ");
+}
+
+/** Which answers the tables of a task are about. */
+function whatCounts(runs) {
+  const kept = [...new Set(runs.map(({ run }) => run.settings?.keep))];
+  if (kept.length > 1 || !TASKS.some((task) => TABLE_NAMES.some((name) => name.startsWith(task + ".")))) return "";
+  return { correct: "Only answers count that are the model's own first guess (--keep correct).", all: "All answers count, whatever the model says (--keep all)." }[kept[0]] ?? "";
+}
+
+/** From frequency.top1_share and frequency.targets: half the sum over the buckets of |share of guesses - share of targets|. */
+function distanceFromTargets() {
+  const guesses = rowsOf("frequency.top1_share"), targets = rowsOf("frequency.targets");
+  const layers = groups(guesses.filter((row) => targets.some((target) => target.run === row.run)), ["run", "lens", "layer"]);
+  const rows = layers.map(({ rows: [first, ...others] }) => {
+    const differences = [first, ...others].map((row) => row.share - targets.find((target) => target.run === row.run && target.bucket === row.bucket)?.share);
+    const row = { ...first, distance: differences.reduce((sum, difference) => sum + Math.abs(difference), 0) / 2 };
+    Object.defineProperty(row, "L", { value: first.L });
+    return row;
+  });
+  return { columns: [...(COMPARING ? ["run"] : []), "lens", "layer", "distance"], units: { distance: "share of positions" }, rows };
+}
+
+function differenceTitle() {
+  const baselines = valuesOf(rowsOf("lens.difference"), "baseline");
+  return baselines.length === 1 ? `Difference to the lens ${plain(baselines[0])}` : "Difference to each run's first lens";
+}

@@ -5,7 +5,8 @@ function niceStep(span, count) {
   return power * [1, 2, 2.5, 5, 10].find((step) => step * power >= rough * 0.999);
 }
 
-/** Scales have: position(value), ticks [{value, text}], and `shows(value)`, false where a value has no place. */
+/** Scales have: position(value), ticks [{value, text}], and `shows(value)`, false where a value has no place. On a
+ *  logarithmic one the ends of bands that have none lie at its lower end. */
 function linearScale(low, high, from, to, { count = 5, whole = false, text = formatNumber } = {}) {
   if (!(high > low)) [low, high] = [low - 0.5, low + 0.5];
   let step = niceStep(high - low, count);
@@ -13,7 +14,7 @@ function linearScale(low, high, from, to, { count = 5, whole = false, text = for
   const ticks = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) {
     const value = Number((i * step).toPrecision(12));
-    ticks.push({ value, text: text(value) });
+    ticks.push({ value, text: text(value).replaceAll("-", "−") });
   }
   return { ticks, shows: Number.isFinite, position: (value) => from + ((value - low) / (high - low)) * (to - from) };
 }
@@ -32,7 +33,7 @@ function logScale(low, high, from, to) {
   }
   return {
     ticks, shows: (value) => Number.isFinite(value) && value > 0,
-    position: (value) => from + ((Math.log(value) - first) / span) * (to - from),
+    position: (value) => from + ((Math.log(Math.max(value, low)) - first) / span) * (to - from),
   };
 }
 
@@ -83,4 +84,10 @@ const measuring = document.createElement("canvas").getContext("2d");
 function textWidth(text) {
   measuring.font = "11px system-ui, sans-serif";
   return measuring.measureText(text).width;
+}
+/** The beginning of a text that is at most `width` wide. */
+function fitted(text, width) {
+  let cut = text;
+  for (let most = Array.from(text).length - 1; most > 1 && textWidth(cut) > width; --most) cut = shortened(text, most);
+  return cut;
 }

@@ -1,0 +1,103 @@
+// What a comparison says of its runs: a line each, in what they differ, and the figures of their differences.
+
+const TASKS = ["pos", "facts", "choices"];
+
+/** Settings that bear on no number of the tables, and one that is told apart from the others. */
+const SILENT_SETTINGS = new Set(["experiments", "records", "max_records", "device", "allow_lens_mismatch"]);
+
+const settingText = (value) => (Array.isArray(value) ? value.map(told).join(", ") : told(value ?? "–"));
+const fileName = (path) => plain(String(path ?? "").split("/").at(-1));
+
+/** [{name, of(run)}] of settings and inputs that are not the same in all runs; what a run does not know does not count. */
+function differingAspects() {
+  const settings = [...new Set(RUNS.flatMap(({ run }) => Object.keys(run.settings ?? {})))].filter((name) => !SILENT_SETTINGS.has(name));
+  const aspects = [
+    { name: "input", of: ({ run }) => objectsOf(run.inputs).map((input) => fileName(input.path)).join(", ") || "–",
+      key: ({ run }) => objectsOf(run.inputs).map((input) => input.sha256 ?? input.path) },
+    { name: "experiments", of: ({ run }) => settingText(run.settings?.experiments ?? "none"), key: ({ run }) => run.settings?.experiments ?? [] },
+    ...settings.map((name) => ({ name: words(plain(name)), of: ({ run }) => settingText(run.settings?.[name]), key: ({ run }) => run.settings?.[name] ?? null })),
+  ];
+  return aspects.filter(({ key }) => new Set(RUNS.map((run) => JSON.stringify(key(run))).filter((text) => text !== "null")).size > 1);
+}
+
+/** Buckets are the same where edges and tokenizer are: "ranks 1–10" of two vocabularies are other tokens. */
+const bucketKindOf = ({ run }) => {
+  const tokenizer = run.tokenizer ?? {};
+  return JSON.stringify([run.settings?.buckets ?? null, tokenizer.digest ?? [tokenizer.kind ?? null, tokenizer.size ?? run.model.vocab_size ?? null]]);
+};
+const BUCKET_RUNS = RUNS.filter((run) => Object.values(run.tables).some((table) => table.columns.includes("bucket")));
+const BUCKET_KINDS = [...new Set(BUCKET_RUNS.map(bucketKindOf))];
+
+/** The runs that have the buckets of the run called `name`. */
+function bucketKindName(name) {
+  const kind = bucketKindOf(RUNS.find((run) => run.name === name));
+  return BUCKET_RUNS.filter((run) => bucketKindOf(run) === kind).map((run) => plain(run.name)).join(", ");
+}
+
+function comparisonNotices(aspects) {
+  const notices = [];
+  if (aspects.length > 0) {
+    notices.push(`These runs were not made alike. They differ in ${aspects.map(({ name }) => name).join(", ")}: what their curves show may come from that.`);
+  }
+  const tableOfCounts = ({ run }) => JSON.stringify(run.settings?.token_counts === "input" ? objectsOf(run.inputs).map((input) => input.sha256) : run.settings?.token_counts);
+  if (BUCKET_KINDS.length > 1) {
+    notices.push("Frequency buckets have other edges, or are of another vocabulary, in some runs: what goes by buckets stands in panels of its own for each kind.");
+  } else if (new Set(BUCKET_RUNS.map(tableOfCounts)).size > 1) {
+    notices.push("Frequency buckets have the same edges, but not all runs go by the same frequency table: a token may be in another bucket.");
+  }
+  for (const { name, difference } of RUNS) {
+    if (difference && !difference.paired) notices.push(`${plain(name)} cannot be compared with ${plain(RUNS[0].name)} document by document: ${plain(difference.why)}.`);
+  }
+  return notices.map((text) => el("p", { class: "notice", text }));
+}
+
+/** A line for each run, with a column for everything in which they differ. */
+function comparisonFacts() {
+  const aspects = differingAspects();
+  const columns = [
+    { name: "run", of: (run) => plain(run.name) },
+    { name: "model", of: ({ run }) => pathOf(run.model.path) },
+    { name: "layers", of: ({ run }) => formatNumber(run.model.layers) },
+    { name: "lenses", of: ({ run }) => objectsOf(run.lenses).map((lens) => plain(lens.name)).join(", ") || "–" },
+    { name: "positions", of: ({ run }) => formatNumber(run.counts?.positions) },
+    ...aspects,
+    ...(RUNS.some(({ run }) => run.warnings?.length > 0) ? [{ name: "warnings", of: ({ run }) => formatNumber(run.warnings?.length ?? 0) }] : []),
+  ];
+  const cell = (run, { of }, i) => {
+    const text = of(run);
+    return el(i === 0 ? "th" : "td", { scope: i === 0 ? "row" : null, title: text.length > 32 ? text : null, text: shortened(text, 32) });
+  };
+  // "positions" is a setting too
+  const titled = columns.map((column, i) => ({ ...column, name: columns.findIndex(({ name }) => name === column.name) < i ? `${column.name} (setting)` : column.name }));
+  return [
+    comparisonNotices(aspects),
+    el("div", { class: "scroll runs", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, titled.map(({ name }) => el("th", { scope: "col", text: name })))),
+      el("tbody", {}, RUNS.map((run) => el("tr", {}, titled.map((column, i) => cell(run, column, i))))))),
+    SAME_DEPTH ? null : el("div", { class: "controls" }, choice("Layers", [["relative", "relative to the depth"], ["absolute", "absolute"]], "relative", (value) => {
+      depth.relative = value === "relative";
+      redrawAll();
+    })),
+    el("details", {}, el("summary", { text: "Each run in full" }), RUNS.map((run) => [el("h2", { class: "run-name", text: plain(run.name) }),
+      el("p", { class: "summary", text: `${pathOf(run.run.model.path)} · ${describeModel(run.run.model)}` }), ...runFacts(run)])),
+  ];
+}
+
+/** Rows of the differences of all runs to the first one. */
+function differencesOf(name) {
+  const tables = RUNS.filter((run) => run.difference?.paired && Object.hasOwn(run.difference.tables, name))
+    .map((run) => ({ run, table: run.difference.tables[name] }));
+  return {
+    columns: ["run", ...new Set(tables.flatMap(({ table }) => table.columns))],
+    units: Object.assign(Object.create(null), ...tables.map(({ table }) => table.units ?? {})),
+    rows: tables.flatMap(({ run, table }) => rowsOfTable(run, table)),
+  };
+}
+
+/** The plots of tables whose differences are known, around 0. */
+function differenceFigures() {
+  const [first] = RUNS;
+  return PLOTS.filter((spec) => !spec.source && !spec.order && spec.kind !== "matrix" && RUNS.some(({ difference }) => difference?.paired && Object.hasOwn(difference.tables, spec.table)))
+    .map((spec) => plotFigure({ ...spec, name: `difference.${spec.table}`, source: () => differencesOf(spec.table), title: `${titleOf(spec)}: difference to ${plain(first.name)}`,
+      difference: true, zero: true, scale: "linear", least: undefined, reference: undefined, note: "" }))
+    .filter(Boolean);
+}
