@@ -7,7 +7,7 @@ namespace depthlens::experiments {
 
 PatchingEffect::PatchingEffect(std::int64_t num_rows, std::uint64_t seed) : num_rows_(num_rows) {
   const tables::BootstrapMeans none(static_cast<std::size_t>(num_rows), seed);
-  roles_.fill({none, none, none});
+  roles_.fill({.differences = none, .kl = none, .restored = none});
 }
 
 void PatchingEffect::add(const data::PairItem& item, const decode::PatchingResult& result) {
@@ -31,6 +31,8 @@ void PatchingEffect::add(const data::PairItem& item, const decode::PatchingResul
     Role& role = roles_[r];
     role.differences.add(number, by_layer([](const Prediction& p) { return p.log_probability_difference; }));
     role.kl.add(number, by_layer([](const Prediction& p) { return p.kl; }));
+    role.clean_target.add(result.target.log_probability_difference);
+    role.clean_source.add(result.source.log_probability_difference);
     if (!result.restored(result.target)) continue;
     role.restored.add(number, by_layer([&](const Prediction& p) { return *result.restored(p); }));
   }
@@ -50,7 +52,9 @@ tables::Table PatchingEffect::table() const {
                                   {"kl", "nats"},
                                   {"kl_low", "nats"},
                                   {"kl_high", "nats"},
-                                  {"restored_count", "pairs"}},
+                                  {"restored_count", "pairs"},
+                                  {"clean_target", "nats"},
+                                  {"clean_source", "nats"}},
                       .rows = {}};
   for (std::int64_t layer = 0; layer < num_rows_; ++layer) {
     for (std::size_t r = 0; r < roles_.size(); ++r) {
@@ -62,6 +66,8 @@ tables::Table PatchingEffect::table() const {
           row.push_back(std::move(cell));
       }
       row.emplace_back(role.restored.count());
+      row.push_back(tables::cell(role.clean_target.value()));
+      row.push_back(tables::cell(role.clean_source.value()));
       table.add(std::move(row));
     }
   }

@@ -2,7 +2,9 @@
 #include "depthlens/report/page_records.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "depthlens/report/page.hpp"
 #include "depthlens/util/error.hpp"
@@ -20,6 +22,8 @@ constexpr std::int64_t kNone = kBase * kBase * kBase - 1;
 constexpr double kPerNat = 1000;
 /// A tooltip shows no more.
 constexpr std::size_t kMostPredictions = 10;
+/// Of a prompt its end is kept: examples, where it has some, come first.
+constexpr std::size_t kLongestPrompt = 1200;
 
 void append_number(std::string& out, std::int64_t number) {
   for (const std::int64_t place : {kBase * kBase, kBase, std::int64_t{1}}) {
@@ -48,10 +52,29 @@ std::string quoted(const std::string& text) {
   return safe_in_script(util::Json(text).dump());
 }
 
+/// Lists of tokens that a lens follows, in the order in which they are packed.
+constexpr std::array<const char*, 2> kWatchedLists = {"options", "watched"};
+
+std::size_t num_watched_tokens(const util::JsonView& readout) {
+  std::size_t count = 0;
+  for (const char* key : kWatchedLists) count += readout.has(key) ? readout.at(key).size() : 0;
+  return count;
+}
+
+/// The last `most` bytes of `text`, less where a character would break, behind an ellipsis.
+std::string end_of(const std::string& text, std::size_t most) {
+  if (text.size() <= most) return text;
+  std::size_t begin = text.size() - most;
+  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
+  return "…" + text.substr(begin);
+}
+
 }  // namespace
 
-PageRecords::PageRecords(std::vector<std::string> lenses, std::int64_t num_layers)
-    : lenses_(std::move(lenses)), num_rows_(static_cast<std::size_t>(num_layers) + 1) {}
+PageRecords::PageRecords(std::vector<std::string> lenses, std::int64_t num_layers, std::size_t max_bytes)
+    : lenses_(std::move(lenses)),
+      num_rows_(static_cast<std::size_t>(num_layers) + 1),
+      max_bytes_(max_bytes) {}
 
 std::size_t PageRecords::token_index(std::int64_t id, const std::string& text) {
   const auto [place, added] = index_of_token_.try_emplace(id, token_ids_.size());
@@ -68,16 +91,39 @@ std::string PageRecords::packed_token(const util::JsonView& token) {
 }
 
 void PageRecords::open_window(const util::JsonView& record) {
-  const std::string item = record.has("item") ? quoted(record.at("item").as_string()) : "null";
-  std::string opening = util::cat("{\"document\":", record.at("document").as_integer(0, INT64_MAX),
-                                  ",\"window\":", record.at("window").as_integer(0, INT64_MAX),
-                                  ",\"item\":", item, ",\"records\":[");
+  util::OrderedJson window;
+  window["document"] = record.at("document").as_integer(0, INT64_MAX);
+  window["window"] = record.at("window").as_integer(0, INT64_MAX);
+  window["item"] = nullptr;
+  if (record.has("item")) {
+    const util::JsonView item = record.at("item");
+    if (!item.is_string() && !item.is_number()) item.fail("a string, a number or null");
+    window["item"] = util::OrderedJson(item.raw());
+  }
+  for (const char* key : {"input", "input_document", "window_start", "answer_length"}) {
+    if (record.has(key)) window[key] = record.at(key).as_integer(0, INT64_MAX);
+  }
+  if (record.has("prompt")) window["prompt"] = end_of(record.at("prompt").as_string(), kLongestPrompt);
+  for (const char* key : {"answer", "class"}) {
+    if (record.has(key)) window[key] = record.at(key).as_string();
+  }
+  if (!lenses_.empty()) {
+    const util::JsonView readout = record.at("lenses").at(lenses_.front());
+    for (const char* key : kWatchedLists) {
+      if (!readout.has(key)) continue;
+      const util::JsonView list = readout.at(key);
+      window[key] = util::OrderedJson::array();
+      for (std::size_t w = 0; w < list.size(); ++w) window[key].push_back(list.at(w).at("text").as_string());
+    }
+  }
+  std::string opening = safe_in_script(window.dump());
+  opening.replace(opening.size() - 1, 1, ",\"records\":[");
   if (!windows_.empty() && windows_.back().opening == opening) return;
   bytes_ += opening.size() + 3;
   windows_.push_back({std::move(opening), records_.size()});
 }
 
-std::string PageRecords::packed_lens(const util::JsonView& readout) {
+std::string PageRecords::packed_lens(const util::JsonView& readout, std::size_t num_watched) {
   const util::JsonView ids = readout.at("top_ids"), texts = readout.at("top_tokens"),
                        logprobs = readout.at("top_logprobs"), final_rank = readout.at("final_rank"),
                        entropy = readout.at("entropy"), kl_final = readout.at("kl_final");
@@ -87,6 +133,18 @@ std::string PageRecords::packed_lens(const util::JsonView& readout) {
   const bool has_target = readout.has("target_rank");
   if (has_target) check_size(readout.at("target_rank"), num_rows_);
   if (top_k_ == 0) top_k_ = std::clamp<std::size_t>(ids.at(std::size_t{0}).size(), 1, kMostPredictions);
+
+  std::vector<std::pair<util::JsonView, util::JsonView>> watched;  // ranks, log-probabilities
+  for (const char* key : kWatchedLists) {
+    for (std::size_t w = 0; readout.has(key) && w < readout.at(key).size(); ++w) {
+      const util::JsonView token = readout.at(key).at(w);
+      watched.emplace_back(token.at("rank"), token.at("logprob"));
+      check_size(watched.back().first, num_rows_);
+      check_size(watched.back().second, num_rows_);
+    }
+  }
+  if (watched.size() != num_watched)
+    readout.fail("the options and watched tokens of the record's first lens");
 
   std::string packed;
   for (std::size_t row = 0; row < num_rows_; ++row) {
@@ -103,6 +161,10 @@ std::string PageRecords::packed_lens(const util::JsonView& readout) {
     append_number(packed, has_target ? rank_at(readout.at("target_rank"), row) : kNone);
     append_number(packed, nats_at(entropy, row, 1));
     append_number(packed, nats_at(kl_final, row, 1));
+    for (const auto& [ranks, watched_logprobs] : watched) {
+      append_number(packed, rank_at(ranks, row));
+      append_number(packed, nats_at(watched_logprobs, row, -1));
+    }
   }
   return packed;
 }
@@ -118,11 +180,15 @@ void PageRecords::add(std::string_view line, const std::string& where) {
   json += "," + packed_token(record.at("final")) + ",\"";
   const util::JsonView lenses = record.at("lenses");
   if (lenses.size() != lenses_.size()) lenses.fail("the lenses that run.json names");
-  for (const std::string& lens : lenses_) json += packed_lens(lenses.at(lens));
-  json += "\"]";
+  const std::size_t num_watched = lenses_.empty() ? 0 : num_watched_tokens(lenses.at(lenses_.front()));
+  for (const std::string& lens : lenses_) json += packed_lens(lenses.at(lens), num_watched);
+  json += "\"";
+  if (record.has("answer_position"))
+    json += util::cat(",", record.at("answer_position").as_integer(1, INT64_MAX));
+  json += "]";
   bytes_ += json.size() + 1;
   records_.push_back({std::move(json), token_ids_.size(), bytes_});
-  full_ = bytes_ > kMostPageBytes;
+  full_ = bytes_ > max_bytes_;
 }
 
 std::size_t PageRecords::end_of_window(std::size_t window) const {

@@ -73,6 +73,8 @@ void RecordWriter::append_item(const decode::PositionReadout& position) {
     case data::TaskKind::kQuestions:
       break;
   }
+  line_ += ", \"prompt\": " + util::json_string(item.prompt_text);
+  line_ += ", \"answer\": " + util::json_string(item.answer_text);
 }
 
 void RecordWriter::append_options(const decode::PositionReadout& position, std::int64_t lens) {

@@ -131,8 +131,9 @@ TEST_CASE("facts: tables, records and counts") {
   for (const Json& record : run.records) {
     INFO(record.at("item"));
     CHECK(keys_of(record) == std::set<std::string>{"document", "window", "position", "item",
-                                                   "answer_position", "answer_length", "token", "target",
-                                                   "final", "lenses"});
+                                                   "answer_position", "answer_length", "prompt", "answer",
+                                                   "token", "target", "final", "lenses"});
+    CHECK(contains(record.at("prompt").get<std::string>(), " "));
     CHECK(record.at("item") == "fact-" + std::to_string(record.at("document").get<int>() + 1));
     const auto place = record.at("answer_position").get<std::int64_t>();
     CHECK(place >= 1);
@@ -143,6 +144,8 @@ TEST_CASE("facts: tables, records and counts") {
     CHECK_FALSE(record.at("lenses").at("logit").contains("options"));
   }
   CHECK(run.records[0].at("token").at("text") == " is");
+  CHECK(run.records[0].at("prompt") == "The capital of France is");
+  CHECK(run.records[0].at("answer") == "Paris");
   CHECK(run.records[0].at("target").at("text") == " Paris");
   // Positions read out are those of the records and those dropped.
   std::int64_t dropped = 0;
@@ -305,8 +308,9 @@ TEST_CASE("choices: records and tables") {
   CHECK(demo_questions().dropped().empty());
   CHECK(run.run.at("settings").at("options") == "");
   for (const Json& record : run.records) {
-    CHECK(keys_of(record) == std::set<std::string>{"document", "window", "position", "item", "token",
-                                                   "target", "final", "lenses"});
+    CHECK(keys_of(record) == std::set<std::string>{"document", "window", "position", "item", "prompt",
+                                                   "answer", "token", "target", "final", "lenses"});
+    CHECK(" " + record.at("answer").get<std::string>() == record.at("target").at("text"));
     const Json& options = record.at("lenses").at("logit").at("options");
     REQUIRE(options.size() == 4);
     for (std::size_t o = 0; o < 4; ++o) {
@@ -435,7 +439,7 @@ TEST_CASE("pos: words of the classes, with what was dropped") {
   REQUIRE(run.records.size() == 185);
   std::map<std::string, std::int64_t> classes;
   for (const Json& record : run.records) {
-    CHECK(record.size() == 9);
+    CHECK(record.size() == 11);
     ++classes[record.at("class").get<std::string>()];
     CHECK(contains(record.at("item").get<std::string>(),
                    "words-" + std::to_string(record.at("document").get<int>() + 1) + "."));

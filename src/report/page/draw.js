@@ -99,15 +99,21 @@ function linesOf(spec, rows, dimensions) {
 }
 
 function matrixOf(spec, rows, dimensions) {
-  const column = spec.x ?? "layer";
+  const column = spec.x ?? "layer", drawn = rows.filter((row) => Number.isFinite(row.value));
+  const text = spec.share ? formatShare : formatNumber;
+  const cellOf = (row) => ({
+    value: spec.baseline ? row.value - row[spec.baseline] : row.value, count: row[spec.count ?? "count"],
+    told: [spec.baseline ? `${words(spec.y)} ${text(row.value)}` : text(row.value), Number.isFinite(row.low) ? `(95 % ${text(row.low)} to ${text(row.high)})` : "",
+      spec.baseline ? `; without a patch ${text(row[spec.baseline])}` : ""].join(" ").trim(),
+  });
   return {
-    label: spec.title, columns: valuesOf(rows, column), rows: valuesOf(rows, spec.rows),
+    label: spec.title, columns: valuesOf(rows, column), rows: valuesOf(drawn, spec.rows),
     panels: groups(rows, dimensions.facets).map((facet) => ({
       title: groupName(dimensions.facets, facet.values, rows),
-      cells: new Map(facet.rows.map((row) => [JSON.stringify([row[column] ?? null, row[spec.rows] ?? null]), row.value])),
+      cells: new Map(facet.rows.map((row) => [JSON.stringify([row[column] ?? null, row[spec.rows] ?? null]), cellOf(row)])),
     })),
-    x: { title: words(column), name: (value) => String(value) }, y: { title: spec.yTitle, name: (value) => plain(value) },
-    value: { title: spec.valueTitle, log: spec.scale === "log", share: spec.share },
+    x: { title: words(column), name: (value) => String(value) }, y: { title: spec.yTitle, name: (value) => String(valueName(spec.rows, value)) },
+    value: { title: spec.valueTitle, log: spec.scale === "log", share: spec.share, centre: spec.centre },
   };
 }
 
@@ -116,6 +122,7 @@ function plotFigure(spec) {
   const columns = columnsOf(spec.table), all = rowsOf(spec.table), column = spec.x ?? "layer";
   let rows = measured(spec, all, columns);
   if (rows.length === 0 || !columns.includes(column) || (spec.rows && !columns.includes(spec.rows))) return null;
+  if (spec.baseline && !columns.includes(spec.baseline)) return null;
   if (!rows.some((row) => Number.isFinite(row.value))) return null;
   for (const [dimension, most] of Object.entries(spec.atMost ?? {})) {
     if (valuesOf(rows, dimension).length > most) return null;
@@ -134,7 +141,7 @@ function plotFigure(spec) {
     note += ` The first ${MOST_PANELS} of ${plot.panels.length} panels are drawn; the table has all.`;
     plot.panels = plot.panels.slice(0, MOST_PANELS);
   }
-  const used = new Set(["run", ...dimensions.facets, ...dimensions.series, column, spec.rows, spec.order, "count", "positions", "targets"]);
+  const used = new Set(["run", ...dimensions.facets, ...dimensions.series, column, spec.rows, spec.order, spec.count, spec.baseline, "count", "positions", "targets"]);
   const shown = columns.filter((name) => used.has(name) || rows.some((row) => (row.column ?? spec.y) === name.replace(/_(low|high)$/, "")));
   return figure({
     name: `${spec.table}.${typeof spec.y === "string" ? spec.y : "measures"}`, title: spec.title, note: note.trim(),

@@ -76,11 +76,15 @@ function tableDetails(title, table) {
 
 /**
  * `draw(width)` gives an SVG element; `table()` what is behind it. The figure draws itself anew when the width of the
- * page or its colours change, and with `figure.update()`.
+ * page or its colours change, and with `figure.update()`. `exported(width)` draws what is saved, if that is not what is shown.
  */
-function figure({ name, title, note, draw, table, wide = false, id = null }) {
-  const plot = el("div", { class: "plot" });
-  const drawing = () => plot.querySelector("svg");
+function figure({ name, title, note, draw, table, wide = false, id = null, exported = null }) {
+  const plot = el("div", { class: "plot" }), aside = el("div", { class: "unseen", "aria-hidden": "true" });
+  const drawing = () => {
+    if (!exported) return plot.querySelector("svg");
+    aside.replaceChildren(exported(node.clientWidth));
+    return aside.firstChild;
+  };
   const button = (text, what, action) => el("button", { type: "button", text, title: `Download ${what}`, "aria-label": `Download ${what}: ${title}`, onclick: action });
   const details = tableDetails("Table", table);
   const node = el("figure", { class: wide ? "wide" : null, id },
@@ -88,7 +92,7 @@ function figure({ name, title, note, draw, table, wide = false, id = null }) {
       button("SVG", "the picture as SVG", () => save(name + ".svg", new Blob([standalone(drawing())], { type: "image/svg+xml" }))),
       button("PNG", "the picture as PNG", () => savePng(name + ".png", drawing())),
       button("CSV", "the table as CSV", () => save(name + ".csv", new Blob([csvOf(table())], { type: "text/csv" }))))),
-    note ? el("p", { class: "note", text: note }) : null, plot, details);
+    note ? el("p", { class: "note", text: note }) : null, plot, exported ? aside : null, details);
   const redraw = () => {
     if (node.isConnected) plot.replaceChildren(draw(Math.max(280, node.clientWidth)));
   };

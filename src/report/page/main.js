@@ -1,8 +1,9 @@
 // Puts the page together.
 
 function noRecordsNote() {
-  const run = RUNS[0].run;
-  if (COMPARING || !(run.counts?.records > 0)) return null;
+  const { counts = {}, lenses } = RUNS[0].run;
+  // Records of pairs, which have no lens, are of another kind.
+  if (COMPARING || !(counts.records > 0) || objectsOf(lenses).length === 0) return null;
   return el("p", { class: "notice", text: "records.jsonl was not in the run folder: the page shows tables only." });
 }
 

@@ -6,6 +6,8 @@
 //   series        dimensions told apart by colour; facets: by panel. Of a comparison, runs and lenses are the series
 //                 and all other dimensions the panels.
 //   kind          line (with bands where y_low and y_high exist), bars, stack, dots, matrix (with `rows`)
+//   centre        of a matrix: the value in the middle of a diverging scale; baseline: a column that is taken off;
+//                 count: the column that tells how many a value is a mean of, "count" if none is given
 //   scale         log or linear; share: values are parts of 1; ranks: logarithmic from 1
 //   depth         values are layers: relative in a comparison of models of different depth
 //   ordered       the series are an order, told by lightness: "rising" or "falling"
@@ -61,9 +63,12 @@ const PLOTS = [
     note: "Each point is a threshold of the criterion." },
   { table: "calibration.rank_mass", x: "rank", xTitle: "rank", xLog: true, y: "cumulative_probability", ...SHARE, title: "Probability of the first guesses together", yTitle: "cumulative probability", series: ["layer"], facets: ["lens"], few: "layer", ordered: "rising", wide: true },
 
-  { table: "patching.effect", kind: "matrix", y: "log_probability_difference", rows: "position", title: "Effect of patching a state", yTitle: "position", valueTitle: "difference of log-probability, nats", facets: ["lens"], wide: true },
-  { table: "patching.effect", y: "log_probability_difference", title: "Effect of patching on the answer", yTitle: "difference of log-probability, nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
-  { table: "patching.effect", y: "kl", title: "Effect of patching on all tokens", yTitle: "KL, nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
+  { table: "patching.effect", kind: "matrix", y: "restored", rows: "position", count: "restored_count", centre: 0, title: "What a patched state restores", yTitle: "token", valueTitle: "restored: 0 as without a patch, 1 as in the source's own run", facets: ["lens"], wide: true,
+    note: "How far the state of one token, put from the source's run into the target's, moves the output from the target's answer to the source's. Means over n pairs; what lies beside 0 to 1 overshoots or goes the other way." },
+  { table: "patching.effect", kind: "matrix", y: "log_probability_difference", rows: "position", baseline: "clean_target", centre: 0, title: "Change by a patched state", yTitle: "token", valueTitle: "change of log p(source's answer) − log p(target's answer), nats", facets: ["lens"], wide: true,
+    note: "Against the run without a patch, whose colour is that of 0." },
+  { table: "patching.effect", y: "restored", title: "Restored, by layer", yTitle: "restored (0: no effect, 1: all)", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
+  { table: "patching.effect", y: "kl", title: "Effect on the whole distribution", yTitle: "KL(unpatched ‖ patched), nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
   { table: "exit.accuracy", y: "accuracy", ...SHARE, title: "Right answers when the reading stops at a layer", yTitle: "share of items", series: ["lens"] },
   { table: "exit.accuracy", y: "kl_final", title: "Distance from the model's output on the task", yTitle: "KL(final ‖ layer), nats", series: ["lens"] },
 ];
@@ -78,7 +83,7 @@ const SECTIONS = [
   { id: "pos", title: "Word classes", text: "Words of different classes, as the layers see them coming. Bands are 95 % bootstrap intervals." },
   { id: "facts", title: "Answers of several tokens", text: "Each token of an answer, with the tokens before it in place. Bands are 95 % bootstrap intervals." },
   { id: "choices", title: "Multiple choice", text: "The options of a question and the right one among them. Bands are 95 % bootstrap intervals." },
-  { id: "patching", title: "Patched states", text: "What changes in the output when a state is replaced. Bands are 95 % bootstrap intervals." },
+  { id: "patching", title: "Patched states", text: "What changes in the output when a state of one prompt, the source, is put into the run of another, the target. Tokens go by their place among those in which the prompts differ. Bands are 95 % bootstrap intervals over pairs." },
   { id: "exit", title: "Stopping early", text: "What a task loses when its answer is read from an earlier layer." },
 ];
 /** Tables that stand in a section of another name. */
