@@ -286,9 +286,11 @@ std::string run_page(const fs::path& folder, RecordChoice choice, std::size_t ma
   if (!run.lenses.empty() && fs::exists(path, ignored)) {
     read_records(path, run, choice, records);
   } else if (!choice.takes_all()) {
-    throw util::input_error({.what = "the run has no records to choose from",
+    const bool of_pairs = run.lenses.empty();
+    throw util::input_error({.what = of_pairs ? "the page of a run without a lens has no records"
+                                              : "the run has no records to choose from",
                              .where = util::in_quotes(path.string()),
-                             .hint = "analyze writes them with --records jsonl"});
+                             .hint = of_pairs ? "" : "analyze writes them with --records jsonl"});
   }
   return run_page(run, records, choice);
 }

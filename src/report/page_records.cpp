@@ -19,9 +19,14 @@ constexpr std::string_view kDigits =
 constexpr std::int64_t kBase = static_cast<std::int64_t>(kDigits.size());
 static_assert(kBase == 89);
 constexpr std::int64_t kNone = kBase * kBase * kBase - 1;
+constexpr std::size_t kPredictionDigits = 6;  ///< of its token and its −log p
 constexpr double kPerNat = 1000;
 /// A tooltip shows no more.
 constexpr std::size_t kMostPredictions = 10;
+/// What is tried, in this order, where the first window does not fit with all of them.
+constexpr std::array<std::size_t, 3> kFewerPredictions = {5, 3, 1};
+/// With one prediction a record is less than half as large, with its tokens.
+constexpr std::size_t kLargestFirstWindow = 3;
 /// Of a prompt its end is kept: examples, where it has some, come first.
 constexpr std::size_t kLongestPrompt = 1200;
 
@@ -188,7 +193,21 @@ void PageRecords::add(std::string_view line, const std::string& where) {
   json += "]";
   bytes_ += json.size() + 1;
   records_.push_back({std::move(json), token_ids_.size(), bytes_});
-  full_ = bytes_ > max_bytes_;
+  // The first window may be larger: it can be kept with fewer predictions.
+  full_ = bytes_ > (windows_.size() > 1 ? max_bytes_ : kLargestFirstWindow * max_bytes_);
+}
+
+std::string PageRecords::with_predictions(const std::string& record, std::size_t top_k) const {
+  if (top_k == top_k_) return record;
+  // The packed text is the only one of a record.
+  const std::size_t begin = record.find('"') + 1, end = record.rfind('"');
+  const std::size_t block = (end - begin) / (lenses_.size() * num_rows_);
+  std::string out = record.substr(0, begin);
+  for (std::size_t place = begin; place < end; place += block) {
+    const std::size_t all = top_k_ * kPredictionDigits;
+    out.append(record, place, top_k * kPredictionDigits).append(record, place + all, block - all);
+  }
+  return out.append(record, end);
 }
 
 std::size_t PageRecords::end_of_window(std::size_t window) const {
@@ -196,14 +215,24 @@ std::size_t PageRecords::end_of_window(std::size_t window) const {
 }
 
 std::string PageRecords::json(std::size_t budget) const {
-  const std::string names = util::cat("{\"lenses\":", safe_in_script(util::Json(lenses_).dump()),
-                                      ",\"rows\":", num_rows_, ",\"predictions\":", top_k_);
-  constexpr std::size_t kOtherKeys = 64;
+  const std::string names =
+      util::cat("{\"lenses\":", safe_in_script(util::Json(lenses_).dump()), ",\"rows\":", num_rows_);
+  constexpr std::size_t kOtherKeys = 80;
   const std::size_t room = budget - std::min(budget, names.size() + kOtherKeys);
-  const auto fits = [&](std::size_t count) { return count == 0 || records_[count - 1].bytes <= room; };
+  std::size_t top_k = top_k_;
+  const auto fits = [&](std::size_t count) {
+    const std::size_t dropped = count * lenses_.size() * num_rows_ * (top_k_ - top_k) * kPredictionDigits;
+    return count == 0 || records_[count - 1].bytes - dropped <= room;
+  };
   std::size_t num_windows = 0;
   // A page that is full has seen only a part of its last window.
   const std::size_t num_whole = windows_.size() - (full_ ? 1 : 0);
+  if (num_whole > 0 && !fits(end_of_window(0))) {
+    for (const std::size_t fewer : kFewerPredictions) {
+      if (!fits(end_of_window(0))) top_k = std::min(fewer, top_k_);
+    }
+    if (!fits(end_of_window(0))) top_k = top_k_;
+  }
   while (num_windows < num_whole && fits(end_of_window(num_windows))) ++num_windows;
   std::size_t num_records = num_windows > 0 ? end_of_window(num_windows - 1) : 0;
   if (num_windows == 0 && !windows_.empty()) {
@@ -216,12 +245,14 @@ std::string PageRecords::json(std::size_t budget) const {
     return util::join({parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(count)}, ",");
   };
   const std::size_t num_tokens = num_records > 0 ? records_[num_records - 1].num_tokens : 0;
-  std::string out = names + ",\"ids\":[" + list(token_ids_, num_tokens) + "],\"texts\":[" +
-                    list(token_texts_, num_tokens) + "],\"windows\":[";
+  std::string out = names + util::cat(",\"predictions\":", top_k);
+  if (top_k < top_k_) out += util::cat(",\"predictions_left_out\":", top_k_ - top_k);
+  out += ",\"ids\":[" + list(token_ids_, num_tokens) + "],\"texts\":[" + list(token_texts_, num_tokens) +
+         "],\"windows\":[";
   for (std::size_t w = 0; w < num_windows; ++w) {
     out += (w > 0 ? "," : "") + windows_[w].opening;
     for (std::size_t r = windows_[w].begin; r < std::min(end_of_window(w), num_records); ++r) {
-      out += (r > windows_[w].begin ? "," : "") + records_[r].json;
+      out += (r > windows_[w].begin ? "," : "") + with_predictions(records_[r].json, top_k);
     }
     out += "]}";
   }

@@ -350,7 +350,7 @@ await test("watched tokens colour the map, stand in tooltips and among pinned cu
   assert.match(await page.locator("#tooltip").innerText(), /·he\s+rank 3\s+36\.8 %\s+·she\s+rank 12/);
   await cell(page, 1, 2).click();
   assert.equal(await page.locator("#trajectories path.curve").count(), 3);
-  assert.match(await page.locator("#kept").innerText(), /documents 0–1 of 5/);
+  assert.match(await page.locator("#kept").innerText(), /documents 0–1 of 5 .*: 3 of 6 windows, 15 of 20 positions\. 5 positions have no record \(--max-records\)\. Tables and plots count all 20/);
 });
 
 await test("a large window: few columns in the document, all within reach", pages.large, {}, async (page) => {

@@ -106,7 +106,7 @@ export function watchedRun(folder) {
     watched: [{ text: " he", id: 5, rank: [30, 9, 3, 2], logprob: [-9, -4, -1, -0.5] }, { text: " she", id: 6, rank: [50, 20, 12, 3], logprob: [-9, -5, -2, -1] }] };
   const record = (document, window, position, item) => ({ document, window, position, item, input: 0, input_document: document, window_start: 3 * window,
     token: token(50 + position, ` t${position}`), target: null, final: token(3, " w3"), lenses: { logit: readout } });
-  write(folder, { model: { layers: L }, settings: { positions: "all" }, counts: { documents: 5, windows: 6, positions: 20, records: 15, dropped: {} } }, {},
+  write(folder, { model: { layers: L }, settings: { positions: "all" }, counts: { documents: 5, windows: 6, positions: 20, records: 15, records_omitted: 5, dropped: {} } }, {},
     [...range(5).map((i) => record(0, 0, i, 17)), ...range(5).map((i) => record(1, 1, i, "second")), ...range(5).map((i) => record(1, 2, i, "second"))]);
 }
 

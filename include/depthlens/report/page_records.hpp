@@ -40,7 +40,7 @@ class PageRecords {
   std::size_t max_bytes() const { return max_bytes_; }
 
   /// The windows that fit into `budget` bytes as one JSON object, safe inside a script element. Where not
-  /// even the first window fits, it is cut.
+  /// even the first window fits, it is kept with fewer predictions, or else cut.
   std::string json(std::size_t budget) const;
 
  private:
@@ -58,6 +58,8 @@ class PageRecords {
   std::string packed_token(const util::JsonView& token);
   void open_window(const util::JsonView& record);
   std::string packed_lens(const util::JsonView& readout, std::size_t num_watched);
+  /// The record's JSON with the first `top_k` predictions of each layer.
+  std::string with_predictions(const std::string& record, std::size_t top_k) const;
   std::size_t end_of_window(std::size_t window) const;
 
   std::vector<std::string> lenses_;

@@ -2,8 +2,8 @@
 
 function noRecordsNote() {
   const { counts = {}, lenses } = RUNS[0].run;
-  // Records of pairs, which have no lens, are of another kind.
-  if (COMPARING || !(counts.records > 0) || objectsOf(lenses).length === 0) return null;
+  if (COMPARING || !(counts.records > 0)) return null;
+  if (objectsOf(lenses).length === 0) return el("p", { class: "note", text: "The page shows means over pairs; records.jsonl in the run folder has each pair by layer and token." });
   return el("p", { class: "notice", text: "records.jsonl was not in the run folder: the page shows tables only." });
 }
 

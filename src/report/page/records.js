@@ -430,7 +430,7 @@ function keptNote(records) {
   const { counts = {}, settings = {} } = RUNS[0].run, { windows, chosen } = records, answers = isTask();
   const positions = windows.reduce((sum, window) => sum + window.records.length, 0), documents = windows.map(({ document }) => document);
   const of = (count, all, one) => (Number.isInteger(all) && all >= count ? `${formatNumber(count)} of ${plural(all, one)}` : plural(count, one));
-  const recorded = counts.records ?? positions, counted = recorded + (counts.recordedomitted ?? 0);
+  const recorded = counts.records ?? positions, counted = recorded + (counts.records_omitted ?? 0);
   const sentences = [];
   if (answers) {
     sentences.push(`This page holds ${of(positions, chosen ? undefined : counted, "answer position")} of ${plural(new Set(windows.map(({ item, document }) => item ?? document)).size, "item")}.`);
@@ -445,7 +445,8 @@ function keptNote(records) {
     const last = Math.max(...documents), other = answers ? "ID" : last + 1 < (counts.documents ?? 0) ? last + 1 : 0;
     sentences.push(`“depthlens report RUN --document ${other}” shows others, --max-size ${4 * Math.ceil((records.max_bytes ?? 2e6) / 1e6)}MB more.`);
   }
-  if (counts.recordedomitted > 0) sentences.push(`${plural(counts.recordedomitted, "position")} ${counts.recordedomitted === 1 ? "has" : "have"} no record (--max-records).`);
+  if (records.predictions_left_out > 0) sentences.push(`Tooltips have ${plural(records.predictions, "prediction")} of a layer here, so that a whole window finds a place.`);
+  if (counts.records_omitted > 0) sentences.push(`${plural(counts.records_omitted, "position")} ${counts.records_omitted === 1 ? "has" : "have"} no record (--max-records).`);
   sentences.push(answers && settings.keep === "correct" ? `Tables and plots count the ${plural(counted, "answer position")} at which the model's own guess is right (--keep correct).`
     : `Tables and plots count all ${plural(answers ? counted : counts.positions ?? counted, answers ? "answer position" : "analysed position")}.`);
   return sentences.join(" ");

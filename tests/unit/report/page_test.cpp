@@ -169,6 +169,28 @@ TEST_CASE("page records: what an item, a document and watched tokens are") {
   CHECK(other.at("window_start") == 511);
 }
 
+TEST_CASE("page records: a first window that does not fit is kept with fewer predictions") {
+  std::vector<Json> all;
+  for (std::int64_t position = 0; position < 6; ++position) all.push_back(record(0, position));
+  const PageRecords records = records_of(all);
+  const std::size_t size = records.json(100'000).size();
+  CHECK_FALSE(Json::parse(records.json(100'000)).contains("predictions_left_out"));
+  // Two lenses and three layers lose a prediction of six digits each, in six records.
+  const Json slim = Json::parse(records.json(size - 3 * 36));
+  REQUIRE(slim.at("windows").size() == 1);
+  REQUIRE(slim.at("windows").at(0).at("records").size() == 6);
+  CHECK(slim.at("predictions") == 1);
+  CHECK(slim.at("predictions_left_out") == 1);
+  const std::string packed = slim.at("windows").at(0).at("records").at(5).at(4);
+  const std::vector<std::int64_t> expected = {0, 500, 2, 1,      1500, 3000,  // layer 0
+                                              0, 500, 2, 1,      1250, 2000,  // layer 1
+                                              1, 100, 1, 70'000, 0,    0};    // layer 2
+  REQUIRE(packed.size() == 2 * 3 * expected.size());
+  for (std::size_t i = 0; i < 2 * expected.size(); ++i) {
+    CHECK(unpacked(packed, i) == expected[i % expected.size()]);
+  }
+}
+
 TEST_CASE("page records: of a long prompt the end is kept") {
   Json item = record(0, 0);
   item.update({{"item", "q"}, {"prompt", std::string(5000, 'x') + "\u00e9\u00e9Answer:"}, {"answer", "a"}});
