@@ -119,22 +119,34 @@ PageRun read_run(const fs::path& folder) {
   return describe_run(texts.run, texts.summary, folder);
 }
 
-/// Gives lines of the file until the page is full.
-void read_records(const fs::path& path, std::int64_t num_expected, PageRecords& records) {
+/// Gives the chosen lines of the file until the page is full.
+void read_records(const fs::path& path, const PageRun& run, RecordChoice& choice, PageRecords& records) {
   const auto file = util::MappedFile::open(path);
   const std::string_view text(reinterpret_cast<const char*>(file->data()), file->size());
+  const bool takes_all = choice.takes_all();
   std::int64_t number = 0;
-  for (std::size_t begin = 0; begin < text.size() && !records.full();) {
+  for (std::size_t begin = 0; begin < text.size() && !(takes_all && records.full());) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
-    records.add(text.substr(begin, end - begin), util::cat(path.string(), " line ", ++number));
+    const std::string_view line = text.substr(begin, end - begin);
+    const std::string where = util::cat(path.string(), " line ", ++number);
     begin = end + 1;
+    if (!takes_all) {
+      // Nearly all of a record are its lenses. This key cannot be part of a text, where quotes are escaped.
+      const std::size_t lenses = line.find(", \"lenses\":");
+      const util::Json head = util::parse_json(
+          lenses == line.npos ? std::string(line) : util::cat(line.substr(0, lenses), "}"), where);
+      if (!choice.takes({head, where})) continue;
+    }
+    records.add(line, where);
   }
-  if (!records.full() && number < num_expected) {
+  const bool saw_all = !takes_all || !records.full();
+  if (saw_all && number < run.num_records) {
     throw util::format_error({.what = "records are missing",
                               .where = path.string(),
-                              .expected = util::cat(num_expected, " lines, as run.json has it"),
+                              .expected = util::cat(run.num_records, " lines, as run.json has it"),
                               .found = std::to_string(number)});
   }
+  choice.check_found(run.num_documents);
 }
 
 /// Names by which several runs can be told apart: the folders' own, with as much of the path as it takes.
@@ -202,6 +214,7 @@ PageRun describe_run(std::string_view run_json, std::string_view summary_json, c
   }
   if (run.has("counts")) {
     described.num_records = run.at("counts").get_integer("records", 0, INT64_MAX, 0);
+    described.num_documents = run.at("counts").get_integer("documents", 0, INT64_MAX, -1);
   }
 
   const std::string summary_path = (folder / "summary.json").string();
@@ -219,24 +232,50 @@ PageRun describe_run(std::string_view run_json, std::string_view summary_json, c
   return described;
 }
 
-std::string run_page(const PageRun& run, const PageRecords& records) {
+std::string run_page(const PageRun& run, const PageRecords& records, const RecordChoice& choice) {
   const std::string opening = "{\"runs\":[{" + run.json + "}],\"records\":";
   std::string data = opening + "null}";
+  const std::size_t max_bytes = records.max_bytes(), other = page_of(data).size();
+  if (other > max_bytes && max_bytes != kMostPageBytes) {
+    throw util::usage_error(
+        {.what = "the page has no place for a record",
+         .where = "--max-size",
+         .expected = util::cat("more than the ", util::with_thousands(static_cast<std::int64_t>(other)),
+                               " bytes that it has without records"),
+         .found = util::cat(util::with_thousands(static_cast<std::int64_t>(max_bytes)), " bytes")});
+  }
   if (records.size() > 0) {
-    const std::size_t other = page_of(data).size();
-    data = opening + records.json(kMostPageBytes - std::min(kMostPageBytes, other)) + "}";
+    std::string bounds = util::cat(",\"max_bytes\":", max_bytes);
+    if (!choice.takes_all()) {
+      const util::Json chosen = {{"flags", choice.flags()},
+                                 {"positions", choice.num_positions()},
+                                 {"windows", choice.num_windows()}};
+      bounds += ",\"chosen\":" + safe_in_script(chosen.dump());
+    }
+    const std::size_t rest = other + bounds.size();
+    std::string packed = records.json(max_bytes - std::min(max_bytes, rest));
+    packed.insert(packed.size() - 1, bounds);
+    data = opening + packed + "}";
   }
   return page_of(data);
 }
 
-std::string run_page(const fs::path& folder) {
+std::string run_page(const fs::path& folder, RecordChoice choice, std::size_t max_bytes) {
   const PageRun run = read_run(folder);
-  PageRecords records(run.lenses, run.num_layers);
+  PageRecords records(run.lenses, run.num_layers, max_bytes);
   const fs::path path = folder / "records.jsonl";
   std::error_code ignored;
   // Without a lens nothing was decoded: such records, of patching, are of another form.
-  if (!run.lenses.empty() && fs::exists(path, ignored)) read_records(path, run.num_records, records);
-  return run_page(run, records);
+  if (!run.lenses.empty() && fs::exists(path, ignored)) {
+    read_records(path, run, choice, records);
+  } else if (!choice.takes_all()) {
+    const bool of_pairs = run.lenses.empty();
+    throw util::input_error({.what = of_pairs ? "the page of a run without a lens has no records"
+                                              : "the run has no records to choose from",
+                             .where = util::in_quotes(path.string()),
+                             .hint = of_pairs ? "" : "analyze writes them with --records jsonl"});
+  }
+  return run_page(run, records, choice);
 }
 
 std::string comparison_page(const std::vector<fs::path>& folders) {

@@ -2,7 +2,9 @@
 #include "depthlens/report/page_records.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "depthlens/report/page.hpp"
 #include "depthlens/util/error.hpp"
@@ -17,9 +19,16 @@ constexpr std::string_view kDigits =
 constexpr std::int64_t kBase = static_cast<std::int64_t>(kDigits.size());
 static_assert(kBase == 89);
 constexpr std::int64_t kNone = kBase * kBase * kBase - 1;
+constexpr std::size_t kPredictionDigits = 6;  ///< of its token and its −log p
 constexpr double kPerNat = 1000;
 /// A tooltip shows no more.
 constexpr std::size_t kMostPredictions = 10;
+/// What is tried, in this order, where the first window does not fit with all of them.
+constexpr std::array<std::size_t, 3> kFewerPredictions = {5, 3, 1};
+/// With one prediction a record is less than half as large, with its tokens.
+constexpr std::size_t kLargestFirstWindow = 3;
+/// Of a prompt its end is kept: examples, where it has some, come first.
+constexpr std::size_t kLongestPrompt = 1200;
 
 void append_number(std::string& out, std::int64_t number) {
   for (const std::int64_t place : {kBase * kBase, kBase, std::int64_t{1}}) {
@@ -48,10 +57,29 @@ std::string quoted(const std::string& text) {
   return safe_in_script(util::Json(text).dump());
 }
 
+/// Lists of tokens that a lens follows, in the order in which they are packed.
+constexpr std::array<const char*, 2> kWatchedLists = {"options", "watched"};
+
+std::size_t num_watched_tokens(const util::JsonView& readout) {
+  std::size_t count = 0;
+  for (const char* key : kWatchedLists) count += readout.has(key) ? readout.at(key).size() : 0;
+  return count;
+}
+
+/// The last `most` bytes of `text`, less where a character would break, behind an ellipsis.
+std::string end_of(const std::string& text, std::size_t most) {
+  if (text.size() <= most) return text;
+  std::size_t begin = text.size() - most;
+  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
+  return "…" + text.substr(begin);
+}
+
 }  // namespace
 
-PageRecords::PageRecords(std::vector<std::string> lenses, std::int64_t num_layers)
-    : lenses_(std::move(lenses)), num_rows_(static_cast<std::size_t>(num_layers) + 1) {}
+PageRecords::PageRecords(std::vector<std::string> lenses, std::int64_t num_layers, std::size_t max_bytes)
+    : lenses_(std::move(lenses)),
+      num_rows_(static_cast<std::size_t>(num_layers) + 1),
+      max_bytes_(max_bytes) {}
 
 std::size_t PageRecords::token_index(std::int64_t id, const std::string& text) {
   const auto [place, added] = index_of_token_.try_emplace(id, token_ids_.size());
@@ -68,16 +96,39 @@ std::string PageRecords::packed_token(const util::JsonView& token) {
 }
 
 void PageRecords::open_window(const util::JsonView& record) {
-  const std::string item = record.has("item") ? safe_in_script(record.at("item").raw().dump()) : "null";
-  std::string opening = util::cat("{\"document\":", record.at("document").as_integer(0, INT64_MAX),
-                                  ",\"window\":", record.at("window").as_integer(0, INT64_MAX),
-                                  ",\"item\":", item, ",\"records\":[");
+  util::OrderedJson window;
+  window["document"] = record.at("document").as_integer(0, INT64_MAX);
+  window["window"] = record.at("window").as_integer(0, INT64_MAX);
+  window["item"] = nullptr;
+  if (record.has("item")) {
+    const util::JsonView item = record.at("item");
+    if (!item.is_string() && !item.is_number()) item.fail("a string, a number or null");
+    window["item"] = util::OrderedJson(item.raw());
+  }
+  for (const char* key : {"input", "input_document", "window_start", "answer_length"}) {
+    if (record.has(key)) window[key] = record.at(key).as_integer(0, INT64_MAX);
+  }
+  if (record.has("prompt")) window["prompt"] = end_of(record.at("prompt").as_string(), kLongestPrompt);
+  for (const char* key : {"answer", "class"}) {
+    if (record.has(key)) window[key] = record.at(key).as_string();
+  }
+  if (!lenses_.empty()) {
+    const util::JsonView readout = record.at("lenses").at(lenses_.front());
+    for (const char* key : kWatchedLists) {
+      if (!readout.has(key)) continue;
+      const util::JsonView list = readout.at(key);
+      window[key] = util::OrderedJson::array();
+      for (std::size_t w = 0; w < list.size(); ++w) window[key].push_back(list.at(w).at("text").as_string());
+    }
+  }
+  std::string opening = safe_in_script(window.dump());
+  opening.replace(opening.size() - 1, 1, ",\"records\":[");
   if (!windows_.empty() && windows_.back().opening == opening) return;
   bytes_ += opening.size() + 3;
   windows_.push_back({std::move(opening), records_.size()});
 }
 
-std::string PageRecords::packed_lens(const util::JsonView& readout) {
+std::string PageRecords::packed_lens(const util::JsonView& readout, std::size_t num_watched) {
   const util::JsonView ids = readout.at("top_ids"), texts = readout.at("top_tokens"),
                        logprobs = readout.at("top_logprobs"), final_rank = readout.at("final_rank"),
                        entropy = readout.at("entropy"), kl_final = readout.at("kl_final");
@@ -87,6 +138,18 @@ std::string PageRecords::packed_lens(const util::JsonView& readout) {
   const bool has_target = readout.has("target_rank");
   if (has_target) check_size(readout.at("target_rank"), num_rows_);
   if (top_k_ == 0) top_k_ = std::clamp<std::size_t>(ids.at(std::size_t{0}).size(), 1, kMostPredictions);
+
+  std::vector<std::pair<util::JsonView, util::JsonView>> watched;  // ranks, log-probabilities
+  for (const char* key : kWatchedLists) {
+    for (std::size_t w = 0; readout.has(key) && w < readout.at(key).size(); ++w) {
+      const util::JsonView token = readout.at(key).at(w);
+      watched.emplace_back(token.at("rank"), token.at("logprob"));
+      check_size(watched.back().first, num_rows_);
+      check_size(watched.back().second, num_rows_);
+    }
+  }
+  if (watched.size() != num_watched)
+    readout.fail("the options and watched tokens of the record's first lens");
 
   std::string packed;
   for (std::size_t row = 0; row < num_rows_; ++row) {
@@ -103,6 +166,10 @@ std::string PageRecords::packed_lens(const util::JsonView& readout) {
     append_number(packed, has_target ? rank_at(readout.at("target_rank"), row) : kNone);
     append_number(packed, nats_at(entropy, row, 1));
     append_number(packed, nats_at(kl_final, row, 1));
+    for (const auto& [ranks, watched_logprobs] : watched) {
+      append_number(packed, rank_at(ranks, row));
+      append_number(packed, nats_at(watched_logprobs, row, -1));
+    }
   }
   return packed;
 }
@@ -118,11 +185,29 @@ void PageRecords::add(std::string_view line, const std::string& where) {
   json += "," + packed_token(record.at("final")) + ",\"";
   const util::JsonView lenses = record.at("lenses");
   if (lenses.size() != lenses_.size()) lenses.fail("the lenses that run.json names");
-  for (const std::string& lens : lenses_) json += packed_lens(lenses.at(lens));
-  json += "\"]";
+  const std::size_t num_watched = lenses_.empty() ? 0 : num_watched_tokens(lenses.at(lenses_.front()));
+  for (const std::string& lens : lenses_) json += packed_lens(lenses.at(lens), num_watched);
+  json += "\"";
+  if (record.has("answer_position"))
+    json += util::cat(",", record.at("answer_position").as_integer(1, INT64_MAX));
+  json += "]";
   bytes_ += json.size() + 1;
   records_.push_back({std::move(json), token_ids_.size(), bytes_});
-  full_ = bytes_ > kMostPageBytes;
+  // The first window may be larger: it can be kept with fewer predictions.
+  full_ = bytes_ > (windows_.size() > 1 ? max_bytes_ : kLargestFirstWindow * max_bytes_);
+}
+
+std::string PageRecords::with_predictions(const std::string& record, std::size_t top_k) const {
+  if (top_k == top_k_) return record;
+  // The packed text is the only one of a record.
+  const std::size_t begin = record.find('"') + 1, end = record.rfind('"');
+  const std::size_t block = (end - begin) / (lenses_.size() * num_rows_);
+  std::string out = record.substr(0, begin);
+  for (std::size_t place = begin; place < end; place += block) {
+    const std::size_t all = top_k_ * kPredictionDigits;
+    out.append(record, place, top_k * kPredictionDigits).append(record, place + all, block - all);
+  }
+  return out.append(record, end);
 }
 
 std::size_t PageRecords::end_of_window(std::size_t window) const {
@@ -130,14 +215,24 @@ std::size_t PageRecords::end_of_window(std::size_t window) const {
 }
 
 std::string PageRecords::json(std::size_t budget) const {
-  const std::string names = util::cat("{\"lenses\":", safe_in_script(util::Json(lenses_).dump()),
-                                      ",\"rows\":", num_rows_, ",\"predictions\":", top_k_);
-  constexpr std::size_t kOtherKeys = 64;
+  const std::string names =
+      util::cat("{\"lenses\":", safe_in_script(util::Json(lenses_).dump()), ",\"rows\":", num_rows_);
+  constexpr std::size_t kOtherKeys = 80;
   const std::size_t room = budget - std::min(budget, names.size() + kOtherKeys);
-  const auto fits = [&](std::size_t count) { return count == 0 || records_[count - 1].bytes <= room; };
+  std::size_t top_k = top_k_;
+  const auto fits = [&](std::size_t count) {
+    const std::size_t dropped = count * lenses_.size() * num_rows_ * (top_k_ - top_k) * kPredictionDigits;
+    return count == 0 || records_[count - 1].bytes - dropped <= room;
+  };
   std::size_t num_windows = 0;
   // A page that is full has seen only a part of its last window.
   const std::size_t num_whole = windows_.size() - (full_ ? 1 : 0);
+  if (num_whole > 0 && !fits(end_of_window(0))) {
+    for (const std::size_t fewer : kFewerPredictions) {
+      if (!fits(end_of_window(0))) top_k = std::min(fewer, top_k_);
+    }
+    if (!fits(end_of_window(0))) top_k = top_k_;
+  }
   while (num_windows < num_whole && fits(end_of_window(num_windows))) ++num_windows;
   std::size_t num_records = num_windows > 0 ? end_of_window(num_windows - 1) : 0;
   if (num_windows == 0 && !windows_.empty()) {
@@ -150,12 +245,14 @@ std::string PageRecords::json(std::size_t budget) const {
     return util::join({parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(count)}, ",");
   };
   const std::size_t num_tokens = num_records > 0 ? records_[num_records - 1].num_tokens : 0;
-  std::string out = names + ",\"ids\":[" + list(token_ids_, num_tokens) + "],\"texts\":[" +
-                    list(token_texts_, num_tokens) + "],\"windows\":[";
+  std::string out = names + util::cat(",\"predictions\":", top_k);
+  if (top_k < top_k_) out += util::cat(",\"predictions_left_out\":", top_k_ - top_k);
+  out += ",\"ids\":[" + list(token_ids_, num_tokens) + "],\"texts\":[" + list(token_texts_, num_tokens) +
+         "],\"windows\":[";
   for (std::size_t w = 0; w < num_windows; ++w) {
     out += (w > 0 ? "," : "") + windows_[w].opening;
     for (std::size_t r = windows_[w].begin; r < std::min(end_of_window(w), num_records); ++r) {
-      out += (r > windows_[w].begin ? "," : "") + records_[r].json;
+      out += (r > windows_[w].begin ? "," : "") + with_predictions(records_[r].json, top_k);
     }
     out += "]}";
   }

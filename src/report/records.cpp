@@ -73,6 +73,8 @@ void RecordWriter::append_item(const decode::PositionReadout& position) {
     case data::TaskKind::kQuestions:
       break;
   }
+  line_ += ", \"prompt\": " + util::json_string(item.prompt_text);
+  line_ += ", \"answer\": " + util::json_string(item.answer_text);
 }
 
 /// Id, ranks and log-probabilities of a watched token, null where the position has none; closes the object.

@@ -99,6 +99,30 @@ TEST_CASE("report tells what it needs") {
   check_error({"report", folder, "--out", "/proc/page.html"}, 6, {"/proc/page.html"});
 }
 
+TEST_CASE("report --document, --window and --max-size choose what the page holds") {
+  const std::string folder = run().folder.string(), out = run().model.beside("chosen.html").string();
+  const auto size = [&](const std::vector<std::string>& flags) {
+    check_done(std::vector<std::string>{"report", folder, "--out", out, "--quiet"} + flags);
+    return read_bytes(out).size();
+  };
+  const std::size_t all = size({});
+  CHECK(size({"--document", "0", "--window", "0"}) < all);
+  CHECK(contains(read_bytes(out), "\"flags\":\"--document 0 --window 0\""));
+  const std::string small = std::to_string((all - 1000) / 1000) + "kB";
+  CHECK(size({"--max-size", small}) < all);
+  CHECK(size({"--max-size", "5 MB"}) == all);
+  check_error({"report", folder, "--document", "99"}, 2, {"no such document", "--document '99'"});
+  check_error({"report", folder, "--window", "99"}, 2, {"no such window", "--window '99'"});
+  for (const char* bad : {"big", "0", "-1", "5GB", "500MB", ""}) {
+    check_error({"report", folder, "--max-size", bad}, 2, {"--max-size"});
+  }
+  check_error({"report", "--compare", folder, "other", "--out", out, "--document", "0"}, 2,
+              {"--document", "--compare"});
+  const fs::path bare = run().copy("no-records");
+  fs::remove(bare / "records.jsonl");
+  check_error({"report", bare.string(), "--document", "0"}, 3, {"no records", "records.jsonl"});
+}
+
 TEST_CASE("report tells what is wrong with a folder") {
   check_error({"report", "/missing"}, 3, {"no such run folder", "/missing"});
   check_error({"report", run().model.path()}, 3, {"no finished run", run().model.path(), "run.json"});

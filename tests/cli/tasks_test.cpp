@@ -132,7 +132,9 @@ TEST_CASE("facts: tables, records and counts") {
     INFO(record.at("item"));
     CHECK(keys_of(record) == std::set<std::string>{"document", "window", "input", "input_document",
                                                    "window_start", "position", "item", "answer_position",
-                                                   "answer_length", "token", "target", "final", "lenses"});
+                                                   "answer_length", "prompt", "answer", "token", "target",
+                                                   "final", "lenses"});
+    CHECK(contains(record.at("prompt").get<std::string>(), " "));
     CHECK(record.at("item") == "fact-" + std::to_string(record.at("document").get<int>() + 1));
     const auto place = record.at("answer_position").get<std::int64_t>();
     CHECK(place >= 1);
@@ -143,6 +145,8 @@ TEST_CASE("facts: tables, records and counts") {
     CHECK_FALSE(record.at("lenses").at("logit").contains("options"));
   }
   CHECK(run.records[0].at("token").at("text") == " is");
+  CHECK(run.records[0].at("prompt") == "The capital of France is");
+  CHECK(run.records[0].at("answer") == "Paris");
   CHECK(run.records[0].at("target").at("text") == " Paris");
   // Positions read out are those of the records and those dropped.
   std::int64_t dropped = 0;
@@ -309,8 +313,9 @@ TEST_CASE("choices: records and tables") {
   CHECK(run.run.at("settings").at("options") == "");
   for (const Json& record : run.records) {
     CHECK(keys_of(record) == std::set<std::string>{"document", "window", "input", "input_document",
-                                                   "window_start", "position", "item", "token", "target",
-                                                   "final", "lenses"});
+                                                   "window_start", "position", "item", "prompt", "answer",
+                                                   "token", "target", "final", "lenses"});
+    CHECK(" " + record.at("answer").get<std::string>() == record.at("target").at("text"));
     const Json& options = record.at("lenses").at("logit").at("options");
     REQUIRE(options.size() == 4);
     for (std::size_t o = 0; o < 4; ++o) {
@@ -440,7 +445,7 @@ TEST_CASE("pos: words of the classes, with what was dropped") {
   REQUIRE(run.records.size() == 185);
   std::map<std::string, std::int64_t> classes;
   for (const Json& record : run.records) {
-    CHECK(record.size() == 12);
+    CHECK(record.size() == 14);
     ++classes[record.at("class").get<std::string>()];
     CHECK(contains(record.at("item").get<std::string>(),
                    "words-" + std::to_string(record.at("document").get<int>() + 1) + "."));

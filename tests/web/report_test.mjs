@@ -9,7 +9,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
-import { boundedRun, comparableRun, hostileRun, HOSTILE, itemRun, taskRun, withDifferences } from "./runs.mjs";
+import { boundedRun, comparableRun, hostileRun, HOSTILE, itemRun, largeRun, taskRun, watchedRun, withDifferences } from "./runs.mjs";
 
 const [program, folder, executablePath] = process.argv.slice(2);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
@@ -23,10 +23,15 @@ const depthlens = (...args) => execFileSync(program, [...args, "--quiet"], { cwd
 const corpus = path.join(work, "corpus");
 depthlens("analyze", "--input", "data/corpora/harbour.txt", "--lens", "logit", "--lens", "tuned:data/demo/lens", "--out", corpus);
 const pages = { corpus: path.join(corpus, "report.html"), comparison: path.join(work, "comparison.html"), differences: path.join(work, "differences.html") };
-for (const [name, make] of Object.entries({ hostile: hostileRun, task: taskRun, items: itemRun, deep: comparableRun, bounded: boundedRun })) {
+for (const [name, make] of Object.entries({ hostile: hostileRun, task: taskRun, items: itemRun, watched: watchedRun, large: largeRun, deep: comparableRun, bounded: boundedRun })) {
   make(path.join(work, name));
   depthlens("report", path.join(work, name));
   pages[name] = path.join(work, name, "report.html");
+}
+for (const [experiment, input] of [["facts", "facts.jsonl"], ["choices", "choices.jsonl"], ["pos", "words.conllu"], ["patching", "pairs.jsonl"]]) {
+  const out = path.join(work, experiment);
+  depthlens("analyze", "--experiment", experiment, "--input", `data/tasks/${input}`, "--out", out);
+  pages[experiment] = path.join(out, "report.html");
 }
 depthlens("report", "--compare", corpus, path.join(work, "deep"), "--out", pages.comparison);
 boundedRun(path.join(work, "other"), { scale: 2 });
@@ -67,7 +72,7 @@ for (const [name, file] of Object.entries(pages)) {
   await test(`${name}: every figure is drawn, with labelled axes and a table behind it`, file, {}, async (page) => {
     assert.ok(fs.statSync(file).size < 2_000_000);
     const figures = page.locator("figure:not([hidden])");
-    assert.ok((await figures.count()) >= (name === "items" ? 1 : 5));
+    assert.ok((await figures.count()) >= (["items", "watched", "large"].includes(name) ? 1 : 4));
     for (const figure of await figures.all()) {
       assert.ok((await figure.locator(".plot svg rect, .plot svg path").count()) > 0);
       assert.ok((await figure.locator(".plot svg text").count()) > 4);
@@ -109,7 +114,7 @@ await test("clicks pin trajectories, which can be compared and unpinned", pages.
   assert.equal(await chips.count(), 2);
   assert.equal(await curves.count(), 4);
   await page.locator("#trajectories summary").click();
-  const ranks = await page.locator("#trajectories tbody tr").evaluateAll((rows) => rows.map((row) => Number(row.cells[7].textContent.replaceAll(",", ""))));
+  const ranks = await page.locator("#trajectories tbody tr").evaluateAll((rows) => rows.map((row) => Number(row.cells[8].textContent.replaceAll(",", ""))));
   assert.deepEqual(ranks, [3, 7].flatMap((column) => records[column].lenses.logit.final_rank));
   await cell(page, 3, 9).click();
   assert.equal(await chips.count(), 1);
@@ -157,7 +162,7 @@ await test("lens, value and window can be chosen", pages.corpus, {}, async (page
   const before = await label();
   await page.locator("#window-select").selectOption({ index: 1 });
   assert.notEqual(await label(), before);
-  assert.match(await page.locator("#kept").innerText(), /789 of 789 positions, in 5 of 5 windows/);
+  assert.match(await page.locator("#kept").innerText(), /documents 0–4 of 5 .*: 5 of 5 windows, 789 of 789 positions\. Tables and plots count all 789 analysed positions\./);
 });
 
 await test("plots tell their values", pages.corpus, {}, async (page) => {
@@ -266,6 +271,22 @@ await test("a dark page is printed on white, its figures as wide as a sheet", pa
   assert.notEqual(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(253, 252, 249)");
 });
 
+await test("on paper a map is in strips that hold every token, and whole again afterwards", pages.corpus, {}, async (page) => {
+  await page.getByLabel("dark", { exact: true }).check();
+  await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+  const strips = page.locator("#map .strips > svg"), tokens = records.length;
+  assert.ok((await strips.count()) > 5);
+  const heads = (await strips.locator("text:not(.token)").allTextContents()).filter((text) => /^\d+$/.test(text)).map(Number);
+  for (let position = 0; position < tokens; ++position) assert.ok(heads.includes(position));
+  for (const width of await strips.evaluateAll((all) => all.map((strip) => strip.getAttribute("width")))) assert.equal(width, "900");
+  assert.match(await page.locator("#map .strips").innerText(), /document 0: All 152 columns, lens logit/);
+  assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "light");
+  await page.evaluate(() => dispatchEvent(new Event("afterprint")));
+  assert.equal(await strips.count(), 0);
+  assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");
+  await cell(page, 3, 5).click();
+});
+
 await test("hostile text does nothing", pages.hostile, {}, async (page) => {
   assert.equal(await page.locator("img, iframe, object, embed, link").count(), 0);
   assert.equal(await page.locator("script").count(), 2);
@@ -293,8 +314,8 @@ await test("equal tokens are cells of their own", pages.hostile, {}, async (page
 });
 
 await test("items of one record each stand side by side", pages.items, {}, async (page) => {
-  assert.equal(await page.locator("#window-select option").count(), 2);
-  assert.equal(await page.locator(".cell").count(), 30 * 4);
+  assert.equal(await page.locator("#window-select option").count(), 60);
+  assert.equal(await page.getByRole("grid").getAttribute("aria-colcount"), "60");
   await cell(page, 3, 2).hover();
   assert.match(await page.locator("#tooltip").innerText(), /layer 2 · item q3, position 7/);
   await cell(page, 3, 2).click();
@@ -307,6 +328,7 @@ await test("tasks: bands, dots, heat maps; tables that are not known are plain",
   assert.ok((await page.locator("#choices path.band").count()) > 4);
   assert.ok((await page.locator("#facts line.whisker").count()) > 4);
   assert.ok((await page.locator("#patching rect[role=img]").count()) > 10);
+  assert.equal(await page.locator("#patching text", { hasText: "last token (n = 9)" }).count(), 2);
   assert.match(await page.locator("#tables").innerText(), /some\.table[\s\S]*42/);
   assert.match(await page.locator("header").innerText(), /dropped: 7 \(wrong answer\)/);
   await shot(page, "task");
@@ -375,6 +397,101 @@ await test("divergences that a layer would flatten are logarithmic; intervals, m
   assert.equal(await page.locator("#watch figure").count(), 3);
   assert.match(await page.locator("#watch").innerText(), /·Paris[\s\S]*·Rome/);
   await shot(page, "bounded");
+});
+
+await test("facts: prompt and answer, each answer's tokens side by side", pages.facts, {}, async (page) => {
+  const all = fs.readFileSync(path.join(work, "facts", "records.jsonl"), "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  assert.equal(await page.getByRole("grid").getAttribute("aria-colcount"), String(all.length));
+  const column = all.findIndex(({ answer_length: length, answer_position: position }) => length > 1 && position === 2);
+  const { item, prompt, answer, answer_length: length, target } = all[column];
+  await cell(page, column, 3).hover();
+  assert.equal(await page.locator(".text-strip").innerText(), `item ${item} · position ${all[column].position} · answer token 2 of ${length}\n${prompt} ${answer}`);
+  assert.match(await page.locator("#tooltip").innerText(), new RegExp(`item ${item}, position`));
+  assert.ok((await page.locator("#tooltip").innerText()).includes(`rank of the answer's token ${shown(target.text)}`));
+  assert.ok((await page.locator("#map .scroller").innerText()).includes(`2 of ${length}`));
+  await page.locator("#window-select").selectOption({ index: 20 });
+  assert.ok((await page.locator(".text-strip").innerText()).startsWith("item fact-21 "));
+  assert.match(await page.locator("#kept").innerText(), /at which the model's own guess is right \(--keep correct\)/);
+  await shot(page, "facts");
+});
+
+await test("choices: the question, and the options' ranks", pages.choices, {}, async (page) => {
+  const [first] = fs.readFileSync(path.join(work, "choices", "records.jsonl"), "utf8").split("\n").map((line) => line && JSON.parse(line));
+  await cell(page, 0, 12).hover();
+  const strip = await page.locator(".text-strip").innerText();
+  assert.ok(strip.includes(first.prompt) && strip.includes("options: A · B · C · D"), strip);
+  for (const option of first.lenses.logit.options) {
+    const row = await page.locator("#tooltip tr", { hasText: `option ${option.text}` }).locator("td").allInnerTexts();
+    assert.equal(row[1], `rank ${option.rank[12].toLocaleString("en-US")}`);
+    assert.ok(Math.abs(parseFloat(row[2]) / 100 - Math.exp(option.logprob[12])) < 0.003, row[2]);
+  }
+  await cell(page, 0, 12).click();
+  assert.match(await page.locator("#trajectories .plot").innerText(), /option A/);
+  await shot(page, "choices");
+});
+
+await test("words: class and word above each column; names that differ at their ends", pages.pos, {}, async (page) => {
+  const [first] = fs.readFileSync(path.join(work, "pos", "records.jsonl"), "utf8").split("\n").map((line) => line && JSON.parse(line));
+  const map = await page.locator("#map .scroller").innerText();
+  assert.ok(map.includes(first.class) && map.includes(shown(first.target.text)), map);
+  assert.match(await page.locator(".text-strip").innerText(), new RegExp(`class ${first.class}\\n${first.prompt} ${first.answer}`));
+  await shot(page, "pos");
+});
+
+await test("patching: restored is drawn, centred where nothing is restored, with n and intervals", pages.patching, {}, async (page) => {
+  assert.equal(await page.locator(".notice").count(), 0);
+  assert.match(await page.locator("header").innerText(), /13 of 13 pairs, \d+ runs of the model/);
+  const tables = JSON.parse(fs.readFileSync(path.join(work, "patching", "summary.json"), "utf8")).tables["patching.effect"];
+  const rows = tables.rows.map((row) => Object.fromEntries(tables.columns.map((name, i) => [name, row[i]])));
+  const figures = page.locator("#patching figure");
+  assert.match(await figures.first().locator("h3").innerText(), /restores/);
+  const label = (figure, layer, token) => figure.locator(`rect[aria-label^="layer ${layer}, token ${token};"]`);
+  const told = await label(figures.nth(0), 3, "last different token").getAttribute("aria-label");
+  const row = rows.find(({ layer, position }) => layer === 3 && position === "last_different");
+  assert.ok(told.includes(String(Number(row.restored.toPrecision(4)))) && told.includes("95 %") && told.includes(`n = ${row.restored_count}`), told);
+  // A patch that changes nothing has the colour of the middle in both maps.
+  const middle = await label(figures.nth(0), 12, "last different token").getAttribute("fill");
+  assert.equal(middle, "rgb(246,243,234)");
+  assert.equal(await label(figures.nth(1), 12, "last different token").getAttribute("fill"), middle);
+  assert.notEqual(await label(figures.nth(1), 12, "last token").getAttribute("fill"), middle);
+  await label(figures.nth(1), 12, "last token").hover();
+  assert.match(await page.locator("#tooltip").innerText(), /without a patch/);
+  await shot(page, "patching");
+});
+
+await test("watched tokens colour the map, stand in tooltips and among pinned curves; a document's own id is told", pages.watched, {}, async (page) => {
+  assert.match(await page.locator("#window-select option").nth(1).innerText(), /^document 1 \(second\), window 1 from token 3:/);
+  await page.getByLabel("rank of ·she", { exact: true }).check();
+  assert.match(await cell(page, 1, 2).getAttribute("aria-label"), /rank of the watched token ·she 12$/);
+  await cell(page, 1, 2).hover();
+  assert.match(await page.locator("#tooltip").innerText(), /·he\s+rank 3\s+36\.8 %\s+·she\s+rank 12/);
+  await cell(page, 1, 2).click();
+  assert.equal(await page.locator("#trajectories path.curve").count(), 3);
+  assert.match(await page.locator("#kept").innerText(), /documents 0–1 of 5 .*: 3 of 6 windows, 15 of 20 positions\. 5 positions have no record \(--max-records\)\. Tables and plots count all 20/);
+});
+
+await test("a large window: few columns in the document, all within reach", pages.large, {}, async (page) => {
+  const columns = () => page.locator(".cell").evaluateAll((all) => [...new Set(all.map(({ dataset }) => Number(dataset.column)))]);
+  assert.ok((await columns()).length < 45);
+  assert.ok(!(await columns()).includes(299));
+  const box = await page.locator(".overview").boundingBox();
+  await page.mouse.click(box.x + box.width - 2, box.y + 10);
+  await cell(page, 299, 0).waitFor();
+  await page.locator("#map .scroller").evaluate((node) => { node.scrollLeft = 0; });
+  await cell(page, 0, 4).click();
+  await page.keyboard.press("End");
+  const place = () => page.evaluate(() => `${document.activeElement.dataset.column} ${document.activeElement.dataset.layer}`);
+  assert.equal(await place(), "299 4");
+  await page.keyboard.press("Control+ArrowLeft");
+  assert.ok(Number((await place()).split(" ")[0]) < 290);
+  assert.ok((await columns()).length < 45);
+  // The column with the keyboard stays when another part is looked at.
+  await page.locator("#map .scroller").evaluate((node) => { node.scrollLeft = 0; });
+  await cell(page, 1, 0).waitFor();
+  await page.keyboard.press("Home");
+  assert.equal(await place(), "0 4");
+  assert.match(await page.locator("#kept").innerText(), /300 of 300 positions/);
+  await shot(page, "large");
 });
 
 await test("a comparison is on the same axes, by relative depth", pages.comparison, {}, async (page) => {

@@ -72,7 +72,8 @@ export function taskRun(folder) {
       each(lenses, ["max_probability", "entropy", "top2_gap"], [0.9, 0.1, 0.5]).map(([lens, criterion, threshold]) => [lens, criterion, threshold, L * threshold, 0.4 + threshold / 2, 1 / threshold])),
     "calibration.rank_mass": table(["lens", "layer", "rank", "mean_probability", "cumulative_probability"], each(lenses, layers, [1, 10, 100]).map(([lens, layer, rank]) => [lens, layer, rank, 0.1, 1 - 1 / (1 + rank * (1 + layer))])),
     "calibration.frequency_bias": table(["lens", "layer", "bucket", "corpus_share", "predicted_share", "kl_corpus", "kl_share"], each(lenses, layers, ["all", "top_1_10", "rest"]).map(([lens, layer, bucket]) => [lens, layer, bucket, 0.5, 0.5, (bucket === "all" ? 2 : 1) / (1 + layer), 0.5])),
-    "patching.effect": table(["layer", "position", "count", ...measures("log_probability_difference", "kl")], each(layers, ["subject", "last"]).map(([layer, position]) => [layer, position, 9, ...bounded(position === "last" ? -layer : layer - L), ...bounded(layer)])),
+    "patching.effect": table(["layer", "position", "count", ...measures("log_probability_difference", "restored", "kl"), "restored_count", "clean_target", "clean_source"],
+      each(layers, ["subject", "last"]).map(([layer, position]) => [layer, position, 9, ...bounded(position === "last" ? -layer : layer - L), ...bounded(layer / L), ...bounded(layer), 9, -2, 2])),
     "exit.accuracy": table(["lens", "layer", "count", ...measures("accuracy", "kl_final")], each(lenses, layers).map(([lens, layer]) => [lens, layer, 9, ...bounded(rises(layer)), ...bounded(L - layer)])),
     "lens.transfer": table(["lens", "translator", "layer", "positions", "kl_final", "top1_agreement"], each(["tuned"], range(L), range(L)).map(([lens, translator, layer]) => [lens, translator, layer, 9, 0.1 + Math.abs(translator - layer), 0.5])),
     "some.table": table(["name", "value"], [["answer", 42]]),
@@ -93,7 +94,7 @@ export function itemRun(folder) {
   const rows = range(4), token = (id, text) => ({ id, text });
   const readout = (id) => ({ top_ids: rows.map((layer) => [id + layer, 1]), top_tokens: rows.map((layer) => [` w${id + layer}`, "b"]), top_logprobs: rows.map(() => [-0.1, -3]),
     final_rank: [40, 9, 2, 1], target_rank: [40, 9, 2, 1], entropy: [3, 2, 1, 1], kl_final: [3, 2, 1, 0] });
-  write(folder, { model: { layers: 3 } }, {}, range(60).map((i) => ({
+  write(folder, { model: { layers: 3 }, settings: { keep: "all" } }, {}, range(60).map((i) => ({
     document: i, window: 0, position: 7, item: `q${i}`, token: token(500, " is"), target: token(i + 3, ` w${i + 3}`), final: token(i + 3, ` w${i + 3}`), lenses: { logit: readout(i) } })));
 }
 
@@ -128,4 +129,27 @@ export function withDifferences(file) {
     data.runs[2].difference = { paired: false, why: "other inputs" };
     return opening + JSON.stringify(data).replaceAll("<", "\\u003c");
   }));
+}
+
+const rowsUpTo = (L, value) => range(L + 1).map(value);
+
+/** Two documents of JSON lines with two watched tokens, and windows that begin somewhere. */
+export function watchedRun(folder) {
+  const L = 3, token = (id, text) => ({ id, text });
+  const readout = { top_ids: rowsUpTo(L, (layer) => [layer, 7]), top_tokens: rowsUpTo(L, (layer) => [` w${layer}`, "b"]), top_logprobs: rowsUpTo(L, () => [-0.1, -3]),
+    final_rank: [9, 4, 2, 1], target_rank: null, entropy: [3, 2, 1, 1], kl_final: [3, 2, 1, 0],
+    watched: [{ text: " he", id: 5, rank: [30, 9, 3, 2], logprob: [-9, -4, -1, -0.5] }, { text: " she", id: 6, rank: [50, 20, 12, 3], logprob: [-9, -5, -2, -1] }] };
+  const record = (document, window, position, item) => ({ document, window, position, item, input: 0, input_document: document, window_start: 3 * window,
+    token: token(50 + position, ` t${position}`), target: null, final: token(3, " w3"), lenses: { logit: readout } });
+  write(folder, { model: { layers: L }, settings: { positions: "all" }, counts: { documents: 5, windows: 6, positions: 20, records: 15, records_omitted: 5, dropped: {} } }, {},
+    [...range(5).map((i) => record(0, 0, i, 17)), ...range(5).map((i) => record(1, 1, i, "second")), ...range(5).map((i) => record(1, 2, i, "second"))]);
+}
+
+/** One window of 300 tokens through 25 layers. */
+export function largeRun(folder) {
+  const L = 24, token = (id) => ({ id, text: ` t${id}` });
+  const readout = (id) => ({ top_ids: rowsUpTo(L, (layer) => [(id + layer) % 300, 1]), top_tokens: rowsUpTo(L, (layer) => [` t${(id + layer) % 300}`, " t1"]), top_logprobs: rowsUpTo(L, () => [-0.1, -3]),
+    final_rank: rowsUpTo(L, (layer) => 1 + L - layer), target_rank: null, entropy: rowsUpTo(L, () => 1), kl_final: rowsUpTo(L, (layer) => L - layer) });
+  write(folder, { model: { layers: L }, settings: { positions: "all" }, counts: { documents: 1, windows: 1, positions: 300, records: 300, dropped: {} } }, {},
+    range(300).map((position) => ({ document: 0, window: 0, position, item: null, token: token(position), target: null, final: token((position + L) % 300), lenses: { logit: readout(position) } })));
 }

@@ -1,4 +1,5 @@
 // depthlens report: the page of a finished run, or of several side by side.
+#include <algorithm>
 #include <memory>
 #include <set>
 
@@ -18,8 +19,30 @@ struct ReportOptions {
   CommonOptions common;
   std::string run;
   std::vector<std::string> compared;
+  std::vector<std::string> documents, windows;
+  std::string max_size = "2MB";
   std::string out;
 };
+
+/// Bytes of "3MB", "500 kB" or "2000000"; throws a usage error.
+std::size_t parsed_size(const std::string& text) {
+  constexpr double kLargest = 400e6;  // browsers refuse longer texts
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  const std::string unit(util::trimmed(std::string_view(text).substr(digits)));
+  double number = 0;
+  const double factor = unit.empty() || unit == "B"    ? 1
+                        : unit == "kB" || unit == "KB" ? 1e3
+                        : unit == "MB"                 ? 1e6
+                                                       : 0;
+  if (factor == 0 || !parse_number(text.substr(0, digits), number) || number * factor < 1 ||
+      number * factor > kLargest) {
+    throw util::usage_error({.what = "not a size of a page",
+                             .where = "--max-size",
+                             .expected = "bytes, kB or MB, such as 5MB; at most 400MB",
+                             .found = util::in_quotes(text)});
+  }
+  return static_cast<std::size_t>(number * factor);
+}
 
 /// Where the page goes; throws a usage error where the flags do not say.
 fs::path checked_destination(const ReportOptions& options) {
@@ -50,11 +73,17 @@ fs::path checked_destination(const ReportOptions& options) {
   return options.out.empty() ? fs::path(options.run) / "report.html" : fs::path(options.out);
 }
 
-void run_report(const ReportOptions& options) {
+void run_report(const CLI::App& app, const ReportOptions& options) {
   const fs::path out = checked_destination(options);
+  check_effects(app, {{.flags = {"--document", "--window", "--max-size"},
+                       .holds = options.compared.empty(),
+                       .needs = "the page of one run",
+                       .found = "--compare, whose page has no records"}});
+  const report::RecordChoice choice(options.documents, options.windows);
+  const std::size_t max_bytes = parsed_size(options.max_size);
   apply_common_options(options.common);
   const std::string page = options.compared.empty()
-                               ? report::run_page(options.run)
+                               ? report::run_page(options.run, choice, max_bytes)
                                : report::comparison_page({options.compared.begin(), options.compared.end()});
   if (out.has_parent_path()) util::create_folders(out.parent_path());
   util::write_file(out, page);
@@ -68,13 +97,25 @@ std::function<void()> setup_report(CLI::App& app) {
   app.add_option("run", options->run, "Run folder of analyze or eval-lens")->type_name("RUN");
   add_repeatable(app, "--compare", options->compared, "Two runs or more on the same axes, in one page")
       ->type_name("RUN");
+  add_repeatable(
+      app, "--document", options->documents,
+      "Which documents the page holds: index, range A-B, or an item's id (default: the first ones)", false)
+      ->type_name("N|A-B|ID");
+  add_repeatable(app, "--window", options->windows, "Which windows of each document: index or range A-B",
+                 false)
+      ->type_name("N|A-B");
+  app.add_option("--max-size", options->max_size,
+                 "Size of the page: whole windows are left out to keep it below")
+      ->type_name("SIZE")
+      ->capture_default_str();
   app.add_option("--out", options->out, "The page (default: report.html in the run folder)")
       ->type_name("FILE.html");
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens report out/harbour\n"
+      "  depthlens report out/harbour --document 3 --max-size 5MB --out out/third.html\n"
       "  depthlens report --compare out/small out/large --out out/sizes.html");
-  return [options] { run_report(*options); };
+  return [options, &app] { run_report(app, *options); };
 }
 
 }  // namespace depthlens::tool

@@ -7,6 +7,7 @@
 
 #include "depthlens/data/pairs.hpp"
 #include "depthlens/decode/patching.hpp"
+#include "depthlens/tables/accumulators.hpp"
 #include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/tables/table.hpp"
 
@@ -24,8 +25,9 @@ class PatchingEffect {
 
  private:
   struct Role {
-    tables::BootstrapMeans differences, kl;  // [L + 1] each, over all items
-    tables::BootstrapMeans restored;         // [L + 1], over items that have something to restore
+    tables::BootstrapMeans differences, kl;             // [L + 1] each, over all items
+    tables::BootstrapMeans restored;                    // [L + 1], over items that have something to restore
+    tables::Mean clean_target = {}, clean_source = {};  // differences of the runs as they are, over all items
   };
   std::int64_t num_rows_;
   std::array<Role, data::kTokenRoleNames.size()> roles_;

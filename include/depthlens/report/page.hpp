@@ -10,17 +10,16 @@
 #include <vector>
 
 #include "depthlens/report/page_records.hpp"
+#include "depthlens/report/record_choice.hpp"
 
 namespace depthlens::report {
-
-/// Records are left out so that a page stays below this.
-inline constexpr std::size_t kMostPageBytes = 2'000'000;
 
 /// What a page tells of a run apart from its records.
 struct PageRun {
   std::int64_t num_layers = 0;      ///< L
   std::vector<std::string> lenses;  ///< names, in the order of run.json
   std::int64_t num_records = 0;     ///< lines that records.jsonl should have
+  std::int64_t num_documents = -1;  ///< of the input; -1: not known
   std::string json;  ///< run.json without `volatile`, and the tables; safe inside a script element
 };
 
@@ -28,11 +27,15 @@ struct PageRun {
 PageRun describe_run(std::string_view run_json, std::string_view summary_json,
                      const std::filesystem::path& folder);
 
-std::string run_page(const PageRun& run, const PageRecords& records);
+/// `choice` is what the records were chosen by. Throws a usage error where the page is larger than
+/// `records.max_bytes()` without any record, unless that is the default.
+std::string run_page(const PageRun& run, const PageRecords& records, const RecordChoice& choice = {});
 
-/// The page of the run in `folder`. Throws input errors where run.json or summary.json is missing and format
-/// errors where a file is damaged. Without records.jsonl the page has no records.
-std::string run_page(const std::filesystem::path& folder);
+/// The page of the run in `folder`, with the records that `choice` takes, as many as fit into `max_bytes`.
+/// Throws input errors where run.json or summary.json is missing, format errors where a file is damaged, and
+/// usage errors where what was chosen has no records. Without records.jsonl the page has no records.
+std::string run_page(const std::filesystem::path& folder, RecordChoice choice = {},
+                     std::size_t max_bytes = kMostPageBytes);
 
 /// Several runs on the same axes, without records.
 std::string comparison_page(const std::vector<std::filesystem::path>& folders);

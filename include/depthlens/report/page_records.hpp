@@ -1,6 +1,7 @@
 // The records that a page shows: whole windows in the order of the input, packed into few characters.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,17 +12,24 @@
 
 namespace depthlens::report {
 
-/// Takes lines of records.jsonl until enough are there for a page of `kMostPageBytes`.
+/// Records are left out so that a page stays below this, unless another bound is asked for.
+inline constexpr std::size_t kMostPageBytes = 2'000'000;
+
+/// Takes lines of records.jsonl until enough are there for a page of `max_bytes`.
 ///
-/// A record becomes `[position, token, target or null, final, "packed"]`, tokens as indices into one table.
-/// The packed text holds, lens by lens and layer by layer, numbers of three digits to the base 89: for each
-/// prediction its token and −log p, then the final token's rank, the target's rank, entropy and KL(final ‖
-/// layer); logarithms, entropies and divergences in thousandths of a nat. The highest number stands for
-/// "none".
+/// A window becomes `{"document", "window", "item", …, "records"}`: what its records tell of their place in
+/// the input, and of tasks also the end of the prompt, the answer, the class, the texts of the options;
+/// "watched" are the texts of the watched tokens. A record becomes `[position, token, target or null, final,
+/// "packed"]`, of facts with the answer position behind it; tokens are indices into one table. The packed
+/// text holds, lens by lens and layer by layer, numbers of three digits to the base 89: for each prediction
+/// its token and −log p, then the final token's rank, the target's rank, entropy and KL(final ‖ layer), then
+/// for each option and each watched token its rank and −log p; logarithms, entropies and divergences in
+/// thousandths of a nat. The highest number stands for "none".
 class PageRecords {
  public:
   /// `lenses` and `num_layers` as run.json has them: every record must have just these, with L + 1 rows.
-  PageRecords(std::vector<std::string> lenses, std::int64_t num_layers);
+  PageRecords(std::vector<std::string> lenses, std::int64_t num_layers,
+              std::size_t max_bytes = kMostPageBytes);
 
   /// Takes a line; `where` (file and line) is for the format errors that it throws. Does nothing when full.
   void add(std::string_view line, const std::string& where);
@@ -29,9 +37,10 @@ class PageRecords {
   /// No further record would find a place in a page.
   bool full() const { return full_; }
   std::int64_t size() const { return static_cast<std::int64_t>(records_.size()); }
+  std::size_t max_bytes() const { return max_bytes_; }
 
   /// The windows that fit into `budget` bytes as one JSON object, safe inside a script element. Where not
-  /// even the first window fits, it is cut.
+  /// even the first window fits, it is kept with fewer predictions, or else cut.
   std::string json(std::size_t budget) const;
 
  private:
@@ -48,17 +57,19 @@ class PageRecords {
   std::size_t token_index(std::int64_t id, const std::string& text);
   std::string packed_token(const util::JsonView& token);
   void open_window(const util::JsonView& record);
-  std::string packed_lens(const util::JsonView& readout);
+  std::string packed_lens(const util::JsonView& readout, std::size_t num_watched);
+  /// The record's JSON with the first `top_k` predictions of each layer.
+  std::string with_predictions(const std::string& record, std::size_t top_k) const;
   std::size_t end_of_window(std::size_t window) const;
 
   std::vector<std::string> lenses_;
   std::size_t num_rows_;
+  std::size_t max_bytes_;
   std::size_t top_k_ = 0;  ///< predictions of a layer that the page keeps; of the first record
   bool full_ = false;
   std::size_t bytes_ = 0;
   std::vector<Record> records_;
   std::vector<Window> windows_;
-  std::string last_opening_;
   std::unordered_map<std::int64_t, std::size_t> index_of_token_;
   std::vector<std::string> token_ids_, token_texts_;  ///< as JSON
 };

@@ -44,18 +44,50 @@ const BASE = DIGITS.length;
 const NONE = BASE ** 3 - 1;
 const DIGIT_OF = new Map(Array.from(DIGITS, (digit, value) => [digit, value]));
 
+/** What a lens reads at a layer of a record; unpacked when it is asked for. */
+class Readout {
+  constructor(record, begin) {
+    this.record = record;
+    this.begin = begin;
+    this.end = begin + 2 * record.records.predictions;
+  }
+  nats(index) {
+    const number = this.record.number(index);
+    return number === null ? null : number / 1000;
+  }
+  probabilityAt(index) {
+    const negative = this.nats(index);
+    return negative === null ? null : Math.exp(-negative);
+  }
+  guess(k) {
+    const { ids, texts } = this.record.records, token = this.record.number(this.begin + 2 * k);
+    return { id: ids[token], text: texts[token], probability: this.probabilityAt(this.begin + 2 * k + 1) };
+  }
+  get top() { return Array.from({ length: this.record.records.predictions }, (_, k) => this.guess(k)); }
+  get finalRank() { return this.record.number(this.end); }
+  get targetRank() { return this.record.number(this.end + 1); }
+  get entropy() { return this.nats(this.end + 2); }
+  get kl() { return this.nats(this.end + 3); }
+  /** Of option or watched token number `w`. */
+  watched(w) {
+    const index = this.end + 4 + 2 * w;
+    return { rank: this.record.number(index), probability: this.probabilityAt(index + 1) };
+  }
+}
+
 class PackedRecord {
-  /** `window`: index of the window in the page. */
-  constructor(records, window, [position, token, target, final, packed]) {
+  /** `index`: that of the window in the page, whose records have `numWatched` options and watched tokens. */
+  constructor(records, index, numWatched, [position, token, target, final, packed, answerPosition]) {
     const textAt = (index) => (index === null ? null : { id: records.ids[index], text: records.texts[index] });
     this.records = records;
-    this.window = window;
+    this.window = index;
     this.position = position;
+    this.answerPosition = answerPosition ?? null;
     this.token = textAt(token);
     this.target = textAt(target);
     this.final = textAt(final);
     this.packed = packed;
-    this.readouts = new Map();
+    this.stride = 2 * records.predictions + 4 + 2 * numWatched;
   }
   number(index) {
     const digit = (place) => DIGIT_OF.get(this.packed[3 * index + place]);
@@ -64,19 +96,11 @@ class PackedRecord {
   }
   /** What lens number `lens` reads at `layer`. */
   at(lens, layer) {
-    const { rows, predictions, ids, texts } = this.records;
-    const begin = (lens * rows + layer) * (2 * predictions + 4);
-    const known = this.readouts.get(begin);
-    if (known) return known;
-    const nats = (index) => { const number = this.number(index); return number === null ? null : number / 1000; };
-    const top = [];
-    for (let k = 0; k < predictions; ++k) {
-      const token = this.number(begin + 2 * k), negative = nats(begin + 2 * k + 1);
-      top.push({ id: ids[token], text: texts[token], probability: negative === null ? null : Math.exp(-negative) });
-    }
-    const end = begin + 2 * predictions;
-    const readout = { top, finalRank: this.number(end), targetRank: this.number(end + 1), entropy: nats(end + 2), kl: nats(end + 3) };
-    this.readouts.set(begin, readout);
-    return readout;
+    return new Readout(this, (lens * this.records.rows + layer) * this.stride);
   }
+}
+
+/** The options and watched tokens of a window's records, in the order in which they are packed. */
+function watchedNames(window) {
+  return [...(window.options ?? []).map((text) => `option ${plain(text)}`), ...(window.watched ?? []).map(visible)];
 }

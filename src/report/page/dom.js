@@ -46,10 +46,16 @@ function shortened(text, most) {
   return characters.length <= most ? characters.join("") : characters.slice(0, most - 1).join("") + "…";
 }
 
+/** A text without its middle, at most `most` characters: names of one series differ at their ends. */
+function withoutMiddle(text, most) {
+  const characters = Array.from(text), head = Math.floor((most - 1) / 3);
+  return characters.length <= most ? text : characters.slice(0, head).join("") + "…" + characters.slice(head + 1 - most).join("");
+}
+
 const tooltip = {
   node: document.getElementById("tooltip"),
   anchor: null,
-  /** Beside the rectangle of the window that `anchor()` gives, also when that moves. */
+  /** Beside the rectangle of the window that `anchor()` gives, also when that moves; hidden when it gives null. */
   show(anchor, ...content) {
     this.anchor = anchor;
     this.node.replaceChildren(...content);
@@ -58,7 +64,9 @@ const tooltip = {
   },
   place() {
     if (this.node.hidden) return;
-    const box = this.anchor(), own = this.node.getBoundingClientRect(), gap = 10;
+    const box = this.anchor(), gap = 10;
+    if (!box) return this.hide();
+    const own = this.node.getBoundingClientRect();
     const right = box.right + gap + own.width < innerWidth ? box.right + gap : box.left - gap - own.width;
     const left = Math.max(gap / 2, Math.min(right, innerWidth - own.width - gap / 2));
     const top = Math.max(gap / 2, Math.min(box.top, innerHeight - own.height - gap / 2));
@@ -93,6 +101,8 @@ const theme = {
   system: matchMedia("(prefers-color-scheme: dark)"),
   chosen: "auto",
   dark: false,
+  /** Drawings are made for paper. */
+  printing: false,
   apply(chosen) {
     this.chosen = chosen;
     this.dark = chosen === "dark" || (chosen === "auto" && this.system.matches);
@@ -103,8 +113,8 @@ const theme = {
     this.apply("auto");
     this.system.addEventListener("change", () => this.apply(this.chosen));
     let before = "auto";
-    addEventListener("beforeprint", () => { before = this.chosen; this.apply("light"); });
-    addEventListener("afterprint", () => this.apply(before));
+    addEventListener("beforeprint", () => { before = this.chosen; this.printing = true; this.apply("light"); });
+    addEventListener("afterprint", () => { this.printing = false; this.apply(before); });
   },
   control() {
     const control = choice("Colours", [["auto", "auto"], ["light", "light"], ["dark", "dark"]], "auto", (value) => this.apply(value));

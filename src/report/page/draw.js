@@ -193,6 +193,7 @@ function plotFigure(given) {
   const columnsFor = (spec) => (typeof spec.y === "string" ? [spec.y] : Object.keys(spec.y));
   const hasValues = (spec) => measured(spec, source.rows, columns).some((row) => Number.isFinite(row.value));
   if (!columns.includes(column) || (given.rows && !columns.includes(given.rows))) return null;
+  if (given.baseline && !columns.includes(given.baseline)) return null;
   // Curves of a comparison are curves: its panels are the buckets.
   const views = given.views === CURVES_AND_STACK && COMPARING ? [["", {}]]
     : Object.entries(given.views ?? { "": {} }).filter(([, view]) => hasValues({ ...given, ...view }));
@@ -245,7 +246,7 @@ function plotFigure(given) {
   if (given.scale === "choice") controls.push(choice("Axis", [["linear", "linear"], ["log", "logarithmic"]], first.y.type, (scale) => { state.scale = scale; node.update(); }));
   const table = () => {
     const ys = columnsFor({ ...given, ...state.view });
-    const used = new Set(["run", ...dimensions.facets, ...dimensions.series, column, given.rows, given.order, ...(given.also ?? []), "count", "positions", "targets", given.n]);
+    const used = new Set(["run", ...dimensions.facets, ...dimensions.series, column, given.rows, given.order, ...(given.also ?? []), "count", "positions", "targets", given.n, given.baseline]);
     return { ...source, columns: columns.filter((name) => used.has(name) || ys.includes(name.replace(/_(low|high)$/, ""))) };
   };
   const node = figure({
@@ -257,15 +258,21 @@ function plotFigure(given) {
 }
 
 function matrixOf(spec, rows, dimensions) {
-  const column = spec.x ?? "layer";
+  const column = spec.x ?? "layer", drawn = rows.filter((row) => Number.isFinite(row.value));
+  const text = spec.share ? formatShare : formatNumber;
+  const cellOf = (row) => ({
+    value: spec.baseline ? row.value - row[spec.baseline] : row.value, count: row[spec.n ?? "count"],
+    told: [spec.baseline ? `${words(spec.y)} ${text(row.value)}` : text(row.value), Number.isFinite(row.low) ? `(95 % ${text(row.low)} to ${text(row.high)})` : "",
+      spec.baseline ? `; without a patch ${text(row[spec.baseline])}` : ""].join(" ").trim(),
+  });
   return {
-    label: titleOf(spec), columns: valuesOf(rows, column), rows: valuesOf(rows, spec.rows),
+    label: titleOf(spec), columns: valuesOf(rows, column), rows: valuesOf(drawn, spec.rows),
     panels: groups(rows, dimensions.facets).map((facet) => ({
       title: groupName(dimensions.facets, facet.values, rows),
-      cells: new Map(facet.rows.map((row) => [JSON.stringify([row[column] ?? null, row[spec.rows] ?? null]), row.value])),
+      cells: new Map(facet.rows.map((row) => [JSON.stringify([row[column] ?? null, row[spec.rows] ?? null]), cellOf(row)])),
     })),
-    x: { title: words(column), name: (value) => String(value) }, y: { title: spec.yTitle, name: (value) => plain(value) },
-    value: { title: spec.valueTitle, log: spec.scale === "log", share: spec.share },
+    x: { title: words(column), name: (value) => String(value) }, y: { title: spec.yTitle, name: (value) => String(valueName(spec.rows, value)) },
+    value: { title: spec.valueTitle, log: spec.scale === "log", share: spec.share, centre: spec.centre },
   };
 }
 

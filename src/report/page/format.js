@@ -37,6 +37,12 @@ function words(name) {
   return Object.hasOwn(COLUMN_NAMES, name) ? COLUMN_NAMES[name] : name.replaceAll("_", " ");
 }
 
+/** Roles of tokens in pairs of prompts. */
+const ROLE_NAMES = {
+  first_different: "first different token", middle_different: "tokens between", last_different: "last different token",
+  after: "tokens after", last: "last token",
+};
+
 /** A value of a dimension, as a legend or title tells it. */
 function valueName(dimension, value) {
   if (value === null) return "none";
@@ -48,8 +54,9 @@ function valueName(dimension, value) {
   }
   if (dimension === "threshold") return `rank ≤ ${value}`;
   if (dimension === "layer" && typeof value === "number") return `layer ${value}`;
-  if (dimension === "answer_position") return `token ${value}`;
-  if (dimension === "answer_length") return `${value}-token answers`;
+  if (dimension === "answer_position") return `answer token ${value}`;
+  if (dimension === "answer_length") return value === 1 ? "answers of 1 token" : `answers of ${value} tokens`;
+  if (dimension === "position" && Object.hasOwn(ROLE_NAMES, value)) return ROLE_NAMES[value];
   if (dimension === "option") return `option ${plain(value)}`;
   if (dimension === "criterion") return `${plain(words(String(value)))} ${value === "entropy" ? "≤" : "≥"} τ`;
   if (dimension === "token" || dimension === "pair") return visible(String(value));

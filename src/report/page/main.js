@@ -1,8 +1,9 @@
 // Puts the page together.
 
 function noRecordsNote() {
-  const run = RUNS[0].run;
-  if (COMPARING || !(run.counts?.records > 0)) return null;
+  const { counts = {}, lenses } = RUNS[0].run;
+  if (COMPARING || !(counts.records > 0)) return null;
+  if (objectsOf(lenses).length === 0) return el("p", { class: "note", text: "The page shows means over pairs; records.jsonl in the run folder has each pair by layer and token." });
   return el("p", { class: "notice", text: "records.jsonl was not in the run folder: the page shows tables only." });
 }
 

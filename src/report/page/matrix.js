@@ -5,25 +5,38 @@ function shadeScale({ low, high, log = false, text }) {
   return log ? logScale(low, high, 0, 1) : linearScale(low, high, 0, 1, { text, count: 4 });
 }
 
-/** plot: {label, panels: [{title, cells: Map of "column row" → value}], columns, rows, x, y, value: {title, log, share}} */
+/**
+ * plot: {label, panels: [{title, cells: Map of [column, row] as JSON → {value, count, told}}], columns, rows, x, y,
+ *        value: {title, log, share, centre}}
+ *
+ * With `centre` the scale diverges from that value, which has no colour.
+ */
 function matrixPlot(plot, width) {
-  const name = plot.value.share ? formatShare : formatNumber;
-  const margin = { left: 24 + Math.max(...plot.rows.map((row) => textWidth(shortened(plot.y.name(row), 22)))), top: 26, bottom: 46, right: 16 };
+  const valuesOfCells = (panels) => panels.flatMap((panel) => [...panel.cells.values()]).map(({ value }) => value).filter((value) => Number.isFinite(value) && (!plot.value.log || value > 0));
+  const nameOf = (row) => {
+    const counts = new Set(plot.panels.flatMap((panel) => plot.columns.map((column) => panel.cells.get(JSON.stringify([column, row]))?.count)).filter(Number.isFinite));
+    return shortened(plot.y.name(row), 30) + (counts.size === 1 ? ` (n = ${formatNumber([...counts][0])})` : "");
+  };
+  const names = plot.rows.map(nameOf);
+  const margin = { left: 30 + Math.max(...names.map(textWidth)), top: 26, bottom: 46, right: 16 };
   const across = Math.min(plot.panels.length, Math.max(1, Math.floor(width / 340)));
-  const panelWidth = Math.floor(width / across);
-  const cell = Math.max(9, Math.min(38, (panelWidth - margin.left - margin.right) / plot.columns.length));
+  const cell = Math.max(9, Math.min(38, (Math.floor(width / across) - margin.left - margin.right) / plot.columns.length));
+  const panelWidth = Math.max(Math.floor(width / across), margin.left + cell * plot.columns.length + margin.right);
   const cellHeight = Math.max(11, Math.min(cell, 24));
   const panelHeight = margin.top + plot.rows.length * cellHeight + margin.bottom;
-  const values = plot.panels.flatMap((panel) => [...panel.cells.values()]).filter((value) => Number.isFinite(value) && (!plot.value.log || value > 0));
-  let [low, high] = extent(values);
+  let [low, high] = extent(valuesOfCells(plot.panels));
   if (!plot.value.log && low > 0) low = 0;
-  const signed = low < 0;  // then nothing is in the middle
-  if (signed) [low, high] = [-Math.max(-low, high), Math.max(-low, high)];
-  const colourOf = signed ? signedColour : rampColour;
+  const centre = plot.value.centre ?? (low < 0 ? 0 : null);
+  if (centre !== null) {
+    const most = Math.max(centre - low, high - centre) || 1;
+    [low, high] = [centre - most, centre + most];
+  }
+  const colourOf = centre !== null ? signedColour : rampColour;
   const scale = shadeScale({ low, high, log: plot.value.log, text: plot.value.share ? formatTickShare : formatNumber });
-  const head = 44, total = { width: Math.max(width, across * (margin.left + margin.right + cell * plot.columns.length)), height: head + Math.ceil(plot.panels.length / across) * panelHeight };
+  // The legend begins at the left edge where its title would not fit beside the names of the rows.
+  const head = 44, legendWidth = Math.max(200, textWidth(plot.value.title) + 12), total = { width: Math.max(width, across * panelWidth), height: head + Math.ceil(plot.panels.length / across) * panelHeight };
   const drawing = svg("svg", { width: total.width, height: total.height, viewBox: `0 0 ${total.width} ${total.height}`, role: "group", "aria-label": plot.label },
-    rampLegend(plot.value.title, scale, margin.left, 12, colourOf));
+    rampLegend(plot.value.title, scale, Math.max(12, Math.min(margin.left, width - legendWidth)), 12, colourOf));
   const every = Math.ceil((Math.max(...plot.columns.map((column) => textWidth(plot.x.name(column)))) + 6) / cell);
   plot.panels.forEach((panel, i) => {
     const left = (i % across) * panelWidth + margin.left, top = head + Math.floor(i / across) * panelHeight + margin.top;
@@ -33,14 +46,16 @@ function matrixPlot(plot, width) {
       svg("text", { transform: `translate(${left - margin.left + 11} ${top + (plot.rows.length * cellHeight) / 2}) rotate(-90)`, "text-anchor": "middle", text: plot.y.title }),
       plot.columns.filter((_, c) => c % every === 0).map((column, c) => svg("text", { x: left + (c * every + 0.5) * cell, y: top + plot.rows.length * cellHeight + 15, "text-anchor": "middle", text: plot.x.name(column) })));
     plot.rows.forEach((row, r) => {
-      if (cellHeight >= 12 || r % 2 === 0) group.append(svg("text", { x: left - 7, y: top + (r + 0.5) * cellHeight + 4, "text-anchor": "end", text: shortened(plot.y.name(row), 22) }));
+      if (cellHeight >= 12 || r % 2 === 0) group.append(svg("text", { x: left - 7, y: top + (r + 0.5) * cellHeight + 4, "text-anchor": "end", text: names[r] }));
       plot.columns.forEach((column, c) => {
-        const value = panel.cells.get(JSON.stringify([column, row]));
+        const found = panel.cells.get(JSON.stringify([column, row])), value = found?.value;
         const shown = Number.isFinite(value) && scale.shows(value);
-        const label = `${plot.x.title} ${plot.x.name(column)}, ${plot.y.title} ${plot.y.name(row)}: ${plot.value.title} ${name(value)}`;
+        const place = `${plot.x.title} ${plot.x.name(column)}, ${plot.y.title} ${plot.y.name(row)}`;
+        const number = plot.value.share ? formatShare(value) : formatNumber(value), told = found?.told && found.told !== number ? `${number}; ${found.told}` : number;
+        const lines = [`${plot.value.title}: ${told}`, ...(Number.isFinite(found?.count) ? [`n = ${formatNumber(found.count)}`] : [])];
         const node = svg("rect", { x: left + c * cell, y: top + r * cellHeight, width: cell + 0.3, height: cellHeight + 0.3,
-          fill: shown ? colourOf(scale.position(value)).fill : "none", role: "img", "aria-label": label });
-        node.addEventListener("pointerenter", () => tooltip.show(() => node.getBoundingClientRect(), label));
+          fill: shown ? colourOf(scale.position(value)).fill : "none", role: "img", "aria-label": [place, ...lines].join("; ") });
+        node.addEventListener("pointerenter", () => tooltip.show(() => node.getBoundingClientRect(), el("div", { class: "head", text: place }), ...lines.map((text) => el("div", { text }))));
         node.addEventListener("pointerleave", () => tooltip.hide());
         group.append(node);
       });

@@ -8,6 +8,7 @@
 //   series        dimensions told apart by colour; facets: by panel. Of a comparison, runs and lenses are the series
 //                 and all other dimensions the panels.
 //   kind          line (with bands where y_low and y_high exist), bars, stack, dots, matrix (with `rows`)
+//   centre        of a matrix: the value in the middle of a diverging scale; baseline: a column that is taken off
 //   scale         log, linear or "choice": as the reader likes, logarithmic where a layer would flatten the others
 //   share         values are parts of 1; ranks: logarithmic from 1; zero: the axis has a line at 0
 //   n             how many cases a value is the mean of: a column ("count" if none is given), "positions of the run",
@@ -102,9 +103,12 @@ const PLOTS = [
     note: "The model is left at the first layer where the criterion holds. Each point is a threshold τ, told beside it: a probability, or nats of entropy." },
   { table: "calibration.rank_mass", x: "rank", xTitle: "rank", xLog: true, y: "cumulative_probability", ...SHARE, title: "Probability of the first guesses together", yTitle: "cumulative probability", series: ["layer"], facets: ["lens"], few: "layer", ordered: "rising", wide: true },
 
-  { table: "patching.effect", kind: "matrix", y: "log_probability_difference", rows: "position", title: "Effect of patching a state", yTitle: "position", valueTitle: "difference of log-probability, nats", facets: ["lens"], wide: true },
-  { table: "patching.effect", y: "log_probability_difference", title: "Effect of patching on the answer", yTitle: "difference of log-probability, nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
-  { table: "patching.effect", y: "kl", title: "Effect of patching on all tokens", yTitle: "KL, nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
+  { table: "patching.effect", kind: "matrix", y: "restored", rows: "position", n: "restored_count", centre: 0, title: "What a patched state restores", yTitle: "token", valueTitle: "restored: 0 as without a patch, 1 as in the source's own run", facets: ["lens"], wide: true,
+    note: "How far the state of one token, put from the source's run into the target's, moves the output from the target's answer to the source's. Means over n pairs; what lies beside 0 to 1 overshoots or goes the other way." },
+  { table: "patching.effect", kind: "matrix", y: "log_probability_difference", rows: "position", baseline: "clean_target", centre: 0, title: "Change by a patched state", yTitle: "token", valueTitle: "change of log p(source's answer) − log p(target's answer), nats", facets: ["lens"], wide: true,
+    note: "Against the run without a patch, whose colour is that of 0." },
+  { table: "patching.effect", y: "restored", n: "restored_count", zero: true, title: "Restored, by layer", yTitle: "restored (0: no effect, 1: all)", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
+  { table: "patching.effect", y: "kl", title: "Effect on the whole distribution", yTitle: "KL(unpatched ‖ patched), nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
   { table: "exit.accuracy", y: "accuracy", ...SHARE, title: "Right answers when the reading stops at a layer", yTitle: "share of answer tokens", series: ["lens"], note: whatCounts },
   { table: "exit.accuracy", y: "kl_final", ...KL, title: "Distance from the model's output on the task", yTitle: "KL(final ‖ layer), nats", series: ["lens"] },
 ];
@@ -120,7 +124,7 @@ const SECTIONS = [
   { id: "pos", title: "Word classes", text: "Words of different classes, as the layers see them coming." },
   { id: "facts", title: "Answers of several tokens", text: "Each token of an answer, with the tokens before it in place." },
   { id: "choices", title: "Multiple choice", text: "The options of a question and the right one among them." },
-  { id: "patching", title: "Patched states", text: "What changes in the output when a state is replaced." },
+  { id: "patching", title: "Patched states", text: "What changes in the output when a state of one prompt, the source, is put into the run of another, the target. Tokens go by their place among those in which the prompts differ." },
   { id: "exit", title: "Stopping early", text: "What a task loses when its answer is read from an earlier layer." },
 ];
 /** Tables that stand in a section of another name. */

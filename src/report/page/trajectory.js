@@ -1,24 +1,29 @@
-// Pinned positions: the ranks of the final token and of the target, layer by layer, side by side.
+// Pinned positions: the ranks of the final token, of the target and of watched tokens, layer by layer, side by side.
 
 const MOST_PINS = 8;
+const PIN_HINT = "Arrow keys move from cell to cell, with Ctrl by a screenful. Click a cell, or press Enter on it, to pin its position; again to unpin it.";
+/** Of watched tokens, in their order. */
+const DOTS = ["1 4", "1 4 1 9", "1 8", "3 5 1 5", "1 3 1 3 6 3"];
 
 class Pins {
-  /** `onchange` is called after every change. */
-  constructor(records, onchange) {
+  /** `several`: positions of several windows can be pinned. `onchange` is called after every change. */
+  constructor(records, several, onchange) {
     this.records = records;
+    this.several = several;
     this.onchange = onchange;
     this.pins = [];  // {key, colour, lens, record}
     this.chips = el("ul", { class: "chips", "aria-label": "Pinned positions" });
-    this.hint = el("p", { class: "note", text: "Click a cell, or press Enter on it, to pin its position; again to unpin it." });
+    this.hint = el("p", { class: "note hint", text: PIN_HINT });
     this.figure = figure({
       name: "rank-trajectories", id: "trajectories", title: "Ranks at the pinned positions", wide: true,
-      note: "Solid: the token that the model says in the end. Dashed: the token that follows in the text or answer. Rank 1 is the first guess.",
+      note: "Solid: the token that the model says in the end. Dashed: the token that follows in the text or answer, where that is another. Dotted: options and watched tokens. Rank 1 is the first guess.",
       draw: (width) => linesPlot(this.plot(), width), table: () => this.table(),
     });
     this.node = el("div", { class: "pinned" }, this.hint, this.chips, this.figure);
     this.figure.hidden = true;
   }
   key(lens, record) { return `${lens} ${record.window} ${record.position}`; }
+  of(record) { return this.pins.filter((pin) => pin.record === record); }
   find(lens, record) { return this.pins.find((pin) => pin.key === this.key(lens, record)); }
 
   toggle(lens, record) {
@@ -39,8 +44,10 @@ class Pins {
     this.update();
   }
   prefix({ lens, record }) {
-    const { lenses, windows } = this.records, { item } = windows[record.window];
-    return `${lenses.length > 1 ? plain(lenses[lens]) + " · " : ""}${item === null ? "" : plain(item) + " · "}${record.position} `;
+    const { lenses, windows } = this.records, { item, document, window } = windows[record.window];
+    const place = item !== null && item !== undefined ? withoutMiddle(plain(item), 24) : this.several ? `document ${document}` : null;
+    const inside = windows.some((other) => other.window > 0) ? `window ${window}` : null;
+    return [lenses.length > 1 ? plain(lenses[lens]) : null, place, inside, `${record.position} `].filter((part) => part !== null).join(" · ");
   }
   name(pin) {
     return `${this.prefix(pin)}${shortened(visible(pin.record.token.text), 14)}`;
@@ -50,7 +57,7 @@ class Pins {
       svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("circle", { cx: 6, cy: 6, r: 5, class: "k" + pin.colour })),
       el("span", {}, this.prefix(pin), tokenSpan(pin.record.token.text), " → ", tokenSpan(pin.record.final.text)),
       el("button", { type: "button", text: "×", "aria-label": `Unpin position ${pin.record.position}`, onclick: () => this.toggle(pin.lens, pin.record) }))));
-    if (this.pins.length < MOST_PINS) this.hint.textContent = "Click a cell, or press Enter on it, to pin its position; again to unpin it.";
+    if (this.pins.length < MOST_PINS) this.hint.textContent = PIN_HINT;
     this.figure.hidden = this.pins.length === 0;
     if (this.pins.length > 0) this.figure.update();
     this.onchange();
@@ -58,25 +65,32 @@ class Pins {
   ranks(pin, which) {
     return Array.from({ length: this.records.rows }, (_, layer) => pin.record.at(pin.lens, layer)[which]);
   }
+  /** [{name, ranks}] of the options and watched tokens of a pinned position. */
+  watched({ lens, record }) {
+    return watchedNames(this.records.windows[record.window])
+      .map((name, w) => ({ name, ranks: Array.from({ length: this.records.rows }, (_, layer) => record.at(lens, layer).watched(w).rank) }));
+  }
   plot() {
-    const curve = (pin, which, dash, token) => ({
-      name: `${this.name(pin)} → ${shortened(visible(token.text), 14)}${dash ? " (target)" : ""}`, style: "k" + pin.colour, dash,
-      points: this.ranks(pin, which).map((rank, layer) => ({ x: layer, y: rank })),
+    const curve = (pin, what, dash, ranks) => ({
+      name: `${this.name(pin)} → ${shortened(what, 24)}`, style: "k" + pin.colour, dash, points: ranks.map((rank, layer) => ({ x: layer, y: rank })),
     });
-    const series = this.pins.flatMap((pin) => [
-      curve(pin, "finalRank", null, pin.record.final),
-      pin.record.target && pin.record.target.id !== pin.record.final.id ? curve(pin, "targetRank", "5 4", pin.record.target) : null,
-    ]).filter(Boolean);
+    const series = this.pins.flatMap((pin) => {
+      const { target, final } = pin.record;
+      return [curve(pin, visible(final.text), null, this.ranks(pin, "finalRank")),
+        target && target.id !== final.id ? curve(pin, `${visible(target.text)} (target)`, "5 4", this.ranks(pin, "targetRank")) : null,
+        ...this.watched(pin).map(({ name, ranks }, w) => curve(pin, name, DOTS[w % DOTS.length], ranks))];
+    }).filter(Boolean);
     return { label: "Ranks at the pinned positions", kind: "line", panels: [{ title: "", series }], x: { title: "layer", type: "number", whole: true }, y: { title: "rank", type: "log", least: 1 } };
   }
   table() {
     const rows = this.pins.flatMap((pin) => {
       const finals = this.ranks(pin, "finalRank"), targets = this.ranks(pin, "targetRank");
       return finals.map((rank, layer) => ({
-        lens: this.records.lenses[pin.lens], document: this.records.windows[pin.record.window].document, window: this.records.windows[pin.record.window].window, position: pin.record.position, token: pin.record.token.text, layer,
+        lens: this.records.lenses[pin.lens], item: this.records.windows[pin.record.window].item ?? null, document: this.records.windows[pin.record.window].document, window: this.records.windows[pin.record.window].window, position: pin.record.position, token: pin.record.token.text, layer,
         final: pin.record.final.text, final_rank: rank, target: pin.record.target?.text ?? null, target_rank: targets[layer],
+        ...Object.fromEntries(this.watched(pin).map(({ name, ranks }) => [`rank of ${name}`, ranks[layer]])),
       }));
     });
-    return { columns: Object.keys(rows[0] ?? { layer: 0 }), tokens: ["token", "final", "target"], rows };
+    return { columns: [...new Set(rows.flatMap(Object.keys))], tokens: ["token", "final", "target"], rows };
   }
 }

@@ -80,6 +80,13 @@ TEST_CASE("patching: an item counts once for each of its roles, with their mean"
   CHECK(number(row(table, 0, "last")["restored"]) == 0);
   CHECK(number(row(table, 1, "last")["restored"]) == 1);
   CHECK(number(row(table, 1, "after")["kl"]) == 0);
+  // What the last layer shows: a patch there changes nothing, or everything.
+  for (const char* role : {"last_different", "after"}) {
+    auto last = row(table, 1, role);
+    CHECK(number(last["clean_target"]) == Approx(number(last["log_probability_difference"])));
+  }
+  found = row(table, 1, "last");
+  CHECK(number(found["clean_source"]) == Approx(number(found["log_probability_difference"])));
 }
 
 TEST_CASE("patching: where there is nothing to restore, restored does not exist") {

@@ -122,6 +122,84 @@ TEST_CASE("page records: numbers are packed as the scripts unpack them") {
   }
 }
 
+TEST_CASE("page records: what an item, a document and watched tokens are") {
+  Json fact = record(0, 5);
+  fact.update({{"item", "f"},
+               {"answer_position", 2},
+               {"answer_length", 3},
+               {"prompt", "The <b>"},
+               {"answer", "a b c"}});
+  const auto watched = [](const char* text, std::int64_t rank) -> Json {
+    return {{"text", text}, {"id", 7}, {"rank", {rank, rank, 1}}, {"logprob", {-2.5, nullptr, -0.5}}};
+  };
+  for (const char* lens : {"logit", "tuned"}) {
+    fact["lenses"][lens]["options"] = Json::array({watched("yes", 3), watched("no", 4)});
+    fact["lenses"][lens]["watched"] = Json::array({watched(" w", 5)});
+  }
+  const Json packed = Json::parse(records_of({fact}).json(100'000));
+  const Json& window = packed.at("windows").at(0);
+  CHECK(window.at("item") == "f");
+  CHECK(window.at("prompt") == "The <b>");
+  CHECK(window.at("answer") == "a b c");
+  CHECK(window.at("answer_length") == 3);
+  CHECK(window.at("options") == Json::array({"yes", "no"}));
+  CHECK(window.at("watched") == Json::array({" w"}));
+  const Json& first = window.at("records").at(0);
+  CHECK(first.at(5) == 2);  // answer position
+  const std::string numbers = first.at(4);
+  constexpr std::size_t kStride = 8 + 6;  // two predictions and four numbers; rank and −log p of three tokens
+  REQUIRE(numbers.size() == 2 * 3 * kStride * 3);
+  const std::vector<std::int64_t> layer0 = {3, 2500, 4, 2500, 5, 2500},
+                                  layer1 = {3, kNone, 4, kNone, 5, kNone};
+  for (std::size_t i = 0; i < 6; ++i) {
+    CHECK(unpacked(numbers, 8 + i) == layer0[i]);
+    CHECK(unpacked(numbers, kStride + 8 + i) == layer1[i]);
+    CHECK(unpacked(numbers, 3 * kStride + 8 + i) == layer0[i]);  // the second lens
+  }
+  fact["lenses"]["tuned"].erase("watched");
+  PageRecords records({"logit", "tuned"}, kLayers);
+  check_error(ErrorCode::kFormat, {"line 4", "watched tokens"},
+              [&] { records.add(fact.dump(), "records.jsonl line 4"); });
+
+  Json document = record(1, 0);
+  document.update({{"item", 12}, {"input", 1}, {"input_document", 0}, {"window_start", 511}});
+  const Json other = Json::parse(records_of({document}).json(100'000)).at("windows").at(0);
+  CHECK(other.at("item") == 12);
+  CHECK(other.at("input") == 1);
+  CHECK(other.at("window_start") == 511);
+}
+
+TEST_CASE("page records: a first window that does not fit is kept with fewer predictions") {
+  std::vector<Json> all;
+  for (std::int64_t position = 0; position < 6; ++position) all.push_back(record(0, position));
+  const PageRecords records = records_of(all);
+  const std::size_t size = records.json(100'000).size();
+  CHECK_FALSE(Json::parse(records.json(100'000)).contains("predictions_left_out"));
+  // Two lenses and three layers lose a prediction of six digits each, in six records.
+  const Json slim = Json::parse(records.json(size - 3 * 36));
+  REQUIRE(slim.at("windows").size() == 1);
+  REQUIRE(slim.at("windows").at(0).at("records").size() == 6);
+  CHECK(slim.at("predictions") == 1);
+  CHECK(slim.at("predictions_left_out") == 1);
+  const std::string packed = slim.at("windows").at(0).at("records").at(5).at(4);
+  const std::vector<std::int64_t> expected = {0, 500, 2, 1,      1500, 3000,  // layer 0
+                                              0, 500, 2, 1,      1250, 2000,  // layer 1
+                                              1, 100, 1, 70'000, 0,    0};    // layer 2
+  REQUIRE(packed.size() == 2 * 3 * expected.size());
+  for (std::size_t i = 0; i < 2 * expected.size(); ++i) {
+    CHECK(unpacked(packed, i) == expected[i % expected.size()]);
+  }
+}
+
+TEST_CASE("page records: of a long prompt the end is kept") {
+  Json item = record(0, 0);
+  item.update({{"item", "q"}, {"prompt", std::string(5000, 'x') + "\u00e9\u00e9Answer:"}, {"answer", "a"}});
+  const std::string prompt = Json::parse(records_of({item}).json(100'000)).at("windows").at(0).at("prompt");
+  CHECK(prompt.size() < 1300);
+  CHECK(prompt.starts_with("\u2026x"));
+  CHECK(prompt.ends_with("\u00e9\u00e9Answer:"));
+}
+
 TEST_CASE("page records: whole windows in order, as many as fit; the first is cut where it must be") {
   std::vector<Json> all;
   for (std::int64_t window = 0; window < 3; ++window) {
@@ -231,6 +309,75 @@ TEST_CASE("page: a run folder is read, with and without records") {
   const PageRun run =
       report::describe_run(run_json({{"counts", {{"records", 1}}}}), summary_json(), folder.path());
   CHECK(page == report::run_page(run, records_of({record(0, 0)})));
+}
+
+TEST_CASE("page: documents and windows can be chosen") {
+  const TemporaryFolder folder;
+  const auto of = [](std::int64_t document, std::int64_t window, const Json& item) {
+    Json made = record(window, 0);
+    made["document"] = document;
+    made["item"] = item;
+    return made.dump() + "\n";
+  };
+  std::string lines;
+  for (std::int64_t window = 0; window < 3; ++window) lines += of(0, window, nullptr);
+  lines += of(1, 0, "1-2") + of(2, 0, "poem") + of(4, 0, 77) + of(4, 1, 77);
+  folder.write("run.json", run_json({{"counts", {{"records", 7}, {"documents", 6}}}}));
+  folder.write("summary.json", summary_json());
+  folder.write("records.jsonl", lines);
+  using Places = std::vector<std::pair<std::int64_t, std::int64_t>>;
+  Json read;
+  const auto places = [&](const std::vector<std::string>& documents,
+                          const std::vector<std::string>& windows) {
+    read = Json::parse(data_of(report::run_page(folder.path(), {documents, windows}))).at("records");
+    Places found;
+    for (const Json& window : read.at("windows"))
+      found.emplace_back(window.at("document"), window.at("window"));
+    return found;
+  };
+  CHECK(places({}, {}).size() == 7);
+  CHECK_FALSE(read.contains("chosen"));
+  CHECK(places({"0"}, {}) == Places{{0, 0}, {0, 1}, {0, 2}});
+  CHECK(read.at("chosen") == Json{{"flags", "--document 0"}, {"positions", 3}, {"windows", 3}});
+  CHECK(places({"0"}, {"1-9"}) == Places{{0, 1}, {0, 2}});
+  CHECK(places({}, {"1"}) == Places{{0, 1}, {4, 1}});
+  CHECK(places({"1-2"}, {}) == Places{{1, 0}, {2, 0}});
+  CHECK(places({"id:1-2"}, {}) == Places{{1, 0}});
+  CHECK(places({"poem", "0,4"}, {"0"}) == Places{{0, 0}, {2, 0}, {4, 0}});
+  CHECK(places({"id:77"}, {}) == Places{{4, 0}, {4, 1}});
+
+  const auto refused = [&](const std::vector<std::string>& documents, const std::vector<std::string>& windows,
+                           const std::vector<std::string>& parts) {
+    check_error(ErrorCode::kUsage, parts, [&] { places(documents, windows); });
+  };
+  refused({"6"}, {}, {"no such document", "--document '6'", "0 to 4", "6 documents"});
+  refused({"0", "3"}, {}, {"has no record", "--document '3'", "--max-records"});
+  refused({"77"}, {}, {"no such document", "'77'"});
+  refused({"ode"}, {}, {"no record has this id", "'ode'"});
+  refused({"4"}, {"2"}, {"no such window", "--window '2'", "windows 0 to 1"});
+  refused({"4-1"}, {}, {"ends before it begins", "id:4-1"});
+  refused({}, {"last"}, {"not a window", "an index"});
+  refused({"id:"}, {}, {"--document", "an index, a range such as 3-9, or the id"});
+  folder.write("records.jsonl", lines.substr(0, lines.size() / 2));
+  check_error(ErrorCode::kFormat, {"JSON"}, [&] { places({"4"}, {}); });
+}
+
+TEST_CASE("page: a bound of its own") {
+  const TemporaryFolder folder;
+  std::string lines;
+  for (std::int64_t window = 0; window < 40; ++window) lines += record(window, 0).dump() + "\n";
+  folder.write("run.json", run_json({{"counts", {{"records", 40}}}}));
+  folder.write("summary.json", summary_json());
+  folder.write("records.jsonl", lines);
+  const std::size_t all = report::run_page(folder.path()).size();
+  const std::string page = report::run_page(folder.path(), {}, all - 1000);
+  CHECK(page.size() < all - 1000);
+  CHECK(page.size() > all - 2000);
+  const Json records = Json::parse(data_of(page)).at("records");
+  CHECK(records.at("max_bytes") == all - 1000);
+  CHECK(records.at("windows").size() < 40);
+  check_error(ErrorCode::kUsage, {"--max-size", "bytes", "found 5,000 bytes"},
+              [&] { report::run_page(folder.path(), {}, 5000); });
 }
 
 TEST_CASE("page: damaged run folders are told apart") {

@@ -93,17 +93,19 @@ TEST_CASE("records: without a target its fields are null") {
 
 TEST_CASE("records: of facts the item's id, the place in the answer and its length") {
   Example example;
-  const data::Task task{
-      .kind = data::TaskKind::kFacts,
-      .items = {{.id = "other"}, {.id = "fact \"7\"\n", .context = {0}, .answer = {6, 2, 4}}},
-      .classes = {},
-      .dropped = {}};
+  const data::Task task{.kind = data::TaskKind::kFacts,
+                        .items = {{.id = "other"},
+                                  {.id = "fact \"7\"\n",
+                                   .context = {0},
+                                   .answer = {6, 2, 4},
+                                   .prompt_text = "a \"b\"",
+                                   .answer_text = "c"}},
+                        .classes = {},
+                        .dropped = {}};
   example.query.positions[0].item = 1;  // position 1, of an answer that is predicted from 0 on
   const std::string line = example.line({.task = &task});
-  CHECK(
-      line.find(
-          R"("position": 1, "item": "fact \"7\"\n", "answer_position": 2, "answer_length": 3, "token": )") !=
-      std::string::npos);
+  CHECK(line.find(R"("position": 1, "item": "fact \"7\"\n", "answer_position": 2, "answer_length": 3, )"
+                  R"("prompt": "a \"b\"", "answer": "c", "token": )") != std::string::npos);
   CHECK(OrderedJson::parse(line)["lenses"]["logit"].size() == 11);
 }
 
@@ -114,7 +116,7 @@ TEST_CASE("records: of words the class") {
                         .classes = {"NOUN"},
                         .dropped = {}};
   example.query.positions[0].item = 0;
-  CHECK(example.line({.task = &task}).find(R"("item": "s.2", "class": "NOUN", "token": )") !=
+  CHECK(example.line({.task = &task}).find(R"("item": "s.2", "class": "NOUN", "prompt": "", )") !=
         std::string::npos);
 }
 
@@ -132,7 +134,7 @@ TEST_CASE("records: of questions every option, through each lens") {
   example.readout.watched_ranks = {2, 5, 5, 8, 0, 1, 3, 3, 9, 0};
   example.readout.watched_logprobs = {-1.25F, -4.0F, -4.0F, -5.5F, 0, -0.1F, -6.5F, -6.5F, -7.0F, 0};
   const std::string line = example.line({.task = &task});
-  CHECK(line.find(R"("item": "q", "token": )") != std::string::npos);
+  CHECK(line.find(R"("item": "q", "prompt": "", "answer": "", "token": )") != std::string::npos);
   CHECK(line.find(R"("settled_layer": 1, "options": [)"
                   R"({"text": "\"yes\"", "id": 2, "rank": [5, 3], "logprob": [-4, -6.5]}, )"
                   R"({"text": "no", "id": 5, "rank": [8, 9], "logprob": [-5.5, -7]}]}}})"
