@@ -1,37 +1,65 @@
 #!/usr/bin/env bash
 # Runs the paper's whole set for one model:   configs/paper/run.sh MODEL [FLAG…]
 # MODEL is a folder beside this script, such as gpt2-xl; further flags go to every analysis (--threads 8, --device cuda,
-# --overwrite). Reads paper-data/, which docs/paper.md tells how to fill, and writes out/paper/MODEL/. An experiment whose data
-# are not there is skipped and named at the end; a folder that holds its results already is left as it is.
+# --limit 200). Reads paper-data/, which docs/paper.md tells how to fill, and writes out/paper/MODEL/. A folder that holds
+# complete results is left as it is, unless --overwrite is among the flags. An experiment whose data are not there is
+# skipped; one that fails does not stop the others. Both are named at the end; the status is 1 where one failed.
 set -euo pipefail
+program=${DEPTHLENS:-build/bin/depthlens}
+[[ -z ${DEPTHLENS:-} || $DEPTHLENS != */* ]] || program=$(realpath "$DEPTHLENS")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-program=${DEPTHLENS:-build/bin/depthlens}
 model=${1:-}
 configs=configs/paper/$model
 if [[ -z $model || ! -d $configs ]]; then
   echo "usage: configs/paper/run.sh MODEL [FLAG…], with MODEL one of: $(cd configs/paper && echo */ | tr -d /)" >&2
   exit 2
 fi
+if ! command -v "$program" > /dev/null; then
+  echo "no program at $program: build it (README.md), or name it in DEPTHLENS" >&2
+  exit 2
+fi
 shift
+flags=("$@")
 
-skipped=()
+stderr=$(mktemp)
+trap 'rm -f "$stderr"' EXIT
+finished=() skipped=() failed=()
+report() {
+  echo "== $model: ${#finished[@]} finished, ${#skipped[@]} skipped, ${#failed[@]} failed"
+  printf 'skipped %s\n' "${skipped[@]+"${skipped[@]}"}" | grep -v '^skipped $' || true
+  printf 'failed %s\n' "${failed[@]+"${failed[@]}"}" | grep -v '^failed $' || true
+} >&2
+
 for config in "$configs"/*.toml; do
   name=$(basename "$config" .toml)
   [[ $name != train-damped ]] || continue  # takes days on a processor: by hand
-  out=out/paper/$model/$name
-  [[ ! -e $out/run.json ]] || continue
+  again=()
+  if [[ " ${flags[*]} " != *" --overwrite "* && -e out/paper/$model/$name/run.json ]]; then
+    if grep -q '"status": "complete"' "out/paper/$model/$name/run.json"; then
+      skipped+=("$name: out/paper/$model/$name holds its results")
+      continue
+    fi
+    again=(--overwrite)  # an interrupted run
+  fi
   missing=
   while read -r file; do
     [[ -e $file ]] || missing+=" $file"
-  done < <(grep -oE '"[^"]*(paper-data|out/paper/[^"]*-lens)[^"]*"' "$config" | tr -d '"' | sed 's/.*tuned://')
+  done < <(grep -v '^#' "$config" | grep -oE '"[^"]*(paper-data|out/paper/[^"]*-lens)[^"]*"' | tr -d '"' | sed 's/.*tuned://')
   if [[ -n $missing ]]; then
     skipped+=("$name: no$missing")
     continue
   fi
-  echo "== $model: $name"
-  "$program" analyze --config "$config" "$@"
+  echo "== $model: $name" >&2
+  status=0
+  { "$program" analyze --config "$config" "${flags[@]}" "${again[@]}" 2>&1 >&3 | tee -i "$stderr" >&2; } 3>&1 || status=$?
+  if ((status == 0)); then
+    finished+=("$name")
+    continue
+  fi
+  why=$(grep '^depthlens: error: ' "$stderr" | tail -1 || true)
+  failed+=("$name (status $status): ${why:-no error line, see above}")
+  ((status != 130)) || { report; exit 130; }  # Ctrl-C
 done
-for line in "${skipped[@]}"; do
-  echo "skipped $line" >&2
-done
+report
+((${#failed[@]} == 0))

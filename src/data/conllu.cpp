@@ -205,7 +205,7 @@ class Reader {
     count_tag(fields[kUpos]);
     const bool inside = num_words_ <= range_.last;
     if (inside && range_.first < range_.last) {  // its letters were those of the multi-word token
-      if (is_wanted(fields[kUpos])) ++result_.dropped["in_multiword_token"];
+      if (is_wanted(fields[kUpos])) ++result_.dropped[Drop::kInMultiwordToken];
       return;
     }
     // A range of one word is that word, and the letters are those that the range has.
@@ -321,7 +321,7 @@ class Reader {
   void add_word(const Token& token, const std::string& sentence, const std::string& text) {
     const std::string_view prompt = util::trimmed(std::string_view(text).substr(0, token.begin));
     if (num_characters(prompt) < std::max<std::int64_t>(1, min_prompt_chars_)) {
-      ++result_.dropped["short_prompt"];
+      ++result_.dropped[Drop::kShortPrompt];
       return;
     }
     result_.items.push_back({.id = sentence + "." + token.word,

@@ -54,18 +54,18 @@ PairTask PairBuilder::finish() && {
   return std::move(task_);
 }
 
-std::string PairBuilder::reason_to_drop(const decode::PatchingPair& pair) const {
+std::optional<Drop> PairBuilder::reason_to_drop(const decode::PatchingPair& pair) const {
   const auto without = [&](const std::vector<text::TokenId>& prompt, text::TokenId answer) {
     return prompt.size() == (bos_ ? 1 : 0) || answer == decode::kNoToken;
   };
   if (without(pair.source, pair.source_answer) || without(pair.target, pair.target_answer))
-    return "no_tokens";
+    return Drop::kNoTokens;
   if (static_cast<std::int64_t>(std::max(pair.source.size(), pair.target.size())) > max_length_)
-    return "longer_than_window";
-  if (pair.source.size() != pair.target.size()) return "lengths_differ";
-  if (pair.source == pair.target) return "same_prompt";
-  if (pair.source_answer == pair.target_answer) return "same_answer";
-  return "";
+    return Drop::kLongerThanWindow;
+  if (pair.source.size() != pair.target.size()) return Drop::kLengthsDiffer;
+  if (pair.source == pair.target) return Drop::kSamePrompt;
+  if (pair.source_answer == pair.target_answer) return Drop::kSameAnswer;
+  return std::nullopt;
 }
 
 bool PairBuilder::add(const PromptPair& texts) {
@@ -76,7 +76,7 @@ bool PairBuilder::add(const PromptPair& texts) {
       texts.id, both(without_space_at_end(texts.source.prompt), without_space_at_end(texts.target.prompt)),
       both(util::trimmed(texts.source.answer), util::trimmed(texts.target.answer)));
   if (repeated) {
-    ++task_.dropped["repeated_pair"];
+    ++task_.dropped[Drop::kRepeatedPair];
     return false;
   }
   decode::PatchingPair pair;
@@ -89,8 +89,8 @@ bool PairBuilder::add(const PromptPair& texts) {
   tokenize(texts.source, pair.source, pair.source_answer);
   tokenize(texts.target, pair.target, pair.target_answer);
   const std::int64_t document = next_document_++;
-  if (const std::string reason = reason_to_drop(pair); !reason.empty()) {
-    ++task_.dropped[reason];
+  if (const std::optional<Drop> reason = reason_to_drop(pair)) {
+    ++task_.dropped[*reason];
     return true;
   }
   std::vector<TokenRole> roles = token_roles(pair);

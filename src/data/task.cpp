@@ -96,10 +96,11 @@ std::vector<TokenId> TaskBuilder::begun(const std::vector<TokenId>& tokens, cons
 }
 
 void TaskBuilder::add(TaskItem item) {
+  item.number = next_number_++;
   if (item.context.empty() || item.answer.empty()) {
-    ++task_.dropped["no_tokens"];
+    ++task_.dropped[Drop::kNoTokens];
   } else if (!fits(item, max_length_)) {
-    ++task_.dropped["longer_than_window"];
+    ++task_.dropped[Drop::kLongerThanWindow];
   } else {
     task_.items.push_back(std::move(item));
   }
@@ -109,7 +110,7 @@ bool TaskBuilder::add(const Fact& fact) {
   const std::string prompt(without_space_at_end(fact.prompt)), answer(util::trimmed(fact.answer));
   const std::int64_t document = next_document_++;
   if (notes_->repetitions.repeats(fact.id, prompt, answer)) {
-    ++task_.dropped["repeated_fact"];
+    ++task_.dropped[Drop::kRepeatedFact];
     return false;
   }
   const text::Continuation tokens = text::continuation(tokenizer_, prompt, " ", answer);
@@ -208,7 +209,7 @@ bool TaskBuilder::add(const Question& question) {
     asked += '\0' + (logged ? question.continuations[o] : " " + question.options[o]);
   const std::int64_t document = next_document_++;
   if (notes_->repetitions.repeats(question.id, asked, question.options[question.answer])) {
-    ++task_.dropped["repeated_item"];
+    ++task_.dropped[Drop::kRepeatedItem];
     return false;
   }
   if (!logged && prompt != question.prompt)
@@ -251,7 +252,7 @@ void TaskBuilder::add(const TaggedWord& word, std::int64_t first_sentence) {
   add(std::move(item));
 }
 
-void TaskBuilder::drop(const std::map<std::string, std::int64_t>& reasons) {
+void TaskBuilder::drop(const Dropped& reasons) {
   for (const auto& [reason, count] : reasons) task_.dropped[reason] += count;
 }
 
@@ -271,8 +272,23 @@ void TaskBuilder::keep_per_class(std::int64_t most, std::uint64_t seed) {
     if (keep[i]) kept.push_back(std::move(task_.items[i]));
   }
   const auto beyond = static_cast<std::int64_t>(task_.items.size() - kept.size());
-  if (beyond > 0) task_.dropped["beyond_per_class"] += beyond;
+  if (beyond > 0) task_.dropped[Drop::kBeyondPerClass] += beyond;
   task_.items = std::move(kept);
+}
+
+std::vector<std::string> option_labels(const std::vector<TaskItem>& items) {
+  std::vector<std::string> labels;
+  bool same = true;
+  for (const TaskItem& item : items) {
+    for (std::size_t o = 0; o < item.options.size(); ++o) {
+      if (o == labels.size()) labels.push_back(item.options[o].text);
+      same = same && item.options[o].text == labels[o];
+    }
+    same = same && item.options.size() == items.front().options.size();
+  }
+  for (std::size_t o = 0; o < labels.size() && !same; ++o)
+    labels[o] = std::string(1, static_cast<char>('A' + o));
+  return labels;
 }
 
 void TaskBuilder::keep_first(std::int64_t most) {

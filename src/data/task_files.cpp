@@ -201,6 +201,25 @@ LoggedOutcome logged_outcome(const JsonView& sample, std::size_t num_options) {
   return outcome;
 }
 
+bool same_but_case(const std::string& a, const std::string& b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+/// `text` as `names` spell it: to the letter where they do, else the only one that differs in case alone.
+template <typename Names>
+std::optional<std::string> spelling_of(const std::string& text, const Names& names) {
+  std::optional<std::string> found;
+  for (const std::string& name : names) {
+    if (name == text) return name;
+    if (!same_but_case(name, text)) continue;
+    if (found) return std::nullopt;
+    found = name;
+  }
+  return found;
+}
+
 /// A question whose options may come from the file as a whole.
 struct Draft {
   Question question;
@@ -217,9 +236,9 @@ struct Draft {
 
 std::optional<std::size_t> Draft::by_text() const {
   const std::vector<std::string>& options = question.options;
-  const auto found = text ? std::find(options.begin(), options.end(), *text) : options.end();
-  if (found == options.end()) return {};
-  return static_cast<std::size_t>(found - options.begin());
+  const std::optional<std::string> name = text ? spelling_of(*text, options) : std::nullopt;
+  if (!name) return {};
+  return static_cast<std::size_t>(std::find(options.begin(), options.end(), *name) - options.begin());
 }
 
 std::optional<std::size_t> Draft::by_index() const {
@@ -324,6 +343,34 @@ Question finished(Draft draft, bool prefer_numbers) {
   return std::move(draft.question);
 }
 
+/// The answers of a file as its options.
+std::vector<std::string> distinct_options(const std::set<std::string>& answers, const std::string& file) {
+  if (answers.size() > kMostOptions) return {answers.begin(), answers.end()};  // an error
+  for (auto a = answers.begin(); a != answers.end(); ++a) {
+    for (auto b = std::next(a); b != answers.end(); ++b) {
+      if (!same_but_case(*a, *b)) continue;
+      util::log_warning(
+          util::cat(file, ": the answers ", util::in_quotes(*a), " and ", util::in_quotes(*b),
+                    " differ in case only; each is an option of its own (--options names one)"));
+    }
+  }
+  return {answers.begin(), answers.end()};
+}
+
+/// Options from outside, as the answers of the file spell them: so do the examples in its prompts.
+std::vector<std::string> as_spelled(std::vector<std::string> options, const std::set<std::string>& answers,
+                                    const std::string& file) {
+  for (std::string& option : options) {
+    const std::string spelling = spelling_of(option, answers).value_or(option);
+    if (spelling == option || std::find(options.begin(), options.end(), spelling) != options.end()) continue;
+    util::log_warning(util::cat(file, ": the answers say ", util::in_quotes(spelling),
+                                " where --options says ", util::in_quotes(option),
+                                "; the file's spelling is used"));
+    option = spelling;
+  }
+  return options;
+}
+
 }  // namespace
 
 std::string Question::text() const {
@@ -367,19 +414,25 @@ TaskFile<Question> read_questions(const std::string& path, const std::vector<std
     if (!draft.question.has_own_options && draft.text) answers.insert(*draft.text);
   });
   const std::vector<std::string> shared =
-      options.empty() ? std::vector<std::string>(answers.begin(), answers.end()) : options;
+      options.empty() ? distinct_options(answers, text.name) : as_spelled(options, answers, text.name);
   for (Draft& draft : drafts) {
     if (!draft.question.has_own_options) set_options(draft, shared);
   }
   const bool prefer_numbers = targets_are_numbers(drafts, text.name);
   TaskFile<Question> file{.sha256 = text.sha256, .items = {}};
-  Tally contradicted;
+  Tally contradicted, other_case;
   for (Draft& draft : drafts) {
     const LoggedOutcome outcome = draft.outcome;
     const std::string where = draft.where;
+    const std::optional<std::string> answer = draft.text;
     file.items.push_back(finished(std::move(draft), prefer_numbers));
+    if (const std::string& option = file.items.back().options[file.items.back().answer];
+        answer && *answer != option && same_but_case(*answer, option))
+      other_case.add(where);
     if (outcome.contradicts(file.items.back().answer)) contradicted.add(where);
   }
+  other_case.warn(text.name, "answers that differ from their option in case only",
+                  "the option is used as it is spelt");
   contradicted.warn(text.name, "samples whose 'acc' contradicts 'target' and 'resps'",
                     "the target is used as it stands");
   return file;

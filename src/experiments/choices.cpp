@@ -17,7 +17,7 @@ class Choices : public Experiment {
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
-    label_options();
+    labels_ = data::option_labels(context_.task->items);
     const auto cells = static_cast<std::size_t>(shape.num_lenses() * shape.num_rows);
     options_.assign(labels_.size(), {.means = tables::BootstrapMeans(cells * kOfOption, context_.seed),
                                      .ranks = Grid<tables::Histogram>(shape.num_lenses(), shape.num_rows)});
@@ -26,7 +26,7 @@ class Choices : public Experiment {
 
   void accept(const decode::PositionReadout& position) override {
     const data::TaskItem& item = item_of(context_, position);
-    const auto number = static_cast<std::uint64_t>(position.where().item);
+    const auto number = unit_of(position);
     const std::size_t num_options = item.options.size();
     const auto cells = static_cast<std::size_t>(shape_.num_lenses() * shape_.num_rows);
     std::vector<std::vector<double>> values(num_options, std::vector<double>(cells * kOfOption));
@@ -84,22 +84,6 @@ class Choices : public Experiment {
   }
 
  private:
-  /// Options are called by their text where it is the same in every item, otherwise by their place: A, B, C …
-  void label_options() {
-    const auto& items = context_.task->items;
-    labels_.clear();
-    bool same = true;
-    for (const data::TaskItem& item : items) {
-      for (std::size_t o = 0; o < item.options.size(); ++o) {
-        if (o == labels_.size()) labels_.push_back(item.options[o].text);
-        same = same && item.options[o].text == labels_[o];
-      }
-      same = same && item.options.size() == items.front().options.size();
-    }
-    for (std::size_t o = 0; o < labels_.size() && !same; ++o)
-      labels_[o] = std::string(1, static_cast<char>('A' + o));
-  }
-
   struct Option {
     tables::BootstrapMeans means;  // [N, R, kOfOption]
     Grid<tables::Histogram> ranks;

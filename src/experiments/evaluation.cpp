@@ -5,9 +5,14 @@
 #include <numbers>
 #include <optional>
 
+#include "depthlens/tables/estimates.hpp"
 #include "depthlens/util/error.hpp"
+#include "kinds.hpp"
 
 namespace depthlens::experiments {
+namespace {
+constexpr std::size_t kStatistics = 2;  // of a translator on a layer: KL, agreement
+}
 
 double bits_per_byte_of_a_nat(const TextSize& size) {
   DEPTHLENS_ASSERT(size.bytes > 0);
@@ -24,9 +29,15 @@ tables::Table bits_per_byte_table(const tables::Table& quality, const TextSize& 
     DEPTHLENS_ASSERT(found != quality.columns.end());
     return static_cast<std::size_t>(found - quality.columns.begin());
   };
-  for (const char* name : {"kl_final", "kl_reverse", "entropy", "cross_entropy"}) {
+  const std::vector<std::string> names = {"kl_final", "kl_reverse", "entropy", "cross_entropy"};
+  const auto take = [&](const std::string& name) {
     table.columns.push_back({name, "bits per byte"});
     sources.push_back(index_of(name));
+  };
+  for (const std::string& name : names) take(name);
+  for (const std::string& name : names) {
+    take(name + "_low");
+    take(name + "_high");
   }
   const std::size_t lens = index_of("lens"), layer = index_of("layer");
   for (const auto& row : quality.rows) {
@@ -44,7 +55,8 @@ void Transfer::begin(const decode::ReadoutShape& shape) {
   DEPTHLENS_ASSERT(static_cast<std::int64_t>(expected_.size()) == shape.num_lenses());
   first_ = results_.size();
   for (View& view : expected_) {
-    results_.push_back({std::move(view), std::vector<Pair>(static_cast<std::size_t>(shape.num_rows - 1))});
+    const auto layers = static_cast<std::size_t>(shape.num_rows - 1);
+    results_.push_back({std::move(view), layers, tables::BootstrapMeans(layers * kStatistics, seed_)});
   }
   expected_.clear();
 }
@@ -52,33 +64,32 @@ void Transfer::begin(const decode::ReadoutShape& shape) {
 void Transfer::accept(const decode::PositionReadout& position) {
   for (std::size_t n = first_; n < results_.size(); ++n) {
     const auto lens = static_cast<std::int64_t>(n - first_);
-    for (std::size_t layer = 0; layer < results_[n].layers.size(); ++layer) {
-      Pair& pair = results_[n].layers[layer];
+    std::vector<double> values;
+    for (std::size_t layer = 0; layer < results_[n].num_layers; ++layer) {
       const auto row = static_cast<std::int64_t>(layer);
-      pair.kl_final.add(position.kl_final(lens, row));
-      pair.agreeing += position.top1(lens, row) == position.final_id() ? 1 : 0;
+      values.push_back(position.kl_final(lens, row));
+      values.push_back(position.top1(lens, row) == position.final_id() ? 1 : 0);
     }
+    results_[n].means.add(unit_of(position), values);
   }
 }
 
 tables::Table Transfer::table() const {
-  tables::Table table{.name = "lens.transfer",
-                      .columns = {{"lens"},
-                                  {"translator"},
-                                  {"layer"},
-                                  {"positions", "positions"},
-                                  {"kl_final", "nats"},
-                                  {"top1_agreement", "share of positions"}},
-                      .rows = {}};
+  using tables::kEstimated;
+  tables::EstimateTable table("lens.transfer", {{"lens"},
+                                                {"translator"},
+                                                {"layer"},
+                                                {"positions", "positions"},
+                                                {"kl_final", "nats", kEstimated},
+                                                {"top1_agreement", "share of positions", kEstimated}});
   for (const Result& result : results_) {
-    for (std::size_t layer = 0; layer < result.layers.size(); ++layer) {
-      const Pair& pair = result.layers[layer];
-      const std::int64_t positions = pair.kl_final.count();
-      table.add({result.view.lens, result.view.translator, static_cast<std::int64_t>(layer), positions,
-                 tables::cell(pair.kl_final.value()), tables::share(pair.agreeing, positions)});
+    for (std::size_t layer = 0; layer < result.num_layers; ++layer) {
+      const std::size_t i = layer * kStatistics;
+      table.add({result.view.lens, result.view.translator, static_cast<std::int64_t>(layer),
+                 result.means.count(), result.means.estimate(i), result.means.estimate(i + 1)});
     }
   }
-  return table;
+  return std::move(table).finish();
 }
 
 }  // namespace depthlens::experiments

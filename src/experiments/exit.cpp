@@ -32,7 +32,7 @@ class Exit : public Experiment {
         values[3] = position.kl_final(lens, row);
       }
     }
-    means_.add(static_cast<std::uint64_t>(position.where().item), values_);
+    means_.add(unit_of(position), values_);
   }
 
   std::vector<tables::Table> tables() const override {

@@ -22,8 +22,8 @@ std::unique_ptr<Experiment> make_watch(const Context& context);  ///< `context.w
 
 /// What intervals are drawn over: documents, or the items of a task.
 inline std::uint64_t unit_of(const decode::PositionReadout& position) {
-  const std::int64_t item = position.where().item;
-  return static_cast<std::uint64_t>(item >= 0 ? item : position.query().document);
+  const std::int64_t number = position.where().number;
+  return static_cast<std::uint64_t>(number >= 0 ? number : position.query().document);
 }
 
 /// One value for each (lens, layer), or (lens, layer, something): a dense array that grows no further.

@@ -36,7 +36,7 @@ void RankCurves::add(const decode::PositionReadout& position, std::int64_t w) {
       ranks_.at(lens, row).add(rank);
     }
   }
-  means_.add(static_cast<std::uint64_t>(position.where().item), values_);
+  means_.add(unit_of(position), values_);
 }
 
 tables::Estimate RankCurves::mean_rank(std::int64_t lens, std::int64_t row) const {
@@ -65,7 +65,7 @@ void EarliestLayers::add(const decode::PositionReadout& position, std::int64_t w
       if (!layer) continue;
       Layers& layers = layers_[static_cast<std::size_t>(lens) * kRankThresholds.size() + t];
       const double value = static_cast<double>(*layer);
-      layers.mean.add(static_cast<std::uint64_t>(position.where().item), {&value, 1});
+      layers.mean.add(unit_of(position), {&value, 1});
       layers.histogram.add(*layer);
     }
   }

@@ -12,23 +12,14 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
 #include "report/page_files.hpp"
+#include "report/run_files.hpp"
 
 namespace depthlens::report {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kLargestDescription = std::uint64_t{256} << 20;
 constexpr std::int64_t kMostLayers = 100'000;
-
-void check_schema(const util::JsonView& document) {
-  const std::int64_t version = document.at("schema_version").as_integer(INT64_MIN, INT64_MAX);
-  if (version == kSchemaVersion) return;
-  throw util::format_error({.what = "unsupported schema_version",
-                            .where = document.where(),
-                            .expected = std::to_string(kSchemaVersion),
-                            .found = std::to_string(version)});
-}
 
 /// Six significant digits; the run folder has them all.
 std::string cell_json(const util::JsonView& cell) {
@@ -124,16 +115,8 @@ std::string page_of(std::string_view data) {
 }
 
 PageRun read_run(const fs::path& folder) {
-  std::error_code ignored;
-  if (!fs::exists(folder / "run.json", ignored)) {
-    throw util::input_error({.what = fs::is_directory(folder, ignored) ? "the folder holds no finished run"
-                                                                       : "there is no such run folder",
-                             .where = util::in_quotes(folder.string()),
-                             .expected = "a folder with run.json and summary.json",
-                             .hint = "depthlens analyze --input FILE.txt --out DIR makes one"});
-  }
-  return describe_run(util::read_file(folder / "run.json", kLargestDescription),
-                      util::read_file(folder / "summary.json", kLargestDescription), folder);
+  const RunTexts texts(folder);
+  return describe_run(texts.run, texts.summary, folder);
 }
 
 /// Gives lines of the file until the page is full.

@@ -25,6 +25,7 @@ constexpr double kFaint = 0.1;       // where styles are all there is, places be
 constexpr std::int64_t kGap = 3;     // between panels
 constexpr std::int64_t kNumber = 4;  // columns of a number
 
+constexpr const char* kRankOf = "rank of";
 constexpr const char* kReset = "\033[0m";
 
 struct Colour {
@@ -123,6 +124,11 @@ class Painter {
   TerminalColours colours_;
 };
 
+/// Whether the number is of one token a column, not of each cell's own.
+bool is_rank(CellValue value) {
+  return value == CellValue::kRank || value == CellValue::kTargetRank;
+}
+
 std::string formatted(const char* format, double number) {
   std::array<char, 32> buffer;
   std::snprintf(buffer.data(), buffer.size(), format, number);
@@ -137,7 +143,7 @@ std::string short_number(CellValue value, double number) {
     return text[0] == '0' ? text.substr(1) : "1.0";
   }
   number = std::max(0.0, number);  // rounding may leave a divergence just below
-  if (value == CellValue::kRank) {
+  if (is_rank(value)) {
     if (number < 9999.5) return formatted("%.0f", number);
     return number < 999.5e3 ? formatted("%.0fk", number / 1e3) : formatted("%.0fM", number / 1e6);
   }
@@ -156,11 +162,14 @@ ScaleText scale_text(CellValue value, std::int64_t vocab_size) {
   switch (value) {
     case CellValue::kProbability:
       return {"probability of the top-1", {0, 0.2, 0.4, 0.6, 0.8, 1}};
-    case CellValue::kRank: {
+    case CellValue::kRank:
+    case CellValue::kTargetRank: {
       std::vector<double> marks;
       for (double mark = 1; mark < V; mark *= 10) marks.insert(marks.begin(), mark);
       marks.insert(marks.begin(), V);
-      return {"rank of the model's answer", marks};
+      return {
+          value == CellValue::kRank ? "rank of the model's answer" : "rank of the token that really follows",
+          marks};
     }
     case CellValue::kEntropy: {
       std::vector<double> marks;
@@ -180,8 +189,9 @@ class Drawing {
       : table_(table),
         style_(style),
         painter_(style.colours),
-        numbers_(style.numbers || !has_backgrounds(style.colours)) {
-    std::int64_t longest = 5;
+        ranks_(is_rank(table.value)),
+        numbers_(ranks_ || style.numbers || !has_backgrounds(style.colours)) {
+    std::int64_t longest = ranks_ ? display_width(kRankOf) : 5;
     for (const auto& panel : table.panels) longest = std::max(longest, display_width(printable(panel.name)));
     label_width_ = std::min({longest, std::int64_t{12}, std::max<std::int64_t>(3, style.width / 3)});
     for (std::size_t t = 0; t < table.tokens.size(); ++t) column_widths_.push_back(column_width(t));
@@ -214,15 +224,21 @@ class Drawing {
       const std::vector<Piece> more = words_of(sentence);
       words.insert(words.end(), more.begin(), more.end());
     };
-    say("Columns: the text's tokens; rows: layers, from the embeddings (0) to the model's own output");
+    say("Columns: the text's tokens and their positions; rows: layers, from the embeddings (0) to the "
+        "model's own "
+        "output");
     if (numbers_) {
       words.back().append(";");
       say("numbers: " + scale.title);
+      if (ranks_) {
+        words.back().append(",");
+        say("which the third line names");
+      }
     }
     if (style_.colours != TerminalColours::kNone) {
       words.back().append(";");
       words.push_back({.text = painter_.bold("bold:"), .width = 5});
-      say("already the model's answer");
+      say(ranks_ ? "rank 1" : "already the model's answer");
     }
     if (style_.colours == TerminalColours::kStyles) {
       words.back().append(";");
@@ -257,8 +273,7 @@ class Drawing {
   std::string ramp_lines(const ScaleText& scale) const {
     std::vector<Piece> pieces = words_of(scale.title);
     for (const double mark : scale.marks) {
-      std::string number =
-          table_.value == CellValue::kRank ? short_number(table_.value, mark) : util::cat(mark);
+      std::string number = ranks_ ? short_number(table_.value, mark) : util::cat(mark);
       if (table_.value == CellValue::kKl && mark == kGreatestKl) number = "≥" + number;
       const std::string label = " " + fitted(number, kNumber);
       const double place = place_on_scale(table_.value, mark, table_.vocab_size);
@@ -287,14 +302,24 @@ class Drawing {
     return out + '\n';
   }
 
+  std::int64_t number_width() const { return numbers_ ? kNumber + 1 : 0; }
+
+  /// A token's position; what stands below it comes after it.
+  std::string place(std::size_t t) const { return util::cat(table_.positions[t], "↓"); }
+  std::string ranked(std::size_t t) const {
+    return table_.ranked[t].empty() ? "-" : printable(table_.ranked[t]);
+  }
+
   /// The space before it counts.
   std::int64_t column_width(std::size_t t) const {
     constexpr std::int64_t kNarrowest = 3, kWidest = 14;
-    const std::int64_t number = numbers_ ? kNumber + 1 : 0;
-    std::int64_t longest = std::max(kNarrowest, display_width(printable(table_.tokens[t])) - number);
+    const std::int64_t number = ranks_ ? 0 : number_width();
+    std::int64_t longest = ranks_ ? std::max(kNumber, display_width(ranked(t))) : kNarrowest;
+    for (const std::string& heading : {printable(table_.tokens[t]), place(t)})
+      longest = std::max(longest, display_width(heading) - number);
     for (const auto& panel : table_.panels) {
       for (const auto& cell : panel.cells[t])
-        longest = std::max(longest, display_width(printable(cell.text)));
+        longest = std::max(longest, ranks_ ? 0 : display_width(printable(cell.text)));
     }
     const std::int64_t room = std::max<std::int64_t>(1, style_.width - label_width_ - 1 - number);
     return 1 + std::min({longest, kWidest, room}) + number;
@@ -319,7 +344,10 @@ class Drawing {
     add_line([&](const auto& panel) { return painter_.bold(label(printable(panel.name))); },
              [&](const auto&, std::size_t t) { return heading(printable(table_.tokens[t]), t); });
     add_line([&](const auto&) { return label(""); },
-             [&](const auto&, std::size_t t) { return heading("↓", t); });
+             [&](const auto&, std::size_t t) { return heading(place(t), t); });
+    if (ranks_)
+      add_line([&](const auto&) { return label(kRankOf); },
+               [&](const auto&, std::size_t t) { return heading(ranked(t), t); });
     for (std::size_t row = 0; row < table_.panels.front().cells.front().size(); ++row)
       add_line([&](const auto&) { return label(std::to_string(row)); },
                [&](const auto& panel, std::size_t t) { return cell(panel.cells[t][row], t); });
@@ -327,26 +355,59 @@ class Drawing {
   }
 
   std::string cell(const TerminalTable::Cell& shown, std::size_t t) const {
-    const std::int64_t room = column_widths_[t] - 1 - (numbers_ ? kNumber + 1 : 0);
-    std::string text = fitted(printable(shown.text), room);
+    std::string text, number;
+    if (!ranks_) text = fitted(printable(shown.text), column_widths_[t] - 1 - number_width());
     if (numbers_) {
-      const std::string number = short_number(table_.value, shown.value);
-      text.append(static_cast<std::size_t>(kNumber + 1) - number.size(), ' ');
-      text += number;
+      number = short_number(table_.value, shown.value);
+      number.insert(0, static_cast<std::size_t>(ranks_ ? kNumber : number_width()) - number.size(), ' ');
     }
+    text = fitted(text + number, column_widths_[t] - 1);
+    const bool is_answer = ranks_ ? shown.value == 1 : shown.is_answer;
     const double place = place_on_scale(table_.value, shown.value, table_.vocab_size);
     // On a background the space belongs to the cell, and the picture has no stripes.
-    if (has_backgrounds(style_.colours)) return painter_.cell(" " + text, place, shown.is_answer);
-    return " " + painter_.cell(text, place, shown.is_answer);
+    if (has_backgrounds(style_.colours)) return painter_.cell(" " + text, place, is_answer);
+    return " " + painter_.cell(text, place, is_answer);
   }
 
   const TerminalTable& table_;
   const TerminalStyle& style_;
   Painter painter_;
+  bool ranks_;
   bool numbers_;
   std::int64_t label_width_ = 0;
   std::vector<std::int64_t> column_widths_;
 };
+
+/// A column of `draw_watch_table`: its heading of two lines, and a cell for each layer.
+struct WatchColumn {
+  std::string title, unit;
+  std::vector<std::string> cells;
+};
+
+std::vector<WatchColumn> watch_columns(const WatchTable& table, const WatchTable::Panel& panel) {
+  std::vector<WatchColumn> columns;
+  for (std::size_t w = 0; w < table.tokens.size(); ++w) {
+    WatchColumn& column = columns.emplace_back(
+        WatchColumn{.title = printable(table.tokens[w]), .unit = "   rank    log p", .cells = {}});
+    for (const WatchTable::Value& value : panel.tokens[w]) {
+      std::array<char, 40> text = {};
+      if (value.rank > 0) {
+        std::snprintf(text.data(), text.size(), "%7lld %8.3f", static_cast<long long>(value.rank),
+                      value.logprob);
+      } else {
+        std::snprintf(text.data(), text.size(), "%7s %8s", "-", "-");
+      }
+      column.cells.emplace_back(text.data());
+    }
+  }
+  for (std::size_t i = 0; i < table.pairs.size(); ++i) {
+    WatchColumn& column = columns.emplace_back(
+        WatchColumn{.title = printable(table.pairs[i]), .unit = "difference", .cells = {}});
+    for (const double value : panel.pairs[i])
+      column.cells.push_back(std::isfinite(value) ? formatted("%+10.3f", value) : "         -");
+  }
+  return columns;
+}
 
 }  // namespace
 
@@ -368,10 +429,43 @@ double place_on_scale(CellValue value, double number, std::int64_t vocab_size) {
   if (!std::isfinite(number)) return std::numeric_limits<double>::quiet_NaN();
   const double most = std::log(static_cast<double>(std::max<std::int64_t>(2, vocab_size)));
   double place = number;
-  if (value == CellValue::kRank) place = 1 - std::log(std::max(1.0, number)) / most;
+  if (is_rank(value)) place = 1 - std::log(std::max(1.0, number)) / most;
   if (value == CellValue::kEntropy) place = 1 - number / most;
   if (value == CellValue::kKl) place = 1 - std::log1p(std::max(0.0, number)) / std::log1p(kGreatestKl);
   return std::clamp(place, 0.0, 1.0);
+}
+
+std::string draw_watch_table(const WatchTable& table, const TerminalStyle& style) {
+  constexpr std::int64_t kLabel = 8, kWidest = 32;
+  const auto line = [](const std::string& text) {
+    return text.substr(0, text.find_last_not_of(' ') + 1) + '\n';
+  };
+  const std::string heading =
+      util::cat("Watched after ", printable(table.token), ", position ", table.position);
+  std::string out = line(fitted(heading, std::min(style.width, display_width(heading))));
+  for (const WatchTable::Panel& panel : table.panels) {
+    const std::vector<WatchColumn> columns = watch_columns(table, panel);
+    std::vector<std::int64_t> widths;
+    for (const WatchColumn& column : columns)
+      widths.push_back(std::clamp(display_width(column.title), display_width(column.unit), kWidest));
+    for (std::size_t first = 0, last; first < columns.size(); first = last) {
+      std::int64_t used = kLabel;
+      for (last = first; last < columns.size() && (last == first || used + 2 + widths[last] <= style.width);
+           ++last)
+        used += 2 + widths[last];
+      const auto row = [&](const std::string& label, const auto& cell_of) {
+        std::string text = fitted(label, kLabel);
+        for (std::size_t c = first; c < last; ++c) text += "  " + fitted(cell_of(columns[c]), widths[c]);
+        return line(text);
+      };
+      out += row(printable(panel.name), [](const WatchColumn& column) { return column.title; });
+      out += row("", [](const WatchColumn& column) { return column.unit; });
+      for (std::size_t layer = 0; layer < columns.front().cells.size(); ++layer)
+        out += row(std::to_string(layer), [&](const WatchColumn& column) { return column.cells[layer]; });
+      out += '\n';
+    }
+  }
+  return out;
 }
 
 std::string draw_terminal_table(const TerminalTable& table, const TerminalStyle& style) {

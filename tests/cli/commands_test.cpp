@@ -89,7 +89,8 @@ TEST_CASE("show prints the table of layers and tokens without colour into a pipe
   REQUIRE(lines.size() > 5);
   CHECK(contains(lines[0], "logit"));
   CHECK(contains(lines[0], "the"));
-  CHECK(contains(lines[1], "↓"));
+  CHECK(contains(lines[1], "0↓"));
+  CHECK(contains(lines[1], "1↓"));
   for (int layer = 0; layer <= 3; ++layer) CHECK(lines[2 + layer].rfind(std::to_string(layer) + " ", 0) == 0);
   CHECK(contains(lines[2], "."));  // a probability
   CHECK(widest(result.out) <= 100);
@@ -133,22 +134,35 @@ TEST_CASE("show --value tells the numbers that --json holds") {
   const std::vector<std::string> lens = {"--lens", "logit", "--lens", "tuned:" + model().lens("tuned")};
   const Json positions =
       Json::parse(check_done(show(lens + std::vector<std::string>{"--json"})).out).at("positions");
-  for (const std::string value : {"probability", "rank", "entropy", "kl"}) {
+  for (const std::string value : {"probability", "rank", "target-rank", "entropy", "kl"}) {
     INFO(value);
     const auto lines =
         lines_of(check_done(show(lens + std::vector<std::string>{"--value", value, "--width", "1000"})).out);
-    // Both lenses in the same lines: label, cells, label, cells. A cell is a token and a number.
+    // Both lenses in the same lines: label, cells, label, cells. A cell is a token and a number; a rank
+    // stands alone, below a line of the tokens that are ranked.
+    const bool ranks = contains(value, "rank");
+    const std::size_t a_cell = ranks ? 1 : 2;
+    CHECK((lines[2].rfind("rank of ", 0) == 0) == ranks);
     for (std::size_t layer = 0; layer < 4; ++layer) {
       std::vector<std::string> words;
-      for (const std::string& word : util::split(lines[2 + layer], ' '))
+      for (const std::string& word : util::split(lines[(ranks ? 3 : 2) + layer], ' '))
         if (!word.empty()) words.push_back(word);
-      const std::size_t panel = 1 + 2 * positions.size();
+      const std::size_t panel = 1 + a_cell * positions.size();
       REQUIRE(words.size() == 2 * panel);
       for (std::size_t n = 0; n < 2; ++n) {
         for (std::size_t t = 0; t < positions.size(); ++t) {
           const Json& cell = positions[t].at("lenses").at(n == 0 ? "logit" : "tuned")[layer];
-          const double shown = std::stod(words[n * panel + 2 + 2 * t]);
-          if (value == "rank") {
+          const std::string& word = words[n * panel + a_cell * (1 + t)];
+          if (value == "target-rank" && t + 1 == positions.size()) {
+            CHECK(word == "-");  // nothing follows
+            CHECK(cell.at("target_rank").is_null());
+            CHECK(cell.at("target_logprob").is_null());
+            continue;
+          }
+          const double shown = std::stod(word);
+          if (value == "target-rank") {
+            CHECK(shown == cell.at("target_rank").get<double>());
+          } else if (value == "rank") {
             CHECK(shown == cell.at("final_rank").get<double>());
           } else if (value == "probability") {
             CHECK(shown == Approx(std::exp(cell.at("top")[0].at("logprob").get<double>())).margin(0.0051));
@@ -226,6 +240,11 @@ TEST_CASE("show --json holds what the table holds") {
     const Json& position = positions[t];
     CHECK(position.at("position") == t);
     if (t > 0) text += position.at("token").at("text").get<std::string>();
+    if (t + 1 < positions.size()) {
+      CHECK(position.at("target") == positions[t + 1].at("token"));
+    } else {
+      CHECK(position.at("target").is_null());
+    }
     REQUIRE(position.at("lenses").size() == 2);
     for (const char* lens : {"logit", "a"}) {
       const Json& layers = position.at("lenses").at(lens);
@@ -233,11 +252,17 @@ TEST_CASE("show --json holds what the table holds") {
       for (const Json& layer : layers) {
         REQUIRE(layer.at("top").size() == 67);
         double sum = 0;
-        std::size_t rank = 0;
+        std::size_t rank = 0, target_rank = 0;
         for (std::size_t k = 0; k < 67; ++k) {
           sum += std::exp(layer.at("top")[k].at("logprob").get<double>());
           if (layer.at("top")[k].at("id") == position.at("final").at("id")) rank = k + 1;
+          if (!position.at("target").is_null() &&
+              layer.at("top")[k].at("id") == position.at("target").at("id")) {
+            target_rank = k + 1;
+            CHECK(layer.at("target_logprob") == layer.at("top")[k].at("logprob"));
+          }
         }
+        if (target_rank > 0) CHECK(layer.at("target_rank").get<std::size_t>() <= target_rank);
         CHECK(sum == Approx(1).margin(1e-4));
         CHECK(layer.at("final_rank").get<std::size_t>() <= rank);
         CHECK(layer.at("entropy") >= 0);
@@ -263,6 +288,149 @@ TEST_CASE("show reads stdin, keeps control characters from the terminal, and cut
       check_done({"show", small_text(), "--model", model().path(), "--max-length", "4", "--json"});
   CHECK(contains(cut.err, "--max-length"));
   CHECK(Json::parse(cut.out).at("positions").size() == 4);
+}
+
+/// Fits into a window of the small model.
+const std::string kLine = "a boat came in on the";
+
+/// The positions of `show --json`.
+Json positions_of(const std::vector<std::string>& more) {
+  return Json::parse(check_done(std::vector<std::string>{"show", kLine, "--model", model().path(), "--json",
+                                                         "--lens", "logit"} +
+                                more)
+                         .out)
+      .at("positions");
+}
+
+/// Products of other sizes round otherwise.
+void check_alike(const Json& part, const Json& whole) {
+  CHECK(part.at("token") == whole.at("token"));
+  CHECK(part.at("final") == whole.at("final"));
+  const Json &a = part.at("lenses").at("logit"), &b = whole.at("lenses").at("logit");
+  REQUIRE(a.size() == b.size());
+  for (std::size_t layer = 0; layer < a.size(); ++layer) {
+    CHECK(a[layer].at("final_rank") == b[layer].at("final_rank"));
+    for (const char* number : {"final_logprob", "entropy", "kl_final"})
+      CHECK(a[layer].at(number).get<double>() == Approx(b[layer].at(number).get<double>()).margin(1e-4));
+  }
+}
+
+TEST_CASE("show shows the positions asked for, as the whole table has them") {
+  const Json all = positions_of({});
+  const std::size_t length = all.size();
+  REQUIRE(length > 10);
+  const auto check_part = [&](const Json& part, std::size_t first, std::size_t last) {
+    REQUIRE(part.size() == last + 1 - first);
+    for (std::size_t i = 0; i < part.size(); ++i) {
+      CHECK(part[i].at("position") == first + i);
+      CHECK(part[i].at("target") == all[first + i].at("target"));
+      check_alike(part[i], all[first + i]);
+    }
+  };
+  check_part(positions_of({"--last", "3"}), length - 3, length - 1);
+  check_part(positions_of({"--last", "100000"}), 0, length - 1);
+  check_part(positions_of({"--positions", "2-5"}), 2, 5);
+  check_part(positions_of({"--positions", "7"}), 7, 7);
+  const Result table = check_done(show({"--last", "2"}));
+  const std::size_t n = Json::parse(check_done(show({"--json"})).out).at("positions").size();
+  CHECK(contains(lines_of(table.out)[1], util::cat(n - 2, "↓")));
+  CHECK_FALSE(contains(lines_of(table.out)[1], util::cat(n - 3, "↓")));
+
+  check_error(show({"--positions", util::cat(n)}), 2, {"--positions", util::cat("from 0 to ", n - 1)});
+  for (const std::string odd : {"5-2", "a", "1-", "1-2-3", "1,2", "0-1x"})
+    check_error(show({"--positions", odd}), 2, {"--positions", "A-B", "'" + odd + "'"});
+  check_error(show({"--last", "0"}), 2, {"--last"});
+  check_error(show({"--last", "2", "--positions", "1"}), 2, {"--last", "--positions", "contradict"});
+}
+
+TEST_CASE("show follows tokens through the layers at the last position, or at those asked for") {
+  const Json all = positions_of({"--top-k", "67"});
+  const std::string a = all[1].at("token").at("text"), b = all[2].at("token").at("text");
+  const std::string id_of_a = util::cat("#", all[1].at("token").at("id").get<int>()),
+                    id_of_b = util::cat("#", all[2].at("token").at("id").get<int>());
+  REQUIRE(a != b);
+  const auto logprob = [&](std::size_t t, std::size_t layer, const Json& id) {
+    for (const Json& one : all[t].at("lenses").at("logit")[layer].at("top"))
+      if (one.at("id") == id) return one.at("logprob").get<double>();
+    return 0.0;
+  };
+  const auto check_watched = [&](const Json& position) {
+    const auto t = position.at("position").get<std::size_t>();
+    for (std::size_t layer = 0; layer < 4; ++layer) {
+      const Json& cell = position.at("lenses").at("logit")[layer];
+      REQUIRE(cell.at("watched").size() == 2);
+      CHECK(cell.at("watched")[0].at("text") == a);
+      CHECK(cell.at("watched")[0].at("id") == all[1].at("token").at("id"));
+      const double of_a = cell.at("watched")[0].at("logprob"), of_b = cell.at("watched")[1].at("logprob");
+      CHECK(of_a == Approx(logprob(t, layer, all[1].at("token").at("id"))).margin(1e-4));
+      CHECK(of_b == Approx(logprob(t, layer, all[2].at("token").at("id"))).margin(1e-4));
+      std::int64_t above = 0;
+      for (const Json& one : all[t].at("lenses").at("logit")[layer].at("top"))
+        above += one.at("logprob").get<double>() > of_a + 1e-4 ? 1 : 0;
+      CHECK(cell.at("watched")[0].at("rank") == above + 1);
+      CHECK(cell.at("differences")[0].at("difference").get<double>() == Approx(of_a - of_b).margin(1e-5));
+    }
+  };
+  const std::vector<std::string> watch = {"--watch-pair", id_of_a + "," + id_of_b};
+  const Json last = positions_of(watch);
+  check_watched(last.back());
+  CHECK_FALSE(last[0].at("lenses").at("logit")[0].contains("watched"));
+  const Json chosen = positions_of(watch + std::vector<std::string>{"--positions", "3-4"});
+  REQUIRE(chosen.size() == 2);
+  check_watched(chosen[0]);
+  check_watched(chosen[1]);
+  // The token that follows: there is none at the end.
+  const Json target = positions_of({"--watch", "#target", "--last", "2"});
+  for (std::size_t layer = 0; layer < 4; ++layer) {
+    const Json &cell = target[0].at("lenses").at("logit")[layer],
+               &end = target[1].at("lenses").at("logit")[layer];
+    CHECK(cell.at("watched")[0].at("rank") == cell.at("target_rank"));
+    CHECK(cell.at("watched")[0].at("id") == target[0].at("target").at("id"));
+    CHECK(end.at("watched")[0].at("rank").is_null());
+  }
+  const Result table = check_done(show({"--watch", id_of_a}));
+  CHECK(contains(table.out, "\nWatched after "));
+  CHECK(contains(table.out, "   rank    log p"));
+  check_error(show({"--watch", "#distractor"}), 2, {"a text has no distractor", "--watch"});
+  check_error(show({"--watch", "#100000"}), 2, {"no such token", "--watch"});
+  check_error(show({"--watch", "the boat of"}), 2, {"not one token"});
+}
+
+TEST_CASE("show gives the positions of a long text as much context as a window holds") {
+  const auto shown = [](const std::string& text, const std::vector<std::string>& more) {
+    return check_done(std::vector<std::string>{"show", text, "--model", model().path(), "--json", "--lens",
+                                               "logit", "--add-bos", "yes"} +
+                      more);
+  };
+  const Json all = Json::parse(shown(kLine, {}).out).at("positions");
+  const std::size_t length = all.size();
+  REQUIRE(length > 10);
+  // Six tokens a window, BOS included: the last is predicted from it and the four before.
+  const Result last = shown(kLine, {"--last", "2", "--max-length", "6"});
+  CHECK(contains(last.err, util::cat("from token ", length - 5, " on")));
+  const Json positions = Json::parse(last.out).at("positions");
+  REQUIRE(positions.size() == 2);
+  CHECK(positions[1].at("position") == length - 1);
+  CHECK(positions[0].at("position") == length - 2);
+  CHECK(positions[0].at("target") == all[length - 1].at("token"));
+  CHECK(positions[1].at("token") == all[length - 1].at("token"));
+  std::string end;
+  for (std::size_t t = length - 5; t < length; ++t) end += all[t].at("token").at("text").get<std::string>();
+  const Json alone = Json::parse(shown(end, {}).out).at("positions");
+  REQUIRE(alone.size() == 6);
+  check_alike(positions[1], alone[5]);
+  // A position within the first window has its whole context, and its target, which the window cuts off.
+  const Json middle =
+      Json::parse(shown(kLine, {"--positions", "5", "--max-length", "6"}).out).at("positions");
+  check_alike(middle[0], all[5]);
+  CHECK(middle[0].at("target") == all[6].at("token"));
+  // More than a window: all that fits of the end, none of a range.
+  const Result full = shown(kLine, {"--last", "9", "--max-length", "6"});
+  CHECK(contains(full.err, "the last 5 tokens are shown"));
+  CHECK(Json::parse(full.out).at("positions").size() == 5);
+  check_error({"show", kLine, "--model", model().path(), "--add-bos", "yes", "--max-length", "6",
+               "--positions", "3-9"},
+              2, {"--positions", "at most 5 tokens", "7 tokens"});
 }
 
 TEST_CASE("count-tokens orders by count, then by id, and its ratios sum to 1") {

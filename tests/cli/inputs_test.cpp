@@ -289,6 +289,9 @@ TEST_CASE("a document has the number of its object, and one without tokens is co
   CHECK(run.run.at("inputs")[0].at("documents") == 5);
   CHECK(run.run.at("counts").at("documents") == 5);
   CHECK(run.run.at("counts").at("dropped") == OrderedJson{{"no_tokens", 2}});
+  const Result told = check_done(desk.command("analyze", {input}, "all", {"--overwrite"}));
+  CHECK(
+      contains(told.err, "info: 3 of 5 documents count: 2 without tokens; see counts.dropped in run.json\n"));
   const FinishedRun three = desk.analyzed({input}, "three", {"--limit", "3"});
   CHECK(documents_of(three) == std::vector<std::int64_t>{0, 2});
   CHECK(three.run.at("inputs")[0].at("documents") == 3);

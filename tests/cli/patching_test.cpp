@@ -136,7 +136,10 @@ TEST_CASE("patching: pairs that cannot be used are counted by reason") {
                             pair_line("1", "a man", "the", "a men", "a") +
                             pair_line("2", "a b", "the", "a c", "a");
   write_bytes(bench.input, pairs);
-  check_done(bench.command({"--keep", "all", "--max-length", "9"}));
+  const Result all = check_done(bench.command({"--keep", "all", "--max-length", "9"}));
+  CHECK(contains(all.err, "2 of 6 pairs count: 1 "));
+  CHECK(contains(all.err, "1 with prompts of different lengths in tokens"));
+  CHECK(contains(all.err, "see counts.dropped in run.json"));
   const FinishedRun run = FinishedRun::read(bench.out);
   const OrderedJson& counts = run.run.at("counts");
   CHECK(counts.at("documents") == 6);

@@ -235,6 +235,9 @@ TEST_CASE("facts: a small model's ranks are those of transformers in float64") {
   CHECK(right > 0);
   CHECK(correct.dropped() == Dropped{{"positions_not_predicted", static_cast<std::int64_t>(next - right)}});
   CHECK(every.dropped().empty());
+  CHECK(contains(correct.result.err, util::cat(right, " of ", next, " answer tokens count: ", next - right,
+                                               " not the model's own; see")));
+  CHECK_FALSE(contains(every.result.err, "counts.dropped"));
 }
 
 TEST_CASE("facts: an alias that the model says itself counts as the answer") {
@@ -420,6 +423,7 @@ TEST_CASE("choices: logged samples are read as they were scored") {
   CHECK(twice.finished.summary == once.finished.summary);
   CHECK(twice.count("documents") == 2);
   CHECK(twice.dropped() == Dropped{{"repeated_item", 2}});
+  CHECK(contains(twice.result.err, "answers count: 2 repeated; see counts.dropped"));
   CHECK(contains(twice.finished.run.at("warnings").dump(),
                  "repeated items: 2 (first: '0'); each is counted once"));
   CHECK(contains(twice.result.err, "repeated items: 2"));
@@ -487,6 +491,21 @@ TEST_CASE("pos: where the model says white space it is asked again with a space"
             dropped["positions_white_space"] ==
         185);
   CHECK(of_second_question <= static_cast<std::int64_t>(white.size()));
+  // One line tells all of this, the greatest reason first, and one names the rare classes.
+  CHECK(contains(again.result.err, util::cat("info: ", again.finished.records.size(),
+                                             " of 272 answers count: ", dropped["positions_not_predicted"],
+                                             " not the model's own, 87 with too little text before "
+                                             "the word (--min-prompt-chars)")));
+  CHECK(contains(again.result.err, "see counts.dropped in run.json"));
+  std::map<std::string, std::int64_t> of_class;
+  for (const Json& record : again.finished.records) ++of_class[record.at("class").get<std::string>()];
+  const std::size_t few = again.result.err.find("fewer than 10 answers count for ");
+  REQUIRE(few != std::string::npos);
+  const std::string named = again.result.err.substr(few, again.result.err.find('\n', few) - few);
+  for (const std::string name : {"DET", "ADP", "PUNCT", "VERB", "NOUN", "ADJ"}) {
+    const std::string count = of_class[name] == 0 ? "none" : std::to_string(of_class[name]);
+    CHECK(contains(named, util::cat(name, " (", count, ")")) == (of_class[name] < 10));
+  }
   // With --keep all every word counts once, and nothing is dropped for what the model says.
   const TaskRun all("pos", "data/tasks/words.conllu", {"--keep", "all", "--top-k", "1"});
   CHECK(all.finished.records.size() == 185);
@@ -666,10 +685,11 @@ TEST_CASE("tasks: files that cannot be used end with 3") {
   refused("facts", "a.jsonl.gz", gzip(kFact).substr(0, 30), {"damaged gzip file", "a.jsonl.gz"});
   // The small tokenizer has no capital letters.
   refused("facts", "a.jsonl", R"({"prompt": "BIG", "answer": "sea"})",
-          {"no item is left to ask", "expected at least one", "dropped: 1 no_tokens"}, {"--add-bos", "no"});
+          {"no item is left to ask", "expected at least one", "dropped: 1 without tokens"},
+          {"--add-bos", "no"});
   refused("facts", "a.jsonl",
           R"({"prompt": "the water of the harbour was still, and a boat came in", "answer": "on"})",
-          {"no item is left to ask", "1 longer_than_window"});
+          {"no item is left to ask", "1 longer than a window"});
   refused("choices", "a.jsonl",
           R"({"id": "q1", "prompt": "the sea", "options": ["wide", "rude"], "answer": 0})",
           {"the options 'wide' and 'rude' have the same token", "item q1"});
@@ -681,7 +701,7 @@ TEST_CASE("tasks: files that cannot be used end with 3") {
           {"the answer is none of the options"}, {"--options", "on,in"});
   refused("pos", "a.conllu", "1\tthe\n", {"not a line of CoNLL-U", "a.conllu, line 1", "found 2"});
   refused("pos", "a.conllu", "1\tthe\t_\tDET\t_\t_\t_\t_\t_\t_\n",
-          {"no item is left to ask", "1 short_prompt"});
+          {"no item is left to ask", "1 with too little text before the word"});
   refused("exit", "a.conllu", "1\tthe\n", {"not a line of CoNLL-U"});
   refused("exit", "a.conllu.gz", gzip("1\tthe\n"), {"not a line of CoNLL-U", "a.conllu.gz, line 1"});
 }

@@ -75,8 +75,11 @@ class ReadoutBuilder {
       query.document = built.document;
       query.window = built.window;
       query.tokens.assign(static_cast<std::size_t>(built.position) + 1, built.token);
-      query.positions = {
-          {.position = built.position, .target = built.target, .watched = built.watched, .item = built.item}};
+      query.positions = {{.position = built.position,
+                          .target = built.target,
+                          .watched = built.watched,
+                          .item = built.item,
+                          .number = built.item}};
       listener.accept({shape_, readout, static_cast<std::int64_t>(p), query, query.positions.front()});
     }
     if (begin_and_end && listener.needs().probability_sums) listener.accept_sums(probability_sums());

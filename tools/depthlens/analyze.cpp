@@ -311,13 +311,13 @@ std::function<void()> setup_analyze(CLI::App& app) {
   app.add_option("--top-k", options->top_k, "Predictions of each layer in the records")
       ->check(integer(1, 1000))
       ->capture_default_str();
-  add_positions_option(app, options->corpus, /*may_sample=*/true);
+  add_positions_option(app, options->corpus);
   add_watch_options(app, options->watch);
   app.add_option("--records", options->records, "Records of single positions")
       ->check(one_of({"none", "jsonl"}))
       ->capture_default_str();
   app.add_option("--max-records", options->max_records,
-                 "Records written, in input order (0: all); tables count every position")
+                 "Records written, in input order (0: all); tables count the others too")
       ->check(integer(0))
       ->capture_default_str();
   app.add_option("--token-counts", options->token_counts,

@@ -141,20 +141,8 @@ void add_corpus_options(CLI::App& app, CorpusOptions& options) {
   app.add_flag("--overwrite", options.overwrite, "Replace the run that the folder holds");
 }
 
-void add_positions_option(CLI::App& app, CorpusOptions& options, bool may_sample) {
-  CLI::Option* option =
-      app.add_option("--positions", options.positions,
-                     may_sample
-                         ? "Which positions: all; the last of each window; or sample:N, N of the whole "
-                           "input drawn by --seed, each in its own context"
-                         : "Which positions of each window")
-          ->capture_default_str();
-  const CLI::Validator named = one_of({"all", "last"});
-  if (!may_sample) {
-    option->check(named);
-    return;
-  }
-  option->type_name("all|last|sample:N")->check([](const std::string& text) -> std::string {
+void add_positions_option(CLI::App& app, CorpusOptions& options) {
+  const auto check = [](const std::string& text) -> std::string {
     if (text == "all" || text == "last") return "";
     std::int64_t count = 0;
     const bool usable =
@@ -163,7 +151,13 @@ void add_positions_option(CLI::App& app, CorpusOptions& options, bool may_sample
     throw util::usage_error({.what = "unknown choice of positions",
                              .expected = "all, last or sample:N with N of at least 1",
                              .found = util::in_quotes(text)});
-  });
+  };
+  app.add_option("--positions", options.positions,
+                 "Which positions: all; the last of each window; or sample:N, N of the whole input drawn by "
+                 "--seed, each in its own context")
+      ->type_name("all|last|sample:N")
+      ->check(check)
+      ->capture_default_str();
 }
 
 std::optional<std::int64_t> CorpusOptions::sample() const {
@@ -219,10 +213,20 @@ decode::RunStatistics CorpusRun::decode(const std::vector<const lens::Lens*>& le
 
 void CorpusRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables,
                        std::vector<report::ExtraFile> files) {
-  RunInputs inputs{.files = survey_.inputs, .documents = survey_.documents, .dropped = {}};
-  if (survey_.documents_without_tokens > 0) inputs.dropped["no_tokens"] = survey_.documents_without_tokens;
+  const RunInputs inputs{.files = survey_.inputs, .documents = survey_.documents, .dropped = dropped()};
   write_run(folder_, run_json(session_, inputs, parts, options_.out, started_), parts, tables,
             std::move(files));
+}
+
+data::Dropped CorpusRun::dropped() const {
+  if (survey_.documents_without_tokens == 0) return {};
+  return {{data::Drop::kNoTokens, survey_.documents_without_tokens}};
+}
+
+void CorpusRun::conclude(const decode::RunStatistics& statistics) const {
+  tool::conclude(
+      statistics, options_.out,
+      account_of(survey_.documents - survey_.documents_without_tokens, "documents count", dropped()));
 }
 
 }  // namespace depthlens::tool

@@ -30,8 +30,8 @@ struct CorpusOptions {
 
 /// Adds --input, --out and --overwrite.
 void add_corpus_options(CLI::App& app, CorpusOptions& options);
-/// Adds --positions. `may_sample`: with sample:N.
-void add_positions_option(CLI::App& app, CorpusOptions& options, bool may_sample = false);
+/// Adds --positions.
+void add_positions_option(CLI::App& app, CorpusOptions& options);
 /// Adds --limit.
 void add_limit_option(CLI::App& app, CorpusOptions& options);
 
@@ -79,9 +79,11 @@ class CorpusRun {
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables,
               std::vector<report::ExtraFile> files = {});
 
-  void conclude(const decode::RunStatistics& statistics) const { tool::conclude(statistics, options_.out); }
+  void conclude(const decode::RunStatistics& statistics) const;
 
  private:
+  data::Dropped dropped() const;
+
   Clock::time_point started_;
   const CorpusOptions& options_;
   Session session_;

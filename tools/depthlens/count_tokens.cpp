@@ -5,7 +5,6 @@
 #include "command.hpp"
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
-#include "depthlens/io/hub_cache.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
@@ -35,8 +34,7 @@ void run_count_tokens(const CountOptions& options) {
                              .expected = "FILE.json or FILE.csv"});
   }
   apply_common_options(options.common);
-  const auto folder = options.model.model.empty() ? demo_model() : io::resolve_model(options.model.model);
-  const auto tokenizer = text::load_tokenizer(folder);
+  const auto tokenizer = text::load_tokenizer(model_folder(options.model));
   data::Corpus corpus(options.inputs, *tokenizer, options.limit);
   data::TokenCounts counts;
   util::Progress progress("counting", "tokens", 0);

@@ -183,7 +183,8 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
   check_corpus_options(options.corpus, "eval-lens");
   check_effects(app, lens_conditions(options.model));
   apply_common_options(options.common);
-  CorpusRun run(options.corpus, options.model);
+  const auto seed = static_cast<std::uint64_t>(options.common.seed);
+  CorpusRun run(options.corpus, options.model, seed);
   run.load();
   const util::FinishOnInterrupt finish;
   const std::vector<const lens::Lens*> lenses = run.session().lenses();
@@ -201,15 +202,16 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
   }
   const double bits_per_byte = experiments::bits_per_byte_of_a_nat(size);
 
-  const auto trajectory = experiments::make_experiments("trajectory", {});
+  const auto trajectory = experiments::make_experiments("trajectory", {.buckets = {}, .seed = seed});
   std::vector<decode::Listener*> listeners;
   for (const auto& experiment : trajectory) listeners.push_back(experiment.get());
   decode::RunStatistics statistics = run.decode(lenses, listeners, "evaluating");
-  const tables::Table quality = trajectory.front()->tables().front();
-  std::vector<tables::Table> tables = {quality, experiments::bits_per_byte_table(quality, size)};
+  std::vector<tables::Table> tables = trajectory.front()->tables();
+  const tables::Table quality = tables.front();
+  tables.push_back(experiments::bits_per_byte_table(quality, size));
   std::vector<report::ExtraFile> files = {lens_picture(quality, bits_per_byte)};
   if (options.transfer) {
-    experiments::Transfer transfer;
+    experiments::Transfer transfer(seed);
     run_transfer(run, transfer, statistics);
     tables.push_back(transfer.table());
     files.push_back(transfer_picture(tables.back(), run.session().spec().num_layers));

@@ -68,7 +68,7 @@ decode::RunStatistics PairsRun::patch(
       ++kept_;
       show(item, *result);
     } else {
-      ++read_.dropped["not_predicted"];
+      ++read_.dropped[data::Drop::kPairNotPredicted];
     }
     progress.advance(1);
   }

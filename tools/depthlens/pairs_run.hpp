@@ -30,7 +30,9 @@ class PairsRun {
       const std::function<void(const data::PairItem&, const decode::PatchingResult&)>& show);
 
   void finish(const RunParts& parts, const tables::Table& table);
-  void conclude(const decode::RunStatistics& statistics) const { tool::conclude(statistics, inputs_.out); }
+  void conclude(const decode::RunStatistics& statistics) const {
+    tool::conclude(statistics, inputs_.out, account_of(kept_, "pairs count", read_.dropped));
+  }
 
  private:
   data::PairTask read();

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <ctime>
 
@@ -35,16 +36,49 @@ util::OrderedJson volatile_json(const std::string& out, Clock::time_point starte
           {"out", out}};
 }
 
+/// "304 not the model's own, 9 repeated": the most frequent first.
+std::string reasons(const data::Dropped& dropped) {
+  std::vector<std::pair<data::Drop, std::int64_t>> sorted(dropped.begin(), dropped.end());
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::vector<std::string> parts;
+  for (const auto& [reason, count] : sorted)
+    parts.push_back(util::cat(util::with_thousands(count), " ", data::in_words(reason)));
+  return util::join(parts, ", ");
+}
+
 }  // namespace
 
 util::Error nothing_left_error(const std::string& what, const std::vector<std::string>& inputs,
-                               const std::map<std::string, std::int64_t>& dropped) {
-  std::string why;
-  for (const auto& [reason, count] : dropped) why += util::cat(why.empty() ? "" : ", ", count, " ", reason);
+                               const data::Dropped& dropped) {
+  const std::string why = reasons(dropped);
   return util::input_error({.what = what,
                             .where = inputs.front(),
                             .expected = "at least one",
                             .found = why.empty() ? "none in the file" : "dropped: " + why});
+}
+
+std::string account_of(std::int64_t kept, const std::string& what, const data::Dropped& dropped) {
+  if (dropped.empty()) return "";
+  std::int64_t all = kept;
+  for (const auto& [reason, count] : dropped) all += count;
+  return util::cat(util::with_thousands(kept), " of ", util::with_thousands(all), " ", what, ": ",
+                   reasons(dropped));
+}
+
+std::string few_of(const std::vector<std::pair<std::string, std::int64_t>>& counts) {
+  constexpr std::int64_t kFew = 10;
+  constexpr std::size_t kMostNamed = 12;
+  std::vector<std::string> names;
+  for (const auto& [name, count] : counts) {
+    if (count < kFew)
+      names.push_back(util::cat(name, " (", count == 0 ? "none" : std::to_string(count), ")"));
+  }
+  if (names.empty()) return "";
+  const std::size_t more = names.size() - std::min(names.size(), kMostNamed);
+  names.resize(names.size() - more);
+  return util::cat("fewer than ", kFew, " answers count for ", util::join(names, ", "),
+                   more > 0 ? util::cat(" and ", more, " others") : "", "; their means say little");
 }
 
 util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
@@ -58,7 +92,7 @@ util::OrderedJson run_json(const Session& session, const RunInputs& inputs, cons
                      {"bytes", input.bytes}});
   }
   util::OrderedJson dropped = util::OrderedJson::object();
-  for (const auto& [reason, count] : inputs.dropped) dropped[reason] = count;
+  for (const auto& [reason, count] : inputs.dropped) dropped[data::name_of(reason)] = count;
   const decode::RunStatistics& statistics = parts.statistics;
   return {{"schema_version", report::kSchemaVersion},
           {"status", statistics.stopped ? "partial" : "complete"},
@@ -106,12 +140,15 @@ decode::RunStatistics run_engine(const Session& session, const std::vector<const
   return statistics;
 }
 
-void conclude(const decode::RunStatistics& statistics, const std::string& out) {
+void conclude(const decode::RunStatistics& statistics, const std::string& out, const std::string& account,
+              const std::string& few) {
   if (statistics.stopped) {
     util::log_warning(util::cat("stopped after ", util::with_thousands(statistics.positions), " positions; ",
                                 out, " holds what was finished (status partial)"));
     throw util::interrupted_error();
   }
+  if (!account.empty()) util::log_info(account + "; see counts.dropped in run.json");
+  if (!few.empty()) util::log_info(few);
   util::log_info("results are in " + out);
 }
 

@@ -3,11 +3,12 @@
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "depthlens/data/corpus.hpp"
+#include "depthlens/data/dropped.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/report/page_records.hpp"
 #include "depthlens/report/run_folder.hpp"
@@ -31,12 +32,19 @@ struct RunParts {
 struct RunInputs {
   std::vector<data::InputSummary> files;
   std::int64_t documents = 0;
-  std::map<std::string, std::int64_t> dropped;  ///< by reason
+  data::Dropped dropped;
 };
 
 /// The input error `what` of task files of which nothing can be used, with the reasons.
 util::Error nothing_left_error(const std::string& what, const std::vector<std::string>& inputs,
-                               const std::map<std::string, std::int64_t>& dropped);
+                               const data::Dropped& dropped);
+
+/// Of what was to count, how much does, and why the rest does not: "56 of 369 answers count: 304 not the
+/// model's own, 9 repeated". Empty where nothing was dropped. `what` says the rest of the sentence: "answers
+/// count".
+std::string account_of(std::int64_t kept, const std::string& what, const data::Dropped& dropped);
+/// Names those for which fewer than ten answers count; empty where there are none.
+std::string few_of(const std::vector<std::pair<std::string, std::int64_t>>& counts);
 
 using Clock = std::chrono::system_clock;
 
@@ -54,7 +62,9 @@ decode::RunStatistics run_engine(const Session& session, const std::vector<const
                                  const std::vector<decode::Listener*>& listeners, const std::string& title,
                                  std::int64_t num_positions, decode::EngineOptions options);
 
-/// Says where the results are; throws the interrupted error where the run was stopped.
-void conclude(const decode::RunStatistics& statistics, const std::string& out);
+/// Says what was dropped (`account`, as `account_of` gives it), what is rare (`few`), and where the results
+/// are; throws the interrupted error where the run was stopped.
+void conclude(const decode::RunStatistics& statistics, const std::string& out, const std::string& account,
+              const std::string& few = "");
 
 }  // namespace depthlens::tool

@@ -110,6 +110,17 @@ fs::path demo_model() {
                            .hint = "name a model with --model"});
 }
 
+fs::path model_folder(const ModelOptions& options) {
+  if (options.model.empty()) return demo_model();
+  try {
+    return io::resolve_model(options.model);
+  } catch (const util::Error& error) {
+    util::ErrorText text = error.text();
+    if (text.where.empty()) text.where = "--model";
+    throw util::Error(error.code(), text);
+  }
+}
+
 Session::Session(const ModelOptions& options) : options_(options) {
   check_device(options.device);
   std::vector<lens::LensRequest> requests;
@@ -119,7 +130,7 @@ Session::Session(const ModelOptions& options) : options_(options) {
   }
   lens_requests_ = lens::with_names(std::move(requests));
 
-  folder_ = options.model.empty() ? demo_model() : io::resolve_model(options.model);
+  folder_ = model_folder(options);
   const fs::path config_path = folder_ / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
   spec_ = model::read_arch_spec({config, config_path.string()});

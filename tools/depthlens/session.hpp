@@ -80,5 +80,7 @@ class Session {
 
 /// The folder of the bundled demo model, beside the program or where it was installed.
 std::filesystem::path demo_model();
+/// The folder that --model names, or the demo model's. Throws what `io::resolve_model` throws.
+std::filesystem::path model_folder(const ModelOptions& options);
 
 }  // namespace depthlens::tool

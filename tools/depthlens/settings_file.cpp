@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <optional>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -29,6 +30,9 @@ struct Takes {
         comma_list(option.get_delimiter() == ','),
         repeatable(option.get_items_expected_max() > 1) {}
 
+  /// One value of several.
+  std::string element_in_words() const { return comma_list ? "a string or an integer" : "a string"; }
+
   std::string in_words() const {
     if (comma_list) return "a string or a list";
     if (repeatable) return "a string or a list of strings";
@@ -51,6 +55,10 @@ std::string shortest(double value) {
   return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr};
 }
 
+std::string at_line(const std::string& path, std::size_t line) {
+  return util::cat(path, " line ", line);
+}
+
 /// A value for a message.
 std::string described(const toml::node& node) {
   if (const auto text = node.value_exact<std::string>()) return "the string " + util::in_quotes(*text);
@@ -62,15 +70,13 @@ std::string described(const toml::node& node) {
   return "a date or a time";
 }
 
-util::Error wrong_type(const std::string& where, const Takes& takes, const toml::node& node) {
-  return util::usage_error({.what = "a value of the wrong type",
-                            .where = where,
-                            .expected = takes.in_words(),
-                            .found = described(node)});
+util::Error wrong_type(const std::string& where, const std::string& expected, const toml::node& node) {
+  return util::usage_error(
+      {.what = "a value of the wrong type", .where = where, .expected = expected, .found = described(node)});
 }
 
 /// One value as it would be given by hand.
-std::string text_of(const toml::node& node, const Takes& takes, const std::string& where) {
+std::optional<std::string> text_of(const toml::node& node, const Takes& takes) {
   const auto text = node.value_exact<std::string>();
   const auto integer = node.value_exact<std::int64_t>();
   const auto number = node.value_exact<double>();
@@ -90,33 +96,40 @@ std::string text_of(const toml::node& node, const Takes& takes, const std::strin
       if (text) return *text;
       break;
   }
-  throw wrong_type(where, takes, node);
+  return std::nullopt;
 }
 
-std::vector<std::string> values_of(const toml::node& node, const Takes& takes, const std::string& where) {
+std::vector<std::string> values_of(const toml::node& node, const Takes& takes, const std::string& path,
+                                   const std::string& key) {
+  const auto at = [&](const toml::node& place) {
+    return at_line(path, place.source().begin.line) + ": " + key;
+  };
+  const std::string where = at(node);
   const toml::array* list = node.as_array();
-  if (list == nullptr) return {text_of(node, takes, where)};
-  if (!takes.comma_list && !takes.repeatable) throw wrong_type(where, takes, node);
+  if (list == nullptr || (!takes.comma_list && !takes.repeatable)) {
+    const std::optional<std::string> text = text_of(node, takes);
+    if (!text) throw wrong_type(where, takes.in_words(), node);
+    return {*text};
+  }
   if (list->empty()) {
     throw util::usage_error({.what = "an empty list", .where = where, .hint = "leave the key out"});
   }
   std::vector<std::string> values;
   for (const toml::node& element : *list) {
     const auto integer = element.value_exact<std::int64_t>();
-    values.push_back(takes.comma_list && integer ? std::to_string(*integer) : text_of(element, takes, where));
+    const std::optional<std::string> text =
+        takes.comma_list && integer ? std::to_string(*integer) : text_of(element, takes);
+    if (!text) throw wrong_type(at(element), takes.element_in_words(), element);
+    values.push_back(*text);
     if (takes.comma_list && (values.back().empty() || values.back().find(',') != std::string::npos)) {
       throw util::usage_error({.what = "an element that cannot stand in this list",
-                               .where = where,
+                               .where = at(element),
                                .expected = "one value, without a comma",
                                .found = util::in_quotes(values.back())});
     }
   }
   if (takes.comma_list) return {util::join(values, ",")};
   return values;
-}
-
-std::string at_line(const std::string& path, std::size_t line) {
-  return util::cat(path, " line ", line);
 }
 
 std::string read_text(const std::string& path) {
@@ -174,9 +187,11 @@ std::vector<Setting> read_settings(const std::string& path, const std::vector<CL
     const std::string where = at_line(path, line) + ": " + key;
     const bool section = node->is_table() || (node->is_array() && node->as_array()->is_array_of_tables());
     if (section) {
-      throw util::usage_error({.what = "a section or dotted key",
-                               .where = where,
-                               .expected = "keys that are long flag names, without sections"});
+      throw util::usage_error(
+          {.what = "a section or dotted key",
+           .where = where,
+           .expected = "keys that are long flag names, without sections",
+           .hint = "a file holds the settings of one command, none of them below a name"});
     }
     if (std::find(names.begin(), names.end(), key) == names.end()) {
       throw util::usage_error({.what = "unknown key " + util::in_quotes(key),
@@ -187,7 +202,7 @@ std::vector<Setting> read_settings(const std::string& path, const std::vector<CL
     CLI::Option* option =
         *std::find_if(options.begin(), options.end(),
                       [&, &key = key](const CLI::Option* o) { return o->check_lname(key); });
-    settings.push_back({option, values_of(*node, Takes(*option), where), where});
+    settings.push_back({option, values_of(*node, Takes(*option), path, key), where});
   }
   return settings;
 }

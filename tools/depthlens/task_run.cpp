@@ -65,7 +65,7 @@ std::vector<std::string> empty_classes(const data::Task& task) {
 void add_task_options(CLI::App& app, TaskOptions& options) {
   app.add_option(
          "--keep", options.keep,
-         "Tasks: answer positions that count: those where the model's own top-1 is the answer, or all")
+         "Tasks and pairs: answers that count: those that are the model's own top-1, or all")
       ->check(one_of({"correct", "all"}))
       ->capture_default_str();
   app.add_option(
@@ -113,7 +113,8 @@ TaskRun::TaskRun(data::TaskKind kind, const CorpusOptions& inputs, const TaskOpt
       folder_(inputs.out, inputs.overwrite),
       task_(read(kind, seed)),
       retry_(options.whitespace_retry == "yes" ||
-             (options.whitespace_retry == "auto" && kind != data::TaskKind::kQuestions)) {}
+             (options.whitespace_retry == "auto" && kind != data::TaskKind::kQuestions)),
+      option_labels_(data::option_labels(task_.items)) {}
 
 void TaskRun::count_tokens(std::string_view text, data::InputSummary& summary) {
   const std::vector<text::TokenId> tokens = session_.tokenizer().encode(text);
@@ -183,6 +184,12 @@ data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
 
 void TaskRun::load() {
   session_.load();
+  for (const std::string& name : task_.classes) groups_.emplace_back(name, 0);
+  for (const std::string& name : option_labels_) groups_.emplace_back(name, 0);
+  if (task_.kind == data::TaskKind::kFacts) {
+    for (const data::TaskItem& item : task_.items) kept_like(item);
+    std::sort(groups_.begin(), groups_.end());
+  }
   const model::Model& model = session_.model();
   util::log_info(util::cat(model.spec().architecture, ", ", model.spec().num_layers, " blocks, ",
                            util::with_thousands(model.num_parameters()), " parameters; ",
@@ -209,7 +216,8 @@ void TaskRun::add_positions(decode::Query& query, std::size_t item_index) const 
     query.positions.push_back({.position = item.first_position() + static_cast<std::int64_t>(k),
                                .target = item.answer[k],
                                .watched = watched,
-                               .item = static_cast<std::int64_t>(item_index)});
+                               .item = static_cast<std::int64_t>(item_index),
+                               .number = item.number});
     if (watch_ != nullptr) watch_->append_to(query.positions.back(), k == 0 ? item.distractor : text::kNone);
   }
 }
@@ -240,8 +248,31 @@ bool TaskRun::next_query(decode::Query& query) {
 
 bool TaskRun::accepts(const decode::PositionReadout& position) {
   const bool kept = decide(position);
-  kept_ += kept ? 1 : 0;
+  if (kept) {
+    const std::int64_t item = position.where().item;
+    ++kept_;
+    if (item != last_kept_) ++kept_like(task_.items[static_cast<std::size_t>(item)]);
+    last_kept_ = item;
+  }
   return kept;
+}
+
+std::int64_t& TaskRun::kept_like(const data::TaskItem& item) {
+  std::string name;
+  switch (task_.kind) {
+    case data::TaskKind::kWords:
+      name = item.word_class;
+      break;
+    case data::TaskKind::kQuestions:
+      name = option_labels_[item.gold_option];
+      break;
+    case data::TaskKind::kFacts:
+      name = util::cat("answers of ", item.answer.size(), item.answer.size() == 1 ? " token" : " tokens");
+      break;
+  }
+  const auto found =
+      std::find_if(groups_.begin(), groups_.end(), [&](const auto& group) { return group.first == name; });
+  return found != groups_.end() ? found->second : groups_.emplace_back(name, 0).second;
 }
 
 bool TaskRun::decide(const decode::PositionReadout& position) {
@@ -266,7 +297,7 @@ bool TaskRun::decide(const decode::PositionReadout& position) {
     return false;
   }
   if (right || !options_.correct_only()) return true;
-  ++read_.dropped[white_space ? "positions_white_space" : "positions_not_predicted"];
+  ++read_.dropped[white_space ? data::Drop::kPositionWhiteSpace : data::Drop::kPositionNotPredicted];
   return false;
 }
 
@@ -292,6 +323,23 @@ void TaskRun::finish(const RunParts& parts, const std::vector<tables::Table>& ta
   run["counts"]["asked_again"] = asked_again_;
   if (task_.kind == data::TaskKind::kFacts) run["counts"]["answered_by_alias"] = by_alias_;
   write_run(folder_, run, parts, tables);
+}
+
+std::string TaskRun::account() const {
+  // Elsewhere an item is one answer. Of a fact that is left out it is not known how many tokens would count.
+  if (task_.kind != data::TaskKind::kFacts) return account_of(kept_, "answers count", read_.dropped);
+  data::Dropped positions, items;
+  for (const auto& [reason, count] : read_.dropped)
+    (data::drops_position(reason) ? positions : items)[reason] = count;
+  std::vector<std::string> parts = {
+      account_of(kept_, "answer tokens count", positions),
+      account_of(static_cast<std::int64_t>(task_.items.size()), "facts are asked", items)};
+  std::erase(parts, "");
+  return util::join(parts, "; ");
+}
+
+void TaskRun::conclude(const decode::RunStatistics& statistics) const {
+  tool::conclude(statistics, inputs_.out, account(), few_of(groups_));
 }
 
 }  // namespace depthlens::tool

@@ -60,7 +60,7 @@ class TaskRun {
   decode::RunStatistics decode(const std::vector<decode::Listener*>& listeners, decode::Precision precision);
 
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables);
-  void conclude(const decode::RunStatistics& statistics) const { tool::conclude(statistics, inputs_.out); }
+  void conclude(const decode::RunStatistics& statistics) const;
 
  private:
   data::Task read(data::TaskKind kind, std::uint64_t seed);
@@ -70,6 +70,10 @@ class TaskRun {
   /// Whether the position counts; counts it.
   bool accepts(const decode::PositionReadout& position);
   bool decide(const decode::PositionReadout& position);
+  /// What of the items was dropped.
+  std::string account() const;
+  /// How many items count, in part at least, of the item's class, right option or length of the answer.
+  std::int64_t& kept_like(const data::TaskItem& item);
 
   Clock::time_point started_;
   const CorpusOptions& inputs_;
@@ -80,10 +84,13 @@ class TaskRun {
   RunInputs read_;
   data::Task task_;
   bool retry_;
+  std::vector<std::string> option_labels_;
   const experiments::Watch* watch_ = nullptr;
   std::size_t next_item_ = 0;
-  std::int64_t kept_ = 0;                        // positions
-  std::int64_t asked_again_ = 0, by_alias_ = 0;  // items
+  std::int64_t kept_ = 0;                                     // positions
+  std::int64_t last_kept_ = -1;                               // item
+  std::vector<std::pair<std::string, std::int64_t>> groups_;  // items kept, by what tables tell apart
+  std::int64_t asked_again_ = 0, by_alias_ = 0;               // items
   std::map<std::size_t, data::TaskItem> again_;  // by index, items to be asked again in their new form
 };
 

@@ -586,6 +586,8 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
   options->model.lenses.clear();
   add_corpus_options(app, options->corpus);
+  app.get_option("--out")->description("Folder of the lens to write");
+  app.get_option("--overwrite")->description("Replace the lens that the folder holds");
   add_limit_option(app, options->corpus);
   add_model_option(app, options->model);
   app.add_option("--type", options->type,

@@ -3,12 +3,12 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "depthlens/data/dropped.hpp"
 #include "depthlens/data/task_files.hpp"
 #include "depthlens/decode/patching.hpp"
 #include "depthlens/text/tokenizer.hpp"
@@ -42,14 +42,14 @@ struct PairItem {
 
 struct PairTask {
   std::vector<PairItem> items;
-  std::map<std::string, std::int64_t> dropped;  ///< reason → pairs
+  Dropped dropped;  ///< pairs
 };
 
 class Repetitions;
 
 /// Turns pairs of files into tokens. Dropped are those that say the same as one before them
-/// ("repeated_pair"), and those that cannot be patched: "no_tokens", "longer_than_window", "lengths_differ",
-/// "same_prompt", "same_answer", the first that holds.
+/// (kRepeatedPair), and those that cannot be patched: kNoTokens, kLongerThanWindow, kLengthsDiffer,
+/// kSamePrompt, kSameAnswer, the first that holds.
 class PairBuilder {
  public:
   /// The tokenizer must outlive the builder.
@@ -65,8 +65,8 @@ class PairBuilder {
   PairTask finish() &&;
 
  private:
-  /// Why the pair cannot be patched; "" where it can.
-  std::string reason_to_drop(const decode::PatchingPair& pair) const;
+  /// Why the pair cannot be patched; nothing where it can.
+  std::optional<Drop> reason_to_drop(const decode::PatchingPair& pair) const;
 
   const text::Tokenizer& tokenizer_;
   std::optional<text::TokenId> bos_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/data/dropped.hpp"
 #include "depthlens/data/task_files.hpp"
 #include "depthlens/text/tokenizer.hpp"
 
@@ -23,6 +24,7 @@ struct TaskItem {
   };
   std::string id;
   std::int64_t document = 0;          ///< place of the item, or of its sentence, in all inputs
+  std::int64_t number = -1;           ///< among all items that were read, dropped ones included
   std::int64_t input = 0;             ///< index of its input
   std::int64_t input_document = 0;    ///< its place, or its sentence's, in that
   std::vector<TokenId> context = {};  ///< before the first answer token, BOS included; ≥ 1
@@ -58,12 +60,12 @@ enum class TaskKind { kFacts, kQuestions, kWords };
 struct Task {
   TaskKind kind = TaskKind::kFacts;
   std::vector<TaskItem> items;
-  std::vector<std::string> classes;             ///< of words, in the order they were asked for
-  std::map<std::string, std::int64_t> dropped;  ///< reason → items
+  std::vector<std::string> classes;  ///< of words, in the order they were asked for
+  Dropped dropped;                   ///< items
 };
 
-/// Turns items of files into tokens. Those that do not fit into a window are dropped ("longer_than_window"),
-/// and so are facts and questions that say the same as one before them ("repeated_fact", "repeated_item").
+/// Turns items of files into tokens. Those that do not fit into a window are dropped (kLongerThanWindow),
+/// and so are facts and questions that say the same as one before them (kRepeatedFact, kRepeatedItem).
 class TaskBuilder {
  public:
   /// The tokenizer must outlive the builder.
@@ -79,10 +81,10 @@ class TaskBuilder {
   /// Likewise. Throws an input error where two options share a token.
   bool add(const Question& question);
   void add(const TaggedWord& word, std::int64_t first_sentence);
-  void drop(const std::map<std::string, std::int64_t>& reasons);
+  void drop(const Dropped& reasons);
 
   /// Keeps at most `most` words of each class, chosen by `seed`, and counts the others as dropped
-  /// ("beyond_per_class").
+  /// (kBeyondPerClass).
   void keep_per_class(std::int64_t most, std::uint64_t seed);
   /// Keeps the first `most` items.
   void keep_first(std::int64_t most);
@@ -112,10 +114,15 @@ class TaskBuilder {
   std::int64_t next_document_ = 0;  // of facts and questions, dropped and repeated ones included
   std::int64_t input_ = -1;         // index of the input at hand
   std::int64_t input_begin_ = 0;    // its first document
+  std::int64_t next_number_ = 0;
   Task task_;
   std::map<std::string, OptionToken> option_tokens_;  // by the option's text
   std::unique_ptr<Notes> notes_;
 };
+
+/// What tables call the options, by their place: their text where it is the same in every item, otherwise A,
+/// B, C …
+std::vector<std::string> option_labels(const std::vector<TaskItem>& items);
 
 /// The item with an alias in the place of its answer: the first one that begins with `said`, which the model
 /// says where the answer should begin. Nothing where there is none that fits into a window.

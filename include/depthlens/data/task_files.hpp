@@ -4,9 +4,10 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
+
+#include "depthlens/data/dropped.hpp"
 
 namespace depthlens::data {
 
@@ -70,7 +71,8 @@ TaskFile<Fact> read_facts(const std::string& path);
 /// Questions from one file, `.gz` too: JSON lines {"id", "prompt", "options", "answer": text or index}; an
 /// array of {"prompt", "answer"}; samples that lm-evaluation-harness logs (`--log_samples`), whose target is
 /// held against the scores in the log. A question without options of its own has `options`, or where that is
-/// empty the distinct answers of the file, sorted.
+/// empty the distinct answers of the file, sorted. An answer that differs from one option in case only is that
+/// option, with a warning; of `options` and answers the spelling of the answers counts.
 TaskFile<Question> read_questions(const std::string& path, const std::vector<std::string>& options);
 
 /// Whether the first item of the file has options, so that it is a question rather than a fact.
@@ -79,14 +81,13 @@ bool has_options(const std::string& path);
 /// Words of a CoNLL-U file.
 struct TaggedFile : TaskFile<TaggedWord> {
   std::vector<std::string> sentences;  ///< their texts
-  std::map<std::string, std::int64_t>
-      dropped;  ///< reason → words of the classes that are not among the items
+  Dropped dropped;                     ///< words of the classes that are not among the items
 };
 
 /// The words whose tag is one of `tags`, which are of `kUposTags`. The text of a sentence is that of its
 /// `# text`, where it has one, else its forms and what SpaceAfter, SpacesAfter and SpacesBefore say. Dropped:
-/// words inside a multi-word token, whose form stands nowhere in the text ("in_multiword_token"), and words
-/// before which the sentence has fewer than `min_prompt_chars` characters ("short_prompt"). Throws input
+/// words inside a multi-word token, whose form stands nowhere in the text (kInMultiwordToken), and words
+/// before which the sentence has fewer than `min_prompt_chars` characters (kShortPrompt). Throws input
 /// errors that name file and line, where word numbers do not run 1, 2, 3 …, where the forms are not those of
 /// `# text`, and where forms or tags are withheld.
 TaggedFile read_tagged_words(const std::string& path, const std::vector<std::string>& tags,

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "depthlens/decode/listener.hpp"
-#include "depthlens/tables/accumulators.hpp"
+#include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/tables/table.hpp"
 
 namespace depthlens::experiments {
@@ -22,13 +22,16 @@ struct TextSize {
 /// Bits per byte of one nat per token: tokens / bytes / ln 2. The text must have bytes.
 double bits_per_byte_of_a_nat(const TextSize& size);
 
-/// `lens.bits_per_byte` from the table `lens.quality`; what is nothing there is nothing here.
+/// `lens.bits_per_byte` from the table `lens.quality`, intervals too; what is nothing there is nothing here.
 tables::Table bits_per_byte_table(const tables::Table& quality, const TextSize& size);
 
 /// `lens.transfer`, from runs whose lenses are views of single translators (lens::make_transfer_lens). The
 /// views may come in several runs, each view in one of them.
 class Transfer : public decode::Listener {
  public:
+  /// `seed` is that of the intervals.
+  explicit Transfer(std::uint64_t seed = 0) : seed_(seed) {}
+
   struct View {
     std::string lens;
     std::int64_t translator = 0;
@@ -45,14 +48,12 @@ class Transfer : public decode::Listener {
   tables::Table table() const;
 
  private:
-  struct Pair {  // of a translator and a layer
-    tables::Mean kl_final;
-    std::int64_t agreeing = 0;
-  };
   struct Result {
     View view;
-    std::vector<Pair> layers;
+    std::size_t num_layers;
+    tables::BootstrapMeans means;  // [layers, 2]
   };
+  std::uint64_t seed_;
   std::vector<View> expected_;
   std::vector<Result> results_;
   std::size_t first_ = 0;  // of the present run, in results_

@@ -26,10 +26,12 @@ TerminalColours terminal_colours(std::string_view wish, bool is_terminal,
                                  const std::function<std::string(const char*)>& variable);
 
 /// The number that a cell stands for. Each has a fixed scale, so that tables of different texts can be
-/// compared; brighter is surer, or nearer to the model's answer.
+/// compared; brighter is surer, or nearer to the model's answer. A rank is that of another token than the
+/// layer's top-1: its cell shows the number alone, below the token that it is the rank of.
 enum class CellValue {
   kProbability,  ///< of the layer's top-1
   kRank,         ///< of the model's answer at that layer, from 1; logarithmic, from 1 to V
+  kTargetRank,   ///< likewise, of the token that really follows
   kEntropy,      ///< nats; from 0 to ln V
   kKl,           ///< KL(final ‖ layer), nats; log(1 + kl), from 0 to 16
 };
@@ -44,10 +46,30 @@ struct TerminalTable {
     std::string name;                      ///< of the lens
     std::vector<std::vector<Cell>> cells;  ///< [T][R], layer 0 first
   };
-  std::vector<std::string> tokens;  ///< [T], T ≥ 1; any bytes
-  std::vector<Panel> panels;        ///< one a lens, at least one
+  std::vector<std::string> tokens;      ///< [T], T ≥ 1; any bytes
+  std::vector<std::int64_t> positions;  ///< [T] of the tokens in the text
+  std::vector<std::string> ranked;      ///< [T] the tokens of ranks, "" where there is none; else empty
+  std::vector<Panel> panels;            ///< one a lens, at least one
   CellValue value = CellValue::kProbability;
   std::int64_t vocab_size = 2;  ///< V
+};
+
+/// Tokens that are followed through the layers at one position.
+struct WatchTable {
+  struct Value {
+    std::int64_t rank = 0;  ///< 0: there is no such token here
+    double logprob = 0;     ///< nats
+  };
+  struct Panel {
+    std::string name;                        ///< of the lens
+    std::vector<std::vector<Value>> tokens;  ///< [W][R], layer 0 first
+    std::vector<std::vector<double>> pairs;  ///< [pairs][R] differences in nats; NaN where there is none
+  };
+  std::int64_t position = 0;
+  std::string token;                ///< at the position; any bytes, here and below
+  std::vector<std::string> tokens;  ///< [W] names
+  std::vector<std::string> pairs;   ///< names
+  std::vector<Panel> panels;        ///< one a lens, at least one
 };
 
 struct TerminalStyle {
@@ -58,6 +80,10 @@ struct TerminalStyle {
 
 /// 0 (far, unsure) to 1 (near, sure) on the scale of `value`; NaN where `number` is not finite.
 double place_on_scale(CellValue value, double number, std::int64_t vocab_size);
+
+/// A block of numbers for each lens, broken into blocks of columns where they do not fit. Every line ends in
+/// a line feed and takes at most `style.width` columns, from 40 on.
+std::string draw_watch_table(const WatchTable& table, const TerminalStyle& style);
 
 /// The panels side by side where all of their columns fit, else one below the other in blocks of columns;
 /// then a legend. Every line ends in a line feed and takes at most `style.width` columns.

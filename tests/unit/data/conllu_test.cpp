@@ -9,6 +9,8 @@
 #include "support/warnings.hpp"
 
 using namespace depthlens;
+using data::Drop;
+using data::Dropped;
 using data::TaggedFile;
 using data::TaggedWord;
 using test::check_error;
@@ -17,7 +19,6 @@ using util::ErrorCode;
 namespace {
 
 using Texts = std::vector<std::string>;
-using Dropped = std::map<std::string, std::int64_t>;
 
 std::string line(const std::string& id, const std::string& form, const std::string& upos,
                  const std::string& misc = "_") {
@@ -75,7 +76,7 @@ TEST_CASE("CoNLL-U: words with the text before them") {
   check_word(file.items[5], "harbour-1.7", "The tide (it) turns", "", ".", "PUNCT");
   for (const TaggedWord& word : file.items) CHECK(word.sentence == 0);
   // The first word of a sentence has nothing before it.
-  CHECK(file.dropped == Dropped{{"short_prompt", 1}});
+  CHECK(file.dropped == Dropped{{Drop::kShortPrompt, 1}});
   CHECK(read(kTide, {"VERB"}).items.size() == 1);
   CHECK(read(kTide, {}).items.empty());
 }
@@ -117,7 +118,7 @@ TEST_CASE("CoNLL-U: of a multi-word token the text has the whole, and its words 
   REQUIRE(file.items.size() == 2);
   check_word(file.items[0], "0.4", "Sailors don't", " ", "drown", "VERB");
   check_word(file.items[1], "0.7", "Sailors don't drown gonna", "", "swim", "VERB");
-  CHECK(file.dropped == Dropped{{"in_multiword_token", 4}});
+  CHECK(file.dropped == Dropped{{Drop::kInMultiwordToken, 4}});
 }
 
 TEST_CASE("CoNLL-U: a multi-word token does not reach into the next sentence") {
@@ -296,7 +297,7 @@ TEST_CASE("CoNLL-U: the shortest prompt is told in characters, not bytes") {
   CHECK(read(text, {"NOUN"}, 6).items.size() == 1);
   const TaggedFile none = read(text, {"NOUN"}, 7);
   CHECK(none.items.empty());
-  CHECK(none.dropped == Dropped{{"short_prompt", 2}});
+  CHECK(none.dropped == Dropped{{Drop::kShortPrompt, 2}});
 }
 
 TEST_CASE("CoNLL-U: files without sentences") {

@@ -11,6 +11,8 @@
 #include "support/warnings.hpp"
 
 using namespace depthlens;
+using data::Drop;
+using data::Dropped;
 using data::PairTask;
 using data::PromptPair;
 
@@ -60,11 +62,11 @@ TEST_CASE("pairs: those that cannot be patched are counted by reason") {
   builder.add(pair_of("the cat ", "sat", "the cow\n", " lay "));  // white space around is no text
   builder.add(pair_of("the pig", "1", "the hen", "2"));
   const PairTask task = std::move(builder).finish();
-  CHECK(task.dropped == std::map<std::string, std::int64_t>{{"longer_than_window", 1},
-                                                            {"lengths_differ", 1},
-                                                            {"same_prompt", 1},
-                                                            {"same_answer", 2},
-                                                            {"repeated_pair", 1}});
+  CHECK(task.dropped == Dropped{{Drop::kLongerThanWindow, 1},
+                                {Drop::kLengthsDiffer, 1},
+                                {Drop::kSamePrompt, 1},
+                                {Drop::kSameAnswer, 2},
+                                {Drop::kRepeatedPair, 1}});
   CHECK(task.items.empty());  // every answer begins with a space, a token of its own here
 }
 
@@ -88,7 +90,7 @@ TEST_CASE("pairs: tokens, answers and places") {
   CHECK(item.pair.target_answer == 256 + 'l');
   CHECK(item.pair.first_different() == 2);
   CHECK(item.roles.size() == 4);
-  CHECK(task.dropped == std::map<std::string, std::int64_t>{{"same_prompt", 1}, {"same_answer", 1}});
+  CHECK(task.dropped == Dropped{{Drop::kSamePrompt, 1}, {Drop::kSameAnswer, 1}});
   const PairTask with_bos = built(5);
   CHECK(with_bos.items.front().pair.source == std::vector<text::TokenId>{5, 'a', 256 + 'c', 'a', 't'});
 }
@@ -118,7 +120,7 @@ TEST_CASE("pairs: a prompt or an answer without tokens is left out") {
     builder.add(pair_of("ab", "x", "ac", "?"));
     builder.add(pair_of("ab", "x", "ac", "y"));
     const PairTask task = std::move(builder).finish();
-    CHECK(task.dropped == std::map<std::string, std::int64_t>{{"no_tokens", 3}});
+    CHECK(task.dropped == Dropped{{Drop::kNoTokens, 3}});
     CHECK(task.items.size() == 1);
   }
 }
@@ -139,7 +141,7 @@ TEST_CASE("pairs: one that says the same as another is counted once, and told of
   });
   CHECK(task.items.size() == 3);
   CHECK(task.items.back().document == 2);
-  CHECK(task.dropped == std::map<std::string, std::int64_t>{{"repeated_pair", 2}});
+  CHECK(task.dropped == Dropped{{Drop::kRepeatedPair, 2}});
   CHECK(told == std::vector<std::string>{
                     "one.jsonl: repeated pairs: 1 (first: 'a cat /a cow'); each is counted once",
                     "two.jsonl: repeated pairs: 1 (first: 'a cat/a cow'); each is counted once",

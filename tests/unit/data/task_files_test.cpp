@@ -216,6 +216,36 @@ TEST_CASE("questions: an array without options takes those given, or the answers
   check_questions_refused(R"([{"prompt": "p", "answer": "x"}])", {"unusable options", "2 to 26", "found 1"});
 }
 
+TEST_CASE("questions: an answer that differs from one option in case only is that option, and is told") {
+  const std::string array = R"([{"prompt": "p", "answer": "Yes"}, {"prompt": "q", "answer": "No"}])";
+  const auto read = [&](const std::string& text, const std::vector<std::string>& options,
+                        const std::vector<std::vector<std::string>>& warnings) {
+    const test::Warnings told;
+    auto file = questions_of(text, options);
+    CHECK(told.count() == warnings.size());
+    for (const std::vector<std::string>& parts : warnings) CHECK(told.tell(parts));
+    return file;
+  };
+  // Of given options and answers the file's spelling counts: its prompts have it, too.
+  const auto given = read(array, {"yes", "no"},
+                          {{"the answers say 'Yes' where --options says 'yes'"},
+                           {"the answers say 'No' where --options says 'no'"}});
+  check_question(given.items[0], "0", "p", {"Yes", "No"}, 0);
+  check_question(given.items[1], "1", "q", {"Yes", "No"}, 1);
+  // Of a question's own options their spelling does.
+  const auto own = read(R"([{"prompt": "p", "options": ["A", "B"], "answer": "b"}])", {},
+                        {{"differ from their option in case only: 1", "[0]"}});
+  check_question(own.items[0], "0", "p", {"A", "B"}, 1);
+  // Where two could be meant, none is.
+  check_questions_refused(R"([{"prompt": "p", "options": ["YES", "Yes"], "answer": "yes"}])",
+                          {"the answer is none of the options", "YES, Yes", "'yes'"});
+  const std::string both = R"([{"prompt": "p", "answer": "Yes"}, {"prompt": "q", "answer": "yes"}])";
+  const auto distinct = read(both, {}, {{"'Yes' and 'yes' differ in case only", "--options"}});
+  check_question(distinct.items[1], "1", "q", {"Yes", "yes"}, 1);
+  const auto one = read(both, {"yes", "no"}, {{"differ from their option in case only: 1"}});
+  check_question(one.items[0], "0", "p", {"yes", "no"}, 0);
+}
+
 TEST_CASE("questions: samples of lm-evaluation-harness, in both spellings") {
   const std::string list =
       R"({"doc_id": 3, "doc": {"any": 1}, "target": 1, "arguments": [["Q:\nAnswer:", " A"], ["Q:\nAnswer:", " B"]],

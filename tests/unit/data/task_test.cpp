@@ -11,6 +11,8 @@
 #include "support/warnings.hpp"
 
 using namespace depthlens;
+using data::Drop;
+using data::Dropped;
 using data::Fact;
 using data::Question;
 using data::TaggedWord;
@@ -27,7 +29,6 @@ using test::LetterTokenizer;
 namespace {
 
 using Ids = std::vector<TokenId>;
-using Dropped = std::map<std::string, std::int64_t>;
 using Texts = std::vector<std::string>;
 
 Ids bytes(const std::string& text) {
@@ -91,7 +92,7 @@ TEST_CASE("windows: an item fits as long as all but its last token do") {
     const Task task = std::move(builder).finish();
     INFO(length);
     CHECK(task.items.size() == (length >= 6 ? 1 : 0));
-    CHECK(task.dropped == (length >= 6 ? Dropped{} : Dropped{{"longer_than_window", 1}}));
+    CHECK(task.dropped == (length >= 6 ? Dropped{} : Dropped{{Drop::kLongerThanWindow, 1}}));
   }
 }
 
@@ -101,12 +102,12 @@ TEST_CASE("items without tokens are dropped, and the others keep their place in 
   builder.add(Fact{.id = "no answer", .prompt = "a", .answer = "z"});
   builder.add(Fact{.id = "no prompt", .prompt = "z", .answer = "a"});
   builder.add(Fact{.id = "both", .prompt = "a", .answer = "b"});
-  builder.drop({{"repeated_fact", 3}, {"no_tokens", 1}});
+  builder.drop({{Drop::kRepeatedFact, 3}, {Drop::kNoTokens, 1}});
   const Task task = std::move(builder).finish();
   REQUIRE(task.items.size() == 1);
   CHECK(task.items[0].id == "both");
   CHECK(task.items[0].document == 2);
-  CHECK(task.dropped == Dropped{{"no_tokens", 3}, {"repeated_fact", 3}});
+  CHECK(task.dropped == Dropped{{Drop::kNoTokens, 3}, {Drop::kRepeatedFact, 3}});
 }
 
 TEST_CASE("questions: options are their last tokens, the answer is one of them") {
@@ -191,7 +192,7 @@ TEST_CASE("words: at most so many of each class") {
   CHECK(all.dropped.empty());
   const Task some = words({"NOUN", "VERB", "ADJ"}, 5, 1);
   CHECK(some.items.size() == 15);
-  CHECK(some.dropped == Dropped{{"beyond_per_class", 45}});
+  CHECK(some.dropped == Dropped{{Drop::kBeyondPerClass, 45}});
   for (const char* name : {"NOUN", "VERB", "ADJ"}) {
     CHECK(std::count_if(some.items.begin(), some.items.end(),
                         [&](const TaskItem& item) { return item.word_class == name; }) == 5);
@@ -303,7 +304,7 @@ TEST_CASE("facts: one that says the same as another is counted once, in all inpu
     CHECK(builder.add(Fact{.id = "2", .prompt = "x", .answer = "y"}));  // another file has ids of its own
     task = std::move(builder).finish();
   });
-  CHECK(task.dropped == Dropped{{"repeated_fact", 2}});
+  CHECK(task.dropped == Dropped{{Drop::kRepeatedFact, 2}});
   REQUIRE(task.items.size() == 4);
   // Their places in the files, repeated ones counted, so that results can be joined to them.
   const std::int64_t places[4][3] = {{0, 0, 0}, {2, 0, 2}, {3, 0, 3}, {5, 1, 1}};
@@ -338,7 +339,7 @@ TEST_CASE("questions: repeated ones, by prompt, options and answer") {
     task = std::move(builder).finish();
   });
   CHECK(task.items.size() == 4);
-  CHECK(task.dropped == Dropped{{"repeated_item", 1}});
+  CHECK(task.dropped == Dropped{{Drop::kRepeatedItem, 1}});
   REQUIRE(told.size() == 3);
   CHECK(told[0] == "q.jsonl: repeated items: 1 (first: '0'); each is counted once");
   CHECK(told[1].find("different answers: 1 (first: '0' and '0')") != std::string::npos);

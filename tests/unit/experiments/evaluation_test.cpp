@@ -16,18 +16,29 @@ double number(const Cell& cell) {
 
 TEST_CASE("bits per byte: nats times tokens over bytes over ln 2") {
   CHECK(bits_per_byte_of_a_nat({.tokens = 10, .bytes = 40}) == Approx(0.25 / std::log(2)));
-  const tables::Table quality{
+  tables::Table quality{
       .name = "lens.quality",
       .columns =
           {{"lens"}, {"layer"}, {"positions"}, {"kl_final"}, {"kl_reverse"}, {"entropy"}, {"cross_entropy"}},
       .rows = {{"logit", std::int64_t{0}, std::int64_t{7}, 2.0, 3.0, 0.0, Cell()},
                {"tuned", std::int64_t{5}, std::int64_t{7}, 0.5, 1.5, 4.0, 6.0}}};
+  for (const char* name : {"kl_final", "kl_reverse", "entropy", "cross_entropy"}) {
+    quality.columns.push_back({std::string(name) + "_low"});
+    quality.columns.push_back({std::string(name) + "_high"});
+    quality.rows[0].insert(quality.rows[0].end(), {1.0, Cell()});
+    quality.rows[1].insert(quality.rows[1].end(), {4.0, 8.0});
+  }
   const tables::Table table = bits_per_byte_table(quality, {.tokens = 3, .bytes = 6});
   CHECK(table.name == "lens.bits_per_byte");
   std::vector<std::string> names;
   for (const auto& column : table.columns) names.push_back(column.name);
-  CHECK(names ==
-        std::vector<std::string>{"lens", "layer", "kl_final", "kl_reverse", "entropy", "cross_entropy"});
+  CHECK(names == std::vector<std::string>{"lens", "layer", "kl_final", "kl_reverse", "entropy",
+                                          "cross_entropy", "kl_final_low", "kl_final_high", "kl_reverse_low",
+                                          "kl_reverse_high", "entropy_low", "entropy_high",
+                                          "cross_entropy_low", "cross_entropy_high"});
+  CHECK(number(table.rows[0][6]) == Approx(0.5 / std::log(2)));
+  CHECK(std::holds_alternative<std::monostate>(table.rows[0][7]));
+  CHECK(number(table.rows[1][13]) == Approx(8 * 0.5 / std::log(2)));
   CHECK(table.columns[2].unit == "bits per byte");
   REQUIRE(table.rows.size() == 2);
   CHECK(std::get<std::string>(table.rows[1][0]) == "tuned");

@@ -38,7 +38,10 @@ std::int64_t widest(const std::string& drawn) {
 
 /// Two tokens, layers 0 and 1; the second layer is the model's answer.
 TerminalTable small_table(CellValue value, std::vector<double> numbers) {
+  const bool ranks = value == CellValue::kRank || value == CellValue::kTargetRank;
   return {.tokens = {"<s>", " the"},
+          .positions = {0, 1},
+          .ranked = ranks ? std::vector<std::string>{" boat", ""} : std::vector<std::string>{},
           .panels = {{"logit",
                       {{{" a", numbers[0], false}, {" boat", numbers[1], true}},
                        {{"s", numbers[2], false}, {" tide", numbers[3], true}}}}},
@@ -49,7 +52,11 @@ TerminalTable small_table(CellValue value, std::vector<double> numbers) {
 /// `columns` tokens of five letters, three layers, lenses by name.
 TerminalTable wide_table(std::size_t columns, const std::vector<std::string>& names) {
   TerminalTable table;
-  for (std::size_t t = 0; t < columns; ++t) table.tokens.push_back(util::cat("tok", t + 10));
+  for (std::size_t t = 0; t < columns; ++t) {
+    table.tokens.push_back(util::cat("tok", t + 10));
+    table.positions.push_back(static_cast<std::int64_t>(t) + 10);
+    table.ranked.push_back(util::cat("ranked", t));
+  }
   for (const std::string& name : names)
     table.panels.push_back({name, std::vector(columns, std::vector<Cell>(3, {" word", 0.5, false}))});
   return table;
@@ -60,24 +67,31 @@ TEST_CASE("without colour the numbers stand behind the tokens") {
       draw_terminal_table(small_table(CellValue::kProbability, {0.004, 0.25, 0.994, 0.9951}), {.width = 60}));
   REQUIRE(lines.size() == 8);
   CHECK(lines[0] == "logit <s>        ·the");
-  CHECK(lines[1] == "      ↓          ↓");
+  CHECK(lines[1] == "      0↓         1↓");
   CHECK(lines[2] == "0     ·a     .00 s      .99");
   CHECK(lines[3] == "1     ·boat  .25 ·tide  1.0");
   CHECK(lines[4].empty());
-  CHECK(lines[5] == "Columns: the text's tokens; rows: layers, from the");
-  CHECK(lines[6] == "embeddings (0) to the model's own output; numbers:");
-  CHECK(lines[7] == "probability of the top-1.");
+  CHECK(lines[5] == "Columns: the text's tokens and their positions; rows:");
+  CHECK(lines[6] == "layers, from the embeddings (0) to the model's own output;");
+  CHECK(lines[7] == "numbers: probability of the top-1.");
 }
 
 /// What stands behind the token in each row of a table of one token.
 std::vector<std::string> numbers_shown(CellValue value, const std::vector<double>& numbers) {
-  TerminalTable table = {.tokens = {"x"}, .panels = {{"logit", {{}}}}, .value = value, .vocab_size = 1000};
+  TerminalTable table = {.tokens = {"x"},
+                         .positions = {0},
+                         .ranked = {"y"},
+                         .panels = {{"logit", {{}}}},
+                         .value = value,
+                         .vocab_size = 1000};
+  const std::size_t first = value == CellValue::kRank ? 3 : 2;
   for (const double number : numbers) table.panels[0].cells[0].push_back({"x", number, false});
   const auto lines = lines_of(draw_terminal_table(table, {}));
   std::vector<std::string> found;
   for (std::size_t row = 0; row < numbers.size(); ++row) {
-    found.push_back(lines[2 + row].substr(lines[2 + row].rfind(' ') + 1));
-    CHECK(lines[2 + row].size() == lines[2].size());  // aligned at the right
+    const std::string& line = lines[first + row];
+    found.push_back(line.substr(line.rfind(' ') + 1));
+    CHECK(line.size() == lines[first].size());  // aligned at the right
   }
   return found;
 }
@@ -123,13 +137,33 @@ TEST_CASE("in true colour a cell is viridis at its value, bold where it is the a
   CHECK(lines[5].find("\033[38;2;0;0;0;48;2;253;231;37m 1   ") != std::string::npos);
   const std::string numbered = draw_terminal_table(small_table(CellValue::kRank, {2, 1, 700, 1}),
                                                    {.colours = TerminalColours::kTrue, .numbers = true});
-  CHECK(without_escapes(lines_of(numbered)[2]) == "0     ·a       2 s      700");
-  CHECK(without_escapes(lines_of(numbered)[5]) == "rank of the model's answer  1000 100  10   1   ");
+  CHECK(without_escapes(lines_of(numbered)[3]) == "0          2   700");
+  CHECK(without_escapes(lines_of(numbered)[6]) == "rank of the model's answer  1000 100  10   1   ");
   TerminalTable large = small_table(CellValue::kRank, {1, 1, 1, 1});
   large.vocab_size = 151936;
   const std::string ranks = draw_terminal_table(large, {.colours = TerminalColours::kTrue});
-  CHECK(without_escapes(lines_of(ranks)[5]) ==
+  CHECK(without_escapes(lines_of(ranks)[6]) ==
         "rank of the model's answer  152k 100k 10k  1000 100  10   1   ");
+}
+
+TEST_CASE("a rank stands alone below the token that it is the rank of, with and without colour") {
+  for (const TerminalColours colours : {TerminalColours::kNone, TerminalColours::kTrue}) {
+    const std::string drawn =
+        draw_terminal_table(small_table(CellValue::kTargetRank, {2, 1, NAN, NAN}), {.colours = colours});
+    const auto lines = lines_of(without_escapes(drawn));
+    CHECK(lines[0] == "logit   <s>   ·the");
+    CHECK(lines[1] == "        0↓    1↓");
+    CHECK(lines[2] == "rank of ·boat -");
+    CHECK(util::trimmed(lines[3]) == "0          2     -");
+    CHECK(util::trimmed(lines[4]) == "1          1     -");
+    CHECK(drawn.find("tide") == std::string::npos);  // the layer's own top-1
+    CHECK(drawn.find("rank of the token that really follows") != std::string::npos);
+  }
+  // Bold is rank 1, not what the layer itself says.
+  const std::string styled =
+      draw_terminal_table(small_table(CellValue::kRank, {1, 2, 3, 4}), {.colours = TerminalColours::kStyles});
+  CHECK(lines_of(styled)[3].find("\033[1m   1") != std::string::npos);
+  CHECK(lines_of(styled)[4].find("\033[1m") == std::string::npos);
 }
 
 TEST_CASE("with 256 colours only those of fixed meaning are used") {
@@ -184,11 +218,37 @@ TEST_CASE("lenses stand side by side where all columns fit, else below each othe
   CHECK(three[6] == "c     tok10      tok11      tok12");
 }
 
+TEST_CASE("watched tokens: rank and log-probability by layer, and what is between two") {
+  WatchTable table = {
+      .position = 12,
+      .token = " is",
+      .tokens = {" Paris", "#target"},
+      .pairs = {" Paris−#target"},
+      .panels = {{"logit", {{{7339, -12.3456}, {1, -0.0004}}, {{0, NAN}, {123456, -20}}}, {{NAN, 19.9996}}}}};
+  CHECK(draw_watch_table(table, {.width = 60}) ==
+        "Watched after ·is, position 12\n"
+        "logit     ·Paris            #target           ·Paris−#target\n"
+        "             rank    log p     rank    log p  difference\n"
+        "0            7339  -12.346        -        -           -\n"
+        "1               1   -0.000   123456  -20.000     +20.000\n"
+        "\n");
+  // Columns that do not fit come below, each with its layers.
+  const auto narrow = lines_of(draw_watch_table(table, {.width = 44}));
+  CHECK(narrow[1] == "logit     ·Paris            #target");
+  CHECK(narrow[6] == "logit     ·Paris−#target");
+  CHECK(widest(draw_watch_table(table, {.width = 44})) <= 44);
+  table.tokens[0] = std::string(100, 'x') + "\x1b[2J";
+  CHECK(widest(draw_watch_table(table, {.width = 44})) <= 44);
+  CHECK(draw_watch_table(table, {.width = 44}).find('\x1b') == std::string::npos);
+}
+
 TEST_CASE("no line is wider than asked for, whatever the tokens are") {
   TerminalTable table = wide_table(9, {"logit", "a lens with a very long name", "三つ目"});
   table.tokens[1] = "中文中文中文中文中文中文";
   table.tokens[2] = "e\u0301e\u0301e\u0301";
   table.tokens[3] = "\x1b[2J\x9b";
+  table.positions[4] = 123456789;
+  table.ranked[5] = "中文中文中文中文中文中文";
   table.panels[1].cells[4][1].text = std::string(500, 'x');
   table.panels[2].cells[5][2].text = "😀😀😀😀😀😀😀😀😀";
   table.panels[0].cells[6][0].text = "\xe4\xb8";

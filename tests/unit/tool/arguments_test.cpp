@@ -295,10 +295,14 @@ TEST_CASE("settings file: errors name file, line and key") {
   wrong("quiet = \"true\"", "true or false", "the string 'true'");
   wrong("overwrite = 1", "true or false", "the integer 1");
   wrong("numbers = 10", "a string or a list", "the integer 10");
-  wrong("numbers = [10, 1.5]", "a string or a list", "the number 1.5");
+  wrong("numbers = [10, 1.5]", "a string or an integer", "the number 1.5");
+  wrong("numbers = [[10]]", "a string or an integer", "a list");
   wrong("lens = 3", "a string or a list of strings", "the integer 3");
-  wrong("lens = [\"a\", 3]", "a string or a list of strings", "the integer 3");
-  wrong("lens = [[\"a\"]]", "a string or a list of strings", "a list");
+  wrong("lens = [\"a\", 3]", "a string", "the integer 3");
+  wrong("lens = [[\"a\"]]", "a string", "a list");
+  // In a list over several lines the element's line counts.
+  bench.refuse_file("lens = [\n  \"a\",\n  3\n]\n", 3, {"wrong type", ": lens", "the integer 3"});
+  bench.refuse_file("numbers = [\n  1,\n  \"2,3\"\n]\n", 3, {"cannot stand in this list", ": numbers"});
 
   bench.refuse_file("name = \"\"\n", 1, {"an empty value", ": name", "without the key"});
   bench.refuse_file("lens = []\n", 1, {"an empty list", ": lens"});

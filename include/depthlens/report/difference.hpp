@@ -1,0 +1,25 @@
+// How two runs on the same inputs differ, table by table, with intervals of the differences.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "depthlens/tables/table.hpp"
+
+namespace depthlens::report {
+
+struct RunDifference {
+  /// Why the runs cannot be compared document by document; "" where they can.
+  std::string unpaired = {};
+  /// For each table that both runs have: its keys, then each estimated column X as that of the run − that of
+  /// the baseline, where both have a row of these keys, and X_low, X_high. Intervals are over documents, or
+  /// the items of a task, and paired: each replicate draws the same ones in both runs. Where each of the runs
+  /// has one lens, their lenses are compared whatever their names are.
+  std::vector<tables::Table> tables = {};
+};
+
+/// Throws input errors where a folder holds no run and format errors where a file is damaged.
+RunDifference run_difference(const std::filesystem::path& baseline, const std::filesystem::path& run);
+
+}  // namespace depthlens::report

@@ -1,0 +1,35 @@
+// The two files that describe a finished run, read and checked.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::report {
+
+/// The texts of run.json and summary.json. Throws an input error where `folder` holds no run.
+struct RunTexts {
+  explicit RunTexts(const std::filesystem::path& folder);
+  std::string run, summary;
+};
+
+/// Throws a format error where the document has another schema_version than this program's.
+void check_schema(const util::JsonView& document);
+
+/// The same, parsed; its views live as long as it does.
+class RunFiles {
+ public:
+  explicit RunFiles(const std::filesystem::path& folder);
+  RunFiles(const RunFiles&) = delete;
+  RunFiles& operator=(const RunFiles&) = delete;
+
+  util::JsonView run() const { return {run_, run_path_}; }
+  util::JsonView tables() const { return util::JsonView(summary_, summary_path_).at("tables"); }
+
+ private:
+  std::string run_path_, summary_path_;
+  util::Json run_, summary_;
+};
+
+}  // namespace depthlens::report

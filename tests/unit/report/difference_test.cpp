@@ -1,0 +1,132 @@
+// Differences of two runs: from folders that are written as the program does it.
+#include "depthlens/report/difference.hpp"
+
+#include <cmath>
+#include <fstream>
+#include <functional>
+
+#include "depthlens/report/run_folder.hpp"
+#include "depthlens/tables/estimates.hpp"
+#include "support/catch.hpp"
+#include "support/check_error.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace depthlens;
+using report::RunDifference;
+using tables::BootstrapMeans, tables::EstimateTable, tables::Table;
+
+namespace {
+
+/// One document each: `value(i)` of document i.
+tables::Estimate mean_of(std::uint64_t documents, const std::function<double(double)>& value) {
+  BootstrapMeans means(1, 0);
+  for (std::uint64_t i = 0; i < documents; ++i) {
+    const double one = value(static_cast<double>(i));
+    means.add(i, {&one, 1});
+  }
+  return means.estimate(0);
+}
+
+struct Run {
+  std::vector<std::string> lenses = {"logit"};
+  util::OrderedJson settings = {{"positions", "all"}, {"limit", 0}, {"seed", 0}, {"token_counts", "input"}};
+  std::string sha256 = "a";
+  std::int64_t layers = 2;
+  std::function<double(double)> value = [](double i) { return i; };
+
+  std::filesystem::path write(const test::TemporaryFolder& folder, const std::string& name) const {
+    util::OrderedJson all_lenses = util::OrderedJson::array();
+    EstimateTable quality("lens.quality", {{"lens"},
+                                           {"layer"},
+                                           {"positions", "positions"},
+                                           {"kl_final", "nats", tables::kEstimated},
+                                           {"median", "nats"}}),
+        buckets("frequency.top1_share", {{"bucket"}, {"count"}, {"share", "", tables::kEstimated}});
+    for (const std::string& lens : lenses) {
+      all_lenses.push_back({{"name", lens}});
+      for (std::int64_t layer = 0; layer <= layers; ++layer)
+        quality.add({lens, layer, std::int64_t{30}, mean_of(30, value), 1.0});
+    }
+    buckets.add({"rest", std::int64_t{3}, mean_of(30, value)});
+    const util::OrderedJson run = {{"schema_version", 1},
+                                   {"model", {{"layers", layers}, {"vocab_size", 9}}},
+                                   {"lenses", all_lenses},
+                                   {"inputs", {{{"path", name}, {"sha256", sha256}}}},
+                                   {"settings", settings}};
+    report::RunFolder target(folder.path() / name, false);
+    target.finish(run, {std::move(quality).finish(), std::move(buckets).finish()});
+    return folder.path() / name;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("difference of runs: paired by document, for the rows that both have") {
+  const test::TemporaryFolder folder;
+  const auto noise = [](double i) { return 10 * std::sin(i); };
+  const auto a = Run{.value = noise}.write(folder, "a");
+  const auto b = Run{.layers = 3, .value = [&](double i) { return noise(i) + 2; }}.write(folder, "b");
+  const RunDifference difference = report::run_difference(a, b);
+  CHECK(difference.unpaired.empty());
+  REQUIRE(difference.tables.size() == 2);
+  const Table& table = difference.tables[1];  // in order of name
+  CHECK(table.name == "lens.quality");
+  REQUIRE(table.columns.size() == 5);
+  CHECK(table.columns[2].name == "kl_final");
+  CHECK(table.columns[2].unit == "nats");
+  CHECK(table.columns[4].name == "kl_final_high");
+  REQUIRE(table.rows.size() == 3);  // layer 3 is in one of them only
+  for (std::int64_t layer = 0; layer < 3; ++layer) {
+    const auto& row = table.rows[static_cast<std::size_t>(layer)];
+    CHECK(std::get<std::string>(row[0]) == "logit");
+    CHECK(std::get<std::int64_t>(row[1]) == layer);
+    // The documents scatter, their difference does not: an unpaired interval would be 4 wide.
+    for (const std::size_t c : {2U, 3U, 4U}) CHECK(std::get<double>(row[c]) == Approx(2).margin(1e-5));
+  }
+}
+
+TEST_CASE("difference of runs: a lens against another where each run has one, else by name") {
+  const test::TemporaryFolder folder;
+  const auto one = Run{}.write(folder, "one"), other = Run{.lenses = {"tuned"}}.write(folder, "other"),
+             both = Run{.lenses = {"logit", "tuned"}}.write(folder, "both");
+  const auto rows = [](const RunDifference& difference) { return difference.tables[1].rows.size(); };
+  CHECK(rows(report::run_difference(one, other)) == 3);
+  CHECK(rows(report::run_difference(both, other)) == 3);
+  CHECK(rows(report::run_difference(one, both)) == 3);
+  CHECK(rows(report::run_difference(both, both)) == 6);
+}
+
+TEST_CASE("difference of runs: what keeps them from being paired is named") {
+  const test::TemporaryFolder folder;
+  const auto a = Run{}.write(folder, "a");
+  CHECK(report::run_difference(a, Run{.sha256 = "b"}.write(folder, "input")).unpaired ==
+        "their inputs differ");
+  Run run;
+  run.settings["seed"] = 1;
+  CHECK(report::run_difference(a, run.write(folder, "seed")).unpaired == "settings.seed differs: 0 and 1");
+  run.settings = {{"positions", "last"}, {"limit", 0}, {"seed", 0}};
+  CHECK(
+      report::run_difference(a, run.write(folder, "last")).unpaired.rfind("settings.positions differs", 0) ==
+      0);
+  // Buckets of another frequency table hold other tokens.
+  run = {};
+  run.settings["token_counts"] = "counts.json";
+  const RunDifference counts = report::run_difference(a, run.write(folder, "counts"));
+  REQUIRE(counts.tables.size() == 1);
+  CHECK(counts.tables[0].name == "lens.quality");
+}
+
+TEST_CASE("difference of runs: damaged folders") {
+  const test::TemporaryFolder folder;
+  const auto a = Run{}.write(folder, "a"), b = Run{}.write(folder, "b");
+  test::check_error(util::ErrorCode::kInput, {"no such run folder"},
+                    [&] { report::run_difference(a, folder.path() / "none"); });
+  const auto file = b / "replicates" / "lens.quality.npy";
+  const auto whole = std::filesystem::file_size(file);
+  std::filesystem::resize_file(file, whole - 4);
+  test::check_error(util::ErrorCode::kFormat, {"replicates that do not fit their table", "lens.quality.npy"},
+                    [&] { report::run_difference(a, b); });
+  std::ofstream(file) << "x";
+  test::check_error(util::ErrorCode::kFormat, {"replicates that do not fit their table"},
+                    [&] { report::run_difference(a, b); });
+}
