@@ -171,7 +171,7 @@ await test("plots tell their values", pages.corpus, {}, async (page) => {
   await hit.hover();
   const text = await page.locator("#tooltip").innerText();
   assert.match(text, /layer: 6/);
-  assert.match(text, /logit\s+[\d.]+\s+tuned\s+[\d.]+/);
+  assert.match(text, /logit\s+[\d.]+ \([\d.]+ to [\d.]+\)\s+tuned\s+[\d.]+ \([\d.]+ to [\d.]+\)/);
 });
 
 await test("pictures and tables can be downloaded", pages.corpus, {}, async (page) => {

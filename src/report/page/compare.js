@@ -42,8 +42,9 @@ function comparisonNotices(aspects) {
   const tableOfCounts = ({ run }) => JSON.stringify(run.settings?.token_counts === "input" ? objectsOf(run.inputs).map((input) => input.sha256) : run.settings?.token_counts);
   if (BUCKET_KINDS.length > 1) {
     notices.push("Frequency buckets have other edges, or are of another vocabulary, in some runs: what goes by buckets stands in panels of its own for each kind.");
-  } else if (new Set(BUCKET_RUNS.map(tableOfCounts)).size > 1) {
-    notices.push("Frequency buckets have the same edges, but not all runs go by the same frequency table: a token may be in another bucket.");
+  }
+  if (BUCKET_KINDS.some((kind) => new Set(BUCKET_RUNS.filter((run) => bucketKindOf(run) === kind).map(tableOfCounts)).size > 1)) {
+    notices.push("Frequency buckets of the same edges are not of the same frequency table in all runs: a token may be in another bucket.");
   }
   for (const { name, difference } of RUNS) {
     if (difference && !difference.paired) notices.push(`${plain(name)} cannot be compared with ${plain(RUNS[0].name)} document by document: ${plain(difference.why)}.`);

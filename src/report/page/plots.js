@@ -119,7 +119,7 @@ const SECTIONS = [
   { id: "frequency", title: "Frequent tokens", text: "Early layers tend to guess what is frequent anywhere. Shares of the guesses, and of all probability, by how frequent the tokens are." },
   { id: "flips", title: "Overturned guesses", text: "How many of a layer's guesses do not survive." },
   { id: "settling", title: "Settling", text: "At which layer the final guess appears, and from where on it stays." },
-  { id: "watch", title: "Watched tokens", text: "Tokens that were named beforehand, at every position, whether the model says them or not." },
+  { id: "watch", title: "Watched tokens", text: "Tokens that were named beforehand, whether the model says them or not." },
   { id: "calibration", title: "Calibration", text: "How much a layer's own certainty tells about whether it is right already." },
   { id: "pos", title: "Word classes", text: "Words of different classes, as the layers see them coming." },
   { id: "facts", title: "Answers of several tokens", text: "Each token of an answer, with the tokens before it in place." },

@@ -87,7 +87,8 @@ function textWidth(text) {
 }
 /** The beginning of a text that is at most `width` wide. */
 function fitted(text, width) {
-  let cut = text;
-  for (let most = Array.from(text).length - 1; most > 1 && textWidth(cut) > width; --most) cut = shortened(text, most);
+  const narrowest = 2;  // texts may be very long
+  let most = Math.ceil(width / narrowest), cut = shortened(text, most);
+  while (most > 1 && textWidth(cut) > width) cut = shortened(text, most = Math.min(most, Array.from(cut).length) - 1);
   return cut;
 }
