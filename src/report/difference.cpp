@@ -110,8 +110,10 @@ class StoredTable {
         all.emplace_back(cell.as_integer(INT64_MIN, INT64_MAX));
       } else if (cell.is_number()) {
         all.emplace_back(cell.as_number());
+      } else if (cell.is_null()) {
+        all.emplace_back(std::monostate());
       } else {
-        all.emplace_back(cell.is_null() ? Cell() : Cell(cell.as_string()));
+        all.emplace_back(cell.as_string());
       }
     }
     return all;
@@ -222,6 +224,31 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
     difference.tables.push_back(table_difference(name, of_a, of_b, any_lens));
   }
   return difference;
+}
+
+std::vector<tables::Table> joined_tables(const std::vector<std::string>& names,
+                                         const std::vector<RunDifference>& differences) {
+  std::map<std::string, tables::Table> all;
+  for (std::size_t i = 0; i < differences.size(); ++i) {
+    for (const tables::Table& table : differences[i].tables) {
+      tables::Table& joined = all[table.name];
+      if (joined.columns.empty()) {
+        joined.name = table.name;
+        joined.columns = {{"run"}};
+        joined.columns.insert(joined.columns.end(), table.columns.begin(), table.columns.end());
+      }
+      for (const std::vector<Cell>& row : table.rows) {
+        std::vector<Cell> cells;
+        cells.reserve(row.size() + 1);
+        cells.emplace_back(names[i]);
+        for (const Cell& cell : row) cells.push_back(cell);
+        joined.add(std::move(cells));
+      }
+    }
+  }
+  std::vector<tables::Table> tables;
+  for (auto& [name, table] : all) tables.push_back(std::move(table));
+  return tables;
 }
 
 }  // namespace depthlens::report

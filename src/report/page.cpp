@@ -149,30 +149,16 @@ void read_records(const fs::path& path, const PageRun& run, RecordChoice& choice
   choice.check_found(run.num_documents);
 }
 
-/// Names by which several runs can be told apart: the folders' own, with as much of the path as it takes.
-std::vector<std::string> distinct_names(const std::vector<fs::path>& folders) {
-  std::vector<fs::path> whole;
-  for (const fs::path& folder : folders) {
-    fs::path path = fs::absolute(folder).lexically_normal();
-    whole.push_back(path.has_filename() ? path : path.parent_path());
-  }
-  std::vector<std::string> names;
-  for (std::size_t i = 0; i < whole.size(); ++i) {
-    fs::path name = whole[i].filename(), above = whole[i].parent_path();
-    const auto is_taken = [&] {
-      for (std::size_t j = 0; j < whole.size(); ++j) {
-        const std::string other = "/" + whole[j].relative_path().string();
-        if (whole[j] != whole[i] && other.ends_with("/" + name.string())) return true;
-      }
-      return false;
-    };
-    while (is_taken() && above.has_relative_path()) {
-      name = above.filename() / name;
-      above = above.parent_path();
-    }
-    names.push_back(util::valid_utf8(name.string()));
-  }
-  return names;
+/// What the page of a comparison knows of a run's difference to the first one.
+std::string difference_json(const RunDifference& difference) {
+  if (!difference.unpaired.empty())
+    return "{\"paired\":false,\"why\":" + safe_in_script(util::Json(difference.unpaired).dump()) + "}";
+  const util::Json document = util::parse_json(summary_json(difference.tables), "differences");
+  const util::JsonView tables = util::JsonView(document, "differences").at("tables");
+  std::string out;
+  for (const std::string& name : tables.keys())
+    out += (out.empty() ? "" : ",") + util::Json(name).dump() + ":" + table_json(tables.at(name));
+  return safe_in_script("{\"paired\":true,\"tables\":{" + out + "}}");
 }
 
 }  // namespace
@@ -278,12 +264,39 @@ std::string run_page(const fs::path& folder, RecordChoice choice, std::size_t ma
   return run_page(run, records, choice);
 }
 
-std::string comparison_page(const std::vector<fs::path>& folders) {
+std::vector<std::string> distinct_names(const std::vector<fs::path>& folders) {
+  std::vector<fs::path> whole;
+  for (const fs::path& folder : folders) {
+    fs::path path = fs::absolute(folder).lexically_normal();
+    whole.push_back(path.has_filename() ? path : path.parent_path());
+  }
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    fs::path name = whole[i].filename(), above = whole[i].parent_path();
+    const auto is_taken = [&] {
+      for (std::size_t j = 0; j < whole.size(); ++j) {
+        const std::string other = "/" + whole[j].relative_path().string();
+        if (whole[j] != whole[i] && other.ends_with("/" + name.string())) return true;
+      }
+      return false;
+    };
+    while (is_taken() && above.has_relative_path()) {
+      name = above.filename() / name;
+      above = above.parent_path();
+    }
+    names.push_back(util::valid_utf8(name.string()));
+  }
+  return names;
+}
+
+std::string comparison_page(const std::vector<fs::path>& folders,
+                            const std::vector<RunDifference>& differences) {
   const std::vector<std::string> names = distinct_names(folders);
   std::string data = "{\"runs\":[";
   for (std::size_t i = 0; i < folders.size(); ++i) {
     data += util::cat(i > 0 ? "," : "", "{\"name\":", safe_in_script(util::Json(names[i]).dump()), ",",
-                      read_run(folders[i]).json, "}");
+                      read_run(folders[i]).json,
+                      i > 0 ? ",\"difference\":" + difference_json(differences[i - 1]) : "", "}");
   }
   return page_of(data + "],\"records\":null}");
 }

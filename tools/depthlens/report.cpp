@@ -4,6 +4,7 @@
 #include <set>
 
 #include "command.hpp"
+#include "depthlens/report/difference.hpp"
 #include "depthlens/report/page.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -22,6 +23,7 @@ struct ReportOptions {
   std::vector<std::string> documents, windows;
   std::string max_size = "2MB";
   std::string out;
+  std::string differences;
 };
 
 /// Bytes of "3MB", "500 kB" or "2000000"; throws a usage error.
@@ -73,18 +75,46 @@ fs::path checked_destination(const ReportOptions& options) {
   return options.out.empty() ? fs::path(options.run) / "report.html" : fs::path(options.out);
 }
 
+/// The page of a comparison; writes the tables of differences where they are wanted.
+std::string compared_page(const ReportOptions& options) {
+  const std::vector<fs::path> runs(options.compared.begin(), options.compared.end());
+  std::vector<std::string> names = report::distinct_names(runs);
+  std::vector<report::RunDifference> differences;
+  for (std::size_t i = 1; i < runs.size(); ++i) {
+    differences.push_back(report::run_difference(runs.front(), runs[i]));
+    if (differences.back().unpaired.empty()) continue;
+    util::log_info(util::cat(names[i], " cannot be compared with ", names.front(),
+                             " document by document: ", differences.back().unpaired));
+  }
+  if (!options.differences.empty()) {
+    names.erase(names.begin());
+    const std::vector<tables::Table> tables = report::joined_tables(names, differences);
+    if (tables.empty()) {
+      throw util::input_error({.what = "there are no differences to tell",
+                               .where = "--differences",
+                               .expected = "runs on the same inputs, with the same positions and seed",
+                               .found = differences.front().unpaired});
+    }
+    util::create_folders(options.differences);
+    for (const tables::Table& table : tables)
+      util::write_file(fs::path(options.differences) / (table.name + ".csv"), tables::to_csv(table));
+  }
+  return report::comparison_page(runs, differences);
+}
+
 void run_report(const CLI::App& app, const ReportOptions& options) {
   const fs::path out = checked_destination(options);
-  check_effects(app, {{.flags = {"--document", "--window", "--max-size"},
-                       .holds = options.compared.empty(),
-                       .needs = "the page of one run",
-                       .found = "--compare, whose page has no records"}});
+  check_effects(app,
+                {{.flags = {"--document", "--window", "--max-size"},
+                  .holds = options.compared.empty(),
+                  .needs = "the page of one run",
+                  .found = "--compare, whose page has no records"},
+                 {.flags = {"--differences"}, .holds = !options.compared.empty(), .needs = "--compare"}});
   const report::RecordChoice choice(options.documents, options.windows);
   const std::size_t max_bytes = parsed_size(options.max_size);
   apply_common_options(options.common);
-  const std::string page = options.compared.empty()
-                               ? report::run_page(options.run, choice, max_bytes)
-                               : report::comparison_page({options.compared.begin(), options.compared.end()});
+  const std::string page =
+      options.compared.empty() ? report::run_page(options.run, choice, max_bytes) : compared_page(options);
   if (out.has_parent_path()) util::create_folders(out.parent_path());
   util::write_file(out, page);
   util::log_info(util::cat("the page is ", out.string(), " (", util::as_bytes(page.size()), ")"));
@@ -110,11 +140,16 @@ std::function<void()> setup_report(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--out", options->out, "The page (default: report.html in the run folder)")
       ->type_name("FILE.html");
+  app.add_option(
+         "--differences", options->differences,
+         "With --compare: folder for the differences of each run to the first one, with intervals that "
+         "are paired by document, as CSV")
+      ->type_name("DIR");
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens report out/harbour\n"
       "  depthlens report out/harbour --document 3 --max-size 5MB --out out/third.html\n"
-      "  depthlens report --compare out/small out/large --out out/sizes.html");
+      "  depthlens report --compare out/small out/large --out out/sizes.html --differences out/sizes");
   return [options, &app] { run_report(app, *options); };
 }
 

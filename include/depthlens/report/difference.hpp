@@ -22,4 +22,9 @@ struct RunDifference {
 /// Throws input errors where a folder holds no run and format errors where a file is damaged.
 RunDifference run_difference(const std::filesystem::path& baseline, const std::filesystem::path& run);
 
+/// The tables of several runs, one of each name, with the run's name as the first column. `names` are those
+/// of the runs, in the order of `differences`.
+std::vector<tables::Table> joined_tables(const std::vector<std::string>& names,
+                                         const std::vector<RunDifference>& differences);
+
 }  // namespace depthlens::report

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "depthlens/report/difference.hpp"
 #include "depthlens/report/page_records.hpp"
 #include "depthlens/report/record_choice.hpp"
 
@@ -37,8 +38,13 @@ std::string run_page(const PageRun& run, const PageRecords& records, const Recor
 std::string run_page(const std::filesystem::path& folder, RecordChoice choice = {},
                      std::size_t max_bytes = kMostPageBytes);
 
-/// Several runs on the same axes, without records.
-std::string comparison_page(const std::vector<std::filesystem::path>& folders);
+/// Names by which several runs can be told apart: the folders' own, with as much of the path as it takes.
+std::vector<std::string> distinct_names(const std::vector<std::filesystem::path>& folders);
+
+/// Several runs on the same axes, without records. `differences` are those of all folders but the first to
+/// that one.
+std::string comparison_page(const std::vector<std::filesystem::path>& folders,
+                            const std::vector<RunDifference>& differences);
 
 /// JSON that may stand inside a script element: `<`, `>`, `&` and U+2028/9 of its strings become escapes.
 std::string safe_in_script(std::string_view json);

@@ -130,3 +130,18 @@ TEST_CASE("difference of runs: damaged folders") {
   test::check_error(util::ErrorCode::kFormat, {"replicates that do not fit their table"},
                     [&] { report::run_difference(a, b); });
 }
+
+TEST_CASE("differences of several runs: one table of each name, the run in front") {
+  const test::TemporaryFolder folder;
+  const auto a = Run{}.write(folder, "a"), b = Run{}.write(folder, "b"),
+             c = Run{.layers = 0}.write(folder, "c");
+  const auto tables =
+      report::joined_tables({"b", "c"}, {report::run_difference(a, b), report::run_difference(a, c)});
+  REQUIRE(tables.size() == 2);
+  CHECK(tables[1].name == "lens.quality");
+  CHECK(tables[1].columns.front().name == "run");
+  REQUIRE(tables[1].rows.size() == 4);
+  CHECK(std::get<std::string>(tables[1].rows[2].front()) == "b");
+  CHECK(std::get<std::string>(tables[1].rows[3].front()) == "c");
+  CHECK(std::get<double>(tables[1].rows[3][3]) == 0);
+}

@@ -419,8 +419,16 @@ TEST_CASE("comparison page: runs have names that tell them apart") {
     folder.write(std::string(name) + "/run.json", run_json());
     folder.write(std::string(name) + "/summary.json", summary_json());
   }
+  tables::Table table{.name = "t", .columns = {{"lens"}, {"kl", "nats"}}, .rows = {}};
+  table.add({"logit", 0.5});
   const Json data = Json::parse(data_of(report::comparison_page(
-      {folder.path() / "a" / "run", folder.path() / "b" / "run" / "", folder.path() / "c" / "other"})));
+      {folder.path() / "a" / "run", folder.path() / "b" / "run" / "", folder.path() / "c" / "other"},
+      {{.tables = {table}}, {.unpaired = "their inputs differ"}})));
+  CHECK_FALSE(data.at("runs")[0].contains("difference"));
+  CHECK(data.at("runs")[1].at("difference").at("paired") == true);
+  CHECK(data.at("runs")[1].at("difference").at("tables").at("t").at("rows") ==
+        Json::parse(R"([["logit", 0.5]])"));
+  CHECK(data.at("runs")[2].at("difference") == Json{{"paired", false}, {"why", "their inputs differ"}});
   CHECK(data.at("records").is_null());
   std::vector<std::string> names;
   for (const Json& run : data.at("runs")) names.push_back(run.at("name"));
