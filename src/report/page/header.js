@@ -28,8 +28,10 @@ function runFacts({ run }) {
     facts.push(fact(inputs.length === 1 ? "Input" : "Inputs", inLines(inputs.map((input) => el("span", { title: input.sha256 ? `SHA-256 ${input.sha256}` : null },
       el("b", { text: pathOf(input.path) }), input.tokens === undefined ? "" : ` ${plural(input.tokens, "token")}`, input.sha256 ? ` · ${plain(input.sha256).slice(0, 8)}` : "")))));
   }
+  const answers = run.settings?.keep !== undefined;
   const kept = Number.isInteger(counts.pairs) ? [`${formatNumber(counts.pairs)} of ${plural(counts.documents ?? counts.pairs, "pair")}`, plural(counts.windows ?? 0, "run") + " of the model"]
-    : ["documents", "windows", "items", "positions"].filter((name) => Number.isInteger(counts[name])).map((name) => plural(counts[name], name.replace(/s$/, "")));
+    : ["documents", "windows", "items", "positions"].filter((name) => Number.isInteger(counts[name]))
+      .map((name) => (answers && name === "positions" ? plural(counts.positions, "answer position") + " read" : plural(counts[name], name.replace(/s$/, ""))));
   const dropped = Object.entries(counts.dropped ?? {}).map(([reason, count]) => `${formatNumber(count)} (${plain(reason).replaceAll("_", " ")})`);
   facts.push(fact("Kept and dropped", inLines([kept.join(", ") || "–", el("span", { text: dropped.length > 0 ? `dropped: ${dropped.join(", ")}` : "nothing dropped" }),
     counts.records_omitted > 0 ? el("span", { text: `${plural(counts.records_omitted, "position")} without a record` }) : null].filter(Boolean))));

@@ -14,7 +14,7 @@ function start() {
     el("ul", {}, sections.map(({ id, title }) => el("li", {}, el("a", { href: "#" + id, text: title })))));
   document.getElementById("page").append(pageHeader(), DATA.records ? "" : noRecordsNote() ?? "", contents,
     el("main", {}, sections.length > 0 ? sections.map(({ node }) => node) : el("p", { class: "notice", text: "The run has no tables and no records." })),
-    el("footer", { text: "Made by depthlens from run.json, summary.json and records.jsonl. Numbers of tables are rounded to six digits; tables/*.csv in the run folder have them all." }));
+    el("footer", { text: `Made by depthlens from ${DATA.records ? "run.json, summary.json and records.jsonl" : "run.json and summary.json"}. Numbers of tables are rounded to six digits; tables/*.csv in the run folder have them all.` }));
   redrawAll();
   let width = innerWidth;
   addEventListener("resize", () => {

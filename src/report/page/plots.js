@@ -104,9 +104,9 @@ const PLOTS = [
   { table: "calibration.rank_mass", x: "rank", xTitle: "rank", xLog: true, y: "cumulative_probability", ...SHARE, title: "Probability of the first guesses together", yTitle: "cumulative probability", series: ["layer"], facets: ["lens"], few: "layer", ordered: "rising", wide: true },
 
   { table: "patching.effect", kind: "matrix", y: "restored", rows: "position", n: "restored_count", centre: 0, title: "What a patched state restores", yTitle: "token", valueTitle: "restored: 0 as without a patch, 1 as in the source's own run", facets: ["lens"], wide: true,
-    note: "How far the state of one token, put from the source's run into the target's, moves the output from the target's answer to the source's. Means over n pairs; what lies beside 0 to 1 overshoots or goes the other way." },
-  { table: "patching.effect", kind: "matrix", y: "log_probability_difference", rows: "position", baseline: "clean_target", centre: 0, title: "Change by a patched state", yTitle: "token", valueTitle: "change of log p(source's answer) − log p(target's answer), nats", facets: ["lens"], wide: true,
-    note: "Against the run without a patch, whose colour is that of 0." },
+    note: "How far the state of one token, put from the source's run into the target's, moves the output from the target's answer to the source's. Means over n pairs. Values above 1 overshoot, those below 0 go the other way." },
+  { table: "patching.effect", kind: "matrix", y: "log_probability_difference", rows: "position", baseline: "clean_target", centre: 0, title: "Change by a patched state", yTitle: "token", valueTitle: "change of the log-probability difference, nats", facets: ["lens"], wide: true,
+    note: "Of log p(source's answer) − log p(target's answer), against the run without a patch, whose colour is that of 0." },
   { table: "patching.effect", y: "restored", n: "restored_count", zero: true, title: "Restored, by layer", yTitle: "restored (0: no effect, 1: all)", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
   { table: "patching.effect", y: "kl", title: "Effect on the whole distribution", yTitle: "KL(unpatched ‖ patched), nats", series: ["position"], facets: ["lens"], atMost: { position: 8 } },
   { table: "exit.accuracy", y: "accuracy", ...SHARE, title: "Right answers when the reading stops at a layer", yTitle: "share of answer tokens", series: ["lens"], note: whatCounts },

@@ -136,7 +136,9 @@ TEST_CASE("page records: what an item, a document and watched tokens are") {
     fact["lenses"][lens]["options"] = Json::array({watched("yes", 3), watched("no", 4)});
     fact["lenses"][lens]["watched"] = Json::array({watched(" w", 5)});
   }
-  const Json packed = Json::parse(records_of({fact}).json(100'000));
+  const std::string text = records_of({fact}).json(100'000);
+  CHECK(text.find('<') == std::string::npos);
+  const Json packed = Json::parse(text);
   const Json& window = packed.at("windows").at(0);
   CHECK(window.at("item") == "f");
   CHECK(window.at("prompt") == "The <b>");
