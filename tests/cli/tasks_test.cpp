@@ -7,6 +7,7 @@
 
 #include "checks.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
 #include "support/compressed.hpp"
 #include "support/finished_run.hpp"
 #include "support/small_model.hpp"
