@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "depthlens/data/corpus.hpp"
+#include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/report/page_records.hpp"
 #include "depthlens/report/run_folder.hpp"
@@ -25,6 +26,7 @@ struct RunParts {
   std::int64_t records_omitted = 0;
   const report::PageRecords* page_records = nullptr;  ///< the run gets a page where they are given
   decode::Precision precision = decode::Precision::kExact;
+  util::OrderedJson token_counts = {};  ///< the file of the frequency table, as `token_counts_json` has it
 };
 
 /// What was read.
@@ -37,6 +39,11 @@ struct RunInputs {
 /// The input error `what` of task files of which nothing can be used, with the reasons.
 util::Error nothing_left_error(const std::string& what, const std::vector<std::string>& inputs,
                                const std::map<std::string, std::int64_t>& dropped);
+
+/// `inputs` of run.json.
+util::OrderedJson inputs_json(const std::vector<data::InputSummary>& inputs);
+/// `token_counts` of run.json: the file at `path` that the table was read from; null where it was counted.
+util::OrderedJson token_counts_json(const std::string& path, const data::TokenCounts& counts);
 
 using Clock = std::chrono::system_clock;
 
