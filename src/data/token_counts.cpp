@@ -199,18 +199,20 @@ class Reader {
 
 TokenCounts TokenCounts::read(const std::string& path, std::int64_t vocab_size,
                               const text::Tokenizer& tokenizer) {
-  const std::string content = read_input_text(path, std::uint64_t{1} << 30).text;
+  const InputText file = read_input_text(path, std::uint64_t{1} << 30);
   Reader reader(path, vocab_size, tokenizer);
   try {
     if (util::content_extension(path) == ".csv") {
-      reader.read_csv(content);
+      reader.read_csv(file.text);
     } else {
-      reader.read_json(content);
+      reader.read_json(file.text);
     }
   } catch (const util::Error& error) {
     throw util::input_error(error.text());
   }
-  return std::move(reader).result();
+  TokenCounts counts = std::move(reader).result();
+  counts.sha256_ = file.sha256;
+  return counts;
 }
 
 void TokenCounts::add(text::TokenId id, std::int64_t count) {

@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "depthlens/io/model_files.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -153,20 +154,26 @@ void tell_left_out(const TensorFile& weights, const std::vector<TensorFile>& sha
   }
 }
 
-/// The tensors that the index names, each from its own shard. What else is in the shards is left out, and
-/// told.
-TensorFile open_sharded(const fs::path& index_path) {
-  const fs::path folder = index_path.parent_path();
+/// What an index says: the tensors of each shard.
+std::map<std::string, std::vector<std::string>> read_index(const fs::path& index_path) {
   const std::string where = index_path.string();
   const util::Json document = util::parse_json(util::read_file(index_path), where);
   const util::JsonView weight_map = util::JsonView(document, where).at("weight_map");
-
   std::map<std::string, std::vector<std::string>> tensors_of_shard;
   for (const std::string& name : weight_map.keys()) {
     const util::JsonView shard = weight_map.at(name);
     if (!is_plain_name(shard.as_string())) shard.fail("the name of a file in the same folder");
     tensors_of_shard[shard.as_string()].push_back(name);
   }
+  return tensors_of_shard;
+}
+
+/// The tensors that the index names, each from its own shard. What else is in the shards is left out, and
+/// told.
+TensorFile open_sharded(const fs::path& index_path) {
+  const fs::path folder = index_path.parent_path();
+  const std::string where = index_path.string();
+  const std::map<std::string, std::vector<std::string>> tensors_of_shard = read_index(index_path);
 
   std::vector<std::string> missing_shards;
   for (const auto& [shard, names] : tensors_of_shard) {
@@ -181,11 +188,13 @@ TensorFile open_sharded(const fs::path& index_path) {
   }
 
   TensorFile result(folder.string());
+  std::size_t num_tensors = 0;
   std::vector<std::string> missing_tensors;
   std::vector<TensorFile> shards;
   for (const auto& [shard, names] : tensors_of_shard) {
     const TensorFile& part = shards.emplace_back(open_weights(folder / shard));
     result.mutable_metadata().insert(part.metadata().begin(), part.metadata().end());
+    num_tensors += names.size();
     for (const std::string& name : names) {
       const auto found = part.entries().find(name);
       if (found == part.entries().end()) {
@@ -196,7 +205,7 @@ TensorFile open_sharded(const fs::path& index_path) {
     }
   }
   if (!missing_tensors.empty()) {
-    throw format_error({.what = cat(missing_tensors.size(), " of ", weight_map.size(),
+    throw format_error({.what = cat(missing_tensors.size(), " of ", num_tensors,
                                     " tensors are not in the shard that the index names"),
                         .where = where,
                         .expected = first_few(missing_tensors),
@@ -292,6 +301,26 @@ std::string other_weights_hint(const fs::path& folder) {
   return "there is " + in_quotes(found) +
          ", which is not read: get the model in Hugging Face layout, or save it with save_pretrained of "
          "transformers";
+}
+
+bool is_index(const fs::path& path) {
+  return path.extension() == ".json";
+}
+
+/// The file that the weights of a folder are found by, in transformers' order.
+std::string weights_or_index(const fs::path& folder) {
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored)) {
+    throw input_error({.what = "no folder " + in_quotes(folder.string())});
+  }
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                           "pytorch_model.bin.index.json"}) {
+    if (util::exists(folder / name)) return name;
+  }
+  throw input_error({.what = "no weights in " + in_quotes(folder.string()),
+                     .expected = "model.safetensors, model.safetensors.index.json, pytorch_model.bin or "
+                                 "pytorch_model.bin.index.json",
+                     .hint = other_weights_hint(folder)});
 }
 
 }  // namespace
@@ -400,23 +429,18 @@ std::uint64_t TensorFile::num_bytes() const {
 }
 
 TensorFile open_checkpoint(const fs::path& folder) {
-  std::error_code ignored;
-  if (!fs::is_directory(folder, ignored)) {
-    throw input_error({.what = "no folder " + in_quotes(folder.string())});
-  }
-  for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-                           "pytorch_model.bin.index.json"}) {
-    const fs::path path = folder / name;
-    if (!util::exists(path)) continue;
-    TensorFile weights = path.extension() == ".json" ? open_sharded(path) : open_weights(path);
-    tell_other_weights(weights, folder);
-    tell_unread_files(folder);
-    return weights;
-  }
-  throw input_error({.what = "no weights in " + in_quotes(folder.string()),
-                     .expected = "model.safetensors, model.safetensors.index.json, pytorch_model.bin or "
-                                 "pytorch_model.bin.index.json",
-                     .hint = other_weights_hint(folder)});
+  const fs::path path = folder / weights_or_index(folder);
+  TensorFile weights = is_index(path) ? open_sharded(path) : open_weights(path);
+  tell_other_weights(weights, folder);
+  tell_unread_files(folder);
+  return weights;
+}
+
+std::vector<std::string> model_files(const fs::path& folder) {
+  std::vector<std::string> names = {"config.json", weights_or_index(folder)};
+  if (!is_index(names.back())) return names;
+  for (const auto& [shard, tensors] : read_index(folder / names.back())) names.push_back(shard);
+  return names;
 }
 
 }  // namespace depthlens::io

@@ -295,4 +295,16 @@ std::filesystem::path resolve_tuned_lens(const std::string& path_or_id) {
                                        type, revision, " --include 'lens/", id.name, "/*'")});
 }
 
+std::optional<std::string> hub_commit(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  fs::path path = fs::weakly_canonical(folder, ignored);
+  for (; path.has_relative_path(); path = path.parent_path()) {
+    const fs::path snapshots = path.parent_path();
+    if (snapshots.filename() == "snapshots" && is_commit(path.filename().string()) &&
+        snapshots.parent_path().filename().string().find("--") != std::string::npos)
+      return path.filename().string();
+  }
+  return std::nullopt;
+}
+
 }  // namespace depthlens::io

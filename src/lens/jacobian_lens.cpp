@@ -16,12 +16,11 @@ namespace {
 class JacobianLens : public Lens {
  public:
   /// `jacobians`: layer → [d, d].
-  JacobianLens(const LensRequest& request, std::map<std::int64_t, at::Tensor> jacobians, at::Device device)
+  JacobianLens(const LensRequest& request, std::string digest, std::map<std::int64_t, at::Tensor> jacobians,
+               at::Device device)
       : jacobians_(std::move(jacobians)) {
     request_ = request;
-    std::vector<at::Tensor> parameters;
-    for (const auto& [layer, jacobian] : jacobians_) parameters.push_back(jacobian);
-    digest_ = parameter_digest(parameters);
+    digest_ = std::move(digest);
     for (auto& [layer, jacobian] : jacobians_) jacobian = jacobian.to(device);
   }
 
@@ -103,7 +102,7 @@ std::unique_ptr<Lens> make_jacobian_lens(const LensRequest& request, const model
          .expected = util::cat("one of the blocks 0 to ", num_layers - 2),
          .found = util::cat("block ", last, " only, whose state is the model's own output")});
   }
-  return std::make_unique<JacobianLens>(request, std::move(jacobians), model.device());
+  return std::make_unique<JacobianLens>(request, lens_digest(stored), std::move(jacobians), model.device());
 }
 
 }  // namespace depthlens::lens

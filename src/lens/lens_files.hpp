@@ -27,7 +27,4 @@ at::Tensor checked_parameter(const at::Tensor& tensor, const std::vector<std::in
 /// Throws unless the lens has L translators of width d.
 void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int64_t hidden_size);
 
-/// SHA-256 over the bytes of contiguous float32 tensors, in order.
-std::string parameter_digest(const std::vector<at::Tensor>& parameters);
-
 }  // namespace depthlens::lens

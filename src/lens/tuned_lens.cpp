@@ -17,16 +17,11 @@ struct Translator {
 
 class TunedLens : public Lens {
  public:
-  TunedLens(const LensRequest& request, std::vector<Translator> translators, Alignment alignment,
-            at::Device device)
+  TunedLens(const LensRequest& request, std::string digest, std::vector<Translator> translators,
+            Alignment alignment, at::Device device)
       : translators_(std::move(translators)), alignment_(alignment) {
     request_ = request;
-    std::vector<at::Tensor> parameters;
-    for (const Translator& translator : translators_) {
-      parameters.push_back(translator.weight);
-      if (translator.bias.defined()) parameters.push_back(translator.bias);
-    }
-    digest_ = parameter_digest(parameters);
+    digest_ = std::move(digest);
     for (Translator& translator : translators_) {
       translator.weight = translator.weight.to(device);
       if (translator.bias.defined()) translator.bias = translator.bias.to(device);
@@ -70,7 +65,8 @@ std::unique_ptr<Lens> make_tuned_lens(const LensRequest& request, const model::M
     if (stored.biases.empty()) continue;
     translator.bias = checked_parameter(stored.biases[i], {d}, util::cat(i, ".bias"), stored.where);
   }
-  return std::make_unique<TunedLens>(request, std::move(translators), alignment, model.device());
+  return std::make_unique<TunedLens>(request, lens_digest(stored), std::move(translators), alignment,
+                                     model.device());
 }
 
 }  // namespace depthlens::lens

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "depthlens/text/tokenizer_files.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -82,6 +83,15 @@ std::unique_ptr<Tokenizer> load_files(const fs::path& folder, const TokenizerSet
 
 std::string Tokenizer::token_text(TokenId id) const {
   return util::valid_utf8(token_bytes(id));
+}
+
+std::vector<std::string> tokenizer_files(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
+                           "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
+    if (util::exists(folder / name)) names.emplace_back(name);
+  }
+  return names;
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {

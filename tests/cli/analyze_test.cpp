@@ -114,7 +114,7 @@ TEST_CASE("run.json holds what was run") {
   const Json config = read_json(fs::path(DEPTHLENS_SOURCE_DIR) / "data/demo/config.json");
   const OrderedJson& model = run.at("model");
   CHECK(keys_of(model) == std::set<std::string>{"path", "architecture", "layers", "hidden_size", "vocab_size",
-                                                "parameters", "dtype"});
+                                                "parameters", "dtype", "digest", "files"});
   CHECK(model.at("path") == "data/demo");
   CHECK(model.at("architecture") == config.at("architectures").at(0));
   CHECK(model.at("layers") == config.at("num_hidden_layers"));
@@ -123,6 +123,17 @@ TEST_CASE("run.json holds what was run") {
   CHECK(model.at("parameters") > 7'000'000);
   CHECK(model.at("dtype") == "float32");
 
+  const fs::path demo = fs::path(DEPTHLENS_SOURCE_DIR) / "data/demo";
+  std::string lines;
+  for (const char* name : {"config.json", "model.safetensors"})
+    lines += util::sha256(read_bytes(demo / name)) + "  " + name + "\n";
+  CHECK(model.at("digest") == util::sha256(lines));
+  CHECK(model.at("files")[1] ==
+        OrderedJson({{"name", "model.safetensors"},
+                     {"bytes", fs::file_size(demo / "model.safetensors")},
+                     {"sha256", util::sha256(read_bytes(demo / "model.safetensors"))}}));
+
+  CHECK(keys_of(run.at("tokenizer")) == std::set<std::string>{"kind", "size", "digest", "files"});
   CHECK(run.at("tokenizer").at("kind") == "SentencePiece");
   CHECK(run.at("tokenizer").at("size") == config.at("vocab_size"));
   CHECK(run.at("lenses") ==

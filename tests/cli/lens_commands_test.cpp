@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "checks.hpp"
+#include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
 #include "support/small_model.hpp"
 
@@ -87,6 +88,32 @@ TEST_CASE("a lens is trained, measured, converted and used") {
   check_done({"analyze", "--model", bench.model.path(), "--input", bench.text, "--out", bench.out("run"),
               "--max-length", "16", "--lens", "tuned:" + bench.out("lens"), "--quiet"});
   CHECK(mean_kl(bench.out("run")).at("tuned") == kl.at("tuned"));
+}
+
+TEST_CASE("a lens tells what it was trained from, and goes on with the same model only") {
+  const Bench bench;
+  check_done({"count-tokens", "--model", bench.model.path(), "--input", bench.text, "--out",
+              bench.out("counts.json"), "--quiet"});
+  check_done(bench.train("first"));
+  check_done(bench.train("lens", {"--init", bench.out("first"), "--damp-frequent", "3:0.1", "--token-counts",
+                                  bench.out("counts.json")}));
+  const Json record = read_json(fs::path(bench.out("lens")) / "training.json");
+  CHECK(record.at("inputs")[0].at("sha256") == util::sha256(read_bytes(bench.text)));
+  CHECK(record.at("token_counts").at("sha256") == util::sha256(read_bytes(bench.out("counts.json"))));
+  CHECK(record.at("settings").at("model_files_digest") == record.at("model").at("digest"));
+  CHECK(record.at("tokenizer").at("files")[0].at("name") == "tokenizer.json");
+  const auto info = [](const std::string& subject) {
+    return Json::parse(check_done({"info", "--json", subject}).out);
+  };
+  CHECK(record.at("model").at("digest") == info(bench.model.path()).at("digest"));
+  CHECK(record.at("settings").at("init_digest") == info(bench.out("first")).at("digest"));
+  CHECK(info(bench.out("lens")).at("training").at("inputs") == record.at("inputs"));
+  CHECK_FALSE(read_json(fs::path(bench.out("first")) / "training.json").contains("token_counts"));
+
+  Safetensors weights = bench.model.weights();
+  weights.data.back() = static_cast<char>(weights.data.back() ^ 1);
+  bench.model.write("model.safetensors", weights.bytes());
+  check_error(bench.train("first", {"--resume"}), 2, {"other settings", "model_files_digest was"});
 }
 
 TEST_CASE("an interrupted training goes on, to the bytes of one that was not") {
@@ -173,6 +200,11 @@ TEST_CASE("layers trained by several processes join to one lens") {
     CHECK(values(joined, name) != values(high, name));
   }
   CHECK(values(joined, "2.weight") == values(high, "2.weight"));
+  const auto record = [&](const char* name) {
+    return read_json(fs::path(bench.out(name)) / "training.json");
+  };
+  CHECK(record("joined").at("settings").at("layers") == Json({0, 2}));
+  CHECK(record("joined").at("inputs") == record("low").at("inputs"));
   CHECK(values(low, "2.weight") == std::string(values(low, "2.weight").size(), '\0'));
   check_error(join({"low"}, "x"), 4, {"no part has layer 2"});
   check_error(join({"low", "low"}, "x"), 4, {"two parts have layer 0"});
@@ -194,6 +226,11 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
       "train-lens",   "--type", "jacobian",  "--input", "data/corpora/bread.txt",
       "--max-length", "24",     "--prompts", "2",       "--quiet"};
   check_done(of_demo + std::vector<std::string>{"--out", bench.out("whole")});
+  const Json record = read_json(fs::path(bench.out("whole")) / "jacobian_training.json");
+  CHECK(record.at("inputs")[0].at("sha256") ==
+        util::sha256(read_bytes(fs::path(DEPTHLENS_SOURCE_DIR) / "data/corpora/bread.txt")));
+  CHECK(record.at("settings").at("prompts") == 2);
+  CHECK(record.at("model").at("digest").get<std::string>().size() == 64);
   for (const char* shard : {"0", "1"}) {
     check_done(of_demo + std::vector<std::string>{"--shard", shard + std::string("/2"), "--out",
                                                   bench.out("part") + shard});

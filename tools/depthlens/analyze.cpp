@@ -100,10 +100,11 @@ void tell_of_omitted(std::int64_t records, const std::string& unit, const Analyz
 /// The experiments and the record writer of a run, as listeners, and what the page shows of the records.
 class Listeners {
  public:
-  /// `folder` and `session` must outlive it; it must stay in its place.
+  /// `context.counts`, `folder` and `session` must outlive it; it must stay in its place.
   Listeners(const AnalyzeOptions& options, const experiments::Context& context, const Session& session,
             report::RunFolder& folder)
-      : experiments_(experiments::make_experiments(options.experiments, context)),
+      : counts_(*context.counts),
+        experiments_(experiments::make_experiments(options.experiments, context)),
         page_(lens_names(session), session.spec().num_layers) {
     for (const auto& experiment : experiments_) all_.push_back(experiment.get());
     if (options.records != "jsonl") return;
@@ -139,10 +140,12 @@ class Listeners {
             .records = records_ ? records_->written() : 0,
             .records_omitted = omitted,
             .page_records = options.report == "yes" ? &page_ : nullptr,
-            .precision = options.precision()};
+            .precision = options.precision(),
+            .token_counts = token_counts_json(options.token_counts, counts_)};
   }
 
  private:
+  const data::TokenCounts& counts_;
   std::vector<std::unique_ptr<experiments::Experiment>> experiments_;
   report::PageRecords page_;
   std::unique_ptr<report::RecordWriter> records_;

@@ -1,11 +1,16 @@
 // Flags that every command has.
 #include "command.hpp"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <thread>
 
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
 
 namespace depthlens::tool {
 
@@ -33,6 +38,17 @@ void apply_common_options(const CommonOptions& options) {
   decode::set_threads(options.threads > 0
                           ? options.threads
                           : static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
+}
+
+std::int64_t terminal_width(std::int64_t wish) {
+  if (wish > 0) return wish;
+  struct winsize size = {};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  std::int64_t columns = 0;
+  if (const char* text = std::getenv("COLUMNS");
+      text != nullptr && util::parse_int(text, columns) && columns > 0)
+    return columns;
+  return 100;
 }
 
 }  // namespace depthlens::tool

@@ -1,20 +1,23 @@
-// depthlens info: what a model, a lens or a run folder is.
-#include <ATen/core/Tensor.h>
+// depthlens info: what a model, a lens or a run folder is, in what two of them differ, and which runs a
+// folder holds.
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <memory>
+#include <vector>
 
 #include "command.hpp"
-#include "depthlens/decode/runtime.hpp"
-#include "depthlens/io/checkpoint.hpp"
+#include "comparison.hpp"
 #include "depthlens/io/hub_cache.hpp"
-#include "depthlens/lens/lens_file.hpp"
-#include "depthlens/model/stored_weights.hpp"
-#include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
+#include "describe.hpp"
+#include "run_listing.hpp"
 #include "session.hpp"
 
 namespace depthlens::tool {
@@ -26,161 +29,160 @@ using util::OrderedJson;
 struct InfoOptions {
   CommonOptions common;
   std::string subject;
+  std::string other;
   bool json = false;
 };
 
-OrderedJson stored_types(const io::TensorFile& file) {
-  std::map<std::string, std::int64_t> elements;
-  for (const auto& [name, entry] : file.entries()) {
-    std::int64_t count = 1;
-    for (const std::int64_t size : entry.shape) count *= size;
-    elements[at::toString(entry.dtype)] += count;
+/// Of a run, a model, or a lens of either kind.
+constexpr const char* kMarks[] = {"run.json", "config.json", "params.pt"};
+
+/// "SUBJECT" or "tuned:SUBJECT", "jacobian:SUBJECT", as --lens takes it.
+struct Subject {
+  std::string path;
+  bool says_lens = false;
+};
+
+Subject parse_subject(const std::string& text) {
+  for (const std::string prefix : {"tuned:", "jacobian:"}) {
+    if (text.rfind(prefix, 0) == 0) return {text.substr(prefix.size()), true};
   }
-  return elements;
+  return {text};
 }
 
-OrderedJson describe_model_folder(const fs::path& folder) {
-  const fs::path config_path = folder / "config.json";
-  const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
-  const model::ArchSpec configured = model::read_arch_spec({config, config_path.string()});
-  const io::TensorFile weights = io::open_checkpoint(folder);
-  const model::ArchSpec spec = model::settled(configured, weights);
-  OrderedJson described = {{"kind", "model"},
-                           {"path", folder.string()},
-                           {"architecture", spec.architecture},
-                           {"layers", spec.num_layers},
-                           {"hidden_size", spec.hidden_size},
-                           {"vocab_size", spec.vocab_size},
-                           {"heads", spec.num_heads},
-                           {"key_value_heads", spec.num_kv_heads},
-                           {"head_size", spec.head_size},
-                           {"mlp_size", spec.mlp_size},
-                           {"max_positions", spec.max_positions},
-                           {"tied_unembedding", spec.tied_unembedding},
-                           {"parameters_stored", weights.num_elements()},
-                           {"bytes_stored", weights.num_bytes()},
-                           {"stored_types", stored_types(weights)}};
-  if (!spec.attention_windows.empty()) described["attention_windows"] = spec.attention_windows;
-  const auto tokenizer = text::load_tokenizer(folder);
-  const auto token = [&](std::optional<text::TokenId> id) -> OrderedJson {
-    if (!id) return nullptr;
-    return {{"id", *id}, {"text", tokenizer->token_text(*id)}};
-  };
-  described["tokenizer"] = {{"kind", tokenizer->kind()},
-                            {"size", tokenizer->size()},
-                            {"bos", token(tokenizer->bos())},
-                            {"eos", token(tokenizer->eos())},
-                            {"adds_bos", tokenizer->adds_bos()}};
-  described["kernel"] = {{"exact", decode::cpu_kernel_name()},
-                         {"fast", decode::cpu_kernel_name(decode::Precision::kFast)}};
-  return described;
+/// Whether it is a folder without a model, a lens or a run of its own.
+bool may_hold_runs(const Subject& subject) {
+  std::error_code ignored;
+  const fs::path path = subject.path;
+  if (subject.says_lens || !fs::is_directory(path, ignored)) return false;
+  return std::none_of(std::begin(kMarks), std::end(kMarks),
+                      [&](const char* name) { return util::exists(path / name); });
 }
 
-OrderedJson describe_run(const fs::path& folder) {
-  const fs::path path = folder / "run.json";
-  const OrderedJson run = util::parse_ordered_json(util::read_file(path, 64 << 20), path.string());
-  if (!run.is_object()) {
-    throw util::format_error(
-        {.what = "not the description of a run", .where = path.string(), .expected = "a JSON object"});
-  }
-  OrderedJson described = {{"kind", "run"}, {"path", folder.string()}};
-  described.update(run);
-  return described;
+OrderedJson describe(const Subject& subject) {
+  std::error_code ignored;
+  const fs::path path = subject.path;
+  if (subject.path.empty()) return describe_model_folder(demo_model());
+  if (util::exists(path / "run.json")) return describe_run(path);
+  if (subject.says_lens) return describe_lens(io::resolve_tuned_lens(subject.path));
+  if (util::exists(path / "params.pt") || fs::is_regular_file(path, ignored)) return describe_lens(path);
+  return describe_model_folder(io::resolve_model(subject.path));
 }
 
-/// Types of the tensors with their numbers of elements, as `stored_types` has it for files.
-OrderedJson stored_types(const std::vector<at::Tensor>& tensors) {
-  std::map<std::string, std::int64_t> elements;
-  for (const at::Tensor& tensor : tensors) elements[at::toString(tensor.scalar_type())] += tensor.numel();
-  return elements;
+bool is_object_list(const OrderedJson& value) {
+  return value.is_array() && !value.empty() && value.front().is_object();
 }
 
-OrderedJson describe_lens(const fs::path& path) {
-  OrderedJson described = {{"kind", "lens"}, {"path", path.string()}};
-  const lens::StoredLens stored = lens::read_lens(path);
-  std::vector<at::Tensor> tensors;
-  const auto describe_provenance = [&](const lens::LensProvenance& known) {
-    const auto add = [&](const char* key, const auto& value) {
-      if (value) described[key] = *value;
-    };
-    add("model", known.model);
-    add("revision", known.revision);
-    add("model_digest", known.model_digest);
-    add("unembed_hash", known.unembed_hash);
-    add("steps", known.steps);
-    add("tokens", known.tokens);
-    add("data_digest", known.data_digest);
-  };
-  if (const auto* tuned = std::get_if<lens::StoredTunedLens>(&stored)) {
-    described["type"] = "tuned";
-    described["layers"] = tuned->num_layers();
-    described["hidden_size"] = tuned->hidden_size();
-    described["bias"] = !tuned->biases.empty();
-    describe_provenance(tuned->provenance);
-    if (!tuned->ignored.empty()) described["ignored"] = tuned->ignored;
-    tensors = tuned->weights;
-    tensors.insert(tensors.end(), tuned->biases.begin(), tuned->biases.end());
-  } else {
-    const auto& jacobian = std::get<lens::StoredJacobianLens>(stored);
-    described["type"] = "jacobian";
-    described["hidden_size"] = jacobian.hidden_size();
-    described["blocks"] = OrderedJson::array();
-    for (const auto& [block, tensor] : jacobian.jacobians) {
-      described["blocks"].push_back(block);
-      tensors.push_back(tensor);
-    }
-    describe_provenance(jacobian.provenance);
-    if (!jacobian.fields.empty()) described["fields"] = jacobian.fields;
-  }
-  std::int64_t parameters = 0;
-  for (const at::Tensor& tensor : tensors) parameters += tensor.numel();
-  described["tensors"] = tensors.size();
-  described["parameters"] = parameters;
-  described["stored_types"] = stored_types(tensors);
-  return described;
+std::string line_text(const OrderedJson& value, const std::string& key) {
+  if (value.is_structured() && value.empty()) return "none";
+  if (value.is_string()) return util::printable(value.get<std::string>());
+  const bool count = value.is_number_integer() && key.find("id") == std::string::npos &&
+                     key.find("seed") == std::string::npos;
+  if (count) return util::with_thousands(value.get<std::int64_t>());
+  return util::printable(value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
 }
 
-/// Nested values as lines "key.key  value".
-void print_lines(const OrderedJson& value, const std::string& name) {
-  if (value.is_object() && !value.empty()) {
+using Lines = std::vector<std::pair<std::string, std::string>>;
+
+/// Nested values as lines "key.key", "value". A file of a list of digests is one line.
+void add_lines(const OrderedJson& value, const std::string& key, Lines& lines) {
+  if (value.is_object() && value.contains("sha256") && value.contains("name") && value.size() == 3) {
+    lines.emplace_back(key, util::cat(line_text(value.at("bytes"), ""), " bytes, SHA-256 ",
+                                      line_text(value.at("sha256"), "")));
+  } else if (value.is_object() && !value.empty()) {
     for (const auto& item : value.items())
-      print_lines(item.value(), name.empty() ? item.key() : name + "." + item.key());
-    return;
+      add_lines(item.value(), key.empty() ? item.key() : key + "." + item.key(), lines);
+  } else if (is_object_list(value) || (key == "warnings" && !value.empty())) {
+    std::size_t i = 0;
+    for (const OrderedJson& element : value) {
+      const bool named = element.is_object() && element.contains("name") && element.at("name").is_string();
+      add_lines(element,
+                named ? key + "." + element.at("name").get<std::string>() : util::cat(key, "[", i, "]"),
+                lines);
+      ++i;
+    }
+  } else {
+    lines.emplace_back(key, line_text(value, key));
   }
-  const std::string text =
-      util::printable(value.is_string() ? value.get<std::string>()
-                                        : value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
-  const bool count = value.is_number_integer() && name.find("id") == std::string::npos;
-  const std::string shown = util::printable(name);
-  std::cout << shown << std::string(shown.size() < 28 ? 28 - shown.size() : 1, ' ') << ' '
-            << (count ? util::with_thousands(value.get<std::int64_t>()) : text) << '\n';
+}
+
+/// One group for each part of the description, with a blank line between.
+void print_described(const OrderedJson& described) {
+  constexpr std::size_t kLeast = 28;
+  bool first = true, was_group = false;
+  for (const auto& item : described.items()) {
+    Lines lines;
+    add_lines(item.value(), item.key(), lines);
+    const bool group = item.value().is_structured() && !item.value().empty();
+    if (!first && (group || was_group)) std::cout << '\n';
+    first = false;
+    was_group = group;
+    std::size_t width = kLeast;
+    for (const auto& [key, text] : lines) width = std::max(width, util::printable(key).size());
+    for (const auto& [key, text] : lines) {
+      const std::string shown = util::printable(key);
+      std::cout << shown << std::string(width - shown.size() + 1, ' ') << text << '\n';
+    }
+  }
+}
+
+/// In ASCII, so that no text of a file reaches a terminal as control characters.
+void print_json(const OrderedJson& json) {
+  std::cout << json.dump(2, ' ', true, OrderedJson::error_handler_t::replace) << '\n';
+}
+
+/// Of tables: a pipe gets whole lines, unless COLUMNS says otherwise.
+std::int64_t listing_width() {
+  return ::isatty(STDOUT_FILENO) == 1 || std::getenv("COLUMNS") != nullptr ? terminal_width(0) : 0;
+}
+
+OrderedJson describe_one_of_two(const std::string& text) {
+  const Subject subject = parse_subject(text);
+  if (may_hold_runs(subject)) {
+    throw util::usage_error({.what = "nothing to compare: a folder that is no run, model or lens",
+                             .where = util::in_quotes(text),
+                             .hint = "depthlens info FOLDER lists the runs below it"});
+  }
+  return describe(subject);
+}
+
+void compare_two(const InfoOptions& options) {
+  const OrderedJson a = describe_one_of_two(options.subject), b = describe_one_of_two(options.other);
+  if (a.at("kind") != b.at("kind")) {
+    const auto named = [](const OrderedJson& one, const std::string& path) {
+      return "a " + one.at("kind").get<std::string>() + " (" + util::in_quotes(path) + ")";
+    };
+    throw util::usage_error({.what = "these cannot be compared",
+                             .where = "info",
+                             .expected = "two runs, two models or two lenses",
+                             .found = named(a, options.subject) + " and " + named(b, options.other)});
+  }
+  if (options.json) {
+    print_json(comparison_json(a, b));
+  } else {
+    std::cout << comparison_text(a, b);
+  }
 }
 
 void run_info(const InfoOptions& options) {
   apply_common_options(options.common);
-  std::string subject = options.subject;
-  for (const std::string prefix : {"tuned:", "jacobian:"}) {
-    if (subject.rfind(prefix, 0) == 0) subject.erase(0, prefix.size());
+  if (!options.other.empty()) {
+    compare_two(options);
+    return;
   }
-  const fs::path path = subject;
-  std::error_code ignored;
-  OrderedJson described;
-  if (subject.empty()) {
-    described = describe_model_folder(demo_model());
-  } else if (fs::exists(path / "run.json", ignored)) {
-    described = describe_run(path);
-  } else if (subject != options.subject || fs::exists(path / "params.pt", ignored) ||
-             fs::is_regular_file(path, ignored)) {
-    described = describe_lens(subject != options.subject ? io::resolve_tuned_lens(subject) : path);
-  } else {
-    described = describe_model_folder(io::resolve_model(subject));
+  const Subject subject = parse_subject(options.subject);
+  if (may_hold_runs(subject)) {
+    const std::vector<ListedRun> runs = find_runs(subject.path);
+    if (!runs.empty() && options.json) return print_json(listing_json(runs));
+    if (!runs.empty()) {
+      std::cout << listing_text(runs, listing_width());
+      return;
+    }
   }
+  const OrderedJson described = describe(subject);  // tells what is wrong with an empty folder
   if (options.json) {
-    // In ASCII, so that no text of a file reaches a terminal as control characters.
-    std::cout << described.dump(2, ' ', true, OrderedJson::error_handler_t::replace) << std::endl;
+    print_json(described);
   } else {
-    print_lines(described, "");
-    std::cout << std::flush;
+    print_described(described);
   }
 }
 
@@ -188,13 +190,20 @@ void run_info(const InfoOptions& options) {
 
 std::function<void()> setup_info(CLI::App& app) {
   auto options = std::make_shared<InfoOptions>();
-  app.add_option("subject", options->subject,
-                 "Model folder or hub id, lens file or folder, run folder (default: the demo model)");
-  app.add_flag("--json", options->json, "As one JSON object");
+  app.add_option(
+      "subject", options->subject,
+      "Model folder or hub id, lens file or folder, run folder (default: the demo model); or a folder "
+      "with runs below it, which are listed");
+  app.add_option("other", options->other, "A second one of the same kind: tells in what the two differ");
+  app.add_flag("--json", options->json, "As JSON, with whole values");
   add_common_options(app, options->common);
   app.footer(
-      "Example:\n  depthlens info EleutherAI/pythia-160m-deduped\n  depthlens info out/harbour --json");
-  return [options] { run_info(*options); };
+      "Example:\n  depthlens info EleutherAI/pythia-160m-deduped\n  depthlens info out/harbour --json\n"
+      "  depthlens info out/harbour out/harbour-tuned\n  depthlens info out");
+  return [options] {
+    run_info(*options);
+    std::cout << std::flush;
+  };
 }
 
 }  // namespace depthlens::tool

@@ -81,40 +81,49 @@ std::string few_of(const std::vector<std::pair<std::string, std::int64_t>>& coun
                    more > 0 ? util::cat(" and ", more, " others") : "", "; their means say little");
 }
 
-util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
-                           const std::string& out, Clock::time_point started) {
+util::OrderedJson inputs_json(const std::vector<data::InputSummary>& inputs) {
   util::OrderedJson files = util::OrderedJson::array();
-  for (const data::InputSummary& input : inputs.files) {
+  for (const data::InputSummary& input : inputs) {
     files.push_back({{"path", input.path},
-                     {"sha256", input.sha256},
+                     {"sha256", input.sha256.empty() ? util::OrderedJson() : util::OrderedJson(input.sha256)},
                      {"documents", input.documents},
                      {"tokens", input.tokens},
                      {"bytes", input.bytes}});
   }
+  return files;
+}
+
+util::OrderedJson token_counts_json(const std::string& path, const data::TokenCounts& counts) {
+  if (counts.sha256().empty()) return nullptr;
+  return {{"path", path}, {"sha256", counts.sha256()}};
+}
+
+util::OrderedJson run_json(const Session& session, const RunInputs& inputs, const RunParts& parts,
+                           const std::string& out, Clock::time_point started) {
   util::OrderedJson dropped = util::OrderedJson::object();
   for (const auto& [reason, count] : inputs.dropped) dropped[data::name_of(reason)] = count;
   const decode::RunStatistics& statistics = parts.statistics;
-  return {{"schema_version", report::kSchemaVersion},
-          {"status", statistics.stopped ? "partial" : "complete"},
-          {"model", session.describe_model()},
-          {"tokenizer", {{"kind", session.tokenizer().kind()}, {"size", session.tokenizer().size()}}},
-          {"lenses", session.describe_lenses()},
-          {"inputs", files},
-          {"settings", parts.settings},
-          {"counts",
-           {{"documents", inputs.documents},
-            {"windows", statistics.windows},
-            {"tokens", statistics.tokens},
-            {"positions", statistics.positions},
-            {"records", parts.records},
-            {"records_omitted", parts.records_omitted},
-            {"dropped", dropped}}},
-          {"warnings", util::warnings()},
-          {"self_check",
-           {{"final_layer_max_abs_error", statistics.final_layer_max_abs_error},
-            {"positions", statistics.self_checked_positions}}},
-          {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
-          {"volatile", volatile_json(out, started, parts.precision, session.model().streams_layers())}};
+  util::OrderedJson run = {
+      {"schema_version", report::kSchemaVersion}, {"status", statistics.stopped ? "partial" : "complete"},
+      {"model", session.describe_model()},        {"tokenizer", session.describe_tokenizer()},
+      {"lenses", session.describe_lenses()},      {"inputs", inputs_json(inputs.files)}};
+  if (!parts.token_counts.is_null()) run["token_counts"] = parts.token_counts;
+  run.update({{"settings", parts.settings},
+              {"counts",
+               {{"documents", inputs.documents},
+                {"windows", statistics.windows},
+                {"tokens", statistics.tokens},
+                {"positions", statistics.positions},
+                {"records", parts.records},
+                {"records_omitted", parts.records_omitted},
+                {"dropped", dropped}}},
+              {"warnings", util::warnings()},
+              {"self_check",
+               {{"final_layer_max_abs_error", statistics.final_layer_max_abs_error},
+                {"positions", statistics.self_checked_positions}}},
+              {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
+              {"volatile", volatile_json(out, started, parts.precision, session.model().streams_layers())}});
+  return run;
 }
 
 void write_run(report::RunFolder& folder, const util::OrderedJson& run, const RunParts& parts,

@@ -9,6 +9,7 @@
 
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/dropped.hpp"
+#include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/report/page_records.hpp"
 #include "depthlens/report/run_folder.hpp"
@@ -26,6 +27,7 @@ struct RunParts {
   std::int64_t records_omitted = 0;
   const report::PageRecords* page_records = nullptr;  ///< the run gets a page where they are given
   decode::Precision precision = decode::Precision::kExact;
+  util::OrderedJson token_counts = {};  ///< the file of the frequency table, as `token_counts_json` has it
 };
 
 /// What was read.
@@ -45,6 +47,11 @@ util::Error nothing_left_error(const std::string& what, const std::vector<std::s
 std::string account_of(std::int64_t kept, const std::string& what, const data::Dropped& dropped);
 /// Names those for which fewer than ten answers count; empty where there are none.
 std::string few_of(const std::vector<std::pair<std::string, std::int64_t>>& counts);
+
+/// `inputs` of run.json.
+util::OrderedJson inputs_json(const std::vector<data::InputSummary>& inputs);
+/// `token_counts` of run.json: the file at `path` that the table was read from; null where it was counted.
+util::OrderedJson token_counts_json(const std::string& path, const data::TokenCounts& counts);
 
 using Clock = std::chrono::system_clock;
 

@@ -5,6 +5,8 @@
 
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/io/hub_cache.hpp"
+#include "depthlens/io/model_files.hpp"
+#include "depthlens/text/tokenizer_files.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
@@ -158,13 +160,28 @@ Session::Session(const ModelOptions& options) : options_(options) {
   }
 }
 
+std::unique_ptr<util::FileDigests> begin_model_digests(const fs::path& folder) {
+  return std::make_unique<util::FileDigests>(folder, io::model_files(folder),
+                                             std::clamp(decode::num_threads() / 4, 1, 4));
+}
+
+std::unique_ptr<util::FileDigests> begin_tokenizer_digests(const fs::path& folder) {
+  return std::make_unique<util::FileDigests>(folder, text::tokenizer_files(folder));
+}
+
 void Session::load() {
+  model_digests_ = begin_model_digests(folder_);
+  tokenizer_digests_ = begin_tokenizer_digests(folder_);
   model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype),
                                         .device = options_.device,
                                         .stream_layers = options_.stream_layers});
   const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
-  for (const lens::LensRequest& request : lens_requests_)
+  for (const lens::LensRequest& request : lens_requests_) {
     lenses_.push_back(lens::load_lens(request, *model_, alignment));
+    const bool may_be_id = request.type == "tuned";
+    lens_commits_.push_back(
+        io::hub_commit(may_be_id ? io::resolve_tuned_lens(request.path) : fs::path(request.path)));
+  }
 }
 
 std::vector<const lens::Lens*> Session::lenses() const {
@@ -185,13 +202,22 @@ void Session::check_in_vocabulary(const std::vector<text::TokenId>& tokens) cons
 }
 
 util::OrderedJson Session::describe_model() const {
-  return {{"path", options_.model.empty() ? "data/demo" : options_.model},
-          {"architecture", spec_.architecture},
-          {"layers", spec_.num_layers},
-          {"hidden_size", spec_.hidden_size},
-          {"vocab_size", spec_.vocab_size},
-          {"parameters", model_->num_parameters()},
-          {"dtype", options_.dtype == "auto" ? "float32" : options_.dtype}};
+  util::OrderedJson described = {{"path", options_.model.empty() ? "data/demo" : options_.model},
+                                 {"architecture", spec_.architecture},
+                                 {"layers", spec_.num_layers},
+                                 {"hidden_size", spec_.hidden_size},
+                                 {"vocab_size", spec_.vocab_size},
+                                 {"parameters", model_->num_parameters()},
+                                 {"dtype", options_.dtype == "auto" ? "float32" : options_.dtype}};
+  if (const auto commit = io::hub_commit(folder_)) described["revision"] = *commit;
+  described.update(util::digest_json(model_digests_->get()));
+  return described;
+}
+
+util::OrderedJson Session::describe_tokenizer() const {
+  util::OrderedJson described = {{"kind", tokenizer_->kind()}, {"size", tokenizer_->size()}};
+  described.update(util::digest_json(tokenizer_digests_->get()));
+  return described;
 }
 
 util::OrderedJson Session::describe_lenses() const {
@@ -206,6 +232,7 @@ util::OrderedJson Session::describe_lenses() const {
                    {"type", request.type},
                    {"path", or_null(request.path)},
                    {"digest", or_null(lens->digest())}});
+    if (const auto& commit = lens_commits_[all.size() - 1]) all.back()["revision"] = *commit;
   }
   return all;
 }

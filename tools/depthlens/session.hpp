@@ -12,6 +12,7 @@
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/text/tokenizer.hpp"
+#include "depthlens/util/digest.hpp"
 #include "depthlens/util/json.hpp"
 #include "flags.hpp"
 
@@ -62,9 +63,12 @@ class Session {
   /// Throws a format error where an id lies beyond the model's vocabulary.
   void check_in_vocabulary(const std::vector<text::TokenId>& tokens) const;
 
-  /// `model` and `lenses` of run.json.
-  util::OrderedJson describe_model() const;
+  /// `lenses` of run.json.
   util::OrderedJson describe_lenses() const;
+  /// `model` and `tokenizer`, with the digests of their files. Wait for these, which `load` has begun; throw
+  /// an input error where a file cannot be read.
+  util::OrderedJson describe_model() const;
+  util::OrderedJson describe_tokenizer() const;
 
  private:
   ModelOptions options_;
@@ -76,7 +80,14 @@ class Session {
   std::vector<lens::LensRequest> lens_requests_;
   std::shared_ptr<const model::Model> model_;
   std::vector<std::unique_ptr<lens::Lens>> lenses_;
+  std::vector<std::optional<std::string>> lens_commits_;
+  std::unique_ptr<util::FileDigests> model_digests_, tokenizer_digests_;
 };
+
+/// Begins to hash the files of a model folder, and of its tokenizer: large weights beside other work, on a
+/// quarter of the threads and four at the most.
+std::unique_ptr<util::FileDigests> begin_model_digests(const std::filesystem::path& folder);
+std::unique_ptr<util::FileDigests> begin_tokenizer_digests(const std::filesystem::path& folder);
 
 /// The folder of the bundled demo model, beside the program or where it was installed.
 std::filesystem::path demo_model();

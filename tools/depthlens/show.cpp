@@ -1,5 +1,4 @@
 // depthlens show: one text, every layer, in the terminal.
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -196,17 +195,6 @@ Window window_of(const std::vector<text::TokenId>& tokens, const ShowOptions& op
     window.positions.push_back(t);
   }
   return window;
-}
-
-std::int64_t terminal_width(std::int64_t wish) {
-  if (wish > 0) return wish;
-  struct winsize size = {};
-  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  std::int64_t columns = 0;
-  if (const char* text = std::getenv("COLUMNS");
-      text != nullptr && util::parse_int(text, columns) && columns > 0)
-    return columns;
-  return 100;
 }
 
 /// One object, a line for each layer of a lens. In ASCII, so that no token's control characters reach a

@@ -23,6 +23,7 @@
 #include "depthlens/train/tuned_trainer.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/input_file.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -144,6 +145,7 @@ train::OptimizerSettings optimizer_settings(const TrainOptions& options) {
 struct Text {
   data::TrainingText windows;
   data::TokenCounts counts;
+  std::vector<data::InputSummary> inputs;
   std::int64_t bytes = 0;
   std::int64_t windows_per_step = 0;
 };
@@ -156,6 +158,7 @@ Text read_text(const TrainOptions& options, const Session& session) {
                                                                                   : session.tokenizer().bos(),
                                            .vocab_size = session.spec().vocab_size}),
             .counts = {},
+            .inputs = {},
             .windows_per_step = options.tokens_per_step / length};
   if (text.windows_per_step == 0) {
     throw util::usage_error({.what = "a step has no room for a window",
@@ -171,7 +174,8 @@ Text read_text(const TrainOptions& options, const Session& session) {
     progress.advance(static_cast<std::int64_t>(document->tokens.size()));
   }
   progress.finish();
-  for (const data::InputSummary& input : corpus.summaries()) text.bytes += input.bytes;
+  text.inputs = corpus.summaries();
+  for (const data::InputSummary& input : text.inputs) text.bytes += input.bytes;
 
   const std::int64_t held_out = (options.validation_tokens + length - 1) / length;
   text.windows.shuffle(static_cast<std::uint64_t>(options.common.seed), held_out);
@@ -193,13 +197,15 @@ Text read_text(const TrainOptions& options, const Session& session) {
                    : "more text, or fewer --validation-tokens"});
 }
 
-train::Damping damping_of(const TrainOptions& options, const Session& session, const Text& text) {
+/// The frequency table of --damp-frequent.
+data::TokenCounts damping_counts(const TrainOptions& options, const Session& session, const Text& text) {
+  if (options.damp_frequent.empty() || options.token_counts == "input") return text.counts;
+  return data::TokenCounts::read(options.token_counts, session.spec().vocab_size, session.tokenizer());
+}
+
+train::Damping damping_of(const TrainOptions& options, const data::TokenCounts& counts) {
   if (options.damp_frequent.empty()) return {};
   const DampFrequent wish = parse_damp_frequent(options.damp_frequent);
-  const data::TokenCounts counts =
-      options.token_counts == "input"
-          ? text.counts
-          : data::TokenCounts::read(options.token_counts, session.spec().vocab_size, session.tokenizer());
   std::vector<text::TokenId> tokens = counts.by_frequency();
   tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(wish.count)));
   return {.tokens = tokens,
@@ -249,23 +255,44 @@ std::string rounded(double value) {
 lens::LensProvenance provenance_of(const TrainOptions& options, const model::Model& model) {
   lens::LensProvenance provenance;
   provenance.model = options.model.model.empty() ? "data/demo" : options.model.model;
+  provenance.revision = io::hub_commit(model.folder());
   const at::Tensor unembedding = lens::stored_unembedding(model);
   provenance.unembed_hash = lens::unembed_hash(unembedding);
   provenance.model_digest = lens::model_digest(unembedding);
   return provenance;
 }
 
+/// What made a lens: stands beside it.
+OrderedJson training_json(const Session& session, const std::vector<data::InputSummary>& inputs,
+                          const OrderedJson& settings, Clock::time_point started) {
+  return {{"schema_version", 1},
+          {"model", session.describe_model()},
+          {"tokenizer", session.describe_tokenizer()},
+          {"inputs", inputs_json(inputs)},
+          {"settings", settings},
+          {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
+          {"volatile",
+           {{"seconds", std::chrono::duration<double>(Clock::now() - started).count()},
+            {"threads", decode::num_threads()},
+            {"kernel", decode::cpu_kernel_name()}}}};
+}
+
+void write_json(const fs::path& path, const OrderedJson& json) {
+  util::write_file(path, json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
+}
+
 void run_train_tuned(const TrainOptions& options) {
-  const auto started = std::chrono::system_clock::now();
+  const auto started = Clock::now();
   Session session(options.model);
   train::LensFolder folder(options.corpus.out, options.corpus.overwrite, options.resume);
   const Text text = read_text(options, session);
+  const data::TokenCounts counts = damping_counts(options, session, text);
   train::TrainSettings settings{
       .steps = options.steps,
       .loss = options.loss == "ce" ? train::Loss::kCrossEntropy : train::Loss::kKl,
       .optimizer = optimizer_settings(options),
       .bias_only = options.bias_only,
-      .damping = damping_of(options, session, text),
+      .damping = damping_of(options, counts),
       .products = options.model.dtype == "float32" ? train::Products::kFloat32 : train::Products::kFastest};
   set_layers(settings, options.layers, session.spec().num_layers);
   session.load();
@@ -288,6 +315,12 @@ void run_train_tuned(const TrainOptions& options) {
   plan.should_stop = util::interrupted;
   plan.settings = settings_json(options, session, text, trainer);
   plan.settings["data_digest"] = text.windows.digest();
+  const OrderedJson described_model = session.describe_model();
+  plan.settings["model_files_digest"] = described_model.at("digest");
+  if (!options.init.empty()) {
+    plan.settings["init_digest"] =
+        lens::lens_digest(lens::read_tuned_lens(io::resolve_tuned_lens(options.init)));
+  }
   plan.windows = [&](std::int64_t step) {
     std::vector<train::Window> windows;
     for (std::int64_t i = 0; i < text.windows_per_step; ++i)
@@ -339,21 +372,14 @@ void run_train_tuned(const TrainOptions& options) {
   lens::write_tuned_lens_folder(folder.path(), initial, provenance);
   const double bits_per_byte =
       static_cast<double>(text.windows.num_tokens()) / static_cast<double>(text.bytes) / std::numbers::ln2;
-  const OrderedJson record = {
-      {"schema_version", 1},
-      {"model", session.describe_model()},
-      {"settings", plan.settings},
-      {"text",
-       {{"tokens", text.windows.num_tokens()},
-        {"bytes", text.bytes},
-        {"bits_per_byte_of_nats_per_token", bits_per_byte}}},
-      {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
-      {"volatile",
-       {{"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
-        {"training_seconds", training_seconds},
-        {"threads", decode::num_threads()},
-        {"kernel", decode::cpu_kernel_name()}}}};
-  util::write_file(folder.path() / "training.json", record.dump(2) + "\n");
+  OrderedJson record = training_json(session, text.inputs, plan.settings, started);
+  record["text"] = {{"tokens", text.windows.num_tokens()},
+                    {"bytes", text.bytes},
+                    {"bits_per_byte_of_nats_per_token", bits_per_byte}};
+  const OrderedJson counted = token_counts_json(options.token_counts, counts);
+  if (!counted.is_null()) record["token_counts"] = counted;
+  record["volatile"]["training_seconds"] = training_seconds;
+  write_json(folder.path() / "training.json", record);
   util::log_info("the lens is in " + options.corpus.out);
 }
 
@@ -369,9 +395,11 @@ void run_join(const TrainOptions& options) {
   lens::StoredTunedLens joined;
   std::vector<bool> taken;
   util::Json settings;
+  OrderedJson joined_record;
   for (const std::string& part : options.join) {
     const fs::path record_path = fs::path(part) / "training.json";
-    const util::Json record = util::parse_json(util::read_file(record_path, 64 << 20), record_path.string());
+    const std::string text = util::read_file(record_path, 64 << 20);
+    const util::Json record = util::parse_json(text, record_path.string());
     const util::JsonView view(record, record_path.string());
     const util::JsonView layers = view.at("settings").at("layers");
     lens::StoredTunedLens lens = lens::read_tuned_lens(part);
@@ -380,6 +408,7 @@ void run_join(const TrainOptions& options) {
     if (taken.empty()) {
       joined = lens;
       settings = others;
+      joined_record = util::parse_ordered_json(text, record_path.string());
       taken.assign(lens.weights.size(), false);
     }
     if (others != settings || lens.weights.size() != taken.size() ||
@@ -405,13 +434,15 @@ void run_join(const TrainOptions& options) {
     if (!taken[i]) throw util::format_error({.what = util::cat("no part has layer ", i), .where = "--join"});
   }
   lens::write_tuned_lens_folder(out, joined);
+  joined_record["settings"]["layers"] = {0, taken.size() - 1};
+  joined_record.erase("volatile");
+  write_json(out / "training.json", joined_record);
   util::log_info("the lens is in " + options.corpus.out);
 }
 
 /// The first windows of the text that are long enough to count.
-std::vector<train::Prompt> read_prompts(const TrainOptions& options, const Session& session,
-                                        const train::JacobianFitter& fitter) {
-  data::Corpus corpus(options.corpus.inputs, session.tokenizer(), options.corpus.limit);
+std::vector<train::Prompt> read_prompts(data::Corpus& corpus, const TrainOptions& options,
+                                        const Session& session, const train::JacobianFitter& fitter) {
   std::vector<train::Prompt> prompts;
   const auto wanted = static_cast<std::size_t>(options.prompts);
   for (auto document = corpus.next(); document && prompts.size() < wanted; document = corpus.next()) {
@@ -430,6 +461,16 @@ std::vector<train::Prompt> read_prompts(const TrainOptions& options, const Sessi
        .hint = "more text, or fewer --prompts"});
 }
 
+/// With the SHA-256 of files that were not read to their end. A pipe is left as it is, and has none.
+std::vector<data::InputSummary> with_digests(std::vector<data::InputSummary> inputs) {
+  for (data::InputSummary& input : inputs) {
+    if (!input.sha256.empty() || !util::can_be_read_again(input.path)) continue;
+    util::InputFile file(input.path);
+    input.sha256 = util::InputReader(file).finish();
+  }
+  return inputs;
+}
+
 /// Every N-th prompt, from number I.
 std::vector<train::Prompt> share_of(const std::vector<train::Prompt>& prompts, const Shard& shard) {
   std::vector<train::Prompt> share;
@@ -444,9 +485,11 @@ std::vector<train::Prompt> share_of(const std::vector<train::Prompt>& prompts, c
 }
 
 void run_fit_jacobian(const TrainOptions& options) {
+  const auto started = Clock::now();
   const Shard shard = parse_shard(options.shard);
   Session session(options.model);
   train::JacobianSums sums;
+  std::vector<data::InputSummary> inputs;
   const fs::path folder = options.corpus.out;
   if (!options.sums.empty()) {
     std::error_code ignored;
@@ -468,7 +511,9 @@ void run_fit_jacobian(const TrainOptions& options) {
   } else {
     session.load();
     const train::JacobianFitter fitter(session.model(), {});
-    const std::vector<train::Prompt> all = read_prompts(options, session, fitter);
+    data::Corpus corpus(options.corpus.inputs, session.tokenizer(), options.corpus.limit);
+    const std::vector<train::Prompt> all = read_prompts(corpus, options, session, fitter);
+    inputs = with_digests(corpus.summaries());
     const std::vector<train::Prompt> prompts = share_of(all, shard);
     const util::FinishOnInterrupt finish;
     util::Progress progress("fitting", "rows",
@@ -497,6 +542,19 @@ void run_fit_jacobian(const TrainOptions& options) {
   }
   lens::write_jacobian_lens_archive(folder / "jacobian_lens.pt",
                                     train::jacobian_lens(sums, provenance_of(options, session.model())));
+  const OrderedJson settings = {{"type", "jacobian"},
+                                {"prompts", sums.num_prompts},
+                                {"max_length", session.max_length()},
+                                {"bos", session.bos() ? OrderedJson(*session.bos()) : OrderedJson(nullptr)},
+                                {"dtype", options.model.dtype},
+                                {"limit", options.corpus.limit},
+                                {"data_digest", sums.list_digest}};
+  OrderedJson record = training_json(session, inputs, settings, started);
+  if (!options.sums.empty()) {  // which do not tell the text and its windows
+    record.erase("inputs");
+    for (const char* key : {"max_length", "bos", "limit"}) record["settings"].erase(key);
+  }
+  write_json(folder / "jacobian_training.json", record);
   util::log_info(util::cat("the lens, the mean over ", sums.num_prompts, " prompts, is ",
                            (folder / "jacobian_lens.pt").string()));
 }

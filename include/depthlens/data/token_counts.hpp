@@ -25,6 +25,8 @@ class TokenCounts {
   std::int64_t count(text::TokenId id) const;
   std::int64_t total() const;
   std::int64_t num_distinct() const;
+  /// Of the file that the table was read from, as it lies on the disk; "" where it was counted.
+  const std::string& sha256() const { return sha256_; }
 
   /// The ids that occur, by falling count, then rising id.
   std::vector<text::TokenId> by_frequency() const;
@@ -35,6 +37,7 @@ class TokenCounts {
 
  private:
   std::vector<std::int64_t> counts_;
+  std::string sha256_;
 };
 
 /// Tokens grouped by their rank in a frequency table. With edges 10, 100, 1000 the buckets are top_1_10,

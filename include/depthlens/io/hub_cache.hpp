@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,5 +18,8 @@ std::filesystem::path resolve_model(const std::string& path_or_id);
 /// The published tuned lens of a model in the cached space AlignmentResearch/tuned-lens (TUNED_LENS_REPO_ID,
 /// TUNED_LENS_REPO_TYPE): its folder `lens/<model id>`; a path that exists is returned as it is.
 std::filesystem::path resolve_tuned_lens(const std::string& path_or_id);
+
+/// The commit of a folder in a snapshot of the hub cache, however it was named; nothing for other folders.
+std::optional<std::string> hub_commit(const std::filesystem::path& folder);
 
 }  // namespace depthlens::io

@@ -26,7 +26,9 @@ struct LensRequest {
 /// Reads `[NAME=]logit|tuned:PATH|jacobian:PATH`. Throws a usage error.
 LensRequest parse_lens_request(const std::string& text);
 
-/// Gives every request its name: the type, then type-2, type-3 …; a name used twice is a usage error.
+/// Gives every request its name: the type; where several without a name are of one type, the type and what
+/// tells their paths apart, such as tuned-a and tuned-b of lens/a and lens/b. The same path again gets a
+/// number: tuned-2. A name used twice is a usage error.
 std::vector<LensRequest> with_names(std::vector<LensRequest> requests);
 
 /// Which translator serves which layer. `kTrained`: layer i is what translator i was trained on. `kPaper`: as
@@ -38,7 +40,7 @@ class Lens {
   virtual ~Lens() = default;
 
   const LensRequest& request() const { return request_; }
-  /// SHA-256 of the parameters as float32, whatever file they came from; "" where there are none.
+  /// The `lens_digest` of what was loaded; "" where there are no parameters.
   const std::string& digest() const { return digest_; }
 
   /// Whether the state of `layer` (0 … L) is changed at all; where not, it is decoded as by the logit lens.

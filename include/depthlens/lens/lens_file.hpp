@@ -57,6 +57,11 @@ StoredJacobianLens read_jacobian_lens(const std::filesystem::path& path);
 /// Either, found from the content.
 StoredLens read_lens(const std::filesystem::path& path);
 
+/// SHA-256 over the parameters as float32, whatever file they came from: weight and bias of each translator
+/// in turn, or the Jacobians by block. Where these are not those of blocks 0 to some other, each has its
+/// block's number and a line feed before it.
+std::string lens_digest(const StoredLens& stored);
+
 /// The parameters of a tuned lens, ready for arithmetic.
 struct TunedParameters {
   at::Tensor weights;  ///< [L, d, d] float32, (out, in)

@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "depthlens/io/model_files.hpp"
 #include "depthlens/io/writers.hpp"
 #include "depthlens/util/log.hpp"
 #include "helpers.hpp"
@@ -77,6 +78,21 @@ TEST_CASE("checkpoint: shards are joined as the index says") {
   CHECK(first_value(file, "b") == 2);
   CHECK(first_value(file, "tied") == 2);
   CHECK(file.source() == folder.path().string());
+}
+
+TEST_CASE("checkpoint: the files that a model is read from") {
+  using Names = std::vector<std::string>;
+  const TemporaryFolder folder;
+  folder.write("pytorch_model.bin", "");
+  folder.write("other.safetensors", "");
+  CHECK(io::model_files(folder.path()) == Names{"config.json", "pytorch_model.bin"});
+  folder.write("model.safetensors.index.json",
+               R"({"weight_map":{"a":"s2.safetensors","b":"s1.safetensors","c":"s2.safetensors"}})");
+  CHECK(io::model_files(folder.path()) ==
+        Names{"config.json", "model.safetensors.index.json", "s1.safetensors", "s2.safetensors"});
+  folder.write("model.safetensors", "");
+  CHECK(io::model_files(folder.path()) == Names{"config.json", "model.safetensors"});
+  check_error(ErrorCode::kInput, {"no weights in"}, [] { io::model_files("/"); });
 }
 
 TEST_CASE("checkpoint: an index that does not fit its shards") {

@@ -238,3 +238,18 @@ TEST_CASE("hub cache: published tuned lenses") {
   environment.set("TUNED_LENS_REPO_ID", "../lenses");
   check_error(ErrorCode::kUsage, {"TUNED_LENS_REPO_ID"}, [] { resolve_tuned_lens("org/name"); });
 }
+
+TEST_CASE("hub cache: the commit of a folder in a snapshot") {
+  const TemporaryFolder cache;
+  const auto snapshot = add(cache, "spaces--org--name", "main", kCommit, "lens/org/model/config.json");
+  CHECK(io::hub_commit(snapshot) == kCommit);
+  CHECK(io::hub_commit(snapshot / "lens/org/model") == kCommit);
+  const auto link = cache.path() / "link";
+  std::filesystem::create_directory_symlink(snapshot, link);
+  CHECK(io::hub_commit(link) == kCommit);
+  CHECK_FALSE(io::hub_commit(cache.path()));
+  const auto other = cache.path() / "org" / "snapshots" / kCommit;
+  std::filesystem::create_directories(other);
+  CHECK_FALSE(io::hub_commit(other));
+  CHECK_FALSE(io::hub_commit(""));
+}

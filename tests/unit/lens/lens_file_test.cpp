@@ -144,6 +144,24 @@ TEST_CASE("tuned lens: old key names are understood, what belongs to the model i
   }
 }
 
+TEST_CASE("Jacobian lens: the digest covers values and blocks") {
+  const at::Tensor one = at::eye(2), two = at::eye(2) * 2;
+  const auto digest = [](std::map<std::int64_t, at::Tensor> jacobians) {
+    lens::StoredJacobianLens lens;
+    lens.jacobians = std::move(jacobians);
+    return lens::lens_digest(lens);
+  };
+  const std::string all = digest({{0, one}, {1, two}});
+  util::Sha256 plain;
+  for (const at::Tensor& tensor : {one, two})
+    plain.update(tensor.const_data_ptr(), static_cast<std::size_t>(tensor.nbytes()));
+  CHECK(all == plain.hex_digest());
+  CHECK(digest({{0, one.to(at::kHalf)}, {1, two.to(at::kBFloat16)}}) == all);
+  CHECK(digest({{0, two}, {1, one}}) != all);
+  CHECK(digest({{1, one}, {2, two}}) != all);
+  CHECK(digest({{1, one}, {3, two}}) != digest({{1, one}, {2, two}}));
+}
+
 TEST_CASE("tuned lens: parameters of a training, and what is known of it") {
   const TemporaryFolder work;
   const lens::LensProvenance provenance{.model = "org/na\u00efve",

@@ -62,11 +62,11 @@ TEST_CASE("lens request: names that would need quoting are refused") {
   }
 }
 
-TEST_CASE("lens names: the type, then type-2, type-3; a given name stays") {
+TEST_CASE("lens names: the type; of several the end of the path too; a given name stays") {
   CHECK(names_of({"logit", "tuned:a", "jacobian:b"}) ==
         std::vector<std::string>{"logit", "tuned", "jacobian"});
   CHECK(names_of({"tuned:a", "tuned:b", "logit", "tuned:c"}) ==
-        std::vector<std::string>{"tuned", "tuned-2", "logit", "tuned-3"});
+        std::vector<std::string>{"tuned-a", "tuned-b", "logit", "tuned-c"});
   CHECK(names_of({"mine=tuned:a", "tuned:b"}) == std::vector<std::string>{"mine", "tuned"});
   CHECK(names_of({}).empty());
 }
@@ -76,7 +76,31 @@ TEST_CASE("lens names: a name twice is wrong usage, whoever gave it") {
   check_error(ErrorCode::kUsage, {"two lenses are called 'tuned'"}, [] {
     names_of({"tuned:x", "tuned=logit"});
   });
-  check_error(ErrorCode::kUsage, {"two lenses are called 'tuned-2'"}, [] {
-    names_of({"tuned-2=logit", "tuned:x", "tuned:y"});
+  check_error(ErrorCode::kUsage, {"two lenses are called 'tuned-x'"}, [] {
+    names_of({"tuned-x=logit", "tuned:x", "tuned:y"});
   });
+  check_error(ErrorCode::kUsage, {"two lenses are called 'tuned-2'"}, [] {
+    names_of({"tuned-2=logit", "tuned:x", "tuned:x"});
+  });
+}
+
+TEST_CASE("lens names: what tells the paths of several lenses apart") {
+  using Names = std::vector<std::string>;
+  // What all paths end in says nothing, nor do params.pt and extensions.
+  CHECK(names_of({"tuned:x/sgd/lens", "tuned:x/adam/lens/"}) == Names{"tuned-sgd", "tuned-adam"});
+  CHECK(names_of({"tuned:lens/a/params.pt", "tuned:./lens/b"}) == Names{"tuned-a", "tuned-b"});
+  CHECK(names_of({"jacobian:a/j.pt", "jacobian:a/k.safetensors"}) == Names{"jacobian-j", "jacobian-k"});
+  // The end of the path, as long as it must be.
+  CHECK(names_of({"tuned:1/a/x", "tuned:2/a/x", "tuned:2/b/x"}) ==
+        Names{"tuned-1-a", "tuned-2-a", "tuned-b"});
+  CHECK(names_of({"tuned:x", "tuned:runs/x"}) == Names{"tuned-x", "tuned-runs-x"});
+  // A part that says the type, and characters that a name cannot have.
+  CHECK(names_of({"tuned:tuned-adam", "tuned:lens"}) == Names{"tuned-adam", "tuned-lens"});
+  CHECK(names_of({"tuned:org/m@step1000", "tuned:lr=0.1"}) == Names{"tuned-m-step1000", "tuned-lr-0.1"});
+  // The same again: a number.
+  CHECK(names_of({"tuned:a", "tuned:a"}) == Names{"tuned", "tuned-2"});
+  CHECK(names_of({"tuned:a", "tuned:b", "tuned:a"}) == Names{"tuned-a", "tuned-b", "tuned-a-2"});
+  CHECK(names_of({"tuned:a/lens", "tuned:a/lens.safetensors"}) == Names{"tuned", "tuned-2"});
+  // Each type by itself.
+  CHECK(names_of({"tuned:a", "jacobian:b"}) == Names{"tuned", "jacobian"});
 }

@@ -1,0 +1,164 @@
+// What a model, a lens or a run folder is, as JSON.
+#include "describe.hpp"
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "depthlens/decode/runtime.hpp"
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/io/hub_cache.hpp"
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/model/stored_weights.hpp"
+#include "depthlens/text/tokenizer.hpp"
+#include "depthlens/util/digest.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "session.hpp"
+
+namespace depthlens::tool {
+namespace {
+
+namespace fs = std::filesystem;
+using util::OrderedJson;
+
+OrderedJson stored_types(const io::TensorFile& file) {
+  std::map<std::string, std::int64_t> elements;
+  for (const auto& [name, entry] : file.entries()) {
+    std::int64_t count = 1;
+    for (const std::int64_t size : entry.shape) count *= size;
+    elements[at::toString(entry.dtype)] += count;
+  }
+  return elements;
+}
+
+/// Types of the tensors with their numbers of elements, as `stored_types` has it for files.
+OrderedJson stored_types(const std::vector<at::Tensor>& tensors) {
+  std::map<std::string, std::int64_t> elements;
+  for (const at::Tensor& tensor : tensors) elements[at::toString(tensor.scalar_type())] += tensor.numel();
+  return elements;
+}
+
+/// training.json, or jacobian_training.json, beside the lens; null where there is none.
+OrderedJson read_training(const fs::path& lens) {
+  std::error_code ignored;
+  const fs::path folder = fs::is_directory(lens, ignored) ? lens : lens.parent_path();
+  const bool jacobian = lens.filename() == "jacobian_lens.pt";
+  const bool tuned = folder == lens || lens.filename() == "params.pt";
+  if (!jacobian && !tuned) return nullptr;
+  const fs::path file = folder / (jacobian ? "jacobian_training.json" : "training.json");
+  if (!util::exists(file)) return nullptr;
+  OrderedJson training = util::parse_ordered_json(util::read_file(file, 64 << 20), file.string());
+  if (training.is_object()) training.erase("volatile");
+  return training;
+}
+
+}  // namespace
+
+OrderedJson describe_model_folder(const fs::path& folder) {
+  const fs::path config_path = folder / "config.json";
+  const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
+  const model::ArchSpec configured = model::read_arch_spec({config, config_path.string()});
+  const io::TensorFile weights = io::open_checkpoint(folder);
+  const model::ArchSpec spec = model::settled(configured, weights);
+  OrderedJson described = {{"kind", "model"}, {"path", folder.string()}};
+  if (const auto commit = io::hub_commit(folder)) described["revision"] = *commit;
+  described.update({{"architecture", spec.architecture},
+                    {"layers", spec.num_layers},
+                    {"hidden_size", spec.hidden_size},
+                    {"vocab_size", spec.vocab_size},
+                    {"heads", spec.num_heads},
+                    {"key_value_heads", spec.num_kv_heads},
+                    {"head_size", spec.head_size},
+                    {"mlp_size", spec.mlp_size},
+                    {"max_positions", spec.max_positions},
+                    {"tied_unembedding", spec.tied_unembedding},
+                    {"parameters_stored", weights.num_elements()},
+                    {"bytes_stored", weights.num_bytes()},
+                    {"stored_types", stored_types(weights)}});
+  if (!spec.attention_windows.empty()) described["attention_windows"] = spec.attention_windows;
+  const auto tokenizer = text::load_tokenizer(folder);
+  const auto token = [&](std::optional<text::TokenId> id) -> OrderedJson {
+    if (!id) return nullptr;
+    return {{"id", *id}, {"text", tokenizer->token_text(*id)}};
+  };
+  described["tokenizer"] = {{"kind", tokenizer->kind()},
+                            {"size", tokenizer->size()},
+                            {"bos", token(tokenizer->bos())},
+                            {"eos", token(tokenizer->eos())},
+                            {"adds_bos", tokenizer->adds_bos()}};
+  described["tokenizer"].update(util::digest_json(begin_tokenizer_digests(folder)->get()));
+  constexpr std::uint64_t kSlow = std::uint64_t{1} << 30;
+  if (weights.num_bytes() > kSlow)
+    util::log_info("hashing " + util::as_bytes(weights.num_bytes()) + " of weights");
+  described.update(util::digest_json(begin_model_digests(folder)->get()));
+  described["kernel"] = {{"exact", decode::cpu_kernel_name()},
+                         {"fast", decode::cpu_kernel_name(decode::Precision::kFast)}};
+  return described;
+}
+
+OrderedJson describe_run(const fs::path& folder) {
+  const fs::path path = folder / "run.json";
+  const OrderedJson run = util::parse_ordered_json(util::read_file(path, 64 << 20), path.string());
+  if (!run.is_object()) {
+    throw util::format_error(
+        {.what = "not the description of a run", .where = path.string(), .expected = "a JSON object"});
+  }
+  OrderedJson described = {{"kind", "run"}, {"path", folder.string()}};
+  described.update(run);
+  return described;
+}
+
+OrderedJson describe_lens(const fs::path& path) {
+  OrderedJson described = {{"kind", "lens"}, {"path", path.string()}};
+  const lens::StoredLens stored = lens::read_lens(path);
+  std::vector<at::Tensor> tensors;
+  const auto describe_provenance = [&](const lens::LensProvenance& known) {
+    const auto add = [&](const char* key, const auto& value) {
+      if (value) described[key] = *value;
+    };
+    add("model", known.model);
+    add("revision", known.revision);
+    add("model_digest", known.model_digest);
+    add("unembed_hash", known.unembed_hash);
+    add("steps", known.steps);
+    add("tokens", known.tokens);
+    add("data_digest", known.data_digest);
+  };
+  if (const auto* tuned = std::get_if<lens::StoredTunedLens>(&stored)) {
+    described["type"] = "tuned";
+    described["layers"] = tuned->num_layers();
+    described["hidden_size"] = tuned->hidden_size();
+    described["bias"] = !tuned->biases.empty();
+    describe_provenance(tuned->provenance);
+    if (!tuned->ignored.empty()) described["ignored"] = tuned->ignored;
+    tensors = tuned->weights;
+    tensors.insert(tensors.end(), tuned->biases.begin(), tuned->biases.end());
+  } else {
+    const auto& jacobian = std::get<lens::StoredJacobianLens>(stored);
+    described["type"] = "jacobian";
+    described["hidden_size"] = jacobian.hidden_size();
+    described["blocks"] = OrderedJson::array();
+    for (const auto& [block, tensor] : jacobian.jacobians) {
+      described["blocks"].push_back(block);
+      tensors.push_back(tensor);
+    }
+    describe_provenance(jacobian.provenance);
+    if (!jacobian.fields.empty()) described["fields"] = jacobian.fields;
+  }
+  described["digest"] = lens::lens_digest(stored);
+  if (const auto commit = io::hub_commit(path)) described["lens_revision"] = *commit;
+  std::int64_t parameters = 0;
+  for (const at::Tensor& tensor : tensors) parameters += tensor.numel();
+  described["tensors"] = tensors.size();
+  described["parameters"] = parameters;
+  described["stored_types"] = stored_types(tensors);
+  if (OrderedJson training = read_training(path); !training.is_null()) described["training"] = training;
+  return described;
+}
+
+}  // namespace depthlens::tool
