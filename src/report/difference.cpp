@@ -53,13 +53,15 @@ std::string difference_of_inputs(const JsonView& a, const JsonView& b) {
 
 /// Whether buckets of one name hold the same tokens.
 bool have_same_buckets(const JsonView& a, const JsonView& b) {
-  const JsonView of_a = a.at("settings"), of_b = b.at("settings");
-  for (const char* key : {"token_counts", "buckets"}) {
-    if (value_or_null(of_a, key) != value_or_null(of_b, key)) return false;
-  }
-  return value_or_null(a, "tokenizer") == value_or_null(b, "tokenizer") &&
-         value_or_null(a, "token_counts") == value_or_null(b, "token_counts") &&
-         value_or_null(a.at("model"), "vocab_size") == value_or_null(b.at("model"), "vocab_size");
+  const auto made_of = [](const JsonView& run) {
+    const bool counted = !run.has("token_counts");
+    return Json{value_or_null(run.at("settings"), "buckets"),
+                counted ? value_or_null(run.at("settings"), "token_counts")
+                        : run.at("token_counts").at("sha256").raw(),
+                run.has("tokenizer") ? value_or_null(run.at("tokenizer"), "digest") : Json(),
+                run.at("model").at("vocab_size").raw()};
+  };
+  return made_of(a) == made_of(b);
 }
 
 /// The columns that tell how many cases a row has stand between its keys and its means.
