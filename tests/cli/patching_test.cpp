@@ -185,7 +185,8 @@ TEST_CASE("patching: bad input and wrong usage are told in a line") {
   const Bench bench;
   const std::string good = pair_line("1", "a man", "the", "a men", "a");
   bench.refused("", 3, {"no pair is left", bench.input, "none in the file"});
-  bench.refused(pair_line("1", "a man", "the", "a man", "a"), 3, {"no pair is left", "1 same_prompt"});
+  bench.refused(pair_line("1", "a man", "the", "a man", "a"), 3,
+                {"no pair is left", "1 with the same prompt on both sides"});
   bench.refused("{\"prompt\": \"a\", \"answer\": \"b\"}", 3, {"line 1", "source"});
   bench.refused(good + "{\"id\": 2, \"source\": {\"prompt\": \"a\", \"answer\": \"b\"}}", 3,
                 {"line 2", "target"});
