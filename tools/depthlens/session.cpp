@@ -169,9 +169,11 @@ std::unique_ptr<util::FileDigests> begin_tokenizer_digests(const fs::path& folde
   return std::make_unique<util::FileDigests>(folder, text::tokenizer_files(folder));
 }
 
-void Session::load() {
-  model_digests_ = begin_model_digests(folder_);
-  tokenizer_digests_ = begin_tokenizer_digests(folder_);
+void Session::load(bool with_digests) {
+  if (with_digests) {
+    model_digests_ = begin_model_digests(folder_);
+    tokenizer_digests_ = begin_tokenizer_digests(folder_);
+  }
   model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype),
                                         .device = options_.device,
                                         .stream_layers = options_.stream_layers});
@@ -210,13 +212,13 @@ util::OrderedJson Session::describe_model() const {
                                  {"parameters", model_->num_parameters()},
                                  {"dtype", options_.dtype == "auto" ? "float32" : options_.dtype}};
   if (const auto commit = io::hub_commit(folder_)) described["revision"] = *commit;
-  described.update(util::digest_json(model_digests_->get()));
+  if (model_digests_) described.update(util::digest_json(model_digests_->get()));
   return described;
 }
 
 util::OrderedJson Session::describe_tokenizer() const {
   util::OrderedJson described = {{"kind", tokenizer_->kind()}, {"size", tokenizer_->size()}};
-  described.update(util::digest_json(tokenizer_digests_->get()));
+  if (tokenizer_digests_) described.update(util::digest_json(tokenizer_digests_->get()));
   return described;
 }
 

@@ -390,7 +390,7 @@ void run_show(const CLI::App& app, const ShowOptions& given) {
   const std::size_t first_watched = options.chooses_positions() ? 0 : window.positions.size() - 1;
   for (std::size_t t = first_watched; t < window.positions.size(); ++t)
     watch.append_to(window.query.positions[t]);
-  session.load();
+  session.load(/*with_digests=*/false);
   Collector collector(options.json ? options.top_k : 1, watch, first_watched);
   bool given_out = false;
   decode::Engine(session.model(), session.lenses(), {})
