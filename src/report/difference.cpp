@@ -31,19 +31,27 @@ Json value_or_null(const JsonView& object, const std::string& key) {
   return object.has(key) ? object.at(key).raw() : Json();
 }
 
+Json setting(const JsonView& run, const std::string& key) {
+  return run.has("settings") ? value_or_null(run.at("settings"), key) : Json();
+}
+
 /// Why documents of two runs are not the same ones; "" where they are.
 std::string difference_of_inputs(const JsonView& a, const JsonView& b) {
+  for (const JsonView& run : {a, b}) {
+    if (run.get_string("status", "complete") != "complete") return "one of them is not complete";
+  }
   const auto hashes = [](const JsonView& run) {
-    std::vector<std::string> all;
+    std::vector<Json> all;
     if (!run.has("inputs")) return all;
     const JsonView inputs = run.at("inputs");
-    for (std::size_t i = 0; i < inputs.size(); ++i) all.push_back(inputs.at(i).at("sha256").as_string());
+    for (std::size_t i = 0; i < inputs.size(); ++i) all.push_back(value_or_null(inputs.at(i), "sha256"));
     return all;
   };
-  if (hashes(a).empty() || hashes(a) != hashes(b)) return "their inputs differ";
-  const JsonView of_a = a.at("settings"), of_b = b.at("settings");
+  const std::vector<Json> of_a = hashes(a);
+  const bool known = !of_a.empty() && std::find(of_a.begin(), of_a.end(), Json()) == of_a.end();
+  if (!known || of_a != hashes(b)) return "their inputs differ";
   for (const char* key : kSettings) {
-    const Json in_a = value_or_null(of_a, key), in_b = value_or_null(of_b, key);
+    const Json in_a = setting(a, key), in_b = setting(b, key);
     if (in_a != in_b) {
       return util::cat("settings.", key, " differs: ", util::summary(in_a), " and ", util::summary(in_b));
     }
@@ -55,11 +63,10 @@ std::string difference_of_inputs(const JsonView& a, const JsonView& b) {
 bool have_same_buckets(const JsonView& a, const JsonView& b) {
   const auto made_of = [](const JsonView& run) {
     const bool counted = !run.has("token_counts");
-    return Json{value_or_null(run.at("settings"), "buckets"),
-                counted ? value_or_null(run.at("settings"), "token_counts")
-                        : run.at("token_counts").at("sha256").raw(),
+    return Json{setting(run, "buckets"),
+                counted ? setting(run, "token_counts") : run.at("token_counts").at("sha256").raw(),
                 run.has("tokenizer") ? value_or_null(run.at("tokenizer"), "digest") : Json(),
-                run.at("model").at("vocab_size").raw()};
+                value_or_null(run.at("model"), "vocab_size")};
   };
   return made_of(a) == made_of(b);
 }
@@ -210,7 +217,10 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
   RunDifference difference{.unpaired = difference_of_inputs(a.run(), b.run())};
   if (!difference.unpaired.empty()) return difference;
   const bool same_buckets = have_same_buckets(a.run(), b.run());
-  const bool any_lens = a.run().at("lenses").size() == 1 && b.run().at("lenses").size() == 1;
+  const auto has_one_lens = [](const JsonView& of) {
+    return of.has("lenses") && of.at("lenses").size() == 1;
+  };
+  const bool any_lens = has_one_lens(a.run()) && has_one_lens(b.run());
   for (const std::string& name : b.tables().keys()) {
     const auto file = [&](const fs::path& folder) { return folder / "replicates" / (name + ".npy"); };
     if (!a.tables().has(name) || !util::exists(file(baseline)) || !util::exists(file(run))) continue;
