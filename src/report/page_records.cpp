@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "depthlens/report/page.hpp"
@@ -139,13 +140,18 @@ std::string PageRecords::packed_lens(const util::JsonView& readout, std::size_t 
   if (has_target) check_size(readout.at("target_rank"), num_rows_);
   if (top_k_ == 0) top_k_ = std::clamp<std::size_t>(ids.at(std::size_t{0}).size(), 1, kMostPredictions);
 
-  std::vector<std::pair<util::JsonView, util::JsonView>> watched;  // ranks, log-probabilities
+  // Ranks and log-probabilities; nothing where the position has no such token.
+  std::vector<std::optional<std::pair<util::JsonView, util::JsonView>>> watched;
   for (const char* key : kWatchedLists) {
     for (std::size_t w = 0; readout.has(key) && w < readout.at(key).size(); ++w) {
       const util::JsonView token = readout.at(key).at(w);
-      watched.emplace_back(token.at("rank"), token.at("logprob"));
-      check_size(watched.back().first, num_rows_);
-      check_size(watched.back().second, num_rows_);
+      if (!token.has("rank")) {
+        watched.emplace_back();
+        continue;
+      }
+      watched.emplace_back(std::in_place, token.at("rank"), token.at("logprob"));
+      check_size(watched.back()->first, num_rows_);
+      check_size(watched.back()->second, num_rows_);
     }
   }
   if (watched.size() != num_watched)
@@ -166,9 +172,9 @@ std::string PageRecords::packed_lens(const util::JsonView& readout, std::size_t 
     append_number(packed, has_target ? rank_at(readout.at("target_rank"), row) : kNone);
     append_number(packed, nats_at(entropy, row, 1));
     append_number(packed, nats_at(kl_final, row, 1));
-    for (const auto& [ranks, watched_logprobs] : watched) {
-      append_number(packed, rank_at(ranks, row));
-      append_number(packed, nats_at(watched_logprobs, row, -1));
+    for (const auto& token : watched) {
+      append_number(packed, token ? rank_at(token->first, row) : kNone);
+      append_number(packed, token ? nats_at(token->second, row, -1) : kNone);
     }
   }
   return packed;

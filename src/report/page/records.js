@@ -384,6 +384,7 @@ class RecordMap {
         line("entropy, nats", formatNumber(readout.entropy)), line("KL(final ‖ layer), nats", formatNumber(readout.kl)),
         names.map((name, w) => {
           const { rank, probability } = readout.watched(w);
+          if (rank === null) return null;  // as of the target where nothing follows
           return el("tr", { class: w === 0 ? "rule" : null }, el("td", { colspan: 2, class: "token", text: name }), el("td", { class: "id", text: `rank ${formatNumber(rank)}` }), el("td", { class: "number", text: formatShare(probability) }));
         })));
     this.showPlace(column);
