@@ -48,7 +48,8 @@ class Session {
  public:
   /// Finds the folder, reads config.json and the tokenizer, checks the flags.
   explicit Session(const ModelOptions& options);
-  /// Loads the weights and lenses. Without digests nothing is hashed: an answer in the terminal does not wait.
+  /// Loads the weights and lenses. Without digests nothing is hashed: an answer in the terminal does not
+  /// wait.
   void load(bool with_digests = true);
 
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -65,8 +66,8 @@ class Session {
 
   /// `lenses` of run.json.
   util::OrderedJson describe_lenses() const;
-  /// `model` and `tokenizer`, with the digests of their files where `load` has begun them: wait for these, and
-  /// throw an input error where a file cannot be read.
+  /// `model` and `tokenizer`, with the digests of their files where `load` has begun them: wait for these,
+  /// and throw an input error where a file cannot be read.
   util::OrderedJson describe_model() const;
   util::OrderedJson describe_tokenizer() const;
 

@@ -63,9 +63,8 @@ std::vector<std::string> empty_classes(const data::Task& task) {
 }  // namespace
 
 void add_task_options(CLI::App& app, TaskOptions& options) {
-  app.add_option(
-         "--keep", options.keep,
-         "Tasks and pairs: answers that count: those that are the model's own top-1, or all")
+  app.add_option("--keep", options.keep,
+                 "Tasks and pairs: answers that count: those that are the model's own top-1, or all")
       ->check(one_of({"correct", "all"}))
       ->capture_default_str();
   app.add_option(

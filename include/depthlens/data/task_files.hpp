@@ -71,8 +71,8 @@ TaskFile<Fact> read_facts(const std::string& path);
 /// Questions from one file, `.gz` too: JSON lines {"id", "prompt", "options", "answer": text or index}; an
 /// array of {"prompt", "answer"}; samples that lm-evaluation-harness logs (`--log_samples`), whose target is
 /// held against the scores in the log. A question without options of its own has `options`, or where that is
-/// empty the distinct answers of the file, sorted. An answer that differs from one option in case only is that
-/// option, with a warning; of `options` and answers the spelling of the answers counts.
+/// empty the distinct answers of the file, sorted. An answer that differs from one option in case only is
+/// that option, with a warning; of `options` and answers the spelling of the answers counts.
 TaskFile<Question> read_questions(const std::string& path, const std::vector<std::string>& options);
 
 /// Whether the first item of the file has options, so that it is a question rather than a fact.
