@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "depthlens/util/error.hpp"
@@ -88,7 +89,8 @@ DocumentReader::Format DocumentReader::find_format() {
   if (!found) return Format::kText;
   const std::string_view content = util::trimmed(line);
   Format format = Format::kText;
-  if (content.front() == '{' && is_json_object(content) && extension != ".txt") {
+  const bool is_stdin = name_ == "stdin" && content.starts_with("{\"");
+  if (is_stdin || (content.front() == '{' && is_json_object(content) && extension != ".txt")) {
     util::log_warning(name_ +
                       " begins with a JSON object and is read as JSON lines: the key \"text\" of one " +
                       "object a line");
@@ -211,11 +213,15 @@ void DocumentReader::take_id(const util::JsonView& object) {
   id_.clear();
   if (!object.has("id")) return;
   const util::JsonView id = object.at("id");
-  if (id.is_string() || id.is_number()) {
+  // A number that is read as a double is what it was only where doubles lie close enough.
+  constexpr double kExact = 9007199254740992.0;  // 2^53
+  const bool is_exact = id.is_integer() || (id.is_number() && std::abs(id.as_number()) < kExact);
+  if (id.is_string() || is_exact) {
     id_ = id.raw().dump(-1, ' ', false, util::Json::error_handler_t::replace);
   } else if (!std::exchange(told_of_id_, true)) {
     util::log_warning(object.where() +
-                      ": the id is neither a text nor a number, perhaps others too; records do not have it");
+                      ": the id is neither a text nor a number of at most 19 digits, perhaps others too; "
+                      "records do not have it");
   }
 }
 

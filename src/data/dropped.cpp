@@ -13,6 +13,8 @@ struct Text {
 
 Text text_of(Drop reason) {
   switch (reason) {
+    case Drop::kBeyondLimit:
+      return {"beyond_limit", "beyond --limit"};
     case Drop::kBeyondPerClass:
       return {"beyond_per_class", "not drawn (--per-class)"};
     case Drop::kInMultiwordToken:

@@ -292,8 +292,10 @@ std::vector<std::string> option_labels(const std::vector<TaskItem>& items) {
 }
 
 void TaskBuilder::keep_first(std::int64_t most) {
-  if (most > 0 && static_cast<std::int64_t>(task_.items.size()) > most)
-    task_.items.resize(static_cast<std::size_t>(most));
+  const auto beyond = static_cast<std::int64_t>(task_.items.size()) - most;
+  if (most <= 0 || beyond <= 0) return;
+  task_.dropped[Drop::kBeyondLimit] += beyond;
+  task_.items.resize(static_cast<std::size_t>(most));
 }
 
 std::optional<TaskItem> with_alias(const TaskItem& item, TokenId said, const text::Tokenizer& tokenizer,

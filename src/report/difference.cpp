@@ -23,10 +23,6 @@ using util::Json, util::JsonView;
 
 constexpr auto kReplicates = static_cast<std::size_t>(tables::kReplicates);
 
-/// The settings that decide which documents or items, and which positions of them, a table is about.
-constexpr std::array kSettings = {"positions",        "limit",     "seed",   "keep", "classes",
-                                  "min_prompt_chars", "per_class", "options"};
-
 Json value_or_null(const JsonView& object, const std::string& key) {
   return object.has(key) ? object.at(key).raw() : Json();
 }
@@ -50,7 +46,7 @@ std::string difference_of_inputs(const JsonView& a, const JsonView& b) {
   const std::vector<Json> of_a = hashes(a);
   const bool known = !of_a.empty() && std::find(of_a.begin(), of_a.end(), Json()) == of_a.end();
   if (!known || of_a != hashes(b)) return "their inputs differ";
-  for (const char* key : kSettings) {
+  for (const char* key : kSettingsOfPairs) {
     const Json in_a = setting(a, key), in_b = setting(b, key);
     if (in_a != in_b) {
       return util::cat("settings.", key, " differs: ", util::summary(in_a), " and ", util::summary(in_b));
@@ -232,7 +228,10 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
     };
     if (names(of_a.keys()) != names(of_b.keys()) || names(of_a.estimated()) != names(of_b.estimated()))
       continue;
-    if (of_b.has_key("bucket") && !same_buckets) continue;
+    if (of_b.has_key("bucket") && !same_buckets) {
+      difference.left_out.push_back(name);
+      continue;
+    }
     difference.tables.push_back(table_difference(name, of_a, of_b, any_lens));
   }
   return difference;

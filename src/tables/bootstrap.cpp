@@ -99,6 +99,8 @@ BootstrapSums::BootstrapSums(std::size_t num_sums, std::uint64_t seed)
     : num_sums_(num_sums),
       seed_(seed),
       sums_(num_sums),
+      first_(num_sums),
+      items_(num_sums),
       replicates_(num_sums * static_cast<std::size_t>(kReplicates)) {}
 
 std::span<double> BootstrapSums::of(std::uint64_t item) {
@@ -106,8 +108,6 @@ std::span<double> BootstrapSums::of(std::uint64_t item) {
     if (waiting_.size() == kMostWaiting) apply();
     waiting_.push_back(item);
     pending_.resize(waiting_.size() * num_sums_);
-    several_items_ = several_items_ || (last_item_ && *last_item_ != item);
-    last_item_ = item;
   }
   return row(waiting_.size() - 1);
 }
@@ -119,7 +119,10 @@ void BootstrapSums::apply() const {
   for (std::size_t w = 0; w < waiting_.size(); ++w) {
     weights.push_back(weights_of(seed_, waiting_[w]));
     for (std::size_t i = 0; i < num_sums_; ++i) {
-      if (pending_[w * num_sums_ + i] != 0) places[w].push_back(static_cast<std::uint32_t>(i));
+      if (pending_[w * num_sums_ + i] == 0) continue;
+      places[w].push_back(static_cast<std::uint32_t>(i));
+      if (items_[i] == 0) first_[i] = waiting_[w];
+      if (items_[i] < 2) items_[i] = first_[i] == waiting_[w] ? 1 : 2;
     }
   }
   for (std::size_t r = 0; r < static_cast<std::size_t>(kReplicates); ++r) {
@@ -154,7 +157,7 @@ Estimate BootstrapSums::ratio(std::size_t i, std::size_t j) const {
   Estimate result;
   if (sums_[j].sum() == 0) return result;
   result.value = sums_[i].sum() / sums_[j].sum();
-  if (!several_items_) return result;
+  if (items_[j] < 2) return result;
   for (std::size_t r = 0; r < static_cast<std::size_t>(kReplicates); ++r) {
     const double* replicate = replicates_.data() + r * num_sums_;
     result.replicates.push_back(replicate[j] == 0 ? std::nan("") : replicate[i] / replicate[j]);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "depthlens/report/difference.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::tool {
@@ -11,11 +12,6 @@ namespace {
 
 using util::cat;
 using util::OrderedJson;
-
-/// What of a run decides which of its documents and positions are read out. Runs that agree in these can be
-/// compared document by document.
-constexpr const char* kOfPairs[] = {"positions", "seed",    "limit",           "classes",
-                                    "per_class", "options", "min_prompt_chars"};
 
 const OrderedJson& get(const OrderedJson& object, const std::string& key) {
   static const OrderedJson nothing;
@@ -143,7 +139,7 @@ class Comparer {
     };
     const OrderedJson of_a = contents(a_);
     if (of_a.empty() || of_a != contents(b_)) why.emplace_back("inputs");
-    for (const char* key : kOfPairs) {
+    for (const char* key : report::kSettingsOfPairs) {
       if (get(get(a_, "settings"), key) != get(get(b_, "settings"), key))
         why.push_back(cat("settings.", key));
     }

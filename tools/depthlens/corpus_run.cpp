@@ -145,8 +145,8 @@ void add_positions_option(CLI::App& app, CorpusOptions& options) {
   const auto check = [](const std::string& text) -> std::string {
     if (text == "all" || text == "last") return "";
     std::int64_t count = 0;
-    const bool usable =
-        text.rfind(kSample, 0) == 0 && util::parse_int(text.substr(kSample.size()), count) && count > 0;
+    const std::string digits = text.rfind(kSample, 0) == 0 ? text.substr(kSample.size()) : "";
+    const bool usable = util::parse_int(digits, count) && count > 0 && digits == std::to_string(count);
     if (usable) return "";
     throw util::usage_error({.what = "unknown choice of positions",
                              .expected = "all, last or sample:N with N of at least 1",
@@ -163,7 +163,8 @@ void add_positions_option(CLI::App& app, CorpusOptions& options) {
 std::optional<std::int64_t> CorpusOptions::sample() const {
   std::int64_t count = 0;
   if (positions.rfind(kSample, 0) != 0) return std::nullopt;
-  DEPTHLENS_ASSERT(util::parse_int(positions.substr(kSample.size()), count));
+  const bool checked = util::parse_int(positions.substr(kSample.size()), count);
+  DEPTHLENS_ASSERT(checked);
   return count;
 }
 

@@ -38,7 +38,10 @@ data::PairTask PairsRun::read() {
   }
   data::PairTask task = std::move(builder).finish();
   const auto limit = static_cast<std::size_t>(inputs_.limit);
-  if (limit > 0 && task.items.size() > limit) task.items.resize(limit);
+  if (limit > 0 && task.items.size() > limit) {
+    task.dropped[data::Drop::kBeyondLimit] += static_cast<std::int64_t>(task.items.size() - limit);
+    task.items.resize(limit);
+  }
   for (const data::PairItem& item : task.items) {
     session_.check_in_vocabulary(item.pair.source);
     session_.check_in_vocabulary(item.pair.target);

@@ -82,6 +82,11 @@ std::string compared_page(const ReportOptions& options) {
   std::vector<report::RunDifference> differences;
   for (std::size_t i = 1; i < runs.size(); ++i) {
     differences.push_back(report::run_difference(runs.front(), runs[i]));
+    if (const auto& left_out = differences.back().left_out; !left_out.empty()) {
+      util::log_info(util::cat(names[i], ": ", util::join(left_out, ", "),
+                               " are not compared: their frequency buckets hold other tokens than those of ",
+                               names.front()));
+    }
     if (differences.back().unpaired.empty()) continue;
     util::log_info(util::cat(names[i], " cannot be compared with ", names.front(),
                              " document by document: ", differences.back().unpaired));

@@ -116,9 +116,13 @@ std::vector<std::pair<std::string, std::vector<Named>>> contents_of(const Ordere
   for (const OrderedJson& input : get(run, "inputs"))
     inputs.push_back({string_or_empty(get(input, "path")), string_or_empty(get(input, "sha256"))});
   const OrderedJson& model = get(run, "model");
+  std::vector<Named> counts;
+  if (const OrderedJson& file = get(run, "token_counts"); file.is_object())
+    counts.push_back({string_or_empty(get(file, "path")), string_or_empty(get(file, "sha256"))});
   return {{"model", {{string_or_empty(get(model, "path")), string_or_empty(get(model, "digest"))}}},
           {"lenses", lenses},
-          {"inputs", inputs}};
+          {"inputs", inputs},
+          {"token_counts", counts}};
 }
 
 struct Listing {
@@ -153,8 +157,10 @@ Listing listing_of(const std::vector<ListedRun>& runs) {
       set(i, name, parts.empty() ? "-" : util::join(parts, " "));
     }
     if (get(run, "settings").is_object()) {
-      for (const auto& item : run.at("settings").items())
-        set(i, util::printable(item.key()), text_of(item.value()));
+      for (const auto& item : run.at("settings").items()) {
+        const bool is_shown = item.key() == "token_counts" && get(run, "token_counts").is_object();
+        if (!is_shown) set(i, util::printable(item.key()), text_of(item.value()));
+      }
     }
     set(i, "version", text_of(get(get(run, "depthlens"), "version")));
   }
@@ -214,7 +220,8 @@ OrderedJson listing_json(const std::vector<ListedRun>& runs) {
     one["status"] = runs[i].status;
     if (!runs[i].problem.empty()) one["problem"] = runs[i].problem;
     if (runs[i].run.is_null()) continue;
-    for (const char* key : {"model", "tokenizer", "lenses", "inputs", "settings", "depthlens"})
+    for (const char* key :
+         {"model", "tokenizer", "lenses", "inputs", "token_counts", "settings", "depthlens"})
       one[key] = get(runs[i].run, key);
     one["apart"] = OrderedJson::object();
     for (std::size_t c = 0; c < listing.columns.size(); ++c)

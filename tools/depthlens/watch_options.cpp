@@ -62,7 +62,8 @@ class Finder {
     if (text == "#target") return {.kind = WatchedToken::Kind::kTarget, .name = text};
     if (text == "#distractor") return {.kind = WatchedToken::Kind::kDistractor, .name = text};
     std::int64_t id = 0;
-    if (text.size() > 1 && text[0] == '#' && util::parse_int(text.substr(1), id)) {
+    if (text.size() > 1 && text[0] == '#' && util::parse_int(text.substr(1), id) &&
+        text.substr(1) == std::to_string(id)) {
       if (id < 0 || id >= size_) {
         throw util::usage_error({.what = "no such token",
                                  .where = where,
@@ -74,8 +75,10 @@ class Finder {
     if (!util::is_valid_utf8(text))
       throw util::usage_error({.what = "a token that is not UTF-8", .where = where});
 
-    const std::vector<text::TokenId> tokens = tokenizer_.encode(text);
     const std::vector<text::TokenId> named = with_text(text);
+    // Behind a space tokenizers cut in several ways, but what is meant is plain.
+    if (text.starts_with(' ') && named.size() == 1) return of_id(named.front());
+    const std::vector<text::TokenId> tokens = tokenizer_.encode(text);
     if (tokens.size() == 1 && tokens.front() < size_) return of_id(tokens.front());
     if (named.size() == 1) return of_id(named.front());
     fail(text, where, tokens, named);

@@ -23,10 +23,10 @@ struct WatchOptions {
 void add_watch_options(CLI::App& app, WatchOptions& options);
 
 /// The tokens that the options name, and a line of the log that tells which they are. A text is what the
-/// tokenizer makes one token of, or else the text of one token of the vocabulary (`token_text`); "#17" is
-/// token 17; "#target" and "#distractor" are those of `WatchedToken::Kind`. Throws usage errors for texts of
-/// several tokens, which it shows, for ids that are not below `vocab_size` (the model's) and for unusable
-/// pairs.
+/// tokenizer makes one token of, or else, and where it begins with a space, the text of one token of the
+/// vocabulary; "#17" is token 17; "#target" and "#distractor" are those of `WatchedToken::Kind`. Throws usage
+/// errors for texts of several tokens, which it shows, for ids that are not below `vocab_size` (the model's)
+/// and for unusable pairs.
 experiments::Watch find_watched(const WatchOptions& options, const text::Tokenizer& tokenizer,
                                 std::int64_t vocab_size);
 

@@ -8,6 +8,7 @@ namespace depthlens::data {
 
 /// In the order of their names.
 enum class Drop {
+  kBeyondLimit,
   kBeyondPerClass,
   kInMultiwordToken,
   kLengthsDiffer,

@@ -86,7 +86,7 @@ class TaskBuilder {
   /// Keeps at most `most` words of each class, chosen by `seed`, and counts the others as dropped
   /// (kBeyondPerClass).
   void keep_per_class(std::int64_t most, std::uint64_t seed);
-  /// Keeps the first `most` items.
+  /// Keeps the first `most` items (0: all), and counts the others as dropped (kBeyondLimit).
   void keep_first(std::int64_t most);
 
   Task finish() &&;

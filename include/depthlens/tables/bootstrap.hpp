@@ -23,7 +23,7 @@ Interval percentile_interval(std::span<const double> replicates);
 /// A value with its interval.
 struct Estimate {
   std::optional<double> value;     ///< nothing where there is no case
-  Interval interval;               ///< nothing where fewer than two items were added
+  Interval interval;               ///< nothing where fewer than two items have a case
   std::vector<double> replicates;  ///< [kReplicates], NaN where one has no case; empty without an interval
 };
 
@@ -57,12 +57,12 @@ class BootstrapSums {
 
   std::size_t num_sums_ = 0;
   std::uint64_t seed_ = 0;
-  std::optional<std::uint64_t> last_item_;
-  bool several_items_ = false;
   // A few items wait, so that a pass over the replicates serves all of them.
   mutable std::vector<std::uint64_t> waiting_;  // items
   mutable std::vector<double> pending_;         // their sums: [items, number of sums]
   mutable std::vector<Mean> sums_;              // their count is not used
+  mutable std::vector<std::uint64_t> first_;    // by sum: the first item that had something to add,
+  mutable std::vector<std::uint8_t> items_;     // and how many had: none, one, or several (2)
   mutable std::vector<double> replicates_;      // [kReplicates, number of sums]
 };
 
