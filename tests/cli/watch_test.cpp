@@ -217,4 +217,23 @@ TEST_CASE("a sample of positions: those of the whole input, each in its own cont
   }
 }
 
+TEST_CASE("what a settings file names and is not there is told with the file, its line and the key") {
+  const Desk desk;
+  const std::string text = desk.model.text_file();
+  const auto refused = [&](const std::string& line, int status, const std::string& what) {
+    const std::string settings = desk.file("settings.toml", "limit = 3\n" + line + "\n");
+    const std::vector<std::string> command =
+        line.rfind("model", 0) == 0
+            ? std::vector<std::string>{"analyze", "--input", text, "--out", desk.model.beside("out").string()}
+            : desk.command({text}, "out", {});
+    const std::string key = line.substr(0, line.find(' '));
+    check_error(command + std::vector<std::string>{"--config", settings}, status,
+                {what, "settings.toml line 2: " + key});
+  };
+  refused("token-counts = \"none.json\"", 3, "cannot read 'none.json'");
+  refused("model = \"nowhere\"", 3, "the model 'nowhere'");
+  refused("lens = [\"logit\", \"tuned:nolens\"]", 3, "no tuned lens for 'nolens'");
+  refused("watch = [\"a, b\"]", 2, "not one token");
+}
+
 }  // namespace depthlens::test

@@ -186,14 +186,37 @@ void Arguments::apply() {
   }
 }
 
+namespace {
+
+/// Whether an error is about a file, folder or name that one of the values gives, perhaps behind "TYPE:".
+bool is_about(const util::ErrorText& text, const std::vector<std::string>& values) {
+  const std::string place = text.where.rfind('\'', 0) == 0 ? text.where.substr(1) : text.where;
+  return std::any_of(values.begin(), values.end(), [&](const std::string& value) {
+    const std::string name = value.substr(value.find(':') + 1);  // all of it where there is no colon
+    if (name.empty()) return false;
+    if (text.what.find(util::in_quotes(name)) != std::string::npos) return true;
+    if (place.rfind(name, 0) != 0) return false;
+    const std::string rest = place.substr(name.size());
+    return rest.empty() || std::string_view("'/,:").find(rest.front()) != std::string_view::npos;
+  });
+}
+
+}  // namespace
+
 util::Error Arguments::located(const util::Error& error) const {
   util::ErrorText text = error.text();
   for (const Given& one : given_) {
     const std::string flag = one.option->get_name();
     if (one.by_hand || text.where.rfind(flag, 0) != 0) continue;
     const std::string rest = text.where.substr(flag.size());
-    if (rest.empty() || rest.front() == ' ') text.where = one.where + rest;
+    if (!rest.empty() && rest.front() != ' ') continue;
+    text.where = one.where + rest;
+    return {error.code(), text};
   }
+  const auto about = std::find_if(given_.begin(), given_.end(),
+                                  [&](const Given& one) { return is_about(text, one.values); });
+  if (about != given_.end() && !about->by_hand)
+    text.where = about->where + (text.where.empty() ? "" : ": " + text.where);
   return {error.code(), text};
 }
 
