@@ -10,11 +10,9 @@
 #include <map>
 #include <stdexcept>
 
-#include "checks.hpp"
 #include "depthlens/util/files.hpp"
+#include "desk.hpp"
 #include "support/compressed.hpp"
-#include "support/finished_run.hpp"
-#include "support/small_model.hpp"
 
 namespace depthlens::test {
 namespace {
@@ -22,14 +20,8 @@ namespace {
 using util::Json;
 using util::OrderedJson;
 
-/// A small model and places beside it.
-struct Desk {
-  SmallModel model;
-
-  std::string file(const std::string& name, std::string_view bytes) const {
-    write_bytes(model.beside(name), bytes);
-    return model.beside(name).string();
-  }
+/// Windows of 16 tokens, whatever the command that has them.
+struct InputDesk : Desk {
   std::string fifo(const std::string& name = "fifo") const {
     const fs::path path = model.beside(name);
     if (::mkfifo(path.c_str(), 0600) != 0) throw std::runtime_error("mkfifo failed");
@@ -37,15 +29,12 @@ struct Desk {
   }
   std::vector<std::string> command(const std::string& name, const std::vector<std::string>& inputs,
                                    const std::string& out, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = {name, "--model", model.path(), "--out", model.beside(out).string()};
-    if (name != "count-tokens") all = all + std::vector<std::string>{"--max-length", "16"};
-    for (const std::string& input : inputs) all = all + std::vector<std::string>{"--input", input};
-    return all + more;
+    const std::vector<std::string> windows = {"--max-length", "16"};
+    return Desk::command(name, inputs, out, name == "count-tokens" ? more : windows + more);
   }
   FinishedRun analyzed(const std::vector<std::string>& inputs, const std::string& out,
                        const std::vector<std::string>& more = {}) const {
-    check_done(command("analyze", inputs, out, more));
-    return FinishedRun::read(model.beside(out));
+    return Desk::analyzed(inputs, out, std::vector<std::string>{"--max-length", "16"} + more);
   }
   /// analyze and count-tokens must both refuse the input.
   void refused(const std::string& input, int status, const std::vector<std::string>& parts) const {
@@ -92,7 +81,7 @@ std::vector<std::int64_t> documents_of(const FinishedRun& run) {
 }  // namespace
 
 TEST_CASE("what can be read once gives the run that a file gives") {
-  const Desk desk;
+  const InputDesk desk;
   const std::string text = small_text(), file = desk.file("text.txt", text);
   for (const std::string command : {"analyze", "eval-lens"}) {
     const std::string whole = command + "-file";
@@ -129,7 +118,7 @@ TEST_CASE("what can be read once gives the run that a file gives") {
 }
 
 TEST_CASE("count-tokens and task files read pipes") {
-  const Desk desk;
+  const InputDesk desk;
   const std::string counts = check_done({"count-tokens", "--model", desk.model.path(), "--input",
                                          desk.file("text.txt", small_text())})
                                  .out;
@@ -155,7 +144,7 @@ TEST_CASE("count-tokens and task files read pipes") {
 }
 
 TEST_CASE("what can be read once is not given twice") {
-  const Desk desk;
+  const InputDesk desk;
   const std::string fifo = desk.fifo();
   const auto refused = [&](const std::string& command, const std::vector<std::string>& inputs,
                            const std::vector<std::string>& more = {}) {
@@ -177,7 +166,7 @@ TEST_CASE("what can be read once is not given twice") {
 }
 
 TEST_CASE("an input that changes between the two readings ends the run with 3") {
-  const Desk desk;
+  const InputDesk desk;
   const std::string text = "the tide is low.\n\nthe rain is not.\n", first = desk.file("first.txt", text),
                     fifo = desk.fifo();
   struct Change {
@@ -224,7 +213,7 @@ TEST_CASE("an input that changes between the two readings ends the run with 3") 
 }
 
 TEST_CASE("Ctrl-C ends a run that waits for a pipe") {
-  const Desk desk;
+  const InputDesk desk;
   for (const std::string command : {"analyze", "count-tokens", "train-lens"}) {
     INFO(command);
     const std::string fifo = desk.fifo(command), out = command == "count-tokens" ? "out.json" : "out";
@@ -242,7 +231,7 @@ TEST_CASE("Ctrl-C ends a run that waits for a pipe") {
 }
 
 TEST_CASE("a pipe that does not fit on the disk ends with 6") {
-  const Desk desk;
+  const InputDesk desk;
   std::string text;
   while (text.size() < 60'000) text += small_text() + "\n";
   check_error(Start{.arguments = desk.command("analyze", {"-"}, "out"),
@@ -254,7 +243,7 @@ TEST_CASE("a pipe that does not fit on the disk ends with 6") {
 }
 
 TEST_CASE("compressed corpora and tables are read by their content") {
-  const Desk desk;
+  const InputDesk desk;
   const std::string text = small_text(), lines = "{\"text\": \"the tide\"}\n{\"text\": \"the rain\"}\n";
   const std::string counts =
       check_done({"count-tokens", "--model", desk.model.path(), "--input", desk.file("all.txt", text)}).out;
@@ -279,7 +268,7 @@ TEST_CASE("compressed corpora and tables are read by their content") {
 }
 
 TEST_CASE("a document has the number of its object, and one without tokens is counted") {
-  const Desk desk;
+  const InputDesk desk;
   const std::string input =
       desk.file("in.jsonl",
                 "{\"text\": \"the tide is low\"}\n{\"text\": \"\"}\n\n{\"text\": \" \"}\n"
@@ -301,7 +290,7 @@ TEST_CASE("a document has the number of its object, and one without tokens is co
 }
 
 TEST_CASE("JSON lines are read as such by any of their names, else it is told and kept in run.json") {
-  const Desk desk;
+  const InputDesk desk;
   const std::string lines =
       "{\"id\": 0, \"text\": \"the tide is low\"}\n{\"id\": 1, \"text\": \"the rain\"}\n";
   desk.analyzed({desk.file("in.jsonl", lines)}, "jsonl");
@@ -328,7 +317,7 @@ TEST_CASE("JSON lines are read as such by any of their names, else it is told an
 }
 
 TEST_CASE("bytes that are no UTF-8 text are refused by name") {
-  const Desk desk;
+  const InputDesk desk;
   std::string wide;
   for (const char c : small_text()) wide += std::string{c, '\0'};
   desk.refused(desk.file("wide.txt", wide), 3, {"not UTF-8", "wide.txt", "UTF-16LE", "hint: ", "iconv"});
@@ -347,7 +336,7 @@ TEST_CASE("bytes that are no UTF-8 text are refused by name") {
 }
 
 TEST_CASE("a frequency table of another tokenizer is refused, a byte order mark is none of its own") {
-  const Desk desk;
+  const InputDesk desk;
   const std::string text = desk.file("text.txt", small_text()),
                     csv = desk.model.beside("counts.csv").string();
   check_done(desk.command("count-tokens", {text}, "counts.csv"));
@@ -367,7 +356,7 @@ TEST_CASE("a frequency table of another tokenizer is refused, a byte order mark 
 }
 
 TEST_CASE("a record is one line for readers that end lines as Unicode does") {
-  const Desk desk;
+  const InputDesk desk;
   OrderedJson tokenizer = small_tokenizer();
   const std::vector<std::string> marks = {"\u2028", "\u2029", "\u0085"};
   int id = 64;

@@ -4,35 +4,13 @@
 #include <set>
 #include <tuple>
 
-#include "checks.hpp"
-#include "support/finished_run.hpp"
-#include "support/small_model.hpp"
+#include "desk.hpp"
 
 namespace depthlens::test {
 namespace {
 
 using util::Json;
 using util::OrderedJson;
-
-struct Desk {
-  SmallModel model;
-
-  std::string file(const std::string& name, std::string_view bytes) const {
-    write_bytes(model.beside(name), bytes);
-    return model.beside(name).string();
-  }
-  std::vector<std::string> command(const std::vector<std::string>& inputs, const std::string& out,
-                                   const std::vector<std::string>& more) const {
-    std::vector<std::string> all = {"analyze", "--model", model.path(), "--out", model.beside(out).string()};
-    for (const std::string& input : inputs) all = all + std::vector<std::string>{"--input", input};
-    return all + more;
-  }
-  FinishedRun analyzed(const std::vector<std::string>& inputs, const std::string& out,
-                       const std::vector<std::string>& more) const {
-    check_done(command(inputs, out, more));
-    return FinishedRun::read(model.beside(out));
-  }
-};
 
 using Place = std::tuple<std::int64_t, std::int64_t, std::int64_t>;  // document, window, position
 
@@ -115,7 +93,7 @@ TEST_CASE("watched tokens: texts of several tokens, unknown ids and unusable pai
   const Desk desk;
   const std::string text = desk.model.text_file();
   const auto refused = [&](const std::vector<std::string>& flags, const std::vector<std::string>& parts) {
-    check_error(desk.command({text}, "out", flags), 2, parts);
+    check_error(desk.command("analyze", {text}, "out", flags), 2, parts);
     check_nothing_written(desk.model.beside("out"));
   };
   refused({"--watch", "a, b"}, {"not one token", "--watch 'a, b'", "'a' (#", "#ID"});
@@ -125,7 +103,7 @@ TEST_CASE("watched tokens: texts of several tokens, unknown ids and unusable pai
   refused({"--watch-pair", "a,b,c"}, {"not a pair of tokens"});
   refused({"--watch-pair", "a,a"}, {"one token with itself"});
   refused({"--watch", "#distractor"}, {"a text has no distractor", "--watch #distractor"});
-  check_error(desk.command({text}, "out", {"--watch", "\xff"}), 2, {"UTF-8"});
+  check_error(desk.command("analyze", {text}, "out", {"--watch", "\xff"}), 2, {"UTF-8"});
 }
 
 TEST_CASE("watched tokens of facts: the gold answer and a given wrong one") {
@@ -148,8 +126,8 @@ TEST_CASE("watched tokens of facts: the gold answer and a given wrong one") {
   }
   CHECK(with_distractor >= 1);
   for (const Json& row : run.rows("watch.difference")) CHECK(row.at("count") == with_distractor);
-  check_error(desk.command({desk.file("none.jsonl", "{\"prompt\": \"a\", \"answer\": \"b\"}\n")}, "none",
-                           {"--experiment", "facts", "--watch", "#distractor"}),
+  check_error(desk.command("analyze", {desk.file("none.jsonl", "{\"prompt\": \"a\", \"answer\": \"b\"}\n")},
+                           "none", {"--experiment", "facts", "--watch", "#distractor"}),
               2, {"no item has a distractor"});
 }
 
@@ -213,7 +191,8 @@ TEST_CASE("a sample of positions: those of the whole input, each in its own cont
   CHECK(static_cast<std::int64_t>(more.records.size()) == total);
   CHECK(contains(more.run.at("warnings").dump(), "all are taken"));
   for (const char* text : {"sample:0", "sample:", "sample:x", "sample:-3", "some"}) {
-    check_error(desk.command({two}, "none", {"--positions", text}), 2, {"--positions", "sample:N"});
+    check_error(desk.command("analyze", {two}, "none", {"--positions", text}), 2,
+                {"--positions", "sample:N"});
   }
 }
 
@@ -225,7 +204,7 @@ TEST_CASE("what a settings file names and is not there is told with the file, it
     const std::vector<std::string> command =
         line.rfind("model", 0) == 0
             ? std::vector<std::string>{"analyze", "--input", text, "--out", desk.model.beside("out").string()}
-            : desk.command({text}, "out", {});
+            : desk.command("analyze", {text}, "out", {});
     const std::string key = line.substr(0, line.find(' '));
     check_error(command + std::vector<std::string>{"--config", settings}, status,
                 {what, "settings.toml line 2: " + key});

@@ -6,17 +6,13 @@
 
 #include "depthlens/report/difference.hpp"
 #include "depthlens/util/text.hpp"
+#include "describe.hpp"
 
 namespace depthlens::tool {
 namespace {
 
 using util::cat;
 using util::OrderedJson;
-
-const OrderedJson& get(const OrderedJson& object, const std::string& key) {
-  static const OrderedJson nothing;
-  return object.is_object() && object.contains(key) ? object.at(key) : nothing;
-}
 
 bool is_list_of_objects(const OrderedJson& value) {
   return value.is_array() && !value.empty() &&

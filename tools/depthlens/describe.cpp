@@ -59,6 +59,11 @@ OrderedJson read_training(const fs::path& lens) {
 
 }  // namespace
 
+const OrderedJson& get(const OrderedJson& object, const std::string& key) {
+  static const OrderedJson nothing;
+  return object.is_object() && object.contains(key) ? object.at(key) : nothing;
+}
+
 OrderedJson describe_model_folder(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::tool {
+
+/// The value of a key; null where `object` is none or has no such key.
+const util::OrderedJson& get(const util::OrderedJson& object, const std::string& key);
 
 /// All throw input and format errors that name the file. The digests are those of run.json; they read all
 /// weights that are not named by theirs.

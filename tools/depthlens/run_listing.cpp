@@ -11,6 +11,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "describe.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -95,11 +96,6 @@ std::string text_of(const OrderedJson& value) {
   std::vector<std::string> parts;
   for (const OrderedJson& part : value) parts.push_back(short_value(part));
   return parts.empty() ? "-" : util::join(parts, ",");
-}
-
-const OrderedJson& get(const OrderedJson& object, const std::string& key) {
-  static const OrderedJson nothing;
-  return object.is_object() && object.contains(key) ? object.at(key) : nothing;
 }
 
 std::string string_or_empty(const OrderedJson& value) {
