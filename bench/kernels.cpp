@@ -6,7 +6,9 @@
 // Random states and weights, interleaved rounds, the quickest of each. *Bare*: every block of rows times
 // panels that are packed already and stay in the cache. *Decode*: what the engine asks of a kernel: packing,
 // products, ten best tokens, two watched tokens, log-sum-exp, entropy, both divergences, four groups of
-// tokens. GFLOP/s count one product for each logit, however many parts the kernel takes.
+// tokens. GFLOP/s count one product for each logit, however many split terms the kernel takes.
+#include "compute/cpu/kernels.hpp"
+
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/randn.h>
@@ -22,10 +24,11 @@
 #include <string>
 #include <vector>
 
-#include "decode/kernel.hpp"
-#include "depthlens/decode/runtime.hpp"
-#include "depthlens/model/multiplier.hpp"
-#include "depthlens/model/work.hpp"
+#include "compute/cpu/packed_gemm.hpp"
+#include "compute/parallel.hpp"
+#include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/runtime.hpp"
+#include "depthlens/compute/statistics.hpp"
 #include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -41,34 +44,35 @@ double seconds_of(const std::function<void()>& work) {
 
 struct Candidate {
   std::string name;
-  decode::Precision precision;
-  std::unique_ptr<decode::Kernel> kernel;
-  std::unique_ptr<model::Multiplier> multiplier;  // nullptr: libtorch's products
-  double bare = 1e30, decode = 1e30;              // seconds
+  compute::Precision precision;
+  std::unique_ptr<compute::VocabularyPass> pass;
+  std::unique_ptr<compute::StatisticsDecoder> decoder;
+  std::unique_ptr<compute::PackedGemm> gemm;  // nullptr: libtorch's products
+  double bare = 1e30, decode = 1e30;          // seconds
 };
 
-void multiply_all(const model::Multiplier& multiplier, const at::Tensor& blocks, std::int64_t rows,
+void multiply_all(const compute::PackedGemm& gemm, const at::Tensor& blocks, std::int64_t rows,
                   std::int64_t columns) {
-  const std::int64_t tile = multiplier.tile_columns(256), B = multiplier.block_rows();
+  const std::int64_t tile = gemm.tile_columns(256), block_rows = gemm.block_rows();
   struct Workspace {
     at::Tensor panels;
     std::vector<float> out;
   };
-  model::for_each_free(
-      util::parts_of(columns, tile),
+  compute::parallel_for_dynamic(
+      util::ceil_div(columns, tile),
       [&] {
-        Workspace made{model::aligned_bytes(multiplier.columns_bytes(tile)),
-                       std::vector<float>(static_cast<std::size_t>(B * tile))};
-        multiplier.pack_columns(
+        Workspace made{compute::aligned_bytes(gemm.columns_bytes(tile)),
+                       std::vector<float>(static_cast<std::size_t>(block_rows * tile))};
+        gemm.pack_columns(
             tile, [](std::int64_t n) { return n; }, made.panels.mutable_data_ptr<std::uint8_t>());
         return made;
       },
       [&](std::int64_t item, Workspace& workspace) {
         const auto* panels = workspace.panels.const_data_ptr<std::uint8_t>();
-        for (std::int64_t b = 0; b * B < rows; ++b) {
-          multiplier.multiply(blocks.const_data_ptr<std::uint8_t>() + b * multiplier.block_bytes(),
-                              std::min(B, rows - b * B), panels, std::min(tile, columns - item * tile),
-                              workspace.out.data(), tile);
+        for (std::int64_t b = 0; b * block_rows < rows; ++b) {
+          gemm.multiply(blocks.const_data_ptr<std::uint8_t>() + b * gemm.block_bytes(),
+                        std::min(block_rows, rows - b * block_rows), panels,
+                        std::min(tile, columns - item * tile), workspace.out.data(), tile);
         }
       });
 }
@@ -83,51 +87,50 @@ int run(std::map<std::string, std::string> settings) {
                      V = number("vocab", 50304), rounds = number("rounds", 5);
   const auto threads = static_cast<int>(number("threads", 2));
   const std::string type = settings.count("type") > 0 ? settings.at("type") : "float32";
-  decode::set_threads(threads);
+  compute::set_threads(threads);
   const c10::InferenceMode inference;
   at::manual_seed(1);
 
-  model::OutputHead head;
-  head.unembedding = at::randn({V, d}, at::kFloat)
-                         .mul_(0.1)
-                         .to(type == "bfloat16"  ? at::kBFloat16
-                             : type == "float16" ? at::kHalf
-                                                 : at::kFloat);
-  decode::KernelInput input;
+  compute::Unembedding head;
+  head.weight = at::randn({V, d}, at::kFloat)
+                    .mul_(0.1)
+                    .to(type == "bfloat16"  ? at::kBFloat16
+                        : type == "float16" ? at::kHalf
+                                            : at::kFloat);
+  compute::StatisticsInput input;
   input.rows = at::randn({S * P, d}, at::kFloat);
   input.num_states = S;
   input.num_positions = P;
   input.top_k = 10;
   input.num_watched = 2;
-  input.num_groups = 4;
   for (std::int64_t p = 0; p < P; ++p) {
-    input.watched.push_back(decode::kNoToken);
-    input.watched.push_back(static_cast<decode::TokenId>(p * 131 % V));
+    input.watched.push_back(compute::kNoToken);
+    input.watched.push_back(static_cast<compute::TokenId>(p * 131 % V));
   }
   std::vector<std::uint8_t> groups(static_cast<std::size_t>(V), 3);
   for (std::size_t v = 0; v < groups.size() && v < 1000; ++v) groups[v] = v < 10 ? 0 : v < 100 ? 1 : 2;
 
   std::vector<Candidate> candidates;
-  for (const auto precision : {decode::Precision::kExact, decode::Precision::kFast}) {
-    for (const model::Arithmetic& arithmetic : model::usable_arithmetics(precision)) {
-      const std::string& name = arithmetic.name;
-      const bool bfloat16 = name.find("bf16") != std::string::npos;
-      if (precision == decode::Precision::kFast && !bfloat16) continue;  // the same as exact
-      if (settings.count("only") > 0 && settings.at("only") != name) continue;
-      Candidate candidate{name, precision, decode::make_kernel(head, groups, 4, arithmetic), nullptr};
-      if (arithmetic.products != nullptr)
-        candidate.multiplier = std::make_unique<model::Multiplier>(arithmetic, head.unembedding);
+  for (const auto precision : {compute::Precision::kExact, compute::Precision::kFast}) {
+    for (const compute::CpuKernel& kernel : compute::usable_kernels(precision)) {
+      if (precision == compute::Precision::kFast && !kernel.splits) continue;  // the same as exact
+      if (settings.count("only") > 0 && settings.at("only") != kernel.name) continue;
+      Candidate candidate{kernel.name, precision, nullptr, nullptr, nullptr};
+      candidate.pass = compute::Backend::create({.kernel = kernel.name})->vocabulary_pass(head, precision);
+      candidate.decoder = std::make_unique<compute::StatisticsDecoder>(*candidate.pass, groups, 4);
+      if (kernel.gemm != nullptr)
+        candidate.gemm = std::make_unique<compute::PackedGemm>(kernel, precision, head.weight);
       candidates.push_back(std::move(candidate));
     }
   }
   for (std::int64_t round = 0; round < rounds; ++round) {
     for (Candidate& candidate : candidates) {
-      if (candidate.multiplier != nullptr) {
-        const at::Tensor blocks = candidate.multiplier->pack_rows(input.rows);
-        candidate.bare = std::min(candidate.bare,
-                                  seconds_of([&] { multiply_all(*candidate.multiplier, blocks, S * P, V); }));
+      if (candidate.gemm != nullptr) {
+        const at::Tensor blocks = compute::pack_blocks(*candidate.gemm, input.rows);
+        candidate.bare =
+            std::min(candidate.bare, seconds_of([&] { multiply_all(*candidate.gemm, blocks, S * P, V); }));
       }
-      candidate.decode = std::min(candidate.decode, seconds_of([&] { candidate.kernel->decode(input); }));
+      candidate.decode = std::min(candidate.decode, seconds_of([&] { candidate.decoder->decode(input); }));
     }
   }
   const double giga = 2e-9 * static_cast<double>(S * P) * static_cast<double>(d) * static_cast<double>(V);
@@ -137,8 +140,8 @@ int run(std::map<std::string, std::string> settings) {
   std::printf("%-22s%14s%14s%10s%10s\n", "GFLOP/s", "bare products", "decode", "share", "seconds");
   for (const Candidate& candidate : candidates) {
     const std::string name =
-        candidate.name + (candidate.precision == decode::Precision::kFast ? ", fast" : "");
-    if (candidate.multiplier == nullptr) {
+        candidate.name + (candidate.precision == compute::Precision::kFast ? ", fast" : "");
+    if (candidate.gemm == nullptr) {
       std::printf("%-22s%14s%14.0f%10s%10.3f\n", name.c_str(), "", giga / candidate.decode, "",
                   candidate.decode);
       continue;

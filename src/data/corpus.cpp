@@ -15,7 +15,7 @@
 namespace depthlens::data {
 namespace {
 
-constexpr std::uint64_t kLongestDocument = std::uint64_t{1} << 30;
+constexpr std::uint64_t kMaxDocument = std::uint64_t{1} << 30;
 
 bool is_blank(std::string_view line) {
   return util::trimmed(line).empty();
@@ -55,7 +55,7 @@ bool has_blank_line(std::string_view line) {
 [[noreturn]] void fail_too_long(const std::string& where) {
   throw util::input_error({.what = "a document is too long",
                            .where = where,
-                           .expected = "at most " + util::as_bytes(kLongestDocument)});
+                           .expected = "at most " + util::as_bytes(kMaxDocument)});
 }
 
 }  // namespace
@@ -144,7 +144,7 @@ std::optional<std::string> DocumentReader::next_paragraphs() {
     if (!is_blank(line)) {
       if (!document.empty()) document += '\n';
       document += line;
-      if (document.size() > kLongestDocument) fail_too_long(line_place());
+      if (document.size() > kMaxDocument) fail_too_long(line_place());
     } else if (!document.empty()) {
       return document;
     }
@@ -270,7 +270,7 @@ std::optional<std::string> DocumentReader::next_element() {
       depth += c == '[' || c == '{' ? 1 : c == ']' || c == '}' ? -1 : 0;
     }
     element += c;
-    if (element.size() > kLongestDocument) fail_too_long(element_place());
+    if (element.size() > kMaxDocument) fail_too_long(element_place());
   }
   if (array_ended_) {
     for (char c = next_character(); c != '\0'; c = next_character()) {

@@ -20,12 +20,12 @@ bool fits(const TaskItem& item, std::int64_t max_length) {
 }
 
 /// The token, or kNone where it is a space alone: that is not yet the word.
-TokenId spoken(const text::Tokenizer& tokenizer, TokenId id) {
+TokenId unless_space(const text::Tokenizer& tokenizer, TokenId id) {
   return text::is_whitespace(tokenizer, id) ? text::kNone : id;
 }
 
 /// A number from a seed and a text, the same everywhere (FNV-1a, then mixed).
-std::uint64_t lot(std::uint64_t seed, std::string_view text) {
+std::uint64_t hash_of(std::uint64_t seed, std::string_view text) {
   std::uint64_t hash = 0xCBF29CE484222325ULL ^ seed;
   for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
   hash = (hash ^ (hash >> 33)) * 0xFF51AFD7ED558CCDULL;
@@ -247,7 +247,7 @@ void TaskBuilder::add(const TaggedWord& word, std::int64_t first_sentence) {
     const std::vector<TokenId> other =
         word.separator.empty() ? text::continuation(tokenizer_, word.prompt, " ", word.word).answer
                                : text::bare_tokens(tokenizer_, word.word);
-    if (!other.empty()) item.other_form = spoken(tokenizer_, other.front());
+    if (!other.empty()) item.other_form = unless_space(tokenizer_, other.front());
   }
   add(std::move(item));
 }
@@ -258,11 +258,11 @@ void TaskBuilder::drop(const Dropped& reasons) {
 
 void TaskBuilder::keep_per_class(std::int64_t most, std::uint64_t seed) {
   if (most <= 0) return;
-  std::map<std::string, std::vector<std::pair<std::uint64_t, std::size_t>>> lots;
+  std::map<std::string, std::vector<std::pair<std::uint64_t, std::size_t>>> by_class;
   for (std::size_t i = 0; i < task_.items.size(); ++i)
-    lots[task_.items[i].word_class].emplace_back(lot(seed, task_.items[i].id), i);
+    by_class[task_.items[i].word_class].emplace_back(hash_of(seed, task_.items[i].id), i);
   std::vector<bool> keep(task_.items.size(), false);
-  for (auto& [name, all] : lots) {
+  for (auto& [name, all] : by_class) {
     std::sort(all.begin(), all.end());
     for (std::size_t i = 0; i < std::min(all.size(), static_cast<std::size_t>(most)); ++i)
       keep[all[i].second] = true;
@@ -331,7 +331,7 @@ std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text
   if (!retried.distractor_text.empty())
     retried.set_distractor(text::bare_tokens(tokenizer, retried.distractor_text));
   if (!item.word_class.empty()) {  // only the word's beginning is asked for
-    retried.other_form = spoken(tokenizer, item.answer.front());
+    retried.other_form = unless_space(tokenizer, item.answer.front());
     retried.answer.resize(1);
   }
   std::set<TokenId> ids;

@@ -21,7 +21,7 @@ namespace {
 
 using util::JsonView;
 
-constexpr std::size_t kMostOptions = 26;
+constexpr std::size_t kMaxOptions = 26;
 
 /// One line of JSON lines, which is not blank.
 util::Json parse_line(std::string_view line, const std::string& where) {
@@ -248,8 +248,8 @@ std::optional<std::size_t> Draft::by_index() const {
 void set_answer(Draft& draft, const JsonView& answer, bool logged) {
   if (answer.is_number()) {
     const double number = answer.as_number();
-    if (number < 0 || number >= kMostOptions || number != std::floor(number))
-      answer.fail(util::cat("an option's number from 0 to ", kMostOptions - 1));
+    if (number < 0 || number >= kMaxOptions || number != std::floor(number))
+      answer.fail(util::cat("an option's number from 0 to ", kMaxOptions - 1));
     draft.index = static_cast<std::size_t>(number);
     return;
   }
@@ -266,8 +266,8 @@ void check_options(const Draft& draft) {
   const auto fail = [&](const std::string& what, const std::string& expected, const std::string& found) {
     throw util::input_error({.what = what, .where = draft.where, .expected = expected, .found = found});
   };
-  if (options.size() < 2 || options.size() > kMostOptions)
-    fail("unusable options", util::cat("2 to ", kMostOptions), std::to_string(options.size()));
+  if (options.size() < 2 || options.size() > kMaxOptions)
+    fail("unusable options", util::cat("2 to ", kMaxOptions), std::to_string(options.size()));
   for (std::size_t i = 0; i < options.size(); ++i) {
     if (options[i].empty()) fail("an option is blank", "texts", util::in_quotes(given[i]));
     for (std::size_t j = 0; j < i; ++j) {
@@ -345,7 +345,7 @@ Question finished(Draft draft, bool prefer_numbers) {
 
 /// The answers of a file as its options.
 std::vector<std::string> distinct_options(const std::set<std::string>& answers, const std::string& file) {
-  if (answers.size() > kMostOptions) return {answers.begin(), answers.end()};  // an error
+  if (answers.size() > kMaxOptions) return {answers.begin(), answers.end()};  // an error
   for (auto a = answers.begin(); a != answers.end(); ++a) {
     for (auto b = std::next(a); b != answers.end(); ++b) {
       if (!same_but_case(*a, *b)) continue;

@@ -20,7 +20,7 @@
 namespace depthlens::data {
 namespace {
 
-constexpr std::int64_t kMostOccurrences = std::int64_t{1} << 53;
+constexpr std::int64_t kMaxOccurrences = std::int64_t{1} << 53;
 
 double ratio(std::int64_t count, std::int64_t total) {
   return total > 0 ? static_cast<double>(count) / static_cast<double>(total) : 0.0;
@@ -67,7 +67,7 @@ class Reader {
     for (const auto& item : document.items()) {
       const util::JsonView view(item.value(), name_ + ": " + item.key());
       Entry entry{
-          .id = item.key(), .count = view.at("count").as_integer(0, kMostOccurrences), .where = view.where()};
+          .id = item.key(), .count = view.at("count").as_integer(0, kMaxOccurrences), .where = view.where()};
       if (view.has("token") && view.at("token").is_string()) entry.token = view.at("token").as_string();
       if (view.has("ratio") && view.at("ratio").is_number()) entry.ratio = view.at("ratio").as_number();
       add(entry);
@@ -93,7 +93,7 @@ class Reader {
       const auto& record = records[r];
       Entry entry{.id = {}, .where = util::cat(name_, ", record ", r + 1)};
       if (record.size() != header.size() || !util::parse_int(record[count], entry.count) || entry.count < 0 ||
-          entry.count > kMostOccurrences) {
+          entry.count > kMaxOccurrences) {
         throw util::input_error(
             {.what = "unusable record in the frequency table",
              .where = entry.where,
@@ -129,11 +129,11 @@ class Reader {
           {.what = util::cat("token ", id, " twice in the frequency table"), .where = entry.where});
     }
     seen_[at] = true;
-    total_ += entry.count;  // cannot wrap around: both are at most kMostOccurrences
-    if (total_ > kMostOccurrences) {
+    total_ += entry.count;  // cannot wrap around: both are at most kMaxOccurrences
+    if (total_ > kMaxOccurrences) {
       throw util::input_error({.what = "the frequency table counts more than depthlens can add up",
                                .where = entry.where,
-                               .expected = util::cat("at most ", kMostOccurrences, " in all")});
+                               .expected = util::cat("at most ", kMaxOccurrences, " in all")});
     }
     counts_[at] = entry.count;
     ratios_[at] = entry.ratio;
@@ -267,14 +267,14 @@ std::string TokenCounts::to_csv(const text::Tokenizer& tokenizer) const {
 }
 
 std::vector<std::int64_t> parse_bucket_edges(const std::string& text) {
-  constexpr std::size_t kMost = 200;
+  constexpr std::size_t kMax = 200;
   std::vector<std::int64_t> edges;
   const auto fail = [&](const std::string& expected, const std::string& found) {
     throw util::usage_error(
         {.what = "unusable bucket edges", .where = "--buckets", .expected = expected, .found = found});
   };
   const std::vector<std::string> parts = util::split(text, ',');
-  if (parts.size() > kMost) fail(util::cat("at most ", kMost, " edges"), std::to_string(parts.size()));
+  if (parts.size() > kMax) fail(util::cat("at most ", kMax, " edges"), std::to_string(parts.size()));
   for (const std::string& part : parts) {
     std::int64_t edge = 0;
     if (!util::parse_int(util::trimmed(part), edge) || edge <= (edges.empty() ? 0 : edges.back()))

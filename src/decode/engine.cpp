@@ -12,12 +12,13 @@
 #include <cmath>
 #include <optional>
 
-#include "decode/kernel.hpp"
 #include "decode/self_check.hpp"
-#include "depthlens/decode/runtime.hpp"
+#include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/log_probabilities.hpp"
+#include "depthlens/compute/runtime.hpp"
+#include "depthlens/compute/statistics.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/finite.hpp"
-#include "depthlens/model/linear.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
@@ -63,14 +64,16 @@ class Run {
       : model_(model), lenses_(lenses), options_(options), listeners_(listeners) {
     const model::ArchSpec& spec = model.spec();
     const Needs needs = union_of_needs(listeners, spec.vocab_size);
-    kernel_ = make_kernel(model.head(), needs.token_groups, needs.num_groups, options.precision);
+    pass_ = model.backend().vocabulary_pass(model.head().unembedding, model.backend().decode_precision());
+    decoder_ = std::make_unique<compute::StatisticsDecoder>(*pass_, needs.token_groups, needs.num_groups,
+                                                            memory() / 2);
     for (const lens::Lens* lens : lenses) shape_.lens_names.push_back(lens->request().name);
     shape_.num_rows = spec.num_layers + 1;
     shape_.top_k = needs.top_k;
     shape_.num_groups = needs.num_groups;
     shape_.vocab_size = spec.vocab_size;
 
-    // Which state of the kernel's input serves (lens, layer): lenses share the untranslated states.
+    // Which state of the decoder's input serves (lens, layer): lenses share the untranslated states.
     state_of_.resize(lenses.size() * static_cast<std::size_t>(shape_.num_rows));
     std::vector<std::int64_t> plain(static_cast<std::size_t>(shape_.num_rows), -1);
     states_.push_back({nullptr, spec.num_layers});
@@ -88,9 +91,8 @@ class Run {
         state_of_[n * static_cast<std::size_t>(shape_.num_rows) + static_cast<std::size_t>(layer)] = state;
       }
     }
+    if (needs.probability_sums) sums_.emplace(static_cast<std::int64_t>(states_.size()), shape_.vocab_size);
     choose_sizes();
-    probability_sums_ = needs.probability_sums;
-    if (probability_sums_) sums_ = TokenSums(static_cast<std::int64_t>(states_.size()), shape_.vocab_size);
   }
 
   const ReadoutShape& shape() const { return shape_; }
@@ -106,47 +108,55 @@ class Run {
     std::int64_t layer;
   };
 
+  std::uint64_t memory() const { return options_.memory > 0 ? options_.memory : model_.backend().memory(); }
+
   void choose_sizes() {
     const model::ArchSpec& spec = model_.spec();
     // A pass that reads all weights from disk must be worth it: 2.4 GiB of states by default.
     constexpr std::uint64_t kTimesWhereStreamed = 13;
-    constexpr std::int64_t kMostTokens = 4096;
+    constexpr std::int64_t kMaxTokens = 4096;
     const bool streams = model_.streams_layers();
-    const std::uint64_t half = options_.memory / 2;
+    const std::uint64_t half = memory() / 2;
     const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
     // Per token: all residual states, and the largest of a block's intermediate results.
     const auto per_token = static_cast<std::uint64_t>(
         4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.mlp_size));
     tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
-                                                 streams ? 16 * kMostTokens : kMostTokens);
+                                                 streams ? 16 * kMaxTokens : kMaxTokens);
     // Six thousand rows are worth packing the weights for; more only take memory.
     const auto num_states = static_cast<std::int64_t>(states_.size());
     constexpr std::int64_t kBlock = 32;  // whole blocks of most products
     positions_per_chunk_ = std::clamp<std::int64_t>(6144 / num_states / kBlock * kBlock, kBlock, 512);
     while (positions_per_chunk_ > kBlock &&
-           kernel_->working_memory(num_states, positions_per_chunk_) > half) {
+           decoder_->working_memory(num_states, positions_per_chunk_) > half) {
       positions_per_chunk_ -= kBlock;
     }
+    // Where the probabilities of all tokens are summed, smaller chunks whose logits can be kept save a second
+    // multiplication of all of them.
+    constexpr std::int64_t kMinKept = 64;
+    const std::int64_t kept = decoder_->positions_to_keep(num_states) / kBlock * kBlock;
+    if (sums_ && kept >= kMinKept) positions_per_chunk_ = std::min(positions_per_chunk_, kept);
   }
 
   LayerReadout read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                         std::int64_t count);
-  void require_finite_output(const KernelOutput& output, const BatchPosition* positions) const;
-  void self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions);
+  void require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const;
+  void self_check(const at::Tensor& final_rows, const compute::Statistics& output,
+                  std::int64_t num_positions);
 
   const model::Model& model_;
   const std::vector<const lens::Lens*>& lenses_;
   const EngineOptions& options_;
   const std::vector<Listener*>& listeners_;
-  std::unique_ptr<Kernel> kernel_;
+  std::unique_ptr<compute::VocabularyPass> pass_;
+  std::unique_ptr<compute::StatisticsDecoder> decoder_;
   ReadoutShape shape_;
   std::vector<State> states_;           // 0 is the final layer
   std::vector<std::int64_t> state_of_;  // [N, R]
   std::int64_t tokens_per_batch_ = 0;
   std::int64_t positions_per_chunk_ = 0;
-  std::int64_t next_self_check_ = 0;  // in positions
-  bool probability_sums_ = false;
-  TokenSums sums_;  // where they are wanted
+  std::int64_t next_self_check_ = 0;              // in positions
+  std::optional<compute::ProbabilitySums> sums_;  // where they are wanted
   RunStatistics statistics_;
 };
 
@@ -175,9 +185,9 @@ void Run::process(const std::vector<Query>& batch) {
   const auto total = static_cast<std::int64_t>(positions.size());
   // Chunks of about one size: a small one at the end would cost as much packing as a large one.
   constexpr std::int64_t kEven = 8;
-  const std::int64_t chunks = std::max<std::int64_t>(1, util::parts_of(total, positions_per_chunk_));
+  const std::int64_t chunks = std::max<std::int64_t>(1, util::ceil_div(total, positions_per_chunk_));
   const std::int64_t size =
-      std::min(positions_per_chunk_, util::rounded_up(util::parts_of(total, chunks), kEven));
+      std::min(positions_per_chunk_, util::round_up(util::ceil_div(total, chunks), kEven));
   for (std::int64_t first = 0; first < total; first += size) {
     const std::int64_t count = std::min(size, total - first);
     const LayerReadout readout = read_out(residuals, positions.data() + first, count);
@@ -197,8 +207,7 @@ void Run::process(const std::vector<Query>& batch) {
 LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                            std::int64_t count) {
   const auto S = static_cast<std::int64_t>(states_.size());
-  const std::int64_t P = count, N = shape_.num_lenses(), R = shape_.num_rows, K = shape_.top_k,
-                     G = shape_.num_groups;
+  const std::int64_t P = count, K = shape_.top_k;
 
   std::vector<std::int64_t> rows;
   std::int64_t W = kFirstWatchedOfQuery;
@@ -209,12 +218,11 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
   }
   const at::Tensor chosen = model::index_tensor(rows, model_.device());
 
-  KernelInput input;
+  compute::StatisticsInput input;
   input.num_states = S;
   input.num_positions = P;
   input.top_k = K;
   input.num_watched = W;
-  input.num_groups = G;
   input.watched.assign(static_cast<std::size_t>(P * W), kNoToken);
   for (std::int64_t p = 0; p < P; ++p) {
     TokenId* watched = input.watched.data() + p * W;
@@ -229,56 +237,45 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
     normed.push_back(model_.head().normed(residual));
   }
   input.rows = at::cat(normed);  // [S · P, d]
-  const KernelOutput output = kernel_->decode(input);
+  const compute::Statistics output = decoder_->decode(input, sums_ ? &*sums_ : nullptr);
 
   require_finite_output(output, positions);
   if (statistics_.positions >= next_self_check_) {
     self_check(normed.front(), output, P);
     next_self_check_ = statistics_.positions + kSelfCheckEvery;
   }
-  if (probability_sums_) kernel_->add_probabilities(input, output, sums_);
 
   LayerReadout readout;
   readout.num_positions = P;
   readout.num_watched = W;
+  readout.state_of = state_of_;
   readout.watched_ids = output.watched;
-  const auto size = [&](std::int64_t each) { return static_cast<std::size_t>(P * N * R * each); };
-  readout.top_ids.reserve(size(K));
-  readout.top_logprobs.reserve(size(K));
-  readout.entropy.reserve(size(1));
-  readout.kl_final.reserve(size(1));
-  readout.kl_reverse.reserve(size(1));
-  readout.watched_ranks.reserve(size(W));
-  readout.watched_logprobs.reserve(size(W));
-  readout.group_mass.reserve(size(G));
-  for (std::int64_t p = 0; p < P; ++p) {
-    for (std::int64_t n = 0; n < N; ++n) {
-      for (std::int64_t row = 0; row < R; ++row) {
-        const auto i = static_cast<std::size_t>(state_of_[static_cast<std::size_t>(n * R + row)] * P + p);
-        const double log_sum_exp = output.log_sum_exp[i];
-        for (std::size_t k = i * K; k < (i + 1) * K; ++k) {
-          readout.top_ids.push_back(output.top_ids[k]);
-          readout.top_logprobs.push_back(static_cast<float>(output.top_logits[k] - log_sum_exp));
-        }
-        // Divergences and entropies are not negative; rounding of equal distributions may leave −1e-9.
-        readout.entropy.push_back(static_cast<float>(std::max(0.0, output.entropy[i])));
-        readout.kl_final.push_back(static_cast<float>(std::max(0.0, output.kl_final[i])));
-        readout.kl_reverse.push_back(static_cast<float>(std::max(0.0, output.kl_reverse[i])));
-        for (std::size_t w = i * W; w < (i + 1) * W; ++w) {
-          readout.watched_ranks.push_back(static_cast<std::int32_t>(output.watched_ranks[w]));
-          readout.watched_logprobs.push_back(static_cast<float>(output.watched_logits[w] - log_sum_exp));
-        }
-        for (std::size_t g = i * G; g < (i + 1) * G; ++g) {
-          readout.group_mass.push_back(static_cast<float>(output.group_mass[g]));
-        }
-      }
-    }
-  }
+  readout.top_ids = output.top_ids;
+  readout.watched_ranks.assign(output.watched_ranks.begin(), output.watched_ranks.end());
+  readout.group_mass.assign(output.group_mass.begin(), output.group_mass.end());
+  // Of each row's `per_row` logits.
+  const auto logprobs = [&](const std::vector<double>& logits, std::int64_t per_row) {
+    std::vector<float> all(logits.size());
+    for (std::size_t i = 0; i < all.size(); ++i)
+      all[i] = static_cast<float>(logits[i] - output.log_sum_exp[i / static_cast<std::size_t>(per_row)]);
+    return all;
+  };
+  readout.top_logprobs = logprobs(output.top_logits, K);
+  readout.watched_logprobs = logprobs(output.watched_logits, W);
+  // Divergences and entropies are not negative; rounding of equal distributions may leave −1e-9.
+  const auto not_negative = [](const std::vector<double>& values) {
+    std::vector<float> all(values.size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<float>(std::max(0.0, values[i]));
+    return all;
+  };
+  readout.entropy = not_negative(output.entropy);
+  readout.kl_final = not_negative(output.kl_final);
+  readout.kl_reverse = not_negative(output.kl_reverse);
   return readout;
 }
 
 /// The states were finite: what is not comes from a lens, the final norm or the unembedding.
-void Run::require_finite_output(const KernelOutput& output, const BatchPosition* positions) const {
+void Run::require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const {
   constexpr double kOrdinary = 1000;  // of real models: no need for a message
   const auto P = output.log_sum_exp.size() / states_.size();
   for (std::size_t i = 0; i < output.log_sum_exp.size(); ++i) {
@@ -294,31 +291,33 @@ void Run::require_finite_output(const KernelOutput& output, const BatchPosition*
   }
 }
 
-void Run::self_check(const at::Tensor& final_rows, const KernelOutput& output, std::int64_t num_positions) {
+void Run::self_check(const at::Tensor& final_rows, const compute::Statistics& output,
+                     std::int64_t num_positions) {
   const std::int64_t checked = std::min(kSelfCheckPositions, num_positions), K = shape_.top_k;
-  const at::Tensor plain = plain_log_probabilities(model_.head(), final_rows.narrow(0, 0, checked));
+  const at::Tensor plain =
+      compute::plain_log_probabilities(model_.head().unembedding, final_rows.narrow(0, 0, checked));
   const auto of_output = [](const std::vector<double>& values, at::IntArrayRef shape) {
     return at::from_blob(const_cast<double*>(values.data()), shape, at::kDouble);
   };
   const at::Tensor decoded =
       of_output(output.top_logits, {checked, K}) - of_output(output.log_sum_exp, {checked, 1});
   const at::Tensor error = (decoded - std::get<0>(plain.topk(K, 1)).to(at::kCPU)).abs().max();
-  add_self_check(statistics_, error.item<double>(), checked, options_.precision);
+  add_self_check(statistics_, error.item<double>(), checked, model_.backend().decode_precision());
 }
 
 ProbabilitySums Run::probability_sums() const {
   ProbabilitySums all{
       .sums = {}, .state_of = state_of_, .num_rows = shape_.num_rows, .positions = statistics_.positions};
-  if (!probability_sums_) return all;
-  const at::Tensor whole = sums_.sums + sums_.log_small.exp();
+  if (!sums_) return all;
+  const at::Tensor whole = sums_->sums + sums_->log_small.exp();
   const auto rows_of = [&](const at::Tensor& values, std::vector<std::vector<double>>& rows) {
     const auto V = static_cast<std::size_t>(shape_.vocab_size);
     const double* first = values.const_data_ptr<double>();
     for (std::size_t s = 0; s < states_.size(); ++s) rows.emplace_back(first + s * V, first + (s + 1) * V);
   };
   rows_of(whole, all.sums);
-  if (!at::isfinite(sums_.log_small).any().item<bool>()) return all;
-  rows_of(sums_.log_small, all.log_small);
+  if (!at::isfinite(sums_->log_small).any().item<bool>()) return all;
+  rows_of(sums_->log_small, all.log_small);
   return all;
 }
 
@@ -356,7 +355,7 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
       pull();
     }
     run.process(batch);
-    release_free_memory();
+    compute::release_free_memory();
     if (!next) pull();
   }
   for (Listener* listener : listeners) {

@@ -2,18 +2,17 @@
 #include "depthlens/decode/patching.hpp"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/isfinite.h>
-#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/cat.h>
 #include <c10/core/InferenceMode.h>
 
 #include <cmath>
-#include <limits>
 
 #include "decode/self_check.hpp"
-#include "depthlens/decode/runtime.hpp"
+#include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/log_probabilities.hpp"
+#include "depthlens/compute/runtime.hpp"
+#include "depthlens/compute/statistics.hpp"
 #include "depthlens/model/finite.hpp"
-#include "depthlens/model/linear.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -26,34 +25,57 @@ at::Tensor last_rows(const model::OutputHead& head, const at::Tensor& states, st
   return head.normed(states.view({-1, length, states.size(1)}).select(1, length - 1));
 }
 
-/// Log-probabilities [n, V] in float64 on the host, of products in float32 as in the decoder. A row does not
-/// depend on the others.
-at::Tensor log_probabilities(const model::Model& model, const at::Tensor& normed) {
-  const model::OutputHead& head = model.head();
-  const std::int64_t V = head.unembedding.size(0);
-  at::Tensor logits = at::empty({normed.size(0), V}, normed.options().dtype(at::kDouble));
-  constexpr std::int64_t kPart = 4096;  // of weights that may have to be widened
-  for (std::int64_t first = 0; first < V; first += kPart) {
-    const std::int64_t width = std::min(kPart, V - first);
-    const at::Tensor weight = head.unembedding.narrow(0, first, width).to(at::kFloat);
-    logits.narrow(1, first, width).copy_(model::linear(normed, weight, {}));
+/// What n runs say of which the last state after the final norm is `normed` [n, d], against the clean
+/// target's `clean` [1, d].
+std::vector<LastPrediction> predictions(const model::Model& model, const compute::StatisticsDecoder& decoder,
+                                        const at::Tensor& clean, const at::Tensor& normed,
+                                        const PatchingPair& pair) {
+  const std::int64_t n = normed.size(0);
+  constexpr std::int64_t kFinal = 0, kSource = 1, kTarget = 2, kWatched = 3;
+  compute::StatisticsInput input{.rows = at::cat({clean.expand({n, clean.size(1)}), normed}),
+                                 .num_states = 2,
+                                 .num_positions = n,
+                                 .top_k = 1,
+                                 .num_watched = kWatched,
+                                 .watched = std::vector<TokenId>(static_cast<std::size_t>(n * kWatched))};
+  for (std::size_t i = 0; i < input.watched.size(); i += kWatched) {
+    input.watched[i + kFinal] = kNoToken;
+    input.watched[i + kSource] = pair.source_answer;
+    input.watched[i + kTarget] = pair.target_answer;
   }
-  if (head.bias.defined()) logits.add_(head.bias);
-  const auto [greatest, tokens] = logits.max(1);
-  const double most =
-      at::linalg_vector_norm(greatest, std::numeric_limits<double>::infinity()).item<double>();
-  check_log_sum_exp(model, at::isfinite(logits).all().item<bool>() ? most : std::nan(""),
-                    static_cast<TokenId>(tokens[greatest.argmax()].item<std::int64_t>()), "a run of a pair");
-  return logits.log_softmax(1).to(at::kCPU);
+  const compute::Statistics said = decoder.decode(input);
+  std::vector<LastPrediction> all;
+  for (auto row = static_cast<std::size_t>(n); row < static_cast<std::size_t>(2 * n); ++row) {
+    const bool finite = std::isfinite(said.kl_final[row]) && std::isfinite(said.log_sum_exp[row]);
+    check_log_sum_exp(model, finite ? said.log_sum_exp[row] : std::nan(""), said.top_ids[row],
+                      "a run of a pair");
+    const double* watched = said.watched_logits.data() + row * kWatched;
+    all.push_back({.top1 = said.top_ids[row],
+                   .log_probability_difference = watched[kSource] - watched[kTarget],
+                   .kl = std::max(0.0, said.kl_final[row])});  // rounding may leave −1e-9
+  }
+  return all;
 }
 
-/// What a row of log-probabilities [V] says; `clean` is that of the clean target.
-LastPrediction prediction(const double* row, const double* clean, std::int64_t V, const PatchingPair& pair) {
-  LastPrediction all{.top1 = static_cast<TokenId>(std::max_element(row, row + V) - row),
-                     .log_probability_difference = row[pair.source_answer] - row[pair.target_answer]};
-  for (std::int64_t v = 0; v < V; ++v) all.kl += std::exp(clean[v]) * (clean[v] - row[v]);
-  all.kl = std::max(0.0, all.kl);  // rounding may leave −1e-16
-  return all;
+/// The greatest difference, in nats, of the log-probabilities of the first guesses between the decoder and a
+/// plain product.
+double error_of(const model::OutputHead& head, const compute::StatisticsDecoder& decoder,
+                const at::Tensor& normed) {
+  const std::int64_t K = std::min<std::int64_t>(10, head.unembedding.vocab_size());
+  const compute::Statistics said = decoder.decode({.rows = normed,
+                                                   .num_states = 1,
+                                                   .num_positions = 1,
+                                                   .top_k = K,
+                                                   .num_watched = 1,
+                                                   .watched = {kNoToken}});
+  const at::Tensor plain =
+      std::get<0>(compute::plain_log_probabilities(head.unembedding, normed).topk(K, 1)).to(at::kCPU);
+  double error = 0;
+  for (std::int64_t k = 0; k < K; ++k) {
+    const double decoded = said.top_logits[static_cast<std::size_t>(k)] - said.log_sum_exp[0];
+    error = std::max(error, std::abs(decoded - plain.const_data_ptr<double>()[k]));
+  }
+  return error;
 }
 
 /// The positions whose state at `layer` < L differs between the prompts. Up to the first different token all
@@ -73,11 +95,19 @@ std::int64_t windows_at_a_time(const model::ArchSpec& spec, std::int64_t length,
   // Per token the largest of a block's intermediate results, per window its logits and what becomes of them.
   const std::int64_t states = 4 * length * (8 * spec.hidden_size + 4 * spec.mlp_size);
   const std::int64_t logits = 32 * spec.vocab_size;
-  constexpr std::int64_t kMostTokens = 4096;
-  return std::max<std::int64_t>(1, std::min({half / states, half / logits, kMostTokens / length}));
+  constexpr std::int64_t kMaxTokens = 4096;
+  return std::max<std::int64_t>(1, std::min({half / states, half / logits, kMaxTokens / length}));
 }
 
 }  // namespace
+
+Patcher::Patcher(const model::Model& model, PatchingOptions options)
+    : model_(model),
+      options_(std::move(options)),
+      pass_(model.backend().vocabulary_pass(model.head().unembedding, compute::Precision::kFloat32)),
+      decoder_(std::make_unique<compute::StatisticsDecoder>(*pass_, std::vector<std::uint8_t>(), 0)) {}
+
+Patcher::~Patcher() = default;
 
 std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
   DEPTHLENS_ASSERT(pair.source.size() == pair.target.size());
@@ -86,7 +116,7 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
   const c10::InferenceMode inference;
   const model::ArchSpec& spec = model_.spec();
   const model::OutputHead& head = model_.head();
-  const std::int64_t L = spec.num_layers, T = pair.length(), V = spec.vocab_size;
+  const std::int64_t L = spec.num_layers, T = pair.length();
   const auto count_windows = [&](std::int64_t windows) {
     statistics_.windows += windows;
     statistics_.positions += windows;
@@ -102,22 +132,17 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
     });
     states.push_back(shown);
   });
-  const at::Tensor normed = last_rows(head, states.back(), T);
-  const at::Tensor both_clean = log_probabilities(model_, normed);
+  const at::Tensor normed = last_rows(head, states.back(), T);  // of the source, of the target
+  const at::Tensor clean = normed.narrow(0, 1, 1);
+  const std::vector<LastPrediction> both_clean = predictions(model_, *decoder_, clean, normed, pair);
   if (statistics_.positions >= next_self_check_) {
-    const at::Tensor plain = plain_log_probabilities(head, normed.narrow(0, 1, 1)).to(at::kCPU);
-    add_self_check(statistics_, (both_clean.narrow(0, 1, 1) - plain).abs().max().item<double>(), 1);
+    add_self_check(statistics_, error_of(head, *decoder_, clean), 1);
     next_self_check_ = statistics_.positions + kSelfCheckEvery;
   }
   count_windows(2);
 
-  const double* source = both_clean.const_data_ptr<double>();
-  const double* clean = source + V;
-  PatchingResult result{.source = prediction(source, clean, V, pair),
-                        .target = prediction(clean, clean, V, pair),
-                        .num_rows = L + 1,
-                        .length = T,
-                        .patched = {}};
+  PatchingResult result{
+      .source = both_clean[0], .target = both_clean[1], .num_rows = L + 1, .length = T, .patched = {}};
   if (options_.predicted_only &&
       (result.source.top1 != pair.source_answer || result.target.top1 != pair.target_answer))
     return std::nullopt;
@@ -125,7 +150,8 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
   // What is not run below changes nothing, but for layer L, whose last state is all that the output sees.
   result.patched.assign(static_cast<std::size_t>((L + 1) * T), result.target);
   result.patched.back() = result.source;
-  const std::int64_t most = windows_at_a_time(spec, T, options_.memory);
+  const std::int64_t most =
+      windows_at_a_time(spec, T, options_.memory > 0 ? options_.memory : 2 * model_.backend().memory() / 3);
   for (std::int64_t layer = 0; layer < L; ++layer) {
     const at::Tensor from = states[static_cast<std::size_t>(layer)].narrow(0, 0, T);
     const at::Tensor into = states[static_cast<std::size_t>(layer)].narrow(0, T, T);
@@ -142,15 +168,14 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
           layer, changed,
           {.tokens = {}, .lengths = std::vector<std::int64_t>(static_cast<std::size_t>(count), T)},
           [&](std::int64_t /*layer*/, const at::Tensor& shown) { last = shown; });
-      const at::Tensor said = log_probabilities(model_, last_rows(head, last, T));
-      for (std::int64_t k = 0; k < count; ++k) {
-        result.patched[static_cast<std::size_t>(layer * T + at[k])] =
-            prediction(said.const_data_ptr<double>() + k * V, clean, V, pair);
-      }
+      const std::vector<LastPrediction> said =
+          predictions(model_, *decoder_, clean, last_rows(head, last, T), pair);
+      for (std::int64_t k = 0; k < count; ++k)
+        result.patched[static_cast<std::size_t>(layer * T + at[k])] = said[static_cast<std::size_t>(k)];
       count_windows(count);
     }
   }
-  release_free_memory();
+  compute::release_free_memory();
   return result;
 }
 

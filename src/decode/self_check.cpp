@@ -1,9 +1,5 @@
-// Plain float64, for comparison.
+// What is promised, and what is not finite.
 #include "decode/self_check.hpp"
-
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <cmath>
@@ -33,24 +29,10 @@ void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId gr
        .hint = "that token's row of the unembedding, or the final norm, may be damaged"});
 }
 
-at::Tensor plain_log_probabilities(const model::OutputHead& head, const at::Tensor& normed) {
-  const at::Tensor rows = normed.to(at::kDouble);
-  const std::int64_t V = head.unembedding.size(0);
-  constexpr std::int64_t kPart = 1024;
-  const at::Tensor part = at::empty({kPart, rows.size(1)}, rows.options());
-  const at::Tensor logits = at::empty({rows.size(0), V}, rows.options());
-  for (std::int64_t first = 0; first < V; first += kPart) {
-    const std::int64_t width = std::min(kPart, V - first);
-    const at::Tensor weight = part.narrow(0, 0, width).copy_(head.unembedding.narrow(0, first, width));
-    logits.narrow(1, first, width).copy_(at::mm(rows, weight.t()));
-  }
-  if (head.bias.defined()) logits.add_(head.bias.to(at::kDouble));
-  return logits.log_softmax(1);
-}
-
-void add_self_check(RunStatistics& statistics, double error, std::int64_t positions, Precision precision) {
+void add_self_check(RunStatistics& statistics, double error, std::int64_t positions,
+                    compute::Precision precision) {
   constexpr double kOfFast = 0.5;  // nats; one product in bfloat16 is off by about 0.01 to 0.1
-  const double bound = precision == Precision::kExact ? kPromised : kOfFast;
+  const double bound = precision != compute::Precision::kFast ? kPromised : kOfFast;
   statistics.final_layer_max_abs_error = std::max(statistics.final_layer_max_abs_error, error);
   statistics.self_checked_positions += positions;
   if (error <= bound) return;  // not so where it is no number

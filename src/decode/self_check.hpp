@@ -1,11 +1,10 @@
-// The second way to a distribution, with which every run compares a sample of its results.
+// Whether results can be believed: every run compares a sample with a second way to a distribution.
 #pragma once
-
-#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <string>
 
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/decode/readout.hpp"
 #include "depthlens/model/model.hpp"
@@ -19,13 +18,9 @@ constexpr std::int64_t kSelfCheckEvery = 4096;  // positions
 void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId greatest,
                        const std::string& where);
 
-/// Log-probabilities [P, V] of states [P, d] after the final norm, by a plain product in float64, on the
-/// states' device.
-at::Tensor plain_log_probabilities(const model::OutputHead& head, const at::Tensor& normed);
-
 /// Adds the greatest error of `positions` positions, in nats, to the statistics. Throws a self-check error
 /// where it exceeds the accuracy that depthlens promises, or for fast products what they can be off by.
 void add_self_check(RunStatistics& statistics, double error, std::int64_t positions,
-                    Precision precision = Precision::kExact);
+                    compute::Precision precision = compute::Precision::kExact);
 
 }  // namespace depthlens::decode

@@ -95,8 +95,8 @@ std::vector<CacheFolder> cache_folders() {
 
 /// One part of an id, as the hub allows it: no leading or trailing '-' or '.', no "--" or "..".
 bool is_valid_name(std::string_view name) {
-  constexpr std::size_t kLongest = 96;
-  return !name.empty() && name.size() <= kLongest && is_one_of(name.front(), "_") &&
+  constexpr std::size_t kMaxLength = 96;
+  return !name.empty() && name.size() <= kMaxLength && is_one_of(name.front(), "_") &&
          is_one_of(name.back(), "_") &&
          std::all_of(name.begin(), name.end(), [](char c) { return is_one_of(c, "_-."); }) &&
          name.find("..") == std::string_view::npos && name.find("--") == std::string_view::npos;
@@ -104,9 +104,10 @@ bool is_valid_name(std::string_view name) {
 
 /// A branch, a tag, refs/pr/N or a commit.
 bool is_valid_revision(std::string_view revision) {
-  constexpr std::size_t kLongest = 255;
+  constexpr std::size_t kMaxLength = 255;
   const std::vector<std::string> parts = util::split(revision, '/');
-  return revision.size() <= kLongest && std::all_of(parts.begin(), parts.end(), [](const std::string& part) {
+  return revision.size() <= kMaxLength &&
+         std::all_of(parts.begin(), parts.end(), [](const std::string& part) {
            return !part.empty() && part.front() != '.' && part.find("..") == std::string::npos &&
                   std::all_of(part.begin(), part.end(), [](char c) { return is_one_of(c, "_-.+"); });
          });
@@ -193,8 +194,8 @@ struct Search {
         reason = cat("no revision ", in_quotes(revision), " in ", repository.string());
         return std::nullopt;
       }
-      constexpr std::uint64_t kLongestReference = 1024;
-      commit = util::trimmed(util::read_file(reference, kLongestReference));
+      constexpr std::uint64_t kMaxReference = 1024;
+      commit = util::trimmed(util::read_file(reference, kMaxReference));
       if (!is_commit(commit)) {
         throw util::format_error({.what = "damaged hub cache",
                                   .where = reference.string(),

@@ -22,7 +22,7 @@ using util::in_quotes;
 using util::JsonView;
 
 constexpr std::uint64_t kLengthBytes = 8;
-constexpr std::uint64_t kLongestHeader = 100'000'000;
+constexpr std::uint64_t kMaxHeader = 100'000'000;
 
 at::ScalarType dtype_of(const JsonView& tensor) {
   const std::string name = tensor.at("dtype").as_string();
@@ -48,7 +48,7 @@ std::string_view header_of(const util::MappedFile& file) {
   std::uint64_t length = 0;
   for (std::uint64_t i = kLengthBytes; i-- > 0;)
     length = length << 8 | std::to_integer<std::uint64_t>(file.data()[i]);
-  const std::uint64_t most = std::min(kLongestHeader, file.size() - kLengthBytes);
+  const std::uint64_t most = std::min(kMaxHeader, file.size() - kLengthBytes);
   if (length > most) {
     throw format_error({.what = name + " is cut or no safetensors file",
                         .expected = cat("a header of at most ", most, " bytes"),
@@ -68,8 +68,8 @@ std::string_view header_of(const util::MappedFile& file) {
 TensorEntry read_entry(const JsonView& tensor, std::uint64_t data_bytes) {
   TensorEntry entry{.dtype = dtype_of(tensor)};
   const JsonView shape = tensor.at("shape");
-  if (!shape.is_array() || shape.size() > kMostDimensions) {
-    shape.fail(cat("an array of at most ", kMostDimensions, " sizes"));
+  if (!shape.is_array() || shape.size() > kMaxDimensions) {
+    shape.fail(cat("an array of at most ", kMaxDimensions, " sizes"));
   }
   for (std::size_t i = 0; i < shape.size(); ++i) entry.shape.push_back(shape.at(i).as_integer(0, INT64_MAX));
   std::uint64_t elements = 0;

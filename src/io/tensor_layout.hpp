@@ -10,7 +10,7 @@
 namespace depthlens::io {
 
 /// More dimensions than any weight has, and few enough for every ATen kernel.
-constexpr std::size_t kMostDimensions = 16;
+constexpr std::size_t kMaxDimensions = 16;
 
 /// The number of elements of `shape`, whose sizes are not negative. False where the product of the sizes
 /// other than 0 does not fit in an int64: ATen refuses such a shape even when it is empty.

@@ -24,12 +24,12 @@ using util::cat;
 using util::in_quotes;
 
 // Ten times what the largest checkpoints need; a pickle that wants more is damaged or hostile.
-constexpr std::size_t kMostObjects = 4'000'000;
-constexpr std::size_t kMostStack = 1'000'000;
-constexpr std::size_t kMostResultValues = 1'000'000;
-constexpr std::size_t kMostResultText = std::size_t{64} << 20;
+constexpr std::size_t kMaxObjects = 4'000'000;
+constexpr std::size_t kMaxStack = 1'000'000;
+constexpr std::size_t kMaxResultValues = 1'000'000;
+constexpr std::size_t kMaxResultText = std::size_t{64} << 20;
 constexpr int kDeepestResult = 64;
-constexpr std::size_t kLongestGlobal = 256;
+constexpr std::size_t kMaxGlobal = 256;
 
 enum class Opcode : std::uint8_t {
   kMark = '(',
@@ -181,9 +181,8 @@ class Unpickler {
   }
 
   std::string read_line() {
-    const std::size_t end = source_.bytes.substr(next_, kLongestGlobal + 1).find('\n');
-    if (end == std::string_view::npos)
-      fail("none", cat("the end of a line within ", kLongestGlobal, " bytes"));
+    const std::size_t end = source_.bytes.substr(next_, kMaxGlobal + 1).find('\n');
+    if (end == std::string_view::npos) fail("none", cat("the end of a line within ", kMaxGlobal, " bytes"));
     std::string line(read_bytes(end));
     ++next_;
     return line;
@@ -193,13 +192,13 @@ class Unpickler {
 
   template <typename T>
   void push(T value) {
-    if (arena_.size() >= kMostObjects) fail(cat("more than ", kMostObjects, " objects"));
+    if (arena_.size() >= kMaxObjects) fail(cat("more than ", kMaxObjects, " objects"));
     arena_.push_back({std::move(value)});
     push_object(&arena_.back());
   }
 
   void push_object(Object* object) {
-    if (stack_.size() >= kMostStack) fail(cat("more than ", kMostStack, " values on the stack"));
+    if (stack_.size() >= kMaxStack) fail(cat("more than ", kMaxStack, " values on the stack"));
     stack_.push_back(object);
   }
 
@@ -242,7 +241,7 @@ class Unpickler {
   }
 
   void put(std::uint64_t key) {
-    if (memo_.size() >= kMostObjects) fail(cat("more than ", kMostObjects, " memo entries"));
+    if (memo_.size() >= kMaxObjects) fail(cat("more than ", kMaxObjects, " memo entries"));
     memo_[key] = top();
   }
 
@@ -268,7 +267,7 @@ class Unpickler {
         stopped_ = true;
         return;
       case Opcode::kMark:
-        if (marks_.size() >= kMostStack) fail(cat("more than ", kMostStack, " marks"));
+        if (marks_.size() >= kMaxStack) fail(cat("more than ", kMaxStack, " marks"));
         marks_.push_back(stack_.size());
         return;
       case Opcode::kNone:
@@ -426,8 +425,8 @@ class Unpickler {
   std::vector<std::int64_t> sizes_of(const Object* object) const {
     std::vector<std::int64_t> sizes;
     const Objects& items = expect<Tuple>(object, "a tuple of sizes").items;
-    if (items.size() > kMostDimensions) {
-      fail(cat(items.size(), " dimensions"), cat("at most ", kMostDimensions));
+    if (items.size() > kMaxDimensions) {
+      fail(cat(items.size(), " dimensions"), cat("at most ", kMaxDimensions));
     }
     for (const Object* item : items) sizes.push_back(static_cast<std::int64_t>(size_of(item)));
     return sizes;
@@ -481,7 +480,7 @@ class Unpickler {
   /// hold for the whole: a few lists that hold each other many times over would otherwise grow without end.
   PickleValue result_of(const Object& object, int depth) {
     if (depth > kDeepestResult) fail(cat("values nested deeper than ", kDeepestResult));
-    if (++num_result_values_ > kMostResultValues) fail(cat("more than ", kMostResultValues, " values"));
+    if (++num_result_values_ > kMaxResultValues) fail(cat("more than ", kMaxResultValues, " values"));
     PickleValue result;
     if (const auto* boolean = std::get_if<bool>(&object.value)) {
       result.kind = PickleValue::Kind::kBool;
@@ -495,8 +494,8 @@ class Unpickler {
     } else if (const auto* text = std::get_if<std::string>(&object.value)) {
       result.kind = PickleValue::Kind::kString;
       result_text_bytes_ += text->size();
-      if (result_text_bytes_ > kMostResultText)
-        fail("more than " + util::as_bytes(kMostResultText) + " of text");
+      if (result_text_bytes_ > kMaxResultText)
+        fail("more than " + util::as_bytes(kMaxResultText) + " of text");
       result.string = *text;
     } else if (const auto* tuple = std::get_if<Tuple>(&object.value)) {
       result.kind = PickleValue::Kind::kList;

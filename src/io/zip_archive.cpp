@@ -69,10 +69,10 @@ struct Directory {
 Directory find_directory(const util::MappedFile& file) {
   const Reader reader(file);
   // The last record, whose comment ends the file.
-  constexpr std::uint64_t kEndSize = 22, kLongestComment = 0xffff;
+  constexpr std::uint64_t kEndSize = 22, kMaxComment = 0xffff;
   const std::uint64_t size = file.size();
   std::uint64_t end = size;
-  for (std::uint64_t back = kEndSize; back <= std::min(size, kEndSize + kLongestComment); ++back) {
+  for (std::uint64_t back = kEndSize; back <= std::min(size, kEndSize + kMaxComment); ++back) {
     if (reader.view(size - back, 4) != "PK\x05\x06") continue;
     if (reader.u16(size - back + 20) != back - kEndSize) continue;
     end = size - back;

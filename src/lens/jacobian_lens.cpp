@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/lens/provenance.hpp"
-#include "depthlens/model/linear.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_files.hpp"
@@ -17,19 +17,20 @@ class JacobianLens : public Lens {
  public:
   /// `jacobians`: layer → [d, d].
   JacobianLens(const LensRequest& request, std::string digest, std::map<std::int64_t, at::Tensor> jacobians,
-               at::Device device)
-      : jacobians_(std::move(jacobians)) {
+               const compute::Backend& backend)
+      : backend_(backend), jacobians_(std::move(jacobians)) {
     request_ = request;
     digest_ = std::move(digest);
-    for (auto& [layer, jacobian] : jacobians_) jacobian = jacobian.to(device);
+    for (auto& [layer, jacobian] : jacobians_) jacobian = jacobian.to(backend.device());
   }
 
   bool translates(std::int64_t layer) const override { return jacobians_.count(layer) > 0; }
   at::Tensor translate(std::int64_t layer, const at::Tensor& states) const override {
-    return model::linear(states, jacobians_.at(layer), {});
+    return backend_.linear(states, jacobians_.at(layer), {});
   }
 
  private:
+  const compute::Backend& backend_;  // of the model, which outlives its lenses
   std::map<std::int64_t, at::Tensor> jacobians_;
 };
 
@@ -102,7 +103,7 @@ std::unique_ptr<Lens> make_jacobian_lens(const LensRequest& request, const model
          .expected = util::cat("one of the blocks 0 to ", num_layers - 2),
          .found = util::cat("block ", last, " only, whose state is the model's own output")});
   }
-  return std::make_unique<JacobianLens>(request, lens_digest(stored), std::move(jacobians), model.device());
+  return std::make_unique<JacobianLens>(request, lens_digest(stored), std::move(jacobians), model.backend());
 }
 
 }  // namespace depthlens::lens

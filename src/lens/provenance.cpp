@@ -55,7 +55,7 @@ bool goes_by(const model::Model& model, const std::string& name) {
 }  // namespace
 
 at::Tensor stored_unembedding(const model::Model& model) {
-  const at::Tensor& in_memory = model.head().unembedding;
+  const at::Tensor& in_memory = model.head().unembedding.weight;
   if (model.dtype() == at::kFloat) return in_memory;  // nothing of it was lost
   const model::ArchSpec& spec = model.spec();
   const model::Slot slot = spec.tied_unembedding ? model::Slot::kTokenEmbedding : model::Slot::kUnembedding;

@@ -195,17 +195,17 @@ void move_file(const fs::path& from, const fs::path& to) {
 }
 
 /// A new folder under a name of its own, gone when left unless it was moved away.
-class Workplace {
+class TempDir {
  public:
-  explicit Workplace(const fs::path& beside) : path_(cat(beside.string(), ".tmp-", ::getpid())) {
+  explicit TempDir(const fs::path& beside) : path_(cat(beside.string(), ".tmp-", ::getpid())) {
     util::create_folders(path_);
   }
-  ~Workplace() {
+  ~TempDir() {
     std::error_code ignored;
     fs::remove_all(path_, ignored);
   }
-  Workplace(const Workplace&) = delete;
-  Workplace& operator=(const Workplace&) = delete;
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
   const fs::path& path() const { return path_; }
 
  private:
@@ -292,7 +292,7 @@ void write_tuned_lens_folder(const fs::path& folder, const StoredTunedLens& lens
   // "out/lens/" has an empty last part, and names for temporary files are made from the last part.
   const fs::path target = folder.has_filename() ? folder : folder.parent_path();
   if (target.has_parent_path()) util::create_folders(target.parent_path());
-  const Workplace work(target);
+  const TempDir work(target);
   io::write_torch_archive(work.path() / kParameters, state_dict(lens, keys));
   util::write_file(work.path() / kConfig, config_text(lens));
   std::error_code ignored;

@@ -1,8 +1,8 @@
 // The tuned lens (Belrose et al. 2023): h + W_i h + b_i at layer i, from a tuned-lens folder or our
 // safetensors.
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/provenance.hpp"
-#include "depthlens/model/linear.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_files.hpp"
 #include "stored_lens.hpp"
@@ -18,13 +18,13 @@ struct Translator {
 class TunedLens : public Lens {
  public:
   TunedLens(const LensRequest& request, std::string digest, std::vector<Translator> translators,
-            Alignment alignment, at::Device device)
-      : translators_(std::move(translators)), alignment_(alignment) {
+            Alignment alignment, const compute::Backend& backend)
+      : backend_(backend), translators_(std::move(translators)), alignment_(alignment) {
     request_ = request;
     digest_ = std::move(digest);
     for (Translator& translator : translators_) {
-      translator.weight = translator.weight.to(device);
-      if (translator.bias.defined()) translator.bias = translator.bias.to(device);
+      translator.weight = translator.weight.to(backend.device());
+      if (translator.bias.defined()) translator.bias = translator.bias.to(backend.device());
     }
   }
 
@@ -41,10 +41,11 @@ class TunedLens : public Lens {
 
   at::Tensor apply_translator(std::int64_t index, const at::Tensor& states) const override {
     const Translator& translator = translators_.at(static_cast<std::size_t>(index));
-    return model::linear(states, translator.weight, translator.bias).add_(states);
+    return backend_.linear(states, translator.weight, translator.bias).add_(states);
   }
 
  private:
+  const compute::Backend& backend_;  // of the model, which outlives its lenses
   std::vector<Translator> translators_;
   Alignment alignment_;
 };
@@ -66,7 +67,7 @@ std::unique_ptr<Lens> make_tuned_lens(const LensRequest& request, const model::M
     translator.bias = checked_parameter(stored.biases[i], {d}, util::cat(i, ".bias"), stored.where);
   }
   return std::make_unique<TunedLens>(request, lens_digest(stored), std::move(translators), alignment,
-                                     model.device());
+                                     model.backend());
 }
 
 }  // namespace depthlens::lens

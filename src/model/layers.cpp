@@ -3,8 +3,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/core/List.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -13,7 +11,6 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -23,18 +20,15 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <optional>
-#include <string_view>
 #include <vector>
 
-#include "depthlens/model/multiplier.hpp"
-#include "depthlens/model/work.hpp"
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 
 namespace depthlens::model {
 
-using util::parts_of;
+using util::ceil_div;
 
 at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& weight,
                       const at::Tensor& bias, double epsilon) {
@@ -43,98 +37,6 @@ at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& 
   at::Tensor normed = x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true).add_(epsilon));
   normed.mul_(weight);
   return bias.defined() ? normed.add_(bias) : normed;
-}
-
-namespace {
-
-/// x · weightᵀ by libtorch. On processors float32 goes to oneDNN, which sums every element in the same order
-/// whatever stands beside it; MKL, libtorch's default, splits long sums among threads when rows are few.
-at::Tensor library_product(const at::Tensor& x, const at::Tensor& weight) {
-  using Product =
-      at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
-                 c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
-  static const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
-  if (!found || !x.device().is_cpu() || x.scalar_type() != at::kFloat) return at::linear(x, weight);
-  if (records_gradient(x) || records_gradient(weight))
-    return at::linear(x, weight);  // oneDNN's has no derivative
-  static const auto one_dnn = found->typed<Product>();
-  return one_dnn.call(x, weight, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
-}
-
-/// x · weightᵀ by products of this processor: tiles of columns, and rows in groups, are dealt out to threads.
-at::Tensor packed_product(const at::Tensor& input, const at::Tensor& weight, const Arithmetic& arithmetic) {
-  const at::Tensor x = input.contiguous();
-  const Multiplier multiplier(arithmetic, weight.contiguous());
-  const std::int64_t T = x.size(0), n = weight.size(0), B = multiplier.block_rows();
-  const at::Tensor packed = multiplier.pack_rows(x);
-  const auto* blocks = packed.const_data_ptr<std::uint8_t>();
-  const std::int64_t num_blocks = parts_of(T, B);
-  at::Tensor out = at::empty({num_blocks * B, n}, at::kFloat);
-  float* to = out.mutable_data_ptr<float>();
-
-  constexpr std::int64_t kWidest = 256;  // columns
-  const std::int64_t width = multiplier.tile_columns(kWidest), num_tiles = parts_of(n, width);
-  const std::int64_t whole = n / multiplier.panel_columns() * multiplier.panel_columns();
-  // So many groups that all threads have work; each packs the weights anew, which its rows must be worth.
-  constexpr std::int64_t kLeastBlocks = 8;
-  const std::int64_t wanted = parts_of(4 * at::get_num_threads(), num_tiles);
-  const std::int64_t blocks_of_group = std::max(kLeastBlocks, parts_of(num_blocks, wanted));
-  const std::int64_t num_groups = parts_of(num_blocks, blocks_of_group);
-
-  struct Workspace {
-    at::Tensor panels;
-    std::vector<float> edge;  // [B, panel] of the columns that fill no panel
-  };
-  for_each_free(
-      num_tiles * num_groups,
-      [&] {
-        return Workspace{aligned_bytes(multiplier.columns_bytes(width)),
-                         std::vector<float>(static_cast<std::size_t>(B * multiplier.panel_columns()))};
-      },
-      [&](std::int64_t item, Workspace& workspace) {
-        const std::int64_t first = item / num_groups * width, end = std::min(n, first + width);
-        auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
-        multiplier.pack_columns(
-            end - first, [&](std::int64_t i) { return first + i; }, panels);
-        const std::int64_t first_block = item % num_groups * blocks_of_group;
-        const std::int64_t whole_end = std::min(end, whole);
-        for (std::int64_t b = first_block; b < std::min(num_blocks, first_block + blocks_of_group); ++b) {
-          const std::int64_t count = std::min(B, T - b * B);
-          const std::uint8_t* block = blocks + b * multiplier.block_bytes();
-          float* rows = to + b * B * n;
-          multiplier.multiply(block, count, panels, whole_end - first, rows + first, n);
-          if (whole_end == end) continue;
-          const std::int64_t stride = multiplier.panel_columns();
-          multiplier.multiply(block, count, panels + multiplier.columns_bytes(whole_end - first),
-                              end - whole_end, workspace.edge.data(), stride);
-          for (std::int64_t i = 0; i < count; ++i)
-            std::copy_n(workspace.edge.data() + i * stride, end - whole_end, rows + i * n + whole_end);
-        }
-      });
-  return out.narrow(0, 0, T);
-}
-
-}  // namespace
-
-at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
-  const bool exact = input.scalar_type() == at::kFloat;
-  if (exact && input.device().is_cpu() && !records_gradient(input) && !records_gradient(weight)) {
-    Arithmetic arithmetic = cpu_arithmetic();
-    if (arithmetic.products != nullptr) {
-      if (arithmetic.parts > 1) arithmetic.parts = 3;  // errors add up from block to block
-      const at::Tensor y = packed_product(input, weight, arithmetic);
-      return bias.defined() ? y.add_(bias) : y;
-    }
-  }
-  // Products of one or a few rows take other code paths in the libraries below, whose sums differ in the last
-  // bits. With a minimum of rows a window gives the same bits alone and among others.
-  constexpr std::int64_t kFewestRows = 32;
-  const std::int64_t rows = input.size(0);
-  at::Tensor x = input;
-  if (rows < kFewestRows) x = at::constant_pad_nd(x, {0, 0, 0, kFewestRows - rows});
-  at::Tensor y = library_product(x, weight.to(x.scalar_type())).to(at::kFloat);
-  if (rows < kFewestRows) y = y.narrow(0, 0, rows);
-  return bias.defined() ? y.add_(bias) : y;
 }
 
 namespace {
@@ -157,14 +59,14 @@ at::Tensor activate_block(Activation kind, const at::Tensor& input) {
 }  // namespace
 
 at::Tensor activate(Activation kind, const at::Tensor& input) {
-  if (!input.device().is_cpu() || records_gradient(input)) return activate_block(kind, input);
+  if (!input.device().is_cpu() || compute::records_gradient(input)) return activate_block(kind, input);
   // libtorch computes what is left over at the end of each thread's share with other code, whose results
   // differ in the last bit. Blocks of 32 rows leave nothing over on any processor, so that a row has the same
   // bits wherever it stands.
   constexpr std::int64_t kRows = 32;
   const std::int64_t rows = input.size(0);
   at::Tensor output = at::empty_like(input);
-  at::parallel_for(0, parts_of(rows, kRows), 1, [&](std::int64_t begin, std::int64_t end) {
+  at::parallel_for(0, ceil_div(rows, kRows), 1, [&](std::int64_t begin, std::int64_t end) {
     const c10::InferenceMode inference;  // a setting of each thread
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t first = block * kRows, count = std::min(kRows, rows - first);

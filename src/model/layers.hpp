@@ -2,22 +2,14 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/GradMode.h>
 
 #include <array>
 #include <cstdint>
 #include <vector>
 
 #include "depthlens/model/arch_spec.hpp"
-#include "depthlens/model/linear.hpp"
 
 namespace depthlens::model {
-
-/// Whether a gradient is being recorded through `x`. Operations in place must then leave alone what a
-/// backward pass reads, and operators of libraries that have no derivative are out of the question.
-inline bool records_gradient(const at::Tensor& x) {
-  return c10::GradMode::is_enabled() && x.requires_grad();
-}
 
 /// Layer norm or RMS norm over the last dimension, computed in float32. `bias` may be undefined.
 at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& weight,

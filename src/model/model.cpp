@@ -14,7 +14,6 @@
 #include <set>
 
 #include "depthlens/io/checkpoint.hpp"
-#include "depthlens/model/arithmetic.hpp"
 #include "depthlens/model/stored_weights.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -68,7 +67,7 @@ class Model::WeightFiles {
     const at::ScalarType dtype =
         rule.shape.size() == 1 ? at::kFloat : kept_as(file_.entries().at(name).dtype);
     const at::Tensor tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
-    return tensor.to(at::Device(options_.device));
+    return tensor.to(options_.backend->device());
   }
 
   /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block.
@@ -100,10 +99,8 @@ class Model::WeightFiles {
  private:
   /// The type in which a matrix is kept that is stored as `stored`.
   at::ScalarType kept_as(at::ScalarType stored) const {
-    const bool taken_as_stored = stored == at::kFloat || stored == at::kBFloat16 || stored == at::kHalf;
-    const bool ours = options_.dtype == at::kFloat && at::Device(options_.device).is_cpu() &&
-                      cpu_arithmetic().products != nullptr;
-    return ours && taken_as_stored ? stored : options_.dtype;
+    return options_.dtype == at::kFloat && options_.backend->multiplies_stored(stored) ? stored
+                                                                                       : options_.dtype;
   }
 
   io::TensorFile file_;
@@ -131,6 +128,7 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, co
   std::shared_ptr<Model> model(new Model());
   model->folder_ = folder;
   model->options_ = options;
+  if (model->options_.backend == nullptr) model->options_.backend = compute::Backend::create();
   const std::filesystem::path config_path = folder / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
   model->spec_ = read_arch_spec({config, config_path.string()});
@@ -163,8 +161,8 @@ void Model::load_weights() {
   head_.norm_epsilon = spec_.norm_epsilon;
   head_.norm_weight = weights_[Slot::kFinalNormWeight];
   head_.norm_bias = weights_[Slot::kFinalNormBias];
-  head_.unembedding = weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding];
-  head_.bias = weights_[Slot::kUnembeddingBias];
+  head_.unembedding.weight = weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding];
+  head_.unembedding.bias = weights_[Slot::kUnembeddingBias];
 }
 
 Model::Weights Model::load_block(std::int64_t block) const {
@@ -176,28 +174,25 @@ Model::Weights Model::load_block(std::int64_t block) const {
   return weights;
 }
 
-at::Device Model::device() const {
-  return head_.unembedding.device();
-}
-
 at::Tensor Model::norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const {
   return apply_norm(spec_.norm, input, weight, bias, spec_.norm_epsilon);
 }
 
-at::Tensor Model::product(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const {
-  return linear(input.to(options_.dtype), weight, bias);
+compute::PackedRows Model::packed(const at::Tensor& input) const {
+  return backend().pack(input.to(options_.dtype));
 }
 
 at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const PackedWindows& windows,
                             const std::array<at::Tensor, 2>& rotation) const {
   const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+  const compute::PackedRows rows = packed(input);
   at::Tensor q, k, v;  // [T, H, dh], [T, G, dh], [T, G, dh]
   if (spec_.qkv == QkvLayout::kSeparate) {
-    q = product(input, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
-    k = product(input, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
-    v = product(input, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
+    q = backend().linear(rows, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
+    k = backend().linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
+    v = backend().linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
   } else {
-    const at::Tensor fused = product(input, block[Slot::kQkvWeight], block[Slot::kQkvBias]);
+    const at::Tensor fused = backend().linear(rows, block[Slot::kQkvWeight], block[Slot::kQkvBias]);
     const bool by_kind = spec_.qkv == QkvLayout::kFusedByKind;
     const at::Tensor parts = by_kind ? fused.view({T, 3, H, dh}) : fused.view({T, H, 3, dh}).transpose(1, 2);
     q = parts.select(1, 0);
@@ -229,21 +224,22 @@ at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const
         attend(by_head(queries[i]), by_head(keys[i]), by_head(values[i]), block.attention_window);
     mixed.push_back(out.squeeze(0).transpose(0, 1).to(at::kFloat));
   }
-  return product(at::cat(mixed).reshape({T, H * dh}), block[Slot::kAttentionOutWeight],
-                 block[Slot::kAttentionOutBias]);
+  return backend().linear(packed(at::cat(mixed).reshape({T, H * dh})), block[Slot::kAttentionOutWeight],
+                          block[Slot::kAttentionOutBias]);
 }
 
 at::Tensor Model::mlp(const Weights& block, const at::Tensor& input) const {
-  const at::Tensor up = product(input, block[Slot::kMlpUpWeight], block[Slot::kMlpUpBias]);
+  const compute::PackedRows rows = packed(input);
+  const at::Tensor up = backend().linear(rows, block[Slot::kMlpUpWeight], block[Slot::kMlpUpBias]);
   at::Tensor inner;
   if (spec_.gated_mlp) {
-    const at::Tensor gate =
-        activate(spec_.activation, product(input, block[Slot::kMlpGateWeight], block[Slot::kMlpGateBias]));
-    inner = records_gradient(gate) ? gate * up : gate.mul_(up);
+    const at::Tensor gate = activate(
+        spec_.activation, backend().linear(rows, block[Slot::kMlpGateWeight], block[Slot::kMlpGateBias]));
+    inner = compute::records_gradient(gate) ? gate * up : gate.mul_(up);
   } else {
     inner = activate(spec_.activation, up);
   }
-  return product(inner, block[Slot::kMlpDownWeight], block[Slot::kMlpDownBias]);
+  return backend().linear(packed(inner), block[Slot::kMlpDownWeight], block[Slot::kMlpDownBias]);
 }
 
 std::vector<std::int64_t> Model::positions_of(const PackedWindows& windows) const {
@@ -274,7 +270,7 @@ at::Tensor Model::embed(const PackedWindows& windows) const {
 void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
                        const ResidualTap& tap) const {
   std::optional<c10::InferenceMode> inference;
-  if (!records_gradient(states)) inference.emplace();
+  if (!compute::records_gradient(states)) inference.emplace();
   const std::vector<std::int64_t> positions = positions_of(windows);
   DEPTHLENS_ASSERT(first_block >= 0 && first_block <= spec_.num_layers);
   DEPTHLENS_ASSERT(states.scalar_type() == at::kFloat && states.dim() == 2 &&

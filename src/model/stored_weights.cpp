@@ -51,8 +51,8 @@ bool is_causal_mask(const io::TensorEntry& entry) {
   const std::size_t dims = entry.shape.size();
   if (dims < 2 || entry.shape[dims - 1] != entry.shape[dims - 2]) return false;
   const std::int64_t n = entry.shape.back();
-  constexpr std::int64_t kLongest = 1 << 20;
-  if (n > kLongest) return false;
+  constexpr std::int64_t kMaxLength = 1 << 20;
+  if (n > kMaxLength) return false;
   const std::uint64_t element_size = c10::elementSize(entry.dtype);
   for (const std::int64_t row : {std::int64_t{0}, n / 2, n - 1}) {
     io::TensorEntry part = entry;

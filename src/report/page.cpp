@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kMostLayers = 100'000;
+constexpr std::int64_t kMaxLayers = 100'000;
 
 /// Six significant digits; the run folder has them all.
 std::string cell_json(const util::JsonView& cell) {
@@ -190,7 +190,7 @@ PageRun describe_run(std::string_view run_json, std::string_view summary_json, c
   const util::JsonView run(document, run_path);
   check_schema(run);
   PageRun described;
-  described.num_layers = run.at("model").at("layers").as_integer(0, kMostLayers);
+  described.num_layers = run.at("model").at("layers").as_integer(0, kMaxLayers);
   if (run.has("lenses")) {
     const util::JsonView lenses = run.at("lenses");
     if (!lenses.is_array()) lenses.fail("an array of lenses");
@@ -222,7 +222,7 @@ std::string run_page(const PageRun& run, const PageRecords& records, const Recor
   const std::string opening = "{\"runs\":[{" + run.json + "}],\"records\":";
   std::string data = opening + "null}";
   const std::size_t max_bytes = records.max_bytes(), other = page_of(data).size();
-  if (other > max_bytes && max_bytes != kMostPageBytes) {
+  if (other > max_bytes && max_bytes != kMaxPageBytes) {
     throw util::usage_error(
         {.what = "the page has no place for a record",
          .where = "--max-size",

@@ -23,13 +23,13 @@ constexpr std::int64_t kNone = kBase * kBase * kBase - 1;
 constexpr std::size_t kPredictionDigits = 6;  ///< of its token and its −log p
 constexpr double kPerNat = 1000;
 /// A tooltip shows no more.
-constexpr std::size_t kMostPredictions = 10;
+constexpr std::size_t kMaxPredictions = 10;
 /// What is tried, in this order, where the first window does not fit with all of them.
 constexpr std::array<std::size_t, 3> kFewerPredictions = {5, 3, 1};
 /// With one prediction a record is less than half as large, with its tokens.
 constexpr std::size_t kLargestFirstWindow = 3;
 /// Of a prompt its end is kept: examples, where it has some, come first.
-constexpr std::size_t kLongestPrompt = 1200;
+constexpr std::size_t kMaxPrompt = 1200;
 
 void append_number(std::string& out, std::int64_t number) {
   for (const std::int64_t place : {kBase * kBase, kBase, std::int64_t{1}}) {
@@ -109,7 +109,7 @@ void PageRecords::open_window(const util::JsonView& record) {
   for (const char* key : {"input", "input_document", "window_start", "answer_length"}) {
     if (record.has(key)) window[key] = record.at(key).as_integer(0, INT64_MAX);
   }
-  if (record.has("prompt")) window["prompt"] = end_of(record.at("prompt").as_string(), kLongestPrompt);
+  if (record.has("prompt")) window["prompt"] = end_of(record.at("prompt").as_string(), kMaxPrompt);
   for (const char* key : {"answer", "class"}) {
     if (record.has(key)) window[key] = record.at(key).as_string();
   }
@@ -138,7 +138,7 @@ std::string PageRecords::packed_lens(const util::JsonView& readout, std::size_t 
   }
   const bool has_target = readout.has("target_rank");
   if (has_target) check_size(readout.at("target_rank"), num_rows_);
-  if (top_k_ == 0) top_k_ = std::clamp<std::size_t>(ids.at(std::size_t{0}).size(), 1, kMostPredictions);
+  if (top_k_ == 0) top_k_ = std::clamp<std::size_t>(ids.at(std::size_t{0}).size(), 1, kMaxPredictions);
 
   // Ranks and log-probabilities; nothing where the position has no such token.
   std::vector<std::optional<std::pair<util::JsonView, util::JsonView>>> watched;

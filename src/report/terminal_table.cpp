@@ -312,7 +312,7 @@ class Drawing {
 
   /// The space before it counts.
   std::int64_t column_width(std::size_t t) const {
-    constexpr std::int64_t kNarrowest = 3, kWidest = 14;
+    constexpr std::int64_t kNarrowest = 3, kMaxWidth = 14;
     const std::int64_t number = ranks_ ? 0 : number_width();
     std::int64_t longest = ranks_ ? std::max(kNumber, display_width(ranked(t))) : kNarrowest;
     for (const std::string& heading : {printable(table_.tokens[t]), place(t)})
@@ -322,7 +322,7 @@ class Drawing {
         longest = std::max(longest, ranks_ ? 0 : display_width(printable(cell.text)));
     }
     const std::int64_t room = std::max<std::int64_t>(1, style_.width - label_width_ - 1 - number);
-    return 1 + std::min({longest, kWidest, room}) + number;
+    return 1 + std::min({longest, kMaxWidth, room}) + number;
   }
 
   /// Panels [n, end) side by side, columns [first, last).
@@ -411,12 +411,12 @@ std::vector<WatchColumn> watch_columns(const WatchTable& table, const WatchTable
 
 }  // namespace
 
-TerminalColours terminal_colours(std::string_view wish, bool is_terminal,
+TerminalColours terminal_colours(std::string_view requested, bool is_terminal,
                                  const std::function<std::string(const char*)>& variable) {
-  if (wish == "never") return TerminalColours::kNone;
+  if (requested == "never") return TerminalColours::kNone;
   const std::string forced = variable("CLICOLOR_FORCE"), terminal = variable("TERM"),
                     depth = variable("COLORTERM");
-  const bool always = wish == "always" || (!forced.empty() && forced != "0");
+  const bool always = requested == "always" || (!forced.empty() && forced != "0");
   const bool is_named = !terminal.empty() && terminal != "dumb";
   if (!always && (!is_terminal || !is_named || !variable("NO_COLOR").empty())) return TerminalColours::kNone;
   if (depth == "truecolor" || depth == "24bit" || terminal.ends_with("-direct"))
@@ -436,7 +436,7 @@ double place_on_scale(CellValue value, double number, std::int64_t vocab_size) {
 }
 
 std::string draw_watch_table(const WatchTable& table, const TerminalStyle& style) {
-  constexpr std::int64_t kLabel = 8, kWidest = 32;
+  constexpr std::int64_t kLabel = 8, kMaxWidth = 32;
   const auto line = [](const std::string& text) {
     return text.substr(0, text.find_last_not_of(' ') + 1) + '\n';
   };
@@ -447,7 +447,7 @@ std::string draw_watch_table(const WatchTable& table, const TerminalStyle& style
     const std::vector<WatchColumn> columns = watch_columns(table, panel);
     std::vector<std::int64_t> widths;
     for (const WatchColumn& column : columns)
-      widths.push_back(std::clamp(display_width(column.title), display_width(column.unit), kWidest));
+      widths.push_back(std::clamp(display_width(column.title), display_width(column.unit), kMaxWidth));
     for (std::size_t first = 0, last; first < columns.size(); first = last) {
       std::int64_t used = kLabel;
       for (last = first; last < columns.size() && (last == first || used + 2 + widths[last] <= style.width);

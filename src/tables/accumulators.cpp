@@ -29,31 +29,51 @@ std::optional<double> Mean::value() const {
   return sum() / static_cast<double>(count_);
 }
 
+template <typename Use>
+void Histogram::for_each(const Use& use) const {
+  for (std::size_t i = 0; i < page_of_.size(); ++i) {
+    if (page_of_[i] < 0) continue;
+    const Page& page = pages_[static_cast<std::size_t>(page_of_[i])];
+    for (std::size_t j = 0; j < kPage; ++j) {
+      if (page[j] != 0 && !use(static_cast<std::int64_t>(i * kPage + j), page[j])) return;
+    }
+  }
+}
+
 void Histogram::add(std::int64_t value, std::int64_t times) {
   DEPTHLENS_ASSERT(value >= 0);
   const auto index = static_cast<std::size_t>(value);
-  if (index >= counts_.size()) counts_.resize(index + 1);
-  counts_[index] += times;
+  if (index / kPage >= page_of_.size()) page_of_.resize(index / kPage + 1, -1);
+  std::int32_t& page = page_of_[index / kPage];
+  if (page < 0) {
+    page = static_cast<std::int32_t>(pages_.size());
+    pages_.emplace_back();
+  }
+  pages_[static_cast<std::size_t>(page)][index % kPage] += times;
   total_ += times;
 }
 
 void Histogram::merge(const Histogram& other) {
-  for (std::size_t value = 0; value < other.counts_.size(); ++value) {
-    if (other.counts_[value] > 0) add(static_cast<std::int64_t>(value), other.counts_[value]);
-  }
+  other.for_each([&](std::int64_t value, std::int64_t count) {
+    add(value, count);
+    return true;
+  });
 }
 
 std::int64_t Histogram::count(std::int64_t value) const {
   const auto index = static_cast<std::size_t>(value);
-  return value >= 0 && index < counts_.size() ? counts_[index] : 0;
+  if (value < 0 || index / kPage >= page_of_.size() || page_of_[index / kPage] < 0) return 0;
+  return pages_[static_cast<std::size_t>(page_of_[index / kPage])][index % kPage];
 }
 
 std::optional<double> Histogram::mean() const {
   if (total_ == 0) return std::nullopt;
   // Ranks below 2^20 occurring up to 2^43 times: the sum is exact in 64 bits.
   std::int64_t sum = 0;
-  for (std::size_t value = 0; value < counts_.size(); ++value)
-    sum += static_cast<std::int64_t>(value) * counts_[value];
+  for_each([&](std::int64_t value, std::int64_t count) {
+    sum += value * count;
+    return true;
+  });
   return static_cast<double>(sum) / static_cast<double>(total_);
 }
 
@@ -61,13 +81,15 @@ std::optional<double> Histogram::median() const {
   if (total_ == 0) return std::nullopt;
   const std::int64_t lower = (total_ - 1) / 2, upper = total_ / 2;  // places, from 0, of the middle values
   std::int64_t seen = 0;
-  std::optional<std::size_t> first;
-  for (std::size_t value = 0; value < counts_.size(); ++value) {
-    seen += counts_[value];
+  std::optional<std::int64_t> first;
+  std::optional<double> middle;
+  for_each([&](std::int64_t value, std::int64_t count) {
+    seen += count;
     if (!first && seen > lower) first = value;
-    if (seen > upper) return static_cast<double>(*first + value) / 2;
-  }
-  return std::nullopt;
+    if (seen > upper) middle = static_cast<double>(*first + value) / 2;
+    return !middle;
+  });
+  return middle;
 }
 
 Cell cell(const std::optional<double>& value) {

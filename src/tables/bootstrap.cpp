@@ -71,7 +71,7 @@ double order_statistic(std::vector<double>& values, double at) {
   return lower + (upper - lower) * (at - static_cast<double>(below));
 }
 
-constexpr std::size_t kMostWaiting = 32;  // items: their sums stay in the cache
+constexpr std::size_t kMaxWaiting = 32;  // items: their sums stay in the cache
 
 }  // namespace
 
@@ -105,7 +105,7 @@ BootstrapSums::BootstrapSums(std::size_t num_sums, std::uint64_t seed)
 
 std::span<double> BootstrapSums::of(std::uint64_t item) {
   if (waiting_.empty() || waiting_.back() != item) {
-    if (waiting_.size() == kMostWaiting) apply();
+    if (waiting_.size() == kMaxWaiting) apply();
     waiting_.push_back(item);
     pending_.resize(waiting_.size() * num_sums_);
   }

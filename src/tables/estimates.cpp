@@ -8,7 +8,7 @@
 namespace depthlens::tables {
 namespace {
 
-constexpr std::size_t kMostReplicates = (std::size_t{64} << 20) / sizeof(float);
+constexpr std::size_t kMaxReplicates = (std::size_t{64} << 20) / sizeof(float);
 
 void append_replicates(std::vector<float>& all, const Estimate& estimate) {
   if (estimate.replicates.empty()) {
@@ -43,7 +43,7 @@ void EstimateTable::add(std::vector<Field> row) {
     intervals.push_back(cell(estimate.interval.high));
     if (keeps_replicates_) append_replicates(table_.replicates, estimate);
   }
-  if (table_.replicates.size() > kMostReplicates) {
+  if (table_.replicates.size() > kMaxReplicates) {
     keeps_replicates_ = false;
     table_.replicates = {};
   }

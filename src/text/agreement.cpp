@@ -33,10 +33,10 @@ constexpr std::string_view kProbes[] = {
 constexpr std::string_view kSpacedProbes[] = {" a", "  the mill", "\n x"};
 
 std::string in_row(const std::vector<TokenId>& ids) {
-  constexpr std::size_t kMost = 8;
+  constexpr std::size_t kMax = 8;
   std::string row;
-  for (std::size_t i = 0; i < ids.size() && i < kMost; ++i) row += cat(i > 0 ? " " : "", ids[i]);
-  return row + (ids.size() > kMost ? " …" : "");
+  for (std::size_t i = 0; i < ids.size() && i < kMax; ++i) row += cat(i > 0 ? " " : "", ids[i]);
+  return row + (ids.size() > kMax ? " …" : "");
 }
 
 bool cut_alike(const TextSteps& a, const TextSteps& b, std::string_view text, bool at_text_start) {

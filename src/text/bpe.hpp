@@ -37,7 +37,7 @@ void merge_symbols(const MergeTable& merges, std::vector<TokenId>& symbols);
 /// Ids of the words seen lately, one cache for each thread. It serves the tokenizer that used it last.
 class WordCache {
  public:
-  static constexpr std::size_t kLongestWord = 128;
+  static constexpr std::size_t kMaxWord = 128;
 
   /// The calling thread's cache, emptied where another tokenizer used it. `owner` is never used twice.
   static WordCache& of_this_thread(std::uint64_t owner);

@@ -14,7 +14,7 @@ namespace {
 using util::cat;
 using util::in_quotes;
 
-constexpr std::size_t kLongestText = std::size_t{1} << 30;
+constexpr std::size_t kMaxText = std::size_t{1} << 30;
 
 /// The printable code points that stand for bytes in the vocabularies of GPT-2 and its successors: a
 /// printable byte of Latin-1 for itself, the others in order from U+0100.
@@ -209,9 +209,9 @@ const std::string& BpeTokenizer::token_bytes(TokenId id) const {
 }
 
 std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
-  if (text.size() > kLongestText) {
+  if (text.size() > kMaxText) {
     throw util::input_error({.what = "a text that is too long to be tokenized at once",
-                             .expected = cat("at most ", util::as_bytes(kLongestText)),
+                             .expected = cat("at most ", util::as_bytes(kMaxText)),
                              .found = util::as_bytes(text.size())});
   }
   require_valid_utf8(text, "the text to be tokenized");
@@ -246,7 +246,7 @@ std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
 void BpeTokenizer::encode_word(std::string_view word, WordCache& cache, std::vector<TokenId>& symbols,
                                std::vector<TokenId>& ids) const {
   if (word.empty()) return;
-  const bool cached = word.size() <= WordCache::kLongestWord;
+  const bool cached = word.size() <= WordCache::kMaxWord;
   const std::uint64_t hash = cached ? WordCache::hash(word) : 0;
   if (cached && cache.append(word, hash, ids)) return;
   symbols.clear();

@@ -17,7 +17,7 @@ namespace {
 using util::cat;
 using util::in_quotes;
 
-constexpr std::size_t kLongestPattern = 1 << 16;
+constexpr std::size_t kMaxPattern = 1 << 16;
 constexpr std::uint32_t kMatchLimit = 10'000'000;
 constexpr std::uint32_t kDepthLimit = 100'000;
 
@@ -186,7 +186,7 @@ Pattern::Pattern(const std::string& pattern, const std::string& where)
     : compiled_(std::make_unique<Compiled>()) {
   compiled_->pattern = pattern;
   compiled_->where = where;
-  if (pattern.size() > kLongestPattern || !util::is_valid_utf8(pattern)) {
+  if (pattern.size() > kMaxPattern || !util::is_valid_utf8(pattern)) {
     throw util::format_error({.what = "a pattern that is too long or not valid UTF-8",
                               .where = where,
                               .found = cat(pattern.size(), " bytes")});

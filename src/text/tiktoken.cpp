@@ -82,10 +82,10 @@ std::vector<AddedToken> llama3_special_tokens() {
 }  // namespace
 
 bool is_tiktoken(std::string_view content) {
-  constexpr std::size_t kLongestFirstLine = 4096;
+  constexpr std::size_t kMaxFirstLine = 4096;
   std::string bytes;
   std::int64_t rank;
-  std::string_view rest = content.substr(0, kLongestFirstLine), line;
+  std::string_view rest = content.substr(0, kMaxFirstLine), line;
   return next_line(rest, bytes, rank, line);
 }
 

@@ -11,10 +11,23 @@
 
 #include <algorithm>
 
+#include "depthlens/compute/log_sum_exp.hpp"
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::train {
-namespace {}  // namespace
+namespace {
+
+at::Tensor token_scale(const Damping& damping, std::int64_t vocab_size, at::Device device) {
+  if (damping.mode != Damping::Mode::kVocabulary || damping.tokens.empty()) return {};
+  at::Tensor scale = at::ones({vocab_size}, at::kFloat);
+  for (const TokenId token : damping.tokens) {
+    DEPTHLENS_ASSERT(token >= 0 && token < vocab_size);
+    scale.mutable_data_ptr<float>()[token] = static_cast<float>(damping.factor);
+  }
+  return scale.to(device);
+}
+
+}  // namespace
 
 /// Normalised states x̂, the factor r by which they were scaled, and the norm's output y = x̂ ∘ g + b.
 struct LensGradient::Normed {
@@ -30,9 +43,18 @@ struct LensGradient::Evaluated {
   at::Tensor final_top;   // [P] int64
 };
 
-LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<LogSumExp> kernel, Loss loss,
-                           Damping damping)
-    : head_(head), kernel_(std::move(kernel)), loss_(loss), damping_(std::move(damping)) {}
+LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<compute::VocabularyPass> pass,
+                           Loss loss, Damping damping)
+    : head_(head),
+      pass_(std::move(pass)),
+      loss_(loss),
+      damping_(std::move(damping)),
+      token_scale_(token_scale(damping_, pass_->vocab_size(), head.unembedding.weight.device())) {
+  if (head.unembedding.transform.is_identity()) return;
+  throw util::usage_error({.what = "lenses of this model cannot be trained",
+                           .expected = "logits as the unembedding makes them",
+                           .found = "logits that are scaled or capped"});
+}
 
 LensGradient::Normed LensGradient::normed(const at::Tensor& states) const {
   const at::Tensor centred =
@@ -60,8 +82,9 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   Evaluated out;
   out.layers = normed(translated);
   const at::Tensor final_output = normed(positions.final_states.to(dtype)).output;  // y_f [P, d]
-  const LogSumExpValues values = kernel_->evaluate(
-      at::cat({final_output, out.layers.output.view({L * P, d})}), with_derivative ? (L + 1) * P : P);
+  const compute::LogSumExpValues values =
+      compute::log_sum_exp(*pass_, at::cat({final_output, out.layers.output.view({L * P, d})}),
+                           with_derivative ? (L + 1) * P : P, token_scale_);
   out.final_top = values.top.narrow(0, 0, P);
   const at::Tensor value = values.value.narrow(0, P, L * P).view({L, P});
   at::Tensor expected;
@@ -75,9 +98,10 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
     if (damped_logits) {  // the value of the divergence needs what the scale took away
       const at::Tensor ids = model::index_tensor(
           std::vector<std::int64_t>(damping_.tokens.begin(), damping_.tokens.end()), final_output.device());
-      const at::Tensor rows = head_.unembedding.index_select(0, ids).to(dtype);  // [n, d]
-      at::Tensor logits = at::mm(final_output, rows.t());                        // [P, n]
-      if (head_.bias.defined()) logits = logits + head_.bias.index_select(0, ids).to(dtype);
+      const at::Tensor rows = head_.unembedding.weight.index_select(0, ids).to(dtype);  // [n, d]
+      at::Tensor logits = at::mm(final_output, rows.t());                               // [P, n]
+      if (head_.unembedding.bias.defined())
+        logits = logits + head_.unembedding.bias.index_select(0, ids).to(dtype);
       const at::Tensor probabilities = (logits - final_value.unsqueeze(1).to(dtype)).exp_();
       undamped = final_expected + at::mm(probabilities, rows).mul_(1 - damping_.factor);
     }
@@ -89,14 +113,13 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   }
   DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
   const at::Tensor targets = model::index_tensor(positions.targets, final_output.device());
-  at::Tensor rows = head_.unembedding.index_select(0, targets).to(dtype);  // [P, d]
+  at::Tensor rows = head_.unembedding.weight.index_select(0, targets).to(dtype);  // [P, d]
   at::Tensor logits = (out.layers.output * rows).sum(-1, /*keepdim=*/false, at::kDouble);
-  if (head_.bias.defined()) logits.add_(head_.bias.index_select(0, targets));
+  if (head_.unembedding.bias.defined()) logits.add_(head_.unembedding.bias.index_select(0, targets));
   out.loss = value - logits;
   if (!with_derivative) return out;
   if (damped_logits) {
-    const at::Tensor scale = token_scale(damping_, head_.unembedding.size(0), rows.device());
-    rows = rows * scale.index_select(0, targets).to(dtype).unsqueeze(1);
+    rows = rows * token_scale_.index_select(0, targets).to(dtype).unsqueeze(1);
   }
   out.derivative = expected - rows;
   return out;
@@ -133,16 +156,6 @@ at::Tensor LensGradient::accumulate(const TrainingPositions& positions,
   }
   if (gradients.biases.defined()) gradients.biases.add_(derivative.sum(1));
   return evaluated.loss.sum(1);
-}
-
-at::Tensor token_scale(const Damping& damping, std::int64_t vocab_size, at::Device device) {
-  if (damping.mode != Damping::Mode::kVocabulary || damping.tokens.empty()) return {};
-  at::Tensor scale = at::ones({vocab_size}, at::kFloat);
-  for (const TokenId token : damping.tokens) {
-    DEPTHLENS_ASSERT(token >= 0 && token < vocab_size);
-    scale.mutable_data_ptr<float>()[token] = static_cast<float>(damping.factor);
-  }
-  return scale.to(device);
 }
 
 }  // namespace depthlens::train

@@ -12,7 +12,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "depthlens/decode/runtime.hpp"
+#include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -20,8 +21,15 @@
 namespace depthlens::train {
 namespace {
 
-constexpr std::int64_t kRowsOfChunk = 2048;                   // (n + 1) · P: enough to share a packed tile
-constexpr std::int64_t kStateBytes = std::int64_t{96} << 20;  // of residual states of a batch
+constexpr std::int64_t kRowsOfChunk = 2048;  // (n + 1) · P: enough to share a packed tile
+
+/// Bytes that the residual states of a batch may take. A pass that reads all weights from disk must be worth
+/// it: 2.25 GiB by default.
+std::int64_t bytes_of_states(const model::Model& model) {
+  constexpr std::int64_t kTimesWhereStreamed = 24;
+  const auto quarter = static_cast<std::int64_t>(model.backend().memory() / 4);
+  return model.streams_layers() ? kTimesWhereStreamed * quarter : quarter;
+}
 
 std::vector<double> to_vector(const at::Tensor& values) {
   const at::Tensor host = values.to(at::kCPU, at::kDouble).contiguous();
@@ -56,13 +64,12 @@ TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
       optimizer_(settings_.optimizer,
                  {settings_.bias_only ? at::Tensor() : parameters_.weights, parameters_.biases}) {
   const model::OutputHead& head = model.head();
-  gradient_ = std::make_unique<LensGradient>(
-      head,
-      make_log_sum_exp(head, settings_.products,
-                       token_scale(settings_.damping, head.unembedding.size(0), model.device())),
-      settings_.loss, settings_.damping);
-  exact_kl_ = std::make_unique<LensGradient>(head, make_log_sum_exp(head, Products::kFloat32, {}), Loss::kKl,
-                                             Damping{});
+  const auto pass = [&](compute::Precision precision) {
+    return model.backend().vocabulary_pass(head.unembedding, precision);
+  };
+  gradient_ =
+      std::make_unique<LensGradient>(head, pass(settings_.precision), settings_.loss, settings_.damping);
+  exact_kl_ = std::make_unique<LensGradient>(head, pass(compute::Precision::kFloat32), Loss::kKl, Damping{});
   if (!settings_.bias_only) gradients_.weights = at::zeros_like(parameters_.weights);
   if (parameters_.biases.defined()) gradients_.biases = at::zeros_like(parameters_.biases);
 }
@@ -84,7 +91,9 @@ template <typename Use>
 void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool followed_only,
                                   const Use& use) const {
   const std::int64_t L = model_.spec().num_layers, d = model_.spec().hidden_size;
-  const std::int64_t most_tokens = std::max<std::int64_t>(1, kStateBytes / (4 * (L + 1) * d));
+  const std::int64_t first_layer = settings_.first_layer, end_layer = first_layer + settings_.num_layers;
+  const std::int64_t most_tokens =
+      std::max<std::int64_t>(1, bytes_of_states(model_) / (4 * (settings_.num_layers + 1) * d));
   const std::int64_t chunk = std::max<std::int64_t>(32, kRowsOfChunk / (settings_.num_layers + 1) / 32 * 32);
   for (std::size_t next = 0; next < windows.size();) {
     model::PackedWindows batch;
@@ -104,12 +113,12 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       }
       ++next;
     }
-    std::vector<at::Tensor> residuals;  // L + 1 of [T, d]
+    std::vector<at::Tensor> residuals;  // of the layers that are trained, then of the last: [T, d]
     model_.forward(batch, [&](std::int64_t layer, const at::Tensor& states) {
       model::require_finite(model_, layer, states, [&](std::int64_t row) {
         return util::cat("token ", batch.tokens[static_cast<std::size_t>(row)], " of a window");
       });
-      residuals.push_back(states);
+      if ((layer >= first_layer && layer < end_layer) || layer == L) residuals.push_back(states);
     });
     const auto total = static_cast<std::int64_t>(rows.size());
     for (std::int64_t first = 0; first < total; first += chunk) {
@@ -118,8 +127,7 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       const at::Tensor index = model::index_tensor(chosen, model_.device());
       std::vector<at::Tensor> layers;
       for (std::int64_t i = 0; i < settings_.num_layers; ++i)
-        layers.push_back(
-            residuals[static_cast<std::size_t>(settings_.first_layer + i)].index_select(0, index));
+        layers.push_back(residuals[static_cast<std::size_t>(i)].index_select(0, index));
       use(TrainingPositions{.states = at::stack(layers),
                             .final_states = residuals.back().index_select(0, index),
                             .targets = {targets.begin() + first, targets.begin() + first + count}});
@@ -177,7 +185,7 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
   }
   optimizer_.step(parameters_, gradients_, result.learning_rate, result.step);
   ++steps_done_;
-  decode::release_free_memory();
+  compute::release_free_memory();
   return result;
 }
 

@@ -49,7 +49,7 @@ class Gzip final : public Decompressor {
 class Xz final : public Decompressor {
  public:
   Xz() {
-    if (::lzma_stream_decoder(&stream_, kMostMemory, LZMA_CONCATENATED) != LZMA_OK) throw std::bad_alloc();
+    if (::lzma_stream_decoder(&stream_, kMaxMemory, LZMA_CONCATENATED) != LZMA_OK) throw std::bad_alloc();
   }
   ~Xz() override { ::lzma_end(&stream_); }
   Xz(const Xz&) = delete;
@@ -68,7 +68,7 @@ class Xz final : public Decompressor {
               .produced = out.size() - stream_.avail_out,
               .inside = result != LZMA_STREAM_END};
     if (result == LZMA_MEMLIMIT_ERROR) {
-      step.problem = cat("a dictionary that takes more than ", as_bytes(kMostMemory), " of memory");
+      step.problem = cat("a dictionary that takes more than ", as_bytes(kMaxMemory), " of memory");
     } else if (result == LZMA_OPTIONS_ERROR) {
       step.problem = "a kind of xz that liblzma does not know";
     } else if (result != LZMA_OK && result != LZMA_STREAM_END && result != LZMA_BUF_ERROR) {
@@ -78,7 +78,7 @@ class Xz final : public Decompressor {
   }
 
  private:
-  static constexpr std::uint64_t kMostMemory = std::uint64_t{256} << 20;  // xz -9 takes 65 MiB
+  static constexpr std::uint64_t kMaxMemory = std::uint64_t{256} << 20;  // xz -9 takes 65 MiB
   lzma_stream stream_ = LZMA_STREAM_INIT;
 };
 

@@ -18,8 +18,8 @@ std::uint32_t crc32_of_both(std::uint32_t first, std::uint32_t second, std::uint
 }
 
 std::optional<std::string> inflate(std::string_view bytes, std::uint64_t size) {
-  constexpr std::uint64_t kMost = std::numeric_limits<uInt>::max();  // zlib's counts have 32 bits
-  if (bytes.size() > kMost || size >= kMost) return std::nullopt;
+  constexpr std::uint64_t kMax = std::numeric_limits<uInt>::max();  // zlib's counts have 32 bits
+  if (bytes.size() > kMax || size >= kMax) return std::nullopt;
   z_stream stream = {};
   if (::inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw std::bad_alloc();
   std::string out(size + 1, '\0');  // one more shows whether there is more

@@ -42,8 +42,8 @@ Error interrupted_error() {
 }
 
 std::string in_quotes(std::string_view text) {
-  constexpr std::size_t kLongest = 120;
-  return "'" + printable(cut_utf8(text, kLongest)) + (text.size() > kLongest ? "…'" : "'");
+  constexpr std::size_t kMaxLength = 120;
+  return "'" + printable(cut_utf8(text, kMaxLength)) + (text.size() > kMaxLength ? "…'" : "'");
 }
 
 void assertion_failed(const char* condition, const char* file, int line) {

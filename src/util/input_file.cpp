@@ -22,7 +22,7 @@ namespace depthlens::util {
 namespace {
 
 constexpr std::size_t kPiece = 1 << 16;
-constexpr std::uint64_t kLongestLine = std::uint64_t{1} << 30;
+constexpr std::uint64_t kMaxLine = std::uint64_t{1} << 30;
 
 std::string name_of(const std::string& path) {
   return path == "-" ? "stdin" : in_quotes(path);
@@ -271,10 +271,10 @@ bool InputReader::next_line(std::string& line) {
     if (piece_.empty()) return !line.empty();
     const std::size_t end = piece_.find('\n');
     line.append(piece_.substr(0, end));
-    if (line.size() > kLongestLine) {
+    if (line.size() > kMaxLine) {
       throw input_error({.what = "a line is too long",
                          .where = cat(file_.path(), ", line ", line_feeds_ + 1),
-                         .expected = "at most " + as_bytes(kLongestLine)});
+                         .expected = "at most " + as_bytes(kMaxLine)});
     }
     if (end == std::string_view::npos) {
       piece_ = {};

@@ -97,8 +97,8 @@ std::string summary(const Json& value) {
   if (value.is_object()) return cat("an object of ", value.size(), " keys");
   if (value.is_array() && value.size() > 8) return cat("an array of ", value.size(), " values");
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  constexpr std::size_t kLongest = 80;
-  if (text.size() > kLongest) text = std::string(cut_utf8(text, kLongest)) + "…";
+  constexpr std::size_t kMaxLength = 80;
+  if (text.size() > kMaxLength) text = std::string(cut_utf8(text, kMaxLength)) + "…";
   return text;
 }
 

@@ -91,10 +91,10 @@ std::map<std::string, std::string> paper_data() {
 }
 
 /// A folder in which `paper-data/` lies.
-struct Workplace {
+struct TempDir {
   TemporaryFolder folder;
 
-  Workplace() {
+  TempDir() {
     fs::create_directories(folder.path() / "paper-data" / "token_counts");
     for (const auto& [name, bytes] : paper_data()) folder.write("paper-data/" + name, bytes);
     check_done({"count-tokens", "--input", data("wikipedia.txt"), "--out", data("counts.json"), "--quiet"});
@@ -106,7 +106,7 @@ struct Workplace {
 };
 
 TEST_CASE("every config of the paper runs on data of the published shape") {
-  const Workplace here;
+  const TempDir here;
   const std::vector<fs::path> models = sorted_entries(kConfigs, true);
   CHECK(models.size() == 4);
   const std::string lens = (kProject / "data/demo/lens").string();

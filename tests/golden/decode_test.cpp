@@ -8,8 +8,8 @@
 #include <fstream>
 #include <map>
 
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/decode/engine.hpp"
-#include "depthlens/decode/runtime.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
 #include "golden/golden_data.hpp"
@@ -136,12 +136,11 @@ TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 refe
 }
 
 TEST_CASE("every kernel of this processor gives the float64 reference, in the forward pass too") {
-  for (const std::string& kernel : test::usable_kernels()) {
-    const test::KernelWish wish(kernel);
+  for (const std::string& kernel : compute::processor_kernels(compute::Precision::kExact)) {
     for (const std::string& variant : test::golden_variants_with_lenses()) {
       INFO(kernel << ", " << variant);
       const test::Reference reference(variant);
-      const auto model = model::Model::load(test::golden_model(variant), {});
+      const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend(kernel)});
       const auto found = read_out(*model, {"logit", "tuned:" + lens_path(variant, "tuned")},
                                   Alignment::kTrained, queries_of(reference));
       const double margin = test::readout_margin(kernel);
@@ -224,10 +223,10 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
     const auto plain = read_out(*model, lenses, Alignment::kTrained, queries);
     const auto small = read_out(*model, lenses, Alignment::kTrained, queries, 10, {.memory = 100'000});
     CHECK((plain.positions == small.positions));
-    const int threads = decode::num_threads();
-    decode::set_threads(threads == 1 ? 2 : 1);
+    const int threads = compute::num_threads();
+    compute::set_threads(threads == 1 ? 2 : 1);
     const auto other = read_out(*model, lenses, Alignment::kTrained, queries);
-    decode::set_threads(threads);
+    compute::set_threads(threads);
     CHECK((plain.positions == other.positions));
   }
 }

@@ -476,7 +476,7 @@ TEST_CASE("a fitted lens is written, read back and decoded") {
   const auto prompts = golden_prompts(variant);
   const test::TemporaryFolder folder;
   const auto sums = train::fit_jacobians(*model, prompts, fit_in(folder.path()));
-  const lens::LensProvenance provenance{.model_digest = lens::model_digest(model->head().unembedding)};
+  const lens::LensProvenance provenance{.model_digest = lens::model_digest(model->head().unembedding.weight)};
   lens::write_jacobian_lens_archive(folder.path() / "lens.pt", train::jacobian_lens(sums, provenance));
   lens::write_jacobian_lens_safetensors(folder.path() / "lens.safetensors",
                                         train::jacobian_lens(sums, provenance, at::kFloat));

@@ -8,7 +8,6 @@
 
 #include <filesystem>
 
-#include "depthlens/model/linear.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/temporary_folder.hpp"
@@ -37,7 +36,8 @@ model::PackedWindows pack(const std::vector<std::vector<std::int64_t>>& windows)
 }
 
 at::Tensor logits(const Model& model, const at::Tensor& state) {
-  return model::linear(model.head().normed(state), model.head().unembedding, model.head().bias);
+  const compute::Unembedding& unembedding = model.head().unembedding;
+  return model.backend().linear(model.head().normed(state), unembedding.weight, unembedding.bias);
 }
 
 void check_variant(const std::filesystem::path& folder, const std::string& variant, double tolerance,

@@ -95,7 +95,7 @@ TEST_CASE("an unembedding beside tied embeddings is theirs only where both are e
       const auto untied = other.load({.stream_layers = streamed});
       CHECK_FALSE(untied->spec().tied_unembedding);
       CHECK(untied->num_parameters() == parameters + own.numel());
-      CHECK(at::equal(untied->head().unembedding, own));
+      CHECK(at::equal(untied->head().unembedding.weight, own));
     }
     other.check_told({other.path(), unembedding, embedding, "tie_word_embeddings", "not tied"});
   }
@@ -116,7 +116,7 @@ TEST_CASE("GPT-NeoX's unembedding has two names") {
     t.erase("embed_out.weight");
   };
   const Changed renamed("neox-parallel", rename);
-  CHECK(at::equal(renamed.load()->head().unembedding, reference->head().unembedding));
+  CHECK(at::equal(renamed.load()->head().unembedding.weight, reference->head().unembedding.weight));
   CHECK(renamed.load()->num_parameters() == reference->num_parameters());
 
   const Changed both("neox-parallel",

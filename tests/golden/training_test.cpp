@@ -7,7 +7,7 @@
 #include <fstream>
 #include <numeric>
 
-#include "depthlens/decode/runtime.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/train/lens_folder.hpp"
 #include "depthlens/train/tuned_trainer.hpp"
 #include "depthlens/util/error.hpp"
@@ -64,7 +64,7 @@ train::TrainSettings settings_of(const Run& run, std::int64_t steps) {
           .loss = run.loss,
           .optimizer = optimizer,
           .damping = run.damping,
-          .products = train::Products::kFloat32};
+          .precision = compute::Precision::kFloat32};
 }
 
 TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer and loss") {
@@ -265,13 +265,16 @@ TEST_CASE("weights stay as they are with biases alone, and a step that is not fi
 }
 
 TEST_CASE("training has the same bits whatever the number of threads in its vocabulary products") {
-  for (const auto products : {train::Products::kFloat32, train::Products::kFastest}) {
+  for (const auto precision : {compute::Precision::kFloat32, compute::Precision::kFast}) {
     Setup setup(runs()[0], 3);
-    setup.settings.products = products;
+    setup.settings.precision = precision;
     train::TunedTrainer trainer = setup.trainer();
     const auto once = trainer.step(setup.plan.windows(0));
+    const int threads = compute::num_threads();
+    compute::set_threads(threads == 1 ? 2 : 1);
     train::TunedTrainer other = setup.trainer();
     const auto twice = other.step(setup.plan.windows(0));
+    compute::set_threads(threads);
     CHECK(once.loss == twice.loss);
     CHECK(at::equal(trainer.parameters().weights, other.parameters().weights));
   }

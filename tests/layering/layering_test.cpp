@@ -18,8 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::vector<std::string>& rooms() {
-  static const std::vector<std::string> all = {"util",  "io",   "text",   "model",       "lens",  "decode",
-                                               "train", "data", "tables", "experiments", "report"};
+  static const std::vector<std::string> all = {"util",   "io",    "text", "compute", "model",       "lens",
+                                               "decode", "train", "data", "tables",  "experiments", "report"};
   return all;
 }
 const std::string kProgram = "tools";
@@ -50,7 +50,14 @@ const std::vector<ThirdParty>& third_parties() {
       {"zstd", std::regex("zstd.*"), {"util"}},
       {"CLI11", std::regex("CLI/.*"), {kProgram}},
       {"toml++", std::regex("toml.*"), {kProgram}},
-      {"libtorch", std::regex("(ATen|c10|caffe2|torch)/.*"), {"io", "model", "lens", "decode", "train"}}};
+      // One place multiplies: what a model, a lens or the decoder multiplies goes through a backend.
+      {"libtorch's products",
+       std::regex("ATen/(ops/(mm|matmul|linear|addmm|addmv|bmm|baddbmm|einsum)|native/CPUBlas)\\.h"),
+       {"compute", "train"}},
+      {"intrinsics", std::regex(".*intrin\\.h"), {"compute"}},
+      {"libtorch",
+       std::regex("(ATen|c10|caffe2|torch)/.*"),
+       {"io", "compute", "model", "lens", "decode", "train"}}};
   return all;
 }
 
@@ -161,6 +168,20 @@ TEST_CASE("rooms include only themselves and rooms below, and third parties only
   CHECK(found.empty());
 }
 
+TEST_CASE("only the program reads its own environment variables") {
+  std::vector<std::string> found;
+  for (const char* place : {"include", "src"}) {
+    for (const auto& item : fs::recursive_directory_iterator(fs::path(DEPTHLENS_SOURCE_DIR) / place)) {
+      if (!item.is_regular_file()) continue;
+      std::ifstream stream(item.path());
+      for (std::string text; std::getline(stream, text);) {
+        if (text.find("getenv(\"DEPTHLENS_") != std::string::npos) found.push_back(item.path().string());
+      }
+    }
+  }
+  CHECK(found == std::vector<std::string>{});
+}
+
 TEST_CASE("every kind of violation is found, and told with its file and line") {
   const TemporaryFolder project;
   const auto allowed = [&](const std::string& file, const std::string& text) {
@@ -210,7 +231,11 @@ TEST_CASE("every kind of violation is found, and told with its file and line") {
   refused("src/experiments/x.cpp", "#include <ATen/core/Tensor.h>\n",
           "src/experiments/x.cpp:1: #include <ATen/core/Tensor.h> (libtorch is not named in experiments)");
   refused("tools/depthlens/x.cpp", "#include <ATen/ops/mm.h>\n",
-          "tools/depthlens/x.cpp:1: #include <ATen/ops/mm.h> (libtorch is not named in tools)");
+          "tools/depthlens/x.cpp:1: #include <ATen/ops/mm.h> (libtorch's products is not named in tools)");
+  refused("src/decode/x.cpp", "#include <ATen/ops/mm.h>\n",
+          "src/decode/x.cpp:1: #include <ATen/ops/mm.h> (libtorch's products is not named in decode)");
+  refused("src/model/x.cpp", "#include <immintrin.h>\n",
+          "src/model/x.cpp:1: #include <immintrin.h> (intrinsics is not named in model)");
   refused("src/report/x.cpp", "#include <CLI/CLI.hpp>\n",
           "src/report/x.cpp:1: #include <CLI/CLI.hpp> (CLI11 is not named in report)");
   refused("include/depthlens/decode/x.hpp", "#include <c10/core/ScalarType.h>\n",

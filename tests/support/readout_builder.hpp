@@ -111,30 +111,20 @@ class ReadoutBuilder {
       out.num_watched = std::max(
           out.num_watched, decode::kFirstWatchedOfQuery + static_cast<std::int64_t>(built.watched.size()));
     }
-    for (const BuiltPosition& built : positions_) {
+    const auto watched_at = [&](const BuiltPosition& built) {
       std::vector<decode::TokenId> watched = {built.final_id, built.target};
       watched.insert(watched.end(), built.watched.begin(), built.watched.end());
       watched.resize(static_cast<std::size_t>(out.num_watched), decode::kNoToken);
+      return watched;
+    };
+    for (const BuiltPosition& built : positions_) {
+      const std::vector<decode::TokenId> watched = watched_at(built);
       out.watched_ids.insert(out.watched_ids.end(), watched.begin(), watched.end());
-      for (const auto& lens : built.lenses) {
-        for (const BuiltRow& row : lens) {
-          for (std::int64_t k = 0; k < shape_.top_k; ++k) {
-            const decode::TokenId id = row.order[static_cast<std::size_t>(k)];
-            out.top_ids.push_back(id);
-            out.top_logprobs.push_back(logprob(row, id));
-          }
-          out.entropy.push_back(static_cast<float>(row.entropy));
-          out.kl_final.push_back(static_cast<float>(row.kl_final));
-          out.kl_reverse.push_back(static_cast<float>(row.kl_reverse));
-          for (const decode::TokenId id : watched) {
-            out.watched_ranks.push_back(id == decode::kNoToken ? 0
-                                                               : static_cast<std::int32_t>(rank(row, id)));
-            out.watched_logprobs.push_back(id == decode::kNoToken ? -1e30F : logprob(row, id));
-          }
-          std::vector<double> mass(static_cast<std::size_t>(shape_.num_groups), 0);
-          for (std::size_t v = 0; v < groups_.size(); ++v) mass[groups_[v]] += row.probabilities[v];
-          for (const double m : mass) out.group_mass.push_back(static_cast<float>(m));
-        }
+    }
+    for (std::size_t n = 0; n < shape_.lens_names.size(); ++n) {
+      for (std::size_t layer = 0; layer < static_cast<std::size_t>(shape_.num_rows); ++layer) {
+        out.state_of.push_back(static_cast<std::int64_t>(out.state_of.size()));
+        for (const BuiltPosition& built : positions_) add_row(out, built.lenses[n][layer], watched_at(built));
       }
     }
     return out;
@@ -149,6 +139,25 @@ class ReadoutBuilder {
   }
 
  private:
+  void add_row(decode::LayerReadout& out, const BuiltRow& row,
+               const std::vector<decode::TokenId>& watched) const {
+    for (std::int64_t k = 0; k < shape_.top_k; ++k) {
+      const decode::TokenId id = row.order[static_cast<std::size_t>(k)];
+      out.top_ids.push_back(id);
+      out.top_logprobs.push_back(logprob(row, id));
+    }
+    out.entropy.push_back(static_cast<float>(row.entropy));
+    out.kl_final.push_back(static_cast<float>(row.kl_final));
+    out.kl_reverse.push_back(static_cast<float>(row.kl_reverse));
+    for (const decode::TokenId id : watched) {
+      out.watched_ranks.push_back(id == decode::kNoToken ? 0 : static_cast<std::int32_t>(rank(row, id)));
+      out.watched_logprobs.push_back(id == decode::kNoToken ? -1e30F : logprob(row, id));
+    }
+    std::vector<double> mass(static_cast<std::size_t>(shape_.num_groups), 0);
+    for (std::size_t v = 0; v < groups_.size(); ++v) mass[groups_[v]] += row.probabilities[v];
+    for (const double m : mass) out.group_mass.push_back(static_cast<float>(m));
+  }
+
   static std::vector<double> softmax(const std::vector<double>& logits) {
     std::vector<double> probabilities;
     double sum = 0;

@@ -34,13 +34,7 @@ struct AnalyzeOptions {
   std::int64_t max_records = 20000;
   std::string token_counts = "input";
   std::string buckets = "10,100,1000";
-  std::string decode = "exact";
   std::string report = "yes";
-
-  depthlens::decode::Precision precision() const {
-    using depthlens::decode::Precision;
-    return decode == "fast" ? Precision::kFast : Precision::kExact;
-  }
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
@@ -56,7 +50,7 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
           {"max_records", options.max_records},
           {"token_counts", options.token_counts},
           {"buckets", data::parse_bucket_edges(options.buckets)},
-          {"decode", options.decode},
+          {"decode", options.model.decode},
           {"dtype", options.model.dtype},
           {"device", options.model.device},
           {"limit", options.corpus.limit},
@@ -140,7 +134,6 @@ class Listeners {
             .records = records_ ? records_->written() : 0,
             .records_omitted = omitted,
             .page_records = options.report == "yes" ? &page_ : nullptr,
-            .precision = options.precision(),
             .token_counts = token_counts_json(options.token_counts, counts_)};
   }
 
@@ -175,8 +168,7 @@ void analyze_corpus(const AnalyzeOptions& options, const std::vector<std::int64_
   run.load();
   const util::FinishOnInterrupt finish;
   const Listeners listeners(options, context, session, run.folder());
-  const decode::RunStatistics statistics =
-      run.decode(session.lenses(), listeners.all(), "analyzing", {.precision = options.precision()});
+  const decode::RunStatistics statistics = run.decode(session.lenses(), listeners.all(), "analyzing");
   util::OrderedJson settings = settings_json(options, session);
   describe_watched(watch, settings);
   run.finish(listeners.parts(std::move(settings), statistics, options), listeners.tables());
@@ -201,7 +193,7 @@ void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
   run.load();
   const util::FinishOnInterrupt finish;
   const Listeners listeners(options, context, session, run.folder());
-  const decode::RunStatistics statistics = run.decode(listeners.all(), options.precision());
+  const decode::RunStatistics statistics = run.decode(listeners.all());
   util::OrderedJson settings = settings_json(options, session);
   add_task_settings(settings, options.task, run);
   describe_watched(watch, settings);
@@ -332,7 +324,7 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   app.add_option(
-         "--decode", options->decode,
+         "--decode", options->model.decode,
          "exact: the documented accuracy; fast: one low-precision product where the processor has one")
       ->check(one_of({"exact", "fast"}))
       ->capture_default_str();

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <thread>
 
-#include "depthlens/decode/runtime.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -35,13 +35,13 @@ void apply_common_options(const CommonOptions& options) {
   util::set_verbosity(options.quiet     ? util::Verbosity::kQuiet
                       : options.verbose ? util::Verbosity::kVerbose
                                         : util::Verbosity::kNormal);
-  decode::set_threads(options.threads > 0
-                          ? options.threads
-                          : static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
+  compute::set_threads(options.threads > 0
+                           ? options.threads
+                           : static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
 }
 
-std::int64_t terminal_width(std::int64_t wish) {
-  if (wish > 0) return wish;
+std::int64_t terminal_width(std::int64_t requested) {
+  if (requested > 0) return requested;
   struct winsize size = {};
   if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   std::int64_t columns = 0;

@@ -42,7 +42,7 @@ void add_common_options(CLI::App& app, CommonOptions& options);
 /// Acts on them: verbosity, number of threads.
 void apply_common_options(const CommonOptions& options);
 
-/// `wish` where it is above 0; else the columns of the terminal that stdout is, or COLUMNS, or 100.
-std::int64_t terminal_width(std::int64_t wish);
+/// `requested` where it is above 0; else the columns of the terminal that stdout is, or COLUMNS, or 100.
+std::int64_t terminal_width(std::int64_t requested);
 
 }  // namespace depthlens::tool

@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-#include "depthlens/decode/runtime.hpp"
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
@@ -101,8 +101,9 @@ OrderedJson describe_model_folder(const fs::path& folder) {
   if (weights.num_bytes() > kSlow)
     util::log_info("hashing " + util::as_bytes(weights.num_bytes()) + " of weights");
   described.update(util::digest_json(begin_model_digests(folder)->get()));
-  described["kernel"] = {{"exact", decode::cpu_kernel_name()},
-                         {"fast", decode::cpu_kernel_name(decode::Precision::kFast)}};
+  const auto backend = compute::Backend::create({.kernel = requested_kernel()});
+  described["kernel"] = {{"exact", backend->kernel_name(compute::Precision::kExact)},
+                         {"fast", backend->kernel_name(compute::Precision::kFast)}};
   return described;
 }
 

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 using util::OrderedJson;
 
 constexpr int kDeepest = 8;
-constexpr std::size_t kMostEntries = 200'000;
+constexpr std::size_t kMaxEntries = 200'000;
 
 /// What a run folder holds before run.json is there, or where it was lost.
 constexpr const char* kOfUnfinished[] = {"records.jsonl.tmp", "records.jsonl"};
@@ -48,8 +48,8 @@ class Finder {
 
   std::vector<ListedRun> find() && {
     visit(root_, 0);
-    if (entries_ > kMostEntries) {
-      util::log_warning(util::cat("more than ", util::with_thousands(kMostEntries), " files below ",
+    if (entries_ > kMaxEntries) {
+      util::log_warning(util::cat("more than ", util::with_thousands(kMaxEntries), " files below ",
                                   root_.string(), ": not all were looked at"));
     }
     std::sort(runs_.begin(), runs_.end(),
@@ -70,7 +70,7 @@ class Finder {
     if (depth == kDeepest) return;
     std::error_code error;
     for (fs::directory_iterator item(folder, error), end; !error && item != end; item.increment(error)) {
-      if (++entries_ > kMostEntries) return;
+      if (++entries_ > kMaxEntries) return;
       std::error_code ignored;
       const std::string name = item->path().filename().string();
       if (!item->is_directory(ignored) || item->is_symlink(ignored) || name.front() == '.') continue;

@@ -7,7 +7,7 @@
 #include <array>
 #include <ctime>
 
-#include "depthlens/decode/runtime.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/report/page.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
@@ -20,7 +20,7 @@ namespace {
 
 /// What differs between two identical runs.
 util::OrderedJson volatile_json(const std::string& out, Clock::time_point started,
-                                decode::Precision precision, bool stream_layers) {
+                                const model::Model& model) {
   std::array<char, 32> time = {};
   const std::time_t seconds = Clock::to_time_t(started);
   std::tm utc = {};
@@ -30,9 +30,10 @@ util::OrderedJson volatile_json(const std::string& out, Clock::time_point starte
   return {{"started", time.data()},
           {"seconds", std::chrono::duration<double>(Clock::now() - started).count()},
           {"host", host.data()},
-          {"threads", decode::num_threads()},
-          {"kernel", decode::cpu_kernel_name(precision)},
-          {"stream_layers", stream_layers},
+          {"threads", compute::num_threads()},
+          {"kernel", model.backend().kernel_name()},
+          {"decode", model.backend().decode_precision() == compute::Precision::kFast ? "fast" : "exact"},
+          {"stream_layers", model.streams_layers()},
           {"out", out}};
 }
 
@@ -68,14 +69,14 @@ std::string account_of(std::int64_t kept, const std::string& what, const data::D
 
 std::string few_of(const std::vector<std::pair<std::string, std::int64_t>>& counts) {
   constexpr std::int64_t kFew = 10;
-  constexpr std::size_t kMostNamed = 12;
+  constexpr std::size_t kMaxNamed = 12;
   std::vector<std::string> names;
   for (const auto& [name, count] : counts) {
     if (count < kFew)
       names.push_back(util::cat(name, " (", count == 0 ? "none" : std::to_string(count), ")"));
   }
   if (names.empty()) return "";
-  const std::size_t more = names.size() - std::min(names.size(), kMostNamed);
+  const std::size_t more = names.size() - std::min(names.size(), kMaxNamed);
   names.resize(names.size() - more);
   return util::cat("fewer than ", kFew, " answers count for ", util::join(names, ", "),
                    more > 0 ? util::cat(" and ", more, " others") : "", "; their means say little");
@@ -121,8 +122,8 @@ util::OrderedJson run_json(const Session& session, const RunInputs& inputs, cons
               {"self_check",
                {{"final_layer_max_abs_error", statistics.final_layer_max_abs_error},
                 {"positions", statistics.self_checked_positions}}},
-              {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
-              {"volatile", volatile_json(out, started, parts.precision, session.model().streams_layers())}});
+              {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", compute::libtorch_version()}}},
+              {"volatile", volatile_json(out, started, session.model())}});
   return run;
 }
 

@@ -26,7 +26,6 @@ struct RunParts {
   std::int64_t records = 0;
   std::int64_t records_omitted = 0;
   const report::PageRecords* page_records = nullptr;  ///< the run gets a page where they are given
-  decode::Precision precision = decode::Precision::kExact;
   util::OrderedJson token_counts = {};  ///< the file of the frequency table, as `token_counts_json` has it
 };
 

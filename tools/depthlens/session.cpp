@@ -2,8 +2,9 @@
 #include "session.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 
-#include "depthlens/decode/runtime.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/io/model_files.hpp"
 #include "depthlens/text/tokenizer_files.hpp"
@@ -21,25 +22,6 @@ at::ScalarType parse_dtype(const std::string& name) {
   if (name == "bfloat16") return at::kBFloat16;
   if (name == "float16") return at::kHalf;
   return at::kFloat;  // "auto" too: no faster type keeps the promised accuracy
-}
-
-void check_device(const std::string& device) {
-  std::int64_t index = 0;
-  const bool known = device == "cpu" || device == "cuda" ||
-                     (device.rfind("cuda:", 0) == 0 && util::parse_int(device.substr(5), index) &&
-                      index >= 0 && index < 128);
-  if (!known) {
-    throw util::usage_error({.what = "unknown device",
-                             .where = "--device",
-                             .expected = "cpu, cuda or cuda:N",
-                             .found = util::in_quotes(device)});
-  }
-  if (device != "cpu" && index >= decode::num_cuda_devices()) {
-    throw util::usage_error({.what = "no such device",
-                             .where = "--device " + device,
-                             .found = util::cat(decode::num_cuda_devices(), " CUDA devices"),
-                             .hint = "this needs a GPU and depthlens built with a CUDA libtorch"});
-  }
 }
 
 }  // namespace
@@ -124,7 +106,15 @@ fs::path model_folder(const ModelOptions& options) {
 }
 
 Session::Session(const ModelOptions& options) : options_(options) {
-  check_device(options.device);
+  using compute::Precision;
+  backend_ =
+      compute::Backend::create({.device = options.device,
+                                .kernel = requested_kernel(),
+                                .decode = options.decode == "fast" ? Precision::kFast : Precision::kExact});
+  if (options.decode == "fast" && backend_->decode_precision() != Precision::kFast) {
+    util::log_info(util::cat("--decode fast is exact here: ", backend_->kernel_name(),
+                             " has no quicker product of fewer bits"));
+  }
   std::vector<lens::LensRequest> requests;
   for (const std::string& text : options.lenses) {
     requests.push_back(lens::parse_lens_request(text));
@@ -160,9 +150,14 @@ Session::Session(const ModelOptions& options) : options_(options) {
   }
 }
 
+std::string requested_kernel() {
+  const char* name = std::getenv("DEPTHLENS_KERNEL");
+  return name != nullptr ? name : "";
+}
+
 std::unique_ptr<util::FileDigests> begin_model_digests(const fs::path& folder) {
   return std::make_unique<util::FileDigests>(folder, io::model_files(folder),
-                                             std::clamp(decode::num_threads() / 4, 1, 4));
+                                             std::clamp(compute::num_threads() / 4, 1, 4));
 }
 
 std::unique_ptr<util::FileDigests> begin_tokenizer_digests(const fs::path& folder) {
@@ -174,9 +169,9 @@ void Session::load(bool with_digests) {
     model_digests_ = begin_model_digests(folder_);
     tokenizer_digests_ = begin_tokenizer_digests(folder_);
   }
-  model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype),
-                                        .device = options_.device,
-                                        .stream_layers = options_.stream_layers});
+  model_ = model::Model::load(
+      folder_,
+      {.dtype = parse_dtype(options_.dtype), .backend = backend_, .stream_layers = options_.stream_layers});
   const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
   for (const lens::LensRequest& request : lens_requests_) {
     lenses_.push_back(lens::load_lens(request, *model_, alignment));

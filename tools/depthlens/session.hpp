@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/text/tokenizer.hpp"
@@ -22,6 +23,7 @@ struct ModelOptions {
   std::string model;  ///< "": the demo model
   std::string dtype = "auto";
   std::string device = "cpu";
+  std::string decode = "exact";
   bool stream_layers = false;
   std::vector<std::string> lenses = {"logit"};
   std::string alignment = "trained";
@@ -46,7 +48,7 @@ std::vector<Condition> lens_conditions(const ModelOptions& options);
 /// Opens things in the order of their cost, so that a mistake is told before anything large is loaded.
 class Session {
  public:
-  /// Finds the folder, reads config.json and the tokenizer, checks the flags.
+  /// Makes the backend, finds the folder, reads config.json and the tokenizer, checks the flags.
   explicit Session(const ModelOptions& options);
   /// Loads the weights and lenses. Without digests nothing is hashed: an answer in the terminal does not
   /// wait.
@@ -79,11 +81,15 @@ class Session {
   std::optional<text::TokenId> bos_;
   std::int64_t max_length_ = 0;
   std::vector<lens::LensRequest> lens_requests_;
+  std::shared_ptr<const compute::Backend> backend_;
   std::shared_ptr<const model::Model> model_;
   std::vector<std::unique_ptr<lens::Lens>> lenses_;
   std::vector<std::optional<std::string>> lens_commits_;
   std::unique_ptr<util::FileDigests> model_digests_, tokenizer_digests_;
 };
+
+/// The kernel that the environment variable DEPTHLENS_KERNEL names; "" where it names none.
+std::string requested_kernel();
 
 /// Begins to hash the files of a model folder, and of its tokenizer: large weights beside other work, on a
 /// quarter of the threads and four at the most.

@@ -300,15 +300,13 @@ bool TaskRun::decide(const decode::PositionReadout& position) {
   return false;
 }
 
-decode::RunStatistics TaskRun::decode(const std::vector<decode::Listener*>& listeners,
-                                      decode::Precision precision) {
+decode::RunStatistics TaskRun::decode(const std::vector<decode::Listener*>& listeners) {
   std::int64_t num_positions = 0;
   for (const data::TaskItem& item : task_.items)
     num_positions += static_cast<std::int64_t>(item.answer.size());
   return run_engine(session_, session_.lenses(), [&](decode::Query& query) { return next_query(query); },
                     listeners, "asking", num_positions,
-                    {.precision = precision,
-                     .accepts = [&](const decode::PositionReadout& position) { return accepts(position); }});
+                    {.accepts = [&](const decode::PositionReadout& position) { return accepts(position); }});
 }
 
 void TaskRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables) {

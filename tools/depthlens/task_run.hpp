@@ -57,7 +57,7 @@ class TaskRun {
   /// Puts the items through the engine; the listeners are shown the positions that count. An item at which
   /// the model says white space is asked again after all others where that is wanted, and one whose answer it
   /// gives by an alias with that alias.
-  decode::RunStatistics decode(const std::vector<decode::Listener*>& listeners, decode::Precision precision);
+  decode::RunStatistics decode(const std::vector<decode::Listener*>& listeners);
 
   void finish(const RunParts& parts, const std::vector<tables::Table>& tables);
   void conclude(const decode::RunStatistics& statistics) const;

@@ -11,10 +11,10 @@
 
 #include "command.hpp"
 #include "corpus_run.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/data/training_text.hpp"
-#include "depthlens/decode/runtime.hpp"
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/provenance.hpp"
@@ -205,11 +205,11 @@ data::TokenCounts damping_counts(const TrainOptions& options, const Session& ses
 
 train::Damping damping_of(const TrainOptions& options, const data::TokenCounts& counts) {
   if (options.damp_frequent.empty()) return {};
-  const DampFrequent wish = parse_damp_frequent(options.damp_frequent);
+  const DampFrequent damp = parse_damp_frequent(options.damp_frequent);
   std::vector<text::TokenId> tokens = counts.by_frequency();
-  tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(wish.count)));
+  tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(damp.count)));
   return {.tokens = tokens,
-          .factor = wish.factor,
+          .factor = damp.factor,
           .mode = options.damp_mode == "vocabulary" ? train::Damping::Mode::kVocabulary
                                                     : train::Damping::Mode::kPosition};
 }
@@ -264,17 +264,18 @@ lens::LensProvenance provenance_of(const TrainOptions& options, const model::Mod
 
 /// What made a lens: stands beside it.
 OrderedJson training_json(const Session& session, const std::vector<data::InputSummary>& inputs,
-                          const OrderedJson& settings, Clock::time_point started) {
+                          const OrderedJson& settings, compute::Precision precision,
+                          Clock::time_point started) {
   return {{"schema_version", 1},
           {"model", session.describe_model()},
           {"tokenizer", session.describe_tokenizer()},
           {"inputs", inputs_json(inputs)},
           {"settings", settings},
-          {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", decode::libtorch_version()}}},
+          {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", compute::libtorch_version()}}},
           {"volatile",
            {{"seconds", std::chrono::duration<double>(Clock::now() - started).count()},
-            {"threads", decode::num_threads()},
-            {"kernel", decode::cpu_kernel_name()}}}};
+            {"threads", compute::num_threads()},
+            {"kernel", session.model().backend().kernel_name(precision)}}}};
 }
 
 void write_json(const fs::path& path, const OrderedJson& json) {
@@ -287,13 +288,13 @@ void run_train_tuned(const TrainOptions& options) {
   train::LensFolder folder(options.corpus.out, options.corpus.overwrite, options.resume);
   const Text text = read_text(options, session);
   const data::TokenCounts counts = damping_counts(options, session, text);
-  train::TrainSettings settings{
-      .steps = options.steps,
-      .loss = options.loss == "ce" ? train::Loss::kCrossEntropy : train::Loss::kKl,
-      .optimizer = optimizer_settings(options),
-      .bias_only = options.bias_only,
-      .damping = damping_of(options, counts),
-      .products = options.model.dtype == "float32" ? train::Products::kFloat32 : train::Products::kFastest};
+  train::TrainSettings settings{.steps = options.steps,
+                                .loss = options.loss == "ce" ? train::Loss::kCrossEntropy : train::Loss::kKl,
+                                .optimizer = optimizer_settings(options),
+                                .bias_only = options.bias_only,
+                                .damping = damping_of(options, counts),
+                                .precision = options.model.dtype == "float32" ? compute::Precision::kFloat32
+                                                                              : compute::Precision::kFast};
   set_layers(settings, options.layers, session.spec().num_layers);
   session.load();
   const util::FinishOnInterrupt finish;
@@ -372,7 +373,7 @@ void run_train_tuned(const TrainOptions& options) {
   lens::write_tuned_lens_folder(folder.path(), initial, provenance);
   const double bits_per_byte =
       static_cast<double>(text.windows.num_tokens()) / static_cast<double>(text.bytes) / std::numbers::ln2;
-  OrderedJson record = training_json(session, text.inputs, plan.settings, started);
+  OrderedJson record = training_json(session, text.inputs, plan.settings, settings.precision, started);
   record["text"] = {{"tokens", text.windows.num_tokens()},
                     {"bytes", text.bytes},
                     {"bits_per_byte_of_nats_per_token", bits_per_byte}};
@@ -549,7 +550,7 @@ void run_fit_jacobian(const TrainOptions& options) {
                                 {"dtype", options.model.dtype},
                                 {"limit", options.corpus.limit},
                                 {"data_digest", sums.list_digest}};
-  OrderedJson record = training_json(session, inputs, settings, started);
+  OrderedJson record = training_json(session, inputs, settings, compute::Precision::kFloat32, started);
   if (!options.sums.empty()) {  // which do not tell the text and its windows
     record.erase("inputs");
     for (const char* key : {"max_length", "bos", "limit"}) record["settings"].erase(key);

@@ -8,7 +8,6 @@
 
 #include "depthlens/decode/listener.hpp"
 #include "depthlens/decode/readout.hpp"
-#include "depthlens/model/arithmetic.hpp"
 
 namespace depthlens::model {
 class Model;
@@ -23,13 +22,9 @@ namespace depthlens::decode {
 /// all queries so far have been shown to the listeners, who may have learnt what else to ask.
 using QuerySource = std::function<bool(Query&)>;
 
-/// How the product with the unembedding is computed.
-using Precision = model::Precision;
-
 struct EngineOptions {
-  Precision precision = Precision::kExact;
-  /// Memory that residual states, logit tiles and readouts may take together, in bytes.
-  std::uint64_t memory = std::uint64_t{384} << 20;
+  /// Memory that residual states, logit tiles and readouts may take together, in bytes; 0: the backend's.
+  std::uint64_t memory = 0;
   /// Called after each batch with the number of positions it had.
   std::function<void(std::int64_t positions)> on_progress = [](std::int64_t) {};
   /// Asked between batches; true ends the run early, with all finished positions accounted for.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -15,6 +16,10 @@
 namespace depthlens::model {
 class Model;
 }
+namespace depthlens::compute {
+class StatisticsDecoder;
+class VocabularyPass;
+}  // namespace depthlens::compute
 
 namespace depthlens::decode {
 
@@ -60,8 +65,8 @@ struct PatchingOptions {
   /// Only pairs of which the model itself says both answers, each after its prompt.
   bool predicted_only = false;
   /// Memory that patched runs and their logits may take together, in bytes; the states of the two clean runs
-  /// come on top.
-  std::uint64_t memory = std::uint64_t{256} << 20;
+  /// come on top. 0: two thirds of the backend's.
+  std::uint64_t memory = 0;
   /// Asked before each batch of runs; true gives the pair up.
   std::function<bool()> should_stop = [] { return false; };
 };
@@ -70,7 +75,8 @@ struct PatchingOptions {
 class Patcher {
  public:
   /// The model must outlive the patcher.
-  Patcher(const model::Model& model, PatchingOptions options) : model_(model), options_(std::move(options)) {}
+  Patcher(const model::Model& model, PatchingOptions options);
+  ~Patcher();
 
   /// Nothing where `predicted_only` leaves the pair out, or `should_stop` ended it; the statistics tell
   /// which. The prompts must be equally long and fit the model; tokens and answers must lie in its
@@ -84,6 +90,8 @@ class Patcher {
  private:
   const model::Model& model_;
   PatchingOptions options_;
+  std::unique_ptr<compute::VocabularyPass> pass_;
+  std::unique_ptr<compute::StatisticsDecoder> decoder_;
   RunStatistics statistics_;
   std::int64_t next_self_check_ = 0;  // in positions
 };

@@ -24,22 +24,23 @@ struct ReadoutShape {
   std::int64_t num_lenses() const { return static_cast<std::int64_t>(lens_names.size()); }
 };
 
-/// The readouts of P positions through N lenses at R layers. Arrays are row-major in the order given.
-/// Logarithms are natural; ranks are 1 + the number of strictly greater logits; ties within the top K go to
-/// the lower id.
+/// The readouts of P positions at S states: those of N lenses at R layers, of which the lenses share what
+/// they do not translate. Arrays are row-major in the order given. Logarithms are natural; ranks are 1 + the
+/// number of strictly greater logits; ties within the top K go to the lower id.
 struct LayerReadout {
   std::int64_t num_positions = 0;  // P
   std::int64_t num_watched = 0;  // W: 0 is the model's own top-1, 1 the target, then what the query asked for
+  std::vector<std::int64_t> state_of;  // [N, R] index of a state
 
-  std::vector<TokenId> top_ids;             // [P, N, R, K]
-  std::vector<float> top_logprobs;          // [P, N, R, K]
-  std::vector<float> entropy;               // [P, N, R] nats
-  std::vector<float> kl_final;              // [P, N, R] KL(final ‖ layer), nats
-  std::vector<float> kl_reverse;            // [P, N, R] KL(layer ‖ final), nats
+  std::vector<TokenId> top_ids;             // [S, P, K]
+  std::vector<float> top_logprobs;          // [S, P, K]
+  std::vector<float> entropy;               // [S, P] nats
+  std::vector<float> kl_final;              // [S, P] KL(final ‖ layer), nats
+  std::vector<float> kl_reverse;            // [S, P] KL(layer ‖ final), nats
   std::vector<TokenId> watched_ids;         // [P, W], kNoToken where there is none
-  std::vector<std::int32_t> watched_ranks;  // [P, N, R, W], 0 where there is no token
-  std::vector<float> watched_logprobs;      // [P, N, R, W]
-  std::vector<float> group_mass;            // [P, N, R, G] probability on each group of tokens
+  std::vector<std::int32_t> watched_ranks;  // [S, P, W], 0 where there is no token
+  std::vector<float> watched_logprobs;      // [S, P, W]
+  std::vector<float> group_mass;            // [S, P, G] probability on each group of tokens
 };
 
 /// Indices into `watched_ids`.
@@ -148,7 +149,7 @@ class PositionReadout {
     return values[static_cast<std::size_t>(i)];
   }
   std::int64_t index(std::int64_t lens, std::int64_t row) const {
-    return (p_ * shape_->num_lenses() + lens) * shape_->num_rows + row;
+    return at(readout_->state_of, lens * shape_->num_rows + row) * readout_->num_positions + p_;
   }
 
   const ReadoutShape* shape_;

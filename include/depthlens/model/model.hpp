@@ -13,28 +13,31 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/vocabulary_pass.hpp"
 #include "depthlens/model/arch_spec.hpp"
 
 namespace depthlens::model {
 
 struct LoadOptions {
-  /// Of the products; the residual stream stays in float32. Weights are converted to it, but for float32 on a
-  /// processor, whose products take them as they are stored.
+  /// Of the products; the residual stream stays in float32. Weights are converted to it, but for float32
+  /// where the backend's products take them as they are stored.
   at::ScalarType dtype = at::kFloat;
-  std::string device = "cpu";  ///< "cpu", "cuda", "cuda:N"
+  /// Where the model is, and what multiplies; none: the processor's quickest.
+  std::shared_ptr<const compute::Backend> backend = {};
   /// Keep no block's weights: each is read when its turn comes and dropped, so that a pass over all blocks
   /// should have many windows.
   bool stream_layers = false;
 };
 
-/// What turns a residual state into logits: final norm, unembedding, bias. Tensors are shared with the model.
+/// What turns a residual state into logits: final norm, and the unembedding with its bias and transform.
+/// Tensors are shared with the model.
 struct OutputHead {
   NormKind norm = NormKind::kLayerNorm;
   double norm_epsilon = 1e-5;
   at::Tensor norm_weight;  ///< [d], float32
   at::Tensor norm_bias;    ///< [d], float32, or undefined
-  at::Tensor unembedding;  ///< [V, d]
-  at::Tensor bias;         ///< [V], float32, or undefined
+  compute::Unembedding unembedding;
 
   /// The final norm of residual states [P, d], in float32.
   at::Tensor normed(const at::Tensor& states) const;
@@ -62,9 +65,10 @@ class Model {
   const ArchSpec& spec() const { return spec_; }
   const OutputHead& head() const { return head_; }
   const std::filesystem::path& folder() const { return folder_; }
+  const compute::Backend& backend() const { return *options_.backend; }
   at::ScalarType dtype() const { return options_.dtype; }
   bool streams_layers() const { return options_.stream_layers; }
-  at::Device device() const;
+  at::Device device() const { return backend().device(); }
   std::int64_t num_parameters() const { return num_parameters_; }
 
   /// Runs the windows through all blocks. Ids must lie in the vocabulary and lengths within `max_positions`;
@@ -106,7 +110,7 @@ class Model {
                        const std::array<at::Tensor, 2>& rotation) const;
   at::Tensor mlp(const Weights& block, const at::Tensor& input) const;
   at::Tensor norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
-  at::Tensor product(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
+  compute::PackedRows packed(const at::Tensor& input) const;
 
   std::filesystem::path folder_;
   ArchSpec spec_;

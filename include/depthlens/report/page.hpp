@@ -36,7 +36,7 @@ std::string run_page(const PageRun& run, const PageRecords& records, const Recor
 /// Throws input errors where run.json or summary.json is missing, format errors where a file is damaged, and
 /// usage errors where what was chosen has no records. Without records.jsonl the page has no records.
 std::string run_page(const std::filesystem::path& folder, RecordChoice choice = {},
-                     std::size_t max_bytes = kMostPageBytes);
+                     std::size_t max_bytes = kMaxPageBytes);
 
 /// Names by which several runs can be told apart: the folders' own, with as much of the path as it takes.
 std::vector<std::string> distinct_names(const std::vector<std::filesystem::path>& folders);

@@ -13,7 +13,7 @@
 namespace depthlens::report {
 
 /// Records are left out so that a page stays below this, unless another bound is asked for.
-inline constexpr std::size_t kMostPageBytes = 2'000'000;
+inline constexpr std::size_t kMaxPageBytes = 2'000'000;
 
 /// Takes lines of records.jsonl until enough are there for a page of `max_bytes`.
 ///
@@ -29,7 +29,7 @@ class PageRecords {
  public:
   /// `lenses` and `num_layers` as run.json has them: every record must have just these, with L + 1 rows.
   PageRecords(std::vector<std::string> lenses, std::int64_t num_layers,
-              std::size_t max_bytes = kMostPageBytes);
+              std::size_t max_bytes = kMaxPageBytes);
 
   /// Takes a line; `where` (file and line) is for the format errors that it throws. Does nothing when full.
   void add(std::string_view line, const std::string& where);

@@ -18,11 +18,11 @@ enum class TerminalColours {
   kTrue,  ///< 24 bits
 };
 
-/// What escape sequences to write. `wish`: "auto", "always" or "never"; `variable` gives an environment
+/// What escape sequences to write. `requested`: "auto", "always" or "never"; `variable` gives an environment
 /// variable's value, "" for none. With "auto" a terminal gets what COLORTERM and TERM say it can show, and
 /// nothing where NO_COLOR is set; CLICOLOR_FORCE counts as "always". "always" is at least 256 colours where
 /// TERM names no terminal.
-TerminalColours terminal_colours(std::string_view wish, bool is_terminal,
+TerminalColours terminal_colours(std::string_view requested, bool is_terminal,
                                  const std::function<std::string(const char*)>& variable);
 
 /// The number that a cell stands for. Each has a fixed scale, so that tables of different texts can be

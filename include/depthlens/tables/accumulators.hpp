@@ -2,6 +2,8 @@
 // double.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -28,7 +30,8 @@ class Mean {
 };
 
 /// How often each small non-negative integer occurs, such as a rank; exact mean and median. Memory grows with
-/// the greatest value (8 bytes for each up to it), not with the number of values.
+/// the number of different values (at most 256 bytes each) and, by a quarter of a byte for each up to it,
+/// with the greatest.
 class Histogram {
  public:
   void add(std::int64_t value, std::int64_t times = 1);
@@ -40,7 +43,15 @@ class Histogram {
   std::optional<double> median() const;
 
  private:
-  std::vector<std::int64_t> counts_;  // by value
+  static constexpr std::size_t kPage = 32;
+  using Page = std::array<std::int64_t, kPage>;
+
+  /// Calls use(value, count) for every value that occurs, in rising order, until it returns false.
+  template <typename Use>
+  void for_each(const Use& use) const;
+
+  std::vector<std::int32_t> page_of_;  // by value / kPage; −1 where none of its values occurs
+  std::vector<Page> pages_;            // counts, in the order of first use
   std::int64_t total_ = 0;
 };
 

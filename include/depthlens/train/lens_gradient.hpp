@@ -7,9 +7,9 @@
 #include <memory>
 #include <vector>
 
+#include "depthlens/compute/vocabulary_pass.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/model.hpp"
-#include "depthlens/train/log_sum_exp.hpp"
 #include "depthlens/train/settings.hpp"
 
 namespace depthlens::train {
@@ -23,8 +23,10 @@ struct TrainingPositions {
 
 class LensGradient {
  public:
-  /// `head` must outlive the object and `kernel` have been made for it, with `token_scale(damping, V)`.
-  LensGradient(const model::OutputHead& head, std::unique_ptr<LogSumExp> kernel, Loss loss, Damping damping);
+  /// `head` must outlive the object and `pass` have been made for its unembedding. Throws a usage error where
+  /// the logits are capped: their divergence is not that of a log-sum-exp.
+  LensGradient(const model::OutputHead& head, std::unique_ptr<compute::VocabularyPass> pass, Loss loss,
+               Damping damping);
 
   /// Adds the gradient of `scale` · Σ over positions of the loss, damped, to `gradients` (of which an
   /// undefined tensor is left out) and returns the undamped loss per layer, summed over positions: [L]
@@ -35,7 +37,7 @@ class LensGradient {
   /// The loss alone.
   at::Tensor loss(const TrainingPositions& positions, const lens::TunedParameters& parameters) const;
 
-  const LogSumExp& kernel() const { return *kernel_; }
+  const compute::VocabularyPass& pass() const { return *pass_; }
 
  private:
   struct Normed;
@@ -45,12 +47,11 @@ class LensGradient {
                      bool with_derivative) const;
 
   const model::OutputHead& head_;
-  std::unique_ptr<LogSumExp> kernel_;
+  std::unique_ptr<compute::VocabularyPass> pass_;
   Loss loss_;
   Damping damping_;
+  at::Tensor
+      token_scale_;  // [V] float32 for the damping of tokens' logits; undefined where it is of another kind
 };
-
-/// [V] float32 for the damping of tokens' logits; undefined where the damping is of another kind.
-at::Tensor token_scale(const Damping& damping, std::int64_t vocab_size, at::Device device);
 
 }  // namespace depthlens::train

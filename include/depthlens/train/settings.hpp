@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/decode/readout.hpp"
-#include "depthlens/train/log_sum_exp.hpp"
 
 namespace depthlens::train {
 
@@ -52,7 +52,8 @@ struct TrainSettings {
   std::int64_t first_layer = 0;
   std::int64_t num_layers = 0;  ///< trained; 0: all from the first on
   Damping damping;
-  Products products = Products::kFastest;
+  /// Of the products with the vocabulary.
+  compute::Precision precision = compute::Precision::kFast;
 };
 
 /// The learning rate of step 0 ≤ step < steps.

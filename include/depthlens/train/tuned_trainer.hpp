@@ -49,7 +49,7 @@ class TunedTrainer {
   const TrainSettings& settings() const { return settings_; }
   std::int64_t steps_done() const { return steps_done_; }
   /// Of the vocabulary products: "float32" or "bfloat16".
-  std::string products() const { return gradient_->kernel().products(); }
+  std::string products() const { return gradient_->pass().products(); }
 
   /// Parameters and the optimizer's state under their names, shared with the trainer.
   std::map<std::string, at::Tensor> state() const;

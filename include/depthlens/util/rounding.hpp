@@ -6,12 +6,12 @@
 namespace depthlens::util {
 
 /// How many parts of at most `part` make up `whole`; neither is negative, `part` ≥ 1.
-constexpr std::int64_t parts_of(std::int64_t whole, std::int64_t part) {
+constexpr std::int64_t ceil_div(std::int64_t whole, std::int64_t part) {
   return (whole + part - 1) / part;
 }
 
-constexpr std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
-  return parts_of(value, multiple) * multiple;
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return ceil_div(value, multiple) * multiple;
 }
 
 }  // namespace depthlens::util

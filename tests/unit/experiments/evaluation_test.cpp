@@ -56,6 +56,7 @@ void show(Transfer& listener, const decode::ReadoutShape& shape, std::vector<flo
   decode::LayerReadout readout;
   readout.num_positions = 1;
   readout.num_watched = 2;
+  readout.state_of = {0, 1, 2};
   readout.kl_final = std::move(kl);
   readout.top_ids = std::move(top);
   readout.watched_ids = {final_id, decode::kNoToken};

@@ -344,7 +344,8 @@ TEST_CASE("a lens that names another model is refused, or warned of where that i
   auto jacobian = lens::read_jacobian_lens(golden_lens("gpt2") / "jacobian.pt");
   const std::vector<std::pair<std::string, std::string>> places = {
       {"tuned", "x"}, {"tuned", "x.safetensors"}, {"jacobian", "j.pt"}, {"jacobian", "j.safetensors"}};
-  for (const std::string& digest : {lens::model_digest(model->head().unembedding), std::string(64, '0')}) {
+  for (const std::string& digest :
+       {lens::model_digest(model->head().unembedding.weight), std::string(64, '0')}) {
     tuned.provenance.model_digest = jacobian.provenance.model_digest = digest;
     lens::write_tuned_lens_folder(work.path() / "x", tuned);
     lens::write_tuned_lens_safetensors(work.path() / "x.safetensors", tuned);
@@ -381,7 +382,7 @@ TEST_CASE("tuned lens: an unembed_hash of another model is refused, or warned of
   const fs::path folder = fs::path(DEPTHLENS_TEST_DATA) / "models" / "gpt2";
   auto tuned = lens::read_tuned_lens(golden_lens("gpt2") / "tuned");
   tuned.config.clear();
-  const at::Tensor unembedding = model::Model::load(folder, {})->head().unembedding;
+  const at::Tensor unembedding = model::Model::load(folder, {})->head().unembedding.weight;
   const std::string other(64, '0');
   std::vector<std::string> right;
   for (const at::ScalarType loaded_as : {at::kFloat, at::kHalf, at::kBFloat16})

@@ -54,7 +54,7 @@ TEST_CASE("unembed_hash of a model is what its golden lens was made with") {
     const std::filesystem::path folder = kGolden / "models" / variant;
     const auto config = util::parse_json(util::read_file(folder / "lens/tuned/config.json"), variant);
     const auto model = model::Model::load(folder, {});
-    CHECK(lens::unembed_hash(model->head().unembedding) == config["unembed_hash"]);
+    CHECK(lens::unembed_hash(model->head().unembedding.weight) == config["unembed_hash"]);
   }
 }
 
@@ -77,10 +77,10 @@ TEST_CASE("a model's digests are those of what its checkpoint stores, whatever t
     for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
       const auto rounded = model::Model::load(folder, {.dtype = dtype});
       if (variant == "gpt2")  // stored as float32
-        CHECK(lens::model_digest(rounded->head().unembedding) != lens::model_digest(unembedding));
+        CHECK(lens::model_digest(rounded->head().unembedding.weight) != lens::model_digest(unembedding));
       CHECK(lens::model_digest(lens::stored_unembedding(*rounded)) == lens::model_digest(unembedding));
       CHECK(lens::model_fingerprint(*rounded) == lens::model_fingerprint(*exact));
-      CHECK(lens::unembed_hash(unembedding, dtype) == lens::unembed_hash(rounded->head().unembedding));
+      CHECK(lens::unembed_hash(unembedding, dtype) == lens::unembed_hash(rounded->head().unembedding.weight));
     }
     const auto streamed = model::Model::load(folder, {.stream_layers = true});
     CHECK(lens::unembed_hash(lens::stored_unembedding(*streamed)) == lens::unembed_hash(unembedding));

@@ -236,8 +236,8 @@ TEST_CASE("page records: enough is enough, and the page stays below its bound") 
   CHECK(records.size() == size);
   const PageRun run = report::describe_run(run_json(), summary_json(), "run");
   const std::string page = report::run_page(run, records);
-  CHECK(page.size() < report::kMostPageBytes);
-  CHECK(page.size() > report::kMostPageBytes * 9 / 10);
+  CHECK(page.size() < report::kMaxPageBytes);
+  CHECK(page.size() > report::kMaxPageBytes * 9 / 10);
 }
 
 TEST_CASE("page records: what does not fit the run is an error with its place") {

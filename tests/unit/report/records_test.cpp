@@ -46,6 +46,7 @@ struct Example {
   Example() {
     readout.num_positions = 1;
     readout.num_watched = 2;
+    readout.state_of = {0, 1};
     readout.top_ids = {4, 7, 7, 4};
     readout.top_logprobs = {-0.5F, -1.25F, -0.1F, -3.0F};
     readout.entropy = {1.5F, 0.25F};

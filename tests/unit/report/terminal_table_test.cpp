@@ -284,8 +284,9 @@ TEST_CASE("rows of a coloured table are equally wide, so that the picture has st
 }
 
 TEST_CASE("the environment decides on colours, and the flag over it") {
-  const auto colours = [](const char* wish, bool is_terminal, std::map<std::string, std::string> variables) {
-    return terminal_colours(wish, is_terminal, [&](const char* name) { return variables[name]; });
+  const auto colours = [](const char* requested, bool is_terminal,
+                          std::map<std::string, std::string> variables) {
+    return terminal_colours(requested, is_terminal, [&](const char* name) { return variables[name]; });
   };
   using enum TerminalColours;
   CHECK(colours("auto", true, {{"TERM", "xterm-256color"}, {"COLORTERM", "truecolor"}}) == kTrue);

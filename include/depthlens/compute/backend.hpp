@@ -1,0 +1,92 @@
+// How anything is multiplied: made once, from what a user asks for, and handed down. Nothing below looks at
+// the environment or at the processor by itself.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace depthlens::compute {
+
+class VocabularyPass;
+struct Unembedding;
+
+/// How many bits of each factor reach a product. Sums are float32 in all of them.
+enum class Precision {
+  kFloat32,  ///< all 24
+  kExact,    ///< 16 or more, whichever is quicker: what the accuracy of docs/methods.md rests on
+  kFast      ///< 8 where this device multiplies them quicker, else as kExact
+};
+
+struct BackendOptions {
+  std::string device = "cpu";  ///< "cpu", "cuda", "cuda:N", or a device that the process has registered
+  std::string kernel = {};     ///< of the processor, by name; "": the fastest that it runs
+  Precision decode = Precision::kExact;
+  /// Bytes that residual states, logits and readouts of a batch may take together.
+  std::uint64_t memory = std::uint64_t{384} << 20;
+};
+
+/// Rows in the form in which a backend multiplies them: packed once for any number of products.
+struct PackedRows {
+  at::Tensor values;  ///< [T, d] as they were given
+  at::Tensor blocks;  ///< where the backend has kernels of its own for them; else undefined
+};
+
+class Backend {
+ public:
+  /// Throws usage errors for a device that is not there, and for a kernel that does not run here.
+  static std::shared_ptr<const Backend> create(const BackendOptions& options = {});
+  virtual ~Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+
+  at::Device device() const { return device_; }
+  std::uint64_t memory() const { return options_.memory; }
+  /// Of decoding: what was asked for, but kExact where kFast would change nothing.
+  Precision decode_precision() const {
+    return takes_fewer_bits(options_.decode) ? options_.decode : Precision::kExact;
+  }
+  /// What `run.json` calls the kernel that multiplies with this precision.
+  virtual std::string kernel_name(Precision precision) const = 0;
+  std::string kernel_name() const { return kernel_name(decode_precision()); }
+
+  /// Whether weights of that type are multiplied as they are stored; others are converted to the type of the
+  /// rows.
+  virtual bool multiplies_stored(at::ScalarType type) const = 0;
+
+  /// Rows [T, d] of any floating type on this device.
+  virtual PackedRows pack(const at::Tensor& rows) const = 0;
+  /// rows [T, in] · weightᵀ [out, in] + bias, in the rows' type, whatever the weight is stored as; returns
+  /// float32 [T, out]. `bias` may be undefined. On processors a row's result does not depend on how many
+  /// other rows there are. Where the rows or the weight record a gradient, it is one of libtorch's operators.
+  virtual at::Tensor linear(const PackedRows& rows, const at::Tensor& weight,
+                            const at::Tensor& bias) const = 0;
+  at::Tensor linear(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& bias) const {
+    return linear(pack(rows), weight, bias);
+  }
+
+  /// Shares the tensors of `unembedding`, which must be on this device.
+  virtual std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
+                                                          Precision precision) const = 0;
+
+ protected:
+  Backend(const BackendOptions& options, at::Device device) : options_(options), device_(device) {}
+  /// Whether this precision is quicker than kExact here, and rounds more.
+  virtual bool takes_fewer_bits(Precision precision) const = 0;
+
+ private:
+  BackendOptions options_;
+  at::Device device_;
+};
+
+/// The names of the kernels that this processor runs, the quickest for this precision first.
+std::vector<std::string> processor_kernels(Precision precision);
+
+/// Whether a gradient is being recorded through `x`. Operations in place must then leave alone what a
+/// backward pass reads, and operators of libraries that have no derivative are out of the question.
+bool records_gradient(const at::Tensor& x);
+
+}  // namespace depthlens::compute

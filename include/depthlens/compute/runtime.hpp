@@ -1,0 +1,27 @@
+// The computing library as seen from above: threads, devices, version.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <optional>
+#include <string>
+
+namespace depthlens::compute {
+
+/// Threads of one operation; call once, before any computation. Results do not depend on it.
+void set_threads(int threads);
+int num_threads();
+
+/// Gives memory that was freed back to the system. Tensors of many sizes come and go with every batch, and
+/// what lies between those in use would grow with the corpus.
+void release_free_memory();
+
+/// CUDA devices that can be used; 0 with a CPU build of libtorch.
+int num_cuda_devices();
+
+/// A device of that name which the process itself has registered with libtorch (PrivateUse1).
+std::optional<at::Device> registered_device(const std::string& name);
+
+std::string libtorch_version();
+
+}  // namespace depthlens::compute

@@ -1,0 +1,81 @@
+// One walk along the unembedding: logits of packed rows, tile by tile, each handed to what reduces it.
+// Nothing of the size of the vocabulary is kept unless a reducer keeps it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "depthlens/compute/backend.hpp"
+
+namespace depthlens::compute {
+
+class Reducer;
+struct RowStatistics;
+using TokenId = std::int32_t;
+inline constexpr TokenId kNoToken = -1;
+
+/// What a model makes of z = w · x + b before it calls it a logit: cap · tanh(scale · z / cap), or scale · z.
+struct LogitTransform {
+  double scale = 1;
+  double soft_cap = 0;  ///< 0: none
+  bool is_identity() const { return scale == 1 && soft_cap == 0; }
+};
+
+/// What makes logits of states after the final norm.
+struct Unembedding {
+  at::Tensor weight;  ///< [V, d]
+  at::Tensor bias;    ///< [V], or undefined
+  LogitTransform transform = {};
+  std::int64_t vocab_size() const { return weight.size(0); }
+};
+
+/// S states at each of P positions, in the form in which a pass multiplies them; row s · P + p.
+struct StateRows {
+  at::Tensor values;  ///< [S · P, d]
+  at::Tensor blocks;  ///< packed, or undefined
+  std::int64_t num_states = 0, num_positions = 0;
+  std::int64_t first_state = 0, packed_states = 0;  ///< which of those in `blocks` these are
+
+  std::int64_t num_rows() const { return num_states * num_positions; }
+  /// Some of the states, sharing the memory.
+  StateRows states(std::int64_t first, std::int64_t count) const;
+};
+
+class VocabularyPass {
+ public:
+  virtual ~VocabularyPass() = default;
+  VocabularyPass(const VocabularyPass&) = delete;
+  VocabularyPass& operator=(const VocabularyPass&) = delete;
+
+  const Unembedding& unembedding() const { return unembedding_; }
+  std::int64_t vocab_size() const { return unembedding_.vocab_size(); }
+  virtual std::string kernel_name() const = 0;
+  /// The type in which it multiplies: "float32", "bfloat16", or "the rows' own".
+  virtual std::string products() const = 0;
+
+  /// Rows [S · P, d] on the device of the unembedding.
+  virtual StateRows pack(const at::Tensor& rows, std::int64_t num_states) const = 0;
+  virtual void run(const StateRows& rows, Reducer& reducer) const = 0;
+  /// The logits of W tokens of each position, [S, P, W] in the rows' type, from products as in `run`: on
+  /// processors the same bits. `tokens`: [P, W]; of a negative one any logit.
+  virtual at::Tensor gather(const StateRows& rows, const std::vector<TokenId>& tokens) const = 0;
+
+  /// Bytes that a walk along the vocabulary takes for such rows, packed rows included.
+  virtual std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const = 0;
+  /// What one row of kept logits takes, in float32s.
+  virtual std::int64_t logit_stride() const = 0;
+  /// The loops over rows of tiles on the processor; nullptr where tiles are tensors of a device.
+  virtual const RowStatistics* row_statistics() const = 0;
+
+ protected:
+  explicit VocabularyPass(Unembedding unembedding) : unembedding_(std::move(unembedding)) {}
+
+ private:
+  Unembedding unembedding_;
+};
+
+}  // namespace depthlens::compute

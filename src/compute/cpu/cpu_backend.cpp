@@ -1,0 +1,65 @@
+// Packed products where they serve, libtorch's where not: other types of rows, and recorded gradients.
+#include "compute/cpu/cpu_backend.hpp"
+
+#include <utility>
+
+#include "compute/aten/aten_backend.hpp"
+#include "depthlens/util/error.hpp"
+
+namespace depthlens::compute {
+namespace {
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(const BackendOptions& options)
+      : Backend(options, at::kCPU),
+        exact_(choose_kernel(options.kernel, Precision::kExact)),
+        fast_(choose_kernel(options.kernel, Precision::kFast)) {
+    DEPTHLENS_ASSERT(exact_.gemm != nullptr && fast_.gemm != nullptr);
+  }
+
+  std::string kernel_name(Precision precision) const override { return kernel_for(precision).name; }
+
+  bool multiplies_stored(at::ScalarType type) const override {
+    return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
+  }
+
+  PackedRows pack(const at::Tensor& rows) const override {
+    PackedRows packed{.values = rows, .blocks = {}};
+    if (rows.scalar_type() == at::kFloat && !records_gradient(rows))
+      packed.blocks = pack_for_product(exact_, rows);
+    return packed;
+  }
+
+  at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const override {
+    if (!rows.blocks.defined() || records_gradient(weight)) return aten_linear(rows.values, weight, bias);
+    const at::Tensor y = packed_product(exact_, rows.blocks, rows.values.size(0), weight);
+    return bias.defined() ? y.add_(bias) : y;
+  }
+
+  std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
+                                                  Precision precision) const override {
+    if (!multiplies_stored(unembedding.weight.scalar_type())) return make_aten_pass(unembedding);
+    return make_cpu_pass(kernel_for(precision), precision, unembedding);
+  }
+
+ protected:
+  bool takes_fewer_bits(Precision precision) const override {
+    return precision == Precision::kFast && fast_.splits;
+  }
+
+ private:
+  const CpuKernel& kernel_for(Precision precision) const {
+    return precision == Precision::kFast ? fast_ : exact_;
+  }
+
+  CpuKernel exact_, fast_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Backend> make_cpu_backend(const BackendOptions& options) {
+  return std::make_shared<CpuBackend>(options);
+}
+
+}  // namespace depthlens::compute

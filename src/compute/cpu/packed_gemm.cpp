@@ -1,0 +1,185 @@
+// Packing and multiplying with all terms that a kernel takes.
+#include "compute/cpu/packed_gemm.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "compute/cpu/gemm.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
+
+namespace depthlens::compute {
+namespace {
+
+using util::ceil_div;
+
+WeightType weight_type(const at::Tensor& weights) {
+  switch (weights.scalar_type()) {
+    case at::kFloat:
+      return WeightType::kFloat32;
+    case at::kBFloat16:
+      return WeightType::kBfloat16;
+    case at::kHalf:
+      return WeightType::kFloat16;
+    default:
+      DEPTHLENS_ASSERT(false);
+      return WeightType::kFloat32;
+  }
+}
+
+}  // namespace
+
+at::Tensor aligned_bytes(std::int64_t size) {
+#ifdef __linux__
+  // In pages of 2 MB where there are such: what is read again and again then needs few entries of the
+  // processor's page table caches.
+  constexpr std::int64_t kHugePage = 2 << 20, kWorthIt = 256 << 10;
+  if (size >= kWorthIt) {
+    const std::int64_t whole = util::round_up(size, kHugePage);
+    void* bytes = std::aligned_alloc(kHugePage, static_cast<std::size_t>(whole));
+    if (bytes == nullptr) throw std::bad_alloc();
+    ::madvise(bytes, static_cast<std::size_t>(whole), MADV_HUGEPAGE);
+    return at::from_blob(
+        bytes, {size}, [](void* memory) { std::free(memory); }, at::kByte);
+  }
+#endif
+  return at::empty({size}, at::kByte);  // libtorch aligns to 64 bytes
+}
+
+PackedGemm::PackedGemm(const CpuKernel& kernel, Precision precision, at::Tensor weights)
+    : kernel_(*kernel.gemm),
+      weights_(std::move(weights)),
+      type_(weight_type(weights_)),
+      d_(weights_.size(1)) {
+  DEPTHLENS_ASSERT(weights_.dim() == 2 && weights_.is_contiguous() && weights_.device().is_cpu());
+  const int needed = type_ == WeightType::kBfloat16 ? 1 : type_ == WeightType::kFloat16 ? 2 : 3;
+  row_terms_ = kernel.terms(precision);
+  weight_terms_ = std::min(row_terms_, needed);
+}
+
+std::int64_t PackedGemm::block_rows() const {
+  return kernel_.block_rows;
+}
+
+std::int64_t PackedGemm::panel_columns() const {
+  return kernel_.panel_columns;
+}
+
+std::int64_t PackedGemm::block_term_bytes(std::int64_t d) const {
+  return kernel_.block_rows * GemmKernel::depth(d) * kernel_.element_size;
+}
+
+std::int64_t PackedGemm::panel_term_bytes(std::int64_t d) const {
+  return kernel_.panel_columns * GemmKernel::depth(d) * kernel_.element_size;
+}
+
+std::int64_t PackedGemm::block_bytes() const {
+  return row_terms_ * block_term_bytes(d_);
+}
+
+std::int64_t PackedGemm::columns_bytes(std::int64_t columns) const {
+  return ceil_div(columns, kernel_.panel_columns) * weight_terms_ * panel_term_bytes(d_);
+}
+
+std::int64_t PackedGemm::tile_columns(std::int64_t max) const {
+  constexpr std::int64_t kTileBytes = 640 << 10;
+  const std::int64_t fit = kTileBytes / columns_bytes(1), wanted = max / kernel_.panel_columns;
+  return std::max<std::int64_t>(1, std::min(fit, wanted)) * kernel_.panel_columns;
+}
+
+void PackedGemm::pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const {
+  for (int term = 0; term < row_terms_; ++term)
+    kernel_.pack_rows(rows, count, d_, term, block + term * block_term_bytes(d_));
+}
+
+void PackedGemm::pack_columns(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& column_of,
+                              std::uint8_t* panels) const {
+  const auto* weights = static_cast<const std::uint8_t*>(weights_.const_data_ptr());
+  const std::int64_t column_bytes = d_ * static_cast<std::int64_t>(weights_.element_size());
+  std::vector<const void*> columns(static_cast<std::size_t>(kernel_.panel_columns));
+  for (std::int64_t first = 0; first < count; first += kernel_.panel_columns) {
+    for (std::int64_t n = 0; n < kernel_.panel_columns; ++n) {
+      const std::int64_t column = first + n < count ? column_of(first + n) : -1;
+      columns[static_cast<std::size_t>(n)] = column < 0 ? nullptr : weights + column * column_bytes;
+    }
+    for (int term = 0; term < weight_terms_; ++term) {
+      kernel_.pack_columns(columns.data(), type_, d_, term, panels);
+      panels += panel_term_bytes(d_);
+    }
+  }
+}
+
+void PackedGemm::multiply(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
+                          std::int64_t columns, float* out, std::int64_t stride) const {
+  kernel_.multiply({.block = block,
+                    .count = count,
+                    .row_terms = row_terms_,
+                    .panels = panels,
+                    .columns = util::round_up(columns, kernel_.panel_columns),
+                    .weight_terms = weight_terms_,
+                    .d = d_,
+                    .out = out,
+                    .stride = stride});
+}
+
+std::int64_t PackedGemm::transposed_bytes(std::int64_t width) const {
+  return ceil_div(d_, kernel_.panel_columns) * weight_terms_ * panel_term_bytes(width);
+}
+
+std::int64_t PackedGemm::coefficients_bytes(std::int64_t width) const {
+  return row_terms_ * block_term_bytes(width);
+}
+
+void PackedGemm::pack_transposed(std::int64_t first, std::int64_t width, std::uint8_t* panels) const {
+  const auto size = static_cast<std::int64_t>(weights_.element_size());
+  const auto* rows = static_cast<const std::uint8_t*>(weights_.const_data_ptr()) + first * d_ * size;
+  for (std::int64_t n = 0; n < d_; n += kernel_.panel_columns) {
+    for (int term = 0; term < weight_terms_; ++term) {
+      kernel_.pack_transposed(rows + n * size, type_, d_, width, std::min(kernel_.panel_columns, d_ - n),
+                              term, panels);
+      panels += panel_term_bytes(width);
+    }
+  }
+}
+
+void PackedGemm::add_expected(const float* coefficients, std::int64_t count, std::int64_t width,
+                              std::uint8_t* block, const std::uint8_t* panels, float* out,
+                              std::int64_t stride) const {
+  for (int term = 0; term < row_terms_; ++term)
+    kernel_.pack_rows(coefficients, count, width, term, block + term * block_term_bytes(width));
+  kernel_.multiply({.block = block,
+                    .count = count,
+                    .row_terms = row_terms_,
+                    .panels = panels,
+                    .columns = util::round_up(d_, kernel_.panel_columns),
+                    .weight_terms = weight_terms_,
+                    .d = width,
+                    .out = out,
+                    .stride = stride,
+                    .add = true});
+}
+
+at::Tensor pack_blocks(const PackedGemm& gemm, const at::Tensor& x) {
+  DEPTHLENS_ASSERT(x.dim() == 2 && x.size(1) == gemm.depth() && x.is_contiguous());
+  const std::int64_t T = x.size(0), d = gemm.depth(), rows = gemm.block_rows(), bytes = gemm.block_bytes();
+  at::Tensor blocks = aligned_bytes(ceil_div(T, rows) * bytes);
+  auto* to = blocks.mutable_data_ptr<std::uint8_t>();
+  const float* from = x.const_data_ptr<float>();
+  at::parallel_for(0, ceil_div(T, rows), 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b)
+      gemm.pack_block(from + b * rows * d, std::min(rows, T - b * rows), to + b * bytes);
+  });
+  return blocks;
+}
+
+}  // namespace depthlens::compute

@@ -1,0 +1,76 @@
+// Products x · wᵀ tile by tile, of packed rows and packed weights of any stored type.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+
+#include "compute/cpu/kernels.hpp"
+
+namespace depthlens::compute {
+
+struct GemmKernel;
+enum class WeightType;
+
+/// Products with one matrix of weights, as one kernel makes them: with all split terms that it takes.
+///
+/// A *block* holds up to `block_rows` rows of x, a *panel* `panel_columns` columns of the product, each the
+/// weights [d] of one output; both are packed, and begin at multiples of 64 bytes. Every element of a product
+/// is summed over the dimensions in the same order whatever stands beside it, so that it has the same bits in
+/// every panel and block.
+class PackedGemm {
+ public:
+  /// `weights`: [n, d], contiguous, on the CPU, float32, bfloat16 or float16; it is shared, not copied.
+  /// `kernel` must have a microkernel.
+  PackedGemm(const CpuKernel& kernel, Precision precision, at::Tensor weights);
+
+  std::int64_t depth() const { return d_; }
+  std::int64_t block_rows() const;
+  std::int64_t panel_columns() const;
+  /// Bytes of a packed block and of `columns` packed columns (whole panels), all terms included.
+  std::int64_t block_bytes() const;
+  std::int64_t columns_bytes(std::int64_t columns) const;
+  /// Columns, in whole panels and at most `max`, whose packed weights stay in a processor's second cache.
+  std::int64_t tile_columns(std::int64_t max) const;
+
+  /// One block of `count` rows [d].
+  void pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const;
+  /// Packs `count` columns, the weights of output column_of(i), or zeros where that is negative; whole
+  /// panels.
+  void pack_columns(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& column_of,
+                    std::uint8_t* panels) const;
+  /// out[i · stride + n] of the block's `count` rows and of `columns` columns, in whole panels. Of some
+  /// kernels block_rows() rows are written whatever `count` is.
+  void multiply(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
+                std::int64_t columns, float* out, std::int64_t stride) const;
+
+  // The way back: out [rows, d] += c [rows, width] · w, the weights of outputs first … first + width − 1.
+
+  /// Bytes of the packed weights of such outputs, and of a packed block of their coefficients.
+  std::int64_t transposed_bytes(std::int64_t width) const;
+  std::int64_t coefficients_bytes(std::int64_t width) const;
+  void pack_transposed(std::int64_t first, std::int64_t width, std::uint8_t* panels) const;
+  /// `coefficients` [count, width]; `block`: coefficients_bytes(width) of working memory. `out` has
+  /// `block_rows` rows, and whole panels of columns.
+  void add_expected(const float* coefficients, std::int64_t count, std::int64_t width, std::uint8_t* block,
+                    const std::uint8_t* panels, float* out, std::int64_t stride) const;
+
+ private:
+  std::int64_t block_term_bytes(std::int64_t d) const;
+  std::int64_t panel_term_bytes(std::int64_t d) const;
+
+  const GemmKernel& kernel_;
+  at::Tensor weights_;
+  WeightType type_;
+  std::int64_t d_;
+  int row_terms_ = 1, weight_terms_ = 1;
+};
+
+/// Rows x [T, d], float32, as blocks of at most `block_rows`: [blocks, block_bytes], block after block.
+at::Tensor pack_blocks(const PackedGemm& gemm, const at::Tensor& x);
+
+/// Memory as packed blocks and panels want it, uninitialised.
+at::Tensor aligned_bytes(std::int64_t size);
+
+}  // namespace depthlens::compute

@@ -1,0 +1,210 @@
+// Packing for GEMM microkernels. Included once by each file that is compiled for an instruction set; no
+// standard library here (see row_statistics_impl.hpp).
+#pragma once
+
+#include <cstdint>
+
+#include "compute/cpu/gemm.hpp"
+
+namespace depthlens::compute {
+namespace {
+
+inline float from_bfloat16(std::uint16_t bits) {
+  return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16);
+}
+
+inline float from_float16(std::uint16_t bits) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16;
+  const std::uint32_t magnitude = static_cast<std::uint32_t>(bits & 0x7fffU) << 13;
+  // The exponent's bias is 112 less; the product makes subnormal numbers normal.
+  const float finite = __builtin_bit_cast(float, magnitude) * 0x1p112F;
+  const std::uint32_t infinite = magnitude | 0x7f800000U;  // or not a number
+  const std::uint32_t value =
+      (bits & 0x7c00U) == 0x7c00U ? infinite : __builtin_bit_cast(std::uint32_t, finite);
+  return __builtin_bit_cast(float, value | sign);
+}
+
+/// To nearest, ties to even.
+inline std::uint16_t to_bfloat16(float value) {
+  const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, value);
+  const std::uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+  return static_cast<std::uint16_t>((bits & 0x7fffffffU) > 0x7f800000U ? 0x7fc0U : rounded);
+}
+
+template <int kTerm>
+inline std::uint16_t bfloat16_term(float value) {
+#pragma GCC unroll 4
+  for (int term = 0; term < kTerm; ++term) value -= from_bfloat16(to_bfloat16(value));
+  return to_bfloat16(value);
+}
+
+typedef std::uint16_t Bits16 __attribute__((may_alias));
+
+/// out[k] = the term of values[k]. Straight loops, which the compiler vectorises.
+template <int kTerm>
+inline void bfloat16_terms(const float* values, std::int64_t count, Bits16* out) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < count; ++k) out[k] = bfloat16_term<kTerm>(values[k]);
+}
+inline void bfloat16_terms(const float* values, std::int64_t count, int term, Bits16* out) {
+  if (term == 0) return bfloat16_terms<0>(values, count, out);
+  if (term == 1) return bfloat16_terms<1>(values, count, out);
+  bfloat16_terms<2>(values, count, out);
+}
+
+/// `count` weights from the `first` on, as float32.
+inline void read_weights(const void* column, WeightType type, std::int64_t first, std::int64_t count,
+                         float* out) {
+  if (type == WeightType::kFloat32) {
+    const float* weights = static_cast<const float*>(column) + first;
+    for (std::int64_t k = 0; k < count; ++k) out[k] = weights[k];
+    return;
+  }
+  const std::uint16_t* weights = static_cast<const std::uint16_t*>(column) + first;
+  if (type == WeightType::kBfloat16) {
+    for (std::int64_t k = 0; k < count; ++k) out[k] = from_bfloat16(weights[k]);
+  } else {
+    for (std::int64_t k = 0; k < count; ++k) out[k] = from_float16(weights[k]);
+  }
+}
+
+/// Vectors of kBytes. (As typedefs: GCC drops the attribute of an alias whose size depends on a template.)
+template <int kBytes>
+struct VectorOf {
+  typedef std::uint32_t Lanes __attribute__((vector_size(kBytes), may_alias));
+  typedef float Floats __attribute__((vector_size(kBytes), may_alias));
+  typedef float Unaligned __attribute__((vector_size(kBytes), aligned(4), may_alias));
+};
+
+/// A square of 32-bit lanes turned about its diagonal, by interleaving halves log2(lanes) times.
+template <int kBytes>
+inline void transpose(typename VectorOf<kBytes>::Lanes* square) {
+  using Lanes = typename VectorOf<kBytes>::Lanes;
+  constexpr int kLanes = kBytes / 4;
+  Lanes low, high;
+  for (int i = 0; i < kLanes; ++i) {
+    low[i] = static_cast<std::uint32_t>(i / 2 + i % 2 * kLanes);
+    high[i] = low[i] + kLanes / 2;
+  }
+  Lanes other[kLanes];
+#pragma GCC unroll 8
+  for (int step = 1; step < kLanes; step *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes / 2; ++i) {
+      other[2 * i] = __builtin_shuffle(square[i], square[i + kLanes / 2], low);
+      other[2 * i + 1] = __builtin_shuffle(square[i], square[i + kLanes / 2], high);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) square[i] = other[i];
+  }
+}
+
+/// A panel as [depth][columns] of float32, or [depth / 2][columns] of pairs of bfloat16.
+template <int kBytes, int kColumns, bool kBfloat16>
+void pack_panel(const void* const* columns, WeightType type, std::int64_t d, int term, void* panel) {
+  using Lanes = typename VectorOf<kBytes>::Lanes;
+  constexpr int kLanes = kBytes / 4, kPerLane = kBfloat16 ? 2 : 1;
+  constexpr std::int64_t kStrip =
+      256;  // lanes of a column at a time: a strip of all fits the first-level cache
+  static_assert(kColumns % kLanes == 0 && GemmKernel::kDepth % (kLanes * kPerLane) == 0);
+  alignas(64) std::uint32_t strip[kLanes][kStrip];
+  float buffer[kStrip * kPerLane];
+  const std::int64_t lanes = GemmKernel::depth(d) / kPerLane;
+  for (std::int64_t begin = 0; begin < lanes; begin += kStrip) {
+    const std::int64_t count = lanes - begin < kStrip ? lanes - begin : kStrip;
+    const std::int64_t first = begin * kPerLane;
+    const std::int64_t left = d - first, width = count * kPerLane;
+    const std::int64_t present = left < width ? left : width;
+    for (std::int64_t group = 0; group < kColumns; group += kLanes) {
+      for (int t = 0; t < kLanes; ++t) {
+        const void* column = columns[group + t];
+        const std::int64_t found = column != nullptr ? present : 0;
+        const bool in_place = found == width && type == WeightType::kFloat32;
+        if (!in_place && found > 0) read_weights(column, type, first, found, buffer);
+        for (std::int64_t k = found; k < width; ++k) buffer[k] = 0;
+        const float* values = in_place ? static_cast<const float*>(column) + first : buffer;
+        if constexpr (kBfloat16) {
+          bfloat16_terms(values, width, term, reinterpret_cast<Bits16*>(strip[t]));
+        } else {
+          for (std::int64_t k = 0; k < count; ++k) strip[t][k] = __builtin_bit_cast(std::uint32_t, values[k]);
+        }
+      }
+      for (std::int64_t k = 0; k < count; k += kLanes) {
+        Lanes square[kLanes];
+        for (int t = 0; t < kLanes; ++t) square[t] = *reinterpret_cast<const Lanes*>(&strip[t][k]);
+        transpose<kBytes>(square);
+        std::uint32_t* to = static_cast<std::uint32_t*>(panel) + (begin + k) * kColumns + group;
+        for (int i = 0; i < kLanes; ++i) *reinterpret_cast<Lanes*>(to + i * kColumns) = square[i];
+      }
+    }
+  }
+}
+
+/// A block as [depth][count] of float32, or [depth / 2][count] of pairs of bfloat16.
+template <bool kBfloat16>
+void pack_block(const float* rows, std::int64_t count, std::int64_t d, int term, void* block) {
+  const std::int64_t depth = GemmKernel::depth(d);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float* row = rows + i * d;
+    if constexpr (kBfloat16) {
+      constexpr std::int64_t kPiece = 64;
+      auto* to = static_cast<std::uint16_t*>(block);
+      Bits16 bits[kPiece];
+      for (std::int64_t first = 0; first < depth; first += kPiece) {
+        const std::int64_t width = depth - first < kPiece ? depth - first : kPiece, left = d - first;
+        const std::int64_t present = left < width ? left : width;
+        bfloat16_terms(row + first, present, term, bits);
+        for (std::int64_t k = 0; k < width; ++k)
+          to[((first + k) / 2 * count + i) * 2 + k % 2] = k < present ? bits[k] : std::uint16_t{0};
+      }
+    } else {
+      auto* to = static_cast<float*>(block);
+      for (std::int64_t k = 0; k < depth; ++k) to[k * count + i] = k < d ? row[k] : 0;
+    }
+  }
+}
+
+/// The same of a transposed matrix: columns are neighbours in memory, dimensions are `stride` apart.
+template <int kColumns, bool kBfloat16>
+void pack_transposed_panel(const void* rows, WeightType type, std::int64_t stride, std::int64_t d,
+                           std::int64_t count, int term, void* panel) {
+  const std::int64_t size = type == WeightType::kFloat32 ? 4 : 2, depth = GemmKernel::depth(d);
+  float buffer[kColumns];
+  for (std::int64_t k = 0; k < depth; ++k) {
+    const std::int64_t present = k < d ? count : 0;
+    const void* row = static_cast<const char*>(rows) + k * stride * size;
+    if (present > 0) read_weights(row, type, 0, present, buffer);
+    for (std::int64_t n = present; n < kColumns; ++n) buffer[n] = 0;
+    if constexpr (kBfloat16) {
+      Bits16 bits[kColumns];
+      bfloat16_terms(buffer, kColumns, term, bits);
+      auto* to = static_cast<Bits16*>(panel) + k / 2 * kColumns * 2 + k % 2;
+      for (std::int64_t n = 0; n < kColumns; ++n) to[2 * n] = bits[n];
+    } else {
+      auto* to = static_cast<float*>(panel) + k * kColumns;
+      for (std::int64_t n = 0; n < kColumns; ++n) to[n] = buffer[n];
+    }
+  }
+}
+
+/// A tile panel by panel and term by term, for products that are made of one block and one panel at a time.
+template <int kColumns, int kElementSize, int kRows,
+          void (*kMultiply)(const void* block, std::int64_t count, const void* panel, std::int64_t d,
+                            bool add, float* out, std::int64_t stride)>
+void multiply_by_terms(const GemmTile& tile) {
+  const std::int64_t column_bytes = GemmKernel::depth(tile.d) * kElementSize;
+  const auto* block = static_cast<const char*>(tile.block);
+  const auto* panel = static_cast<const char*>(tile.panels);
+  for (std::int64_t n = 0; n < tile.columns; n += kColumns) {
+    for (int w = 0; w < tile.weight_terms; ++w) {
+      for (int r = 0; r + w < tile.row_terms; ++r) {
+        kMultiply(block + r * kRows * column_bytes, tile.count, panel + w * kColumns * column_bytes, tile.d,
+                  /*add=*/tile.add || r + w > 0, tile.out + n, tile.stride);
+      }
+    }
+    panel += tile.weight_terms * kColumns * column_bytes;
+  }
+}
+
+}  // namespace
+}  // namespace depthlens::compute

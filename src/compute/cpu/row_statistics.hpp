@@ -1,0 +1,46 @@
+// The statistics of one row of logits within one tile of the vocabulary, for each instruction set at hand.
+#pragma once
+
+#include <cstdint>
+
+namespace depthlens::compute {
+
+/// Longest tile, in tokens.
+inline constexpr int kMaxTile = 2048;
+
+/// Sums over a tile, relative to the row's reference m and the final layer's m_f (see packed_kernel.cpp).
+struct TileSums {
+  float sum;       ///< Σ e^(z − m)
+  float weighted;  ///< Σ e^(z − m) (z − m)
+  float cross;     ///< Σ e^(z_f − m_f) (z − m)
+  float reverse;   ///< Σ e^(z − m) (z_f − m_f)
+};
+
+/// One instruction set's functions. All arrays have `width` entries, 1 … kMaxTile.
+struct RowStatistics {
+  /// Greatest logit.
+  float (*max)(const float* logits, int width);
+  /// The first place from `begin` on with a logit of at least `bar`, or `width`.
+  int (*find_at_least)(const float* logits, int begin, int width, float bar);
+  /// Number of logits strictly greater than `bar`.
+  std::int32_t (*count_greater)(const float* logits, int width, float bar);
+  /// shifted = logits − m, exponentials = e^shifted.
+  void (*shift_and_exp)(const float* logits, int width, float m, float* shifted, float* exponentials);
+  /// All sums of a row; `exponentials` gets e^(z − m).
+  TileSums (*sums)(const float* logits, int width, float m, const float* final_shifted,
+                   const float* final_exponentials, float* exponentials);
+  /// exponentials = e^(logits − m); returns the sum.
+  float (*exponentials)(const float* logits, int width, float m, float* exponentials);
+  /// logits += bias, where there is one; then scale · logits, or cap · tanh(scale · logits / cap) where
+  /// cap > 0.
+  void (*finish_logits)(float* logits, int width, const float* bias, float scale, float cap);
+};
+
+/// e^x is within 2e-7 relative of the true value for −87 ≤ x ≤ 0, and 0 below.
+extern const RowStatistics kPortableStatistics;
+#ifdef DEPTHLENS_X86
+extern const RowStatistics kAvx2Statistics;    ///< needs AVX2 and FMA
+extern const RowStatistics kAvx512Statistics;  ///< needs AVX-512 F, BW, DQ, VL
+#endif
+
+}  // namespace depthlens::compute

@@ -1,0 +1,62 @@
+// What a pass over the vocabulary hands its tiles to. A reducer is one file of reducers/: how it reads a tile
+// on the processor, and how on any other device.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "depthlens/compute/vocabulary_pass.hpp"
+
+namespace depthlens::compute {
+
+class HostTile;
+
+/// How work on the processor is dealt out.
+enum class Split {
+  kVocabulary,  ///< each slice of the vocabulary is one thread's, which takes all rows in order
+  kRows         ///< each group of positions is one thread's, which takes the whole vocabulary in order
+};
+
+/// Of a pass on the processor.
+struct PassLayout {
+  std::int64_t num_slices;     ///< of the vocabulary; 1 where it is not split
+  std::int64_t max_width;      ///< tokens of a tile
+  std::int64_t block_rows;     ///< positions of a tile
+  std::int64_t panel_columns;  ///< products write multiples of so many columns
+  std::int64_t num_positions;  ///< P
+};
+
+/// Logits of all rows for neighbouring tokens, on any device.
+struct DeviceTile {
+  at::Tensor logits;   ///< [S · P, width] in the rows' type; the reducer may change it
+  at::Tensor weights;  ///< [width, d] in the rows' type
+  std::int64_t first;  ///< token
+  std::int64_t width() const { return logits.size(1); }
+};
+
+class Reducer {
+ public:
+  /// A thread's own memory.
+  struct Workspace {
+    virtual ~Workspace() = default;
+  };
+
+  virtual ~Reducer() = default;
+  virtual Split split() const { return Split::kVocabulary; }
+  /// The slices that results of a slice may be kept for; more vocabulary goes into each where it is less.
+  virtual std::int64_t max_slices() const { return INT64_MAX; }
+  /// Whether tiles must be able to add expected rows of the unembedding; then Split::kRows.
+  virtual bool wants_expected_rows() const { return false; }
+
+  virtual void begin(const PassLayout& /*layout*/) {}
+  virtual std::unique_ptr<Workspace> make_workspace() const { return nullptr; }
+  /// Called on several threads, never at once for the same slice (or the same positions, where rows are
+  /// split); tiles of a slice come in the order of tokens, and within a tile positions in theirs.
+  virtual void add(HostTile& tile, Workspace* workspace) = 0;
+  /// Tiles come in the order of tokens.
+  virtual void add(DeviceTile& tile) = 0;
+};
+
+}  // namespace depthlens::compute

@@ -1,0 +1,197 @@
+// With m the greatest logit of a row so far, S = Σ e^(z − m) and A = Σ e^(z − m) w are kept; when m grows,
+// both are scaled. Nothing of the size [R, V] exists, and no logit is computed twice.
+#include "depthlens/compute/log_sum_exp.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "compute/cpu/host_tile.hpp"
+#include "compute/reducer.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
+
+namespace depthlens::compute {
+namespace {
+
+/// The derivative of a logit by what it was before the transform, from the logit.
+at::Tensor slope(const LogitTransform& transform, const at::Tensor& logits) {
+  at::Tensor slopes = logits / transform.soft_cap;
+  return slopes.mul_(slopes).neg_().add_(1).mul_(transform.scale);
+}
+
+class LogSumExpReducer : public Reducer {
+ public:
+  LogSumExpReducer(const VocabularyPass& pass, const at::Tensor& rows, std::int64_t num_gradients,
+                   const at::Tensor& token_scale)
+      : pass_(pass),
+        rows_(rows),
+        num_gradients_(num_gradients),
+        token_scale_(token_scale),
+        transform_(pass.unembedding().transform) {}
+
+  Split split() const override { return Split::kRows; }
+  bool wants_expected_rows() const override { return num_gradients_ > 0; }
+
+  void begin(const PassLayout& layout) override {
+    layout_ = layout;
+    host_rows_.resize(static_cast<std::size_t>(rows_.size(0)));
+    // Products write whole blocks and panels.
+    stride_ = util::round_up(rows_.size(1), layout.panel_columns);
+    weighted_ = at::zeros({util::round_up(num_gradients_, layout.block_rows), stride_}, at::kFloat);
+  }
+
+  std::unique_ptr<Workspace> make_workspace() const override {
+    auto memory = std::make_unique<Memory>();
+    memory->exponentials.resize(static_cast<std::size_t>(layout_.block_rows * layout_.max_width));
+    return memory;
+  }
+
+  void add(HostTile& tile, Workspace* workspace) override;
+  void add(DeviceTile& tile) override;
+
+  LogSumExpValues values() const { return m_.defined() ? device_values() : host_values(); }
+
+ private:
+  struct HostRow {
+    float m = -std::numeric_limits<float>::infinity();
+    double sum = 0;
+    std::int64_t top = 0;
+  };
+  struct Memory : Workspace {
+    std::vector<float> exponentials;  // [block_rows, width]
+  };
+
+  LogSumExpValues host_values() const;
+  LogSumExpValues device_values() const {
+    return {.value = m_.to(at::kDouble) + sum_.log(),
+            .gradient = sums_ / sum_.narrow(0, 0, num_gradients_).unsqueeze(1).to(rows_.scalar_type()),
+            .top = top_};
+  }
+
+  const VocabularyPass& pass_;
+  const at::Tensor& rows_;  // [R, d]
+  std::int64_t num_gradients_;
+  at::Tensor token_scale_;
+  LogitTransform transform_;
+  // On the processor.
+  PassLayout layout_ = {};
+  std::int64_t stride_ = 0;
+  std::vector<HostRow> host_rows_;
+  at::Tensor weighted_;  // A [≥ G, stride]
+  // On a device: [R], [R] float64, [R], A [G, d].
+  at::Tensor m_, sum_, top_, sums_;
+};
+
+void LogSumExpReducer::add(HostTile& tile, Workspace* workspace) {
+  auto& memory = static_cast<Memory&>(*workspace);
+  const RowStatistics& statistics = tile.statistics();
+  const int width = tile.width;
+  const std::int64_t d = rows_.size(1);
+  const bool with_gradient = tile.begin < num_gradients_;
+  float* const sums = with_gradient ? weighted_.mutable_data_ptr<float>() + tile.begin * stride_ : nullptr;
+  const float* scale = token_scale_.defined() ? token_scale_.const_data_ptr<float>() + tile.first : nullptr;
+  const float* logits = tile.logits(0);
+  for (int i = 0; i < tile.count; ++i) {
+    const float* z = logits + i * tile.stride();
+    HostRow& row = host_rows_[static_cast<std::size_t>(tile.begin + i)];
+    const float tile_max = statistics.max(z, width);
+    if (tile_max > row.m) {
+      row.top = tile.first + statistics.find_at_least(z, 0, width, tile_max);
+      if (tile.first > 0) {
+        const double factor = std::exp(static_cast<double>(row.m) - tile_max);
+        row.sum *= factor;
+        if (with_gradient) {
+          float* a = sums + i * stride_;
+          for (std::int64_t k = 0; k < d; ++k) a[k] *= static_cast<float>(factor);
+        }
+      }
+      row.m = tile_max;
+    }
+    float* e = memory.exponentials.data() + static_cast<std::int64_t>(i) * width;
+    row.sum += statistics.exponentials(z, width, row.m, e);
+    if (!with_gradient) continue;
+    if (scale != nullptr) {
+      for (int v = 0; v < width; ++v) e[v] *= scale[v];
+    }
+    if (transform_.soft_cap > 0) {
+      const auto cap = static_cast<float>(transform_.soft_cap);
+      for (int v = 0; v < width; ++v) e[v] *= 1 - z[v] / cap * (z[v] / cap);
+    }
+    if (transform_.scale != 1) {
+      for (int v = 0; v < width; ++v) e[v] *= static_cast<float>(transform_.scale);
+    }
+  }
+  if (with_gradient) tile.add_expected_rows(memory.exponentials.data(), sums, stride_);
+}
+
+void LogSumExpReducer::add(DeviceTile& tile) {
+  at::Tensor& z = tile.logits;
+  const auto [tile_max, tile_top] = z.max(1);  // the first of equals
+  const at::Tensor new_m = m_.defined() ? m_.maximum(tile_max) : tile_max;
+  at::Tensor slopes;
+  if (transform_.soft_cap > 0) slopes = slope(transform_, z.narrow(0, 0, num_gradients_));
+  at::Tensor e = z.sub_(new_m.unsqueeze(1)).exp_();
+  const at::Tensor tile_sum = e.sum(1, false, at::kDouble);
+  at::Tensor coefficients = e.narrow(0, 0, num_gradients_);
+  if (token_scale_.defined())
+    coefficients = coefficients * token_scale_.narrow(0, tile.first, tile.width()).to(z.scalar_type());
+  if (slopes.defined()) {
+    coefficients = coefficients * slopes;
+  } else if (transform_.scale != 1) {
+    coefficients = coefficients * transform_.scale;
+  }
+  const at::Tensor tile_sums = at::mm(coefficients, tile.weights);  // [G, d]
+  if (m_.defined()) {
+    const at::Tensor factor = (m_ - new_m).exp();
+    top_ = at::where(tile_max > m_, tile_top + tile.first, top_);
+    sum_ = sum_ * factor + tile_sum;
+    sums_ = sums_ * factor.narrow(0, 0, num_gradients_).unsqueeze(1) + tile_sums;
+  } else {
+    top_ = tile_top;
+    sum_ = tile_sum;
+    sums_ = tile_sums;
+  }
+  m_ = new_m;
+}
+
+LogSumExpValues LogSumExpReducer::host_values() const {
+  const std::int64_t R = rows_.size(0), d = rows_.size(1);
+  LogSumExpValues out{.value = at::empty({R}, at::kDouble),
+                      .gradient = at::empty({num_gradients_, d}, at::kFloat),
+                      .top = at::empty({R}, at::kLong)};
+  const float* sums = weighted_.const_data_ptr<float>();
+  at::parallel_for(0, R, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const HostRow& state = host_rows_[static_cast<std::size_t>(row)];
+      out.value.mutable_data_ptr<double>()[row] = static_cast<double>(state.m) + std::log(state.sum);
+      out.top.mutable_data_ptr<std::int64_t>()[row] = state.top;
+      if (row >= num_gradients_) continue;
+      float* gradient = out.gradient.mutable_data_ptr<float>() + row * d;
+      const double factor = 1 / state.sum;
+      for (std::int64_t k = 0; k < d; ++k) gradient[k] = static_cast<float>(sums[row * stride_ + k] * factor);
+    }
+  });
+  return out;
+}
+
+}  // namespace
+
+LogSumExpValues log_sum_exp(const VocabularyPass& pass, const at::Tensor& rows, std::int64_t num_gradients,
+                            const at::Tensor& token_scale) {
+  DEPTHLENS_ASSERT(num_gradients >= 0 && num_gradients <= rows.size(0));
+  const at::Tensor scale = token_scale.defined() ? token_scale.to(at::kFloat).contiguous() : token_scale;
+  LogSumExpReducer reducer(pass, rows, num_gradients, scale);
+  pass.run(pass.pack(rows, 1), reducer);
+  return reducer.values();
+}
+
+}  // namespace depthlens::compute

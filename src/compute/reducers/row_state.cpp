@@ -1,0 +1,68 @@
+// From sums to statistics (docs/methods.md).
+#include "compute/reducers/row_state.hpp"
+
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+namespace depthlens::compute {
+
+std::int64_t BestTokens::add_tile(const RowStatistics& statistics, const float* tile, int width,
+                                  TokenId first, float bar, std::int64_t found) {
+  for (int i = statistics.find_at_least(tile, 0, width, bar); i < width;
+       i = statistics.find_at_least(tile, i + 1, width, bar)) {
+    add(tile[i], first + i, found);
+    if (found == k_ && logits_[k_ - 1] > bar) bar = static_cast<float>(logits_[k_ - 1]);
+  }
+  return found;
+}
+
+TokenGroups::TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count) : count_(count) {
+  if (count == 0) return;
+  std::vector<std::int64_t> sizes(static_cast<std::size_t>(count));
+  for (const std::uint8_t group : group_of) ++sizes.at(group);
+  largest_ = std::max_element(sizes.begin(), sizes.end()) - sizes.begin();
+  for (std::size_t v = 0; v < group_of.size(); ++v) {
+    if (group_of[v] != largest_) tokens_.push_back({static_cast<TokenId>(v), group_of[v]});
+  }
+  membership_ = at::zeros({static_cast<std::int64_t>(group_of.size()), count}, at::kFloat);
+  float* data = membership_.mutable_data_ptr<float>();
+  for (std::size_t v = 0; v < group_of.size(); ++v)
+    data[v * static_cast<std::size_t>(count) + group_of[v]] = 1;
+}
+
+TokenGroups::Range TokenGroups::range(std::int64_t first, std::int64_t width) const {
+  const auto from = [&](std::int64_t id) {
+    return std::lower_bound(tokens_.begin(), tokens_.end(), id,
+                            [](const Token& token, std::int64_t other) { return token.id < other; });
+  };
+  return {from(first), from(first + width)};
+}
+
+void TokenGroups::finish(double sum, double* mass) const {
+  double others = 0;
+  for (std::int64_t g = 0; g < count_; ++g) {
+    mass[g] /= sum;
+    if (g != largest_) others += mass[g];
+  }
+  if (count_ > 0) mass[largest_] = std::max(0.0, 1 - others);
+}
+
+void finish(const std::vector<RowState>& rows, std::int64_t num_positions, const TokenGroups& groups,
+            Statistics& output) {
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    const RowState& state = rows[row];
+    const RowState& final_state = rows[row % static_cast<std::size_t>(num_positions)];
+    const double log_sum = std::log(state.sum), final_log_sum = std::log(final_state.sum);
+    const double mean_logprob = state.weighted / state.sum - log_sum;  // Σ p log p
+    const double final_mean_logprob = final_state.weighted / final_state.sum - final_log_sum;
+    output.log_sum_exp.push_back(static_cast<double>(state.m) + log_sum);
+    output.entropy.push_back(-mean_logprob);
+    output.kl_final.push_back(final_mean_logprob - (state.cross / final_state.sum - log_sum));
+    output.kl_reverse.push_back(mean_logprob - (state.reverse / state.sum - final_log_sum));
+    if (groups.count() > 0)
+      groups.finish(state.sum, output.group_mass.data() + row * static_cast<std::size_t>(groups.count()));
+  }
+}
+
+}  // namespace depthlens::compute

@@ -1,0 +1,48 @@
+// The computing library as seen from above. The one file that may depend on libtorch's version.
+#include "depthlens/compute/runtime.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <malloc.h>
+#include <torch/headeronly/version.h>
+
+#include <cstdlib>
+
+namespace depthlens::compute {
+
+void set_threads(int threads) {
+  at::set_num_threads(threads);
+  // TF32 would take float32 products far from float32.
+  at::globalContext().setAllowTF32CuBLAS(false);
+  // oneDNN keeps what it compiled for each shape of a product, by default of 1,024 shapes. Batches differ in
+  // their number of rows, so that memory would grow with the corpus. A batch itself needs about a dozen.
+  constexpr int kKeepWhatTheUserSet = 0;
+  ::setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32", kKeepWhatTheUserSet);
+}
+
+int num_threads() {
+  return at::get_num_threads();
+}
+
+void release_free_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+}
+
+int num_cuda_devices() {
+  if (!at::hasCUDA()) return 0;
+  return static_cast<int>(at::detail::getCUDAHooks().deviceCount());
+}
+
+std::optional<at::Device> registered_device(const std::string& name) {
+  if (!c10::is_privateuse1_backend_registered() || name != c10::get_privateuse1_backend())
+    return std::nullopt;
+  return at::Device(at::kPrivateUse1, 0);
+}
+
+std::string libtorch_version() {
+  return TORCH_VERSION;
+}
+
+}  // namespace depthlens::compute

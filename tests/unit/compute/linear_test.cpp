@@ -1,0 +1,51 @@
+// Products with weights against float64, for every arithmetic that this processor runs.
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+
+#include <array>
+#include <string>
+
+#include "depthlens/compute/backend.hpp"
+#include "support/catch.hpp"
+#include "support/kernels.hpp"
+
+namespace depthlens {
+namespace {
+
+TEST_CASE("linear: weights of every stored type, awkward sizes, rows alone and among others") {
+  at::manual_seed(3);
+  for (const at::ScalarType stored : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const auto& [T, d, n] : {std::array{1, 5, 3}, {9, 33, 48}, {40, 200, 130}, {70, 96, 700}}) {
+      const at::Tensor x = at::randn({T, d}, at::kFloat);
+      const at::Tensor weight = at::randn({n, d}, at::kFloat).to(stored), bias = at::randn({n}, at::kFloat);
+      const at::Tensor expected =
+          at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t()).add_(bias.to(at::kDouble));
+      for (const std::string& name : compute::processor_kernels(compute::Precision::kExact)) {
+        INFO(name << ": " << at::toString(stored) << ", T " << T << ", d " << d << ", n " << n);
+        const auto backend = test::backend(name);
+        const at::Tensor y = backend->linear(x, weight, bias);
+        REQUIRE(y.sizes() == expected.sizes());
+        CHECK(y.scalar_type() == at::kFloat);
+        CHECK((y - expected).abs().max().item<double>() < 1e-4);
+        if (name != "aten") {
+          const std::int64_t last = T - 1;
+          CHECK(at::equal(backend->linear(x.narrow(0, last, 1), weight, bias), y.narrow(0, last, 1)));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("linear: no bias, and arithmetic of the input's type") {
+  const at::Tensor x = at::ones({2, 300}, at::kBFloat16), weight = at::ones({4, 300}, at::kFloat);
+  const auto backend = compute::Backend::create();
+  CHECK(at::equal(backend->linear(x, weight, {}), at::ones({2, 4}, at::kFloat).mul_(300)));
+  CHECK(at::equal(backend->linear(x.to(at::kFloat), weight, {}), at::ones({2, 4}, at::kFloat).mul_(300)));
+}
+
+}  // namespace
+}  // namespace depthlens
