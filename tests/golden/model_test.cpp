@@ -11,6 +11,7 @@
 #include "depthlens/model/linear.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -42,9 +43,10 @@ at::Tensor logits(const Model& model, const at::Tensor& state) {
 
 void check_variant(const std::filesystem::path& folder, const std::string& variant, double tolerance,
                    const model::LoadOptions& options = {}) {
-  INFO(variant);
+  INFO(variant << " on " << options.device);
   const test::Reference reference(variant);
   const auto model = Model::load(folder, options);
+  CHECK(model->device().type() == at::Device(options.device).type());
   for (int sequence = 0; sequence < 2; ++sequence) {
     const std::string suffix = "." + std::to_string(sequence);
     const auto states = run(*model, pack({reference.tokens(sequence)}));
@@ -52,6 +54,7 @@ void check_variant(const std::filesystem::path& folder, const std::string& varia
     const at::Tensor expected = reference["states" + suffix];  // [L + 1, T, d]
     for (std::size_t layer = 0; layer < states.size(); ++layer) {
       INFO("layer " << layer);
+      CHECK(states[layer].device() == model->device());
       CHECK(test::max_abs_difference(states[layer], expected.select(0, static_cast<std::int64_t>(layer))) <
             tolerance);
     }
@@ -59,9 +62,11 @@ void check_variant(const std::filesystem::path& folder, const std::string& varia
   }
 }
 
-TEST_CASE("states and logits equal the float64 reference in every family") {
-  for (const std::string& variant : test::golden_variants())
-    check_variant(test::golden_model(variant), variant, 5e-5);
+TEST_CASE("states and logits equal the float64 reference in every family, on every device") {
+  for (const std::string& device : test::devices()) {
+    for (const std::string& variant : test::golden_variants())
+      check_variant(test::golden_model(variant), variant, 5e-5, {.device = device});
+  }
 }
 
 TEST_CASE("an older spelling of config.json means the same model") {
@@ -75,24 +80,28 @@ TEST_CASE("an older spelling of config.json means the same model") {
 }
 
 TEST_CASE("bfloat16 arithmetic stays near the float64 reference") {
-  for (const std::string variant : {"gpt2", "llama-gqa-sharded", "neox-parallel", "mistral-window"}) {
-    check_variant(test::golden_model(variant), variant, 0.5, {.dtype = at::kBFloat16});
+  for (const std::string& device : test::devices()) {
+    for (const std::string variant : {"gpt2", "llama-gqa-sharded", "neox-parallel", "mistral-window"})
+      check_variant(test::golden_model(variant), variant, 0.5, {.dtype = at::kBFloat16, .device = device});
   }
 }
 
 TEST_CASE("blocks that are read when their turn comes give the same bits") {
-  for (const std::string& variant : test::golden_variants()) {
-    INFO(variant);
-    const test::Reference reference(variant);
-    const auto kept = Model::load(test::golden_model(variant), {});
-    const auto streamed = Model::load(test::golden_model(variant), {.stream_layers = true});
-    CHECK(streamed->streams_layers());
-    CHECK(streamed->num_parameters() == kept->num_parameters());
-    const auto windows = pack({reference.tokens(0), reference.tokens(1)});
-    for (int pass = 0; pass < 2; ++pass) {
-      const auto expected = run(*kept, windows), states = run(*streamed, windows);
-      for (std::size_t layer = 0; layer < expected.size(); ++layer)
-        CHECK(at::equal(states[layer], expected[layer]));
+  for (const std::string& device : test::devices()) {
+    for (const std::string& variant : test::golden_variants()) {
+      INFO(variant << " on " << device);
+      const test::Reference reference(variant);
+      const auto kept = Model::load(test::golden_model(variant), {.device = device});
+      const auto streamed =
+          Model::load(test::golden_model(variant), {.device = device, .stream_layers = true});
+      CHECK(streamed->streams_layers());
+      CHECK(streamed->num_parameters() == kept->num_parameters());
+      const auto windows = pack({reference.tokens(0), reference.tokens(1)});
+      for (int pass = 0; pass < 2; ++pass) {
+        const auto expected = run(*kept, windows), states = run(*streamed, windows);
+        for (std::size_t layer = 0; layer < expected.size(); ++layer)
+          CHECK(at::equal(states[layer], expected[layer]));
+      }
     }
   }
 }
