@@ -15,6 +15,7 @@
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/collecting_listener.hpp"
+#include "support/devices.hpp"
 #include "support/kernels.hpp"
 
 namespace depthlens {
@@ -115,10 +116,10 @@ void check_lens(const CollectingListener& found, std::int64_t lens, const test::
 }
 
 TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 reference") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {});
+    const auto model = model::Model::load(test::golden_model(variant), {.device = device});
     const auto queries = queries_of(reference);
     const auto found = read_out(
         *model,
@@ -163,10 +164,10 @@ TEST_CASE("both files of a tuned lens have one digest") {
 }
 
 TEST_CASE("layer L is the model's own output for every lens, and its divergence from itself is 0") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {});
+    const auto model = model::Model::load(test::golden_model(variant), {.device = device});
     const auto found = read_out(
         *model,
         {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt")},
@@ -275,10 +276,10 @@ class SummingListener : public CollectingListener {
 };
 
 TEST_CASE("sums of probability over the run are those of float64 softmaxes, for every lens and layer") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {});
+    const auto model = model::Model::load(test::golden_model(variant), {.device = device});
     const std::int64_t V = model->spec().vocab_size;
     const auto logit =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);

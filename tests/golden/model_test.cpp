@@ -63,10 +63,8 @@ void check_variant(const std::filesystem::path& folder, const std::string& varia
 }
 
 TEST_CASE("states and logits equal the float64 reference in every family, on every device") {
-  for (const std::string& device : test::devices()) {
-    for (const std::string& variant : test::golden_variants())
-      check_variant(test::golden_model(variant), variant, 5e-5, {.device = device});
-  }
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants()))
+    check_variant(test::golden_model(variant), variant, 5e-5, {.device = device});
 }
 
 TEST_CASE("an older spelling of config.json means the same model") {
@@ -80,28 +78,24 @@ TEST_CASE("an older spelling of config.json means the same model") {
 }
 
 TEST_CASE("bfloat16 arithmetic stays near the float64 reference") {
-  for (const std::string& device : test::devices()) {
-    for (const std::string variant : {"gpt2", "llama-gqa-sharded", "neox-parallel", "mistral-window"})
-      check_variant(test::golden_model(variant), variant, 0.5, {.dtype = at::kBFloat16, .device = device});
-  }
+  const std::vector<std::string> variants = {"gpt2", "llama-gqa-sharded", "neox-parallel", "mistral-window"};
+  for (const auto& [device, variant] : test::on_devices(variants))
+    check_variant(test::golden_model(variant), variant, 0.5, {.dtype = at::kBFloat16, .device = device});
 }
 
 TEST_CASE("blocks that are read when their turn comes give the same bits") {
-  for (const std::string& device : test::devices()) {
-    for (const std::string& variant : test::golden_variants()) {
-      INFO(variant << " on " << device);
-      const test::Reference reference(variant);
-      const auto kept = Model::load(test::golden_model(variant), {.device = device});
-      const auto streamed =
-          Model::load(test::golden_model(variant), {.device = device, .stream_layers = true});
-      CHECK(streamed->streams_layers());
-      CHECK(streamed->num_parameters() == kept->num_parameters());
-      const auto windows = pack({reference.tokens(0), reference.tokens(1)});
-      for (int pass = 0; pass < 2; ++pass) {
-        const auto expected = run(*kept, windows), states = run(*streamed, windows);
-        for (std::size_t layer = 0; layer < expected.size(); ++layer)
-          CHECK(at::equal(states[layer], expected[layer]));
-      }
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants())) {
+    INFO(variant << " on " << device);
+    const test::Reference reference(variant);
+    const auto kept = Model::load(test::golden_model(variant), {.device = device});
+    const auto streamed = Model::load(test::golden_model(variant), {.device = device, .stream_layers = true});
+    CHECK(streamed->streams_layers());
+    CHECK(streamed->num_parameters() == kept->num_parameters());
+    const auto windows = pack({reference.tokens(0), reference.tokens(1)});
+    for (int pass = 0; pass < 2; ++pass) {
+      const auto expected = run(*kept, windows), states = run(*streamed, windows);
+      for (std::size_t layer = 0; layer < expected.size(); ++layer)
+        CHECK(at::equal(states[layer], expected[layer]));
     }
   }
 }

@@ -12,6 +12,7 @@
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
+#include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -61,11 +62,11 @@ bool same(const LastPrediction& a, const LastPrediction& b) {
 }
 
 TEST_CASE("effects of patching equal those of transformers with hooks in float64") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    const auto model = Model::load(test::golden_model(variant), {});
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    const auto model = Model::load(test::golden_model(variant), {.device = device});
     const GoldenPairs golden(variant);
     for (int p = 0; p < kPairs; ++p) {
-      INFO(variant << ", pair " << p);
+      INFO(variant << " on " << device << ", pair " << p);
       Patcher patcher(*model, {});
       const PatchingPair pair = golden.pair(p);
       const PatchingResult result = *patcher.patch(pair);
@@ -94,9 +95,9 @@ TEST_CASE("effects of patching equal those of transformers with hooks in float64
 }
 
 TEST_CASE("what cannot have an effect has none, and layer L at the last position is the source") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
-    const auto model = Model::load(test::golden_model(variant), {});
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
+    const auto model = Model::load(test::golden_model(variant), {.device = device});
     const PatchingPair pair = GoldenPairs(variant).pair(0);
     Patcher patcher(*model, {});
     const PatchingResult result = *patcher.patch(pair);

@@ -14,6 +14,7 @@
 #include "depthlens/util/files.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -68,14 +69,15 @@ train::TrainSettings settings_of(const Run& run, std::int64_t steps) {
 }
 
 TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer and loss") {
-  for (const Run& run : runs()) {
-    INFO(run.name);
+  for (const auto& [device, run] : test::on_devices(runs())) {
+    INFO(run.name << " on " << device);
     const io::TensorFile expected = golden_run(run.name);
     const at::Tensor windows = expected.view("windows"), losses = expected.view("loss"),
                      norms = expected.view("gradient_norm");
-    const auto model = model::Model::load(test::golden_model(run.checkpoint), {});
+    const auto model = model::Model::load(test::golden_model(run.checkpoint), {.device = device});
     train::TunedTrainer trainer(*model, settings_of(run, windows.size(0)),
                                 train::TunedTrainer::zeros(*model, true));
+    CHECK(trainer.parameters().weights.device() == model->device());
     for (std::int64_t step = 0; step < windows.size(0); ++step) {
       const train::StepResult result = trainer.step(windows_of(windows[step]));
       CHECK(result.step == step + 1);
@@ -93,8 +95,9 @@ TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer
 
 /// Everything needed to train on a golden checkpoint.
 struct Setup {
-  explicit Setup(const Run& run, std::int64_t steps) : file(golden_run(run.name)), run_steps(steps) {
-    model = model::Model::load(test::golden_model(run.checkpoint), {});
+  explicit Setup(const Run& run, std::int64_t steps, const std::string& device = "cpu")
+      : file(golden_run(run.name)), run_steps(steps) {
+    model = model::Model::load(test::golden_model(run.checkpoint), {.device = device});
     settings = settings_of(run, steps);
     settings.damping = {};
     plan.windows = [this](std::int64_t step) { return windows_of(file.view("windows")[step]); };
@@ -113,10 +116,10 @@ struct Setup {
 };
 
 TEST_CASE("a training that was stopped and resumed ends with the bits of one that was not") {
-  for (const Run& run : runs()) {
-    INFO(run.name);
+  for (const auto& [device, run] : test::on_devices(runs())) {
+    INFO(run.name << " on " << device);
     const test::TemporaryFolder temporary;
-    Setup setup(run, 9);
+    Setup setup(run, 9, device);
     train::TunedTrainer whole = setup.trainer();
     train::LensFolder whole_folder(temporary.path() / "whole", false, false);
     const auto expected = train::run_training(whole, whole_folder, setup.plan, false);

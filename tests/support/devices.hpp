@@ -5,6 +5,7 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/guarded_device.hpp"
@@ -15,6 +16,16 @@ namespace depthlens::test {
 inline std::vector<std::string> devices() {
   std::vector<std::string> all = {"cpu", guarded_device()};
   if (at::detail::getCUDAHooks().deviceCount() > 0) all.emplace_back("cuda");
+  return all;
+}
+
+/// Every device with every one of `cases`: {device, case}.
+template <typename Case>
+std::vector<std::pair<std::string, Case>> on_devices(const std::vector<Case>& cases) {
+  std::vector<std::pair<std::string, Case>> all;
+  for (const std::string& device : devices()) {
+    for (const Case& one : cases) all.emplace_back(device, one);
+  }
   return all;
 }
 
