@@ -189,8 +189,10 @@ TEST_CASE("layer L is the model's own output for every lens, and its divergence 
 }
 
 TEST_CASE("probability mass of groups sums to 1 and equals the sum over tokens") {
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
   const test::Reference reference("gpt2");
-  const auto model = model::Model::load(test::golden_model("gpt2"), {});
+  const auto model = model::Model::load(test::golden_model("gpt2"), {.device = device});
   const std::int64_t V = model->spec().vocab_size;
   CollectingListener listener(V);
   for (std::int64_t v = 0; v < V; ++v) listener.groups.push_back(static_cast<std::uint8_t>(v % 3));
@@ -234,8 +236,10 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
 }
 
 TEST_CASE("the run counts what it did, checks itself and can be stopped between batches") {
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
   const test::Reference reference("llama-gqa-sharded");
-  const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {});
+  const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {.device = device});
   const auto lens =
       lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
   const auto queries = queries_of(reference);

@@ -185,9 +185,9 @@ TEST_CASE("what precedes and follows the counted positions has no part in a Jaco
 }
 
 TEST_CASE("a run of blocks goes on from a changed state") {
-  for (const std::string& variant : test::golden_variants()) {
-    INFO(variant);
-    const auto model = Model::load(test::golden_model(variant), {});
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants())) {
+    INFO(variant << " on " << device);
+    const auto model = Model::load(test::golden_model(variant), {.device = device});
     const test::Reference reference(variant);
     const model::PackedWindows windows{.tokens = reference.tokens(0),
                                        .lengths = {static_cast<std::int64_t>(reference.tokens(0).size())}};
@@ -215,7 +215,9 @@ TEST_CASE("a run of blocks goes on from a changed state") {
 
 TEST_CASE("a fit that was interrupted ends with the same bits") {
   const std::string variant = "llama-gqa-sharded";
-  const auto model = Model::load(test::golden_model(variant), {});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto model = Model::load(test::golden_model(variant), {.device = device});
   const auto prompts = several_prompts(variant);
   const test::TemporaryFolder folder;
   auto fit = fit_in(folder.path() / "whole");
@@ -409,9 +411,11 @@ TEST_CASE("a model whose weights are not finite is refused by the tensor's name"
     tensors.emplace_back(name, tensor);
   }
   io::write_safetensors(folder.path() / "model.safetensors", tensors, {});
-  const auto model = Model::load(folder.path(), {});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto model = Model::load(folder.path(), {.device = device});
   try {
-    train::fit_jacobians(*model, golden_prompts("gpt2"), fit_in(folder.path() / "fit"));
+    train::fit_jacobians(*model, golden_prompts("gpt2"), fit_in(folder.path() / ("fit-" + device)));
     FAIL("no error");
   } catch (const util::Error& error) {
     CHECK(error.code() == util::ErrorCode::kFormat);

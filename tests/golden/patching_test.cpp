@@ -180,7 +180,10 @@ TEST_CASE("a pair can be given up between two batches of runs") {
 TEST_CASE("other arithmetic is near") {
   const PatchingPair pair = GoldenPairs("llama-gqa-sharded").pair(0);
   const fs::path folder = test::golden_model("llama-gqa-sharded");
-  const auto exact = Model::load(folder, {}), rough = Model::load(folder, {.dtype = at::kBFloat16});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto exact = Model::load(folder, {}),
+             rough = Model::load(folder, {.dtype = at::kBFloat16, .device = device});
   const PatchingResult expected = *Patcher(*exact, {}).patch(pair);
   const PatchingResult found = *Patcher(*rough, {}).patch(pair);
   for (std::size_t i = 0; i < expected.patched.size(); ++i)
@@ -200,7 +203,9 @@ TEST_CASE("weights that are not finite are named") {
     tensors.emplace_back(name, tensor);
   }
   io::write_safetensors(folder.path() / "model.safetensors", tensors, {});
-  const auto model = Model::load(folder.path(), {});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto model = Model::load(folder.path(), {.device = device});
   test::check_error(util::ErrorCode::kFormat,
                     {"not finite", "model.safetensors: transformer.h.1.mlp.c_proj.bias"},
                     [&] { Patcher(*model, {}).patch(GoldenPairs("gpt2").pair(0)); });

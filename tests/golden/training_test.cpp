@@ -171,7 +171,9 @@ TEST_CASE("the log has a line for each step, with validation before, during and 
 
 TEST_CASE("the best lens is kept where that is asked for") {
   const test::TemporaryFolder temporary;
-  Setup setup(runs()[2], 9);  // Muon at this rate makes this tiny lens worse in the end
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  Setup setup(runs()[2], 9, device);  // Muon at this rate makes this tiny lens worse in the end
   setup.plan.keep_best = true;
   setup.plan.validate_every = 1;
   train::TunedTrainer trainer = setup.trainer();
@@ -251,7 +253,9 @@ TEST_CASE("an older lens does not stand beside the training that takes its place
 }
 
 TEST_CASE("weights stay as they are with biases alone, and a step that is not finite changes nothing") {
-  const Setup setup(runs()[0], 3);
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const Setup setup(runs()[0], 3, device);
   train::TrainSettings settings = setup.settings;
   settings.bias_only = true;
   train::TunedTrainer trainer(*setup.model, settings, train::TunedTrainer::zeros(*setup.model, true));

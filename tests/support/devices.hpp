@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "depthlens/model/model.hpp"
 #include "support/guarded_device.hpp"
 
 namespace depthlens::test {
@@ -17,6 +18,16 @@ inline std::vector<std::string> devices() {
   std::vector<std::string> all = {"cpu", guarded_device()};
   if (at::detail::getCUDAHooks().deviceCount() > 0) all.emplace_back("cuda");
   return all;
+}
+
+/// The same numbers elsewhere; an undefined tensor stays one.
+inline at::Tensor moved(const at::Tensor& tensor, const std::string& device) {
+  return tensor.defined() ? tensor.to(at::Device(device)) : tensor;
+}
+inline model::OutputHead moved(model::OutputHead head, const std::string& device) {
+  for (at::Tensor* tensor : {&head.norm_weight, &head.norm_bias, &head.unembedding, &head.bias})
+    *tensor = moved(*tensor, device);
+  return head;
 }
 
 /// Every device with every one of `cases`: {device, case}.

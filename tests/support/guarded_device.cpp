@@ -2,6 +2,7 @@
 // "openreg".
 #include "support/guarded_device.hpp"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/boxing/KernelFunction.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -145,6 +146,10 @@ class GuardedHooks final : public at::PrivateUse1HooksInterface {
   c10::DeviceIndex exchangeDevice(c10::DeviceIndex /*device*/) const override { return 0; }
   c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex /*device*/) const override { return 0; }
   at::Device getDeviceFromPtr(void* /*data*/) const override { return kDevice; }
+  // Random numbers are the processor's too. at::manual_seed asks for this one.
+  const at::Generator& getDefaultGenerator(c10::DeviceIndex /*device*/) const override {
+    return at::detail::getDefaultCPUGenerator();
+  }
   // A registered device becomes libtorch's first choice, also for memory that is pinned for CUDA.
   bool isPinnedPtr(const void* data) const override {
     return has_cuda() && at::detail::getCUDAHooks().isPinnedPtr(data);

@@ -16,6 +16,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <random>
 #include <string>
@@ -24,6 +25,7 @@
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/model/model.hpp"
 #include "support/check_error.hpp"
+#include "support/devices.hpp"
 #include "support/kernels.hpp"
 
 namespace depthlens {
@@ -36,6 +38,7 @@ using decode::TokenId;
 struct Tested {
   std::string name;
   decode::Precision precision = decode::Precision::kExact;
+  std::string device = "cpu";
 
   /// The bits of a state that reach the product.
   int bits() const {
@@ -44,7 +47,7 @@ struct Tested {
   }
 };
 
-/// All that this processor runs.
+/// All that this processor runs, and the kernel of every other device.
 std::vector<Tested> usable_kernels() {
   std::vector<Tested> usable;
   for (const auto precision : {decode::Precision::kExact, decode::Precision::kFast}) {
@@ -52,6 +55,9 @@ std::vector<Tested> usable_kernels() {
       const Tested tested{name, precision};
       if (precision == decode::Precision::kExact || tested.bits() == 8) usable.push_back(tested);
     }
+  }
+  for (const std::string& device : test::devices()) {
+    if (device != "cpu") usable.push_back({.name = "of " + device, .device = device});
   }
   return usable;
 }
@@ -124,10 +130,10 @@ Expected expected_of(const Case& c, std::size_t s, std::size_t p) {
 }
 
 /// With `sums`, its probabilities are added to them.
-decode::KernelOutput decoded(const Tested& tested, const model::OutputHead& head, const Case& c,
+decode::KernelOutput decoded(const Tested& tested, const model::OutputHead& host_head, const Case& c,
                              const at::Tensor& rows, decode::TokenSums* sums = nullptr) {
   decode::KernelInput input;
-  input.rows = rows;
+  input.rows = test::moved(rows, tested.device);
   input.num_states = static_cast<std::int64_t>(c.logits.size());
   input.num_positions = static_cast<std::int64_t>(c.logits[0].size());
   input.top_k = c.top_k;
@@ -135,9 +141,11 @@ decode::KernelOutput decoded(const Tested& tested, const model::OutputHead& head
   input.num_groups = c.num_groups;
   for (const auto& watched : c.watched)
     input.watched.insert(input.watched.end(), watched.begin(), watched.end());
-  const test::KernelWish wish(tested.name);
+  const model::OutputHead head = test::moved(host_head, tested.device);
+  std::optional<test::KernelWish> wish;
+  if (tested.device == "cpu") wish.emplace(tested.name);
   const auto kernel = decode::make_kernel(head, c.groups, c.num_groups, tested.precision);
-  CHECK(kernel->name() == tested.name);
+  if (wish) CHECK(kernel->name() == tested.name);
   CHECK(kernel->working_memory(input.num_states, input.num_positions) > 0);
   decode::KernelOutput output = kernel->decode(input);
   if (sums != nullptr) kernel->add_probabilities(input, output, *sums);
@@ -558,7 +566,8 @@ TEST_CASE("kernels: a row has the same bits alone and among others, on one threa
   const int before = decode::num_threads();
   const Products products(96, 1500, at::kFloat, 3, 21);
   for (const Tested& tested : usable_kernels()) {
-    if (tested.name == "aten") continue;  // libtorch's products promise no such thing
+    if (tested.name == "aten" || tested.device != "cpu")
+      continue;  // libtorch's products promise no such thing
     INFO(tested);
     decode::set_threads(2);
     const auto together = decoded(tested, products.head, products.c, products.rows);

@@ -13,6 +13,7 @@
 #include "depthlens/decode/runtime.hpp"
 #include "depthlens/model/model.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 
 namespace depthlens {
 namespace {
@@ -41,7 +42,7 @@ LogSumExpValues plain(const model::OutputHead& head, const at::Tensor& rows, con
 }
 
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+  return (a.to(at::kCPU, at::kDouble) - b.to(at::kCPU, at::kDouble)).abs().max().item<double>();
 }
 
 // Less than a tile, several tiles, sizes that no block divides, odd hidden sizes.
@@ -63,6 +64,17 @@ TEST_CASE("log-sum-exp, expected unembedding and top-1 equal plain float64 opera
         CHECK(largest_difference(reference.value, expected.value) < 1e-12);
         CHECK(largest_difference(reference.gradient, expected.gradient) < 1e-12);
         CHECK(at::equal(reference.top, expected.top));
+        for (const std::string& device : test::devices()) {
+          if (device == "cpu") continue;
+          INFO("on " << device);
+          const model::OutputHead there = test::moved(head, device);
+          const auto found = (*train::make_log_sum_exp(
+              there, Products::kFloat32, test::moved(scale, device)))(test::moved(rows, device));
+          CHECK(found.gradient.device() == there.unembedding.device());
+          CHECK(largest_difference(found.value, expected.value) < 1e-5);
+          CHECK(largest_difference(found.gradient, expected.gradient) < 1e-5);
+          CHECK(at::equal(found.top.cpu(), expected.top));
+        }
       }
     }
   }
