@@ -15,6 +15,7 @@
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/collecting_listener.hpp"
+#include "support/devices.hpp"
 #include "support/kernels.hpp"
 
 namespace depthlens {
@@ -115,10 +116,10 @@ void check_lens(const CollectingListener& found, std::int64_t lens, const test::
 }
 
 TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 reference") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {});
+    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
     const auto queries = queries_of(reference);
     const auto found = read_out(
         *model,
@@ -162,10 +163,10 @@ TEST_CASE("both files of a tuned lens have one digest") {
 }
 
 TEST_CASE("layer L is the model's own output for every lens, and its divergence from itself is 0") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {});
+    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
     const auto found = read_out(
         *model,
         {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt")},
@@ -187,8 +188,10 @@ TEST_CASE("layer L is the model's own output for every lens, and its divergence 
 }
 
 TEST_CASE("probability mass of groups sums to 1 and equals the sum over tokens") {
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
   const test::Reference reference("gpt2");
-  const auto model = model::Model::load(test::golden_model("gpt2"), {});
+  const auto model = model::Model::load(test::golden_model("gpt2"), {.backend = test::backend_on(device)});
   const std::int64_t V = model->spec().vocab_size;
   CollectingListener listener(V);
   for (std::int64_t v = 0; v < V; ++v) listener.groups.push_back(static_cast<std::uint8_t>(v % 3));
@@ -232,8 +235,11 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
 }
 
 TEST_CASE("the run counts what it did, checks itself and can be stopped between batches") {
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
   const test::Reference reference("llama-gqa-sharded");
-  const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {});
+  const auto model =
+      model::Model::load(test::golden_model("llama-gqa-sharded"), {.backend = test::backend_on(device)});
   const auto lens =
       lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
   const auto queries = queries_of(reference);
@@ -274,10 +280,10 @@ class SummingListener : public CollectingListener {
 };
 
 TEST_CASE("sums of probability over the run are those of float64 softmaxes, for every lens and layer") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {});
+    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
     const std::int64_t V = model->spec().vocab_size;
     const auto logit =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);

@@ -60,8 +60,9 @@ class Reference {
   io::TensorFile file_;
 };
 
+/// Wherever the two are.
 inline double max_abs_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+  return (a.to(at::kCPU, at::kDouble) - b.to(at::kCPU, at::kDouble)).abs().max().item<double>();
 }
 
 }  // namespace depthlens::test

@@ -21,6 +21,7 @@
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
 #include "support/collecting_listener.hpp"
+#include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -110,9 +111,9 @@ std::vector<at::Tensor> brute_force(const Model& model, const Prompt& prompt) {
 }
 
 TEST_CASE("Jacobians equal those of torch.autograd in float64") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
-    const auto model = Model::load(test::golden_model(variant), {});
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
+    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
     const JacobianFitter fitter(*model, {.skip_first = kSkipFirst});
     const io::TensorFile golden = golden_jacobians(variant);
     REQUIRE(golden.metadata().at("skip_first") == std::to_string(kSkipFirst));
@@ -148,9 +149,9 @@ TEST_CASE("Jacobians equal differences of the model's runs") {
 }
 
 TEST_CASE("Jacobians do not depend on how many rows a backward pass gives") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
-    const auto model = Model::load(test::golden_model(variant), {});
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
+    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
     const Prompt prompt = golden_prompts(variant).front();
     const auto all = JacobianFitter(*model, {.skip_first = kSkipFirst}).of_prompt(prompt);
     for (const std::int64_t rows : {1, 3, 8}) {
@@ -184,9 +185,9 @@ TEST_CASE("what precedes and follows the counted positions has no part in a Jaco
 }
 
 TEST_CASE("a run of blocks goes on from a changed state") {
-  for (const std::string& variant : test::golden_variants()) {
-    INFO(variant);
-    const auto model = Model::load(test::golden_model(variant), {});
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants())) {
+    INFO(variant << " on " << device);
+    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
     const test::Reference reference(variant);
     const model::PackedWindows windows{.tokens = reference.tokens(0),
                                        .lengths = {static_cast<std::int64_t>(reference.tokens(0).size())}};
@@ -214,7 +215,9 @@ TEST_CASE("a run of blocks goes on from a changed state") {
 
 TEST_CASE("a fit that was interrupted ends with the same bits") {
   const std::string variant = "llama-gqa-sharded";
-  const auto model = Model::load(test::golden_model(variant), {});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
   const auto prompts = several_prompts(variant);
   const test::TemporaryFolder folder;
   auto fit = fit_in(folder.path() / "whole");
@@ -408,9 +411,11 @@ TEST_CASE("a model whose weights are not finite is refused by the tensor's name"
     tensors.emplace_back(name, tensor);
   }
   io::write_safetensors(folder.path() / "model.safetensors", tensors, {});
-  const auto model = Model::load(folder.path(), {});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto model = Model::load(folder.path(), {.backend = test::backend_on(device)});
   try {
-    train::fit_jacobians(*model, golden_prompts("gpt2"), fit_in(folder.path() / "fit"));
+    train::fit_jacobians(*model, golden_prompts("gpt2"), fit_in(folder.path() / ("fit-" + device)));
     FAIL("no error");
   } catch (const util::Error& error) {
     CHECK(error.code() == util::ErrorCode::kFormat);
@@ -472,7 +477,9 @@ test::CollectingListener decoded(const Model& model, const fs::path& path, const
 
 TEST_CASE("a fitted lens is written, read back and decoded") {
   const std::string variant = "neox-parallel";
-  const auto model = Model::load(test::golden_model(variant), {});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
   const auto prompts = golden_prompts(variant);
   const test::TemporaryFolder folder;
   const auto sums = train::fit_jacobians(*model, prompts, fit_in(folder.path()));
@@ -481,7 +488,8 @@ TEST_CASE("a fitted lens is written, read back and decoded") {
   lens::write_jacobian_lens_safetensors(folder.path() / "lens.safetensors",
                                         train::jacobian_lens(sums, provenance, at::kFloat));
 
-  const at::Tensor state = at::eye(model->spec().hidden_size);  // shows the matrix itself
+  const at::Tensor state =
+      at::eye(model->spec().hidden_size, model->head().norm_weight.options());  // shows the matrix itself
   for (const auto& [name, tolerance] : {std::pair{"lens.pt", 2e-3}, std::pair{"lens.safetensors", 1e-6}}) {
     INFO(name);
     const auto lens =

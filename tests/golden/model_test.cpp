@@ -10,6 +10,7 @@
 
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -42,9 +43,11 @@ at::Tensor logits(const Model& model, const at::Tensor& state) {
 
 void check_variant(const std::filesystem::path& folder, const std::string& variant, double tolerance,
                    const model::LoadOptions& options = {}) {
-  INFO(variant);
+  const at::Device device = options.backend ? options.backend->device() : at::Device(at::kCPU);
+  INFO(variant << " on " << device.str());
   const test::Reference reference(variant);
   const auto model = Model::load(folder, options);
+  CHECK(model->device() == device);
   for (int sequence = 0; sequence < 2; ++sequence) {
     const std::string suffix = "." + std::to_string(sequence);
     const auto states = run(*model, pack({reference.tokens(sequence)}));
@@ -52,6 +55,7 @@ void check_variant(const std::filesystem::path& folder, const std::string& varia
     const at::Tensor expected = reference["states" + suffix];  // [L + 1, T, d]
     for (std::size_t layer = 0; layer < states.size(); ++layer) {
       INFO("layer " << layer);
+      CHECK(states[layer].device() == model->device());
       CHECK(test::max_abs_difference(states[layer], expected.select(0, static_cast<std::int64_t>(layer))) <
             tolerance);
     }
@@ -59,9 +63,9 @@ void check_variant(const std::filesystem::path& folder, const std::string& varia
   }
 }
 
-TEST_CASE("states and logits equal the float64 reference in every family") {
-  for (const std::string& variant : test::golden_variants())
-    check_variant(test::golden_model(variant), variant, 5e-5);
+TEST_CASE("states and logits equal the float64 reference in every family, on every device") {
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants()))
+    check_variant(test::golden_model(variant), variant, 5e-5, {.backend = test::backend_on(device)});
 }
 
 TEST_CASE("an older spelling of config.json means the same model") {
@@ -75,17 +79,19 @@ TEST_CASE("an older spelling of config.json means the same model") {
 }
 
 TEST_CASE("bfloat16 arithmetic stays near the float64 reference") {
-  for (const std::string variant : {"gpt2", "llama-gqa-sharded", "neox-parallel", "mistral-window"}) {
-    check_variant(test::golden_model(variant), variant, 0.5, {.dtype = at::kBFloat16});
-  }
+  const std::vector<std::string> variants = {"gpt2", "llama-gqa-sharded", "neox-parallel", "mistral-window"};
+  for (const auto& [device, variant] : test::on_devices(variants))
+    check_variant(test::golden_model(variant), variant, 0.5,
+                  {.dtype = at::kBFloat16, .backend = test::backend_on(device)});
 }
 
 TEST_CASE("blocks that are read when their turn comes give the same bits") {
-  for (const std::string& variant : test::golden_variants()) {
-    INFO(variant);
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants())) {
+    INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto kept = Model::load(test::golden_model(variant), {});
-    const auto streamed = Model::load(test::golden_model(variant), {.stream_layers = true});
+    const auto kept = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto streamed = Model::load(test::golden_model(variant),
+                                      {.backend = test::backend_on(device), .stream_layers = true});
     CHECK(streamed->streams_layers());
     CHECK(streamed->num_parameters() == kept->num_parameters());
     const auto windows = pack({reference.tokens(0), reference.tokens(1)});

@@ -12,6 +12,7 @@
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
+#include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -61,11 +62,11 @@ bool same(const LastPrediction& a, const LastPrediction& b) {
 }
 
 TEST_CASE("effects of patching equal those of transformers with hooks in float64") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    const auto model = Model::load(test::golden_model(variant), {});
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
     const GoldenPairs golden(variant);
     for (int p = 0; p < kPairs; ++p) {
-      INFO(variant << ", pair " << p);
+      INFO(variant << " on " << device << ", pair " << p);
       Patcher patcher(*model, {});
       const PatchingPair pair = golden.pair(p);
       const PatchingResult result = *patcher.patch(pair);
@@ -94,9 +95,9 @@ TEST_CASE("effects of patching equal those of transformers with hooks in float64
 }
 
 TEST_CASE("what cannot have an effect has none, and layer L at the last position is the source") {
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
-    INFO(variant);
-    const auto model = Model::load(test::golden_model(variant), {});
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+    INFO(variant << " on " << device);
+    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
     const PatchingPair pair = GoldenPairs(variant).pair(0);
     Patcher patcher(*model, {});
     const PatchingResult result = *patcher.patch(pair);
@@ -179,7 +180,10 @@ TEST_CASE("a pair can be given up between two batches of runs") {
 TEST_CASE("other arithmetic is near") {
   const PatchingPair pair = GoldenPairs("llama-gqa-sharded").pair(0);
   const fs::path folder = test::golden_model("llama-gqa-sharded");
-  const auto exact = Model::load(folder, {}), rough = Model::load(folder, {.dtype = at::kBFloat16});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto exact = Model::load(folder, {}),
+             rough = Model::load(folder, {.dtype = at::kBFloat16, .backend = test::backend_on(device)});
   const PatchingResult expected = *Patcher(*exact, {}).patch(pair);
   const PatchingResult found = *Patcher(*rough, {}).patch(pair);
   for (std::size_t i = 0; i < expected.patched.size(); ++i)
@@ -199,7 +203,9 @@ TEST_CASE("weights that are not finite are named") {
     tensors.emplace_back(name, tensor);
   }
   io::write_safetensors(folder.path() / "model.safetensors", tensors, {});
-  const auto model = Model::load(folder.path(), {});
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const auto model = Model::load(folder.path(), {.backend = test::backend_on(device)});
   test::check_error(util::ErrorCode::kFormat,
                     {"not finite", "model.safetensors: transformer.h.1.mlp.c_proj.bias"},
                     [&] { Patcher(*model, {}).patch(GoldenPairs("gpt2").pair(0)); });

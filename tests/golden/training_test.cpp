@@ -14,6 +14,7 @@
 #include "depthlens/util/files.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -68,14 +69,16 @@ train::TrainSettings settings_of(const Run& run, std::int64_t steps) {
 }
 
 TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer and loss") {
-  for (const Run& run : runs()) {
-    INFO(run.name);
+  for (const auto& [device, run] : test::on_devices(runs())) {
+    INFO(run.name << " on " << device);
     const io::TensorFile expected = golden_run(run.name);
     const at::Tensor windows = expected.view("windows"), losses = expected.view("loss"),
                      norms = expected.view("gradient_norm");
-    const auto model = model::Model::load(test::golden_model(run.checkpoint), {});
+    const auto model =
+        model::Model::load(test::golden_model(run.checkpoint), {.backend = test::backend_on(device)});
     train::TunedTrainer trainer(*model, settings_of(run, windows.size(0)),
                                 train::TunedTrainer::zeros(*model, true));
+    CHECK(trainer.parameters().weights.device() == model->device());
     for (std::int64_t step = 0; step < windows.size(0); ++step) {
       const train::StepResult result = trainer.step(windows_of(windows[step]));
       CHECK(result.step == step + 1);
@@ -93,8 +96,9 @@ TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer
 
 /// Everything needed to train on a golden checkpoint.
 struct Setup {
-  explicit Setup(const Run& run, std::int64_t steps) : file(golden_run(run.name)), run_steps(steps) {
-    model = model::Model::load(test::golden_model(run.checkpoint), {});
+  explicit Setup(const Run& run, std::int64_t steps, const std::string& device = "cpu")
+      : file(golden_run(run.name)), run_steps(steps) {
+    model = model::Model::load(test::golden_model(run.checkpoint), {.backend = test::backend_on(device)});
     settings = settings_of(run, steps);
     settings.damping = {};
     plan.windows = [this](std::int64_t step) { return windows_of(file.view("windows")[step]); };
@@ -113,10 +117,10 @@ struct Setup {
 };
 
 TEST_CASE("a training that was stopped and resumed ends with the bits of one that was not") {
-  for (const Run& run : runs()) {
-    INFO(run.name);
+  for (const auto& [device, run] : test::on_devices(runs())) {
+    INFO(run.name << " on " << device);
     const test::TemporaryFolder temporary;
-    Setup setup(run, 9);
+    Setup setup(run, 9, device);
     train::TunedTrainer whole = setup.trainer();
     train::LensFolder whole_folder(temporary.path() / "whole", false, false);
     const auto expected = train::run_training(whole, whole_folder, setup.plan, false);
@@ -168,7 +172,9 @@ TEST_CASE("the log has a line for each step, with validation before, during and 
 
 TEST_CASE("the best lens is kept where that is asked for") {
   const test::TemporaryFolder temporary;
-  Setup setup(runs()[2], 9);  // Muon at this rate makes this tiny lens worse in the end
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  Setup setup(runs()[2], 9, device);  // Muon at this rate makes this tiny lens worse in the end
   setup.plan.keep_best = true;
   setup.plan.validate_every = 1;
   train::TunedTrainer trainer = setup.trainer();
@@ -248,7 +254,9 @@ TEST_CASE("an older lens does not stand beside the training that takes its place
 }
 
 TEST_CASE("weights stay as they are with biases alone, and a step that is not finite changes nothing") {
-  const Setup setup(runs()[0], 3);
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  const Setup setup(runs()[0], 3, device);
   train::TrainSettings settings = setup.settings;
   settings.bias_only = true;
   train::TunedTrainer trainer(*setup.model, settings, train::TunedTrainer::zeros(*setup.model, true));

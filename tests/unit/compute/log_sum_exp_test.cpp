@@ -13,6 +13,7 @@
 
 #include "depthlens/compute/runtime.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 
 namespace depthlens {
 namespace {
@@ -49,7 +50,7 @@ LogSumExpValues plain(const Unembedding& head, const at::Tensor& rows, const at:
 }
 
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+  return (a.to(at::kCPU, at::kDouble) - b.to(at::kCPU, at::kDouble)).abs().max().item<double>();
 }
 
 // Less than a tile, several tiles, sizes that no block divides, odd hidden sizes.
@@ -75,6 +76,18 @@ TEST_CASE("log-sum-exp, expected unembedding and top-1 equal plain float64 opera
         CHECK(largest_difference(reference.value, expected.value) < 1e-12);
         CHECK(largest_difference(reference.gradient, expected.gradient) < 1e-12);
         CHECK(at::equal(reference.top, expected.top));
+        for (const std::string& device : test::devices()) {
+          if (device == "cpu") continue;
+          INFO("on " << device);
+          const auto pass =
+              test::backend_on(device)->vocabulary_pass(test::moved(head, device), Precision::kFloat32);
+          const auto found =
+              compute::log_sum_exp(*pass, test::moved(rows, device), sizes.rows, test::moved(scale, device));
+          CHECK(found.gradient.device() == pass->unembedding().weight.device());
+          CHECK(largest_difference(found.value, expected.value) < 1e-5);
+          CHECK(largest_difference(found.gradient, expected.gradient) < 1e-5);
+          CHECK(at::equal(found.top.cpu(), expected.top));
+        }
       }
     }
   }

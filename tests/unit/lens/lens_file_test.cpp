@@ -18,6 +18,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/warnings.hpp"
 
@@ -163,6 +164,8 @@ TEST_CASE("Jacobian lens: the digest covers values and blocks") {
 }
 
 TEST_CASE("tuned lens: parameters of a training, and what is known of it") {
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
   const TemporaryFolder work;
   const lens::LensProvenance provenance{.model = "org/na\u00efve",
                                         .revision = "main",
@@ -173,11 +176,13 @@ TEST_CASE("tuned lens: parameters of a training, and what is known of it") {
                                         .data_digest = std::string(64, 'c')};
   for (const bool biased : {true, false}) {
     const auto parameters = some_parameters(biased);
+    const lens::TunedParameters trained{.weights = test::moved(parameters.weights, device),
+                                        .biases = test::moved(parameters.biases, device)};
     const fs::path file = work.path() / "x.safetensors";
-    lens::write_tuned_lens_safetensors(file, parameters, provenance);
+    lens::write_tuned_lens_safetensors(file, trained, provenance);
     CHECK((lens::read_tuned_lens(file).provenance == provenance));
     const fs::path folder = work.path() / "new" / "x/";
-    lens::write_tuned_lens_folder(folder, parameters, provenance);
+    lens::write_tuned_lens_folder(folder, trained, provenance);
     auto expected = provenance;
     expected.steps = expected.tokens = std::nullopt;
     expected.data_digest = std::nullopt;

@@ -13,6 +13,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 
 using namespace depthlens;
 
@@ -73,6 +74,11 @@ TEST_CASE("a model's digests are those of what its checkpoint stores, whatever t
     INFO(variant);
     const std::filesystem::path folder = kGolden / "models" / variant;
     const auto exact = model::Model::load(folder, {});
+    for (const std::string& device : test::devices()) {
+      const auto there = model::Model::load(folder, {.backend = test::backend_on(device)});
+      CHECK(lens::model_fingerprint(*there) == lens::model_fingerprint(*exact));
+      CHECK(lens::unembed_hash(there->head().unembedding) == lens::unembed_hash(exact->head().unembedding));
+    }
     const at::Tensor unembedding = lens::stored_unembedding(*exact);
     for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
       const auto rounded = model::Model::load(folder, {.dtype = dtype});

@@ -12,6 +12,7 @@
 
 #include "model/layers.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 
 using namespace depthlens;
 
@@ -26,7 +27,7 @@ at::Tensor masked_attention(const at::Tensor& q, const at::Tensor& k, const at::
 }
 
 double distance(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+  return (a.to(at::kCPU, at::kDouble) - b.to(at::kCPU, at::kDouble)).abs().max().item<double>();
 }
 
 }  // namespace
@@ -38,11 +39,15 @@ TEST_CASE("attention: a window shorter than the text, wherever blocks of rows be
       const auto random = [&] { return at::randn({1, 2, T, 8}, at::kDouble) * 1.5; };
       const at::Tensor q = random(), k = random(), v = random();
       const at::Tensor expected = masked_attention(q, k, v, span);
-      const at::Tensor found = model::attend(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), span);
-      CHECK(found.scalar_type() == at::kFloat);
-      CHECK(distance(found, expected) < 2e-5);
-      if (span >= T)
-        CHECK(at::equal(found, model::attend(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), 0)));
+      for (const std::string& device : test::devices()) {
+        INFO("on " << device);
+        const auto there = [&](const at::Tensor& x) { return x.to(at::Device(device), at::kFloat); };
+        const at::Tensor found = model::attend(there(q), there(k), there(v), span);
+        CHECK(found.scalar_type() == at::kFloat);
+        CHECK(found.device().type() == at::Device(device).type());
+        CHECK(distance(found, expected) < 2e-5);
+        if (span >= T) CHECK(at::equal(found, model::attend(there(q), there(k), there(v), 0)));
+      }
     }
   }
 }
@@ -63,11 +68,15 @@ TEST_CASE("attention: no row depends on what its window leaves out") {
 
 TEST_CASE("attention: a window has the gradient of the mask") {
   constexpr std::int64_t T = 600, span = 70;
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
   const auto leaf = [](const at::Tensor& x) { return x.detach().clone().requires_grad_(true); };
+  const auto there = [&](const at::Tensor& x) { return test::moved(x, device); };
   const at::Tensor q = at::randn({1, 2, T, 8}, at::kDouble), k = at::randn({1, 2, T, 8}, at::kDouble),
                    v = at::randn({1, 2, T, 8}, at::kDouble), weight = at::randn({1, 2, T, 8}, at::kDouble);
-  const at::Tensor q1 = leaf(q), k1 = leaf(k), v1 = leaf(v), q2 = leaf(q), k2 = leaf(k), v2 = leaf(v);
-  (model::attend(q1, k1, v1, span) * weight).sum().backward();
+  const at::Tensor q1 = leaf(there(q)), k1 = leaf(there(k)), v1 = leaf(there(v)), q2 = leaf(q), k2 = leaf(k),
+                   v2 = leaf(v);
+  (model::attend(q1, k1, v1, span) * there(weight)).sum().backward();
   (masked_attention(q2, k2, v2, span) * weight).sum().backward();
   CHECK(distance(q1.grad(), q2.grad()) < 1e-9);
   CHECK(distance(k1.grad(), k2.grad()) < 1e-9);

@@ -12,7 +12,9 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "depthlens/train/tuned_trainer.hpp"
 #include "support/catch.hpp"
+#include "support/devices.hpp"
 
 namespace depthlens {
 namespace {
@@ -81,12 +83,14 @@ Expected by_autograd(const model::OutputHead& head, const train::TrainingPositio
 
 /// In float64, by libtorch's operations.
 std::unique_ptr<compute::VocabularyPass> plain_pass(const model::OutputHead& head) {
-  return compute::Backend::create({.kernel = "aten"})
+  const bool on_processor = head.unembedding.weight.device().is_cpu();
+  return compute::Backend::create(
+             {.device = head.unembedding.weight.device().str(), .kernel = on_processor ? "aten" : ""})
       ->vocabulary_pass(head.unembedding, compute::Precision::kFloat32);
 }
 
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).abs().max().item<double>();
+  return (a.cpu() - b.cpu()).abs().max().item<double>();
 }
 
 TEST_CASE("the gradient by hand equals automatic differentiation in float64") {
@@ -108,18 +112,26 @@ TEST_CASE("the gradient by hand equals automatic differentiation in float64") {
                                                    .targets = {3, 5, 0, 10, 7}};
           const lens::TunedParameters parameters{.weights = at::randn({kL, kD, kD}, options) * 0.3,
                                                  .biases = at::randn({kL, kD}, options) * 0.3};
-          const train::LensGradient gradient(head, plain_pass(head), loss, damping);
-          lens::TunedParameters found{.weights = at::zeros_like(parameters.weights),
-                                      .biases = at::zeros_like(parameters.biases)};
           const double scale = 0.2;
-          const at::Tensor losses = gradient.accumulate(positions, parameters, scale, found);
           const Expected expected = by_autograd(head, positions, parameters, loss, damping, scale);
-          // The factors of damping are kept in float32.
-          const double tolerance = damping.mode == Damping::Mode::kVocabulary ? 1e-7 : 1e-12;
-          CHECK(largest_difference(losses, expected.loss) < tolerance);
-          CHECK(largest_difference(found.weights, expected.weights) < tolerance);
-          CHECK(largest_difference(found.biases, expected.biases) < tolerance);
-          CHECK(largest_difference(gradient.loss(positions, parameters), losses) < 1e-12);
+          for (const std::string& device : test::devices()) {
+            INFO("on " << device);
+            const model::OutputHead there = test::moved(head, device);
+            const train::TrainingPositions read{.states = test::moved(positions.states, device),
+                                                .final_states = test::moved(positions.final_states, device),
+                                                .targets = positions.targets};
+            const lens::TunedParameters used{.weights = test::moved(parameters.weights, device),
+                                             .biases = test::moved(parameters.biases, device)};
+            const train::LensGradient gradient(there, plain_pass(there), loss, damping);
+            lens::TunedParameters found = train::TunedTrainer::zeros_like(used);
+            const at::Tensor losses = gradient.accumulate(read, used, scale, found);
+            // The factors of damping are kept in float32.
+            const double tolerance = damping.mode == Damping::Mode::kVocabulary ? 1e-7 : 1e-12;
+            CHECK(largest_difference(losses, expected.loss) < tolerance);
+            CHECK(largest_difference(found.weights, expected.weights) < tolerance);
+            CHECK(largest_difference(found.biases, expected.biases) < tolerance);
+            CHECK(largest_difference(gradient.loss(read, used), losses) < 1e-12);
+          }
         }
       }
     }

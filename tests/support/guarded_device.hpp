@@ -1,0 +1,31 @@
+// A device whose memory the host cannot touch, for machines that have no accelerator.
+//
+// libtorch lets a program register a device of its own. This one, "guarded", computes on the processor, but
+// the addresses that its tensors hold are never readable: whoever takes a device tensor's data on the host
+// dies by SIGSEGV at that instruction, as with memory of a graphics card. Only copies (`to`, `copy_`, `item`)
+// and the device's own operations reach the numbers. Operations refuse tensors of different devices, as
+// CUDA's do, and fresh memory holds NaN.
+//
+// It shows missing transfers and tensors made in the wrong place. It says nothing of speed, of a card's own
+// arithmetic, or of work that runs behind the host's back.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+namespace depthlens::test {
+
+/// Its name, for `model::LoadOptions::device` and `at::Device`.
+std::string guarded_device();
+
+/// What the device has done so far in this process: that a test really ran there.
+struct GuardedCounts {
+  std::int64_t operations = 0;  ///< computed by the processor's kernels on copies
+  std::int64_t bytes_in = 0;    ///< copied from the host
+  std::int64_t bytes_out = 0;   ///< copied to the host
+};
+GuardedCounts guarded_counts();
+
+}  // namespace depthlens::test
