@@ -287,7 +287,7 @@ Corpus::Corpus(const std::vector<std::string>& paths, const text::Tokenizer& tok
                const std::filesystem::path& spool_folder)
     : tokenizer_(tokenizer), limit_(limit) {
   DEPTHLENS_ASSERT(!paths.empty());
-  util::check_inputs(paths);  // a missing file is told before the first one is read
+  util::check_inputs(paths);  // a missing file is reported before the first one is read
   for (const std::string& path : paths)
     files_.push_back(std::make_unique<util::InputFile>(path, spool_folder));
   rewind();

@@ -1,4 +1,4 @@
-// What a run is told of an input in one line, however often it is there.
+// What a run is reported an input in one line, however often it is there.
 #pragma once
 
 #include <cstdint>

@@ -35,7 +35,7 @@ void add_self_check(RunStatistics& statistics, double error, std::int64_t positi
   const double bound = precision != compute::Precision::kFast ? kPromised : kOfFast;
   statistics.final_layer_max_abs_error = std::max(statistics.final_layer_max_abs_error, error);
   statistics.self_checked_positions += positions;
-  if (error <= bound) return;  // not so where it is no number
+  if (error <= bound) return;  // not so where it is NaN
   throw util::self_check_error(
       {.what = "the decoded final layer differs from a plain matrix product",
        .where = util::cat("soon after position ", statistics.positions, " of the run"),

@@ -325,23 +325,6 @@ std::string weights_or_index(const fs::path& folder) {
 
 }  // namespace
 
-TensorFile TensorFile::merged(std::vector<TensorFile> parts) {
-  TensorFile result;
-  for (TensorFile& part : parts) {
-    for (const auto& [name, entry] : part.entries_) {
-      const auto [place, added] = result.entries_.emplace(name, entry);
-      if (!added) {
-        throw format_error(
-            {.what = "the tensor " + in_quotes(name) + " is in two files",
-             .where = cat(place->second.file->path().string(), " and ", entry.file->path().string())});
-      }
-    }
-    result.metadata_.merge(part.metadata_);
-    result.source_ += cat(result.source_.empty() ? "" : ", ", part.source_);
-  }
-  return result;
-}
-
 at::Tensor tensor_view(const TensorEntry& entry) {
   return view_of(entry);
 }

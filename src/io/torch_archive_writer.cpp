@@ -171,7 +171,7 @@ void write_torch_archive(const std::filesystem::path& path, const PickleValue& v
   util::AtomicFile file(path);
   std::exception_ptr failure;
   {
-    // The writer calls this through C code, which an exception cannot cross, and a writer that is told of a
+    // The writer calls this through C code, which an exception cannot cross, and a writer that is reported a
     // failure writes on in its destructor and ends the program: it learns nothing of one.
     PyTorchStreamWriter writer([&](const void* bytes, std::size_t size) {
       try {

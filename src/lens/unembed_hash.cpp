@@ -86,7 +86,7 @@ std::vector<std::string> format_numbers(const std::vector<float>& numbers) {
   for (const float number : numbers) {
     Cell& cell = cells.emplace_back();
     if (!std::isfinite(number)) continue;
-    // A number that is told by a single digit (only the smallest ones are) asks for no second.
+    // A number that a single digit tells apart (only the smallest ones are) asks for no second.
     cell = split_number(number, exponential, exponential && num_unique_digits(number) == 1 ? 0 : 1);
     left = std::max(left, cell.integer.size());
     fraction = std::max(fraction, cell.fraction.size());

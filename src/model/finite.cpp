@@ -42,7 +42,7 @@ void require_finite(const Model& model, std::int64_t layer, const at::Tensor& st
   // A norm adds up squares.
   const double most = std::sqrt(std::numeric_limits<float>::max() / static_cast<double>(states.size(1)));
   if (largest(states) <= most) return;
-  const at::Tensor fits = (states.abs() <= most).all(1);  // not so where it is no number
+  const at::Tensor fits = (states.abs() <= most).all(1);  // not so where it is NaN
   const std::int64_t row = fits.logical_not().to(at::kByte).argmax().item<std::int64_t>();
   const double value = largest(states[row]);
   refuse_not_finite(model, {.what = std::isfinite(value) ? "the residual stream is too large for float32"

@@ -146,7 +146,7 @@ class StoredTable {
     return table_.has("units") ? table_.at("units").get_string(name, "") : "";
   }
 
-  /// The file as `RunFolder` writes it: its header is told by its length and by what the table needs.
+  /// The file as `RunFolder` writes it: its header is recognised by its length and by what the table needs.
   void read(const fs::path& path) {
     file_ = util::MappedFile::open(path);
     const auto expected = num_rows() * estimated_.size() * kReplicates * sizeof(float);

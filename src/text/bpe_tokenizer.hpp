@@ -44,7 +44,7 @@ struct Vocabulary {
 /// Which ids a vocabulary with holes has; empty: it has none.
 std::vector<bool> ids_taken(const Vocabulary& vocabulary);
 
-/// Reads {"token": id}. Throws a format error for an id twice, out of range, or no number.
+/// Reads {"token": id}. Throws a format error for an id twice, out of range, or not a number.
 Vocabulary read_vocabulary(const util::JsonView& json);
 
 using MergePair = std::pair<std::string_view, std::string_view>;

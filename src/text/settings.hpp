@@ -22,11 +22,11 @@ struct StatedIds {
 };
 
 struct TokenizerSettings {
-  std::string where;                                               ///< tokenizer_config.json, for messages
-  std::string config_file;                                         ///< config.json, for messages
-  std::string class_file;                                          ///< the file that names the class
-  std::string tokenizer_class;                                     ///< without "Fast"; "" where none is told
-  std::string model_type;                                          ///< "" where none is told
+  std::string where;            ///< tokenizer_config.json, for messages
+  std::string config_file;      ///< config.json, for messages
+  std::string class_file;       ///< the file that names the class
+  std::string tokenizer_class;  ///< without "Fast"; "" where none is reported
+  std::string model_type;       ///< "" where none is reported
   std::optional<bool> add_bos, add_eos, legacy, add_prefix_space;  ///< null is absent, but false for legacy
   bool split_special_tokens = false;  ///< special tokens that stand in a text are text
 

@@ -522,7 +522,7 @@ TEST_CASE("every committed checkpoint can be analysed") {
   }
 }
 
-TEST_CASE("a model folder's path is told as it was given") {
+TEST_CASE("a model folder's path is reported as it was given") {
   SmallModel model;
   check_done(Start{.arguments = {"analyze", "--model", "model", "--input", model.text_file(), "--out", "out"},
                    .folder = model.beside("")});

@@ -568,7 +568,7 @@ TEST_CASE("--quiet leaves stderr empty, --verbose does not leave less") {
   CHECK(check_done({"count-tokens", "--model", here.path(), "--input", here.text_file(), "--quiet", "--out",
                     here.beside("counts.csv").string()})
             .err.empty());
-  // An error is told even so.
+  // An error is reported even so.
   check_error({"count-tokens", "--input", "missing.txt", "--quiet"}, 3, {"missing.txt"});
 }
 

@@ -94,7 +94,7 @@ TEST_CASE("every flag that takes a number checks it") {
   CHECK(settings.at("limit") == std::numeric_limits<std::int64_t>::max());
 }
 
-TEST_CASE("words are told in the order given, and an empty one is told of") {
+TEST_CASE("words are reported in the order given, and an empty one is reported") {
   const Bench bench;
   for (const std::string flag : {"--model", "--config", "--out", "--input", "--lens", "--token-counts"})
     check_error({"analyze", flag, ""}, 2, {"an empty value, " + flag, "hint: an unset variable"});

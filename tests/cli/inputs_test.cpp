@@ -289,7 +289,7 @@ TEST_CASE("a document has the number of its object, and one without tokens is co
               {"holds no text"});
 }
 
-TEST_CASE("JSON lines are read as such by any of their names, else it is told and kept in run.json") {
+TEST_CASE("JSON lines are read as such by any of their names, else it is reported and kept in run.json") {
   const InputDesk desk;
   const std::string lines =
       "{\"id\": 0, \"text\": \"the tide is low\"}\n{\"id\": 1, \"text\": \"the rain\"}\n";

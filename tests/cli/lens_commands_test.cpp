@@ -267,7 +267,7 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
               "--lens", "jacobian:" + bench.out("joined") + "/jacobian_lens.pt", "--quiet"});
 }
 
-TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are told") {
+TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   const Bench bench;
   const std::string none = bench.out("none");
   check_error({"train-lens", "--out", none}, 2, {"--input"});

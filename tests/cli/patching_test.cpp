@@ -181,7 +181,7 @@ TEST_CASE("patching: an array of pairs, and pairs from stdin") {
   CHECK(FinishedRun::read(bench.out).records.size() == 1);
 }
 
-TEST_CASE("patching: bad input and wrong usage are told in a line") {
+TEST_CASE("patching: bad input and wrong usage are reported in a line") {
   const Bench bench;
   const std::string good = pair_line("1", "a man", "the", "a men", "a");
   bench.refused("", 3, {"no pair is left", bench.input, "none in the file"});

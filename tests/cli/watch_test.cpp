@@ -196,7 +196,7 @@ TEST_CASE("a sample of positions: those of the whole input, each in its own cont
   }
 }
 
-TEST_CASE("what a settings file names and is not there is told with the file, its line and the key") {
+TEST_CASE("what a settings file names and is not there is reported with the file, its line and the key") {
   const Desk desk;
   const std::string text = desk.model.text_file();
   const auto refused = [&](const std::string& line, int status, const std::string& what) {

@@ -136,7 +136,7 @@ TEST_CASE("a tensor with the prefix and without it is refused by name") {
   test::check_error(ErrorCode::kFormat, {"no place for", "found embed_tokens.weight"}, [&] { twice.load(); });
 }
 
-TEST_CASE("stored tables that disagree with the config are told and not used") {
+TEST_CASE("stored tables that disagree with the config are reported and not used") {
   const std::string name = "model.layers.1.self_attn.rotary_emb.inv_freq";
   const auto reference = Model::load(test::golden_model("llama"), {});
   const auto table = [&](double base) {

@@ -245,7 +245,7 @@ TEST_CASE("Folders that say little, or whose files disagree, give the ids of Aut
 }
 
 TEST_CASE(
-    "A tokenizer.model beside the tokenizer.json that was converted from it is told where they differ") {
+    "A tokenizer.model beside the tokenizer.json that was converted from it is reported where they differ") {
   for (const char* name : {"sentencepiece-json", "metaspace-json"}) {
     const test::TemporaryFolder folder;
     Json tokenizer = read_json(golden_folder() / name / "tokenizer.json");
@@ -271,7 +271,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("SentencePiece's space before a text that begins with one is told") {
+TEST_CASE("SentencePiece's space before a text that begins with one is reported") {
   const test::TemporaryFolder folder;
   folder.write("tokenizer.model", util::read_file(golden_folder() / "sentencepiece" / "tokenizer.model"));
   folder.write("tokenizer_config.json", kLlama2Settings);

@@ -49,7 +49,7 @@ struct Survey {
   std::int64_t documents_without_tokens = 0;
 };
 
-/// Goes through a run in the order of cost, so that a mistake is told before anything large is loaded:
+/// Goes through a run in the order of cost, so that a mistake is reported before anything large is loaded:
 /// constructor, `load`, `decode` (as often as wanted), `finish`.
 class CorpusRun {
  public:

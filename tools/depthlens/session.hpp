@@ -45,7 +45,7 @@ void add_run_options(CLI::App& app, ModelOptions& options);
 /// What the flags of lenses need to have an effect. Throws usage errors where --lens is unusable.
 std::vector<Condition> lens_conditions(const ModelOptions& options);
 
-/// Opens things in the order of their cost, so that a mistake is told before anything large is loaded.
+/// Opens things in the order of their cost, so that a mistake is reported before anything large is loaded.
 class Session {
  public:
   /// Makes the backend, finds the folder, reads config.json and the tokenizer, checks the flags.

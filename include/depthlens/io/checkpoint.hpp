@@ -53,8 +53,6 @@ class TensorFile {
   /// lists are joined by ".". What is no tensor is left out. The checksum of a tensor's bytes is compared
   /// when they are first viewed or loaded.
   static TensorFile open_torch(const std::filesystem::path& path);
-  /// Joins the tensors of several files; a name in two of them is an error.
-  static TensorFile merged(std::vector<TensorFile> parts);
 
   const std::map<std::string, TensorEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
@@ -94,7 +92,7 @@ class TensorFile {
 /// The weights of a model folder, looked for as transformers does: `model.safetensors`,
 /// `model.safetensors.index.json`, `pytorch_model.bin`, `pytorch_model.bin.index.json`. Every shard of an
 /// index must be there, and each tensor in the shard that the index names. What else is in the folder and
-/// could be taken for the model is told in a warning: other weights with other values, other copies of a
+/// could be taken for the model is reported in a warning: other weights with other values, other copies of a
 /// tensor in other shards, an adapter.
 TensorFile open_checkpoint(const std::filesystem::path& folder);
 

@@ -118,13 +118,11 @@ struct ArchSpec {
 /// Reads `config.json` of a Hugging Face folder. Where a key is absent, the default of the family's class in
 /// transformers 5 holds, or the key is required. Throws a format error for an architecture that depthlens
 /// does not know, for settings that contradict each other, and for a setting that changes the mathematics and
-/// is not supported; all are named. Settings that transformers does not read either are told in a warning.
+/// is not supported; all are named. Settings that transformers does not read either are reported in a
+/// warning.
 ArchSpec read_arch_spec(const util::JsonView& config);
 
 /// The architectures that `read_arch_spec` knows, for messages and `info`.
 std::vector<std::string> known_architectures();
-
-/// Token ids that config.json names: −1 where it does not.
-std::int64_t config_token(const util::JsonView& config, const std::string& key);
 
 }  // namespace depthlens::model

@@ -318,12 +318,4 @@ std::vector<std::string> known_architectures() {
   return names;
 }
 
-std::int64_t config_token(const JsonView& config, const std::string& key) {
-  if (!config.has(key)) return -1;
-  // Some models name several end tokens; the first one is the one of plain text.
-  const JsonView value = config.at(key);
-  if (value.is_array()) return value.size() > 0 ? value.at(std::size_t{0}).as_integer(0, INT32_MAX) : -1;
-  return value.as_integer(0, INT32_MAX);
-}
-
 }  // namespace depthlens::model

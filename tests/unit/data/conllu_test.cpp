@@ -272,7 +272,7 @@ TEST_CASE("CoNLL-U: forms and tags that are withheld") {
   CHECK(holds(told[0], "words whose tag is none of UPOS: 2 (first: line 1, '_'); they belong to no class"));
 }
 
-TEST_CASE("CoNLL-U: a sent_id that stands twice is told of") {
+TEST_CASE("CoNLL-U: a sent_id that stands twice is reported") {
   const std::string low = words({{"Low", "ADJ"}, {"tide", "NOUN"}}) + "\n";
   const Texts told = test::warnings_of([&] {
     const TaggedFile file =
@@ -289,7 +289,7 @@ TEST_CASE("CoNLL-U: forms may hold spaces and any letters") {
   check_word(file.items[0], "0.2", "10 000", " ", "Bücher", "NOUN");
 }
 
-TEST_CASE("CoNLL-U: the shortest prompt is told in characters, not bytes") {
+TEST_CASE("CoNLL-U: the shortest prompt is reported in characters, not bytes") {
   // "Äöü ßé" has 6 characters and 11 bytes.
   const std::string text = line("1", "Äöü", "ADJ") + line("2", "ßé", "NOUN") + line("3", "x", "NOUN");
   CHECK(read(text, {"NOUN"}, 3).items.size() == 2);

@@ -194,7 +194,7 @@ TEST_CASE("json lines: where the name does not tell, by the first line, with a w
   check_told("one\n{\"text\": \"a\"}\n", "late", {"one\n{\"text\": \"a\"}"}, {});
 }
 
-TEST_CASE("json: what is read as plain text though it looks like JSON or like a table is told") {
+TEST_CASE("json: what is read as plain text though it looks like JSON or like a table is reported") {
   check_told("{\"text\": \"a\"}\n", "x.txt", {"{\"text\": \"a\"}"}, {"looks like JSON", "plain text"});
   check_told("{\n\"text\": 1}\n", "pretty", {"{\n\"text\": 1}"}, {"looks like JSON"});
   check_told("[{\"text\": \"a\"}]\n", "array.txt", {"[{\"text\": \"a\"}]"}, {"looks like JSON"});
@@ -291,7 +291,7 @@ TEST_CASE("text: files of other formats are refused by name") {
   check_told("a < b, <html> later\n", "html.txt", {"a < b, <html> later"}, {});
 }
 
-TEST_CASE("text: carriage returns stay and are told; where they alone end lines the text is refused") {
+TEST_CASE("text: carriage returns stay and are reported; where they alone end lines the text is refused") {
   check_told("one\r\ntwo\r\n\r\nthree\r\n", "crlf.txt", {"one\r\ntwo\r", "three\r"},
              {"line 1 ends with CR LF", "carriage returns stay"});
   check_told("one\n10%\r20%\n", "progress.txt", {"one\n10%\r20%"}, {"line 2", "without a line feed"});
@@ -393,7 +393,7 @@ TEST_CASE("corpus: the limit counts documents over all inputs, digests are still
   }
 }
 
-TEST_CASE("corpus: a missing second input is told before the first is read") {
+TEST_CASE("corpus: a missing second input is reported before the first is read") {
   const test::TemporaryFolder folder;
   const std::string a = folder.write("a.txt", "one").string();
   const std::string none = (folder.path() / "none.txt").string();

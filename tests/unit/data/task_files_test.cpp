@@ -216,7 +216,7 @@ TEST_CASE("questions: an array without options takes those given, or the answers
   check_questions_refused(R"([{"prompt": "p", "answer": "x"}])", {"unusable options", "2 to 26", "found 1"});
 }
 
-TEST_CASE("questions: an answer that differs from one option in case only is that option, and is told") {
+TEST_CASE("questions: an answer that differs from one option in case only is that option, and is reported") {
   const std::string array = R"([{"prompt": "p", "answer": "Yes"}, {"prompt": "q", "answer": "No"}])";
   const auto read = [&](const std::string& text, const std::vector<std::string>& options,
                         const std::vector<std::vector<std::string>>& warnings) {
@@ -367,7 +367,7 @@ TEST_CASE("a file of questions is known by the options of its first item") {
   CHECK_FALSE(has_options(""));
 }
 
-TEST_CASE("keys that are there and not used are told of") {
+TEST_CASE("keys that are there and not used are reported") {
   const Texts facts =
       test::warnings_of([] { facts_of(R"({"prompt": "p", "options": ["A", "B"], "answer": "A"})"); });
   REQUIRE(facts.size() == 1);

@@ -383,7 +383,7 @@ TEST_CASE("questions: a logged one has the tokens of its continuations behind it
   CHECK(mixed.options[1].text == "B");
 }
 
-TEST_CASE("questions: a space at the end of a prompt is left out, options of several tokens are told of") {
+TEST_CASE("questions: a space at the end of a prompt is left out, options of several tokens are reported") {
   const LetterTokenizer tokenizer;
   Task task;
   const Texts told = test::warnings_of([&] {

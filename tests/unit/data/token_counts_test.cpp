@@ -198,7 +198,7 @@ TEST_CASE("counts: tokens agree decoded, as a vocabulary spells them, or strippe
     check_told(table, "t.json", tokenizer, {});
 }
 
-TEST_CASE("counts: a table of another tokenizer is refused, some other tokens are told") {
+TEST_CASE("counts: a table of another tokenizer is refused, some other tokens are reported") {
   const test::ByteTokenizer tokenizer({{0, "a"}, {1, " b"}, {2, "c"}, {3, "d"}, {4, ""}});
   const auto table = [](const std::vector<std::string>& tokens) {
     std::string csv = "id,token,count\n";
@@ -222,7 +222,7 @@ TEST_CASE("counts: a table of another tokenizer is refused, some other tokens ar
               [&] { read("t.json", R"({"300": {"token": "e", "count": 1}})", 400, tokenizer); });
 }
 
-TEST_CASE("counts: ratios that the counts contradict are told, and counts are used") {
+TEST_CASE("counts: ratios that the counts contradict are reported, and counts are used") {
   const test::ByteTokenizer tokenizer;
   check_told("id,count,ratio\n0,1,0.25\n1,3,0.75\n", "t.csv", tokenizer, {});
   check_told("id,count,ratio\n0,1,0.333\n1,2,0.667\n", "t.csv", tokenizer, {});  // rounded

@@ -137,21 +137,7 @@ TEST_CASE("checkpoint: a folder without weights says what was looked for and wha
   check_error(ErrorCode::kInput, {"no folder '/nonexistent/x'"}, [] { open_checkpoint("/nonexistent/x"); });
 }
 
-TEST_CASE("checkpoint: merged files keep all tensors, and a name in two of them is an error") {
-  const TemporaryFolder folder;
-  const auto open = [&](const std::string& name, const std::vector<std::string>& tensors, char value) {
-    return TensorFile::open_safetensors(folder.write(name, bytes_named(tensors, value)));
-  };
-  const TensorFile both =
-      TensorFile::merged({open("1.safetensors", {"a"}, 1), open("2.safetensors", {"b"}, 2)});
-  CHECK(both.entries().size() == 2);
-  CHECK(first_value(both, "b") == 2);
-  check_error(ErrorCode::kFormat, {"'b' is in two files", "2.safetensors", "3.safetensors"}, [&] {
-    TensorFile::merged({open("2.safetensors", {"a", "b"}, 1), open("3.safetensors", {"b"}, 2)});
-  });
-}
-
-TEST_CASE("checkpoint: other weights in the folder are told where they hold other values") {
+TEST_CASE("checkpoint: other weights in the folder are reported where they hold other values") {
   const std::string index = R"({"weight_map":{"x":"s1.safetensors","y":"s2.safetensors"}})";
   const auto check = [&](const std::map<std::string, std::string>& files,
                          const std::vector<std::string>& parts) {

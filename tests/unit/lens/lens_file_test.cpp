@@ -443,7 +443,7 @@ TEST_CASE("a lens without digests is known by the name of its model") {
   }
 }
 
-TEST_CASE("tuned lens: what is in its files and is not used is told") {
+TEST_CASE("tuned lens: what is in its files and is not used is reported") {
   const TemporaryFolder work;
   fs::copy(golden_lens("gpt2") / "tuned", work.path() / "x");
   util::Json config = util::parse_json(util::read_file(work.path() / "x" / "config.json"), "");

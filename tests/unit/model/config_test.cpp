@@ -129,7 +129,7 @@ TEST_CASE("config: two blocks of rotary settings mean the same or are refused") 
             .rope.theta == 5e5);
 }
 
-TEST_CASE("config: a rotary base or share in a second place is told") {
+TEST_CASE("config: a rotary base or share in a second place is reported") {
   const Json llama = smallest("llama");
   check_told(with(llama, {{"rope_theta", 20000.0}, {"rope_parameters", {{"rope_theta", 5e5}}}}),
              {"config.json: rope_theta (20000.0) is ignored", "500000"});

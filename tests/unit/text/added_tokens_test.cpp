@@ -151,7 +151,7 @@ TEST_CASE(
   CHECK(warnings.tell({"(one of 2)", "the former does not"}));
 }
 
-TEST_CASE("added tokens: an id of added_tokens_decoder that tokenizer.json gives to another is told") {
+TEST_CASE("added tokens: an id of added_tokens_decoder that tokenizer.json gives to another is reported") {
   Json json = small_tokenizer();
   json["added_tokens"] = {added_token("<x>", 20), added_token("<y>", 21)};
   const Json config = {

@@ -30,7 +30,7 @@ TEST_CASE("agreement: vocab.json and merges.txt beside tokenizer.json that say t
   CHECK(warnings.count() == 0);
 }
 
-TEST_CASE("agreement: vocab.json and merges.txt that differ from tokenizer.json are told and ignored") {
+TEST_CASE("agreement: vocab.json and merges.txt that differ from tokenizer.json are reported and ignored") {
   const auto told = [](const Json& vocabulary, const std::string& merges, const std::string& difference) {
     INFO(difference);
     const Warnings warnings;
@@ -65,7 +65,7 @@ TEST_CASE("agreement: ranks beside tokenizer.json are compared") {
 }
 
 TEST_CASE(
-    "agreement: a tokenizer.model that is damaged is told and ignored where there is a tokenizer.json") {
+    "agreement: a tokenizer.model that is damaged is reported and ignored where there is a tokenizer.json") {
   const Warnings warnings;
   const auto tokenizer =
       load_files({{"tokenizer.json", small_tokenizer().dump()}, {"tokenizer.model", "not a model"}});

@@ -111,7 +111,7 @@ TEST_CASE("classes: vocab.json and merges.txt of another class, or of none, are 
   CHECK(warnings.tell({"Qwen2Tokenizer (for the model_type 'qwen2'", "GPT2Tokenizer", "is ignored"}));
 }
 
-TEST_CASE("classes: one that cuts otherwise than tokenizer.json does is told, and decides") {
+TEST_CASE("classes: one that cuts otherwise than tokenizer.json does is reported, and decides") {
   const Ids as_file = {0, 1}, as_gpt2 = {4};
   const auto ids = [&](const Json& config, const char* model) {
     return load_files({{"tokenizer.json", oddly_split().dump()},
@@ -156,7 +156,7 @@ TEST_CASE("classes: add_prefix_space is of tokenizer_config.json where the class
         Ids{7});
 }
 
-TEST_CASE("classes: what transformers does not heed is told") {
+TEST_CASE("classes: what transformers does not heed is reported") {
   const Warnings warnings;
   CHECK(load(small_tokenizer(), {{"do_lower_case", true}})->encode("A") == Ids{});
   CHECK(warnings.tell({"do_lower_case"}));

@@ -92,7 +92,7 @@ TEST_CASE("bos: GPT-NeoX's class makes its own post-processor, without BOS") {
   CHECK(warnings.tell({"add_bos_token true is not heeded", "GPTNeoXTokenizer"}));
 }
 
-TEST_CASE("bos: what differs between versions of transformers, or is left out, is told") {
+TEST_CASE("bos: what differs between versions of transformers, or is left out, is reported") {
   const Json names = {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"tokenizer_class", "LlamaTokenizerFast"}};
   const Warnings warnings;
   CHECK((bos_of(with_post_processor(nullptr), names) == Bos{20, 21, false}));
@@ -123,7 +123,7 @@ TEST_CASE("bos: without any name it is the class's, with bos_token null there is
   CHECK(of_model->bos() == 22);
 }
 
-TEST_CASE("bos: ids of config.json and generation_config.json that are others are told") {
+TEST_CASE("bos: ids of config.json and generation_config.json that are others are reported") {
   const Json config = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
   const auto load_with = [&](const char* model, const char* generation) {
     load_files({{"tokenizer.json", with_post_processor(nullptr).dump()},

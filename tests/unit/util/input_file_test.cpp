@@ -90,7 +90,8 @@ TEST_CASE("input: what was compressed comes back, one member or several") {
   CHECK(whole(xz("ebb") + std::string(8, '\0') + xz("flow")) == "ebbflow");  // padding of xz
 }
 
-TEST_CASE("input: compression is told by the first bytes, whatever the name, and the digest is the file's") {
+TEST_CASE(
+    "input: compression is recognised by the first bytes, whatever the name, and the digest is the file's") {
   const test::TemporaryFolder folder;
   for (const auto& [name, compress] : compressions()) {
     const std::string bytes = compress("tide");
@@ -126,7 +127,7 @@ TEST_CASE("input: lines are those of the text, however it is cut into pieces") {
   }
 }
 
-TEST_CASE("input: a cut at any byte is told, with the place") {
+TEST_CASE("input: a cut at any byte is reported, with the place") {
   const std::string text = "The tide comes in twice a day, and twice a day it goes.";
   for (const auto& [name, compress] : compressions()) {
     INFO(name);
@@ -148,7 +149,7 @@ TEST_CASE("input: a cut at any byte is told, with the place") {
   }
 }
 
-TEST_CASE("input: damage is told") {
+TEST_CASE("input: damage is reported") {
   const std::string text = "The tide comes in twice a day, and twice a day it goes.";
   const auto check_damaged = [](const std::string& name, const std::string& bytes) {
     check_error(ErrorCode::kInput, {"damaged " + name + " file", "x.bin, byte "}, [&] { whole(bytes); });
@@ -216,7 +217,7 @@ TEST_CASE("input: of a pipe that is not taken whole all is kept") {
   CHECK((read(file) == text));
 }
 
-TEST_CASE("input: what changed since the first reading is told") {
+TEST_CASE("input: what changed since the first reading is reported") {
   const std::string text = "the tide is low\n";
   const auto check_changed = [&](const std::string& found, const auto& change) {
     const test::TemporaryFolder folder;

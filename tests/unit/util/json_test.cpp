@@ -102,7 +102,7 @@ TEST_CASE("json: invalid UTF-8 is refused, and the message itself is valid") {
   }
 }
 
-TEST_CASE("json view: the path of keys and indices is told") {
+TEST_CASE("json view: the path of keys and indices is reported") {
   const Json value = parse_json(R"({"model": {"merges": [["a", "b"], ["c", 5]]}})", "t.json");
   const JsonView merge = JsonView(value, "t.json").at("model").at("merges").at(std::size_t{1});
   CHECK(merge.where() == "t.json: model: merges[1]");
