@@ -103,6 +103,25 @@ TEST_CASE("blocks that are read when their turn comes give the same bits") {
   }
 }
 
+TEST_CASE("a forward pass brings token and position numbers to a device, and takes nothing from it") {
+  for (const std::string& variant : test::golden_variants_with_lenses()) {
+    INFO(variant);
+    const test::Reference reference(variant);
+    const auto model = Model::load(test::golden_model(variant), {.device = test::guarded_device()});
+    const auto windows = pack({reference.tokens(0), reference.tokens(1)});
+    const auto before = test::guarded_counts();
+    run(*model, windows);
+    const auto after = test::guarded_counts();
+    // A number of eight bytes for each token; its place likewise, or a sine and a cosine for each two
+    // dimensions.
+    const std::int64_t dims = model->spec().rope.dims, for_place = dims > 0 ? 4 * dims : 8;
+    CHECK(after.bytes_in - before.bytes_in ==
+          static_cast<std::int64_t>(windows.tokens.size()) * (8 + for_place));
+    CHECK(after.bytes_out == before.bytes_out);
+    CHECK(after.operations > before.operations);
+  }
+}
+
 TEST_CASE("a batch of windows equals its singles, to the last bit") {
   for (const std::string& variant : test::golden_variants()) {
     INFO(variant);

@@ -12,6 +12,7 @@
 #include <ATen/native/CPUFallback.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/set_native.h>
 #include <ATen/ops/unfold_native.h>
@@ -32,6 +33,7 @@
 #include <new>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace depthlens::test {
@@ -42,6 +44,7 @@ constexpr const char* kName = "guarded";
 const c10::Device kDevice(kType, 0);
 
 std::atomic<std::int64_t> operations = 0, bytes_in = 0, bytes_out = 0;
+thread_local bool computing = false;  // what is copied meanwhile is the device's own affair
 
 /// A piece of device memory: addresses that cannot be read, and the numbers behind them. The two never
 /// coincide, so nothing has to be unlocked while a kernel works, and threads need not wait for one another.
@@ -181,15 +184,29 @@ at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::opti
 }
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool /*non_blocking*/) {
-  if (from.is_cpu()) bytes_in += static_cast<std::int64_t>(from.nbytes());
-  if (to.is_cpu()) bytes_out += static_cast<std::int64_t>(to.nbytes());
+  if (from.is_cpu() && !computing) bytes_in += static_cast<std::int64_t>(from.nbytes());
+  if (to.is_cpu() && !computing) bytes_out += static_cast<std::int64_t>(to.nbytes());
   numbers_of(to).copy_(numbers_of(from));
   return to;
 }
 
+/// What libtorch's fallback gives to the processor's kernel. An empty tensor may be there to be resized,
+/// which borrowed memory cannot.
+std::vector<at::Tensor> to_cpu(at::TensorList tensors) {
+  std::vector<at::Tensor> all;
+  for (const at::Tensor& tensor : tensors) {
+    const bool borrowed = tensor.is_cpu() || tensor.numel() > 0;
+    all.push_back(borrowed ? numbers_of(tensor)
+                           : at::empty(tensor.sizes(), tensor.options().device(at::kCPU)));
+  }
+  return all;
+}
+
+/// After the kernel, for what it has changed.
 at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
   if (to.sizes() != from.sizes()) to.resize_(from.sizes());
-  numbers_of(to).copy_(numbers_of(from));
+  const at::Tensor numbers = numbers_of(to);
+  if (numbers.const_data_ptr() != from.const_data_ptr()) numbers.copy_(from);
   return to;
 }
 
@@ -220,9 +237,8 @@ void for_each_tensor(const c10::IValue& value, const std::function<void(const at
   }
 }
 
-/// Every operation that has no kernel above or in terms of other operations: by the processor's kernel, on
-/// copies.
-void compute_on_copies(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+/// Every operation that has no kernel of its own and is not made of others: by the processor's kernel.
+void compute(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   ++operations;
   const std::string& name = op.schema().name();
   // libtorch's fallback would take tensors from anywhere. As with CUDA, only single numbers may be the
@@ -236,6 +252,10 @@ void compute_on_copies(const c10::OperatorHandle& op, torch::jit::Stack* stack) 
                   " beside ", kName);
     });
   }
+  struct Computing {
+    const bool before = std::exchange(computing, true);
+    ~Computing() { computing = before; }
+  } const until_the_end;
   at::native::cpu_fallback(op, stack, /*error_on_views=*/true);
   // Results are put where the first tensor is, which may be a number of the host.
   const std::size_t count = op.schema().returns().size();
@@ -253,6 +273,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("resize_", TORCH_FN(resize));
   library.impl("_copy_from", TORCH_FN(copy_from));
   library.impl("_copy_from_and_resize", TORCH_FN(copy_from_and_resize));
+  library.impl("_to_cpu", TORCH_FN(to_cpu));
   // Of these the processor's own kernels look at shapes and strides only.
   library.impl("view", TORCH_FN(at::native::view));
   library.impl("as_strided", TORCH_FN(at::native::as_strided_tensorimpl));
@@ -262,7 +283,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
-  library.fallback(torch::CppFunction::makeFromBoxedFunction<&compute_on_copies>());
+  library.fallback(torch::CppFunction::makeFromBoxedFunction<&compute>());
 }
 
 /// Before main: autograd counts the devices once, when it is first used.

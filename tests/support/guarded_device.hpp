@@ -20,11 +20,11 @@ namespace depthlens::test {
 /// Its name, for `model::LoadOptions::device` and `at::Device`.
 std::string guarded_device();
 
-/// What the device has done so far in this process: that a test really ran there.
+/// What the device has done so far in this process.
 struct GuardedCounts {
-  std::int64_t operations = 0;  ///< computed by the processor's kernels on copies
+  std::int64_t operations = 0;  ///< by kernels that read numbers
   std::int64_t bytes_in = 0;    ///< copied from the host
-  std::int64_t bytes_out = 0;   ///< copied to the host
+  std::int64_t bytes_out = 0;   ///< copied to the host, but for single numbers (`item`)
 };
 GuardedCounts guarded_counts();
 
