@@ -36,8 +36,9 @@ int num_cuda_devices() {
 }
 
 std::optional<at::Device> registered_device(const std::string& name) {
-  if (!c10::is_privateuse1_backend_registered() || name != c10::get_privateuse1_backend())
-    return std::nullopt;
+  if (!c10::is_privateuse1_backend_registered()) return std::nullopt;
+  const std::string registered = c10::get_privateuse1_backend();
+  if (name != registered && name != registered + ":0") return std::nullopt;
   return at::Device(at::kPrivateUse1, 0);
 }
 

@@ -184,8 +184,8 @@ TEST_CASE("run.json holds what was run") {
   CHECK(run.at("self_check").at("positions") >= 2);
   CHECK(run.at("depthlens").at("version").is_string());
   CHECK(contains(run.at("depthlens").at("libtorch").get<std::string>(), "."));
-  CHECK(keys_of(run.at("volatile")) ==
-        std::set<std::string>{"started", "seconds", "host", "threads", "kernel", "stream_layers", "out"});
+  CHECK(keys_of(run.at("volatile")) == std::set<std::string>{"started", "seconds", "host", "threads",
+                                                             "kernel", "decode", "stream_layers", "out"});
   CHECK(run.at("volatile").at("threads") == 1);
   CHECK(run.at("volatile").at("out") == demo_run().folder.string());
 }

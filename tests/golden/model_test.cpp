@@ -107,7 +107,8 @@ TEST_CASE("a forward pass brings token and position numbers to a device, and tak
   for (const std::string& variant : test::golden_variants_with_lenses()) {
     INFO(variant);
     const test::Reference reference(variant);
-    const auto model = Model::load(test::golden_model(variant), {.device = test::guarded_device()});
+    const auto model =
+        Model::load(test::golden_model(variant), {.backend = test::backend_on(test::guarded_device())});
     const auto windows = pack({reference.tokens(0), reference.tokens(1)});
     const auto before = test::guarded_counts();
     run(*model, windows);
