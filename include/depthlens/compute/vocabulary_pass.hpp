@@ -54,7 +54,7 @@ class VocabularyPass {
   const Unembedding& unembedding() const { return unembedding_; }
   std::int64_t vocab_size() const { return unembedding_.vocab_size(); }
   virtual std::string kernel_name() const = 0;
-  /// The type in which it multiplies: "float32", "bfloat16", or "the rows' own".
+  /// The type in which it multiplies rows of float32: "float32" or "bfloat16".
   virtual std::string products() const = 0;
 
   /// Rows [S · P, d] on the device of the unembedding.

@@ -40,7 +40,7 @@ class AtenPass : public VocabularyPass {
   explicit AtenPass(const Unembedding& unembedding) : VocabularyPass(unembedding) {}
 
   std::string kernel_name() const override { return "aten"; }
-  std::string products() const override { return "the rows' own"; }
+  std::string products() const override { return "float32"; }
 
   StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
     DEPTHLENS_ASSERT(num_states >= 1 && rows.size(0) % num_states == 0);
