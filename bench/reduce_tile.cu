@@ -66,7 +66,7 @@ bool holds(const ReduceCase& shape, unsigned seed) {
   const bool good = e.wrong_best + e.wrong_counts + e.wrong_logits == 0 && e.log_sum_exp < 1e-6 &&
                     e.entropy < 5e-6 && e.kl_final < 5e-6 && e.kl_reverse < 5e-6 && e.mass < 1e-6;
   std::printf(
-      "%s S %d P %d V %d tile %d K %d groups %d spread %g levels %d: log-sum-exp %.1e entropy %.1e KL %.1e "
+      "%s S %d P %d V %d tile %d K %d groups %d spread %g levels %g: log-sum-exp %.1e entropy %.1e KL %.1e "
       "%.1e mass "
       "%.1e; wrong lists %d, counts %d, logits %d\n",
       good ? "ok " : "BAD", shape.num_states, shape.num_positions, shape.vocab_size, shape.tile,
@@ -163,10 +163,10 @@ void time_tiles(int S, int P, int tile, bool one_buffer) {
 
 int main(int argc, char** argv) {
   const bool only_check = argc > 1 && std::strcmp(argv[1], "check") == 0;
-  const ReduceCase cases[] = {{13, 7, 50277, 8192, 10, 4, 2, 0},  {33, 3, 128256, 32768, 32, 4, 4, 0},
-                              {12, 20, 20001, 2048, 10, 3, 1, 0}, {5, 4, 10007, 4096, 10, 2, 1, 50},
-                              {4, 3, 10007, 4096, 10, 2, 1, 2},   {6, 5, 9, 4, 12, 1, 3, 0},
-                              {1, 1, 100000, 16384, 1, 0, 8, 0},  {7, 2, 3001, 512, 32, 3, 20, 0}};
+  const ReduceCase cases[] = {{13, 7, 50277, 8192, 10, 4, 2, 0},   {33, 3, 128256, 32768, 32, 4, 4, 0},
+                              {12, 20, 20001, 2048, 10, 3, 1, 0},  {5, 4, 10007, 4096, 10, 2, 1, 50},
+                              {4, 3, 10007, 4096, 10, 2, 1, 0.1F}, {6, 5, 9, 4, 12, 1, 3, 0},
+                              {1, 1, 100000, 16384, 1, 0, 8, 0},   {7, 2, 3001, 512, 32, 3, 20, 0}};
   bool good = true;
   unsigned seed = 1;
   for (const ReduceCase& shape : cases) good = holds(shape, seed++) && good;

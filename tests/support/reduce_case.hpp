@@ -15,8 +15,8 @@ namespace depthlens::test {
 
 struct ReduceCase {
   int num_states, num_positions, vocab_size, tile, num_best, num_groups;
-  float spread;    // of the logits
-  int levels = 0;  // 0: logits of any value; else so many different ones in a spread, for ties
+  float spread;      // of the logits
+  float levels = 0;  // 0: logits of any value; else so many different ones in a spread, for ties
 };
 
 /// How far the kernel was off. Differences are relative to 1 or the value, whichever is greater.
@@ -33,11 +33,15 @@ class ReduceTrial {
   using RowState = compute::cuda::RowState;
   using TileWork = compute::cuda::TileWork;
   static constexpr int kW = compute::cuda::kWatched;
+  static constexpr float kScale = 0.75F, kCap = 12;
 
   ReduceTrial(const ReduceCase& shape, unsigned seed) : shape_(shape), random_(seed) {
     stride_ = (shape.vocab_size + 3) / 4 * 4 + 4;
-    z_ = draw(rows());
-    final_z_ = draw(positions());
+    for (int v = 0; v < stride_; ++v) bias_.push_back(static_cast<float>(random_() % 64) / 64);
+    raw_ = draw(rows());
+    final_raw_ = draw(positions());
+    z_ = as_logits(raw_);
+    final_z_ = as_logits(final_raw_);
     for (std::size_t p = 0; p < positions(); ++p)
       final_max_.push_back(*std::max_element(final_row(p), final_row(p) + shape.vocab_size));
     const auto vocab = static_cast<unsigned>(shape.vocab_size);
@@ -81,13 +85,16 @@ class ReduceTrial {
     watched_logits_ = bars_;
 
     TileWork work{};
-    const float* const z = device.copy(z_);
-    const float* const final_z = device.copy(final_z_);
+    const float* const z = device.copy(raw_);
+    const float* const final_z = device.copy(final_raw_);
     const int* const group_begin = device.copy(begin);
     work.stride = work.final_stride = stride_;
     work.num_states = shape_.num_states;
     work.num_positions = shape_.num_positions;
     work.final_max = device.copy(final_max_);
+    work.bias = device.copy(bias_);
+    work.scale = kScale;
+    work.cap = kCap;
     work.num_best = shape_.num_best;
     work.num_groups = shape_.num_groups;
     work.states = device.copy(states_);
@@ -142,13 +149,28 @@ class ReduceTrial {
       for (int v = 0; v < shape_.vocab_size; ++v) {
         float value = normal(random_) + level;
         if (shape_.levels > 0) {
-          const float step = shape_.spread / static_cast<float>(shape_.levels);
+          const float step = shape_.spread / shape_.levels;
           value = std::round(value / step) * step;
         }
         drawn[r * static_cast<std::size_t>(stride_) + static_cast<std::size_t>(v)] = value;
       }
     }
     return drawn;
+  }
+
+  /// What the kernel was compiled to make of products.
+  std::vector<float> as_logits(std::vector<float> z) const {
+    for (std::size_t i = 0; i < z.size(); ++i) {
+#if DEPTHLENS_BIAS
+      z[i] += bias_[i % static_cast<std::size_t>(stride_)];
+#endif
+#if DEPTHLENS_TRANSFORM == 1
+      z[i] = kScale * z[i];
+#elif DEPTHLENS_TRANSFORM == 2
+      z[i] = kCap * std::tanh(kScale * z[i] / kCap);
+#endif
+    }
+    return z;
   }
 
   /// NaN counts as infinitely far.
@@ -224,6 +246,7 @@ class ReduceTrial {
   ReduceCase shape_;
   std::mt19937 random_;
   int stride_;
+  std::vector<float> bias_, raw_, final_raw_;
   std::vector<float> z_, final_z_, final_max_, bars_;
   std::vector<int> watched_, group_of_;
 

@@ -129,7 +129,7 @@ TEST_CASE("equal logits are put in the order of their ids, however many there ar
          .num_best = 32,
          .num_groups = 0,
          .spread = 0.001F,
-         .levels = 1},
+         .levels = 0.1F},
         7);
 }
 
