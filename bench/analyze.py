@@ -4,6 +4,7 @@
     analyze.py --model FOLDER --text FILE [--positions 2048] [--runs 3] [--ways eager,compiled,eager-bf16,compiled-bf16]
     analyze.py --model FOLDER --text FILE --prompts 8 [--runs 3]
     … [--threads N] [--cpu-time]
+    … --device cuda [--in-turn] [--programs exact,fast] [--list-with FOLDER]
 
 The text becomes one document, so that all windows but the last have one length. Loading is not counted: the peers are
 loaded and warmed up before, and for depthlens the time of a run on one short line is taken off. depthlens also makes
@@ -11,6 +12,11 @@ the mass of the frequency buckets, tables and records (--flags="--records none":
 `--ways trajectory` is the tuned-lens package's own way, which keeps every logit.
 With --prompts the last positions of short prompts are analysed, the peer going prompt by prompt with a full sort at
 every layer. The means of the float32 peers must be those of depthlens.
+
+On a card (`--device`), weights and compiled code are there beforehand on both sides: of depthlens the time is what it tells of
+analyzing alone, less that of a text of one window, in which it gets ready; peers are warmed up on a whole batch. With --in-turn
+depthlens is measured before any peer is started, for models of which not all fit; --list-with names a small model with the same
+tokenizer that cuts the text into windows. `--programs` are the ways of --decode.
 
 On a machine that others use as well, `--threads 1 --cpu-time` compares the processor's seconds instead of the clock's:
 threads that wait for each other would else measure the neighbours.
@@ -26,7 +32,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import first_lines, processor, run
+from common import first_lines, machine, print_table, run
 
 MIB = 1 << 20
 COLUMNS = ("kl_final", "kl_reverse", "entropy", "final_rank_mean", "cross_entropy")
@@ -34,18 +40,28 @@ PROMPT_CHARACTERS = 400
 
 
 class Worker:
-    """peers.py in a process of its own."""
+    """peers.py in a process of its own, which loads meanwhile."""
 
-    def __init__(self, model, way, threads):
+    def __init__(self, model, way, threads, device):
+        self.way = way
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("peers.py")), "--model", str(model), "--way", way,
-             "--threads", str(threads)],
+             "--threads", str(threads), "--device", device],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, windows):
+    def listen(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the peer '{self.way}' ended")
+        return line
+
+    def tell(self, windows):
         self.process.stdin.write(json.dumps({"windows": windows}) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+
+    def ask(self, windows):
+        self.tell(windows)
+        return json.loads(self.listen())
 
     def close(self):
         self.process.stdin.close()
@@ -59,7 +75,7 @@ class Program:
         self.model, self.flags, self.out = model, flags, folder / "out"
 
     def measure(self, text, *flags):
-        return run(["analyze", "--model", self.model, "--input", text, "--out", self.out, "--overwrite", "--quiet",
+        return run(["analyze", "--model", self.model, "--input", text, "--out", self.out, "--overwrite",
                     *self.flags, *flags])
 
     def means(self):
@@ -110,6 +126,17 @@ def trimmed_windows(program, text, positions):
         text.write_text(content[: int(len(content) * positions / found)].rsplit(" ", 1)[0] + "\n")
 
 
+def start_workers(options, ways, warm_up):
+    """Loads and compiles on all sides at once."""
+    workers = {way: Worker(options.model, way, options.threads, options.device) for way in ways}
+    for worker in workers.values():
+        worker.listen()
+        worker.tell(warm_up)
+    for worker in workers.values():
+        worker.listen()
+    return workers
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True)
@@ -117,20 +144,29 @@ def main():
     parser.add_argument("--positions", type=int, default=2048)
     parser.add_argument("--prompts", type=int, default=0)
     parser.add_argument("--ways", default="eager,compiled,eager-bf16,compiled-bf16")
+    parser.add_argument("--programs", default="exact", help="ways of --decode, such as exact,fast")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--in-turn", action="store_true", help="first depthlens alone, then the peers")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--list-with", type=Path, help="a small model that cuts the text into the same windows")
     parser.add_argument("--flags", default="", help="further flags of analyze")
     options = parser.parse_args()
-    ways = ["sorted"] if options.prompts else options.ways.split(",")
+    on_card = options.device != "cpu"
+    ways = ["sorted"] if options.prompts else [way for way in options.ways.split(",") if way]
     clock = "cpu_seconds" if options.cpu_time else "seconds"
-    flags = ["--threads", str(options.threads), *shlex.split(options.flags)] + (["--positions", "last"] if options.prompts else [])
+    our_clock = "analyzing_seconds" if on_card else clock
+    place = ["--threads", str(options.threads), "--device", options.device]
+    flags = [*place, *shlex.split(options.flags)] + (["--positions", "last"] if options.prompts else [])
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        program = Program(folder, options.model, flags)
+        programs = {f"depthlens, {way}": Program(folder, options.model, [*flags, "--decode", way])
+                    for way in options.programs.split(",")}
         text, tiny = folder / "text.txt", folder / "tiny.txt"
-        listing = Program(folder, options.model, ["--threads", str(options.threads)])
-        tiny.write_text("The first line of a text.\n")
+        listing = Program(folder, options.list_with or options.model, place)
+        tiny.write_text(one_document(options.text, 2500) if on_card else "The first line of a text.\n")
 
         # The ids of the windows come from depthlens itself.
         if options.prompts:
@@ -140,42 +176,68 @@ def main():
             text.write_text(one_document(options.text, 5 * options.positions))
             windows = trimmed_windows(listing, text, options.positions)
         positions = len(windows) if options.prompts else sum(map(len, windows))
+        if options.prompts:
+            warm_up = [window[:32] for window in windows[:2]]
+        else:
+            warm_up = windows[:max(1, 4096 // len(windows[0]))] if on_card else windows[:1]
 
-        workers = {way: Worker(options.model, way, options.threads) for way in ways}
-        warm_up = [window[:32] for window in windows[:2]] if options.prompts else windows[:1]
-        for worker in workers.values():
-            worker.ask(warm_up)
-        ours, peaks, loading = [], [], []
-        theirs = {way: [] for way in ways}
-        for _ in range(options.runs):
-            loading.append(getattr(program.measure(tiny), clock))
-            measured = program.measure(text)
-            ours.append(getattr(measured, clock))
-            peaks.append(measured.peak_bytes)
+        workers = {} if options.in_turn else start_workers(options, ways, warm_up)
+        ours, peaks, loading = ({name: [] for name in programs} for _ in range(3))
+        theirs, means = {way: [] for way in ways}, {}
+
+        def measure_ours():
+            for name, program in programs.items():
+                short, measured = program.measure(tiny), program.measure(text)
+                # On a card the short text has positions of its own, which are not to be had for nothing.
+                share = 1 - short.positions / measured.positions if on_card else 1
+                loading[name].append(getattr(short, our_clock) / share)
+                ours[name].append(getattr(measured, our_clock) / share)
+                peaks[name].append(measured.peak_bytes)
+                means[name] = program.means()
+
+        def measure_theirs():
             for way, worker in workers.items():
                 theirs[way].append(worker.ask(windows))
-        means = program.means()
+
+        if options.in_turn:
+            for _ in range(options.runs):
+                measure_ours()
+            workers = start_workers(options, ways, warm_up)
+            for _ in range(options.runs):
+                measure_theirs()
+        else:
+            for _ in range(options.runs):
+                measure_ours()
+                measure_theirs()
         for worker in workers.values():
             worker.close()
-    load = min(loading)
-    print(processor())
+    first = next(iter(programs))
+    print(machine(options.device))
     print(f"{options.model.name}: {positions} positions in {len(windows)} {'prompts' if options.prompts else 'windows'}, "
           f"{options.runs} runs, {options.threads} threads, {'processor' if options.cpu_time else 'elapsed'} seconds; "
-          f"loading, not counted: {load:.1f} s")
-    print(f"{'':16}{'minimum':>10}{'median':>10}{'positions/s':>13}{'peak MiB':>10}{'ratio':>8}   means differ by")
-    best = min(ours) - load
+          f"{'getting ready' if on_card else 'loading'}, not counted: {min(loading[first]):.1f} s")
+    print()
+    rows = []
+    best = min(ours[first]) - min(loading[first])
 
-    def line(name, seconds, peak, note):
-        print(f"{name:16}{min(seconds):10.2f}{statistics.median(seconds):10.2f}{positions / min(seconds):13.1f}"
-              f"{peak / MIB:10.0f}{min(seconds) / best:8.2f}   {note}")
+    def add_row(name, seconds, peak, note):
+        rows.append([name, f"{min(seconds):.2f}", f"{statistics.median(seconds):.2f}", f"{positions / min(seconds):,.0f}",
+                     f"{peak / MIB:,.0f}", f"{min(seconds) / best:.2f}", note])
 
-    line("depthlens", [seconds - load for seconds in ours], max(peaks), "")
+    for name in programs:
+        gap = "" if name == first else f"{difference(means[first], means[name], range(5)):.1e}"
+        add_row(name, [seconds - min(loading[name]) for seconds in ours[name]], max(peaks[name]), gap)
+    wrong = []
     for way, answers in theirs.items():
         columns = range(4) if way == "sorted" else (0, 2, 4) if way == "trajectory" else range(5)
-        gap = difference(means, answers[-1]["means"], columns)
-        line(way, [answer[clock] for answer in answers], answers[-1]["peak_bytes"], f"{gap:.1e}")
-        if not way.endswith("bf16") and gap > 1e-3:
-            raise SystemExit(f"{way} does not make the same numbers")
+        gap = difference(means[first], answers[-1]["means"], columns)
+        add_row(way, [answer[clock] for answer in answers], answers[-1]["peak_bytes"], f"{gap:.1e}")
+        if not way.endswith(("bf16", "tf32")) and gap > 1e-3:
+            wrong.append(way)
+    print_table(["", "seconds, minimum", "median", "positions/s", "peak, MiB", "relative", "means differ by"], rows,
+                options.markdown)
+    if wrong:
+        raise SystemExit(f"{' and '.join(wrong)}: not the same numbers")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""What the benchmarks share: the processor's name, and running the program with its time and memory measured."""
+"""What the benchmarks share: the processor's and the card's name, and running the program with its time and memory measured."""
 
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRAM = Path(__file__).resolve().parent.parent / "build" / "bin" / "depthlens"
+PROGRAM = Path(os.environ.get("DEPTHLENS", Path(__file__).resolve().parent.parent / "build" / "bin" / "depthlens"))
 
 
 def processor():
@@ -20,23 +21,45 @@ def processor():
     return f"{fields.get('model name', 'unknown')}, {os.cpu_count()} cores, {' '.join(offers)}"
 
 
+def machine(device):
+    """The processor; of a card its name, driver and torch, as the driver and torch call them."""
+    if device == "cpu":
+        return processor()
+    import torch
+
+    driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True,
+                            text=True, check=False).stdout.split("\n")[0]
+    return f"{torch.cuda.get_device_name(device)}, driver {driver}, torch {torch.__version__}; {processor()}"
+
+
 @dataclass
 class Measured:
     seconds: float
     cpu_seconds: float  # of all threads, in the program and in the kernel
     peak_bytes: int  # of resident memory
+    positions: float = 0  # as the program tells, unless --quiet
+    analyzing_seconds: float = 0  # without loading
+
+
+ANALYZING = re.compile(r"([\d,]+) positions, ([\d,.]+) positions/s")
 
 
 def run(arguments, **options):
     """Runs the program and raises where it fails."""
     started = time.perf_counter()
-    process = subprocess.Popen([str(PROGRAM), *map(str, arguments)], stdout=subprocess.DEVNULL, **options)
+    process = subprocess.Popen([str(PROGRAM), *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               text=True, **options)
+    said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(f"depthlens ended with status {process.returncode}: {' '.join(map(str, arguments))}")
-    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        raise SystemExit(f"depthlens ended with status {process.returncode}: {' '.join(map(str, arguments))}\n{said}")
+    measured = Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    if ANALYZING.search(said):
+        measured.positions, rate = (float(number.replace(",", "")) for number in ANALYZING.findall(said)[-1])
+        measured.analyzing_seconds = measured.positions / max(1.0, rate)
+    return measured
 
 
 def first_lines(path, num_bytes):
@@ -44,3 +67,15 @@ def first_lines(path, num_bytes):
     with open(path, "rb") as file:
         text = file.read(num_bytes)
     return text[: text.rfind(b"\n") + 1]
+
+
+def print_table(header, rows, markdown):
+    """Rows of texts, the first column to the left; in columns, or as markdown."""
+    if markdown:
+        lines = [header, ["---"] * len(header), *rows]
+        print("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+        return
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        print("  ".join(text.ljust(width) if column == 0 else text.rjust(width)
+                        for column, (text, width) in enumerate(zip(row, widths))))

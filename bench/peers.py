@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """What depthlens is measured against: PyTorch and transformers making the same numbers. Started by analyze.py.
 
-    peers.py --model FOLDER --way WAY [--chunk 256] [--threads N]
+    peers.py --model FOLDER --way WAY [--chunk 256] [--threads N] [--device cuda]
 
-Reads one JSON request a line from stdin, {"windows": [[id …] …]}, and answers each with one line: seconds, peak memory, and the
-means over positions of what depthlens writes to lens.quality. The model stays loaded, and what is compiled stays compiled.
+Says "ready" when the model is loaded. Then reads one JSON request a line from stdin, {"windows": [[id …] …]}, and answers each with
+one line: seconds, peak memory (on a card: what torch took of its memory), and the means over positions of what depthlens writes to
+lens.quality. The model stays loaded, and what is compiled stays compiled. On a card nothing waits for it but the end of a request,
+which is waited for before the clock is stopped.
 
-The ways: `eager` and `compiled` (the statistics through torch.compile), each in float32 and bfloat16 (`eager-bf16`,
-`compiled-bf16`), decode the positions in chunks, so that memory stays bounded: per layer one product with the
+The ways: `eager` and `compiled` (the statistics through torch.compile), each in float32, bfloat16 (`eager-bf16`,
+`compiled-bf16`) and, on cards, float32 with TF32 products (`compiled-tf32`, which PyTorch leaves off), decode the positions in chunks, so that memory stays bounded: per layer one product with the
 unembedding, then ten best tokens, ranks and log-probabilities of the final guess and of the target, entropy and both
 divergences. `sorted` is how scripts for single prompts do it: one prompt at a time, its last position, the whole
 vocabulary sorted at every layer. `trajectory` is the tuned-lens package's PredictionTrajectory, one window at a time, with
@@ -26,7 +28,8 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 TOP_K = 10
-WAYS = ("eager", "compiled", "eager-bf16", "compiled-bf16", "sorted", "trajectory")
+WAYS = ("eager", "compiled", "eager-bf16", "compiled-bf16", "compiled-tf32", "sorted", "trajectory")
+CHUNK = {"cpu": 256, "cuda": 2048}
 
 
 def row_dot(a, b):
@@ -72,10 +75,14 @@ def fusible_statistics(logits, watched, final_log_p, final_p, final_mean_log_p):
 
 
 class Peer:
-    def __init__(self, folder, way, chunk):
-        self.way, self.chunk = way, chunk
+    def __init__(self, folder, way, chunk, device):
+        self.way, self.device = way, torch.device(device)
+        self.chunk = chunk or CHUNK[self.device.type]
         dtype = torch.bfloat16 if way.endswith("bf16") else torch.float32
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa").eval()
+        torch.backends.cuda.matmul.allow_tf32 = way.endswith("tf32")
+        # Converted where it is quick.
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", attn_implementation="sdpa").eval()
+        self.model.to(self.device).to(dtype)
         self.base = self.model.base_model
         self.norm = self.base.final_layer_norm if hasattr(self.base, "final_layer_norm") else self.base.norm
         self.head = self.model.get_output_embeddings()
@@ -87,7 +94,7 @@ class Peer:
 
     def states(self, windows):
         """[tokens, d] of each layer, the last one normed; windows of one length make one batch."""
-        ids = torch.tensor(windows)
+        ids = torch.tensor(windows, device=self.device)
         hidden = self.base(ids, output_hidden_states=True, use_cache=False).hidden_states
         return [state.flatten(0, 1) for state in hidden]
 
@@ -101,17 +108,17 @@ class Peer:
         yield batch
 
     def run(self, windows):
-        totals = torch.zeros(self.num_layers + 1, 5, dtype=torch.float64)
+        totals = torch.zeros(self.num_layers + 1, 5, dtype=torch.float64, device=self.device)
         num_positions = num_targets = 0
         for batch in self.batches(windows):
             states = self.states(batch)
-            targets = torch.tensor([[*window[1:], -1] for window in batch]).flatten()
+            targets = torch.tensor([[*window[1:], -1] for window in batch], device=self.device).flatten()
             for first in range(0, len(targets), self.chunk):
                 part = [state[first:first + self.chunk] for state in states]
                 count = len(part[0])
                 totals += self.decode(part, targets[first:first + self.chunk], count)
                 num_positions += count
-            num_targets += int((targets >= 0).sum())
+            num_targets += sum(len(window) - 1 for window in batch)
         totals[:, :4] /= num_positions
         totals[:, 4] /= num_targets
         return totals
@@ -123,7 +130,8 @@ class Peer:
         final_logits = self.head(states[-1])
         final_ids, *final = self.final_statistics(final_logits)
         watched = torch.stack([final_ids, targets.clamp(min=0)], 1)
-        totals = torch.empty(len(states), 5, dtype=torch.float64)
+        totals = torch.empty(len(states), 5, dtype=torch.float64, device=self.device)
+        has_target = (targets >= 0).double()
         for layer, state in enumerate(states):
             logits = final_logits if layer == self.num_layers else self.head(self.norm(state))
             best = logits.topk(TOP_K)
@@ -131,13 +139,13 @@ class Peer:
             best.values.float() + (log_p[:, :1] - logits.gather(1, watched[:, :1]))  # their log-probabilities
             for column, value in enumerate((kl_final, kl_reverse, entropy, ranks[:, 0])):
                 totals[layer, column] = value[:count].double().sum()
-            totals[layer, 4] = -log_p[targets >= 0, 1].double().sum()
+            totals[layer, 4] = -(log_p[:, 1].double() * has_target).sum()
         return totals
 
     def run_sorted(self, prompts):
         totals = torch.zeros(self.num_layers + 1, 5, dtype=torch.float64)
         for prompt in prompts:
-            hidden = self.base(torch.tensor([prompt]), output_hidden_states=True, use_cache=False).hidden_states
+            hidden = self.base(torch.tensor([prompt], device=self.device), output_hidden_states=True, use_cache=False).hidden_states
             log_final = torch.log_softmax(self.head(hidden[-1][0, -1]), -1)
             final_id = int(log_final.argmax())
             for layer, state in enumerate(hidden):
@@ -177,20 +185,26 @@ class Peer:
         started, started_cpu = time.perf_counter(), time.process_time()
         run = {"sorted": self.run_sorted, "trajectory": self.run_trajectory}.get(self.way, self.run)
         means = run(windows)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            peak = torch.cuda.max_memory_allocated(self.device)
         return {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu,
-                "means": means.tolist(), "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+                "means": means.tolist(), "peak_bytes": peak}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--way", choices=WAYS, required=True)
-    parser.add_argument("--chunk", type=int, default=256)
+    parser.add_argument("--chunk", type=int, help=f"positions that are decoded at once; default: {CHUNK}")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     disable_progress_bar()
     torch.set_num_threads(options.threads)
-    peer = Peer(options.model, options.way, options.chunk)
+    peer = Peer(options.model, options.way, options.chunk, options.device)
+    print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(peer.answer(json.loads(line)["windows"])), flush=True)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seconds of a step of lens training, and memory: `depthlens train-lens` beside tuned-lens' recipe in PyTorch.
 
-    train_lens.py --model FOLDER --text FILE [--tokens 1024] [--length 512] [--rounds 5] [--ways WAY …]
+    train_lens.py --model FOLDER --text FILE [--tokens 1024] [--length 512] [--rounds 5] [--ways WAY …] [--device cuda]
     train_lens.py --model FOLDER --text FILE --quality [--steps 60] [--tokens 16384]
 
 The peer is the recipe as the tuned-lens package runs it: the model's hidden states without gradient, then for each layer
@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import PROGRAM, processor, run
+from common import PROGRAM, machine, print_table, run
 
 WAYS = ("float32", "autocast", "float32 compiled", "autocast compiled")
 GIB = 1 << 30
@@ -43,18 +43,19 @@ def windows_of(tokenizer, text, length, count):
 class Peer:
     """tuned-lens' recipe on one model."""
 
-    def __init__(self, folder, way, steps):
+    def __init__(self, folder, way, steps, device):
         import torch
         from transformers import AutoModelForCausalLM
 
-        self.torch, self.autocast = torch, way.startswith("autocast")
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+        self.torch, self.autocast, self.device = torch, way.startswith("autocast"), torch.device(device)
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval().requires_grad_(False)
+        self.model.to(self.device).float()
         inner = self.model.base_model
         self.norm = getattr(inner, "final_layer_norm", None) or getattr(inner, "norm", None) or inner.ln_f
         self.head = self.model.get_output_embeddings()
         self.blocks = getattr(inner, "layers", None) or inner.h
         d, layers = self.model.config.hidden_size, self.model.config.num_hidden_layers
-        self.lens = torch.nn.ModuleList(torch.nn.Linear(d, d) for _ in range(layers))
+        self.lens = torch.nn.ModuleList(torch.nn.Linear(d, d) for _ in range(layers)).to(self.device)
         for parameter in self.lens.parameters():
             torch.nn.init.zeros_(parameter)
         self.optimizer = torch.optim.SGD(self.lens.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
@@ -63,7 +64,7 @@ class Peer:
 
     def loss(self, hidden, weight, bias, final_logprobs):
         torch = self.torch
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             translated = hidden + torch.nn.functional.linear(hidden, weight, bias)
             logits = self.head(self.norm(translated))
             logprobs = logits.log_softmax(-1)  # autocast computes this in float32
@@ -76,7 +77,7 @@ class Peer:
             lambda _, args, kwargs: states.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True)
             for block in self.blocks]
         with torch.no_grad():
-            logits = self.model(torch.tensor([window]), use_cache=False).logits
+            logits = self.model(torch.tensor([window], device=self.device), use_cache=False).logits
         for hook in hooks:
             hook.remove()
         return states, logits
@@ -93,10 +94,14 @@ class Peer:
         self.optimizer.zero_grad(set_to_none=False)
         self.schedule.step()
 
+    def wait(self):
+        if self.device.type == "cuda":
+            self.torch.cuda.synchronize(self.device)
+
     def save(self, folder):
         """As the tuned-lens package does."""
         folder.mkdir(parents=True)
-        self.torch.save(self.lens.state_dict(), folder / "params.pt")
+        self.torch.save(self.lens.cpu().state_dict(), folder / "params.pt")
         config = self.model.config
         (folder / "config.json").write_text(json.dumps({
             "base_model_name_or_path": "peer", "d_model": config.hidden_size,
@@ -116,33 +121,37 @@ def serve(options):
         windows = windows_of(tokenizer, options.text.read_text("utf8"), options.length, count)
     except Exception:  # a tokenizer that transformers cannot load here: a step takes as long on any tokens
         windows = torch.randint(10000, (count, options.length)).tolist()
-    peer = Peer(options.model, options.serve, 1000)
+    peer = Peer(options.model, options.serve, 1000, options.device)
     peer.step(windows)  # compiles
+    peer.wait()
     print("ready", flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
         peer.step(windows)
+        peer.wait()
         print(time.perf_counter() - started, flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(torch.cuda.max_memory_allocated() if options.device != "cpu" else
+          resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def ours(options, folder, steps, *flags):
     """Seconds of the steps alone, and the peak of memory."""
     measured = run(["train-lens", "--model", options.model, "--input", options.text, "--out", folder, "--overwrite",
                     "--steps", steps, "--tokens-per-step", options.tokens, "--max-length", options.length,
-                    "--threads", options.threads, "--checkpoint-every", 0, "--quiet", "--add-bos", "no", *flags])
+                    "--threads", options.threads, "--device", options.device, "--checkpoint-every", 0, "--quiet", "--add-bos", "no", *flags])
     record = json.loads((Path(folder) / "training.json").read_text())
     return record["volatile"]["training_seconds"], measured.peak_bytes
 
 
 def speed(options):
     arguments = [sys.executable, __file__, "--model", options.model, "--text", options.text, "--tokens", options.tokens,
-                 "--length", options.length, "--threads", options.threads]
-    peers = {}
-    for way in options.ways:
-        peers[way] = subprocess.Popen(list(map(str, [*arguments, "--serve", way])), stdin=subprocess.PIPE,
-                                      stdout=subprocess.PIPE, text=True)
-        assert peers[way].stdout.readline().strip() == "ready"
+                 "--length", options.length, "--threads", options.threads, "--device", options.device]
+    peers = {way: subprocess.Popen(list(map(str, [*arguments, "--serve", way])), stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, text=True) for way in options.ways}
+    for peer in peers.values():
+        assert peer.stdout.readline().strip() == "ready"
+    # On a card a step is short beside the first one, in which things get ready: two lengths, of which the difference counts.
+    few, many = (2, 12) if options.device != "cpu" else (0, 2)
     seconds, peaks = {way: [] for way in options.ways}, {}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.rounds):
@@ -151,16 +160,19 @@ def speed(options):
                 peer.stdin.flush()
                 seconds[way].append(float(peer.stdout.readline()))
             for name, flags in (("depthlens", ()), ("depthlens float32", ("--dtype", "float32"))):
-                taken, peaks[name] = ours(options, folder, 2, "--validation-tokens", 0, "--epochs", 1000, *flags)
-                seconds.setdefault(name, []).append(taken / 2)
+                whole = ("--validation-tokens", 0, "--epochs", 1000, *flags)
+                first = ours(options, folder, few, *whole)[0] if few else 0
+                taken, peaks[name] = ours(options, folder, many, *whole)
+                seconds.setdefault(name, []).append((taken - first) / (many - few))
     for way, peer in peers.items():
         peer.stdin.close()
         peaks[way] = int(peer.stdout.read().split()[-1])
         peer.wait()
-    print(f"{processor()}; {options.tokens} tokens a step in windows of {options.length}, {options.threads} threads")
-    print(f"{'':20}{'minimum':>10}{'median':>10}   seconds a step{'peak':>12} GiB")
-    for way, values in seconds.items():
-        print(f"{way:20}{min(values):10.2f}{statistics.median(values):10.2f}{'':17}{peaks[way] / GIB:12.2f}")
+    print(f"{machine(options.device)}; {options.tokens} tokens a step in windows of {options.length}, {options.threads} threads")
+    print()
+    print_table(["", "seconds a step, minimum", "median", "peak, GiB"],
+                [[way, f"{min(values):.4f}", f"{statistics.median(values):.4f}", f"{peaks[way] / GIB:.2f}"]
+                 for way, values in seconds.items()], options.markdown)
 
 
 def quality(options):
@@ -178,7 +190,7 @@ def quality(options):
         per_step = options.tokens // options.length
         windows = windows_of(AutoTokenizer.from_pretrained(options.model), text[:cut], options.length,
                              per_step * options.steps)
-        peer = Peer(options.model, "float32", options.steps)
+        peer = Peer(options.model, "float32", options.steps, options.device)
         for step in range(options.steps):
             peer.step(windows[step * per_step : (step + 1) * per_step])
         peer.save(folder / "peer")
@@ -206,8 +218,10 @@ def main():
     parser.add_argument("--tokens", type=int, default=1024, help="tokens of a step")
     parser.add_argument("--length", type=int, default=512, help="tokens of a window")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--quality", action="store_true")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)

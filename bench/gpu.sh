@@ -1,0 +1,160 @@
+#!/bin/bash
+# Everything that is measured on a graphics processor, in one command and at most eight minutes:
+#
+#   bench/gpu.sh --tokenizers DIR --text FILE [--depthlens PROGRAM] [--tests DIR] [--work DIR] [--out FILE]
+#                [--device cuda] [--seconds 480] [--parts tests,160m,training,llama3-8b,pythia-6.9b,decode,trajectory]
+#
+# Builds in build-gpu unless --depthlens names a program (and --tests the folder of the tests), runs the tests for cards,
+# makes models of random weights in WORK, and measures depthlens and its peers in turn. The tables go to FILE as markdown
+# for docs/performance.md, with the card, the driver and torch; what was said beside them goes to FILE.log. A part that
+# fails or takes too long is named, and the others go on. Needs python3 with a CUDA torch, transformers and safetensors;
+# for the trajectory also the package tuned-lens. `--device cpu --tiny --seconds 3000` tries the script, patiently, where
+# there is no card.
+set -u
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-python3} program='' tests='' work=/tmp/depthlens-gpu out=gpu.md device=cuda total=480 tiny=''
+tokenizers='' text='' parts=tests,160m,training,llama3-8b,pythia-6.9b,decode,trajectory
+while [ $# -gt 0 ]; do
+  case $1 in
+    --depthlens) program=$(realpath "$2"); shift ;;
+    --tests) tests=$(realpath "$2"); shift ;;
+    --tokenizers) tokenizers=$(realpath "$2"); shift ;;
+    --text) text=$(realpath "$2"); shift ;;
+    --work) work=$2; shift ;;
+    --out) out=$2; shift ;;
+    --device) device=$2; shift ;;
+    --seconds) total=$2; shift ;;
+    --parts) parts=$2; shift ;;
+    --tiny) tiny=yes ;;
+    *) echo "gpu.sh: unknown option $1" >&2; exit 2 ;;
+  esac
+  shift
+done
+if [ -z "$tokenizers" ] || [ -z "$text" ]; then
+  echo 'gpu.sh: --tokenizers DIR and --text FILE are needed (see bench/README.md)' >&2
+  exit 2
+fi
+mkdir -p "$work" && out=$(realpath "$out") && log=$out.log && : > "$log" || exit 1
+began=$SECONDS
+left() { echo $((total - (SECONDS - began))); }
+say() { echo "[$((SECONDS - began)) s] $*" | tee -a "$log"; }
+
+# part LIMIT NAME COMMAND…: what it prints goes to the tables, what it complains of to the log.
+part() {
+  local limit=$1 name=$2 started=$SECONDS status
+  shift 2
+  if [ "$(left)" -lt 15 ]; then
+    say "$name: left out, no time"
+    printf '\n*%s: left out, no time.*\n' "$name" >> "$out"
+    return
+  fi
+  [ -n "$tiny" ] && limit=$((limit * 6))
+  [ "$limit" -gt "$(left)" ] && limit=$(left)
+  say "$name: at most $limit s"
+  timeout -k 5 "$limit" "$@" > "$work/part.txt" 2>> "$log"
+  status=$?
+  cat "$work/part.txt" | tee -a "$log" >> "$out"
+  [ $status -ne 0 ] && printf '\n*%s: status %s after %s s.*\n' "$name" $status $((SECONDS - started)) >> "$out"
+  say "$name: status $status, $((SECONDS - started)) s of $limit"
+}
+wanted() { [[ ,$parts, == *,$1,* ]]; }
+heading() { printf '\n## %s\n\n' "$1" >> "$out"; }
+
+{
+  printf '# On a graphics processor\n\n'
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | sed 's/^/- Card, driver, memory: /'
+  $python -c 'import torch, transformers; print(f"- torch {torch.__version__}, transformers {transformers.__version__}")' 2>/dev/null
+  sed -n 's/^model name[^:]*: /- Processor: /p' /proc/cpuinfo | head -1
+  echo "- depthlens at $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo '?'), $(date -u +%Y-%m-%d)"
+} > "$out"
+
+if [ -z "$program" ]; then
+  build() {
+    cmake -S "$root" -B "$root/build-gpu" -G Ninja -DDEPTHLENS_TESTS=ON -DDEPTHLENS_BENCH=ON && ninja -C "$root/build-gpu"
+  }
+  export -f build; export root
+  part 300 build bash -c 'build >&2'
+  program=$root/build-gpu/bin/depthlens
+fi
+[ -x "$program" ] || { say "there is no program at $program"; exit 1; }
+export DEPTHLENS=$program root tests device
+
+# Weights are made while the tests run.
+small=160m large=(llama3-8b pythia-6.9b) cutters=tiny-neox,tiny-llama
+[ -n "$tiny" ] && small=tiny-neox large=(tiny-llama tiny-neox)
+models=$cutters,$small
+for model in "${large[@]}"; do wanted "$model" || [ -n "$tiny" ] && models+=,$model; done
+(
+  started=$SECONDS
+  timeout 120 $python "$root/bench/make_models.py" "$work" --tokenizers "$tokenizers" --device "$device" --models "$models" 2>> "$log"
+  say "models $models: status $?, $((SECONDS - started)) s"
+) &
+maker=$!
+
+if wanted tests; then
+  heading Tests
+  run_tests() {
+    if [ -z "$tests" ]; then
+      ctest --test-dir "$root/build-gpu" -L cuda --output-on-failure | tail -15
+      return "${PIPESTATUS[0]}"
+    fi
+    local status=0 test
+    for test in "$tests"/test_*; do
+      echo "- $(basename "$test"): $("$test" '[cuda]' 2>&1 | grep -E 'All tests passed|No tests ran|assertions:|error' | head -2)"
+      [ "${PIPESTATUS[0]}" -eq 0 ] || status=1
+    done
+    return $status
+  }
+  export -f run_tests
+  part 75 tests bash -c run_tests
+fi
+wait $maker
+
+analyze() { $python "$root/bench/analyze.py" --device "$device" --markdown --threads "$(nproc)" --text "$text" "$@"; }
+export -f analyze; export python text
+few=1000 many=32000 more=16000 ways=compiled-bf16,compiled,compiled-tf32,eager-bf16,eager
+[ -n "$tiny" ] && few=300 many=600 more=600 ways=compiled-bf16
+
+if wanted 160m; then
+  heading "The whole program, $small"
+  part 110 "$small" bash -c "analyze --model '$work/$small' --list-with '$work/tiny-neox' --positions $many --programs exact,fast --runs 2 \
+    --ways $ways"
+fi
+if wanted training; then
+  heading "A step of lens training, $small"
+  tokens=8192 length=2048
+  [ -n "$tiny" ] && tokens=256 length=128
+  part 70 training $python "$root/bench/train_lens.py" --device "$device" --markdown --threads "$(nproc)" --text "$text" \
+    --model "$work/$small" --tokens $tokens --length $length --rounds 2 --ways 'autocast compiled' 'float32 compiled' autocast
+fi
+for model in "${large[@]}"; do
+  wanted "$model" || [ -n "$tiny" ] || continue
+  cutter=tiny-neox
+  [[ $model == *llama* ]] && cutter=tiny-llama
+  heading "The whole program, $model"
+  part 150 "$model" bash -c "analyze --model '$work/$model' --list-with '$work/$cutter' --positions $more --programs exact,fast \
+    --runs 1 --in-turn --ways compiled-bf16,compiled"
+done
+if wanted decode; then
+  heading 'Decoding alone'
+  kernels=$(dirname "$program")/bench_kernels
+  [ -n "$tests" ] && kernels=$tests/bench_kernels
+  if [ -n "$tiny" ]; then shapes=("states=3 positions=32 d=64 vocab=1000"); else
+    shapes=("states=13 positions=1024 d=768 vocab=50304" "states=33 positions=512 d=4096 vocab=128256"); fi
+  decode_alone() {
+    local said
+    said=$("$kernels" device="$device" type=bfloat16 rounds=3 $1) || return
+    if [ "$device" != cpu ] && [[ $said != *"$device"* ]]; then
+      echo '*The bench_kernels of this build knows processors only.*'
+      return 1
+    fi
+    printf '```\n%s\n```\n' "$said"
+  }
+  export -f decode_alone; export kernels
+  for shape in "${shapes[@]}"; do part 30 "decode, $shape" bash -c "decode_alone '$shape'"; done
+fi
+if wanted trajectory; then
+  heading "tuned-lens' trajectory, $small"
+  part 60 trajectory bash -c "analyze --model '$work/$small' --positions $few --runs 1 --ways trajectory"
+fi
+say "tables are in $out"
