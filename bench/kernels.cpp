@@ -6,7 +6,8 @@
 // Random states and weights, interleaved rounds, the quickest of each. *Bare*: every block of rows times
 // panels that are packed already and stay in the cache. *Decode*: what the engine asks of a kernel: packing,
 // products, ten best tokens, two watched tokens, log-sum-exp, entropy, both divergences, four groups of
-// tokens. GFLOP/s count one product for each logit, however many split terms the kernel takes.
+// tokens. *Training*: log-sum-exp with its gradient for all rows, as training of lenses asks. GFLOP/s count
+// one product for each logit (in training two), however many split terms the kernel takes.
 #include "compute/cpu/kernels.hpp"
 
 #include <ATen/Context.h>
@@ -27,6 +28,7 @@
 #include "compute/cpu/packed_gemm.hpp"
 #include "compute/parallel.hpp"
 #include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/log_sum_exp.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/compute/statistics.hpp"
 #include "depthlens/util/rounding.hpp"
@@ -47,8 +49,8 @@ struct Candidate {
   compute::Precision precision;
   std::unique_ptr<compute::VocabularyPass> pass;
   std::unique_ptr<compute::StatisticsDecoder> decoder;
-  std::unique_ptr<compute::PackedGemm> gemm;  // nullptr: libtorch's products
-  double bare = 1e30, decode = 1e30;          // seconds
+  std::unique_ptr<compute::PackedGemm> gemm;        // nullptr: libtorch's products
+  double bare = 1e30, decode = 1e30, train = 1e30;  // seconds
 };
 
 void multiply_all(const compute::PackedGemm& gemm, const at::Tensor& blocks, std::int64_t rows,
@@ -131,23 +133,27 @@ int run(std::map<std::string, std::string> settings) {
             std::min(candidate.bare, seconds_of([&] { multiply_all(*candidate.gemm, blocks, S * P, V); }));
       }
       candidate.decode = std::min(candidate.decode, seconds_of([&] { candidate.decoder->decode(input); }));
+      candidate.train = std::min(
+          candidate.train, seconds_of([&] { compute::log_sum_exp(*candidate.pass, input.rows, S * P); }));
     }
   }
   const double giga = 2e-9 * static_cast<double>(S * P) * static_cast<double>(d) * static_cast<double>(V);
   std::printf("%lld states at %lld positions, d %lld, %lld tokens, weights in %s, %d threads\n",
               static_cast<long long>(S), static_cast<long long>(P), static_cast<long long>(d),
               static_cast<long long>(V), type.c_str(), threads);
-  std::printf("%-22s%14s%14s%10s%10s\n", "GFLOP/s", "bare products", "decode", "share", "seconds");
+  std::printf("%-22s%14s%10s%10s%10s%10s\n", "GFLOP/s", "bare products", "decode", "share", "seconds",
+              "training");
   for (const Candidate& candidate : candidates) {
     const std::string name =
         candidate.name + (candidate.precision == compute::Precision::kFast ? ", fast" : "");
     if (candidate.gemm == nullptr) {
-      std::printf("%-22s%14s%14.0f%10s%10.3f\n", name.c_str(), "", giga / candidate.decode, "",
-                  candidate.decode);
+      std::printf("%-22s%14s%10.0f%10s%10.3f%10.0f\n", name.c_str(), "", giga / candidate.decode, "",
+                  candidate.decode, 2 * giga / candidate.train);
       continue;
     }
-    std::printf("%-22s%14.0f%14.0f%9.0f%%%10.3f\n", name.c_str(), giga / candidate.bare,
-                giga / candidate.decode, 100 * candidate.bare / candidate.decode, candidate.decode);
+    std::printf("%-22s%14.0f%10.0f%9.0f%%%10.3f%10.0f\n", name.c_str(), giga / candidate.bare,
+                giga / candidate.decode, 100 * candidate.bare / candidate.decode, candidate.decode,
+                2 * giga / candidate.train);
   }
   return 0;
 }

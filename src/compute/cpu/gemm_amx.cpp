@@ -13,9 +13,10 @@ constexpr int kTile = 16;  // rows of a tile register
 constexpr int kRows = 2 * kTile, kColumns = 2 * kTile;
 constexpr int kStep = 32;  // dimensions of a tile register
 constexpr std::int64_t kTileElements = kTile * kStep;
-/// Tiles along the dimensions that are multiplied with all columns before the next: a block's rows of so
-/// many, two terms of them, stay in the first-level cache.
-constexpr std::int64_t kStepsAtOnce = 16;  // divided by the terms
+/// Tiles along the dimensions that are multiplied with all columns before the next, two terms of them half as
+/// many. Fewer would keep a block's rows in the first-level cache, but sums come and go with each: with 16
+/// this is 5 % slower.
+constexpr std::int64_t kStepsAtOnce = 48;  // divided by the terms
 
 struct alignas(64) TileConfiguration {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -33,13 +34,25 @@ void pack_rows(const float* rows, std::int64_t count, std::int64_t d, int term, 
     for (std::int64_t s = 0; s < steps; ++s) {
       const std::int64_t left = i < count ? d - s * kStep : 0, present = left < kStep ? left : kStep;
       Bits16* row = to + (s * 2 + i / kTile) * kTileElements + i % kTile * kStep;
+      if (present == kStep) {  // of a length that the compiler knows
+        bfloat16_terms(rows + i * d + s * kStep, kStep, term, row);
+        continue;
+      }
       if (present > 0) bfloat16_terms(rows + i * d + s * kStep, present, term, row);
       for (std::int64_t k = present; k < kStep; ++k) row[k] = 0;
     }
   }
 }
 
-/// Tile registers 0 to 3 hold the sums [2][2]; 4 and 5 weights; 6 and 7 rows.
+/// The terms of the rows in the order in which a term of the weights takes them: the first is the one that
+/// the term before took last, and so is loaded already. (Of three terms 2, 0, 1; then 1, 0; then 0.)
+constexpr int row_term_at(int row_terms, int weight_term, int place) {
+  const int terms = row_terms - weight_term;
+  return terms < 3 ? terms - 1 - place : place == 0 ? 2 : place - 1;
+}
+
+/// Tile registers 0 to 3 hold the sums [2][2]; 4 and 5 weights; 6 and 7 rows. Loads of tiles are what this
+/// waits for: where another thread shares the core they take several times as long as products.
 template <int kRowTerms, int kWeightTerms>
 inline void add_step(const char* rows, std::int64_t row_term, const char* weights, std::int64_t weight_term) {
   constexpr int kRowStride = kStep * 2, kWeightStride = kColumns * 4;
@@ -49,9 +62,12 @@ inline void add_step(const char* rows, std::int64_t row_term, const char* weight
     _tile_stream_loadd(4, weights + w * weight_term, kWeightStride);
     _tile_stream_loadd(5, weights + w * weight_term + kTile * 4, kWeightStride);
 #pragma GCC unroll 3
-    for (int r = 0; r + w < kRowTerms; ++r) {
-      _tile_loadd(6, rows + r * row_term, kRowStride);
-      _tile_loadd(7, rows + r * row_term + kTileBytes, kRowStride);
+    for (int place = 0; place < kRowTerms - w; ++place) {
+      if (w == 0 || place > 0) {
+        const char* term = rows + row_term_at(kRowTerms, w, place) * row_term;
+        _tile_loadd(6, term, kRowStride);
+        _tile_loadd(7, term + kTileBytes, kRowStride);
+      }
       _tile_dpbf16ps(0, 6, 4);
       _tile_dpbf16ps(1, 6, 5);
       _tile_dpbf16ps(2, 7, 4);
@@ -68,6 +84,12 @@ void multiply_terms(const GemmTile& tile) {
   const auto* rows = static_cast<const char*>(tile.block);
   _tile_loadconfig(&kConfiguration);
   constexpr std::int64_t kAtOnce = kStepsAtOnce / kRowTerms;
+  // The block behind this one is mostly the next: a share of it is fetched with each step. (Not where sums
+  // are added to, whose block is one that is packed again and again.)
+  constexpr std::int64_t kLine = 64;
+  const std::int64_t share = (kRowTerms * step_bytes * kColumns / tile.columns + kLine - 1) / kLine * kLine;
+  const char* fetched = rows + kRowTerms * term_bytes;
+  const char* const fetch_end = fetched + (tile.add ? 0 : kRowTerms * term_bytes);
   for (std::int64_t first = 0; first < steps; first += kAtOnce) {
     const std::int64_t end = first + kAtOnce < steps ? first + kAtOnce : steps;
     const auto* panel = static_cast<const char*>(tile.panels);
@@ -85,9 +107,12 @@ void multiply_terms(const GemmTile& tile) {
         _tile_loadd(2, lower, stride);
         _tile_loadd(3, lower + kTile, stride);
       }
-      for (std::int64_t s = first; s < end; ++s)
+      for (std::int64_t s = first; s < end; ++s) {
         add_step<kRowTerms, kWeightTerms>(rows + s * step_bytes, term_bytes, panel + s * step_bytes,
                                           term_bytes);
+        const char* const until = fetched + share < fetch_end ? fetched + share : fetch_end;
+        for (; fetched < until; fetched += kLine) _mm_prefetch(fetched, _MM_HINT_T1);
+      }
       _tile_stored(0, upper, stride);
       _tile_stored(1, upper + kTile, stride);
       _tile_stored(2, lower, stride);
@@ -103,7 +128,7 @@ void multiply(const GemmTile& tile) {
       {multiply_terms<1, 1>, nullptr, nullptr},
       {multiply_terms<2, 1>, multiply_terms<2, 2>, nullptr},
       {multiply_terms<3, 1>, multiply_terms<3, 2>, multiply_terms<3, 3>}};
-  kByTerms[tile.row_terms - 1][tile.weight_terms - 1](tile);
+  if (tile.columns > 0) kByTerms[tile.row_terms - 1][tile.weight_terms - 1](tile);
 }
 
 }  // namespace

@@ -164,25 +164,44 @@ void pack_block(const float* rows, std::int64_t count, std::int64_t d, int term,
   }
 }
 
+/// Two dimensions of kColumns columns as pairs of bfloat16. Lanes of 32 bits throughout, which is what the
+/// compiler vectorises well.
+template <int kColumns, int kTerm>
+inline void interleave_pairs(const float* even, const float* odd, std::uint32_t* pairs) {
+#pragma omp simd
+  for (int n = 0; n < kColumns; ++n) {
+    pairs[n] = static_cast<std::uint32_t>(bfloat16_term<kTerm>(even[n])) |
+               static_cast<std::uint32_t>(bfloat16_term<kTerm>(odd[n])) << 16;
+  }
+}
+
 /// The same of a transposed matrix: columns are neighbours in memory, dimensions are `stride` apart.
 template <int kColumns, bool kBfloat16>
 void pack_transposed_panel(const void* rows, WeightType type, std::int64_t stride, std::int64_t d,
                            std::int64_t count, int term, void* panel) {
   const std::int64_t size = type == WeightType::kFloat32 ? 4 : 2, depth = GemmKernel::depth(d);
-  float buffer[kColumns];
-  for (std::int64_t k = 0; k < depth; ++k) {
+  float buffers[2][kColumns];
+  const auto values_of = [&](std::int64_t k, float* buffer) {
     const std::int64_t present = k < d ? count : 0;
     const void* row = static_cast<const char*>(rows) + k * stride * size;
+    if (present == kColumns && type == WeightType::kFloat32) return static_cast<const float*>(row);
     if (present > 0) read_weights(row, type, 0, present, buffer);
     for (std::int64_t n = present; n < kColumns; ++n) buffer[n] = 0;
-    if constexpr (kBfloat16) {
-      Bits16 bits[kColumns];
-      bfloat16_terms(buffer, kColumns, term, bits);
-      auto* to = static_cast<Bits16*>(panel) + k / 2 * kColumns * 2 + k % 2;
-      for (std::int64_t n = 0; n < kColumns; ++n) to[2 * n] = bits[n];
-    } else {
-      auto* to = static_cast<float*>(panel) + k * kColumns;
-      for (std::int64_t n = 0; n < kColumns; ++n) to[n] = buffer[n];
+    return static_cast<const float*>(buffer);
+  };
+  if constexpr (kBfloat16) {
+    auto* to = static_cast<std::uint32_t*>(panel);
+    for (std::int64_t k = 0; k < depth; k += 2, to += kColumns) {
+      const float *even = values_of(k, buffers[0]), *odd = values_of(k + 1, buffers[1]);
+      if (term == 0) interleave_pairs<kColumns, 0>(even, odd, to);
+      if (term == 1) interleave_pairs<kColumns, 1>(even, odd, to);
+      if (term == 2) interleave_pairs<kColumns, 2>(even, odd, to);
+    }
+  } else {
+    auto* to = static_cast<float*>(panel);
+    for (std::int64_t k = 0; k < depth; ++k, to += kColumns) {
+      const float* values = values_of(k, buffers[0]);
+      for (std::int64_t n = 0; n < kColumns; ++n) to[n] = values[n];
     }
   }
 }

@@ -180,7 +180,8 @@ void HostStatistics::add_row(const RowStatistics& statistics, const TileOfRow& t
   TokenGroups::add(tile.grouped, exponentials, tile.first, mass);
   const float* bars = watched_logits_.const_data_ptr<float>() + row * W;
   for (std::int64_t w = 0; w < W; ++w) {
-    if (chunk_.watched[sized(p * W + w)] == kNoToken) continue;
+    // Most tokens that are watched are near the top, and most tiles have nothing above them.
+    if (chunk_.watched[sized(p * W + w)] == kNoToken || tile_max <= bars[w]) continue;
     sums.greater[sized(row * W + w)] += statistics.count_greater(tile.logits, tile.width, bars[w]);
   }
 }
