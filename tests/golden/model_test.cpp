@@ -104,11 +104,15 @@ TEST_CASE("blocks that are read when their turn comes give the same bits") {
 }
 
 TEST_CASE("a forward pass brings token and position numbers to a device, and takes nothing from it") {
+  const auto guarded = test::guarded_device();
+  if (!guarded) {
+    WARN("a card takes the guarded device's place");
+    return;
+  }
   for (const std::string& variant : test::golden_variants_with_lenses()) {
     INFO(variant);
     const test::Reference reference(variant);
-    const auto model =
-        Model::load(test::golden_model(variant), {.backend = test::backend_on(test::guarded_device())});
+    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(*guarded)});
     const auto windows = pack({reference.tokens(0), reference.tokens(1)});
     const auto before = test::guarded_counts();
     run(*model, windows);

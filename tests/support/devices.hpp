@@ -17,7 +17,8 @@ namespace depthlens::test {
 
 /// Names for `compute::BackendOptions::device`, "cpu" first.
 inline std::vector<std::string> devices() {
-  std::vector<std::string> all = {"cpu", guarded_device()};
+  std::vector<std::string> all = {"cpu"};
+  if (const auto guarded = guarded_device()) all.push_back(*guarded);
   if (at::detail::getCUDAHooks().deviceCount() > 0) all.emplace_back("cuda");
   return all;
 }

@@ -286,8 +286,11 @@ TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFromBoxedFunction<&compute>());
 }
 
-/// Before main: autograd counts the devices once, when it is first used.
+/// Before main: autograd counts the devices once, when it is first used. Not beside a card: libtorch's
+/// autograd knows one kind of accelerator a process, and fails on the card's gradients where this one is
+/// registered too.
 const bool registered = [] {
+  if (at::detail::getCUDAHooks().deviceCount() > 0) return false;
   static GuardedGuard guard;
   static GuardedHooks hooks;
   c10::register_privateuse1_backend(kName);
@@ -299,8 +302,9 @@ const bool registered = [] {
 
 }  // namespace
 
-std::string guarded_device() {
-  return registered ? kName : "";
+std::optional<std::string> guarded_device() {
+  if (!registered) return std::nullopt;
+  return kName;
 }
 
 GuardedCounts guarded_counts() {

@@ -13,12 +13,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace depthlens::test {
 
-/// Its name, for `model::LoadOptions::device` and `at::Device`.
-std::string guarded_device();
+/// Its name, for `compute::BackendOptions::device` and `at::Device`. Nothing where there is a card, which
+/// takes its place: libtorch's gradients know one kind of accelerator in a process.
+std::optional<std::string> guarded_device();
 
 /// What the device has done so far in this process.
 struct GuardedCounts {
