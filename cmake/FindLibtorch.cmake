@@ -64,10 +64,17 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
     ${Libtorch_ROOT}/include ${Libtorch_ROOT}/include/torch/csrc/api/include)
   # Nothing of ours refers to libtorch_cuda by name: without --no-as-needed the linker drops it, and the program
   # would silently be CPU only.
+  # The C++ library comes first: some builds of libtorch hold a part of another one and export it (std::filesystem of
+  # torch 2.11's CUDA wheel calls through a null pointer in a program of ours), and the first definition counts.
   list(JOIN _libraries " " _joined)
   target_link_libraries(Libtorch::Libtorch INTERFACE
-    -Wl,--push-state,--no-as-needed ${_libraries} -Wl,--pop-state)
+    -Wl,--push-state,--no-as-needed -lstdc++ ${_libraries} -Wl,--pop-state)
   target_link_options(Libtorch::Libtorch INTERFACE -Wl,-rpath,${Libtorch_ROOT}/lib)
+  # A CUDA build needs cuBLAS, cuDNN and others, which come in packages of their own and are found by the loader through
+  # libtorch's own run path: the linker, which does not follow that path everywhere, need not see them.
+  if(EXISTS ${Libtorch_ROOT}/lib/libtorch_cuda.so)
+    target_link_options(Libtorch::Libtorch INTERFACE -Wl,--allow-shlib-undefined)
+  endif()
   # at::parallel_for is a template with an OpenMP pragma: compiled without OpenMP it runs on one thread, in silence.
   # libtorch's own libgomp and the system's have one name, so that a program loads only one of them; by flags, since
   # the target would name the system's file, which the run path may hide.
