@@ -38,7 +38,7 @@ class CudaPass : public VocabularyPass {
   StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
     DEPTHLENS_ASSERT(num_states >= 1 && rows.size(0) % num_states == 0);
     return {.values = rows,
-            .blocks = kernels_->split(rows.contiguous(), row_terms_),
+            .blocks = kernels_->split(rows.detach(), row_terms_),
             .num_states = num_states,
             .num_positions = rows.size(0) / num_states,
             .first_state = 0,
@@ -112,13 +112,20 @@ void CudaPass::run(const StateRows& rows, Reducer& reducer) const {
       at::empty({R * util::round_up(std::min(tile, V), kAlignment)}, rows.values.options().dtype(at::kFloat));
   for (std::int64_t first = 0; first < V; first += tile) {
     const std::int64_t width = std::min(tile, V - first), stride = util::round_up(width, kAlignment);
-    const at::Tensor weights = weight.narrow(0, first, width);
+    at::Tensor weights;  // in terms
+    if (R > 0) weights = kernels_->split(weight.narrow(0, first, width), weight_terms_);
     const at::Tensor logits = buffer.narrow(0, 0, R * stride).view({R, stride}).narrow(1, 0, width);
-    if (R > 0)
-      cuda::multiply_terms(logits, terms, kernels_->split(weights, weight_terms_), cuda::multiply_on_card);
-    DeviceTile of_tile{.logits = finished(logits, bias.defined() ? bias.narrow(0, first, width) : bias),
-                       .weights = reducer.wants_expected_rows() ? weights.to(at::kFloat) : at::Tensor(),
-                       .first = first};
+    if (R > 0) cuda::multiply_terms(logits, terms, weights, cuda::multiply_on_card);
+    DeviceTile of_tile{
+        .logits = finished(logits, bias.defined() ? bias.narrow(0, first, width) : bias),
+        .first = first,
+        .times_weights = [&](const at::Tensor& coefficients) {
+          const at::Tensor sums = at::empty({coefficients.size(0), weights.size(2)}, coefficients.options());
+          if (sums.numel() > 0)
+            cuda::multiply_terms(sums, kernels_->split(coefficients, row_terms_), weights.transpose(1, 2),
+                                 cuda::multiply_on_card);
+          return sums;
+        }};
     reducer.add(of_tile);
   }
 }
