@@ -25,7 +25,7 @@ check_format() {
   fi
   on_failure="clang-format -i FILE mends it."
   step "Checking the format of the sources" find "$root/include" "$root/src" "$root/tools" "$root/tests" \
-    \( -name '*.hpp' -o -name '*.cpp' \) -exec "$program" --dry-run -Werror {} +
+    \( -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' \) -exec "$program" --dry-run -Werror {} +
   on_failure=
 }
 

@@ -1,0 +1,144 @@
+// Runs a CUDA kernel on the processor, so that its logic can be tested where there is no card: the threads of
+// a block take turns, each until it waits for others, one block after the other. Only what our kernels use of
+// CUDA; a kernel's source is included after this file. Says nothing of speed, or of the card's own
+// arithmetic.
+#pragma once
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __shared__ static
+#define __launch_bounds__(...)
+
+struct float4 {
+  float x, y, z, w;
+};
+struct CudaIndex {
+  unsigned x = 0, y = 0, z = 0;
+};
+inline CudaIndex threadIdx, blockIdx, blockDim;
+
+namespace depthlens::test {
+
+class CudaBlock {
+ public:
+  CudaBlock(unsigned num_threads, std::function<void()> kernel)
+      : kernel_(std::move(kernel)), threads_(num_threads), warps_(num_threads / 32), exchanged(num_threads) {
+    for (Thread& thread : threads_) thread.stack = std::make_unique<char[]>(kStack);
+  }
+
+  void run() {
+    running = this;
+    blockDim.x = static_cast<unsigned>(threads_.size());
+    for (Thread& thread : threads_) {
+      getcontext(&thread.context);
+      thread.context.uc_stack.ss_sp = thread.stack.get();
+      thread.context.uc_stack.ss_size = kStack;
+      thread.context.uc_link = &turns_;
+      thread.done = false;
+      makecontext(&thread.context, &CudaBlock::start, 0);
+    }
+    for (bool all_done = false; !all_done;) {
+      all_done = true;
+      for (unsigned t = 0; t < threads_.size(); ++t) {
+        if (threads_[t].done) continue;
+        all_done = false;
+        threadIdx.x = t;
+        swapcontext(&turns_, &threads_[t].context);
+      }
+    }
+  }
+
+  void wait_for_all() { wait(all_, static_cast<unsigned>(threads_.size())); }
+  void wait_for_warp() { wait(warps_[threadIdx.x / 32], 32); }
+
+  static inline CudaBlock* running = nullptr;
+
+ private:
+  static constexpr std::size_t kStack = 256 << 10;
+  struct Thread {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+    bool done = true;
+  };
+  struct Barrier {
+    unsigned arrived = 0, passed = 0;
+  };
+
+  static void start() {
+    running->kernel_();
+    running->threads_[threadIdx.x].done = true;
+  }
+  void wait(Barrier& barrier, unsigned members) {
+    const unsigned before = barrier.passed;
+    if (++barrier.arrived == members) {
+      barrier.arrived = 0;
+      ++barrier.passed;
+      return;
+    }
+    while (barrier.passed == before) swapcontext(&threads_[threadIdx.x].context, &turns_);
+  }
+
+  std::function<void()> kernel_;
+  ucontext_t turns_;
+  std::vector<Thread> threads_;
+  Barrier all_;
+  std::vector<Barrier> warps_;
+
+ public:
+  std::vector<double> exchanged;
+  int count = 0;
+};
+
+/// Calls the kernel as a launch of blocks_x × blocks_y blocks does; `num_threads` is a multiple of 32.
+inline void launch_on_processor(unsigned blocks_x, unsigned blocks_y, unsigned num_threads,
+                                const std::function<void()>& kernel) {
+  CudaBlock block(num_threads, kernel);
+  for (blockIdx.y = 0; blockIdx.y < blocks_y; ++blockIdx.y) {
+    for (blockIdx.x = 0; blockIdx.x < blocks_x; ++blockIdx.x) block.run();
+  }
+}
+
+}  // namespace depthlens::test
+
+inline void __syncthreads() {
+  depthlens::test::CudaBlock::running->wait_for_all();
+}
+inline int __syncthreads_count(int predicate) {
+  int& shared = depthlens::test::CudaBlock::running->count;
+  shared += predicate != 0 ? 1 : 0;
+  __syncthreads();
+  const int count = shared;
+  __syncthreads();
+  shared = 0;
+  __syncthreads();
+  return count;
+}
+template <typename T>
+T __shfl_xor_sync(unsigned /*mask*/, T value, int distance) {
+  depthlens::test::CudaBlock& block = *depthlens::test::CudaBlock::running;
+  block.exchanged[threadIdx.x] = static_cast<double>(value);
+  block.wait_for_warp();
+  const T other = static_cast<T>(block.exchanged[threadIdx.x ^ static_cast<unsigned>(distance)]);
+  block.wait_for_warp();
+  return other;
+}
+inline int __reduce_add_sync(unsigned mask, int value) {
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(mask, value, distance);
+  return value;
+}
+inline int atomicAdd(int* place, int value) {
+  const int before = *place;
+  *place += value;
+  return before;
+}
+using std::max;
+using std::min;
