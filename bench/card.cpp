@@ -23,7 +23,6 @@
 #include <vector>
 
 #include "compute/cuda/cuda_backend.hpp"
-#include "compute/cuda/split_terms.hpp"
 #include "compute/reducer.hpp"
 #include "depthlens/compute/statistics.hpp"
 #include "depthlens/util/text.hpp"
@@ -90,12 +89,18 @@ int run(std::map<std::string, std::string> settings) {
     return best;
   };
 
+  auto card = compute::cuda::Card::open(device.index() < 0 ? 0 : device.index());
+  if (!card) {
+    std::fprintf(stderr, "bench_card: %s\n", card.reason.c_str());
+    return 1;
+  }
+  const auto kernels = compute::cuda::make_card_kernels(*card);
   const std::int64_t R = S * P,
                      columns = std::min<std::int64_t>(V, (std::int64_t{64} << 20) / R / 1024 * 1024);
   const at::Tensor a = input.rows.to(at::kBFloat16),
                    b = unembedding.weight.narrow(0, 0, columns).to(at::kBFloat16).t();
   const at::Tensor out = at::empty({R, columns}, on_device);
-  const double product = seconds_of([&] { compute::cuda::multiply_on_card(out, a, b, false); });
+  const double product = seconds_of([&] { kernels->multiply(out, a, b, false); });
   const double rate = 2e-12 * static_cast<double>(R * columns * d) / product;
   std::printf(
       "%lld states at %lld positions, d %lld, %lld tokens, weights in %s; product of %lld columns %.0f "
@@ -103,12 +108,6 @@ int run(std::map<std::string, std::string> settings) {
       static_cast<long long>(S), static_cast<long long>(P), static_cast<long long>(d),
       static_cast<long long>(V), type.c_str(), static_cast<long long>(columns), rate);
 
-  auto card = compute::cuda::Card::open(device.index() < 0 ? 0 : device.index());
-  if (!card) {
-    std::fprintf(stderr, "bench_card: %s\n", card.reason.c_str());
-    return 1;
-  }
-  const auto kernels = std::make_shared<compute::cuda::Kernels>(*card);
   for (const auto precision : {compute::Precision::kExact, compute::Precision::kFast}) {
     const bool exact = precision == compute::Precision::kExact;
     const int products = !exact ? 1 : type == "bfloat16" ? 2 : 3;

@@ -21,7 +21,7 @@ namespace {
 class CudaBackend : public Backend {
  public:
   CudaBackend(const BackendOptions& options, at::Device device, cuda::Card card)
-      : Backend(options, device), kernels_(std::make_shared<cuda::Kernels>(std::move(card))) {
+      : Backend(options, device), card_(std::move(card)), kernels_(cuda::make_card_kernels(card_)) {
     // Parts of long sums are put together in float32, too.
     at::globalContext().setAllowBF16ReductionCuBLAS(false);
   }
@@ -31,7 +31,7 @@ class CudaBackend : public Backend {
   std::uint64_t memory() const override {
     if (options().memory > 0) return options().memory;
     constexpr std::uint64_t kLeast = std::uint64_t{64} << 20;
-    return std::max(kLeast, kernels_->card().free_memory() / 4);
+    return std::max(kLeast, card_.free_memory() / 4);
   }
   WorkSizes work_sizes() const override {
     return {.tokens_per_batch = 16384, .rows_per_chunk = 8192, .positions_per_chunk = 2048};
@@ -54,7 +54,8 @@ class CudaBackend : public Backend {
     const std::int64_t terms = cuda::weight_terms(weight.scalar_type(), rows.blocks.size(0));
     at::Tensor y = at::empty({rows.values.size(0), weight.size(0)}, rows.values.options());
     if (y.numel() > 0)
-      cuda::multiply_terms(y, rows.blocks, kernels_->split(weight, terms), cuda::multiply_on_card);
+      cuda::multiply_terms(y, rows.blocks, kernels_->split(weight, terms),
+                           [&](auto&&... of) { kernels_->multiply(of...); });
     return bias.defined() ? y.add_(bias) : y;
   }
 
@@ -69,6 +70,7 @@ class CudaBackend : public Backend {
   bool takes_fewer_bits(Precision precision) const override { return precision == Precision::kFast; }
 
  private:
+  cuda::Card card_;
   std::shared_ptr<cuda::Kernels> kernels_;
 };
 

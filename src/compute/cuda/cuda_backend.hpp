@@ -13,7 +13,7 @@ namespace depthlens::compute {
 /// Where the card multiplies no bfloat16 (before sm_80) libtorch's operations serve, which the log says.
 std::shared_ptr<const Backend> make_cuda_backend(const BackendOptions& options, at::Device device);
 
-/// The unembedding must be on that card, in float32, bfloat16 or float16. `tile_bytes`: of the logits of a
+/// The unembedding must be there, in float32, bfloat16 or float16. `tile_bytes`: of the logits of a
 /// tile.
 std::unique_ptr<VocabularyPass> make_cuda_pass(std::shared_ptr<cuda::Kernels> kernels, Precision precision,
                                                const Unembedding& unembedding, std::int64_t tile_bytes);

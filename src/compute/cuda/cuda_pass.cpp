@@ -95,6 +95,10 @@ class CudaPass : public VocabularyPass {
     return transform.scale == 1 ? logits : logits.mul_(transform.scale);
   }
 
+  void multiply(const at::Tensor& out, const at::Tensor& rows, const at::Tensor& weights) const {
+    cuda::multiply_terms(out, rows, weights, [&](auto&&... of) { kernels_->multiply(of...); });
+  }
+
   /// `tokens`: [P, W] int64 on the card.
   at::Tensor gather(const StateRows& rows, const at::Tensor& tokens) const;
 
@@ -115,15 +119,14 @@ void CudaPass::run(const StateRows& rows, Reducer& reducer) const {
     at::Tensor weights;  // in terms
     if (R > 0) weights = kernels_->split(weight.narrow(0, first, width), weight_terms_);
     const at::Tensor logits = buffer.narrow(0, 0, R * stride).view({R, stride}).narrow(1, 0, width);
-    if (R > 0) cuda::multiply_terms(logits, terms, weights, cuda::multiply_on_card);
+    if (R > 0) multiply(logits, terms, weights);
     DeviceTile of_tile{
         .logits = finished(logits, bias.defined() ? bias.narrow(0, first, width) : bias),
         .first = first,
         .times_weights = [&](const at::Tensor& coefficients) {
           const at::Tensor sums = at::empty({coefficients.size(0), weights.size(2)}, coefficients.options());
           if (sums.numel() > 0)
-            cuda::multiply_terms(sums, kernels_->split(coefficients, row_terms_), weights.transpose(1, 2),
-                                 cuda::multiply_on_card);
+            multiply(sums, kernels_->split(coefficients, row_terms_), weights.transpose(1, 2));
           return sums;
         }};
     reducer.add(of_tile);

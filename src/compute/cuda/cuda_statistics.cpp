@@ -82,7 +82,7 @@ class CudaStatistics : public DeviceStatistics {
     return block_.narrow(0, of.place, bytes).view(type).view(shape);
   }
   /// For states from `first_state` on.
-  TileWork work(std::int64_t first_state, std::int64_t num_states) const;
+  ReduceWork work(std::int64_t first_state, std::int64_t num_states) const;
 
   Kernels& kernels_;
   ReduceVariant variant_;
@@ -127,7 +127,7 @@ CudaStatistics::CudaStatistics(Kernels& kernels, const ReduceVariant& variant, c
       .copy_(gather(watched.narrow(1, 0, W).to(at::kLong)));
   if (G_ > 0) lists_ = lists.of(chunk.groups, shape.vocab_size, shape.width, device);
 
-  TileWork final = work(0, 1);
+  ReduceWork final = work(0, 1);
   final.logits = final_logits_.const_data_ptr<float>();
   final.stride = final_logits_.stride(0);
   final.width = static_cast<int>(shape.vocab_size);
@@ -135,7 +135,7 @@ CudaStatistics::CudaStatistics(Kernels& kernels, const ReduceVariant& variant, c
   kernels_.reduce(variant_, final);
 }
 
-TileWork CudaStatistics::work(std::int64_t first_state, std::int64_t num_states) const {
+ReduceWork CudaStatistics::work(std::int64_t first_state, std::int64_t num_states) const {
   const std::int64_t row = first_state * P_;
   return {.num_states = static_cast<int>(num_states),
           .num_positions = static_cast<int>(P_),
@@ -155,7 +155,7 @@ TileWork CudaStatistics::work(std::int64_t first_state, std::int64_t num_states)
 void CudaStatistics::add(DeviceTile& tile) {
   if (S_ == 1) return;
   if (chunk_.kept != nullptr) chunk_.kept->add(tile);
-  TileWork others = work(1, S_ - 1);
+  ReduceWork others = work(1, S_ - 1);
   others.logits = tile.logits.const_data_ptr<float>();
   others.stride = tile.logits.stride(0);
   others.first = static_cast<int>(tile.first);
@@ -233,7 +233,8 @@ GroupLists::Lists GroupLists::of(const TokenGroups& groups, std::int64_t vocab_s
   add(0, vocab_size);
   tokens.push_back(0);  // never empty
   const auto on_card = [&](std::vector<int>& values) {
-    return at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kInt).to(device);
+    return at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kInt)
+        .to(device, at::kInt, /*non_blocking=*/false, /*copy=*/true);
   };
   lists_ = {.begins = on_card(begins).view({-1, G + 1}), .tokens = on_card(tokens)};
   key_ = groups.membership();

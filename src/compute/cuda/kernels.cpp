@@ -1,9 +1,14 @@
 // Which sources with which macros, and what a launch is given.
 #include "compute/cuda/kernels.hpp"
 
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
 
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "compute/cuda/kernel_files.hpp"
@@ -27,7 +32,7 @@ std::string text_of(std::string_view name) {
 /// Holds the size of the kernel's parameters to ours when it is compiled; a test holds the members to their
 /// order.
 std::string size_check() {
-  return util::cat("\nstatic_assert(sizeof(depthlens::compute::cuda::TileWork) == ", sizeof(TileWork),
+  return util::cat("\nstatic_assert(sizeof(depthlens::compute::cuda::TileWork) == ", sizeof(ReduceWork),
                    " && sizeof(depthlens::compute::cuda::RowState) == ", sizeof(KeptRow),
                    ", \"as in kernels.hpp\");\n");
 }
@@ -64,7 +69,38 @@ Source split_source(std::array<int, 2> capability) {
   return {.text = text_of("split_terms.cu"), .options = {architecture_option(capability), "--std=c++17"}};
 }
 
-Outcome<void*> Kernels::build(const Source& source, const std::string& function) {
+namespace {
+
+class CardKernels : public Kernels {
+ public:
+  explicit CardKernels(Card card) : card_(std::move(card)) {}
+
+  bool has_reduction(const ReduceVariant& variant) override { return static_cast<bool>(reduction(variant)); }
+  void reduce(const ReduceVariant& variant, const ReduceWork& work) override;
+  at::Tensor split(const at::Tensor& x, std::int64_t count) override;
+  void multiply(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) override {
+    at::Tensor to = out;
+    if (add) {
+      at::addmm_out(to, to, a, b, at::kFloat);
+    } else {
+      at::mm_out(to, a, b, at::kFloat);
+    }
+  }
+
+ private:
+  Outcome<void*> build(const Source& source, const std::string& function);
+  const Outcome<void*>& reduction(const ReduceVariant& variant);
+  const Outcome<void*>& splitting();
+
+  Card card_;
+  std::mutex mutex_;
+  std::optional<Outcome<Compiler>> compiler_;
+  std::map<ReduceVariant, Outcome<void*>> reductions_;
+  std::optional<Outcome<void*>> splitting_;
+  bool said_ = false;
+};
+
+Outcome<void*> CardKernels::build(const Source& source, const std::string& function) {
   if (!compiler_) compiler_ = Compiler::open();
   if (!*compiler_) return failure<void*>(compiler_->reason);
   const Outcome<std::string> cubin = (*compiler_)->compile(source, cache_folder());
@@ -72,7 +108,7 @@ Outcome<void*> Kernels::build(const Source& source, const std::string& function)
   return card_.load(*cubin, function);
 }
 
-const Outcome<void*>& Kernels::reduction(const ReduceVariant& variant) {
+const Outcome<void*>& CardKernels::reduction(const ReduceVariant& variant) {
   const std::lock_guard<std::mutex> lock(mutex_);
   auto found = reductions_.find(variant);
   if (found == reductions_.end()) {
@@ -88,23 +124,19 @@ const Outcome<void*>& Kernels::reduction(const ReduceVariant& variant) {
   return found->second;
 }
 
-bool Kernels::has_reduction(const ReduceVariant& variant) {
-  return static_cast<bool>(reduction(variant));
-}
-
-void Kernels::reduce(const ReduceVariant& variant, const TileWork& work) {
+void CardKernels::reduce(const ReduceVariant& variant, const ReduceWork& work) {
   if (work.num_states == 0 || work.num_positions == 0) return;
   card_.launch(*reduction(variant),
                {.x = work.num_positions, .y = util::ceil_div(work.num_states, variant.states)}, &work);
 }
 
-const Outcome<void*>& Kernels::splitting() {
+const Outcome<void*>& CardKernels::splitting() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!splitting_) splitting_ = build(split_source(card_.capability()), "depthlens_split_terms");
   return *splitting_;
 }
 
-at::Tensor Kernels::split(const at::Tensor& x, std::int64_t count) {
+at::Tensor CardKernels::split(const at::Tensor& x, std::int64_t count) {
   const at::ScalarType type = x.scalar_type();
   const bool known = type == at::kFloat || type == at::kHalf || type == at::kBFloat16;
   if (count == 1 || !known || x.numel() == 0 || x.numel() % 4 != 0) return split_terms(x, count);
@@ -128,6 +160,12 @@ at::Tensor Kernels::split(const at::Tensor& x, std::int64_t count) {
       {.x = std::min<std::int64_t>(util::ceil_div(work.count, kOfBlock), 16L * card_.multiprocessors())},
       &work);
   return terms;
+}
+
+}  // namespace
+
+std::shared_ptr<Kernels> make_card_kernels(Card card) {
+  return std::make_shared<CardKernels>(std::move(card));
 }
 
 }  // namespace depthlens::compute::cuda

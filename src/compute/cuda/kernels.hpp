@@ -4,10 +4,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <mutex>
+#include <optional>
 #include <string>
 
 #include "compute/cuda/nvrtc.hpp"
@@ -19,8 +19,8 @@ struct KeptRow {
   double m, sum, weighted, cross, reverse, final_sum;
 };
 
-/// A launch of the reduction: the TileWork of reduce_tile.cu, where the members are explained.
-struct TileWork {
+/// A launch of the reduction: the `TileWork` of reduce_tile.cu, where the members are explained.
+struct ReduceWork {
   const float* logits = nullptr;
   long long stride = 0;
   int num_states = 0, num_positions = 0, first = 0, width = 0;
@@ -62,26 +62,17 @@ Source split_source(std::array<int, 2> capability);
 
 class Kernels {
  public:
-  explicit Kernels(Card card) : card_(std::move(card)) {}
-
-  const Card& card() const { return card_; }
+  virtual ~Kernels() = default;
   /// Whether the reduction can be launched; if not, says why in the log, once.
-  bool has_reduction(const ReduceVariant& variant);
-  void reduce(const ReduceVariant& variant, const TileWork& work);
-  /// As split_terms.hpp has it; by libtorch's operations where ours cannot.
-  at::Tensor split(const at::Tensor& x, std::int64_t count);
-
- private:
-  Outcome<void*> build(const Source& source, const std::string& function);
-  const Outcome<void*>& reduction(const ReduceVariant& variant);
-  const Outcome<void*>& splitting();
-
-  Card card_;
-  std::mutex mutex_;
-  std::optional<Outcome<Compiler>> compiler_;
-  std::map<ReduceVariant, Outcome<void*>> reductions_;
-  std::optional<Outcome<void*>> splitting_;
-  bool said_ = false;
+  virtual bool has_reduction(const ReduceVariant& variant) = 0;
+  virtual void reduce(const ReduceVariant& variant, const ReduceWork& work) = 0;
+  /// x of any floating type as `count` terms, [count, …] in bfloat16 (split_terms.hpp).
+  virtual at::Tensor split(const at::Tensor& x, std::int64_t count) = 0;
+  /// out = a · b, or with `add` out += a · b, of bfloat16 matrices with float32 sums.
+  virtual void multiply(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) = 0;
 };
+
+/// Kernels are compiled when first asked for; all goes into libtorch's default stream.
+std::shared_ptr<Kernels> make_card_kernels(Card card);
 
 }  // namespace depthlens::compute::cuda

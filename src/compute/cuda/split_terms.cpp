@@ -2,9 +2,7 @@
 #include "compute/cuda/split_terms.hpp"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 
 #include <vector>
 
@@ -32,15 +30,6 @@ at::Tensor sum_of_terms(const at::Tensor& terms) {
   at::Tensor sum = terms.select(0, terms.size(0) - 1).to(at::kFloat);
   for (std::int64_t i = terms.size(0) - 2; i >= 0; --i) sum = sum + terms.select(0, i);
   return sum;
-}
-
-void multiply_on_card(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) {
-  at::Tensor to = out;
-  if (add) {
-    at::addmm_out(to, to, a, b, at::kFloat);
-  } else {
-    at::mm_out(to, a, b, at::kFloat);
-  }
 }
 
 }  // namespace depthlens::compute::cuda

@@ -30,11 +30,8 @@ at::Tensor split_terms(const at::Tensor& x, std::int64_t count);
 /// Σ of the terms, in float32.
 at::Tensor sum_of_terms(const at::Tensor& terms);
 
-/// out = a · b, or with `add` out += a · b, of bfloat16 matrices on a card, with float32 sums.
-void multiply_on_card(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add);
-
 /// out [T, n] = Σ rows[r] · weights[s]ᵀ over r + s < the number of row terms, small products first. `rows`:
-/// [row terms, T, d], `weights`: [weight terms, n, d]. `multiply` is as `multiply_on_card`.
+/// [row terms, T, d], `weights`: [weight terms, n, d]. `multiply(out, a, b, add)` is as in kernels.hpp.
 template <typename Multiply>
 void multiply_terms(const at::Tensor& out, const at::Tensor& rows, const at::Tensor& weights,
                     const Multiply& multiply) {

@@ -133,15 +133,15 @@ TEST_CASE("cuda kernels: terms by the card's kernel are those of libtorch's oper
   REQUIRE(card);
   CHECK(card->free_memory() > 0);
   CHECK(card->multiprocessors() > 0);
-  cuda::Kernels kernels(*card);
+  const auto kernels = cuda::make_card_kernels(*card);
   at::manual_seed(8);
   for (const at::ScalarType type : {at::kFloat, at::kHalf, at::kBFloat16}) {
     for (const std::int64_t width : {4, 33, 4096}) {
       const at::Tensor x = (at::randn({500, width}) * 3).to(type).to(at::kCUDA);
       for (const std::int64_t count : {1, 2, 3}) {
         INFO(at::toString(type) << ", " << width << ", " << count << " terms");
-        CHECK(at::equal(kernels.split(x, count), cuda::split_terms(x, count)));
-        CHECK(at::equal(kernels.split(x, count).cpu(), cuda::split_terms(x.cpu(), count)));
+        CHECK(at::equal(kernels->split(x, count), cuda::split_terms(x, count)));
+        CHECK(at::equal(kernels->split(x, count).cpu(), cuda::split_terms(x.cpu(), count)));
       }
     }
   }
