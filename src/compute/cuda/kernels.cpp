@@ -164,8 +164,14 @@ at::Tensor CardKernels::split(const at::Tensor& x, std::int64_t count) {
 
 }  // namespace
 
-std::shared_ptr<Kernels> make_card_kernels(Card card) {
-  return std::make_shared<CardKernels>(std::move(card));
+std::shared_ptr<Kernels> make_card_kernels(const Card& card) {
+  // What is compiled and loaded serves all backends of a card.
+  static std::mutex mutex;
+  static std::map<int, std::shared_ptr<Kernels>> of_cards;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::shared_ptr<Kernels>& kernels = of_cards[card.index()];
+  if (kernels == nullptr) kernels = std::make_shared<CardKernels>(card);
+  return kernels;
 }
 
 }  // namespace depthlens::compute::cuda

@@ -72,7 +72,8 @@ class Kernels {
   virtual void multiply(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) = 0;
 };
 
-/// Kernels are compiled when first asked for; all goes into libtorch's default stream.
-std::shared_ptr<Kernels> make_card_kernels(Card card);
+/// The one of this card: kernels are compiled when first asked for, and stay loaded while the process lives.
+/// All goes into libtorch's default stream.
+std::shared_ptr<Kernels> make_card_kernels(const Card& card);
 
 }  // namespace depthlens::compute::cuda

@@ -267,6 +267,7 @@ Outcome<Card> Card::open(int index) {
   auto driver = std::make_shared<Driver>();
   if (!driver->find_all(library)) return failure<Card>("the CUDA driver is too old or damaged");
   Card card;
+  card.index_ = index;
   constexpr int kMultiprocessors = 16, kMajor = 75, kMinor = 76;  // attributes
   int status = driver->init(0);
   if (status == 0) status = driver->device(&card.device_, index);

@@ -74,6 +74,7 @@ class Card {
   /// Opens libcuda and holds the context that libtorch uses too.
   static Outcome<Card> open(int index);
 
+  int index() const { return index_; }
   std::array<int, 2> capability() const { return capability_; }  ///< {9, 0}: sm_90
   int multiprocessors() const { return multiprocessors_; }
   /// Bytes.
@@ -93,7 +94,7 @@ class Card {
   struct Driver;
   class InContext;
   std::shared_ptr<const Driver> driver_;
-  int device_ = 0;
+  int index_ = 0, device_ = 0;
   void* context_ = nullptr;
   std::array<int, 2> capability_ = {};
   int multiprocessors_ = 0;
