@@ -8,6 +8,7 @@
 
 #include "compute/aten/aten_backend.hpp"
 #include "compute/cpu/cpu_backend.hpp"
+#include "compute/cuda/cuda_backend.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -19,6 +20,7 @@ namespace {
 std::shared_ptr<const Backend> make(const BackendOptions& options, at::Device device) {
   if (device.is_cpu() && choose_kernel(options.kernel, Precision::kExact).gemm != nullptr)
     return make_cpu_backend(options);
+  if (device.is_cuda()) return make_cuda_backend(options, device);
   return make_aten_backend(options, device);
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "depthlens/compute/vocabulary_pass.hpp"
@@ -31,8 +32,10 @@ struct PassLayout {
 /// Logits of all rows for neighbouring tokens, on any device.
 struct DeviceTile {
   at::Tensor logits;   ///< [S · P, width] in the rows' type; the reducer may change it
-  at::Tensor weights;  ///< [width, d] in the rows' type
   std::int64_t first;  ///< token
+  /// Coefficients [G, width] times the tile's part of the unembedding: [G, d]. For those who want expected
+  /// rows.
+  std::function<at::Tensor(const at::Tensor& coefficients)> times_weights = nullptr;
   std::int64_t width() const { return logits.size(1); }
 };
 

@@ -114,7 +114,7 @@ class Run {
     const model::ArchSpec& spec = model_.spec();
     // A pass that reads all weights from disk must be worth it: 2.4 GiB of states by default.
     constexpr std::uint64_t kTimesWhereStreamed = 13;
-    constexpr std::int64_t kMaxTokens = 4096;
+    const compute::WorkSizes sizes = model_.backend().work_sizes();
     const bool streams = model_.streams_layers();
     const std::uint64_t half = memory() / 2;
     const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
@@ -122,11 +122,11 @@ class Run {
     const auto per_token = static_cast<std::uint64_t>(
         4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.mlp_size));
     tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
-                                                 streams ? 16 * kMaxTokens : kMaxTokens);
-    // Six thousand rows are worth packing the weights for; more only take memory.
+                                                 (streams ? 16 : 1) * sizes.tokens_per_batch);
     const auto num_states = static_cast<std::int64_t>(states_.size());
     constexpr std::int64_t kBlock = 32;  // whole blocks of most products
-    positions_per_chunk_ = std::clamp<std::int64_t>(6144 / num_states / kBlock * kBlock, kBlock, 512);
+    positions_per_chunk_ = std::clamp<std::int64_t>(sizes.rows_per_chunk / num_states / kBlock * kBlock,
+                                                    kBlock, sizes.positions_per_chunk);
     while (positions_per_chunk_ > kBlock &&
            decoder_->working_memory(num_states, positions_per_chunk_) > half) {
       positions_per_chunk_ -= kBlock;

@@ -25,8 +25,16 @@ struct BackendOptions {
   std::string device = "cpu";  ///< "cpu", "cuda", "cuda:N", or a device that the process has registered
   std::string kernel = {};     ///< of the processor, by name; "": the fastest that it runs
   Precision decode = Precision::kExact;
-  /// Bytes that residual states, logits and readouts of a batch may take together.
-  std::uint64_t memory = std::uint64_t{384} << 20;
+  /// Bytes that residual states, logits and readouts of a batch may take together; 0: as the device has them.
+  std::uint64_t memory = 0;
+};
+
+/// What work is worth on a device, as far as its memory goes.
+struct WorkSizes {
+  std::int64_t tokens_per_batch = 4096;
+  /// States of positions in a chunk of the decoder: so many are worth reading all weights; more take memory.
+  std::int64_t rows_per_chunk = 6144;
+  std::int64_t positions_per_chunk = 512;
 };
 
 /// Rows in the form in which a backend multiplies them: packed once for any number of products.
@@ -44,7 +52,12 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
 
   at::Device device() const { return device_; }
-  std::uint64_t memory() const { return options_.memory; }
+  /// Bytes of a batch: what was asked for, or by default 384 MiB, on a card a part of what is free now.
+  virtual std::uint64_t memory() const {
+    constexpr std::uint64_t kOfHost = std::uint64_t{384} << 20;
+    return options_.memory > 0 ? options_.memory : kOfHost;
+  }
+  virtual WorkSizes work_sizes() const { return {}; }
   /// Of decoding: what was asked for, but kExact where kFast would change nothing.
   Precision decode_precision() const {
     return takes_fewer_bits(options_.decode) ? options_.decode : Precision::kExact;
@@ -76,6 +89,7 @@ class Backend {
   Backend(const BackendOptions& options, at::Device device) : options_(options), device_(device) {}
   /// Whether this precision is quicker than kExact here, and rounds more.
   virtual bool takes_fewer_bits(Precision precision) const = 0;
+  const BackendOptions& options() const { return options_; }
 
  private:
   BackendOptions options_;

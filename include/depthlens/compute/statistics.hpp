@@ -61,7 +61,8 @@ class StatisticsDecoder {
   ~StatisticsDecoder();
 
   /// With `sums`, the probabilities are added to them. They come from the same products: those of a state and
-  /// position add up to 1.
+  /// position add up to 1. Where a device's memory does not suffice, halves are tried; throws an input error
+  /// where they do not fit either.
   Statistics decode(const StatisticsInput& input, ProbabilitySums* sums = nullptr) const;
 
   /// Bytes of working memory that a call takes, beyond input and output.
@@ -70,6 +71,9 @@ class StatisticsDecoder {
   std::int64_t positions_to_keep(std::int64_t num_states) const;
 
  private:
+  /// `adds`: set when the first sum changes.
+  Statistics decode_at_once(const StatisticsInput& input, ProbabilitySums* sums, bool& adds) const;
+
   const VocabularyPass& pass_;
   std::unique_ptr<const TokenGroups> groups_;
   std::uint64_t memory_;

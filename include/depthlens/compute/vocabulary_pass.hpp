@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,7 +14,9 @@
 
 namespace depthlens::compute {
 
+class DeviceStatistics;
 class Reducer;
+struct DeviceChunk;
 struct RowStatistics;
 using TokenId = std::int32_t;
 inline constexpr TokenId kNoToken = -1;
@@ -70,6 +73,9 @@ class VocabularyPass {
   virtual std::int64_t logit_stride() const = 0;
   /// The loops over rows of tiles on the processor; nullptr where tiles are tensors of a device.
   virtual const RowStatistics* row_statistics() const = 0;
+  /// This device's own form of the statistics of a chunk (compute/reducers/device_statistics.hpp); nullptr:
+  /// that of libtorch's operations serves.
+  virtual std::unique_ptr<DeviceStatistics> device_statistics(const DeviceChunk& chunk) const;
 
  protected:
   explicit VocabularyPass(Unembedding unembedding) : unembedding_(std::move(unembedding)) {}

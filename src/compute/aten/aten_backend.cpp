@@ -8,6 +8,7 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <optional>
@@ -59,7 +60,10 @@ class AtenPass : public VocabularyPass {
       const at::Tensor weights = unembedding().weight.narrow(0, first, width).to(rows.values.scalar_type());
       at::Tensor logits = aten_product(rows.values, weights);  // [S · P, width]
       if (unembedding().bias.defined()) logits.add_(unembedding().bias.narrow(0, first, width));
-      DeviceTile tile{.logits = transformed(std::move(logits)), .weights = weights, .first = first};
+      DeviceTile tile{
+          .logits = transformed(std::move(logits)),
+          .first = first,
+          .times_weights = [&](const at::Tensor& coefficients) { return at::mm(coefficients, weights); }};
       reducer.add(tile);
     }
   }

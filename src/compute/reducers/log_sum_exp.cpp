@@ -5,7 +5,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
@@ -149,7 +148,7 @@ void LogSumExpReducer::add(DeviceTile& tile) {
   } else if (transform_.scale != 1) {
     coefficients = coefficients * transform_.scale;
   }
-  const at::Tensor tile_sums = at::mm(coefficients, tile.weights);  // [G, d]
+  const at::Tensor tile_sums = tile.times_weights(coefficients);  // [G, d]
   if (m_.defined()) {
     const at::Tensor factor = (m_ - new_m).exp();
     top_ = at::where(tile_max > m_, tile_top + tile.first, top_);

@@ -102,7 +102,6 @@ void ProbabilityReducer::add_kept(const KeptLogits& logits, const RowStatistics*
     const at::Tensor all = logits.logits();
     for (std::int64_t first = 0; first < V; first += kWidth) {
       DeviceTile tile{.logits = all.narrow(2, first, std::min(kWidth, V - first)).flatten(0, 1),
-                      .weights = {},
                       .first = first};
       add(tile);
     }

@@ -15,6 +15,7 @@
 #include <ATen/ops/topk.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <atomic>
@@ -23,11 +24,13 @@
 
 #include "compute/cpu/host_tile.hpp"
 #include "compute/reducer.hpp"
+#include "compute/reducers/device_statistics.hpp"
 #include "compute/reducers/kept_logits.hpp"
 #include "compute/reducers/probability_sums.hpp"
 #include "compute/reducers/row_state.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
+#include "depthlens/util/text.hpp"
 
 namespace depthlens::compute {
 namespace {
@@ -361,9 +364,9 @@ std::vector<T> to_vector(const at::Tensor& tensor, at::ScalarType dtype) {
 }
 
 /// On any device, with libtorch's operations.
-class DeviceStatistics : public Reducer {
+class AtenStatistics : public DeviceStatistics {
  public:
-  DeviceStatistics(const Chunk& chunk, const at::Tensor& final_max, const at::Tensor& watched_logits)
+  AtenStatistics(const Chunk& chunk, const at::Tensor& final_max, const at::Tensor& watched_logits)
       : chunk_(chunk),
         device_(final_max.device()),
         final_logits_(chunk.final_logits.logits().select(0, 0)),
@@ -379,7 +382,7 @@ class DeviceStatistics : public Reducer {
 
   void add(HostTile& /*tile*/, Workspace* /*workspace*/) override { DEPTHLENS_ASSERT(false); }
   void add(DeviceTile& others) override;
-  Statistics finished() const;
+  Statistics finished() override;
 
  private:
   const Chunk& chunk_;
@@ -395,7 +398,7 @@ class DeviceStatistics : public Reducer {
   TopK top_;
 };
 
-void DeviceStatistics::add(DeviceTile& others) {
+void AtenStatistics::add(DeviceTile& others) {
   const std::int64_t S = chunk_.S(), P = chunk_.P(), W = chunk_.W(), first = others.first,
                      width = others.width();
   if (chunk_.kept != nullptr && S > 1) chunk_.kept->add(others);
@@ -453,7 +456,7 @@ void DeviceStatistics::add(DeviceTile& others) {
   m_ = new_m;
 }
 
-Statistics DeviceStatistics::finished() const {
+Statistics AtenStatistics::finished() {
   const at::Tensor log_sum = sum_.log();  // [S, P]
   const at::Tensor log_sum_exp = m_.to(at::kDouble) + log_sum;
   const at::Tensor mean_logprob = weighted_ / sum_ - log_sum;  // Σ p log p
@@ -496,7 +499,56 @@ void rank_by_top_k(const StatisticsInput& input, Statistics& output) {
   }
 }
 
+util::Error out_of_memory(const StatisticsInput& input) {
+  return util::input_error(
+      {.what = "the device's memory does not suffice for the decoder",
+       .where = "--device " + input.rows.device().str(),
+       .found = util::cat(input.num_states, " states at ", input.num_positions, " positions"),
+       .hint = "other programs may hold some of it (nvidia-smi); --stream-layers keeps no "
+               "blocks there, --dtype bfloat16 halves those of float32"});
+}
+
+/// Positions first … first + count − 1.
+StatisticsInput part_of(const StatisticsInput& input, std::int64_t first, std::int64_t count) {
+  StatisticsInput part = input;
+  const std::int64_t S = input.num_states, P = input.num_positions, W = input.num_watched;
+  part.rows = input.rows.view({S, P, -1}).narrow(1, first, count).flatten(0, 1);
+  part.num_positions = count;
+  part.watched.assign(input.watched.begin() + first * W, input.watched.begin() + (first + count) * W);
+  return part;
+}
+
+/// Of neighbouring positions, both of S states.
+Statistics joined(const Statistics& before, const Statistics& after, std::int64_t num_states) {
+  Statistics all;
+  const auto join = [&](auto member, std::int64_t parts) {
+    const auto &a = before.*member, &b = after.*member;
+    auto& to = all.*member;
+    const auto size_a = static_cast<std::ptrdiff_t>(a.size()) / parts,
+               size_b = static_cast<std::ptrdiff_t>(b.size()) / parts;
+    for (std::int64_t s = 0; s < parts; ++s) {
+      to.insert(to.end(), a.begin() + s * size_a, a.begin() + (s + 1) * size_a);
+      to.insert(to.end(), b.begin() + s * size_b, b.begin() + (s + 1) * size_b);
+    }
+  };
+  join(&Statistics::watched, 1);
+  join(&Statistics::top_ids, num_states);
+  join(&Statistics::top_logits, num_states);
+  join(&Statistics::log_sum_exp, num_states);
+  join(&Statistics::entropy, num_states);
+  join(&Statistics::kl_final, num_states);
+  join(&Statistics::kl_reverse, num_states);
+  join(&Statistics::watched_ranks, num_states);
+  join(&Statistics::watched_logits, num_states);
+  join(&Statistics::group_mass, num_states);
+  return all;
+}
+
 }  // namespace
+
+std::unique_ptr<DeviceStatistics> VocabularyPass::device_statistics(const DeviceChunk& /*chunk*/) const {
+  return nullptr;
+}
 
 StatisticsDecoder::StatisticsDecoder(const VocabularyPass& pass,
                                      const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
@@ -521,6 +573,24 @@ std::int64_t StatisticsDecoder::positions_to_keep(std::int64_t num_states) const
 }
 
 Statistics StatisticsDecoder::decode(const StatisticsInput& input, ProbabilitySums* sums) const {
+  bool adds = false;
+  try {
+    return decode_at_once(input, sums, adds);
+  } catch (const c10::OutOfMemoryError&) {
+    if (adds || input.num_positions < 2) throw out_of_memory(input);
+  }
+  const std::int64_t half = input.num_positions / 2;
+  try {
+    const Statistics before = decode_at_once(part_of(input, 0, half), sums, adds);
+    return joined(before, decode_at_once(part_of(input, half, input.num_positions - half), sums, adds),
+                  input.num_states);
+  } catch (const c10::OutOfMemoryError&) {
+    throw out_of_memory(input);
+  }
+}
+
+Statistics StatisticsDecoder::decode_at_once(const StatisticsInput& input, ProbabilitySums* sums,
+                                             bool& adds) const {
   const std::int64_t S = input.num_states, P = input.num_positions;
   DEPTHLENS_ASSERT(input.rows.size(0) == S * P &&
                    static_cast<std::int64_t>(input.watched.size()) == P * input.num_watched);
@@ -542,18 +612,26 @@ Statistics StatisticsDecoder::decode(const StatisticsInput& input, ProbabilitySu
     HostStatistics reducer(chunk, std::move(final_max), pass_.gather(rows, chunk.watched));
     pass_.run(others, reducer);
     out = reducer.merged();
+  } else if (const auto own = pass_.device_statistics({.input = input,
+                                                       .groups = *groups_,
+                                                       .rows = rows,
+                                                       .final_logits = final_logits,
+                                                       .kept = chunk.kept})) {
+    pass_.run(others, *own);
+    out = own->finished();
   } else {
     const at::Tensor all = final_logits.logits().select(0, 0), top = all.argmax(1);  // [P]
     const auto tokens = to_vector<std::int64_t>(top, at::kLong);
     for (std::int64_t p = 0; p < P; ++p)
       chunk.watched[sized(p * input.num_watched)] = static_cast<TokenId>(tokens[sized(p)]);
-    DeviceStatistics reducer(chunk, all.gather(1, top.unsqueeze(1)), pass_.gather(rows, chunk.watched));
+    AtenStatistics reducer(chunk, all.gather(1, top.unsqueeze(1)), pass_.gather(rows, chunk.watched));
     pass_.run(others, reducer);
     out = reducer.finished();
   }
   rank_by_top_k(input, out);
   if (sums == nullptr) return out;
 
+  adds = true;
   const std::span<const double> log_sum_exp = out.log_sum_exp;
   ProbabilityReducer(*sums, 0, log_sum_exp.first(sized(P)), P).add_kept(final_logits, on_host);
   if (S == 1) return out;

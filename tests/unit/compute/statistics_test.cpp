@@ -57,7 +57,14 @@ std::vector<Tested> usable_kernels() {
     }
   }
   for (const std::string& device : test::devices()) {
-    if (device != "cpu") usable.push_back({.name = "of " + device, .device = device});
+    if (device == "cpu") continue;
+    const auto backend = test::backend_on(device);
+    for (const auto precision : {compute::Precision::kExact, compute::Precision::kFast}) {
+      const Tested tested{.name = backend->kernel_name(precision) + " of " + device,
+                          .precision = precision,
+                          .device = device};
+      if (precision == compute::Precision::kExact || tested.bits() == 8) usable.push_back(tested);
+    }
   }
   return usable;
 }

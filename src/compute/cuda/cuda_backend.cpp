@@ -1,0 +1,94 @@
+// Weights stay as they are stored, bfloat16 ones are multiplied so. Terms of others are made when they are
+// needed: they would take more memory than the weights, which training changes besides, and splitting takes a
+// few per cent of what a batch of rows takes to multiply.
+#include "compute/cuda/cuda_backend.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "compute/aten/aten_backend.hpp"
+#include "compute/cuda/split_terms.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::compute {
+namespace {
+
+class CudaBackend : public Backend {
+ public:
+  CudaBackend(const BackendOptions& options, at::Device device, cuda::Card card)
+      : Backend(options, device), card_(std::move(card)), kernels_(cuda::make_card_kernels(card_)) {
+    // Parts of long sums are put together in float32, too.
+    at::globalContext().setAllowBF16ReductionCuBLAS(false);
+    // cuDNN plans its attention anew for every length of a window.
+    at::globalContext().setSDPUseCuDNN(false);
+  }
+
+  std::string kernel_name(Precision /*precision*/) const override { return "cuda-bf16"; }
+
+  std::uint64_t memory() const override {
+    if (options().memory > 0) return options().memory;
+    constexpr std::uint64_t kLeast = std::uint64_t{64} << 20;
+    return std::max(kLeast, card_.free_memory() / 4);
+  }
+  WorkSizes work_sizes() const override {
+    return {.tokens_per_batch = 16384, .rows_per_chunk = 8192, .positions_per_chunk = 2048};
+  }
+
+  bool multiplies_stored(at::ScalarType type) const override {
+    return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
+  }
+
+  PackedRows pack(const at::Tensor& rows) const override {
+    PackedRows packed{.values = rows, .blocks = {}};
+    if (rows.scalar_type() == at::kFloat && !records_gradient(rows))
+      packed.blocks = kernels_->split(rows, cuda::row_terms(Precision::kFloat32));
+    return packed;
+  }
+
+  at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const override {
+    if (!rows.blocks.defined() || records_gradient(weight) || !multiplies_stored(weight.scalar_type()))
+      return aten_linear(rows.values, weight, bias);
+    const std::int64_t terms = cuda::weight_terms(weight.scalar_type(), rows.blocks.size(0));
+    at::Tensor y = at::empty({rows.values.size(0), weight.size(0)}, rows.values.options());
+    if (y.numel() > 0)
+      cuda::multiply_terms(y, rows.blocks, kernels_->split(weight, terms),
+                           [&](auto&&... of) { kernels_->multiply(of...); });
+    return bias.defined() ? y.add_(bias) : y;
+  }
+
+  std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
+                                                  Precision precision) const override {
+    if (!multiplies_stored(unembedding.weight.scalar_type())) return make_aten_pass(unembedding);
+    constexpr std::int64_t kTileBytes = std::int64_t{256} << 20;
+    return make_cuda_pass(kernels_, precision, unembedding, kTileBytes);
+  }
+
+ protected:
+  bool takes_fewer_bits(Precision precision) const override { return precision == Precision::kFast; }
+
+ private:
+  cuda::Card card_;
+  std::shared_ptr<cuda::Kernels> kernels_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Backend> make_cuda_backend(const BackendOptions& options, at::Device device) {
+  cuda::Outcome<cuda::Card> card = cuda::Card::open(device.index());
+  std::string reason = card.reason;
+  constexpr int kFirstWithBfloat16 = 8;  // sm_80
+  if (card && card->capability()[0] < kFirstWithBfloat16)
+    reason = util::cat("it is of compute capability ", card->capability()[0], ".", card->capability()[1],
+                       ", and multiplies no bfloat16");
+  if (reason.empty()) return std::make_shared<CudaBackend>(options, device, *card);
+  util::log_info(
+      util::cat(device.str(), " is used by libtorch's operations in float32, which is slower: ", reason));
+  return make_aten_backend(options, device);
+}
+
+}  // namespace depthlens::compute

@@ -1,0 +1,156 @@
+// The pass over the vocabulary on a card: tile after tile by libtorch's products, into one buffer. Nothing
+// here waits for the card.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "compute/cuda/cuda_backend.hpp"
+#include "compute/cuda/cuda_statistics.hpp"
+#include "compute/cuda/split_terms.hpp"
+#include "compute/reducer.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
+
+namespace depthlens::compute {
+namespace {
+
+/// Rows of tiles are so many float32s apart, or a multiple: aligned to 32 bytes.
+constexpr std::int64_t kAlignment = 8;
+
+class CudaPass : public VocabularyPass {
+ public:
+  CudaPass(std::shared_ptr<cuda::Kernels> kernels, Precision precision, const Unembedding& unembedding,
+           std::int64_t tile_bytes)
+      : VocabularyPass(unembedding),
+        kernels_(std::move(kernels)),
+        row_terms_(cuda::row_terms(precision)),
+        weight_terms_(cuda::weight_terms(unembedding.weight.scalar_type(), row_terms_)),
+        tile_bytes_(tile_bytes) {}
+
+  std::string kernel_name() const override { return "cuda-bf16"; }
+  std::string products() const override { return row_terms_ == 1 ? "bfloat16" : "float32"; }
+
+  StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
+    DEPTHLENS_ASSERT(num_states >= 1 && rows.size(0) % num_states == 0);
+    return {.values = rows,
+            .blocks = kernels_->split(rows.detach(), row_terms_),
+            .num_states = num_states,
+            .num_positions = rows.size(0) / num_states,
+            .first_state = 0,
+            .packed_states = num_states};
+  }
+
+  void run(const StateRows& rows, Reducer& reducer) const override;
+
+  at::Tensor gather(const StateRows& rows, const std::vector<TokenId>& tokens) const override {
+    const std::int64_t P = rows.num_positions;
+    const at::Tensor ids = at::from_blob(const_cast<TokenId*>(tokens.data()),
+                                         {P, static_cast<std::int64_t>(tokens.size()) / P}, at::kInt);
+    return gather(rows, ids.to(rows.values.device(), at::kLong, /*non_blocking=*/false, /*copy=*/true));
+  }
+
+  std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
+    const std::int64_t R = num_states * num_positions, width = tile_width(R),
+                       d = unembedding().weight.size(1);
+    // Rows in terms, a tile, the terms of its weights.
+    return static_cast<std::uint64_t>(2 * row_terms_ * R * d + 4 * R * width + 2 * weight_terms_ * width * d);
+  }
+
+  std::int64_t logit_stride() const override { return util::round_up(vocab_size(), kAlignment); }
+  const RowStatistics* row_statistics() const override { return nullptr; }
+
+  std::unique_ptr<DeviceStatistics> device_statistics(const DeviceChunk& chunk) const override {
+    const auto variant = cuda::ReduceVariant::for_watched(chunk.input.num_watched);
+    if (!variant || chunk.input.top_k > cuda::ReduceVariant::kMostBest || !kernels_->has_reduction(*variant))
+      return nullptr;
+    return cuda::make_cuda_statistics(
+        *kernels_, *variant, chunk, groups_,
+        {.vocab_size = vocab_size(), .width = tile_width(chunk.rows.num_rows() - chunk.rows.num_positions)},
+        [&](const at::Tensor& tokens) { return gather(chunk.rows, tokens); });
+  }
+
+ private:
+  /// Tokens of a tile of so many rows: few launches, each with enough columns to fill the card.
+  std::int64_t tile_width(std::int64_t rows) const {
+    constexpr std::int64_t kLeast = 2048, kMost = 32768;
+    const std::int64_t fitting = tile_bytes_ / (4 * std::max<std::int64_t>(rows, 1));
+    return std::min(std::clamp(fitting / kLeast * kLeast, kLeast, kMost), logit_stride());
+  }
+
+  /// Of the packed rows, those of these states: [terms, S · P, d].
+  at::Tensor terms_of(const StateRows& rows) const {
+    return rows.blocks.narrow(1, rows.first_state * rows.num_positions, rows.num_rows());
+  }
+
+  at::Tensor finished(at::Tensor logits, const at::Tensor& bias) const {
+    if (bias.defined()) logits.add_(bias);
+    const LogitTransform& transform = unembedding().transform;
+    if (transform.soft_cap > 0)
+      return logits.mul_(transform.scale / transform.soft_cap).tanh_().mul_(transform.soft_cap);
+    return transform.scale == 1 ? logits : logits.mul_(transform.scale);
+  }
+
+  void multiply(const at::Tensor& out, const at::Tensor& rows, const at::Tensor& weights) const {
+    cuda::multiply_terms(out, rows, weights, [&](auto&&... of) { kernels_->multiply(of...); });
+  }
+
+  /// `tokens`: [P, W] int64 on the card.
+  at::Tensor gather(const StateRows& rows, const at::Tensor& tokens) const;
+
+  std::shared_ptr<cuda::Kernels> kernels_;
+  std::int64_t row_terms_, weight_terms_, tile_bytes_;
+  mutable cuda::GroupLists groups_;
+};
+
+void CudaPass::run(const StateRows& rows, Reducer& reducer) const {
+  const std::int64_t V = vocab_size(), R = rows.num_rows(), tile = tile_width(R);
+  const at::Tensor& weight = unembedding().weight;
+  const at::Tensor& bias = unembedding().bias;
+  const at::Tensor terms = terms_of(rows);
+  const at::Tensor buffer =
+      at::empty({R * util::round_up(std::min(tile, V), kAlignment)}, rows.values.options().dtype(at::kFloat));
+  for (std::int64_t first = 0; first < V; first += tile) {
+    const std::int64_t width = std::min(tile, V - first), stride = util::round_up(width, kAlignment);
+    at::Tensor weights;  // in terms
+    if (R > 0) weights = kernels_->split(weight.narrow(0, first, width), weight_terms_);
+    const at::Tensor logits = buffer.narrow(0, 0, R * stride).view({R, stride}).narrow(1, 0, width);
+    if (R > 0) multiply(logits, terms, weights);
+    DeviceTile of_tile{
+        .logits = finished(logits, bias.defined() ? bias.narrow(0, first, width) : bias),
+        .first = first,
+        .times_weights = [&](const at::Tensor& coefficients) {
+          const at::Tensor sums = at::empty({coefficients.size(0), weights.size(2)}, coefficients.options());
+          if (sums.numel() > 0)
+            multiply(sums, kernels_->split(coefficients, row_terms_), weights.transpose(1, 2));
+          return sums;
+        }};
+    reducer.add(of_tile);
+  }
+}
+
+at::Tensor CudaPass::gather(const StateRows& rows, const at::Tensor& tokens) const {
+  const std::int64_t S = rows.num_states, P = rows.num_positions, W = tokens.size(1), d = rows.values.size(1);
+  const at::Tensor ids = tokens.clamp_min(0).flatten();
+  // Sums of the same terms as in the products, so that one differs from the other by the order of a sum only.
+  const at::Tensor states = cuda::sum_of_terms(terms_of(rows)).view({S, P, d}).transpose(0, 1);
+  const at::Tensor weights =
+      cuda::sum_of_terms(kernels_->split(unembedding().weight.index_select(0, ids), weight_terms_))
+          .view({P, W, d});
+  const at::Tensor logits = at::bmm(states, weights.transpose(1, 2)).transpose(0, 1).contiguous();
+  const at::Tensor& bias = unembedding().bias;
+  return finished(logits, bias.defined() ? bias.index_select(0, ids).view({P, W}) : bias);
+}
+
+}  // namespace
+
+std::unique_ptr<VocabularyPass> make_cuda_pass(std::shared_ptr<cuda::Kernels> kernels, Precision precision,
+                                               const Unembedding& unembedding, std::int64_t tile_bytes) {
+  return std::make_unique<CudaPass>(std::move(kernels), precision, unembedding, tile_bytes);
+}
+
+}  // namespace depthlens::compute

@@ -1,0 +1,50 @@
+// The statistics of a chunk by the reduction kernel of our own (reduce_tile.cu).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "compute/cuda/kernels.hpp"
+#include "compute/reducers/device_statistics.hpp"
+
+namespace depthlens::compute::cuda {
+
+/// Lists of the tokens of each group, tile by tile, on the card: the same for all chunks.
+class GroupLists {
+ public:
+  struct Lists {
+    at::Tensor begins;  ///< [tiles + 1, G + 1] int32; the last row is for the whole vocabulary
+    at::Tensor tokens;  ///< int32
+    const int* begin_of(std::int64_t tile) const {
+      return begins.const_data_ptr<int>() + tile * begins.size(1);
+    }
+    const int* begin_of_all() const { return begin_of(begins.size(0) - 1); }
+  };
+  Lists of(const TokenGroups& groups, std::int64_t vocab_size, std::int64_t width, at::Device device);
+
+ private:
+  std::mutex mutex_;
+  at::Tensor key_;  // the membership of the groups that `lists_` are of
+  std::int64_t width_ = 0;
+  Lists lists_;
+};
+
+/// What a pass knows of its tiles.
+struct TileShape {
+  std::int64_t vocab_size;
+  std::int64_t width;  ///< tokens of a tile, but for the last
+};
+
+/// Logits [S, P, W] of tokens [P, W] (int64, on the card), of the same terms as the products of the tiles.
+using GatherLogits = std::function<at::Tensor(const at::Tensor& tokens)>;
+
+/// The chunk's W and K must be within `variant`, whose kernel there must be.
+std::unique_ptr<DeviceStatistics> make_cuda_statistics(Kernels& kernels, const ReduceVariant& variant,
+                                                       const DeviceChunk& chunk, GroupLists& lists,
+                                                       const TileShape& shape, const GatherLogits& gather);
+
+}  // namespace depthlens::compute::cuda

@@ -1,0 +1,79 @@
+// The kernels of our own for one card: compiled when first asked for, and launched on libtorch's default
+// stream.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "compute/cuda/nvrtc.hpp"
+
+namespace depthlens::compute::cuda {
+
+/// What is kept of a row while tiles go by; as in reduce_tile.cu.
+struct KeptRow {
+  double m, sum, weighted, cross, reverse, final_sum;
+};
+
+/// A launch of the reduction: the `TileWork` of reduce_tile.cu, where the members are explained.
+struct ReduceWork {
+  const float* logits = nullptr;
+  long long stride = 0;
+  int num_states = 0, num_positions = 0, first = 0, width = 0;
+  const float* final_logits = nullptr;
+  long long final_stride = 0;
+  const float* final_max = nullptr;
+  const float* bias = nullptr;
+  float scale = 1, cap = 0;
+  int num_best = 0;
+  int num_groups = 0;
+  KeptRow* states = nullptr;
+  float* best_logits = nullptr;
+  int* best_ids = nullptr;
+  int* num_found = nullptr;
+  const int* watched = nullptr;
+  float* watched_logits = nullptr;
+  int* num_greater = nullptr;
+  const int* group_begin = nullptr;
+  const int* group_tokens = nullptr;
+  double* group_mass = nullptr;
+};
+/// Of rows that no tile has reached yet: KeptRow::m.
+constexpr double kNoLogit = -1e30;
+
+/// Of the reduction.
+struct ReduceVariant {
+  int states = 4;   ///< of a block
+  int watched = 2;  ///< tokens of a position
+
+  static constexpr int kMostBest = 32;  ///< K that it takes
+  /// The one for so many watched tokens; none where they are too many.
+  static std::optional<ReduceVariant> for_watched(std::int64_t watched);
+  bool operator<(const ReduceVariant& other) const { return watched < other.watched; }
+};
+
+/// What NVRTC is given, for a card of that capability.
+Source reduce_source(const ReduceVariant& variant, std::array<int, 2> capability);
+Source split_source(std::array<int, 2> capability);
+
+class Kernels {
+ public:
+  virtual ~Kernels() = default;
+  /// Whether the reduction can be launched; if not, says why in the log, once.
+  virtual bool has_reduction(const ReduceVariant& variant) = 0;
+  virtual void reduce(const ReduceVariant& variant, const ReduceWork& work) = 0;
+  /// x of any floating type as `count` terms, [count, …] in bfloat16 (split_terms.hpp).
+  virtual at::Tensor split(const at::Tensor& x, std::int64_t count) = 0;
+  /// out = a · b, or with `add` out += a · b, of bfloat16 matrices with float32 sums.
+  virtual void multiply(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) = 0;
+};
+
+/// The one of this card: kernels are compiled when first asked for, and stay loaded while the process lives.
+/// All goes into libtorch's default stream.
+std::shared_ptr<Kernels> make_card_kernels(const Card& card);
+
+}  // namespace depthlens::compute::cuda

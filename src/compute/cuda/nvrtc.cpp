@@ -1,0 +1,312 @@
+// Two libraries by dlopen. Declarations follow their public documentation.
+#include "compute/cuda/nvrtc.hpp"
+
+#include <dlfcn.h>
+#include <link.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <system_error>
+#include <utility>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::compute::cuda {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What the loader said last.
+std::string loader_reason() {
+  const char* text = ::dlerror();
+  return text != nullptr ? text : "the loader gives no reason";
+}
+
+template <typename Function>
+bool find(void* library, const char* name, Function*& function) {
+  function = reinterpret_cast<Function*>(::dlsym(library, name));
+  return function != nullptr;
+}
+
+/// Files of a folder whose name begins so, in order; none where there is no such folder.
+std::vector<fs::path> files_named(const fs::path& folder, const std::string& beginning) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator i(folder, error), end; !error && i != end; i.increment(error)) {
+    const std::string name = i->path().filename().string();
+    // "alt": a second build for old systems, which the first does not go with.
+    if (name.rfind(beginning, 0) == 0 && name.find(".so") != std::string::npos &&
+        name.find(".alt") == std::string::npos)
+      found.push_back(i->path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+/// Where a wheel of libtorch has its CUDA libraries: beside libtorch, and in packages beside that of torch.
+std::vector<fs::path> library_folders() {
+  std::vector<fs::path> folders;
+  void* const loaded = ::dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+  link_map* place = nullptr;
+  if (loaded == nullptr || ::dlinfo(loaded, RTLD_DI_LINKMAP, &place) != 0) return folders;
+  std::error_code error;
+  const fs::path libtorch = fs::canonical(place->l_name, error);
+  if (error) return folders;
+  folders.push_back(libtorch.parent_path());
+  const fs::path packages = libtorch.parent_path().parent_path().parent_path() / "nvidia";
+  std::vector<fs::path> beside;
+  for (fs::directory_iterator i(packages, error), end; !error && i != end; i.increment(error))
+    beside.push_back(i->path() / "lib");
+  std::sort(beside.begin(), beside.end());
+  folders.insert(folders.end(), beside.begin(), beside.end());
+  return folders;
+}
+
+/// Opens libnvrtc by its path. Its builtins, which it opens by their bare name, must be there already.
+void* open_beside_builtins(const fs::path& file) {
+  for (const fs::path& builtins : files_named(file.parent_path(), "libnvrtc-builtins"))
+    ::dlopen(builtins.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  return ::dlopen(file.c_str(), RTLD_NOW);
+}
+
+}  // namespace
+
+std::string Source::digest() const {
+  util::Sha256 hash;
+  const auto add = [&](const std::string& part) {
+    const std::string size = util::cat(part.size(), " ");
+    hash.update(size.data(), size.size());
+    hash.update(part.data(), part.size());
+  };
+  add(text);
+  for (const Header& header : headers) {
+    add(header.name);
+    add(header.text);
+  }
+  for (const std::string& option : options) add(option);
+  return hash.hex_digest();
+}
+
+std::string architecture_option(std::array<int, 2> capability) {
+  return util::cat("--gpu-architecture=sm_", capability[0], capability[1]);
+}
+
+struct Compiler::Functions {
+  using Program = void*;
+  int (*version)(int* major, int* minor);
+  int (*create)(Program*, const char* source, const char* name, int num_headers, const char* const* headers,
+                const char* const* header_names);
+  int (*destroy)(Program*);
+  int (*compile)(Program, int num_options, const char* const* options);
+  int (*cubin_size)(Program, std::size_t*);
+  int (*cubin)(Program, char*);
+  int (*log_size)(Program, std::size_t*);
+  int (*log)(Program, char*);
+  const char* (*error_text)(int);
+
+  bool load(void* library) {
+    return find(library, "nvrtcVersion", version) && find(library, "nvrtcCreateProgram", create) &&
+           find(library, "nvrtcDestroyProgram", destroy) && find(library, "nvrtcCompileProgram", compile) &&
+           find(library, "nvrtcGetCUBINSize", cubin_size) && find(library, "nvrtcGetCUBIN", cubin) &&
+           find(library, "nvrtcGetProgramLogSize", log_size) && find(library, "nvrtcGetProgramLog", log) &&
+           find(library, "nvrtcGetErrorString", error_text);
+  }
+};
+
+Outcome<Compiler> Compiler::open(const fs::path& file) {
+  Compiler compiler;
+  void* library = nullptr;
+  std::string reason;
+  const auto try_to_open = [&](const fs::path& path) {
+    if (library != nullptr) return;
+    library = path.has_parent_path() ? open_beside_builtins(path) : ::dlopen(path.c_str(), RTLD_NOW);
+    if (library != nullptr) {
+      compiler.place_ = path.string();
+    } else if (reason.empty()) {
+      reason = loader_reason();
+    }
+  };
+  if (!file.empty()) {
+    try_to_open(file);
+  } else {
+    for (const fs::path& folder : library_folders()) {
+      for (const fs::path& found : files_named(folder, "libnvrtc")) {
+        if (found.filename().string().rfind("libnvrtc-builtins", 0) != 0) try_to_open(found);
+      }
+    }
+    for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}) try_to_open(name);
+  }
+  if (library == nullptr) return failure<Compiler>("NVRTC is not found: " + reason);
+  auto functions = std::make_shared<Functions>();
+  if (!functions->load(library)) return failure<Compiler>(compiler.place_ + " is too old or damaged");
+  int major = 0, minor = 0;
+  functions->version(&major, &minor);
+  compiler.version_ = util::cat(major, ".", minor);
+  compiler.functions_ = std::move(functions);
+  return {.value = std::move(compiler), .reason = {}};
+}
+
+Outcome<std::string> Compiler::compile(const Source& source) const {
+  std::vector<const char*> headers, names, options;
+  for (const Source::Header& header : source.headers) {
+    headers.push_back(header.text.c_str());
+    names.push_back(header.name.c_str());
+  }
+  for (const std::string& option : source.options) options.push_back(option.c_str());
+  const Functions& call = *functions_;
+  Functions::Program program = nullptr;
+  if (const int status = call.create(&program, source.text.c_str(), "kernel.cu",
+                                     static_cast<int>(headers.size()), headers.data(), names.data());
+      status != 0)
+    return failure<std::string>(util::cat("NVRTC ", version_, ": ", call.error_text(status)));
+  Outcome<std::string> outcome;
+  const int status = call.compile(program, static_cast<int>(options.size()), options.data());
+  std::size_t size = 0;
+  if (call.log_size(program, &size) == 0 && size > 1) {
+    outcome.reason.resize(size);
+    call.log(program, outcome.reason.data());
+    outcome.reason.resize(size - 1);
+  }
+  if (status == 0 && call.cubin_size(program, &size) == 0 && size > 0) {
+    std::string cubin(size, '\0');
+    if (call.cubin(program, cubin.data()) == 0) outcome.value = std::move(cubin);
+  }
+  if (!outcome.value)
+    outcome.reason = util::cat("NVRTC ", version_, ": ", call.error_text(status), ": ", outcome.reason);
+  call.destroy(&program);
+  return outcome;
+}
+
+Outcome<std::string> Compiler::compile(const Source& source, const fs::path& folder) const {
+  if (folder.empty()) return compile(source);
+  const fs::path file = folder / (util::sha256(source.digest() + " " + version_) + ".cubin");
+  // The file: the SHA-256 of what follows, a line's end, the cubin.
+  constexpr std::size_t kHead = 65;
+  if (util::exists(file)) {
+    try {
+      const std::string kept = util::read_file(file);
+      if (kept.size() > kHead &&
+          util::sha256(std::string_view(kept).substr(kHead)) + "\n" == kept.substr(0, kHead))
+        return {.value = kept.substr(kHead), .reason = {}};
+    } catch (const util::Error& error) {
+      util::log_detail(error.what());
+    }
+  }
+  Outcome<std::string> compiled = compile(source);
+  if (!compiled) return compiled;
+  try {
+    util::create_folders(folder);
+    util::write_file(file, util::sha256(*compiled) + "\n" + *compiled);
+  } catch (const util::Error& error) {
+    util::log_detail(util::cat("a compiled kernel is not kept: ", error.what()));
+  }
+  return compiled;
+}
+
+fs::path cache_folder() {
+  const auto value_of = [](const char* name) {
+    const char* value = std::getenv(name);
+    return fs::path(value != nullptr ? value : "");
+  };
+  if (const fs::path cache = value_of("XDG_CACHE_HOME"); cache.is_absolute()) return cache / "depthlens";
+  if (const fs::path home = value_of("HOME"); home.is_absolute()) return home / ".cache" / "depthlens";
+  return {};
+}
+
+struct Card::Driver {
+  int (*init)(unsigned flags);
+  int (*device)(int*, int index);
+  int (*attribute)(int*, int attribute, int device);
+  int (*retain)(void** context, int device);
+  int (*push)(void* context);
+  int (*pop)(void** context);
+  int (*memory)(std::size_t* free, std::size_t* total);
+  int (*load)(void** module, const void* image);
+  int (*function)(void**, void* module, const char* name);
+  int (*launch)(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** parameters,
+                void** extra);
+  int (*error_text)(int, const char**);
+
+  bool find_all(void* library) {
+    return find(library, "cuInit", init) && find(library, "cuDeviceGet", device) &&
+           find(library, "cuDeviceGetAttribute", attribute) &&
+           find(library, "cuDevicePrimaryCtxRetain", retain) && find(library, "cuCtxPushCurrent_v2", push) &&
+           find(library, "cuCtxPopCurrent_v2", pop) && find(library, "cuMemGetInfo_v2", memory) &&
+           find(library, "cuModuleLoadData", load) && find(library, "cuModuleGetFunction", function) &&
+           find(library, "cuLaunchKernel", launch) && find(library, "cuGetErrorString", error_text);
+  }
+  std::string text(int status) const {
+    const char* text = nullptr;
+    if (error_text(status, &text) == 0 && text != nullptr) return text;
+    return util::cat("CUDA error ", status);
+  }
+};
+
+/// The card's context is the thread's while this lives.
+class Card::InContext {
+ public:
+  explicit InContext(const Card& card) : driver_(*card.driver_) { driver_.push(card.context_); }
+  ~InContext() {
+    void* popped = nullptr;
+    driver_.pop(&popped);
+  }
+  InContext(const InContext&) = delete;
+  InContext& operator=(const InContext&) = delete;
+
+ private:
+  const Driver& driver_;
+};
+
+Outcome<Card> Card::open(int index) {
+  void* const library = ::dlopen("libcuda.so.1", RTLD_NOW);
+  if (library == nullptr) return failure<Card>("there is no CUDA driver: " + loader_reason());
+  auto driver = std::make_shared<Driver>();
+  if (!driver->find_all(library)) return failure<Card>("the CUDA driver is too old or damaged");
+  Card card;
+  card.index_ = index;
+  constexpr int kMultiprocessors = 16, kMajor = 75, kMinor = 76;  // attributes
+  int status = driver->init(0);
+  if (status == 0) status = driver->device(&card.device_, index);
+  const auto attribute = [&](int which, int& value) {
+    if (status == 0) status = driver->attribute(&value, which, card.device_);
+  };
+  attribute(kMajor, card.capability_[0]);
+  attribute(kMinor, card.capability_[1]);
+  attribute(kMultiprocessors, card.multiprocessors_);
+  if (status == 0) status = driver->retain(&card.context_, card.device_);
+  if (status != 0) return failure<Card>("the CUDA driver: " + driver->text(status));
+  card.driver_ = std::move(driver);
+  return {.value = std::move(card), .reason = {}};
+}
+
+std::uint64_t Card::free_memory() const {
+  const InContext here(*this);
+  std::size_t free = 0, total = 0;
+  return driver_->memory(&free, &total) == 0 ? free : 0;
+}
+
+Outcome<void*> Card::load(const std::string& cubin, const std::string& function) const {
+  const InContext here(*this);
+  void *module = nullptr, *found = nullptr;
+  int status = driver_->load(&module, cubin.data());
+  if (status == 0) status = driver_->function(&found, module, function.c_str());
+  if (status != 0) return failure<void*>("a kernel does not load: " + driver_->text(status));
+  return {.value = found, .reason = {}};
+}
+
+void Card::launch(void* function, const Grid& grid, const void* argument) const {
+  const InContext here(*this);
+  void* parameters[] = {const_cast<void*>(argument)};
+  const int status =
+      driver_->launch(function, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), 1,
+                      static_cast<unsigned>(grid.threads), 1, 1, 0, nullptr, parameters, nullptr);
+  if (status != 0)
+    throw util::Error(util::ErrorCode::kInternal,
+                      {.what = "a kernel does not start on the CUDA device", .found = driver_->text(status)});
+}
+
+}  // namespace depthlens::compute::cuda

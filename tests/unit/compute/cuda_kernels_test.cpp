@@ -1,0 +1,153 @@
+// The kernels of cards: compiled where an NVRTC is found, kept in a folder, and run where a card is.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "compute/cuda/kernels.hpp"
+#include "compute/cuda/split_terms.hpp"
+#include "depthlens/compute/runtime.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
+#include "support/catch.hpp"
+#include "support/devices.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace depthlens {
+namespace {
+
+namespace fs = std::filesystem;
+namespace cuda = compute::cuda;
+
+/// Libtorch's, or that of a toolkit, or the file that DEPTHLENS_TEST_NVRTC names.
+std::optional<cuda::Compiler> any_compiler() {
+  std::vector<fs::path> places = {{}};
+  if (const char* named = std::getenv("DEPTHLENS_TEST_NVRTC")) places.insert(places.begin(), named);
+  for (const char* library : {"libnvrtc.so.13", "libnvrtc.so.12"})
+    places.emplace_back(fs::path("/usr/local/cuda/lib64") / library);
+  for (const fs::path& place : places) {
+    if (auto found = cuda::Compiler::open(place)) return *found;
+  }
+  WARN("skipped: no libnvrtc is found");
+  return std::nullopt;
+}
+
+TEST_CASE("cuda kernels: every variant compiles for sm_80 and sm_90") {
+  const auto compiler = any_compiler();
+  if (!compiler) return;
+  INFO("NVRTC " << compiler->version() << " of " << compiler->place());
+  for (const std::array<int, 2> capability : {std::array{8, 0}, {9, 0}}) {
+    const auto check = [&](cuda::Source source, const std::string& name) {
+      source.options.push_back("--ptxas-options=-v");
+      const auto cubin = compiler->compile(source);
+      INFO(name << " for sm_" << capability[0] << capability[1] << ": " << cubin.reason);
+      REQUIRE(cubin);
+      CHECK(cubin->substr(1, 3) == "ELF");
+      CHECK(cubin->find(name) != std::string::npos);
+      // A driver keeps what NVRTC made, and then there is no log.
+      if (cubin.reason.empty()) return;
+      CHECK(cubin.reason.find(" 0 bytes spill stores") != std::string::npos);
+      std::smatch registers;
+      const std::regex of_function("function '" + name + "'[^]*?Used ([0-9]+) registers");
+      REQUIRE(std::regex_search(cubin.reason, registers, of_function));
+      std::cout << util::join(source.options, " ") << ": " << registers[1] << " registers\n";
+    };
+    for (const std::int64_t watched : {1, 3, 5, 9, 17}) {
+      const auto variant = cuda::ReduceVariant::for_watched(watched);
+      REQUIRE(variant);
+      CHECK(variant->watched >= watched);
+      check(cuda::reduce_source(*variant, capability), "depthlens_reduce_tile");
+    }
+    check(cuda::split_source(capability), "depthlens_split_terms");
+  }
+  CHECK(!cuda::ReduceVariant::for_watched(33));
+}
+
+TEST_CASE("cuda kernels: parameters of the reduction stand in the order in which they are given") {
+  const std::string text = cuda::reduce_source({}, {9, 0}).text;
+  const std::size_t begin = text.find("struct TileWork {"), end = text.find("\n};", begin);
+  REQUIRE(begin != std::string::npos);
+  const std::string body =
+      std::regex_replace(text.substr(begin + 17, end - begin - 17), std::regex("//.*"), "");
+  std::vector<std::string> members;
+  static const std::regex name(R"(([a-z_]+)\s*[,;])");
+  for (std::sregex_iterator i(body.begin(), body.end(), name), last; i != last; ++i)
+    members.push_back((*i)[1]);
+  CHECK(
+      util::join(members, " ") ==
+      "logits stride num_states num_positions first width final_logits final_stride final_max bias scale cap "
+      "num_best num_groups states best_logits best_ids num_found watched watched_logits num_greater "
+      "group_begin "
+      "group_tokens group_mass");
+}
+
+TEST_CASE("cuda kernels: what is compiled is kept, and made anew where it is damaged") {
+  const auto compiler = any_compiler();
+  if (!compiler) return;
+  const test::TemporaryFolder folder;
+  const cuda::Source source = cuda::split_source({9, 0});
+  const auto cubin = compiler->compile(source, folder.path() / "kept");
+  REQUIRE(cubin);
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder.path() / "kept")) files.push_back(entry.path());
+  REQUIRE(files.size() == 1);
+  CHECK(files[0].extension() == ".cubin");
+  const std::string kept = util::read_file(files[0]);
+  CHECK(kept == util::sha256(*cubin) + "\n" + *cubin);
+  CHECK(*compiler->compile(source, folder.path() / "kept") == *cubin);
+
+  for (const std::string& damaged : {kept.substr(0, kept.size() / 2), std::string(), kept + "x"}) {
+    util::write_file(files[0], damaged);
+    CHECK(*compiler->compile(source, folder.path() / "kept") == *cubin);
+    CHECK(util::read_file(files[0]) == kept);
+  }
+  // Another card or other macros are another file.
+  REQUIRE(compiler->compile(cuda::split_source({8, 0}), folder.path() / "kept"));
+  CHECK(std::distance(fs::directory_iterator(folder.path() / "kept"), {}) == 2);
+  // A folder that cannot be: compiled all the same.
+  CHECK(*compiler->compile(source, files[0] / "below") == *cubin);
+}
+
+TEST_CASE("cuda kernels: what is not there has a reason") {
+  const auto missing = cuda::Compiler::open("/nowhere/libnvrtc.so.13");
+  CHECK(!missing);
+  CHECK(missing.reason.find("/nowhere/libnvrtc.so.13") != std::string::npos);
+  if (compute::num_cuda_devices() == 0)
+    CHECK(cuda::Card::open(0).reason.find("CUDA driver") != std::string::npos);
+  const auto compiler = any_compiler();
+  if (!compiler) return;
+  const auto broken = compiler->compile({.text = "int f() { return nothing; }"});
+  CHECK(!broken);
+  CHECK(broken.reason.find("\"nothing\" is undefined") != std::string::npos);
+}
+
+TEST_CASE("cuda kernels: terms by the card's kernel are those of libtorch's operations") {
+  if (compute::num_cuda_devices() == 0) return;
+  const auto card = cuda::Card::open(0);
+  REQUIRE(card);
+  CHECK(card->free_memory() > 0);
+  CHECK(card->multiprocessors() > 0);
+  const auto kernels = cuda::make_card_kernels(*card);
+  at::manual_seed(8);
+  for (const at::ScalarType type : {at::kFloat, at::kHalf, at::kBFloat16}) {
+    for (const std::int64_t width : {4, 33, 4096}) {
+      const at::Tensor x = (at::randn({500, width}) * 3).to(type).to(at::kCUDA);
+      for (const std::int64_t count : {1, 2, 3}) {
+        INFO(at::toString(type) << ", " << width << ", " << count << " terms");
+        CHECK(at::equal(kernels->split(x, count), cuda::split_terms(x, count)));
+        CHECK(at::equal(kernels->split(x, count).cpu(), cuda::split_terms(x.cpu(), count)));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace depthlens

@@ -1,0 +1,238 @@
+// The pass of cards and its statistics with the processor in the card's place: products by libtorch, the
+// reduction kernel emulated. Logits are exact, so that all kernels must find the same.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randint.h>
+#include <c10/util/Exception.h>
+
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compute/aten/aten_backend.hpp"
+#include "compute/cuda/cuda_backend.hpp"
+#include "compute/cuda/split_terms.hpp"
+#include "depthlens/compute/log_sum_exp.hpp"
+#include "depthlens/compute/statistics.hpp"
+#include "support/check_error.hpp"
+
+namespace depthlens {
+
+namespace test {
+void reduce_on_processor(const void* work);
+}
+
+namespace {
+
+using compute::Precision;
+using compute::Unembedding;
+
+struct Processor : compute::cuda::Kernels {
+  int launches = 0;
+  std::int64_t most_rows = std::numeric_limits<std::int64_t>::max();  // that its memory holds
+
+  bool has_reduction(const compute::cuda::ReduceVariant& variant) override { return variant.watched == 4; }
+  void reduce(const compute::cuda::ReduceVariant& variant, const compute::cuda::ReduceWork& work) override {
+    CHECK(variant.states == 4);
+    ++launches;
+    test::reduce_on_processor(&work);
+  }
+  at::Tensor split(const at::Tensor& x, std::int64_t count) override {
+    return compute::cuda::split_terms(x, count);
+  }
+  void multiply(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) override {
+    TORCH_CHECK_WITH(OutOfMemoryError, a.size(0) <= most_rows, "no memory");
+    REQUIRE(a.scalar_type() == at::kBFloat16);
+    REQUIRE(b.scalar_type() == at::kBFloat16);
+    const at::Tensor product = at::mm(a.to(at::kFloat), b.to(at::kFloat));
+    at::Tensor to = out;
+    if (add) {
+      to.add_(product);
+    } else {
+      to.copy_(product);
+    }
+  }
+};
+
+struct Shape {
+  std::int64_t states = 6, positions = 3, vocab = 5003, top_k = 7;
+  std::int64_t num_groups = 4;
+};
+
+/// Numbers that one term holds, and whose products are exact: with many ties.
+Unembedding exact_unembedding(std::int64_t vocab, at::ScalarType type) {
+  Unembedding unembedding;
+  unembedding.weight = at::randint(-9, 10, {vocab, 12}, at::kFloat).div_(4).to(type);
+  return unembedding;
+}
+
+compute::StatisticsInput exact_input(const Shape& shape) {
+  compute::StatisticsInput input;
+  input.rows = at::randint(-9, 10, {shape.states * shape.positions, 12}, at::kFloat).div_(8);
+  input.num_states = shape.states;
+  input.num_positions = shape.positions;
+  input.top_k = shape.top_k;
+  input.num_watched = 3;
+  const auto last = static_cast<compute::TokenId>(shape.vocab - 1);
+  for (std::int64_t p = 0; p < shape.positions; ++p) {
+    for (const compute::TokenId token :
+         {compute::kNoToken, static_cast<compute::TokenId>(p * 997 % shape.vocab),
+          p == 1 ? compute::kNoToken : last})
+      input.watched.push_back(token);
+  }
+  return input;
+}
+
+std::vector<std::uint8_t> groups_of(const Shape& shape) {
+  std::vector<std::uint8_t> groups;
+  for (std::int64_t v = 0; v < shape.vocab && shape.num_groups > 0; ++v)
+    groups.push_back(static_cast<std::uint8_t>(v * 7 % 11 % shape.num_groups));
+  return groups;
+}
+
+void check_near(const std::vector<double>& found, const std::vector<double>& expected, double margin) {
+  REQUIRE(found.size() == expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    INFO("value " << i);
+    CHECK(found[i] == Approx(expected[i]).margin(margin));
+  }
+}
+
+void check_same(const compute::Statistics& found, const compute::Statistics& expected) {
+  CHECK(found.watched == expected.watched);
+  CHECK(found.top_ids == expected.top_ids);
+  CHECK(found.top_logits == expected.top_logits);
+  CHECK(found.watched_ranks == expected.watched_ranks);
+  check_near(found.watched_logits, expected.watched_logits, 0);
+  check_near(found.log_sum_exp, expected.log_sum_exp, 2e-6);
+  check_near(found.entropy, expected.entropy, 5e-6);
+  check_near(found.kl_final, expected.kl_final, 5e-6);
+  check_near(found.kl_reverse, expected.kl_reverse, 5e-6);
+  check_near(found.group_mass, expected.group_mass, 1e-6);
+}
+
+TEST_CASE("cuda statistics: those of libtorch's operations, for every stored type and precision") {
+  at::manual_seed(11);
+  for (const auto& [type, precision] : {std::pair{at::kFloat, Precision::kFloat32},
+                                        {at::kBFloat16, Precision::kExact},
+                                        {at::kHalf, Precision::kFast}}) {
+    INFO(at::toString(type) << ", " << compute::cuda::row_terms(precision) << " terms");
+    const Shape shape;
+    const Unembedding unembedding = exact_unembedding(shape.vocab, type);
+    const compute::StatisticsInput input = exact_input(shape);
+    const auto groups = groups_of(shape);
+    const auto expected =
+        compute::StatisticsDecoder(*compute::make_aten_pass(unembedding), groups, shape.num_groups)
+            .decode(input);
+    const auto card = std::make_shared<Processor>();
+    const auto pass = compute::make_cuda_pass(card, precision, unembedding, 0);
+    const auto found = compute::StatisticsDecoder(*pass, groups, shape.num_groups).decode(input);
+    check_same(found, expected);
+    CHECK(card->launches == 1 + 3);  // the final layer, then tiles of 2,048
+    for (std::size_t p = 0; p < 3; ++p) {
+      CHECK(found.kl_final[p] == 0);
+      CHECK(found.kl_reverse[p] == 0);
+    }
+  }
+}
+
+TEST_CASE("cuda statistics: awkward sizes, a bias, a soft cap, no groups, the final layer alone") {
+  at::manual_seed(12);
+  struct Case {
+    Shape shape;
+    bool bias;
+    double scale, soft_cap;
+  };
+  for (const Case& c :
+       {Case{{.vocab = 1, .top_k = 1}, false, 1, 0}, Case{{.vocab = 9, .top_k = 9}, true, 1, 0},
+        Case{{.states = 1, .vocab = 2500}, false, 1, 0},
+        Case{{.states = 2, .positions = 1, .vocab = 2051, .num_groups = 0}, true, 0.5, 0},
+        Case{{.states = 5, .vocab = 4096}, true, 0.25, 6}}) {
+    INFO(c.shape.vocab << " tokens, " << c.shape.states << " states");
+    Unembedding unembedding = exact_unembedding(c.shape.vocab, at::kBFloat16);
+    if (c.bias) unembedding.bias = at::randint(-9, 10, {c.shape.vocab}, at::kFloat).div_(8);
+    unembedding.transform = {.scale = c.scale, .soft_cap = c.soft_cap};
+    const compute::StatisticsInput input = exact_input(c.shape);
+    const auto groups = groups_of(c.shape);
+    const auto expected =
+        compute::StatisticsDecoder(*compute::make_aten_pass(unembedding), groups, c.shape.num_groups)
+            .decode(input);
+    const auto pass =
+        compute::make_cuda_pass(std::make_shared<Processor>(), Precision::kExact, unembedding, 0);
+    check_same(compute::StatisticsDecoder(*pass, groups, c.shape.num_groups).decode(input), expected);
+  }
+}
+
+TEST_CASE("cuda statistics: sums of probabilities, logits kept and not") {
+  at::manual_seed(13);
+  const Shape shape{.states = 3};
+  const Unembedding unembedding = exact_unembedding(shape.vocab, at::kBFloat16);
+  const compute::StatisticsInput input = exact_input(shape);
+  const auto of = [&](const compute::VocabularyPass& pass, std::uint64_t memory) {
+    compute::ProbabilitySums sums(shape.states, shape.vocab);
+    compute::StatisticsDecoder(pass, {}, 0, memory).decode(input, &sums);
+    return sums;
+  };
+  const at::Tensor expected = of(*compute::make_aten_pass(unembedding), 1 << 30).sums;
+  for (const std::uint64_t memory : {std::uint64_t{0}, std::uint64_t{1} << 30}) {
+    const auto pass =
+        compute::make_cuda_pass(std::make_shared<Processor>(), Precision::kExact, unembedding, 0);
+    const at::Tensor found = of(*pass, memory).sums;
+    CHECK((found - expected).abs().max().item<double>() < 1e-7);
+    CHECK(found.sum().item<double>() == Approx(9).margin(1e-5));
+  }
+}
+
+TEST_CASE("cuda statistics: more best tokens than the kernel keeps are found without it") {
+  at::manual_seed(14);
+  const Shape shape{.states = 2, .vocab = 3001, .top_k = 33};
+  const Unembedding unembedding = exact_unembedding(shape.vocab, at::kFloat);
+  const compute::StatisticsInput input = exact_input(shape);
+  const auto card = std::make_shared<Processor>();
+  const auto pass = compute::make_cuda_pass(card, Precision::kExact, unembedding, 0);
+  const auto expected =
+      compute::StatisticsDecoder(*compute::make_aten_pass(unembedding), {}, 0).decode(input);
+  check_same(compute::StatisticsDecoder(*pass, {}, 0).decode(input), expected);
+  CHECK(card->launches == 0);
+}
+
+TEST_CASE("cuda pass: log-sum-exp and expected rows") {
+  at::manual_seed(15);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const Unembedding unembedding = exact_unembedding(5003, type);
+    const at::Tensor rows = at::randint(-9, 10, {11, 12}, at::kFloat).div_(8);
+    const auto expected = compute::log_sum_exp(*compute::make_aten_pass(unembedding), rows, 4);
+    const auto pass =
+        compute::make_cuda_pass(std::make_shared<Processor>(), Precision::kFloat32, unembedding, 0);
+    const auto found = compute::log_sum_exp(*pass, rows, 4);
+    CHECK((found.value - expected.value).abs().max().item<double>() < 2e-6);
+    CHECK((found.gradient - expected.gradient).abs().max().item<double>() < 2e-6);
+    CHECK(at::equal(found.top, expected.top));
+  }
+}
+
+TEST_CASE("cuda statistics: a chunk that the memory does not hold is halved, once") {
+  at::manual_seed(16);
+  const Shape shape{.states = 4, .positions = 5, .vocab = 2100};
+  const Unembedding unembedding = exact_unembedding(shape.vocab, at::kBFloat16);
+  const compute::StatisticsInput input = exact_input(shape);
+  const auto groups = groups_of(shape);
+  const auto card = std::make_shared<Processor>();
+  const auto pass = compute::make_cuda_pass(card, Precision::kExact, unembedding, 0);
+  const compute::StatisticsDecoder decoder(*pass, groups, shape.num_groups);
+  const auto expected =
+      compute::StatisticsDecoder(*compute::make_aten_pass(unembedding), groups, shape.num_groups)
+          .decode(input);
+  card->most_rows = 3 * 3;  // three positions beside the final layer
+  check_same(decoder.decode(input), expected);
+  card->most_rows = 3 * 2;
+  test::check_error(util::ErrorCode::kInput, {"memory", "4 states at 5 positions", "--stream-layers"},
+                    [&] { decoder.decode(input); });
+}
+
+}  // namespace
+}  // namespace depthlens
