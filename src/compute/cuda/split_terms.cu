@@ -1,4 +1,5 @@
-// Splits numbers into terms of bfloat16 (split_terms.hpp) in one reading. Compiled at run time; no host headers.
+// Splits numbers into terms of bfloat16 (split_terms.hpp) in one reading. Compiled at run time; no host
+// headers.
 
 namespace depthlens::compute::cuda {
 
@@ -32,7 +33,8 @@ extern "C" __global__ void __launch_bounds__(256) depthlens_split_terms(const Sp
       const float4 four = *reinterpret_cast<const float4*>(static_cast<const float*>(work.numbers) + i);
       x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
     } else {
-      const ushort4 four = *reinterpret_cast<const ushort4*>(static_cast<const unsigned short*>(work.numbers) + i);
+      const ushort4 four =
+          *reinterpret_cast<const ushort4*>(static_cast<const unsigned short*>(work.numbers) + i);
       const unsigned short bits[4] = {four.x, four.y, four.z, four.w};
       for (int k = 0; k < 4; ++k)
         x[k] = work.type == 1 ? from_float16(bits[k]) : __uint_as_float(static_cast<unsigned>(bits[k]) << 16);
