@@ -9,23 +9,19 @@
 // of the time that the products would take at the rate of the one.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/randn.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "compute/cuda/cuda_backend.hpp"
 #include "compute/reducer.hpp"
-#include "depthlens/compute/statistics.hpp"
-#include "depthlens/util/text.hpp"
+#include "decoding.hpp"
 
 namespace {
 
@@ -37,41 +33,19 @@ class Nothing : public compute::Reducer {
   void add(compute::DeviceTile& /*tile*/) override {}
 };
 
-int run(std::map<std::string, std::string> settings) {
-  const auto text = [&](const std::string& key, const std::string& otherwise) {
-    return settings.count(key) > 0 ? settings.at(key) : otherwise;
-  };
-  const auto number = [&](const std::string& key, std::int64_t otherwise) {
-    std::int64_t value = otherwise;
-    if (settings.count(key) > 0 && !util::parse_int(settings.at(key), value)) std::exit(2);
-    return value;
-  };
-  const std::int64_t S = number("states", 33), P = number("positions", 248), d = number("d", 4096),
-                     V = number("vocab", 128256), rounds = number("rounds", 5);
-  const std::string type = text("type", "bfloat16");
-  const at::Device device(text("device", "cuda"));
+int run(const bench::Settings& settings) {
+  const std::int64_t S = settings.number("states", 33), P = settings.number("positions", 248),
+                     d = settings.number("d", 4096), V = settings.number("vocab", 128256),
+                     rounds = settings.number("rounds", 5);
+  const std::string type = settings.text("type", "bfloat16");
+  const at::Device device(settings.text("device", "cuda"));
   const c10::InferenceMode inference;
   at::manual_seed(1);
   const auto on_device = at::TensorOptions(at::kFloat).device(device);
 
-  compute::Unembedding unembedding;
-  unembedding.weight = at::randn({V, d}, on_device)
-                           .mul_(0.05)
-                           .to(type == "bfloat16"  ? at::kBFloat16
-                               : type == "float16" ? at::kHalf
-                                                   : at::kFloat);
-  compute::StatisticsInput input;
-  input.rows = at::randn({S * P, d}, on_device);
-  input.num_states = S;
-  input.num_positions = P;
-  input.top_k = 10;
-  input.num_watched = 2;
-  for (std::int64_t p = 0; p < P; ++p) {
-    input.watched.push_back(compute::kNoToken);
-    input.watched.push_back(static_cast<compute::TokenId>(p * 131 % V));
-  }
-  std::vector<std::uint8_t> groups(static_cast<std::size_t>(V), 3);
-  for (std::size_t v = 0; v < groups.size() && v < 1000; ++v) groups[v] = v < 10 ? 0 : v < 100 ? 1 : 2;
+  const compute::Unembedding unembedding = bench::random_unembedding(V, d, 0.05, type, device);
+  const compute::StatisticsInput input = bench::random_input(S, P, d, V, device);
+  const std::vector<std::uint8_t> groups = bench::four_groups(V);
 
   // Waits for the card.
   const at::Tensor mark = at::empty({1}, on_device);
@@ -133,15 +107,5 @@ int run(std::map<std::string, std::string> settings) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::map<std::string, std::string> settings;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const std::size_t equals = argument.find('=');
-    if (equals == std::string::npos) {
-      std::fprintf(stderr, "bench_card: expected KEY=VALUE, found '%s'\n", argv[i]);
-      return 2;
-    }
-    settings[argument.substr(0, equals)] = argument.substr(equals + 1);
-  }
-  return run(std::move(settings));
+  return run(bench::Settings("bench_card", argc, argv));
 }

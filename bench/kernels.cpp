@@ -12,27 +12,23 @@
 
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/randn.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "compute/cpu/packed_gemm.hpp"
 #include "compute/parallel.hpp"
+#include "decoding.hpp"
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/log_sum_exp.hpp"
 #include "depthlens/compute/runtime.hpp"
-#include "depthlens/compute/statistics.hpp"
 #include "depthlens/util/rounding.hpp"
-#include "depthlens/util/text.hpp"
 
 namespace {
 
@@ -79,44 +75,25 @@ void multiply_all(const compute::PackedGemm& gemm, const at::Tensor& blocks, std
       });
 }
 
-int run(std::map<std::string, std::string> settings) {
-  const auto number = [&](const std::string& key, std::int64_t otherwise) {
-    std::int64_t value = otherwise;
-    if (settings.count(key) > 0 && !util::parse_int(settings.at(key), value)) std::exit(2);
-    return value;
-  };
-  const std::int64_t S = number("states", 13), P = number("positions", 288), d = number("d", 768),
-                     V = number("vocab", 50304), rounds = number("rounds", 5);
-  const auto threads = static_cast<int>(number("threads", 2));
-  const std::string type = settings.count("type") > 0 ? settings.at("type") : "float32";
+int run(const bench::Settings& settings) {
+  const std::int64_t S = settings.number("states", 13), P = settings.number("positions", 288),
+                     d = settings.number("d", 768), V = settings.number("vocab", 50304),
+                     rounds = settings.number("rounds", 5);
+  const auto threads = static_cast<int>(settings.number("threads", 2));
+  const std::string type = settings.text("type", "float32"), only = settings.text("only", "");
   compute::set_threads(threads);
   const c10::InferenceMode inference;
   at::manual_seed(1);
 
-  compute::Unembedding head;
-  head.weight = at::randn({V, d}, at::kFloat)
-                    .mul_(0.1)
-                    .to(type == "bfloat16"  ? at::kBFloat16
-                        : type == "float16" ? at::kHalf
-                                            : at::kFloat);
-  compute::StatisticsInput input;
-  input.rows = at::randn({S * P, d}, at::kFloat);
-  input.num_states = S;
-  input.num_positions = P;
-  input.top_k = 10;
-  input.num_watched = 2;
-  for (std::int64_t p = 0; p < P; ++p) {
-    input.watched.push_back(compute::kNoToken);
-    input.watched.push_back(static_cast<compute::TokenId>(p * 131 % V));
-  }
-  std::vector<std::uint8_t> groups(static_cast<std::size_t>(V), 3);
-  for (std::size_t v = 0; v < groups.size() && v < 1000; ++v) groups[v] = v < 10 ? 0 : v < 100 ? 1 : 2;
+  const compute::Unembedding head = bench::random_unembedding(V, d, 0.1, type, at::kCPU);
+  const compute::StatisticsInput input = bench::random_input(S, P, d, V, at::kCPU);
+  const std::vector<std::uint8_t> groups = bench::four_groups(V);
 
   std::vector<Candidate> candidates;
   for (const auto precision : {compute::Precision::kExact, compute::Precision::kFast}) {
     for (const compute::CpuKernel& kernel : compute::usable_kernels(precision)) {
       if (precision == compute::Precision::kFast && !kernel.splits) continue;  // the same as exact
-      if (settings.count("only") > 0 && settings.at("only") != kernel.name) continue;
+      if (!only.empty() && only != kernel.name) continue;
       Candidate candidate{kernel.name, precision, nullptr, nullptr, nullptr};
       candidate.pass = compute::Backend::create({.kernel = kernel.name})->vocabulary_pass(head, precision);
       candidate.decoder = std::make_unique<compute::StatisticsDecoder>(*candidate.pass, groups, 4);
@@ -161,15 +138,5 @@ int run(std::map<std::string, std::string> settings) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::map<std::string, std::string> settings;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const std::size_t equals = argument.find('=');
-    if (equals == std::string::npos) {
-      std::fprintf(stderr, "bench_kernels: expected KEY=VALUE, found '%s'\n", argv[i]);
-      return 2;
-    }
-    settings[argument.substr(0, equals)] = argument.substr(equals + 1);
-  }
-  return run(std::move(settings));
+  return run(bench::Settings("bench_kernels", argc, argv));
 }

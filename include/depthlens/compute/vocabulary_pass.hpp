@@ -43,6 +43,8 @@ struct StateRows {
   std::int64_t num_states = 0, num_positions = 0;
   std::int64_t first_state = 0, packed_states = 0;  ///< which of those in `blocks` these are
 
+  /// Of all states of rows [S · P, d].
+  static StateRows of(const at::Tensor& values, const at::Tensor& blocks, std::int64_t num_states);
   std::int64_t num_rows() const { return num_states * num_positions; }
   /// Some of the states, sharing the memory.
   StateRows states(std::int64_t first, std::int64_t count) const;

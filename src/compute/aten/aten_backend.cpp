@@ -44,13 +44,7 @@ class AtenPass : public VocabularyPass {
   std::string products() const override { return "float32"; }
 
   StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
-    DEPTHLENS_ASSERT(num_states >= 1 && rows.size(0) % num_states == 0);
-    return {.values = rows,
-            .blocks = {},
-            .num_states = num_states,
-            .num_positions = rows.size(0) / num_states,
-            .first_state = 0,
-            .packed_states = num_states};
+    return StateRows::of(rows, {}, num_states);
   }
 
   void run(const StateRows& rows, Reducer& reducer) const override {

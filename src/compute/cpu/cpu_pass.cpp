@@ -48,7 +48,9 @@ class CpuPass : public VocabularyPass {
     return kernel_.splits && kernel_.terms(precision_) == 1 ? "bfloat16" : "float32";
   }
 
-  StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override;
+  StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
+    return StateRows::of(rows, pack_blocks(gemm_, rows.to(at::kFloat).contiguous(), num_states), num_states);
+  }
   void run(const StateRows& rows, Reducer& reducer) const override {
     if (reducer.split() == Split::kVocabulary) return run_by_slices(rows, reducer);
     run_by_rows(rows, reducer);
@@ -96,29 +98,6 @@ class CpuPass : public VocabularyPass {
   std::int64_t width_;  // tokens of a tile
 };
 
-/// Blocks are of neighbouring positions at one state, in the order of use: [blocks, S, block_bytes].
-StateRows CpuPass::pack(const at::Tensor& given, std::int64_t num_states) const {
-  DEPTHLENS_ASSERT(num_states >= 1 && given.size(0) % num_states == 0 && given.size(1) == gemm_.depth());
-  const at::Tensor rows = given.to(at::kFloat).contiguous();
-  const std::int64_t S = num_states, P = rows.size(0) / S, B = gemm_.block_rows(),
-                     bytes = gemm_.block_bytes(), d = gemm_.depth();
-  StateRows packed{.values = given,
-                   .blocks = aligned_bytes(S * ceil_div(P, B) * bytes),
-                   .num_states = S,
-                   .num_positions = P,
-                   .first_state = 0,
-                   .packed_states = S};
-  auto* data = packed.blocks.mutable_data_ptr<std::uint8_t>();
-  const float* values = rows.const_data_ptr<float>();
-  at::parallel_for(0, S * ceil_div(P, B), 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t first = i / S * B;
-      gemm_.pack_block(values + (i % S * P + first) * d, std::min(B, P - first), data + i * bytes);
-    }
-  });
-  return packed;
-}
-
 void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
   const std::int64_t V = vocab_size(), P = rows.num_positions;
   std::int64_t slice = round_up(kSlice, width_);
@@ -158,7 +137,7 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
 }
 
 void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
-  const std::int64_t V = vocab_size(), P = rows.num_positions, B = gemm_.block_rows();
+  const std::int64_t V = vocab_size(), P = rows.num_positions, block_rows = gemm_.block_rows();
   const bool twice = reducer.wants_expected_rows();
   const std::int64_t width = std::min(width_, kMaxExpected / gemm_.panel_columns() * gemm_.panel_columns());
   const std::int64_t num_tiles = ceil_div(V, width), of_group = std::min(kTilesOfGroup, num_tiles);
@@ -170,7 +149,7 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
   auto* const all_transposed = twice ? transposed.mutable_data_ptr<std::uint8_t>() : nullptr;
   reducer.begin({.num_slices = 1,
                  .max_width = width,
-                 .block_rows = B,
+                 .block_rows = block_rows,
                  .panel_columns = gemm_.panel_columns(),
                  .num_positions = P});
   const HostTile::Source source{gemm_, *kernel_.statistics, unembedding(), rows};
@@ -191,7 +170,7 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
     });
     // Groups are dealt out as threads become free: with a fixed share each would wait for the slowest.
     parallel_for_dynamic(
-        ceil_div(P, kBlocksOfGroup * B),
+        ceil_div(P, kBlocksOfGroup * block_rows),
         [&] {
           return Memory{.panels = {},
                         .coefficients = twice ? aligned_bytes(gemm_.coefficients_bytes(width)) : at::Tensor(),
@@ -208,8 +187,8 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
             tile.width = static_cast<int>(width_of(t));
             tile.panels = all_panels + t * tile_bytes;
             tile.transposed = twice ? all_transposed + t * transposed_bytes : nullptr;
-            const std::int64_t end = std::min(P, (group + 1) * kBlocksOfGroup * B);
-            for (std::int64_t begin = group * kBlocksOfGroup * B; begin < end; begin += B) {
+            const std::int64_t end = std::min(P, (group + 1) * kBlocksOfGroup * block_rows);
+            for (std::int64_t begin = group * kBlocksOfGroup * block_rows; begin < end; begin += block_rows) {
               place(tile, rows, begin);
               reducer.add(tile, memory.workspace.get());
             }
@@ -220,18 +199,23 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
 
 /// From the same products as in a tile, of the columns of a block's tokens.
 at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& tokens) const {
-  const std::int64_t P = rows.num_positions, S = rows.num_states, B = gemm_.block_rows();
+  const std::int64_t P = rows.num_positions, S = rows.num_states, block_rows = gemm_.block_rows();
   const auto W = static_cast<std::int64_t>(tokens.size()) / P;
-  const std::int64_t stride = round_up(B * W, gemm_.panel_columns());
+  const std::int64_t stride = round_up(block_rows * W, gemm_.panel_columns());
   at::Tensor all = at::empty({S, P, W}, at::kFloat);
   float* const to = all.mutable_data_ptr<float>();
   const auto token_at = [&](std::int64_t p, std::int64_t w) {
     return std::max<TokenId>(0, tokens[static_cast<std::size_t>(p * W + w)]);
   };
-  const float* bias = unembedding().bias.defined() ? unembedding().bias.const_data_ptr<float>() : nullptr;
-  const LogitTransform& transform = unembedding().transform;
+  const at::Tensor& bias = unembedding().bias;
+  std::vector<float> biases;  // [P, W]
+  if (bias.defined()) {
+    for (std::int64_t p = 0; p < P; ++p) {
+      for (std::int64_t w = 0; w < W; ++w) biases.push_back(bias.const_data_ptr<float>()[token_at(p, w)]);
+    }
+  }
   parallel_for_dynamic(
-      ceil_div(P, B),
+      ceil_div(P, block_rows),
       [&] {
         return Memory{.panels = aligned_bytes(gemm_.columns_bytes(stride)),
                       .coefficients = {},
@@ -239,27 +223,17 @@ at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& to
                       .workspace = nullptr};
       },
       [&](std::int64_t b, Memory& memory) {
-        const std::int64_t first = b * B, count = std::min(B, P - first);
+        const std::int64_t first = b * block_rows, count = std::min(block_rows, P - first);
         auto* panels = memory.panels.mutable_data_ptr<std::uint8_t>();
         gemm_.pack_columns(
             count * W, [&](std::int64_t column) { return token_at(first + column / W, column % W); }, panels);
-        const auto* blocks = rows.blocks.const_data_ptr<std::uint8_t>();
         for (std::int64_t s = 0; s < S; ++s) {
-          const std::uint8_t* block =
-              blocks + (b * rows.packed_states + rows.first_state + s) * gemm_.block_bytes();
-          gemm_.multiply(block, count, panels, count * W, memory.logits.data(), stride);
+          gemm_.multiply(block_of(gemm_, rows, b, s), count, panels, count * W, memory.logits.data(), stride);
           for (std::int64_t i = 0; i < count; ++i) {
             float* out = to + (s * P + first + i) * W;
             std::copy_n(memory.logits.data() + i * stride + i * W, W, out);
-            if (bias != nullptr) {
-              for (std::int64_t w = 0; w < W; ++w) out[w] += bias[token_at(first + i, w)];
-            }
-            if (!transform.is_identity()) {
-              // One by one, as vectors of another length may take them.
-              kernel_.statistics->finish_logits(out, static_cast<int>(W), nullptr,
-                                                static_cast<float>(transform.scale),
-                                                static_cast<float>(transform.soft_cap));
-            }
+            finish_logits(*kernel_.statistics, unembedding().transform,
+                          biases.empty() ? nullptr : biases.data() + (first + i) * W, out, W);
           }
         }
       });
@@ -271,15 +245,6 @@ at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& to
 std::unique_ptr<VocabularyPass> make_cpu_pass(const CpuKernel& kernel, Precision precision,
                                               const Unembedding& unembedding) {
   return std::make_unique<CpuPass>(kernel, precision, unembedding);
-}
-
-StateRows StateRows::states(std::int64_t first, std::int64_t count) const {
-  DEPTHLENS_ASSERT(first >= 0 && count >= 0 && first + count <= num_states);
-  StateRows some = *this;
-  some.values = values.narrow(0, first * num_positions, count * num_positions);
-  some.num_states = count;
-  some.first_state = first_state + first;
-  return some;
 }
 
 }  // namespace depthlens::compute

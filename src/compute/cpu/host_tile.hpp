@@ -9,6 +9,21 @@
 
 namespace depthlens::compute {
 
+/// The packed block with index `block` of a state.
+inline const std::uint8_t* block_of(const PackedGemm& gemm, const StateRows& rows, std::int64_t block,
+                                    std::int64_t state) {
+  return rows.blocks.const_data_ptr<std::uint8_t>() +
+         (block * rows.packed_states + rows.first_state + state) * gemm.block_bytes();
+}
+
+/// Makes logits of `width` products: their bias, which may be nullptr, and the transform.
+inline void finish_logits(const RowStatistics& statistics, const LogitTransform& transform, const float* bias,
+                          float* products, std::int64_t width) {
+  if (bias == nullptr && transform.is_identity()) return;
+  statistics.finish_logits(products, static_cast<int>(width), bias, static_cast<float>(transform.scale),
+                           static_cast<float>(transform.soft_cap));
+}
+
 class HostTile {
  public:
   // Which part of the pass it is.
@@ -48,20 +63,13 @@ class HostTile {
   /// Writes them to out[i · stride + n]. There must be memory for a whole block of rows and whole panels of
   /// columns.
   void write(std::int64_t state, float* out, std::int64_t stride) const {
-    const StateRows& rows = source_.rows;
-    const auto* blocks = rows.blocks.const_data_ptr<std::uint8_t>();
-    const std::int64_t block = begin / source_.gemm.block_rows();
-    source_.gemm.multiply(
-        blocks + (block * rows.packed_states + rows.first_state + state) * source_.gemm.block_bytes(), count,
-        panels, width, out, stride);
+    const PackedGemm& gemm = source_.gemm;
+    gemm.multiply(block_of(gemm, source_.rows, begin / gemm.block_rows(), state), count, panels, width, out,
+                  stride);
     const at::Tensor& bias = source_.unembedding.bias;
-    const LogitTransform& transform = source_.unembedding.transform;
-    if (!bias.defined() && transform.is_identity()) return;
     const float* added = bias.defined() ? bias.const_data_ptr<float>() + first : nullptr;
-    for (int i = 0; i < count; ++i) {
-      source_.statistics.finish_logits(out + i * stride, width, added, static_cast<float>(transform.scale),
-                                       static_cast<float>(transform.soft_cap));
-    }
+    for (int i = 0; i < count; ++i)
+      finish_logits(source_.statistics, source_.unembedding.transform, added, out + i * stride, width);
   }
 
   /// out [count, d] += c [count, width] · w. As for `write`, `out` has whole blocks and panels.

@@ -99,8 +99,13 @@ std::int64_t PackedGemm::tile_columns(std::int64_t max) const {
 }
 
 void PackedGemm::pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const {
+  pack_terms(rows, count, d_, block);
+}
+
+void PackedGemm::pack_terms(const float* rows, std::int64_t count, std::int64_t d,
+                            std::uint8_t* block) const {
   for (int term = 0; term < row_terms_; ++term)
-    kernel_.pack_rows(rows, count, d_, term, block + term * block_term_bytes(d_));
+    kernel_.pack_rows(rows, count, d, term, block + term * block_term_bytes(d));
 }
 
 void PackedGemm::pack_columns(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& column_of,
@@ -122,15 +127,20 @@ void PackedGemm::pack_columns(std::int64_t count, const std::function<std::int64
 
 void PackedGemm::multiply(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
                           std::int64_t columns, float* out, std::int64_t stride) const {
-  kernel_.multiply({.block = block,
-                    .count = count,
-                    .row_terms = row_terms_,
-                    .panels = panels,
-                    .columns = util::round_up(columns, kernel_.panel_columns),
-                    .weight_terms = weight_terms_,
-                    .d = d_,
-                    .out = out,
-                    .stride = stride});
+  kernel_.multiply(tile(block, count, panels, columns, d_, out, stride));
+}
+
+GemmTile PackedGemm::tile(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
+                          std::int64_t columns, std::int64_t d, float* out, std::int64_t stride) const {
+  return {.block = block,
+          .count = count,
+          .row_terms = row_terms_,
+          .panels = panels,
+          .columns = util::round_up(columns, kernel_.panel_columns),
+          .weight_terms = weight_terms_,
+          .d = d,
+          .out = out,
+          .stride = stride};
 }
 
 std::int64_t PackedGemm::transposed_bytes(std::int64_t width) const {
@@ -156,29 +166,25 @@ void PackedGemm::pack_transposed(std::int64_t first, std::int64_t width, std::ui
 void PackedGemm::add_expected(const float* coefficients, std::int64_t count, std::int64_t width,
                               std::uint8_t* block, const std::uint8_t* panels, float* out,
                               std::int64_t stride) const {
-  for (int term = 0; term < row_terms_; ++term)
-    kernel_.pack_rows(coefficients, count, width, term, block + term * block_term_bytes(width));
-  kernel_.multiply({.block = block,
-                    .count = count,
-                    .row_terms = row_terms_,
-                    .panels = panels,
-                    .columns = util::round_up(d_, kernel_.panel_columns),
-                    .weight_terms = weight_terms_,
-                    .d = width,
-                    .out = out,
-                    .stride = stride,
-                    .add = true});
+  pack_terms(coefficients, count, width, block);
+  GemmTile product = tile(block, count, panels, d_, width, out, stride);
+  product.add = true;
+  kernel_.multiply(product);
 }
 
-at::Tensor pack_blocks(const PackedGemm& gemm, const at::Tensor& x) {
+at::Tensor pack_blocks(const PackedGemm& gemm, const at::Tensor& x, std::int64_t num_states) {
   DEPTHLENS_ASSERT(x.dim() == 2 && x.size(1) == gemm.depth() && x.is_contiguous());
-  const std::int64_t T = x.size(0), d = gemm.depth(), rows = gemm.block_rows(), bytes = gemm.block_bytes();
-  at::Tensor blocks = aligned_bytes(ceil_div(T, rows) * bytes);
+  DEPTHLENS_ASSERT(num_states >= 1 && x.size(0) % num_states == 0);
+  const std::int64_t S = num_states, P = x.size(0) / S, d = gemm.depth(), block_rows = gemm.block_rows(),
+                     num_blocks = S * ceil_div(P, block_rows), bytes = gemm.block_bytes();
+  at::Tensor blocks = aligned_bytes(num_blocks * bytes);
   auto* to = blocks.mutable_data_ptr<std::uint8_t>();
   const float* from = x.const_data_ptr<float>();
-  at::parallel_for(0, ceil_div(T, rows), 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b)
-      gemm.pack_block(from + b * rows * d, std::min(rows, T - b * rows), to + b * bytes);
+  at::parallel_for(0, num_blocks, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t first = i / S * block_rows;
+      gemm.pack_block(from + (i % S * P + first) * d, std::min(block_rows, P - first), to + i * bytes);
+    }
   });
   return blocks;
 }

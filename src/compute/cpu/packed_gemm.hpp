@@ -11,6 +11,7 @@
 namespace depthlens::compute {
 
 struct GemmKernel;
+struct GemmTile;
 enum class WeightType;
 
 /// Products with one matrix of weights, as one kernel makes them: with all split terms that it takes.
@@ -59,6 +60,10 @@ class PackedGemm {
  private:
   std::int64_t block_term_bytes(std::int64_t d) const;
   std::int64_t panel_term_bytes(std::int64_t d) const;
+  /// A block's rows [d], in all terms.
+  void pack_terms(const float* rows, std::int64_t count, std::int64_t d, std::uint8_t* block) const;
+  GemmTile tile(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
+                std::int64_t columns, std::int64_t d, float* out, std::int64_t stride) const;
 
   const GemmKernel& kernel_;
   at::Tensor weights_;
@@ -67,8 +72,9 @@ class PackedGemm {
   int row_terms_ = 1, weight_terms_ = 1;
 };
 
-/// Rows x [T, d], float32, as blocks of at most `block_rows`: [blocks, block_bytes], block after block.
-at::Tensor pack_blocks(const PackedGemm& gemm, const at::Tensor& x);
+/// Rows x [S · P, d], float32, as blocks of at most `block_rows` neighbouring positions of one of the S
+/// states, in the order of use: [blocks of positions, S, block_bytes].
+at::Tensor pack_blocks(const PackedGemm& gemm, const at::Tensor& x, std::int64_t num_states = 1);
 
 /// Memory as packed blocks and panels want it, uninitialised.
 at::Tensor aligned_bytes(std::int64_t size);

@@ -8,7 +8,8 @@ namespace depthlens::compute {
 /// Longest tile, in tokens.
 inline constexpr int kMaxTile = 2048;
 
-/// Sums over a tile, relative to the row's reference m and the final layer's m_f (see packed_kernel.cpp).
+/// Sums over a tile, relative to the row's reference m and the final layer's m_f (see
+/// reducers/row_state.hpp).
 struct TileSums {
   float sum;       ///< Σ e^(z − m)
   float weighted;  ///< Σ e^(z − m) (z − m)

@@ -36,13 +36,7 @@ class CudaPass : public VocabularyPass {
   std::string products() const override { return row_terms_ == 1 ? "bfloat16" : "float32"; }
 
   StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
-    DEPTHLENS_ASSERT(num_states >= 1 && rows.size(0) % num_states == 0);
-    return {.values = rows,
-            .blocks = kernels_->split(rows.detach(), row_terms_),
-            .num_states = num_states,
-            .num_positions = rows.size(0) / num_states,
-            .first_state = 0,
-            .packed_states = num_states};
+    return StateRows::of(rows, kernels_->split(rows.detach(), row_terms_), num_states);
   }
 
   void run(const StateRows& rows, Reducer& reducer) const override;

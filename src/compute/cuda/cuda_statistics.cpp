@@ -214,8 +214,8 @@ Statistics CudaStatistics::finished() {
 GroupLists::Lists GroupLists::of(const TokenGroups& groups, std::int64_t vocab_size, std::int64_t width,
                                  at::Device device) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  // As long as the tensor is held, no other can have its place.
-  if (key_.defined() && key_.is_same(groups.membership()) && width_ == width) return lists_;
+  // As long as the list of tokens is held, no other can have its place.
+  if (key_ == groups.tokens() && width_ == width) return lists_;
   const std::int64_t G = groups.count();
   std::vector<int> begins, tokens;
   const auto add = [&](std::int64_t first, std::int64_t count) {
@@ -237,7 +237,7 @@ GroupLists::Lists GroupLists::of(const TokenGroups& groups, std::int64_t vocab_s
         .to(device, at::kInt, /*non_blocking=*/false, /*copy=*/true);
   };
   lists_ = {.begins = on_card(begins).view({-1, G + 1}), .tokens = on_card(tokens)};
-  key_ = groups.membership();
+  key_ = groups.tokens();
   width_ = width;
   return lists_;
 }

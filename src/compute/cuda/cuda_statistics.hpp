@@ -28,7 +28,7 @@ class GroupLists {
 
  private:
   std::mutex mutex_;
-  at::Tensor key_;  // the membership of the groups that `lists_` are of
+  std::shared_ptr<const std::vector<TokenGroups::Token>> key_;  // the groups that `lists_` are of
   std::int64_t width_ = 0;
   Lists lists_;
 };

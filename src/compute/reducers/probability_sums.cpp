@@ -73,8 +73,11 @@ void ProbabilityReducer::add(HostTile& tile, Workspace* workspace) {
 
 void ProbabilityReducer::add(DeviceTile& tile) {
   const std::int64_t R = tile.logits.size(0), P = num_positions_, S = R / P, width = tile.width();
-  const at::Tensor log_sum_exp =  // [R, 1]
-      at::from_blob(const_cast<double*>(log_sum_exp_.data()), {R, 1}, at::kDouble).to(tile.logits.device());
+  if (!there_.defined()) {
+    there_ =
+        at::from_blob(const_cast<double*>(log_sum_exp_.data()), {R, 1}, at::kDouble).to(tile.logits.device());
+  }
+  const at::Tensor& log_sum_exp = there_;
   // What rounding takes from the reference is put back as a factor.
   const at::Tensor reference = log_sum_exp.to(at::kFloat);
   const at::Tensor factor = (reference.to(at::kDouble) - log_sum_exp).exp().to(at::kFloat);

@@ -34,6 +34,7 @@ class ProbabilityReducer : public Reducer {
   ProbabilitySums& sums_;
   std::int64_t first_state_;
   std::span<const double> log_sum_exp_;
+  at::Tensor there_;  // log_sum_exp_ on the device of tiles, [S · P, 1]
   std::int64_t num_positions_;
   std::int64_t max_width_ = 0;
 };

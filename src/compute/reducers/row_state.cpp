@@ -1,9 +1,11 @@
 // From sums to statistics (docs/methods.md).
 #include "compute/reducers/row_state.hpp"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace depthlens::compute {
 
@@ -17,23 +19,38 @@ std::int64_t BestTokens::add_tile(const RowStatistics& statistics, const float* 
   return found;
 }
 
-TokenGroups::TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count) : count_(count) {
-  if (count == 0) return;
-  std::vector<std::int64_t> sizes(static_cast<std::size_t>(count));
-  for (const std::uint8_t group : group_of) ++sizes.at(group);
-  largest_ = std::max_element(sizes.begin(), sizes.end()) - sizes.begin();
-  for (std::size_t v = 0; v < group_of.size(); ++v) {
-    if (group_of[v] != largest_) tokens_.push_back({static_cast<TokenId>(v), group_of[v]});
+TokenGroups::TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count)
+    : count_(count), vocab_size_(static_cast<std::int64_t>(group_of.size())) {
+  std::vector<Token> tokens;
+  if (count > 0) {
+    std::vector<std::int64_t> sizes(static_cast<std::size_t>(count));
+    for (const std::uint8_t group : group_of) ++sizes.at(group);
+    largest_ = std::max_element(sizes.begin(), sizes.end()) - sizes.begin();
+    for (std::size_t v = 0; v < group_of.size(); ++v) {
+      if (group_of[v] != largest_) tokens.push_back({static_cast<TokenId>(v), group_of[v]});
+    }
   }
-  membership_ = at::zeros({static_cast<std::int64_t>(group_of.size()), count}, at::kFloat);
-  float* data = membership_.mutable_data_ptr<float>();
-  for (std::size_t v = 0; v < group_of.size(); ++v)
-    data[v * static_cast<std::size_t>(count) + group_of[v]] = 1;
+  tokens_ = std::make_shared<const std::vector<Token>>(std::move(tokens));
+}
+
+at::Tensor TokenGroups::membership(at::Device device) const {
+  const std::lock_guard lock(mutex_);
+  if (!membership_.defined() || membership_.device() != device) {
+    const at::Tensor members = at::zeros({vocab_size_, count_}, at::kFloat);
+    members.select(1, largest_).fill_(1);
+    float* data = members.mutable_data_ptr<float>();
+    for (const Token& token : *tokens_) {
+      data[token.id * count_ + largest_] = 0;
+      data[token.id * count_ + token.group] = 1;
+    }
+    membership_ = members.to(device);
+  }
+  return membership_;
 }
 
 TokenGroups::Range TokenGroups::range(std::int64_t first, std::int64_t width) const {
   const auto from = [&](std::int64_t id) {
-    return std::lower_bound(tokens_.begin(), tokens_.end(), id,
+    return std::lower_bound(tokens_->begin(), tokens_->end(), id,
                             [](const Token& token, std::int64_t other) { return token.id < other; });
   };
   return {from(first), from(first + width)};

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -88,14 +90,17 @@ class TokenGroups {
   }
   /// Divides by the sum of all exponentials, and fills in the largest group.
   void finish(double sum, double* mass) const;
-  /// [V, G]: 1 where the token is of the group.
-  const at::Tensor& membership() const { return membership_; }
+  /// [V, G]: 1 where the token is of the group. Made when it is first asked for, and kept on that device.
+  at::Tensor membership(at::Device device) const;
+  /// All that the largest group does not hold, by id: the same object for the same groups.
+  const std::shared_ptr<const std::vector<Token>>& tokens() const { return tokens_; }
 
  private:
-  std::int64_t count_;
+  std::int64_t count_, vocab_size_;
   std::int64_t largest_ = 0;
-  std::vector<Token> tokens_;  // by id; without the largest group
-  at::Tensor membership_;
+  std::shared_ptr<const std::vector<Token>> tokens_;
+  mutable std::mutex mutex_;
+  mutable at::Tensor membership_;
 };
 
 /// Log-sum-exp, entropy, divergences and masses of all rows from their sums; row s · P + p, the final layer

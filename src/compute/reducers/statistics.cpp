@@ -92,10 +92,11 @@ class HostStatistics : public Reducer {
         watched_logits_(watched_logits.contiguous()),
         bars_(chunk.rows()) {}
 
-  // Where very many best tokens are kept, fewer and longer slices bound the memory.
+  // Where very many best or watched tokens or groups are kept, fewer and longer slices bound the memory.
   std::int64_t max_slices() const override {
     constexpr std::int64_t kMaxKept = 4 << 20;
-    return std::max<std::int64_t>(1, kMaxKept / (chunk_.rows() * chunk_.K()));
+    return std::max<std::int64_t>(
+        1, kMaxKept / (chunk_.rows() * std::max({chunk_.K(), chunk_.W(), chunk_.G()})));
   }
 
   void begin(const PassLayout& layout) override {
@@ -377,7 +378,7 @@ class AtenStatistics : public DeviceStatistics {
                    .to(at::kLong)
                    .to(device_);
     greater_ = at::zeros({chunk.S(), chunk.P(), chunk.W()}, at::TensorOptions(at::kLong).device(device_));
-    if (chunk.G() > 0) membership_ = chunk.groups.membership().to(device_);
+    if (chunk.G() > 0) membership_ = chunk.groups.membership(device_);
   }
 
   void add(HostTile& /*tile*/, Workspace* /*workspace*/) override { DEPTHLENS_ASSERT(false); }
@@ -545,10 +546,6 @@ Statistics joined(const Statistics& before, const Statistics& after, std::int64_
 }
 
 }  // namespace
-
-std::unique_ptr<DeviceStatistics> VocabularyPass::device_statistics(const DeviceChunk& /*chunk*/) const {
-  return nullptr;
-}
 
 StatisticsDecoder::StatisticsDecoder(const VocabularyPass& pass,
                                      const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
