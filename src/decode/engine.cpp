@@ -120,7 +120,7 @@ class Run {
     const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
     // Per token: all residual states, and the largest of a block's intermediate results.
     const auto per_token = static_cast<std::uint64_t>(
-        4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.mlp_size));
+        4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.widest_mlp()));
     tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
                                                  (streams ? 16 : 1) * sizes.tokens_per_batch);
     const auto num_states = static_cast<std::int64_t>(states_.size());

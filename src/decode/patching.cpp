@@ -93,7 +93,7 @@ std::vector<std::int64_t> different_positions(const PatchingPair& pair, std::int
 std::int64_t windows_at_a_time(const model::ArchSpec& spec, std::int64_t length, std::uint64_t memory) {
   const std::int64_t half = static_cast<std::int64_t>(memory / 2);
   // Per token the largest of a block's intermediate results, per window its logits and what becomes of them.
-  const std::int64_t states = 4 * length * (8 * spec.hidden_size + 4 * spec.mlp_size);
+  const std::int64_t states = 4 * length * (8 * spec.hidden_size + 4 * spec.widest_mlp());
   const std::int64_t logits = 32 * spec.vocab_size;
   constexpr std::int64_t kMaxTokens = 4096;
   return std::max<std::int64_t>(1, std::min({half / states, half / logits, kMaxTokens / length}));

@@ -8,6 +8,7 @@
 
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/model/model.hpp"
+#include "depthlens/model/stored_weights.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -55,18 +56,16 @@ bool goes_by(const model::Model& model, const std::string& name) {
 }  // namespace
 
 at::Tensor stored_unembedding(const model::Model& model) {
-  const at::Tensor& in_memory = model.head().unembedding.weight;
-  if (model.dtype() == at::kFloat) return in_memory;  // nothing of it was lost
   const model::ArchSpec& spec = model.spec();
-  const model::Slot slot = spec.tied_unembedding ? model::Slot::kTokenEmbedding : model::Slot::kUnembedding;
+  const at::Tensor& in_memory = model.head().unembedding.weight;
+  const bool projected =
+      std::any_of(spec.model_tensors.begin(), spec.model_tensors.end(),
+                  [](const model::TensorRule& rule) { return rule.slot == model::Slot::kOutputProjection; });
+  if (model.dtype() == at::kFloat && !projected) return in_memory;  // nothing of it was lost
   const io::TensorFile file = io::open_checkpoint(model.folder());
-  for (const model::TensorRule& rule : spec.model_tensors) {
-    if (rule.slot != slot) continue;
-    for (const std::string& name : {rule.name, spec.prefix + rule.name}) {
-      if (file.has(name)) return file.view(name);
-    }
-  }
-  return in_memory;
+  const model::Slot slot = spec.tied_unembedding ? model::Slot::kTokenEmbedding : model::Slot::kUnembedding;
+  const auto name = model::stored_name(spec, file, slot);
+  return name ? file.view(*name) : in_memory;
 }
 
 std::string model_digest(const at::Tensor& unembedding) {
@@ -89,8 +88,10 @@ std::string model_fingerprint(const model::Model& model) {
   hash.update(config.data(), config.size());
   const std::string head = model_digest(stored_unembedding(model));
   hash.update(head.data(), head.size());
-  const at::Tensor weight = model.head().norm_weight.cpu().contiguous();
-  hash.update(weight.const_data_ptr(), weight.nbytes());
+  if (model.head().norm_weight.defined()) {
+    const at::Tensor weight = model.head().norm_weight.cpu().contiguous();
+    hash.update(weight.const_data_ptr(), weight.nbytes());
+  }
   return hash.hex_digest();
 }
 

@@ -3,7 +3,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
@@ -13,9 +12,11 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/stack.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/BFloat16.h>
 
 #include <algorithm>
 #include <cmath>
@@ -33,10 +34,14 @@ using util::ceil_div;
 at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& weight,
                       const at::Tensor& bias, double epsilon) {
   const at::Tensor x = input.to(at::kFloat);
-  if (kind == NormKind::kLayerNorm) return at::layer_norm(x, {x.size(-1)}, weight, bias, epsilon);
-  at::Tensor normed = x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true).add_(epsilon));
-  normed.mul_(weight);
-  return bias.defined() ? normed.add_(bias) : normed;
+  if (kind == NormKind::kNone) return x;
+  const bool by_row = weight.defined() && weight.dim() > 1;
+  if (kind == NormKind::kLayerNorm && !by_row) return at::layer_norm(x, {x.size(-1)}, weight, bias, epsilon);
+  at::Tensor normed = kind == NormKind::kLayerNorm
+                          ? at::layer_norm(x, {x.size(-1)}, {}, {}, epsilon)
+                          : x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true).add_(epsilon));
+  if (weight.defined()) normed = normed * weight;
+  return bias.defined() ? normed + bias : normed;
 }
 
 namespace {
@@ -56,13 +61,12 @@ at::Tensor activate_block(Activation kind, const at::Tensor& input) {
   return {};
 }
 
-}  // namespace
-
-at::Tensor activate(Activation kind, const at::Tensor& input) {
-  if (!input.device().is_cpu() || compute::records_gradient(input)) return activate_block(kind, input);
-  // libtorch computes what is left over at the end of each thread's share with other code, whose results
-  // differ in the last bit. Blocks of 32 rows leave nothing over on any processor, so that a row has the same
-  // bits wherever it stands.
+/// libtorch computes what is left over at the end of each thread's share with other code, whose results
+/// differ in the last bit. Blocks of 32 rows leave nothing over on any processor, so that a row has the same
+/// bits wherever it stands.
+template <typename Function>
+at::Tensor by_blocks(const at::Tensor& input, const Function& function) {
+  if (!input.device().is_cpu() || compute::records_gradient(input)) return function(input);
   constexpr std::int64_t kRows = 32;
   const std::int64_t rows = input.size(0);
   at::Tensor output = at::empty_like(input);
@@ -72,85 +76,164 @@ at::Tensor activate(Activation kind, const at::Tensor& input) {
       const std::int64_t first = block * kRows, count = std::min(kRows, rows - first);
       at::Tensor part = input.narrow(0, first, count);
       if (count < kRows) part = at::constant_pad_nd(part, {0, 0, 0, kRows - count});
-      output.narrow(0, first, count).copy_(activate_block(kind, part).narrow(0, 0, count));
+      output.narrow(0, first, count).copy_(function(part).narrow(0, 0, count));
     }
   });
   return output;
 }
 
+}  // namespace
+
+at::Tensor activate(Activation kind, const at::Tensor& input) {
+  return by_blocks(input, [kind](const at::Tensor& part) { return activate_block(kind, part); });
+}
+
+at::Tensor logistic(const at::Tensor& input) {
+  return by_blocks(input, [](const at::Tensor& part) { return at::sigmoid(part); });
+}
+
+at::Tensor gated(const ArchSpec& spec, const at::Tensor& gate, const at::Tensor& up) {
+  if (spec.clamped_gate_limit > 0) {
+    const double alpha = spec.clamped_gate_alpha;
+    const at::Tensor g = gate.clamp_max(spec.clamped_gate_limit);
+    const at::Tensor u = up.clamp(-spec.clamped_gate_limit, spec.clamped_gate_limit);
+    return (u + 1) * activate(Activation::kSilu, g * alpha) / alpha;  // silu(x) = x · sigmoid(x)
+  }
+  const at::Tensor activated = activate(spec.activation, gate);
+  return compute::records_gradient(activated) ? activated * up : activated.mul_(up);
+}
+
+namespace {
+
 // Llama 3's scaling is by wavelength, as in Meta's release.
-std::vector<double> rotary_frequencies(const RopeSpec& rope) {
+double llama3_frequency(const RopeSpec& rope, double frequency) {
+  const double turns = rope.original_max_positions * frequency / (2 * std::numbers::pi);
+  if (turns < rope.low_frequency_factor) return frequency / rope.factor;
+  if (turns > rope.high_frequency_factor) return frequency;
+  const double smooth =
+      (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor);
+  return frequency * ((1 - smooth) / rope.factor + smooth);
+}
+
+/// YaRN (arXiv 2309.00071): frequencies that turn often within the original length are kept, slow ones
+/// divided, those between blended along a ramp over their index.
+double yarn_frequency(const RopeSpec& rope, std::size_t index, double frequency) {
+  const auto dims = static_cast<double>(rope.dims);
+  const auto index_of_turns = [&](double turns) {
+    return dims * std::log(rope.original_max_positions / (2 * std::numbers::pi * turns)) /
+           (2 * std::log(rope.theta));
+  };
+  double low = index_of_turns(rope.beta_fast), high = index_of_turns(rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dims - 1);
+  constexpr double kNoDivisionByZero = 0.001;
+  if (low == high) high += kNoDivisionByZero;
+  const double ramp = std::clamp((static_cast<double>(index) - low) / (high - low), 0.0, 1.0);
+  return frequency * (1 - ramp) + frequency / rope.factor * ramp;
+}
+
+/// The base that lets the slowest pair turn no further than it did in training.
+double dynamic_theta(const RopeSpec& rope, std::int64_t length) {
+  const auto dims = static_cast<double>(rope.dims);
+  const double stretched = std::max(static_cast<double>(length) / rope.original_max_positions, 1.0);
+  return rope.theta * std::pow(rope.factor * stretched - (rope.factor - 1), dims / (dims - 2));
+}
+
+}  // namespace
+
+std::vector<double> rotary_frequencies(const RopeSpec& rope, std::int64_t length) {
+  using Scaling = RopeSpec::Scaling;
+  const double theta = rope.scaling == Scaling::kDynamic ? dynamic_theta(rope, length) : rope.theta;
   std::vector<double> frequencies(static_cast<std::size_t>(rope.dims / 2));
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
-    double frequency = std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(rope.dims));
-    if (rope.scaling == RopeSpec::Scaling::kLinear) frequency /= rope.factor;
-    if (rope.scaling == RopeSpec::Scaling::kLlama3) {
-      const double turns = rope.original_max_positions * frequency / (2 * std::numbers::pi);
-      if (turns < rope.low_frequency_factor) {
-        frequency /= rope.factor;
-      } else if (turns <= rope.high_frequency_factor) {
-        const double smooth =
-            (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor);
-        frequency *= (1 - smooth) / rope.factor + smooth;
-      }
+    double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(rope.dims));
+    if (rope.scaling == Scaling::kLinear) frequency /= rope.factor;
+    if (rope.scaling == Scaling::kLlama3) frequency = llama3_frequency(rope, frequency);
+    if (rope.scaling == Scaling::kYarn) frequency = yarn_frequency(rope, i, frequency);
+    if (rope.scaling == Scaling::kLongRope) {
+      const bool is_long = static_cast<double>(length) > rope.original_max_positions;
+      frequency /= (is_long ? rope.long_factors : rope.short_factors)[i];
     }
     frequencies[i] = frequency;
   }
   return frequencies;
 }
 
-std::array<at::Tensor, 2> rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& positions,
-                                        at::Device device) {
-  const std::vector<double> frequencies = rotary_frequencies(rope);
-  const auto rows = static_cast<std::int64_t>(positions.size());
-  const auto columns = static_cast<std::int64_t>(frequencies.size());
+RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& lengths,
+                           at::Device device) {
   std::vector<float> cosines, sines;
-  cosines.reserve(positions.size() * frequencies.size());
-  sines.reserve(positions.size() * frequencies.size());
-  for (const std::int64_t position : positions) {
-    for (const double frequency : frequencies) {
-      cosines.push_back(static_cast<float>(std::cos(static_cast<double>(position) * frequency)));
-      sines.push_back(static_cast<float>(std::sin(static_cast<double>(position) * frequency)));
+  for (const std::int64_t length : lengths) {
+    const std::vector<double> frequencies = rotary_frequencies(rope, length);
+    for (std::int64_t position = 0; position < length; ++position) {
+      for (const double frequency : frequencies) {
+        const double angle = static_cast<double>(position) * frequency;
+        cosines.push_back(static_cast<float>(rope.amplitude * std::cos(angle)));
+        sines.push_back(static_cast<float>(rope.amplitude * std::sin(angle)));
+      }
     }
   }
+  const std::int64_t columns = rope.dims / 2, rows = static_cast<std::int64_t>(cosines.size()) / columns;
   const auto as_tensor = [&](std::vector<float>& values) {
     return at::from_blob(values.data(), {rows, columns}, at::kFloat).clone().to(device);
   };
   return {as_tensor(cosines), as_tensor(sines)};
 }
 
-at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const std::array<at::Tensor, 2>& tables) {
+at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const RotaryTables& tables) {
   const std::int64_t half = rope.dims / 2;
   const at::Tensor cosines = tables[0].unsqueeze(1);  // [T, 1, dims / 2]
   const at::Tensor sines = tables[1].unsqueeze(1);
+  const at::Tensor rest = x.narrow(-1, 2 * half, x.size(-1) - 2 * half);
+  if (rope.interleaved) {
+    const at::Tensor pairs = x.narrow(-1, 0, 2 * half).unflatten(-1, {half, 2});
+    const at::Tensor first = pairs.select(-1, 0), second = pairs.select(-1, 1);
+    const at::Tensor turned =
+        at::stack({first * cosines - second * sines, second * cosines + first * sines}, -1).flatten(-2);
+    return at::cat({turned, rest}, -1);
+  }
   const at::Tensor first = x.narrow(-1, 0, half);
   const at::Tensor second = x.narrow(-1, half, half);
-  return at::cat({first * cosines - second * sines, second * cosines + first * sines,
-                  x.narrow(-1, 2 * half, x.size(-1) - 2 * half)},
-                 -1);
+  return at::cat({first * cosines - second * sines, second * cosines + first * sines, rest}, -1);
 }
 
-at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-                  std::int64_t span) {
-  const std::int64_t T = queries.size(2);
-  if (span == 0 || T <= span) {
-    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, /*is_causal=*/true);
+namespace {
+
+/// One slope a head: powers of 2^(−8/n), where n is the largest power of two up to H; for the heads that are
+/// left over every second power of 2^(−4/n) (Press et al., arXiv 2108.12409).
+std::vector<double> alibi_slopes(std::int64_t num_heads) {
+  std::int64_t n = 1;
+  while (2 * n <= num_heads) n *= 2;
+  std::vector<double> slopes;
+  for (std::int64_t h = 0; h < num_heads; ++h) {
+    const double exponent = h < n ? -8.0 * static_cast<double>(h + 1) / static_cast<double>(n)
+                                  : -4.0 * static_cast<double>(2 * (h - n) + 1) / static_cast<double>(n);
+    slopes.push_back(std::exp2(exponent));
   }
-  // Rows in blocks, each with the keys that its rows see: neither the mask nor the work grows with T².
-  constexpr std::int64_t kRows = 512;
-  std::vector<at::Tensor> blocks;
-  for (std::int64_t first = 0; first < T; first += kRows) {
-    const std::int64_t rows = std::min(kRows, T - first);
-    const std::int64_t first_key = std::max<std::int64_t>(0, first - span + 1),
-                       count = first + rows - first_key;
-    const at::Tensor row = at::arange(first, first + rows, queries.options().dtype(at::kLong)).unsqueeze(1);
-    const at::Tensor key = at::arange(first_key, first_key + count, queries.options().dtype(at::kLong));
-    const at::Tensor visible = key.le(row).logical_and_(key.gt(row - span));  // [rows, keys]
-    blocks.push_back(at::scaled_dot_product_attention(queries.narrow(2, first, rows),
-                                                      keys.narrow(2, first_key, count),
-                                                      values.narrow(2, first_key, count), visible));
+  return slopes;
+}
+
+}  // namespace
+
+at::Tensor position_bias(const ArchSpec& spec, std::int64_t length, at::Device device) {
+  const PositionBias kind = spec.attention.position_bias;
+  if (kind == PositionBias::kNone) return {};
+  const auto rounded = [](double value) {
+    return static_cast<double>(static_cast<float>(c10::BFloat16(static_cast<float>(value))));
+  };
+  std::vector<float> values;
+  for (const double slope : alibi_slopes(spec.num_heads)) {
+    for (std::int64_t position = 0; position < length; ++position) {
+      const auto place = static_cast<double>(position);
+      values.push_back(static_cast<float>(kind == PositionBias::kSlopes
+                                              ? slope * place
+                                              : spec.attention.scale * rounded(rounded(slope) * place)));
+    }
   }
-  return at::cat(blocks, 2);
+  return at::from_blob(values.data(), {spec.num_heads, length}, at::kFloat).clone().to(device);
 }
 
 }  // namespace depthlens::model

@@ -11,25 +11,30 @@
 
 namespace depthlens::model {
 
-/// Layer norm or RMS norm over the last dimension, computed in float32. `bias` may be undefined.
+/// A norm over the last dimension, computed in float32. `weight` and `bias` may be undefined, or have the
+/// input's last dimensions.
 at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& weight,
                       const at::Tensor& bias, double epsilon);
 
 at::Tensor activate(Activation kind, const at::Tensor& input);
+at::Tensor logistic(const at::Tensor& input);  ///< 1 / (1 + exp(−x))
 
-/// Angle per position of each pair of values that is rotated, dims / 2 of them, with the model's scaling.
-std::vector<double> rotary_frequencies(const RopeSpec& rope);
+/// What becomes of gate x and up x, both [T, m]: act(gate x) · up x, or the clamped form of the spec. May
+/// change its arguments where they record no gradient.
+at::Tensor gated(const ArchSpec& spec, const at::Tensor& gate, const at::Tensor& up);
 
-/// Cosines and sines [T, dims / 2] of the rotary embedding for these positions, in float32.
-std::array<at::Tensor, 2> rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& positions,
-                                        at::Device device);
+/// Angle per position of each pair of values that is rotated, dims / 2 of them, in a window of so many
+/// positions.
+std::vector<double> rotary_frequencies(const RopeSpec& rope, std::int64_t length);
 
-/// Attention of one window: queries, keys and values [1, H, T, dh]. Each position sees itself and the `span`
-/// − 1 before it, or all before it where `span` is 0.
-at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-                  std::int64_t span);
+/// Cosines and sines [T, dims / 2] for windows of these lengths, T positions in all, in float32.
+using RotaryTables = std::array<at::Tensor, 2>;
+RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& lengths, at::Device device);
 
 /// Rotates the first `rope.dims` values of each head of x [T, H, dh].
-at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const std::array<at::Tensor, 2>& tables);
+at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const RotaryTables& tables);
+
+/// What position 0, 1, … adds to the scores of each head, [H, length] float32; undefined where nothing.
+at::Tensor position_bias(const ArchSpec& spec, std::int64_t length, at::Device device);
 
 }  // namespace depthlens::model

@@ -2,17 +2,24 @@
 #include "depthlens/model/model.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/accumulate.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <set>
 
+#include "depthlens/compute/attention.hpp"
+#include "depthlens/compute/mxfp4.hpp"
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/model/stored_weights.hpp"
 #include "depthlens/util/error.hpp"
@@ -27,56 +34,66 @@ namespace depthlens::model {
 class Model::WeightFiles {
  public:
   WeightFiles(io::TensorFile file, const ArchSpec& spec, std::string where, const LoadOptions& options)
-      : file_(std::move(file)), names_(spec, file_), where_(std::move(where)), options_(options) {}
+      : file_(std::move(file)),
+        names_(spec, file_),
+        where_(std::move(where)),
+        options_(options),
+        num_experts_(spec.experts.count) {}
 
-  /// Checks that the tensor is there, in shape, and of a type that can be read.
-  void claim(const TensorRule& rule, std::int64_t block) {
-    const std::string name = names_.of(rule, block);
-    const auto found = file_.entries().find(name);
-    if (found == file_.entries().end()) {
-      std::vector<std::string> names;
-      for (const auto& [other, entry] : file_.entries()) names.push_back(other);
-      std::string hint = util::did_you_mean(name, names);
-      if (hint.empty() && rule.slot == Slot::kUnembedding)
-        hint = "where the unembedding is the embedding, config.json must say tie_word_embeddings: true";
-      throw util::format_error({.what = "missing tensor '" + name + "'",
-                                .where = where_,
-                                .expected = "shape " + util::shape_text(rule.shape),
-                                .found = "no tensor of that name",
-                                .hint = hint});
+  /// Checks that the tensors of a rule are there, in shape, and of a type that can be read. Returns how many
+  /// numbers they hold that no rule before has claimed.
+  std::int64_t claim(const TensorRule& rule, std::int64_t block) {
+    if (rule.storage == TensorRule::Storage::kMxfp4) {
+      const std::string name = names_.of(rule, block);
+      std::vector<std::int64_t> shape = rule.shape;
+      DEPTHLENS_ASSERT(shape.back() % compute::kMxfp4Group == 0);
+      shape.back() /= compute::kMxfp4Group;
+      claim_bytes(rule, name + "_scales", shape);
+      shape.push_back(compute::kMxfp4Group / 2);
+      return claim_bytes(rule, name + "_blocks", shape) ? c10::multiply_integers(rule.shape) : 0;
     }
-    if (found->second.shape != rule.shape) {
-      throw util::format_error({.what = "tensor '" + name + "' has the wrong shape",
-                                .where = where_,
-                                .expected = util::shape_text(rule.shape),
-                                .found = util::shape_text(found->second.shape)});
+    std::int64_t numbers = 0;
+    for (std::int64_t n = 0; n < number_of_tensors(rule); ++n) {
+      const std::string name = names_.of(rule, block, n);
+      const io::TensorEntry& entry = find(rule, name, rule.shape);
+      if (!at::isFloatingType(entry.dtype)) fail_type(name, entry, "float32, float16 or bfloat16");
+      if (claimed_.insert(name).second) numbers += c10::multiply_integers(rule.shape);
     }
-    if (!at::isFloatingType(found->second.dtype)) {
-      throw util::format_error({.what = "tensor '" + name + "' does not hold floating-point numbers",
-                                .where = where_,
-                                .expected = "float32, float16 or bfloat16",
-                                .found = at::toString(found->second.dtype)});
-    }
-    claimed_.insert(name);
+    return numbers;
   }
 
-  /// Of a claimed tensor.
+  /// Of a claimed tensor that is not of experts.
   at::Tensor load(const TensorRule& rule, std::int64_t block) const {
-    const std::string name = names_.of(rule, block);
-    // Vectors are few, and norms and biases are applied in float32.
-    const at::ScalarType dtype =
-        rule.shape.size() == 1 ? at::kFloat : kept_as(file_.entries().at(name).dtype);
-    const at::Tensor tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
-    return tensor.to(options_.backend->device());
+    if (rule.stacked > 0) {
+      std::vector<at::Tensor> rows;
+      for (std::int64_t n = 0; n < rule.stacked; ++n)
+        rows.push_back(file_.load(names_.of(rule, block, n), at::kFloat));
+      return at::stack(rows).to(options_.backend->device());
+    }
+    return used(rule, names_.of(rule, block));
   }
 
-  /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block.
+  /// The part of a rule of experts that is `expert`'s. Its scales are undefined where the storage has none.
+  std::array<at::Tensor, 2> load_expert(const TensorRule& rule, std::int64_t block,
+                                        std::int64_t expert) const {
+    if (rule.storage == TensorRule::Storage::kMxfp4) {
+      const std::string name = names_.of(rule, block);
+      const auto part = [&](const std::string& stored) {
+        return of_rows(rule, file_.view(stored).select(0, expert)).to(options_.backend->device());
+      };
+      return {part(name + "_blocks"), part(name + "_scales")};
+    }
+    return {used(rule, names_.of(rule, block, expert), expert), {}};
+  }
+
+  /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block; not
+  /// those of experts, which are read when they are chosen.
   void release(const ArchSpec& spec, std::int64_t block) const {
-    for (const TensorRule& rule : spec.block_tensors) file_.release(names_.of(rule, block));
+    for (const std::string& name : names_of_block(spec, block, /*experts=*/true)) file_.release(name);
   }
   void read_ahead(const ArchSpec& spec, std::int64_t block) const {
     if (block >= spec.num_layers) return;
-    for (const TensorRule& rule : spec.block_tensors) file_.read_ahead(names_.of(rule, block));
+    for (const std::string& name : names_of_block(spec, block, /*experts=*/false)) file_.read_ahead(name);
   }
 
   /// Throws where a tensor is neither claimed nor known to carry no weight of the model.
@@ -103,10 +120,97 @@ class Model::WeightFiles {
                                                                                        : options_.dtype;
   }
 
+  static at::Tensor of_rows(const TensorRule& rule, const at::Tensor& tensor) {
+    const auto& [first, count, step] = rule.rows;
+    if (count == 0) return tensor;
+    return tensor.slice(0, first, first + (count - 1) * step + 1, step);
+  }
+
+  /// A stored tensor, or of one of all experts the part of `expert`, in the form in which it is used. Where
+  /// that copies it, the file's pages are released.
+  at::Tensor used(const TensorRule& rule, const std::string& name, std::int64_t expert = 0) const {
+    // Vectors are few, and norms and biases are applied in float32.
+    const bool is_vector = rule.shape.size() == (rule.of_all_experts ? 2 : 1);
+    const at::ScalarType dtype = is_vector ? at::kFloat : kept_as(file_.entries().at(name).dtype);
+    at::Tensor tensor;
+    if (rule.of_all_experts || rule.rows.count > 0) {
+      at::Tensor part = file_.view(name);
+      if (rule.of_all_experts) part = part.select(0, expert);
+      if (rule.transposed) part = part.t();
+      part = of_rows(rule, part);
+      tensor = part.to(dtype).contiguous();
+      if (!tensor.is_alias_of(part)) file_.release(name);
+    } else {
+      tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
+    }
+    if (rule.less_one) tensor = tensor + 1;
+    return tensor.to(options_.backend->device());
+  }
+
+  const io::TensorEntry& find(const TensorRule& rule, const std::string& name,
+                              const std::vector<std::int64_t>& shape) const {
+    const auto found = file_.entries().find(name);
+    if (found == file_.entries().end()) {
+      std::vector<std::string> names;
+      for (const auto& [other, entry] : file_.entries()) names.push_back(other);
+      std::string hint = util::did_you_mean(name, names);
+      if (hint.empty() && rule.slot == Slot::kUnembedding)
+        hint = "where the unembedding is the embedding, config.json must say tie_word_embeddings: true";
+      throw util::format_error({.what = "missing tensor '" + name + "'",
+                                .where = where_,
+                                .expected = "shape " + util::shape_text(shape),
+                                .found = "no tensor of that name",
+                                .hint = hint});
+    }
+    if (found->second.shape == shape) return found->second;
+    throw util::format_error({.what = "tensor '" + name + "' has the wrong shape",
+                              .where = where_,
+                              .expected = util::shape_text(shape),
+                              .found = util::shape_text(found->second.shape)});
+  }
+
+  bool claim_bytes(const TensorRule& rule, const std::string& name, const std::vector<std::int64_t>& shape) {
+    const io::TensorEntry& entry = find(rule, name, shape);
+    if (entry.dtype != at::kByte) fail_type(name, entry, "bytes (U8)");
+    return claimed_.insert(name).second;
+  }
+
+  [[noreturn]] void fail_type(const std::string& name, const io::TensorEntry& entry,
+                              const std::string& expected) const {
+    throw util::format_error({.what = at::isFloatingType(entry.dtype)
+                                          ? "tensor '" + name + "' has the wrong type"
+                                          : "tensor '" + name + "' does not hold floating-point numbers",
+                              .where = where_,
+                              .expected = expected,
+                              .found = at::toString(entry.dtype)});
+  }
+
+  std::int64_t number_of_tensors(const TensorRule& rule) const {
+    if (rule.stacked > 0) return rule.stacked;
+    return is_of_expert(rule.slot) && !rule.of_all_experts ? num_experts_ : 1;
+  }
+
+  std::set<std::string> names_of_block(const ArchSpec& spec, std::int64_t block, bool experts) const {
+    std::set<std::string> names;
+    for (const TensorRule& rule : spec.block_tensors) {
+      if (!spec.has(rule, block) || (is_of_expert(rule.slot) && !experts)) continue;
+      for (std::int64_t n = 0; n < number_of_tensors(rule); ++n) {
+        const std::string name = names_.of(rule, block, n);
+        if (rule.storage == TensorRule::Storage::kMxfp4) {
+          names.insert({name + "_blocks", name + "_scales"});
+        } else {
+          names.insert(name);
+        }
+      }
+    }
+    return names;
+  }
+
   io::TensorFile file_;
   TensorNames names_;
   std::string where_;
   LoadOptions options_;
+  std::int64_t num_experts_ = 0;
   std::set<std::string> claimed_;
 };
 
@@ -140,38 +244,81 @@ void Model::load_weights() {
   io::TensorFile opened = io::open_checkpoint(folder_);
   spec_ = settled(std::move(spec_), opened);
   const auto files = std::make_shared<WeightFiles>(std::move(opened), spec_, folder_.string(), options_);
-  const auto claim = [&](const TensorRule& rule, std::int64_t block) {
-    files->claim(rule, block);
-    num_parameters_ += c10::multiply_integers(rule.shape);
-  };
-  for (const TensorRule& rule : spec_.model_tensors) claim(rule, 0);
+  for (const TensorRule& rule : spec_.model_tensors) num_parameters_ += files->claim(rule, 0);
   for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
-    for (const TensorRule& rule : spec_.block_tensors) claim(rule, i);
+    for (const TensorRule& rule : spec_.block_tensors) {
+      if (spec_.has(rule, i)) num_parameters_ += files->claim(rule, i);
+    }
   }
   files->check_nothing_is_left(spec_);
 
   files_ = files;
   for (const TensorRule& rule : spec_.model_tensors) weights_[rule.slot] = files->load(rule, 0);
   if (!options_.stream_layers) {
-    for (std::int64_t i = 0; i < spec_.num_layers; ++i) blocks_.push_back(load_block(i));
+    for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
+      blocks_.push_back(load_block(i));
+      if (!spec_.blocks[static_cast<std::size_t>(i)].experts) continue;
+      for (std::int64_t e = 0; e < spec_.experts.count; ++e)
+        blocks_.back().experts.push_back(load_expert(i, e));
+    }
     files_ = nullptr;
   }
 
-  head_.norm = spec_.norm;
+  head_.norm = spec_.final_norm ? spec_.norm : NormKind::kNone;
   head_.norm_epsilon = spec_.norm_epsilon;
   head_.norm_weight = weights_[Slot::kFinalNormWeight];
   head_.norm_bias = weights_[Slot::kFinalNormBias];
   head_.unembedding.weight = weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding];
+  if (const at::Tensor& projection = weights_[Slot::kOutputProjection]; projection.defined()) {  // [e, d]
+    const at::Tensor columns = projection.to(at::kFloat).t().contiguous();
+    head_.unembedding.weight =
+        backend().linear(head_.unembedding.weight.to(at::kFloat), columns, {}).to(options_.dtype);
+  }
   head_.unembedding.bias = weights_[Slot::kUnembeddingBias];
+  head_.unembedding.transform = spec_.logit_transform;
 }
 
 Model::Weights Model::load_block(std::int64_t block) const {
   const c10::NoGradGuard no_gradients;
   Weights weights;
-  if (!spec_.attention_windows.empty())
-    weights.attention_window = spec_.attention_windows[static_cast<std::size_t>(block)];
-  for (const TensorRule& rule : spec_.block_tensors) weights[rule.slot] = files_->load(rule, block);
+  for (const TensorRule& rule : spec_.block_tensors) {
+    if (spec_.has(rule, block) && !is_of_expert(rule.slot)) weights[rule.slot] = files_->load(rule, block);
+  }
   return weights;
+}
+
+Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert) const {
+  const c10::NoGradGuard no_gradients;
+  MlpWeights weights;
+  for (const TensorRule& rule : spec_.block_tensors) {
+    if (!is_of_expert(rule.slot)) continue;
+    const auto [values, scales] = files_->load_expert(rule, block, expert);
+    switch (rule.slot) {
+      case Slot::kExpertGateWeight:
+        weights.gate = {values, scales};
+        break;
+      case Slot::kExpertUpWeight:
+        weights.up = {values, scales};
+        break;
+      case Slot::kExpertDownWeight:
+        weights.down = {values, scales};
+        break;
+      case Slot::kExpertGateBias:
+        weights.gate_bias = values;
+        break;
+      case Slot::kExpertUpBias:
+        weights.up_bias = values;
+        break;
+      default:
+        DEPTHLENS_ASSERT(rule.slot == Slot::kExpertDownBias);
+        weights.down_bias = values;
+    }
+  }
+  return weights;
+}
+
+at::Tensor Model::Matrix::unfolded() const {
+  return scales.defined() ? compute::unfold_mxfp4(values, scales) : values;
 }
 
 at::Tensor Model::norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const {
@@ -182,35 +329,54 @@ compute::PackedRows Model::packed(const at::Tensor& input) const {
   return backend().pack(input.to(options_.dtype));
 }
 
-at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const PackedWindows& windows,
-                            const std::array<at::Tensor, 2>& rotation) const {
+std::array<at::Tensor, 3> Model::projections(const Weights& block, const at::Tensor& input) const {
   const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
   const compute::PackedRows rows = packed(input);
-  at::Tensor q, k, v;  // [T, H, dh], [T, G, dh], [T, G, dh]
-  if (spec_.qkv == QkvLayout::kSeparate) {
+  at::Tensor q, k, v;
+  if (block[Slot::kQkvWeight].defined()) {
+    const std::int64_t queries = H / G;
+    const at::Tensor fused =
+        backend().linear(rows, block[Slot::kQkvWeight], block[Slot::kQkvBias]).view({T, G, queries + 2, dh});
+    q = fused.narrow(2, 0, queries).reshape({T, H, dh});
+    k = fused.select(2, queries);
+    v = fused.select(2, queries + 1);
+  } else {
     q = backend().linear(rows, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
     k = backend().linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
     v = backend().linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
-  } else {
-    const at::Tensor fused = backend().linear(rows, block[Slot::kQkvWeight], block[Slot::kQkvBias]);
-    const bool by_kind = spec_.qkv == QkvLayout::kFusedByKind;
-    const at::Tensor parts = by_kind ? fused.view({T, 3, H, dh}) : fused.view({T, H, 3, dh}).transpose(1, 2);
-    q = parts.select(1, 0);
-    k = parts.select(1, 1);
-    v = parts.select(1, 2);
   }
   if (block[Slot::kQueryNormWeight].defined()) {
-    q = norm(q, block[Slot::kQueryNormWeight], {});
-    k = norm(k, block[Slot::kKeyNormWeight], {});
+    const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
+      if (!spec_.attention.query_key_norm_of_projection) return norm(x, block[weight], block[bias]);
+      return norm(x.flatten(1), block[weight], block[bias]).view(x.sizes());
+    };
+    q = normed(q, Slot::kQueryNormWeight, Slot::kQueryNormBias);
+    k = normed(k, Slot::kKeyNormWeight, Slot::kKeyNormBias);
   }
-  if (spec_.rope.dims > 0) {
-    q = rotate(q, spec_.rope, rotation);
-    k = rotate(k, spec_.rope, rotation);
+  if (const double clip = spec_.attention.clip_projections; clip > 0)
+    return {q.clamp(-clip, clip), k.clamp(-clip, clip), v.clamp(-clip, clip)};
+  return {q, k, v};
+}
+
+at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
+                            const PackedWindows& windows, const Positions& positions) const {
+  const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+  auto [q, k, v] = projections(block, input);
+  if (spec.rope != BlockSpec::kNoRope) {
+    const auto rope = static_cast<std::size_t>(spec.rope);
+    q = rotate(q, spec_.ropes[rope], positions.rotations[rope]);
+    k = rotate(k, spec_.ropes[rope], positions.rotations[rope]);
   }
+  if (positions.query_scale.defined()) q = q * positions.query_scale;
   if (G != H) {  // each key-value head serves H / G query heads
     k = k.repeat_interleave(H / G, 1);
     v = v.repeat_interleave(H / G, 1);
   }
+  const compute::AttentionRule rule{.scale = spec_.attention.scale,
+                                    .soft_cap = spec_.attention.soft_cap,
+                                    .position_bias = positions.bias,
+                                    .window = spec.window,
+                                    .sinks = block[Slot::kAttentionSinks]};
   // Splitting and joining, not views and copies: the derivative of a view is as large as the whole batch.
   const std::vector<at::Tensor> queries = q.split_with_sizes(windows.lengths);
   const std::vector<at::Tensor> keys = k.split_with_sizes(windows.lengths);
@@ -220,26 +386,59 @@ at::Tensor Model::attention(const Weights& block, const at::Tensor& input, const
     const auto by_head = [&](const at::Tensor& x) {
       return x.transpose(0, 1).unsqueeze(0).to(options_.dtype);  // [1, H, T', dh]
     };
-    const at::Tensor out =
-        attend(by_head(queries[i]), by_head(keys[i]), by_head(values[i]), block.attention_window);
+    const at::Tensor out = compute::attend(by_head(queries[i]), by_head(keys[i]), by_head(values[i]), rule);
     mixed.push_back(out.squeeze(0).transpose(0, 1).to(at::kFloat));
   }
   return backend().linear(packed(at::cat(mixed).reshape({T, H * dh})), block[Slot::kAttentionOutWeight],
                           block[Slot::kAttentionOutBias]);
 }
 
-at::Tensor Model::mlp(const Weights& block, const at::Tensor& input) const {
+at::Tensor Model::mlp(const MlpWeights& weights, const compute::PackedRows& rows) const {
+  const at::Tensor up = backend().linear(rows, weights.up.unfolded(), weights.up_bias);
+  const at::Tensor inner =
+      spec_.gated_mlp ? gated(spec_, backend().linear(rows, weights.gate.unfolded(), weights.gate_bias), up)
+                      : activate(spec_.activation, up);
+  return backend().linear(packed(inner), weights.down.unfolded(), weights.down_bias);
+}
+
+at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const {
+  const std::int64_t T = input.size(0), k = spec_.experts.chosen;
   const compute::PackedRows rows = packed(input);
-  const at::Tensor up = backend().linear(rows, block[Slot::kMlpUpWeight], block[Slot::kMlpUpBias]);
-  at::Tensor inner;
-  if (spec_.gated_mlp) {
-    const at::Tensor gate = activate(
-        spec_.activation, backend().linear(rows, block[Slot::kMlpGateWeight], block[Slot::kMlpGateBias]));
-    inner = compute::records_gradient(gate) ? gate * up : gate.mul_(up);
+  const at::Tensor scores = backend().linear(rows, block[Slot::kRouterWeight], block[Slot::kRouterBias]);
+  const auto [best, chosen] = scores.topk(k, -1);  // [T, k]
+  at::Tensor weights;
+  if (spec_.experts.weighting == ExpertSpec::Weighting::kSoftmaxOfChosen) {
+    weights = best.softmax(-1);
   } else {
-    inner = activate(spec_.activation, up);
+    weights = scores.softmax(-1).gather(1, chosen);
+    if (spec_.experts.weighting == ExpertSpec::Weighting::kShares)
+      weights = weights / weights.sum(-1, /*keepdim=*/true);
   }
-  return backend().linear(packed(inner), block[Slot::kMlpDownWeight], block[Slot::kMlpDownBias]);
+
+  at::Tensor output = at::zeros_like(input);
+  if (block[Slot::kSharedUpWeight].defined()) {
+    const at::Tensor shared = mlp({.gate = {block[Slot::kSharedGateWeight], {}},
+                                   .up = {block[Slot::kSharedUpWeight], {}},
+                                   .down = {block[Slot::kSharedDownWeight], {}}},
+                                  rows);
+    const at::Tensor& share = block[Slot::kSharedShareWeight];
+    output = share.defined() ? shared * logistic(backend().linear(rows, share, {})) : shared;
+  }
+  // Tokens by expert: places in `chosen`, in order of tokens.
+  const at::Tensor on_host = chosen.cpu().contiguous();
+  std::vector<std::vector<std::int64_t>> places(static_cast<std::size_t>(spec_.experts.count));
+  for (std::int64_t place = 0; place < T * k; ++place)
+    places[static_cast<std::size_t>(on_host.const_data_ptr<std::int64_t>()[place])].push_back(place);
+  for (std::size_t e = 0; e < places.size(); ++e) {
+    if (places[e].empty()) continue;
+    const at::Tensor place = index_tensor(places[e], device());
+    const at::Tensor token = place.floor_divide(k);
+    const MlpWeights& kept =
+        block.experts.empty() ? load_expert(i, static_cast<std::int64_t>(e)) : block.experts[e];
+    const at::Tensor out = mlp(kept, packed(input.index_select(0, token)));
+    output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
+  }
+  return output;
 }
 
 std::vector<std::int64_t> Model::positions_of(const PackedWindows& windows) const {
@@ -260,36 +459,91 @@ at::Tensor Model::embed(const PackedWindows& windows) const {
 
   at::Tensor x =
       at::embedding(weights_[Slot::kTokenEmbedding], index_tensor(windows.tokens, device())).to(at::kFloat);
+  if (weights_[Slot::kEmbeddingProjection].defined())
+    x = backend().linear(packed(x), weights_[Slot::kEmbeddingProjection], {});
+  if (spec_.embedding_scale != 1)
+    x = x * at::scalar_tensor(spec_.embedding_scale, options_.dtype).item<double>();
   if (weights_[Slot::kPositionEmbedding].defined()) {
-    x = x +
-        at::embedding(weights_[Slot::kPositionEmbedding], index_tensor(positions, device())).to(at::kFloat);
+    std::vector<std::int64_t> rows = positions;
+    for (std::int64_t& row : rows) row += spec_.position_offset;
+    x = x + at::embedding(weights_[Slot::kPositionEmbedding], index_tensor(rows, device())).to(at::kFloat);
   }
+  if (weights_[Slot::kEmbeddingNormWeight].defined())
+    x = norm(x, weights_[Slot::kEmbeddingNormWeight], weights_[Slot::kEmbeddingNormBias]);
   return x;
+}
+
+Model::Positions Model::prepared(const PackedWindows& windows) const {
+  Positions prepared;
+  for (const RopeSpec& rope : spec_.ropes)
+    prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device()));
+  const std::int64_t longest = *std::max_element(windows.lengths.begin(), windows.lengths.end());
+  prepared.bias = position_bias(spec_, longest, device());
+  if (const AttentionSpec& attention = spec_.attention; attention.query_growth != 0) {
+    std::vector<float> scales;
+    for (const std::int64_t position : positions_of(windows)) {
+      const double steps = std::floor(static_cast<double>(position) / attention.query_growth_length);
+      scales.push_back(static_cast<float>(1 + attention.query_growth * std::log1p(steps)));
+    }
+    const auto T = static_cast<std::int64_t>(scales.size());
+    prepared.query_scale = at::from_blob(scales.data(), {T, 1, 1}, at::kFloat).clone().to(device());
+  }
+  return prepared;
+}
+
+at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tensor& states,
+                            const PackedWindows& windows, const Positions& positions) const {
+  const BlockSpec& spec = spec_.blocks[static_cast<std::size_t>(i)];
+  const NormPlace place = spec_.norm_place;
+  const bool before = place == NormPlace::kBefore || place == NormPlace::kBeforeAndAfter;
+  const bool after = place == NormPlace::kAfter || place == NormPlace::kBeforeAndAfter;
+  const auto read = [&](const at::Tensor& x, Slot weight, Slot bias) {
+    return before ? norm(x, block[weight], block[bias]) : x;
+  };
+  const auto added = [&](const at::Tensor& x, at::Tensor branch, Slot out_norm, Slot weight, Slot bias) {
+    if (after) branch = norm(branch, block[out_norm], {});
+    if (spec_.residual_scale != 1) branch = branch * spec_.residual_scale;
+    const at::Tensor sum = x + branch;
+    return place == NormPlace::kOfSum ? norm(sum, block[weight], block[bias]) : sum;
+  };
+
+  const at::Tensor attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
+  const at::Tensor middle =
+      added(states, attention(spec, block, attention_reads, windows, positions),
+            Slot::kAttentionOutNormWeight, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
+  const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
+                                                 : read(spec_.parallel_residual ? states : middle,
+                                                        Slot::kMlpNormWeight, Slot::kMlpNormBias);
+  const at::Tensor out = spec.experts ? mixture(i, block, mlp_reads)
+                                      : mlp({.gate = {block[Slot::kMlpGateWeight], {}},
+                                             .up = {block[Slot::kMlpUpWeight], {}},
+                                             .down = {block[Slot::kMlpDownWeight], {}},
+                                             .gate_bias = block[Slot::kMlpGateBias],
+                                             .up_bias = block[Slot::kMlpUpBias],
+                                             .down_bias = block[Slot::kMlpDownBias]},
+                                            packed(mlp_reads));
+  return added(middle, out, Slot::kMlpOutNormWeight, Slot::kMlpNormWeight, Slot::kMlpNormBias);
 }
 
 void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
                        const ResidualTap& tap) const {
   std::optional<c10::InferenceMode> inference;
   if (!compute::records_gradient(states)) inference.emplace();
-  const std::vector<std::int64_t> positions = positions_of(windows);
+  const std::int64_t T = static_cast<std::int64_t>(positions_of(windows).size());
   DEPTHLENS_ASSERT(first_block >= 0 && first_block <= spec_.num_layers);
-  DEPTHLENS_ASSERT(states.scalar_type() == at::kFloat && states.dim() == 2 &&
-                   states.size(0) == static_cast<std::int64_t>(positions.size()) &&
+  DEPTHLENS_ASSERT(states.scalar_type() == at::kFloat && states.dim() == 2 && states.size(0) == T &&
                    states.size(1) == spec_.hidden_size);
 
-  const std::array<at::Tensor, 2> rotation =
-      spec_.rope.dims > 0 ? rotary_tables(spec_.rope, positions, device()) : std::array<at::Tensor, 2>();
+  const Positions positions = prepared(windows);
   at::Tensor x = states;
   for (std::int64_t i = first_block; i < spec_.num_layers; ++i) {
     if (files_ != nullptr) files_->read_ahead(spec_, i + 1);
-    const Weights block = files_ != nullptr ? load_block(i) : blocks_[static_cast<std::size_t>(i)];
-    const at::Tensor attended =
-        attention(block, norm(x, block[Slot::kAttentionNormWeight], block[Slot::kAttentionNormBias]), windows,
-                  rotation);
-    const at::Tensor middle = x + attended;
-    const at::Tensor& mlp_reads = spec_.parallel_residual ? x : middle;
-    x = middle + mlp(block, norm(mlp_reads, block[Slot::kMlpNormWeight], block[Slot::kMlpNormBias]));
-    if (files_ != nullptr) files_->release(spec_, i);
+    if (files_ != nullptr) {
+      x = run_block(i, load_block(i), x, windows, positions);
+      files_->release(spec_, i);
+    } else {
+      x = run_block(i, blocks_[static_cast<std::size_t>(i)], x, windows, positions);
+    }
     tap(i + 1, x);
   }
 }

@@ -20,9 +20,9 @@
 namespace depthlens::model {
 namespace {
 
-std::string with_index(std::string name, std::int64_t block) {
-  if (const std::size_t place = name.find("{i}"); place != std::string::npos)
-    name.replace(place, 3, std::to_string(block));
+std::string with_index(std::string name, std::string_view mark, std::int64_t index) {
+  if (const std::size_t place = name.find(mark); place != std::string::npos)
+    name.replace(place, mark.size(), std::to_string(index));
   return name;
 }
 
@@ -31,18 +31,20 @@ std::vector<double> values_of(const at::Tensor& tensor) {
   return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
 }
 
-/// Whether a stored table of rotary frequencies is that of the config. Old files hold it without the scaling,
-/// and rounded to 16 bits.
-bool is_table_of(const RopeSpec& rope, const std::vector<double>& stored) {
-  RopeSpec unscaled = rope;
-  unscaled.scaling = RopeSpec::Scaling::kNone;
+/// Whether a stored table of rotary frequencies is one of the config's. Old files hold it without the
+/// scaling, and rounded to 16 bits.
+bool is_table_of(const std::vector<RopeSpec>& ropes, const std::vector<double>& stored) {
   const auto near = [&](const std::vector<double>& computed) {
     return std::equal(stored.begin(), stored.end(), computed.begin(), computed.end(), [](double a, double b) {
       constexpr double kRounding = 0.01, kSmallest = 1e-6;
       return std::abs(a - b) <= kRounding * std::abs(b) + kSmallest;
     });
   };
-  return near(rotary_frequencies(rope)) || near(rotary_frequencies(unscaled));
+  return std::any_of(ropes.begin(), ropes.end(), [&](const RopeSpec& rope) {
+    RopeSpec unscaled = rope;
+    unscaled.scaling = RopeSpec::Scaling::kNone;
+    return near(rotary_frequencies(rope, /*length=*/1)) || near(rotary_frequencies(unscaled, 1));
+  });
 }
 
 /// Whether a stored mask [1, 1, n, n] lets a position see all before it and nothing after it. Looks at three
@@ -73,8 +75,7 @@ void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights
   for (const auto& [name, entry] : weights.entries()) {
     if (entry.length == 0 || !TensorNames::is_ignorable(spec, name)) continue;
     if (name.ends_with(".inv_freq")) {
-      const std::vector<std::int64_t> shape = {spec.rope.dims / 2};
-      if (entry.shape != shape || !is_table_of(spec.rope, values_of(io::tensor_view(entry))))
+      if (entry.shape.size() != 1 || !is_table_of(spec.ropes, values_of(io::tensor_view(entry))))
         frequencies.push_back(name);
     } else if (name.ends_with(".bias") && !is_causal_mask(entry)) {
       masks.push_back(name);
@@ -86,31 +87,37 @@ void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights
                                 names.size() > 1 ? ", …" : "", ") ", what,
                                 "; they are ignored, as transformers does"));
   };
-  tell(frequencies,
-       util::cat("of rotary frequencies are not those of the config, whose base is ", spec.rope.theta));
+  tell(frequencies, spec.ropes.empty()
+                        ? std::string("of rotary frequencies are in a model that has none")
+                        : util::cat("of rotary frequencies are not those of the config, whose base is ",
+                                    spec.ropes.front().theta));
   tell(masks, "are no causal masks");
 }
 
 }  // namespace
 
 TensorNames::TensorNames(const ArchSpec& spec, const io::TensorFile& file) {
-  // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without the prefix.
-  if (file.has(spec.prefix + spec.model_tensors.front().name)) prefix_ = spec.prefix;
+  // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without a prefix.
+  for (const std::string& prefix : spec.prefixes) {
+    if (!file.has(prefix + spec.model_tensors.front().name)) continue;
+    prefix_ = prefix;
+    return;
+  }
 }
 
-std::string TensorNames::of(const TensorRule& rule, std::int64_t block) const {
-  const std::string name = with_index(rule.name, block);
+std::string TensorNames::of(const TensorRule& rule, std::int64_t block, std::int64_t n) const {
+  const std::string name = with_index(with_index(rule.name, "{i}", block), "{n}", n);
   // The unembedding stands beside the bare model, without its prefix.
   const bool beside = rule.slot == Slot::kUnembedding || rule.slot == Slot::kUnembeddingBias;
   return beside ? name : prefix_ + name;
 }
 
 bool TensorNames::is_ignorable(const ArchSpec& spec, const std::string& name) {
-  const bool prefixed = name.starts_with(spec.prefix);
-  const auto fits = [&](std::string_view found, const std::string& pattern) {
+  const auto fits = [&](std::string_view found, std::string_view pattern) {
+    if (pattern.ends_with('*')) return found.starts_with(pattern.substr(0, pattern.size() - 1));
     const std::size_t place = pattern.find("{i}");
     if (place == std::string::npos) return found == pattern;
-    const std::string_view before(pattern.data(), place), after(pattern.data() + place + 3);
+    const std::string_view before = pattern.substr(0, place), after = pattern.substr(place + 3);
     if (found.size() <= before.size() + after.size() || !found.starts_with(before) || !found.ends_with(after))
       return false;
     found.remove_prefix(before.size());
@@ -118,10 +125,14 @@ bool TensorNames::is_ignorable(const ArchSpec& spec, const std::string& name) {
     std::int64_t block = -1;
     return util::parse_int(found, block) && block >= 0 && block < spec.num_layers;
   };
-  return std::any_of(spec.ignorable.begin(), spec.ignorable.end(), [&](const std::string& pattern) {
-    return fits(name, pattern) ||
-           (prefixed && fits(std::string_view(name).substr(spec.prefix.size()), pattern));
-  });
+  const auto fits_any = [&](std::string_view found) {
+    return std::any_of(spec.ignorable.begin(), spec.ignorable.end(),
+                       [&](const std::string& pattern) { return fits(found, pattern); });
+  };
+  return fits_any(name) ||
+         std::any_of(spec.prefixes.begin(), spec.prefixes.end(), [&](const std::string& prefix) {
+           return name.starts_with(prefix) && fits_any(std::string_view(name).substr(prefix.size()));
+         });
 }
 
 ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {
@@ -136,16 +147,22 @@ ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {
   };
   const auto rule = of_slot(Slot::kUnembedding);
   DEPTHLENS_ASSERT(rule != spec.model_tensors.end());
-  if (weights.has(rule->name) && weights.has(rule->other_name)) {
-    if (differ(rule->name, rule->other_name)) {
+  std::vector<std::string> there;
+  for (const std::string& name : rule->other_names) {
+    if (weights.has(name)) there.push_back(name);
+  }
+  if (!weights.has(rule->name) && !there.empty()) {
+    rule->name = there.front();
+    there.erase(there.begin());
+  }
+  for (const std::string& other : there) {
+    if (differ(rule->name, other)) {
       throw util::format_error({.what = util::cat("the unembedding is there twice, as '", rule->name,
-                                                  "' and as '", rule->other_name, "', with different values"),
+                                                  "' and as '", other, "', with different values"),
                                 .where = weights.source(),
                                 .hint = "remove the one that is not the model's"});
     }
-    spec.ignorable.push_back(rule->other_name);
-  } else if (weights.has(rule->other_name)) {
-    rule->name = rule->other_name;
+    spec.ignorable.push_back(other);
   }
   if (!spec.tied_unembedding) return spec;
   const bool stored = weights.has(rule->name);
@@ -167,19 +184,34 @@ std::optional<std::string> non_finite_tensor(const Model& model) {
   const io::TensorFile file = io::open_checkpoint(model.folder());
   const ArchSpec& spec = model.spec();
   const TensorNames names(spec, file);
+  const auto is_damaged = [&](const std::string& name) {
+    const auto found = file.entries().find(name);
+    return found != file.entries().end() && at::isFloatingType(found->second.dtype) &&
+           !io::all_finite(found->second);
+  };
   const auto first_of = [&](const std::vector<TensorRule>& rules,
                             std::int64_t block) -> std::optional<std::string> {
     for (const TensorRule& rule : rules) {
-      const std::string name = names.of(rule, block);
-      const auto found = file.entries().find(name);
-      if (found != file.entries().end() && !io::all_finite(found->second))
-        return util::cat(found->second.file->path().string(), ": ", name);
+      const bool by_index = rule.name.find("{n}") != std::string::npos;
+      const std::int64_t count = !by_index ? 1 : rule.stacked > 0 ? rule.stacked : spec.experts.count;
+      for (std::int64_t n = 0; n < count; ++n) {
+        const std::string name = names.of(rule, block, n);
+        if (is_damaged(name)) return util::cat(file.entries().at(name).file->path().string(), ": ", name);
+      }
     }
     return std::nullopt;
   };
   if (auto found = first_of(spec.model_tensors, 0)) return found;
   for (std::int64_t i = 0; i < spec.num_layers; ++i) {
     if (auto found = first_of(spec.block_tensors, i)) return found;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> stored_name(const ArchSpec& spec, const io::TensorFile& weights, Slot slot) {
+  const TensorNames names(spec, weights);
+  for (const TensorRule& rule : spec.model_tensors) {
+    if (rule.slot == slot && weights.has(names.of(rule, 0))) return names.of(rule, 0);
   }
   return std::nullopt;
 }

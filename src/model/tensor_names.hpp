@@ -14,7 +14,8 @@ class TensorNames {
  public:
   TensorNames(const ArchSpec& spec, const io::TensorFile& file);
 
-  std::string of(const TensorRule& rule, std::int64_t block) const;
+  /// `n` is the index of an expert or a head, where the rule has one.
+  std::string of(const TensorRule& rule, std::int64_t block, std::int64_t n = 0) const;
 
   /// Whether a tensor of that name carries no weight of the model, with the prefix or without it.
   static bool is_ignorable(const ArchSpec& spec, const std::string& name);

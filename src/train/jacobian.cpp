@@ -40,8 +40,8 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
   const std::int64_t d = spec.hidden_size, heads = spec.num_heads * spec.head_size;
   // Inputs of both norms; queries, keys, values and attention's output; of the MLP what its activation reads,
   // and of a gated one also the two factors.
-  const std::int64_t block = 2 * d + 4 * heads + (spec.gated_mlp ? 3 : 1) * spec.mlp_size;
-  const std::int64_t gradients = spec.num_layers * d + 4 * std::max(spec.mlp_size, 3 * heads);
+  const std::int64_t block = 2 * d + 4 * heads + (spec.gated_mlp ? 3 : 1) * spec.widest_mlp();
+  const std::int64_t gradients = spec.num_layers * d + 4 * std::max(spec.widest_mlp(), 3 * heads);
   const std::int64_t floats = spec.num_layers * block + gradients;
   return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
 }

@@ -50,21 +50,33 @@ LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<comput
       loss_(loss),
       damping_(std::move(damping)),
       token_scale_(token_scale(damping_, pass_->vocab_size(), head.unembedding.weight.device())) {
-  if (head.unembedding.transform.is_identity()) return;
+  if (head.unembedding.transform.soft_cap == 0) return;
   throw util::usage_error({.what = "lenses of this model cannot be trained",
-                           .expected = "logits as the unembedding makes them",
-                           .found = "logits that are scaled or capped"});
+                           .expected = "logits without a soft cap",
+                           .found = "final_logit_softcapping"});
 }
 
 LensGradient::Normed LensGradient::normed(const at::Tensor& states) const {
+  if (head_.norm == model::NormKind::kNone) return {states, {}, states};
   const at::Tensor centred =
       head_.norm == model::NormKind::kLayerNorm ? states - states.mean(-1, /*keepdim=*/true) : states;
   Normed out;
   out.scale = centred.square().mean(-1, /*keepdim=*/true).add_(head_.norm_epsilon).rsqrt_();
   out.standard = centred * out.scale;
-  out.output = out.standard * head_.norm_weight;
-  if (head_.norm_bias.defined()) out.output.add_(head_.norm_bias);
+  out.output = head_.norm_weight.defined() ? out.standard * head_.norm_weight : out.standard;
+  if (head_.norm_bias.defined()) out.output = out.output + head_.norm_bias;
   return out;
+}
+
+// With g the norm's weight and x̂ the standardised state, dx = r (dy ∘ g − mean(dy ∘ g) − x̂ mean(dy ∘ g ∘ x̂));
+// the first mean is layer norm's alone.
+at::Tensor LensGradient::through_norm(const Normed& layers, at::Tensor derivative) const {
+  if (head_.norm == model::NormKind::kNone) return derivative;
+  if (head_.norm_weight.defined()) derivative.mul_(head_.norm_weight);
+  const at::Tensor along = (derivative * layers.standard).mean(-1, /*keepdim=*/true);
+  if (head_.norm == model::NormKind::kLayerNorm)
+    derivative = derivative - derivative.mean(-1, /*keepdim=*/true);
+  return derivative.sub_(layers.standard * along).mul_(layers.scale);
 }
 
 LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& positions,
@@ -89,6 +101,11 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   const at::Tensor value = values.value.narrow(0, P, L * P).view({L, P});
   at::Tensor expected;
   if (with_derivative) expected = values.gradient.narrow(0, P, L * P).view({L, P, d});
+  const double scale = head_.unembedding.transform.scale;
+  const at::Tensor& bias = head_.unembedding.bias;
+  const auto unembedding_rows = [&](const at::Tensor& ids) {
+    return head_.unembedding.weight.index_select(0, ids).to(dtype).mul(scale);  // [n, d]
+  };
   const bool damped_logits = damping_.mode == Damping::Mode::kVocabulary && !damping_.tokens.empty();
 
   if (loss_ == Loss::kKl) {
@@ -98,10 +115,9 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
     if (damped_logits) {  // the value of the divergence needs what the scale took away
       const at::Tensor ids = model::index_tensor(
           std::vector<std::int64_t>(damping_.tokens.begin(), damping_.tokens.end()), final_output.device());
-      const at::Tensor rows = head_.unembedding.weight.index_select(0, ids).to(dtype);  // [n, d]
-      at::Tensor logits = at::mm(final_output, rows.t());                               // [P, n]
-      if (head_.unembedding.bias.defined())
-        logits = logits + head_.unembedding.bias.index_select(0, ids).to(dtype);
+      const at::Tensor rows = unembedding_rows(ids);       // [n, d]
+      at::Tensor logits = at::mm(final_output, rows.t());  // [P, n]
+      if (bias.defined()) logits = logits + bias.index_select(0, ids).to(dtype).mul(scale);
       const at::Tensor probabilities = (logits - final_value.unsqueeze(1).to(dtype)).exp_();
       undamped = final_expected + at::mm(probabilities, rows).mul_(1 - damping_.factor);
     }
@@ -113,9 +129,9 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   }
   DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
   const at::Tensor targets = model::index_tensor(positions.targets, final_output.device());
-  at::Tensor rows = head_.unembedding.weight.index_select(0, targets).to(dtype);  // [P, d]
+  at::Tensor rows = unembedding_rows(targets);  // [P, d]
   at::Tensor logits = (out.layers.output * rows).sum(-1, /*keepdim=*/false, at::kDouble);
-  if (head_.unembedding.bias.defined()) logits.add_(head_.unembedding.bias.index_select(0, targets));
+  if (bias.defined()) logits.add_(bias.index_select(0, targets).mul(scale));
   out.loss = value - logits;
   if (!with_derivative) return out;
   if (damped_logits) {
@@ -142,15 +158,7 @@ at::Tensor LensGradient::accumulate(const TrainingPositions& positions,
         at::ones(damped.sizes(), derivative.options()).masked_fill_(damped, damping_.factor);
     derivative.mul_(weight.unsqueeze(1));
   }
-  // Back through the norm: with g its weight and x̂ the standardised state,
-  // dx = r (dy ∘ g − mean(dy ∘ g) − x̂ mean(dy ∘ g ∘ x̂)); the first mean is layer norm's alone.
-  const Normed& layers = evaluated.layers;
-  derivative.mul_(head_.norm_weight);
-  const at::Tensor along = (derivative * layers.standard).mean(-1, /*keepdim=*/true);
-  if (head_.norm == model::NormKind::kLayerNorm)
-    derivative = derivative - derivative.mean(-1, /*keepdim=*/true);
-  derivative = derivative.sub_(layers.standard * along).mul_(layers.scale);  // [L, P, d]
-
+  derivative = through_norm(evaluated.layers, std::move(derivative));  // [L, P, d]
   if (gradients.weights.defined()) {
     gradients.weights.baddbmm_(derivative.transpose(1, 2), positions.states.to(derivative.scalar_type()));
   }

@@ -241,13 +241,13 @@ TEST_CASE("a damaged or unsupported config.json ends with 4") {
   bench.check_config({{"num_key_value_heads", 3}}, {"num_key_value_heads", "found 3"});
   bench.check_config({{"num_hidden_layers", 0}}, {"num_hidden_layers", "found 0"});
   bench.check_config(
-      {{"architectures", {"BloomForCausalLM"}}},
-      {"unsupported architecture 'BloomForCausalLM'", path, "expected one of", "LlamaForCausalLM"});
+      {{"architectures", {"MambaForCausalLM"}}},
+      {"unsupported architecture 'MambaForCausalLM'", path, "expected one of", "LlamaForCausalLM"});
   bench.check_config({{"architectures", {"LlamaForCasualLM"}}}, {"hint: did you mean 'LlamaForCausalLM'"});
   bench.check_config({{"architectures", "LlamaForCausalLM"}}, {"architectures", "expected an array"});
   bench.check_config(
-      {{"rope_parameters", nullptr}, {"rope_scaling", {{"type", "yarn"}, {"factor", 2.0}}}},
-      {"unsupported rotary scaling", "rope_scaling", "expected default, linear or llama3", "'yarn'"});
+      {{"rope_parameters", nullptr}, {"rope_scaling", {{"type", "ntk"}, {"factor", 2.0}}}},
+      {"unsupported rotary scaling", "rope_scaling", "expected one of default, dynamic, linear", "'ntk'"});
   bench.check_config({{"rope_parameters", nullptr}, {"rope_scaling", {{"type", "linear"}, {"factor", 0}}}},
                      {"rope_scaling", "factor"});
   bench.check_config({{"final_logit_softcapping", 30.0}}, {"unsupported setting 'final_logit_softcapping'",

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -15,27 +16,15 @@ inline std::filesystem::path golden_model(const std::string& variant) {
   return std::filesystem::path(DEPTHLENS_TEST_DATA) / "models" / variant;
 }
 
+/// All folders with reference values.
 inline std::vector<std::string> golden_variants() {
-  return {"gpt2",
-          "gpt2-bin",
-          "gpt2-relu",
-          "neox-parallel",
-          "neox-sequential",
-          "neox-old-config",
-          "llama",
-          "llama-bias",
-          "llama-gqa-sharded",
-          "llama3-scaled",
-          "llama-odd-head",
-          "llama-f16",
-          "mistral",
-          "qwen2",
-          "llama-old-config",
-          "qwen3",
-          "llama-linear-rope",
-          "mistral-window",
-          "qwen2-window",
-          "qwen3-layer-types"};
+  std::vector<std::string> variants;
+  for (const auto& entry : std::filesystem::directory_iterator(golden_model(""))) {
+    if (std::filesystem::exists(entry.path() / "reference.safetensors"))
+      variants.push_back(entry.path().filename().string());
+  }
+  std::sort(variants.begin(), variants.end());
+  return variants;
 }
 
 inline std::vector<std::string> golden_variants_with_lenses() {

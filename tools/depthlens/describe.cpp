@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <vector>
@@ -85,7 +86,16 @@ OrderedJson describe_model_folder(const fs::path& folder) {
                     {"parameters_stored", weights.num_elements()},
                     {"bytes_stored", weights.num_bytes()},
                     {"stored_types", stored_types(weights)}});
-  if (!spec.attention_windows.empty()) described["attention_windows"] = spec.attention_windows;
+  OrderedJson windows = OrderedJson::array();
+  for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
+  if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))
+    described["attention_windows"] = windows;
+  if (spec.experts.count > 0) {
+    described["experts"] = {{"count", spec.experts.count},
+                            {"chosen", spec.experts.chosen},
+                            {"mlp_size", spec.experts.mlp_size},
+                            {"shared_mlp_size", spec.experts.shared_mlp_size}};
+  }
   const auto tokenizer = text::load_tokenizer(folder);
   const auto token = [&](std::optional<text::TokenId> id) -> OrderedJson {
     if (!id) return nullptr;

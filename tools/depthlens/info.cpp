@@ -12,6 +12,7 @@
 #include "command.hpp"
 #include "comparison.hpp"
 #include "depthlens/io/hub_cache.hpp"
+#include "depthlens/model/arch_spec.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -61,7 +62,11 @@ bool may_hold_runs(const Subject& subject) {
 OrderedJson describe(const Subject& subject) {
   std::error_code ignored;
   const fs::path path = subject.path;
-  if (subject.path.empty()) return describe_model_folder(demo_model());
+  if (subject.path.empty()) {
+    OrderedJson described = describe_model_folder(demo_model());
+    described["known_architectures"] = model::known_architectures();
+    return described;
+  }
   if (util::exists(path / "run.json")) return describe_run(path);
   if (subject.says_lens) return describe_lens(io::resolve_tuned_lens(subject.path));
   if (util::exists(path / "params.pt") || fs::is_regular_file(path, ignored)) return describe_lens(path);

@@ -48,6 +48,7 @@ import shutil
 from collections import OrderedDict
 from pathlib import Path
 
+import golden_families
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -58,6 +59,7 @@ from transformers.utils.logging import disable_progress_bar
 LENGTHS = (10, 5)  # tokens of the two sequences
 TOP_K = 10
 MARGIN = 5e-5  # logits; float32 arithmetic on these models is off by about 1e-6
+EXPERT_MARGIN = 1e-3  # scores of a router
 
 
 # ---------------------------------------------------------------- transformers in float64
@@ -77,21 +79,26 @@ class Float64Arithmetic(TorchFunctionMode):
 
 def load_float64(folder):
     """The model of `folder` with its stored weights in float64. Run it under Float64Arithmetic."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
+    config = AutoConfig.from_pretrained(folder)
+    # Eager attention of transformers 5.24 adds Falcon's position biases twice; SDPA has no soft caps and no sinks.
+    attention = "sdpa" if getattr(config, "alibi", False) else "eager"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation=attention,
+                                                 experts_implementation="eager").eval()
     with Float64Arithmetic(), torch.no_grad():
         for module in model.modules():
-            if hasattr(module, "inv_freq"):  # a float32 buffer, computed when the module was made
+            buffers = [name for name, _ in module.named_buffers(recurse=False) if name.endswith("inv_freq")]
+            if buffers:  # float32, computed when the module was made
                 module.__init__(module.config)
-                assert module.inv_freq.dtype == torch.float64
+                assert all(getattr(module, name).dtype == torch.float64 for name in buffers)
     return model
 
 
 def blocks_and_final_norm(model):
-    if hasattr(model, "transformer"):
-        return model.transformer.h, model.transformer.ln_f
-    if hasattr(model, "gpt_neox"):
-        return model.gpt_neox.layers, model.gpt_neox.final_layer_norm
-    return model.model.layers, model.model.norm
+    base = model.base_model
+    base = getattr(base, "decoder", base)
+    blocks = base.h if hasattr(base, "h") else base.layers
+    norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm")]
+    return blocks, next((norm for norm in norms if norm is not None), None)
 
 
 @torch.no_grad()
@@ -117,23 +124,27 @@ def states_and_logits(model, tokens):
 # ---------------------------------------------------------------- random weights
 
 
-def randomize(model, generator, head_std):
+def randomize(name, model, generator, head_std):
     """Weights with which every block, bias and norm matters: states of order 1, logits with a deviation of 2 to 3."""
-    for name, parameter in model.named_parameters():  # tied weights come once
+    for key, parameter in model.named_parameters():  # tied weights come once
         values = torch.randn(parameter.shape, generator=generator)
-        is_embedding = any(part in name for part in ("wte", "embed_in", "embed_tokens", "lm_head", "embed_out"))
-        if name.endswith("bias"):
+        is_embedding = any(part in key for part in ("wte", "embed_in", "embed_tokens", "lm_head", "embed_out",
+                                                    "word_embeddings.weight"))
+        if key.endswith("bias"):
             values *= 0.3
         elif values.dim() == 1:
             values = 1 + 0.3 * values
         elif is_embedding:
             values *= head_std
-        elif "wpe" in name:
+        elif "wpe" in key or "embed_positions" in key:
             values *= 0.4
         else:
-            fan_in = parameter.shape[0 if ".c_" in name else 1]  # GPT-2's Conv1D holds [in, out], Linear [out, in]
+            is_conv1d = ".c_" in key and model.config.model_type == "gpt2"
+            fan_in = parameter.shape[0 if is_conv1d else 1]  # GPT-2's Conv1D holds [in, out], Linear [out, in]
             values *= 1.3 / fan_in**0.5
         parameter.data.copy_(values)
+    if name in golden_families.VARIANTS:
+        golden_families.adjust(name, model, torch.Generator().manual_seed(generator.initial_seed()))
 
 
 # ---------------------------------------------------------------- files
@@ -145,7 +156,7 @@ def write_json(path, value):
 
 def write_safetensors(path, tensors, metadata=None):
     """A safetensors file with its header in a fixed order (the library's own depends on a hash seed)."""
-    names = {"float64": "F64", "int64": "I64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+    names = {"float64": "F64", "int64": "I64", "uint8": "U8", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
     header, offset = {"__metadata__": metadata} if metadata else {}, 0
     blobs = []
     for name, tensor in tensors.items():
@@ -233,12 +244,13 @@ VARIANTS |= {
                      layer_types=["sliding_attention", "full_attention"]),
         torch.bfloat16, 35, 0.6),
 }
+VARIANTS |= golden_families.VARIANTS
 LENS_VARIANTS = {"gpt2": (0,), "neox-parallel": (1,), "llama-gqa-sharded": (0, 2)}  # blocks l that have a J
 
 
 def write_checkpoint(name, folder, config, dtype, seed, head_std):
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    randomize(model, torch.Generator().manual_seed(seed), head_std)
+    randomize(name, model, torch.Generator().manual_seed(seed), head_std)
     model = model.to(dtype)
     model.save_pretrained(folder, max_shard_size="12KB" if "sharded" in name else "5GB")
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -325,7 +337,7 @@ OLD_SPELLINGS = {
     "llama-old-config": published_llama2,
     "llama-linear-rope": old_config_beside({"type": "linear", "factor": 2.0}),
     "llama3-scaled": old_config_beside({key: value for key, value in LLAMA3_ROPE.items() if key != "rope_theta"}),
-}
+} | golden_families.OLD_SPELLINGS
 
 
 # ---------------------------------------------------------------- lenses
@@ -453,7 +465,7 @@ def make_variant(name, folder):
     folder.mkdir(parents=True)
     write_checkpoint(name, folder, config, dtype, seed, head_std)
     model = load_float64(folder)
-    with Float64Arithmetic():
+    with Float64Arithmetic(), golden_families.SmallestChoice(model) as choice:
         for old in folder.glob("config.old.json"):
             check_same_model(model, folder, old)
         if name in LENS_VARIANTS:
@@ -462,7 +474,11 @@ def make_variant(name, folder):
         for attempt in range(1000):  # until no competing logits are too close
             random = np.random.default_rng([seed, attempt])
             sequences = [random.integers(0, model.config.vocab_size, length) for length in LENGTHS]
-            computed = [states_and_logits(model, tokens) for tokens in sequences]
+            choice.gap = float("inf")
+            computed = [states_and_logits(load_float64(folder) if depends_on_length(model) else model, tokens)
+                        for tokens in sequences]
+            if choice.gap < EXPERT_MARGIN:
+                continue
             arrays = {}
             for s, (tokens, (states, logits)) in enumerate(zip(sequences, computed)):
                 assert states.dtype == logits.dtype == torch.float64
@@ -482,9 +498,17 @@ def make_variant(name, folder):
                 if lens != "tuned-paper" or key in ("top_ids", "entropy"):
                     arrays[f"readout.{lens}.{key}"] = values
     write_safetensors(folder / "reference.safetensors", arrays)
+    if name in golden_families.PUBLISHED_FORMS:
+        golden_families.PUBLISHED_FORMS[name](folder, torch.Generator().manual_seed(seed), write_safetensors)
     states, logits = computed[0]
     steps = [f"{(states[i + 1] - states[i]).std():.2f}" for i in range(len(states) - 1)]
     print(f"{name:18} state std {states[0].std():.2f}, changed by {' '.join(steps)}; logits std {logits.std():.2f}")
+
+
+def depends_on_length(model):
+    """Whether rotary settings remember the longest text so far: a model is then loaded anew for each."""
+    settings = getattr(model.config, "rope_parameters", None) or {}
+    return settings.get("rope_type") in ("dynamic", "longrope")
 
 
 def check_same_model(model, folder, old_config):
@@ -493,7 +517,8 @@ def check_same_model(model, folder, old_config):
     other = AutoModelForCausalLM.from_config(config, dtype=torch.float64, attn_implementation="eager").eval()
     other.load_state_dict(model.state_dict())
     tokens = torch.arange(LENGTHS[0])
-    assert torch.equal(states_and_logits(model, tokens)[1], states_and_logits(other, tokens)[1]), folder
+    fresh = load_float64(folder) if depends_on_length(model) else model
+    assert torch.equal(states_and_logits(fresh, tokens)[1], states_and_logits(other, tokens)[1]), folder
 
 
 def class_defaults(family):
@@ -504,9 +529,10 @@ def class_defaults(family):
     rope = getattr(config_class(), "rope_parameters", None)
     if rope is not None:
         neox = family == "gpt_neox"
+        rope = rope.get("full_attention", rope)
         defaults["rotary_emb_base" if neox else "rope_theta"] = rope["rope_theta"]
-        if neox:
-            defaults["rotary_pct"] = rope["partial_rotary_factor"]
+        if "partial_rotary_factor" in rope:
+            defaults["rotary_pct" if neox else "partial_rotary_factor"] = rope["partial_rotary_factor"]
     return dict(sorted(defaults.items()))
 
 
@@ -521,7 +547,9 @@ def main():
     for name in options.only:
         shutil.rmtree(options.out / name, ignore_errors=True)
         make_variant(name, options.out / name)
-    families = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+    families = ("bloom cohere cohere2 falcon gemma gemma2 gemma3_text gpt2 gptj gpt_neo gpt_neox gpt_oss granite llama "
+                "ministral ministral3 mistral mixtral olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
+                "qwen3_moe smollm3 stablelm").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/logit_transform.hpp"
 
 namespace depthlens::compute {
 
@@ -20,13 +21,6 @@ struct DeviceChunk;
 struct RowStatistics;
 using TokenId = std::int32_t;
 inline constexpr TokenId kNoToken = -1;
-
-/// What a model makes of z = w · x + b before it calls it a logit: cap · tanh(scale · z / cap), or scale · z.
-struct LogitTransform {
-  double scale = 1;
-  double soft_cap = 0;  ///< 0: none
-  bool is_identity() const { return scale == 1 && soft_cap == 0; }
-};
 
 /// What makes logits of states after the final norm.
 struct Unembedding {

@@ -7,30 +7,98 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/compute/logit_transform.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::model {
 
-enum class NormKind { kLayerNorm, kRmsNorm };
+/// All norms work along the last dimension and may have a weight and a bias.
+enum class NormKind {
+  kNone,
+  kLayerNorm,
+  kRmsNorm,
+};
+
+/// Where the norms of a block stand; f is attention or MLP, h the residual stream.
+enum class NormPlace {
+  kBefore,          ///< h + f(N(h))
+  kAfter,           ///< h + N(f(h))
+  kBeforeAndAfter,  ///< h + N'(f(N(h)))
+  kOfSum,           ///< N(h + f(h))
+};
+
 enum class Activation { kGelu, kGeluTanh, kRelu, kSilu };
 
-/// How queries, keys and values leave their projection, per token: three projections of their own, one whose
-/// rows are [3, H, dh] (GPT-2), or one whose rows are [H, 3, dh] (GPT-NeoX).
-enum class QkvLayout { kSeparate, kFusedByKind, kFusedByHead };
-
-/// Rotary position embedding of the first `dims` values of a head, in the half-split ("rotate_half")
-/// arrangement.
+/// Rotary position embedding of the first `dims` values of a head: pairs (x_n, x_{n + dims/2}) turn by
+/// position · f_n, where f_n = theta^(−2n/dims) as the scaling changes it.
 struct RopeSpec {
-  enum class Scaling { kNone, kLinear, kLlama3 };
-  std::int64_t dims = 0;  ///< 0: the model has none
+  enum class Scaling { kNone, kLinear, kDynamic, kLlama3, kYarn, kLongRope };
+  std::int64_t dims = 0;
   double theta = 10000;
+  bool interleaved = false;  ///< pairs are (x_2n, x_{2n+1})
   Scaling scaling = Scaling::kNone;
   double factor = 1;
-  double low_frequency_factor = 1;  ///< kLlama3 only, as the next two
+  double low_frequency_factor = 1;  ///< kLlama3 only, as the next
   double high_frequency_factor = 4;
+  /// kLlama3, kYarn and kLongRope: the length that the model was first trained for. kDynamic: the longest
+  /// text whose frequencies are unchanged.
   double original_max_positions = 8192;
+  double beta_fast = 32;  ///< kYarn only, as the next two
+  double beta_slow = 1;
+  bool truncate = true;
+  std::vector<double> short_factors = {};  ///< kLongRope only: of each frequency, dims / 2
+  std::vector<double> long_factors = {};   ///< of windows longer than `original_max_positions`
+  double amplitude = 1;                    ///< of cosines and sines
 
+  /// Whether the angles of a position depend on how long its window is.
+  bool depends_on_length() const { return scaling == Scaling::kDynamic || scaling == Scaling::kLongRope; }
   bool operator==(const RopeSpec&) const = default;
+};
+
+/// Positions as an addition to scores that grows with the distance (ALiBi), by head.
+enum class PositionBias {
+  kNone,
+  kSlopes,        ///< score + slope · position
+  kRoundedSlopes  ///< (q · k + bias) · scale, where slope, and slope times position, are bfloat16 (Falcon)
+};
+
+struct AttentionSpec {
+  double scale = 1;                           ///< of q · k
+  double soft_cap = 0;                        ///< scores are cap · tanh(score / cap); 0: none
+  double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
+  bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
+  PositionBias position_bias = PositionBias::kNone;
+  /// Queries are multiplied by 1 + this · ln(1 + floor(position / `query_growth_length`)).
+  double query_growth = 0;
+  double query_growth_length = 1;
+
+  bool operator==(const AttentionSpec&) const = default;
+};
+
+/// A mixture of experts: of each token, a router's scores choose some of the MLPs.
+struct ExpertSpec {
+  enum class Weighting {
+    kSoftmaxOfAll,     ///< probabilities over all experts, of which the chosen ones keep theirs
+    kShares,           ///< the same, divided by their sum
+    kSoftmaxOfChosen,  ///< a softmax over the scores of those chosen
+  };
+  std::int64_t count = 0;   ///< E; 0: the model has none
+  std::int64_t chosen = 0;  ///< of each token
+  std::int64_t mlp_size = 0;
+  std::int64_t shared_mlp_size = 0;  ///< of an MLP that sees every token, beside those chosen; 0: none
+  Weighting weighting = Weighting::kSoftmaxOfAll;
+
+  bool operator==(const ExpertSpec&) const = default;
+};
+
+/// What one block has of its own.
+struct BlockSpec {
+  static constexpr int kNoRope = -1;
+  std::int64_t window = 0;  ///< how many positions attention sees, its own included; 0: all before it
+  int rope = kNoRope;       ///< which of the model's
+  bool experts = false;     ///< the MLP is the mixture of experts
+
+  bool operator==(const BlockSpec&) const = default;
 };
 
 /// The places in the computation that a tensor of a checkpoint can fill.
@@ -38,16 +106,22 @@ enum class Slot {
   // of the model
   kTokenEmbedding,
   kPositionEmbedding,
+  kEmbeddingProjection,
+  kEmbeddingNormWeight,
+  kEmbeddingNormBias,
   kFinalNormWeight,
   kFinalNormBias,
+  kOutputProjection,
   kUnembedding,
   kUnembeddingBias,
   // of a block
   kAttentionNormWeight,
   kAttentionNormBias,
+  kAttentionOutNormWeight,
   kMlpNormWeight,
   kMlpNormBias,
-  kQkvWeight,
+  kMlpOutNormWeight,
+  kQkvWeight,  ///< rows by group of heads: those of H / G queries, a key, a value
   kQkvBias,
   kQueryWeight,
   kQueryBias,
@@ -55,8 +129,11 @@ enum class Slot {
   kKeyBias,
   kValueWeight,
   kValueBias,
-  kQueryNormWeight,
+  kQueryNormWeight,  ///< [dh], [H, dh], or [H · dh] where the norm is of the projection; of keys [G, …]
+  kQueryNormBias,
   kKeyNormWeight,
+  kKeyNormBias,
+  kAttentionSinks,  ///< [H]: a score more in each softmax, of nothing
   kAttentionOutWeight,
   kAttentionOutBias,
   kMlpGateWeight,
@@ -65,52 +142,107 @@ enum class Slot {
   kMlpUpBias,
   kMlpDownWeight,
   kMlpDownBias,
+  kRouterWeight,  ///< [E, d]
+  kRouterBias,
+  kSharedGateWeight,
+  kSharedUpWeight,
+  kSharedDownWeight,
+  kSharedShareWeight,  ///< [1, d]: the shared MLP's output is multiplied by sigmoid of this product
+  kExpertGateWeight,   ///< of each expert, as the rest
+  kExpertGateBias,
+  kExpertUpWeight,
+  kExpertUpBias,
+  kExpertDownWeight,
+  kExpertDownBias,
   kNumSlots,
 };
 
-/// One required tensor. In `name` the text "{i}" stands for the block's index; `shape` is as stored.
+inline bool is_of_expert(Slot slot) {
+  return slot >= Slot::kExpertGateWeight && slot <= Slot::kExpertDownBias;
+}
+
+/// One required tensor. In `name` the text "{i}" stands for the block's index, "{n}" for that of an expert or
+/// of a head; `shape` is that of each tensor as stored. A tensor that has the values of several slots has a
+/// rule for each.
 struct TensorRule {
+  enum class Blocks { kAll, kDense, kExperts };
+  enum class Storage {
+    kPlain,
+    kMxfp4,  ///< as NAME_blocks and NAME_scales, 32 numbers of 4 bits to a scale; `shape` is without them
+  };
+  /// Which rows of the stored tensor, after transposing it: `count` of them, every `step`th from `first` on.
+  struct Rows {
+    std::int64_t first = 0, count = 0;  ///< count 0: all
+    std::int64_t step = 1;
+    bool operator==(const Rows&) const = default;
+  };
+
   Slot slot;
   std::string name;
   std::vector<std::int64_t> shape;
-  bool transposed = false;      ///< stored as [in, out] (GPT-2's Conv1D), used as [out, in]
-  std::string other_name = {};  ///< of the unembedding, where checkpoints have two
+  bool transposed = false;                    ///< stored as [in, out] (GPT-2's Conv1D), used as [out, in]
+  std::vector<std::string> other_names = {};  ///< of the unembedding, where checkpoints have others
+  Blocks blocks = Blocks::kAll;
+  Rows rows = {};
+  bool of_all_experts = false;  ///< one tensor whose first dimension is the expert's
+  Storage storage = Storage::kPlain;
+  std::int64_t stacked = 0;  ///< so many tensors "{n}" are the rows of one
+  bool less_one = false;     ///< stored as w, used as 1 + w
 
   bool operator==(const TensorRule&) const = default;
 };
 
-/// The whole description of a model. Dimension letters: L blocks, d hidden size, V vocabulary, H heads, dh
-/// head size.
+/// The whole description of a model. Dimension letters: L blocks, d hidden size, V vocabulary, H heads, G
+/// heads of keys and values, dh head size.
 struct ArchSpec {
-  std::string architecture;      ///< as in config.json, such as "LlamaForCausalLM"
-  std::int64_t num_layers = 0;   // L
-  std::int64_t hidden_size = 0;  // d
-  std::int64_t vocab_size = 0;   // V
-  std::int64_t num_heads = 0;    // H
-  std::int64_t num_kv_heads = 0;
-  std::int64_t head_size = 0;  // dh
-  std::int64_t mlp_size = 0;
+  std::string architecture;        ///< as in config.json, such as "LlamaForCausalLM"
+  std::int64_t num_layers = 0;     // L
+  std::int64_t hidden_size = 0;    // d
+  std::int64_t vocab_size = 0;     // V
+  std::int64_t num_heads = 0;      // H
+  std::int64_t num_kv_heads = 0;   // G
+  std::int64_t head_size = 0;      // dh
+  std::int64_t mlp_size = 0;       ///< of the blocks without experts
   std::int64_t max_positions = 0;  ///< the longest window the model allows
 
+  double embedding_scale = 1;        ///< rounded to the type of the products, as transformers does
+  std::int64_t position_offset = 0;  ///< row of the position embedding that position 0 has
   NormKind norm = NormKind::kLayerNorm;
+  NormPlace norm_place = NormPlace::kBefore;
   double norm_epsilon = 1e-5;
+  bool final_norm = true;
   bool parallel_residual = false;  ///< attention and MLP both read the block's input
-  QkvLayout qkv = QkvLayout::kSeparate;
-  RopeSpec rope;
-  bool gated_mlp = false;  ///< down(act(gate x) · up x), else down(act(up x))
+  bool shared_norm = false;        ///< and they read it through attention's norm
+  double residual_scale = 1;       ///< of what attention and MLP add
+  AttentionSpec attention;
+  std::vector<RopeSpec> ropes;    ///< the different ones; none: the model has no rotary positions
+  std::vector<BlockSpec> blocks;  ///< L
+  bool gated_mlp = false;         ///< down(act(gate x) · up x), else down(act(up x))
   Activation activation = Activation::kGelu;
+  /// 0, or GPT-OSS' form of a gated MLP: down((u + 1) · g · sigmoid(alpha · g)), g = min(gate x, limit), u =
+  /// up x clamped to ±limit.
+  double clamped_gate_limit = 0, clamped_gate_alpha = 0;
+  ExpertSpec experts;
+  compute::LogitTransform logit_transform;
   /// The unembedding is the token embedding. As `read_arch_spec` returns it, this is what the config says;
   /// `settled` (model/stored_weights.hpp) asks the weights too.
   bool tied_unembedding = false;
-  /// Of each block, how many positions attention sees, its own included; 0: all before it. Empty where no
-  /// block has such a window.
-  std::vector<std::int64_t> attention_windows;
 
-  std::string prefix;  ///< of all names but the unembedding's; a checkpoint may have it or not
+  /// What the names of all tensors but the unembedding's may begin with; a checkpoint may also have none.
+  std::vector<std::string> prefixes;
   std::vector<TensorRule> model_tensors;  ///< the unembedding too, tied or not
   std::vector<TensorRule> block_tensors;
-  /// Names (with "{i}") of tensors that carry no weight of the model: masks, cached tables.
+  /// Names (with "{i}", or "*" at the end) of tensors that carry no weight of the model: masks, cached
+  /// tables, parts that see pictures.
   std::vector<std::string> ignorable;
+
+  /// Whether block `i` has the tensor of this rule.
+  bool has(const TensorRule& rule, std::int64_t i) const {
+    return rule.blocks == TensorRule::Blocks::kAll ||
+           blocks[static_cast<std::size_t>(i)].experts == (rule.blocks == TensorRule::Blocks::kExperts);
+  }
+  /// The widest MLP that a token passes through, that of experts being the sum over those chosen.
+  std::int64_t widest_mlp() const;
 
   bool operator==(const ArchSpec&) const = default;
 };

@@ -30,13 +30,14 @@ struct LoadOptions {
   bool stream_layers = false;
 };
 
-/// What turns a residual state into logits: final norm, and the unembedding with its bias and transform.
-/// Tensors are shared with the model.
+/// What turns a residual state into logits: final norm, and the unembedding with its bias and transform. A
+/// projection that a model has between the two is part of the unembedding here. Tensors are shared with the
+/// model.
 struct OutputHead {
   NormKind norm = NormKind::kLayerNorm;
   double norm_epsilon = 1e-5;
-  at::Tensor norm_weight;  ///< [d], float32
-  at::Tensor norm_bias;    ///< [d], float32, or undefined
+  at::Tensor norm_weight;  ///< [d], float32, or undefined
+  at::Tensor norm_bias;    ///< likewise
   compute::Unembedding unembedding;
 
   /// The final norm of residual states [P, d], in float32.
@@ -91,12 +92,27 @@ class Model {
                   const ResidualTap& tap) const;
 
  private:
+  /// A matrix [out, in], or its MXFP4 form: bytes [out, in / 32, 16] with scales [out, in / 32].
+  struct Matrix {
+    at::Tensor values = {}, scales = {};
+    at::Tensor unfolded() const;
+  };
+  struct MlpWeights {
+    Matrix gate = {}, up = {}, down = {};
+    at::Tensor gate_bias = {}, up_bias = {}, down_bias = {};
+  };
   /// The tensors of one block or of the model, by slot; undefined where the architecture has none.
   struct Weights {
     std::array<at::Tensor, static_cast<std::size_t>(Slot::kNumSlots)> slots;
-    std::int64_t attention_window = 0;  // of a block, as in the spec
+    std::vector<MlpWeights> experts;  // of a block; none where they are read when they are chosen
     const at::Tensor& operator[](Slot slot) const { return slots[static_cast<std::size_t>(slot)]; }
     at::Tensor& operator[](Slot slot) { return slots[static_cast<std::size_t>(slot)]; }
+  };
+  /// What the positions of some windows mean to attention, for all blocks.
+  struct Positions {
+    std::vector<std::array<at::Tensor, 2>> rotations;  // of each of the model's ropes
+    at::Tensor bias;                                   // [H, longest window], or undefined
+    at::Tensor query_scale;                            // [T, 1, 1], or undefined
   };
 
   class WeightFiles;
@@ -104,11 +120,20 @@ class Model {
   Model() = default;
   void load_weights();
   Weights load_block(std::int64_t block) const;
+  MlpWeights load_expert(std::int64_t block, std::int64_t expert) const;
   /// The position of each token in its window; lengths are checked.
   std::vector<std::int64_t> positions_of(const PackedWindows& windows) const;
-  at::Tensor attention(const Weights& block, const at::Tensor& input, const PackedWindows& windows,
-                       const std::array<at::Tensor, 2>& rotation) const;
-  at::Tensor mlp(const Weights& block, const at::Tensor& input) const;
+  Positions prepared(const PackedWindows& windows) const;
+
+  /// One block's part of the stream; `i` is its index.
+  at::Tensor run_block(std::int64_t i, const Weights& block, const at::Tensor& states,
+                       const PackedWindows& windows, const Positions& positions) const;
+  at::Tensor attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
+                       const PackedWindows& windows, const Positions& positions) const;
+  /// Queries [T, H, dh], keys and values [T, G, dh], before positions come in.
+  std::array<at::Tensor, 3> projections(const Weights& block, const at::Tensor& input) const;
+  at::Tensor mlp(const MlpWeights& weights, const compute::PackedRows& rows) const;
+  at::Tensor mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const;
   at::Tensor norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
   compute::PackedRows packed(const at::Tensor& input) const;
 

@@ -1,6 +1,9 @@
 // What the weights of a checkpoint say of a model beside its config.
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/model/arch_spec.hpp"
 
@@ -12,5 +15,9 @@ namespace depthlens::model {
 /// disagree with the config: they are never used. Throws a format error where the unembedding is there under
 /// two names with different values.
 ArchSpec settled(ArchSpec spec, const io::TensorFile& weights);
+
+/// What the model's tensor of a slot is called in this checkpoint; nothing where it is not there. The spec is
+/// a settled one.
+std::optional<std::string> stored_name(const ArchSpec& spec, const io::TensorFile& weights, Slot slot);
 
 }  // namespace depthlens::model

@@ -43,6 +43,8 @@ class LensGradient {
   struct Normed;
   struct Evaluated;
   Normed normed(const at::Tensor& states) const;
+  /// What a derivative by the norm's output is by its input.
+  at::Tensor through_norm(const Normed& layers, at::Tensor derivative) const;
   Evaluated evaluate(const TrainingPositions& positions, const lens::TunedParameters& parameters,
                      bool with_derivative) const;
 

@@ -2,6 +2,7 @@
 #include "family.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -15,8 +16,9 @@ namespace {
 using util::Json;
 using util::JsonView;
 
-// Settings of various families that change the mathematics, each with the value that leaves it unchanged. A
-// family that supports one reads it itself and is asked before this list (see read_arch_spec).
+// Settings of various families that change the mathematics, each with the value that leaves it unchanged.
+// They are asked for before the family reads its config, but for those that its line in the registry says it
+// reads.
 const std::vector<std::pair<std::string, Json>>& neutral_values() {
   static const std::vector<std::pair<std::string, Json>> all = {
       {"quantization_config", nullptr},
@@ -44,6 +46,11 @@ const std::vector<std::pair<std::string, Json>>& neutral_values() {
       {"use_bidirectional_attention", false},
       {"no_rope_layers", nullptr},
       {"attention_chunk_size", nullptr},
+      {"num_kv_shared_layers", nullptr},
+      {"kv_lora_rank", nullptr},
+      {"swiglu_limit", nullptr},
+      {"layer_norm_elementwise_affine", true},
+      {"apply_residual_connection_post_layernorm", false},
   };
   return all;
 }
@@ -62,6 +69,18 @@ bool holds(const std::vector<std::string>& names, const std::string& name) {
 constexpr std::int64_t kLargestSize = std::int64_t{1} << 24;
 
 }  // namespace
+
+Json with_class_defaults(const JsonView& config, const Json& defaults) {
+  Json whole = defaults;
+  whole.update(config.raw());
+  return whole;
+}
+
+Json with_rope_parameters(const JsonView& config, const Json& defaults) {
+  Json whole = config.raw();
+  if (!config.has("rope_parameters") && !config.has("rope_scaling")) whole["rope_parameters"] = defaults;
+  return whole;
+}
 
 std::int64_t read_size(const JsonView& config, const std::string& key) {
   return config.at(key).as_integer(1, kLargestSize);
@@ -84,6 +103,24 @@ std::optional<std::int64_t> read_optional_size(const JsonView& config, const std
 double read_number(const JsonView& config, const std::string& key, double class_default) {
   const auto value = find(config, key);
   return value ? value->as_number() : class_default;
+}
+
+std::optional<double> read_optional_number(const JsonView& config, const std::string& key,
+                                           std::optional<double> class_default) {
+  const auto value = find(config, key);
+  if (!value) return class_default;
+  if (value->is_null()) return std::nullopt;
+  const double number = value->as_number();
+  if (!(number > 0)) value->fail("a positive number or null");
+  return number;
+}
+
+std::string name_of_size(const JsonView& config, const std::string& own, const std::string& common) {
+  if (!config.has(common)) return own;
+  if (config.has(own) && config.at(own).raw() != config.at(common).raw())
+    config.at(common).fail(
+        util::cat("the same as ", own, ", which is ", util::summary(config.at(own).raw())));
+  return common;
 }
 
 bool read_flag(const JsonView& config, const std::string& key, bool class_default) {
@@ -140,21 +177,30 @@ Activation read_activation(const JsonView& config, const std::string& key, const
 
 namespace {
 
-/// The keys of a block of rotary settings that its scaling uses; the first four are those of every scaling.
-const std::vector<std::string>& keys_of_scaling(const std::string& type, const JsonView& block) {
-  static const std::map<std::string, std::vector<std::string>> known = {
-      {"default", {"rope_type", "type", "rope_theta", "partial_rotary_factor"}},
-      {"linear", {"rope_type", "type", "rope_theta", "partial_rotary_factor", "factor"}},
+using Scaling = RopeSpec::Scaling;
+
+struct ScalingType {
+  Scaling scaling;
+  std::vector<std::string> keys;  ///< of a block of rotary settings, beside those of every scaling
+};
+
+const std::map<std::string, ScalingType>& scaling_types() {
+  static const std::map<std::string, ScalingType> all = {
+      {"default", {Scaling::kNone, {}}},
+      {"linear", {Scaling::kLinear, {"factor"}}},
+      {"dynamic", {Scaling::kDynamic, {"factor"}}},
       {"llama3",
-       {"rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "low_freq_factor",
-        "high_freq_factor", "original_max_position_embeddings"}},
+       {Scaling::kLlama3,
+        {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}}},
+      {"yarn",
+       {Scaling::kYarn,
+        {"factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
+         "truncate", "mscale", "mscale_all_dim"}}},
+      {"longrope",
+       {Scaling::kLongRope,
+        {"factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"}}},
   };
-  const auto found = known.find(type);
-  if (found != known.end()) return found->second;
-  throw util::format_error({.what = "unsupported rotary scaling",
-                            .where = block.where(),
-                            .expected = "default, linear or llama3",
-                            .found = util::in_quotes(type)});
+  return all;
 }
 
 std::string scaling_type(const JsonView& block) {
@@ -164,71 +210,171 @@ std::string scaling_type(const JsonView& block) {
   return type ? type->as_string() : older ? older->as_string() : "default";
 }
 
-/// The settings with those of one block, or of none where `block_key` is empty.
-RopeSpec rope_with_block(const JsonView& config, const std::string& block_key, const RopeKeys& keys) {
-  RopeSpec rope;
-  rope.theta = read_number(config, keys.theta, rope.theta);
-  double share = keys.share.empty() ? 1 : read_number(config, keys.share, keys.class_share);
-  if (!block_key.empty()) {
-    const JsonView block = config.at(block_key);
-    if (!block.is_object()) block.fail("an object");
-    const std::string type = scaling_type(block);
-    const std::vector<std::string>& used = keys_of_scaling(type, block);
-    for (const std::string& key : block.keys()) {
-      if (!block.has(key) || holds(used, key)) continue;
-      throw util::format_error(
-          {.what = "unsupported rotary setting " + util::in_quotes(key),
-           .where = block.where(),
-           .expected = util::cat("of scaling '", type, "' only ", util::join(used, ", ")),
-           .found = util::summary(block.at(key).raw())});
+/// Throws for a setting in the block that neither its scaling nor the family uses.
+const ScalingType& checked_scaling(const JsonView& block, const std::string& type,
+                                   const std::vector<std::string>& others) {
+  const auto found = scaling_types().find(type);
+  if (found == scaling_types().end()) {
+    std::vector<std::string> names;
+    for (const auto& [name, known] : scaling_types()) names.push_back(name);
+    throw util::format_error({.what = "unsupported rotary scaling",
+                              .where = block.where(),
+                              .expected = "one of " + util::join(names, ", "),
+                              .found = util::in_quotes(type)});
+  }
+  std::vector<std::string> used = {"rope_type", "type", "rope_theta", "partial_rotary_factor"};
+  used.insert(used.end(), found->second.keys.begin(), found->second.keys.end());
+  used.insert(used.end(), others.begin(), others.end());
+  for (const std::string& key : block.keys()) {
+    if (!block.has(key) || holds(used, key)) continue;
+    throw util::format_error({.what = "unsupported rotary setting " + util::in_quotes(key),
+                              .where = block.where(),
+                              .expected = util::cat("of scaling '", type, "' only ", util::join(used, ", ")),
+                              .found = util::summary(block.at(key).raw())});
+  }
+  return found->second;
+}
+
+double positive(const JsonView& block, const std::string& key) {
+  const double value = block.at(key).as_number();
+  if (!(value > 0)) block.at(key).fail("a positive number");
+  return value;
+}
+
+std::vector<double> factors_of(const JsonView& block, const std::string& key, std::int64_t count) {
+  const JsonView list = block.at(key);
+  if (!list.is_array() || static_cast<std::int64_t>(list.size()) != count)
+    list.fail(util::cat("an array of ", count, " numbers, one for each rotated pair"));
+  std::vector<double> factors;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    factors.push_back(list.at(i).as_number());
+    if (!(factors.back() > 0)) list.at(i).fail("a positive number");
+  }
+  return factors;
+}
+
+/// YaRN's growth of attention with the factor of the scaling.
+double growth(double factor, double scale) {
+  constexpr double kSlope = 0.1;
+  return factor <= 1 ? 1 : kSlope * scale * std::log(factor) + 1;
+}
+
+/// What the scaling of a block says; `rope` has the rest.
+void read_scaling(const JsonView& block, const std::string& type, std::int64_t max_positions,
+                  const RopeKeys& keys, RopeSpec& rope) {
+  rope.scaling = checked_scaling(block, type, keys.others).scaling;
+  if (rope.scaling == Scaling::kNone) return;
+  const auto positions = static_cast<double>(max_positions);
+  const bool stretches = rope.scaling == Scaling::kYarn || rope.scaling == Scaling::kLongRope;
+  if (stretches || rope.scaling == Scaling::kLlama3) {
+    rope.original_max_positions = keys.original_max_positions
+                                      ? static_cast<double>(*keys.original_max_positions)
+                                      : read_number(block, "original_max_position_embeddings", positions);
+    if (!(rope.original_max_positions > 0)) block.fail("positive original_max_position_embeddings");
+  }
+  rope.factor =
+      !stretches || block.has("factor") ? positive(block, "factor") : positions / rope.original_max_positions;
+  const auto given = read_optional_number(block, "attention_factor", {});
+  switch (rope.scaling) {
+    case Scaling::kNone:
+    case Scaling::kLinear:
+      break;
+    case Scaling::kDynamic:
+      rope.original_max_positions = positions;
+      if (rope.factor < 1) block.at("factor").fail("at least 1");
+      if (rope.dims <= 2) block.fail("more than one rotated pair");
+      break;
+    case Scaling::kLlama3:
+      rope.low_frequency_factor = positive(block, "low_freq_factor");
+      rope.high_frequency_factor = positive(block, "high_freq_factor");
+      if (!(rope.high_frequency_factor > rope.low_frequency_factor))
+        block.fail("0 < low_freq_factor < high_freq_factor");
+      break;
+    case Scaling::kYarn: {
+      // Python takes 0 for absent here.
+      const auto unless_zero = [&](const std::string& key, double otherwise) {
+        const double value = block.get_number(key, 0);
+        return value == 0 ? otherwise : value;
+      };
+      rope.beta_fast = unless_zero("beta_fast", rope.beta_fast);
+      rope.beta_slow = unless_zero("beta_slow", rope.beta_slow);
+      rope.truncate = read_flag(block, "truncate", true);
+      const double scale = unless_zero("mscale", 0), of_all = unless_zero("mscale_all_dim", 0);
+      const double computed = scale != 0 && of_all != 0
+                                  ? growth(rope.factor, scale) / growth(rope.factor, of_all)
+                                  : growth(rope.factor, 1);
+      rope.amplitude = given.value_or(computed);
+      break;
     }
-    rope.theta = read_number(block, "rope_theta", rope.theta);
-    share = read_number(block, "partial_rotary_factor", share);
-    if (type != "default") {
-      rope.scaling = type == "linear" ? RopeSpec::Scaling::kLinear : RopeSpec::Scaling::kLlama3;
-      rope.factor = block.at("factor").as_number();
-      if (!(rope.factor > 0)) block.fail("a positive factor");
-    }
-    if (type == "llama3") {
-      rope.low_frequency_factor = block.at("low_freq_factor").as_number();
-      rope.high_frequency_factor = block.at("high_freq_factor").as_number();
-      rope.original_max_positions =
-          read_number(block, "original_max_position_embeddings", static_cast<double>(keys.max_positions));
-      if (!(rope.high_frequency_factor > rope.low_frequency_factor && rope.low_frequency_factor > 0 &&
-            rope.original_max_positions > 0)) {
-        block.fail("0 < low_freq_factor < high_freq_factor and positive original_max_position_embeddings");
-      }
+    case Scaling::kLongRope: {
+      rope.short_factors = factors_of(block, "short_factor", rope.dims / 2);
+      rope.long_factors = factors_of(block, "long_factor", rope.dims / 2);
+      const double computed =
+          rope.factor <= 1 ? 1 : std::sqrt(1 + std::log(rope.factor) / std::log(rope.original_max_positions));
+      rope.amplitude = given.value_or(computed);
     }
   }
-  if (!(rope.theta > 0)) config.fail("a positive rotary base");
-  rope.dims =
-      share >= 0 && share <= 1 ? static_cast<std::int64_t>(static_cast<double>(keys.head_size) * share) : -1;
-  if (rope.dims < 0 || rope.dims % 2 != 0) {
-    throw util::format_error({.what = "unsupported rotary share",
-                              .where = config.where(),
-                              .expected = "an even number of rotary values, at most the head size",
-                              .found = util::cat(share, " of ", keys.head_size)});
-  }
-  for (const std::string key : {"rope_theta", "rotary_emb_base"})
-    tell_unused(config, key, rope.theta, util::cat("the rotary base is ", rope.theta));
-  for (const std::string key : {"partial_rotary_factor", "rotary_pct"})
-    tell_unused(config, key, share, util::cat("the rotated part of a head is ", share));
-  if (rope.scaling == RopeSpec::Scaling::kLlama3) {
-    tell_unused(config, "original_max_position_embeddings", rope.original_max_positions,
-                util::cat(block_key, " has ", rope.original_max_positions));
-  }
-  return rope;
 }
 
 }  // namespace
 
-RopeSpec read_rope(const JsonView& config, const RopeKeys& keys) {
-  std::vector<std::string> blocks;
-  for (const std::string key : {"rope_scaling", "rope_parameters"}) {
-    if (config.has(key) && !config.at(key).raw().empty()) blocks.push_back(key);
+RopeSpec read_rope_block(const JsonView& config, const std::optional<JsonView>& block, const ArchSpec& spec,
+                         const RopeKeys& keys) {
+  RopeSpec rope;
+  rope.theta = keys.theta.empty() ? keys.class_theta : read_number(config, keys.theta, keys.class_theta);
+  double share = keys.share.empty() ? 1 : read_number(config, keys.share, keys.class_share);
+  if (block) {
+    if (!block->is_object()) block->fail("an object");
+    rope.theta = read_number(*block, "rope_theta", rope.theta);
+    share = read_number(*block, "partial_rotary_factor", share);
   }
-  const RopeSpec rope = rope_with_block(config, blocks.empty() ? "" : blocks.front(), keys);
-  if (blocks.size() < 2 || rope == rope_with_block(config, blocks.back(), keys)) return rope;
+  if (!(rope.theta > 0)) config.fail("a positive rotary base");
+  rope.dims =
+      share >= 0 && share <= 1 ? static_cast<std::int64_t>(static_cast<double>(spec.head_size) * share) : -1;
+  if (rope.dims < 0 || rope.dims % 2 != 0) {
+    throw util::format_error({.what = "unsupported rotary share",
+                              .where = config.where(),
+                              .expected = "an even number of rotary values, at most the head size",
+                              .found = util::cat(share, " of ", spec.head_size)});
+  }
+  if (block) read_scaling(*block, scaling_type(*block), spec.max_positions, keys, rope);
+  return rope;
+}
+
+namespace {
+
+/// Warns of rotary settings outside of the block that it overrules.
+void tell_unused_rope(const JsonView& config, const RopeSpec& rope, std::int64_t head_size) {
+  const double share = static_cast<double>(rope.dims) / static_cast<double>(head_size);
+  for (const std::string key : {"rope_theta", "rotary_emb_base"})
+    tell_unused(config, key, rope.theta, util::cat("the rotary base is ", rope.theta));
+  for (const std::string key : {"partial_rotary_factor", "rotary_pct"}) {
+    if (config.has(key) && config.at(key).is_number() &&
+        static_cast<std::int64_t>(static_cast<double>(head_size) * config.at(key).as_number()) == rope.dims)
+      continue;
+    tell_unused(config, key, share, util::cat("the rotated part of a head is ", share));
+  }
+  if (rope.scaling == Scaling::kLlama3 || rope.scaling == Scaling::kYarn) {
+    tell_unused(config, "original_max_position_embeddings", rope.original_max_positions,
+                util::cat("the rotary settings have ", rope.original_max_positions));
+  }
+}
+
+}  // namespace
+
+RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys& keys) {
+  std::vector<JsonView> blocks;
+  for (const std::string key : {"rope_scaling", "rope_parameters"}) {
+    if (config.has(key) && !config.at(key).raw().empty()) blocks.push_back(config.at(key));
+  }
+  const auto read = [&](const std::optional<JsonView>& block) {
+    RopeSpec rope = read_rope_block(config, block, spec, keys);
+    tell_unused_rope(config, rope, spec.head_size);
+    return rope;
+  };
+  if (blocks.empty()) return read(std::nullopt);
+  const RopeSpec rope = read(blocks.front());
+  if (blocks.size() < 2 || rope == read_rope_block(config, blocks.back(), spec, keys)) return rope;
   throw util::format_error(
       {.what = "two blocks of rotary settings that differ",
        .where = config.where(),
@@ -237,6 +383,90 @@ RopeSpec read_rope(const JsonView& config, const RopeKeys& keys) {
            util::cat("rope_scaling ", util::cut_utf8(config.at("rope_scaling").raw().dump(), 200),
                      ", rope_parameters ", util::cut_utf8(config.at("rope_parameters").raw().dump(), 200)),
        .hint = "transformers takes rope_scaling where both are: remove the other"});
+}
+
+void set_ropes_by_kind(ArchSpec& spec, const JsonView& config, const std::vector<bool>& slides,
+                       const RopeKeys& full, const RopeKeys& sliding) {
+  Json of_full = Json::object(), of_sliding = Json::object();
+  if (config.has("rope_parameters")) {
+    const JsonView given = config.at("rope_parameters");
+    if (!given.is_object()) given.fail("an object");
+    const bool nested = given.has("full_attention") || given.has("sliding_attention");
+    for (const std::string& key : given.keys()) {
+      if (nested && given.has(key) && key != "full_attention" && key != "sliding_attention")
+        given.at(key).fail("only full_attention and sliding_attention beside each other");
+    }
+    if (!nested && !given.raw().empty()) {
+      util::log_warning(util::cat(given.where(),
+                                  ": settings that name no kind of block are taken for those with full "
+                                  "attention; transformers 5.24 ignores them"));
+      of_full = given.raw();
+    }
+    if (given.has("full_attention")) of_full = given.at("full_attention").raw();
+    if (given.has("sliding_attention")) of_sliding = given.at("sliding_attention").raw();
+  }
+  if (config.has("rope_scaling")) {
+    if (!config.at("rope_scaling").is_object()) config.at("rope_scaling").fail("an object");
+    of_full.update(config.at("rope_scaling").raw());
+  }
+  const auto read = [&](const Json& block, const std::string& kind, const RopeKeys& keys) {
+    return read_rope_block(config, JsonView(block, config.where() + ": rope_parameters." + kind), spec, keys);
+  };
+  spec.ropes = {read(of_full, "full_attention", full), read(of_sliding, "sliding_attention", sliding)};
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].rope = slides[i] ? 1 : 0;
+}
+
+void set_rope(ArchSpec& spec, const RopeSpec& rope) {
+  if (rope.dims == 0) return;
+  spec.ropes = {rope};
+  for (BlockSpec& block : spec.blocks) block.rope = 0;
+  // What is beyond this length is what the scaling is for.
+  if (rope.scaling == Scaling::kDynamic)
+    spec.max_positions = static_cast<std::int64_t>(rope.factor * rope.original_max_positions);
+}
+
+std::vector<bool> sliding_blocks(const JsonView& config, std::int64_t num_layers,
+                                 const std::function<bool(std::int64_t)>& class_rule) {
+  std::vector<bool> slides;
+  if (!config.has("layer_types")) {
+    for (std::int64_t i = 0; i < num_layers; ++i) slides.push_back(class_rule(i));
+    return slides;
+  }
+  const JsonView types = config.at("layer_types");
+  if (!types.is_array() || static_cast<std::int64_t>(types.size()) != num_layers)
+    types.fail(util::cat("an array of ", num_layers, " values, one a block"));
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    const std::string type = types.at(i).as_string();
+    slides.push_back(type == "sliding_attention");
+    if (!slides.back() && type != "full_attention") types.at(i).fail("full_attention or sliding_attention");
+  }
+  return slides;
+}
+
+void set_windows(ArchSpec& spec, const JsonView& config, const std::vector<bool>& slides,
+                 std::optional<std::int64_t> window) {
+  for (std::size_t i = 0; i < slides.size(); ++i) {
+    if (!slides[i]) continue;
+    if (!window && config.has("layer_types"))
+      config.at("layer_types")
+          .at(i)
+          .fail(
+              "full_attention, since the config has no sliding window (sliding_window, use_sliding_window)");
+    spec.blocks[i].window = window.value_or(0);
+  }
+}
+
+void check_experts(const JsonView& config, const ArchSpec& spec) {
+  if (spec.experts.chosen <= spec.experts.count) return;
+  throw util::format_error({.what = "more experts are chosen than there are",
+                            .where = config.where(),
+                            .expected = util::cat("num_experts_per_tok of at most ", spec.experts.count),
+                            .found = std::to_string(spec.experts.chosen)});
+}
+
+std::int64_t head_size_of(const JsonView& config, const ArchSpec& spec, const std::string& heads_key) {
+  if (spec.hidden_size % spec.num_heads == 0) return spec.hidden_size / spec.num_heads;
+  config.at(heads_key).fail("a divisor of the hidden size, " + std::to_string(spec.hidden_size));
 }
 
 namespace {
@@ -283,31 +513,94 @@ std::pair<const Family*, std::string> named_family(const JsonView& config) {
 
 /// Tells of settings on windows of attention that the family's class does not read.
 void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
-  const bool windows = !spec.attention_windows.empty();
+  const bool windows = std::any_of(spec.blocks.begin(), spec.blocks.end(),
+                                   [](const BlockSpec& block) { return block.window > 0; });
   if (windows) tell_unused(config, "use_sliding_window", true, spec.architecture + " has such windows");
   if (!windows && read_flag(config, "use_sliding_window", true))
     tell_unused(config, "sliding_window", nullptr, "no block has a window");
   if (!config.has("layer_types")) return;
   Json used = Json::array();
-  for (std::size_t i = 0; i < static_cast<std::size_t>(spec.num_layers); ++i)
-    used.push_back(windows && spec.attention_windows[i] > 0 ? "sliding_attention" : "full_attention");
+  for (const BlockSpec& block : spec.blocks)
+    used.push_back(block.window > 0 ? "sliding_attention" : "full_attention");
   tell_unused(config, "layer_types", used,
               windows ? "sliding_window holds for every block" : "no block has a window");
 }
 
+/// Models that see pictures around a language model, which alone is read.
+struct Wrapper {
+  std::string architecture, model_type;
+};
+const std::vector<Wrapper>& wrappers() {
+  static const std::vector<Wrapper> all = {{"Gemma3ForConditionalGeneration", "gemma3"},
+                                           {"Mistral3ForConditionalGeneration", "mistral3"}};
+  return all;
+}
+
+/// The wrapper that a config is of, or none.
+const Wrapper* named_wrapper(const JsonView& config) {
+  if (!config.has("text_config") || !config.at("text_config").is_object()) return nullptr;
+  const std::string architecture = config.has("architectures") && config.at("architectures").is_array() &&
+                                           config.at("architectures").size() > 0
+                                       ? config.at("architectures").at(0).as_string()
+                                       : "";
+  const std::string type = config.get_string("model_type", "");
+  const auto found = std::find_if(wrappers().begin(), wrappers().end(), [&](const Wrapper& wrapper) {
+    return architecture.empty() ? wrapper.model_type == type : wrapper.architecture == architecture;
+  });
+  return found == wrappers().end() ? nullptr : &*found;
+}
+
+ArchSpec read_language_model(const JsonView& config) {
+  const auto [family, architecture] = named_family(config);
+  for (const auto& [key, value] : neutral_values()) {
+    if (!holds(family->reads, key)) require_value(config, key, value);
+  }
+  ArchSpec spec = family->read(config);
+  spec.architecture = architecture;
+  DEPTHLENS_ASSERT(static_cast<std::int64_t>(spec.blocks.size()) == spec.num_layers);
+  tell_unused_windows(config, spec);
+  return spec;
+}
+
+ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
+  Json text = config.at("text_config").raw();
+  text.erase("architectures");  // the model's are outside
+  for (const char* key : {"tie_word_embeddings", "quantization_config"}) {
+    if (config.raw().contains(key)) text[key] = config.raw().at(key);
+  }
+  ArchSpec spec = read_language_model({text, config.where() + ": text_config"});
+  spec.architecture = wrapper.architecture;
+  const std::vector<std::string> bare = spec.prefixes;
+  for (const std::string& prefix : bare) {
+    spec.prefixes.push_back("language_model." + prefix);
+    spec.prefixes.push_back("model.language_model.");
+  }
+  for (TensorRule& rule : spec.model_tensors) {
+    if (rule.slot == Slot::kUnembedding) rule.other_names.push_back("language_model." + rule.name);
+  }
+  for (const std::string part : {"vision_tower.*", "multi_modal_projector.*"}) {
+    spec.ignorable.push_back(part);
+    spec.ignorable.push_back("model." + part);
+  }
+  return spec;
+}
+
 }  // namespace
+
+std::int64_t ArchSpec::widest_mlp() const {
+  const bool dense =
+      std::any_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) { return !block.experts; });
+  return std::max(dense ? mlp_size : 0, experts.chosen * experts.mlp_size + experts.shared_mlp_size);
+}
 
 ArchSpec read_arch_spec(const JsonView& config) {
   if (!config.is_object()) config.fail("an object");
-  const auto [family, architecture] = named_family(config);
-  for (const auto& [key, value] : neutral_values()) require_value(config, key, value);
-  ArchSpec spec = family->read(config);
-  spec.architecture = architecture;
-  tell_unused_windows(config, spec);
+  const Wrapper* wrapper = named_wrapper(config);
+  ArchSpec spec = wrapper != nullptr ? read_wrapped(config, *wrapper) : read_language_model(config);
   if (config.has("auto_map")) {
     util::log_warning(util::cat(config.where(),
                                 ": auto_map names code of the model's own, which is not run: it ",
-                                "is computed as ", architecture));
+                                "is computed as ", spec.architecture));
   }
   return spec;
 }
@@ -315,6 +608,7 @@ ArchSpec read_arch_spec(const JsonView& config) {
 std::vector<std::string> known_architectures() {
   std::vector<std::string> names;
   for (const Family& family : families()) names.push_back(family.architectures.front());
+  for (const Wrapper& wrapper : wrappers()) names.push_back(wrapper.architecture);
   return names;
 }
 

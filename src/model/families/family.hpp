@@ -1,32 +1,67 @@
 // What the family files share: reading of common config keys, and rules for common shapes.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "depthlens/model/arch_spec.hpp"
 
 namespace depthlens::model {
 
-/// A family: the architectures it serves and the function that reads their config.
+/// A family: the architectures it serves and the function that reads their config. `reads` are settings that
+/// it implements and that are refused elsewhere (see `neutral_values` in family.cpp).
 struct Family {
   std::vector<std::string> architectures;
   std::string model_type;
   ArchSpec (*read)(const util::JsonView& config);
+  std::vector<std::string> reads = {};
 };
 
 const std::vector<Family>& families();
 
+ArchSpec read_bloom(const util::JsonView& config);
+ArchSpec read_cohere(const util::JsonView& config);
+ArchSpec read_cohere2(const util::JsonView& config);
+ArchSpec read_falcon(const util::JsonView& config);
+ArchSpec read_gemma(const util::JsonView& config);
+ArchSpec read_gemma2(const util::JsonView& config);
+ArchSpec read_gemma3(const util::JsonView& config);
 ArchSpec read_gpt2(const util::JsonView& config);
+ArchSpec read_gpt_neo(const util::JsonView& config);
 ArchSpec read_gpt_neox(const util::JsonView& config);
+ArchSpec read_gpt_oss(const util::JsonView& config);
+ArchSpec read_gptj(const util::JsonView& config);
+ArchSpec read_granite(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
+ArchSpec read_ministral(const util::JsonView& config);
+ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
+ArchSpec read_mixtral(const util::JsonView& config);
+ArchSpec read_olmo(const util::JsonView& config);
+ArchSpec read_olmo2(const util::JsonView& config);
+ArchSpec read_olmo3(const util::JsonView& config);
+ArchSpec read_olmoe(const util::JsonView& config);
+ArchSpec read_opt(const util::JsonView& config);
+ArchSpec read_phi(const util::JsonView& config);
+ArchSpec read_phi3(const util::JsonView& config);
 ArchSpec read_qwen2(const util::JsonView& config);
+ArchSpec read_qwen2_moe(const util::JsonView& config);
 ArchSpec read_qwen3(const util::JsonView& config);
+ArchSpec read_qwen3_moe(const util::JsonView& config);
+ArchSpec read_smollm3(const util::JsonView& config);
+ArchSpec read_stablelm(const util::JsonView& config);
 
 // Settings are read as transformers 5 reads them: a key that is absent has the default of the family's class,
 // and null is not absent. What must be in the config has no default here.
+
+/// A config with the class's value for each key that it leaves out. Read it with the config's own `where`.
+util::Json with_class_defaults(const util::JsonView& config, const util::Json& defaults);
+
+/// A config with the class's rotary settings where it has none.
+util::Json with_rope_parameters(const util::JsonView& config, const util::Json& defaults);
 
 /// A size of the model: an integer from 1 to 2^24.
 std::int64_t read_size(const util::JsonView& config, const std::string& key);
@@ -37,7 +72,15 @@ std::int64_t read_size(const util::JsonView& config, const std::string& key, std
 std::optional<std::int64_t> read_optional_size(const util::JsonView& config, const std::string& key,
                                                std::optional<std::int64_t> class_default);
 
+/// A size under a family's own name or the one that other families have, which transformers takes just as
+/// well: the name that the config has. Throws where it has both with different values.
+std::string name_of_size(const util::JsonView& config, const std::string& own, const std::string& common);
+
 double read_number(const util::JsonView& config, const std::string& key, double class_default);
+
+/// A number for which null means none, and which is positive otherwise.
+std::optional<double> read_optional_number(const util::JsonView& config, const std::string& key,
+                                           std::optional<double> class_default);
 
 /// A boolean; null is false, as None is in Python.
 bool read_flag(const util::JsonView& config, const std::string& key, bool class_default);
@@ -51,17 +94,43 @@ Activation read_activation(const util::JsonView& config, const std::string& key,
 
 /// How a family names its rotary settings outside of their block, and what holds without any.
 struct RopeKeys {
-  std::int64_t head_size = 0;
-  std::int64_t max_positions = 0;
   std::string theta = "rope_theta";
-  std::string share = {};  ///< part of the head that is rotated; none: all of it
+  double class_theta = 10000;
+  std::string share = "partial_rotary_factor";  ///< part of the head that is rotated; "": always all of it
   double class_share = 1;
+  /// A class with this field of its own prefers it to the one in the block.
+  std::optional<std::int64_t> original_max_positions = {};
+  /// Settings in the block that the family itself reads.
+  std::vector<std::string> others = {};
 };
 
 /// Rotary settings in either spelling: `rope_parameters` {rope_type, rope_theta, …}, or `rope_scaling` {type
-/// | rope_type, …} with the base beside it. Throws for a scaling that is not known, for a setting that the
-/// scaling does not use, and for two blocks that differ.
-RopeSpec read_rope(const util::JsonView& config, const RopeKeys& keys);
+/// | rope_type, …} with the base beside it. `spec` has the sizes. Throws for a scaling that is not known, for
+/// a setting that the scaling does not use, and for two blocks that differ.
+RopeSpec read_rope(const util::JsonView& config, const ArchSpec& spec, const RopeKeys& keys = {});
+
+/// The same of one block of settings, or of none.
+RopeSpec read_rope_block(const util::JsonView& config, const std::optional<util::JsonView>& block,
+                         const ArchSpec& spec, const RopeKeys& keys);
+
+/// Gives all blocks this rotary embedding, or none where it rotates nothing.
+void set_rope(ArchSpec& spec, const RopeSpec& rope);
+
+/// For families whose sliding blocks have rotary settings of their own: nested in `rope_parameters`, or in
+/// the older spelling, where `rope_scaling` is that of the full blocks. `keys.theta` may be empty: always the
+/// class's.
+void set_ropes_by_kind(ArchSpec& spec, const util::JsonView& config, const std::vector<bool>& slides,
+                       const RopeKeys& full, const RopeKeys& sliding);
+
+/// Of each block, whether its attention slides: by `layer_types`, or by the rule of the class. Throws for
+/// other kinds of attention.
+std::vector<bool> sliding_blocks(const util::JsonView& config, std::int64_t num_layers,
+                                 const std::function<bool(std::int64_t)>& class_rule);
+
+/// Windows of `sliding_window` for the blocks that slide; none where it is null. Throws where it is null and
+/// `layer_types` asks for windows.
+void set_windows(ArchSpec& spec, const util::JsonView& config, const std::vector<bool>& slides,
+                 std::optional<std::int64_t> window);
 
 /// Warns of a key that transformers does not read in this family, where it says something else than `used`.
 void tell_unused(const util::JsonView& config, const std::string& key, const util::Json& used,
@@ -71,17 +140,52 @@ void tell_unused(const util::JsonView& config, const std::string& key, const uti
 /// mathematics in ways that are not supported.
 void require_value(const util::JsonView& config, const std::string& key, const util::Json& value);
 
-/// The parts common to Llama-like families: RMS norms, rotary positions, grouped queries, gated MLP. What is
-/// not said here has the same default in all their classes.
+/// The number of heads must divide the hidden size where the head size is not given.
+std::int64_t head_size_of(const util::JsonView& config, const ArchSpec& spec, const std::string& heads_key);
+
+/// What most families have in common: tensors named as Llama's, gated MLP, grouped queries. Fields are what
+/// the config cannot say, with what most classes have.
 struct LlamaLike {
   std::int64_t max_positions = 0;              ///< where the config does not say
   std::optional<std::int64_t> kv_heads = {};   ///< likewise; none: one for each head
   std::optional<std::int64_t> head_size = {};  ///< likewise, null is refused; none: hidden_size over heads
+  bool tied_unembedding = false;               ///< likewise
+  NormKind norm = NormKind::kRmsNorm;
+  std::string epsilon_key = "rms_norm_eps";
+  double epsilon = 1e-6;
+  /// The norms of a block with a weight, as "layers.{i}.NAME.weight", and the model's last one.
+  std::vector<std::pair<Slot, std::string>> norms = {{Slot::kAttentionNormWeight, "input_layernorm"},
+                                                     {Slot::kMlpNormWeight, "post_attention_layernorm"}};
+  bool final_norm_weight = true;
+  bool norm_bias = false;
+  bool norms_less_one = false;  ///< stored as w, used as 1 + w
+  std::string activation_key = "hidden_act";
+  std::string activation = "silu";
+  RopeKeys rope = {};
+  bool own_rope = false;        ///< rotary settings are read by the family itself
+  bool partial_rotary = false;  ///< no: a head is rotated whole or the config is refused
   bool qkv_bias = false;
   bool attention_out_bias = false;
   bool mlp_bias = false;
-  bool query_key_norm = false;
+  bool query_key_norm = false;  ///< of each head, q_norm and k_norm
+  bool dense_mlp = true;        ///< no: its tensors are the family's affair
 };
 ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts);
+
+/// q_norm and k_norm over the whole projections (OLMo 2 and 3, OLMoE).
+void add_norms_of_projections(ArchSpec& spec);
+
+/// Throws where more experts are chosen than there are.
+void check_experts(const util::JsonView& config, const ArchSpec& spec);
+
+/// The MLP "layers.{i}.mlp.{gate,up,down}_proj" of these blocks.
+void add_gated_mlp(ArchSpec& spec, bool bias, TensorRule::Blocks blocks = TensorRule::Blocks::kAll);
+
+/// Experts with matrices of their own, "layers.{i}.STEM.{n}.NAME.weight" for gate, up and down, and the
+/// router "layers.{i}.ROUTER.weight".
+struct ExpertNames {
+  std::string router, stem, gate, up, down;
+};
+void add_experts(ArchSpec& spec, const ExpertNames& names);
 
 }  // namespace depthlens::model

@@ -1,22 +1,12 @@
 // GPT-2: learned positions, layer norms, one fused projection. Odd: its linear maps are stored as [in, out]
 // ("Conv1D").
-#include "depthlens/util/text.hpp"
+#include <array>
+#include <cmath>
+#include <utility>
+
 #include "family.hpp"
 
 namespace depthlens::model {
-namespace {
-
-/// A size under GPT-2's own name or the one that other families have, which transformers takes just as well.
-std::string name_of_size(const util::JsonView& config, const std::string& own, const std::string& common) {
-  if (!config.has(common)) return own;
-  if (config.has(own) && config.at(own).raw() != config.at(common).raw())
-    config.at(common).fail(
-        util::cat("the same as ", own, ", which is ", util::summary(config.at(own).raw())));
-  return common;
-}
-
-}  // namespace
-
 ArchSpec read_gpt2(const util::JsonView& config) {
   require_value(config, "scale_attn_weights", true);
   require_value(config, "scale_attn_by_inverse_layer_idx", false);
@@ -28,18 +18,18 @@ ArchSpec read_gpt2(const util::JsonView& config) {
   spec.hidden_size = read_size(config, name_of_size(config, "n_embd", "hidden_size"));
   spec.vocab_size = read_size(config, "vocab_size");
   spec.num_heads = spec.num_kv_heads = read_size(config, heads);
-  if (spec.hidden_size % spec.num_heads != 0) config.at(heads).fail("a divisor of n_embd");
-  spec.head_size = spec.hidden_size / spec.num_heads;
+  spec.head_size = head_size_of(config, spec, heads);
+  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
+  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
   spec.mlp_size = read_optional_size(config, "n_inner", {}).value_or(4 * spec.hidden_size);
   spec.max_positions =
       read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 1024);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
-  spec.qkv = QkvLayout::kFusedByKind;
   spec.activation = read_activation(config, "activation_function", "gelu_new");
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
 
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
-  spec.prefix = "transformer.";
+  spec.prefixes = {"transformer."};
   spec.model_tensors = {
       {Slot::kTokenEmbedding, "wte.weight", {V, d}},
       {Slot::kPositionEmbedding, "wpe.weight", {spec.max_positions, d}},
@@ -50,8 +40,6 @@ ArchSpec read_gpt2(const util::JsonView& config) {
   spec.block_tensors = {
       {Slot::kAttentionNormWeight, "h.{i}.ln_1.weight", {d}},
       {Slot::kAttentionNormBias, "h.{i}.ln_1.bias", {d}},
-      {Slot::kQkvWeight, "h.{i}.attn.c_attn.weight", {d, 3 * d}, true},
-      {Slot::kQkvBias, "h.{i}.attn.c_attn.bias", {3 * d}},
       {Slot::kAttentionOutWeight, "h.{i}.attn.c_proj.weight", {d, d}, true},
       {Slot::kAttentionOutBias, "h.{i}.attn.c_proj.bias", {d}},
       {Slot::kMlpNormWeight, "h.{i}.ln_2.weight", {d}},
@@ -61,6 +49,19 @@ ArchSpec read_gpt2(const util::JsonView& config) {
       {Slot::kMlpDownWeight, "h.{i}.mlp.c_proj.weight", {m, d}, true},
       {Slot::kMlpDownBias, "h.{i}.mlp.c_proj.bias", {d}},
   };
+  const std::array<std::pair<Slot, Slot>, 3> parts = {{{Slot::kQueryWeight, Slot::kQueryBias},
+                                                       {Slot::kKeyWeight, Slot::kKeyBias},
+                                                       {Slot::kValueWeight, Slot::kValueBias}}};
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const TensorRule::Rows rows = {.first = static_cast<std::int64_t>(i) * d, .count = d};
+    spec.block_tensors.push_back({.slot = parts[i].first,
+                                  .name = "h.{i}.attn.c_attn.weight",
+                                  .shape = {d, 3 * d},
+                                  .transposed = true,
+                                  .rows = rows});
+    spec.block_tensors.push_back(
+        {.slot = parts[i].second, .name = "h.{i}.attn.c_attn.bias", .shape = {3 * d}, .rows = rows});
+  }
   spec.ignorable = {"h.{i}.attn.bias", "h.{i}.attn.masked_bias"};
   return spec;
 }

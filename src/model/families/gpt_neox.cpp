@@ -1,5 +1,7 @@
 // GPT-NeoX and Pythia: partial rotary positions, parallel or sequential residual. Odd: the fused projection
 // is interleaved by head.
+#include <cmath>
+
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -10,31 +12,27 @@ ArchSpec read_gpt_neox(const util::JsonView& config) {
   spec.hidden_size = read_size(config, "hidden_size");
   spec.vocab_size = read_size(config, "vocab_size");
   spec.num_heads = spec.num_kv_heads = read_size(config, "num_attention_heads");
-  if (spec.hidden_size % spec.num_heads != 0)
-    config.at("num_attention_heads").fail("a divisor of hidden_size");
-  spec.head_size = spec.hidden_size / spec.num_heads;
+  spec.head_size = head_size_of(config, spec, "num_attention_heads");
+  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
+  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
   spec.mlp_size = read_size(config, "intermediate_size");
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_eps", 1e-5);
   spec.parallel_residual = read_flag(config, "use_parallel_residual", true);
-  spec.qkv = QkvLayout::kFusedByHead;
   spec.activation = read_activation(config, "hidden_act", "gelu");
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", false);
-  spec.rope = read_rope(config, {.head_size = spec.head_size,
-                                 .max_positions = spec.max_positions,
-                                 .theta = "rotary_emb_base",
-                                 .share = "rotary_pct",
-                                 .class_share = 0.25});
+  set_rope(spec,
+           read_rope(config, spec, {.theta = "rotary_emb_base", .share = "rotary_pct", .class_share = 0.25}));
 
   const bool attention_bias = read_flag(config, "attention_bias", true);
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
-  spec.prefix = "gpt_neox.";
+  spec.prefixes = {"gpt_neox."};
   spec.model_tensors = {
       {Slot::kTokenEmbedding, "embed_in.weight", {V, d}},
       {Slot::kFinalNormWeight, "final_layer_norm.weight", {d}},
       {Slot::kFinalNormBias, "final_layer_norm.bias", {d}},
       // The second is transformers 5's own name, which it also finds in files.
-      {Slot::kUnembedding, "embed_out.weight", {V, d}, false, "lm_head.weight"},
+      {Slot::kUnembedding, "embed_out.weight", {V, d}, false, {"lm_head.weight"}},
   };
   spec.block_tensors = {
       {Slot::kAttentionNormWeight, "layers.{i}.input_layernorm.weight", {d}},

@@ -1,12 +1,86 @@
 // Llama 2 and 3, and the parts that Llama-like families share: RMS norms, rotary positions, grouped-query
 // attention, gated MLP.
-#include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
+
+namespace {
+
+RopeSpec read_llama_rope(const util::JsonView& config, const ArchSpec& spec, const LlamaLike& parts) {
+  if (!parts.partial_rotary) require_value(config, "partial_rotary_factor", 1.0);
+  RopeSpec rope = read_rope(config, spec, parts.rope);
+  if (parts.partial_rotary || rope.dims == spec.head_size) return rope;
+  throw util::format_error({.what = "unsupported setting 'partial_rotary_factor' of the model",
+                            .where = config.where(),
+                            .expected = "heads that are rotated whole",
+                            .found = util::cat(rope.dims, " of ", spec.head_size, " values")});
+}
+
+void add_attention(ArchSpec& spec, const LlamaLike& parts) {
+  const std::int64_t d = spec.hidden_size;
+  const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
+  const std::string attention = "layers.{i}.self_attn.";
+  std::vector<TensorRule>& rules = spec.block_tensors;
+  rules.push_back({Slot::kQueryWeight, attention + "q_proj.weight", {q, d}});
+  rules.push_back({Slot::kKeyWeight, attention + "k_proj.weight", {kv, d}});
+  rules.push_back({Slot::kValueWeight, attention + "v_proj.weight", {kv, d}});
+  rules.push_back({Slot::kAttentionOutWeight, attention + "o_proj.weight", {d, q}});
+  if (parts.qkv_bias) {
+    rules.push_back({Slot::kQueryBias, attention + "q_proj.bias", {q}});
+    rules.push_back({Slot::kKeyBias, attention + "k_proj.bias", {kv}});
+    rules.push_back({Slot::kValueBias, attention + "v_proj.bias", {kv}});
+  }
+  if (parts.attention_out_bias) rules.push_back({Slot::kAttentionOutBias, attention + "o_proj.bias", {d}});
+  if (parts.query_key_norm) {
+    for (const auto& [slot, name] : {std::pair{Slot::kQueryNormWeight, "q_norm.weight"},
+                                     std::pair{Slot::kKeyNormWeight, "k_norm.weight"}})
+      rules.push_back({slot, attention + name, {spec.head_size}});
+  }
+}
+
+}  // namespace
+
+void add_gated_mlp(ArchSpec& spec, bool bias, TensorRule::Blocks blocks) {
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
+    spec.block_tensors.push_back(
+        {.slot = slot, .name = "layers.{i}.mlp." + name, .shape = std::move(shape), .blocks = blocks});
+  };
+  add(Slot::kMlpGateWeight, "gate_proj.weight", {m, d});
+  add(Slot::kMlpUpWeight, "up_proj.weight", {m, d});
+  add(Slot::kMlpDownWeight, "down_proj.weight", {d, m});
+  if (!bias) return;
+  add(Slot::kMlpGateBias, "gate_proj.bias", {m});
+  add(Slot::kMlpUpBias, "up_proj.bias", {m});
+  add(Slot::kMlpDownBias, "down_proj.bias", {d});
+}
+
+void add_experts(ArchSpec& spec, const ExpertNames& names) {
+  const std::int64_t d = spec.hidden_size, m = spec.experts.mlp_size;
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = "layers.{i}." + name + ".weight",
+                                  .shape = std::move(shape),
+                                  .blocks = TensorRule::Blocks::kExperts});
+  };
+  add(Slot::kRouterWeight, names.router, {spec.experts.count, d});
+  add(Slot::kExpertGateWeight, names.stem + ".{n}." + names.gate, {m, d});
+  add(Slot::kExpertUpWeight, names.stem + ".{n}." + names.up, {m, d});
+  add(Slot::kExpertDownWeight, names.stem + ".{n}." + names.down, {d, m});
+}
+
+void add_norms_of_projections(ArchSpec& spec) {
+  spec.attention.query_key_norm_of_projection = true;
+  spec.block_tensors.push_back(
+      {Slot::kQueryNormWeight, "layers.{i}.self_attn.q_norm.weight", {spec.num_heads * spec.head_size}});
+  spec.block_tensors.push_back(
+      {Slot::kKeyNormWeight, "layers.{i}.self_attn.k_norm.weight", {spec.num_kv_heads * spec.head_size}});
+}
 
 ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
   ArchSpec spec;
@@ -26,56 +100,36 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
   }
   const auto head_size = parts.head_size ? read_size(config, "head_dim", *parts.head_size)
                                          : read_optional_size(config, "head_dim", {});
-  if (!head_size && spec.hidden_size % spec.num_heads != 0)
-    config.at("num_attention_heads").fail("a divisor of hidden_size");
-  spec.head_size = head_size.value_or(spec.hidden_size / spec.num_heads);
+  spec.head_size = head_size ? *head_size : head_size_of(config, spec, "num_attention_heads");
   spec.mlp_size = read_size(config, "intermediate_size");
   spec.max_positions = read_size(config, "max_position_embeddings", parts.max_positions);
-  spec.norm = NormKind::kRmsNorm;
-  spec.norm_epsilon = read_epsilon(config, "rms_norm_eps", 1e-6);
-  require_value(config, "partial_rotary_factor", 1.0);
-  spec.rope = read_rope(config, {.head_size = spec.head_size, .max_positions = spec.max_positions});
-  if (spec.rope.dims != spec.head_size) {
-    throw util::format_error({.what = "unsupported setting 'partial_rotary_factor' of the model",
-                              .where = config.where(),
-                              .expected = "heads that are rotated whole",
-                              .found = util::cat(spec.rope.dims, " of ", spec.head_size, " values")});
-  }
+  spec.norm = parts.norm;
+  spec.norm_epsilon =
+      parts.epsilon_key.empty() ? parts.epsilon : read_epsilon(config, parts.epsilon_key, parts.epsilon);
+  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
+  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
+  if (!parts.own_rope) set_rope(spec, read_llama_rope(config, spec, parts));
   spec.gated_mlp = true;
-  spec.activation = read_activation(config, "hidden_act", "silu");
-  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", false);
+  spec.activation = read_activation(config, parts.activation_key, parts.activation);
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", parts.tied_unembedding);
 
-  const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
-  const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
-  spec.prefix = "model.";
-  spec.model_tensors = {
-      {Slot::kTokenEmbedding, "embed_tokens.weight", {V, d}},
-      {Slot::kFinalNormWeight, "norm.weight", {d}},
-      {Slot::kUnembedding, "lm_head.weight", {V, d}},
+  const std::int64_t d = spec.hidden_size, V = spec.vocab_size;
+  spec.prefixes = {"model."};
+  spec.model_tensors = {{Slot::kTokenEmbedding, "embed_tokens.weight", {V, d}},
+                        {Slot::kUnembedding, "lm_head.weight", {V, d}}};
+  const auto add_norm = [&](std::vector<TensorRule>& rules, Slot slot, const std::string& name) {
+    rules.push_back({.slot = slot, .name = name, .shape = {d}, .less_one = parts.norms_less_one});
   };
-  spec.block_tensors = {
-      {Slot::kAttentionNormWeight, "layers.{i}.input_layernorm.weight", {d}},
-      {Slot::kQueryWeight, "layers.{i}.self_attn.q_proj.weight", {q, d}},
-      {Slot::kKeyWeight, "layers.{i}.self_attn.k_proj.weight", {kv, d}},
-      {Slot::kValueWeight, "layers.{i}.self_attn.v_proj.weight", {kv, d}},
-      {Slot::kAttentionOutWeight, "layers.{i}.self_attn.o_proj.weight", {d, q}},
-      {Slot::kMlpNormWeight, "layers.{i}.post_attention_layernorm.weight", {d}},
-      {Slot::kMlpGateWeight, "layers.{i}.mlp.gate_proj.weight", {m, d}},
-      {Slot::kMlpUpWeight, "layers.{i}.mlp.up_proj.weight", {m, d}},
-      {Slot::kMlpDownWeight, "layers.{i}.mlp.down_proj.weight", {d, m}},
-  };
-  const auto add = [&](bool wanted, std::vector<TensorRule> rules) {
-    if (wanted) std::move(rules.begin(), rules.end(), std::back_inserter(spec.block_tensors));
-  };
-  add(parts.qkv_bias, {{Slot::kQueryBias, "layers.{i}.self_attn.q_proj.bias", {q}},
-                       {Slot::kKeyBias, "layers.{i}.self_attn.k_proj.bias", {kv}},
-                       {Slot::kValueBias, "layers.{i}.self_attn.v_proj.bias", {kv}}});
-  add(parts.attention_out_bias, {{Slot::kAttentionOutBias, "layers.{i}.self_attn.o_proj.bias", {d}}});
-  add(parts.mlp_bias, {{Slot::kMlpGateBias, "layers.{i}.mlp.gate_proj.bias", {m}},
-                       {Slot::kMlpUpBias, "layers.{i}.mlp.up_proj.bias", {m}},
-                       {Slot::kMlpDownBias, "layers.{i}.mlp.down_proj.bias", {d}}});
-  add(parts.query_key_norm, {{Slot::kQueryNormWeight, "layers.{i}.self_attn.q_norm.weight", {spec.head_size}},
-                             {Slot::kKeyNormWeight, "layers.{i}.self_attn.k_norm.weight", {spec.head_size}}});
+  if (parts.final_norm_weight) add_norm(spec.model_tensors, Slot::kFinalNormWeight, "norm.weight");
+  if (parts.norm_bias) spec.model_tensors.push_back({Slot::kFinalNormBias, "norm.bias", {d}});
+  for (const auto& [slot, name] : parts.norms) {
+    add_norm(spec.block_tensors, slot, "layers.{i}." + name + ".weight");
+    if (!parts.norm_bias) continue;
+    const Slot bias = slot == Slot::kAttentionNormWeight ? Slot::kAttentionNormBias : Slot::kMlpNormBias;
+    spec.block_tensors.push_back({bias, "layers.{i}." + name + ".bias", {d}});
+  }
+  add_attention(spec, parts);
+  if (parts.dense_mlp) add_gated_mlp(spec, parts.mlp_bias);
   spec.ignorable = {"layers.{i}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"};
   return spec;
 }

@@ -1,6 +1,6 @@
-// Qwen 2 and 2.5 (biases on queries, keys and values) and Qwen 3 (norms on queries and keys of each head).
-// Odd: the blocks from `max_window_layers` on, or those that `layer_types` names, can have sliding attention
-// windows.
+// Qwen 2 and 2.5 (biases on queries, keys and values), Qwen 3 (norms on queries and keys of each head), and
+// both with experts. Odd: the blocks from `max_window_layers` on, or those that `layer_types` names, can have
+// sliding attention windows; with experts the rules are others.
 #include <algorithm>
 
 #include "depthlens/util/text.hpp"
@@ -9,38 +9,53 @@
 namespace depthlens::model {
 namespace {
 
-/// Of each block, whether it has a sliding window, by `layer_types`.
-std::vector<bool> sliding_blocks(const util::JsonView& types, std::int64_t num_layers, bool has_window) {
-  if (!types.is_array() || static_cast<std::int64_t>(types.size()) != num_layers)
-    types.fail(util::cat("an array of ", num_layers, " values, one a block"));
-  std::vector<bool> slides;
-  for (std::size_t i = 0; i < types.size(); ++i) {
-    const std::string type = types.at(i).as_string();
-    slides.push_back(type == "sliding_attention");
-    if (slides.back() && !has_window)
-      types.at(i).fail("full_attention, since the config has no sliding window (use_sliding_window)");
-    if (!slides.back() && type != "full_attention") types.at(i).fail("full_attention or sliding_attention");
-  }
-  return slides;
+/// The window that `use_sliding_window` switches on.
+std::optional<std::int64_t> window_in_use(const util::JsonView& config) {
+  if (!read_flag(config, "use_sliding_window", false)) return std::nullopt;
+  return read_optional_size(config, "sliding_window", 4096);
 }
 
 ArchSpec with_sliding_windows(ArchSpec spec, const util::JsonView& config) {
-  const bool used = read_flag(config, "use_sliding_window", false);
-  const auto given = read_optional_size(config, "sliding_window", 4096);
-  const std::int64_t window = used ? given.value_or(0) : 0;
+  const auto window = window_in_use(config);
   const std::int64_t first =
       std::min(read_size(config, "max_window_layers", 28, /*lowest=*/0), spec.num_layers);
-  std::vector<bool> slides(static_cast<std::size_t>(spec.num_layers), false);
-  if (window > 0) std::fill(slides.begin() + first, slides.end(), true);
-  if (config.has("layer_types")) {
-    const std::vector<bool> by_type = sliding_blocks(config.at("layer_types"), spec.num_layers, window > 0);
-    if (by_type != slides)
-      tell_unused(config, "max_window_layers", nullptr, "layer_types says which blocks have windows");
-    slides = by_type;
-  }
-  if (std::find(slides.begin(), slides.end(), true) == slides.end()) return spec;
-  for (const bool block : slides) spec.attention_windows.push_back(block ? window : 0);
+  std::vector<bool> by_number(static_cast<std::size_t>(spec.num_layers), false);
+  if (window) std::fill(by_number.begin() + first, by_number.end(), true);
+  const std::vector<bool> slides = sliding_blocks(
+      config, spec.num_layers, [&](std::int64_t i) { return by_number[static_cast<std::size_t>(i)]; });
+  if (slides != by_number)
+    tell_unused(config, "max_window_layers", nullptr, "layer_types says which blocks have windows");
+  set_windows(spec, config, slides, window);
   return spec;
+}
+
+/// Which blocks have experts, and those: all but `mlp_only_layers`, every `decoder_sparse_step`th.
+void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults) {
+  const std::string count = name_of_size(config, "num_experts", "num_local_experts");
+  spec.experts = {.count = read_size(config, count, class_defaults.count),
+                  .chosen = read_size(config, "num_experts_per_tok", class_defaults.chosen),
+                  .mlp_size = read_size(config, "moe_intermediate_size", class_defaults.mlp_size),
+                  .weighting = read_flag(config, "norm_topk_prob", false)
+                                   ? ExpertSpec::Weighting::kShares
+                                   : ExpertSpec::Weighting::kSoftmaxOfAll};
+  check_experts(config, spec);
+  const std::int64_t step = read_size(config, "decoder_sparse_step", 1);
+  for (std::int64_t i = 0; i < spec.num_layers; ++i)
+    spec.blocks[static_cast<std::size_t>(i)].experts = (i + 1) % step == 0;
+  if (config.has("mlp_only_layers")) {
+    const util::JsonView list = config.at("mlp_only_layers");
+    if (!list.is_array()) list.fail("an array of indices of blocks");
+    for (std::size_t n = 0; n < list.size(); ++n) {
+      const std::int64_t i = list.at(n).as_integer(0, spec.num_layers - 1);
+      spec.blocks[static_cast<std::size_t>(i)].experts = false;
+    }
+  }
+  add_gated_mlp(spec, /*bias=*/false, TensorRule::Blocks::kDense);
+  add_experts(spec, {.router = "mlp.gate",
+                     .stem = "mlp.experts",
+                     .gate = "gate_proj",
+                     .up = "up_proj",
+                     .down = "down_proj"});
 }
 
 }  // namespace
@@ -59,6 +74,47 @@ ArchSpec read_qwen3(const util::JsonView& config) {
                                                        .attention_out_bias = bias,
                                                        .query_key_norm = true}),
                               config);
+}
+
+ArchSpec read_qwen2_moe(const util::JsonView& config) {
+  ArchSpec spec = read_llama_like(config, {.max_positions = 32768,
+                                           .kv_heads = 16,
+                                           .qkv_bias = read_flag(config, "qkv_bias", true),
+                                           .dense_mlp = false});
+  add_qwen_experts(spec, config, {.count = 60, .chosen = 4, .mlp_size = 1408});
+  const std::int64_t d = spec.hidden_size, m = read_size(config, "shared_expert_intermediate_size", 5632);
+  spec.experts.shared_mlp_size = m;
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = "layers.{i}.mlp." + name + ".weight",
+                                  .shape = std::move(shape),
+                                  .blocks = TensorRule::Blocks::kExperts});
+  };
+  add(Slot::kSharedGateWeight, "shared_expert.gate_proj", {m, d});
+  add(Slot::kSharedUpWeight, "shared_expert.up_proj", {m, d});
+  add(Slot::kSharedDownWeight, "shared_expert.down_proj", {d, m});
+  add(Slot::kSharedShareWeight, "shared_expert_gate", {1, d});
+  // Every second block below `max_window_layers`.
+  const auto window = window_in_use(config);
+  const std::int64_t end = read_size(config, "max_window_layers", 28, /*lowest=*/0);
+  set_windows(spec, config,
+              sliding_blocks(config, spec.num_layers,
+                             [&](std::int64_t i) { return window && i % 2 == 0 && i < end; }),
+              window);
+  return spec;
+}
+
+ArchSpec read_qwen3_moe(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  ArchSpec spec = read_llama_like(config, {.max_positions = 32768,
+                                           .kv_heads = 4,
+                                           .qkv_bias = bias,
+                                           .attention_out_bias = bias,
+                                           .query_key_norm = true,
+                                           .dense_mlp = false});
+  add_qwen_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 768});
+  for (BlockSpec& block : spec.blocks) block.window = window_in_use(config).value_or(0);
+  return spec;
 }
 
 }  // namespace depthlens::model

@@ -1,16 +1,19 @@
-// Sliding attention windows in blocks of rows, against one softmax over a mask in float64.
+// Attention in blocks of rows, against one softmax over a mask in float64.
+#include "depthlens/compute/attention.hpp"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/softmax.h>
+#include <ATen/ops/randn_like.h>
+#include <ATen/ops/stack.h>
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
-#include "model/layers.hpp"
 #include "support/catch.hpp"
 #include "support/devices.hpp"
 
@@ -18,12 +21,31 @@ using namespace depthlens;
 
 namespace {
 
+/// One softmax over all scores, in float64.
+at::Tensor reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const compute::AttentionRule& rule) {
+  const std::int64_t T = q.size(2);
+  const at::Tensor i = at::arange(T).unsqueeze(1), j = at::arange(T);
+  at::Tensor hidden = j.gt(i);
+  if (rule.window > 0) hidden = hidden.logical_or(j.le(i - rule.window));
+  at::Tensor scores = at::matmul(q, k.transpose(-1, -2)) * rule.scale;
+  if (rule.soft_cap > 0) scores = (scores / rule.soft_cap).tanh() * rule.soft_cap;
+  if (rule.position_bias.defined())
+    scores = scores + rule.position_bias.narrow(1, 0, T).to(at::kDouble).unsqueeze(1);
+  at::Tensor weights = scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).exp();
+  at::Tensor sum = weights.sum(-1, /*keepdim=*/true);
+  if (rule.sinks.defined()) sum = sum + rule.sinks.to(at::kDouble).exp().view({1, -1, 1, 1});
+  return at::matmul(weights / sum, v);
+}
+
 at::Tensor masked_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             std::int64_t span) {
-  const at::Tensor i = at::arange(q.size(2)).unsqueeze(1), j = at::arange(q.size(2));
-  const at::Tensor hidden = j.gt(i).logical_or(j.le(i - span));
-  const at::Tensor scores = at::matmul(q, k.transpose(-1, -2)) / std::sqrt(static_cast<double>(q.size(3)));
-  return at::matmul(at::softmax(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()), -1), v);
+  return reference(q, k, v, {.scale = 1 / std::sqrt(static_cast<double>(q.size(3))), .window = span});
+}
+
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t span) {
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
+  return compute::attend(q, k, v, {.scale = scale, .window = span});
 }
 
 double distance(const at::Tensor& a, const at::Tensor& b) {
@@ -42,11 +64,11 @@ TEST_CASE("attention: a window shorter than the text, wherever blocks of rows be
       for (const std::string& device : test::devices()) {
         INFO("on " << device);
         const auto there = [&](const at::Tensor& x) { return x.to(at::Device(device), at::kFloat); };
-        const at::Tensor found = model::attend(there(q), there(k), there(v), span);
+        const at::Tensor found = attend(there(q), there(k), there(v), span);
         CHECK(found.scalar_type() == at::kFloat);
         CHECK(found.device().type() == at::Device(device).type());
         CHECK(distance(found, expected) < 2e-5);
-        if (span >= T) CHECK(at::equal(found, model::attend(there(q), there(k), there(v), 0)));
+        if (span >= T) CHECK(at::equal(found, attend(there(q), there(k), there(v), 0)));
       }
     }
   }
@@ -55,11 +77,11 @@ TEST_CASE("attention: a window shorter than the text, wherever blocks of rows be
 TEST_CASE("attention: no row depends on what its window leaves out") {
   constexpr std::int64_t T = 1100, span = 100, changed = 400;
   const at::Tensor q = at::randn({1, 2, T, 8}), k = at::randn({1, 2, T, 8}), v = at::randn({1, 2, T, 8});
-  const at::Tensor before = model::attend(q, k, v, span);
+  const at::Tensor before = attend(q, k, v, span);
   at::Tensor other_k = k.clone(), other_v = v.clone();
   other_k.select(2, changed).mul_(-3);
   other_v.select(2, changed).fill_(1e30F);
-  const at::Tensor after = model::attend(q, other_k, other_v, span);
+  const at::Tensor after = attend(q, other_k, other_v, span);
   CHECK(at::equal(before.narrow(2, 0, changed), after.narrow(2, 0, changed)));
   CHECK_FALSE(at::equal(before.narrow(2, changed, span), after.narrow(2, changed, span)));
   CHECK(at::equal(before.narrow(2, changed + span, T - changed - span),
@@ -76,9 +98,44 @@ TEST_CASE("attention: a window has the gradient of the mask") {
                    v = at::randn({1, 2, T, 8}, at::kDouble), weight = at::randn({1, 2, T, 8}, at::kDouble);
   const at::Tensor q1 = leaf(there(q)), k1 = leaf(there(k)), v1 = leaf(there(v)), q2 = leaf(q), k2 = leaf(k),
                    v2 = leaf(v);
-  (model::attend(q1, k1, v1, span) * there(weight)).sum().backward();
+  (attend(q1, k1, v1, span) * there(weight)).sum().backward();
   (masked_attention(q2, k2, v2, span) * weight).sum().backward();
   CHECK(distance(q1.grad(), q2.grad()) < 1e-9);
   CHECK(distance(k1.grad(), k2.grad()) < 1e-9);
   CHECK(distance(v1.grad(), v2.grad()) < 1e-9);
+}
+
+TEST_CASE("attention: caps, sinks and biases of positions, with windows and without") {
+  const auto bias = [](std::int64_t T) {
+    return at::stack({at::arange(T, at::kFloat) * 0.03, at::arange(T, at::kFloat).sqrt()});
+  };
+  for (const std::int64_t T : {1, 7, 700}) {
+    const auto random = [&] { return at::randn({1, 2, T, 8}, at::kDouble) * 1.5; };
+    const at::Tensor q = random(), k = random(), v = random(), sinks = at::randn({2}, at::kFloat);
+    for (const compute::AttentionRule& rule : std::vector<compute::AttentionRule>{
+             {.scale = 0.5, .soft_cap = 1.5},
+             {.scale = 0.5, .soft_cap = 1.5, .window = 3},
+             {.scale = 0.25, .sinks = sinks},
+             {.scale = 0.25, .window = 5, .sinks = sinks},
+             {.scale = 0.3, .position_bias = bias(T + 2)},
+             {.scale = 0.3, .position_bias = bias(T), .window = 600},
+             {.scale = 0.3, .soft_cap = 2, .position_bias = bias(T), .window = 4, .sinks = sinks}}) {
+      INFO("T " << T << ", window " << rule.window << ", cap " << rule.soft_cap << ", sinks "
+                << rule.sinks.defined() << ", bias " << rule.position_bias.defined());
+      const at::Tensor expected = reference(q, k, v, rule);
+      for (const std::string& device : test::devices()) {
+        INFO("on " << device);
+        const auto there = [&](const at::Tensor& x) { return x.to(at::Device(device), at::kFloat); };
+        compute::AttentionRule moved = rule;
+        if (moved.sinks.defined()) moved.sinks = there(moved.sinks);
+        if (moved.position_bias.defined()) moved.position_bias = there(moved.position_bias);
+        CHECK(distance(compute::attend(there(q), there(k), there(v), moved), expected) < 2e-5);
+      }
+      const auto leaf = [](const at::Tensor& x) { return x.detach().clone().requires_grad_(true); };
+      const at::Tensor q1 = leaf(q), q2 = leaf(q), weight = at::randn_like(v);
+      (compute::attend(q1, k, v, rule) * weight).sum().backward();
+      (reference(q2, k, v, rule) * weight).sum().backward();
+      CHECK(distance(q1.grad(), q2.grad()) < 1e-6);  // biases are float32
+    }
+  }
 }

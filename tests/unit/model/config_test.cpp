@@ -1,6 +1,7 @@
 // config.json to ArchSpec: defaults of the families' classes, null, settings that contradict each other.
 #include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "depthlens/model/arch_spec.hpp"
 #include "depthlens/util/files.hpp"
@@ -19,16 +20,46 @@ namespace {
 
 /// What a config of this family must hold.
 Json smallest(const std::string& family) {
-  if (family == "gpt2") {
-    return {{"model_type", family}, {"vocab_size", 50}, {"n_embd", 64}, {"n_layer", 3}, {"n_head", 4}};
-  }
-  return {{"model_type", family},    {"vocab_size", 50},        {"hidden_size", 512},
-          {"num_hidden_layers", 30}, {"intermediate_size", 48}, {"num_attention_heads", 32}};
+  static const std::map<std::string, Json> all = {
+      {"gpt2", {{"vocab_size", 50}, {"n_embd", 64}, {"n_layer", 3}, {"n_head", 4}}},
+      {"gptj", {{"vocab_size", 50}, {"n_embd", 256}, {"n_layer", 3}, {"n_head", 4}}},
+      {"gpt_neo", {{"vocab_size", 50}, {"hidden_size", 64}, {"num_layers", 24}, {"num_heads", 4}}},
+      {"bloom", {{"vocab_size", 50}, {"hidden_size", 64}, {"n_layer", 3}, {"n_head", 4}}},
+      {"falcon",
+       {{"vocab_size", 50}, {"hidden_size", 64}, {"num_hidden_layers", 3}, {"num_attention_heads", 4}}},
+      {"opt",
+       {{"vocab_size", 50},
+        {"hidden_size", 64},
+        {"num_hidden_layers", 3},
+        {"num_attention_heads", 4},
+        {"ffn_dim", 48}}},
+      {"gemma2", Json::object()},
+      {"gemma3_text", Json::object()},
+  };
+  const auto found = all.find(family);
+  Json config = found != all.end() ? found->second
+                                   : Json{{"vocab_size", 50},
+                                          {"hidden_size", 512},
+                                          {"num_hidden_layers", 30},
+                                          {"intermediate_size", 48},
+                                          {"num_attention_heads", 32}};
+  config["model_type"] = family;
+  return config;
 }
 
 Json with(Json config, const Json& changes) {
   for (const auto& [key, value] : changes.items()) config[key] = value;
   return config;
+}
+
+Windows windows(const model::ArchSpec& spec) {
+  Windows all;
+  for (const model::BlockSpec& block : spec.blocks) all.push_back(block.window);
+  return all;
+}
+
+bool has_windows(const model::ArchSpec& spec) {
+  return windows(spec) != Windows(spec.blocks.size(), 0);
 }
 
 model::ArchSpec read(const Json& config) {
@@ -62,7 +93,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 6);
+  REQUIRE(classes.size() == 31);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -81,12 +112,12 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
 }
 
 TEST_CASE("config: defaults that were mistaken before") {
-  CHECK(read(smallest("mistral")).attention_windows == Windows(30, 4096));
+  CHECK(windows(read(smallest("mistral"))) == Windows(30, 4096));
   CHECK(read(smallest("mistral")).num_kv_heads == 8);
   CHECK(read(smallest("llama")).num_kv_heads == 32);
   CHECK(read(smallest("qwen3")).head_size == 128);
   CHECK(read(smallest("qwen2")).head_size == 16);
-  CHECK(read(smallest("gpt_neox")).rope.dims == 4);
+  CHECK(read(smallest("gpt_neox")).ropes.front().dims == 4);
 }
 
 TEST_CASE("config: null is what Python makes of None, not the default") {
@@ -94,9 +125,9 @@ TEST_CASE("config: null is what Python makes of None, not the default") {
   CHECK_FALSE(read(with(smallest("gpt_neox"), {{"use_parallel_residual", nullptr}})).parallel_residual);
   const auto neox = read(with(smallest("gpt_neox"), {{"attention_bias", nullptr}}));
   CHECK(neox == read(with(smallest("gpt_neox"), {{"attention_bias", false}})));
-  CHECK(read(with(smallest("mistral"), {{"sliding_window", nullptr}})).attention_windows.empty());
+  CHECK_FALSE(has_windows(read(with(smallest("mistral"), {{"sliding_window", nullptr}}))));
   CHECK(read(with(smallest("mistral"), {{"num_key_value_heads", nullptr}})).num_kv_heads == 32);
-  CHECK(read(with(smallest("qwen2"), {{"use_sliding_window", nullptr}})).attention_windows.empty());
+  CHECK_FALSE(has_windows(read(with(smallest("qwen2"), {{"use_sliding_window", nullptr}}))));
   CHECK(read(with(smallest("llama"), {{"head_dim", nullptr}})).head_size == 16);
   CHECK(read(with(smallest("gpt2"), {{"n_inner", nullptr}})).mlp_size == 256);
 
@@ -119,14 +150,15 @@ TEST_CASE("config: two blocks of rotary settings mean the same or are refused") 
       read(with(llama, {{"rope_theta", 5e5},
                         {"rope_scaling", linear},
                         {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 5e5}}}}));
-  CHECK(both.rope.theta == 5e5);
-  CHECK(both.rope.factor == 4);
+  CHECK(both.ropes.front().theta == 5e5);
+  CHECK(both.ropes.front().factor == 4);
   // The base in one block only: transformers does not carry it over to the other.
   refused(with(llama, {{"rope_scaling", linear},
                        {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 5e5}}}}),
           {"rope_scaling", "rope_parameters"});
   CHECK(read(with(llama, {{"rope_scaling", Json::object()}, {"rope_parameters", {{"rope_theta", 5e5}}}}))
-            .rope.theta == 5e5);
+            .ropes.front()
+            .theta == 5e5);
 }
 
 TEST_CASE("config: a rotary base or share in a second place is reported") {
@@ -141,8 +173,8 @@ TEST_CASE("config: a rotary base or share in a second place is reported") {
           {"partial_rotary_factor", "8 of 16"});
 
   const Json neox = smallest("gpt_neox");
-  CHECK(read(neox).rope.dims == 4);
-  CHECK(read(with(neox, {{"rotary_pct", 0.5}, {"rotary_emb_base", 500}})).rope.dims == 8);
+  CHECK(read(neox).ropes.front().dims == 4);
+  CHECK(read(with(neox, {{"rotary_pct", 0.5}, {"rotary_emb_base", 500}})).ropes.front().dims == 8);
   check_told(with(neox, {{"rotary_pct", 0.5}, {"rope_parameters", {{"partial_rotary_factor", 1.0}}}}),
              {"rotary_pct (0.5) is ignored", "is 1"});
   check_told(with(neox, {{"partial_rotary_factor", 1.0}}),
@@ -154,9 +186,11 @@ TEST_CASE("config: what a block of rotary settings may hold") {
   const auto block = [](const Json& rope) { return with(smallest("llama"), {{"rope_parameters", rope}}); };
   const Json llama3 = {
       {"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4}};
-  CHECK(read(block(llama3)).rope.original_max_positions == 2048);  // max_position_embeddings of the class
-  CHECK(read(block(with(llama3, {{"original_max_position_embeddings", 64}}))).rope.original_max_positions ==
-        64);
+  CHECK(read(block(llama3)).ropes.front().original_max_positions ==
+        2048);  // max_position_embeddings of the class
+  CHECK(read(block(with(llama3, {{"original_max_position_embeddings", 64}})))
+            .ropes.front()
+            .original_max_positions == 64);
   check_told(with(block(with(llama3, {{"original_max_position_embeddings", 64}})),
                   {{"original_max_position_embeddings", 128}}),
              {"original_max_position_embeddings (128) is ignored", "64"});
@@ -179,6 +213,8 @@ TEST_CASE("config: architectures and model_type name one family") {
   refused(config, {"two kinds of model", "'LlamaForCausalLM' and 'mistral'", "model_type"});
   config["model_type"] = "mixtral";
   refused(config, {"'LlamaForCausalLM' and 'mixtral'"});
+  config["model_type"] = "mamba";
+  refused(config, {"'LlamaForCausalLM' and 'mamba'"});
   config["model_type"] = "llama";
   config["architectures"] = Json::array({"LlamaForCausalLM", "MistralForCausalLM"});
   refused(config, {"'LlamaForCausalLM' and 'MistralForCausalLM'"});
@@ -192,7 +228,7 @@ TEST_CASE("config: architectures and model_type name one family") {
 
 TEST_CASE("config: windows of attention by family") {
   const Json mistral = with(smallest("mistral"), {{"num_hidden_layers", 3}});
-  CHECK(read(with(mistral, {{"sliding_window", 7}})).attention_windows == Windows{7, 7, 7});
+  CHECK(windows(read(with(mistral, {{"sliding_window", 7}}))) == Windows{7, 7, 7});
   CHECK(read(mistral).max_positions == 131072);
   refused(with(mistral, {{"sliding_window", 0}}), {"sliding_window", "found 0"});
   check_told(with(mistral, {{"sliding_window", 7},
@@ -202,17 +238,16 @@ TEST_CASE("config: windows of attention by family") {
 
   for (const std::string family : {"qwen2", "qwen3"}) {
     const Json qwen = with(smallest(family), {{"num_hidden_layers", 3}});
-    CHECK(read(qwen).attention_windows.empty());
+    CHECK_FALSE(has_windows(read(qwen)));
     CHECK(read(with(qwen, {{"use_sliding_window", false}, {"sliding_window", 7}})) == read(qwen));
     const Json slides = with(qwen, {{"use_sliding_window", true}, {"sliding_window", 7}});
-    CHECK(read(with(slides, {{"max_window_layers", 1}})).attention_windows == Windows{0, 7, 7});
-    CHECK(read(with(slides, {{"max_window_layers", 0}})).attention_windows == Windows{7, 7, 7});
-    CHECK(read(with(slides, {{"num_hidden_layers", 30}})).attention_windows.at(28) == 7);
-    CHECK(read(with(slides, {{"num_hidden_layers", 30}})).attention_windows.at(27) == 0);
-    CHECK(read(with(slides, {{"sliding_window", nullptr}, {"max_window_layers", 0}}))
-              .attention_windows.empty());
+    CHECK(windows(read(with(slides, {{"max_window_layers", 1}}))) == Windows{0, 7, 7});
+    CHECK(windows(read(with(slides, {{"max_window_layers", 0}}))) == Windows{7, 7, 7});
+    CHECK(windows(read(with(slides, {{"num_hidden_layers", 30}}))).at(28) == 7);
+    CHECK(windows(read(with(slides, {{"num_hidden_layers", 30}}))).at(27) == 0);
+    CHECK_FALSE(has_windows(read(with(slides, {{"sliding_window", nullptr}, {"max_window_layers", 0}}))));
     const Json types = {"sliding_attention", "full_attention", "full_attention"};
-    CHECK(read(with(slides, {{"layer_types", types}})).attention_windows == Windows{7, 0, 0});
+    CHECK(windows(read(with(slides, {{"layer_types", types}}))) == Windows{7, 0, 0});
     CHECK(told(with(slides, {{"layer_types", types}})).empty());
     const std::string first = family == "qwen2" ? "2" : "1";
     check_told(with(slides, {{"layer_types", types}, {"max_window_layers", std::stoi(first)}}),
@@ -226,6 +261,125 @@ TEST_CASE("config: windows of attention by family") {
   }
   check_told(with(smallest("qwen2"), {{"sliding_window", 71}}), {"sliding_window (71) is ignored"});
   check_told(with(smallest("llama"), {{"sliding_window", 72}}), {"sliding_window (72) is ignored"});
+}
+
+TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
+  const std::vector<std::string> known = model::known_architectures();
+  CHECK(known.size() == 33);  // two of them wrap a language model
+  CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
+}
+
+TEST_CASE("config: rotary scalings") {
+  using Scaling = model::RopeSpec::Scaling;
+  const auto rope = [](const std::string& family, const Json& block) {
+    return read(with(smallest(family), {{"rope_scaling", block}})).ropes.front();
+  };
+  const Json yarn = {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 512}};
+  CHECK(rope("llama", yarn).scaling == Scaling::kYarn);
+  CHECK(rope("llama", yarn).amplitude == Approx(1.1386294361119891).epsilon(1e-15));
+  CHECK(rope("llama", with(yarn, {{"attention_factor", 1.5}})).amplitude == 1.5);
+  CHECK(rope("llama", with(yarn, {{"mscale", 1.0}, {"mscale_all_dim", 1.0}})).amplitude == 1);
+  CHECK(rope("llama", with(yarn, {{"factor", nullptr}})).factor == 4);  // of 2048 positions
+  CHECK(rope("llama", with(yarn, {{"beta_fast", 0}})).beta_fast == 32);
+  CHECK_FALSE(rope("llama", with(yarn, {{"truncate", false}})).truncate);
+  refused(with(smallest("llama"), {{"rope_scaling", with(yarn, {{"short_factor", {1.0}}})}}),
+          {"'short_factor'", "yarn"});
+  refused(with(smallest("llama"), {{"rope_scaling", {{"type", "ntk"}}}}),
+          {"rotary scaling", "'ntk'", "yarn"});
+
+  const auto dynamic =
+      read(with(smallest("llama"), {{"rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}}}}));
+  CHECK(dynamic.ropes.front().original_max_positions == 2048);
+  CHECK(dynamic.max_positions == 4096);
+
+  const std::vector<double> factors(8, 1.5);
+  const Json longrope = {{"type", "longrope"}, {"short_factor", factors}, {"long_factor", factors}};
+  for (const char* name : {"longrope", "su", "yarn"}) {
+    const auto spec = rope("phi3", with(longrope, {{"type", name}}));
+    CHECK(spec.scaling == Scaling::kLongRope);
+    CHECK(spec.original_max_positions == 4096);
+    CHECK(spec.amplitude == 1);
+  }
+  const auto stretched =
+      read(with(smallest("phi3"), {{"rope_scaling", longrope}, {"max_position_embeddings", 131072}}));
+  CHECK(stretched.ropes.front().amplitude == Approx(1.1902380714238083).epsilon(1e-15));
+  refused(with(smallest("phi3"), {{"rope_scaling", with(longrope, {{"long_factor", {1.0, 2.0}}})}}),
+          {"long_factor", "an array of 8 numbers"});
+  refused(with(smallest("llama"), {{"rope_scaling", with(longrope, {{"type", "su"}})}}), {"'su'"});
+}
+
+TEST_CASE("config: rotary settings of their own for blocks that slide") {
+  const Json gemma = with(smallest("gemma3_text"), {{"num_hidden_layers", 6}});
+  const auto ropes = [](const Json& config) { return read(config).ropes; };
+  CHECK(windows(read(gemma)) == Windows{4096, 4096, 4096, 4096, 4096, 0});
+  CHECK(ropes(gemma)[0].theta == 1e6);
+  CHECK(ropes(gemma)[1].theta == 1e4);
+  CHECK(read(gemma).blocks.front().rope == 1);
+  CHECK(read(gemma).blocks.back().rope == 0);
+  const Json linear = {{"rope_type", "linear"}, {"factor", 8.0}};
+  const Json old =
+      with(gemma, {{"rope_theta", 5e5}, {"rope_local_base_freq", 500.0}, {"rope_scaling", linear}});
+  CHECK(ropes(old)[0].factor == 8);
+  CHECK(ropes(old)[0].theta == 5e5);
+  CHECK(ropes(old)[1].factor == 1);
+  CHECK(ropes(old)[1].theta == 500);
+  const Json nested = {{"full_attention", with(linear, {{"rope_theta", 5e5}})},
+                       {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 500.0}}}};
+  CHECK((ropes(with(gemma, {{"rope_parameters", nested}})) == ropes(old)));
+  refused(with(gemma, {{"rope_parameters", with(nested, {{"rope_theta", 1.0}})}}),
+          {"full_attention", "rope_theta"});
+
+  // The base beside the blocks is that of the full ones; the others have the class's.
+  const Json olmo = with(smallest("olmo3"), {{"rope_theta", 7e5}});
+  CHECK(ropes(olmo)[0].theta == 7e5);
+  CHECK(ropes(olmo)[1].theta == 5e5);
+  const Json yarn = {
+      {"rope_type", "yarn"}, {"factor", 8.0}, {"rope_theta", 5e5}, {"original_max_position_embeddings", 512}};
+  check_told(with(smallest("olmo3"), {{"rope_parameters", yarn}}), {"rope_parameters", "full attention"});
+}
+
+TEST_CASE("config: experts") {
+  const Json qwen = with(smallest("qwen3_moe"), {{"num_hidden_layers", 4}, {"decoder_sparse_step", 2}});
+  const auto with_experts = [](const Json& config) {
+    std::vector<bool> blocks;
+    for (const model::BlockSpec& block : read(config).blocks) blocks.push_back(block.experts);
+    return blocks;
+  };
+  CHECK(with_experts(qwen) == std::vector<bool>{false, true, false, true});
+  CHECK(with_experts(with(qwen, {{"mlp_only_layers", {3}}})) == std::vector<bool>{false, true, false, false});
+  refused(with(qwen, {{"mlp_only_layers", {4}}}), {"mlp_only_layers"});
+  refused(with(qwen, {{"num_experts", 4}}), {"num_experts_per_tok", "at most 4", "found 8"});
+  using Weighting = model::ExpertSpec::Weighting;
+  CHECK(read(qwen).experts.weighting == Weighting::kSoftmaxOfAll);
+  CHECK(read(with(qwen, {{"norm_topk_prob", true}})).experts.weighting == Weighting::kShares);
+  CHECK(read(smallest("mixtral")).experts.weighting == Weighting::kShares);
+  CHECK(read(smallest("gpt_oss")).experts.weighting == Weighting::kSoftmaxOfChosen);
+  const Json oss = with(smallest("gpt_oss"), {{"intermediate_size", 64}});
+  CHECK(read(with(oss, {{"quantization_config", {{"quant_method", "mxfp4"}}}})).experts.count == 128);
+  refused(with(smallest("gpt_oss"), {{"quantization_config", {{"quant_method", "mxfp4"}}}}),
+          {"multiples of 32"});
+  refused(with(oss, {{"quantization_config", {{"quant_method", "fp8"}}}}), {"quantization_config", "mxfp4"});
+}
+
+TEST_CASE("config: a model that sees pictures has its language model inside") {
+  Json text = smallest("gemma3_text");
+  text["num_hidden_layers"] = 2;
+  const Json wrapper = {{"architectures", {"Gemma3ForConditionalGeneration"}},
+                        {"model_type", "gemma3"},
+                        {"text_config", text},
+                        {"vision_config", {{"hidden_size", 8}}}};
+  const auto spec = read(wrapper);
+  CHECK(spec.architecture == "Gemma3ForConditionalGeneration");
+  CHECK(spec.num_layers == 2);
+  CHECK(spec.hidden_size == 2304);
+  CHECK(spec.tied_unembedding);
+  CHECK_FALSE(read(with(wrapper, {{"tie_word_embeddings", false}})).tied_unembedding);
+  refused(with(wrapper, {{"quantization_config", {{"quant_method", "x"}}}}), {"quantization_config"});
+  text["hidden_activation"] = "relu2";
+  refused(with(wrapper, {{"text_config", text}}), {"text_config", "hidden_activation", "relu2"});
+  refused(
+      {{"architectures", {"LlavaForConditionalGeneration"}}, {"model_type", "llava"}, {"text_config", text}},
+      {"LlavaForConditionalGeneration"});
 }
 
 TEST_CASE("config: one thing under two names") {

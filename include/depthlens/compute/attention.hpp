@@ -1,0 +1,24 @@
+// Attention of one window of text.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace depthlens::compute {
+
+/// How scores become weights, in the order of the fields.
+struct AttentionRule {
+  double scale = 1;               ///< of q · k
+  double soft_cap = 0;            ///< then cap · tanh(score / cap); 0: none
+  at::Tensor position_bias = {};  ///< [H, ≥ T] float32: that of the key's position is added; or undefined
+  std::int64_t window = 0;        ///< positions that each one sees, its own included; 0: all before it
+  at::Tensor sinks = {};          ///< [H] float32: one more score in each softmax, of nothing; or undefined
+};
+
+/// Queries, keys and values [1, H, T, dh] of one type; returns [1, H, T, dh] of that type. Position i sees no
+/// key after it. Memory grows with T, not with T². A row's result does not depend on keys it does not see.
+at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                  const AttentionRule& rule);
+
+}  // namespace depthlens::compute

@@ -1,0 +1,106 @@
+// By libtorch's fused attention where it has what the rule asks for, else one block of rows after another.
+#include "depthlens/compute/attention.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/tanh.h>
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+namespace depthlens::compute {
+namespace {
+
+constexpr double kHidden = -std::numeric_limits<double>::infinity();
+
+/// Some rows of a window with the keys that any of them sees.
+struct Block {
+  std::int64_t first_row, rows, first_key, keys;
+};
+
+std::vector<Block> blocks_of(std::int64_t T, std::int64_t window, std::int64_t rows_at_once) {
+  std::vector<Block> blocks;
+  for (std::int64_t first = 0; first < T; first += rows_at_once) {
+    const std::int64_t rows = std::min(rows_at_once, T - first);
+    const std::int64_t first_key = window == 0 ? 0 : std::max<std::int64_t>(0, first - window + 1);
+    blocks.push_back({first, rows, first_key, first + rows - first_key});
+  }
+  return blocks;
+}
+
+/// Which keys of a block each of its rows sees, [rows, keys].
+at::Tensor visible_keys(const Block& block, std::int64_t window, const at::TensorOptions& options) {
+  const at::Tensor row =
+      at::arange(block.first_row, block.first_row + block.rows, options.dtype(at::kLong)).unsqueeze(1);
+  const at::Tensor key = at::arange(block.first_key, block.first_key + block.keys, options.dtype(at::kLong));
+  const at::Tensor before = key.le(row);
+  return window == 0 ? before : before.logical_and_(key.gt(row - window));
+}
+
+/// What is added to the scores of a block, [1, H, rows, keys] float32, with the bias of the row's own
+/// position taken away: it changes no weight, and keeps the numbers small where the weights are large.
+at::Tensor relative_bias(const at::Tensor& bias, const Block& block) {
+  const at::Tensor of_keys = bias.narrow(1, block.first_key, block.keys);
+  const at::Tensor of_rows = bias.narrow(1, block.first_row, block.rows);
+  return (of_keys.unsqueeze(1) - of_rows.unsqueeze(2)).unsqueeze(0);
+}
+
+/// Scores, softmax and sum in float32 (float64 stays).
+at::Tensor attend_block(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                        const AttentionRule& rule, const Block& block) {
+  const at::ScalarType dtype = queries.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  at::Tensor scores = at::matmul(queries.to(dtype), keys.to(dtype).transpose(-1, -2)) * rule.scale;
+  if (rule.soft_cap > 0) scores = at::tanh(scores / rule.soft_cap) * rule.soft_cap;
+  if (rule.position_bias.defined()) scores = scores + relative_bias(rule.position_bias, block);
+  scores = scores.masked_fill(visible_keys(block, rule.window, queries.options()).logical_not(), kHidden);
+  if (rule.sinks.defined()) {
+    at::Tensor sink = rule.sinks.to(dtype).view({1, -1, 1, 1}).expand({1, scores.size(1), scores.size(2), 1});
+    if (rule.position_bias.defined())
+      sink = sink - rule.position_bias.narrow(1, block.first_row, block.rows).view({1, -1, block.rows, 1});
+    scores = at::cat({scores, sink}, -1);
+  }
+  const at::Tensor weights = at::softmax(scores, -1).narrow(-1, 0, block.keys);
+  return at::matmul(weights, values.to(dtype)).to(queries.scalar_type());
+}
+
+}  // namespace
+
+at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                  const AttentionRule& rule) {
+  const std::int64_t H = queries.size(1), T = queries.size(2);
+  const std::int64_t window = rule.window >= T ? 0 : rule.window;
+  const bool fused = rule.soft_cap == 0 && !rule.sinks.defined();
+  if (fused && window == 0 && !rule.position_bias.defined()) {
+    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, /*is_causal=*/true, rule.scale);
+  }
+  // Rows in blocks, each with the keys that its rows see: neither the mask nor the work grows with T².
+  constexpr std::int64_t kRows = 512, kMinRows = 16, kScores = std::int64_t{1} << 24;
+  const bool small_mask = fused && !rule.position_bias.defined();
+  const std::int64_t rows = small_mask ? kRows : std::clamp(kScores / (H * T), kMinRows, kRows);
+  std::vector<at::Tensor> outputs;
+  for (const Block& block : blocks_of(T, window, rows)) {
+    const at::Tensor q = queries.narrow(2, block.first_row, block.rows);
+    const at::Tensor k = keys.narrow(2, block.first_key, block.keys);
+    const at::Tensor v = values.narrow(2, block.first_key, block.keys);
+    AttentionRule of_block = rule;
+    of_block.window = window;
+    if (!fused) {
+      outputs.push_back(attend_block(q, k, v, of_block, block));
+      continue;
+    }
+    at::Tensor mask = visible_keys(block, window, queries.options());
+    if (rule.position_bias.defined()) {
+      mask = relative_bias(rule.position_bias, block).masked_fill(mask.logical_not(), kHidden);
+      mask = mask.to(queries.scalar_type());
+    }
+    outputs.push_back(at::scaled_dot_product_attention(q, k, v, mask, 0.0, /*is_causal=*/false, rule.scale));
+  }
+  return at::cat(outputs, 2);
+}
+
+}  // namespace depthlens::compute

@@ -1,0 +1,53 @@
+// BLOOM: a norm after the embedding, ALiBi instead of positions, a fused projection interleaved by head.
+#include <cmath>
+
+#include "family.hpp"
+
+namespace depthlens::model {
+
+ArchSpec read_bloom(const util::JsonView& config) {
+  const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
+  ArchSpec spec;
+  spec.num_layers = read_size(config, name_of_size(config, "n_layer", "num_hidden_layers"));
+  spec.hidden_size = read_size(config, name_of_size(config, "hidden_size", "n_embed"));
+  spec.vocab_size = read_size(config, "vocab_size");
+  spec.num_heads = spec.num_kv_heads = read_size(config, heads);
+  spec.head_size = head_size_of(config, spec, heads);
+  spec.mlp_size = 4 * spec.hidden_size;
+  // Positions have no table: this is how long the texts were that the published models learned from.
+  spec.max_positions = read_size(config, "seq_length", 2048);
+  spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
+  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
+  spec.attention.position_bias = PositionBias::kSlopes;
+  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
+  spec.activation = Activation::kGeluTanh;
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
+
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
+  spec.prefixes = {"transformer."};
+  spec.model_tensors = {
+      {Slot::kTokenEmbedding, "word_embeddings.weight", {V, d}},
+      {Slot::kEmbeddingNormWeight, "word_embeddings_layernorm.weight", {d}},
+      {Slot::kEmbeddingNormBias, "word_embeddings_layernorm.bias", {d}},
+      {Slot::kFinalNormWeight, "ln_f.weight", {d}},
+      {Slot::kFinalNormBias, "ln_f.bias", {d}},
+      {Slot::kUnembedding, "lm_head.weight", {V, d}},
+  };
+  spec.block_tensors = {
+      {Slot::kAttentionNormWeight, "h.{i}.input_layernorm.weight", {d}},
+      {Slot::kAttentionNormBias, "h.{i}.input_layernorm.bias", {d}},
+      {Slot::kQkvWeight, "h.{i}.self_attention.query_key_value.weight", {3 * d, d}},
+      {Slot::kQkvBias, "h.{i}.self_attention.query_key_value.bias", {3 * d}},
+      {Slot::kAttentionOutWeight, "h.{i}.self_attention.dense.weight", {d, d}},
+      {Slot::kAttentionOutBias, "h.{i}.self_attention.dense.bias", {d}},
+      {Slot::kMlpNormWeight, "h.{i}.post_attention_layernorm.weight", {d}},
+      {Slot::kMlpNormBias, "h.{i}.post_attention_layernorm.bias", {d}},
+      {Slot::kMlpUpWeight, "h.{i}.mlp.dense_h_to_4h.weight", {m, d}},
+      {Slot::kMlpUpBias, "h.{i}.mlp.dense_h_to_4h.bias", {m}},
+      {Slot::kMlpDownWeight, "h.{i}.mlp.dense_4h_to_h.weight", {d, m}},
+      {Slot::kMlpDownBias, "h.{i}.mlp.dense_4h_to_h.bias", {d}},
+  };
+  return spec;
+}
+
+}  // namespace depthlens::model

@@ -1,0 +1,55 @@
+// GPT-J: parallel residual through one norm, rotary positions of interleaved pairs on a part of each head, an
+// unembedding with a bias.
+#include <cmath>
+
+#include "depthlens/util/text.hpp"
+#include "family.hpp"
+
+namespace depthlens::model {
+
+ArchSpec read_gptj(const util::JsonView& config) {
+  const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
+  ArchSpec spec;
+  spec.num_layers = read_size(config, name_of_size(config, "n_layer", "num_hidden_layers"));
+  spec.hidden_size = read_size(config, name_of_size(config, "n_embd", "hidden_size"));
+  spec.vocab_size = read_size(config, "vocab_size");
+  spec.num_heads = spec.num_kv_heads = read_size(config, heads);
+  spec.head_size = head_size_of(config, spec, heads);
+  spec.mlp_size = read_optional_size(config, "n_inner", {}).value_or(4 * spec.hidden_size);
+  spec.max_positions =
+      read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 2048);
+  spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
+  spec.parallel_residual = spec.shared_norm = true;
+  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
+  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
+  RopeSpec rope{.dims = read_size(config, "rotary_dim", 64), .interleaved = true};
+  if (rope.dims > spec.head_size || rope.dims % 2 != 0)
+    config.at("rotary_dim").fail(util::cat("an even number, at most the head size, ", spec.head_size));
+  set_rope(spec, rope);
+  spec.activation = read_activation(config, "activation_function", "gelu_new");
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", false);
+
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
+  spec.prefixes = {"transformer."};
+  spec.model_tensors = {
+      {Slot::kTokenEmbedding, "wte.weight", {V, d}}, {Slot::kFinalNormWeight, "ln_f.weight", {d}},
+      {Slot::kFinalNormBias, "ln_f.bias", {d}},      {Slot::kUnembedding, "lm_head.weight", {V, d}},
+      {Slot::kUnembeddingBias, "lm_head.bias", {V}},
+  };
+  spec.block_tensors = {
+      {Slot::kAttentionNormWeight, "h.{i}.ln_1.weight", {d}},
+      {Slot::kAttentionNormBias, "h.{i}.ln_1.bias", {d}},
+      {Slot::kQueryWeight, "h.{i}.attn.q_proj.weight", {d, d}},
+      {Slot::kKeyWeight, "h.{i}.attn.k_proj.weight", {d, d}},
+      {Slot::kValueWeight, "h.{i}.attn.v_proj.weight", {d, d}},
+      {Slot::kAttentionOutWeight, "h.{i}.attn.out_proj.weight", {d, d}},
+      {Slot::kMlpUpWeight, "h.{i}.mlp.fc_in.weight", {m, d}},
+      {Slot::kMlpUpBias, "h.{i}.mlp.fc_in.bias", {m}},
+      {Slot::kMlpDownWeight, "h.{i}.mlp.fc_out.weight", {d, m}},
+      {Slot::kMlpDownBias, "h.{i}.mlp.fc_out.bias", {d}},
+  };
+  spec.ignorable = {"h.{i}.attn.bias", "h.{i}.attn.masked_bias", "h.{i}.attn.embed_positions"};
+  return spec;
+}
+
+}  // namespace depthlens::model

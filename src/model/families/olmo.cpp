@@ -1,0 +1,82 @@
+// OLMo 1 (layer norms without weights, clipped projections), OLMo 2 and 3 (norms of what attention and MLP
+// put out, and of whole projections) and OLMoE. Odd: in OLMo 3 only the blocks with full attention scale
+// their rotary positions, and the base of the others is always the class's.
+#include "family.hpp"
+
+namespace depthlens::model {
+namespace {
+
+/// Norms after the branches, and of queries and keys.
+ArchSpec read_norms_after(const util::JsonView& config, LlamaLike parts) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  parts.max_positions = 2048;
+  parts.epsilon = 1e-5;
+  parts.norms = {{Slot::kAttentionOutNormWeight, "post_attention_layernorm"},
+                 {Slot::kMlpOutNormWeight, "post_feedforward_layernorm"}};
+  parts.qkv_bias = parts.attention_out_bias = bias;
+  ArchSpec spec = read_llama_like(config, parts);
+  spec.norm_place = NormPlace::kAfter;
+  add_norms_of_projections(spec);
+  return spec;
+}
+
+double read_clip(const util::JsonView& config) {
+  return read_optional_number(config, "clip_qkv", {}).value_or(0);
+}
+
+}  // namespace
+
+ArchSpec read_olmo(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  ArchSpec spec = read_llama_like(config, {.max_positions = 2048,
+                                           .norm = NormKind::kLayerNorm,
+                                           .epsilon_key = "",  // it has none
+                                           .epsilon = 1e-5,
+                                           .norms = {},
+                                           .final_norm_weight = false,
+                                           .qkv_bias = bias,
+                                           .attention_out_bias = bias});
+  spec.attention.clip_projections = read_clip(config);
+  return spec;
+}
+
+ArchSpec read_olmo2(const util::JsonView& config) {
+  return read_norms_after(config, {});
+}
+
+ArchSpec read_olmo3(const util::JsonView& config) {
+  ArchSpec spec = read_norms_after(config, {.own_rope = true});
+  const auto slides =
+      sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return (i + 1) % 4 != 0; });
+  set_windows(spec, config, slides, read_optional_size(config, "sliding_window", 4096));
+  set_ropes_by_kind(spec, config, slides, {.class_theta = 5e5}, {.theta = "", .class_theta = 5e5});
+  return spec;
+}
+
+ArchSpec read_olmoe(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  ArchSpec spec = read_llama_like(config, {.max_positions = 4096,
+                                           .epsilon = 1e-5,
+                                           .qkv_bias = bias,
+                                           .attention_out_bias = bias,
+                                           .dense_mlp = false});
+  add_norms_of_projections(spec);
+  spec.attention.clip_projections = read_clip(config);
+  const std::string count = name_of_size(config, "num_experts", "num_local_experts");
+  spec.experts = {.count = read_size(config, count, 64),
+                  .chosen = read_size(config, "num_experts_per_tok", 8),
+                  .mlp_size = spec.mlp_size,
+                  .weighting = read_flag(config, "norm_topk_prob", false)
+                                   ? ExpertSpec::Weighting::kShares
+                                   : ExpertSpec::Weighting::kSoftmaxOfAll};
+  check_experts(config, spec);
+  for (BlockSpec& block : spec.blocks) block.experts = true;
+  add_experts(spec, {.router = "mlp.gate",
+                     .stem = "mlp.experts",
+                     .gate = "gate_proj",
+                     .up = "up_proj",
+                     .down = "down_proj"});
+  return spec;
+}
+
+}  // namespace depthlens::model

@@ -1,0 +1,241 @@
+"""The tiny models of make_golden.py beyond GPT-2, GPT-NeoX, Llama, Mistral and Qwen: configurations and the files that
+published folders have and transformers does not write. Windows, soft caps, clamps and lengths are so small that each one
+matters within ten tokens.
+"""
+
+import json
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig
+
+BF16, F32 = torch.bfloat16, torch.float32
+
+
+def common(family, **changes):
+    """A config with the sizes that most classes have names for."""
+    return AutoConfig.for_model(family, **{
+        "vocab_size": 66, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "intermediate_size": 24, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+        **changes})
+
+
+def own(family, **changes):
+    return AutoConfig.for_model(family, **{"vocab_size": 66, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+                                           **changes})
+
+
+def rope(kind="default", theta=500.0, **settings):
+    return {"rope_type": kind, "rope_theta": theta, **settings}
+
+
+YARN = rope("yarn", factor=4.0, original_max_position_embeddings=8)
+EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
+ALTERNATING = ["sliding_attention", "full_attention"] * 2
+PARTS_OF_HEAD = {"rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.75,
+                 "short_factor": [1.0, 1.5, 2.0], "long_factor": [1.0, 3.0, 5.0]}
+GEMMA3 = {"head_dim": 8, "num_hidden_layers": 4, "query_pre_attn_scalar": 5, "sliding_window": 3,
+          "layer_types": ALTERNATING,
+          "rope_parameters": {"full_attention": rope("linear", 1000.0, factor=2.0), "sliding_attention": rope(theta=100.0)}}
+
+# name: (config, storage type, seed, deviation of embedding and unembedding), as in make_golden.py
+VARIANTS = {
+    "gemma": (common("gemma", head_dim=8), BF16, 40, 0.6),
+    "gemma2": (common("gemma2", head_dim=8, query_pre_attn_scalar=5, sliding_window=3, attn_logit_softcapping=1.0,
+                      final_logit_softcapping=2.0), BF16, 41, 0.6),
+    "gemma3-text": (common("gemma3_text", **GEMMA3), BF16, 42, 0.6),
+    "gemma3-wrapper": (common("gemma3_text", **GEMMA3, num_attention_heads=8, num_key_value_heads=4), BF16, 43, 0.6),
+    "mixtral": (common("mixtral", num_local_experts=4, num_experts_per_tok=2, rope_parameters=rope()), BF16, 44, 0.6),
+    "qwen2-moe": (common("qwen2_moe", **EXPERTS, shared_expert_intermediate_size=20, mlp_only_layers=[1],
+                         use_sliding_window=True, sliding_window=3, max_window_layers=2, rope_parameters=rope()),
+                  BF16, 45, 0.6),
+    "qwen3-moe": (common("qwen3_moe", **EXPERTS, head_dim=8, norm_topk_prob=True, decoder_sparse_step=2,
+                         rope_parameters=rope()), BF16, 46, 0.6),
+    "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
+    "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
+    "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
+    "olmo3": (common("olmo3", num_hidden_layers=4, sliding_window=3, rope_parameters={
+        "full_attention": {**YARN, "rope_theta": 5e5}, "sliding_attention": rope(theta=5e5)}), BF16, 50, 0.6),
+    "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
+    "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
+    "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
+                             tie_word_embeddings=True, rope_parameters=PARTS_OF_HEAD), BF16, 53, 0.45),
+    "gpt-oss": (common("gpt_oss", head_dim=8, sliding_window=3, num_local_experts=4, num_experts_per_tok=2,
+                       swiglu_limit=0.5, rope_parameters={**YARN, "truncate": False, "beta_fast": 32.0, "beta_slow": 1.0}),
+                BF16, 54, 0.6),
+    "gpt-oss-mxfp4": (common("gpt_oss", hidden_size=32, intermediate_size=32, num_hidden_layers=2, head_dim=8,
+                             sliding_window=3, num_local_experts=3, num_experts_per_tok=2,
+                             rope_parameters={**YARN, "truncate": False}), BF16, 55, 0.45),
+    "opt": (own("opt", hidden_size=16, num_hidden_layers=2, ffn_dim=24, num_attention_heads=4,
+                max_position_embeddings=16, word_embed_proj_dim=16), F32, 56, 0.6),
+    "opt-350m-like": (own("opt", hidden_size=16, num_hidden_layers=2, ffn_dim=24, num_attention_heads=4,
+                          max_position_embeddings=16, word_embed_proj_dim=8, do_layer_norm_before=False), BF16, 57, 0.6),
+    "gptj": (own("gptj", n_embd=16, n_layer=2, n_head=2, rotary_dim=4, n_positions=32), BF16, 58, 0.6),
+    "gpt-neo": (own("gpt_neo", hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
+                    window_size=3, max_position_embeddings=32), BF16, 59, 0.6),
+    "bloom": (own("bloom", hidden_size=24, n_layer=2, n_head=6), F32, 60, 0.6),
+    "falcon-7b-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4), BF16, 61, 0.6),
+    "falcon-40b-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2,
+                            new_decoder_architecture=True), BF16, 62, 0.6),
+    "falcon-rw-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4, multi_query=False,
+                           parallel_attn=False, alibi=True, bias=True), BF16, 63, 0.6),
+    "granite": (common("granite", embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.6,
+                       logits_scaling=0.7, rope_parameters=rope()), BF16, 64, 0.6),
+    "smollm3": (common("smollm3", num_hidden_layers=4, use_sliding_window=True, sliding_window=3), BF16, 65, 0.6),
+    "cohere": (common("cohere", logit_scale=0.7, use_qk_norm=True), BF16, 66, 0.6),
+    "cohere2": (common("cohere2", num_hidden_layers=4, logit_scale=1.5, sliding_window=3), BF16, 67, 0.6),
+    "stablelm": (common("stablelm", hidden_size=32, num_hidden_layers=2, use_qkv_bias=True), BF16, 68, 0.45),
+    "stablelm-qk": (common("stablelm", hidden_size=32, num_hidden_layers=2, qk_layernorm=True, use_parallel_residual=True),
+                    BF16, 69, 0.45),
+    "ministral": (common("ministral", head_dim=4, sliding_window=3, layer_types=ALTERNATING[:3], rope_parameters=rope()),
+                  BF16, 70, 0.6),
+    "ministral3": (common("ministral3", head_dim=8, rope_parameters={
+        **YARN, "original_max_position_embeddings": 4, "llama_4_scaling_beta": 0.3}), BF16, 71, 0.6),
+    "llama-yarn": (common("llama", rope_parameters=YARN), BF16, 72, 0.6),
+    "llama-dynamic": (common("llama", hidden_size=32, num_hidden_layers=2, max_position_embeddings=6,
+                             rope_parameters=rope("dynamic", factor=2.0)), BF16, 73, 0.45),
+    "qwen2-yarn": (common("qwen2", rope_parameters=YARN), BF16, 74, 0.6),
+}
+
+
+# ---------------------------------------------------------------- what randomize cannot know
+
+
+def adjust(name, model, generator):
+    """Gemma's norms are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
+    for key, parameter in model.named_parameters():
+        if name.startswith("gemma") and "norm" in key:
+            parameter.data.sub_(1)
+        elif name == "gpt-oss-mxfp4" and key.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            parameter.data.copy_(unfolded(*mxfp4(parameter, generator)).transpose(1, 2))
+        elif parameter.dim() == 3:
+            fan_in = parameter.shape[1 if name.startswith("gpt-oss") else 2]
+            parameter.data.copy_(1.3 / fan_in**0.5 * torch.randn(parameter.shape, generator=generator))
+
+
+def mxfp4(parameter, generator):
+    """Random codes [expert, out, groups, 16] and exponents [expert, out, groups] for a parameter [expert, in, out]."""
+    experts, width, rows = parameter.shape
+    codes = torch.randint(0, 256, (experts, rows, width // 32, 16), generator=generator, dtype=torch.uint8)
+    exponents = torch.randint(122, 126, (experts, rows, width // 32), generator=generator, dtype=torch.uint8)
+    return codes, exponents
+
+
+def unfolded(codes, exponents):
+    """[expert, out, in]; a byte holds two numbers, the low half first."""
+    numbers = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    numbers = torch.cat([numbers, -numbers])
+    halves = torch.stack([codes & 15, codes >> 4], -1).flatten(-2).long()
+    return (numbers[halves] * torch.exp2(exponents.float() - 127)[..., None]).flatten(-2)
+
+
+# ---------------------------------------------------------------- files
+
+
+def write(path, value):
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf8")
+
+
+def old_config(change):
+    def beside(folder, config, model):
+        old = json.loads(json.dumps(config))
+        change(old)
+        write(folder / "config.old.json", old)
+    return beside
+
+
+def old_gemma(config):
+    config["hidden_act"] = "gelu"
+    config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+
+
+def old_gemma3(config):
+    full = config.pop("rope_parameters")["full_attention"]
+    del config["layer_types"]
+    config |= {"rope_theta": full["rope_theta"], "rope_local_base_freq": 100.0, "sliding_window_pattern": 2,
+               "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+
+
+def old_olmo3(config):
+    full = config.pop("rope_parameters")["full_attention"]
+    del config["layer_types"]
+    config |= {"rope_theta": full.pop("rope_theta"), "rope_scaling": full}
+
+
+def old_rope(kind=None):
+    def change(config):
+        settings = config.pop("rope_parameters")
+        for key in ("rope_theta", "partial_rotary_factor"):
+            if key in settings:
+                config[key] = settings.pop(key)
+        settings["type"] = kind or settings["rope_type"]
+        del settings["rope_type"]
+        config["rope_scaling"] = settings
+    return change
+
+
+# Beside what transformers writes, before the reference values are computed.
+OLD_SPELLINGS = {"gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
+                 "qwen2-yarn": old_config(old_rope()), "phi3-longrope": old_config(old_rope("su"))}
+
+
+def wrapped(folder, generator, write_safetensors):
+    """As Gemma 3 with pictures: the language model inside, keys with the class's values left out, parts for pictures."""
+    text = json.loads((folder / "config.json").read_text())
+    del text["architectures"]
+    for key in ("num_attention_heads", "num_key_value_heads", "rms_norm_eps", "hidden_activation", "attention_bias"):
+        del text[key]
+    write(folder / "config.json", {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+                                   "text_config": text, "vision_config": {"model_type": "siglip_vision_model"}})
+    tensors = {f"language_model.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    tensors["multi_modal_projector.mm_input_projection_weight"] = torch.ones(4, 16, dtype=BF16)
+    tensors["vision_tower.vision_model.embeddings.patch_embedding.bias"] = torch.ones(4, dtype=BF16)
+    write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+
+
+def packed(folder, generator, write_safetensors):
+    """As GPT-OSS is published: the experts' matrices in MXFP4, everything else in bfloat16."""
+    tensors = load_file(folder / "model.safetensors")
+    # The same numbers as in `adjust`, drawn in its order: that of the parameters.
+    for key in [f"model.layers.{i}.mlp.experts.{part}_proj" for i in range(2) for part in ("gate_up", "down")]:
+        weight = tensors.pop(key)
+        codes, exponents = mxfp4(weight, generator)
+        assert torch.equal(unfolded(codes, exponents).transpose(1, 2), weight.float()), key
+        tensors |= {f"{key}_blocks": codes, f"{key}_scales": exponents}
+    write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": [
+        "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}
+    write(folder / "config.json", config)
+
+
+# In place of what transformers writes, when the reference values are there.
+PUBLISHED_FORMS = {"gemma3-wrapper": wrapped, "gpt-oss-mxfp4": packed}
+
+
+# ---------------------------------------------------------------- experts
+
+
+class SmallestChoice:
+    """While it is open: by how much the last expert that is chosen beats the first that is not, over all tokens."""
+
+    def __init__(self, model):
+        self.model, self.gap, self.hooks = model, float("inf"), []
+
+    def __enter__(self):
+        chosen = getattr(self.model.config, "num_experts_per_tok", None)
+        for name, module in self.model.named_modules():
+            if chosen and name.endswith((".gate", ".router")) and getattr(module, "weight", None) is not None:
+                self.hooks.append(module.register_forward_hook(self.look(chosen)))
+        return self
+
+    def look(self, chosen):
+        def hook(module, args, output):
+            scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight, getattr(module, "bias", None))
+            ordered = scores.sort(-1, descending=True).values
+            self.gap = min(self.gap, float((ordered[:, chosen - 1] - ordered[:, chosen]).min()))
+        return hook
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
