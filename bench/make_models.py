@@ -4,8 +4,9 @@
     make_models.py FOLDER --tokenizers DIR [--models 160m,wide] [--device cuda]
 
 `160m` is Pythia-160m's shape in float32, `wide` a small model with the vocabulary of Llama 3 in bfloat16, `7b` Llama 2's
-in float16 (13 GB on disk), `pythia-6.9b` (14 GB) and `llama3-8b` (16 GB) those in bfloat16; `tiny-neox` and `tiny-llama`
-are for trying. Weights are written block by block, and drawn on the device that is named.
+in float16 (13 GB on disk), `pythia-6.9b` (14 GB) and `llama3-8b` (16 GB) those in bfloat16; `gemma2-2b` is Gemma 2's
+(5 GB) and `mixtral-2` two of the 32 blocks of Mixtral 8x7B (6 GB), both in bfloat16; `tiny-neox` and `tiny-llama` are for
+trying. Weights are written block by block, and drawn on the device that is named.
 """
 
 import argparse
@@ -88,12 +89,55 @@ class Llama(Shape):
         return {f"model.layers.{i}.{name}.weight": shape for name, shape in shapes.items()}
 
 
+@dataclass
+class Gemma2(Llama):
+    head_dim: int = 256
+
+    def config(self):
+        return {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "vocab_size": self.vocab,
+                "hidden_size": self.d, "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
+                "num_key_value_heads": self.kv_heads, "head_dim": self.head_dim, "intermediate_size": self.mlp,
+                "max_position_embeddings": self.max_positions, "bos_token_id": 128000, "eos_token_id": 128001}
+
+    def ends(self):
+        return {"model.embed_tokens.weight": (self.vocab, self.d), "model.norm.weight": (self.d,)}
+
+    def block(self, i):
+        d, mlp, q, kv = self.d, self.mlp, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        shapes = {"self_attn.q_proj": (q, d), "self_attn.k_proj": (kv, d), "self_attn.v_proj": (kv, d),
+                  "self_attn.o_proj": (d, q), "mlp.gate_proj": (mlp, d), "mlp.up_proj": (mlp, d),
+                  "mlp.down_proj": (d, mlp)}
+        shapes |= {f"{norm}_layernorm": (d,) for norm in ("input", "post_attention", "pre_feedforward",
+                                                          "post_feedforward")}
+        return {f"model.layers.{i}.{name}.weight": shape for name, shape in shapes.items()}
+
+
+@dataclass
+class Mixtral(Llama):
+    experts: int = 8
+
+    def config(self):
+        return super().config() | {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral",
+                                   "num_local_experts": self.experts, "num_experts_per_tok": 2}
+
+    def block(self, i):
+        moe = f"model.layers.{i}.block_sparse_moe"
+        shapes = {name: shape for name, shape in super().block(i).items() if ".mlp." not in name}
+        shapes[f"{moe}.gate.weight"] = (self.experts, self.d)
+        for e in range(self.experts):
+            shapes |= {f"{moe}.experts.{e}.w1.weight": (self.mlp, self.d), f"{moe}.experts.{e}.w2.weight": (self.d, self.mlp),
+                       f"{moe}.experts.{e}.w3.weight": (self.mlp, self.d)}
+        return shapes
+
+
 SHAPES = {
     "160m": Neox(50304, 768, 12, 12, 3072, torch.float32, NEOX_TOKENIZER),
     "wide": Llama(128256, 1024, 8, 16, 2816, torch.bfloat16, LLAMA3_TOKENIZER, 8192, kv_heads=4, theta=500000.0),
     "7b": Llama(32000, 4096, 32, 32, 11008, torch.float16, LLAMA2_TOKENIZER, 4096),
     "pythia-6.9b": Neox(50432, 4096, 32, 32, 16384, torch.bfloat16, NEOX_TOKENIZER),
     "llama3-8b": Llama(128256, 4096, 32, 32, 14336, torch.bfloat16, LLAMA3_TOKENIZER, 8192, kv_heads=8, theta=500000.0),
+    "gemma2-2b": Gemma2(256000, 2304, 26, 8, 9216, torch.bfloat16, LLAMA3_TOKENIZER, 8192, kv_heads=4),
+    "mixtral-2": Mixtral(32000, 4096, 2, 32, 14336, torch.bfloat16, LLAMA2_TOKENIZER, 4096, kv_heads=8, theta=1e6),
     "tiny-neox": Neox(50304, 64, 2, 4, 128, torch.bfloat16, NEOX_TOKENIZER),
     "tiny-llama": Llama(128256, 64, 2, 4, 128, torch.bfloat16, LLAMA3_TOKENIZER, 8192, kv_heads=2, theta=500000.0),
 }

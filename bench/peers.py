@@ -82,6 +82,9 @@ class Peer:
         torch.backends.cuda.matmul.allow_tf32 = way.endswith("tf32")
         # Converted where it is quick.
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", attn_implementation="sdpa").eval()
+        self.cap = getattr(self.model.config, "final_logit_softcapping", None)
+        if getattr(self.model.config, "attn_logit_softcapping", None):  # which sdpa would leave out
+            self.model.set_attn_implementation("eager")
         self.model.to(self.device).to(dtype)
         self.base = self.model.base_model
         self.norm = self.base.final_layer_norm if hasattr(self.base, "final_layer_norm") else self.base.norm
@@ -91,6 +94,10 @@ class Peer:
         if way.startswith("compiled"):
             self.statistics = torch.compile(fusible_statistics, dynamic=False)
             self.final_statistics = torch.compile(final_statistics, dynamic=False)
+
+    def logits(self, states):
+        logits = self.head(states)
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def states(self, windows):
         """[tokens, d] of each layer, the last one normed; windows of one length make one batch."""
@@ -127,13 +134,13 @@ class Peer:
         if count < self.chunk:  # compiled code is for one shape
             states = [torch.cat([state, state.new_zeros(self.chunk - count, state.shape[1])]) for state in states]
             targets = torch.cat([targets, targets.new_full((self.chunk - count,), -1)])
-        final_logits = self.head(states[-1])
+        final_logits = self.logits(states[-1])
         final_ids, *final = self.final_statistics(final_logits)
         watched = torch.stack([final_ids, targets.clamp(min=0)], 1)
         totals = torch.empty(len(states), 5, dtype=torch.float64, device=self.device)
         has_target = (targets >= 0).double()
         for layer, state in enumerate(states):
-            logits = final_logits if layer == self.num_layers else self.head(self.norm(state))
+            logits = final_logits if layer == self.num_layers else self.logits(self.norm(state))
             best = logits.topk(TOP_K)
             ranks, log_p, entropy, kl_final, kl_reverse = self.statistics(logits, watched, *final)
             best.values.float() + (log_p[:, :1] - logits.gather(1, watched[:, :1]))  # their log-probabilities
@@ -146,11 +153,11 @@ class Peer:
         totals = torch.zeros(self.num_layers + 1, 5, dtype=torch.float64)
         for prompt in prompts:
             hidden = self.base(torch.tensor([prompt], device=self.device), output_hidden_states=True, use_cache=False).hidden_states
-            log_final = torch.log_softmax(self.head(hidden[-1][0, -1]), -1)
+            log_final = torch.log_softmax(self.logits(hidden[-1][0, -1]), -1)
             final_id = int(log_final.argmax())
             for layer, state in enumerate(hidden):
                 state = state[0, -1]
-                logits = self.head(state if layer == self.num_layers else self.norm(state))
+                logits = self.logits(state if layer == self.num_layers else self.norm(state))
                 log_p = torch.log_softmax(logits, -1)
                 p = log_p.exp()
                 order = p.sort(descending=True).indices
