@@ -8,6 +8,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "json_steps.hpp"
 
 namespace depthlens::text {
 namespace {
@@ -229,6 +230,8 @@ std::optional<std::string> TokenizerSettings::name_of(const std::string& key) co
 }
 
 AddedToken read_added_token(const JsonView& json) {
+  refuse_other_settings(
+      json, {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "__type"});
   AddedToken token;
   token.content = json.at("content").as_string();
   token.single_word = json.get_bool("single_word", false);

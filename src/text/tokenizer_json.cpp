@@ -19,6 +19,8 @@ using util::in_quotes;
 using util::Json;
 using util::JsonView;
 
+constexpr const char* kVersion = "1.0";
+
 struct NormalizerPlan {
   Normalizer normalizer;
   bool marks_spaces = false;
@@ -30,10 +32,13 @@ NormalizerPlan read_normalizer(const JsonView& root) {
   for_each_step(root.at("normalizer"), "normalizers", [&](const JsonView& step) {
     const std::string type = type_of(step);
     if (type == "NFC") {
+      refuse_other_settings(step, {"type"});
       plan.normalizer.add({Normalizer::Kind::kNfc});
     } else if (type == "Prepend") {
+      refuse_other_settings(step, {"type", "prepend"});
       plan.normalizer.add({.kind = Normalizer::Kind::kPrepend, .content = step.at("prepend").as_string()});
     } else if (type == "Replace") {
+      refuse_other_settings(step, {"type", "pattern", "content"});
       const JsonView pattern = step.at("pattern");
       if (!pattern.has("String")) refuse(step, "a normalizer Replace with a regular expression");
       const std::string wanted = pattern.at("String").as_string();
@@ -59,6 +64,7 @@ SplitBehavior read_behavior(const JsonView& json) {
 }
 
 std::unique_ptr<Splitter> read_split(const JsonView& step) {
+  refuse_other_settings(step, {"type", "pattern", "behavior", "invert"});
   const SplitBehavior behavior = read_behavior(step.at("behavior"));
   const bool invert = step.get_bool("invert", false);
   const JsonView pattern = step.at("pattern");
@@ -86,15 +92,24 @@ struct PreTokenizerPlan {
 
 PreTokenizerPlan read_pre_tokenizer(const JsonView& root) {
   PreTokenizerPlan plan;
+  bool is_spelled = false;
   if (!root.has("pre_tokenizer")) return plan;
   for_each_step(root.at("pre_tokenizer"), "pretokenizers", [&](const JsonView& step) {
     const std::string type = type_of(step);
-    if (plan.byte_level) refuse(step, "the pre-tokenizer " + in_quotes(type) + " after ByteLevel");
+    if (plan.byte_level && !is_spelled) {
+      plan.pre_tokenizer.add(spelling_splitter());
+      is_spelled = true;
+    }
     if (type == "ByteLevel") {
+      if (plan.byte_level) refuse(step, "ByteLevel twice");
+      refuse_other_settings(step, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
       plan.pre_tokenizer.add(
           byte_level_splitter(step.get_bool("use_regex", true), step.get_bool("add_prefix_space", true)));
       plan.byte_level = true;
     } else if (type == "Metaspace") {
+      if (plan.byte_level) refuse(step, "Metaspace behind ByteLevel");
+      refuse_other_settings(
+          step, {"type", "replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep"});
       std::string mark = step.get_string("replacement", std::string(kSpaceMark));
       if (mark != kSpaceMark) step.at("replacement").fail(in_quotes(kSpaceMark));
       plan.marks_spaces = true;
@@ -102,13 +117,40 @@ PreTokenizerPlan read_pre_tokenizer(const JsonView& root) {
           metaspace_splitter(std::move(mark), read_scheme(step), step.get_bool("split", true)));
     } else if (type == "Split") {
       plan.pre_tokenizer.add(read_split(step));
+    } else if (type == "Punctuation") {
+      refuse_other_settings(step, {"type", "behavior"});
+      plan.pre_tokenizer.add(punctuation_splitter(step.has("behavior") ? read_behavior(step.at("behavior"))
+                                                                       : SplitBehavior::kIsolated));
     } else if (type == "Digits") {
+      refuse_other_settings(step, {"type", "individual_digits"});
       plan.pre_tokenizer.add(digits_splitter(step.get_bool("individual_digits", false)));
     } else {
       refuse(step, "the pre-tokenizer " + in_quotes(type));
     }
   });
+  if (is_spelled) plan.pre_tokenizer.add(reading_splitter());
   return plan;
+}
+
+/// The decoder tells what tokens stand for, which is the same in all vocabularies of a kind: any other is
+/// refused.
+void check_decoder(const JsonView& root, bool byte_level) {
+  if (!root.has("decoder")) return;
+  bool reads_bytes = false;
+  for_each_step(root.at("decoder"), "decoders", [&](const JsonView& step) {
+    const std::string type = type_of(step);
+    reads_bytes |= type == "ByteLevel";
+    const bool marks_spaces = type == "Replace" && step.at("pattern").has("String") &&
+                              step.at("pattern").at("String").as_string() == kSpaceMark &&
+                              step.at("content").as_string() == " ";
+    const bool known = marks_spaces || type == "ByteLevel" || type == "ByteFallback" || type == "Fuse" ||
+                       type == "Strip" || type == "Metaspace";
+    if (!known) refuse(step, (type == "Replace" ? "a decoder " : "the decoder ") + in_quotes(type));
+  });
+  if (reads_bytes != byte_level) {
+    refuse(root.at("decoder"), byte_level ? "a decoder without ByteLevel for tokens of bytes"
+                                          : "the decoder 'ByteLevel' for tokens of characters");
+  }
 }
 
 std::string model_type(const JsonView& model) {
@@ -143,12 +185,19 @@ struct JsonPlan {
 
 JsonPlan read_plan(const JsonView& root) {
   const JsonView model = root.at("model");
+  refuse_other_settings(root, {"version", "truncation", "padding", "added_tokens", "normalizer",
+                               "pre_tokenizer", "post_processor", "decoder", "model"});
+  if (const std::string version = root.get_string("version", kVersion); version != kVersion)
+    refuse(root, "the version " + in_quotes(version));
   if (const std::string type = model_type(model); type != "BPE")
     refuse(model, "the model " + in_quotes(type));
   if (model.get_number("dropout", 0) != 0) refuse(model, "dropout of merges");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.get_string(key, "").empty()) refuse(model, "a " + std::string(key));
   }
+  refuse_other_settings(model,
+                        {"type", "vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix",
+                         "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges"});
   NormalizerPlan normalizer = read_normalizer(root);
   PreTokenizerPlan pre_tokenizer = read_pre_tokenizer(root);
   JsonPlan plan = {.steps = {std::move(normalizer.normalizer), std::move(pre_tokenizer.pre_tokenizer)}};
@@ -165,6 +214,7 @@ JsonPlan read_plan(const JsonView& root) {
     }
     options.space = kSpaceMark;
   }
+  check_decoder(root, options.byte_level);
   return plan;
 }
 
