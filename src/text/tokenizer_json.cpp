@@ -243,8 +243,14 @@ bool use_steps_of_class(const TokenizerClass& tokenizer_class, const TokenizerSe
             "; the class ", name, " has its own in transformers 5"));
     plan.steps = std::move(steps);
   }
+  const bool over_characters = tokenizer_class.over_characters();
+  if (over_characters && !(plan.options.byte_fallback && plan.options.fuse_unknown)) {
+    util::log_warning(cat(where, ": byte_fallback and fuse_unk are on, whatever it says; the class ", name,
+                          " has its own in transformers 5"));
+  }
+  plan.options.byte_fallback = plan.options.fuse_unknown = over_characters;
   plan.options.ignore_merges = false;
-  if (tokenizer_class.over_bytes()) plan.options.unknown_token.clear();
+  if (!over_characters) plan.options.unknown_token.clear();
   return true;
 }
 

@@ -73,6 +73,33 @@ TEST_CASE("classes: NFC is of Qwen 2's and GPT-NeoX's, not of GPT-2's") {
   CHECK(ids("GPT2Tokenizer") == Ids{22});  // the bytes of the mark are in no token
 }
 
+TEST_CASE("classes: Cohere's is NFC, digits apart and GPT-2's pattern") {
+  Json tokenizer = small_tokenizer();
+  tokenizer["model"]["vocab"]["11"] = 20;
+  tokenizer["model"]["merges"].push_back("1 1");
+  CHECK(load(tokenizer)->encode("11") == Ids{20});
+  const Warnings warnings;
+  const auto cohere = load(tokenizer, of_class("CohereTokenizerFast"));
+  CHECK(cohere->encode("11ab") == Ids{8, 8, 4});
+  CHECK(warnings.tell({"tokenizer.json: normalizer and pre_tokenizer are not used", "CohereTokenizer"}));
+  CHECK(cohere->token_bytes(*cohere->bos()) == "<BOS_TOKEN>");
+  CHECK(cohere->token_bytes(*cohere->eos()) == "<|END_OF_TURN_TOKEN|>");
+  CHECK_FALSE(cohere->adds_bos());
+}
+
+TEST_CASE("classes: those over characters fall back to bytes, whatever the file says") {
+  Json tokenizer = small_tokenizer();
+  tokenizer["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
+  tokenizer["pre_tokenizer"] = nullptr;
+  tokenizer["model"]["vocab"]["<0x7A>"] = 20;
+  tokenizer["model"]["vocab"]["<unk>"] = 21;
+  tokenizer["model"]["unk_token"] = "<unk>";
+  CHECK(load(tokenizer)->encode("azzyy") == Ids{0, 21, 21, 21, 21});
+  const Warnings warnings;
+  CHECK(load(tokenizer, of_class("GemmaTokenizer"))->encode("azzyy") == Ids{0, 20, 20, 21});
+  CHECK(warnings.tell({"byte_fallback and fuse_unk are on", "GemmaTokenizer"}));
+}
+
 TEST_CASE("classes: without tokenizer.json flags and names are the class's where the file has none") {
   const auto gpt2 = load_files(slow_files(of_class("GPT2Tokenizer")));
   CHECK(gpt2->bos() == 20);  // <|endoftext|> is added
