@@ -94,6 +94,7 @@ BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePai
   model.byte_fallback = options.byte_fallback;
   model.fuse_unknown = options.fuse_unknown;
   model.ignore_merges = options.ignore_merges;
+  model.space = options.space;
   model.byte_ids.fill(kNoToken);
   model.token_bytes.resize(vocabulary.size);
   if (!options.unknown_token.empty()) {
@@ -155,7 +156,9 @@ BpeTokenizer::BpeTokenizer(BpeModel model, const AddedTokens& added, Normalizer 
   std::vector<AddedToken> raw, normalized;
   for (const AddedToken& token : added.all()) {
     if (token.id >= size()) model_.token_bytes.resize(token.id + 1);
-    model_.token_bytes[token.id] = token.content;
+    // One that the vocabulary has over characters, such as a run of spaces, is read as it is there.
+    if (model_.byte_level || model_.token_bytes[token.id].empty())
+      model_.token_bytes[token.id] = with_spaces(token.content, model_.space);
     if (!token.normalized) {
       raw.push_back(token);
       continue;
