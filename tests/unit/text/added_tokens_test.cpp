@@ -44,6 +44,9 @@ TEST_CASE("added tokens: lstrip takes nothing that a token before it took") {
   const auto tokenizer =
       with_added({added_token("<x>", 20, {{"rstrip", true}}), added_token("<y>", 21, {{"lstrip", true}})});
   CHECK(tokenizer->encode("<x>  <y>") == Ids{20, 21});
+  // Nor is there another token where nothing is left of it.
+  const auto spaces = with_added({added_token("\t", 20, {{"lstrip", true}, {"rstrip", true}})});
+  CHECK(spaces->encode("a\t \ta\t") == Ids{0, 20, 0, 20});
 }
 
 TEST_CASE("added tokens: the leftmost, and of those that begin there the longest") {
