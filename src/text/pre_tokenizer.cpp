@@ -370,7 +370,9 @@ void PreTokenizer::split(std::string_view text, bool at_text_start, Words& out) 
     pieces.clear();
     pieces.swap(out.views);
     for (std::size_t i = 0; i < pieces.size(); ++i) {
-      if (!pieces[i].empty()) step->split(pieces[i], at_text_start && i == 0, out);
+      // A step before may have removed what opened the text.
+      const bool opens = i == 0 && (pieces[i].data() == text.data() || !out.owned.empty());
+      if (!pieces[i].empty()) step->split(pieces[i], at_text_start && opens, out);
     }
   }
 }

@@ -229,6 +229,12 @@ TEST_CASE("metaspace: the mark for every space, and before a text that has none"
   CHECK(words(meta(PrependScheme::kFirst, true), "a") == Parts{"\u2581"
                                                                "a"});
   CHECK(words(meta(PrependScheme::kFirst, true), "a", false) == Parts{"a"});
+  text::PreTokenizer removing;
+  removing.add(text::string_splitter("-", SplitBehavior::kRemoved, false));
+  removing.add(meta(PrependScheme::kFirst, true));
+  text::Words out;
+  removing.split("-a", true, out);  // "a" does not open the text
+  CHECK(Parts(out.views.begin(), out.views.end()) == Parts{"a"});
 }
 
 TEST_CASE("normalizer: NFC, a text put before, replacements, one after another") {
