@@ -110,6 +110,8 @@ void warn_of_unheeded(const JsonView& root) {
     util::log_warning(cat(root.where(), ": ", key, " is not heeded; ", instead));
   };
   if (root.get_bool("do_lower_case", false)) warn("do_lower_case", "texts are read as they are");
+  if (root.get_bool("fix_mistral_regex", false))
+    warn("fix_mistral_regex", "texts are cut by the pattern of tokenizer.json");
   if (root.has("sp_model_kwargs") && root.at("sp_model_kwargs").is_object() &&
       root.at("sp_model_kwargs").get_bool("enable_sampling", false))
     warn("enable_sampling", "the most probable pieces are taken");

@@ -24,6 +24,7 @@ constexpr const char* kVersion = "1.0";
 struct NormalizerPlan {
   Normalizer normalizer;
   bool marks_spaces = false;
+  bool prepends = false;
 };
 
 NormalizerPlan read_normalizer(const JsonView& root) {
@@ -36,6 +37,7 @@ NormalizerPlan read_normalizer(const JsonView& root) {
       plan.normalizer.add({Normalizer::Kind::kNfc});
     } else if (type == "Prepend") {
       refuse_other_settings(step, {"type", "prepend"});
+      plan.prepends = true;
       plan.normalizer.add({.kind = Normalizer::Kind::kPrepend, .content = step.at("prepend").as_string()});
     } else if (type == "Replace") {
       refuse_other_settings(step, {"type", "pattern", "content"});
@@ -88,6 +90,7 @@ struct PreTokenizerPlan {
   PreTokenizer pre_tokenizer;
   bool byte_level = false;
   bool marks_spaces = false;
+  bool marks_start_behind_cuts = false;  ///< a Metaspace with the scheme "first" stands behind other steps
 };
 
 PreTokenizerPlan read_pre_tokenizer(const JsonView& root) {
@@ -113,8 +116,9 @@ PreTokenizerPlan read_pre_tokenizer(const JsonView& root) {
       std::string mark = step.get_string("replacement", std::string(kSpaceMark));
       if (mark != kSpaceMark) step.at("replacement").fail(in_quotes(kSpaceMark));
       plan.marks_spaces = true;
-      plan.pre_tokenizer.add(
-          metaspace_splitter(std::move(mark), read_scheme(step), step.get_bool("split", true)));
+      const PrependScheme scheme = read_scheme(step);
+      plan.marks_start_behind_cuts |= scheme == PrependScheme::kFirst && !plan.pre_tokenizer.empty();
+      plan.pre_tokenizer.add(metaspace_splitter(std::move(mark), scheme, step.get_bool("split", true)));
     } else if (type == "Split") {
       plan.pre_tokenizer.add(read_split(step));
     } else if (type == "Punctuation") {
@@ -200,6 +204,9 @@ JsonPlan read_plan(const JsonView& root) {
                          "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges"});
   NormalizerPlan normalizer = read_normalizer(root);
   PreTokenizerPlan pre_tokenizer = read_pre_tokenizer(root);
+  // Hugging Face's package takes all that comes of the text's first character for its start.
+  if (normalizer.prepends && pre_tokenizer.marks_start_behind_cuts)
+    refuse(root.at("pre_tokenizer"), "Metaspace 'first' behind a normalizer Prepend and other steps");
   JsonPlan plan = {.steps = {std::move(normalizer.normalizer), std::move(pre_tokenizer.pre_tokenizer)}};
   BpeOptions& options = plan.options;
   options.byte_level = pre_tokenizer.byte_level;

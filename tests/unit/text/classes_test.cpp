@@ -187,6 +187,8 @@ TEST_CASE("classes: what transformers does not heed is reported") {
   const Warnings warnings;
   CHECK(load(small_tokenizer(), {{"do_lower_case", true}})->encode("A") == Ids{});
   CHECK(warnings.tell({"do_lower_case"}));
+  load(small_tokenizer(), {{"fix_mistral_regex", true}});
+  CHECK(warnings.tell({"fix_mistral_regex", "the pattern of tokenizer.json"}));
   load(small_tokenizer(), {{"sp_model_kwargs", {{"enable_sampling", true}}}});
   CHECK(warnings.tell({"enable_sampling"}));
   load(small_tokenizer(), Json::parse(R"({"auto_map": {"AutoTokenizer": ["code.MyTokenizer", null]}})"));
@@ -194,11 +196,11 @@ TEST_CASE("classes: what transformers does not heed is reported") {
   load(small_tokenizer(),
        Json::parse(R"({"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.json"]})"));
   CHECK(warnings.tell({"fast_tokenizer_files"}));
-  CHECK(warnings.count() == 4);
+  CHECK(warnings.count() == 5);
   // A truncation of tokenizer.json is undone whenever transformers encodes a text.
   Json cut = small_tokenizer();
   cut["truncation"] = {
       {"max_length", 1}, {"strategy", "LongestFirst"}, {"stride", 0}, {"direction", "Right"}};
   CHECK(load(cut)->encode("abcab") == Ids{5, 4});
-  CHECK(warnings.count() == 4);
+  CHECK(warnings.count() == 5);
 }

@@ -99,6 +99,12 @@ TEST_CASE("unsupported: pre-tokenizers and normalizers") {
                 {"ByteLevel twice", "pretokenizers[1]"});
   pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", {byte_level, {{"type", "Metaspace"}}}}},
                 {"Metaspace behind ByteLevel", "pretokenizers[1]"});
+  check_refused({"Metaspace 'first' behind a normalizer Prepend", "pre_tokenizer"}, [](Json& t) {
+    t["normalizer"] = {{"type", "Prepend"}, {"prepend", "x"}};
+    t["pre_tokenizer"] = {
+        {"type", "Sequence"},
+        {"pretokenizers", {{{"type", "Digits"}}, {{"type", "Metaspace"}, {"prepend_scheme", "first"}}}}};
+  });
   pre_tokenizer({{"type", "Punctuation"}, {"behavior", "Sideways"}}, {"behavior", "Isolated, Removed"});
   pre_tokenizer({{"type", "Split"}, {"pattern", {{"String", "x"}}}, {"behavior", "Sideways"}},
                 {"behavior", "Isolated, Removed"});
