@@ -126,6 +126,7 @@ void AddedTokenMatcher::split(std::string_view text, std::vector<Segment>& out) 
         if (!(flags[next_code_point(at)] & kWhiteSpace)) break;
         start = static_cast<std::size_t>(before - data);
       }
+      start = std::max(start, done);
     }
     if (token.rstrip) {
       while (stop < text.size()) {
@@ -134,6 +135,7 @@ void AddedTokenMatcher::split(std::string_view text, std::vector<Segment>& out) 
         stop = static_cast<std::size_t>(at - data);
       }
     }
+    if (start >= stop) continue;  // white space that the token before has taken along
     if (done < start) out.push_back({text.substr(done, start - done)});
     out.push_back({text.substr(start, stop - start), token.id});
     done = stop;

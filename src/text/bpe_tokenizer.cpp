@@ -2,8 +2,8 @@
 #include "bpe_tokenizer.hpp"
 
 #include <atomic>
-#include <cstdio>
 
+#include "byte_alphabet.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "unicode.hpp"
@@ -15,40 +15,6 @@ using util::cat;
 using util::in_quotes;
 
 constexpr std::size_t kMaxText = std::size_t{1} << 30;
-
-/// The printable code points that stand for bytes in the vocabularies of GPT-2 and its successors: a
-/// printable byte of Latin-1 for itself, the others in order from U+0100.
-struct ByteAlphabet {
-  std::array<char32_t, 256> code_point;
-  std::array<int, 0x144> byte;  // -1: stands for none
-
-  ByteAlphabet() {
-    byte.fill(-1);
-    char32_t next = 0x100;
-    for (int b = 0; b < 256; ++b) {
-      const bool printable = (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-      code_point[b] = printable ? static_cast<char32_t>(b) : next++;
-      byte[code_point[b]] = b;
-    }
-  }
-};
-
-const ByteAlphabet& byte_alphabet() {
-  static const ByteAlphabet alphabet;
-  return alphabet;
-}
-
-/// The bytes of a token of a byte-level vocabulary; nothing where it is spelled otherwise, as added tokens
-/// may be.
-std::optional<std::string> spelled_bytes(std::string_view token) {
-  std::string bytes;
-  for (const char* at = token.data(); at < token.data() + token.size();) {
-    const char32_t c = next_code_point(at);
-    if (c >= byte_alphabet().byte.size() || byte_alphabet().byte[c] < 0) return std::nullopt;
-    bytes += static_cast<char>(byte_alphabet().byte[c]);
-  }
-  return bytes;
-}
 
 /// The byte of a token such as "<0x0A>", or -1.
 int fallback_byte(std::string_view token) {
@@ -128,6 +94,7 @@ BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePai
   model.byte_fallback = options.byte_fallback;
   model.fuse_unknown = options.fuse_unknown;
   model.ignore_merges = options.ignore_merges;
+  model.space = options.space;
   model.byte_ids.fill(kNoToken);
   model.token_bytes.resize(vocabulary.size);
   if (!options.unknown_token.empty()) {
@@ -189,7 +156,9 @@ BpeTokenizer::BpeTokenizer(BpeModel model, const AddedTokens& added, Normalizer 
   std::vector<AddedToken> raw, normalized;
   for (const AddedToken& token : added.all()) {
     if (token.id >= size()) model_.token_bytes.resize(token.id + 1);
-    model_.token_bytes[token.id] = token.content;
+    // One that the vocabulary has over characters, such as a run of spaces, is read as it is there.
+    if (model_.byte_level || model_.token_bytes[token.id].empty())
+      model_.token_bytes[token.id] = with_spaces(token.content, model_.space);
     if (!token.normalized) {
       raw.push_back(token);
       continue;

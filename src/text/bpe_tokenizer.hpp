@@ -23,13 +23,14 @@ namespace depthlens::text {
 struct BpeModel {
   std::vector<std::string> token_bytes;  ///< by id
   MergeTable merges;
-  bool byte_level = true;                          ///< words are merged from bytes, else from code points
-  std::array<TokenId, 256> byte_ids;               ///< of single bytes; kNoToken: none
-  FlatMap<TokenId> character_ids;                  ///< unless byte_level: of single code points
-  bool byte_fallback = false;                      ///< unless byte_level: unknown code points become bytes
-  bool fuse_unknown = false;                       ///< neighbouring unknown code points become one token
-  TokenId unknown = kNoToken;                      ///< kNoToken: what is unknown is dropped
-  bool ignore_merges = false;                      ///< a word that is a token needs no merging
+  bool byte_level = true;             ///< words are merged from bytes, else from code points
+  std::string space = {};             ///< unless byte_level: what stands for a space in tokens; "": nothing
+  std::array<TokenId, 256> byte_ids;  ///< of single bytes; kNoToken: none
+  FlatMap<TokenId> character_ids;     ///< unless byte_level: of single code points
+  bool byte_fallback = false;         ///< unless byte_level: unknown code points become bytes
+  bool fuse_unknown = false;          ///< neighbouring unknown code points become one token
+  TokenId unknown = kNoToken;         ///< kNoToken: what is unknown is dropped
+  bool ignore_merges = false;         ///< a word that is a token needs no merging
   std::unordered_map<std::string, TokenId> words;  ///< of ignore_merges: all tokens as they stand in a text
 };
 

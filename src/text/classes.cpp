@@ -43,6 +43,15 @@ constexpr TokenizerClass kClasses[] = {
      .eos = kEndOfText,
      .unk = kEndOfText,
      .pad = kEndOfText},
+    {.name = "CohereTokenizer",
+     .steps = ClassSteps::kCohere,
+     .bos = "<BOS_TOKEN>",
+     .eos = "<|END_OF_TURN_TOKEN|>",
+     .unk = "<UNK>",
+     .sep = "<SEP>",
+     .pad = "<PAD>",
+     .cls = "<CLS>",
+     .mask = "<MASK_TOKEN>"},
     {.name = "LlamaTokenizer",
      .steps = ClassSteps::kLlama,
      .heeds_legacy = true,
@@ -67,16 +76,16 @@ constexpr TokenizerClass kClasses[] = {
 /// Classes with steps of their own that depthlens does not have.
 constexpr TokenizerClass kUnknown = {.name = "", .steps = ClassSteps::kUnknown};
 constexpr std::string_view kUnknownNames[] = {
-    "AlbertTokenizer",      "BartTokenizer",       "BarthezTokenizer",    "BertTokenizer",
-    "BigBirdTokenizer",     "BlenderbotTokenizer", "CamembertTokenizer",  "CLIPTokenizer",
-    "CohereTokenizer",      "DebertaTokenizer",    "DebertaV2Tokenizer",  "EsmcTokenizer",
-    "FunnelTokenizer",      "HerbertTokenizer",    "LasrTokenizer",       "LayoutLMv3Tokenizer",
-    "LEDTokenizer",         "LongformerTokenizer", "LukeTokenizer",       "MarkupLMTokenizer",
-    "MBart50Tokenizer",     "MBartTokenizer",      "MPNetTokenizer",      "MvpTokenizer",
-    "NllbTokenizer",        "NougatTokenizer",     "OpenAIGPTTokenizer",  "PegasusTokenizer",
-    "Qwen3_5Tokenizer",     "ReformerTokenizer",   "RemBertTokenizer",    "RobertaTokenizer",
-    "SeamlessM4TTokenizer", "Siglip2Tokenizer",    "T5Tokenizer",         "UdopTokenizer",
-    "WhisperTokenizer",     "XGLMTokenizer",       "XLMRobertaTokenizer", "XLNetTokenizer",
+    "AlbertTokenizer",     "BartTokenizer",       "BarthezTokenizer",    "BertTokenizer",
+    "BigBirdTokenizer",    "BlenderbotTokenizer", "CamembertTokenizer",  "CLIPTokenizer",
+    "DebertaTokenizer",    "DebertaV2Tokenizer",  "EsmcTokenizer",       "FunnelTokenizer",
+    "HerbertTokenizer",    "LasrTokenizer",       "LayoutLMv3Tokenizer", "LEDTokenizer",
+    "LongformerTokenizer", "LukeTokenizer",       "MarkupLMTokenizer",   "MBart50Tokenizer",
+    "MBartTokenizer",      "MPNetTokenizer",      "MvpTokenizer",        "NllbTokenizer",
+    "NougatTokenizer",     "OpenAIGPTTokenizer",  "PegasusTokenizer",    "Qwen3_5Tokenizer",
+    "ReformerTokenizer",   "RemBertTokenizer",    "RobertaTokenizer",    "SeamlessM4TTokenizer",
+    "Siglip2Tokenizer",    "T5Tokenizer",         "UdopTokenizer",       "WhisperTokenizer",
+    "XGLMTokenizer",       "XLMRobertaTokenizer", "XLNetTokenizer",
 };
 
 struct ModelClass {
@@ -86,10 +95,39 @@ struct ModelClass {
   bool whatever_the_folder_says = false;
 };
 
-/// What transformers registers for the models that depthlens has. Llama has no entry: its folders decide.
+/// What transformers registers for the models that depthlens has. BLOOM, Falcon, GPT-OSS, Llama and SmolLM3
+/// have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
-    {"gpt2", "GPT2Tokenizer"},         {"gpt_neox", "GPTNeoXTokenizer"}, {"mistral", kGeneric.name, true},
-    {"qwen2", "Qwen2Tokenizer", true}, {"qwen3", "Qwen2Tokenizer"},
+    {"cohere", "CohereTokenizer"},
+    {"cohere2", "CohereTokenizer"},
+    {"gemma", "GemmaTokenizer"},
+    {"gemma2", "GemmaTokenizer"},
+    {"gemma3", "GemmaTokenizer"},
+    {"gemma3_text", "GemmaTokenizer"},
+    {"gpt2", "GPT2Tokenizer"},
+    {"gpt_bigcode", kGeneric.name, true},
+    {"gpt_neo", "GPT2Tokenizer"},
+    {"gpt_neox", "GPTNeoXTokenizer"},
+    {"gptj", "GPT2Tokenizer"},
+    {"granite", kGeneric.name, true},
+    {"granitemoe", kGeneric.name, true},
+    {"ministral", kGeneric.name, true},
+    {"ministral3", kGeneric.name, true},
+    {"mistral", kGeneric.name, true},
+    {"mixtral", kGeneric.name, true},
+    {"olmo", "GPTNeoXTokenizer"},
+    {"olmo2", kGeneric.name, true},
+    {"olmo3", kGeneric.name, true},
+    {"olmoe", "GPTNeoXTokenizer"},
+    {"opt", "GPT2Tokenizer"},
+    {"phi", "GPT2Tokenizer"},
+    {"phi3", kGeneric.name, true},
+    {"qwen2", "Qwen2Tokenizer", true},
+    {"qwen2_moe", "Qwen2Tokenizer"},
+    {"qwen3", "Qwen2Tokenizer"},
+    {"qwen3_moe", "Qwen2Tokenizer"},
+    {"stablelm", kGeneric.name, true},
+    {"starcoder2", "GPT2Tokenizer"},
 };
 
 const TokenizerClass& class_named(std::string_view name) {
@@ -143,6 +181,11 @@ TextSteps steps_of(const TokenizerClass& tokenizer_class, const TokenizerSetting
       steps.pre_tokenizer.add(llama3_splitter(1));
       if (prefix_space) steps.pre_tokenizer.add(byte_level_splitter(false, true));
       return steps;
+    case ClassSteps::kCohere:
+      steps.normalizer.add({Normalizer::Kind::kNfc});
+      steps.pre_tokenizer.add(digits_splitter(true));
+      steps.pre_tokenizer.add(byte_level_splitter(true, prefix_space));
+      return steps;
     case ClassSteps::kLlama: {
       const PrependScheme with_space = tokenizer_class.heeds_legacy && settings.legacy.value_or(false)
                                            ? PrependScheme::kAlways
@@ -168,7 +211,9 @@ void add_names_of_class(const TokenizerClass& tokenizer_class, TokenizerSettings
   add("bos_token", tokenizer_class.bos);
   add("eos_token", tokenizer_class.eos);
   add("unk_token", tokenizer_class.unk);
+  add("sep_token", tokenizer_class.sep);
   add("pad_token", tokenizer_class.pad);
+  add("cls_token", tokenizer_class.cls);
   add("mask_token", tokenizer_class.mask);
   settings.plain_special_tokens = tokenizer_class.steps == ClassSteps::kQwen2;
 }

@@ -16,6 +16,7 @@ enum class ClassSteps {
   kGpt2,     ///< its own, over bytes: GPT-2's pattern
   kNeox,     ///< the same behind NFC
   kQwen2,    ///< NFC and Qwen 2's pattern
+  kCohere,   ///< NFC, digits apart and GPT-2's pattern
   kLlama,    ///< its own, over characters: spaces are marked, and one is put before the text
   kGemma,    ///< spaces are marked
   kUnknown,  ///< its own, which depthlens does not have
@@ -30,10 +31,11 @@ struct TokenizerClass {
   ClassBos bos_rule = ClassBos::kPostProcessor;
   bool heeds_legacy = false;  ///< of kLlama: with `legacy` a space is put behind each added token too
   /// The tokens that the class names where no file does (null is a name: none); "": none.
-  std::string_view bos = "", eos = "", unk = "", pad = "", mask = "";
+  std::string_view bos = "", eos = "", unk = "", sep = "", pad = "", cls = "", mask = "";
 
   bool over_bytes() const {
-    return steps == ClassSteps::kGpt2 || steps == ClassSteps::kNeox || steps == ClassSteps::kQwen2;
+    return steps == ClassSteps::kGpt2 || steps == ClassSteps::kNeox || steps == ClassSteps::kQwen2 ||
+           steps == ClassSteps::kCohere;
   }
   bool over_characters() const { return steps == ClassSteps::kLlama || steps == ClassSteps::kGemma; }
 };

@@ -1,10 +1,14 @@
 // How the parts of a tokenizer.json are read: steps, alone or in a Sequence.
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/text.hpp"
 
 namespace depthlens::text {
 
@@ -16,6 +20,15 @@ namespace depthlens::text {
 
 inline std::string type_of(const util::JsonView& json) {
   return json.at("type").as_string();
+}
+
+/// Refuses a setting that is not among `known`, unless it is off.
+inline void refuse_other_settings(const util::JsonView& json, std::initializer_list<std::string_view> known) {
+  for (const std::string& key : json.keys()) {
+    const util::Json& value = json.raw().at(key);
+    if (value.is_null() || value == false || std::count(known.begin(), known.end(), key) > 0) continue;
+    refuse(json, "the setting " + util::in_quotes(key));
+  }
 }
 
 /// Calls `use` for the element itself, or for each element of a Sequence's list `key`.

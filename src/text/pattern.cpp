@@ -97,12 +97,23 @@ class Translator {
   }
 
   void class_character(char c) {
-    if (c == '[') refuse("a class in a class");
     if (follows("&&")) refuse("&&");
     if (c == ']' && class_start_) refuse("a class that begins with ]");
+    if (c == '[' || (c == ']' && inner_classes_ > 0)) return inner_class(c);
     if (c == ']') in_class_ = false;
     class_start_ = false;
     take(1);
+  }
+
+  /// The members of a class in a class are members of the outer one; PCRE2 knows no such thing.
+  void inner_class(char c) {
+    if (follows("[^") || follows("[:"))
+      refuse(in_quotes(std::string_view(pattern_).substr(at_, 2)) + " in a class");
+    const bool beside_range = pattern_[at_ - 1] == '-' || pattern_.compare(at_ + 1, 1, "-") == 0;
+    if (beside_range) refuse("a class in a class beside a -");
+    inner_classes_ += c == '[' ? 1 : -1;
+    class_start_ = c == '[';
+    ++at_;
   }
 
   void members(std::string_view category, bool complement) {
@@ -171,6 +182,7 @@ class Translator {
   std::size_t at_ = 0;
   bool in_class_ = false;
   bool class_start_ = false;
+  int inner_classes_ = 0;
 };
 
 }  // namespace

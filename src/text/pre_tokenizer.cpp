@@ -1,6 +1,7 @@
 // The steps that normalize a text and cut it into words.
 #include "pre_tokenizer.hpp"
 
+#include "byte_alphabet.hpp"
 #include "depthlens/util/error.hpp"
 #include "pattern.hpp"
 #include "unicode.hpp"
@@ -248,28 +249,45 @@ class StringSplitter final : public Splitter {
   bool invert_;
 };
 
-class DigitsSplitter final : public Splitter {
+/// Cuts at code points with a flag, each of which is a match.
+class CharacterSplitter final : public Splitter {
  public:
-  explicit DigitsSplitter(bool individual) : individual_(individual) {}
+  CharacterSplitter(CodePointFlag flag, SplitBehavior behavior) : flag_(flag), behavior_(behavior) {}
   void split(std::string_view piece, bool /*at_text_start*/, Words& out) const override {
     const std::uint8_t* const flags = code_point_flags();
-    const char* const end = piece.data() + piece.size();
-    const char* start = piece.data();
-    bool numeric = false;
-    for (const char* at = start; at < end;) {
-      const char* const here = at;
-      const bool is_numeric = (flags[next_code_point(at)] & kNumeric) != 0;
-      if (here > start && (is_numeric != numeric || (is_numeric && individual_))) {
-        out.views.emplace_back(start, static_cast<std::size_t>(here - start));
-        start = here;
+    std::vector<Span> spans;
+    for (const char* at = piece.data(); at < piece.data() + piece.size();) {
+      const auto start = static_cast<std::size_t>(at - piece.data());
+      const bool is_match = (flags[next_code_point(at)] & flag_) != 0;
+      const auto end = static_cast<std::size_t>(at - piece.data());
+      if (!is_match && !spans.empty() && !spans.back().is_match) {
+        spans.back().end = end;
+      } else {
+        spans.push_back({start, end, is_match});
       }
-      numeric = is_numeric;
     }
-    out.views.emplace_back(start, static_cast<std::size_t>(end - start));
+    split_by(piece, spans, behavior_, false, out);
   }
 
  private:
-  bool individual_;
+  CodePointFlag flag_;
+  SplitBehavior behavior_;
+};
+
+class SpellingSplitter final : public Splitter {
+ public:
+  void split(std::string_view piece, bool /*at_text_start*/, Words& out) const override {
+    out.views.push_back(out.own(spelled(piece)));
+  }
+};
+
+class ReadingSplitter final : public Splitter {
+ public:
+  void split(std::string_view piece, bool /*at_text_start*/, Words& out) const override {
+    auto bytes = spelled_bytes(piece);
+    DEPTHLENS_ASSERT(bytes.has_value());
+    out.views.push_back(out.own(std::move(*bytes)));
+  }
 };
 
 std::string replaced(std::string_view text, std::string_view pattern, std::string_view content) {
@@ -352,7 +370,9 @@ void PreTokenizer::split(std::string_view text, bool at_text_start, Words& out) 
     pieces.clear();
     pieces.swap(out.views);
     for (std::size_t i = 0; i < pieces.size(); ++i) {
-      if (!pieces[i].empty()) step->split(pieces[i], at_text_start && i == 0, out);
+      // A step before may have removed what opened the text.
+      const bool opens = i == 0 && (pieces[i].data() == text.data() || !out.owned.empty());
+      if (!pieces[i].empty()) step->split(pieces[i], at_text_start && opens, out);
     }
   }
 }
@@ -382,7 +402,20 @@ std::unique_ptr<Splitter> string_splitter(std::string text, SplitBehavior behavi
 }
 
 std::unique_ptr<Splitter> digits_splitter(bool individual_digits) {
-  return std::make_unique<DigitsSplitter>(individual_digits);
+  return std::make_unique<CharacterSplitter>(
+      kNumeric, individual_digits ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
+}
+
+std::unique_ptr<Splitter> punctuation_splitter(SplitBehavior behavior) {
+  return std::make_unique<CharacterSplitter>(kPunctuation, behavior);
+}
+
+std::unique_ptr<Splitter> spelling_splitter() {
+  return std::make_unique<SpellingSplitter>();
+}
+
+std::unique_ptr<Splitter> reading_splitter() {
+  return std::make_unique<ReadingSplitter>();
 }
 
 std::unique_ptr<Splitter> metaspace_splitter(std::string replacement, PrependScheme scheme, bool split) {

@@ -84,6 +84,13 @@ std::unique_ptr<Splitter> regex_splitter(const std::string& pattern, SplitBehavi
 /// Cuts at a string, which is not empty.
 std::unique_ptr<Splitter> string_splitter(std::string text, SplitBehavior behavior, bool invert);
 std::unique_ptr<Splitter> digits_splitter(bool individual_digits);
+std::unique_ptr<Splitter> punctuation_splitter(SplitBehavior behavior);
+
+/// Cuts nothing: spells the bytes of a piece as vocabularies do. For the steps behind a ByteLevel, which look
+/// at that spelling, in which some bytes are letters and some are numbers.
+std::unique_ptr<Splitter> spelling_splitter();
+/// Cuts nothing: puts the bytes back in place of their spelling.
+std::unique_ptr<Splitter> reading_splitter();
 
 enum class PrependScheme { kAlways, kFirst, kNever };
 /// Spaces become `replacement`, which is also put before pieces that do not begin with it. `split`: each word

@@ -163,7 +163,8 @@ void SentencePieceTokenizer::check_pieces(const util::JsonView& vocabulary) cons
 void SentencePieceTokenizer::set_tokens(const AddedTokens& tokens, const SpecialIds& special) {
   for (const AddedToken& token : tokens.all()) {
     if (token.id >= size()) token_bytes_.resize(token.id + 1);
-    token_bytes_[token.id] = token.content;
+    // A piece that is an added token too, such as a run of spaces, is read as the model has it.
+    if (find(token.content) != token.id) token_bytes_[token.id] = token.content;
   }
   added_ = AddedTokenMatcher(tokens.all());
   bos_ = special.bos;

@@ -8,6 +8,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "json_steps.hpp"
 
 namespace depthlens::text {
 namespace {
@@ -109,6 +110,8 @@ void warn_of_unheeded(const JsonView& root) {
     util::log_warning(cat(root.where(), ": ", key, " is not heeded; ", instead));
   };
   if (root.get_bool("do_lower_case", false)) warn("do_lower_case", "texts are read as they are");
+  if (root.get_bool("fix_mistral_regex", false))
+    warn("fix_mistral_regex", "texts are cut by the pattern of tokenizer.json");
   if (root.has("sp_model_kwargs") && root.at("sp_model_kwargs").is_object() &&
       root.at("sp_model_kwargs").get_bool("enable_sampling", false))
     warn("enable_sampling", "the most probable pieces are taken");
@@ -229,6 +232,8 @@ std::optional<std::string> TokenizerSettings::name_of(const std::string& key) co
 }
 
 AddedToken read_added_token(const JsonView& json) {
+  refuse_other_settings(
+      json, {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "__type"});
   AddedToken token;
   token.content = json.at("content").as_string();
   token.single_word = json.get_bool("single_word", false);

@@ -19,9 +19,12 @@ using util::in_quotes;
 using util::Json;
 using util::JsonView;
 
+constexpr const char* kVersion = "1.0";
+
 struct NormalizerPlan {
   Normalizer normalizer;
   bool marks_spaces = false;
+  bool prepends = false;
 };
 
 NormalizerPlan read_normalizer(const JsonView& root) {
@@ -30,10 +33,14 @@ NormalizerPlan read_normalizer(const JsonView& root) {
   for_each_step(root.at("normalizer"), "normalizers", [&](const JsonView& step) {
     const std::string type = type_of(step);
     if (type == "NFC") {
+      refuse_other_settings(step, {"type"});
       plan.normalizer.add({Normalizer::Kind::kNfc});
     } else if (type == "Prepend") {
+      refuse_other_settings(step, {"type", "prepend"});
+      plan.prepends = true;
       plan.normalizer.add({.kind = Normalizer::Kind::kPrepend, .content = step.at("prepend").as_string()});
     } else if (type == "Replace") {
+      refuse_other_settings(step, {"type", "pattern", "content"});
       const JsonView pattern = step.at("pattern");
       if (!pattern.has("String")) refuse(step, "a normalizer Replace with a regular expression");
       const std::string wanted = pattern.at("String").as_string();
@@ -59,6 +66,7 @@ SplitBehavior read_behavior(const JsonView& json) {
 }
 
 std::unique_ptr<Splitter> read_split(const JsonView& step) {
+  refuse_other_settings(step, {"type", "pattern", "behavior", "invert"});
   const SplitBehavior behavior = read_behavior(step.at("behavior"));
   const bool invert = step.get_bool("invert", false);
   const JsonView pattern = step.at("pattern");
@@ -82,33 +90,71 @@ struct PreTokenizerPlan {
   PreTokenizer pre_tokenizer;
   bool byte_level = false;
   bool marks_spaces = false;
+  bool marks_start_behind_cuts = false;  ///< a Metaspace with the scheme "first" stands behind other steps
 };
 
 PreTokenizerPlan read_pre_tokenizer(const JsonView& root) {
   PreTokenizerPlan plan;
+  bool is_spelled = false;
   if (!root.has("pre_tokenizer")) return plan;
   for_each_step(root.at("pre_tokenizer"), "pretokenizers", [&](const JsonView& step) {
     const std::string type = type_of(step);
-    if (plan.byte_level) refuse(step, "the pre-tokenizer " + in_quotes(type) + " after ByteLevel");
+    if (plan.byte_level && !is_spelled) {
+      plan.pre_tokenizer.add(spelling_splitter());
+      is_spelled = true;
+    }
     if (type == "ByteLevel") {
+      if (plan.byte_level) refuse(step, "ByteLevel twice");
+      refuse_other_settings(step, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
       plan.pre_tokenizer.add(
           byte_level_splitter(step.get_bool("use_regex", true), step.get_bool("add_prefix_space", true)));
       plan.byte_level = true;
     } else if (type == "Metaspace") {
+      if (plan.byte_level) refuse(step, "Metaspace behind ByteLevel");
+      refuse_other_settings(
+          step, {"type", "replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep"});
       std::string mark = step.get_string("replacement", std::string(kSpaceMark));
       if (mark != kSpaceMark) step.at("replacement").fail(in_quotes(kSpaceMark));
       plan.marks_spaces = true;
-      plan.pre_tokenizer.add(
-          metaspace_splitter(std::move(mark), read_scheme(step), step.get_bool("split", true)));
+      const PrependScheme scheme = read_scheme(step);
+      plan.marks_start_behind_cuts |= scheme == PrependScheme::kFirst && !plan.pre_tokenizer.empty();
+      plan.pre_tokenizer.add(metaspace_splitter(std::move(mark), scheme, step.get_bool("split", true)));
     } else if (type == "Split") {
       plan.pre_tokenizer.add(read_split(step));
+    } else if (type == "Punctuation") {
+      refuse_other_settings(step, {"type", "behavior"});
+      plan.pre_tokenizer.add(punctuation_splitter(step.has("behavior") ? read_behavior(step.at("behavior"))
+                                                                       : SplitBehavior::kIsolated));
     } else if (type == "Digits") {
+      refuse_other_settings(step, {"type", "individual_digits"});
       plan.pre_tokenizer.add(digits_splitter(step.get_bool("individual_digits", false)));
     } else {
       refuse(step, "the pre-tokenizer " + in_quotes(type));
     }
   });
+  if (is_spelled) plan.pre_tokenizer.add(reading_splitter());
   return plan;
+}
+
+/// The decoder tells what tokens stand for, which is the same in all vocabularies of a kind: any other is
+/// refused.
+void check_decoder(const JsonView& root, bool byte_level) {
+  if (!root.has("decoder")) return;
+  bool reads_bytes = false;
+  for_each_step(root.at("decoder"), "decoders", [&](const JsonView& step) {
+    const std::string type = type_of(step);
+    reads_bytes |= type == "ByteLevel";
+    const bool marks_spaces = type == "Replace" && step.at("pattern").has("String") &&
+                              step.at("pattern").at("String").as_string() == kSpaceMark &&
+                              step.at("content").as_string() == " ";
+    const bool known = marks_spaces || type == "ByteLevel" || type == "ByteFallback" || type == "Fuse" ||
+                       type == "Strip" || type == "Metaspace";
+    if (!known) refuse(step, (type == "Replace" ? "a decoder " : "the decoder ") + in_quotes(type));
+  });
+  if (reads_bytes != byte_level) {
+    refuse(root.at("decoder"), byte_level ? "a decoder without ByteLevel for tokens of bytes"
+                                          : "the decoder 'ByteLevel' for tokens of characters");
+  }
 }
 
 std::string model_type(const JsonView& model) {
@@ -143,14 +189,24 @@ struct JsonPlan {
 
 JsonPlan read_plan(const JsonView& root) {
   const JsonView model = root.at("model");
+  refuse_other_settings(root, {"version", "truncation", "padding", "added_tokens", "normalizer",
+                               "pre_tokenizer", "post_processor", "decoder", "model"});
+  if (const std::string version = root.get_string("version", kVersion); version != kVersion)
+    refuse(root, "the version " + in_quotes(version));
   if (const std::string type = model_type(model); type != "BPE")
     refuse(model, "the model " + in_quotes(type));
   if (model.get_number("dropout", 0) != 0) refuse(model, "dropout of merges");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.get_string(key, "").empty()) refuse(model, "a " + std::string(key));
   }
+  refuse_other_settings(model,
+                        {"type", "vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix",
+                         "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges"});
   NormalizerPlan normalizer = read_normalizer(root);
   PreTokenizerPlan pre_tokenizer = read_pre_tokenizer(root);
+  // Hugging Face's package takes all that comes of the text's first character for its start.
+  if (normalizer.prepends && pre_tokenizer.marks_start_behind_cuts)
+    refuse(root.at("pre_tokenizer"), "Metaspace 'first' behind a normalizer Prepend and other steps");
   JsonPlan plan = {.steps = {std::move(normalizer.normalizer), std::move(pre_tokenizer.pre_tokenizer)}};
   BpeOptions& options = plan.options;
   options.byte_level = pre_tokenizer.byte_level;
@@ -165,6 +221,7 @@ JsonPlan read_plan(const JsonView& root) {
     }
     options.space = kSpaceMark;
   }
+  check_decoder(root, options.byte_level);
   return plan;
 }
 
@@ -193,8 +250,14 @@ bool use_steps_of_class(const TokenizerClass& tokenizer_class, const TokenizerSe
             "; the class ", name, " has its own in transformers 5"));
     plan.steps = std::move(steps);
   }
+  const bool over_characters = tokenizer_class.over_characters();
+  if (over_characters && !(plan.options.byte_fallback && plan.options.fuse_unknown)) {
+    util::log_warning(cat(where, ": byte_fallback and fuse_unk are on, whatever it says; the class ", name,
+                          " has its own in transformers 5"));
+  }
+  plan.options.byte_fallback = plan.options.fuse_unknown = over_characters;
   plan.options.ignore_merges = false;
-  if (tokenizer_class.over_bytes()) plan.options.unknown_token.clear();
+  if (!over_characters) plan.options.unknown_token.clear();
   return true;
 }
 

@@ -93,6 +93,7 @@ std::vector<std::uint8_t> make_flags() {
   set_flag(flags, kWhiteSpaceRanges, kWhiteSpace);
   set_flag(flags, kWordCharacterRanges, kWord);
   set_flag(flags, kExtraNumericRanges, kNumeric);
+  set_flag(flags, kPunctuationRanges, kPunctuation);
   set_flag(flags, kNfcActiveRanges, kNfcActive);
   return flags;
 }

@@ -10,12 +10,13 @@ namespace depthlens::text {
 
 /// Properties of a code point, combined by |.
 enum CodePointFlag : std::uint8_t {
-  kLetter = 1,      ///< \p{L}
-  kNumber = 2,      ///< \p{N}
-  kWhiteSpace = 4,  ///< \s
-  kWord = 8,        ///< part of a word, for added tokens that must stand alone
-  kNumeric = 16,    ///< a number for the pre-tokenizer Digits
-  kNfcActive = 32   ///< NFC may change it, move it or join it to what stands before
+  kLetter = 1,        ///< \p{L}
+  kNumber = 2,        ///< \p{N}
+  kWhiteSpace = 4,    ///< \s
+  kWord = 8,          ///< part of a word, for added tokens that must stand alone
+  kNumeric = 16,      ///< a number for the pre-tokenizer Digits
+  kPunctuation = 64,  ///< what the pre-tokenizer Punctuation cuts at
+  kNfcActive = 32     ///< NFC may change it, move it or join it to what stands before
 };
 
 /// The flags of all 0x110000 code points.

@@ -244,6 +244,36 @@ TEST_CASE("Folders that say little, or whose files disagree, give the ids of Aut
   }
 }
 
+TEST_CASE("The pipelines of families of models give the ids of AutoTokenizer") {
+  const Json families = read_json(golden_folder() / "families.json");
+  std::vector<std::string> texts = read_corpus();
+  for (const Json& text : families.at("texts")) texts.push_back(text);
+  for (const Json& family : families.at("cases")) {
+    const auto name = family.at("name").get<std::string>();
+    INFO(name);
+    const test::TemporaryFolder folder;
+    make_variant(family, folder);
+    const test::Warnings warnings;
+    const auto tokenizer = text::load_tokenizer(folder.path());
+    CHECK(tokenizer->kind() == (family.at("from") == "bytes" ? "byte-level BPE" : "SentencePiece"));
+    CHECK(tokenizer->size() == family.at("size").get<TokenId>());
+    CHECK(tokenizer->adds_bos() == family.at("adds_bos").get<bool>());
+    check_special(tokenizer->bos(), family.at("bos"));
+    check_special(tokenizer->eos(), family.at("eos"));
+    // Of each text the last four digits of the checksum.
+    constexpr std::size_t kDigits = 4;
+    const auto sums = family.at("sums").get<std::string>();
+    REQUIRE(sums.size() == texts.size() * kDigits);
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const std::vector<TokenId> ids = tokenizer->encode(texts[i]);
+      INFO("text " << i << ": "
+                   << Json(texts[i].substr(0, 100)).dump(-1, ' ', true, Json::error_handler_t::replace)
+                   << " is " << Json(ids).dump());
+      CHECK(hexadecimal(checksum(ids)).substr(16 - kDigits) == sums.substr(i * kDigits, kDigits));
+    }
+  }
+}
+
 TEST_CASE(
     "A tokenizer.model beside the tokenizer.json that was converted from it is reported where they differ") {
   for (const char* name : {"sentencepiece-json", "metaspace-json"}) {

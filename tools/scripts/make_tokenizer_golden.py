@@ -11,6 +11,7 @@ Needs tokenizers, transformers and sentencepiece; depthlens itself never runs Py
     shared-*.golden.json the same for real tokenizers, which are read from --shared and not committed
     variants.json        folders made of the small tokenizers that say little, or whose files disagree, with the ids that
                          AutoTokenizer makes of them (the keys are explained at `variants`)
+    families.json        the pipelines of families of models over two vocabularies, bytes/ and pieces/ (`make_families`)
 
 The reference of tokenizer.json is the package `tokenizers`; the classes of transformers must agree with it, or the run
 stops. The reference of a SentencePiece tokenizer.model is the SentencePiece library for plain text, and transformers'
@@ -24,6 +25,7 @@ library's for plain text, and leave a text out that holds special tokens as well
 """
 import argparse
 import base64
+import collections
 import io
 import json
 import shutil
@@ -466,6 +468,20 @@ def append(*tokens):
     return [{"op": "add", "path": "/added_tokens/-", "value": t} for t in tokens]
 
 
+def fill_folder(folder, case):
+    """Makes the folder of a case of variants.json or families.json."""
+    folder.mkdir()
+    tokenizer = json.loads((OUT / case["from"] / "tokenizer.json").read_text("utf8"))
+    files = {"tokenizer.json": lambda: json.dumps(patched(tokenizer, case["patch"])).encode(),
+             "tokenizer.model": lambda: (OUT / "sentencepiece/tokenizer.model").read_bytes(),
+             "vocab.json": lambda: json.dumps(tokenizer["model"]["vocab"]).encode(),
+             "merges.txt": lambda: "".join(" ".join(m) + "\n" for m in tokenizer["model"]["merges"]).encode()}
+    for name in case["take"]:
+        (folder / name).write_bytes(files[name]())
+    for name, content in case["files"].items():
+        write_json(folder / name, content)
+
+
 def variants():
     """from: the small tokenizer; take: its files (vocab.json and merges.txt are those of its model, tokenizer.model is
     that of sentencepiece); patch: changes of tokenizer.json, as RFC 6902; files: the others; texts. Then, of AutoTokenizer:
@@ -531,6 +547,250 @@ def variants():
     yield variant("marks that NFC does not know", "qwen2", "qwen2", {}, texts=NEW_MARKS)
 
 
+# --- the pipelines of families of models, over vocabularies that respect none of their cuts ---
+
+O200K_CASES = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+               r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*")
+O200K_END = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+O200K_PATTERN = "|".join([c + CONTRACTION for c in O200K_CASES] + [r"\p{N}{1,3}", O200K_END])
+TEKKEN_PATTERN = "|".join([*O200K_CASES, r"\p{N}", O200K_END])
+CL100K_PATTERN = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
+BLOOM_PATTERN = r" ?[^(\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+".encode().decode("raw_unicode_escape")
+GEMMA_RUNS = [mark * n for mark in ("\n", SPACE) for n in range(2, 8)]
+
+
+def family_texts():
+    """Texts for the tokens and the cuts of families, beside the corpus."""
+    return [
+        "a,b;c...d(e)f!?g", "1234 56,789.0 3rd 4x4 x12345y", "2\u00b2 \u00bc1\u00be \u0661\u0662\u0663\u0664 12\u06613", "\u4e8c\u4e09 \u00e2\u00b2\u00bc \u017e\u00b9 \u00f3\u00b3",
+        "CamelCaseWORDSHere aB ABc ABC's HTTPServer2Go iPhone \u01c5x \u02b0a", "don't DON'T Don'T we'LL x's'S l'\u00e9t\u00e9 '\u017f x'\u017f", "path/to/file // \n/\n/ -/\r\n",
+        "stop. Go, now! What?No\u2026yes\u3002\u597d\uff0c\u3001\u0928\u0964\u0645\u06d4\u060c (a|b) [c] |", "\u0915\u094d\u0937 \u0e01\u0e33 a\u0301\u0302b \u0300\u0301 x\u20dd", "a\u200d\u0301b \U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f\u200d\U0001f525",
+        "a\n\n\nb\n\nc\n\n\n\n\n\n\n\n\nd", "\t\t\tx\t\ty", "a  b   c    d     e", f"a{SPACE}{SPACE}b {SPACE} c {SPACE * 5}d", "   ", "\n\n", " \n\n \n", "\t \t",
+        "<bos>x<eos>", "<start_of_turn>user\n\nHi<end_of_turn>\n\n\n", "<pad><mask>a<unused1>", "  <start_of_turn>  ",
+        "<|user|>\nHi <|end|>\n <|assistant|>  x", "a <|endoftext|> \n b</s> c <s> d", "a</s>  </s>b <|user|><|user|> <|end|>", "<|im_start|> \n user<|im_sep|>  hi <|im_end|> \n",
+        "[INST] Hi [/INST] there</s>", "<s>[INST]a[/INST]</s><s>", "<|startoftext|><|return|>x<|call|>", "<BOS_TOKEN>a<|START_OF_TURN_TOKEN|><|USER_TOKEN|> b<EOS_TOKEN>",
+        ">>TITLE<<a >>ABSTRACT<< b", "<|extratoken_1|>x<|extratoken_10|>", "<fim_prefix>a<fim_suffix> b <fim_middle>", "|||IP_ADDRESS||| at |||EMAIL_ADDRESS|||x",
+        "a</s></s><pad>b<unk>", "<h1>t</h1><table>x</table>", "x<|endoftext|>" * 3, "<|begin_of_text|>x<|end_of_text|> y",
+        "\u0085a\u2028b\u2029c\u00a0d\u3000e\u180ef\u200bg", "\ufeffa\ufeff", "\x00a\x01b\x7fc\x80d", "\ud7ff\ue000\uffff\U0010ffff", "\ufffd\ufffda", "\u1100\u1161\u11a8 \uac01 \u212b\u0340",
+        "A" * 200 + "b" * 200, "ab" * 300, "Ab1 " * 120, "\u00e9" * 150 + "e\u0301" * 150, "0" * 301, "?!" * 150 + "x", " " * 201 + "x" + "\n" * 101, "\u4f60\u597d" * 100,
+    ]
+
+
+def state(part):
+    """A step of a pipeline as tokenizer.json has it."""
+    return None if part is None else json.loads(part.__getstate__())
+
+
+def make_bases():
+    """bytes/ and pieces/: BPE over bytes and over characters, with merges across spaces, digits, punctuation and cases, so
+    that every cut of a pipeline shows in the ids."""
+    numbers = [f"{i} {i * 7919 % 10007}, {i * 31}.{i % 10};" for i in range(1, 40)]
+    names = ["camelCase HTTPServer aBc XMLHttp iPhone ABCdef McDonald", "x's WE'LL l'an don't DON'T", "  a   b    c\n\n\nd \n e\t\tf", "?! ... (a) [b] a/b /\n"]
+    lines = [line for text in training_text() + family_texts() for line in text.split("\n\n\n") if len(line) < 400] + (numbers + names) * 2
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.train_from_iterator(lines, trainers.BpeTrainer(
+        vocab_size=1100, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False, max_token_length=9,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    save_base("bytes", tokenizer)
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    names = ["<unk>", "<s>", "</s>", "<pad>", "<eos>", "<bos>", "<mask>"] + GEMMA_RUNS + [f"<0x{b:02X}>" for b in range(256)]
+    count = collections.Counter("".join(lines).replace(" ", SPACE))
+    alphabet = sorted(count, key=lambda c: (-count[c], c))[:140]  # the trainer's own choice differs from run to run
+    tokenizer.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=1100, special_tokens=names, show_progress=False,
+                                                             initial_alphabet=alphabet, limit_alphabet=len(alphabet),
+                                                             max_token_length=6))
+    save_base("pieces", tokenizer)
+
+
+def save_base(name, tokenizer):
+    """Vocabulary and merges only: families bring the rest."""
+    content = json.loads(tokenizer.to_str())
+    content |= {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None}
+    (OUT / name).mkdir(parents=True, exist_ok=True)
+    write_json(OUT / name / "tokenizer.json", content)
+
+
+def before(token, i):
+    return processors.TemplateProcessing(single=f"{token} $A", pair=f"{token} $A {token}:1 $B:1", special_tokens=[(token, i)])
+
+
+def families():
+    """As `variants`; `texts` are left out: the corpus and family_texts."""
+    ids = {base: json.loads((OUT / base / "tokenizer.json").read_text("utf8"))["model"]["vocab"] for base in ("bytes", "pieces")}
+    split = pre_tokenizers.Split
+    sequence = pre_tokenizers.Sequence
+    bytes_of_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    offsets = processors.ByteLevel(trim_offsets=False)
+    pieces_decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    llama_decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    with_space = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+
+    def family(name, base, model_type, config, tokens=(), model=None, take=("tokenizer.json",), files=None, decoder=None, **steps):
+        known = ids[base]
+        new = iter(range(len(known), 5000))
+        listed = [t | {"id": known[t["content"]] if t["content"] in known else next(new)} for t in tokens]
+        decoder = decoder or (decoders.ByteLevel() if base == "bytes" else pieces_decoder)
+        patch = [{"op": "add", "path": f"/{key}", "value": state(step)} for key, step in {"decoder": decoder, **steps}.items()]
+        patch += [{"op": "add", "path": "/added_tokens", "value": sorted(listed, key=lambda t: t["id"])}]
+        patch += [{"op": "add", "path": f"/model/{key}", "value": value} for key, value in (model or {}).items()]
+        if config.get("added_tokens_decoder") is True:
+            config = config | {"added_tokens_decoder": decoder_entries(listed)}
+        return {"name": name, "from": base, "take": list(take), "patch": patch,
+                "files": {"config.json": {"model_type": model_type}, "tokenizer_config.json": config} | (files or {})}
+
+    def token(content, **flags):
+        return added(content, None, **flags)
+
+    def tokens(*contents, **flags):
+        return [token(content, **({"special": True} | flags)) for content in contents]
+
+    listed = {"added_tokens_decoder": True}
+    end = {"bos_token": GPT2_END, "eos_token": GPT2_END, "unk_token": GPT2_END}
+
+    gemma_tokens = (tokens("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>") +
+                    tokens("<mask>", "<unused0>", "<unused1>", *GEMMA_RUNS, "<table>", "</table>", "<h1>", "</h1>", special=False))
+    gemma_steps = {"normalizer": normalizers.Replace(" ", SPACE), "pre_tokenizer": split(" ", "merged_with_previous"),
+                   "post_processor": before("<bos>", ids["pieces"]["<bos>"])}
+    gemma = {"tokenizer_class": "GemmaTokenizer", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>",
+             "add_bos_token": True, "add_eos_token": False, "additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]}
+    yield family("Gemma", "pieces", "gemma", gemma | listed, gemma_tokens, **gemma_steps)
+    yield family("Gemma 2, without added_tokens_decoder", "pieces", "gemma2", gemma | {"tokenizer_class": "GemmaTokenizerFast"}, gemma_tokens, **gemma_steps)
+    yield family("Gemma 3", "pieces", "gemma3_text", gemma | listed | {"boi_token": "<start_of_image>", "image_token": "<image_soft_token>"},
+                 gemma_tokens + tokens("<start_of_image>", "<image_soft_token>"), **gemma_steps)
+    yield family("Gemma of the class PreTrainedTokenizerFast", "pieces", "gemma3_text", gemma | {"tokenizer_class": "PreTrainedTokenizerFast"}, gemma_tokens, **gemma_steps)
+    yield family("Gemma's class over flags of its own", "pieces", "gemma", gemma, gemma_tokens, model={"byte_fallback": False, "fuse_unk": False}, **gemma_steps)
+
+    olmo_tokens = ([token(GPT2_END, special=True), token("<|padding|>", special=True), token("|||IP_ADDRESS|||"), token("|||EMAIL_ADDRESS|||")] +
+                   [token(" " * n, normalized=True) for n in range(24, 1, -1)])
+    olmo = {"tokenizer_class": "GPTNeoXTokenizer", "bos_token": None, "eos_token": GPT2_END, "pad_token": "<|padding|>", "unk_token": None,
+            "add_bos_token": False, "add_eos_token": False}
+    behind = processors.TemplateProcessing(single=f"$A {GPT2_END}", pair=f"$A {GPT2_END} $B {GPT2_END}", special_tokens=[(GPT2_END, len(ids["bytes"]))])
+    yield family("OLMo", "bytes", "olmo", olmo | listed, olmo_tokens, normalizer=normalizers.NFC(), pre_tokenizer=gpt2, post_processor=behind)
+    yield family("OLMoE", "bytes", "olmoe", olmo | {"bos_token": GPT2_END}, olmo_tokens, normalizer=normalizers.NFC(), pre_tokenizer=gpt2, post_processor=behind)
+    cl100k = sequence([split(Regex(LLAMA3_PATTERN), "removed", invert=True), bytes_of_words])
+    olmo2_tokens = tokens(GPT2_END, "<|im_start|>", "<|im_end|>") + tokens("|||IP_ADDRESS|||", "<|fim_prefix|>", special=False)
+    yield family("OLMo 2", "bytes", "olmo2", {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, **end}, olmo2_tokens, pre_tokenizer=cl100k)
+    yield family("OLMo 3, tiktoken's own spelling", "bytes", "olmo3", {"tokenizer_class": "GPT2Tokenizer", **end}, olmo2_tokens,
+                 pre_tokenizer=sequence([split(Regex(CL100K_PATTERN), "isolated"), bytes_of_words]))
+
+    phi_tokens = ([token(GPT2_END, special=True)] + [token(" " * n, normalized=True) for n in range(31, 1, -1)] + [token("\t" * n, normalized=True) for n in range(9, 1, -1)])
+    yield family("Phi", "bytes", "phi", {"tokenizer_class": "CodeGenTokenizer", "add_prefix_space": False, **end, **listed}, phi_tokens, pre_tokenizer=gpt2, post_processor=offsets)
+    yield family("Phi without a class", "bytes", "phi", {}, phi_tokens, pre_tokenizer=gpt2, post_processor=offsets)
+    phi3_tokens = (tokens("<unk>", "<s>") + tokens("</s>", rstrip=True, special=False) + tokens(GPT2_END) +
+                   tokens("<|user|>", "<|end|>", "<|assistant|>", "<|system|>", rstrip=True))
+    phi3 = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": GPT2_END, "pad_token": GPT2_END, "unk_token": "<unk>", "legacy": False,
+            "add_bos_token": False, "add_eos_token": False, **listed}
+    yield family("Phi 3", "pieces", "phi3", phi3 | {"add_bos_token": True, "legacy": True}, phi3_tokens, normalizer=with_space, decoder=llama_decoder, post_processor=before("<s>", 1))
+    yield family("Phi 3, later", "pieces", "phi3", phi3, phi3_tokens, normalizer=with_space, decoder=llama_decoder,
+                 post_processor=processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[]))
+    yield family("Phi 3 under Llama's type", "pieces", "llama", phi3, phi3_tokens, normalizer=with_space, decoder=llama_decoder)
+    phi4_tokens = tokens(GPT2_END) + tokens("<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|fim_prefix|>", lstrip=True, rstrip=True)
+    yield family("Phi 4", "bytes", "phi3", {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, **end, **listed}, phi4_tokens, pre_tokenizer=cl100k)
+
+    mistral_tokens = tokens("<unk>", "<s>", "</s>", "[INST]", "[/INST]")
+    mistral = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True, "legacy": False, **listed}
+    yield family("Mixtral", "pieces", "mixtral", mistral, mistral_tokens, normalizer=with_space, decoder=llama_decoder, post_processor=before("<s>", 1))
+    yield family("Mistral with Metaspace", "pieces", "mistral", mistral, mistral_tokens, decoder=llama_decoder, post_processor=before("<s>", 1),
+                 pre_tokenizer=pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=False))
+    yield family("words of Metaspace", "pieces", "mixtral", mistral, mistral_tokens, decoder=llama_decoder,
+                 pre_tokenizer=pre_tokenizers.Metaspace(SPACE, prepend_scheme="always", split=True))
+    tekken = sequence([split(Regex(TEKKEN_PATTERN), "isolated"), bytes_of_words])
+    for model_type, name in (("mistral", "PreTrainedTokenizerFast"), ("ministral", "LlamaTokenizerFast"), ("llama", "LlamaTokenizerFast")):
+        yield family(f"Mistral NeMo: {model_type}", "bytes", model_type, mistral | {"tokenizer_class": name}, mistral_tokens, model={"ignore_merges": True},
+                     pre_tokenizer=tekken, post_processor=before("<s>", ids["bytes"]["<s>"]))
+
+    qwen_tokens = tokens(GPT2_END, "<|im_start|>", "<|im_end|>")
+    qwen = {"tokenizer_class": "Qwen2Tokenizer", "bos_token": None, "eos_token": "<|im_end|>", "pad_token": GPT2_END, "unk_token": None, "add_prefix_space": False, **listed}
+    for model_type in ("qwen2_moe", "qwen3_moe"):
+        yield family(f"Qwen: {model_type}", "bytes", model_type, qwen, qwen_tokens, normalizer=normalizers.NFC(), post_processor=offsets,
+                     pre_tokenizer=sequence([split(Regex(QWEN2_PATTERN), "isolated"), bytes_of_words]))
+    o200k = sequence([split(Regex(O200K_PATTERN), "isolated"), bytes_of_words])
+    for ignore in (False, True):
+        yield family(f"GPT-OSS, ignore_merges {ignore}", "bytes", "gpt_oss",
+                     {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": GPT2_END},
+                     tokens("<|startoftext|>", GPT2_END, "<|return|>", "<|call|>"), model={"ignore_merges": ignore}, pre_tokenizer=o200k, post_processor=offsets)
+
+    normal = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "__type": "AddedToken"}
+    opt = {"tokenizer_class": "GPT2Tokenizer", "errors": "replace", "add_prefix_space": False, "add_bos_token": True, "pad_token": "<pad>"} | {
+        key: {"content": "</s>"} | normal for key in ("unk_token", "bos_token", "eos_token")}
+    opt_map = {key: {"content": name} | {k: v for k, v in normal.items() if k != "__type"} for key, name in
+               (("bos_token", "</s>"), ("eos_token", "</s>"), ("unk_token", "</s>"), ("pad_token", "<pad>"))}
+    slow = ("vocab.json", "merges.txt")
+    yield family("OPT", "bytes", "opt", opt, take=slow, files={"special_tokens_map.json": opt_map})
+    yield family("OPT without the map", "bytes", "opt", opt, take=slow)
+    yield family("OPT with tokenizer.json", "bytes", "opt", opt, tokens("</s>", "<pad>", normalized=True), pre_tokenizer=gpt2, post_processor=before("</s>", ids["bytes"]["</s>"]))
+    gptj_tokens = tokens(GPT2_END) + [token(f"<|extratoken_{i}|>", normalized=True) for i in range(1, 12)]
+    gptj = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False} | {key: {"content": GPT2_END} | normal for key in ("unk_token", "bos_token", "eos_token")}
+    yield family("GPT-J", "bytes", "gptj", gptj, gptj_tokens, pre_tokenizer=gpt2, post_processor=offsets)
+    yield family("GPT-J without tokenizer.json", "bytes", "gptj", gptj, take=slow, files={"added_tokens.json": {f"<|extratoken_{i}|>": len(ids["bytes"]) + i - 1 for i in range(1, 12)}})
+    yield family("GPT-Neo", "bytes", "gpt_neo", end | {"model_max_length": 2048}, take=slow, files={"special_tokens_map.json": end})
+    yield family("GPT-Neo with tokenizer.json", "bytes", "gpt_neo", end | {"tokenizer_class": "GPT2Tokenizer"}, tokens(GPT2_END), pre_tokenizer=gpt2, post_processor=offsets)
+    bloom_tokens = tokens("<unk>", "<s>", "</s>", "<pad>")
+    for name in ("BloomTokenizerFast", "PreTrainedTokenizerFast"):
+        yield family(f"BLOOM: {name}", "bytes", "bloom", {"tokenizer_class": name, "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "add_prefix_space": False},
+                     bloom_tokens, pre_tokenizer=sequence([split(Regex(BLOOM_PATTERN), "isolated"), bytes_of_words]), post_processor=processors.ByteLevel(trim_offsets=False))
+    falcon = sequence([pre_tokenizers.Punctuation("contiguous"), gpt2, pre_tokenizers.Digits(False), split(Regex("[0-9][0-9][0-9]"), "isolated")])
+    yield family("Falcon", "bytes", "falcon", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": GPT2_END, "add_prefix_space": False},
+                 tokens(">>TITLE<<", ">>ABSTRACT<<", GPT2_END), pre_tokenizer=falcon, post_processor=processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[]))
+    for behavior in ("isolated", "removed", "merged_with_previous", "merged_with_next"):
+        yield family(f"punctuation {behavior}", "bytes", "falcon", {"tokenizer_class": "PreTrainedTokenizerFast"},
+                     pre_tokenizer=sequence([pre_tokenizers.Punctuation(behavior), bytes_of_words]))
+    digits = sequence([pre_tokenizers.Digits(True), gpt2])
+    granite_tokens = tokens(GPT2_END, "<fim_prefix>", "<fim_middle>", "<fim_suffix>")
+    for model_type in ("granite", "gpt_bigcode"):
+        yield family(f"Granite: {model_type}", "bytes", model_type, {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, **end, **listed}, granite_tokens, pre_tokenizer=digits, post_processor=offsets)
+    yield family("StarCoder 2", "bytes", "starcoder2", {"tokenizer_class": "GPT2Tokenizer", **end, **listed}, granite_tokens, pre_tokenizer=digits, post_processor=offsets)
+    llama3 = sequence([split(Regex(LLAMA3_PATTERN), "isolated"), bytes_of_words])
+    yield family("SmolLM3", "bytes", "smollm3", {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": None, "eos_token": "<|im_end|>", **listed},
+                 tokens("<|begin_of_text|>", "<|end_of_text|>", "<|im_end|>"), model={"ignore_merges": True}, pre_tokenizer=llama3, post_processor=processors.Sequence([offsets]))
+    cohere_tokens = tokens("<PAD>", "<UNK>", "<CLS>", "<SEP>", "<MASK_TOKEN>", "<BOS_TOKEN>", "<EOS_TOKEN>") + tokens("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", special=False)
+    cohere = {"tokenizer_class": "CohereTokenizer", "bos_token": "<BOS_TOKEN>", "eos_token": "<|END_OF_TURN_TOKEN|>", "pad_token": "<PAD>", "unk_token": None, "add_bos_token": True, "add_prefix_space": False}
+    cohere_steps = {"normalizer": normalizers.NFC(), "pre_tokenizer": digits, "post_processor": before("<BOS_TOKEN>", len(ids["bytes"]) + 5)}
+    yield family("Cohere", "bytes", "cohere", cohere | listed, cohere_tokens, **cohere_steps)
+    yield family("Cohere 2 without a class", "bytes", "cohere2", {}, cohere_tokens, **cohere_steps)
+    yield family("Cohere's class over other steps", "bytes", "cohere2", cohere | {"tokenizer_class": "CohereTokenizerFast", "add_prefix_space": True, "additional_special_tokens": ["<|USER_TOKEN|>"]},
+                 cohere_tokens[:-1] + tokens("<|USER_TOKEN|>", lstrip=True, special=False), pre_tokenizer=llama3)
+    yield family("StableLM", "bytes", "stablelm", {"tokenizer_class": "GPTNeoXTokenizer", "add_prefix_space": False, **end}, olmo_tokens, normalizer=normalizers.NFC(), pre_tokenizer=gpt2, post_processor=offsets)
+    yield family("StableLM 2", "bytes", "stablelm", {"tokenizer_class": "GPT2Tokenizer", **end}, olmo2_tokens, pre_tokenizer=llama3)
+
+
+def decoder_entries(listed):
+    return {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in listed}
+
+
+def make_families():
+    """families.json: cases as in variants.json, for the corpus and `texts`. `sums`: of each text's ids the last four digits of
+    the checksum; `size`, `bos`, `eos`, `adds_bos` as in `golden`."""
+    make_bases()
+    texts = [spelled_out(t) for t in corpus()] + family_texts()
+    cases = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for index, case in enumerate(families()):
+            folder = Path(scratch) / str(index)
+            fill_folder(folder, case)
+            loaded = transformers.AutoTokenizer.from_pretrained(folder)
+            all_ids = [loaded.encode(t, add_special_tokens=False) for t in texts]
+            first = loaded.encode("a")[0]
+            adds_bos = first != loaded.encode("a", add_special_tokens=False)[0]
+            assert not adds_bos or first == loaded.bos_token_id
+            if "tokenizer.json" in case["take"]:
+                plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
+                differ = sum(plain.encode(t, add_special_tokens=False).ids != i for t, i in zip(texts, all_ids))
+                if differ:
+                    print(f"{case['name']}: AutoTokenizer differs from tokenizers for {differ} texts")
+            cases.append(case | {"size": max(loaded.get_vocab().values()) + 1, "bos": loaded.bos_token_id, "eos": loaded.eos_token_id, "adds_bos": adds_bos,
+                                 "sums": "".join(fnv1a(i)[12:] for i in all_ids)})
+    lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in cases)
+    extra = json.dumps(family_texts(), separators=(",", ":"))
+    (OUT / "families.json").write_text(f'{{"reference": {json.dumps(version())},\n"texts": {extra},\n"cases": [\n{lines}]}}\n', "utf8")
+    print(f"{len(cases)} families")
+
+
 def reads_as_file(folder, texts, ids, bos):
     """Whether AutoTokenizer gives the ids of the tokenizer.json, if there is one, and BOS as the flag says it."""
     flag = json.loads((folder / "tokenizer_config.json").read_text()).get("add_bos_token")
@@ -549,16 +809,7 @@ def make_variants():
     with tempfile.TemporaryDirectory() as scratch:
         for index, case in enumerate(variants()):
             folder = Path(scratch) / str(index)
-            folder.mkdir()
-            tokenizer = json.loads((OUT / case["from"] / "tokenizer.json").read_text("utf8"))
-            files = {"tokenizer.json": lambda: json.dumps(patched(tokenizer, case["patch"])).encode(),
-                     "tokenizer.model": lambda: (OUT / "sentencepiece/tokenizer.model").read_bytes(),
-                     "vocab.json": lambda: json.dumps(tokenizer["model"]["vocab"]).encode(),
-                     "merges.txt": lambda: "".join(" ".join(m) + "\n" for m in tokenizer["model"]["merges"]).encode()}
-            for name in case["take"]:
-                (folder / name).write_bytes(files[name]())
-            for name, content in case["files"].items():
-                write_json(folder / name, content)
+            fill_folder(folder, case)
             loaded = transformers.AutoTokenizer.from_pretrained(folder)
             ids = [loaded.encode(t, add_special_tokens=False) for t in case["texts"]]
             full = loaded.encode(case["texts"][0])
@@ -573,7 +824,12 @@ def make_variants():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
-    shared = parser.parse_args().shared
+    parser.add_argument("--families", action="store_true", help="write families.json and its vocabularies only")
+    arguments = parser.parse_args()
+    shared = arguments.shared
+    if arguments.families:
+        make_families()
+        return
     if not (shared / "tokenizers").is_dir():
         parser.error(f"no tokenizers in {shared}")
     shutil.rmtree(OUT, ignore_errors=True)
@@ -592,6 +848,7 @@ def main():
     golden("sentencepiece", SentencePieceReference(OUT / "sentencepiece"), auto(OUT / "sentencepiece"), version())
     golden("demo", SentencePieceReference(ROOT / "data/demo"), auto(ROOT / "data/demo"), version())
     make_variants()
+    make_families()
     golden_of_shared(shared)
 
 

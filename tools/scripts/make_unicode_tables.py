@@ -128,8 +128,12 @@ def main():
     assert numbers <= numeric
     write("WhiteSpace", r"\s", spaces)
     words = word_characters()
+    alone = {p for p, _ in pre_tokenizers.Punctuation("isolated").pre_tokenize_str("".join("a" + chr(c) for c in CODE_POINTS))
+             if len(p) == 1}
+    punctuation = {c for c in CODE_POINTS if chr(c) in alone and c != ord("a")}
     write("ExtraNumeric", r"A number for the pre-tokenizer Digits, although not in \p{N}.", numeric - numbers)
     write("WordCharacter", "A part of a word for added tokens with `single_word`.", words)
+    write("Punctuation", "What the pre-tokenizer Punctuation cuts at.", punctuation)
     write("NfcActive", "NFC may change or move these, or join them to what stands before them.", nfc_active())
     print(f"letters {len(letters)}, numbers {len(numbers)}, spaces {len(spaces)}", file=sys.stderr)
 

@@ -44,6 +44,9 @@ TEST_CASE("added tokens: lstrip takes nothing that a token before it took") {
   const auto tokenizer =
       with_added({added_token("<x>", 20, {{"rstrip", true}}), added_token("<y>", 21, {{"lstrip", true}})});
   CHECK(tokenizer->encode("<x>  <y>") == Ids{20, 21});
+  // Nor is there another token where nothing is left of it.
+  const auto spaces = with_added({added_token("\t", 20, {{"lstrip", true}, {"rstrip", true}})});
+  CHECK(spaces->encode("a\t \ta\t") == Ids{0, 20, 0, 20});
 }
 
 TEST_CASE("added tokens: the leftmost, and of those that begin there the longest") {
@@ -182,4 +185,20 @@ TEST_CASE("added tokens: impossible ids and two tokens with one id are refused")
   check_error(util::ErrorCode::kFormat, {"added_tokens.json: <n>", "found \"1\""}, [] {
     load_files({{"tokenizer.json", small_tokenizer().dump()}, {"added_tokens.json", R"({"<n>": "1"})"}});
   });
+}
+
+TEST_CASE(
+    "added tokens: over characters a mark in one is a space, and one of the vocabulary is what it is there") {
+  Json json = small_tokenizer();
+  json["pre_tokenizer"] = {{"type", "Metaspace"}, {"prepend_scheme", "never"}, {"split", false}};
+  json["model"]["byte_fallback"] = true;
+  json["model"]["vocab"]["\u2581\u2581"] = 20;
+  json["model"]["vocab"]["<0x0A>"] = 21;
+  json["added_tokens"] = {added_token("\u2581\u2581", 20), added_token("<0x0A>", 21),
+                          added_token("\u2581<x>", 22)};
+  const auto tokenizer = load(json);
+  CHECK(tokenizer->encode("a\u2581\u2581\u2581<x>") == Ids{0, 20, 22});
+  CHECK(tokenizer->token_bytes(20) == "  ");
+  CHECK(tokenizer->token_bytes(21) == "\n");
+  CHECK(tokenizer->token_bytes(22) == " <x>");
 }

@@ -73,6 +73,33 @@ TEST_CASE("classes: NFC is of Qwen 2's and GPT-NeoX's, not of GPT-2's") {
   CHECK(ids("GPT2Tokenizer") == Ids{22});  // the bytes of the mark are in no token
 }
 
+TEST_CASE("classes: Cohere's is NFC, digits apart and GPT-2's pattern") {
+  Json tokenizer = small_tokenizer();
+  tokenizer["model"]["vocab"]["11"] = 20;
+  tokenizer["model"]["merges"].push_back("1 1");
+  CHECK(load(tokenizer)->encode("11") == Ids{20});
+  const Warnings warnings;
+  const auto cohere = load(tokenizer, of_class("CohereTokenizerFast"));
+  CHECK(cohere->encode("11ab") == Ids{8, 8, 4});
+  CHECK(warnings.tell({"tokenizer.json: normalizer and pre_tokenizer are not used", "CohereTokenizer"}));
+  CHECK(cohere->token_bytes(*cohere->bos()) == "<BOS_TOKEN>");
+  CHECK(cohere->token_bytes(*cohere->eos()) == "<|END_OF_TURN_TOKEN|>");
+  CHECK_FALSE(cohere->adds_bos());
+}
+
+TEST_CASE("classes: those over characters fall back to bytes, whatever the file says") {
+  Json tokenizer = small_tokenizer();
+  tokenizer["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
+  tokenizer["pre_tokenizer"] = nullptr;
+  tokenizer["model"]["vocab"]["<0x7A>"] = 20;
+  tokenizer["model"]["vocab"]["<unk>"] = 21;
+  tokenizer["model"]["unk_token"] = "<unk>";
+  CHECK(load(tokenizer)->encode("azzyy") == Ids{0, 21, 21, 21, 21});
+  const Warnings warnings;
+  CHECK(load(tokenizer, of_class("GemmaTokenizer"))->encode("azzyy") == Ids{0, 20, 20, 21});
+  CHECK(warnings.tell({"byte_fallback and fuse_unk are on", "GemmaTokenizer"}));
+}
+
 TEST_CASE("classes: without tokenizer.json flags and names are the class's where the file has none") {
   const auto gpt2 = load_files(slow_files(of_class("GPT2Tokenizer")));
   CHECK(gpt2->bos() == 20);  // <|endoftext|> is added
@@ -160,6 +187,8 @@ TEST_CASE("classes: what transformers does not heed is reported") {
   const Warnings warnings;
   CHECK(load(small_tokenizer(), {{"do_lower_case", true}})->encode("A") == Ids{});
   CHECK(warnings.tell({"do_lower_case"}));
+  load(small_tokenizer(), {{"fix_mistral_regex", true}});
+  CHECK(warnings.tell({"fix_mistral_regex", "the pattern of tokenizer.json"}));
   load(small_tokenizer(), {{"sp_model_kwargs", {{"enable_sampling", true}}}});
   CHECK(warnings.tell({"enable_sampling"}));
   load(small_tokenizer(), Json::parse(R"({"auto_map": {"AutoTokenizer": ["code.MyTokenizer", null]}})"));
@@ -167,11 +196,11 @@ TEST_CASE("classes: what transformers does not heed is reported") {
   load(small_tokenizer(),
        Json::parse(R"({"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.json"]})"));
   CHECK(warnings.tell({"fast_tokenizer_files"}));
-  CHECK(warnings.count() == 4);
+  CHECK(warnings.count() == 5);
   // A truncation of tokenizer.json is undone whenever transformers encodes a text.
   Json cut = small_tokenizer();
   cut["truncation"] = {
       {"max_length", 1}, {"strategy", "LongestFirst"}, {"stride", 0}, {"direction", "Right"}};
   CHECK(load(cut)->encode("abcab") == Ids{5, 4});
-  CHECK(warnings.count() == 4);
+  CHECK(warnings.count() == 5);
 }

@@ -96,7 +96,16 @@ TEST_CASE("unsupported: pre-tokenizers and normalizers") {
   pre_tokenizer(Json::object(), {"missing key 'type'", "pre_tokenizer"});
   pre_tokenizer({{"type", "Sequence"}}, {"missing key 'pretokenizers'"});
   pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", {byte_level, byte_level}}},
-                {"after ByteLevel", "pretokenizers[1]"});
+                {"ByteLevel twice", "pretokenizers[1]"});
+  pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", {byte_level, {{"type", "Metaspace"}}}}},
+                {"Metaspace behind ByteLevel", "pretokenizers[1]"});
+  check_refused({"Metaspace 'first' behind a normalizer Prepend", "pre_tokenizer"}, [](Json& t) {
+    t["normalizer"] = {{"type", "Prepend"}, {"prepend", "x"}};
+    t["pre_tokenizer"] = {
+        {"type", "Sequence"},
+        {"pretokenizers", {{{"type", "Digits"}}, {{"type", "Metaspace"}, {"prepend_scheme", "first"}}}}};
+  });
+  pre_tokenizer({{"type", "Punctuation"}, {"behavior", "Sideways"}}, {"behavior", "Isolated, Removed"});
   pre_tokenizer({{"type", "Split"}, {"pattern", {{"String", "x"}}}, {"behavior", "Sideways"}},
                 {"behavior", "Isolated, Removed"});
   pre_tokenizer({{"type", "Split"}, {"pattern", {{"String", ""}}}, {"behavior", "Removed"}}, {"not empty"});
@@ -112,6 +121,46 @@ TEST_CASE("unsupported: pre-tokenizers and normalizers") {
   normalizer({{"type", "Replace"}, {"pattern", {{"Regex", "x"}}}, {"content", ""}}, {"regular expression"});
   normalizer({{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}}, {"not empty"});
   normalizer({{"type", "Prepend"}}, {"missing key 'prepend'"});
+}
+
+TEST_CASE("unsupported: decoders") {
+  const auto decoder = [](const Json& json, const std::vector<std::string>& parts) {
+    check_refused(parts, [&](Json& t) { t["decoder"] = json; });
+  };
+  decoder({{"type", "WordPiece"}, {"prefix", "##"}}, {"the decoder 'WordPiece'", "decoder"});
+  decoder({{"type", "Sequence"}, {"decoders", {{{"type", "ByteLevel"}}, {{"type", "CTC"}}}}},
+          {"the decoder 'CTC'", "decoders[1]"});
+  decoder({{"type", "Fuse"}}, {"a decoder without ByteLevel for tokens of bytes"});
+  const auto of_characters = [](const Json& json, const std::vector<std::string>& parts) {
+    check_refused(parts, [&](Json& t) {
+      t["pre_tokenizer"] = {{"type", "Metaspace"}};
+      t["decoder"] = json;
+    });
+  };
+  of_characters({{"type", "ByteLevel"}}, {"the decoder 'ByteLevel' for tokens of characters"});
+  of_characters({{"type", "Replace"}, {"pattern", {{"String", "_"}}}, {"content", " "}},
+                {"a decoder 'Replace'"});
+  of_characters({{"type", "Replace"}, {"pattern", {{"Regex", "x"}}}, {"content", " "}},
+                {"a decoder 'Replace'"});
+}
+
+TEST_CASE("unsupported: settings that are not known, unless they are off") {
+  const auto refused = [](const std::string& where, const std::function<void(Json&)>& change) {
+    check_refused({"the setting 'novel'", where}, change);
+  };
+  refused("tokenizer.json", [](Json& t) { t["novel"] = 1; });
+  refused("model", [](Json& t) { t["model"]["novel"] = true; });
+  refused("pre_tokenizer", [](Json& t) { t["pre_tokenizer"]["novel"] = "x"; });
+  refused("normalizer", [](Json& t) { t["normalizer"] = {{"type", "NFC"}, {"novel", 2}}; });
+  refused("added_tokens", [](Json& t) {
+    t["added_tokens"] = Json::array({added_token("<s>", 20, {{"novel", true}})});
+  });
+  check_refused({"the version '2.0'"}, [](Json& t) { t["version"] = "2.0"; });
+  Json tokenizer = small_tokenizer();
+  tokenizer["version"] = "1.0";
+  tokenizer["model"]["novel"] = false;
+  tokenizer["pre_tokenizer"]["novel"] = nullptr;
+  CHECK(load(tokenizer)->encode("ab") == Ids{4});
 }
 
 TEST_CASE("damaged: vocab.json and merges.txt") {

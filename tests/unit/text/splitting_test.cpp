@@ -70,6 +70,9 @@ TEST_CASE("patterns: classes are Unicode's") {
   CHECK(found(R"(\s+)", "a \u00a0\u3000b") == Parts{"a", "[ \u00a0\u3000]", "b"});
   CHECK(found(R"([\s\d]+)", "a1 2b") == Parts{"a", "[1 2]", "b"});
   CHECK(found(R"(\u0041)", "xA") == Parts{"x", "[A]"});
+  // The members of a class in a class are the outer one's.
+  CHECK(found(R"([^(\s|[.,]b)]+)", "a(b|c.d, e") == Parts{"[a]", "(b|", "[c]", ".", "[d]", ", ", "[e]"});
+  CHECK(found("[x[y[z]]]+", "axyz]") == Parts{"a", "[xyz]", "]"});
 }
 
 TEST_CASE("patterns: groups, and looking around") {
@@ -90,7 +93,12 @@ TEST_CASE("patterns: what PCRE2 would read otherwise is refused with the byte of
   refused("a(?P<n>b)", {"a group that begins with", "byte 2 of the pattern"});
   refused("b(?i)a", {"a group", "byte 2"});
   refused("(*ACCEPT)", {"the verb"});
-  refused("[a[b]]", {"a class in a class", "byte 3"});
+  refused("[a[^b]]", {"'[^' in a class", "byte 3"});
+  refused("[a[:alpha:]]", {"'[:' in a class", "byte 3"});
+  refused("[a[]]", {"begins with ]"});
+  for (const char* pattern : {"[a-[b]]", "[a[-b]]", "[[a]-b]", "[[a-]b]"}) {
+    refused(pattern, {"a class in a class beside a -"});
+  }
   refused("[a&&b]", {"&&"});
   refused("[]a]", {"begins with ]"});
   refused(R"(a\w)", {R"(\w)", "byte 2"});
@@ -178,6 +186,29 @@ TEST_CASE("digits: runs or single ones") {
   CHECK(words(text::digits_splitter(true), "abc") == Parts{"abc"});
 }
 
+TEST_CASE("punctuation: of ASCII and of Unicode, by the behaviour") {
+  const auto cut = [](SplitBehavior behavior, const std::string& text) {
+    return words(text::punctuation_splitter(behavior), text);
+  };
+  CHECK(cut(SplitBehavior::kIsolated, "a,b..c") == Parts{"a", ",", "b", ".", ".", "c"});
+  CHECK(cut(SplitBehavior::kContiguous, "a,b..c") == Parts{"a", ",", "b", "..", "c"});
+  CHECK(cut(SplitBehavior::kRemoved, "a,b..c") == Parts{"a", "b", "c"});
+  CHECK(cut(SplitBehavior::kMergedWithNext, "a,b..c") == Parts{"a", ",b", ".", ".c"});
+  CHECK(cut(SplitBehavior::kContiguous, "a\u3002$+`\u20ac b") == Parts{"a", "\u3002$+`", "\u20ac b"});
+}
+
+TEST_CASE("spelling: steps behind it see letters and numbers that stand for bytes") {
+  // The bytes of U+4F60 are e4 bd a0, of which bd is spelled as a half, a number.
+  text::PreTokenizer pre_tokenizer;
+  pre_tokenizer.add(text::byte_level_splitter(true, false));
+  pre_tokenizer.add(text::spelling_splitter());
+  pre_tokenizer.add(text::digits_splitter(false));
+  pre_tokenizer.add(text::reading_splitter());
+  text::Words out;
+  pre_tokenizer.split("a \u4f60 12", true, out);
+  CHECK(Parts(out.views.begin(), out.views.end()) == Parts{"a", " \xe4", "\xbd", "\xa0", " ", "12"});
+}
+
 TEST_CASE("metaspace: the mark for every space, and before a text that has none") {
   const auto meta = [](PrependScheme scheme, bool split) {
     return text::metaspace_splitter("\u2581", scheme, split);
@@ -198,6 +229,12 @@ TEST_CASE("metaspace: the mark for every space, and before a text that has none"
   CHECK(words(meta(PrependScheme::kFirst, true), "a") == Parts{"\u2581"
                                                                "a"});
   CHECK(words(meta(PrependScheme::kFirst, true), "a", false) == Parts{"a"});
+  text::PreTokenizer removing;
+  removing.add(text::string_splitter("-", SplitBehavior::kRemoved, false));
+  removing.add(meta(PrependScheme::kFirst, true));
+  text::Words out;
+  removing.split("-a", true, out);  // "a" does not open the text
+  CHECK(Parts(out.views.begin(), out.views.end()) == Parts{"a"});
 }
 
 TEST_CASE("normalizer: NFC, a text put before, replacements, one after another") {
