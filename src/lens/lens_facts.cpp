@@ -102,6 +102,12 @@ std::string text_of(const OrderedJson& value) {
                            : value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
+/// Of a text of a file, as much as a message has room for.
+std::string shown(const std::string& text) {
+  constexpr std::size_t kMost = 300;
+  return std::string(util::cut_utf8(text, kMost)) + (text.size() > kMost ? "…" : "");
+}
+
 bool contains_any(const std::string& text, std::initializer_list<const char*> parts) {
   return std::any_of(parts.begin(), parts.end(),
                      [&](const char* part) { return text.find(part) != std::string::npos; });
@@ -126,8 +132,8 @@ util::Error two_things(const std::string& of, const std::string& where, const st
                        const std::string& second) {
   return util::format_error({.what = "the lens says two things of " + of,
                              .where = where,
-                             .expected = first + ", as elsewhere in the file",
-                             .found = second});
+                             .expected = shown(first) + ", as elsewhere in the file",
+                             .found = shown(second)});
 }
 
 /// Whether two names are of one model, as far as names tell: by their last parts.
@@ -377,7 +383,7 @@ void check_meaning(const StoredJacobianLens& lens) {
     throw util::format_error({.what = what,
                               .where = fact.where,
                               .expected = expected,
-                              .found = text_of(fact.value),
+                              .found = shown(text_of(fact.value)),
                               .hint = hint});
   };
   if (const LensFact* estimator = find_fact(lens.facts, "estimator")) {
@@ -453,7 +459,7 @@ void check_rope(const std::vector<LensFact>& facts, const model::Model& model, b
     const OrderedJson of_lens = rope_settings(said);
     const bool whole = said.contains("rope_scaling") || said.contains("rope_parameters");
     if (!rope_agrees_by_layer(of_lens, of_model, whole))
-      tell(first->where, of_model.dump() + ", as " + path.string() + " has it", of_lens.dump());
+      tell(first->where, of_model.dump() + ", as " + path.string() + " has it", shown(of_lens.dump()));
   }
   // transformers 5.0 to 5.12 scaled the positions of all layers of OLMo 3 by YaRN; the model was trained with
   // those of full-attention layers scaled, and 5.13 does so again. Published lenses were fitted with 5.11.
