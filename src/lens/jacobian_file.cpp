@@ -5,6 +5,7 @@
 
 #include "depthlens/io/writers.hpp"
 #include "depthlens/util/text.hpp"
+#include "lens_facts.hpp"
 #include "stored_lens.hpp"
 
 namespace depthlens::lens {
@@ -154,13 +155,33 @@ void check(StoredJacobianLens& lens) {
     throw util::format_error(
         {.what = "the lens is the mean over no prompts", .where = lens.where + ": n_prompts"});
   }
-  if (!lens.fields.contains("metadata") || !lens.fields["metadata"].is_object()) return;
-  const OrderedJson& metadata = lens.fields["metadata"];
-  for (const auto& [key, member] : kShared) {
-    if (metadata.contains(key) && metadata[key].is_string()) {
-      take(lens.provenance.*member, metadata[key].get<std::string>(), cat(lens.where, ": metadata: ", key));
+  lens.described_in = lens.where;
+  if (lens.fields.contains("metadata") && lens.fields["metadata"].is_object()) {
+    const OrderedJson& metadata = lens.fields["metadata"];
+    for (const auto& [key, member] : kShared) {
+      if (metadata.contains(key) && metadata[key].is_string()) {
+        take(lens.provenance.*member, metadata[key].get<std::string>(), cat(lens.where, ": metadata: ", key));
+      }
     }
   }
+  add_facts(lens.fields, lens.where, /*beside=*/false, lens.facts, lens.provenance);
+}
+
+/// The number of a block, which some write as text; nothing for another key.
+std::optional<std::int64_t> block_of(const PickleValue& key) {
+  std::int64_t block;
+  if (key.kind == Kind::kInteger) return key.integer;
+  if (key.kind == Kind::kString && util::parse_int(key.string, block)) return block;
+  return std::nullopt;
+}
+
+/// What a dictionary without 'J' holds instead.
+std::string keys_of(const PickleValue& root) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i + 1 < root.list.size() && names.size() < 6; i += 2) {
+    if (root.list[i].kind == Kind::kString) names.push_back(util::in_quotes(root.list[i].string));
+  }
+  return names.empty() ? "" : "the keys " + util::join(names, ", ");
 }
 
 }  // namespace
@@ -179,17 +200,29 @@ StoredJacobianLens jacobian_lens_of(const PickleValue& root, const std::string& 
     if (value == nullptr || value->kind != kind) throw not_a_lens(kJacobianType, where, what, "");
   };
   expect(&root, Kind::kDictionary, "a dictionary with the key 'J'");
-  if (find(root, "jacobian_sum") != nullptr && find(root, "J") == nullptr) {
-    throw not_a_lens(kJacobianType, where, "a finished lens with the key 'J'", "a checkpoint of its fitting");
+  const PickleValue* by_block = find(root, "J");
+  if (by_block == nullptr && find(root, "jacobian_sum") != nullptr) {
+    const PickleValue* done = find(root, "n_done");
+    throw not_a_lens(kJacobianType, where, "a finished lens with the key 'J'",
+                     done == nullptr || done->kind != Kind::kInteger
+                         ? "a checkpoint of its fitting"
+                         : cat("a checkpoint of its fitting, sums over ", done->integer, " prompts"));
   }
+  if (const PickleValue* parameters = find(root, "parameters");
+      by_block == nullptr && parameters != nullptr && find(*parameters, "jacobians") != nullptr) {
+    throw not_a_lens(kJacobianType, where, "mean Jacobians under the key 'J'", "a fit of the J++ lens");
+  }
+  if (by_block == nullptr)
+    throw not_a_lens(kJacobianType, where, "a dictionary of blocks under the key 'J'", keys_of(root));
   StoredJacobianLens lens;
   lens.where = where;
-  const PickleValue* by_block = find(root, "J");
   expect(by_block, Kind::kDictionary, "a dictionary of blocks under the key 'J'");
   for (std::size_t i = 0; i + 1 < by_block->list.size(); i += 2) {
-    expect(&by_block->list[i], Kind::kInteger, "integer keys in 'J'");
+    const std::optional<std::int64_t> block = block_of(by_block->list[i]);
+    if (!block) throw not_a_lens(kJacobianType, where, "integer keys in 'J'", "");
     expect(&by_block->list[i + 1], Kind::kTensor, "tensors in 'J'");
-    lens.jacobians.emplace(by_block->list[i].integer, io::tensor_view(by_block->list[i + 1].tensor));
+    if (!lens.jacobians.emplace(*block, io::tensor_view(by_block->list[i + 1].tensor)).second)
+      throw not_a_lens(kJacobianType, where, "one Jacobian for a block", cat("several for block ", *block));
   }
   for (std::size_t i = 0; i + 1 < root.list.size(); i += 2) {
     const PickleValue& key = root.list[i];
@@ -206,8 +239,9 @@ StoredJacobianLens jacobian_lens_of(const io::TensorFile& file) {
   for (const auto& [name, entry] : file.entries()) {
     const std::size_t dot = name.find('.');
     std::int64_t block;
-    if (dot == std::string::npos || name.substr(dot) != ".jacobian" ||
-        !util::parse_int(name.substr(0, dot), block)) {
+    const bool ours =
+        dot == std::string::npos || name.substr(dot) == ".jacobian";  // or jlens-mlx': the number
+    if (!ours || !util::parse_int(name.substr(0, dot), block)) {
       throw not_a_lens(kJacobianType, lens.where, "tensors named 'N.jacobian'", util::in_quotes(name));
     }
     if (!lens.jacobians.emplace(block, file.view(name)).second) {
@@ -230,21 +264,36 @@ StoredJacobianLens jacobian_lens_of(const io::TensorFile& file) {
   return lens;
 }
 
-StoredJacobianLens read_jacobian_lens(const fs::path& path) {
-  if (is_torch_archive(path)) return jacobian_lens_of(io::read_torch_archive(path), path.string());
-  return jacobian_lens_of(open_tensors(path));
+StoredJacobianLens read_jacobian_lens(const fs::path& given) {
+  const fs::path path = find_lens(given, LensKind::kJacobian);
+  StoredJacobianLens lens = is_torch_archive(path)
+                                ? jacobian_lens_of(io::read_torch_archive(path), path.string())
+                                : jacobian_lens_of(open_tensors(path));
+  add_facts_beside(path, lens);
+  return lens;
+}
+
+std::vector<std::int64_t> layers_of(const StoredJacobianLens& stored) {
+  // The state before block l is the state after block l - 1, layer l.
+  const std::int64_t shift = anchor_of(stored.facts) == Anchor::kInput ? 0 : 1;
+  std::vector<std::int64_t> layers;
+  for (const auto& [block, jacobian] : stored.jacobians) layers.push_back(block + shift);
+  return layers;
 }
 
 void write_jacobian_lens_archive(const fs::path& file, const StoredJacobianLens& lens) {
-  OrderedJson fields = lens.fields;
+  OrderedJson fields = fields_with_facts(lens);
   if (!fields.contains("source_layers")) {
     fields["source_layers"] = OrderedJson::array();
     for (const auto& [block, jacobian] : lens.jacobians) fields["source_layers"].push_back(block);
   }
   if (!fields.contains("d_model")) fields["d_model"] = lens.hidden_size();
+  LensProvenance told;  // under whatever key
+  std::vector<LensFact> ignored;
+  add_facts(fields, lens.where, /*beside=*/false, ignored, told);
   for (const auto& [key, member] : kShared) {
     const std::optional<std::string>& value = lens.provenance.*member;
-    if (!value) continue;
+    if (!value || told.*member == value) continue;
     OrderedJson& metadata = fields["metadata"];
     if (!metadata.is_null() && !metadata.is_object()) continue;
     if (!metadata.contains(key)) metadata[key] = *value;
@@ -268,7 +317,7 @@ void write_jacobian_lens_safetensors(const fs::path& file, const StoredJacobianL
   for (const auto& [block, jacobian] : lens.jacobians)
     tensors.emplace_back(cat(block, ".jacobian"), jacobian);
   Metadata metadata = metadata_of(lens.provenance, kJacobianType, lens.hidden_size());
-  if (!lens.fields.empty()) metadata["fields"] = lens.fields.dump();
+  if (const OrderedJson fields = fields_with_facts(lens); !fields.empty()) metadata["fields"] = fields.dump();
   io::write_safetensors(file, tensors, metadata);
 }
 

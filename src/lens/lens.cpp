@@ -12,6 +12,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
+#include "lens_facts.hpp"
 #include "lens_files.hpp"
 #include "stored_lens.hpp"
 
@@ -184,6 +185,7 @@ std::string lens_digest(const StoredLens& stored) {
     return hash.hex_digest();
   }
   const auto& jacobians = std::get<StoredJacobianLens>(stored).jacobians;
+  if (anchor_of(std::get<StoredJacobianLens>(stored).facts) == Anchor::kInput) hash.update("resid_pre\n", 10);
   const bool has_gaps = jacobians.rbegin()->first + 1 != static_cast<std::int64_t>(jacobians.size());
   for (const auto& [block, jacobian] : jacobians) {
     const std::string number = std::to_string(block) + "\n";

@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "depthlens/io/checkpoint.hpp"
+#include "depthlens/io/hub_cache.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/model/stored_weights.hpp"
 #include "depthlens/util/error.hpp"
@@ -21,6 +22,20 @@ namespace {
 namespace fs = std::filesystem;
 using util::cat;
 using util::in_quotes;
+
+/// Of a lens that no digest ties to the model: a commit of the model may have changed no weights, so that
+/// another one is no error.
+void warn_of_revision(const LensProvenance& provenance, const std::string& where, const model::Model& model) {
+  const std::optional<std::string> commit = io::hub_commit(model.folder());
+  if (!provenance.revision || !commit) return;
+  const std::string& revision = *provenance.revision;
+  const bool is_commit =
+      revision.size() >= 7 &&
+      std::all_of(revision.begin(), revision.end(), [](unsigned char c) { return std::isxdigit(c) != 0; });
+  if (!is_commit || commit->rfind(revision, 0) == 0) return;
+  util::log_warning(
+      cat(where, ": the lens was made for revision ", revision, " of the model, this is ", *commit));
+}
 
 constexpr std::uint64_t kLargestConfig = 64 << 20;
 
@@ -99,6 +114,7 @@ void check_provenance(const LensProvenance& provenance, const std::string& where
                       const model::Model& model) {
   const std::string named = provenance.model && !provenance.model->empty() ? *provenance.model : "";
   if (!provenance.model_digest && !provenance.unembed_hash) {
+    warn_of_revision(provenance, where, model);
     if (goes_by(model, named)) return;
     util::log_warning(cat(where, ": the lens was made for ", in_quotes(named),
                           " and has no digest by which that could be told from ",

@@ -143,20 +143,25 @@ void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& sh
   }
 }
 
-StoredLens read_lens(const fs::path& path) {
+bool holds_jacobians(const io::TensorFile& file) {
+  return std::any_of(file.entries().begin(), file.entries().end(), [](const auto& item) {
+    std::int64_t block;
+    return item.first.find(".jacobian") != std::string::npos || util::parse_int(item.first, block);
+  });
+}
+
+StoredLens read_lens(const fs::path& given) {
+  const fs::path path = find_lens(given, LensKind::kAny);
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return read_tuned_lens(path);
   if (is_torch_archive(path)) {
     const io::PickleValue root = io::read_torch_archive(path);
-    const bool fitting = find(root, "jacobian_sum") != nullptr;
-    if (fitting || find(root, "J") != nullptr) return jacobian_lens_of(root, path.string());
+    const bool jacobian = std::any_of(std::begin(kJacobianKeys), std::end(kJacobianKeys),
+                                      [&](const char* key) { return find(root, key) != nullptr; });
+    if (jacobian) return read_jacobian_lens(path);
     return read_tuned_lens(path);
   }
-  const io::TensorFile file = open_tensors(path);
-  const bool jacobian = std::any_of(file.entries().begin(), file.entries().end(), [](const auto& item) {
-    return item.first.find(".jacobian") != std::string::npos;
-  });
-  if (jacobian) return jacobian_lens_of(file);
+  if (holds_jacobians(open_tensors(path))) return read_jacobian_lens(path);
   return read_tuned_lens(path);
 }
 

@@ -19,6 +19,9 @@ using Metadata = std::map<std::string, std::string>;
 
 constexpr const char* kTunedType = "tuned";
 constexpr const char* kJacobianType = "jacobian";
+/// By which the dictionary of an archive tells itself a Jacobian lens, a checkpoint of its fitting, or a fit
+/// of the J++ lens.
+constexpr const char* kJacobianKeys[] = {"J", "jacobian_sum", "parameters"};
 
 bool is_torch_archive(const std::filesystem::path& file);
 /// Opens by content, not by name.
@@ -44,6 +47,8 @@ void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& sh
 
 StoredJacobianLens jacobian_lens_of(const io::PickleValue& root, const std::string& where);
 StoredJacobianLens jacobian_lens_of(const io::TensorFile& file);
+/// Whether the tensors go by the names of a Jacobian lens: "3.jacobian", or "3" as jlens-mlx writes.
+bool holds_jacobians(const io::TensorFile& file);
 /// The value of `key` in a dictionary, or nullptr.
 const io::PickleValue* find(const io::PickleValue& dictionary, const std::string& key);
 

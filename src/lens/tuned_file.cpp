@@ -8,6 +8,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "lens_facts.hpp"
 #include "lens_files.hpp"
 #include "stored_lens.hpp"
 
@@ -26,7 +27,23 @@ constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> k
     {"base_model_name_or_path", &LensProvenance::model},
     {"base_model_revision", &LensProvenance::revision},
     {"unembed_hash", &LensProvenance::unembed_hash},
+    {"unemebd_hash",
+     &LensProvenance::unembed_hash},  // as tuned-lens 0.1.0 wrote it: in the space to this day
     {"model_digest", &LensProvenance::model_digest}};
+
+/// Of releases before 0.1: lenses of other shapes, whose parameters may go by the same names. Key, and the
+/// value of what is read here.
+const std::vector<std::pair<const char*, util::Json>>& plain_values() {
+  static const std::vector<std::pair<const char*, util::Json>> all = {
+      {"include_input", true},
+      {"share_weights", false},
+      {"sublayers", false},
+      {"extra_layers", 0},
+      {"mlp_hidden_sizes", util::Json::array()},
+      {"shared_mlp_hidden_sizes", util::Json::array()}};
+  return all;
+}
+constexpr const char* kSayNothing[] = {"identity_init", "dropout", "vocab_size", "orthogonal"};
 
 /// "3.weight" for a parameter's key in any of the spellings of the package's history, "" for what is not part
 /// of the translators.
@@ -73,7 +90,15 @@ void read_config(const std::string& text, const std::string& where, StoredTunedL
   const std::string type = config.get_string("lens_type", kConfigType);
   if (type != kConfigType) config.at("lens_type").fail(kConfigType);
   expect("d_model", lens.hidden_size());
-  expect("num_hidden_layers", lens.num_layers());
+  expect(!config.has("num_hidden_layers") && config.has("num_layers") ? "num_layers" : "num_hidden_layers",
+         lens.num_layers());
+  for (const auto& [key, value] : plain_values()) {
+    if (!config.has(key) || config.at(key).raw() == value) continue;
+    throw util::format_error({.what = "a tuned lens of another kind",
+                              .where = cat(where, ": ", key),
+                              .expected = value.dump() + ", an affine translator for each state",
+                              .found = util::summary(config.at(key).raw())});
+  }
   const bool biased = !lens.biases.empty();
   if (config.get_bool("bias", biased) != biased) {
     throw util::format_error({.what = "the configuration does not fit the parameters beside it",
@@ -86,15 +111,33 @@ void read_config(const std::string& text, const std::string& where, StoredTunedL
   const auto known = [&](const char* key) {
     unknown.erase(std::remove(unknown.begin(), unknown.end(), key), unknown.end());
   };
-  for (const char* key : {"d_model", "num_hidden_layers", "bias", "lens_type"}) known(key);
+  for (const char* key : {"d_model", "num_hidden_layers", "num_layers", "bias", "lens_type"}) known(key);
+  for (const auto& [key, value] : plain_values()) known(key);
+  for (const char* key : kSayNothing) known(key);
   for (const auto& [key, member] : kOfConfig) {
     known(key);
-    if (!config.has(key)) continue;
+    // The first releases hashed to a number that differs from run to run.
+    if (!config.has(key) || (key == std::string("unemebd_hash") && !config.at(key).is_string())) continue;
     const std::string said = config.at(key).as_string();
     if (!said.empty()) take(lens.provenance.*member, said, where + ": " + key);  // the package's "nothing"
   }
   if (!unknown.empty())
     util::log_warning(cat(where, ": unknown keys, which were ignored: ", util::join(unknown, ", ")));
+}
+
+/// What the name of a folder tells, "tuned-lens--MODEL--CORPUS", where the configuration does not.
+void read_name(const fs::path& folder, StoredTunedLens& lens) {
+  constexpr std::string_view kBegin = "tuned-lens--";
+  const std::string name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
+  const std::size_t corpus = name.rfind("--");
+  if (name.rfind(kBegin, 0) != 0 || corpus <= kBegin.size() || corpus + 2 >= name.size()) return;
+  std::string model = name.substr(kBegin.size(), corpus - kBegin.size());
+  if (const std::size_t dashes = model.find("--"); dashes != std::string::npos) model.replace(dashes, 2, "/");
+  if (!lens.provenance.model) {
+    lens.provenance.model = model;
+    lens.described_in = folder.string();
+  }
+  lens.facts.push_back({"corpus", name.substr(corpus + 2), folder.string(), /*beside=*/true});
 }
 
 /// Translators 0, 1, … as far as they go.
@@ -214,14 +257,11 @@ class TempDir {
 
 }  // namespace
 
-StoredTunedLens read_tuned_lens(const fs::path& path) {
+StoredTunedLens read_tuned_lens(const fs::path& given) {
+  const fs::path path = find_lens(given, LensKind::kTuned);
   std::error_code ignored;
   const bool folder = fs::is_directory(path, ignored);
   const fs::path file_path = folder ? path / kParameters : path;
-  if (folder && !fs::exists(file_path, ignored)) {
-    throw util::input_error({.what = "no tuned lens in " + util::in_quotes(path.string()),
-                             .expected = cat(kParameters, " and ", kConfig)});
-  }
   // The configuration first: it is small, and more often missing.
   const fs::path config_path = path / kConfig;
   const std::string config = folder ? util::read_file(config_path, 1 << 20) : "";
@@ -235,6 +275,7 @@ StoredTunedLens read_tuned_lens(const fs::path& path) {
   require_number(file.metadata(), "num_layers", lens.num_layers(), lens.where);
   if (folder) {
     read_config(config, config_path.string(), lens);
+    read_name(path, lens);
   } else if (const auto kept = file.metadata().find("config"); kept != file.metadata().end()) {
     read_config(kept->second, lens.where + ": __metadata__: config", lens);
   }

@@ -18,10 +18,11 @@ struct Translator {
 class TunedLens : public Lens {
  public:
   TunedLens(const LensRequest& request, std::string digest, std::vector<Translator> translators,
-            Alignment alignment, const compute::Backend& backend)
+            Alignment alignment, util::OrderedJson about, const compute::Backend& backend)
       : backend_(backend), translators_(std::move(translators)), alignment_(alignment) {
     request_ = request;
     digest_ = std::move(digest);
+    about_ = std::move(about);
     for (Translator& translator : translators_) {
       translator.weight = translator.weight.to(backend.device());
       if (translator.bias.defined()) translator.bias = translator.bias.to(backend.device());
@@ -67,7 +68,7 @@ std::unique_ptr<Lens> make_tuned_lens(const LensRequest& request, const model::M
     translator.bias = checked_parameter(stored.biases[i], {d}, util::cat(i, ".bias"), stored.where);
   }
   return std::make_unique<TunedLens>(request, lens_digest(stored), std::move(translators), alignment,
-                                     model.backend());
+                                     about_lens(stored), model.backend());
 }
 
 }  // namespace depthlens::lens

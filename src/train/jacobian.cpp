@@ -451,7 +451,10 @@ lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::Len
                  {"source_layers", blocks},
                  {"d_model", sums.hidden_size},
                  {"metadata",
-                  {{"num_layers", sums.num_layers},
+                  {{"estimator", "jacobian_lens"},
+                   {"anchor", "resid_post"},
+                   {"target_layer", sums.num_layers - 1},
+                   {"num_layers", sums.num_layers},
                    {"skip_first", sums.skip_first},
                    {"prompts_too_short", sums.num_skipped},
                    {"model_fingerprint", sums.model_fingerprint}}}};

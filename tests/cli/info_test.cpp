@@ -210,6 +210,41 @@ TEST_CASE("two models and two lenses are compared, other things are not") {
   check_error({"info", "a", "b", "c"}, 2, {"unexpected argument"});
 }
 
+TEST_CASE("info and run.json tell for which model a published lens was made, and how") {
+  const Bench bench;
+  // neuronpedia's layout: the lens, and config.yaml beside it.
+  const std::string folder = bench.at("hub/tiny/jlens/corpus");
+  fs::create_directories(folder);
+  fs::copy_file(bench.model.lens("jacobian.pt"), folder + "/tiny_jacobian_lens.pt");
+  util::write_file(folder + "/config.yaml",
+                   "hf_model_name: \"org/tiny\"\nfit:\n  target_layer: -1\n  max_seq_len: 128\n");
+  for (const std::string& subject :
+       {folder + "/tiny_jacobian_lens.pt", folder, bench.at("hub"), "jacobian:" + bench.at("hub")}) {
+    INFO(subject);
+    const Json lens = bench.info({subject});
+    CHECK(lens.at("kind") == "lens");
+    CHECK(lens.at("type") == "jacobian");
+    CHECK(lens.at("path") == folder + "/tiny_jacobian_lens.pt");
+    CHECK(lens.at("model") == "org/tiny");
+    CHECK(lens.at("target_layer") == -1);
+    CHECK(lens.at("layers").size() == lens.at("blocks").size());
+    CHECK(lens.at("layers")[0].get<int>() == lens.at("blocks")[0].get<int>() + 1);
+    CHECK(lens.at("told_by") == Json::array({folder + "/config.yaml"}));
+  }
+  const Json run = bench.run("run", {"--lens", "jacobian:" + bench.at("hub")}).at("lenses")[0];
+  CHECK(run.at("about").at("model") == "org/tiny");
+  CHECK(run.at("about").at("target_layer") == -1);
+  CHECK_FALSE(run.at("about").at("layers").empty());
+  CHECK(run.at("digest") == bench.info({folder}).at("digest"));
+  util::write_file(folder + "/config.yaml", "fit:\n  target_layer: 0\n");
+  check_error({"analyze", "--model", bench.model.path(), "--input", bench.text, "--out", bench.at("none"),
+               "--lens", "jacobian:" + folder},
+              4, {"config.yaml: fit.target_layer", "expected the last residual state", "found 0"});
+  CHECK(bench.info({folder}).at("target_layer") == 0);
+  fs::copy_file(bench.model.lens("jacobian.pt"), folder + "/second.pt");
+  check_error({"info", bench.at("hub")}, 3, {"several lenses", "second.pt", "tiny_jacobian_lens.pt"});
+}
+
 TEST_CASE("info of a folder lists the runs below it with what sets them apart") {
   const Bench bench;
   bench.run("runs/plain");

@@ -129,7 +129,8 @@ OrderedJson describe_run(const fs::path& folder) {
   return described;
 }
 
-OrderedJson describe_lens(const fs::path& path) {
+OrderedJson describe_lens(const fs::path& given) {
+  const fs::path path = lens::find_lens(given, lens::LensKind::kAny);
   OrderedJson described = {{"kind", "lens"}, {"path", path.string()}};
   const lens::StoredLens stored = lens::read_lens(path);
   std::vector<at::Tensor> tensors;
@@ -145,12 +146,23 @@ OrderedJson describe_lens(const fs::path& path) {
     add("tokens", known.tokens);
     add("data_digest", known.data_digest);
   };
+  const auto describe_facts = [&](const std::vector<lens::LensFact>& facts) {
+    OrderedJson told_by = OrderedJson::array();
+    for (const lens::LensFact& fact : facts) {
+      described[fact.name] = fact.value;
+      const std::string file = fact.where.substr(0, fact.where.find(": "));
+      if (fact.beside && std::find(told_by.begin(), told_by.end(), file) == told_by.end())
+        told_by.push_back(file);
+    }
+    if (!told_by.empty()) described["told_by"] = told_by;
+  };
   if (const auto* tuned = std::get_if<lens::StoredTunedLens>(&stored)) {
     described["type"] = "tuned";
     described["layers"] = tuned->num_layers();
     described["hidden_size"] = tuned->hidden_size();
     described["bias"] = !tuned->biases.empty();
     describe_provenance(tuned->provenance);
+    describe_facts(tuned->facts);
     if (!tuned->ignored.empty()) described["ignored"] = tuned->ignored;
     tensors = tuned->weights;
     tensors.insert(tensors.end(), tuned->biases.begin(), tuned->biases.end());
@@ -163,7 +175,9 @@ OrderedJson describe_lens(const fs::path& path) {
       described["blocks"].push_back(block);
       tensors.push_back(tensor);
     }
+    described["layers"] = lens::layers_of(jacobian);
     describe_provenance(jacobian.provenance);
+    describe_facts(jacobian.facts);
     if (!jacobian.fields.empty()) described["fields"] = jacobian.fields;
   }
   described["digest"] = lens::lens_digest(stored);

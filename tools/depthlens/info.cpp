@@ -12,6 +12,7 @@
 #include "command.hpp"
 #include "comparison.hpp"
 #include "depthlens/io/hub_cache.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/arch_spec.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -41,11 +42,13 @@ constexpr const char* kMarks[] = {"run.json", "config.json", "params.pt"};
 struct Subject {
   std::string path;
   bool says_lens = false;
+  lens::LensKind kind = lens::LensKind::kAny;
 };
 
 Subject parse_subject(const std::string& text) {
-  for (const std::string prefix : {"tuned:", "jacobian:"}) {
-    if (text.rfind(prefix, 0) == 0) return {text.substr(prefix.size()), true};
+  for (const auto& [prefix, kind] : {std::pair<std::string, lens::LensKind>{"tuned:", lens::LensKind::kTuned},
+                                     {"jacobian:", lens::LensKind::kJacobian}}) {
+    if (text.rfind(prefix, 0) == 0) return {text.substr(prefix.size()), true, kind};
   }
   return {text};
 }
@@ -68,8 +71,15 @@ OrderedJson describe(const Subject& subject) {
     return described;
   }
   if (util::exists(path / "run.json")) return describe_run(path);
-  if (subject.says_lens) return describe_lens(io::resolve_tuned_lens(subject.path));
+  if (subject.says_lens) {
+    const fs::path lens = io::resolve_tuned_lens(subject.path);
+    return describe_lens(lens::find_lens(lens, subject.kind));
+  }
   if (util::exists(path / "params.pt") || fs::is_regular_file(path, ignored)) return describe_lens(path);
+  if (fs::is_directory(path, ignored) && !util::exists(path / "config.json")) {
+    const fs::path lens = lens::find_lens_or_none(path, lens::LensKind::kAny);
+    if (!lens.empty()) return describe_lens(lens);
+  }
   return describe_model_folder(io::resolve_model(subject.path));
 }
 

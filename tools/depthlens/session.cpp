@@ -230,6 +230,7 @@ util::OrderedJson Session::describe_lenses() const {
                    {"path", or_null(request.path)},
                    {"digest", or_null(lens->digest())}});
     if (const auto& commit = lens_commits_[all.size() - 1]) all.back()["revision"] = *commit;
+    if (!lens->about().empty()) all.back()["about"] = lens->about();
   }
   return all;
 }

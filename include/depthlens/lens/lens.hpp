@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/util/json.hpp"
+
 namespace depthlens::model {
 class Model;
 }
@@ -42,6 +44,8 @@ class Lens {
   const LensRequest& request() const { return request_; }
   /// The `lens_digest` of what was loaded; "" where there are no parameters.
   const std::string& digest() const { return digest_; }
+  /// What its files tell of how it was made, as `about_lens` has it; empty where they tell nothing.
+  const util::OrderedJson& about() const { return about_; }
 
   /// Whether the state of `layer` (0 … L) is changed at all; where not, it is decoded as by the logit lens.
   virtual bool translates(std::int64_t layer) const = 0;
@@ -60,6 +64,7 @@ class Lens {
  protected:
   LensRequest request_;
   std::string digest_;
+  util::OrderedJson about_ = util::OrderedJson::object();
 };
 
 /// Loads a lens for `model`. Throws input and format errors that name the file: a lens of another width or

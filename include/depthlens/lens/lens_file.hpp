@@ -20,6 +20,16 @@ class Model;
 
 namespace depthlens::lens {
 
+/// One thing that the files of a lens tell of how it was made, in the words of docs/lenses.md.
+struct LensFact {
+  std::string name;         ///< "target_layer", "estimator", …
+  util::OrderedJson value;  ///< as it stands there; never null
+  std::string where;        ///< file and key, for messages
+  bool beside = false;      ///< told by a file beside the lens, not by its own
+
+  bool operator==(const LensFact&) const = default;
+};
+
 /// A tuned lens as its file holds it: types kept, older key names understood. Shapes have been checked
 /// against each other; values have not. Tensors that were read point into the mapped file.
 struct StoredTunedLens {
@@ -30,6 +40,7 @@ struct StoredTunedLens {
   std::vector<std::string> ignored;  ///< names of tensors of old files that belong to the model, not the lens
   std::string where;                 ///< the file with the parameters, for messages
   std::string described_in = {};     ///< the file that tells the provenance
+  std::vector<LensFact> facts = {};
 
   std::int64_t num_layers() const { return static_cast<std::int64_t>(weights.size()); }
   std::int64_t hidden_size() const { return weights.front().size(0); }
@@ -37,25 +48,48 @@ struct StoredTunedLens {
 
 /// A Jacobian lens as its file holds it; otherwise as `StoredTunedLens`.
 struct StoredJacobianLens {
-  std::map<std::int64_t, at::Tensor> jacobians;  ///< block (from 0) → [d, d]; not empty
+  /// The file's numbers (blocks from 0) → [d, d]; not empty. Which state of a block it is, the fact `anchor`
+  /// tells; where there is none, the one after it.
+  std::map<std::int64_t, at::Tensor> jacobians;
   /// The dictionary's other entries, in order. A dictionary with keys that are no strings is
   /// {"__dict__": [[key, value], …]}, a number that is not finite {"__number__": "nan" | "inf" | "-inf"}.
   util::OrderedJson fields = util::OrderedJson::object();
   LensProvenance provenance;
   std::string where;
+  std::string described_in = {};     ///< the file that tells the provenance
+  std::vector<LensFact> facts = {};  ///< of `fields`, and of a file beside it
 
   std::int64_t hidden_size() const { return jacobians.begin()->second.size(0); }
 };
 
 using StoredLens = std::variant<StoredTunedLens, StoredJacobianLens>;
 
-/// A tuned lens: a tuned-lens folder, such a params.pt alone, or safetensors. The format is found from the
-/// content. Throws input errors for what is missing, format errors for what is damaged or no tuned lens.
+/// Which lenses are looked for.
+enum class LensKind { kTuned, kJacobian, kAny };
+
+/// The lens that a path stands for: itself where it is a file or a tuned-lens folder, else the one lens of
+/// that kind in the folder or below it. Hidden folders are passed over. Throws an input error where there is
+/// none or more than one, naming them.
+std::filesystem::path find_lens(const std::filesystem::path& path, LensKind kind);
+/// The same; "" where there is none.
+std::filesystem::path find_lens_or_none(const std::filesystem::path& path, LensKind kind);
+
+/// A tuned lens: a tuned-lens folder, such a params.pt alone, safetensors, or a folder for `find_lens`. The
+/// format is found from the content. Throws input errors for what is missing, format errors for what is
+/// damaged or no tuned lens.
 StoredTunedLens read_tuned_lens(const std::filesystem::path& path);
-/// A Jacobian lens: the archive as published, or safetensors. Errors as above.
+/// A Jacobian lens: the archive as published, or safetensors, with what the files beside it tell; or a
+/// folder. Errors as above.
 StoredJacobianLens read_jacobian_lens(const std::filesystem::path& path);
 /// Either, found from the content.
 StoredLens read_lens(const std::filesystem::path& path);
+
+/// The layers (0 … L) whose states the matrices of a Jacobian lens are for, as its anchor has it. Layer L
+/// among them is not translated.
+std::vector<std::int64_t> layers_of(const StoredJacobianLens& stored);
+
+/// What is known of how a lens was made, as JSON: provenance, then facts. For run.json and `info`.
+util::OrderedJson about_lens(const StoredLens& stored);
 
 /// SHA-256 over the parameters as float32, whatever file they came from: weight and bias of each translator
 /// in turn, or the Jacobians by block. Where these are not those of blocks 0 to some other, each has its

@@ -48,8 +48,8 @@ std::string model_fingerprint(const model::Model& model);
 /// Compares what a lens says of its model with `model`. Throws a format error that names the key and both
 /// values where `model_digest` or `unembed_hash` is another model's; warns instead where `allow_mismatch`. A
 /// hash is also right where it is that of the unembedding rounded to float16 or bfloat16, as the package
-/// makes it of models loaded so. Of a lens that has neither it warns where it names another model. `where`:
-/// the file that says so.
+/// makes it of models loaded so. Of a lens that has neither it warns where it names another model, or another
+/// commit of it. `where`: the file that says so.
 void check_provenance(const LensProvenance& provenance, const std::string& where, bool allow_mismatch,
                       const model::Model& model);
 

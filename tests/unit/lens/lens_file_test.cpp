@@ -257,7 +257,8 @@ TEST_CASE("tuned lens: files that are none") {
   check(
       "says two things", {{"0.weight", weight}},
       {{"unembed_hash", "a"}, {"config", R"({"d_model": 2, "num_hidden_layers": 1, "unembed_hash": "b"})"}});
-  check_error(ErrorCode::kInput, "params.pt", [&] { lens::read_lens(work.path()); });
+  fs::create_directory(work.path() / "none");
+  check_error(ErrorCode::kInput, "params.pt", [&] { lens::read_lens(work.path() / "none"); });
   check_error(ErrorCode::kInput, "absent", [&] { lens::read_lens(work.path() / "absent"); });
   check_error(ErrorCode::kFormat, "", [&] { lens::read_lens(work.write("text.pt", "hello")); });
   check_error(ErrorCode::kFormat, "", [&] { lens::read_lens(work.write("empty.safetensors", "")); });
@@ -481,7 +482,8 @@ TEST_CASE("Jacobian lens: what its file says of the model is compared with it") 
   refused("{}", R"({"hidden_size": 32})", "hidden_size; expected width 16, found 32");
   refused("{}", R"({"unembed_hash": "0"})", "unembed_hash");
   const std::string print = lens::model_fingerprint(*model);
-  CHECK(test::warnings_of([&] { load("{}", R"({"model_fingerprint": ")" + print + R"("})"); }).empty());
+  CHECK_FALSE(mentions(test::warnings_of([&] { load("{}", R"({"model_fingerprint": ")" + print + R"("})"); }),
+                       "model_fingerprint"));
   CHECK(
       mentions(test::warnings_of([&] { load("{}", R"({"model_fingerprint": "1"})"); }), "model_fingerprint"));
 }

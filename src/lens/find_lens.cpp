@@ -1,0 +1,105 @@
+// The one lens that a folder holds.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "stored_lens.hpp"
+
+namespace depthlens::lens {
+namespace {
+
+namespace fs = std::filesystem;
+using util::cat;
+using util::in_quotes;
+
+struct Candidates {
+  std::vector<fs::path> lenses;
+  std::vector<fs::path> checkpoints;  // of a fitting: named by the reader where there is nothing else
+};
+
+/// What a file that may be anything is.
+void look_at(const fs::path& file, LensKind kind, Candidates& found) {
+  const bool archive = file.extension() == ".pt";
+  if (!archive && file.extension() != ".safetensors") return;
+  try {
+    if (archive) {
+      if (kind == LensKind::kTuned) return;  // stands in a folder as params.pt
+      const io::PickleValue root = io::read_torch_archive(file);
+      if (find(root, "J") != nullptr) {
+        found.lenses.push_back(file);
+      } else if (find(root, "jacobian_sum") != nullptr) {
+        found.checkpoints.push_back(file);
+      }
+      return;
+    }
+    const io::TensorFile tensors = io::TensorFile::open_safetensors(file);
+    const bool jacobian = holds_jacobians(tensors);
+    const bool tuned = !jacobian && tensors.has("0.weight");
+    if ((jacobian && kind != LensKind::kTuned) || (tuned && kind != LensKind::kJacobian))
+      found.lenses.push_back(file);
+  } catch (const util::Error&) {
+    // No lens, or one that is named when it is asked for by its own path.
+  }
+}
+
+Candidates candidates_in(const fs::path& folder, LensKind kind) {
+  constexpr int kDeepest = 6;
+  constexpr std::size_t kMost = 20000;
+  Candidates found;
+  std::error_code error;
+  std::size_t seen = 0;
+  fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied, error), end;
+  for (; !error && entry != end && ++seen < kMost; entry.increment(error)) {
+    const fs::path& path = entry->path();
+    std::error_code ignored;
+    if (fs::is_directory(path, ignored)) {
+      const bool hidden = path.filename().string().rfind('.', 0) == 0;
+      if (hidden || entry.depth() >= kDeepest) entry.disable_recursion_pending();
+    } else if (fs::is_regular_file(path, ignored)) {
+      if (path.filename() != "params.pt") {
+        look_at(path, kind, found);
+      } else if (kind != LensKind::kJacobian) {
+        found.lenses.push_back(path.parent_path());
+      }
+    }
+  }
+  std::sort(found.lenses.begin(), found.lenses.end());
+  return found;
+}
+
+}  // namespace
+
+fs::path find_lens_or_none(const fs::path& path, LensKind kind) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) return path;
+  if (kind != LensKind::kJacobian && fs::exists(path / "params.pt", ignored)) return path;
+  const Candidates found = candidates_in(path, kind);
+  if (found.lenses.size() == 1) return found.lenses.front();
+  if (found.lenses.empty()) return found.checkpoints.size() == 1 ? found.checkpoints.front() : fs::path();
+  constexpr std::size_t kShown = 4;
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < std::min(found.lenses.size(), kShown); ++i)
+    names.push_back(in_quotes(fs::relative(found.lenses[i], path, ignored).string()));
+  throw util::input_error({.what = "several lenses in " + in_quotes(path.string()),
+                           .expected = "one",
+                           .found = cat(found.lenses.size(), ": ", util::join(names, ", "),
+                                        found.lenses.size() > kShown ? ", …" : ""),
+                           .hint = "name one of them"});
+}
+
+fs::path find_lens(const fs::path& path, LensKind kind) {
+  fs::path found = find_lens_or_none(path, kind);
+  if (!found.empty()) return found;
+  const bool jacobian = kind == LensKind::kJacobian;
+  throw util::input_error({.what = cat("no ",
+                                       kind == LensKind::kTuned ? "tuned lens"
+                                       : jacobian               ? "Jacobian lens"
+                                                                : "lens",
+                                       " in ", in_quotes(path.string())),
+                           .expected = jacobian ? "FILE.pt with 'J', or FILE.safetensors"
+                                                : "params.pt and config.json, or FILE.safetensors"});
+}
+
+}  // namespace depthlens::lens

@@ -1,0 +1,491 @@
+// The words that those who publish lenses use for how they made them, and what follows.
+#include "lens_facts.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <regex>
+
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "plain_yaml.hpp"
+#include "stored_lens.hpp"
+
+namespace depthlens::lens {
+namespace {
+
+namespace fs = std::filesystem;
+using util::cat;
+using util::in_quotes;
+using util::OrderedJson;
+
+constexpr std::uint64_t kLargestConfig = 64 << 20;
+
+/// A fact and the keys it goes by: ours first, where it can be written; then those of the reference
+/// implementation, TransformerLens, neuronpedia's exports and jlens-mlx.
+struct Known {
+  const char* fact;
+  std::vector<const char*> keys;
+  bool decides = false;  ///< what the matrices mean: a file must not say it twice and differently
+};
+
+const std::vector<Known>& known_facts() {
+  static const std::vector<Known> all = {
+      {"estimator", {"estimator", "method"}, true},
+      {"lrp_mode", {"lrp_mode"}, true},
+      {"anchor", {"anchor", "hook_convention", "capture_point", "hook_point", "hook_name"}, true},
+      {"stream_reduce", {"stream_reduce"}, true},
+      {"target_layer", {"target_layer"}, true},
+      {"weight_basis", {"weight_basis"}, true},
+      {"compatibility_mode", {"compatibility_mode"}, true},
+      {"prompts", {"prompts_fitted", "n_prompts"}},
+      {"max_length", {"max_length", "max_seq_len", "t_max"}},
+      {"skip_first", {"skip_first", "skip_first_positions", "skip_first_n_positions"}},
+      {"corpus", {"corpus", "dataset_id", "dataset", "dataset_name"}},
+      {"dtype", {"fit_dtype", "dtype"}},
+      {"transformers", {"transformers", "transformers_version"}},
+      {"transformer_lens", {"transformer_lens", "transformer_lens_version"}},
+      {"rope_theta", {"rope_theta"}},
+      {"rope_scaling", {"rope_scaling"}},
+      {"rope_parameters", {"rope_parameters"}},
+      {"known_issue", {"known_issue"}}};
+  return all;
+}
+
+constexpr const char* kModelKeys[] = {"model", "model_name", "model_id", "hf_model_name",
+                                      "base_model_name_or_path"};
+constexpr const char* kRevisionKeys[] = {"model_revision", "base_model_revision"};
+
+/// A dictionary, or one in it, with its name for messages.
+struct Place {
+  const OrderedJson* object;
+  std::string where;
+};
+
+/// The dictionary itself and those in it that describe a fit, outer ones first.
+std::vector<Place> places_of(const OrderedJson& fields, const std::string& where) {
+  std::vector<Place> all = {{&fields, where + ": "}};
+  for (std::size_t i = 0; i < all.size() && all.size() < 32; ++i) {
+    for (const char* name : {"metadata", "provenance", "config", "source_config", "fit", "dataset",
+                             "environment", "results", "lens", "processing"}) {
+      if (!all[i].object->contains(name) || !all[i].object->at(name).is_object()) continue;
+      all.push_back({&all[i].object->at(name), cat(all[i].where, name, ".")});
+    }
+  }
+  return all;
+}
+
+/// The value of a key in one of the places, and where it stands.
+struct Said {
+  const OrderedJson* value = nullptr;
+  std::string where = {};
+};
+
+Said look_up(const std::vector<Place>& places, const std::string& key) {
+  for (const Place& place : places) {
+    if (place.object->contains(key) && !place.object->at(key).is_null())
+      return {&place.object->at(key), place.where + key};
+  }
+  return {};
+}
+
+std::string lower(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+std::string text_of(const OrderedJson& value) {
+  return value.is_string() ? value.get<std::string>()
+                           : value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
+/// Of a text of a file, as much as a message has room for.
+std::string shown(const std::string& text) {
+  constexpr std::size_t kMost = 300;
+  return std::string(util::cut_utf8(text, kMost)) + (text.size() > kMost ? "…" : "");
+}
+
+bool contains_any(const std::string& text, std::initializer_list<const char*> parts) {
+  return std::any_of(parts.begin(), parts.end(),
+                     [&](const char* part) { return text.find(part) != std::string::npos; });
+}
+
+Anchor classify(const OrderedJson& value) {
+  if (!value.is_string()) return Anchor::kUnknown;
+  const std::string text = lower(value.get<std::string>());
+  if (contains_any(text, {"attn", "attention", "mlp", "resid_mid", "o_proj", "hook_z", "ffn", "norm", "ln1",
+                          "ln2", "head"}))
+    return Anchor::kInside;
+  if (contains_any(text, {"resid_pre", "hook_in", "block_input", "block input", "layer_input"}))
+    return Anchor::kInput;
+  if (contains_any(text, {"resid_post", "hook_out", "block_output", "block output", "layer_output"}))
+    return Anchor::kOutput;
+  // The module of a whole block, whose output a hook sees: model.layers.3, transformer.h.{layer}.
+  static const std::regex block(R"((^|.*\.)(layers|blocks|h)\.(\{[a-z_]+\}|[0-9]+|\*|l|i))");
+  return text.size() < 200 && std::regex_match(text, block) ? Anchor::kOutput : Anchor::kUnknown;
+}
+
+util::Error two_things(const std::string& of, const std::string& where, const std::string& first,
+                       const std::string& second) {
+  return util::format_error({.what = "the lens says two things of " + of,
+                             .where = where,
+                             .expected = shown(first) + ", as elsewhere in the file",
+                             .found = shown(second)});
+}
+
+/// Whether two names are of one model, as far as names tell: by their last parts.
+bool same_name(const std::string& a, const std::string& b) {
+  const auto last = [](const std::string& text) {
+    const std::string trimmed = text.substr(0, text.find_last_not_of('/') + 1);
+    return lower(trimmed.substr(trimmed.rfind('/') + 1));
+  };
+  return last(a) == last(b);
+}
+
+OrderedJson read_beside(const fs::path& path) {
+  const std::string text = util::read_file(path, kLargestConfig);
+  return path.extension() == ".yaml" ? parse_plain_yaml(text) : util::parse_ordered_json(text, path.string());
+}
+
+/// The name that neuronpedia gives the lens of a model: that of the model without its organisation.
+std::string expected_stem(const std::string& model) {
+  std::string name = model.substr(model.rfind('/') + 1);
+  for (char& c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.' && c != '_' && c != '-') c = '-';
+  }
+  return name + "_jacobian_lens";
+}
+
+/// Whether the folder holds another file that could be a lens.
+bool has_company(const fs::path& file) {
+  std::error_code error;
+  for (fs::directory_iterator entry(file.parent_path().empty() ? fs::path(".") : file.parent_path(), error),
+       end;
+       !error && entry != end; entry.increment(error)) {
+    const fs::path extension = entry->path().extension();
+    if ((extension == ".pt" || extension == ".safetensors") && entry->path().filename() != file.filename())
+      return true;
+  }
+  return false;
+}
+
+/// Rotary settings of a config.json or of a lens as they matter: {"rope_theta", "rope_type", …}, a plain type
+/// left out, or {"by_layer": {kind of layer: settings}}.
+OrderedJson rope_settings(const OrderedJson& settings) {
+  const auto plain = [](const OrderedJson& object, OrderedJson& out) {
+    for (const auto& [key, value] : object.items()) {
+      if (value.is_null() || value.is_structured()) continue;
+      const std::string name = key == "type" ? "rope_type" : key;
+      if (name == "rope_type" && value == "default") continue;
+      out[name] = value;
+    }
+  };
+  OrderedJson out = OrderedJson::object();
+  const auto object = [&](const char* key) -> const OrderedJson* {
+    return settings.contains(key) && settings.at(key).is_object() ? &settings.at(key) : nullptr;
+  };
+  if (settings.contains("rope_theta") && settings.at("rope_theta").is_number())
+    out["rope_theta"] = settings.at("rope_theta");
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const OrderedJson* found = object(key);
+    if (found == nullptr) continue;
+    const bool by_layer =
+        !found->empty() &&
+        std::all_of(found->begin(), found->end(), [](const OrderedJson& value) { return value.is_object(); });
+    if (!by_layer) {
+      plain(*found, out);
+      continue;
+    }
+    for (const auto& [kind, value] : found->items()) {
+      OrderedJson one = OrderedJson::object();
+      plain(value, one);
+      out["by_layer"][kind] = one;
+    }
+  }
+  return out;
+}
+
+bool same_setting(const OrderedJson& a, const OrderedJson& b) {
+  if (!a.is_number() || !b.is_number()) return a == b;
+  const auto x = a.get<double>(), y = b.get<double>();
+  return std::abs(x - y) <= 1e-6 * std::max(std::abs(x), std::abs(y));
+}
+
+/// Whether what the lens says agrees with the model's settings. `whole`: it says all there is to scaling.
+bool rope_agrees(const OrderedJson& of_lens, const OrderedJson& of_model, bool whole) {
+  for (const auto& [key, value] : of_lens.items()) {
+    if (key == "by_layer") continue;
+    if (of_model.contains(key) ? !same_setting(value, of_model.at(key)) : key == "rope_type") return false;
+  }
+  return !whole || of_lens.contains("rope_type") == of_model.contains("rope_type");
+}
+
+/// The settings of a kind of layer, where those of all are the same for each.
+bool rope_agrees_by_layer(const OrderedJson& of_lens, const OrderedJson& of_model, bool whole) {
+  if (!of_lens.contains("by_layer") && !of_model.contains("by_layer"))
+    return rope_agrees(of_lens, of_model, whole);
+  const OrderedJson& kinds = (of_lens.contains("by_layer") ? of_lens : of_model).at("by_layer");
+  const auto of_kind = [](const OrderedJson& settings, const std::string& kind) -> const OrderedJson* {
+    if (!settings.contains("by_layer")) return &settings;
+    return settings.at("by_layer").contains(kind) ? &settings.at("by_layer").at(kind) : nullptr;
+  };
+  for (const auto& [kind, ignored] : kinds.items()) {
+    const OrderedJson *a = of_kind(of_lens, kind), *b = of_kind(of_model, kind);
+    if (a == nullptr || b == nullptr || !rope_agrees(*a, *b, whole)) return false;
+  }
+  return true;
+}
+
+/// "5.11.0" → 5011; nothing where it is no version.
+std::optional<int> version_of(const OrderedJson& value) {
+  if (!value.is_string()) return std::nullopt;
+  const std::vector<std::string> parts = util::split(value.get<std::string>(), '.');
+  std::int64_t major = 0, minor = 0;
+  if (parts.size() < 2 || !util::parse_int(parts[0], major) || !util::parse_int(parts[1], minor))
+    return std::nullopt;
+  if (major < 0 || major > 1000 || minor < 0 || minor > 999) return std::nullopt;
+  return static_cast<int>(major * 1000 + minor);
+}
+
+}  // namespace
+
+const LensFact* find_fact(const std::vector<LensFact>& facts, const std::string& name) {
+  const auto found =
+      std::find_if(facts.begin(), facts.end(), [&](const LensFact& fact) { return fact.name == name; });
+  return found == facts.end() ? nullptr : &*found;
+}
+
+void add_facts(const OrderedJson& fields, const std::string& where, bool beside, std::vector<LensFact>& facts,
+               LensProvenance& provenance) {
+  const std::vector<Place> places = places_of(fields, where);
+  for (const char* key : kModelKeys) {
+    for (const Place& place : places) {
+      if (!place.object->contains(key) || !place.object->at(key).is_string()) continue;
+      const auto name = place.object->at(key).get<std::string>();
+      if (name.empty()) continue;
+      if (!provenance.model) provenance.model = name;
+      if (!beside && !same_name(*provenance.model, name))
+        throw two_things("its model", place.where + key, in_quotes(*provenance.model), in_quotes(name));
+    }
+  }
+  for (const char* key : kRevisionKeys) {
+    const Said said = look_up(places, key);
+    if (!provenance.revision && said.value != nullptr && said.value->is_string() && *said.value != "")
+      provenance.revision = said.value->get<std::string>();
+  }
+  const bool converted =
+      beside && fields.contains("lens") && fields["lens"].is_object() && fields["lens"].contains("file");
+  for (const Known& known : known_facts()) {
+    if (find_fact(facts, known.fact) != nullptr) continue;
+    // Exports that were converted count the target from the blocks that there are, which may lack the last.
+    if (converted && std::string(known.fact) == "target_layer") continue;
+    for (const char* key : known.keys) {
+      Said said = look_up(places, key);
+      if (said.value == nullptr) continue;
+      const bool is_corpus = std::string(known.fact) == "corpus";
+      if (is_corpus && said.value->is_object() && said.value->contains("name"))
+        said = {&said.value->at("name"), said.where + ".name"};
+      const bool rope = std::string(known.fact).rfind("rope_", 0) == 0;
+      if (said.value->is_null() || (said.value->is_structured() && !(rope && said.value->is_object())))
+        continue;
+      for (const Place& place : places) {
+        if (!known.decides || !place.object->contains(key)) continue;
+        const OrderedJson& other = place.object->at(key);
+        if (other.is_null() || other == *said.value) continue;
+        throw two_things(cat("its ", known.fact), place.where + key, text_of(*said.value), text_of(other));
+      }
+      facts.push_back({known.fact, *said.value, said.where, beside});
+      break;
+    }
+  }
+  // A place by two keys: neuronpedia's name beside TransformerLens'.
+  const LensFact* anchor = find_fact(facts, "anchor");
+  if (anchor == nullptr || beside) return;
+  for (const char* key : {"hook_convention", "capture_point", "hook_point", "hook_name"}) {
+    const Said said = look_up(places, key);
+    if (said.value != nullptr && classify(*said.value) != classify(anchor->value))
+      throw two_things("its anchor", said.where, text_of(anchor->value), text_of(*said.value));
+  }
+}
+
+void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
+  fs::path sidecar = file;
+  sidecar.replace_extension(".sidecar.json");
+  for (const fs::path& path :
+       {sidecar, file.parent_path() / "config.yaml", file.parent_path() / "config.json"}) {
+    std::error_code ignored;
+    if (!fs::is_regular_file(path, ignored)) continue;
+    const OrderedJson fields = read_beside(path);
+    if (!fields.is_object()) continue;
+    if (path != sidecar) {
+      // A model's own, a tuned lens's, or of another file in the folder.
+      if (fields.contains("model_type") || fields.contains("architectures") || fields.contains("lens_type"))
+        continue;
+      const std::vector<Place> places = places_of(fields, path.string());
+      const Said model = look_up(places, "hf_model_name");
+      if (const Said named = look_up(places, "file"); named.value != nullptr) {
+        if (*named.value != file.filename().string()) continue;
+      } else if (has_company(file) &&
+                 (model.value == nullptr || !model.value->is_string() ||
+                  expected_stem(model.value->get<std::string>()) != file.stem().string())) {
+        continue;
+      }
+      const Said fitted = look_up(places, "prompts_fitted");
+      const LensFact* prompts = find_fact(lens.facts, "prompts");
+      if (fitted.value != nullptr && prompts != nullptr && *fitted.value != prompts->value) {
+        util::log_warning(cat(fitted.where, ": ", text_of(*fitted.value), " prompts, but ",
+                              prompts->value.dump(), " in ", lens.where,
+                              ": it describes another fit, and was not used"));
+        continue;
+      }
+    }
+    const bool named = lens.provenance.model.has_value();
+    LensProvenance told;
+    std::vector<LensFact> facts = lens.facts;
+    add_facts(fields, path.string(), /*beside=*/true, facts, told);
+    if (named && told.model && !same_name(*told.model, *lens.provenance.model)) {
+      util::log_warning(cat(path.string(), ": made for ", in_quotes(*told.model), ", but ", lens.where,
+                            " for ", in_quotes(*lens.provenance.model),
+                            ": it describes another lens, and was not used"));
+      continue;
+    }
+    lens.facts = std::move(facts);
+    if (!named && told.model) {
+      lens.provenance.model = told.model;
+      lens.described_in = path.string();
+    }
+    if (!lens.provenance.revision && told.revision) lens.provenance.revision = told.revision;
+  }
+}
+
+OrderedJson fields_with_facts(const StoredJacobianLens& lens) {
+  OrderedJson fields = lens.fields;
+  for (const LensFact& fact : lens.facts) {
+    if (!fact.beside || fact.name == "prompts") continue;
+    OrderedJson& metadata = fields["metadata"];
+    if (!metadata.is_null() && !metadata.is_object()) break;
+    if (!metadata.contains(fact.name)) metadata[fact.name] = fact.value;
+  }
+  return fields;
+}
+
+Anchor anchor_of(const std::vector<LensFact>& facts) {
+  const LensFact* anchor = find_fact(facts, "anchor");
+  return anchor == nullptr ? Anchor::kOutput : classify(anchor->value);
+}
+
+void check_meaning(const StoredJacobianLens& lens) {
+  const auto refuse = [&](const LensFact& fact, const std::string& what, const std::string& expected,
+                          const std::string& hint) {
+    throw util::format_error({.what = what,
+                              .where = fact.where,
+                              .expected = expected,
+                              .found = shown(text_of(fact.value)),
+                              .hint = hint});
+  };
+  if (const LensFact* estimator = find_fact(lens.facts, "estimator")) {
+    const std::string name = lower(text_of(estimator->value));
+    const bool jacobian = contains_any(name, {"jacobian", "jlens", "j-lens", "vjp", "jvp"}) &&
+                          !contains_any(name, {"relevance", "relp", "lrp", "rlens", "r-lens", "jpp", "j++"});
+    if (!jacobian)
+      refuse(*estimator, "a lens of another estimator", "a mean Jacobian ('jacobian_lens')",
+             "its matrices are no Jacobians: changed backward rules, or filtered ones, make another lens");
+  }
+  if (const LensFact* mode = find_fact(lens.facts, "lrp_mode"); mode != nullptr && mode->value != "none") {
+    refuse(*mode, "a lens of another estimator", "none: a Jacobian by plain derivatives",
+           "rules of relevance propagation make another lens");
+  }
+  const LensFact* anchor = find_fact(lens.facts, "anchor");
+  switch (anchor_of(lens.facts)) {
+    case Anchor::kOutput:
+    case Anchor::kInput:
+      break;
+    case Anchor::kInside:
+      refuse(*anchor, "the lens is anchored inside a block",
+             "the residual state before or after a block (resid_pre, resid_post)",
+             "layers here are residual states between blocks");
+      break;
+    case Anchor::kUnknown:
+      refuse(*anchor, "the lens is anchored at an unknown place",
+             "resid_post, hook_out or block_output; resid_pre, hook_in or block_input", "");
+      break;
+  }
+  if (const LensFact* reduce = find_fact(lens.facts, "stream_reduce");
+      reduce != nullptr && reduce->value != "none") {
+    refuse(*reduce, "the lens reads several residual streams", "none: a model of one stream", "");
+  }
+  if (const LensFact* basis = find_fact(lens.facts, "weight_basis");
+      basis != nullptr && lower(text_of(basis->value)).find("raw") == std::string::npos) {
+    refuse(*basis, "the lens was fitted on processed weights", "raw_huggingface",
+           "folding a norm changes the states");
+  }
+  if (const LensFact* mode = find_fact(lens.facts, "compatibility_mode");
+      mode != nullptr && mode->value == true)
+    refuse(*mode, "the lens was fitted on processed weights", "false", "folding a norm changes the states");
+}
+
+void check_rope(const std::vector<LensFact>& facts, const model::Model& model, bool allow_mismatch) {
+  const LensFact* first = nullptr;
+  OrderedJson said = OrderedJson::object();
+  for (const char* name : {"rope_theta", "rope_scaling", "rope_parameters"}) {
+    const LensFact* fact = find_fact(facts, name);
+    if (fact == nullptr) continue;
+    if (first == nullptr) first = fact;
+    said[name] = fact->value;
+  }
+  const LensFact* library = find_fact(facts, "transformers");
+  if (first == nullptr && library == nullptr) return;
+
+  const fs::path path = model.folder() / "config.json";
+  OrderedJson config = util::parse_ordered_json(util::read_file(path, kLargestConfig), path.string());
+  if (config.contains("text_config") && config["text_config"].is_object()) {
+    const OrderedJson inner = config["text_config"];
+    config = inner;
+  }
+  const OrderedJson of_model = rope_settings(config);
+  const auto tell = [&](const std::string& where, const std::string& expected, const std::string& found) {
+    const util::Error error = util::format_error({.what = "the lens was fitted under other RoPE settings",
+                                                  .where = where,
+                                                  .expected = expected,
+                                                  .found = found,
+                                                  .hint = "--allow-lens-mismatch makes this a warning"});
+    if (!allow_mismatch) throw error;
+    util::log_warning(error.what());
+  };
+  if (first != nullptr) {
+    const OrderedJson of_lens = rope_settings(said);
+    const bool whole = said.contains("rope_scaling") || said.contains("rope_parameters");
+    if (!rope_agrees_by_layer(of_lens, of_model, whole))
+      tell(first->where, of_model.dump() + ", as " + path.string() + " has it", shown(of_lens.dump()));
+  }
+  // transformers 5.0 to 5.12 scaled the positions of all layers of OLMo 3 by YaRN; the model was trained with
+  // those of full-attention layers scaled, and 5.13 does so again. Published lenses were fitted with 5.11.
+  if (library == nullptr) return;
+  const std::optional<int> version = version_of(library->value);
+  const bool olmo3 = config.contains("model_type") && config["model_type"] == "olmo3";
+  bool scaled = of_model.contains("rope_type");
+  for (const OrderedJson& kind :
+       of_model.contains("by_layer") ? of_model.at("by_layer") : OrderedJson::array())
+    scaled = scaled || kind.contains("rope_type");
+  if (olmo3 && scaled && version && *version >= 5000 && *version < 5013) {
+    tell(library->where,
+         "transformers before 5.0 or from 5.13 on, which scale the positions of full-attention layers only",
+         text_of(library->value) + ", which scaled those of sliding-window layers too");
+  }
+}
+
+OrderedJson about_lens(const StoredLens& stored) {
+  OrderedJson about = OrderedJson::object();
+  const auto add = [&](const LensProvenance& provenance, const std::vector<LensFact>& facts) {
+    if (provenance.model) about["model"] = *provenance.model;
+    if (provenance.revision) about["revision"] = *provenance.revision;
+    for (const LensFact& fact : facts) about[fact.name] = fact.value;
+  };
+  std::visit([&](const auto& lens) { add(lens.provenance, lens.facts); }, stored);
+  return about;
+}
+
+}  // namespace depthlens::lens

@@ -1,0 +1,520 @@
+// Lens files as they are published, made small: layouts of folders, what their files tell of how they were
+// made, and files that mean something else than a Jacobian of the state after each block.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/full.h>
+
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "depthlens/io/writers.hpp"
+#include "depthlens/lens/lens.hpp"
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/model/model.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
+#include "golden/golden_data.hpp"
+#include "support/check_error.hpp"
+#include "support/temporary_folder.hpp"
+#include "support/warnings.hpp"
+
+namespace depthlens {
+namespace {
+
+namespace fs = std::filesystem;
+using io::PickleValue;
+using test::check_error;
+using test::TemporaryFolder;
+using test::Warnings;
+using util::cat;
+using util::ErrorCode;
+using util::OrderedJson;
+
+constexpr std::int64_t kWidth = 16;  // of the tiny GPT-2, of 3 blocks
+
+const model::Model& gpt2() {
+  static const auto model = model::Model::load(test::golden_model("gpt2"), {});
+  return *model;
+}
+
+/// Matrices of blocks that tell themselves apart: (1 + block / 8) I.
+std::map<std::int64_t, at::Tensor> matrices(const std::vector<std::int64_t>& blocks) {
+  std::map<std::int64_t, at::Tensor> all;
+  for (const std::int64_t block : blocks)
+    all[block] = (at::eye(kWidth) * (1 + static_cast<double>(block) / 8)).to(at::kHalf);
+  return all;
+}
+
+/// An archive as torch.save makes it: "J" and the fields.
+fs::path write(const fs::path& file, std::map<std::int64_t, at::Tensor> jacobians,
+               const std::string& fields = "{}") {
+  lens::StoredJacobianLens stored;
+  stored.jacobians = std::move(jacobians);
+  stored.fields = OrderedJson::parse(R"({"n_prompts": 5})");
+  stored.fields.update(OrderedJson::parse(fields));
+  fs::create_directories(file.parent_path());
+  lens::write_jacobian_lens_archive(file, stored);
+  return file;
+}
+
+std::unique_ptr<lens::Lens> load(const fs::path& path, bool allow_mismatch = false,
+                                 const model::Model& model = gpt2(), const std::string& type = "jacobian") {
+  return lens::load_lens(
+      {.name = type, .type = type, .path = path.string(), .allow_mismatch = allow_mismatch}, model,
+      lens::Alignment::kTrained);
+}
+
+/// By how much the lens stretches a state of the layer; 0 where it leaves it alone.
+double stretch(const lens::Lens& lens, std::int64_t layer) {
+  if (!lens.translates(layer)) return 0;
+  return lens.translate(layer, at::full({1, kWidth}, 1.0F)).mean().item<double>();
+}
+
+PickleValue value_of(PickleValue::Kind kind) {
+  PickleValue value;
+  value.kind = kind;
+  return value;
+}
+PickleValue text(const std::string& string) {
+  PickleValue value = value_of(PickleValue::Kind::kString);
+  value.string = string;
+  return value;
+}
+PickleValue number(std::int64_t integer) {
+  PickleValue value = value_of(PickleValue::Kind::kInteger);
+  value.integer = integer;
+  return value;
+}
+PickleValue tensor(const at::Tensor& values) {
+  PickleValue value = value_of(PickleValue::Kind::kTensor);
+  value.values = values;
+  return value;
+}
+PickleValue dictionary(std::vector<PickleValue> keys_and_values) {
+  PickleValue value = value_of(PickleValue::Kind::kDictionary);
+  value.list = std::move(keys_and_values);
+  return value;
+}
+
+}  // namespace
+
+TEST_CASE("published Jacobian lens: the archive, its folder and a folder above are one lens") {
+  const TemporaryFolder hub;
+  const fs::path folder = hub.path() / "gpt2-small" / "jlens" / "Salesforce-wikitext";
+  const fs::path file = write(folder / "gpt2_jacobian_lens.pt", matrices({0, 1}));
+  hub.write("gpt2-small/jlens/Salesforce-wikitext/gpt2_convergence.csv", "n_done\n5\n");
+  hub.write(".cache/huggingface/other_jacobian_lens.pt", util::read_file(file));  // hidden
+  const std::string digest = load(file)->digest();
+  for (const fs::path& path : {folder, folder / "", hub.path() / "gpt2-small", hub.path()}) {
+    INFO(path);
+    CHECK(load(path)->digest() == digest);
+    CHECK(lens::find_lens(path, lens::LensKind::kAny) == file);
+  }
+  check_error(ErrorCode::kInput, {"no tuned lens in", "params.pt"},
+              [&] { lens::read_tuned_lens(hub.path()); });
+  write(hub.path() / "gpt2-xl" / "gpt2-xl_jacobian_lens.pt", matrices({0, 1}));
+  check_error(ErrorCode::kInput,
+              {"several lenses in",
+               "found 2: 'gpt2-small/jlens/Salesforce-wikitext/gpt2_jacobian_lens.pt', "
+               "'gpt2-xl/gpt2-xl_jacobian_lens.pt'"},
+              [&] { load(hub.path()); });
+  fs::create_directory(hub.path() / "empty");
+  check_error(ErrorCode::kInput, {"no Jacobian lens in", "empty"}, [&] { load(hub.path() / "empty"); });
+}
+
+TEST_CASE("published tuned lens: a folder of the space, of another publisher, and a folder above") {
+  const TemporaryFolder hub;
+  const fs::path golden = test::golden_model("gpt2") / "lens" / "tuned";
+  const fs::path space = hub.path() / "space" / "lens" / "org" / "gpt2";
+  const fs::path other = hub.path() / "other" / "tuned-lens--org--tiny--the_pile";
+  for (const fs::path& folder : {space, other}) {
+    fs::create_directories(folder.parent_path());
+    fs::copy(golden, folder);
+  }
+  OrderedJson config = OrderedJson::parse(util::read_file(golden / "config.json"));
+  const std::string hash = config["unembed_hash"];
+  config.erase("unembed_hash");
+  config["base_model_name_or_path"] = nullptr;
+  util::write_file(other / "config.json", config.dump());
+  const std::string digest = load(golden, false, gpt2(), "tuned")->digest();
+  for (const fs::path& path : {space, hub.path() / "space", space / "params.pt"})
+    CHECK(load(path, false, gpt2(), "tuned")->digest() == digest);
+  check_error(ErrorCode::kInput,
+              {"several lenses", "'other/tuned-lens--org--tiny--the_pile'", "'space/lens/org/gpt2'"},
+              [&] { load(hub.path(), false, gpt2(), "tuned"); });
+
+  const Warnings warnings;
+  const auto lens = load(hub.path() / "other", false, gpt2(), "tuned");
+  CHECK(lens->about() == OrderedJson::parse(R"({"model": "org/tiny", "corpus": "the_pile"})"));
+  CHECK(warnings.tell({"tuned-lens--org--tiny--the_pile: the lens was made for 'org/tiny'"}));
+
+  // As tuned-lens 0.1.0 wrote it, and the space holds it.
+  config["base_model_name_or_path"] = "gpt2";
+  config["unemebd_hash"] = hash;
+  util::write_file(other / "config.json", config.dump());
+  CHECK(lens::read_tuned_lens(other).provenance.unembed_hash == hash);
+  CHECK(load(other, false, gpt2(), "tuned")->digest() == digest);
+  config["unemebd_hash"] = std::string(64, '0');
+  util::write_file(other / "config.json", config.dump());
+  check_error(ErrorCode::kFormat, {"another model", "unembed_hash"},
+              [&] { load(other, false, gpt2(), "tuned"); });
+  config["unemebd_hash"] = -5921013241354;  // earlier still
+  util::write_file(other / "config.json", config.dump());
+  CHECK(load(other, false, gpt2(), "tuned")->digest() == digest);
+}
+
+TEST_CASE("published tuned lens: configurations of the first releases") {
+  const TemporaryFolder work;
+  fs::copy(test::golden_model("gpt2") / "lens" / "tuned", work.path() / "x");
+  const auto read = [&](const std::string& config) {
+    work.write("x/config.json", config);
+    return lens::read_tuned_lens(work.path() / "x");
+  };
+  const Warnings warnings;
+  const auto lens =
+      read(R"({"bias": true, "include_input": true, "d_model": 16, "num_layers": 3, "vocab_size": 40,
+                             "identity_init": true, "dropout": 0.0, "extra_layers": 0, "mlp_hidden_sizes": [],
+                             "share_weights": false, "rank": null})");
+  CHECK(lens.num_layers() == 3);
+  CHECK_FALSE(lens.provenance.model);
+  CHECK_FALSE(warnings.tell({"include_input"}));
+  check_error(ErrorCode::kFormat, {"num_layers; expected 3, found 12"},
+              [&] { read(R"({"d_model": 16, "num_layers": 12})"); });
+  for (const char* key : {R"("include_input": false)", R"("extra_layers": 1)", R"("mlp_hidden_sizes": [64])",
+                          R"("share_weights": true)"}) {
+    INFO(key);
+    check_error(ErrorCode::kFormat, {"a tuned lens of another kind", "config.json"},
+                [&] { read(cat(R"({"d_model": 16, "num_layers": 3, )", key, "}")); });
+  }
+}
+
+TEST_CASE("Jacobian lens: an identity for the last block is left out, anything else there is refused") {
+  const TemporaryFolder work;
+  auto with_last = matrices({0, 1});
+  with_last[2] = at::eye(kWidth).to(at::kBFloat16);
+  const auto lens = load(write(work.path() / "x.pt", with_last));
+  CHECK(stretch(*lens, 1) == Approx(1));
+  CHECK(stretch(*lens, 2) == Approx(1.125));
+  CHECK_FALSE(lens->translates(3));
+  CHECK(lens->about()["layers"] == OrderedJson::parse("[1, 2]"));
+  with_last[2] = at::eye(kWidth) * 1.004;  // an estimate
+  CHECK(load(write(work.path() / "y.pt", with_last))->about()["layers"].size() == 2);
+  with_last[2] = at::eye(kWidth) * 1.5;
+  check_error(ErrorCode::kFormat,
+              {"not one of the states after each block", "z.pt: J[2]", "expected the identity",
+               "by up to 0.5", "anchored inside"},
+              [&] { load(write(work.path() / "z.pt", with_last)); });
+}
+
+TEST_CASE("Jacobian lens: anchors by the words of those who publish them") {
+  const TemporaryFolder work;
+  int count = 0;
+  const auto at_anchor = [&](const std::string& fields, const std::vector<std::int64_t>& blocks) {
+    return write(work.path() / cat(++count, ".pt"), matrices(blocks), fields);
+  };
+  for (
+      const char* fields :
+      {R"({"metadata": {"hook_convention": "blocks.{layer}.hook_out"}})",
+       R"({"metadata": {"hook_convention": "resid_post"}})", R"({"hook_point": "model.layers.{l}"})",
+       R"({"provenance": {"capture_point": "block_output", "stream_reduce": "none", "stream_index": null}})"}) {
+    INFO(fields);
+    const auto lens = load(at_anchor(fields, {0, 1}));
+    CHECK(stretch(*lens, 0) == 0);
+    CHECK(stretch(*lens, 2) == Approx(1.125));
+  }
+  // The state before block l is the one after block l - 1: layer l.
+  const auto before =
+      load(at_anchor(R"({"metadata": {"hook_convention": "blocks.{layer}.hook_resid_pre"}})", {0, 1, 2}));
+  for (std::int64_t layer = 0; layer < 3; ++layer)
+    CHECK(stretch(*before, layer) == Approx(1 + static_cast<double>(layer) / 8));
+  CHECK_FALSE(before->translates(3));
+  auto identity_last = matrices({0, 1});
+  identity_last[2] = at::eye(kWidth);
+  CHECK(load(write(work.path() / "after.pt", identity_last))->digest() !=
+        load(write(work.path() / "before.pt", identity_last, R"({"anchor": "resid_pre"})"))->digest());
+
+  for (const char* anchor : {"blocks.{layer}.hook_resid_mid", "blocks.{layer}.hook_attn_out", "mlp_out",
+                             "attn_in", "model.layers.{l}.self_attn.o_proj"}) {
+    INFO(anchor);
+    check_error(ErrorCode::kFormat,
+                {"anchored inside a block", "metadata.hook_convention", cat("found ", anchor), "resid_post"},
+                [&] {
+                  load(at_anchor(cat(R"({"metadata": {"hook_convention": ")", anchor, R"("}})"), {0, 1}));
+                });
+  }
+  check_error(ErrorCode::kFormat, {"unknown place", "anchor", "found somewhere"}, [&] {
+    load(at_anchor(R"({"anchor": "somewhere"})", {0, 1}));
+  });
+  check_error(ErrorCode::kFormat, {"says two things of its anchor"}, [&] {
+    lens::read_jacobian_lens(at_anchor(
+        R"({"metadata": {"hook_convention": "resid_post"}, "provenance": {"capture_point": "attn_out"}})",
+        {0, 1}));
+  });
+}
+
+TEST_CASE(
+    "Jacobian lens: another estimator, target, stream or basis is refused by name; its files can be read") {
+  const TemporaryFolder work;
+  int count = 0;
+  const auto refused = [&](const std::string& fields, const std::vector<std::string>& parts) {
+    INFO(fields);
+    const fs::path file = write(work.path() / cat(++count, ".pt"), matrices({0, 1}), fields);
+    check_error(ErrorCode::kFormat, parts, [&] { load(file, /*allow_mismatch=*/true); });
+    CHECK(lens::read_jacobian_lens(file).facts.size() >= 2);
+  };
+  refused(R"({"metadata": {"estimator": "relevance_lens"}})",
+          {"another estimator", "metadata.estimator", "found relevance_lens"});
+  refused(R"({"provenance": {"method": "jpp"}})", {"another estimator", "provenance.method", "found jpp"});
+  refused(R"({"config": {"lrp_mode": "rlens"}})", {"another estimator", "config.lrp_mode", "found rlens"});
+  refused(R"({"metadata": {"target_layer": 1}})",
+          {"target_layer; expected the last residual state, 3 or 2, found 1"});
+  refused(R"({"provenance": {"target_layer": 0}})", {"provenance.target_layer", "found 0"});
+  refused(R"({"target_layer": "attn"})", {"target_layer", "found \"attn\""});
+  refused(R"({"provenance": {"stream_reduce": "mean"}})", {"several residual streams", "found mean"});
+  refused(R"({"metadata": {"processing": {"weight_basis": "folded"}}})",
+          {"processed weights", "found folded"});
+  refused(R"({"metadata": {"processing": {"compatibility_mode": true}}})",
+          {"processed weights", "found true"});
+
+  // As TransformerLens writes it.
+  const auto lens = load(write(work.path() / "tl.pt", matrices({0, 1}), R"({"metadata": {
+      "model_name": "gpt2", "model_revision": null, "transformer_lens_version": "3.7.0",
+      "estimator": "jacobian_lens", "processing": {"compatibility_mode": false, "weight_basis": "raw_huggingface"},
+      "hook_convention": "blocks.{layer}.hook_out", "corpus": "pile-10k", "n_prompts": 5, "fit_dtype": "float32",
+      "target_layer": 2, "dim_batch": 8, "max_seq_len": 128, "skip_first_positions": 16,
+      "transformer_lens_fit": true}})"));
+  CHECK(lens->about() == OrderedJson::parse(R"({"model": "gpt2", "estimator": "jacobian_lens",
+      "anchor": "blocks.{layer}.hook_out", "target_layer": 2, "weight_basis": "raw_huggingface",
+      "compatibility_mode": false, "prompts": 5, "max_length": 128, "skip_first": 16, "corpus": "pile-10k",
+      "dtype": "float32", "transformer_lens": "3.7.0", "layers": [1, 2]})"));
+  const Warnings warnings;
+  load(write(work.path() / "other.pt", matrices({0, 1}), R"({"metadata": {"model_name": "org/else"}})"));
+  CHECK(warnings.tell({"other.pt: the lens was made for 'org/else'"}));
+  check_error(ErrorCode::kFormat, {"says two things of its model", "'a/b'", "'c/d'"}, [&] {
+    lens::read_jacobian_lens(
+        write(work.path() / "two.pt", matrices({0}),
+              R"({"metadata": {"model_name": "a/b"}, "provenance": {"model_id": "c/d"}})"));
+  });
+  check_error(ErrorCode::kFormat, {"says two things of its target_layer"}, [&] {
+    lens::read_jacobian_lens(write(work.path() / "two.pt", matrices({0}),
+                                   R"({"target_layer": 2, "metadata": {"target_layer": 1}})"));
+  });
+}
+
+TEST_CASE("Jacobian lens: a target that the file does not tell is guessed at in a warning") {
+  const TemporaryFolder work;
+  {
+    const Warnings warnings;
+    load(write(work.path() / "whole.pt", matrices({0, 1})));
+    load(write(work.path() / "one.pt", matrices({1})));
+    CHECK_FALSE(warnings.tell({"fitted to block"}));
+  }
+  const Warnings warnings;
+  load(write(work.path() / "short.pt", {{0, at::eye(kWidth) * 2}}));
+  CHECK(warnings.tell({"short.pt: the blocks end at 0 of 2", "fitted to block 1"}));
+  load(write(work.path() / "told.pt", {{0, at::eye(kWidth) * 2}}, R"({"target_layer": 2})"));
+  CHECK_FALSE(warnings.tell({"told.pt"}));
+  load(write(work.path() / "identity.pt", {{0, at::eye(kWidth) * 2}, {1, at::eye(kWidth)}}));
+  CHECK(warnings.tell({"identity.pt: J[1] is the identity", "fitted to block 1"}));
+}
+
+TEST_CASE("Jacobian lens: config.yaml beside it tells of the fit") {
+  const TemporaryFolder work;
+  const std::string yaml = R"(# Jacobian lens fit
+np_model_id: "tiny"
+hf_model_name: "org/gpt2"
+dataset:
+  name: "Salesforce/wikitext"
+  config: "wikitext-103-raw-v1"
+fit:
+  n_prompts: 1000
+  max_seq_len: 128
+  target_layer: null
+  dtype: "bfloat16"
+  stop_at_delta: 0.002
+environment:
+  transformers: "5.11.0"
+  python: null
+results:
+  prompts_fitted: 5
+known_issue: "A \"known\" issue: refit planned."
+command: "x"
+)";
+  const fs::path file = write(work.path() / "a" / "gpt2_jacobian_lens.pt", matrices({0, 1}));
+  work.write("a/config.yaml", yaml);
+  {
+    const Warnings warnings;
+    const auto lens = load(file);
+    CHECK(lens->about() == OrderedJson::parse(R"({"model": "org/gpt2", "prompts": 5, "max_length": 128,
+        "corpus": "Salesforce/wikitext", "dtype": "bfloat16", "transformers": "5.11.0",
+        "known_issue": "A \"known\" issue: refit planned.", "layers": [1, 2]})"));
+    CHECK(warnings.count() == 1);
+    CHECK(warnings.tell({"config.yaml: known_issue: A \"known\" issue"}));
+  }
+  // Converted, the lens keeps what stood beside it.
+  const auto read = lens::read_jacobian_lens(file);
+  for (const char* name : {"b/x.pt", "b/x.safetensors"}) {
+    fs::create_directory(work.path() / "b");
+    const fs::path to = work.path() / name;
+    to.extension() == ".pt" ? lens::write_jacobian_lens_archive(to, read)
+                            : lens::write_jacobian_lens_safetensors(to, read);
+    const auto again = lens::read_jacobian_lens(to);
+    CHECK((again.provenance == read.provenance));
+    CHECK(lens::about_lens(again) == lens::about_lens(read));
+    fs::remove(to);
+  }
+  // Another file in the folder: the one that is called by the model's name is meant.
+  const fs::path second = write(work.path() / "a" / "gpt2_jacobian_lens_n1000.pt", matrices({0, 1}));
+  CHECK(lens::read_jacobian_lens(file).provenance.model == "org/gpt2");
+  CHECK_FALSE(lens::read_jacobian_lens(second).provenance.model);
+  // A configuration that was left from another fit, or is of another file or model.
+  const Warnings warnings;
+  work.write("c/config.yaml", yaml);
+  CHECK_FALSE(
+      lens::read_jacobian_lens(write(work.path() / "c" / "x.pt", matrices({0}), R"({"n_prompts": 80})"))
+          .provenance.model);
+  CHECK(warnings.tell({"prompts_fitted: 5 prompts, but 80", "was not used"}));
+  work.write("d/config.yaml", yaml);
+  const auto other = lens::read_jacobian_lens(
+      write(work.path() / "d" / "x.pt", matrices({0}), R"({"metadata": {"model_name": "org/else"}})"));
+  CHECK(other.provenance.model == "org/else");
+  CHECK(warnings.tell({"made for 'org/gpt2'", "'org/else'", "was not used"}));
+  work.write("e/config.yaml", "hf_model_name: org/gpt2\nlens:\n  file: other.pt\n");
+  CHECK_FALSE(lens::read_jacobian_lens(write(work.path() / "e" / "x.pt", matrices({0}))).provenance.model);
+  work.write("f/config.yaml", "fit:\n  target_layer: 1\n");
+  check_error(ErrorCode::kFormat, {"config.yaml: fit.target_layer", "found 1"}, [&] {
+    load(write(work.path() / "f" / "x.pt", matrices({0, 1})));
+  });
+  for (const char* bytes : {"", ":\n: :\n", "a\n  b:\n c", "\xff\xfe\x00x: 1", "- a: 1\n- b",
+                            "fit:\nfit:\n  dtype: \"", "a: {b: [1"}) {
+    INFO(bytes);
+    work.write("g/config.yaml", bytes);
+    CHECK(load(write(work.path() / "g" / "x.pt", matrices({0, 1})))->digest().size() == 64);
+  }
+}
+
+TEST_CASE("Jacobian lens: safetensors as jlens-mlx writes them, with what stands beside") {
+  const TemporaryFolder work;
+  io::write_safetensors(work.path() / "lens.safetensors",
+                        {{"0", at::eye(kWidth)}, {"1", at::eye(kWidth) * 2}}, {});
+  work.write("lens.sidecar.json", R"({"source_layers": [0, 1], "d_model": 16, "n_prompts": 277,
+                                      "hf_model_name": "openai-community/gpt2"})");
+  const auto lens = load(work.path());
+  CHECK(stretch(*lens, 2) == Approx(2));
+  CHECK(lens->about() ==
+        OrderedJson::parse(R"({"model": "openai-community/gpt2", "prompts": 277, "layers": [1, 2]})"));
+  CHECK(std::holds_alternative<lens::StoredJacobianLens>(lens::read_lens(work.path() / "lens.safetensors")));
+}
+
+TEST_CASE("Jacobian lens: rotary settings that the lens was fitted under") {
+  const TemporaryFolder work;
+  const auto with_config = [&](const std::string& name, const std::string& settings) {
+    for (const char* file : {"config.json", "model.safetensors"})
+      work.write(cat(name, "/", file), util::read_file(test::golden_model("gpt2") / file));
+    OrderedJson config = OrderedJson::parse(util::read_file(work.path() / name / "config.json"));
+    // The model is loaded as what it is; the settings are only compared.
+    auto model = model::Model::load(work.path() / name, {});
+    config.update(OrderedJson::parse(settings));
+    util::write_file(work.path() / name / "config.json", config.dump());
+    return model;
+  };
+  int count = 0;
+  const auto fit = [&](const std::string& fields) {
+    return write(work.path() / cat("lens", ++count) / "x.pt", matrices({0, 1}),
+                 cat(R"({"metadata": )", fields, "}"));
+  };
+  const auto plain = with_config("plain", R"({"rope_theta": 10000.0, "rope_scaling": null})");
+  const auto yarn = with_config("yarn", R"({"model_type": "olmo3", "rope_theta": 500000,
+      "rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192}})");
+  const auto by_layer = with_config("layers", R"({"rope_parameters": {
+      "full_attention": {"rope_type": "yarn", "rope_theta": 500000, "factor": 8.0},
+      "sliding_attention": {"rope_type": "default", "rope_theta": 500000}}})");
+  const auto accepted = [&](const model::Model& model, const std::string& fields) {
+    INFO(fields);
+    CHECK(load(fit(fields), false, model)->digest().size() == 64);
+  };
+  const auto refused = [&](const model::Model& model, const std::string& fields,
+                           const std::vector<std::string>& parts) {
+    INFO(fields);
+    std::vector<std::string> all = {"under other RoPE settings", "--allow-lens-mismatch"};
+    all.insert(all.end(), parts.begin(), parts.end());
+    const fs::path file = fit(fields);
+    check_error(ErrorCode::kFormat, all, [&] { load(file, false, model); });
+    const Warnings warnings;
+    CHECK(load(file, true, model)->digest().size() == 64);
+    CHECK(warnings.tell({"under other RoPE settings"}));
+  };
+  accepted(*plain, R"({"rope_theta": 10000})");
+  accepted(*plain, R"({"rope_parameters": {"rope_theta": 10000, "rope_type": "default"}})");
+  refused(*plain, R"({"rope_theta": 500000})", {"metadata.rope_theta", R"(expected {"rope_theta":10000.0})"});
+  refused(*plain, R"({"rope_scaling": {"type": "yarn", "factor": 8}})", {"metadata.rope_scaling", "yarn"});
+  accepted(*yarn, R"({"rope_scaling": {"type": "yarn", "factor": 8}})");
+  accepted(*yarn, R"({"rope_parameters": {"rope_type": "yarn", "factor": 8.0, "rope_theta": 500000.0}})");
+  refused(*yarn, R"({"rope_scaling": {"type": "yarn", "factor": 4}})", {R"("factor":8.0)", R"("factor":4)"});
+  refused(*yarn, R"({"rope_parameters": {"rope_theta": 500000}})", {});
+  refused(*by_layer, R"({"rope_parameters": {"rope_type": "yarn", "factor": 8.0, "rope_theta": 500000}})",
+          {"sliding_attention"});
+  accepted(*by_layer, R"({"rope_parameters": {
+      "full_attention": {"rope_type": "yarn", "rope_theta": 500000, "factor": 8.0},
+      "sliding_attention": {"rope_theta": 500000}}})");
+  // OLMo 3 under the versions of transformers that scaled all layers.
+  for (const char* version : {"5.0.0", "5.11.0", "5.12.1"})
+    refused(*yarn, cat(R"({"transformers": ")", version, R"("})"),
+            {"metadata.transformers", version, "sliding-window"});
+  for (const char* version : {"4.57.1", "5.13.0", "5.16.1", "main"})
+    accepted(*yarn, cat(R"({"transformers": ")", version, R"("})"));
+  accepted(*plain, R"({"transformers": "5.11.0"})");
+}
+
+TEST_CASE("Jacobian lens: archives that are something else, or hostile") {
+  const TemporaryFolder work;
+  const auto refused = [&](const PickleValue& root, const std::vector<std::string>& parts) {
+    io::write_torch_archive(work.path() / "x.pt", root);
+    check_error(ErrorCode::kFormat, parts, [&] { load(work.path() / "x.pt"); });
+    check_error(ErrorCode::kFormat, parts, [&] { load(work.path()); });
+  };
+  const PickleValue identity = tensor(at::eye(kWidth));
+  refused(dictionary({text("jacobian_sum"), dictionary({number(0), identity}), text("n_done"), number(80)}),
+          {"a checkpoint of its fitting, sums over 80 prompts"});
+  check_error(ErrorCode::kFormat, {"a fit of the J++ lens"}, [&] {
+    io::write_torch_archive(work.path() / "jpp.pt",
+                            dictionary({text("parameters"), dictionary({text("jacobians"), dictionary({})}),
+                                        text("config"), dictionary({})}));
+    lens::read_lens(work.path() / "jpp.pt");
+  });
+  fs::remove(work.path() / "jpp.pt");
+  check_error(ErrorCode::kFormat, {"under the key 'J'", "found the keys 'version', 'jacobians'"}, [&] {
+    io::write_torch_archive(work.path() / "x.pt",
+                            dictionary({text("version"), number(1), text("jacobians"), dictionary({})}));
+    lens::read_jacobian_lens(work.path() / "x.pt");
+  });
+  refused(dictionary({text("J"), dictionary({text("zero"), identity})}), {"integer keys in 'J'"});
+  refused(dictionary({text("J"), dictionary({number(1), identity, text("1"), identity})}),
+          {"one Jacobian for a block", "several for block 1"});
+  refused(
+      dictionary({text("J"), dictionary({number(0), tensor(at::full({kWidth, kWidth}, 1).to(at::kLong))})}),
+      {"J[0]", "floating-point"});
+  refused(
+      dictionary({text("J"), dictionary({number(0), tensor(at::eye(kWidth).expand({4, kWidth, kWidth}))})}),
+      {"J[0]", "wrong shape"});
+  refused(dictionary({text("J"), dictionary({number(INT64_MAX), identity})}), {"does not fit"});
+  refused(dictionary({text("J"), dictionary({number(0), identity}), text("source_layers"), number(3)}),
+          {"source_layers"});
+  at::Tensor bad = at::eye(kWidth);
+  bad[3][4] = std::numeric_limits<float>::quiet_NaN();
+  for (const std::int64_t block : {1, 2}) {  // of the last block, too, although it is not used
+    refused(dictionary({text("J"), dictionary({number(0), identity, number(block), tensor(bad)})}),
+            {"not finite", cat("J[", block, "]")});
+  }
+  io::write_torch_archive(work.path() / "x.pt",
+                          dictionary({text("J"), dictionary({text("0"), identity, text("1"), identity})}));
+  CHECK(load(work.path() / "x.pt")->translates(2));  // numbers as text
+}
+
+}  // namespace depthlens
