@@ -114,7 +114,9 @@ TEST_CASE("run.json holds what was run") {
   const Json config = read_json(fs::path(DEPTHLENS_SOURCE_DIR) / "data/demo/config.json");
   const OrderedJson& model = run.at("model");
   CHECK(keys_of(model) == std::set<std::string>{"path", "architecture", "layers", "hidden_size", "vocab_size",
-                                                "parameters", "dtype", "digest", "files"});
+                                                "rotary", "parameters", "dtype", "digest", "files"});
+  const OrderedJson rotary = {{"blocks", nullptr}, {"base", 10000.0}, {"dims", 64}, {"scaling", "none"}};
+  CHECK(model.at("rotary") == OrderedJson::array({rotary}));
   CHECK(model.at("path") == "data/demo");
   CHECK(model.at("architecture") == config.at("architectures").at(0));
   CHECK(model.at("layers") == config.at("num_hidden_layers"));

@@ -65,6 +65,31 @@ const OrderedJson& get(const OrderedJson& object, const std::string& key) {
   return object.is_object() && object.contains(key) ? object.at(key) : nothing;
 }
 
+OrderedJson describe_rotary(const model::ArchSpec& spec) {
+  using Scaling = model::RopeSpec::Scaling;
+  static const std::map<Scaling, std::string> names = {
+      {Scaling::kNone, "none"},     {Scaling::kLinear, "linear"}, {Scaling::kDynamic, "dynamic"},
+      {Scaling::kLlama3, "llama3"}, {Scaling::kYarn, "yarn"},     {Scaling::kLongRope, "longrope"}};
+  OrderedJson all = OrderedJson::array();
+  for (std::size_t r = 0; r < spec.ropes.size(); ++r) {
+    const model::RopeSpec& rope = spec.ropes[r];
+    std::vector<std::size_t> blocks;
+    for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+      if (spec.blocks[i].rope == static_cast<int>(r)) blocks.push_back(i);
+    }
+    if (blocks.empty()) continue;
+    OrderedJson one = {
+        {"blocks", nullptr}, {"base", rope.theta}, {"dims", rope.dims}, {"scaling", names.at(rope.scaling)}};
+    if (blocks.size() < spec.blocks.size()) one["blocks"] = blocks;
+    if (rope.scaling != Scaling::kNone) one["factor"] = rope.factor;
+    if (rope.scaling != Scaling::kNone && rope.scaling != Scaling::kLinear)
+      one["original_max_positions"] = rope.original_max_positions;
+    if (rope.amplitude != 1) one["amplitude"] = rope.amplitude;
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
 OrderedJson describe_model_folder(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
@@ -90,6 +115,7 @@ OrderedJson describe_model_folder(const fs::path& folder) {
   for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
   if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))
     described["attention_windows"] = windows;
+  described["rotary"] = describe_rotary(spec);
   if (spec.experts.count > 0) {
     described["experts"] = {{"count", spec.experts.count},
                             {"chosen", spec.experts.chosen},

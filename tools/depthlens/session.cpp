@@ -12,6 +12,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "describe.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -204,6 +205,7 @@ util::OrderedJson Session::describe_model() const {
                                  {"layers", spec_.num_layers},
                                  {"hidden_size", spec_.hidden_size},
                                  {"vocab_size", spec_.vocab_size},
+                                 {"rotary", describe_rotary(spec_)},
                                  {"parameters", model_->num_parameters()},
                                  {"dtype", options_.dtype == "auto" ? "float32" : options_.dtype}};
   if (const auto commit = io::hub_commit(folder_)) described["revision"] = *commit;
