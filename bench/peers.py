@@ -24,7 +24,7 @@ import sys
 import time
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 TOP_K = 10
@@ -81,10 +81,11 @@ class Peer:
         dtype = torch.bfloat16 if way.endswith("bf16") else torch.float32
         torch.backends.cuda.matmul.allow_tf32 = way.endswith("tf32")
         # Converted where it is quick.
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", attn_implementation="sdpa").eval()
-        self.cap = getattr(self.model.config, "final_logit_softcapping", None)
-        if getattr(self.model.config, "attn_logit_softcapping", None):  # which sdpa would leave out
-            self.model.set_attn_implementation("eager")
+        config = AutoConfig.from_pretrained(folder)
+        self.cap = getattr(config, "final_logit_softcapping", None)
+        capped = getattr(config, "attn_logit_softcapping", None)  # which sdpa has not
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto", attn_implementation="eager" if capped else "sdpa").eval()
         self.model.to(self.device).to(dtype)
         self.base = self.model.base_model
         self.norm = self.base.final_layer_norm if hasattr(self.base, "final_layer_norm") else self.base.norm

@@ -86,14 +86,14 @@ class Model::WeightFiles {
     return {used(rule, names_.of(rule, block, expert), expert), {}};
   }
 
-  /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block; not
-  /// those of experts, which are read when they are chosen.
+  /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block; those of
+  /// experts only if asked for, since one that no token chooses need not be read at all.
   void release(const ArchSpec& spec, std::int64_t block) const {
     for (const std::string& name : names_of_block(spec, block, /*experts=*/true)) file_.release(name);
   }
-  void read_ahead(const ArchSpec& spec, std::int64_t block) const {
+  void read_ahead(const ArchSpec& spec, std::int64_t block, bool experts) const {
     if (block >= spec.num_layers) return;
-    for (const std::string& name : names_of_block(spec, block, /*experts=*/false)) file_.read_ahead(name);
+    for (const std::string& name : names_of_block(spec, block, experts)) file_.read_ahead(name);
   }
 
   /// Throws where a tensor is neither claimed nor known to carry no weight of the model.
@@ -537,8 +537,10 @@ void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const
   const Positions positions = prepared(windows);
   at::Tensor x = states;
   for (std::int64_t i = first_block; i < spec_.num_layers; ++i) {
-    if (files_ != nullptr) files_->read_ahead(spec_, i + 1);
     if (files_ != nullptr) {
+      // So many tokens leave hardly an expert out.
+      constexpr std::int64_t kTokensOfExpert = 8;
+      files_->read_ahead(spec_, i + 1, T * spec_.experts.chosen >= kTokensOfExpert * spec_.experts.count);
       x = run_block(i, load_block(i), x, windows, positions);
       files_->release(spec_, i);
     } else {

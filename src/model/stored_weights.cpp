@@ -47,15 +47,16 @@ bool is_table_of(const std::vector<RopeSpec>& ropes, const std::vector<double>& 
   });
 }
 
-/// Whether a stored mask [1, 1, n, n] lets a position see all before it and nothing after it. Looks at three
-/// rows, which tell causal masks from windows and from none.
-bool is_causal_mask(const io::TensorEntry& entry) {
+/// Whether a stored mask [1, 1, n, n] lets a position see what a block's window lets it see (0: all before
+/// it), or all before it. Looks at three rows, which tell causal masks from windows and from none.
+bool is_mask_of(const io::TensorEntry& entry, std::int64_t window) {
   const std::size_t dims = entry.shape.size();
   if (dims < 2 || entry.shape[dims - 1] != entry.shape[dims - 2]) return false;
   const std::int64_t n = entry.shape.back();
   constexpr std::int64_t kMaxLength = 1 << 20;
   if (n > kMaxLength) return false;
   const std::uint64_t element_size = c10::elementSize(entry.dtype);
+  bool is_causal = true, is_window = true;
   for (const std::int64_t row : {std::int64_t{0}, n / 2, n - 1}) {
     io::TensorEntry part = entry;
     part.shape = {n};
@@ -63,11 +64,13 @@ bool is_causal_mask(const io::TensorEntry& entry) {
     part.offset += static_cast<std::uint64_t>(row * entry.strides[dims - 2]) * element_size;
     part.length = static_cast<std::uint64_t>((n - 1) * entry.strides.back() + 1) * element_size;
     const std::vector<double> values = values_of(io::tensor_view(part));
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if ((values[i] != 0) != (static_cast<std::int64_t>(i) <= row)) return false;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const bool seen = values[static_cast<std::size_t>(i)] != 0;
+      is_causal = is_causal && seen == (i <= row);
+      is_window = is_window && seen == (i <= row && i > row - window);
     }
   }
-  return true;
+  return is_causal || (window > 0 && is_window);
 }
 
 void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights) {
@@ -77,7 +80,9 @@ void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights
     if (name.ends_with(".inv_freq")) {
       if (entry.shape.size() != 1 || !is_table_of(spec.ropes, values_of(io::tensor_view(entry))))
         frequencies.push_back(name);
-    } else if (name.ends_with(".bias") && !is_causal_mask(entry)) {
+    } else if (const auto block = TensorNames::block_of_ignorable(spec, name);
+               block && name.ends_with(".bias") &&
+               !is_mask_of(entry, spec.blocks[static_cast<std::size_t>(*block)].window)) {
       masks.push_back(name);
     }
   }
@@ -91,7 +96,7 @@ void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights
                         ? std::string("of rotary frequencies are in a model that has none")
                         : util::cat("of rotary frequencies are not those of the config, whose base is ",
                                     spec.ropes.front().theta));
-  tell(masks, "are no causal masks");
+  tell(masks, "are not the masks of their blocks");
 }
 
 }  // namespace
@@ -112,27 +117,51 @@ std::string TensorNames::of(const TensorRule& rule, std::int64_t block, std::int
   return beside ? name : prefix_ + name;
 }
 
-bool TensorNames::is_ignorable(const ArchSpec& spec, const std::string& name) {
-  const auto fits = [&](std::string_view found, std::string_view pattern) {
-    if (pattern.ends_with('*')) return found.starts_with(pattern.substr(0, pattern.size() - 1));
-    const std::size_t place = pattern.find("{i}");
-    if (place == std::string::npos) return found == pattern;
-    const std::string_view before = pattern.substr(0, place), after = pattern.substr(place + 3);
-    if (found.size() <= before.size() + after.size() || !found.starts_with(before) || !found.ends_with(after))
-      return false;
-    found.remove_prefix(before.size());
-    found.remove_suffix(after.size());
-    std::int64_t block = -1;
-    return util::parse_int(found, block) && block >= 0 && block < spec.num_layers;
-  };
-  const auto fits_any = [&](std::string_view found) {
+namespace {
+
+/// The index that stands in a name for the pattern's "{i}"; nothing where the name is not of that pattern.
+std::optional<std::int64_t> index_in(std::string_view name, std::string_view pattern) {
+  const std::size_t place = pattern.find("{i}");
+  if (place == std::string::npos) return std::nullopt;
+  const std::string_view before = pattern.substr(0, place), after = pattern.substr(place + 3);
+  if (name.size() <= before.size() + after.size() || !name.starts_with(before) || !name.ends_with(after))
+    return std::nullopt;
+  name.remove_prefix(before.size());
+  name.remove_suffix(after.size());
+  std::int64_t block = -1;
+  return util::parse_int(name, block) && block >= 0 ? std::optional(block) : std::nullopt;
+}
+
+/// Whether it is so for an ignorable pattern and a name with one of the prefixes or none.
+template <typename Predicate>
+bool any_ignorable(const ArchSpec& spec, std::string_view name, const Predicate& fits) {
+  const auto fits_any = [&](std::string_view bare) {
     return std::any_of(spec.ignorable.begin(), spec.ignorable.end(),
-                       [&](const std::string& pattern) { return fits(found, pattern); });
+                       [&](const std::string& pattern) { return fits(bare, pattern); });
   };
   return fits_any(name) ||
          std::any_of(spec.prefixes.begin(), spec.prefixes.end(), [&](const std::string& prefix) {
-           return name.starts_with(prefix) && fits_any(std::string_view(name).substr(prefix.size()));
+           return name.starts_with(prefix) && fits_any(name.substr(prefix.size()));
          });
+}
+
+}  // namespace
+
+bool TensorNames::is_ignorable(const ArchSpec& spec, const std::string& name) {
+  if (block_of_ignorable(spec, name)) return true;
+  return any_ignorable(spec, name, [](std::string_view bare, std::string_view pattern) {
+    return pattern.ends_with('*') ? bare.starts_with(pattern.substr(0, pattern.size() - 1)) : bare == pattern;
+  });
+}
+
+std::optional<std::int64_t> TensorNames::block_of_ignorable(const ArchSpec& spec, const std::string& name) {
+  std::optional<std::int64_t> found;
+  any_ignorable(spec, name, [&](std::string_view bare, std::string_view pattern) {
+    const auto block = index_in(bare, pattern);
+    if (block && *block < spec.num_layers) found = block;
+    return found.has_value();
+  });
+  return found;
 }
 
 ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {

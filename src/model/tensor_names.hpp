@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ class TensorNames {
 
   /// Whether a tensor of that name carries no weight of the model, with the prefix or without it.
   static bool is_ignorable(const ArchSpec& spec, const std::string& name);
+  /// Which block such a tensor is of; nothing where it is of none, or carries a weight.
+  static std::optional<std::int64_t> block_of_ignorable(const ArchSpec& spec, const std::string& name);
 
  private:
   std::string prefix_;

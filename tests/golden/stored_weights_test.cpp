@@ -171,7 +171,40 @@ TEST_CASE("stored tables that disagree with the config are reported and not used
   CHECK(causal.told().empty());
   const Changed local("gpt2", mask(9));
   local.load();
-  local.check_told({"3 stored tables", "transformer.h.0.attn.bias", "causal"});
+  local.check_told({"3 stored tables", "transformer.h.0.attn.bias", "masks"});
+
+  // GPT-Neo's second block sees three positions, its mask says so, and neither is told.
+  const auto masks = [](std::int64_t span) {
+    return [span](Tensors& t) {
+      const at::Tensor whole = at::ones({16, 16}).tril();
+      t["transformer.h.0.attn.attention.bias"] = whole.view({1, 1, 16, 16}).to(at::kBool).to(at::kByte);
+      t["transformer.h.1.attn.attention.bias"] =
+          (whole - whole.tril(-span)).view({1, 1, 16, 16}).to(at::kByte);
+    };
+  };
+  const Changed windows("gpt-neo", masks(3));
+  windows.load();
+  CHECK(windows.told().empty());
+  const Changed others("gpt-neo", masks(4));
+  others.load();
+  others.check_told({"1 stored tables", "transformer.h.1.attn.attention.bias"});
+}
+
+TEST_CASE("parts that see pictures are passed over, and nothing else") {
+  const Changed wrapped("gemma3-wrapper", [](Tensors&) {});
+  CHECK(wrapped.load()->spec().architecture == "Gemma3ForConditionalGeneration");
+  CHECK(wrapped.told().empty());
+  const Changed more("gemma3-wrapper", [](Tensors& t) { t["audio_tower.weight"] = at::ones({2}); });
+  test::check_error(ErrorCode::kFormat, {"no place for", "audio_tower.weight"}, [&] { more.load(); });
+  const Changed bare("gemma3-wrapper", [](Tensors& t) {
+    Tensors renamed;
+    for (const auto& [name, tensor] : t) {
+      const std::string old = "language_model.model.", other = "model.language_model.";
+      renamed[name.rfind(old, 0) == 0 ? other + name.substr(old.size()) : name] = tensor;
+    }
+    t = renamed;
+  });
+  CHECK(bare.load()->num_parameters() == wrapped.load()->num_parameters());
 }
 
 TEST_CASE("a tensor with values that are not finite is named") {
