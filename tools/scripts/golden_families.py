@@ -77,7 +77,8 @@ VARIANTS = {
     "falcon-7b-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4), BF16, 61, 0.6),
     "falcon-40b-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2,
                             new_decoder_architecture=True), BF16, 62, 0.6),
-    "falcon-rw-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4, multi_query=False,
+    # Twelve heads: the slopes of a power of two of them need no rounding.
+    "falcon-rw-like": (own("falcon", hidden_size=24, num_hidden_layers=2, num_attention_heads=12, multi_query=False,
                            parallel_attn=False, alibi=True, bias=True), BF16, 63, 0.6),
     "granite": (common("granite", embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.6,
                        logits_scaling=0.7, rope_parameters=rope()), BF16, 64, 0.6),
@@ -211,6 +212,24 @@ def packed(folder, generator, write_safetensors):
 
 # In place of what transformers writes, when the reference values are there.
 PUBLISHED_FORMS = {"gemma3-wrapper": wrapped, "gpt-oss-mxfp4": packed}
+
+
+# ---------------------------------------------------------------- the whole readout
+
+
+def readout(model, norm, states):
+    """What the model makes of states before its final norm: norm, projection, unembedding, bias, scale, soft cap."""
+    config = model.config
+    base = model.base_model
+    x = states if norm is None else norm(states)
+    projection = getattr(getattr(base, "decoder", base), "project_out", None)
+    logits = model.get_output_embeddings()(x if projection is None else projection(x))
+    if config.model_type in ("cohere", "cohere2"):
+        logits = logits * config.logit_scale
+    if config.model_type == "granite":
+        logits = logits / config.logits_scaling
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 # ---------------------------------------------------------------- experts
