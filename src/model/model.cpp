@@ -6,6 +6,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
@@ -15,6 +16,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <set>
 
@@ -401,19 +403,38 @@ at::Tensor Model::mlp(const MlpWeights& weights, const compute::PackedRows& rows
   return backend().linear(packed(inner), weights.down.unfolded(), weights.down_bias);
 }
 
+std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::PackedRows& rows) const {
+  using Weighting = ExpertSpec::Weighting;
+  const ExpertSpec& experts = spec_.experts;
+  const bool logistic_scores = experts.is_logistic();
+  at::Tensor scores = backend().linear(rows, block[Slot::kRouterWeight],
+                                       logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
+  at::Tensor ranked = scores;  // [T, E]
+  if (logistic_scores) {
+    scores = logistic(scores);
+    ranked = scores + block[Slot::kRouterBias];
+  }
+  if (experts.groups > 1) {
+    const at::Tensor by_group = ranked.unflatten(1, {experts.groups, -1});  // [T, groups, E / groups]
+    const at::Tensor best_of_group = std::get<0>(by_group.topk(2, -1)).sum(-1);
+    const at::Tensor groups = std::get<1>(best_of_group.topk(experts.chosen_groups, -1));
+    const at::Tensor out = at::ones_like(best_of_group, at::kBool).scatter(1, groups, false);
+    ranked = by_group.masked_fill(out.unsqueeze(-1), -std::numeric_limits<double>::infinity()).flatten(1);
+  }
+  const auto [best, chosen] = ranked.topk(experts.chosen, -1);
+  at::Tensor weights = experts.weighting == Weighting::kSoftmaxOfChosen ? best.softmax(-1)
+                       : logistic_scores                                ? scores.gather(1, chosen)
+                                         : scores.softmax(-1).gather(1, chosen);
+  if (experts.weighting == Weighting::kShares || experts.weighting == Weighting::kLogisticShares)
+    weights = weights / weights.sum(-1, /*keepdim=*/true);
+  if (experts.scale != 1) weights = weights * experts.scale;
+  return {chosen, weights};
+}
+
 at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const {
   const std::int64_t T = input.size(0), k = spec_.experts.chosen;
   const compute::PackedRows rows = packed(input);
-  const at::Tensor scores = backend().linear(rows, block[Slot::kRouterWeight], block[Slot::kRouterBias]);
-  const auto [best, chosen] = scores.topk(k, -1);  // [T, k]
-  at::Tensor weights;
-  if (spec_.experts.weighting == ExpertSpec::Weighting::kSoftmaxOfChosen) {
-    weights = best.softmax(-1);
-  } else {
-    weights = scores.softmax(-1).gather(1, chosen);
-    if (spec_.experts.weighting == ExpertSpec::Weighting::kShares)
-      weights = weights / weights.sum(-1, /*keepdim=*/true);
-  }
+  const auto [chosen, weights] = choice(block, rows);
 
   at::Tensor output = at::zeros_like(input);
   if (block[Slot::kSharedUpWeight].defined()) {

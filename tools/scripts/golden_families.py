@@ -51,6 +51,9 @@ VARIANTS = {
                   BF16, 45, 0.6),
     "qwen3-moe": (common("qwen3_moe", **EXPERTS, head_dim=8, norm_topk_prob=True, decoder_sparse_step=2,
                          rope_parameters=rope()), BF16, 46, 0.6),
+    "glm4-moe": (common("glm4_moe", num_experts_per_tok=3, n_routed_experts=6, moe_intermediate_size=12, n_group=3,
+                        topk_group=2, routed_scaling_factor=1.5, use_qk_norm=True, attention_bias=True, head_dim=8,
+                        rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 75, 0.6),
     "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
     "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
@@ -104,6 +107,9 @@ VARIANTS = {
 
 def adjust(name, model, generator):
     """Gemma's norms are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
+    for key, buffer in model.named_buffers():
+        if key.endswith("e_score_correction_bias"):
+            buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
         if name.startswith("gemma") and "norm" in key:
             parameter.data.sub_(1)
@@ -250,7 +256,9 @@ class SmallestChoice:
 
     def look(self, chosen):
         def hook(module, args, output):
-            scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight, getattr(module, "bias", None))
+            scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight.double(), getattr(module, "bias", None))
+            if hasattr(module, "e_score_correction_bias"):
+                scores = scores.sigmoid() + module.e_score_correction_bias.double()
             ordered = scores.sort(-1, descending=True).values
             self.gap = min(self.gap, float((ordered[:, chosen - 1] - ordered[:, chosen]).min()))
         return hook

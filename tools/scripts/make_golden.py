@@ -547,7 +547,7 @@ def main():
     for name in options.only:
         shutil.rmtree(options.out / name, ignore_errors=True)
         make_variant(name, options.out / name)
-    families = ("bloom cohere cohere2 falcon gemma gemma2 gemma3_text gpt2 gptj gpt_neo gpt_neox gpt_oss granite llama "
+    families = ("bloom cohere cohere2 falcon gemma gemma2 gemma3_text glm4_moe gpt2 gptj gpt_neo gpt_neox gpt_oss granite llama "
                 "ministral ministral3 mistral mixtral olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
                 "qwen3_moe smollm3 stablelm").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})

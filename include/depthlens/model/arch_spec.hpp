@@ -81,13 +81,21 @@ struct ExpertSpec {
     kSoftmaxOfAll,     ///< probabilities over all experts, of which the chosen ones keep theirs
     kShares,           ///< the same, divided by their sum
     kSoftmaxOfChosen,  ///< a softmax over the scores of those chosen
+    kLogistic,         ///< 1 / (1 + exp(−score)); the choice goes by that plus the router's bias
+    kLogisticShares,   ///< the same, divided by their sum
   };
   std::int64_t count = 0;   ///< E; 0: the model has none
   std::int64_t chosen = 0;  ///< of each token
   std::int64_t mlp_size = 0;
   std::int64_t shared_mlp_size = 0;  ///< of an MLP that sees every token, beside those chosen; 0: none
   Weighting weighting = Weighting::kSoftmaxOfAll;
+  double scale = 1;         ///< of the weights of those chosen
+  std::int64_t groups = 1;  ///< of experts in order: only those of the `chosen_groups` best can be chosen,
+  std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best
 
+  bool is_logistic() const {
+    return weighting == Weighting::kLogistic || weighting == Weighting::kLogisticShares;
+  }
   bool operator==(const ExpertSpec&) const = default;
 };
 

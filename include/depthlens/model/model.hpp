@@ -133,6 +133,8 @@ class Model {
   /// Queries [T, H, dh], keys and values [T, G, dh], before positions come in.
   std::array<at::Tensor, 3> projections(const Weights& block, const at::Tensor& input) const;
   at::Tensor mlp(const MlpWeights& weights, const compute::PackedRows& rows) const;
+  /// Which experts each token chooses, int64 [T, k], and with what weights.
+  std::array<at::Tensor, 2> choice(const Weights& block, const compute::PackedRows& rows) const;
   at::Tensor mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const;
   at::Tensor norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
   compute::PackedRows packed(const at::Tensor& input) const;

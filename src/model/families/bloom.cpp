@@ -14,6 +14,8 @@ ArchSpec read_bloom(const util::JsonView& config) {
   spec.num_heads = spec.num_kv_heads = read_size(config, heads);
   spec.head_size = head_size_of(config, spec, heads);
   spec.mlp_size = 4 * spec.hidden_size;
+  // transformers then leaves biases out.
+  if (read_size(config, "pretraining_tp", 1) > 1) require_value(config, "slow_but_exact", false);
   // Positions have no table: this is how long the texts were that the published models learned from.
   spec.max_positions = read_size(config, "seq_length", 2048);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);

@@ -326,7 +326,11 @@ RopeSpec read_rope_block(const JsonView& config, const std::optional<JsonView>& 
   if (block) {
     if (!block->is_object()) block->fail("an object");
     rope.theta = read_number(*block, "rope_theta", rope.theta);
-    share = read_number(*block, "partial_rotary_factor", share);
+    if (keys.share.empty()) {
+      require_value(*block, "partial_rotary_factor", 1.0);
+    } else {
+      share = read_number(*block, "partial_rotary_factor", share);
+    }
   }
   if (!(rope.theta > 0)) config.fail("a positive rotary base");
   rope.dims =
@@ -457,11 +461,25 @@ void set_windows(ArchSpec& spec, const JsonView& config, const std::vector<bool>
 }
 
 void check_experts(const JsonView& config, const ArchSpec& spec) {
-  if (spec.experts.chosen <= spec.experts.count) return;
-  throw util::format_error({.what = "more experts are chosen than there are",
-                            .where = config.where(),
-                            .expected = util::cat("num_experts_per_tok of at most ", spec.experts.count),
-                            .found = std::to_string(spec.experts.chosen)});
+  const ExpertSpec& experts = spec.experts;
+  const auto fail = [&](const std::string& what, const std::string& expected, std::int64_t found) {
+    throw util::format_error(
+        {.what = what, .where = config.where(), .expected = expected, .found = std::to_string(found)});
+  };
+  if (experts.chosen > experts.count) {
+    fail("more experts are chosen than there are",
+         util::cat("num_experts_per_tok of at most ", experts.count), experts.chosen);
+  }
+  if (experts.groups == 1) return;
+  if (experts.count % experts.groups != 0 || experts.count / experts.groups < 2)
+    fail("groups that do not divide the experts", util::cat("groups of two or more of ", experts.count),
+         experts.groups);
+  if (experts.chosen_groups > experts.groups ||
+      experts.chosen > experts.chosen_groups * (experts.count / experts.groups)) {
+    fail("too few or too many groups of experts",
+         util::cat("topk_group of at most ", experts.groups, ", with room for ", experts.chosen, " experts"),
+         experts.chosen_groups);
+  }
 }
 
 std::int64_t head_size_of(const JsonView& config, const ArchSpec& spec, const std::string& heads_key) {

@@ -29,6 +29,7 @@ ArchSpec read_falcon(const util::JsonView& config);
 ArchSpec read_gemma(const util::JsonView& config);
 ArchSpec read_gemma2(const util::JsonView& config);
 ArchSpec read_gemma3(const util::JsonView& config);
+ArchSpec read_glm4_moe(const util::JsonView& config);
 ArchSpec read_gpt2(const util::JsonView& config);
 ArchSpec read_gpt_neo(const util::JsonView& config);
 ArchSpec read_gpt_neox(const util::JsonView& config);
@@ -175,7 +176,7 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts);
 /// q_norm and k_norm over the whole projections (OLMo 2 and 3, OLMoE).
 void add_norms_of_projections(ArchSpec& spec);
 
-/// Throws where more experts are chosen than there are.
+/// Throws where more experts are chosen than there are, or groups do not divide them.
 void check_experts(const util::JsonView& config, const ArchSpec& spec);
 
 /// The MLP "layers.{i}.mlp.{gate,up,down}_proj" of these blocks.

@@ -93,7 +93,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 31);
+  REQUIRE(classes.size() == 32);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -265,7 +265,7 @@ TEST_CASE("config: windows of attention by family") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 33);  // two of them wrap a language model
+  CHECK(known.size() == 34);  // two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -338,6 +338,18 @@ TEST_CASE("config: rotary settings of their own for blocks that slide") {
   check_told(with(smallest("olmo3"), {{"rope_parameters", yarn}}), {"rope_parameters", "full attention"});
 }
 
+TEST_CASE("config: settings that a family takes or ignores otherwise than its relatives") {
+  const Json falcon = smallest("falcon");
+  refused(with(falcon, {{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}),
+          {"partial_rotary_factor", "0.5"});
+  CHECK(read(with(falcon, {{"rope_parameters", {{"partial_rotary_factor", 1.0}}}})) == read(falcon));
+  check_told(with(falcon, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor (0.5) is ignored"});
+  const Json bloom = smallest("bloom");
+  CHECK(read(with(bloom, {{"pretraining_tp", 4}})) == read(bloom));
+  CHECK(read(with(bloom, {{"slow_but_exact", true}})) == read(bloom));
+  refused(with(bloom, {{"pretraining_tp", 4}, {"slow_but_exact", true}}), {"slow_but_exact"});
+}
+
 TEST_CASE("config: experts") {
   const Json qwen = with(smallest("qwen3_moe"), {{"num_hidden_layers", 4}, {"decoder_sparse_step", 2}});
   const auto with_experts = [](const Json& config) {
@@ -349,7 +361,14 @@ TEST_CASE("config: experts") {
   CHECK(with_experts(with(qwen, {{"mlp_only_layers", {3}}})) == std::vector<bool>{false, true, false, false});
   refused(with(qwen, {{"mlp_only_layers", {4}}}), {"mlp_only_layers"});
   refused(with(qwen, {{"num_experts", 4}}), {"num_experts_per_tok", "at most 4", "found 8"});
+  const Json glm = with(smallest("glm4_moe"), {{"num_hidden_layers", 3}});
+  CHECK(with_experts(glm) == std::vector<bool>{false, true, true});
+  CHECK(with_experts(with(glm, {{"first_k_dense_replace", 0}})) == std::vector<bool>{true, true, true});
+  refused(with(glm, {{"n_group", 3}}), {"groups", "of 128", "found 3"});
+  refused(with(glm, {{"n_group", 64}, {"topk_group", 2}}), {"topk_group", "room for 8"});
   using Weighting = model::ExpertSpec::Weighting;
+  CHECK(read(glm).experts.weighting == Weighting::kLogisticShares);
+  CHECK(read(with(glm, {{"norm_topk_prob", false}})).experts.weighting == Weighting::kLogistic);
   CHECK(read(qwen).experts.weighting == Weighting::kSoftmaxOfAll);
   CHECK(read(with(qwen, {{"norm_topk_prob", true}})).experts.weighting == Weighting::kShares);
   CHECK(read(smallest("mixtral")).experts.weighting == Weighting::kShares);
