@@ -12,6 +12,8 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <vector>
+
 #include "depthlens/train/tuned_trainer.hpp"
 #include "support/catch.hpp"
 #include "support/devices.hpp"
@@ -24,14 +26,15 @@ using train::Loss;
 
 constexpr std::int64_t kL = 3, kP = 5, kD = 7, kV = 11;
 
-model::OutputHead random_head(model::NormKind norm, bool bias) {
+model::OutputHead random_head(model::NormKind norm, bool bias, bool norm_weight = true, double scale = 1) {
   const auto options = at::TensorOptions(at::kDouble);
   model::OutputHead head;
   head.norm = norm;
   head.norm_epsilon = 1e-5;
-  head.norm_weight = at::rand({kD}, options) + 0.5;
-  if (norm == model::NormKind::kLayerNorm) head.norm_bias = at::randn({kD}, options);
+  if (norm_weight) head.norm_weight = at::rand({kD}, options) + 0.5;
+  if (norm_weight && norm == model::NormKind::kLayerNorm) head.norm_bias = at::randn({kD}, options);
   head.unembedding.weight = at::randn({kV, kD}, options);
+  head.unembedding.transform.scale = scale;
   if (bias) head.unembedding.bias = at::randn({kV}, options);
   return head;
 }
@@ -39,10 +42,12 @@ model::OutputHead random_head(model::NormKind norm, bool bias) {
 at::Tensor logits_of(const model::OutputHead& head, const at::Tensor& states) {
   at::Tensor x = states;
   if (head.norm == model::NormKind::kLayerNorm) x = x - x.mean(-1, true);
-  x = x / (x.square().mean(-1, true) + head.norm_epsilon).sqrt() * head.norm_weight;
+  if (head.norm != model::NormKind::kNone) x = x / (x.square().mean(-1, true) + head.norm_epsilon).sqrt();
+  if (head.norm_weight.defined()) x = x * head.norm_weight;
   if (head.norm_bias.defined()) x = x + head.norm_bias;
-  const at::Tensor z = at::matmul(x, head.unembedding.weight.t());
-  return head.unembedding.bias.defined() ? z + head.unembedding.bias : z;
+  at::Tensor z = at::matmul(x, head.unembedding.weight.t());
+  if (head.unembedding.bias.defined()) z = z + head.unembedding.bias;
+  return z * head.unembedding.transform.scale;
 }
 
 struct Expected {
@@ -99,14 +104,25 @@ TEST_CASE("the gradient by hand equals automatic differentiation in float64") {
       {},
       {.tokens = {2, 5, 7}, .factor = 0.001, .mode = Damping::Mode::kPosition},
       {.tokens = {2, 5, 7}, .factor = 0.25, .mode = Damping::Mode::kVocabulary}};
-  for (const auto norm : {model::NormKind::kLayerNorm, model::NormKind::kRmsNorm}) {
+  using model::NormKind;
+  struct Head {
+    NormKind norm;
+    bool weight;
+    double scale;
+  };
+  for (const auto& [norm, weight, logit_scale] : std::vector<Head>{{NormKind::kLayerNorm, true, 1},
+                                                                   {NormKind::kRmsNorm, true, 1},
+                                                                   {NormKind::kLayerNorm, false, 1},
+                                                                   {NormKind::kRmsNorm, true, 0.3},
+                                                                   {NormKind::kNone, false, 1.7}}) {
     for (const bool bias : {false, true}) {
-      const model::OutputHead head = random_head(norm, bias);
+      const model::OutputHead head = random_head(norm, bias, weight, logit_scale);
       for (const Loss loss : {Loss::kKl, Loss::kCrossEntropy}) {
         for (const Damping& damping : dampings) {
-          INFO("layer norm " << (norm == model::NormKind::kLayerNorm) << ", bias " << bias << ", KL "
-                             << (loss == Loss::kKl) << ", damped " << damping.tokens.size()
-                             << ", by position " << (damping.mode == Damping::Mode::kPosition));
+          INFO("norm " << static_cast<int>(norm) << ", weight " << weight << ", scale " << logit_scale
+                       << ", bias " << bias << ", KL " << (loss == Loss::kKl) << ", damped "
+                       << damping.tokens.size() << ", by position "
+                       << (damping.mode == Damping::Mode::kPosition));
           const train::TrainingPositions positions{.states = at::randn({kL, kP, kD}, options),
                                                    .final_states = at::randn({kP, kD}, options),
                                                    .targets = {3, 5, 0, 10, 7}};
