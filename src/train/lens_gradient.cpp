@@ -11,6 +11,8 @@
 
 #include <algorithm>
 
+#include "depthlens/compute/expected_logits.hpp"
+#include "depthlens/compute/log_probabilities.hpp"
 #include "depthlens/compute/log_sum_exp.hpp"
 #include "depthlens/util/error.hpp"
 
@@ -49,12 +51,7 @@ LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<comput
       pass_(std::move(pass)),
       loss_(loss),
       damping_(std::move(damping)),
-      token_scale_(token_scale(damping_, pass_->vocab_size(), head.unembedding.weight.device())) {
-  if (head.unembedding.transform.soft_cap == 0) return;
-  throw util::usage_error({.what = "lenses of this model cannot be trained",
-                           .expected = "logits without a soft cap",
-                           .found = "final_logit_softcapping"});
-}
+      token_scale_(token_scale(damping_, pass_->vocab_size(), head.unembedding.weight.device())) {}
 
 LensGradient::Normed LensGradient::normed(const at::Tensor& states) const {
   if (head_.norm == model::NormKind::kNone) return {states, {}, states};
@@ -101,13 +98,25 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   const at::Tensor value = values.value.narrow(0, P, L * P).view({L, P});
   at::Tensor expected;
   if (with_derivative) expected = values.gradient.narrow(0, P, L * P).view({L, P, d});
-  const double scale = head_.unembedding.transform.scale;
+  const auto& [scale, cap] = head_.unembedding.transform;
   const at::Tensor& bias = head_.unembedding.bias;
   const auto unembedding_rows = [&](const at::Tensor& ids) {
     return head_.unembedding.weight.index_select(0, ids).to(dtype).mul(scale);  // [n, d]
   };
   const bool damped_logits = damping_.mode == Damping::Mode::kVocabulary && !damping_.tokens.empty();
 
+  if (loss_ == Loss::kKl && cap > 0) {
+    // Capped logits are not linear in the norm's output: the final distribution is kept and met once more.
+    const at::Tensor final_value = values.value.narrow(0, 0, P);
+    const at::Tensor final_logits = compute::logits(*pass_, pass_->pack(final_output, 1));  // [P, V]
+    const at::Tensor probabilities = (final_logits - final_value.unsqueeze(1).to(dtype)).exp_();
+    const at::Tensor final_expected = (probabilities * final_logits).sum(-1, /*keepdim=*/false, at::kDouble);
+    const compute::ExpectedLogits of_layers =
+        compute::expected_logits(*pass_, out.layers.output.view({L * P, d}), probabilities, token_scale_);
+    out.loss = value - final_value - (of_layers.value.view({L, P}) - final_expected);
+    if (with_derivative) out.derivative = expected - of_layers.gradient.reshape({L, P, d});
+    return out;
+  }
   if (loss_ == Loss::kKl) {
     const at::Tensor final_value = values.value.narrow(0, 0, P);        // [P]
     const at::Tensor final_expected = values.gradient.narrow(0, 0, P);  // [P, d]
@@ -132,23 +141,65 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   at::Tensor rows = unembedding_rows(targets);  // [P, d]
   at::Tensor logits = (out.layers.output * rows).sum(-1, /*keepdim=*/false, at::kDouble);
   if (bias.defined()) logits.add_(bias.index_select(0, targets).mul(scale));
+  if (cap > 0) logits = (logits / cap).tanh_().mul_(cap);
   out.loss = value - logits;
   if (!with_derivative) return out;
   if (damped_logits) {
     rows = rows * token_scale_.index_select(0, targets).to(dtype).unsqueeze(1);
   }
+  if (cap > 0) {
+    const at::Tensor slopes = (logits / cap).square_().neg_().add_(1).to(dtype);  // [L, P]
+    rows = rows * slopes.unsqueeze(-1);
+  }
   out.derivative = expected - rows;
   return out;
 }
 
+std::vector<TrainingPositions> LensGradient::pieces(const TrainingPositions& positions) const {
+  const std::int64_t P = positions.final_states.size(0);
+  std::int64_t most = P;
+  if (loss_ == Loss::kKl && head_.unembedding.transform.soft_cap > 0) {
+    constexpr std::int64_t kMostKept = std::int64_t{1} << 24;  // probabilities
+    most = std::max<std::int64_t>(1, kMostKept / pass_->vocab_size());
+  }
+  std::vector<TrainingPositions> all;
+  for (std::int64_t first = 0; first < P; first += most) {
+    const std::int64_t count = std::min(most, P - first);
+    all.push_back({.states = positions.states.narrow(1, first, count),
+                   .final_states = positions.final_states.narrow(0, first, count),
+                   .targets = {}});
+    if (!positions.targets.empty()) {
+      const auto begin = positions.targets.begin() + first;
+      all.back().targets.assign(begin, begin + count);
+    }
+  }
+  return all;
+}
+
 at::Tensor LensGradient::loss(const TrainingPositions& positions,
                               const lens::TunedParameters& parameters) const {
-  return evaluate(positions, parameters, /*with_derivative=*/false).loss.sum(1);
+  at::Tensor total;
+  for (const TrainingPositions& piece : pieces(positions)) {
+    const at::Tensor loss = evaluate(piece, parameters, /*with_derivative=*/false).loss.sum(1);
+    total = total.defined() ? total + loss : loss;
+  }
+  return total;
 }
 
 at::Tensor LensGradient::accumulate(const TrainingPositions& positions,
                                     const lens::TunedParameters& parameters, double scale,
                                     lens::TunedParameters& gradients) const {
+  at::Tensor total;
+  for (const TrainingPositions& piece : pieces(positions)) {
+    const at::Tensor loss = accumulate_piece(piece, parameters, scale, gradients);
+    total = total.defined() ? total + loss : loss;
+  }
+  return total;
+}
+
+at::Tensor LensGradient::accumulate_piece(const TrainingPositions& positions,
+                                          const lens::TunedParameters& parameters, double scale,
+                                          lens::TunedParameters& gradients) const {
   Evaluated evaluated = evaluate(positions, parameters, /*with_derivative=*/true);
   at::Tensor derivative = evaluated.derivative.mul_(scale);
   if (damping_.mode == Damping::Mode::kPosition && !damping_.tokens.empty()) {

@@ -23,8 +23,7 @@ struct TrainingPositions {
 
 class LensGradient {
  public:
-  /// `head` must outlive the object and `pass` have been made for its unembedding. Throws a usage error where
-  /// the logits are capped: their divergence is not that of a log-sum-exp.
+  /// `head` must outlive the object and `pass` have been made for its unembedding.
   LensGradient(const model::OutputHead& head, std::unique_ptr<compute::VocabularyPass> pass, Loss loss,
                Damping damping);
 
@@ -45,6 +44,11 @@ class LensGradient {
   Normed normed(const at::Tensor& states) const;
   /// What a derivative by the norm's output is by its input.
   at::Tensor through_norm(const Normed& layers, at::Tensor derivative) const;
+  /// What is evaluated at once: all, or where final distributions are kept as many positions as they may
+  /// take.
+  std::vector<TrainingPositions> pieces(const TrainingPositions& positions) const;
+  at::Tensor accumulate_piece(const TrainingPositions& positions, const lens::TunedParameters& parameters,
+                              double scale, lens::TunedParameters& gradients) const;
   Evaluated evaluate(const TrainingPositions& positions, const lens::TunedParameters& parameters,
                      bool with_derivative) const;
 

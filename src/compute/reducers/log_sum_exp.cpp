@@ -15,17 +15,12 @@
 
 #include "compute/cpu/host_tile.hpp"
 #include "compute/reducer.hpp"
+#include "compute/transform_slope.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 
 namespace depthlens::compute {
 namespace {
-
-/// The derivative of a logit by what it was before the transform, from the logit.
-at::Tensor slope(const LogitTransform& transform, const at::Tensor& logits) {
-  at::Tensor slopes = logits / transform.soft_cap;
-  return slopes.mul_(slopes).neg_().add_(1).mul_(transform.scale);
-}
 
 class LogSumExpReducer : public Reducer {
  public:
@@ -121,13 +116,8 @@ void LogSumExpReducer::add(HostTile& tile, Workspace* workspace) {
     if (scale != nullptr) {
       for (int v = 0; v < width; ++v) e[v] *= scale[v];
     }
-    if (transform_.soft_cap > 0) {
-      const auto cap = static_cast<float>(transform_.soft_cap);
-      for (int v = 0; v < width; ++v) e[v] *= 1 - z[v] / cap * (z[v] / cap);
-    }
-    if (transform_.scale != 1) {
-      for (int v = 0; v < width; ++v) e[v] *= static_cast<float>(transform_.scale);
-    }
+    if (transform_.is_identity()) continue;
+    for (int v = 0; v < width; ++v) e[v] *= slope(transform_, z[v]);
   }
   if (with_gradient) tile.add_expected_rows(memory.exponentials.data(), sums, stride_);
 }

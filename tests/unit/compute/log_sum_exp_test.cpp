@@ -11,6 +11,7 @@
 
 #include <cmath>
 
+#include "depthlens/compute/expected_logits.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "support/catch.hpp"
 #include "support/devices.hpp"
@@ -87,6 +88,52 @@ TEST_CASE("log-sum-exp, expected unembedding and top-1 equal plain float64 opera
           CHECK(largest_difference(found.value, expected.value) < 1e-5);
           CHECK(largest_difference(found.gradient, expected.gradient) < 1e-5);
           CHECK(at::equal(found.top.cpu(), expected.top));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("expected logits under given distributions equal plain float64 operations") {
+  for (const Case& sizes : kCases) {
+    for (const compute::LogitTransform& transform :
+         {compute::LogitTransform{}, compute::LogitTransform{.scale = 0.5, .soft_cap = 4}}) {
+      Unembedding head = random_head(sizes, /*bias=*/true);
+      head.transform = transform;
+      constexpr std::int64_t kRepeats = 3;
+      const at::Tensor rows = at::randn({kRepeats * sizes.rows, sizes.d});
+      const at::Tensor distributions = at::randn({sizes.rows, sizes.vocab_size}).softmax(1);
+      for (const at::Tensor& scale : {at::Tensor(), at::rand({sizes.vocab_size})}) {
+        INFO(sizes.rows << " rows, d " << sizes.d << ", V " << sizes.vocab_size << ", cap "
+                        << transform.soft_cap << ", scaled " << scale.defined());
+        at::Tensor z =
+            (at::mm(rows.to(at::kDouble), head.weight.to(at::kDouble).t()) + head.bias) * transform.scale;
+        at::Tensor slopes = at::full_like(z, transform.scale);
+        if (transform.soft_cap > 0) {
+          z = (z / transform.soft_cap).tanh() * transform.soft_cap;
+          slopes = (1 - (z / transform.soft_cap).square()) * transform.scale;
+        }
+        const at::Tensor q = distributions.to(at::kDouble).repeat({kRepeats, 1});
+        const at::Tensor value = (q * z).sum(1);
+        const at::Tensor coefficients = scale.defined() ? q * slopes * scale : q * slopes;
+        const at::Tensor gradient = at::mm(coefficients, head.weight.to(at::kDouble));
+        const auto check = [&](const compute::VocabularyPass& pass, const std::string& device) {
+          const auto found =
+              compute::expected_logits(pass, test::moved(rows, device), test::moved(distributions, device),
+                                       test::moved(scale, device));
+          CHECK(largest_difference(found.value, value) < 2e-5);
+          CHECK(largest_difference(found.gradient, gradient) < 1e-5);
+        };
+        for (const std::string& kernel : compute::processor_kernels(Precision::kFloat32)) {
+          INFO(kernel);
+          check(*compute::Backend::create({.kernel = kernel})->vocabulary_pass(head, Precision::kFloat32),
+                "cpu");
+        }
+        for (const std::string& device : test::devices()) {
+          if (device == "cpu") continue;
+          INFO("on " << device);
+          check(*test::backend_on(device)->vocabulary_pass(test::moved(head, device), Precision::kFloat32),
+                device);
         }
       }
     }

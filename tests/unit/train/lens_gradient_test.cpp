@@ -26,7 +26,8 @@ using train::Loss;
 
 constexpr std::int64_t kL = 3, kP = 5, kD = 7, kV = 11;
 
-model::OutputHead random_head(model::NormKind norm, bool bias, bool norm_weight = true, double scale = 1) {
+model::OutputHead random_head(model::NormKind norm, bool bias, bool norm_weight = true,
+                              const compute::LogitTransform& transform = {}) {
   const auto options = at::TensorOptions(at::kDouble);
   model::OutputHead head;
   head.norm = norm;
@@ -34,7 +35,7 @@ model::OutputHead random_head(model::NormKind norm, bool bias, bool norm_weight 
   if (norm_weight) head.norm_weight = at::rand({kD}, options) + 0.5;
   if (norm_weight && norm == model::NormKind::kLayerNorm) head.norm_bias = at::randn({kD}, options);
   head.unembedding.weight = at::randn({kV, kD}, options);
-  head.unembedding.transform.scale = scale;
+  head.unembedding.transform = transform;
   if (bias) head.unembedding.bias = at::randn({kV}, options);
   return head;
 }
@@ -47,7 +48,8 @@ at::Tensor logits_of(const model::OutputHead& head, const at::Tensor& states) {
   if (head.norm_bias.defined()) x = x + head.norm_bias;
   at::Tensor z = at::matmul(x, head.unembedding.weight.t());
   if (head.unembedding.bias.defined()) z = z + head.unembedding.bias;
-  return z * head.unembedding.transform.scale;
+  const auto& [scale, cap] = head.unembedding.transform;
+  return cap > 0 ? (z * scale / cap).tanh() * cap : z * scale;
 }
 
 struct Expected {
@@ -108,20 +110,23 @@ TEST_CASE("the gradient by hand equals automatic differentiation in float64") {
   struct Head {
     NormKind norm;
     bool weight;
-    double scale;
+    compute::LogitTransform transform;
   };
-  for (const auto& [norm, weight, logit_scale] : std::vector<Head>{{NormKind::kLayerNorm, true, 1},
-                                                                   {NormKind::kRmsNorm, true, 1},
-                                                                   {NormKind::kLayerNorm, false, 1},
-                                                                   {NormKind::kRmsNorm, true, 0.3},
-                                                                   {NormKind::kNone, false, 1.7}}) {
+  for (const auto& [norm, weight, transform] :
+       std::vector<Head>{{NormKind::kLayerNorm, true, {}},
+                         {NormKind::kRmsNorm, true, {}},
+                         {NormKind::kLayerNorm, false, {}},
+                         {NormKind::kRmsNorm, true, {.scale = 0.3}},
+                         {NormKind::kNone, false, {.scale = 1.7}},
+                         {NormKind::kRmsNorm, true, {.soft_cap = 2}},
+                         {NormKind::kLayerNorm, true, {.scale = 0.5, .soft_cap = 1}}}) {
     for (const bool bias : {false, true}) {
-      const model::OutputHead head = random_head(norm, bias, weight, logit_scale);
+      const model::OutputHead head = random_head(norm, bias, weight, transform);
       for (const Loss loss : {Loss::kKl, Loss::kCrossEntropy}) {
         for (const Damping& damping : dampings) {
-          INFO("norm " << static_cast<int>(norm) << ", weight " << weight << ", scale " << logit_scale
-                       << ", bias " << bias << ", KL " << (loss == Loss::kKl) << ", damped "
-                       << damping.tokens.size() << ", by position "
+          INFO("norm " << static_cast<int>(norm) << ", weight " << weight << ", scale " << transform.scale
+                       << ", cap " << transform.soft_cap << ", bias " << bias << ", KL "
+                       << (loss == Loss::kKl) << ", damped " << damping.tokens.size() << ", by position "
                        << (damping.mode == Damping::Mode::kPosition));
           const train::TrainingPositions positions{.states = at::randn({kL, kP, kD}, options),
                                                    .final_states = at::randn({kP, kD}, options),
