@@ -38,6 +38,7 @@ class Reference {
       : file_(io::TensorFile::open_safetensors(golden_model(variant) / "reference.safetensors")) {}
 
   at::Tensor operator[](const std::string& name) const { return file_.view(name); }
+  bool has(const std::string& name) const { return file_.has(name); }
 
   std::vector<std::int64_t> tokens(int sequence) const {
     const at::Tensor ids = file_.view("tokens." + std::to_string(sequence)).contiguous();

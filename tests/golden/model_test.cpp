@@ -8,6 +8,7 @@
 
 #include <filesystem>
 
+#include "depthlens/compute/log_probabilities.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/devices.hpp"
@@ -69,6 +70,27 @@ void check_variant(const std::filesystem::path& folder, const std::string& varia
 TEST_CASE("states and logits equal the float64 reference in every family, on every device") {
   for (const auto& [device, variant] : test::on_devices(test::golden_variants()))
     check_variant(test::golden_model(variant), variant, 5e-5, {.backend = test::backend_on(device)});
+}
+
+TEST_CASE("every layer is decoded by the model's whole readout, on every device") {
+  int number = 0;
+  for (const auto& [device, variant] : test::on_devices(test::golden_variants())) {
+    const test::Reference reference(variant);
+    if (!reference.has("layer_logits.1")) continue;
+    ++number;
+    INFO(variant << " on " << device);
+    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto pass =
+        model->backend().vocabulary_pass(model->head().unembedding, compute::Precision::kFloat32);
+    const at::Tensor expected = reference["layer_logits.1"];  // [L + 1, T, V]
+    const auto states = run(*model, pack({reference.tokens(1)}));
+    for (std::size_t layer = 0; layer < states.size(); ++layer) {
+      INFO("layer " << layer);
+      const at::Tensor found = compute::logits(*pass, pass->pack(model->head().normed(states[layer]), 1));
+      CHECK(test::max_abs_difference(found, expected.select(0, static_cast<std::int64_t>(layer))) < 5e-5);
+    }
+  }
+  CHECK(number >= 36);
 }
 
 TEST_CASE("an older spelling of config.json means the same model") {

@@ -12,6 +12,7 @@ Each folder holds a checkpoint as users meet it (config.json and weights) and `r
     states.S      F64 [L+1, T, d]   residual states: layer 0 enters block 1, layer i is the output of block i, all
                                     before the final norm
     logits.S      F64 [T, V]        of the model
+    layer_logits.1  F32 [L+1, T, V]  of golden_families.py's: each layer by the model's whole readout
 
 computed by transformers from the stored (rounded) weights, all arithmetic in float64: transformers' own detours through
 float32 (RMSNorm, softmax, rotary angles) are lifted. `config.old.json`, where there is one, describes the same model in
@@ -483,6 +484,8 @@ def make_variant(name, folder):
             for s, (tokens, (states, logits)) in enumerate(zip(sequences, computed)):
                 assert states.dtype == logits.dtype == torch.float64
                 arrays |= {f"tokens.{s}": tokens, f"states.{s}": states, f"logits.{s}": logits}
+            if name in golden_families.VARIANTS:
+                arrays["layer_logits.1"] = whole_readouts(model, computed[1])
             if name not in LENS_VARIANTS:
                 break
             targets = np.append(sequences[0][1:], -1)
@@ -503,6 +506,16 @@ def make_variant(name, folder):
     states, logits = computed[0]
     steps = [f"{(states[i + 1] - states[i]).std():.2f}" for i in range(len(states) - 1)]
     print(f"{name:18} state std {states[0].std():.2f}, changed by {' '.join(steps)}; logits std {logits.std():.2f}")
+
+
+def whole_readouts(model, computed):
+    """What the model makes of the states of each layer, [L+1, T, V] in float32; the last is its own output."""
+    _, norm = blocks_and_final_norm(model)
+    states, logits = computed
+    with torch.no_grad():
+        layers = golden_families.readout(model, norm, states)
+    torch.testing.assert_close(layers[-1], logits, rtol=0, atol=1e-12)
+    return layers.float()
 
 
 def depends_on_length(model):
