@@ -1,27 +1,21 @@
 // BLOOM: a norm after the embedding, ALiBi instead of positions, a fused projection interleaved by head.
-#include <cmath>
-
 #include "family.hpp"
 
 namespace depthlens::model {
 
 ArchSpec read_bloom(const util::JsonView& config) {
   const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
-  ArchSpec spec;
-  spec.num_layers = read_size(config, name_of_size(config, "n_layer", "num_hidden_layers"));
-  spec.hidden_size = read_size(config, name_of_size(config, "hidden_size", "n_embed"));
-  spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = spec.num_kv_heads = read_size(config, heads);
-  spec.head_size = head_size_of(config, spec, heads);
+  ArchSpec spec = read_stack(config, {.layers = {"n_layer", "num_hidden_layers"},
+                                      .hidden = {"hidden_size", "n_embed"},
+                                      .heads = {"n_head", "num_attention_heads"}});
+  set_head_size(spec, head_size_of(config, spec, heads));
   spec.mlp_size = 4 * spec.hidden_size;
   // transformers then leaves biases out.
   if (read_size(config, "pretraining_tp", 1) > 1) require_value(config, "slow_but_exact", false);
   // Positions have no table: this is how long the texts were that the published models learned from.
   spec.max_positions = read_size(config, "seq_length", 2048);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
-  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
   spec.attention.position_bias = PositionBias::kSlopes;
-  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
   spec.activation = Activation::kGeluTanh;
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
 

@@ -2,36 +2,28 @@
 // rotary positions. Odd: three layouts. The new architecture (40b, 180b) has a group for each key and a norm
 // each for attention and MLP; the old one has one group (7b) or one for each head (rw), and in parallel a
 // single norm. Slopes of ALiBi and their products are rounded to bfloat16 whatever the model's type.
-#include <cmath>
-
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
 
 ArchSpec read_falcon(const util::JsonView& config) {
-  ArchSpec spec;
-  spec.num_layers = read_size(config, "num_hidden_layers");
-  spec.hidden_size = read_size(config, "hidden_size");
-  spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = read_size(config, "num_attention_heads");
-  spec.head_size = head_size_of(config, spec, "num_attention_heads");
+  ArchSpec spec = read_stack(config);
+  set_head_size(spec, head_size_of(config, spec, "num_attention_heads"));
   spec.mlp_size = read_optional_size(config, "ffn_hidden_size", {}).value_or(4 * spec.hidden_size);
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
-  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
-  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
   spec.activation = read_activation(config, "activation", "gelu");
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
 
   const bool is_new = read_flag(config, "new_decoder_architecture", false);
   const bool parallel = read_flag(config, "parallel_attn", true);
   if (is_new && !parallel) require_value(config, "parallel_attn", true);
-  const std::int64_t groups = is_new                                   ? spec.num_heads
-                              : read_flag(config, "multi_query", true) ? 1
-                                                                       : spec.num_heads;
-  spec.num_kv_heads =
-      is_new ? read_optional_size(config, "num_kv_heads", {}).value_or(spec.num_heads) : groups;
+  if (is_new) {
+    spec.num_kv_heads = read_optional_size(config, "num_kv_heads", {}).value_or(spec.num_heads);
+  } else if (read_flag(config, "multi_query", true)) {
+    spec.num_kv_heads = 1;
+  }
   if (spec.num_heads % spec.num_kv_heads != 0)
     config.at("num_kv_heads").fail(util::cat("a divisor of ", spec.num_heads, " heads"));
   const auto norms = read_optional_size(config, "num_ln_in_parallel_attn", {}).value_or(is_new ? 2 : 1);
@@ -57,9 +49,7 @@ ArchSpec read_falcon(const util::JsonView& config) {
   };
   const auto add = [&](const std::string& name, Slot weight, Slot bias_slot, std::vector<std::int64_t> shape,
                        bool with_bias) {
-    const std::int64_t out = shape.front();
-    spec.block_tensors.push_back({weight, "h.{i}." + name + ".weight", std::move(shape)});
-    if (with_bias) spec.block_tensors.push_back({bias_slot, "h.{i}." + name + ".bias", {out}});
+    add_linear(spec, "h.{i}." + name, weight, bias_slot, std::move(shape), with_bias);
   };
   const std::string first = norms == 2 ? "ln_attn" : "input_layernorm";
   add(first, Slot::kAttentionNormWeight, Slot::kAttentionNormBias, {d}, true);

@@ -482,6 +482,52 @@ void check_experts(const JsonView& config, const ArchSpec& spec) {
   }
 }
 
+ArchSpec read_stack(const JsonView& config, const StackNames& names) {
+  const auto read = [&](const std::array<std::string, 2>& name) {
+    return read_size(config, name_of_size(config, name[0], name[1]));
+  };
+  ArchSpec spec;
+  spec.num_layers = read(names.layers);
+  spec.hidden_size = read(names.hidden);
+  spec.vocab_size = read_size(config, "vocab_size");
+  spec.num_heads = spec.num_kv_heads = read(names.heads);
+  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
+  return spec;
+}
+
+void set_head_size(ArchSpec& spec, std::int64_t size) {
+  spec.head_size = size;
+  spec.attention.scale = 1 / std::sqrt(static_cast<double>(size));
+}
+
+void set_one_window(ArchSpec& spec, std::optional<std::int64_t> window) {
+  for (BlockSpec& block : spec.blocks) block.window = window.value_or(0);
+}
+
+ExpertSpec::Weighting read_softmax_weighting(const JsonView& config) {
+  return read_flag(config, "norm_topk_prob", false) ? ExpertSpec::Weighting::kShares
+                                                    : ExpertSpec::Weighting::kSoftmaxOfAll;
+}
+
+void add_linear(ArchSpec& spec, const std::string& stem, Slot weight, Slot bias,
+                std::vector<std::int64_t> shape, bool with_bias) {
+  const std::int64_t out = shape.front();
+  spec.block_tensors.push_back({weight, stem + ".weight", std::move(shape)});
+  if (with_bias) spec.block_tensors.push_back({bias, stem + ".bias", {out}});
+}
+
+void add_rows_of(ArchSpec& spec, const TensorRule& whole,
+                 const std::vector<std::pair<Slot, std::int64_t>>& parts) {
+  std::int64_t first = 0;
+  for (const auto& [slot, count] : parts) {
+    TensorRule rule = whole;
+    rule.slot = slot;
+    rule.rows = {.first = first, .count = count};
+    spec.block_tensors.push_back(std::move(rule));
+    first += count;
+  }
+}
+
 std::int64_t head_size_of(const JsonView& config, const ArchSpec& spec, const std::string& heads_key) {
   if (spec.hidden_size % spec.num_heads == 0) return spec.hidden_size / spec.num_heads;
   config.at(heads_key).fail("a divisor of the hidden size, " + std::to_string(spec.hidden_size));

@@ -1,6 +1,7 @@
 // What the family files share: reading of common config keys, and rules for common shapes.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <string>
@@ -141,6 +142,19 @@ void tell_unused(const util::JsonView& config, const std::string& key, const uti
 /// mathematics in ways that are not supported.
 void require_value(const util::JsonView& config, const std::string& key, const util::Json& value);
 
+/// The names of the sizes that all models have, a family's own first, then what transformers takes just as
+/// well.
+struct StackNames {
+  std::array<std::string, 2> layers = {"num_hidden_layers", "num_hidden_layers"};
+  std::array<std::string, 2> hidden = {"hidden_size", "hidden_size"};
+  std::array<std::string, 2> heads = {"num_attention_heads", "num_attention_heads"};
+};
+/// A spec with these sizes and the vocabulary's, one key-value head for each head, and its blocks.
+ArchSpec read_stack(const util::JsonView& config, const StackNames& names = {});
+
+/// And the scale of scores that goes with it, 1 / sqrt(size).
+void set_head_size(ArchSpec& spec, std::int64_t size);
+
 /// The number of heads must divide the hidden size where the head size is not given.
 std::int64_t head_size_of(const util::JsonView& config, const ArchSpec& spec, const std::string& heads_key);
 
@@ -165,6 +179,7 @@ struct LlamaLike {
   RopeKeys rope = {};
   bool own_rope = false;        ///< rotary settings are read by the family itself
   bool partial_rotary = false;  ///< no: a head is rotated whole or the config is refused
+  bool qkv = true;              ///< projections of their own; no: their tensors are the family's affair
   bool qkv_bias = false;
   bool attention_out_bias = false;
   bool mlp_bias = false;
@@ -185,8 +200,26 @@ void add_gated_mlp(ArchSpec& spec, bool bias, TensorRule::Blocks blocks = Tensor
 /// Experts with matrices of their own, "layers.{i}.STEM.{n}.NAME.weight" for gate, up and down, and the
 /// router "layers.{i}.ROUTER.weight".
 struct ExpertNames {
-  std::string router, stem, gate, up, down;
+  std::string router = "mlp.gate", stem = "mlp.experts";
+  std::string gate = "gate_proj", up = "up_proj", down = "down_proj";
 };
-void add_experts(ArchSpec& spec, const ExpertNames& names);
+void add_experts(ArchSpec& spec, const ExpertNames& names = {});
+
+/// The MLP "layers.{i}.mlp.STEM.{gate,up,down}_proj" that all tokens see beside the experts.
+void add_shared_expert(ArchSpec& spec, const std::string& stem, std::int64_t mlp_size);
+
+/// Softmax over all experts, shared out among those chosen where `norm_topk_prob` says so.
+ExpertSpec::Weighting read_softmax_weighting(const util::JsonView& config);
+
+/// The same window for all blocks, where there is one.
+void set_one_window(ArchSpec& spec, std::optional<std::int64_t> window);
+
+/// A matrix with its bias, STEM.weight and STEM.bias (or a norm's two vectors).
+void add_linear(ArchSpec& spec, const std::string& stem, Slot weight, Slot bias,
+                std::vector<std::int64_t> shape, bool with_bias);
+
+/// One stored tensor whose rows, as they are used, are those of several slots in turn.
+void add_rows_of(ArchSpec& spec, const TensorRule& whole,
+                 const std::vector<std::pair<Slot, std::int64_t>>& parts);
 
 }  // namespace depthlens::model

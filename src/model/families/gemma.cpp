@@ -96,9 +96,6 @@ ArchSpec read_gemma3(const util::JsonView& config) {
   set_windows(spec, filled, slides, read_optional_size(filled, "sliding_window", {}));
   set_ropes_by_kind(spec, config, slides, {.class_theta = 1e6},
                     {.theta = "rope_local_base_freq", .class_theta = 1e4});
-  for (TensorRule& rule : spec.block_tensors) {
-    if (rule.slot == Slot::kQueryNormWeight || rule.slot == Slot::kKeyNormWeight) rule.less_one = true;
-  }
   return spec;
 }
 

@@ -26,27 +26,16 @@ ArchSpec read_glm4_moe(const util::JsonView& config) {
       .groups = read_size(config, "n_group", 1),
       .chosen_groups = read_size(config, "topk_group", 1)};
   check_experts(config, spec);
-  spec.experts.shared_mlp_size = spec.experts.mlp_size * read_size(config, "n_shared_experts", 1);
   const std::int64_t first = read_size(config, "first_k_dense_replace", 1, /*lowest=*/0);
   for (std::int64_t i = 0; i < spec.num_layers; ++i)
     spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
   add_gated_mlp(spec, /*bias=*/false, TensorRule::Blocks::kDense);
-  add_experts(spec, {.router = "mlp.gate",
-                     .stem = "mlp.experts",
-                     .gate = "gate_proj",
-                     .up = "up_proj",
-                     .down = "down_proj"});
-  const std::int64_t d = spec.hidden_size, m = spec.experts.shared_mlp_size;
-  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
-    spec.block_tensors.push_back({.slot = slot,
-                                  .name = "layers.{i}.mlp." + name,
-                                  .shape = std::move(shape),
-                                  .blocks = TensorRule::Blocks::kExperts});
-  };
-  add(Slot::kRouterBias, "gate.e_score_correction_bias", {spec.experts.count});
-  add(Slot::kSharedGateWeight, "shared_experts.gate_proj.weight", {m, d});
-  add(Slot::kSharedUpWeight, "shared_experts.up_proj.weight", {m, d});
-  add(Slot::kSharedDownWeight, "shared_experts.down_proj.weight", {d, m});
+  add_experts(spec);
+  add_shared_expert(spec, "shared_experts", spec.experts.mlp_size * read_size(config, "n_shared_experts", 1));
+  spec.block_tensors.push_back({.slot = Slot::kRouterBias,
+                                .name = "layers.{i}.mlp.gate.e_score_correction_bias",
+                                .shape = {spec.experts.count},
+                                .blocks = TensorRule::Blocks::kExperts});
   spec.ignorable.push_back(util::cat("layers.", spec.num_layers, ".*"));
   return spec;
 }

@@ -1,26 +1,19 @@
 // GPT-2: learned positions, layer norms, one fused projection. Odd: its linear maps are stored as [in, out]
 // ("Conv1D").
-#include <array>
-#include <cmath>
-#include <utility>
-
 #include "family.hpp"
 
 namespace depthlens::model {
+
 ArchSpec read_gpt2(const util::JsonView& config) {
   require_value(config, "scale_attn_weights", true);
   require_value(config, "scale_attn_by_inverse_layer_idx", false);
   // reorder_and_upcast_attn changes only the precision in which transformers works.
   const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
 
-  ArchSpec spec;
-  spec.num_layers = read_size(config, name_of_size(config, "n_layer", "num_hidden_layers"));
-  spec.hidden_size = read_size(config, name_of_size(config, "n_embd", "hidden_size"));
-  spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = spec.num_kv_heads = read_size(config, heads);
-  spec.head_size = head_size_of(config, spec, heads);
-  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
-  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
+  ArchSpec spec = read_stack(config, {.layers = {"n_layer", "num_hidden_layers"},
+                                      .hidden = {"n_embd", "hidden_size"},
+                                      .heads = {"n_head", "num_attention_heads"}});
+  set_head_size(spec, head_size_of(config, spec, heads));
   spec.mlp_size = read_optional_size(config, "n_inner", {}).value_or(4 * spec.hidden_size);
   spec.max_positions =
       read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 1024);
@@ -49,19 +42,14 @@ ArchSpec read_gpt2(const util::JsonView& config) {
       {Slot::kMlpDownWeight, "h.{i}.mlp.c_proj.weight", {m, d}, true},
       {Slot::kMlpDownBias, "h.{i}.mlp.c_proj.bias", {d}},
   };
-  const std::array<std::pair<Slot, Slot>, 3> parts = {{{Slot::kQueryWeight, Slot::kQueryBias},
-                                                       {Slot::kKeyWeight, Slot::kKeyBias},
-                                                       {Slot::kValueWeight, Slot::kValueBias}}};
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const TensorRule::Rows rows = {.first = static_cast<std::int64_t>(i) * d, .count = d};
-    spec.block_tensors.push_back({.slot = parts[i].first,
-                                  .name = "h.{i}.attn.c_attn.weight",
-                                  .shape = {d, 3 * d},
-                                  .transposed = true,
-                                  .rows = rows});
-    spec.block_tensors.push_back(
-        {.slot = parts[i].second, .name = "h.{i}.attn.c_attn.bias", .shape = {3 * d}, .rows = rows});
-  }
+  add_rows_of(spec,
+              {.slot = Slot::kQueryWeight,
+               .name = "h.{i}.attn.c_attn.weight",
+               .shape = {d, 3 * d},
+               .transposed = true},
+              {{Slot::kQueryWeight, d}, {Slot::kKeyWeight, d}, {Slot::kValueWeight, d}});
+  add_rows_of(spec, {.slot = Slot::kQueryBias, .name = "h.{i}.attn.c_attn.bias", .shape = {3 * d}},
+              {{Slot::kQueryBias, d}, {Slot::kKeyBias, d}, {Slot::kValueBias, d}});
   spec.ignorable = {"h.{i}.attn.bias", "h.{i}.attn.masked_bias"};
   return spec;
 }

@@ -33,20 +33,18 @@ std::vector<bool> local_blocks(const util::JsonView& config, std::int64_t num_la
 
 ArchSpec read_gpt_neo(const util::JsonView& config) {
   const std::string heads = name_of_size(config, "num_heads", "num_attention_heads");
-  ArchSpec spec;
-  spec.num_layers = read_size(config, name_of_size(config, "num_layers", "num_hidden_layers"));
-  spec.hidden_size = read_size(config, "hidden_size");
-  spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = spec.num_kv_heads = read_size(config, heads);
-  spec.head_size = head_size_of(config, spec, heads);
+  ArchSpec spec = read_stack(
+      config, {.layers = {"num_layers", "num_hidden_layers"}, .heads = {"num_heads", "num_attention_heads"}});
+  set_head_size(spec, head_size_of(config, spec, heads));
+  spec.attention.scale = 1;
   spec.mlp_size = read_optional_size(config, "intermediate_size", {}).value_or(4 * spec.hidden_size);
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
   spec.activation = read_activation(config, "activation_function", "gelu_new");
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
   const std::int64_t window = read_size(config, "window_size", 256);
-  for (const bool local : local_blocks(config, spec.num_layers))
-    spec.blocks.push_back({.window = local ? window : 0});
+  const std::vector<bool> local = local_blocks(config, spec.num_layers);
+  for (std::size_t i = 0; i < local.size(); ++i) spec.blocks[i].window = local[i] ? window : 0;
 
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
   spec.prefixes = {"transformer."};

@@ -1,20 +1,12 @@
 // GPT-NeoX and Pythia: partial rotary positions, parallel or sequential residual. Odd: the fused projection
 // is interleaved by head.
-#include <cmath>
-
 #include "family.hpp"
 
 namespace depthlens::model {
 
 ArchSpec read_gpt_neox(const util::JsonView& config) {
-  ArchSpec spec;
-  spec.num_layers = read_size(config, "num_hidden_layers");
-  spec.hidden_size = read_size(config, "hidden_size");
-  spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = spec.num_kv_heads = read_size(config, "num_attention_heads");
-  spec.head_size = head_size_of(config, spec, "num_attention_heads");
-  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
-  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
+  ArchSpec spec = read_stack(config);
+  set_head_size(spec, head_size_of(config, spec, "num_attention_heads"));
   spec.mlp_size = read_size(config, "intermediate_size");
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_eps", 1e-5);

@@ -1,7 +1,5 @@
 // GPT-J: parallel residual through one norm, rotary positions of interleaved pairs on a part of each head, an
 // unembedding with a bias.
-#include <cmath>
-
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -9,19 +7,15 @@ namespace depthlens::model {
 
 ArchSpec read_gptj(const util::JsonView& config) {
   const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
-  ArchSpec spec;
-  spec.num_layers = read_size(config, name_of_size(config, "n_layer", "num_hidden_layers"));
-  spec.hidden_size = read_size(config, name_of_size(config, "n_embd", "hidden_size"));
-  spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = spec.num_kv_heads = read_size(config, heads);
-  spec.head_size = head_size_of(config, spec, heads);
+  ArchSpec spec = read_stack(config, {.layers = {"n_layer", "num_hidden_layers"},
+                                      .hidden = {"n_embd", "hidden_size"},
+                                      .heads = {"n_head", "num_attention_heads"}});
+  set_head_size(spec, head_size_of(config, spec, heads));
   spec.mlp_size = read_optional_size(config, "n_inner", {}).value_or(4 * spec.hidden_size);
   spec.max_positions =
       read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 2048);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
   spec.parallel_residual = spec.shared_norm = true;
-  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
-  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
   RopeSpec rope{.dims = read_size(config, "rotary_dim", 64), .interleaved = true};
   if (rope.dims > spec.head_size || rope.dims % 2 != 0)
     config.at("rotary_dim").fail(util::cat("an even number, at most the head size, ", spec.head_size));

@@ -1,6 +1,5 @@
 // Llama 2 and 3, and the parts that Llama-like families share: RMS norms, rotary positions, grouped-query
 // attention, gated MLP.
-#include <cmath>
 #include <utility>
 
 #include "depthlens/util/error.hpp"
@@ -26,9 +25,11 @@ void add_attention(ArchSpec& spec, const LlamaLike& parts) {
   const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
   const std::string attention = "layers.{i}.self_attn.";
   std::vector<TensorRule>& rules = spec.block_tensors;
-  rules.push_back({Slot::kQueryWeight, attention + "q_proj.weight", {q, d}});
-  rules.push_back({Slot::kKeyWeight, attention + "k_proj.weight", {kv, d}});
-  rules.push_back({Slot::kValueWeight, attention + "v_proj.weight", {kv, d}});
+  if (parts.qkv) {
+    rules.push_back({Slot::kQueryWeight, attention + "q_proj.weight", {q, d}});
+    rules.push_back({Slot::kKeyWeight, attention + "k_proj.weight", {kv, d}});
+    rules.push_back({Slot::kValueWeight, attention + "v_proj.weight", {kv, d}});
+  }
   rules.push_back({Slot::kAttentionOutWeight, attention + "o_proj.weight", {d, q}});
   if (parts.qkv_bias) {
     rules.push_back({Slot::kQueryBias, attention + "q_proj.bias", {q}});
@@ -39,7 +40,10 @@ void add_attention(ArchSpec& spec, const LlamaLike& parts) {
   if (parts.query_key_norm) {
     for (const auto& [slot, name] : {std::pair{Slot::kQueryNormWeight, "q_norm.weight"},
                                      std::pair{Slot::kKeyNormWeight, "k_norm.weight"}})
-      rules.push_back({slot, attention + name, {spec.head_size}});
+      rules.push_back({.slot = slot,
+                       .name = attention + name,
+                       .shape = {spec.head_size},
+                       .less_one = parts.norms_less_one});
   }
 }
 
@@ -74,6 +78,20 @@ void add_experts(ArchSpec& spec, const ExpertNames& names) {
   add(Slot::kExpertDownWeight, names.stem + ".{n}." + names.down, {d, m});
 }
 
+void add_shared_expert(ArchSpec& spec, const std::string& stem, std::int64_t mlp_size) {
+  const std::int64_t d = spec.hidden_size;
+  spec.experts.shared_mlp_size = mlp_size;
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = "layers.{i}.mlp." + stem + "." + name + ".weight",
+                                  .shape = std::move(shape),
+                                  .blocks = TensorRule::Blocks::kExperts});
+  };
+  add(Slot::kSharedGateWeight, "gate_proj", {mlp_size, d});
+  add(Slot::kSharedUpWeight, "up_proj", {mlp_size, d});
+  add(Slot::kSharedDownWeight, "down_proj", {d, mlp_size});
+}
+
 void add_norms_of_projections(ArchSpec& spec) {
   spec.attention.query_key_norm_of_projection = true;
   spec.block_tensors.push_back(
@@ -83,11 +101,7 @@ void add_norms_of_projections(ArchSpec& spec) {
 }
 
 ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
-  ArchSpec spec;
-  spec.num_layers = read_size(config, "num_hidden_layers");
-  spec.hidden_size = read_size(config, "hidden_size");
-  spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = read_size(config, "num_attention_heads");
+  ArchSpec spec = read_stack(config);
   spec.num_kv_heads =
       read_optional_size(config, "num_key_value_heads", parts.kv_heads).value_or(spec.num_heads);
   if (spec.num_heads % spec.num_kv_heads != 0) {
@@ -100,14 +114,12 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
   }
   const auto head_size = parts.head_size ? read_size(config, "head_dim", *parts.head_size)
                                          : read_optional_size(config, "head_dim", {});
-  spec.head_size = head_size ? *head_size : head_size_of(config, spec, "num_attention_heads");
+  set_head_size(spec, head_size ? *head_size : head_size_of(config, spec, "num_attention_heads"));
   spec.mlp_size = read_size(config, "intermediate_size");
   spec.max_positions = read_size(config, "max_position_embeddings", parts.max_positions);
   spec.norm = parts.norm;
   spec.norm_epsilon =
       parts.epsilon_key.empty() ? parts.epsilon : read_epsilon(config, parts.epsilon_key, parts.epsilon);
-  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
-  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
   if (!parts.own_rope) set_rope(spec, read_llama_rope(config, spec, parts));
   spec.gated_mlp = true;
   spec.activation = read_activation(config, parts.activation_key, parts.activation);

@@ -4,14 +4,6 @@
 #include "family.hpp"
 
 namespace depthlens::model {
-namespace {
-
-/// The same window for all blocks, where there is one.
-void set_one_window(ArchSpec& spec, std::optional<std::int64_t> window) {
-  for (BlockSpec& block : spec.blocks) block.window = window.value_or(0);
-}
-
-}  // namespace
 
 ArchSpec read_mistral(const util::JsonView& config) {
   ArchSpec spec = read_llama_like(config, {.max_positions = 131072, .kv_heads = 8});

@@ -66,16 +66,10 @@ ArchSpec read_olmoe(const util::JsonView& config) {
   spec.experts = {.count = read_size(config, count, 64),
                   .chosen = read_size(config, "num_experts_per_tok", 8),
                   .mlp_size = spec.mlp_size,
-                  .weighting = read_flag(config, "norm_topk_prob", false)
-                                   ? ExpertSpec::Weighting::kShares
-                                   : ExpertSpec::Weighting::kSoftmaxOfAll};
+                  .weighting = read_softmax_weighting(config)};
   check_experts(config, spec);
   for (BlockSpec& block : spec.blocks) block.experts = true;
-  add_experts(spec, {.router = "mlp.gate",
-                     .stem = "mlp.experts",
-                     .gate = "gate_proj",
-                     .up = "up_proj",
-                     .down = "down_proj"});
+  add_experts(spec);
   return spec;
 }
 

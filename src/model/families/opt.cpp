@@ -1,25 +1,17 @@
 // OPT: learned positions with an offset of two, ReLU. Odd: the 350m model has its norms after each sum and no
 // last one, and an embedding narrower than the stream, which is projected to it and back; a block's second
 // norm is called `final_layer_norm` as the model's last one is.
-#include <cmath>
-
 #include "family.hpp"
 
 namespace depthlens::model {
 
 ArchSpec read_opt(const util::JsonView& config) {
   constexpr std::int64_t kOffset = 2;
-  ArchSpec spec;
-  spec.num_layers = read_size(config, "num_hidden_layers");
-  spec.hidden_size = read_size(config, "hidden_size");
-  spec.vocab_size = read_size(config, "vocab_size");
-  spec.num_heads = spec.num_kv_heads = read_size(config, "num_attention_heads");
-  spec.head_size = head_size_of(config, spec, "num_attention_heads");
+  ArchSpec spec = read_stack(config);
+  set_head_size(spec, head_size_of(config, spec, "num_attention_heads"));
   spec.mlp_size = read_size(config, "ffn_dim");
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.position_offset = kOffset;
-  spec.attention.scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
-  spec.blocks.resize(static_cast<std::size_t>(spec.num_layers));
   const bool before = read_flag(config, "do_layer_norm_before", true);
   spec.norm_place = before ? NormPlace::kBefore : NormPlace::kOfSum;
   spec.final_norm = before && !read_flag(config, "_remove_final_layer_norm", false);
@@ -46,9 +38,7 @@ ArchSpec read_opt(const util::JsonView& config) {
   }
   const auto add = [&](const std::string& name, Slot weight, Slot bias_slot, std::vector<std::int64_t> shape,
                        bool with_bias) {
-    const std::int64_t out = shape.front();
-    spec.block_tensors.push_back({weight, "layers.{i}." + name + ".weight", std::move(shape)});
-    if (with_bias) spec.block_tensors.push_back({bias_slot, "layers.{i}." + name + ".bias", {out}});
+    add_linear(spec, "layers.{i}." + name, weight, bias_slot, std::move(shape), with_bias);
   };
   if (norm_weights) {
     add("self_attn_layer_norm", Slot::kAttentionNormWeight, Slot::kAttentionNormBias, {d}, true);

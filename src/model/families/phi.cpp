@@ -1,28 +1,9 @@
 // Phi 1, 1.5 and 2 (parallel residual through one norm, biases everywhere, half of a head rotated), and Phi
 // 3, 3.5, 4 and 4-mini (Llama with fused projections). Odd: Phi 3 calls longrope "su" or "yarn" in older
 // configs, and its own `original_max_position_embeddings` beats the one in the rotary settings.
-#include <cmath>
-
 #include "family.hpp"
 
 namespace depthlens::model {
-namespace {
-
-/// A matrix of all rows in `name` that serves several slots, each with so many of them.
-void add_fused(ArchSpec& spec, const std::string& name, std::int64_t columns,
-               const std::vector<std::pair<Slot, std::int64_t>>& parts) {
-  std::int64_t rows = 0;
-  for (const auto& [slot, count] : parts) rows += count;
-  std::int64_t first = 0;
-  for (const auto& [slot, count] : parts) {
-    spec.block_tensors.push_back(
-        {.slot = slot, .name = name, .shape = {rows, columns}, .rows = {.first = first, .count = count}});
-    first += count;
-  }
-}
-
-}  // namespace
-
 ArchSpec read_phi(const util::JsonView& config) {
   ArchSpec spec = read_llama_like(config, {.max_positions = 2048,
                                            .norm = NormKind::kLayerNorm,
@@ -76,20 +57,19 @@ ArchSpec read_phi3(const util::JsonView& config) {
        .epsilon = 1e-5,
        .rope = {.original_max_positions = read_size(config, "original_max_position_embeddings", 4096)},
        .partial_rotary = true,
+       .qkv = false,
        .dense_mlp = false});
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
-  std::erase_if(spec.block_tensors, [](const TensorRule& rule) {
-    return rule.slot == Slot::kQueryWeight || rule.slot == Slot::kKeyWeight ||
-           rule.slot == Slot::kValueWeight;
-  });
-  add_fused(spec, "layers.{i}.self_attn.qkv_proj.weight", d,
-            {{Slot::kQueryWeight, q}, {Slot::kKeyWeight, kv}, {Slot::kValueWeight, kv}});
-  add_fused(spec, "layers.{i}.mlp.gate_up_proj.weight", d,
-            {{Slot::kMlpGateWeight, m}, {Slot::kMlpUpWeight, m}});
+  add_rows_of(
+      spec,
+      {.slot = Slot::kQueryWeight, .name = "layers.{i}.self_attn.qkv_proj.weight", .shape = {q + 2 * kv, d}},
+      {{Slot::kQueryWeight, q}, {Slot::kKeyWeight, kv}, {Slot::kValueWeight, kv}});
+  add_rows_of(
+      spec, {.slot = Slot::kMlpGateWeight, .name = "layers.{i}.mlp.gate_up_proj.weight", .shape = {2 * m, d}},
+      {{Slot::kMlpGateWeight, m}, {Slot::kMlpUpWeight, m}});
   spec.block_tensors.push_back({Slot::kMlpDownWeight, "layers.{i}.mlp.down_proj.weight", {d, m}});
-  const auto window = read_optional_size(config, "sliding_window", {});
-  for (BlockSpec& block : spec.blocks) block.window = window.value_or(0);
+  set_one_window(spec, read_optional_size(config, "sliding_window", {}));
   return spec;
 }
 

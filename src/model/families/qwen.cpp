@@ -35,9 +35,7 @@ void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const Expert
   spec.experts = {.count = read_size(config, count, class_defaults.count),
                   .chosen = read_size(config, "num_experts_per_tok", class_defaults.chosen),
                   .mlp_size = read_size(config, "moe_intermediate_size", class_defaults.mlp_size),
-                  .weighting = read_flag(config, "norm_topk_prob", false)
-                                   ? ExpertSpec::Weighting::kShares
-                                   : ExpertSpec::Weighting::kSoftmaxOfAll};
+                  .weighting = read_softmax_weighting(config)};
   check_experts(config, spec);
   const std::int64_t step = read_size(config, "decoder_sparse_step", 1);
   for (std::int64_t i = 0; i < spec.num_layers; ++i)
@@ -51,11 +49,7 @@ void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const Expert
     }
   }
   add_gated_mlp(spec, /*bias=*/false, TensorRule::Blocks::kDense);
-  add_experts(spec, {.router = "mlp.gate",
-                     .stem = "mlp.experts",
-                     .gate = "gate_proj",
-                     .up = "up_proj",
-                     .down = "down_proj"});
+  add_experts(spec);
 }
 
 }  // namespace
@@ -82,18 +76,11 @@ ArchSpec read_qwen2_moe(const util::JsonView& config) {
                                            .qkv_bias = read_flag(config, "qkv_bias", true),
                                            .dense_mlp = false});
   add_qwen_experts(spec, config, {.count = 60, .chosen = 4, .mlp_size = 1408});
-  const std::int64_t d = spec.hidden_size, m = read_size(config, "shared_expert_intermediate_size", 5632);
-  spec.experts.shared_mlp_size = m;
-  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
-    spec.block_tensors.push_back({.slot = slot,
-                                  .name = "layers.{i}.mlp." + name + ".weight",
-                                  .shape = std::move(shape),
-                                  .blocks = TensorRule::Blocks::kExperts});
-  };
-  add(Slot::kSharedGateWeight, "shared_expert.gate_proj", {m, d});
-  add(Slot::kSharedUpWeight, "shared_expert.up_proj", {m, d});
-  add(Slot::kSharedDownWeight, "shared_expert.down_proj", {d, m});
-  add(Slot::kSharedShareWeight, "shared_expert_gate", {1, d});
+  add_shared_expert(spec, "shared_expert", read_size(config, "shared_expert_intermediate_size", 5632));
+  spec.block_tensors.push_back({.slot = Slot::kSharedShareWeight,
+                                .name = "layers.{i}.mlp.shared_expert_gate.weight",
+                                .shape = {1, spec.hidden_size},
+                                .blocks = TensorRule::Blocks::kExperts});
   // Every second block below `max_window_layers`.
   const auto window = window_in_use(config);
   const std::int64_t end = read_size(config, "max_window_layers", 28, /*lowest=*/0);
@@ -113,7 +100,7 @@ ArchSpec read_qwen3_moe(const util::JsonView& config) {
                                            .query_key_norm = true,
                                            .dense_mlp = false});
   add_qwen_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 768});
-  for (BlockSpec& block : spec.blocks) block.window = window_in_use(config).value_or(0);
+  set_one_window(spec, window_in_use(config));
   return spec;
 }
 
