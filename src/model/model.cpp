@@ -36,11 +36,7 @@ namespace depthlens::model {
 class Model::WeightFiles {
  public:
   WeightFiles(io::TensorFile file, const ArchSpec& spec, std::string where, const LoadOptions& options)
-      : file_(std::move(file)),
-        names_(spec, file_),
-        where_(std::move(where)),
-        options_(options),
-        num_experts_(spec.experts.count) {}
+      : file_(std::move(file)), names_(spec, file_), where_(std::move(where)), options_(options) {}
 
   /// Checks that the tensors of a rule are there, in shape, and of a type that can be read. Returns how many
   /// numbers they hold that no rule before has claimed.
@@ -55,8 +51,7 @@ class Model::WeightFiles {
       return claim_bytes(rule, name + "_blocks", shape) ? c10::multiply_integers(rule.shape) : 0;
     }
     std::int64_t numbers = 0;
-    for (std::int64_t n = 0; n < number_of_tensors(rule); ++n) {
-      const std::string name = names_.of(rule, block, n);
+    for (const std::string& name : names_.all(rule, block)) {
       const io::TensorEntry& entry = find(rule, name, rule.shape);
       if (!at::isFloatingType(entry.dtype)) fail_type(name, entry, "float32, float16 or bfloat16");
       if (claimed_.insert(name).second) numbers += c10::multiply_integers(rule.shape);
@@ -187,23 +182,11 @@ class Model::WeightFiles {
                               .found = at::toString(entry.dtype)});
   }
 
-  std::int64_t number_of_tensors(const TensorRule& rule) const {
-    if (rule.stacked > 0) return rule.stacked;
-    return is_of_expert(rule.slot) && !rule.of_all_experts ? num_experts_ : 1;
-  }
-
   std::set<std::string> names_of_block(const ArchSpec& spec, std::int64_t block, bool experts) const {
     std::set<std::string> names;
     for (const TensorRule& rule : spec.block_tensors) {
       if (!spec.has(rule, block) || (is_of_expert(rule.slot) && !experts)) continue;
-      for (std::int64_t n = 0; n < number_of_tensors(rule); ++n) {
-        const std::string name = names_.of(rule, block, n);
-        if (rule.storage == TensorRule::Storage::kMxfp4) {
-          names.insert({name + "_blocks", name + "_scales"});
-        } else {
-          names.insert(name);
-        }
-      }
+      for (const std::string& name : names_.all(rule, block)) names.insert(name);
     }
     return names;
   }
@@ -212,7 +195,6 @@ class Model::WeightFiles {
   TensorNames names_;
   std::string where_;
   LoadOptions options_;
-  std::int64_t num_experts_ = 0;
   std::set<std::string> claimed_;
 };
 

@@ -101,7 +101,8 @@ void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights
 
 }  // namespace
 
-TensorNames::TensorNames(const ArchSpec& spec, const io::TensorFile& file) {
+TensorNames::TensorNames(const ArchSpec& spec, const io::TensorFile& file)
+    : num_experts_(spec.experts.count) {
   // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without a prefix.
   for (const std::string& prefix : spec.prefixes) {
     if (!file.has(prefix + spec.model_tensors.front().name)) continue;
@@ -115,6 +116,16 @@ std::string TensorNames::of(const TensorRule& rule, std::int64_t block, std::int
   // The unembedding stands beside the bare model, without its prefix.
   const bool beside = rule.slot == Slot::kUnembedding || rule.slot == Slot::kUnembeddingBias;
   return beside ? name : prefix_ + name;
+}
+
+std::vector<std::string> TensorNames::all(const TensorRule& rule, std::int64_t block) const {
+  if (rule.storage == TensorRule::Storage::kMxfp4)
+    return {of(rule, block) + "_blocks", of(rule, block) + "_scales"};
+  const bool of_each_expert = is_of_expert(rule.slot) && !rule.of_all_experts;
+  const std::int64_t count = rule.stacked > 0 ? rule.stacked : of_each_expert ? num_experts_ : 1;
+  std::vector<std::string> names;
+  for (std::int64_t n = 0; n < count; ++n) names.push_back(of(rule, block, n));
+  return names;
 }
 
 namespace {
@@ -221,10 +232,7 @@ std::optional<std::string> non_finite_tensor(const Model& model) {
   const auto first_of = [&](const std::vector<TensorRule>& rules,
                             std::int64_t block) -> std::optional<std::string> {
     for (const TensorRule& rule : rules) {
-      const bool by_index = rule.name.find("{n}") != std::string::npos;
-      const std::int64_t count = !by_index ? 1 : rule.stacked > 0 ? rule.stacked : spec.experts.count;
-      for (std::int64_t n = 0; n < count; ++n) {
-        const std::string name = names.of(rule, block, n);
+      for (const std::string& name : names.all(rule, block)) {
         if (is_damaged(name)) return util::cat(file.entries().at(name).file->path().string(), ": ", name);
       }
     }

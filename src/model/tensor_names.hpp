@@ -17,6 +17,8 @@ class TensorNames {
 
   /// `n` is the index of an expert or a head, where the rule has one.
   std::string of(const TensorRule& rule, std::int64_t block, std::int64_t n = 0) const;
+  /// The names of all tensors of a rule: of every expert or head, and both that MXFP4 has.
+  std::vector<std::string> all(const TensorRule& rule, std::int64_t block) const;
 
   /// Whether a tensor of that name carries no weight of the model, with the prefix or without it.
   static bool is_ignorable(const ArchSpec& spec, const std::string& name);
@@ -25,6 +27,7 @@ class TensorNames {
 
  private:
   std::string prefix_;
+  std::int64_t num_experts_ = 0;
 };
 
 }  // namespace depthlens::model
