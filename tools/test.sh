@@ -43,6 +43,7 @@ warnings=()
 configure "$build" DEPTHLENS_TESTS=ON "${warnings[@]}"
 build "$build"
 "$root/tests/web/setup.sh"
+"$root/tests/cluster/setup.sh"
 run_tests "$build"
 check_format
 

@@ -302,28 +302,48 @@ void Corpus::rewind() {
     summaries_.push_back({.path = file->path(), .sha256 = {}, .documents = 0, .tokens = 0, .bytes = 0});
 }
 
-std::optional<TokenizedDocument> Corpus::next() {
+/// The next document's text, its reader still in place; nothing at the end.
+std::optional<std::string> Corpus::next_text() {
   while (input_ < files_.size()) {
     if (!reader_) reader_ = std::make_unique<DocumentReader>(*files_[input_]);
     const bool at_limit = limit_ > 0 && next_index_ >= limit_;
-    const std::optional<std::string> text = at_limit ? std::nullopt : reader_->next();
-    if (!text) {
-      summaries_[input_].sha256 = reader_->sha256();
-      reader_.reset();
-      ++input_;
-      continue;
-    }
-    TokenizedDocument document{.index = next_index_++,
-                               .input = input_,
-                               .index_in_input = summaries_[input_].documents,
-                               .id = reader_->id(),
-                               .tokens = tokenizer_.encode(*text)};
-    summaries_[input_].documents += 1;
-    summaries_[input_].tokens += static_cast<std::int64_t>(document.tokens.size());
-    summaries_[input_].bytes += static_cast<std::int64_t>(text->size());
-    return document;
+    std::optional<std::string> text = at_limit ? std::nullopt : reader_->next();
+    if (text) return text;
+    summaries_[input_].sha256 = reader_->sha256();
+    reader_.reset();
+    ++input_;
   }
   return std::nullopt;
+}
+
+std::optional<TokenizedDocument> Corpus::next() {
+  const std::optional<std::string> text = next_text();
+  if (!text) return std::nullopt;
+  TokenizedDocument document{.index = next_index_++,
+                             .input = input_,
+                             .index_in_input = summaries_[input_].documents,
+                             .id = reader_->id(),
+                             .tokens = tokenizer_.encode(*text)};
+  summaries_[input_].documents += 1;
+  summaries_[input_].tokens += static_cast<std::int64_t>(document.tokens.size());
+  summaries_[input_].bytes += static_cast<std::int64_t>(text->size());
+  return document;
+}
+
+void Corpus::seek(std::int64_t index) {
+  if (index < next_index_) rewind();
+  while (next_index_ < index && next_text()) {
+    ++next_index_;
+    summaries_[input_].documents += 1;
+  }
+}
+
+void Corpus::check_unchanged() {
+  for (; input_ < files_.size(); ++input_) {
+    if (!reader_) reader_ = std::make_unique<DocumentReader>(*files_[input_]);
+    reader_->sha256();
+    reader_.reset();
+  }
 }
 
 std::vector<std::vector<TokenId>> cut_into_windows(const std::vector<TokenId>& tokens,

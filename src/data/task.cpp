@@ -87,6 +87,7 @@ void TaskBuilder::begin_input(const std::string& name) {
 
 Task TaskBuilder::finish() && {
   notes_->tell();
+  task_.option_labels = option_labels(task_.items);
   return std::move(task_);
 }
 

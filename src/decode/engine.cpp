@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "decode/self_check.hpp"
 #include "depthlens/compute/backend.hpp"
@@ -27,7 +29,9 @@
 namespace depthlens::decode {
 namespace {
 
-constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked chunk
+// Which positions are checked depends on the parts of a run alone, not on how they are dealt out.
+constexpr std::int64_t kSelfCheckEvery = 16;     // parts
+constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked part
 
 Needs union_of_needs(const std::vector<Listener*>& listeners, std::int64_t vocab_size) {
   Needs all;
@@ -56,51 +60,63 @@ std::string place_of(const Query& query, std::int64_t position) {
   return util::cat("document ", query.document, ", window ", query.window, ", position ", position);
 }
 
-/// A run in progress: what stays the same from batch to batch.
-class Run {
+/// A group of lenses in a run: which states it decodes, in what sizes, and who is shown them.
+class Group {
  public:
-  Run(const model::Model& model, const std::vector<const lens::Lens*>& lenses, const EngineOptions& options,
-      const std::vector<Listener*>& listeners)
-      : model_(model), lenses_(lenses), options_(options), listeners_(listeners) {
+  Group(const model::Model& model, const LensGroup& group, const EngineOptions& options)
+      : model_(model), lenses_(group.lenses), listeners_(group.listeners) {
     const model::ArchSpec& spec = model.spec();
-    const Needs needs = union_of_needs(listeners, spec.vocab_size);
+    const Needs needs = union_of_needs(listeners_, spec.vocab_size);
     pass_ = model.backend().vocabulary_pass(model.head().unembedding, model.backend().decode_precision());
+    const std::uint64_t memory = options.memory > 0 ? options.memory : model.backend().memory();
     decoder_ = std::make_unique<compute::StatisticsDecoder>(*pass_, needs.token_groups, needs.num_groups,
-                                                            memory() / 2);
-    for (const lens::Lens* lens : lenses) shape_.lens_names.push_back(lens->request().name);
-    shape_.num_rows = spec.num_layers + 1;
+                                                            memory / 2);
+    for (const lens::Lens* lens : lenses_) shape_.lens_names.push_back(lens->request().name);
+    shape_.num_rows =
+        options.layers.empty() ? spec.num_layers + 1 : static_cast<std::int64_t>(options.layers.size());
+    shape_.layers = options.layers;
+    DEPTHLENS_ASSERT(shape_.last_layer() == spec.num_layers);
     shape_.top_k = needs.top_k;
     shape_.num_groups = needs.num_groups;
     shape_.vocab_size = spec.vocab_size;
 
-    // Which state of the decoder's input serves (lens, layer): lenses share the untranslated states.
-    state_of_.resize(lenses.size() * static_cast<std::size_t>(shape_.num_rows));
+    // Which state of the decoder's input serves (lens, row): lenses share the untranslated states.
+    shape_.state_of.resize(lenses_.size() * static_cast<std::size_t>(shape_.num_rows));
     std::vector<std::int64_t> plain(static_cast<std::size_t>(shape_.num_rows), -1);
     states_.push_back({nullptr, spec.num_layers});
     plain.back() = 0;
-    for (std::size_t n = 0; n < lenses.size(); ++n) {
-      for (std::int64_t layer = 0; layer < shape_.num_rows; ++layer) {
-        const bool translated = lenses[n]->translates(layer);
-        std::int64_t& shared = plain[static_cast<std::size_t>(layer)];
+    for (std::size_t n = 0; n < lenses_.size(); ++n) {
+      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
+        const bool translated = lenses_[n]->translates(shape_.layer(row));
+        std::int64_t& shared = plain[static_cast<std::size_t>(row)];
         std::int64_t state = translated ? -1 : shared;
         if (state < 0) {
           state = static_cast<std::int64_t>(states_.size());
-          states_.push_back({translated ? lenses[n] : nullptr, layer});
+          states_.push_back({translated ? lenses_[n] : nullptr, shape_.layer(row)});
           if (!translated) shared = state;
         }
-        state_of_[n * static_cast<std::size_t>(shape_.num_rows) + static_cast<std::size_t>(layer)] = state;
+        shape_.state_of[n * static_cast<std::size_t>(shape_.num_rows) + static_cast<std::size_t>(row)] =
+            state;
       }
     }
-    if (needs.probability_sums) sums_.emplace(static_cast<std::int64_t>(states_.size()), shape_.vocab_size);
-    choose_sizes();
+    shape_.num_states = static_cast<std::int64_t>(states_.size());
+    wants_sums_ = needs.probability_sums;
+    choose_chunk(memory);
   }
 
   const ReadoutShape& shape() const { return shape_; }
-  std::int64_t tokens_per_batch() const { return tokens_per_batch_; }
-  RunStatistics& statistics() { return statistics_; }
-  ProbabilitySums probability_sums() const;
+  const std::vector<Listener*>& listeners() const { return listeners_; }
+  bool wants_sums() const { return wants_sums_; }
+  std::int64_t positions_per_chunk() const { return positions_per_chunk_; }
 
-  void process(const std::vector<Query>& batch);
+  /// The readout of `count` positions. With `checks`, the first so many of them are compared with a plain
+  /// product; `errors` gets one error each.
+  LayerReadout read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                        std::int64_t count, const std::vector<std::int64_t>& checked,
+                        std::vector<double>& errors);
+
+  /// Shows the sums of a part to those who want them, and begins anew.
+  void end_part(std::int64_t positions);
 
  private:
   struct State {
@@ -108,57 +124,123 @@ class Run {
     std::int64_t layer;
   };
 
-  std::uint64_t memory() const { return options_.memory > 0 ? options_.memory : model_.backend().memory(); }
-
-  void choose_sizes() {
-    const model::ArchSpec& spec = model_.spec();
-    // A pass that reads all weights from disk must be worth it: 2.4 GiB of states by default.
-    constexpr std::uint64_t kTimesWhereStreamed = 13;
+  void choose_chunk(std::uint64_t memory) {
     const compute::WorkSizes sizes = model_.backend().work_sizes();
-    const bool streams = model_.streams_layers();
-    const std::uint64_t half = memory() / 2;
-    const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
-    // Per token: all residual states, and the largest of a block's intermediate results.
-    const auto per_token = static_cast<std::uint64_t>(
-        4 * (shape_.num_rows * spec.hidden_size + 8 * spec.hidden_size + 4 * spec.widest_mlp()));
-    tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
-                                                 (streams ? 16 : 1) * sizes.tokens_per_batch);
-    const auto num_states = static_cast<std::int64_t>(states_.size());
     constexpr std::int64_t kBlock = 32;  // whole blocks of most products
-    positions_per_chunk_ = std::clamp<std::int64_t>(sizes.rows_per_chunk / num_states / kBlock * kBlock,
-                                                    kBlock, sizes.positions_per_chunk);
+    positions_per_chunk_ = std::clamp<std::int64_t>(
+        sizes.rows_per_chunk / shape_.num_states / kBlock * kBlock, kBlock, sizes.positions_per_chunk);
     while (positions_per_chunk_ > kBlock &&
-           decoder_->working_memory(num_states, positions_per_chunk_) > half) {
+           decoder_->working_memory(shape_.num_states, positions_per_chunk_) > memory / 2) {
       positions_per_chunk_ -= kBlock;
     }
     // Where the probabilities of all tokens are summed, smaller chunks whose logits can be kept save a second
     // multiplication of all of them.
     constexpr std::int64_t kMinKept = 64;
-    const std::int64_t kept = decoder_->positions_to_keep(num_states) / kBlock * kBlock;
-    if (sums_ && kept >= kMinKept) positions_per_chunk_ = std::min(positions_per_chunk_, kept);
+    const std::int64_t kept = decoder_->positions_to_keep(shape_.num_states) / kBlock * kBlock;
+    if (wants_sums_ && kept >= kMinKept) positions_per_chunk_ = std::min(positions_per_chunk_, kept);
   }
 
-  LayerReadout read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
-                        std::int64_t count);
   void require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const;
-  void self_check(const at::Tensor& final_rows, const compute::Statistics& output,
-                  std::int64_t num_positions);
+  double self_check(const at::Tensor& final_rows, const compute::Statistics& output, std::int64_t p) const;
 
   const model::Model& model_;
-  const std::vector<const lens::Lens*>& lenses_;
-  const EngineOptions& options_;
-  const std::vector<Listener*>& listeners_;
+  std::vector<const lens::Lens*> lenses_;
+  std::vector<Listener*> listeners_;
   std::unique_ptr<compute::VocabularyPass> pass_;
   std::unique_ptr<compute::StatisticsDecoder> decoder_;
   ReadoutShape shape_;
-  std::vector<State> states_;           // 0 is the final layer
-  std::vector<std::int64_t> state_of_;  // [N, R]
-  std::int64_t tokens_per_batch_ = 0;
+  std::vector<State> states_;  // 0 is the final layer
   std::int64_t positions_per_chunk_ = 0;
-  std::int64_t next_self_check_ = 0;              // in positions
-  std::optional<compute::ProbabilitySums> sums_;  // where they are wanted
-  RunStatistics statistics_;
+  bool wants_sums_ = false;
+  std::optional<compute::ProbabilitySums> sums_;  // of the part in progress, where they are wanted
 };
+
+/// A run in progress: what stays the same from batch to batch.
+class Run {
+ public:
+  Run(const model::Model& model, const EngineOptions& options, std::vector<LensGroup> groups)
+      : model_(model), options_(options) {
+    for (const LensGroup& group : groups) groups_.emplace_back(model, group, options);
+    splits_at_parts_ = groups_.size() > 1 || groups_.front().wants_sums();
+    if (options.layers.empty()) {
+      for (std::int64_t layer = 0; layer <= model.spec().num_layers; ++layer) layers_.insert(layer);
+    } else {
+      layers_.insert(options.layers.begin(), options.layers.end());
+    }
+    choose_batch();
+  }
+
+  std::int64_t tokens_per_batch() const { return tokens_per_batch_; }
+  RunStatistics& statistics() { return statistics_; }
+  /// Those of the part in progress included.
+  RunStatistics all_statistics() const {
+    RunStatistics all = statistics_;
+    all.add(of_part_);
+    return all;
+  }
+  std::vector<Group>& groups() { return groups_; }
+
+  void process(const std::vector<Query>& batch);
+  /// Ends the part in progress, where there is one.
+  void end_part();
+  /// Whether the run is to end early; remembers it.
+  bool should_stop() { return statistics_.stopped = statistics_.stopped || options_.should_stop(); }
+
+ private:
+  void choose_batch() {
+    const model::ArchSpec& spec = model_.spec();
+    // A pass that reads all weights from disk must be worth it: 2.4 GiB of states by default.
+    constexpr std::uint64_t kTimesWhereStreamed = 13;
+    const compute::WorkSizes sizes = model_.backend().work_sizes();
+    const bool streams = model_.streams_layers();
+    const std::uint64_t half = (options_.memory > 0 ? options_.memory : model_.backend().memory()) / 2;
+    const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
+    // Per token: the residual states that are kept, and the largest of a block's intermediate results.
+    const auto per_token =
+        static_cast<std::uint64_t>(4 * (static_cast<std::int64_t>(layers_.size()) * spec.hidden_size +
+                                        8 * spec.hidden_size + 4 * spec.widest_mlp()));
+    tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
+                                                 (streams ? 16 : 1) * sizes.tokens_per_batch);
+  }
+
+  /// Whether the position, the next one to be decoded by the first group, is to be checked.
+  bool is_checked(std::int64_t part);
+  void decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions, std::int64_t count);
+  void enter_part(std::int64_t part);
+
+  const model::Model& model_;
+  const EngineOptions& options_;
+  std::vector<Group> groups_;
+  std::set<std::int64_t> layers_;  // that are kept of a forward pass
+  bool splits_at_parts_ = false;   // a chunk holds positions of one part only
+  std::int64_t tokens_per_batch_ = 0;
+  std::optional<std::int64_t> part_;                      // in progress
+  std::int64_t checked_part_ = -1, checked_in_part_ = 0;  // the last one that was seen, and positions checked
+  const Query* last_query_ = nullptr;                     // of the batch, that was shown
+  RunStatistics of_part_, statistics_;
+};
+
+bool Run::is_checked(std::int64_t part) {
+  if (part % kSelfCheckEvery != 0) return false;
+  if (part != checked_part_) checked_in_part_ = 0;
+  checked_part_ = part;
+  return checked_in_part_++ < kSelfCheckPositions;
+}
+
+void Run::enter_part(std::int64_t part) {
+  if (part_ == part) return;
+  end_part();
+  part_ = part;
+}
+
+void Run::end_part() {
+  if (!part_) return;
+  for (Group& group : groups_) group.end_part(of_part_.positions);
+  options_.on_part_end(*part_, of_part_);
+  statistics_.add(of_part_);
+  of_part_ = {};
+  part_.reset();
+}
 
 void Run::process(const std::vector<Query>& batch) {
   model::PackedWindows windows;
@@ -170,7 +252,7 @@ void Run::process(const std::vector<Query>& batch) {
     for (const Query::Position& where : query.positions)
       positions.push_back({&query, &where, start + where.position});
   }
-  std::vector<at::Tensor> residuals;  // L + 1 of [T, d]
+  std::vector<at::Tensor> residuals;  // L + 1 of [T, d]; undefined where a layer is not decoded
   const auto name_of = [&](std::int64_t row) {
     const Query* query = batch.data();
     for (; row >= static_cast<std::int64_t>(query->tokens.size()); ++query)
@@ -179,35 +261,67 @@ void Run::process(const std::vector<Query>& batch) {
   };
   model_.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
     model::require_finite(model_, layer, states, name_of);
-    residuals.push_back(states);
+    residuals.push_back(layers_.count(layer) > 0 ? states : at::Tensor());
   });
 
+  last_query_ = nullptr;
   const auto total = static_cast<std::int64_t>(positions.size());
-  // Chunks of about one size: a small one at the end would cost as much packing as a large one.
-  constexpr std::int64_t kEven = 8;
-  const std::int64_t chunks = std::max<std::int64_t>(1, util::ceil_div(total, positions_per_chunk_));
-  const std::int64_t size =
-      std::min(positions_per_chunk_, util::round_up(util::ceil_div(total, chunks), kEven));
-  for (std::int64_t first = 0; first < total; first += size) {
-    const std::int64_t count = std::min(size, total - first);
-    const LayerReadout readout = read_out(residuals, positions.data() + first, count);
-    for (std::int64_t p = 0; p < count; ++p) {
-      const BatchPosition& at = positions[static_cast<std::size_t>(first + p)];
-      const PositionReadout view(shape_, readout, p, *at.query, *at.where);
-      if (!options_.accepts(view)) continue;
-      for (Listener* listener : listeners_) listener->accept(view);
-    }
-    statistics_.positions += count;
+  for (std::int64_t first = 0; first < total && !should_stop();) {
+    std::int64_t end = splits_at_parts_ ? first + 1 : total;
+    const std::int64_t part = positions[static_cast<std::size_t>(first)].query->part;
+    while (end < total && positions[static_cast<std::size_t>(end)].query->part == part) ++end;
+    decode(residuals, positions.data() + first, end - first);
+    first = end;
   }
-  statistics_.windows += static_cast<std::int64_t>(batch.size());
-  statistics_.tokens += static_cast<std::int64_t>(windows.tokens.size());
-  options_.on_progress(total);
+  if (!statistics_.stopped) options_.on_progress(total);
 }
 
-LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
-                           std::int64_t count) {
-  const auto S = static_cast<std::int64_t>(states_.size());
-  const std::int64_t P = count, K = shape_.top_k;
+void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                 std::int64_t count) {
+  enter_part(positions[0].query->part);
+  for (Group& group : groups_) {
+    const bool is_first = &group == &groups_.front();
+    // Chunks of about one size: a small one at the end would cost as much packing as a large one.
+    constexpr std::int64_t kEven = 8;
+    const std::int64_t chunks = util::ceil_div(count, group.positions_per_chunk());
+    const std::int64_t size =
+        std::min(group.positions_per_chunk(), util::round_up(util::ceil_div(count, chunks), kEven));
+    for (std::int64_t first = 0; first < count; first += size) {
+      if (should_stop()) return;
+      const std::int64_t n = std::min(size, count - first);
+      std::vector<std::int64_t> checked;
+      for (std::int64_t p = 0; is_first && p < n; ++p) {
+        if (is_checked(positions[first + p].query->part)) checked.push_back(p);
+      }
+      std::vector<double> errors;
+      const LayerReadout readout = group.read_out(residuals, positions + first, n, checked, errors);
+      for (std::int64_t p = 0; p < n; ++p) {
+        const BatchPosition& at = positions[first + p];
+        const PositionReadout view(group.shape(), readout, p, *at.query, *at.where);
+        if (is_first) {
+          enter_part(at.query->part);
+          if (at.query != std::exchange(last_query_, at.query)) {
+            ++of_part_.windows;
+            of_part_.tokens += static_cast<std::int64_t>(at.query->tokens.size());
+          }
+          ++of_part_.positions;
+          for (std::size_t c = 0; c < checked.size(); ++c) {
+            if (checked[c] == p)
+              add_self_check(of_part_, errors[c], 1, model_.backend().decode_precision(),
+                             place_of(*at.query, at.where->position));
+          }
+          if (!options_.accepts(view)) continue;
+        }
+        for (Listener* listener : group.listeners()) listener->accept(view);
+      }
+    }
+  }
+}
+
+LayerReadout Group::read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                             std::int64_t count, const std::vector<std::int64_t>& checked,
+                             std::vector<double>& errors) {
+  const std::int64_t S = shape_.num_states, P = count, K = shape_.top_k;
 
   std::vector<std::int64_t> rows;
   std::int64_t W = kFirstWatchedOfQuery;
@@ -237,18 +351,15 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
     normed.push_back(model_.head().normed(residual));
   }
   input.rows = at::cat(normed);  // [S · P, d]
+  if (wants_sums_ && !sums_) sums_.emplace(S, shape_.vocab_size);
   const compute::Statistics output = decoder_->decode(input, sums_ ? &*sums_ : nullptr);
 
   require_finite_output(output, positions);
-  if (statistics_.positions >= next_self_check_) {
-    self_check(normed.front(), output, P);
-    next_self_check_ = statistics_.positions + kSelfCheckEvery;
-  }
+  for (const std::int64_t p : checked) errors.push_back(self_check(normed.front(), output, p));
 
   LayerReadout readout;
   readout.num_positions = P;
   readout.num_watched = W;
-  readout.state_of = state_of_;
   readout.watched_ids = output.watched;
   readout.top_ids = output.top_ids;
   readout.watched_ranks.assign(output.watched_ranks.begin(), output.watched_ranks.end());
@@ -275,7 +386,7 @@ LayerReadout Run::read_out(const std::vector<at::Tensor>& residuals, const Batch
 }
 
 /// The states were finite: what is not comes from a lens, the final norm or the unembedding.
-void Run::require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const {
+void Group::require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const {
   constexpr double kOrdinary = 1000;  // of real models: no need for a message
   const auto P = output.log_sum_exp.size() / states_.size();
   for (std::size_t i = 0; i < output.log_sum_exp.size(); ++i) {
@@ -291,37 +402,46 @@ void Run::require_finite_output(const compute::Statistics& output, const BatchPo
   }
 }
 
-void Run::self_check(const at::Tensor& final_rows, const compute::Statistics& output,
-                     std::int64_t num_positions) {
-  const std::int64_t checked = std::min(kSelfCheckPositions, num_positions), K = shape_.top_k;
+/// Of position p of a chunk. One at a time: its error must not depend on what else the chunk holds.
+double Group::self_check(const at::Tensor& final_rows, const compute::Statistics& output,
+                         std::int64_t p) const {
+  const std::int64_t K = shape_.top_k;
   const at::Tensor plain =
-      compute::plain_log_probabilities(model_.head().unembedding, final_rows.narrow(0, 0, checked));
-  const auto of_output = [](const std::vector<double>& values, at::IntArrayRef shape) {
-    return at::from_blob(const_cast<double*>(values.data()), shape, at::kDouble);
-  };
-  const at::Tensor decoded =
-      of_output(output.top_logits, {checked, K}) - of_output(output.log_sum_exp, {checked, 1});
-  const at::Tensor error = (decoded - std::get<0>(plain.topk(K, 1)).to(at::kCPU)).abs().max();
-  add_self_check(statistics_, error.item<double>(), checked, model_.backend().decode_precision());
+      compute::plain_log_probabilities(model_.head().unembedding, final_rows.narrow(0, p, 1));
+  const double* logits = output.top_logits.data() + p * K;
+  const at::Tensor decoded = at::from_blob(const_cast<double*>(logits), {1, K}, at::kDouble) -
+                             output.log_sum_exp[static_cast<std::size_t>(p)];
+  return (decoded - std::get<0>(plain.topk(K, 1)).to(at::kCPU)).abs().max().item<double>();
 }
 
-ProbabilitySums Run::probability_sums() const {
-  ProbabilitySums all{
-      .sums = {}, .state_of = state_of_, .num_rows = shape_.num_rows, .positions = statistics_.positions};
-  if (!sums_) return all;
-  const at::Tensor whole = sums_->sums + sums_->log_small.exp();
-  const auto rows_of = [&](const at::Tensor& values, std::vector<std::vector<double>>& rows) {
-    const auto V = static_cast<std::size_t>(shape_.vocab_size);
-    const double* first = values.const_data_ptr<double>();
-    for (std::size_t s = 0; s < states_.size(); ++s) rows.emplace_back(first + s * V, first + (s + 1) * V);
-  };
-  rows_of(whole, all.sums);
-  if (!at::isfinite(sums_->log_small).any().item<bool>()) return all;
-  rows_of(sums_->log_small, all.log_small);
-  return all;
+void Group::end_part(std::int64_t positions) {
+  if (!wants_sums_) return;
+  ProbabilitySums all{.sums = {}, .positions = positions};
+  if (sums_) {
+    const at::Tensor whole = sums_->sums + sums_->log_small.exp();
+    const auto rows_of = [&](const at::Tensor& values, std::vector<std::vector<double>>& rows) {
+      const auto V = static_cast<std::size_t>(shape_.vocab_size);
+      const double* first = values.const_data_ptr<double>();
+      for (std::size_t s = 0; s < states_.size(); ++s) rows.emplace_back(first + s * V, first + (s + 1) * V);
+    };
+    rows_of(whole, all.sums);
+    if (at::isfinite(sums_->log_small).any().item<bool>()) rows_of(sums_->log_small, all.log_small);
+  }
+  for (Listener* listener : listeners_) {
+    if (listener->needs().probability_sums) listener->accept_sums(all);
+  }
+  sums_.reset();
 }
 
 }  // namespace
+
+void RunStatistics::add(const RunStatistics& other) {
+  windows += other.windows;
+  tokens += other.tokens;
+  positions += other.positions;
+  final_layer_max_abs_error = std::max(final_layer_max_abs_error, other.final_layer_max_abs_error);
+  self_checked_positions += other.self_checked_positions;
+}
 
 Engine::Engine(const model::Model& model, std::vector<const lens::Lens*> lenses, EngineOptions options)
     : model_(model), lenses_(std::move(lenses)), options_(std::move(options)) {
@@ -330,8 +450,12 @@ Engine::Engine(const model::Model& model, std::vector<const lens::Lens*> lenses,
 
 RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*>& listeners) const {
   const c10::InferenceMode inference;
-  Run run(model_, lenses_, options_, listeners);
-  for (Listener* listener : listeners) listener->begin(run.shape());
+  std::vector<LensGroup> groups = {{lenses_, listeners}};
+  groups.insert(groups.end(), options_.more_groups.begin(), options_.more_groups.end());
+  Run run(model_, options_, std::move(groups));
+  for (Group& group : run.groups()) {
+    for (Listener* listener : group.listeners()) listener->begin(group.shape());
+  }
   std::vector<Query> batch;
   std::int64_t batch_tokens = 0;
   std::optional<Query> next;
@@ -341,10 +465,7 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
   };
   pull();
   while (next) {
-    if (options_.should_stop()) {
-      run.statistics().stopped = true;
-      break;
-    }
+    if (run.should_stop()) break;
     batch.clear();
     batch_tokens = 0;
     while (next) {
@@ -356,13 +477,11 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
     }
     run.process(batch);
     compute::release_free_memory();
+    if (run.statistics().stopped) break;
     if (!next) pull();
   }
-  for (Listener* listener : listeners) {
-    if (listener->needs().probability_sums) listener->accept_sums(run.probability_sums());
-    listener->end();
-  }
-  return run.statistics();
+  if (!run.statistics().stopped) run.end_part();
+  return run.all_statistics();
 }
 
 }  // namespace depthlens::decode

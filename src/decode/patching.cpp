@@ -109,7 +109,7 @@ Patcher::Patcher(const model::Model& model, PatchingOptions options)
 
 Patcher::~Patcher() = default;
 
-std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
+std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair, bool checks) {
   DEPTHLENS_ASSERT(pair.source.size() == pair.target.size());
   const auto stopped = [&] { return statistics_.stopped = options_.should_stop(); };
   if (stopped()) return std::nullopt;
@@ -136,9 +136,9 @@ std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair) {
   const at::Tensor clean = normed.narrow(0, 1, 1);
   std::vector<LastPrediction> both_clean = predictions(model_, *decoder_, clean, normed, pair);
   both_clean[1].kl = 0;  // against itself, where rounding leaves 1e-8
-  if (statistics_.positions >= next_self_check_) {
-    add_self_check(statistics_, error_of(head, *decoder_, clean), 1);
-    next_self_check_ = statistics_.positions + kSelfCheckEvery;
+  if (checks) {
+    add_self_check(statistics_, error_of(head, *decoder_, clean), 1, compute::Precision::kExact,
+                   "a clean run of a pair");
   }
   count_windows(2);
 

@@ -30,18 +30,17 @@ void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId gr
 }
 
 void add_self_check(RunStatistics& statistics, double error, std::int64_t positions,
-                    compute::Precision precision) {
+                    compute::Precision precision, const std::string& where) {
   constexpr double kOfFast = 0.5;  // nats; one product in bfloat16 is off by about 0.01 to 0.1
   const double bound = precision != compute::Precision::kFast ? kPromised : kOfFast;
   statistics.final_layer_max_abs_error = std::max(statistics.final_layer_max_abs_error, error);
   statistics.self_checked_positions += positions;
   if (error <= bound) return;  // not so where it is NaN
-  throw util::self_check_error(
-      {.what = "the decoded final layer differs from a plain matrix product",
-       .where = util::cat("soon after position ", statistics.positions, " of the run"),
-       .expected = util::cat("at most ", bound, " nats"),
-       .found = util::cat(error),
-       .hint = "this is a defect of depthlens or of the machine: please report it"});
+  throw util::self_check_error({.what = "the decoded final layer differs from a plain matrix product",
+                                .where = where,
+                                .expected = util::cat("at most ", bound, " nats"),
+                                .found = util::cat(error),
+                                .hint = "this is a defect of depthlens or of the machine: please report it"});
 }
 
 }  // namespace depthlens::decode

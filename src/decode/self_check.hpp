@@ -11,16 +11,15 @@
 
 namespace depthlens::decode {
 
-constexpr std::int64_t kSelfCheckEvery = 4096;  // positions
-
 /// Throws where a row's log-sum-exp is not finite, or so large that float32 does not tell its greatest logits
 /// apart as exactly as depthlens promises. `greatest`: the token with the greatest logit.
 void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId greatest,
                        const std::string& where);
 
-/// Adds the greatest error of `positions` positions, in nats, to the statistics. Throws a self-check error
-/// where it exceeds the accuracy that depthlens promises, or for fast products what they can be off by.
+/// Adds the greatest error of `positions` positions, in nats, to the statistics. Throws a self-check error,
+/// with `where`, where it exceeds the accuracy that depthlens promises, or for fast products what they can be
+/// off by.
 void add_self_check(RunStatistics& statistics, double error, std::int64_t positions,
-                    compute::Precision precision = compute::Precision::kExact);
+                    compute::Precision precision, const std::string& where);
 
 }  // namespace depthlens::decode

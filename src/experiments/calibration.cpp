@@ -38,9 +38,13 @@ class Calibration : public Experiment {
     num_ranks_ = std::min(kRanks, shape.top_k);
     const auto lenses = static_cast<std::size_t>(shape.num_lenses());
     exit_values_.assign(lenses * kExits.size() * 2, 0);
-    exits_ = tables::BootstrapMeans(exit_values_.size(), context_.seed);
+    exits_ = tables::BootstrapMeans(
+        context_.state->sums("calibration.exits", exit_values_.size() + 1, context_.seed));
     mass_values_.assign(lenses * static_cast<std::size_t>(shape.num_rows * num_ranks_) * 2, 0);
-    masses_ = tables::BootstrapMeans(mass_values_.size(), context_.seed);
+    masses_ = tables::BootstrapMeans(
+        context_.state->sums("calibration.masses", mass_values_.size() + 1, context_.seed));
+    probabilities_ = &context_.state->wide_sums(
+        "calibration.probabilities", static_cast<std::size_t>(shape.num_states * shape.vocab_size));
   }
 
   void accept(const decode::PositionReadout& position) override {
@@ -49,7 +53,7 @@ class Calibration : public Experiment {
         std::int64_t row = 0;
         while (row + 1 < shape_.num_rows && !leaves(kExits[e], position, lens, row)) ++row;
         double* values = exit_values_.data() + exit_index(lens, e);
-        values[0] = static_cast<double>(row);
+        values[0] = static_cast<double>(shape_.layer(row));
         values[1] = position.top1(lens, row) == position.final_id() ? 1 : 0;
       }
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
@@ -69,26 +73,15 @@ class Calibration : public Experiment {
   }
 
   void accept_sums(const decode::ProbabilitySums& sums) override {
-    buckets_ = Grid<BucketBias>(shape_.num_lenses(), shape_.num_rows, context_.buckets.size());
-    const double corpus = static_cast<double>(context_.counts->total());
-    has_sums_ = corpus > 0 && sums.positions > 0;
-    const double log_positions = std::log(static_cast<double>(sums.positions));
-    for (std::int64_t lens = 0; lens < shape_.num_lenses() && has_sums_; ++lens) {
-      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-        const auto of_token = sums.of(lens, row);
-        for (std::size_t v = 0; v < of_token.size(); ++v) {
-          const double c =
-              static_cast<double>(context_.counts->count(static_cast<decode::TokenId>(v))) / corpus;
-          const double q = of_token[v] / static_cast<double>(sums.positions);
-          BucketBias& bucket = buckets_.at(lens, row, context_.buckets.bucket_of[v]);
-          bucket.predicted += q;
-          // Σ (q − c) = 0, so that these terms, none of which is negative, add up to KL(corpus ‖ layer).
-          // A probability too small for a number still has a logarithm.
-          const auto log_ratio = [&] {
-            return std::isnormal(q) ? std::log(c / q)
-                                    : std::log(c) - (sums.log_of(lens, row, v) - log_positions);
-          };
-          bucket.kl += (c > 0 ? c * log_ratio() : 0) - c + q;
+    for (std::size_t state = 0; state < sums.sums.size(); ++state) {
+      const std::vector<double>& of_token = sums.sums[state];
+      for (std::size_t v = 0; v < of_token.size(); ++v) {
+        // A sum too small for a number still has a logarithm.
+        const std::size_t i = state * of_token.size() + v;
+        if (std::isnormal(of_token[v]) || sums.log_small.empty()) {
+          probabilities_->add(i, of_token[v]);
+        } else {
+          probabilities_->add_exp(i, sums.log_small[state][v]);
         }
       }
     }
@@ -113,6 +106,26 @@ class Calibration : public Experiment {
     return best - second >= exit.threshold;
   }
 
+  /// Adds up the buckets of a layer.
+  void add_bias(std::int64_t lens, std::int64_t row, std::vector<BucketBias>& buckets) const {
+    const auto corpus = static_cast<double>(context_.counts->total());
+    const auto positions = static_cast<double>(masses_.count());
+    const auto first = static_cast<std::size_t>(shape_.state(lens, row) * shape_.vocab_size);
+    for (std::size_t v = 0; v < static_cast<std::size_t>(shape_.vocab_size); ++v) {
+      const double c = static_cast<double>(context_.counts->count(static_cast<decode::TokenId>(v))) / corpus;
+      const double q = probabilities_->value(first + v) / positions;
+      BucketBias& bucket = buckets[context_.buckets.bucket_of[v]];
+      bucket.predicted += q;
+      // Σ (q − c) = 0, so that these terms, none of which is negative, add up to KL(corpus ‖ layer).
+      // A probability too small for a number still has a logarithm.
+      const auto log_ratio = [&] {
+        return std::isnormal(q) ? std::log(c / q)
+                                : std::log(c) - (probabilities_->log(first + v) - std::log(positions));
+      };
+      bucket.kl += (c > 0 ? c * log_ratio() : 0) - c + q;
+    }
+  }
+
   std::size_t exit_index(std::int64_t lens, std::size_t exit) const {
     return (static_cast<std::size_t>(lens) * kExits.size() + exit) * 2;
   }
@@ -135,7 +148,7 @@ class Calibration : public Experiment {
         const tables::Estimate mean_layer = exits_.estimate(i);
         std::optional<double> speedup;
         if (mean_layer.value && *mean_layer.value > 0)
-          speedup = static_cast<double>(shape_.num_rows - 1) / *mean_layer.value;
+          speedup = static_cast<double>(shape_.last_layer()) / *mean_layer.value;
         table.add({shape_.lens_names[static_cast<std::size_t>(lens)], std::string(kExits[e].criterion),
                    kExits[e].threshold, mean_layer, exits_.estimate(i + 1), tables::cell(speedup),
                    exits_.count()});
@@ -157,8 +170,8 @@ class Calibration : public Experiment {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (std::int64_t k = 0; k < num_ranks_; ++k) {
           const std::size_t i = mass_index(lens, row, k);
-          table.add({shape_.lens_names[static_cast<std::size_t>(lens)], row, k + 1, masses_.count(),
-                     masses_.estimate(i), masses_.estimate(i + 1)});
+          table.add({shape_.lens_names[static_cast<std::size_t>(lens)], shape_.layer(row), k + 1,
+                     masses_.count(), masses_.estimate(i), masses_.estimate(i + 1)});
         }
       }
     }
@@ -176,26 +189,28 @@ class Calibration : public Experiment {
                                     {"kl_share", "share of the layer's"}},
                         .rows = {}};
     const std::int64_t total = context_.counts->total();
+    const bool has_sums = total > 0 && masses_.count() > 0;  // there are positions and a frequency table
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
+        std::vector<BucketBias> buckets(static_cast<std::size_t>(context_.buckets.size()));
+        if (has_sums) add_bias(lens, row, buckets);
         BucketBias all;
-        for (std::int64_t b = 0; b < context_.buckets.size(); ++b) {
-          all.predicted += buckets_.at(lens, row, b).predicted;
-          all.kl += buckets_.at(lens, row, b).kl;
+        for (const BucketBias& bucket : buckets) {
+          all.predicted += bucket.predicted;
+          all.kl += bucket.kl;
         }
         const auto add = [&](const std::string& bucket, std::int64_t count, const BucketBias& bias) {
           const auto known = [&](double value, bool exists) {
             return exists ? tables::Cell(value) : tables::Cell();
           };
-          table.add({name, row, bucket, tables::share(count, total), known(bias.predicted, has_sums_),
-                     known(bias.kl, has_sums_), known(bias.kl / all.kl, all.kl > 0)});
+          table.add({name, shape_.layer(row), bucket, tables::share(count, total),
+                     known(bias.predicted, has_sums), known(bias.kl, has_sums),
+                     known(bias.kl / all.kl, all.kl > 0)});
         };
         add("all", total, all);
-        for (std::int64_t b = 0; b < context_.buckets.size(); ++b) {
-          add(context_.buckets.names[static_cast<std::size_t>(b)],
-              context_.buckets.corpus_counts[static_cast<std::size_t>(b)], buckets_.at(lens, row, b));
-        }
+        for (std::size_t b = 0; b < buckets.size(); ++b)
+          add(context_.buckets.names[b], context_.buckets.corpus_counts[b], buckets[b]);
       }
     }
     return table;
@@ -208,8 +223,7 @@ class Calibration : public Experiment {
   std::vector<double> mass_values_;  // likewise [N, R, ranks, 2], probability alone and cumulated
   tables::BootstrapMeans exits_;
   tables::BootstrapMeans masses_;
-  bool has_sums_ = false;     // there are positions and a frequency table
-  Grid<BucketBias> buckets_;  // [N, R, buckets]
+  tables::WideSums* probabilities_ = nullptr;  // [S, V]
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 // multiple choice).
 #include <cmath>
 
+#include "depthlens/util/text.hpp"
 #include "task_ranks.hpp"
 
 namespace depthlens::experiments {
@@ -17,11 +18,16 @@ class Choices : public Experiment {
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
-    labels_ = data::option_labels(context_.task->items);
-    const auto cells = static_cast<std::size_t>(shape.num_lenses() * shape.num_rows);
-    options_.assign(labels_.size(), {.means = tables::BootstrapMeans(cells * kOfOption, context_.seed),
-                                     .ranks = Grid<tables::Histogram>(shape.num_lenses(), shape.num_rows)});
-    items_ = tables::BootstrapMeans(cells * 2, context_.seed);
+    labels_ = context_.task->option_labels;
+    const std::size_t cells = place_of(shape, shape.num_lenses(), 0);
+    options_.clear();
+    for (std::size_t o = 0; o < labels_.size(); ++o) {
+      const std::string name = util::cat("choices.option", o);
+      options_.push_back({.means = tables::BootstrapMeans(
+                              context_.state->sums(name + ".means", cells * kOfOption + 1, context_.seed)),
+                          .ranks = &context_.state->histograms(name + ".ranks", cells)});
+    }
+    items_ = tables::BootstrapMeans(context_.state->sums("choices.items", cells * 2 + 1, context_.seed));
   }
 
   void accept(const decode::PositionReadout& position) override {
@@ -42,7 +48,7 @@ class Choices : public Experiment {
           all_in_top = all_in_top && rank <= 2 * static_cast<std::int64_t>(num_options);
           values[o][cell * kOfOption] = static_cast<double>(rank);
           values[o][cell * kOfOption + 1] = std::exp(static_cast<double>(position.logprob(lens, row, w)));
-          options_[o].ranks.at(lens, row).add(rank);
+          options_[o].ranks->add(cell, rank);
         }
         values[leader][cell * kOfOption + 2] = 1;
         of_item[cell * 2] = leader == item.gold_option ? 1 : 0;
@@ -74,10 +80,11 @@ class Choices : public Experiment {
         const auto cell = static_cast<std::size_t>(lens * shape_.num_rows + row);
         for (std::size_t o = 0; o < labels_.size(); ++o) {
           const auto mean = [&](std::size_t i) { return options_[o].means.estimate(cell * kOfOption + i); };
-          option.add({name, row, labels_[o], options_[o].means.count(), mean(0),
-                      tables::cell(options_[o].ranks.at(lens, row).median()), mean(1), mean(2)});
+          option.add({name, shape_.layer(row), labels_[o], options_[o].means.count(), mean(0),
+                      tables::cell((*options_[o].ranks)[cell].median()), mean(1), mean(2)});
         }
-        accuracy.add({name, row, items_.count(), items_.estimate(cell * 2), items_.estimate(cell * 2 + 1)});
+        accuracy.add({name, shape_.layer(row), items_.count(), items_.estimate(cell * 2),
+                      items_.estimate(cell * 2 + 1)});
       }
     }
     return {std::move(option).finish(), std::move(accuracy).finish()};
@@ -86,7 +93,7 @@ class Choices : public Experiment {
  private:
   struct Option {
     tables::BootstrapMeans means;  // [N, R, kOfOption]
-    Grid<tables::Histogram> ranks;
+    tables::Histograms* ranks;     // [N, R]
   };
   Context context_;
   decode::ReadoutShape shape_;

@@ -7,12 +7,101 @@
 
 #include "depthlens/tables/estimates.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
 #include "kinds.hpp"
 
 namespace depthlens::experiments {
 namespace {
+
 constexpr std::size_t kStatistics = 2;  // of a translator on a layer: KL, agreement
+
+/// [L, kStatistics] of a translator, and cases.
+tables::BootstrapMeans means_of(const Context& context, const std::string& lens, std::int64_t translator,
+                                std::int64_t num_layers) {
+  return tables::BootstrapMeans(context.state->sums(util::cat("transfer.", lens, ".", translator),
+                                                    static_cast<std::size_t>(num_layers) * kStatistics + 1,
+                                                    context.seed));
 }
+
+/// Layer L, where no translator has a part, is left out.
+class TransferListener : public decode::Listener {
+ public:
+  TransferListener(const Context& context, std::vector<TranslatorView> views)
+      : context_(context), views_(std::move(views)) {}
+
+  decode::Needs needs() const override { return {}; }
+
+  void begin(const decode::ReadoutShape& shape) override {
+    DEPTHLENS_ASSERT(static_cast<std::int64_t>(views_.size()) == shape.num_lenses());
+    num_layers_ = shape.last_layer();
+    means_.clear();
+    for (const TranslatorView& view : views_)
+      means_.push_back(means_of(context_, view.lens, view.translator, num_layers_));
+  }
+
+  void accept(const decode::PositionReadout& position) override {
+    std::vector<double> values;
+    for (std::size_t n = 0; n < means_.size(); ++n) {
+      const auto lens = static_cast<std::int64_t>(n);
+      values.clear();
+      for (std::int64_t row = 0; row < num_layers_; ++row) {
+        values.push_back(position.kl_final(lens, row));
+        values.push_back(position.top1(lens, row) == position.final_id() ? 1 : 0);
+      }
+      means_[n].add(unit_of(position), values);
+    }
+  }
+
+ private:
+  Context context_;
+  std::vector<TranslatorView> views_;
+  std::int64_t num_layers_ = 0;
+  std::vector<tables::BootstrapMeans> means_;  // by view
+};
+
+class Evaluation : public Experiment {
+ public:
+  Evaluation(const Context& context, const EvaluationContext& evaluation)
+      : context_(context), evaluation_(evaluation), trajectory_(make_trajectory(context)) {}
+
+  decode::Needs needs() const override { return trajectory_->needs(); }
+  void begin(const decode::ReadoutShape& shape) override { trajectory_->begin(shape); }
+  void accept(const decode::PositionReadout& position) override { trajectory_->accept(position); }
+
+  std::vector<tables::Table> tables() const override {
+    std::vector<tables::Table> all = trajectory_->tables();
+    all.push_back(bits_per_byte_table(all.front(), evaluation_.size));
+    if (!evaluation_.transfer.empty()) all.push_back(transfer());
+    return all;
+  }
+
+ private:
+  tables::Table transfer() const {
+    using tables::kEstimated;
+    tables::EstimateTable table("lens.transfer", {{"lens"},
+                                                  {"translator"},
+                                                  {"layer"},
+                                                  {"positions", "positions"},
+                                                  {"kl_final", "nats", kEstimated},
+                                                  {"top1_agreement", "share of positions", kEstimated}});
+    for (const auto& [lens, num_translators] : evaluation_.transfer) {
+      for (std::int64_t translator = 0; translator < num_translators; ++translator) {
+        const auto means = means_of(context_, lens, translator, evaluation_.num_layers);
+        for (std::int64_t layer = 0; layer < evaluation_.num_layers; ++layer) {
+          const std::size_t i = static_cast<std::size_t>(layer) * kStatistics;
+          table.add({lens, translator, layer, means.count(), means.estimate(i), means.estimate(i + 1)});
+        }
+      }
+    }
+    return std::move(table).finish();
+  }
+
+  Context context_;
+  EvaluationContext evaluation_;
+  std::unique_ptr<Experiment> trajectory_;
+};
+
+}  // namespace
 
 double bits_per_byte_of_a_nat(const TextSize& size) {
   DEPTHLENS_ASSERT(size.bytes > 0);
@@ -51,45 +140,13 @@ tables::Table bits_per_byte_table(const tables::Table& quality, const TextSize& 
   return table;
 }
 
-void Transfer::begin(const decode::ReadoutShape& shape) {
-  DEPTHLENS_ASSERT(static_cast<std::int64_t>(expected_.size()) == shape.num_lenses());
-  first_ = results_.size();
-  for (View& view : expected_) {
-    const auto layers = static_cast<std::size_t>(shape.num_rows - 1);
-    results_.push_back({std::move(view), layers, tables::BootstrapMeans(layers * kStatistics, seed_)});
-  }
-  expected_.clear();
+std::unique_ptr<Experiment> make_evaluation(const Context& context, const EvaluationContext& evaluation) {
+  return std::make_unique<Evaluation>(context, evaluation);
 }
 
-void Transfer::accept(const decode::PositionReadout& position) {
-  for (std::size_t n = first_; n < results_.size(); ++n) {
-    const auto lens = static_cast<std::int64_t>(n - first_);
-    std::vector<double> values;
-    for (std::size_t layer = 0; layer < results_[n].num_layers; ++layer) {
-      const auto row = static_cast<std::int64_t>(layer);
-      values.push_back(position.kl_final(lens, row));
-      values.push_back(position.top1(lens, row) == position.final_id() ? 1 : 0);
-    }
-    results_[n].means.add(unit_of(position), values);
-  }
-}
-
-tables::Table Transfer::table() const {
-  using tables::kEstimated;
-  tables::EstimateTable table("lens.transfer", {{"lens"},
-                                                {"translator"},
-                                                {"layer"},
-                                                {"positions", "positions"},
-                                                {"kl_final", "nats", kEstimated},
-                                                {"top1_agreement", "share of positions", kEstimated}});
-  for (const Result& result : results_) {
-    for (std::size_t layer = 0; layer < result.num_layers; ++layer) {
-      const std::size_t i = layer * kStatistics;
-      table.add({result.view.lens, result.view.translator, static_cast<std::int64_t>(layer),
-                 result.means.count(), result.means.estimate(i), result.means.estimate(i + 1)});
-    }
-  }
-  return std::move(table).finish();
+std::unique_ptr<decode::Listener> make_transfer_listener(const Context& context,
+                                                         std::vector<TranslatorView> views) {
+  return std::make_unique<TransferListener>(context, std::move(views));
 }
 
 }  // namespace depthlens::experiments

@@ -17,7 +17,7 @@ class Exit : public Experiment {
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     values_.assign(static_cast<std::size_t>(shape.num_lenses() * shape.num_rows) * kStatistics, 0);
-    means_ = tables::BootstrapMeans(values_.size(), context_.seed);
+    means_ = tables::BootstrapMeans(context_.state->sums("exit.means", values_.size() + 1, context_.seed));
   }
 
   void accept(const decode::PositionReadout& position) override {
@@ -48,8 +48,9 @@ class Exit : public Experiment {
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         const auto mean = [&](std::size_t i) { return means_.estimate(index(lens, row) + i); };
-        table.add({shape_.lens_names[static_cast<std::size_t>(lens)], row, shape_.num_rows - 1 - row,
-                   means_.count(), mean(0), mean(1), mean(2), mean(3)});
+        table.add({shape_.lens_names[static_cast<std::size_t>(lens)], shape_.layer(row),
+                   shape_.last_layer() - shape_.layer(row), means_.count(), mean(0), mean(1), mean(2),
+                   mean(3)});
       }
     }
     return {std::move(table).finish()};

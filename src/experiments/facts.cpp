@@ -2,6 +2,7 @@
 #include <map>
 #include <utility>
 
+#include "depthlens/util/text.hpp"
 #include "task_ranks.hpp"
 
 namespace depthlens::experiments {
@@ -12,14 +13,20 @@ class Facts : public Experiment {
   explicit Facts(const Context& context) : context_(context) {}
 
   decode::Needs needs() const override { return {}; }
-  void begin(const decode::ReadoutShape& shape) override { shape_ = shape; }
+  void begin(const decode::ReadoutShape& shape) override {
+    shape_ = shape;
+    seen_ = &context_.state->histograms("facts.groups", 1);
+    groups_.clear();
+  }
 
   void accept(const decode::PositionReadout& position) override {
     const data::TaskItem& item = item_of(context_, position);
     const std::int64_t length = static_cast<std::int64_t>(item.answer.size());
-    auto [place, added] = groups_.try_emplace({length, answer_index(item, position) + 1});
-    Group& group = place->second;
-    if (added) group = {RankCurves(shape_, context_.seed), EarliestLayers(shape_, context_.seed)};
+    const std::pair<std::int64_t, std::int64_t> key = {length, answer_index(item, position) + 1};
+    auto found = groups_.find(key);
+    if (found == groups_.end()) found = groups_.emplace(key, group(key.first, key.second)).first;
+    Group& group = found->second;
+    seen_->add(0, length * (length - 1) / 2 + key.second);
     group.ranks.add(position, decode::kWatchedTarget);
     group.earliest.add(position, decode::kWatchedTarget);
   }
@@ -42,15 +49,17 @@ class Facts : public Experiment {
                                                       {"mean_layer", "layer", kEstimated},
                                                       {"median_layer", "layer"},
                                                       {"reached", "positions"}});
+    const auto groups = all_groups();
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-        for (const auto& [key, group] : groups_) {
-          rank.add({name, row, key.first, key.second, group.ranks.count(), group.ranks.mean_rank(lens, row),
-                    group.ranks.median_rank(lens, row), group.ranks.top1_rate(lens, row)});
+        for (const auto& [key, group] : groups) {
+          rank.add({name, shape_.layer(row), key.first, key.second, group.ranks.count(),
+                    group.ranks.mean_rank(lens, row), group.ranks.median_rank(lens, row),
+                    group.ranks.top1_rate(lens, row)});
         }
       }
-      for (const auto& [key, group] : groups_) {
+      for (const auto& [key, group] : groups) {
         for (std::size_t t = 0; t < kRankThresholds.size(); ++t)
           group.earliest.add_row(earliest, {name, key.first, key.second, kRankThresholds[t]}, lens, t);
       }
@@ -63,9 +72,29 @@ class Facts : public Experiment {
     RankCurves ranks;
     EarliestLayers earliest;
   };
+
+  Group group(std::int64_t length, std::int64_t answer_position) const {
+    const std::string name = util::cat("facts.", length, ".", answer_position);
+    return {RankCurves(context_, name, shape_), EarliestLayers(context_, name, shape_)};
+  }
+
+  /// Those that the state knows: numbered length by length, each with `length` places.
+  std::vector<std::pair<std::pair<std::int64_t, std::int64_t>, Group>> all_groups() const {
+    std::vector<std::pair<std::pair<std::int64_t, std::int64_t>, Group>> all;
+    std::int64_t length = 1;
+    (*seen_)[0].for_each([&](std::int64_t number, std::int64_t /*count*/) {
+      while (length * (length + 1) / 2 < number) ++length;
+      const std::int64_t answer_position = number - length * (length - 1) / 2;
+      all.push_back({{length, answer_position}, group(length, answer_position)});
+      return true;
+    });
+    return all;
+  }
+
   Context context_;
   decode::ReadoutShape shape_;
-  std::map<std::pair<std::int64_t, std::int64_t>, Group> groups_;  // answer length, position in it
+  tables::Histograms* seen_ = nullptr;                             // [1]: numbers of groups
+  std::map<std::pair<std::int64_t, std::int64_t>, Group> groups_;  // answer length, position in it, from 1
 };
 
 }  // namespace

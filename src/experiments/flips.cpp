@@ -8,18 +8,19 @@ namespace {
 
 class Flips : public Experiment {
  public:
-  explicit Flips(const Context& context) : buckets_(context.buckets), seed_(context.seed) {}
+  explicit Flips(const Context& context)
+      : state_(*context.state), buckets_(context.buckets), seed_(context.seed) {}
 
   decode::Needs needs() const override { return {}; }
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     positions_ = layer_index(shape.num_lenses(), 0);
-    sums_ = tables::BootstrapSums(positions_ + 1, seed_);
+    sums_ = &state_.sums("flips.sums", positions_ + 1, seed_);
   }
 
   void accept(const decode::PositionReadout& position) override {
-    const std::span<double> sums = sums_.of(unit_of(position));
+    const std::span<double> sums = sums_->of(unit_of(position));
     sums[positions_] += 1;
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
@@ -48,11 +49,12 @@ class Flips : public Experiment {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (std::int64_t b = 0; b < buckets_.size(); ++b) {
           const std::size_t i = guess_index(lens, row, b);
-          by_bucket.add({name, row, buckets_.names[static_cast<std::size_t>(b)], count(i), count(i + 1),
-                         sums_.ratio(i + 1, i)});
+          by_bucket.add({name, shape_.layer(row), buckets_.names[static_cast<std::size_t>(b)], count(i),
+                         count(i + 1), sums_->ratio(i + 1, i)});
         }
         const std::size_t changed = layer_index(lens, row);
-        if (row > 0) changes.add({name, row, count(changed), sums_.ratio(changed, positions_)});
+        if (row > 0)
+          changes.add({name, shape_.layer(row), count(changed), sums_->ratio(changed, positions_)});
       }
     }
     return {std::move(by_bucket).finish(), std::move(changes).finish()};
@@ -68,13 +70,14 @@ class Flips : public Experiment {
   std::size_t guess_index(std::int64_t lens, std::int64_t row, std::int64_t bucket) const {
     return layer_index(lens, row) + 1 + 2 * static_cast<std::size_t>(bucket);
   }
-  std::int64_t count(std::size_t i) const { return static_cast<std::int64_t>(sums_.sum(i)); }
+  std::int64_t count(std::size_t i) const { return sums_->count(i); }
 
+  tables::State& state_;
   data::TokenBuckets buckets_;
   std::uint64_t seed_;
   decode::ReadoutShape shape_;
-  std::size_t positions_ = 0;   // their place in `sums_`
-  tables::BootstrapSums sums_;  // [N, R, 1 + 2 buckets], positions
+  std::size_t positions_ = 0;              // their place in `sums_`
+  tables::BootstrapSums* sums_ = nullptr;  // [N, R, 1 + 2 buckets], positions
 };
 
 }  // namespace

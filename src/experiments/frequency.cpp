@@ -8,7 +8,8 @@ namespace {
 
 class Frequency : public Experiment {
  public:
-  explicit Frequency(const Context& context) : buckets_(context.buckets), seed_(context.seed) {}
+  explicit Frequency(const Context& context)
+      : state_(*context.state), buckets_(context.buckets), seed_(context.seed) {}
 
   decode::Needs needs() const override {
     return {.top_k = 1, .token_groups = buckets_.bucket_of, .num_groups = buckets_.size()};
@@ -18,11 +19,11 @@ class Frequency : public Experiment {
     shape_ = shape;
     positions_ = index(shape.num_lenses(), 0, 0);
     targets_ = positions_ + 1;
-    sums_ = tables::BootstrapSums(targets_ + 1 + static_cast<std::size_t>(buckets_.size()), seed_);
+    sums_ = &state_.sums("frequency.sums", target_index(buckets_.size()), seed_);
   }
 
   void accept(const decode::PositionReadout& position) override {
-    const std::span<double> sums = sums_.of(unit_of(position));
+    const std::span<double> sums = sums_->of(unit_of(position));
     sums[positions_] += 1;
     if (const decode::TokenId target = position.watched_id(decode::kWatchedTarget);
         target != decode::kNoToken) {
@@ -58,15 +59,15 @@ class Frequency : public Experiment {
     for (std::int64_t b = 0; b < buckets_.size(); ++b) {
       const std::int64_t count = buckets_.corpus_counts[static_cast<std::size_t>(b)];
       corpus.add({name(b), count, tables::share(count, total)});
-      targets.add({name(b), this->count(target_index(b)), sums_.ratio(target_index(b), targets_)});
+      targets.add({name(b), this->count(target_index(b)), sums_->ratio(target_index(b), targets_)});
     }
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& of = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (std::int64_t b = 0; b < buckets_.size(); ++b) {
           const std::size_t i = index(lens, row, b);
-          top1.add({of, row, name(b), count(i), sums_.ratio(i, positions_)});
-          mass.add({of, row, name(b), sums_.ratio(i + 1, positions_)});
+          top1.add({of, shape_.layer(row), name(b), count(i), sums_->ratio(i, positions_)});
+          mass.add({of, shape_.layer(row), name(b), sums_->ratio(i + 1, positions_)});
         }
       }
     }
@@ -87,13 +88,14 @@ class Frequency : public Experiment {
   std::size_t target_index(std::int64_t bucket) const {
     return targets_ + 1 + static_cast<std::size_t>(bucket);
   }
-  std::int64_t count(std::size_t i) const { return static_cast<std::int64_t>(sums_.sum(i)); }
+  std::int64_t count(std::size_t i) const { return sums_->count(i); }
 
+  tables::State& state_;
   data::TokenBuckets buckets_;
   std::uint64_t seed_;
   decode::ReadoutShape shape_;
   std::size_t positions_ = 0, targets_ = 0;  // their places in `sums_`
-  tables::BootstrapSums sums_;               // [N, R, buckets, 2], positions, targets, [buckets]
+  tables::BootstrapSums* sums_ = nullptr;    // [N, R, buckets, 2], positions, targets, [buckets]
 };
 
 }  // namespace

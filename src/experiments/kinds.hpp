@@ -1,9 +1,9 @@
 // The experiments' makers, for the registry, and what several experiments share.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "depthlens/experiments/experiment.hpp"
 
@@ -26,26 +26,10 @@ inline std::uint64_t unit_of(const decode::PositionReadout& position) {
   return static_cast<std::uint64_t>(number >= 0 ? number : position.query().document);
 }
 
-/// One value for each (lens, layer), or (lens, layer, something): a dense array that grows no further.
-template <typename T>
-class Grid {
- public:
-  Grid() = default;
-  Grid(std::int64_t lenses, std::int64_t rows, std::int64_t depth = 1)
-      : rows_(rows), depth_(depth), values_(static_cast<std::size_t>(lenses * rows * depth)) {}
-
-  T& at(std::int64_t lens, std::int64_t row, std::int64_t i = 0) { return values_[index(lens, row, i)]; }
-  const T& at(std::int64_t lens, std::int64_t row, std::int64_t i = 0) const {
-    return values_[index(lens, row, i)];
-  }
-
- private:
-  std::size_t index(std::int64_t lens, std::int64_t row, std::int64_t i) const {
-    return static_cast<std::size_t>((lens * rows_ + row) * depth_ + i);
-  }
-  std::int64_t rows_ = 0;
-  std::int64_t depth_ = 1;
-  std::vector<T> values_;
-};
+/// Of (lens, row), or (lens, row, something), in arrays of all of them.
+inline std::size_t place_of(const decode::ReadoutShape& shape, std::int64_t lens, std::int64_t row,
+                            std::int64_t depth = 1, std::int64_t i = 0) {
+  return static_cast<std::size_t>((lens * shape.num_rows + row) * depth + i);
+}
 
 }  // namespace depthlens::experiments

@@ -1,6 +1,7 @@
 // pos.*: how early words of each class are found (paper, section on parts of speech).
 #include <map>
 
+#include "depthlens/util/text.hpp"
 #include "task_ranks.hpp"
 
 namespace depthlens::experiments {
@@ -17,11 +18,9 @@ class Pos : public Experiment {
     classes_.clear();
     for (const std::string& name : context_.task->classes) {
       index_[name] = classes_.size();
-      classes_.push_back(
-          {.name = name,
-           .ranks = RankCurves(shape, context_.seed),
-           .earliest = std::vector<EarliestLayers>(static_cast<std::size_t>(context_.buckets.size()) + 1,
-                                                   EarliestLayers(shape, context_.seed))});
+      classes_.push_back({.name = name, .ranks = RankCurves(context_, "pos." + name, shape), .earliest = {}});
+      for (std::int64_t b = 0; b <= context_.buckets.size(); ++b)
+        classes_.back().earliest.emplace_back(context_, util::cat("pos.", name, ".bucket", b), shape);
     }
   }
 
@@ -60,7 +59,7 @@ class Pos : public Experiment {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         for (const Class& group : classes_) {
           const RankCurves& ranks = group.ranks;
-          rank.add({name, row, group.name, ranks.count(), ranks.mean_rank(lens, row),
+          rank.add({name, shape_.layer(row), group.name, ranks.count(), ranks.mean_rank(lens, row),
                     ranks.median_rank(lens, row), ranks.mean_reciprocal_rank(lens, row),
                     ranks.top1_rate(lens, row)});
         }

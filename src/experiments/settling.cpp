@@ -12,21 +12,21 @@ constexpr std::array<std::int64_t, 3> kThresholds = {1, 5, 10};  // ranks
 
 class Settling : public Experiment {
  public:
-  explicit Settling(const Context& context) : seed_(context.seed) {}
+  explicit Settling(const Context& context) : state_(*context.state), seed_(context.seed) {}
 
   decode::Needs needs() const override { return {}; }
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     positions_ = index(shape.num_lenses(), 0);
-    sums_ = tables::BootstrapSums(positions_ + 1, seed_);
+    sums_ = &state_.sums("settling.sums", positions_ + 1, seed_);
   }
 
   void accept(const decode::PositionReadout& position) override {
-    const std::span<double> sums = sums_.of(unit_of(position));
+    const std::span<double> sums = sums_->of(unit_of(position));
     sums[positions_] += 1;
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
-      sums[index(lens, position.settled_layer(lens))] += 1;
+      sums[index(lens, position.settled_row(lens))] += 1;
       for (std::size_t t = 0; t < kThresholds.size(); ++t) {
         std::int64_t row = 0;  // at layer L the final top-1 has rank 1, so the search ends
         while (row + 1 < shape_.num_rows && position.rank(lens, row, decode::kWatchedFinal) > kThresholds[t])
@@ -46,17 +46,17 @@ class Settling : public Experiment {
                                                            {"layer"},
                                                            {"count", "positions"},
                                                            {"share", "share of positions", kEstimated}});
-    const auto count = [&](std::size_t i) { return static_cast<std::int64_t>(sums_.sum(i)); };
+    const auto count = [&](std::size_t i) { return sums_->count(i); };
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         const std::size_t i = index(lens, row);
-        depth.add({name, row, count(i), sums_.ratio(i, positions_)});
+        depth.add({name, shape_.layer(row), count(i), sums_->ratio(i, positions_)});
       }
       for (std::size_t t = 0; t < kThresholds.size(); ++t) {
         for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
           const std::size_t i = index(lens, row) + 1 + t;
-          first_hit.add({name, kThresholds[t], row, count(i), sums_.ratio(i, positions_)});
+          first_hit.add({name, kThresholds[t], shape_.layer(row), count(i), sums_->ratio(i, positions_)});
         }
       }
     }
@@ -69,10 +69,11 @@ class Settling : public Experiment {
     return static_cast<std::size_t>(lens * shape_.num_rows + row) * (1 + kThresholds.size());
   }
 
+  tables::State& state_;
   std::uint64_t seed_;
   decode::ReadoutShape shape_;
-  std::size_t positions_ = 0;   // their place in `sums_`
-  tables::BootstrapSums sums_;  // [N, R, 1 + thresholds], positions
+  std::size_t positions_ = 0;              // their place in `sums_`
+  tables::BootstrapSums* sums_ = nullptr;  // [N, R, 1 + thresholds], positions
 };
 
 }  // namespace

@@ -5,25 +5,25 @@
 
 namespace depthlens::experiments {
 namespace {
-constexpr std::size_t kStatistics = 3;
+constexpr std::int64_t kStatistics = 3;
 }
 
 std::optional<std::int64_t> first_layer_with_rank(const decode::PositionReadout& position, std::int64_t lens,
                                                   std::int64_t w, std::int64_t threshold) {
   for (std::int64_t row = 0; row < position.shape().num_rows; ++row) {
-    if (position.rank(lens, row, w) <= threshold) return row;
+    if (position.rank(lens, row, w) <= threshold) return position.shape().layer(row);
   }
   return std::nullopt;
 }
 
-RankCurves::RankCurves(const decode::ReadoutShape& shape, std::uint64_t seed)
+RankCurves::RankCurves(const Context& context, const std::string& name, const decode::ReadoutShape& shape)
     : num_rows_(shape.num_rows),
-      values_(static_cast<std::size_t>(shape.num_lenses() * shape.num_rows) * kStatistics),
-      means_(values_.size(), seed),
-      ranks_(shape.num_lenses(), shape.num_rows) {}
+      values_(place_of(shape, shape.num_lenses(), 0, kStatistics)),
+      means_(context.state->sums(name + ".means", values_.size() + 1, context.seed)),
+      ranks_(&context.state->histograms(name + ".ranks", place_of(shape, shape.num_lenses(), 0))) {}
 
 std::size_t RankCurves::index(std::int64_t lens, std::int64_t row, std::size_t statistic) const {
-  return static_cast<std::size_t>(lens * num_rows_ + row) * kStatistics + statistic;
+  return static_cast<std::size_t>((lens * num_rows_ + row) * kStatistics) + statistic;
 }
 
 void RankCurves::add(const decode::PositionReadout& position, std::int64_t w) {
@@ -33,7 +33,7 @@ void RankCurves::add(const decode::PositionReadout& position, std::int64_t w) {
       values_[index(lens, row, 0)] = static_cast<double>(rank);
       values_[index(lens, row, 1)] = 1 / static_cast<double>(rank);
       values_[index(lens, row, 2)] = rank == 1 ? 1 : 0;
-      ranks_.at(lens, row).add(rank);
+      ranks_->add(index(lens, row, 0) / static_cast<std::size_t>(kStatistics), rank);
     }
   }
   means_.add(unit_of(position), values_);
@@ -49,35 +49,39 @@ tables::Estimate RankCurves::top1_rate(std::int64_t lens, std::int64_t row) cons
   return means_.estimate(index(lens, row, 2));
 }
 tables::Cell RankCurves::median_rank(std::int64_t lens, std::int64_t row) const {
-  return tables::cell(ranks_.at(lens, row).median());
+  return tables::cell((*ranks_)[index(lens, row, 0) / static_cast<std::size_t>(kStatistics)].median());
 }
 
-EarliestLayers::EarliestLayers(const decode::ReadoutShape& shape, std::uint64_t seed)
-    : num_lenses_(shape.num_lenses()),
-      layers_(static_cast<std::size_t>(num_lenses_) * kRankThresholds.size(),
-              {.mean = tables::BootstrapMeans(1, seed), .histogram = {}}) {}
+EarliestLayers::EarliestLayers(const Context& context, const std::string& name,
+                               const decode::ReadoutShape& shape)
+    : num_lenses_(shape.num_lenses()) {
+  const std::size_t size = static_cast<std::size_t>(num_lenses_) * kRankThresholds.size();
+  sums_ = &context.state->sums(name + ".earliest", 2 * size + 1, context.seed);
+  layers_ = &context.state->histograms(name + ".layers", size);
+}
 
 void EarliestLayers::add(const decode::PositionReadout& position, std::int64_t w) {
-  ++positions_;
+  const std::span<double> sums = sums_->of(unit_of(position));
+  sums.back() = 1;
   for (std::int64_t lens = 0; lens < num_lenses_; ++lens) {
     for (std::size_t t = 0; t < kRankThresholds.size(); ++t) {
       const auto layer = first_layer_with_rank(position, lens, w, kRankThresholds[t]);
       if (!layer) continue;
-      Layers& layers = layers_[static_cast<std::size_t>(lens) * kRankThresholds.size() + t];
-      const double value = static_cast<double>(*layer);
-      layers.mean.add(unit_of(position), {&value, 1});
-      layers.histogram.add(*layer);
+      const std::size_t i = static_cast<std::size_t>(lens) * kRankThresholds.size() + t;
+      sums[2 * i] = static_cast<double>(*layer);
+      sums[2 * i + 1] = 1;
+      layers_->add(i, *layer);
     }
   }
 }
 
 void EarliestLayers::add_row(tables::EstimateTable& table, std::vector<tables::EstimateTable::Field> key,
                              std::int64_t lens, std::size_t threshold) const {
-  const Layers& layers = layers_[static_cast<std::size_t>(lens) * kRankThresholds.size() + threshold];
-  key.emplace_back(positions_);
-  key.emplace_back(layers.mean.estimate(0));
-  key.emplace_back(tables::cell(layers.histogram.median()));
-  key.emplace_back(layers.histogram.count());
+  const std::size_t i = static_cast<std::size_t>(lens) * kRankThresholds.size() + threshold;
+  key.emplace_back(sums_->count(sums_->size() - 1));
+  key.emplace_back(sums_->ratio(2 * i, 2 * i + 1));
+  key.emplace_back(tables::cell((*layers_)[i].median()));
+  key.emplace_back((*layers_)[i].count());
   table.add(std::move(key));
 }
 

@@ -18,11 +18,10 @@ inline constexpr std::array<std::int64_t, 3> kRankThresholds = {1, 5, 10};
 std::optional<std::int64_t> first_layer_with_rank(const decode::PositionReadout& position, std::int64_t lens,
                                                   std::int64_t w, std::int64_t threshold);
 
-/// Rank statistics of one group of positions, for each lens and layer.
+/// Rank statistics of one group of positions, for each lens and layer: a view of arrays of the state.
 class RankCurves {
  public:
-  RankCurves() = default;
-  RankCurves(const decode::ReadoutShape& shape, std::uint64_t seed);
+  RankCurves(const Context& context, const std::string& name, const decode::ReadoutShape& shape);
   void add(const decode::PositionReadout& position, std::int64_t w);
 
   std::int64_t count() const { return means_.count(); }
@@ -34,16 +33,15 @@ class RankCurves {
  private:
   std::size_t index(std::int64_t lens, std::int64_t row, std::size_t statistic) const;
   std::int64_t num_rows_ = 0;
-  std::vector<double> values_;     // of one position: [N, R, 3]
-  tables::BootstrapMeans means_;   // [N, R, 3]: rank, 1 / rank, rank is 1
-  Grid<tables::Histogram> ranks_;  // [N, R]
+  std::vector<double> values_;    // of one position: [N, R, 3]
+  tables::BootstrapMeans means_;  // [N, R, 3]: rank, 1 / rank, rank is 1
+  tables::Histograms* ranks_;     // [N, R]
 };
 
-/// The earliest layers of one group of positions, for each lens and threshold.
+/// The earliest layers of one group of positions, for each lens and threshold: a view likewise.
 class EarliestLayers {
  public:
-  EarliestLayers() = default;
-  EarliestLayers(const decode::ReadoutShape& shape, std::uint64_t seed);
+  EarliestLayers(const Context& context, const std::string& name, const decode::ReadoutShape& shape);
   void add(const decode::PositionReadout& position, std::int64_t w);
 
   /// Puts count, mean_layer, median_layer, reached behind `key`. `count` counts all positions, the layers are
@@ -52,13 +50,9 @@ class EarliestLayers {
                std::size_t threshold) const;
 
  private:
-  struct Layers {
-    tables::BootstrapMeans mean;
-    tables::Histogram histogram;
-  };
   std::int64_t num_lenses_ = 0;
-  std::int64_t positions_ = 0;
-  std::vector<Layers> layers_;  // [N, thresholds]
+  tables::BootstrapSums* sums_;  // [N, thresholds, 2]: layers and how many; positions
+  tables::Histograms* layers_;   // [N, thresholds]
 };
 
 /// The item that asked for a position.

@@ -21,7 +21,7 @@ enum Statistic : std::size_t {
 
 class Trajectory : public Experiment {
  public:
-  explicit Trajectory(const Context& context) : seed_(context.seed) {}
+  explicit Trajectory(const Context& context) : state_(*context.state), seed_(context.seed) {}
 
   decode::Needs needs() const override { return {}; }
 
@@ -29,12 +29,12 @@ class Trajectory : public Experiment {
     shape_ = shape;
     positions_ = index(shape.num_lenses(), 0, kKlFinal);
     targets_ = positions_ + 1;
-    sums_ = tables::BootstrapSums(targets_ + 1, seed_);
-    final_rank_ = Grid<tables::Histogram>(shape.num_lenses(), shape.num_rows);
+    sums_ = &state_.sums("trajectory.sums", targets_ + 1, seed_);
+    final_rank_ = &state_.histograms("trajectory.final_rank", place_of(shape, shape.num_lenses(), 0));
   }
 
   void accept(const decode::PositionReadout& position) override {
-    const std::span<double> sums = sums_.of(unit_of(position));
+    const std::span<double> sums = sums_->of(unit_of(position));
     const decode::TokenId target = position.watched_id(decode::kWatchedTarget);
     const bool has_target = target != decode::kNoToken;
     sums[positions_] += 1;
@@ -49,7 +49,7 @@ class Trajectory : public Experiment {
         layer[kEntropy] += position.entropy(lens, row);
         layer[kFinalRank] += static_cast<double>(rank);
         layer[kAgreeing] += top1 == position.final_id() ? 1 : 0;
-        final_rank_.at(lens, row).add(rank);
+        final_rank_->add(place_of(shape_, lens, row), rank);
         if (!has_target) continue;
         layer[kCrossEntropy] -= static_cast<double>(position.logprob(lens, row, decode::kWatchedTarget));
         layer[kAccurate] += top1 == target ? 1 : 0;
@@ -68,10 +68,10 @@ class Trajectory : public Experiment {
   }
 
   tables::Estimate mean(std::int64_t lens, std::int64_t row, Statistic statistic) const {
-    return sums_.ratio(index(lens, row, statistic), statistic >= kCrossEntropy ? targets_ : positions_);
+    return sums_->ratio(index(lens, row, statistic), statistic >= kCrossEntropy ? targets_ : positions_);
   }
 
-  std::int64_t count(std::size_t i) const { return static_cast<std::int64_t>(sums_.sum(i)); }
+  std::int64_t count(std::size_t i) const { return sums_->count(i); }
 
   tables::Table quality() const {
     using tables::kEstimated;
@@ -90,9 +90,10 @@ class Trajectory : public Experiment {
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
         const auto estimate = [&](Statistic statistic) { return mean(lens, row, statistic); };
-        table.add({name(lens), row, count(positions_), estimate(kKlFinal), estimate(kKlReverse),
+        table.add({name(lens), shape_.layer(row), count(positions_), estimate(kKlFinal), estimate(kKlReverse),
                    estimate(kEntropy), estimate(kCrossEntropy), estimate(kAgreeing), estimate(kAccurate),
-                   estimate(kFinalRank), tables::cell(final_rank_.at(lens, row).median()), count(targets_)});
+                   estimate(kFinalRank), tables::cell((*final_rank_)[place_of(shape_, lens, row)].median()),
+                   count(targets_)});
       }
     }
     return std::move(table).finish();
@@ -116,8 +117,9 @@ class Trajectory : public Experiment {
         const auto estimate = [&](Statistic statistic) {
           return tables::difference(mean(lens, row, statistic), mean(0, row, statistic));
         };
-        table.add({name(lens), name(0), row, count(positions_), estimate(kKlFinal), estimate(kKlReverse),
-                   estimate(kEntropy), estimate(kCrossEntropy), estimate(kAgreeing), estimate(kAccurate)});
+        table.add({name(lens), name(0), shape_.layer(row), count(positions_), estimate(kKlFinal),
+                   estimate(kKlReverse), estimate(kEntropy), estimate(kCrossEntropy), estimate(kAgreeing),
+                   estimate(kAccurate)});
       }
     }
     return std::move(table).finish();
@@ -127,11 +129,12 @@ class Trajectory : public Experiment {
     return shape_.lens_names[static_cast<std::size_t>(lens)];
   }
 
+  tables::State& state_;
   std::uint64_t seed_;
   decode::ReadoutShape shape_;
-  std::size_t positions_ = 0, targets_ = 0;  // their places in `sums_`
-  tables::BootstrapSums sums_;               // [N, R, kNumStatistics], positions, targets
-  Grid<tables::Histogram> final_rank_;       // [N, R]
+  std::size_t positions_ = 0, targets_ = 0;   // their places in `sums_`
+  tables::BootstrapSums* sums_ = nullptr;     // [N, R, kNumStatistics], positions, targets
+  tables::Histograms* final_rank_ = nullptr;  // [N, R]
 };
 
 }  // namespace

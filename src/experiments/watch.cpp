@@ -13,18 +13,19 @@ namespace {
 
 class Watching : public Experiment {
  public:
-  explicit Watching(const Context& context) : watch_(*context.watch), seed_(context.seed) {}
+  explicit Watching(const Context& context)
+      : state_(*context.state), watch_(*context.watch), seed_(context.seed) {}
 
   decode::Needs needs() const override { return {}; }
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
-    sums_ = tables::BootstrapSums(pair_index(watch_.pairs.size(), 0, 0), seed_);
-    ranks_.assign(watch_.tokens.size(), Grid<tables::Histogram>(shape.num_lenses(), shape.num_rows));
+    sums_ = &state_.sums("watch.sums", pair_index(watch_.pairs.size(), 0, 0), seed_);
+    ranks_ = &state_.histograms("watch.ranks", watch_.tokens.size() * num_layers());
   }
 
   void accept(const decode::PositionReadout& position) override {
-    const std::span<double> sums = sums_.of(unit_of(position));
+    const std::span<double> sums = sums_->of(unit_of(position));
     const auto place = [&](std::size_t token) { return watch_.index(position.where(), token); };
     const auto is_there = [&](std::size_t token) {
       return position.watched_id(place(token)) != decode::kNoToken;
@@ -37,7 +38,7 @@ class Watching : public Experiment {
         const std::int64_t rank = position.rank(lens, row, place(t));
         values[0] += static_cast<double>(rank);
         values[1] += position.logprob(lens, row, place(t));
-        ranks_[t].at(lens, row).add(rank);
+        ranks_->add(t * num_layers() + layer(lens, row), rank);
       });
     }
     for (std::size_t p = 0; p < watch_.pairs.size(); ++p) {
@@ -65,21 +66,21 @@ class Watching : public Experiment {
     tables::EstimateTable difference(
         "watch.difference",
         {{"lens"}, {"layer"}, {"pair"}, {"count", "positions"}, {"mean_difference", "nats", kEstimated}});
-    const auto count = [&](std::size_t i) { return static_cast<std::int64_t>(sums_.sum(i)); };
+    const auto count = [&](std::size_t i) { return sums_->count(i); };
     for_each_layer([&](std::int64_t lens, std::int64_t row) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::size_t t = 0; t < watch_.tokens.size(); ++t) {
         const WatchedToken& token = watch_.tokens[t];
         const bool fixed = token.kind == WatchedToken::Kind::kToken;
         const std::size_t cases = token_index(t, 0, 0), i = token_index(t, lens, row);
-        rank.add({name, row, token.name, count(cases), sums_.ratio(i + 1, cases),
-                  tables::cell(ranks_[t].at(lens, row).median()), sums_.ratio(i + 2, cases),
-                  fixed ? tables::Cell(std::int64_t{token.id}) : tables::Cell()});
+        rank.add({name, shape_.layer(row), token.name, count(cases), sums_->ratio(i + 1, cases),
+                  tables::cell((*ranks_)[t * num_layers() + layer(lens, row)].median()),
+                  sums_->ratio(i + 2, cases), fixed ? tables::Cell(std::int64_t{token.id}) : tables::Cell()});
       }
       for (std::size_t p = 0; p < watch_.pairs.size(); ++p) {
         const std::size_t cases = pair_index(p, 0, 0);
-        difference.add({name, row, watch_.pairs[p].name, count(cases),
-                        sums_.ratio(pair_index(p, lens, row) + 1, cases)});
+        difference.add({name, shape_.layer(row), watch_.pairs[p].name, count(cases),
+                        sums_->ratio(pair_index(p, lens, row) + 1, cases)});
       }
     });
     std::vector<tables::Table> all = {std::move(rank).finish()};
@@ -109,11 +110,12 @@ class Watching : public Experiment {
     return token_index(watch_.tokens.size(), 0, 0) + pair * (1 + num_layers()) + layer(lens, row);
   }
 
+  tables::State& state_;
   Watch watch_;
   std::uint64_t seed_;
   decode::ReadoutShape shape_;
-  tables::BootstrapSums sums_;
-  std::vector<Grid<tables::Histogram>> ranks_;  // [tokens] of [N, R]
+  tables::BootstrapSums* sums_ = nullptr;
+  tables::Histograms* ranks_ = nullptr;  // [tokens, N, R]
 };
 
 }  // namespace

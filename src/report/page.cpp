@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
+#include <map>
 #include <memory>
-#include <set>
+#include <variant>
 
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
@@ -21,41 +23,46 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kMaxLayers = 100'000;
 
-/// Six significant digits; the run folder has them all.
-std::string cell_json(const util::JsonView& cell) {
-  if (cell.is_number() && !cell.is_integer()) {
-    std::array<char, 32> buffer;
-    const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), cell.as_number(),
-                                   std::chars_format::general, 6);
-    return {buffer.data(), end.ptr};
-  }
-  if (!cell.is_null() && !cell.is_integer() && !cell.is_string()) cell.fail("a number, a string or null");
-  return cell.raw().dump();
+std::string text_json(const std::string& text) {
+  return util::Json(text).dump(-1, ' ', false, util::Json::error_handler_t::replace);
 }
 
-std::string table_json(const util::JsonView& table) {
-  const util::JsonView columns = table.at("columns"), rows = table.at("rows");
-  if (!columns.is_array()) columns.fail("an array of names");
-  if (!rows.is_array()) rows.fail("an array of rows");
-  std::set<std::string> names;
-  for (std::size_t c = 0; c < columns.size(); ++c) {
-    if (!names.insert(columns.at(c).as_string()).second) columns.at(c).fail("a name that is not taken yet");
+/// Six significant digits; the run folder has them all.
+std::string cell_json(const tables::Cell& cell) {
+  if (const auto* integer = std::get_if<std::int64_t>(&cell)) return std::to_string(*integer);
+  if (const auto* text = std::get_if<std::string>(&cell)) return text_json(*text);
+  const auto* number = std::get_if<double>(&cell);
+  if (number == nullptr || !std::isfinite(*number)) return "null";
+  std::array<char, 32> buffer;
+  const auto end =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), *number, std::chars_format::general, 6);
+  return {buffer.data(), end.ptr};
+}
+
+std::string table_json(const tables::Table& table) {
+  util::Json columns = util::Json::array(), units = util::Json::object();
+  for (const tables::Column& column : table.columns) {
+    columns.push_back(column.name);
+    if (!column.unit.empty()) units[column.name] = column.unit;
   }
-  std::string units = "{}";
-  if (table.has("units")) {
-    for (const std::string& name : table.at("units").keys()) table.at("units").at(name).as_string();
-    units = table.at("units").raw().dump();
-  }
-  std::string out = "{\"columns\":" + columns.raw().dump() + ",\"units\":" + units + ",\"rows\":[";
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    const util::JsonView row = rows.at(r);
-    if (!row.is_array() || row.size() != columns.size())
-      row.fail(util::cat("a row of ", columns.size(), " cells"));
+  std::string out = util::cat("{\"columns\":", columns.dump(), ",\"units\":", units.dump(), ",\"rows\":[");
+  for (std::size_t r = 0; r < table.rows.size(); ++r) {
     out += r > 0 ? ",[" : "[";
-    for (std::size_t c = 0; c < row.size(); ++c) out += (c > 0 ? "," : "") + cell_json(row.at(c));
+    for (std::size_t c = 0; c < table.rows[r].size(); ++c)
+      out += (c > 0 ? "," : "") + cell_json(table.rows[r][c]);
     out += "]";
   }
   return out + "]}";
+}
+
+/// {"NAME": TABLE, …}, in the order of the names.
+std::string tables_json(const std::vector<tables::Table>& tables) {
+  std::map<std::string, const tables::Table*> by_name;
+  for (const tables::Table& table : tables) by_name[table.name] = &table;
+  std::string out = "{";
+  for (const auto& [name, table] : by_name)
+    out += (out.size() > 1 ? "," : "") + text_json(name) + ":" + table_json(*table);
+  return out + "}";
 }
 
 std::string hash_source(std::string_view text) {
@@ -115,8 +122,8 @@ std::string page_of(std::string_view data) {
 }
 
 PageRun read_run(const fs::path& folder) {
-  const RunTexts texts(folder);
-  return describe_run(texts.run, texts.summary, folder);
+  const RunFiles files(folder);
+  return describe_run(files.run().raw(), read_summary(files.summary()), files.run().where());
 }
 
 /// Gives the chosen lines of the file until the page is full.
@@ -153,12 +160,7 @@ void read_records(const fs::path& path, const PageRun& run, RecordChoice& choice
 std::string difference_json(const RunDifference& difference) {
   if (!difference.unpaired.empty())
     return "{\"paired\":false,\"why\":" + safe_in_script(util::Json(difference.unpaired).dump()) + "}";
-  const util::Json document = util::parse_json(summary_json(difference.tables), "differences");
-  const util::JsonView tables = util::JsonView(document, "differences").at("tables");
-  std::string out;
-  for (const std::string& name : tables.keys())
-    out += (out.empty() ? "" : ",") + util::Json(name).dump() + ":" + table_json(tables.at(name));
-  return safe_in_script("{\"paired\":true,\"tables\":{" + out + "}}");
+  return safe_in_script("{\"paired\":true,\"tables\":" + tables_json(difference.tables) + "}");
 }
 
 }  // namespace
@@ -183,14 +185,20 @@ std::string safe_in_script(std::string_view json) {
   return out;
 }
 
-PageRun describe_run(std::string_view run_json, std::string_view summary_json, const fs::path& folder) {
-  const std::string run_path = (folder / "run.json").string();
-  util::Json document = util::parse_json(run_json, run_path);
+PageRun describe_run(const util::Json& given, const std::vector<tables::Table>& tables,
+                     const std::string& where) {
+  util::Json document = given;
   if (document.is_object()) document.erase("volatile");
-  const util::JsonView run(document, run_path);
+  const util::JsonView run(document, where);
   check_schema(run);
   PageRun described;
-  described.num_layers = run.at("model").at("layers").as_integer(0, kMaxLayers);
+  described.num_rows = run.at("model").at("layers").as_integer(0, kMaxLayers) + 1;
+  if (run.has("settings") && run.at("settings").has("layers")) {
+    const util::JsonView layers = run.at("settings").at("layers");
+    if (!layers.is_array() || layers.size() == 0) layers.fail("an array of layers");
+    for (std::size_t i = 0; i < layers.size(); ++i) layers.at(i).as_integer(0, kMaxLayers);
+    described.num_rows = static_cast<std::int64_t>(layers.size());
+  }
   if (run.has("lenses")) {
     const util::JsonView lenses = run.at("lenses");
     if (!lenses.is_array()) lenses.fail("an array of lenses");
@@ -202,19 +210,9 @@ PageRun describe_run(std::string_view run_json, std::string_view summary_json, c
     described.num_records = run.at("counts").get_integer("records", 0, INT64_MAX, 0);
     described.num_documents = run.at("counts").get_integer("documents", 0, INT64_MAX, -1);
   }
-
-  const std::string summary_path = (folder / "summary.json").string();
-  const util::Json tables_document = util::parse_json(summary_json, summary_path);
-  const util::JsonView summary(tables_document, summary_path);
-  check_schema(summary);
-  const util::JsonView tables = summary.at("tables");
-  std::string json = "\"run\":" + document.dump() + ",\"tables\":{";
-  bool first = true;
-  for (const std::string& name : tables.keys()) {
-    json += (first ? "" : ",") + util::Json(name).dump() + ":" + table_json(tables.at(name));
-    first = false;
-  }
-  described.json = safe_in_script(json + "}");
+  described.json =
+      safe_in_script("\"run\":" + document.dump(-1, ' ', false, util::Json::error_handler_t::replace) +
+                     ",\"tables\":" + tables_json(tables));
   return described;
 }
 
@@ -248,7 +246,7 @@ std::string run_page(const PageRun& run, const PageRecords& records, const Recor
 
 std::string run_page(const fs::path& folder, RecordChoice choice, std::size_t max_bytes) {
   const PageRun run = read_run(folder);
-  PageRecords records(run.lenses, run.num_layers, max_bytes);
+  PageRecords records(run.lenses, run.num_rows, max_bytes);
   const fs::path path = folder / "records.jsonl";
   std::error_code ignored;
   // Without a lens nothing was decoded: such records, of patching, are of another form.

@@ -77,10 +77,8 @@ std::string end_of(const std::string& text, std::size_t most) {
 
 }  // namespace
 
-PageRecords::PageRecords(std::vector<std::string> lenses, std::int64_t num_layers, std::size_t max_bytes)
-    : lenses_(std::move(lenses)),
-      num_rows_(static_cast<std::size_t>(num_layers) + 1),
-      max_bytes_(max_bytes) {}
+PageRecords::PageRecords(std::vector<std::string> lenses, std::int64_t num_rows, std::size_t max_bytes)
+    : lenses_(std::move(lenses)), num_rows_(static_cast<std::size_t>(num_rows)), max_bytes_(max_bytes) {}
 
 std::size_t PageRecords::token_index(std::int64_t id, const std::string& text) {
   const auto [place, added] = index_of_token_.try_emplace(id, token_ids_.size());

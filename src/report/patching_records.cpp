@@ -24,20 +24,15 @@ std::string number(double value) {
 
 }  // namespace
 
-PatchingRecords::PatchingRecords(std::int64_t most, std::function<std::string(decode::TokenId)> token_text,
+PatchingRecords::PatchingRecords(std::function<std::string(decode::TokenId)> token_text,
                                  std::function<void(std::string_view)> write)
-    : most_(most), token_text_(std::move(token_text)), write_(std::move(write)) {}
+    : token_text_(std::move(token_text)), write_(std::move(write)) {}
 
 std::string PatchingRecords::token(decode::TokenId id) const {
   return util::cat("{\"id\": ", id, ", \"text\": ", util::json_string(token_text_(id)), "}");
 }
 
 void PatchingRecords::accept(const data::PairItem& item, const decode::PatchingResult& result) {
-  if (most_ > 0 && written_ >= most_) {
-    ++omitted_;
-    return;
-  }
-  ++written_;
   const auto prompt = [&](const std::vector<decode::TokenId>& tokens, decode::TokenId answer,
                           const decode::LastPrediction& clean) {
     return util::cat(

@@ -31,8 +31,12 @@ void append_array(std::string& out, std::int64_t count, const Item& item) {
 }  // namespace
 
 RecordWriter::RecordWriter(RecordOptions options, std::function<std::string(decode::TokenId)> token_text,
-                           std::function<void(std::string_view)> write)
-    : options_(options), token_text_(std::move(token_text)), write_(std::move(write)) {}
+                           std::function<void(std::string_view, std::int64_t)> write,
+                           std::function<bool()> wants)
+    : options_(options),
+      token_text_(std::move(token_text)),
+      write_(std::move(write)),
+      wants_(std::move(wants)) {}
 
 const std::string& RecordWriter::quoted_token(decode::TokenId id) {
   const auto [place, added] = quoted_.try_emplace(id);
@@ -118,11 +122,7 @@ void RecordWriter::append_watched(const decode::PositionReadout& position, std::
 }
 
 void RecordWriter::accept(const decode::PositionReadout& position) {
-  if (options_.most > 0 && written_ >= options_.most) {
-    ++omitted_;
-    return;
-  }
-  ++written_;
+  if (!wants_()) return;
   const decode::Query& query = position.query();
   const decode::ReadoutShape& shape = position.shape();
   const std::int64_t R = shape.num_rows;
@@ -189,7 +189,7 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
     line_ += "}";
   }
   line_ += "}}\n";
-  write_(line_);
+  write_(line_, position.where().item);
 }
 
 }  // namespace depthlens::report

@@ -25,7 +25,8 @@ class RunFiles {
   RunFiles& operator=(const RunFiles&) = delete;
 
   util::JsonView run() const { return {run_, run_path_}; }
-  util::JsonView tables() const { return util::JsonView(summary_, summary_path_).at("tables"); }
+  util::JsonView summary() const { return {summary_, summary_path_}; }
+  util::JsonView tables() const { return summary().at("tables"); }
 
  private:
   std::string run_path_, summary_path_;

@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
+#include <string_view>
 
 #include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
+#include "report/run_files.hpp"
 
 namespace depthlens::report {
 namespace {
@@ -18,6 +21,14 @@ util::OrderedJson json_cell(const tables::Cell& cell) {
   if (const auto* number = std::get_if<double>(&cell)) return *number;
   if (const auto* word = std::get_if<std::string>(&cell)) return *word;
   return nullptr;
+}
+
+tables::Cell read_cell(const util::JsonView& cell) {
+  if (cell.is_null()) return std::monostate();
+  if (cell.is_integer()) return cell.as_integer(INT64_MIN, INT64_MAX);
+  if (cell.is_number()) return cell.as_number();
+  if (!cell.is_string()) cell.fail("a number, a string or null");
+  return cell.as_string();
 }
 
 /// NumPy's own format, version 1.0: [rows, estimated columns, replicates] of float32.
@@ -41,14 +52,18 @@ std::string replicates_npy(const tables::Table& table) {
 
 }  // namespace
 
-RunFolder::RunFolder(fs::path path, bool overwrite) : path_(std::move(path)) {
+RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
   util::create_folders(path_);
   std::error_code ignored;
-  for (const char* name : {"run.json", "summary.json", "records.jsonl"}) {
-    if (overwrite || !fs::exists(path_ / name, ignored)) continue;
-    throw util::output_error({.what = "the run folder holds another run",
+  for (const char* name : {"parts", "run.json", "summary.json", "records.jsonl"}) {
+    if (mode != Mode::kNew || !fs::exists(path_ / name, ignored)) continue;
+    const bool unfinished = std::string_view(name) == "parts";
+    throw util::output_error({.what = unfinished ? "the run folder holds a run that was not finished"
+                                                 : "the run folder holds another run",
                               .where = util::in_quotes((path_ / name).string()),
-                              .hint = "choose another --out, or replace that run with --overwrite"});
+                              .hint = unfinished
+                                          ? "go on with it by --resume, or replace it with --overwrite"
+                                          : "choose another --out, or replace that run with --overwrite"});
   }
   util::create_folders(path_ / "tables");
 }
@@ -103,6 +118,37 @@ std::string summary_json(const std::vector<tables::Table>& tables) {
     out += "]}";
   }
   return out + "}}\n";
+}
+
+std::vector<tables::Table> read_summary(const util::JsonView& document) {
+  check_schema(document);
+  const util::JsonView all = document.at("tables");
+  std::vector<tables::Table> read;
+  for (const std::string& name : all.keys()) {
+    const util::JsonView columns = all.at(name).at("columns"), rows = all.at(name).at("rows");
+    if (!columns.is_array()) columns.fail("an array of names");
+    if (!rows.is_array()) rows.fail("an array of rows");
+    tables::Table table{.name = name, .columns = {}, .rows = {}};
+    std::set<std::string> names;
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      table.columns.push_back({columns.at(c).as_string()});
+      if (!names.insert(table.columns.back().name).second) columns.at(c).fail("a name that is not taken yet");
+    }
+    if (all.at(name).has("units")) {
+      const util::JsonView units = all.at(name).at("units");
+      for (tables::Column& column : table.columns) column.unit = units.get_string(column.name, "");
+    }
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const util::JsonView row = rows.at(r);
+      if (!row.is_array() || row.size() != table.columns.size())
+        row.fail(util::cat("a row of ", table.columns.size(), " cells"));
+      std::vector<tables::Cell> cells;
+      for (std::size_t c = 0; c < row.size(); ++c) cells.push_back(read_cell(row.at(c)));
+      table.add(std::move(cells));
+    }
+    read.push_back(std::move(table));
+  }
+  return read;
 }
 
 }  // namespace depthlens::report

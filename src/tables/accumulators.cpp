@@ -7,39 +7,6 @@
 
 namespace depthlens::tables {
 
-void Mean::add_to_sum(double value) {
-  const double next = sum_ + value;
-  compensation_ += std::abs(sum_) >= std::abs(value) ? (sum_ - next) + value : (value - next) + sum_;
-  sum_ = next;
-}
-
-void Mean::add(double value) {
-  add_to_sum(value);
-  ++count_;
-}
-
-void Mean::merge(const Mean& other) {
-  add_to_sum(other.sum_);
-  compensation_ += other.compensation_;
-  count_ += other.count_;
-}
-
-std::optional<double> Mean::value() const {
-  if (count_ == 0) return std::nullopt;
-  return sum() / static_cast<double>(count_);
-}
-
-template <typename Use>
-void Histogram::for_each(const Use& use) const {
-  for (std::size_t i = 0; i < page_of_.size(); ++i) {
-    if (page_of_[i] < 0) continue;
-    const Page& page = pages_[static_cast<std::size_t>(page_of_[i])];
-    for (std::size_t j = 0; j < kPage; ++j) {
-      if (page[j] != 0 && !use(static_cast<std::int64_t>(i * kPage + j), page[j])) return;
-    }
-  }
-}
-
 void Histogram::add(std::int64_t value, std::int64_t times) {
   DEPTHLENS_ASSERT(value >= 0);
   const auto index = static_cast<std::size_t>(value);
@@ -68,10 +35,9 @@ std::int64_t Histogram::count(std::int64_t value) const {
 
 std::optional<double> Histogram::mean() const {
   if (total_ == 0) return std::nullopt;
-  // Ranks below 2^20 occurring up to 2^43 times: the sum is exact in 64 bits.
-  std::int64_t sum = 0;
+  __extension__ __int128 sum = 0;  // exact for any counts
   for_each([&](std::int64_t value, std::int64_t count) {
-    sum += value * count;
+    sum += static_cast<decltype(sum)>(value) * count;
     return true;
   });
   return static_cast<double>(sum) / static_cast<double>(total_);

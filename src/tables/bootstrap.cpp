@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <memory>
+#include <tuple>
+#include <utility>
 
 #include "depthlens/util/error.hpp"
 
@@ -52,12 +55,106 @@ std::array<std::uint8_t, kReplicates> weights_of(std::uint64_t seed, std::uint64
   return weights;
 }
 
-/// Four at a time where the processor can; not fused, so that all processors give the same bits.
+constexpr std::size_t kWeights = std::tuple_size_v<decltype(poisson_steps())> + 1;
+constexpr std::size_t kGroup = 16;   // items added at once: their multiples stay in the nearest cache
+constexpr std::size_t kBatch = 256;  // items whose weights are kept
+
+/// An item's weights, and the greatest of them.
+struct Weights {
+  std::array<std::uint8_t, kReplicates> of;
+  std::uint8_t most;
+};
+
+/// An item's part of eight sums. The words are aligned to 64 bytes.
+struct Addend {
+  const Weights* weights;
+  const std::uint64_t *whole, *fraction;
+};
+
+/// Two items' multiples of eight sums, i times the one and j times the other for all weights i and j that
+/// occur: a replicate takes both by one addition.
+struct Pair {
+  struct Multiple {
+    alignas(64) std::array<std::uint64_t, 8> whole;
+    alignas(64) std::array<std::uint64_t, 8> fraction;
+  };
+  std::array<Multiple, kWeights * kWeights> multiples;
+  std::array<std::uint8_t, kReplicates> index;  // by replicate: the multiple it takes
+};
+using Pairs = std::array<Pair, kGroup / 2>;
+
+/// Adds items, an even number of at most kGroup, to the replicates of eight sums, as wide as the processor
+/// can.
 #if defined(__x86_64__)
 __attribute__((target_clones("avx2", "default")))
 #endif
-void add_weighted(double* __restrict to, const double* __restrict from, double weight, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) to[i] += weight * from[i];
+void add_weighted(void* whole, void* fraction, std::span<const Addend> items, Pairs& pairs) {
+  // In halves: the compiler does badly with vectors that are wider than the processor's.
+  using Half __attribute__((vector_size(32), may_alias)) = std::uint64_t;
+  using SignedHalf __attribute__((vector_size(32), may_alias)) = std::int64_t;
+  // Processors compare signed numbers only: with the top bit turned over they are ordered as without, and a
+  // sum with one such number keeps it turned over. A comparison that holds is −1.
+  constexpr std::uint64_t kTop = std::uint64_t{1} << 63;
+  const auto halves = [](const std::uint64_t* words) { return reinterpret_cast<const Half*>(words); };
+
+  for (std::size_t p = 0; 2 * p < items.size(); ++p) {
+    Pair& pair = pairs[p];
+    const Addend &a = items[2 * p], &b = items[2 * p + 1];
+    const auto stride = static_cast<std::uint8_t>(b.weights->most + 1);
+    for (std::size_t r = 0; r < pair.index.size(); ++r)
+      pair.index[r] = static_cast<std::uint8_t>(a.weights->of[r] * stride + b.weights->of[r]);
+    pair.multiples[0] = {};
+    const std::size_t count = (std::size_t{a.weights->most} + 1) * stride;
+    for (std::size_t m = 1; m < count; ++m) {
+      const bool is_a = m % stride == 0;  // one more of a, none of b
+      const Pair::Multiple& before = pair.multiples[is_a ? m - stride : m - 1];
+      const Addend& more = is_a ? a : b;
+      for (std::size_t h = 0; h < 2; ++h) {
+        const Half low = halves(before.fraction.data())[h] ^ kTop;
+        const Half sum = low + halves(more.fraction)[h];
+        const Half high = halves(before.whole.data())[h] + halves(more.whole)[h];
+        reinterpret_cast<Half*>(pair.multiples[m].fraction.data())[h] = sum ^ kTop;
+        reinterpret_cast<Half*>(pair.multiples[m].whole.data())[h] =
+            high - (Half)((SignedHalf)low > (SignedHalf)sum);
+      }
+    }
+  }
+
+  auto* wholes = static_cast<Half*>(whole);
+  auto* fractions = static_cast<Half*>(fraction);
+  for (std::size_t r = 0; r < static_cast<std::size_t>(kReplicates); ++r) {
+    Half low_0 = fractions[2 * r] ^ kTop, low_1 = fractions[2 * r + 1] ^ kTop;
+    Half high_0 = wholes[2 * r], high_1 = wholes[2 * r + 1];
+    for (std::size_t p = 0; 2 * p < items.size(); ++p) {
+      const Pair::Multiple& multiple = pairs[p].multiples[pairs[p].index[r]];
+      const Half before_0 = low_0, before_1 = low_1;
+      low_0 += halves(multiple.fraction.data())[0];
+      low_1 += halves(multiple.fraction.data())[1];
+      high_0 += halves(multiple.whole.data())[0] - (Half)((SignedHalf)before_0 > (SignedHalf)low_0);
+      high_1 += halves(multiple.whole.data())[1] - (Half)((SignedHalf)before_1 > (SignedHalf)low_1);
+    }
+    fractions[2 * r] = low_0 ^ kTop;
+    fractions[2 * r + 1] = low_1 ^ kTop;
+    wholes[2 * r] = high_0;
+    wholes[2 * r + 1] = high_1;
+  }
+}
+
+/// Adds in 128 bits.
+void add_fixed(std::uint64_t& whole, std::uint64_t& fraction, std::uint64_t more_whole,
+               std::uint64_t more_fraction) {
+  fraction += more_fraction;
+  whole += more_whole + (fraction < more_fraction ? 1 : 0);
+}
+
+bool is_zero(const std::array<std::uint64_t, 8>& values) {
+  std::uint64_t any = 0;
+  for (const std::uint64_t value : values) any |= value;
+  return any == 0;
+}
+
+double as_double(std::uint64_t whole, std::uint64_t fraction) {
+  return to_double({static_cast<std::int64_t>(whole), fraction});
 }
 
 /// The value at place `at` of the sorted values, between neighbours as far as `at` is. Reorders them.
@@ -70,8 +167,6 @@ double order_statistic(std::vector<double>& values, double at) {
   const double upper = *std::min_element(place + 1, values.end());
   return lower + (upper - lower) * (at - static_cast<double>(below));
 }
-
-constexpr std::size_t kMaxWaiting = 32;  // items: their sums stay in the cache
 
 }  // namespace
 
@@ -95,82 +190,157 @@ Estimate difference(const Estimate& a, const Estimate& b) {
   return result;
 }
 
-BootstrapSums::BootstrapSums(std::size_t num_sums, std::uint64_t seed)
-    : num_sums_(num_sums),
-      seed_(seed),
-      sums_(num_sums),
-      first_(num_sums),
-      items_(num_sums),
-      replicates_(num_sums * static_cast<std::size_t>(kReplicates)) {}
-
-std::span<double> BootstrapSums::of(std::uint64_t item) {
-  if (waiting_.empty() || waiting_.back() != item) {
-    if (waiting_.size() == kMaxWaiting) apply();
-    waiting_.push_back(item);
-    pending_.resize(waiting_.size() * num_sums_);
-  }
-  return row(waiting_.size() - 1);
+void BootstrapSums::Total::merge(const Total& other) {
+  add_fixed(whole, fraction, other.whole, other.fraction);
+  broken = broken || other.broken;
+  if (other.items > 0) note(other.first, other.items);
 }
 
-/// Adds the items that wait to the sums, in their order: the result does not depend on when this is called.
-void BootstrapSums::apply() const {
-  std::vector<std::array<std::uint8_t, kReplicates>> weights;
-  std::vector<std::vector<std::uint32_t>> places(waiting_.size());  // of the sums that are not 0
-  for (std::size_t w = 0; w < waiting_.size(); ++w) {
-    weights.push_back(weights_of(seed_, waiting_[w]));
-    for (std::size_t i = 0; i < num_sums_; ++i) {
-      if (pending_[w * num_sums_ + i] == 0) continue;
-      places[w].push_back(static_cast<std::uint32_t>(i));
-      if (items_[i] == 0) first_[i] = waiting_[w];
-      if (items_[i] < 2) items_[i] = first_[i] == waiting_[w] ? 1 : 2;
+void BootstrapSums::Total::note(std::uint64_t lowest, std::uint8_t count) {
+  if (items == 0) {
+    first = lowest;
+    items = count;
+  } else if (first == lowest) {
+    items = std::max(items, count);
+  } else {
+    first = std::min(first, lowest);
+    items = 2;
+  }
+}
+
+BootstrapSums::BootstrapSums(std::size_t num_sums, std::uint64_t seed)
+    : num_sums_(num_sums),
+      eights_((num_sums + 7) / 8),
+      seed_(seed),
+      case_(num_sums),
+      pending_totals_(num_sums),
+      totals_(num_sums) {}
+
+std::span<double> BootstrapSums::of(std::uint64_t item) {
+  take_case();
+  case_item_ = item;
+  return case_;
+}
+
+/// Rounds the case that was filled in and adds it to the row of its item.
+void BootstrapSums::take_case() {
+  if (!case_item_) return;
+  bool has_row = !pending_items_.empty() && pending_items_.back() == *case_item_;
+  for (std::size_t i = 0; i < num_sums_; ++i) {
+    if (case_[i] == 0) continue;
+    const double value = std::exchange(case_[i], 0);
+    if (!fits_fixed_point(value)) {
+      pending_totals_[i].broken = true;
+      continue;
+    }
+    const FixedPoint fixed = to_fixed_point(value);
+    if (fixed == FixedPoint{}) continue;
+    if (!has_row) {
+      pending_items_.push_back(*case_item_);
+      pending_whole_.resize(pending_items_.size() * eights_);
+      pending_fraction_.resize(pending_items_.size() * eights_);
+      has_row = true;
+    }
+    const std::size_t at = (pending_items_.size() - 1) * eights_ + i / 8;
+    const auto whole = static_cast<std::uint64_t>(fixed.whole);
+    add_fixed(pending_whole_[at].of[i % 8], pending_fraction_[at].of[i % 8], whole, fixed.fraction);
+    add_fixed(pending_totals_[i].whole, pending_totals_[i].fraction, whole, fixed.fraction);
+    pending_totals_[i].note(*case_item_, 1);
+  }
+  case_item_.reset();
+}
+
+void BootstrapSums::make_replicates() {
+  replicate_whole_.resize(eights_ * static_cast<std::size_t>(kReplicates));
+  replicate_fraction_.resize(replicate_whole_.size());
+}
+
+/// Adds rows of the part in progress to the replicates.
+void BootstrapSums::apply(std::size_t first_row, std::size_t num_rows) {
+  std::vector<Weights> weights;
+  for (std::size_t row = 0; row < num_rows; ++row) {
+    weights.push_back({.of = weights_of(seed_, pending_items_[first_row + row]), .most = 0});
+    weights.back().most = *std::max_element(weights.back().of.begin(), weights.back().of.end());
+  }
+  const Weights no_weights = {};
+  const Eight zero = {};
+  const auto pairs = std::make_unique<Pairs>();
+  std::vector<Addend> group;
+  for (std::size_t e = 0; e < eights_; ++e) {
+    const std::size_t replicates = e * static_cast<std::size_t>(kReplicates);
+    for (std::size_t row = 0; row < num_rows; ++row) {
+      const std::size_t at = (first_row + row) * eights_ + e;
+      const auto &whole = pending_whole_[at].of, &fraction = pending_fraction_[at].of;
+      // Items of few positions have few counts: often all eight are 0.
+      if (!is_zero(whole) || !is_zero(fraction))
+        group.push_back({&weights[row], whole.data(), fraction.data()});
+      if (group.empty() || (group.size() < kGroup && row + 1 < num_rows)) continue;
+      if (group.size() % 2 == 1) group.push_back({&no_weights, zero.of.data(), zero.of.data()});
+      add_weighted(replicate_whole_.data() + replicates, replicate_fraction_.data() + replicates, group,
+                   *pairs);
+      group.clear();
     }
   }
-  for (std::size_t r = 0; r < static_cast<std::size_t>(kReplicates); ++r) {
-    double* replicate = replicates_.data() + r * num_sums_;
-    for (std::size_t w = 0; w < waiting_.size(); ++w) {
-      if (weights[w][r] == 0) continue;
-      const auto weight = static_cast<double>(weights[w][r]);
-      const double* sums = pending_.data() + w * num_sums_;
-      // Items of few positions have few counts: most sums are 0. A loop over all is quicker for many.
-      constexpr std::size_t kDense = 4;
-      if (places[w].size() * kDense < num_sums_) {
-        for (const std::uint32_t i : places[w]) replicate[i] += weight * sums[i];
-      } else {
-        add_weighted(replicate, sums, weight, num_sums_);
-      }
+}
+
+void BootstrapSums::commit() {
+  take_case();
+  if (!pending_items_.empty()) make_replicates();
+  for (std::size_t row = 0; row < pending_items_.size(); row += kBatch)
+    apply(row, std::min(kBatch, pending_items_.size() - row));
+  for (std::size_t i = 0; i < num_sums_; ++i) totals_[i].merge(pending_totals_[i]);
+  drop_pending();
+}
+
+void BootstrapSums::drop_pending() {
+  if (case_item_) std::fill(case_.begin(), case_.end(), 0.0);
+  case_item_.reset();
+  pending_items_.clear();
+  pending_whole_.clear();
+  pending_fraction_.clear();
+  std::fill(pending_totals_.begin(), pending_totals_.end(), Total{});
+}
+
+void BootstrapSums::merge(const BootstrapSums& other) {
+  DEPTHLENS_ASSERT(num_sums_ == other.num_sums_ && seed_ == other.seed_);
+  for (std::size_t i = 0; i < num_sums_; ++i) totals_[i].merge(other.totals_[i]);
+  if (other.replicate_whole_.empty()) return;
+  make_replicates();
+  for (std::size_t at = 0; at < replicate_whole_.size(); ++at) {
+    for (std::size_t i = 0; i < 8; ++i) {
+      add_fixed(replicate_whole_[at].of[i], replicate_fraction_[at].of[i], other.replicate_whole_[at].of[i],
+                other.replicate_fraction_[at].of[i]);
     }
   }
-  for (std::size_t w = 0; w < waiting_.size(); ++w) {
-    for (std::size_t i = 0; i < num_sums_; ++i) sums_[i].add(pending_[w * num_sums_ + i]);
-  }
-  waiting_.clear();
-  pending_.clear();
 }
 
 double BootstrapSums::sum(std::size_t i) const {
-  apply();
-  return sums_[i].sum();
+  const Total& total = totals_[i];
+  return total.broken ? std::nan("") : as_double(total.whole, total.fraction);
 }
 
 Estimate BootstrapSums::ratio(std::size_t i, std::size_t j) const {
-  apply();
   Estimate result;
-  if (sums_[j].sum() == 0) return result;
-  result.value = sums_[i].sum() / sums_[j].sum();
-  if (items_[j] < 2) return result;
+  if (totals_[i].broken || totals_[j].broken || sum(j) == 0) return result;
+  result.value = sum(i) / sum(j);
+  if (totals_[j].items < 2) return result;
+  const auto replicate = [&](std::size_t r, std::size_t k) {
+    const std::size_t at = k / 8 * static_cast<std::size_t>(kReplicates) + r;
+    return as_double(replicate_whole_[at].of[k % 8], replicate_fraction_[at].of[k % 8]);
+  };
   for (std::size_t r = 0; r < static_cast<std::size_t>(kReplicates); ++r) {
-    const double* replicate = replicates_.data() + r * num_sums_;
-    result.replicates.push_back(replicate[j] == 0 ? std::nan("") : replicate[i] / replicate[j]);
+    const double divisor = replicate(r, j);
+    result.replicates.push_back(divisor == 0 ? std::nan("") : replicate(r, i) / divisor);
   }
   result.interval = percentile_interval(result.replicates);
   return result;
 }
 
-void BootstrapMeans::add(std::uint64_t item, std::span<const double> sums, std::int64_t cases) {
-  DEPTHLENS_ASSERT(sums.size() == num_means_);
-  const std::span<double> all = sums_.of(item);
-  for (std::size_t i = 0; i < num_means_; ++i) all[i] += sums[i];
-  all[num_means_] += static_cast<double>(cases);
+void BootstrapMeans::add(std::uint64_t item, std::span<const double> values, std::int64_t cases) {
+  DEPTHLENS_ASSERT(values.size() + 1 == sums_->size());
+  const std::span<double> all = sums_->of(item);
+  std::copy(values.begin(), values.end(), all.begin());
+  all[values.size()] = static_cast<double>(cases);
 }
 
 }  // namespace depthlens::tables

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "depthlens/tables/accumulators.hpp"
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::tables {

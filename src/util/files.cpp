@@ -44,6 +44,15 @@ Unfinished& unfinished() {
   return *all;
 }
 
+void write_all(int descriptor, std::string_view bytes, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(descriptor, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw cannot_write(path, reason());
+    bytes.remove_prefix(static_cast<std::size_t>(count));
+  }
+}
+
 class Descriptor {
  public:
   explicit Descriptor(const fs::path& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -154,13 +163,7 @@ void AtomicFile::write(std::string_view bytes) {
 }
 
 void AtomicFile::flush_buffer() {
-  std::size_t done = 0;
-  while (done < buffer_.size()) {
-    const ssize_t count = ::write(descriptor_, buffer_.data() + done, buffer_.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw cannot_write(path_, reason());
-    done += static_cast<std::size_t>(count);
-  }
+  write_all(descriptor_, buffer_, path_);
   buffer_.clear();
 }
 
@@ -175,6 +178,51 @@ void AtomicFile::commit() {
     ::unlink(temporary_.c_str());
     throw cannot_write(path_, why);
   }
+}
+
+GrowingFile::GrowingFile(fs::path path) : path_(std::move(path)) {
+  const std::scoped_lock lock(unfinished().mutex);
+  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw cannot_write(path_, reason());
+  unfinished().files.insert(path_);
+}
+
+GrowingFile::~GrowingFile() {
+  ::close(descriptor_);
+  if (kept_) return;
+  const std::scoped_lock lock(unfinished().mutex);
+  ::unlink(path_.c_str());
+  unfinished().files.erase(path_);
+}
+
+void GrowingFile::write(std::string_view bytes) {
+  constexpr std::size_t kBuffer = 1 << 20;
+  buffer_.append(bytes);
+  size_ += bytes.size();
+  if (buffer_.size() >= kBuffer) flush();
+}
+
+void GrowingFile::flush() {
+  write_all(descriptor_, buffer_, path_);
+  buffer_.clear();
+}
+
+void GrowingFile::truncate(std::uint64_t size) {
+  DEPTHLENS_ASSERT(size <= size_);
+  flush();
+  if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0) throw cannot_write(path_, reason());
+  size_ = size;
+}
+
+void GrowingFile::sync() {
+  flush();
+  if (::fsync(descriptor_) != 0 && errno != EINVAL) throw cannot_write(path_, reason());
+}
+
+void GrowingFile::keep() {
+  const std::scoped_lock lock(unfinished().mutex);
+  unfinished().files.erase(path_);
+  kept_ = true;
 }
 
 void write_file(const fs::path& path, std::string_view bytes) {

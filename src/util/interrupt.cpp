@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <thread>
 
@@ -16,6 +17,7 @@ namespace {
 
 std::atomic<int> finishing = 0;  // number of FinishOnInterrupt
 std::atomic<bool> asked = false;
+constexpr auto kSameEnd = std::chrono::seconds(10);
 
 }  // namespace
 
@@ -28,10 +30,16 @@ void watch_interrupts(void (*end)()) {
   }
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::thread([signals, end] {
+    std::chrono::steady_clock::time_point first;
     while (true) {
       int signal = 0;
       if (sigwait(&signals, &signal) != 0) continue;
-      if (finishing == 0 || asked.exchange(true)) end();
+      const auto now = std::chrono::steady_clock::now();
+      const bool again = asked.exchange(true);
+      if (!again) first = now;
+      // A launcher under a scheduler passes on the SIGTERM that its ranks have had already.
+      if (finishing > 0 && (!again || (signal == SIGTERM && now - first < kSameEnd))) continue;
+      end();
     }
   }).detach();
 }

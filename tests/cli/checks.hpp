@@ -76,4 +76,13 @@ inline void check_nothing_written(const fs::path& folder) {
   CHECK_FALSE(fs::exists(fs::symlink_status(folder)));
 }
 
+/// Whether a run has saved finished parts in its folder.
+inline bool has_saved_parts(const fs::path& folder) {
+  std::error_code absent;
+  for (const auto& entry : fs::directory_iterator(folder / "parts", absent)) {
+    if (entry.path().extension() == ".state") return true;
+  }
+  return false;
+}
+
 }  // namespace depthlens::test

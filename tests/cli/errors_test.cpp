@@ -515,7 +515,7 @@ TEST_CASE("a full device ends with 6 and leaves no half of a file") {
   // A limit on the size of files, in the middle of the records.
   const Bench bench;
   check_error(Start{.arguments = bench.command({"--top-k", "67"}), .largest_file = 100'000}, 6,
-              {"cannot write", "records.jsonl"});
+              {"cannot write", ".records"});
   check_nothing_written(bench.out);
 }
 
@@ -530,12 +530,8 @@ TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
     Process process(
         Start{.arguments = {"analyze", "--model", model.path(), "--input", model.beside("long.txt").string(),
                             "--out", out.string(), "--top-k", "67", "--max-records", "0", "--threads", "1"}});
-    // In the middle: some records are written, most are not.
-    while (process.running()) {
-      std::error_code absent;
-      if (fs::file_size(out / "records.jsonl.tmp", absent) > 0 && !absent) break;
-      ::usleep(2000);
-    }
+    // In the middle: something is saved, most is not done.
+    while (process.running() && !has_saved_parts(out)) ::usleep(2000);
     REQUIRE(process.running());
     process.send(signal);
     const Result result = process.wait();
@@ -558,6 +554,8 @@ TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
     const Json summary = read_json(out / "summary.json");
     CHECK(summary.at("tables").at("lens.quality").at("rows")[0][2] == positions);
     for (const auto& item : fs::recursive_directory_iterator(out)) CHECK(item.path().extension() != ".tmp");
+    CHECK(has_saved_parts(out));  // to go on with
+    CHECK_FALSE(fs::exists(out / "parts" / "lock"));
   }
 }
 

@@ -82,8 +82,7 @@ TEST_CASE("a lens is trained, measured, converted and used") {
   auto kl = mean_kl(bench.out("eval"));
   CHECK(kl.at("tuned") < kl.at("logit"));
   CHECK(kl.at("tuned") == kl.at("converted"));
-  CHECK(fs::exists(fs::path(bench.out("eval")) / "lens.svg"));
-  CHECK(fs::exists(fs::path(bench.out("eval")) / "transfer.svg"));
+  CHECK(fs::exists(fs::path(bench.out("eval")) / "report.html"));
 
   check_done({"analyze", "--model", bench.model.path(), "--input", bench.text, "--out", bench.out("run"),
               "--max-length", "16", "--lens", "tuned:" + bench.out("lens"), "--quiet"});

@@ -244,7 +244,6 @@ TEST_CASE("the run counts what it did, checks itself and can be stopped between 
       lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
   const auto queries = queries_of(reference);
   CollectingListener listener(5);
-  int asked = 0;
   decode::EngineOptions options;
   options.memory = 1;  // one window a batch
   const auto whole = decode::Engine(*model, {lens.get()}, options).run(source_of(queries), {&listener});
@@ -254,8 +253,8 @@ TEST_CASE("the run counts what it did, checks itself and can be stopped between 
   CHECK_FALSE(whole.stopped);
   CHECK(whole.self_checked_positions > 0);
   CHECK(whole.final_layer_max_abs_error < 1e-5);
-  options.should_stop = [&] { return ++asked == 2; };
   CollectingListener until_stop(5);
+  options.should_stop = [&] { return until_stop.positions.size() >= 10; };
   const auto stopped = decode::Engine(*model, {lens.get()}, options).run(source_of(queries), {&until_stop});
   CHECK(stopped.stopped);
   CHECK(stopped.windows == 1);
@@ -315,7 +314,7 @@ TEST_CASE("sums of probability over the run are those of float64 softmaxes, for 
               expected[static_cast<std::size_t>(readout.top_ids[k])] +=
                   std::exp(double{readout.top_logprobs[k]});
           }
-          const auto found = listener.sums.of(n, row);
+          const auto& found = listener.sums.sums[static_cast<std::size_t>(listener.shape.state(n, row))];
           REQUIRE(static_cast<std::int64_t>(found.size()) == V);
           double total = 0;
           for (std::size_t v = 0; v < found.size(); ++v) {

@@ -88,8 +88,9 @@ TEST_CASE("effects of patching equal those of transformers with hooks in float64
       CHECK(std::abs(result.source.log_probability_difference - clean[0]) < kTolerance);
       CHECK(std::abs(result.target.log_probability_difference - clean[1]) < kTolerance);
       CHECK(result.target.kl == 0);
-      CHECK(patcher.statistics().self_checked_positions == 1);
-      CHECK(patcher.statistics().final_layer_max_abs_error < kTolerance);
+      const decode::RunStatistics statistics = patcher.take_statistics();
+      CHECK(statistics.self_checked_positions == 1);
+      CHECK(statistics.final_layer_max_abs_error < kTolerance);
     }
   }
 }
@@ -115,8 +116,9 @@ TEST_CASE("what cannot have an effect has none, and layer L at the last position
         CHECK(same(result.at(layer, p), result.target));
       CHECK(same(result.at(L, p), p == T - 1 ? result.source : result.target));
     }
-    CHECK(patcher.statistics().windows == 2 + different_tokens + (L - 1) * (T - first));
-    CHECK(patcher.statistics().tokens == patcher.statistics().windows * T);
+    const decode::RunStatistics statistics = patcher.take_statistics();
+    CHECK(statistics.windows == 2 + different_tokens + (L - 1) * (T - first));
+    CHECK(statistics.tokens == statistics.windows * T);
     // Whether these random models prefer the source's answer after the source is chance.
     const bool prefers = result.source.log_probability_difference > result.target.log_probability_difference;
     REQUIRE(result.restored(result.source).has_value() == prefers);
@@ -131,7 +133,7 @@ TEST_CASE("a pair patched with itself changes nothing") {
   pair.source = pair.target;
   Patcher patcher(*model, {});
   const PatchingResult result = *patcher.patch(pair);
-  CHECK(patcher.statistics().windows == 2);
+  CHECK(patcher.take_statistics().windows == 2);
   for (const LastPrediction& prediction : result.patched) CHECK(same(prediction, result.target));
   CHECK(same(result.source, result.target));
   CHECK_FALSE(result.restored(result.target));  // nothing to restore
@@ -156,10 +158,10 @@ TEST_CASE("only pairs whose answers the model gives itself are patched, where th
           std::vector<decode::TokenId>{pair.source_answer, pair.target_answer});
   Patcher patcher(*model, {.predicted_only = true});
   CHECK(patcher.patch(pair));
-  const std::int64_t windows = patcher.statistics().windows;
+  CHECK(patcher.take_statistics().windows > 2);
   std::swap(pair.source_answer, pair.target_answer);
   CHECK_FALSE(patcher.patch(pair));
-  CHECK(patcher.statistics().windows == windows + 2);  // the clean runs
+  CHECK(patcher.take_statistics().windows == 2);  // the clean runs
   CHECK(Patcher(*model, {}).patch(pair));
 }
 
@@ -170,10 +172,11 @@ TEST_CASE("a pair can be given up between two batches of runs") {
     int asked = 0;
     Patcher patcher(*model, {.should_stop = [&] { return asked++ == most; }});
     CHECK_FALSE(patcher.patch(pair));
-    CHECK(patcher.statistics().stopped);
-    CHECK((patcher.statistics().windows == 0) == (most == 0));
+    const decode::RunStatistics statistics = patcher.take_statistics();
+    CHECK(statistics.stopped);
+    CHECK((statistics.windows == 0) == (most == 0));
     CHECK(patcher.patch(pair));  // and taken up again, from its beginning
-    CHECK_FALSE(patcher.statistics().stopped);
+    CHECK_FALSE(patcher.take_statistics().stopped);
   }
 }
 

@@ -41,30 +41,41 @@ std::unique_ptr<lens::Lens> tuned_lens(const model::Model& model, Alignment alig
   return lens::load_lens({.name = "tuned", .type = "tuned", .path = lens_file()}, model, alignment);
 }
 
-/// lens.transfer of the first sequence, with `per_run` translators a run.
-tables::Table transfer_table(const model::Model& model, const lens::Lens& lens, std::int64_t per_run) {
+/// Tables of eval-lens of the first sequence: with `per_group` translators a group of the engine's.
+std::vector<tables::Table> evaluation_tables(const model::Model& model, const lens::Lens& lens,
+                                             std::int64_t per_group) {
   const test::Reference reference("gpt2");
-  experiments::Transfer transfer;
-  for (std::int64_t first = 0; first < lens.num_translators(); first += per_run) {
-    std::vector<std::unique_ptr<lens::Lens>> views;
+  tables::State state;
+  const experiments::Context context{.state = &state, .buckets = {}};
+  std::vector<std::unique_ptr<lens::Lens>> views;
+  std::vector<std::unique_ptr<decode::Listener>> listeners;
+  decode::EngineOptions options;
+  for (std::int64_t first = 0; first < lens.num_translators(); first += per_group) {
     std::vector<const lens::Lens*> pointers;
-    std::vector<experiments::Transfer::View> expected;
-    for (std::int64_t i = first; i < std::min(first + per_run, lens.num_translators()); ++i) {
+    std::vector<experiments::TranslatorView> expected;
+    for (std::int64_t i = first; i < std::min(first + per_group, lens.num_translators()); ++i) {
       views.push_back(lens::make_transfer_lens(lens, i));
       pointers.push_back(views.back().get());
       expected.push_back({.lens = lens.request().name, .translator = i});
     }
-    transfer.expect(expected);
-    decode::Engine(model, pointers, {}).run(first_sequence(reference), {&transfer});
+    listeners.push_back(experiments::make_transfer_listener(context, std::move(expected)));
+    options.more_groups.push_back({std::move(pointers), {listeners.back().get()}});
   }
-  return transfer.table();
+  options.on_part_end = [&](std::int64_t, const decode::RunStatistics&) { state.commit(); };
+  const auto evaluation =
+      experiments::make_evaluation(context, {.size = {.tokens = 1, .bytes = 1},
+                                             .transfer = {{lens.request().name, lens.num_translators()}},
+                                             .num_layers = model.spec().num_layers});
+  decode::Engine(model, {&lens}, options).run(first_sequence(reference), {evaluation.get()});
+  return evaluation->tables();
+}
+
+tables::Table transfer_table(const model::Model& model, const lens::Lens& lens, std::int64_t per_group) {
+  return evaluation_tables(model, lens, per_group).back();
 }
 
 tables::Table quality_table(const model::Model& model, const lens::Lens& lens) {
-  const test::Reference reference("gpt2");
-  const auto trajectory = experiments::make_experiments("trajectory", {});
-  decode::Engine(model, {&lens}, {}).run(first_sequence(reference), {trajectory.front().get()});
-  return trajectory.front()->tables().front();
+  return evaluation_tables(model, lens, 2).front();
 }
 
 double number(const tables::Cell& cell) {

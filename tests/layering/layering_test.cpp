@@ -18,8 +18,9 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::vector<std::string>& rooms() {
-  static const std::vector<std::string> all = {"util",   "io",    "text", "compute", "model",       "lens",
-                                               "decode", "train", "data", "tables",  "experiments", "report"};
+  static const std::vector<std::string> all = {"util",        "io",     "text",  "compute", "model",
+                                               "lens",        "decode", "train", "data",    "tables",
+                                               "experiments", "report", "run"};
   return all;
 }
 const std::string kProgram = "tools";
@@ -55,6 +56,8 @@ const std::vector<ThirdParty>& third_parties() {
        std::regex("ATen/(ops/(mm|matmul|linear|addmm|addmv|bmm|baddbmm|einsum)|native/CPUBlas)\\.h"),
        {"compute", "train"}},
       {"intrinsics", std::regex(".*intrin\\.h"), {"compute"}},
+      // The room of many processes sees no tensor.
+      {"c10d", std::regex("torch/csrc/distributed/c10d/.*"), {"run"}},
       {"libtorch",
        std::regex("(ATen|c10|caffe2|torch)/.*"),
        {"io", "compute", "model", "lens", "decode", "train"}}};

@@ -40,6 +40,8 @@ class ReadoutBuilder {
     shape_.top_k = top_k;
     shape_.num_groups = num_groups;
     shape_.vocab_size = vocab_size;
+    shape_.num_states = shape_.num_lenses() * num_rows;
+    for (std::int64_t s = 0; s < shape_.num_states; ++s) shape_.state_of.push_back(s);
   }
 
   /// `logits` [N][R][V]; the last row of every lens is the model's own. The caller may set item and watched
@@ -83,17 +85,12 @@ class ReadoutBuilder {
       listener.accept({shape_, readout, static_cast<std::int64_t>(p), query, query.positions.front()});
     }
     if (begin_and_end && listener.needs().probability_sums) listener.accept_sums(probability_sums());
-    if (begin_and_end) listener.end();
   }
 
   decode::ProbabilitySums probability_sums() const {
-    decode::ProbabilitySums all{.sums = {},
-                                .state_of = {},
-                                .num_rows = shape_.num_rows,
-                                .positions = static_cast<std::int64_t>(positions_.size())};
+    decode::ProbabilitySums all{.sums = {}, .positions = static_cast<std::int64_t>(positions_.size())};
     for (std::size_t n = 0; n < shape_.lens_names.size(); ++n) {
       for (std::size_t row = 0; row < static_cast<std::size_t>(shape_.num_rows); ++row) {
-        all.state_of.push_back(static_cast<std::int64_t>(all.sums.size()));
         auto& sums = all.sums.emplace_back(static_cast<std::size_t>(shape_.vocab_size));
         for (const BuiltPosition& built : positions_) {
           for (std::size_t v = 0; v < sums.size(); ++v) sums[v] += built.lenses[n][row].probabilities[v];
@@ -123,7 +120,6 @@ class ReadoutBuilder {
     }
     for (std::size_t n = 0; n < shape_.lens_names.size(); ++n) {
       for (std::size_t layer = 0; layer < static_cast<std::size_t>(shape_.num_rows); ++layer) {
-        out.state_of.push_back(static_cast<std::int64_t>(out.state_of.size()));
         for (const BuiltPosition& built : positions_) add_row(out, built.lenses[n][layer], watched_at(built));
       }
     }

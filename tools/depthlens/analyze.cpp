@@ -4,19 +4,15 @@
 #include <optional>
 
 #include "command.hpp"
-#include "corpus_run.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/experiments/experiment.hpp"
-#include "depthlens/experiments/patching.hpp"
-#include "depthlens/report/page_records.hpp"
-#include "depthlens/report/patching_records.hpp"
-#include "depthlens/report/records.hpp"
+#include "depthlens/run/run.hpp"
+#include "depthlens/run/source.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "pairs_run.hpp"
-#include "session.hpp"
-#include "task_run.hpp"
+#include "input_flags.hpp"
+#include "model_flags.hpp"
 #include "watch_options.hpp"
 
 namespace depthlens::tool {
@@ -35,26 +31,31 @@ struct AnalyzeOptions {
   std::string token_counts = "input";
   std::string buckets = "10,100,1000";
   std::string report = "yes";
+  std::string layers;
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
-  return {{"experiments", util::split(options.experiments, ',')},
-          {"lens_alignment", options.model.alignment},
-          {"allow_lens_mismatch", options.model.allow_lens_mismatch},
-          {"max_length", session.max_length()},
-          {"add_bos", session.bos().has_value()},
-          {"bos", session.bos() ? util::OrderedJson(*session.bos()) : util::OrderedJson(nullptr)},
-          {"top_k", options.top_k},
-          {"positions", options.corpus.positions},
-          {"records", options.records},
-          {"max_records", options.max_records},
-          {"token_counts", options.token_counts},
-          {"buckets", data::parse_bucket_edges(options.buckets)},
-          {"decode", options.model.decode},
-          {"dtype", options.model.dtype},
-          {"device", options.model.device},
-          {"limit", options.corpus.limit},
-          {"seed", options.common.seed}};
+  util::OrderedJson settings = {
+      {"experiments", util::split(options.experiments, ',')},
+      {"lens_alignment", options.model.alignment},
+      {"allow_lens_mismatch", options.model.allow_lens_mismatch},
+      {"max_length", session.max_length()},
+      {"add_bos", session.bos().has_value()},
+      {"bos", session.bos() ? util::OrderedJson(*session.bos()) : util::OrderedJson(nullptr)},
+      {"top_k", options.top_k},
+      {"positions", options.corpus.positions},
+      {"records", options.records},
+      {"max_records", options.max_records},
+      {"token_counts", options.token_counts},
+      {"buckets", data::parse_bucket_edges(options.buckets)},
+      {"decode", options.model.decode},
+      {"dtype", options.model.dtype},
+      {"device", options.model.device},
+      {"limit", options.corpus.limit},
+      {"seed", options.common.seed}};
+  if (!options.layers.empty())
+    settings["layers"] = run::parse_layers(options.layers, session.spec().num_layers);
+  return settings;
 }
 
 /// The settings that bear on patching.
@@ -68,7 +69,7 @@ util::OrderedJson patching_settings_json(const AnalyzeOptions& options, const Se
 }
 
 /// The settings that only tasks have.
-void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, const TaskRun& run) {
+void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, const run::TaskSource& run) {
   settings["keep"] = options.keep;
   settings["whitespace_retry"] = run.retries_whitespace();
   if (run.task().kind == data::TaskKind::kWords) {
@@ -79,156 +80,112 @@ void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, 
   if (run.task().kind == data::TaskKind::kQuestions) settings["options"] = options.options;
 }
 
-std::vector<std::string> lens_names(const Session& session) {
-  std::vector<std::string> names;
-  for (const lens::Lens* lens : session.lenses()) names.push_back(lens->request().name);
-  return names;
-}
-
-void tell_of_omitted(std::int64_t records, const std::string& unit, const AnalyzeOptions& options) {
-  if (records == 0) return;
-  util::log_info(util::cat(util::with_thousands(records), " ", unit, " beyond --max-records ",
-                           options.max_records, " have no record; the tables count them"));
-}
-
-/// The experiments and the record writer of a run, as listeners, and what the page shows of the records.
-class Listeners {
- public:
-  /// `context.counts`, `folder` and `session` must outlive it; it must stay in its place.
-  Listeners(const AnalyzeOptions& options, const experiments::Context& context, const Session& session,
-            report::RunFolder& folder)
-      : counts_(*context.counts),
-        experiments_(experiments::make_experiments(options.experiments, context)),
-        page_(lens_names(session), session.spec().num_layers) {
-    for (const auto& experiment : experiments_) all_.push_back(experiment.get());
-    if (options.records != "jsonl") return;
-    records_ = std::make_unique<report::RecordWriter>(
-        report::RecordOptions{.top_k = options.top_k,
-                              .most = options.max_records,
-                              .task = context.task,
-                              .watch = context.watch},
-        [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
-        [this, draws_page = options.report == "yes", &file = folder.records()](std::string_view line) {
-          file.write(line);
-          if (draws_page) page_.add(line, "a record");
-        });
-    all_.push_back(records_.get());
-  }
-
-  const std::vector<decode::Listener*>& all() const { return all_; }
-
-  std::vector<tables::Table> tables() const {
-    std::vector<tables::Table> tables;
-    for (const auto& experiment : experiments_) {
-      for (tables::Table& table : experiment->tables()) tables.push_back(std::move(table));
-    }
-    return tables;
-  }
-
-  RunParts parts(util::OrderedJson settings, const decode::RunStatistics& statistics,
-                 const AnalyzeOptions& options) const {
-    const std::int64_t omitted = records_ ? records_->omitted() : 0;
-    tell_of_omitted(omitted, "positions", options);
-    return {.settings = std::move(settings),
-            .statistics = statistics,
-            .records = records_ ? records_->written() : 0,
-            .records_omitted = omitted,
-            .page_records = options.report == "yes" ? &page_ : nullptr,
-            .token_counts = token_counts_json(options.token_counts, counts_)};
-  }
-
- private:
-  const data::TokenCounts& counts_;
-  std::vector<std::unique_ptr<experiments::Experiment>> experiments_;
-  report::PageRecords page_;
-  std::unique_ptr<report::RecordWriter> records_;
-  std::vector<decode::Listener*> all_;
-};
-
 data::TokenCounts token_counts(const AnalyzeOptions& options, const data::TokenCounts& of_input,
                                const Session& session) {
   if (options.token_counts == "input") return of_input;
   return data::TokenCounts::read(options.token_counts, session.spec().vocab_size, session.tokenizer());
 }
 
-void analyze_corpus(const AnalyzeOptions& options, const std::vector<std::int64_t>& edges) {
-  const auto seed = static_cast<std::uint64_t>(options.common.seed);
-  CorpusRun run(options.corpus, options.model, seed);
-  const Session& session = run.session();
-  const experiments::Watch watch =
-      find_watched(options.watch, session.tokenizer(), session.spec().vocab_size);
-  run.watch(watch);
-  const std::int64_t vocab_size = session.spec().vocab_size;
-  const data::TokenCounts counts = token_counts(options, run.survey().counts, session);
-  const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size),
-                                     .counts = &counts,
-                                     .task = nullptr,
-                                     .seed = seed,
-                                     .watch = &watch};
-  run.load();
-  const util::FinishOnInterrupt finish;
-  const Listeners listeners(options, context, session, run.folder());
-  const decode::RunStatistics statistics = run.decode(session.lenses(), listeners.all(), "analyzing");
-  util::OrderedJson settings = settings_json(options, session);
-  describe_watched(watch, settings);
-  run.finish(listeners.parts(std::move(settings), statistics, options), listeners.tables());
-  run.conclude(statistics);
+/// What a run of `source` is, as far as it does not depend on what it reads.
+run::RunContext context_of(const AnalyzeOptions& options, const Session& session, const run::Source& source) {
+  run::RunContext context;
+  context.experiments = options.experiments;
+  context.seed = static_cast<std::uint64_t>(options.common.seed);
+  context.edges = data::parse_bucket_edges(options.buckets);
+  context.shape.vocab_size = session.spec().vocab_size;
+  context.shape.layers = run::parse_layers(options.layers, session.spec().num_layers);
+  context.records = {
+      .write = options.records == "jsonl", .top_k = options.top_k, .most = options.max_records};
+  context.draws_page = options.report == "yes";
+  context.keeps_all = !options.task.correct_only();
+  context.num_documents = source.inputs().documents;
+  context.dropped = source.inputs().dropped;
+  return context;
 }
 
-void analyze_task(const AnalyzeOptions& options, data::TaskKind kind,
-                  const std::vector<std::int64_t>& edges) {
-  const auto seed = static_cast<std::uint64_t>(options.common.seed);
-  TaskRun run(kind, options.corpus, options.task, options.model, seed);
-  const Session& session = run.session();
-  const experiments::Watch watch =
-      find_watched(options.watch, session.tokenizer(), session.spec().vocab_size);
-  run.watch(watch);
-  const std::int64_t vocab_size = session.spec().vocab_size;
-  const data::TokenCounts counts = token_counts(options, run.counts(), session);
-  const experiments::Context context{.buckets = data::make_buckets(counts, edges, vocab_size),
-                                     .counts = &counts,
-                                     .task = &run.task(),
-                                     .seed = seed,
-                                     .watch = &watch};
-  run.load();
+/// run.json from schema_version to settings.
+util::OrderedJson run_beginning(const Session& session, const run::Source& source,
+                                const util::OrderedJson& token_counts, util::OrderedJson settings) {
+  util::OrderedJson run = run::describe_run(session, source.inputs());
+  if (!token_counts.is_null()) run["token_counts"] = token_counts;
+  run["settings"] = std::move(settings);
+  return run;
+}
+
+void tell_of(const Session& session, const run::Source& source) {
+  const model::Model& model = session.model();
+  util::log_info(util::cat(model.spec().architecture, ", ", model.spec().num_layers, " blocks, ",
+                           util::with_thousands(model.num_parameters()), " parameters; ", source.size()));
+}
+
+/// Decodes what `source` gives; `counts` are those of its own tokens.
+void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& session, run::QuerySource& source,
+                     const data::TokenCounts& of_input, run::RunContext context, util::OrderedJson settings,
+                     const data::Task* task) {
+  context.watch = find_watched(options.watch, session.tokenizer(), session.spec().vocab_size);
+  describe_watched(context.watch, settings);
+  data::TokenCounts counts = token_counts(options, of_input, session);
+  const util::OrderedJson counted = run::token_counts_json(options.token_counts, counts);
+  if (experiments::any_uses_buckets(options.experiments)) context.counts = std::move(counts);
+  session.load();
+  tell_of(session, source);
   const util::FinishOnInterrupt finish;
-  const Listeners listeners(options, context, session, run.folder());
-  const decode::RunStatistics statistics = run.decode(listeners.all());
+  const bool begun = run.begin(std::move(context), source.plan(),
+                               [&, settings] { return run_beginning(session, source, counted, settings); });
+  if (!begun) return;
+  source.watch(run.context().watch);
+  run.decode(session, source, {}, task);
+  run.finish(session);
+}
+
+void analyze_corpus(const AnalyzeOptions& options) {
+  run::Run run(options.corpus);
+  Session session(run.on_this_rank(options.model, options.common.threads > 0));
+  run::CorpusSource source(options.corpus, session, run.spool_folder(),
+                           static_cast<std::uint64_t>(options.common.seed));
+  analyze_queries(options, run, session, source, source.survey().counts, context_of(options, session, source),
+                  settings_json(options, session), nullptr);
+}
+
+void analyze_task(const AnalyzeOptions& options, data::TaskKind kind) {
+  run::Run run(options.corpus);
+  Session session(run.on_this_rank(options.model, options.common.threads > 0));
+  run::TaskSource source(kind, options.corpus, options.task, session,
+                         static_cast<std::uint64_t>(options.common.seed));
+  run::RunContext context = context_of(options, session, source);
+  context.kind = run::Kind::kTask;
+  context.task = {.kind = kind,
+                  .items = {},
+                  .classes = source.task().classes,
+                  .option_labels = source.task().option_labels,
+                  .dropped = {}};
+  context.groups = run::ItemGroups::of(source.task()).names;
+  context.num_items = static_cast<std::int64_t>(source.task().items.size());
   util::OrderedJson settings = settings_json(options, session);
-  add_task_settings(settings, options.task, run);
-  describe_watched(watch, settings);
-  run.finish(listeners.parts(std::move(settings), statistics, options), listeners.tables());
-  run.conclude(statistics);
+  add_task_settings(settings, options.task, source);
+  analyze_queries(options, run, session, source, source.token_counts(), std::move(context),
+                  std::move(settings), &source.task());
 }
 
 void analyze_pairs(const AnalyzeOptions& options) {
-  PairsRun run(options.corpus, options.task, options.model);
-  const Session& session = run.session();
-  run.load();
+  run::Run run(options.corpus);
+  Session session(run.on_this_rank(options.model, options.common.threads > 0));
+  run::PairsSource source(options.corpus, session);
+  run::RunContext context = context_of(options, session, source);
+  context.kind = run::Kind::kPairs;
+  context.num_items = static_cast<std::int64_t>(source.task().items.size());
+  session.load();
+  tell_of(session, source);
   const util::FinishOnInterrupt finish;
-  experiments::PatchingEffect effect(session.spec().num_layers + 1,
-                                     static_cast<std::uint64_t>(options.common.seed));
-  std::unique_ptr<report::PatchingRecords> records;
-  if (options.records == "jsonl") {
-    records = std::make_unique<report::PatchingRecords>(
-        options.max_records, [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
-        [&file = run.folder().records()](std::string_view line) { file.write(line); });
-  }
-  const decode::RunStatistics statistics =
-      run.patch([&](const data::PairItem& item, const decode::PatchingResult& result) {
-        effect.add(item, result);
-        if (records) records->accept(item, result);
-      });
-  const std::int64_t omitted = records ? records->omitted() : 0;
-  tell_of_omitted(omitted, "pairs", options);
-  const report::PageRecords no_lenses({}, session.spec().num_layers);
-  run.finish({.settings = patching_settings_json(options, session),
-              .statistics = statistics,
-              .records = records ? records->written() : 0,
-              .records_omitted = omitted,
-              .page_records = options.report == "yes" ? &no_lenses : nullptr},
-             effect.table());
-  run.conclude(statistics);
+  const bool begun = run.begin(std::move(context), source.plan(), [&] {
+    util::OrderedJson beginning =
+        run_beginning(session, source, nullptr, patching_settings_json(options, session));
+    beginning["lenses"] = util::OrderedJson::array();
+    return beginning;
+  });
+  if (!begun) return;
+  run.patch(session, source);
+  run.finish(session);
 }
 
 /// What flags need to have an effect. `task` is the kind of the task, where the input is one.
@@ -253,7 +210,7 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
        .needs = "an experiment that counts by frequency",
        .found = found},
       {.flags = {"--lens", "--lens-alignment", "--allow-lens-mismatch", "--decode", "--top-k", "--watch",
-                 "--watch-pair"},
+                 "--watch-pair", "--layers"},
        .holds = !pairs,
        .needs = "an experiment with a lens: patching reads the model's own output and uses no lens",
        .found = found},
@@ -279,13 +236,13 @@ void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
   std::optional<data::TaskKind> task;
   if (!tasks.empty()) task = task_kind(tasks, options.corpus.inputs.front());
   check_effects(app, conditions(options, pairs, task));
-  const std::vector<std::int64_t> edges = data::parse_bucket_edges(options.buckets);
+  data::parse_bucket_edges(options.buckets);
   if (pairs) {
     analyze_pairs(options);
   } else if (task) {
-    analyze_task(options, *task, edges);
+    analyze_task(options, *task);
   } else {
-    analyze_corpus(options, edges);
+    analyze_corpus(options);
   }
 }
 
@@ -328,9 +285,14 @@ std::function<void()> setup_analyze(CLI::App& app) {
          "exact: the documented accuracy; fast: one low-precision product where the processor has one")
       ->check(one_of({"exact", "fast"}))
       ->capture_default_str();
+  app.add_option("--layers", options->layers,
+                 "Layers that are decoded: 0,4,8 or 0-8 or every:4; the last one always is (default: all)")
+      ->type_name("LIST")
+      ->delimiter(',');
   app.add_option("--report", options->report, "Draw report.html, a page that shows the run")
       ->check(one_of({"yes", "no"}))
       ->capture_default_str();
+  add_parts_options(app, options->corpus);
   add_limit_option(app, options->corpus);
   app.get_option("--limit")->description("Stop after N documents, or items of a task (0: all)");
   add_task_options(app, options->task);

@@ -121,7 +121,13 @@ void Arguments::read_words(const std::vector<std::string>& words) {
 void Arguments::place(const std::vector<std::string>& loose) {
   std::size_t next = 0;
   for (CLI::Option* option : options_) {
-    if (option->get_positional() && next < loose.size()) add_by_hand(option, loose[next++]);
+    if (!option->get_positional()) continue;
+    // One that may be given several times takes all that are left.
+    const bool takes_all = option->get_expected_max() > 1;
+    while (next < loose.size()) {
+      add_by_hand(option, loose[next++]);
+      if (!takes_all) break;
+    }
   }
   if (next == loose.size()) return;
   std::vector<std::string> quoted;

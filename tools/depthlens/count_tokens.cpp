@@ -9,7 +9,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "session.hpp"
+#include "model_flags.hpp"
 
 namespace depthlens::tool {
 namespace {

@@ -13,13 +13,14 @@
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/stored_weights.hpp"
+#include "depthlens/run/session.hpp"
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/digest.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "session.hpp"
+#include "model_flags.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -65,31 +66,6 @@ const OrderedJson& get(const OrderedJson& object, const std::string& key) {
   return object.is_object() && object.contains(key) ? object.at(key) : nothing;
 }
 
-OrderedJson describe_rotary(const model::ArchSpec& spec) {
-  using Scaling = model::RopeSpec::Scaling;
-  static const std::map<Scaling, std::string> names = {
-      {Scaling::kNone, "none"},     {Scaling::kLinear, "linear"}, {Scaling::kDynamic, "dynamic"},
-      {Scaling::kLlama3, "llama3"}, {Scaling::kYarn, "yarn"},     {Scaling::kLongRope, "longrope"}};
-  OrderedJson all = OrderedJson::array();
-  for (std::size_t r = 0; r < spec.ropes.size(); ++r) {
-    const model::RopeSpec& rope = spec.ropes[r];
-    std::vector<std::size_t> blocks;
-    for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
-      if (spec.blocks[i].rope == static_cast<int>(r)) blocks.push_back(i);
-    }
-    if (blocks.empty()) continue;
-    OrderedJson one = {
-        {"blocks", nullptr}, {"base", rope.theta}, {"dims", rope.dims}, {"scaling", names.at(rope.scaling)}};
-    if (blocks.size() < spec.blocks.size()) one["blocks"] = blocks;
-    if (rope.scaling != Scaling::kNone) one["factor"] = rope.factor;
-    if (rope.scaling != Scaling::kNone && rope.scaling != Scaling::kLinear)
-      one["original_max_positions"] = rope.original_max_positions;
-    if (rope.amplitude != 1) one["amplitude"] = rope.amplitude;
-    all.push_back(std::move(one));
-  }
-  return all;
-}
-
 OrderedJson describe_model_folder(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
@@ -115,7 +91,7 @@ OrderedJson describe_model_folder(const fs::path& folder) {
   for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
   if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))
     described["attention_windows"] = windows;
-  described["rotary"] = describe_rotary(spec);
+  described["rotary"] = run::describe_rotary(spec);
   if (spec.experts.count > 0) {
     described["experts"] = {{"count", spec.experts.count},
                             {"chosen", spec.experts.chosen},
@@ -132,11 +108,11 @@ OrderedJson describe_model_folder(const fs::path& folder) {
                             {"bos", token(tokenizer->bos())},
                             {"eos", token(tokenizer->eos())},
                             {"adds_bos", tokenizer->adds_bos()}};
-  described["tokenizer"].update(util::digest_json(begin_tokenizer_digests(folder)->get()));
+  described["tokenizer"].update(util::digest_json(run::begin_tokenizer_digests(folder)->get()));
   constexpr std::uint64_t kSlow = std::uint64_t{1} << 30;
   if (weights.num_bytes() > kSlow)
     util::log_info("hashing " + util::as_bytes(weights.num_bytes()) + " of weights");
-  described.update(util::digest_json(begin_model_digests(folder)->get()));
+  described.update(util::digest_json(run::begin_model_digests(folder)->get()));
   const auto backend = compute::Backend::create({.kernel = requested_kernel()});
   described["kernel"] = {{"exact", backend->kernel_name(compute::Precision::kExact)},
                          {"fast", backend->kernel_name(compute::Precision::kFast)}};

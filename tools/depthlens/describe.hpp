@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <string>
 
-#include "depthlens/model/arch_spec.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::tool {
@@ -16,9 +15,6 @@ const util::OrderedJson& get(const util::OrderedJson& object, const std::string&
 /// weights that are not named by theirs.
 util::OrderedJson describe_model_folder(const std::filesystem::path& folder);
 util::OrderedJson describe_lens(const std::filesystem::path& path);
-/// The rotary settings of a model, one object for each kind of block: which blocks (null: all of them), base,
-/// scaling and what it is made of. Empty where positions are not rotated.
-util::OrderedJson describe_rotary(const model::ArchSpec& spec);
 /// run.json.
 util::OrderedJson describe_run(const std::filesystem::path& folder);
 

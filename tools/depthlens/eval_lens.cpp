@@ -1,40 +1,37 @@
-// depthlens eval-lens: how well lenses do on a text, layer by layer; tables and pictures into a run folder.
+// depthlens eval-lens: how well lenses do on a text, layer by layer; tables and a page into a run folder.
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <iostream>
-#include <map>
 #include <memory>
+#include <utility>
 
 #include "command.hpp"
-#include "corpus_run.hpp"
 #include "depthlens/experiments/evaluation.hpp"
-#include "depthlens/experiments/experiment.hpp"
-#include "depthlens/report/plot.hpp"
+#include "depthlens/run/run.hpp"
+#include "depthlens/run/source.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "session.hpp"
+#include "input_flags.hpp"
+#include "model_flags.hpp"
 
 namespace depthlens::tool {
 namespace {
 
-/// Translated states of one pass of --transfer. Each translator that takes part adds L states to every
+/// Translated states of one group of --transfer. Each translator that takes part adds L states to every
 /// position of a chunk, and the engine makes chunks of 6,144 states, of 32 positions at the least. With this
-/// many, its smallest chunk is about as large as it wants, whatever L is: memory stays what analyze takes. A
-/// pass repeats the forward pass, which costs little beside decoding a hundred states of every position.
-constexpr std::int64_t kStatesPerPass = 128;
-/// Chunks are at their smallest, so memory only decides how many windows make a batch. Small batches let the
-/// user see progress and interrupt: a position takes ten times as long as in analyze.
-constexpr std::uint64_t kMemoryOfPass = std::uint64_t{32} << 20;
+/// many, its smallest chunk is about as large as it wants, whatever L is: memory stays what analyze takes.
+constexpr std::int64_t kStatesPerGroup = 128;
 
 struct EvalLensOptions {
   CommonOptions common;
   ModelOptions model;
   CorpusOptions corpus;
   bool transfer = false;
+  std::string report = "yes";
 };
 
 util::OrderedJson settings_json(const EvalLensOptions& options, const Session& session) {
@@ -51,35 +48,35 @@ util::OrderedJson settings_json(const EvalLensOptions& options, const Session& s
           {"seed", options.common.seed}};
 }
 
-/// Every translator of every lens that has some, on every layer. `statistics` are those of the run so far.
-void run_transfer(CorpusRun& run, experiments::Transfer& transfer, decode::RunStatistics& statistics) {
-  std::vector<std::pair<const lens::Lens*, std::int64_t>> translators;
-  for (const lens::Lens* lens : run.session().lenses()) {
-    for (std::int64_t i = 0; i < lens->num_translators(); ++i) translators.emplace_back(lens, i);
-  }
-  const auto per_pass =
-      static_cast<std::size_t>(std::max<std::int64_t>(1, kStatesPerPass / run.session().spec().num_layers));
-  const std::size_t passes = (translators.size() + per_pass - 1) / per_pass;
-  decode::EngineOptions engine_options;
-  engine_options.memory = kMemoryOfPass;
-  for (std::size_t pass = 0; pass < passes && !statistics.stopped; ++pass) {
-    std::vector<std::unique_ptr<lens::Lens>> views;
-    std::vector<const lens::Lens*> lenses;
-    std::vector<experiments::Transfer::View> expected;
-    for (std::size_t k = pass * per_pass; k < std::min((pass + 1) * per_pass, translators.size()); ++k) {
-      const auto& [lens, index] = translators[k];
-      views.push_back(lens::make_transfer_lens(*lens, index));
-      lenses.push_back(views.back().get());
-      expected.push_back({.lens = lens->request().name, .translator = index});
+/// Every translator of every lens that has some, on every layer: groups of the engine's, each with its
+/// listener.
+struct TransferGroups {
+  std::vector<std::unique_ptr<lens::Lens>> views;
+  std::vector<std::unique_ptr<decode::Listener>> listeners;
+  std::vector<decode::LensGroup> groups;
+};
+
+TransferGroups transfer_groups(const Session& session, const experiments::Context& context) {
+  const auto per_group =
+      static_cast<std::size_t>(std::max<std::int64_t>(1, kStatesPerGroup / session.spec().num_layers));
+  TransferGroups all;
+  std::vector<experiments::TranslatorView> expected;
+  std::vector<const lens::Lens*> lenses;
+  const auto finish_group = [&] {
+    if (lenses.empty()) return;
+    all.listeners.push_back(experiments::make_transfer_listener(context, std::exchange(expected, {})));
+    all.groups.push_back({std::exchange(lenses, {}), {all.listeners.back().get()}});
+  };
+  for (const lens::Lens* lens : session.lenses()) {
+    for (std::int64_t i = 0; i < lens->num_translators(); ++i) {
+      all.views.push_back(lens::make_transfer_lens(*lens, i));
+      lenses.push_back(all.views.back().get());
+      expected.push_back({.lens = lens->request().name, .translator = i});
+      if (lenses.size() == per_group) finish_group();
     }
-    transfer.expect(std::move(expected));
-    const decode::RunStatistics one = run.decode(
-        lenses, {&transfer}, util::cat("transfer, pass ", pass + 1, " of ", passes), engine_options);
-    statistics.stopped = one.stopped;
-    statistics.self_checked_positions += one.self_checked_positions;
-    statistics.final_layer_max_abs_error =
-        std::max(statistics.final_layer_max_abs_error, one.final_layer_max_abs_error);
   }
+  finish_group();
+  return all;
 }
 
 double number_or_nan(const tables::Cell& cell) {
@@ -92,57 +89,6 @@ std::size_t column(const tables::Table& table, const std::string& name) {
                                   [&](const tables::Column& column) { return column.name == name; });
   DEPTHLENS_ASSERT(found != table.columns.end());
   return static_cast<std::size_t>(found - table.columns.begin());
-}
-
-report::ExtraFile lens_picture(const tables::Table& quality, double bits_per_byte) {
-  const std::size_t kl = column(quality, "kl_final");
-  report::LineChart chart{.title = "How far each layer is from the model's own output",
-                          .x_title = "layer",
-                          .y_title = "KL(final ‖ layer), nats per token",
-                          .series = {},
-                          .right_title = "bits per byte",
-                          .right_factor = bits_per_byte};
-  std::vector<double> all;
-  for (const auto& row : quality.rows) {
-    const std::string& lens = std::get<std::string>(row[0]);
-    if (chart.series.empty() || chart.series.back().name != lens) chart.series.push_back({lens, {}});
-    all.push_back(number_or_nan(row[kl]));
-    chart.series.back().values.push_back(all.back());
-  }
-  chart.scale = report::suitable_scale(all);
-  if (chart.scale == report::Scale::kLog && !chart.series.empty()) {
-    chart.note = util::cat("Layer ", chart.series.front().values.size() - 1,
-                           " is the model's own output: 0, which a logarithmic scale cannot show.");
-  }
-  return {"lens.svg", line_chart_svg(chart)};
-}
-
-report::ExtraFile transfer_picture(const tables::Table& transfer, std::int64_t num_layers) {
-  const std::size_t kl = column(transfer, "kl_final");
-  report::Heatmap map{.title = "Translators on other layers: KL(final ‖ layer)",
-                      .note = "Framed: each translator on the layer that it was trained on.",
-                      .x_title = "layer",
-                      .y_title = "translator",
-                      .value_title = "nats per token",
-                      .mark_diagonal = true,
-                      .panels = {}};
-  std::vector<double> all;
-  for (const auto& row : transfer.rows) {
-    const std::string& lens = std::get<std::string>(row[0]);
-    if (map.panels.empty() || map.panels.back().title != lens) map.panels.push_back({lens, {}});
-    auto& rows = map.panels.back().rows;
-    const auto translator = static_cast<std::size_t>(std::get<std::int64_t>(row[1]));
-    if (rows.size() <= translator) rows.resize(translator + 1);
-    all.push_back(number_or_nan(row[kl]));
-    rows[translator].push_back(all.back());
-  }
-  // After an interruption the last translators may be missing: a gap in the picture.
-  for (report::Heatmap::Panel& panel : map.panels) {
-    panel.rows.resize(static_cast<std::size_t>(num_layers),
-                      std::vector<double>(static_cast<std::size_t>(num_layers), NAN));
-  }
-  map.scale = report::suitable_scale(all);
-  return {"transfer.svg", heatmap_svg(map)};
 }
 
 /// `value` with `decimals`, right-aligned in `width`; a dash where there is none.
@@ -184,10 +130,11 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
   check_effects(app, lens_conditions(options.model));
   apply_common_options(options.common);
   const auto seed = static_cast<std::uint64_t>(options.common.seed);
-  CorpusRun run(options.corpus, options.model, seed);
-  run.load();
-  const util::FinishOnInterrupt finish;
-  const std::vector<const lens::Lens*> lenses = run.session().lenses();
+  run::Run run(options.corpus);
+  Session session(run.on_this_rank(options.model, options.common.threads > 0));
+  run::CorpusSource source(options.corpus, session, run.spool_folder(), seed);
+  session.load();
+  const std::vector<const lens::Lens*> lenses = session.lenses();
   if (options.transfer && std::none_of(lenses.begin(), lenses.end(),
                                        [](const lens::Lens* lens) { return lens->num_translators() > 0; })) {
     throw util::usage_error({.what = "no lens whose translators could be tried on other layers",
@@ -195,30 +142,41 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
                              .expected = "a tuned lens",
                              .hint = "depthlens eval-lens --transfer --lens tuned:PATH …"});
   }
-  experiments::TextSize size;
-  for (const data::InputSummary& input : run.survey().inputs) {
-    size.tokens += input.tokens;
-    size.bytes += input.bytes;
-  }
-  const double bits_per_byte = experiments::bits_per_byte_of_a_nat(size);
+  util::log_info(util::cat(session.spec().architecture, ", ", session.spec().num_layers, " blocks, ",
+                           util::with_thousands(session.model().num_parameters()), " parameters; ",
+                           source.size()));
 
-  const auto trajectory = experiments::make_experiments("trajectory", {.buckets = {}, .seed = seed});
-  std::vector<decode::Listener*> listeners;
-  for (const auto& experiment : trajectory) listeners.push_back(experiment.get());
-  decode::RunStatistics statistics = run.decode(lenses, listeners, "evaluating");
-  std::vector<tables::Table> tables = trajectory.front()->tables();
-  const tables::Table quality = tables.front();
-  tables.push_back(experiments::bits_per_byte_table(quality, size));
-  std::vector<report::ExtraFile> files = {lens_picture(quality, bits_per_byte)};
-  if (options.transfer) {
-    experiments::Transfer transfer(seed);
-    run_transfer(run, transfer, statistics);
-    tables.push_back(transfer.table());
-    files.push_back(transfer_picture(tables.back(), run.session().spec().num_layers));
+  run::RunContext context;
+  context.kind = run::Kind::kEvaluation;
+  context.seed = seed;
+  context.shape.vocab_size = session.spec().vocab_size;
+  context.records.write = false;
+  context.draws_page = options.report == "yes";
+  context.num_documents = source.inputs().documents;
+  context.dropped = source.inputs().dropped;
+  context.evaluation.num_layers = session.spec().num_layers;
+  for (const data::InputSummary& input : source.inputs().files) {
+    context.evaluation.size.tokens += input.tokens;
+    context.evaluation.size.bytes += input.bytes;
   }
-  run.finish({.settings = settings_json(options, run.session()), .statistics = statistics}, tables, files);
-  if (!options.common.quiet) print_quality(quality, bits_per_byte);
-  run.conclude(statistics);
+  for (const lens::Lens* lens : lenses) {
+    if (options.transfer && lens->num_translators() > 0)
+      context.evaluation.transfer.emplace_back(lens->request().name, lens->num_translators());
+  }
+  const double bits_per_byte = experiments::bits_per_byte_of_a_nat(context.evaluation.size);
+
+  const util::FinishOnInterrupt finish;
+  const bool begun = run.begin(std::move(context), source.plan(), [&] {
+    util::OrderedJson beginning = run::describe_run(session, source.inputs());
+    beginning["settings"] = settings_json(options, session);
+    return beginning;
+  });
+  if (!begun) return;
+  TransferGroups transfer;
+  if (options.transfer) transfer = transfer_groups(session, run.experiment_context());
+  run.decode(session, source, transfer.groups);
+  const std::vector<tables::Table> tables = run.finish(session);
+  if (!options.common.quiet && !tables.empty()) print_quality(tables.front(), bits_per_byte);
 }
 
 }  // namespace
@@ -229,14 +187,17 @@ std::function<void()> setup_eval_lens(CLI::App& app) {
   add_run_options(app, options->model);
   app.add_flag("--transfer", options->transfer,
                "Try every translator of the tuned lenses on every layer too; takes about L times as long");
+  app.add_option("--report", options->report, "Draw report.html, a page that shows the run")
+      ->check(one_of({"yes", "no"}))
+      ->capture_default_str();
   add_positions_option(app, options->corpus);
+  add_parts_options(app, options->corpus);
   add_limit_option(app, options->corpus);
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens eval-lens --model gpt2 --lens logit --lens tuned:lens/gpt2 \\\n"
       "      --input held-out.txt --out out/lenses --transfer\n"
-      "  writes out/lenses/lens.svg and transfer.svg with the tables lens.quality, lens.bits_per_byte and "
-      "lens.transfer");
+      "  writes out/lenses/report.html with the tables lens.quality, lens.bits_per_byte and lens.transfer");
   return [options, &app] { run_eval_lens(app, *options); };
 }
 

@@ -19,8 +19,8 @@
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
 #include "describe.hpp"
+#include "model_flags.hpp"
 #include "run_listing.hpp"
-#include "session.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -66,7 +66,7 @@ OrderedJson describe(const Subject& subject) {
   std::error_code ignored;
   const fs::path path = subject.path;
   if (subject.path.empty()) {
-    OrderedJson described = describe_model_folder(demo_model());
+    OrderedJson described = describe_model_folder(run::demo_model());
     described["known_architectures"] = model::known_architectures();
     return described;
   }

@@ -13,11 +13,12 @@
 #include "command.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/report/terminal_table.hpp"
+#include "depthlens/run/source.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "session.hpp"
+#include "model_flags.hpp"
 #include "watch_options.hpp"
 
 namespace depthlens::tool {
@@ -386,7 +387,7 @@ void run_show(const CLI::App& app, const ShowOptions& given) {
   const experiments::Watch watch =
       find_watched(options.watch, session.tokenizer(), session.spec().vocab_size);
   if (watch.has(experiments::WatchedToken::Kind::kDistractor))
-    throw no_distractor_error("a text has no distractor");
+    throw run::no_distractor_error("a text has no distractor");
   const std::size_t first_watched = options.chooses_positions() ? 0 : window.positions.size() - 1;
   for (std::size_t t = first_watched; t < window.positions.size(); ++t)
     watch.append_to(window.query.positions[t]);

@@ -10,7 +10,6 @@
 #include <optional>
 
 #include "command.hpp"
-#include "corpus_run.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
@@ -18,6 +17,7 @@
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/provenance.hpp"
+#include "depthlens/run/source.hpp"
 #include "depthlens/train/jacobian.hpp"
 #include "depthlens/train/lens_folder.hpp"
 #include "depthlens/train/tuned_trainer.hpp"
@@ -27,10 +27,13 @@
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "session.hpp"
+#include "input_flags.hpp"
+#include "model_flags.hpp"
 
 namespace depthlens::tool {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 namespace fs = std::filesystem;
 using util::OrderedJson;
@@ -269,7 +272,7 @@ OrderedJson training_json(const Session& session, const std::vector<data::InputS
   return {{"schema_version", 1},
           {"model", session.describe_model()},
           {"tokenizer", session.describe_tokenizer()},
-          {"inputs", inputs_json(inputs)},
+          {"inputs", run::inputs_json(inputs)},
           {"settings", settings},
           {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", compute::libtorch_version()}}},
           {"volatile",
@@ -377,7 +380,7 @@ void run_train_tuned(const TrainOptions& options) {
   record["text"] = {{"tokens", text.windows.num_tokens()},
                     {"bytes", text.bytes},
                     {"bits_per_byte_of_nats_per_token", bits_per_byte}};
-  const OrderedJson counted = token_counts_json(options.token_counts, counts);
+  const OrderedJson counted = run::token_counts_json(options.token_counts, counts);
   if (!counted.is_null()) record["token_counts"] = counted;
   record["volatile"]["training_seconds"] = training_seconds;
   write_json(folder.path() / "training.json", record);

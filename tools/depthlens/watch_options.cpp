@@ -148,12 +148,6 @@ experiments::Watch find_watched(const WatchOptions& options, const text::Tokeniz
   return std::move(finder).finish();
 }
 
-util::Error no_distractor_error(const std::string& what) {
-  return util::usage_error({.what = what,
-                            .where = "--watch #distractor",
-                            .expected = "facts with the key \"distractor\", or CounterFact's"});
-}
-
 void describe_watched(const experiments::Watch& watch, util::OrderedJson& settings) {
   if (watch.empty()) return;
   settings["watch"] = util::OrderedJson::array();

@@ -7,7 +7,6 @@
 
 #include "depthlens/experiments/watch.hpp"
 #include "depthlens/text/tokenizer.hpp"
-#include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::tool {
@@ -29,9 +28,6 @@ void add_watch_options(CLI::App& app, WatchOptions& options);
 /// and for unusable pairs.
 experiments::Watch find_watched(const WatchOptions& options, const text::Tokenizer& tokenizer,
                                 std::int64_t vocab_size);
-
-/// The usage error of a run without distractors that is to watch them.
-util::Error no_distractor_error(const std::string& what);
 
 /// `settings.watch` and `settings.watch_pairs` of run.json.
 void describe_watched(const experiments::Watch& watch, util::OrderedJson& settings);

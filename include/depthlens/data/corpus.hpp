@@ -106,10 +106,18 @@ class Corpus {
   void rewind();
   /// The next document, or nothing at the end.
   std::optional<TokenizedDocument> next();
+  /// Leaves documents out, unread but for their borders, so that `next` gives document `index`. Goes back to
+  /// the beginning where it has been given already.
+  void seek(std::int64_t index);
+  /// Reads what is left of the inputs. Throws an input error where a second reading found other bytes than
+  /// the first.
+  void check_unchanged();
   /// One for each input; complete once `next` has returned nothing.
   const std::vector<InputSummary>& summaries() const { return summaries_; }
 
  private:
+  std::optional<std::string> next_text();
+
   std::vector<std::unique_ptr<util::InputFile>> files_;
   const text::Tokenizer& tokenizer_;
   std::int64_t limit_;

@@ -1,6 +1,7 @@
 // Why something of an input does not count, and how often that was so.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 
@@ -24,6 +25,7 @@ enum class Drop {
   kSamePrompt,
   kShortPrompt
 };
+inline constexpr std::size_t kNumDrops = static_cast<std::size_t>(Drop::kShortPrompt) + 1;
 
 using Dropped = std::map<Drop, std::int64_t>;
 

@@ -60,8 +60,9 @@ enum class TaskKind { kFacts, kQuestions, kWords };
 struct Task {
   TaskKind kind = TaskKind::kFacts;
   std::vector<TaskItem> items;
-  std::vector<std::string> classes;  ///< of words, in the order they were asked for
-  Dropped dropped;                   ///< items
+  std::vector<std::string> classes;             ///< of words, in the order they were asked for
+  std::vector<std::string> option_labels = {};  ///< of questions, as `option_labels` gives them
+  Dropped dropped;                              ///< items
 };
 
 /// Turns items of files into tokens. Those that do not fit into a window are dropped (kLongerThanWindow),

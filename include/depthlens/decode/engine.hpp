@@ -22,17 +22,6 @@ namespace depthlens::decode {
 /// all queries so far have been shown to the listeners, who may have learnt what else to ask.
 using QuerySource = std::function<bool(Query&)>;
 
-struct EngineOptions {
-  /// Memory that residual states, logit tiles and readouts may take together, in bytes; 0: the backend's.
-  std::uint64_t memory = 0;
-  /// Called after each batch with the number of positions it had.
-  std::function<void(std::int64_t positions)> on_progress = [](std::int64_t) {};
-  /// Asked between batches; true ends the run early, with all finished positions accounted for.
-  std::function<bool()> should_stop = [] { return false; };
-  /// Asked for each position before the listeners are shown it; false keeps it from them.
-  std::function<bool(const PositionReadout&)> accepts = [](const PositionReadout&) { return true; };
-};
-
 struct RunStatistics {
   std::int64_t windows = 0;
   std::int64_t tokens = 0;     ///< given to the model, BOS included
@@ -42,6 +31,33 @@ struct RunStatistics {
   /// of log-probabilities of the top K, in nats.
   double final_layer_max_abs_error = 0;
   std::int64_t self_checked_positions = 0;
+
+  void add(const RunStatistics& other);
+};
+
+/// Lenses that are decoded together, and who is shown their readouts.
+struct LensGroup {
+  std::vector<const lens::Lens*> lenses;  ///< N ≥ 1
+  std::vector<Listener*> listeners;
+};
+
+struct EngineOptions {
+  /// Memory that residual states, logit tiles and readouts may take together, in bytes; 0: the backend's.
+  std::uint64_t memory = 0;
+  /// The layers that are decoded, rising, L among them; empty: all.
+  std::vector<std::int64_t> layers = {};
+  /// Further groups of lenses, decoded one after the other from the same forward pass: what many lenses need
+  /// at a time is bounded by the largest group.
+  std::vector<LensGroup> more_groups = {};
+  /// Called after each batch with the number of positions it had.
+  std::function<void(std::int64_t positions)> on_progress = [](std::int64_t) {};
+  /// Asked between batches, and between chunks of positions; true ends the run early. What was shown of a part that has not ended stays shown.
+  std::function<bool()> should_stop = [] { return false; };
+  /// Asked for each position before the listeners of the first group are shown it; false keeps it from them.
+  std::function<bool(const PositionReadout&)> accepts = [](const PositionReadout&) { return true; };
+  /// Called when all positions of a part that has any were shown, with the statistics of that part.
+  std::function<void(std::int64_t part, const RunStatistics& statistics)> on_part_end =
+      [](std::int64_t, const RunStatistics&) {};
 };
 
 class Engine {
@@ -49,7 +65,8 @@ class Engine {
   /// `lenses` and `model` must outlive the engine; N ≥ 1 lenses.
   Engine(const model::Model& model, std::vector<const lens::Lens*> lenses, EngineOptions options);
 
-  /// Runs all queries. Throws a self-check error where states or logits are not finite.
+  /// Runs all queries; statistics of all that was shown. The first positions of every sixteenth part are checked with
+  /// a plain product. Throws a self-check error where states or logits are not finite.
   RunStatistics run(const QuerySource& source, const std::vector<Listener*>& listeners) const;
 
  private:

@@ -19,16 +19,16 @@ struct Needs {
   bool probability_sums = false;
 };
 
-/// Hears every analysed position once, in the order of the input, on one thread: begin, accept …, end.
+/// Hears every analysed position once, in the order of the queries, on one thread: begin, accept …. Queries
+/// come in parts, one after the other; `accept_sums` ends each.
 class Listener {
  public:
   virtual ~Listener() = default;
   virtual Needs needs() const = 0;
   virtual void begin(const ReadoutShape& /*shape*/) {}
   virtual void accept(const PositionReadout& position) = 0;
-  /// Called once before `end`, where `needs` asked for sums.
+  /// Where `needs` asked for sums, those of the positions of a part, at its end.
   virtual void accept_sums(const ProbabilitySums& /*sums*/) {}
-  virtual void end() {}
 };
 
 }  // namespace depthlens::decode

@@ -80,12 +80,12 @@ class Patcher {
 
   /// Nothing where `predicted_only` leaves the pair out, or `should_stop` ended it; the statistics tell
   /// which. The prompts must be equally long and fit the model; tokens and answers must lie in its
-  /// vocabulary. Throws a self-check error where logits are not finite, or where those of a clean target
-  /// differ from a plain float64 product.
-  std::optional<PatchingResult> patch(const PatchingPair& pair);
+  /// vocabulary. With `checks`, the clean target's logits are compared with a plain float64 product. Throws a
+  /// self-check error where these differ, and where logits are not finite.
+  std::optional<PatchingResult> patch(const PatchingPair& pair, bool checks = true);
 
-  /// Of all pairs so far: a window and a position for each run, clean or patched.
-  const RunStatistics& statistics() const { return statistics_; }
+  /// Of the pairs since the last call: a window and a position for each run, clean or patched.
+  RunStatistics take_statistics() { return std::exchange(statistics_, {}); }
 
  private:
   const model::Model& model_;
@@ -93,7 +93,6 @@ class Patcher {
   std::unique_ptr<compute::VocabularyPass> pass_;
   std::unique_ptr<compute::StatisticsDecoder> decoder_;
   RunStatistics statistics_;
-  std::int64_t next_self_check_ = 0;  // in positions
 };
 
 }  // namespace depthlens::decode

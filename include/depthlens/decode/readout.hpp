@@ -15,22 +15,33 @@ inline constexpr TokenId kNoToken = -1;
 
 /// The sizes of a run's readouts.
 struct ReadoutShape {
-  std::vector<std::string> lens_names;  ///< N lenses
-  std::int64_t num_rows = 0;            ///< R = L + 1 layers, 0 … L
-  std::int64_t top_k = 0;               ///< K
-  std::int64_t num_groups = 0;          ///< G groups of tokens whose probability mass is summed; may be 0
-  std::int64_t vocab_size = 0;          ///< V
+  std::vector<std::string> lens_names;      ///< N lenses
+  std::int64_t num_rows = 0;                ///< R layers, the last of which is L: the model's own output
+  std::vector<std::int64_t> layers = {};    ///< [R] rising; empty: row r is layer r
+  std::int64_t top_k = 0;                   ///< K
+  std::int64_t num_groups = 0;              ///< G groups of tokens whose probability mass is summed; may be 0
+  std::int64_t vocab_size = 0;              ///< V
+  std::vector<std::int64_t> state_of = {};  ///< [N, R] index of the state that is decoded: lenses share some
+  std::int64_t num_states = 0;              ///< S
 
+  /// The layer that a row is.
+  std::int64_t layer(std::int64_t row) const {
+    return layers.empty() ? row : layers[static_cast<std::size_t>(row)];
+  }
+  /// L, the number of blocks.
+  std::int64_t last_layer() const { return layer(num_rows - 1); }
   std::int64_t num_lenses() const { return static_cast<std::int64_t>(lens_names.size()); }
+  std::int64_t state(std::int64_t lens, std::int64_t row) const {
+    return state_of[static_cast<std::size_t>(lens * num_rows + row)];
+  }
 };
 
-/// The readouts of P positions at S states: those of N lenses at R layers, of which the lenses share what
-/// they do not translate. Arrays are row-major in the order given. Logarithms are natural; ranks are 1 + the
-/// number of strictly greater logits; ties within the top K go to the lower id.
+/// The readouts of P positions at S states, which `ReadoutShape::state_of` gives to lenses and layers. Arrays
+/// are row-major in the order given. Logarithms are natural; ranks are 1 + the number of strictly greater
+/// logits; ties within the top K go to the lower id.
 struct LayerReadout {
   std::int64_t num_positions = 0;  // P
   std::int64_t num_watched = 0;  // W: 0 is the model's own top-1, 1 the target, then what the query asked for
-  std::vector<std::int64_t> state_of;  // [N, R] index of a state
 
   std::vector<TokenId> top_ids;             // [S, P, K]
   std::vector<float> top_logprobs;          // [S, P, K]
@@ -63,30 +74,17 @@ struct Query {
   std::int64_t input = 0;           ///< index of the input that the document came from
   std::int64_t input_document = 0;  ///< index of the document within that
   std::string id = {};              ///< of the document itself, as JSON; "" where it has none
+  std::int64_t part = 0;  ///< of the run that it belongs to (run/plan.hpp); parts come one after the other
   std::vector<TokenId> tokens;      ///< BOS included where there is one
   std::vector<Position> positions;  ///< in increasing order
 };
 
-/// Σ over the run's positions of the probability of every token, for each lens and layer.
+/// Σ over the positions of a part of the probability of every token, for each distinct state.
 struct ProbabilitySums {
-  std::vector<std::vector<double>> sums;  ///< [distinct states][V]
+  std::vector<std::vector<double>> sums;  ///< [S][V]
   /// The logarithms of those sums that are too small for a number; of others, nothing. Empty: there are none.
   std::vector<std::vector<double>> log_small = {};
-  std::vector<std::int64_t> state_of;  ///< [N, R] index into `sums`
-  std::int64_t num_rows = 0;           ///< R
   std::int64_t positions = 0;
-
-  std::span<const double> of(std::int64_t lens, std::int64_t row) const { return sums[state(lens, row)]; }
-  /// The logarithm of a sum. It does not underflow where the sum does.
-  double log_of(std::int64_t lens, std::int64_t row, std::size_t token) const {
-    const double sum = sums[state(lens, row)][token];
-    return std::isnormal(sum) || log_small.empty() ? std::log(sum) : log_small[state(lens, row)][token];
-  }
-
- private:
-  std::size_t state(std::int64_t lens, std::int64_t row) const {
-    return static_cast<std::size_t>(state_of[static_cast<std::size_t>(lens * num_rows + row)]);
-  }
 };
 
 /// One position of a readout, as a listener is shown it. Valid during the call only.
@@ -136,12 +134,13 @@ class PositionReadout {
     return at(readout_->group_mass, index(lens, row) * shape_->num_groups + group);
   }
 
-  /// The first layer from which on the top-1 stays the model's own top-1; at most L.
-  std::int64_t settled_layer(std::int64_t lens) const {
+  /// The first row from which on the top-1 stays the model's own top-1; at most the last.
+  std::int64_t settled_row(std::int64_t lens) const {
     std::int64_t row = shape_->num_rows - 1;
     while (row > 0 && top1(lens, row - 1) == final_id()) --row;
     return row;
   }
+  std::int64_t settled_layer(std::int64_t lens) const { return shape_->layer(settled_row(lens)); }
 
  private:
   template <typename T>
@@ -149,7 +148,7 @@ class PositionReadout {
     return values[static_cast<std::size_t>(i)];
   }
   std::int64_t index(std::int64_t lens, std::int64_t row) const {
-    return at(readout_->state_of, lens * shape_->num_rows + row) * readout_->num_positions + p_;
+    return shape_->state(lens, row) * readout_->num_positions + p_;
   }
 
   const ReadoutShape* shape_;

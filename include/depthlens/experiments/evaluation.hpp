@@ -3,12 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "depthlens/decode/listener.hpp"
-#include "depthlens/tables/bootstrap.hpp"
+#include "depthlens/experiments/experiment.hpp"
 #include "depthlens/tables/table.hpp"
 
 namespace depthlens::experiments {
@@ -25,38 +26,28 @@ double bits_per_byte_of_a_nat(const TextSize& size);
 /// `lens.bits_per_byte` from the table `lens.quality`, intervals too; what is nothing there is nothing here.
 tables::Table bits_per_byte_table(const tables::Table& quality, const TextSize& size);
 
-/// `lens.transfer`, from runs whose lenses are views of single translators (lens::make_transfer_lens). The
-/// views may come in several runs, each view in one of them.
-class Transfer : public decode::Listener {
- public:
-  /// `seed` is that of the intervals.
-  explicit Transfer(std::uint64_t seed = 0) : seed_(seed) {}
-
-  struct View {
-    std::string lens;
-    std::int64_t translator = 0;
-  };
-
-  /// Tells which view each lens of the next run is, in the run's order.
-  void expect(std::vector<View> views) { expected_ = std::move(views); }
-
-  decode::Needs needs() const override { return {}; }
-  void begin(const decode::ReadoutShape& shape) override;
-  void accept(const decode::PositionReadout& position) override;
-
-  /// All runs so far, in the order of the views; layer L, where no translator has a part, is left out.
-  tables::Table table() const;
-
- private:
-  struct Result {
-    View view;
-    std::size_t num_layers;
-    tables::BootstrapMeans means;  // [layers, 2]
-  };
-  std::uint64_t seed_;
-  std::vector<View> expected_;
-  std::vector<Result> results_;
-  std::size_t first_ = 0;  // of the present run, in results_
+/// What eval-lens is about, beside the readouts of its lenses.
+struct EvaluationContext {
+  TextSize size;
+  /// Lenses whose translators are tried on other layers, by name, and how many translators each has; empty:
+  /// none.
+  std::vector<std::pair<std::string, std::int64_t>> transfer = {};
+  std::int64_t num_layers = 0;  ///< L
 };
+
+/// One translator of a lens.
+struct TranslatorView {
+  std::string lens;
+  std::int64_t translator = 0;
+};
+
+/// The experiment of eval-lens: the tables of `trajectory`, `lens.bits_per_byte` and, where translators are
+/// tried, `lens.transfer`. Of the engine's groups it listens to the first one.
+std::unique_ptr<Experiment> make_evaluation(const Context& context, const EvaluationContext& evaluation);
+
+/// The listener of a group of the engine's whose lenses are views of single translators
+/// (lens::make_transfer_lens): these.
+std::unique_ptr<decode::Listener> make_transfer_listener(const Context& context,
+                                                         std::vector<TranslatorView> views);
 
 }  // namespace depthlens::experiments

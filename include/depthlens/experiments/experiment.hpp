@@ -1,5 +1,6 @@
 // Experiments: listeners that end in tables. Each is one file; the registry is
-// src/experiments/experiment.cpp.
+// src/experiments/experiment.cpp. What they add up is in a `tables::State`, which they declare in `begin`; an
+// experiment itself remembers nothing of what it was shown. So runs are saved and merged without it.
 #pragma once
 
 #include <memory>
@@ -10,23 +11,25 @@
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/listener.hpp"
 #include "depthlens/experiments/watch.hpp"
+#include "depthlens/tables/state.hpp"
 #include "depthlens/tables/table.hpp"
 
 namespace depthlens::experiments {
 
 class Experiment : public decode::Listener {
  public:
-  /// The tables, complete after `end()`.
+  /// The tables of what the state holds: of finished parts, whoever added them. After `begin`.
   virtual std::vector<tables::Table> tables() const = 0;
 };
 
 /// What an experiment may need to know besides the readouts.
 struct Context {
+  tables::State* state = nullptr;  ///< must outlive the experiments
   data::TokenBuckets buckets;
   const data::TokenCounts* counts = nullptr;  ///< what the buckets were made from
-  const data::Task* task = nullptr;           ///< of experiments on tasks; outlives them
-  std::uint64_t seed = 0;                     ///< of bootstrap intervals
-  const Watch* watch = nullptr;               ///< tokens that every position watches; may be none
+  const data::Task* task = nullptr;  ///< of experiments on tasks; its items are looked at in `accept` only
+  std::uint64_t seed = 0;            ///< of bootstrap intervals
+  const Watch* watch = nullptr;      ///< tokens that every position watches; may be none
 };
 
 /// The names that --experiment knows, in the order of its help.

@@ -7,8 +7,7 @@
 
 #include "depthlens/data/pairs.hpp"
 #include "depthlens/decode/patching.hpp"
-#include "depthlens/tables/accumulators.hpp"
-#include "depthlens/tables/bootstrap.hpp"
+#include "depthlens/tables/state.hpp"
 #include "depthlens/tables/table.hpp"
 
 namespace depthlens::experiments {
@@ -16,21 +15,24 @@ namespace depthlens::experiments {
 /// `patching.effect`. An item counts once for each role that it has: with the mean over the role's positions.
 class PatchingEffect {
  public:
-  /// `num_rows` is L + 1.
-  PatchingEffect(std::int64_t num_rows, std::uint64_t seed);
+  /// `num_rows` is L + 1. What is added up is in `state`, which must outlive this.
+  PatchingEffect(tables::State& state, std::int64_t num_rows, std::uint64_t seed);
 
   void add(const data::PairItem& item, const decode::PatchingResult& result);
 
   tables::Table table() const;
 
  private:
-  struct Role {
-    tables::BootstrapMeans differences, kl;             // [L + 1] each, over all items
-    tables::BootstrapMeans restored;                    // [L + 1], over items that have something to restore
-    tables::Mean clean_target = {}, clean_source = {};  // differences of the runs as they are, over all items
-  };
+  /// What is added up for a role: by layer three sums, then four of the role.
+  enum OfLayer : std::size_t { kDifference, kKl, kRestored, kOfLayer };
+  enum OfRole : std::size_t { kItems, kRestorable, kCleanTarget, kCleanSource, kOfRole };
+  std::size_t index(std::int64_t layer, OfLayer what) const {
+    return static_cast<std::size_t>(layer) * kOfLayer + what;
+  }
+  std::size_t index(OfRole what) const { return static_cast<std::size_t>(num_rows_) * kOfLayer + what; }
+
   std::int64_t num_rows_;
-  std::array<Role, data::kTokenRoleNames.size()> roles_;
+  std::array<tables::BootstrapSums*, data::kTokenRoleNames.size()> roles_;
 };
 
 }  // namespace depthlens::experiments

@@ -1,5 +1,5 @@
-// report.html: one self-contained page that shows a run, or compares several. It is made of the texts of
-// run.json, summary.json and records.jsonl and of nothing else, so that equal runs have equal pages.
+// report.html: one self-contained page that shows a run, or compares several. It is made of
+// run.json, the tables and records.jsonl and of nothing else, so that equal runs have equal pages.
 #pragma once
 
 #include <cstddef>
@@ -12,21 +12,23 @@
 #include "depthlens/report/difference.hpp"
 #include "depthlens/report/page_records.hpp"
 #include "depthlens/report/record_choice.hpp"
+#include "depthlens/tables/table.hpp"
+#include "depthlens/util/json.hpp"
 
 namespace depthlens::report {
 
 /// What a page tells of a run apart from its records.
 struct PageRun {
-  std::int64_t num_layers = 0;      ///< L
+  std::int64_t num_rows = 0;        ///< layers that are decoded
   std::vector<std::string> lenses;  ///< names, in the order of run.json
   std::int64_t num_records = 0;     ///< lines that records.jsonl should have
   std::int64_t num_documents = -1;  ///< of the input; -1: not known
   std::string json;  ///< run.json without `volatile`, and the tables; safe inside a script element
 };
 
-/// Checks the texts of run.json and summary.json. `folder` is for messages. Throws format errors.
-PageRun describe_run(std::string_view run_json, std::string_view summary_json,
-                     const std::filesystem::path& folder);
+/// From run.json and its tables. `where` names it in messages. Throws format errors.
+PageRun describe_run(const util::Json& run, const std::vector<tables::Table>& tables,
+                     const std::string& where);
 
 /// `choice` is what the records were chosen by. Throws a usage error where the page is larger than
 /// `records.max_bytes()` without any record, unless that is the default.

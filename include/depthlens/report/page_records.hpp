@@ -27,9 +27,8 @@ inline constexpr std::size_t kMaxPageBytes = 2'000'000;
 /// thousandths of a nat. The highest number stands for "none".
 class PageRecords {
  public:
-  /// `lenses` and `num_layers` as run.json has them: every record must have just these, with L + 1 rows.
-  PageRecords(std::vector<std::string> lenses, std::int64_t num_layers,
-              std::size_t max_bytes = kMaxPageBytes);
+  /// Every record must have just these lenses, with `num_rows` layers each.
+  PageRecords(std::vector<std::string> lenses, std::int64_t num_rows, std::size_t max_bytes = kMaxPageBytes);
 
   /// Takes a line; `where` (file and line) is for the format errors that it throws. Does nothing when full.
   void add(std::string_view line, const std::string& where);

@@ -14,24 +14,24 @@ namespace depthlens::report {
 
 struct RecordOptions {
   std::int64_t top_k = 10;
-  std::int64_t most = 20000;                  ///< records written, in input order; 0: all
   const data::Task* task = nullptr;           ///< that asks for the positions; nullptr: a corpus
   const experiments::Watch* watch = nullptr;  ///< tokens that every position watches; may be none
 };
 
 class RecordWriter : public decode::Listener {
  public:
-  /// `write` takes a whole line with its line break; `token_text` gives a token's text as valid UTF-8.
-  RecordWriter(RecordOptions options, std::function<std::string(decode::TokenId)> token_text,
-               std::function<void(std::string_view)> write);
+  /// `write` takes a whole line with its line break, and the number of the item that it is about (−1: of a
+  /// corpus); `token_text` gives a token's text as valid UTF-8. A position for which `wants` is false gets no
+  /// line.
+  RecordWriter(
+      RecordOptions options, std::function<std::string(decode::TokenId)> token_text,
+      std::function<void(std::string_view line, std::int64_t item)> write,
+      std::function<bool()> wants = [] { return true; });
 
   decode::Needs needs() const override {
     return {.top_k = options_.top_k, .token_groups = {}, .num_groups = 0};
   }
   void accept(const decode::PositionReadout& position) override;
-
-  std::int64_t written() const { return written_; }
-  std::int64_t omitted() const { return omitted_; }
 
  private:
   const std::string& quoted_token(decode::TokenId id);
@@ -43,11 +43,10 @@ class RecordWriter : public decode::Listener {
 
   RecordOptions options_;
   std::function<std::string(decode::TokenId)> token_text_;
-  std::function<void(std::string_view)> write_;
+  std::function<void(std::string_view, std::int64_t)> write_;
+  std::function<bool()> wants_;
   std::unordered_map<decode::TokenId, std::string> quoted_;
   std::string line_;
-  std::int64_t written_ = 0;
-  std::int64_t omitted_ = 0;
 };
 
 }  // namespace depthlens::report

@@ -22,9 +22,12 @@ struct ExtraFile {
 
 class RunFolder {
  public:
+  /// What is done where the folder holds a run, or what one has saved: refuse, replace it, or go on with it.
+  enum class Mode { kNew, kOverwrite, kResume };
+
   /// Makes the folder ready, before anything costly is done. Throws an output error where it cannot be
-  /// written, or holds a run and `overwrite` is false. An earlier run stays in place until `finish`.
-  RunFolder(std::filesystem::path path, bool overwrite);
+  /// written, or holds a run that the mode does not allow. An earlier run stays in place until `finish`.
+  RunFolder(std::filesystem::path path, Mode mode);
 
   const std::filesystem::path& path() const { return path_; }
 
@@ -43,5 +46,7 @@ class RunFolder {
 
 /// `{"schema_version", "tables": {name: {"columns", "units", "rows"}}}`.
 std::string summary_json(const std::vector<tables::Table>& tables);
+/// The tables of such a document, in the order of their names, without replicates. Throws format errors.
+std::vector<tables::Table> read_summary(const util::JsonView& document);
 
 }  // namespace depthlens::report

@@ -1,5 +1,4 @@
-// What tables are made from: sums that can be merged. Counts merge exactly; means to within rounding of a
-// double.
+// What medians are made from, and cells of values that may not exist.
 #pragma once
 
 #include <array>
@@ -11,23 +10,6 @@
 #include "depthlens/tables/table.hpp"
 
 namespace depthlens::tables {
-
-/// Mean of numbers, with Neumaier's compensated sum: the order of a million additions does not show.
-class Mean {
- public:
-  void add(double value);
-  void merge(const Mean& other);
-  std::int64_t count() const { return count_; }
-  double sum() const { return sum_ + compensation_; }
-  /// Nothing where nothing was added.
-  std::optional<double> value() const;
-
- private:
-  void add_to_sum(double value);
-  double sum_ = 0;
-  double compensation_ = 0;
-  std::int64_t count_ = 0;
-};
 
 /// How often each small non-negative integer occurs, such as a rank; exact mean and median. Memory grows with
 /// the number of different values (at most 256 bytes each) and, by a quarter of a byte for each up to it,
@@ -42,13 +24,21 @@ class Histogram {
   /// The middle value, or the mean of the two middle ones.
   std::optional<double> median() const;
 
+  /// Calls use(value, count) for every value that occurs, in rising order, until it returns false.
+  template <typename Use>
+  void for_each(const Use& use) const {
+    for (std::size_t i = 0; i < page_of_.size(); ++i) {
+      if (page_of_[i] < 0) continue;
+      const Page& page = pages_[static_cast<std::size_t>(page_of_[i])];
+      for (std::size_t j = 0; j < kPage; ++j) {
+        if (page[j] != 0 && !use(static_cast<std::int64_t>(i * kPage + j), page[j])) return;
+      }
+    }
+  }
+
  private:
   static constexpr std::size_t kPage = 32;
   using Page = std::array<std::int64_t, kPage>;
-
-  /// Calls use(value, count) for every value that occurs, in rising order, until it returns false.
-  template <typename Use>
-  void for_each(const Use& use) const;
 
   std::vector<std::int32_t> page_of_;  // by value / kPage; −1 where none of its values occurs
   std::vector<Page> pages_;            // counts, in the order of first use

@@ -1,13 +1,14 @@
 // Means and ratios with 95 % intervals, from one pass over the items.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <vector>
 
-#include "depthlens/tables/accumulators.hpp"
+#include "depthlens/tables/exact_sums.hpp"
 
 namespace depthlens::tables {
 
@@ -32,60 +33,86 @@ Estimate difference(const Estimate& a, const Estimate& b);
 
 /// Several sums over items, and ratios of them with bootstrap intervals. Every item gets a weight from
 /// Poisson(1) in each replicate (the Poisson bootstrap: Hanley and MacGibbon 2006; Chamandy et al. 2012),
-/// which depends on the seed and the item's number alone: the order of the items, and how they are dealt out
-/// to processes, do not matter, nothing grows with their number, and estimates from several objects with one
-/// seed are paired.
+/// which depends on the seed and the item's number alone, and all sums are exact (exact_sums.hpp): the order
+/// of the items, and how they are dealt out to processes, do not show in a single bit; nothing grows with
+/// their number; and estimates from several objects with one seed are paired.
+///
+/// What is added belongs to a part until `commit`; sums and ratios are over finished parts.
 class BootstrapSums {
  public:
   BootstrapSums() = default;
   BootstrapSums(std::size_t num_sums, std::uint64_t seed);
 
-  /// The sums of an item, zero at first, to add to; valid until the next call. An item may come again, also
-  /// after others: its parts add up.
+  std::size_t size() const { return num_sums_; }
+  std::uint64_t seed() const { return seed_; }
+
+  /// The values of one more case of an item, zero at first, to be filled in; valid until the next call. Each
+  /// is rounded to fixed point and added to the item's sums. An item may come again, also after others and in
+  /// other parts: its cases add up.
   std::span<double> of(std::uint64_t item);
 
-  /// Nothing where there is none.
+  void commit();
+  void drop_pending();
+  /// Adds another's finished parts; sizes and seeds must agree.
+  void merge(const BootstrapSums& other);
+
+  /// NaN where a value was not finite, or too large for fixed point.
   double sum(std::size_t i) const;
+  std::int64_t count(std::size_t i) const { return static_cast<std::int64_t>(sum(i)); }  ///< of whole numbers
   /// Σ sums i / Σ sums j.
   Estimate ratio(std::size_t i, std::size_t j) const;
 
  private:
-  void apply() const;
-  std::span<double> row(std::size_t pending) const {
-    return {pending_.data() + pending * num_sums_, num_sums_};
-  }
+  friend class State;
+  /// Of one sum: fixed point in two's complement, so that what does not fit wraps around and nothing is
+  /// undefined.
+  struct Total {
+    std::uint64_t whole = 0, fraction = 0;
+    std::uint64_t first = 0;  // the lowest item that had something to add,
+    std::uint8_t items = 0;   // and how many had: none, one, or several (2)
+    bool broken = false;      // a value was not finite, or too large
+    void merge(const Total& other);
+    void note(std::uint64_t lowest, std::uint8_t count);  // items that had something
+  };
+  /// One word of eight sums that lie side by side: what a processor adds at once, and a line of its cache.
+  struct alignas(64) Eight {
+    std::array<std::uint64_t, 8> of;
+  };
 
-  std::size_t num_sums_ = 0;
+  void take_case();
+  void apply(std::size_t first_row, std::size_t num_rows);
+  void make_replicates();
+
+  std::size_t num_sums_ = 0, eights_ = 0;
   std::uint64_t seed_ = 0;
-  // A few items wait, so that a pass over the replicates serves all of them.
-  mutable std::vector<std::uint64_t> waiting_;  // items
-  mutable std::vector<double> pending_;         // their sums: [items, number of sums]
-  mutable std::vector<Mean> sums_;              // their count is not used
-  mutable std::vector<std::uint64_t> first_;    // by sum: the first item that had something to add,
-  mutable std::vector<std::uint8_t> items_;     // and how many had: none, one, or several (2)
-  mutable std::vector<double> replicates_;      // [kReplicates, number of sums]
+  // The part in progress: a case being filled in, and the sums of the items so far, [items, eights].
+  std::vector<double> case_;
+  std::optional<std::uint64_t> case_item_;
+  std::vector<std::uint64_t> pending_items_;
+  std::vector<Eight> pending_whole_, pending_fraction_;
+  std::vector<Total> pending_totals_;
+  // Finished parts. Replicates are [eights, kReplicates]; empty where no item had anything to add.
+  std::vector<Total> totals_;
+  std::vector<Eight> replicate_whole_, replicate_fraction_;
 };
 
-/// Means over cases, of which an item has one or several.
+/// Means over cases: a view of sums of which the last one counts cases.
 class BootstrapMeans {
  public:
   BootstrapMeans() = default;
-  BootstrapMeans(std::size_t num_means, std::uint64_t seed)
-      : num_means_(num_means), sums_(num_means + 1, seed) {}
+  /// `sums` must outlive the view; they are one more than there are means.
+  explicit BootstrapMeans(BootstrapSums& sums) : sums_(&sums) {}
 
-  /// Adds an item whose `cases` cases sum up to `sums`, one for each mean. An item may be added in parts.
-  void add(std::uint64_t item, std::span<const double> sums, std::int64_t cases = 1);
+  /// Adds a case of an item, one value for each mean; or `cases` cases whose values are summed up already.
+  void add(std::uint64_t item, std::span<const double> values, std::int64_t cases = 1);
 
   /// Cases that were added.
-  std::int64_t count() const {
-    return num_means_ == 0 ? 0 : static_cast<std::int64_t>(sums_.sum(num_means_));
-  }
-  /// Σ sums / Σ cases.
-  Estimate estimate(std::size_t i) const { return sums_.ratio(i, num_means_); }
+  std::int64_t count() const { return sums_->count(sums_->size() - 1); }
+  /// Σ values / Σ cases.
+  Estimate estimate(std::size_t i) const { return sums_->ratio(i, sums_->size() - 1); }
 
  private:
-  std::size_t num_means_ = 0;
-  BootstrapSums sums_;  // the last one counts cases
+  BootstrapSums* sums_ = nullptr;
 };
 
 }  // namespace depthlens::tables

@@ -66,6 +66,35 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// A new file that grows, and of which a beginning may be relied upon: what was written before `sync`. Goes
+/// with the object, and when the program ends without success, unless it is kept. Throws output errors.
+class GrowingFile {
+ public:
+  /// The file must not exist.
+  explicit GrowingFile(fs::path path);
+  ~GrowingFile();
+  GrowingFile(const GrowingFile&) = delete;
+  GrowingFile& operator=(const GrowingFile&) = delete;
+
+  void write(std::string_view bytes);
+  std::uint64_t size() const { return size_; }
+  /// Cuts off what stands behind `size` bytes.
+  void truncate(std::uint64_t size);
+  /// Lets other readers of the file see what was written.
+  void flush();
+  /// Brings it to the disk.
+  void sync();
+  /// From now on the file stays.
+  void keep();
+
+ private:
+  fs::path path_;
+  std::string buffer_;
+  std::uint64_t size_ = 0;
+  int descriptor_ = -1;
+  bool kept_ = false;
+};
+
 void write_file(const fs::path& path, std::string_view bytes);
 /// The folder and those above it. Throws output errors.
 void create_folders(const fs::path& path);

@@ -1,6 +1,6 @@
 // Ctrl-C and SIGTERM. The first signal ends the program at once, whatever it is doing, unless it holds work
 // that is worth saving and says so by FinishOnInterrupt: then the signal only sets a flag that its loops look
-// at. A second signal ends the program in any case.
+// at. A second signal ends the program in any case, but for a SIGTERM within ten seconds of the first signal.
 #pragma once
 
 namespace depthlens::util {

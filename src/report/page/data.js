@@ -44,6 +44,11 @@ const BASE = DIGITS.length;
 const NONE = BASE ** 3 - 1;
 const DIGIT_OF = new Map(Array.from(DIGITS, (digit, value) => [digit, value]));
 
+/** The layer that a row of the records is: with --layers some are left out. */
+function layerOf(row) {
+  return RUNS[0].run.settings?.layers?.[row] ?? row;
+}
+
 /** What a lens reads at a layer of a record; unpacked when it is asked for. */
 class Readout {
   constructor(record, begin) {
@@ -94,9 +99,9 @@ class PackedRecord {
     const number = (digit(0) * BASE + digit(1)) * BASE + digit(2);
     return number === NONE ? null : number;
   }
-  /** What lens number `lens` reads at `layer`. */
-  at(lens, layer) {
-    return new Readout(this, (lens * this.records.rows + layer) * this.stride);
+  /** What lens number `lens` reads at the layer of a row. */
+  at(lens, row) {
+    return new Readout(this, (lens * this.records.rows + row) * this.stride);
   }
 }
 

@@ -22,7 +22,10 @@ function few(values, most = 7) {
 
 /** Rows of the layers that are nearest to the quarters of each model's depth; their `layer` tells the depth. */
 function atCommonDepths(rows) {
-  return [0, 0.25, 0.5, 0.75, 1].flatMap((part) => rows.filter((row) => row.layer === Math.round(part * row.depth))
+  const layers = new Map();  // of each run: not every layer need be there
+  for (const row of rows) layers.set(row.run, (layers.get(row.run) ?? new Set()).add(row.layer));
+  const nearest = (run, place) => [...layers.get(run)].reduce((a, b) => (Math.abs(b - place) < Math.abs(a - place) ? b : a));
+  return [0, 0.25, 0.5, 0.75, 1].flatMap((part) => rows.filter((row) => row.layer === nearest(row.run, Math.round(part * row.depth)))
     .map((row) => ({ ...row, layer: `at ${formatTickShare(part)} of the depth` })));
 }
 

@@ -175,7 +175,7 @@ class RecordMap {
   }
   drawLabels(cell, head) {
     return svg("g", {}, svg("text", { x: cell.labels - 8, y: head - 8, "text-anchor": "end", text: "layer" }),
-      Array.from({ length: this.records.rows }, (_, layer) => svg("text", { x: cell.labels - 8, y: head + layer * cell.height + cell.height / 2 + 4, "text-anchor": "end", text: layer })));
+      Array.from({ length: this.records.rows }, (_, layer) => svg("text", { x: cell.labels - 8, y: head + layer * cell.height + cell.height / 2 + 4, "text-anchor": "end", text: layerOf(layer) })));
   }
   drawKey(width) {
     if (this.shades) {
@@ -320,7 +320,7 @@ class RecordMap {
     const readout = record.at(this.lens, layer), guess = readout.guess(0);
     const told = this.value.value ? `; ${this.value.title} ${(this.value.text ?? formatNumber)(this.value.value(readout))}` : "";
     const place = this.merged ? `${this.placeOf(record)}, ` : "";
-    return `Layer ${layer}, ${place}position ${record.position}, after ${visible(record.token.text)}: ${visible(guess.text)}, ${formatShare(guess.probability)}${told}`;
+    return `Layer ${layerOf(layer)}, ${place}position ${record.position}, after ${visible(record.token.text)}: ${visible(guess.text)}, ${formatShare(guess.probability)}${told}`;
   }
   listen() {
     const cellOf = (event) => event.target.closest?.(".cell");
@@ -378,7 +378,7 @@ class RecordMap {
     const top = readout.top.map(({ id, text, probability }, k) => el("tr", {}, el("td", { class: "id", text: k + 1 }), el("td", {}, tokenSpan(text)), el("td", { class: "id", text: id }), el("td", { class: "number", text: formatShare(probability) })));
     const line = (name, value, first) => el("tr", { class: first ? "rule" : null }, el("td", { colspan: 3 }, name), el("td", { class: "number", text: value }));
     tooltip.show(() => (cell.isConnected ? cell.getBoundingClientRect() : null),
-      el("div", { class: "head" }, `layer ${layer} · ${this.merged ? this.placeOf(record) + ", " : ""}position ${record.position} · ${this.records.lenses.length > 1 ? plain(this.records.lenses[this.lens]) + " · " : ""}after `, tokenSpan(record.token.text)),
+      el("div", { class: "head" }, `layer ${layerOf(layer)} · ${this.merged ? this.placeOf(record) + ", " : ""}position ${record.position} · ${this.records.lenses.length > 1 ? plain(this.records.lenses[this.lens]) + " · " : ""}after `, tokenSpan(record.token.text)),
       el("table", {}, top, line(el("span", {}, "rank of the final token ", tokenSpan(record.final.text)), formatNumber(readout.finalRank), true),
         record.target ? line(el("span", {}, this.isTask ? "rank of the answer's token " : "rank of the target ", tokenSpan(record.target.text)), formatNumber(readout.targetRank)) : null,
         line("entropy, nats", formatNumber(readout.entropy)), line("KL(final ‖ layer), nats", formatNumber(readout.kl)),
@@ -396,7 +396,7 @@ class RecordMap {
   table() {
     const rows = this.columns.flatMap((record) => Array.from({ length: this.records.rows }, (_, layer) => {
       const readout = record.at(this.lens, layer), guess = readout.guess(0), window = this.windows[record.window];
-      return { document: window.document, window: window.window, item: window.item, ...(window.class ? { class: window.class } : {}), position: record.position, token: record.token.text, layer, guess: guess.text, guess_id: guess.id, probability: guess.probability === null ? null : Number(guess.probability.toPrecision(4)),
+      return { document: window.document, window: window.window, item: window.item, ...(window.class ? { class: window.class } : {}), position: record.position, token: record.token.text, layer: layerOf(layer), guess: guess.text, guess_id: guess.id, probability: guess.probability === null ? null : Number(guess.probability.toPrecision(4)),
         final: record.final.text, final_rank: readout.finalRank, target: record.target?.text ?? null, target_rank: readout.targetRank, entropy: readout.entropy, kl_final: readout.kl,
         ...Object.fromEntries(watchedNames(window).map((name, w) => [`rank of ${name}`, readout.watched(w).rank])) };
     }));

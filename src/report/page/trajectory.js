@@ -72,7 +72,7 @@ class Pins {
   }
   plot() {
     const curve = (pin, what, dash, ranks) => ({
-      name: `${this.name(pin)} → ${shortened(what, 24)}`, style: "k" + pin.colour, dash, points: ranks.map((rank, layer) => ({ x: layer, y: rank })),
+      name: `${this.name(pin)} → ${shortened(what, 24)}`, style: "k" + pin.colour, dash, points: ranks.map((rank, row) => ({ x: layerOf(row), y: rank })),
     });
     const series = this.pins.flatMap((pin) => {
       const { target, final } = pin.record;
@@ -85,10 +85,10 @@ class Pins {
   table() {
     const rows = this.pins.flatMap((pin) => {
       const finals = this.ranks(pin, "finalRank"), targets = this.ranks(pin, "targetRank");
-      return finals.map((rank, layer) => ({
-        lens: this.records.lenses[pin.lens], item: this.records.windows[pin.record.window].item ?? null, document: this.records.windows[pin.record.window].document, window: this.records.windows[pin.record.window].window, position: pin.record.position, token: pin.record.token.text, layer,
-        final: pin.record.final.text, final_rank: rank, target: pin.record.target?.text ?? null, target_rank: targets[layer],
-        ...Object.fromEntries(this.watched(pin).map(({ name, ranks }) => [`rank of ${name}`, ranks[layer]])),
+      return finals.map((rank, row) => ({
+        lens: this.records.lenses[pin.lens], item: this.records.windows[pin.record.window].item ?? null, document: this.records.windows[pin.record.window].document, window: this.records.windows[pin.record.window].window, position: pin.record.position, token: pin.record.token.text, layer: layerOf(row),
+        final: pin.record.final.text, final_rank: rank, target: pin.record.target?.text ?? null, target_rank: targets[row],
+        ...Object.fromEntries(this.watched(pin).map(({ name, ranks }) => [`rank of ${name}`, ranks[row]])),
       }));
     });
     return { columns: [...new Set(rows.flatMap(Object.keys))], tokens: ["token", "final", "target"], rows };

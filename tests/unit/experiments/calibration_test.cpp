@@ -5,6 +5,7 @@
 
 #include "depthlens/tables/bootstrap.hpp"
 #include "helpers.hpp"
+#include "support/means.hpp"
 
 using namespace depthlens;
 using namespace depthlens::test;
@@ -67,7 +68,7 @@ class ByDocument {
  private:
   double sum_ = 0;
   std::int64_t count_ = 0;
-  tables::BootstrapMeans means_{1, kSeed};
+  Means means_{1, kSeed};
 };
 
 double probability(const BuiltRow& row, std::size_t place) {
@@ -246,11 +247,11 @@ TEST_CASE("calibration.frequency_bias: a mean probability too small for a number
   sums.log_small[0][2] = -2000;
   sums.sums[0][4] = 0;  // never occurs
   sums.log_small[0][4] = -3000;
-  const auto experiments = experiments::make_experiments("calibration", context_of(counts));
-  experiments.back()->begin(builder.shape());
-  builder.show(*experiments.back(), /*begin_and_end=*/false);
-  experiments.back()->accept_sums(sums);
-  experiments.back()->end();
+  Trial trial("calibration", context_of(counts));
+  trial.last().begin(builder.shape());
+  builder.show(trial.last(), /*begin_and_end=*/false);
+  trial.last().accept_sums(sums);
+  trial.state.commit();
   double divergence = 0;
   for (std::size_t v = 0; v < kVocabulary; ++v) {
     const double c = static_cast<double>(counts.count(static_cast<TokenId>(v))) / 100;
@@ -258,7 +259,7 @@ TEST_CASE("calibration.frequency_bias: a mean probability too small for a number
     const double log_q = v == 2 ? -2000 - std::log(2) : std::log(q);
     divergence += (c > 0 ? c * (std::log(c) - log_q) : 0) - c + q;
   }
-  const TableReader table(experiments.back()->tables()[2]);
+  const TableReader table(trial.last().tables()[2]);
   CHECK(table.word(0, "bucket") == "all");
   CHECK(table.number(0, "kl_corpus") == Approx(divergence).epsilon(1e-12));
   CHECK(table.number(0, "kl_corpus") > 0.12 * 2000);
@@ -286,7 +287,7 @@ TEST_CASE("calibration: without positions or without a frequency table numbers d
 
 TEST_CASE("calibration: needs ten ranks and the sums of probability") {
   const data::TokenCounts counts = some_counts();
-  const auto experiments = experiments::make_experiments("calibration", context_of(counts));
-  CHECK(experiments.back()->needs().top_k == 10);
-  CHECK(experiments.back()->needs().probability_sums);
+  Trial trial("calibration", context_of(counts));
+  CHECK(trial.last().needs().top_k == 10);
+  CHECK(trial.last().needs().probability_sums);
 }

@@ -51,12 +51,11 @@ TEST_CASE("bits per byte: nats times tokens over bytes over ln 2") {
 }
 
 /// Shows `listener` one position of a run with one lens of 3 layers, 0 to 2.
-void show(Transfer& listener, const decode::ReadoutShape& shape, std::vector<float> kl,
+void show(decode::Listener& listener, const decode::ReadoutShape& shape, std::vector<float> kl,
           std::vector<decode::TokenId> top, decode::TokenId final_id) {
   decode::LayerReadout readout;
   readout.num_positions = 1;
   readout.num_watched = 2;
-  readout.state_of = {0, 1, 2};
   readout.kl_final = std::move(kl);
   readout.top_ids = std::move(top);
   readout.watched_ids = {final_id, decode::kNoToken};
@@ -66,19 +65,30 @@ void show(Transfer& listener, const decode::ReadoutShape& shape, std::vector<flo
   listener.accept(decode::PositionReadout(shape, readout, 0, query, query.positions[0]));
 }
 
-TEST_CASE("transfer joins its runs and leaves out the last layer") {
-  Transfer transfer;
-  const decode::ReadoutShape shape{
-      .lens_names = {"a"}, .num_rows = 3, .top_k = 1, .num_groups = 0, .vocab_size = 10};
-  transfer.expect({{.lens = "tuned", .translator = 0}});
-  transfer.begin(shape);
-  show(transfer, shape, {1, 2, 0}, {5, 7, 5}, 5);
-  show(transfer, shape, {3, 5, 0}, {4, 4, 4}, 4);
-  transfer.end();
-  transfer.expect({{.lens = "tuned", .translator = 1}});
-  transfer.begin(shape);  // and no position: interrupted at once
-  transfer.end();
-  const tables::Table table = transfer.table();
+TEST_CASE("transfer joins its groups and leaves out the last layer") {
+  tables::State state;
+  const Context context{.state = &state, .buckets = {}};
+  const decode::ReadoutShape shape{.lens_names = {"a"},
+                                   .num_rows = 3,
+                                   .top_k = 1,
+                                   .num_groups = 0,
+                                   .vocab_size = 10,
+                                   .state_of = {0, 1, 2},
+                                   .num_states = 3};
+  const auto first = make_transfer_listener(context, {{.lens = "tuned", .translator = 0}});
+  const auto second = make_transfer_listener(context, {{.lens = "tuned", .translator = 1}});
+  first->begin(shape);
+  second->begin(shape);  // and no position: interrupted at once
+  show(*first, shape, {1, 2, 0}, {5, 7, 5}, 5);
+  show(*first, shape, {3, 5, 0}, {4, 4, 4}, 4);
+  state.commit();
+  const auto evaluation = make_evaluation(
+      context, {.size = {.tokens = 3, .bytes = 6}, .transfer = {{"tuned", 2}}, .num_layers = 2});
+  evaluation->begin(shape);
+  const std::vector<tables::Table> tables = evaluation->tables();
+  CHECK(tables.front().name == "lens.quality");
+  CHECK(tables[1].name == "lens.bits_per_byte");
+  const tables::Table& table = tables.back();
   CHECK(table.name == "lens.transfer");
   REQUIRE(table.rows.size() == 4);
   const auto row = [&](std::size_t r, std::int64_t translator, std::int64_t layer, std::int64_t positions) {

@@ -17,7 +17,8 @@ namespace {
 Names tables_made(const std::string& experiments) {
   const ReadoutBuilder builder = some_readouts(2);
   Names names;
-  for (const auto& experiment : make_experiments(experiments, {.buckets = some_buckets()})) {
+  const Trial trial(experiments, {.buckets = some_buckets()});
+  for (const auto& experiment : trial.experiments) {
     builder.show(*experiment);
     for (const tables::Table& table : experiment->tables()) names.push_back(table.name);
   }
@@ -129,16 +130,21 @@ TEST_CASE("registry: the columns of every table are those of the contract in the
   builder.add(position);
   data::TaskItem item{.id = "i", .context = {1}, .answer = {3}, .word_class = "NOUN"};
   item.options = {{.text = "A", .id = 3}, {.text = "B", .id = 4}};
-  const data::Task task{
-      .kind = data::TaskKind::kQuestions, .items = {item}, .classes = {"NOUN"}, .dropped = {}};
+  const data::Task task{.kind = data::TaskKind::kQuestions,
+                        .items = {item},
+                        .classes = {"NOUN"},
+                        .option_labels = {"A", "B"},
+                        .dropped = {}};
   const data::TokenCounts counts({1, 2, 3});
   const experiments::Watch watch{.tokens = {{.id = 5, .name = "five"}, {.id = 6, .name = "six"}},
                                  .pairs = {{.first = 0, .second = 1, .name = "five,six"}}};
   const experiments::Context context{
       .buckets = some_buckets(), .counts = &counts, .task = &task, .watch = &watch};
   std::size_t next = 0;
-  for (const auto& experiment : make_experiments(util::join(experiments::experiment_names(), ","), context)) {
+  Trial trial(util::join(experiments::experiment_names(), ","), context);
+  for (const auto& experiment : trial.experiments) {
     builder.show(*experiment);
+    trial.state.commit();
     for (const tables::Table& table : experiment->tables()) {
       REQUIRE(next < contract.size());
       const auto& [name, columns] = contract[next++];
@@ -162,32 +168,32 @@ TEST_CASE("registry: the columns of every table are those of the contract in the
 }
 
 TEST_CASE("registry: only frequency needs groups, and they are the buckets") {
-  for (const auto& experiment :
-       make_experiments("trajectory,frequency,flips,settling", {.buckets = some_buckets()})) {
+  const Trial trial("trajectory,frequency,flips,settling", {.buckets = some_buckets()});
+  for (const auto& experiment : trial.experiments) {
     const decode::Needs needs = experiment->needs();
     CHECK(needs.top_k >= 1);
     if (needs.num_groups == 0) continue;
     CHECK(needs.num_groups == 4);
     CHECK(needs.token_groups == some_buckets().bucket_of);
   }
-  CHECK(make_experiments("frequency", {.buckets = some_buckets()}).back()->needs().num_groups == 4);
+  CHECK(Trial("frequency", {.buckets = some_buckets()}).last().needs().num_groups == 4);
 }
 
 TEST_CASE("experiments: readouts in several chunks give the same tables as in one") {
   const ReadoutBuilder whole = some_readouts(40, 7);
   for (const char* name : {"trajectory", "frequency", "flips", "settling"}) {
-    const auto once = make_experiments(name, {.buckets = some_buckets()});
-    const auto again = make_experiments(name, {.buckets = some_buckets()});
-    whole.show(*once.back());
-    again.back()->begin(whole.shape());
+    Trial once(name, {.buckets = some_buckets()}), again(name, {.buckets = some_buckets()});
+    once.show(whole);
+    again.last().begin(whole.shape());
     std::size_t next = 0;
     for (const int size : {1, 15, 24}) {
       ReadoutBuilder chunk({"logit", "tuned"}, kRows, kVocabulary, 3, some_buckets().bucket_of, 4);
       for (int p = 0; p < size; ++p) chunk.add(whole.positions()[next++]);
-      chunk.show(*again.back(), false);
+      chunk.show(again.last(), false);
+      if (size == 15) again.state.commit();
     }
-    again.back()->end();
-    const auto expected = once.back()->tables(), found = again.back()->tables();
+    again.state.commit();
+    const auto expected = once.last().tables(), found = again.last().tables();
     REQUIRE(expected.size() == found.size());
     for (std::size_t t = 0; t < expected.size(); ++t) CHECK((expected[t].rows == found[t].rows));
   }

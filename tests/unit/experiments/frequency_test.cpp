@@ -89,9 +89,9 @@ TEST_CASE("frequency: without positions or an empty table shares do not exist") 
   CHECK(share.is_nothing(0, "share"));
   data::TokenBuckets nothing = some_buckets();
   nothing.corpus_counts.assign(4, 0);
-  const auto made = experiments::make_experiments("frequency", {.buckets = nothing});
-  made.back()->begin(some_readouts(1).shape());
-  const TableReader corpus(made.back()->tables().front());
+  Trial trial("frequency", {.buckets = nothing});
+  trial.last().begin(some_readouts(1).shape());
+  const TableReader corpus(trial.last().tables().front());
   CHECK(corpus.integer(0, "count") == 0);
   CHECK(corpus.is_nothing(0, "share"));
 }

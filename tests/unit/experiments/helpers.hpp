@@ -92,13 +92,35 @@ class TableReader {
   tables::Table table_;
 };
 
+/// Experiments with the state that they add up in. Stays in its place.
+class Trial {
+ public:
+  Trial(const std::string& names, experiments::Context context) {
+    context.state = &state;
+    experiments = experiments::make_experiments(names, context);
+  }
+  Trial(const Trial&) = delete;
+  Trial& operator=(const Trial&) = delete;
+
+  /// The one that was asked for: trajectory, if not asked for, comes first.
+  experiments::Experiment& last() { return *experiments.back(); }
+  /// A part that consists of `builder`'s positions.
+  void show(const ReadoutBuilder& builder) {
+    builder.show(last());
+    state.commit();
+  }
+
+  tables::State state;
+  std::vector<std::unique_ptr<experiments::Experiment>> experiments;
+};
+
 /// The tables of the experiment called `name` after it was shown `builder`.
 inline std::vector<TableReader> tables_of(const std::string& name, const ReadoutBuilder& builder,
                                           const experiments::Context& context = {.buckets = some_buckets()}) {
-  const auto experiments = experiments::make_experiments(name, context);
-  builder.show(*experiments.back());  // trajectory, if not asked for, comes first
+  Trial trial(name, context);
+  trial.show(builder);
   std::vector<TableReader> readers;
-  for (tables::Table& table : experiments.back()->tables()) readers.emplace_back(std::move(table));
+  for (tables::Table& table : trial.last().tables()) readers.emplace_back(std::move(table));
   return readers;
 }
 

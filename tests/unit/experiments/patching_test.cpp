@@ -52,11 +52,13 @@ using enum data::TokenRole;
 }  // namespace
 
 TEST_CASE("patching: an item counts once for each of its roles, with their mean") {
-  experiments::PatchingEffect effect(kRows, 0);
+  tables::State state;
+  experiments::PatchingEffect effect(state, kRows, 0);
   add(effect, 0, {kBefore, kFirstDifferent, kMiddleDifferent, kMiddleDifferent, kLastDifferent, kLast},
       {{-1, 0, 1, 3, 2, -1}, {-1, -1, -1, -1, -1, 3}});
   add(effect, 1, {kBefore, kLastDifferent, kAfter, kAfter, kAfter, kLast},
       {{-1, 3, 1, 2, 3, -1}, {-1, -1, -1, -1, -1, 3}});
+  state.commit();
   const tables::Table table = effect.table();
   CHECK(table.name == "patching.effect");
   CHECK(table.rows.size() == kRows * 5);
@@ -90,9 +92,11 @@ TEST_CASE("patching: an item counts once for each of its roles, with their mean"
 }
 
 TEST_CASE("patching: where there is nothing to restore, restored does not exist") {
-  experiments::PatchingEffect effect(kRows, 0);
+  tables::State state;
+  experiments::PatchingEffect effect(state, kRows, 0);
   add(effect, 0, {kLastDifferent, kLast}, {{1, -1}, {-1, 3}});
   add(effect, 1, {kLastDifferent, kLast}, {{5, -1}, {-1, -1}}, -1);
+  state.commit();
   auto found = row(effect.table(), 0, "last_different");
   CHECK(std::get<std::int64_t>(found["count"]) == 2);
   CHECK(std::get<std::int64_t>(found["restored_count"]) == 1);
@@ -102,7 +106,8 @@ TEST_CASE("patching: where there is nothing to restore, restored does not exist"
 }
 
 TEST_CASE("patching: no item leaves every row, without values") {
-  const tables::Table table = experiments::PatchingEffect(kRows, 0).table();
+  tables::State state;
+  const tables::Table table = experiments::PatchingEffect(state, kRows, 0).table();
   CHECK(table.rows.size() == kRows * 5);
   for (const char* role : {"first_different", "middle_different", "last_different", "after", "last"}) {
     auto found = row(table, 1, role);

@@ -6,6 +6,7 @@
 
 #include "depthlens/tables/bootstrap.hpp"
 #include "helpers.hpp"
+#include "support/means.hpp"
 
 using namespace depthlens;
 using namespace depthlens::test;
@@ -22,7 +23,13 @@ struct TaskReadouts {
   data::Task task;
   ReadoutBuilder builder{{"logit", "tuned"}, kRows, kVocabulary, 3};
 
-  experiments::Context context() const { return {.buckets = some_buckets(), .task = &task, .seed = kSeed}; }
+  mutable data::Task labelled = {};  // with the labels of its options
+
+  experiments::Context context() const {
+    labelled = task;
+    labelled.option_labels = data::option_labels(task.items);
+    return {.buckets = some_buckets(), .task = &labelled, .seed = kSeed};
+  }
   TableReader table(const std::string& experiment, const std::string& name) const {
     return table_of(experiment, name, builder, context());
   }
@@ -144,7 +151,7 @@ class Values {
 
  private:
   std::vector<double> values_;
-  tables::BootstrapMeans means_{1, kSeed};
+  Means means_{1, kSeed};
 };
 
 const BuiltRow& row_of(const BuiltPosition& position, std::size_t lens, std::size_t layer) {
@@ -514,17 +521,17 @@ TEST_CASE("tasks: positions in several chunks give the same tables as in one") {
   const TaskReadouts words = some_words();
   const auto& positions = words.builder.positions();
   for (const char* name : {"pos", "exit"}) {
-    const auto once = experiments::make_experiments(name, words.context());
-    const auto again = experiments::make_experiments(name, words.context());
-    words.builder.show(*once.back());
-    again.back()->begin(words.builder.shape());
+    Trial once(name, words.context()), again(name, words.context());
+    once.show(words.builder);
+    again.last().begin(words.builder.shape());
     for (std::size_t first = 0; first < positions.size(); first += 17) {
       ReadoutBuilder chunk({"logit", "tuned"}, kRows, kVocabulary, 3);
       for (std::size_t p = first; p < std::min(first + 17, positions.size()); ++p) chunk.add(positions[p]);
-      chunk.show(*again.back(), false);
+      chunk.show(again.last(), false);
+      if (first % 2 == 0) again.state.commit();
     }
-    again.back()->end();
-    const auto expected = once.back()->tables(), found = again.back()->tables();
+    again.state.commit();
+    const auto expected = once.last().tables(), found = again.last().tables();
     REQUIRE(expected.size() == found.size());
     for (std::size_t t = 0; t < expected.size(); ++t) CHECK((expected[t].rows == found[t].rows));
   }

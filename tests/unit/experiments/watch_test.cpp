@@ -6,6 +6,7 @@
 
 #include "depthlens/tables/bootstrap.hpp"
 #include "helpers.hpp"
+#include "support/means.hpp"
 
 using namespace depthlens;
 using namespace depthlens::test;
@@ -67,7 +68,7 @@ struct Expected {
 };
 Expected expected(const ReadoutBuilder& builder, std::size_t n, std::size_t layer,
                   const std::function<std::optional<double>(const BuiltPosition&, const BuiltRow&)>& value) {
-  tables::BootstrapMeans means(1, kSeed);
+  Means means(1, kSeed);
   std::vector<double> values;
   for (const BuiltPosition& position : builder.positions()) {
     const std::optional<double> one = value(position, position.lenses[n][layer]);
@@ -98,9 +99,9 @@ TEST_CASE("watch.*: recomputed by brute force") {
   const Watch watch = some_watch();
   const ReadoutBuilder builder = some_positions(watch, 40);
   const experiments::Context context{.buckets = some_buckets(), .seed = kSeed, .watch = &watch};
-  const auto made = experiments::make_experiments("trajectory", context);
-  builder.show(*made.back());
-  const std::vector<tables::Table> tables = made.back()->tables();
+  Trial trial("trajectory", context);
+  trial.show(builder);
+  const std::vector<tables::Table> tables = trial.last().tables();
   REQUIRE(tables.size() == 2);
   const TableReader ranks(tables[0]), differences(tables[1]);
   REQUIRE(ranks.num_rows() == 2 * kRows * 3);
@@ -146,9 +147,9 @@ TEST_CASE("watch.*: recomputed by brute force") {
 TEST_CASE("watch.*: no pairs, no table of them; no positions, no means") {
   const Watch watch{.tokens = {{.id = 4, .name = "four"}}, .pairs = {}};
   const experiments::Context context{.buckets = some_buckets(), .watch = &watch};
-  const auto made = experiments::make_experiments("trajectory", context);
-  ReadoutBuilder({"logit"}, 3, kVocabulary, 1).show(*made.back());
-  const std::vector<tables::Table> tables = made.back()->tables();
+  Trial trial("trajectory", context);
+  trial.show(ReadoutBuilder({"logit"}, 3, kVocabulary, 1));
+  const std::vector<tables::Table> tables = trial.last().tables();
   REQUIRE(tables.size() == 1);
   const TableReader ranks(tables[0]);
   REQUIRE(ranks.num_rows() == 3);

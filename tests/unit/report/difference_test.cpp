@@ -9,17 +9,18 @@
 #include "depthlens/tables/estimates.hpp"
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
+#include "support/means.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace depthlens;
 using report::RunDifference;
-using tables::BootstrapMeans, tables::EstimateTable, tables::Table;
+using tables::EstimateTable, tables::Table;
 
 namespace {
 
 /// One document each: `value(i)` of document i.
 tables::Estimate mean_of(std::uint64_t documents, const std::function<double(double)>& value) {
-  BootstrapMeans means(1, 0);
+  test::Means means(1, 0);
   for (std::uint64_t i = 0; i < documents; ++i) {
     const double one = value(static_cast<double>(i));
     means.add(i, {&one, 1});
@@ -53,7 +54,7 @@ struct Run {
                                    {"lenses", all_lenses},
                                    {"inputs", {{{"path", name}, {"sha256", sha256}}}},
                                    {"settings", settings}};
-    report::RunFolder target(folder.path() / name, false);
+    report::RunFolder target(folder.path() / name, report::RunFolder::Mode::kNew);
     target.finish(run, {std::move(quality).finish(), std::move(buckets).finish()});
     return folder.path() / name;
   }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
 #include "support/check_error.hpp"
@@ -39,6 +40,12 @@ std::string summary_json(const Json& row = {"logit", 0, 0.123456789}) {
       .dump();
 }
 
+PageRun described(const std::string& run, const std::string& summary, const std::filesystem::path& folder) {
+  const Json document = Json::parse(summary);
+  return report::describe_run(Json::parse(run), report::read_summary({document, "summary.json"}),
+                              (folder / "run.json").string());
+}
+
 /// A record of one token `text`, whose layers all guess it and one more.
 Json record(std::int64_t window, std::int64_t position, const std::string& text = " a") {
   const Json token = {{"id", 7}, {"text", text}};
@@ -63,7 +70,7 @@ Json record(std::int64_t window, std::int64_t position, const std::string& text 
 }
 
 PageRecords records_of(const std::vector<Json>& all) {
-  PageRecords records({"logit", "tuned"}, kLayers);
+  PageRecords records({"logit", "tuned"}, kLayers + 1);
   for (const Json& each : all) records.add(each.dump(), "records.jsonl line 1");
   return records;
 }
@@ -159,7 +166,7 @@ TEST_CASE("page records: what an item, a document and watched tokens are") {
     CHECK(unpacked(numbers, 3 * kStride + 8 + i) == layer0[i]);  // the second lens
   }
   fact["lenses"]["tuned"].erase("watched");
-  PageRecords records({"logit", "tuned"}, kLayers);
+  PageRecords records({"logit", "tuned"}, kLayers + 1);
   check_error(ErrorCode::kFormat, {"line 4", "watched tokens"},
               [&] { records.add(fact.dump(), "records.jsonl line 4"); });
 
@@ -225,7 +232,7 @@ TEST_CASE("page records: whole windows in order, as many as fit; the first is cu
 }
 
 TEST_CASE("page records: enough is enough, and the page stays below its bound") {
-  PageRecords records({"logit", "tuned"}, kLayers);
+  PageRecords records({"logit", "tuned"}, kLayers + 1);
   std::int64_t count = 0;
   while (!records.full()) {
     records.add(record(count / 100, count % 100).dump(), "a record");
@@ -234,14 +241,14 @@ TEST_CASE("page records: enough is enough, and the page stays below its bound") 
   const std::int64_t size = records.size();
   records.add("not even JSON", "a record");
   CHECK(records.size() == size);
-  const PageRun run = report::describe_run(run_json(), summary_json(), "run");
+  const PageRun run = described(run_json(), summary_json(), "run");
   const std::string page = report::run_page(run, records);
   CHECK(page.size() < report::kMaxPageBytes);
   CHECK(page.size() > report::kMaxPageBytes * 9 / 10);
 }
 
 TEST_CASE("page records: what does not fit the run is an error with its place") {
-  PageRecords records({"logit", "tuned"}, kLayers);
+  PageRecords records({"logit", "tuned"}, kLayers + 1);
   const auto refused = [&](const Json& changed, const std::vector<std::string>& parts) {
     check_error(ErrorCode::kFormat, parts, [&] { records.add(changed.dump(), "records.jsonl line 4"); });
   };
@@ -271,8 +278,8 @@ TEST_CASE("page records: what does not fit the run is an error with its place") 
 TEST_CASE("page: whatever a token is, the data stays one script element and reads back") {
   const std::string hostile =
       "</script><img src=x onerror=alert(1)><!--\"'&\xe2\x80\xa8\xe2\x80\xa9\x01\xe2\x80\xae{{script}}";
-  const PageRun run = report::describe_run(run_json({{"settings", {{hostile, hostile}}}}),
-                                           summary_json({hostile, 0, 0.5}), "run");
+  const PageRun run =
+      described(run_json({{"settings", {{hostile, hostile}}}}), summary_json({hostile, 0, 0.5}), "run");
   const std::string page = report::run_page(run, records_of({record(0, 0, hostile)}));
   const std::string data = data_of(page);
   for (const char* part : {"<", ">", "&", "\xe2\x80\xa8", "\xe2\x80\xa9", "\x01"}) {
@@ -286,9 +293,9 @@ TEST_CASE("page: whatever a token is, the data stays one script element and read
 }
 
 TEST_CASE("page: nothing volatile, no reference to anything outside, a strict policy") {
-  const PageRun run = report::describe_run(run_json(), summary_json(), "run");
+  const PageRun run = described(run_json(), summary_json(), "run");
   const PageRun other =
-      report::describe_run(run_json({{"volatile", {{"host", "elsewhere"}}}}), summary_json(), "another");
+      described(run_json({{"volatile", {{"host", "elsewhere"}}}}), summary_json(), "another");
   const std::string page = report::run_page(run, records_of({record(0, 0)}));
   CHECK(page == report::run_page(other, records_of({record(0, 0)})));
   CHECK(page.find("a-very-host") == std::string::npos);
@@ -308,8 +315,7 @@ TEST_CASE("page: a run folder is read, with and without records") {
   CHECK(without.at("records").is_null());
   const std::string line = record(0, 0).dump() + "\n";
   const std::string page = write_run(folder, run_json({{"counts", {{"records", 1}}}}), summary_json(), line);
-  const PageRun run =
-      report::describe_run(run_json({{"counts", {{"records", 1}}}}), summary_json(), folder.path());
+  const PageRun run = described(run_json({{"counts", {{"records", 1}}}}), summary_json(), folder.path());
   CHECK(page == report::run_page(run, records_of({record(0, 0)})));
 }
 

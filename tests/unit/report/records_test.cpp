@@ -27,26 +27,29 @@ std::vector<std::string> lines_of(const decode::ReadoutShape& shape, const decod
                                   std::function<std::string(decode::TokenId)> token_text = name_of) {
   std::vector<std::string> lines;
   RecordWriter writer(options, std::move(token_text),
-                      [&](std::string_view line) { lines.emplace_back(line); });
+                      [&](std::string_view line, std::int64_t /*item*/) { lines.emplace_back(line); });
   writer.begin(shape);
   for (std::int64_t p = 0; p < readout.num_positions; ++p)
     writer.accept({shape, readout, p, query, query.positions[static_cast<std::size_t>(p)]});
-  writer.end();
   return lines;
 }
 
 /// One position, one lens, layers 0 and 1, K = 2, numbers that float32 holds exactly or shows its rounding
 /// with.
 struct Example {
-  decode::ReadoutShape shape{
-      .lens_names = {"logit"}, .num_rows = 2, .top_k = 2, .num_groups = 0, .vocab_size = 9};
+  decode::ReadoutShape shape{.lens_names = {"logit"},
+                             .num_rows = 2,
+                             .top_k = 2,
+                             .num_groups = 0,
+                             .vocab_size = 9,
+                             .state_of = {0, 1},
+                             .num_states = 2};
   decode::LayerReadout readout;
   decode::Query query;
 
   Example() {
     readout.num_positions = 1;
     readout.num_watched = 2;
-    readout.state_of = {0, 1};
     readout.top_ids = {4, 7, 7, 4};
     readout.top_logprobs = {-0.5F, -1.25F, -0.1F, -3.0F};
     readout.entropy = {1.5F, 0.25F};
@@ -197,7 +200,7 @@ TEST_CASE("records: K is that of the records, or the run's where that is less") 
   CHECK(num_top(1) == 1);
   CHECK(num_top(2) == 2);
   CHECK(num_top(10) == 2);
-  CHECK(RecordWriter({.top_k = 7}, name_of, [](std::string_view) {}).needs().top_k == 7);
+  CHECK(RecordWriter({.top_k = 7}, name_of, [](std::string_view, std::int64_t) {}).needs().top_k == 7);
 }
 
 TEST_CASE("records: several lenses and positions, in order, each with its own numbers") {
@@ -207,10 +210,8 @@ TEST_CASE("records: several lenses and positions, in order, each with its own nu
   builder.add(2, 1, {first, other}, 0, 0, 0);
   builder.add(1, decode::kNoToken, {other, first}, 0, 0, 1);
   std::string text;
-  RecordWriter writer({.top_k = 4}, name_of, [&](std::string_view line) { text += line; });
+  RecordWriter writer({.top_k = 4}, name_of, [&](std::string_view line, std::int64_t) { text += line; });
   builder.show(writer);
-  CHECK(writer.written() == 2);
-  CHECK(writer.omitted() == 0);
   const auto lines = util::split(text, '\n');
   REQUIRE(lines.size() == 3);
   for (std::size_t p = 0; p < 2; ++p) {
@@ -246,24 +247,20 @@ TEST_CASE("records: several lenses and positions, in order, each with its own nu
   CHECK(OrderedJson::parse(lines[0])["lenses"]["a.b-2"]["settled_layer"] == 1);
 }
 
-TEST_CASE("records: the limit keeps the first positions and counts what is left out; 0 is no limit") {
+TEST_CASE("records: what is not wanted gets no line, and a line comes with its item") {
   ReadoutBuilder builder({"logit"}, 1, 3, 1);
   for (int p = 0; p < 5; ++p) builder.add(p % 3, 0, {{{1, 2, 0}}}, 0, 0, p);
-  const auto written = [&](std::int64_t most) {
-    std::vector<std::int64_t> positions;
-    RecordWriter writer({.top_k = 1, .most = most}, name_of, [&](std::string_view line) {
-      positions.push_back(OrderedJson::parse(line)["position"].get<std::int64_t>());
-    });
-    builder.show(writer);
-    CHECK(writer.written() == static_cast<std::int64_t>(positions.size()));
-    CHECK(writer.written() + writer.omitted() == 5);
-    return positions;
-  };
-  using Positions = std::vector<std::int64_t>;
-  CHECK(written(2) == Positions{0, 1});
-  CHECK(written(5) == Positions{0, 1, 2, 3, 4});
-  CHECK(written(6).size() == 5);
-  CHECK(written(0).size() == 5);
+  std::vector<std::int64_t> positions, items;
+  RecordWriter writer(
+      {.top_k = 1}, name_of,
+      [&](std::string_view line, std::int64_t item) {
+        positions.push_back(OrderedJson::parse(line)["position"].get<std::int64_t>());
+        items.push_back(item);
+      },
+      [&] { return positions.size() < 2; });
+  builder.show(writer);
+  CHECK(positions == std::vector<std::int64_t>{0, 1});
+  CHECK(items == std::vector<std::int64_t>{-1, -1});
 }
 
 TEST_CASE("records: a token's text is asked for once") {
@@ -276,7 +273,7 @@ TEST_CASE("records: a token's text is asked for once") {
         ++asked.at(static_cast<std::size_t>(id));
         return name_of(id);
       },
-      [](std::string_view) {});
+      [](std::string_view, std::int64_t) {});
   builder.show(writer);
   CHECK(asked == std::vector<int>{1, 1, 1});
 }

@@ -29,7 +29,7 @@ Table table(const std::string& name, std::int64_t value) {
 
 /// A whole run whose files all tell `value`.
 void write_run(const fs::path& path, std::int64_t value, bool overwrite, bool records = true) {
-  RunFolder folder(path, overwrite);
+  RunFolder folder(path, overwrite ? RunFolder::Mode::kOverwrite : RunFolder::Mode::kNew);
   if (records) folder.records().write(std::to_string(value) + "\n");
   folder.finish({{"value", value}}, {table("flips.changes", value)});
 }
@@ -71,7 +71,7 @@ TEST_CASE("run folder: without records there is no records.jsonl") {
 TEST_CASE("run folder: nothing stands under its name until finish") {
   const TemporaryFolder folder;
   {
-    RunFolder run(folder.path(), false);
+    RunFolder run(folder.path(), RunFolder::Mode::kNew);
     run.records().write("half a record");
     for (const char* name : {"run.json", "summary.json", "records.jsonl"})
       CHECK_FALSE(fs::exists(folder.path() / name));
@@ -83,7 +83,7 @@ TEST_CASE("run folder: another run is refused, with exit status 6, and stays as 
   const TemporaryFolder folder;
   write_run(folder.path(), 1, false);
   check_error(ErrorCode::kOutput, {"holds another run", "run.json'", "--overwrite"},
-              [&] { RunFolder(folder.path(), false); });
+              [&] { RunFolder(folder.path(), RunFolder::Mode::kNew); });
   CHECK(files_in(folder.path()) == kWholeRun);
   CHECK(util::read_file(folder.path() / "records.jsonl") == "1\n");
 }
@@ -92,7 +92,8 @@ TEST_CASE("run folder: parts of a run are refused as well, other files are not")
   for (const char* name : {"run.json", "summary.json", "records.jsonl"}) {
     const TemporaryFolder folder;
     folder.write(name, "{}");
-    check_error(ErrorCode::kOutput, {"holds another run", name}, [&] { RunFolder(folder.path(), false); });
+    check_error(ErrorCode::kOutput, {"holds another run", name},
+                [&] { RunFolder(folder.path(), RunFolder::Mode::kNew); });
   }
   const TemporaryFolder folder;
   folder.write("notes.txt", "mine");
@@ -103,13 +104,13 @@ TEST_CASE("run folder: parts of a run are refused as well, other files are not")
 TEST_CASE("run folder: with overwrite the earlier run stays until finish, then nothing of it is left") {
   const TemporaryFolder folder;
   {
-    RunFolder old(folder.path(), false);
+    RunFolder old(folder.path(), RunFolder::Mode::kNew);
     old.records().write("1\n");
     old.finish({{"value", 1}}, {table("flips.changes", 1), table("settling.depth", 1)});
   }
   folder.write("report.html", "a picture of the earlier run");
   folder.write("notes.txt", "mine");
-  RunFolder run(folder.path(), true);
+  RunFolder run(folder.path(), RunFolder::Mode::kOverwrite);
   run.records().write("2\n");
   CHECK(util::read_file(folder.path() / "records.jsonl") == "1\n");
   CHECK(OrderedJson::parse(util::read_file(folder.path() / "run.json"))["value"] == 1);
@@ -127,7 +128,7 @@ TEST_CASE("run folder: an overwriting run that is given up leaves the earlier on
   const TemporaryFolder folder;
   write_run(folder.path(), 1, false);
   {
-    RunFolder run(folder.path(), true);
+    RunFolder run(folder.path(), RunFolder::Mode::kOverwrite);
     run.records().write("2\n");
   }
   CHECK(files_in(folder.path()) == kWholeRun);
@@ -144,7 +145,7 @@ TEST_CASE("run folder: an overwriting run without records leaves none of the ear
 
 TEST_CASE("run folder: a run that cannot be finished holds no run.json") {
   const TemporaryFolder folder;
-  RunFolder run(folder.path(), false);
+  RunFolder run(folder.path(), RunFolder::Mode::kNew);
   fs::create_directory(folder.path() / "summary.json");
   folder.write("summary.json/in-the-way", "");
   check_error(ErrorCode::kOutput, {"cannot write", "summary.json'"}, [&] {
@@ -157,11 +158,12 @@ TEST_CASE("run folder: a run that cannot be finished holds no run.json") {
 TEST_CASE("run folder: a path that is a file, or lies below one, is an output error") {
   const TemporaryFolder folder;
   const fs::path file = folder.write("file", "x");
-  check_error(ErrorCode::kOutput, {"cannot write", "file'"}, [&] { RunFolder(file, false); });
-  check_error(ErrorCode::kOutput, {"cannot write"}, [&] { RunFolder(file / "below", true); });
+  check_error(ErrorCode::kOutput, {"cannot write", "file'"}, [&] { RunFolder(file, RunFolder::Mode::kNew); });
+  check_error(ErrorCode::kOutput, {"cannot write"},
+              [&] { RunFolder(file / "below", RunFolder::Mode::kOverwrite); });
   const fs::path taken = folder.path() / "run";
   folder.write("run/tables", "a file of that name");
-  check_error(ErrorCode::kOutput, {"tables'"}, [&] { RunFolder(taken, false); });
+  check_error(ErrorCode::kOutput, {"tables'"}, [&] { RunFolder(taken, RunFolder::Mode::kNew); });
   CHECK(util::read_file(file) == "x");
 }
 
@@ -175,7 +177,7 @@ TEST_CASE("run folder: the same run twice has the same bytes") {
 
 TEST_CASE("run.json: bytes of a path that are not UTF-8 do not stop the run") {
   const TemporaryFolder folder;
-  RunFolder(folder.path(), false).finish({{"path", "caf\xe9"}}, {});
+  RunFolder(folder.path(), RunFolder::Mode::kNew).finish({{"path", "caf\xe9"}}, {});
   CHECK(OrderedJson::parse(util::read_file(folder.path() / "run.json"))["path"] == "caf\uFFFD");
 }
 

@@ -1,8 +1,7 @@
-// Means and histograms: exact where they promise it, and the same whether merged or counted in one go.
+// Histograms: exact, and the same whether merged or counted in one go.
 #include "depthlens/tables/accumulators.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <random>
 #include <stdexcept>
@@ -13,15 +12,8 @@
 using namespace depthlens;
 using tables::Cell;
 using tables::Histogram;
-using tables::Mean;
 
 namespace {
-
-Mean mean_of(const std::vector<double>& values) {
-  Mean mean;
-  for (const double value : values) mean.add(value);
-  return mean;
-}
 
 Histogram histogram_of(const std::vector<std::int64_t>& values) {
   Histogram histogram;
@@ -30,65 +22,6 @@ Histogram histogram_of(const std::vector<std::int64_t>& values) {
 }
 
 }  // namespace
-
-TEST_CASE("mean: nothing of nothing") {
-  CHECK(Mean().count() == 0);
-  CHECK_FALSE(Mean().value().has_value());
-}
-
-TEST_CASE("mean: small numbers survive beside large ones that cancel") {
-  CHECK(mean_of({1e16, 1, -1e16}).value() == 1.0 / 3);
-  CHECK(mean_of({1, 1e16, -1e16}).value() == 1.0 / 3);
-  CHECK(mean_of({1e16, -1e16, 1}).value() == 1.0 / 3);
-  CHECK(mean_of({1, 1e100, 1, -1e100}).value() == 0.5);  // where Kahan's sum gives 0
-  CHECK(mean_of({-1e100, 3, 1e100, 1}).value() == 1.0);
-}
-
-TEST_CASE("mean: a million tenths") {
-  Mean mean;
-  double naive = 0;
-  for (int i = 0; i < 1'000'000; ++i) {
-    mean.add(0.1);
-    naive += 0.1;
-  }
-  CHECK(mean.value() == 0.1);
-  CHECK(naive / 1e6 != 0.1);  // so that the test can tell
-}
-
-TEST_CASE("mean: merging equals adding one by one, wherever the parts are cut") {
-  CHECK([] {
-    Mean mean = mean_of({1e16, 1});
-    mean.merge(mean_of({-1e16, 1}));
-    return mean.value();
-  }() == 0.5);
-  std::mt19937_64 random(1);
-  std::uniform_real_distribution<double> exponent(-30, 30);
-  std::vector<double> values;
-  long double exact = 0;
-  for (int i = 0; i < 1000; ++i) {
-    values.push_back(std::ldexp(1 + std::abs(exponent(random)), static_cast<int>(exponent(random))));
-    exact += static_cast<long double>(values.back());
-  }
-  const double expected = static_cast<double>(exact / 1000);
-  CHECK(mean_of(values).value().value() == Approx(expected).epsilon(1e-15));
-  for (const std::size_t cut : {0, 1, 500, 999, 1000}) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(cut);
-    Mean mean = mean_of({values.begin(), middle});
-    mean.merge(mean_of({middle, values.end()}));
-    CHECK(mean.count() == 1000);
-    CHECK(mean.value().value() == Approx(expected).epsilon(1e-15));
-  }
-}
-
-TEST_CASE("mean: merging an empty one changes nothing") {
-  Mean mean = mean_of({1, 2});
-  mean.merge(Mean());
-  CHECK(mean.value() == 1.5);
-  Mean empty;
-  empty.merge(mean);
-  CHECK(empty.value() == 1.5);
-  CHECK(empty.count() == 2);
-}
 
 TEST_CASE("histogram: nothing of nothing") {
   CHECK(Histogram().count() == 0);

@@ -21,16 +21,20 @@ BootstrapSums some_sums(std::uint64_t items, std::uint64_t seed) {
     of[1] += 1;
     of[2] += i % 4 == 0 ? 2 : 0;
   }
+  sums.commit();
   return sums;
 }
 
-BootstrapMeans means_of(std::uint64_t items, std::uint64_t seed) {
-  BootstrapMeans means(1, seed);
+/// The mean of 0, 1, 2 …
+Estimate mean_of(std::uint64_t items, std::uint64_t seed) {
+  BootstrapSums sums(2, seed);
+  BootstrapMeans means(sums);
   for (std::uint64_t i = 0; i < items; ++i) {
     const auto value = static_cast<double>(i);
     means.add(i, {&value, 1});
   }
-  return means;
+  sums.commit();
+  return means.estimate(0);
 }
 
 }  // namespace
@@ -39,7 +43,7 @@ TEST_CASE("bootstrap sums: a ratio to the number of cases is a mean with its int
   for (const std::uint64_t items : {2U, 15U, 16U, 17U, 100U}) {  // some more than wait at a time
     INFO(items);
     const BootstrapSums sums = some_sums(items, 9);
-    const Estimate mean = means_of(items, 9).estimate(0), ratio = sums.ratio(0, 1);
+    const Estimate mean = mean_of(items, 9), ratio = sums.ratio(0, 1);
     CHECK(*ratio.value == *mean.value);
     CHECK(*ratio.interval.low == *mean.interval.low);
     CHECK(*ratio.interval.high == *mean.interval.high);
@@ -48,13 +52,16 @@ TEST_CASE("bootstrap sums: a ratio to the number of cases is a mean with its int
   }
 }
 
-TEST_CASE("bootstrap sums: asking in between changes nothing") {
+TEST_CASE("bootstrap sums: asking in between, and ending parts, changes nothing") {
   BootstrapSums asked(1, 0), whole(1, 0);
   for (std::uint64_t i = 0; i < 40; ++i) {
     asked.of(i)[0] += 0.1 * static_cast<double>(i);
     whole.of(i)[0] += 0.1 * static_cast<double>(i);
-    if (i % 7 == 0) CHECK(asked.sum(0) >= 0);
+    if (i % 7 == 0) asked.commit();
+    CHECK(asked.sum(0) >= 0);
   }
+  asked.commit();
+  whole.commit();
   CHECK(asked.sum(0) == whole.sum(0));
 }
 
@@ -65,6 +72,7 @@ TEST_CASE("bootstrap sums: a replicate in which nothing counts is left out of th
     of[0] += i < 2 ? 5 : 0;
     of[1] += i < 2 ? 1 : 0;  // the last item has no case
   }
+  sums.commit();
   const Estimate ratio = sums.ratio(0, 1);
   CHECK(*ratio.value == 5);
   CHECK(*ratio.interval.low == 5);
@@ -84,6 +92,7 @@ TEST_CASE(
     of[0] += i == 1 ? 5 : 0;
     of[1] += i == 1 ? 1 : 0;  // in two parts
   }
+  sums.commit();
   const Estimate ratio = sums.ratio(0, 1);
   CHECK(*ratio.value == 5);
   CHECK_FALSE(ratio.interval.low.has_value());
@@ -92,13 +101,15 @@ TEST_CASE(
 
 TEST_CASE("bootstrap: the difference of two estimates from the same items is paired") {
   // b is a plus 3 in every item: the items scatter, their difference does not.
-  BootstrapMeans a(1, 4), b(1, 4), others(1, 5);
+  BootstrapSums a_sums(2, 4), b_sums(2, 4), other_sums(2, 5);
+  BootstrapMeans a(a_sums), b(b_sums), others(other_sums);
   for (std::uint64_t i = 0; i < 50; ++i) {
     const double x = std::sin(static_cast<double>(i)) * 10, y = x + 3;
     a.add(i, {&x, 1});
     b.add(i, {&y, 1});
     others.add(i, {&y, 1});
   }
+  for (BootstrapSums* sums : {&a_sums, &b_sums, &other_sums}) sums->commit();
   const Estimate paired = tables::difference(b.estimate(0), a.estimate(0));
   CHECK(*paired.value == Approx(3));
   CHECK(*paired.interval.low == Approx(3));
@@ -111,7 +122,7 @@ TEST_CASE("bootstrap: the difference of two estimates from the same items is pai
 
 TEST_CASE("table of estimates: the ends of intervals stand behind all columns, replicates by row") {
   tables::EstimateTable table("t", {{"name"}, {"mean", "nats", tables::kEstimated}, {"count", "items"}});
-  const Estimate estimate = means_of(40, 0).estimate(0);
+  const Estimate estimate = mean_of(40, 0);
   table.add({"a", estimate, std::int64_t{40}});
   table.add({"b", Estimate{}, std::int64_t{0}});
   const tables::Table made = std::move(table).finish();

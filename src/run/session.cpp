@@ -1,8 +1,8 @@
 // Opens what the shared flags ask for.
-#include "session.hpp"
+#include "depthlens/run/session.hpp"
 
 #include <algorithm>
-#include <cstdlib>
+#include <map>
 
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/io/hub_cache.hpp"
@@ -12,9 +12,8 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "describe.hpp"
 
-namespace depthlens::tool {
+namespace depthlens::run {
 namespace {
 
 namespace fs = std::filesystem;
@@ -26,63 +25,6 @@ at::ScalarType parse_dtype(const std::string& name) {
 }
 
 }  // namespace
-
-void add_model_option(CLI::App& app, ModelOptions& options) {
-  app.add_option(
-         "--model", options.model,
-         "Folder in Hugging Face layout, or ORG/NAME[@REVISION] in the hub cache (default: the demo model)")
-      ->type_name("PATH|ID");
-}
-
-void add_bos_option(CLI::App& app, ModelOptions& options) {
-  app.add_option("--add-bos", options.add_bos,
-                 "Begin every window with BOS: as the model's tokenizer does it, or always, or never")
-      ->check(one_of({"auto", "yes", "no"}))
-      ->capture_default_str();
-}
-
-void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
-  app.add_option("--dtype", options.dtype, "Arithmetic of the forward pass")
-      ->check(one_of({"auto", "float32", "bfloat16", "float16"}))
-      ->capture_default_str();
-  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
-  app.add_flag("--stream-layers", options.stream_layers,
-               "Keep only one block's weights in memory: each is read from disk when many windows need it");
-}
-
-void add_run_options(CLI::App& app, ModelOptions& options) {
-  add_model_option(app, options);
-  add_arithmetic_options(app, options);
-  add_repeatable(app, "--lens", options.lenses,
-                 "[NAME=]logit, tuned:PATH or jacobian:PATH; may be given several times (default: logit)",
-                 /*lists=*/false)  // so that what follows may be the text of show
-      ->type_name("LENS");
-  app.add_option("--lens-alignment", options.alignment,
-                 "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
-                 "layer off)")
-      ->check(one_of({"trained", "paper"}))
-      ->capture_default_str();
-  app.add_flag("--allow-lens-mismatch", options.allow_lens_mismatch,
-               "Warn of a lens that was made for another model, instead of refusing it");
-  app.add_option("--max-length", options.max_length,
-                 util::cat("Tokens of a window, BOS included; at most what the model allows (default ",
-                           options.default_max_length, ")"))
-      ->check(integer(1, std::int64_t{1} << 24));
-  add_bos_option(app, options);
-}
-
-std::vector<Condition> lens_conditions(const ModelOptions& options) {
-  bool tuned = false, any_file = false;
-  for (const std::string& text : options.lenses) {
-    const lens::LensRequest request = lens::parse_lens_request(text);
-    tuned = tuned || request.type == "tuned";
-    any_file = any_file || !request.path.empty();
-  }
-  return {{.flags = {"--lens-alignment"}, .holds = tuned, .needs = "a tuned lens (--lens tuned:PATH)"},
-          {.flags = {"--allow-lens-mismatch"},
-           .holds = any_file,
-           .needs = "a lens from a file (--lens tuned:PATH or jacobian:PATH)"}};
-}
 
 fs::path demo_model() {
   std::error_code error;
@@ -110,7 +52,7 @@ Session::Session(const ModelOptions& options) : options_(options) {
   using compute::Precision;
   backend_ =
       compute::Backend::create({.device = options.device,
-                                .kernel = requested_kernel(),
+                                .kernel = options.kernel,
                                 .decode = options.decode == "fast" ? Precision::kFast : Precision::kExact});
   if (options.decode == "fast" && backend_->decode_precision() != Precision::kFast) {
     util::log_info(util::cat("--decode fast is exact here: ", backend_->kernel_name(),
@@ -151,9 +93,29 @@ Session::Session(const ModelOptions& options) : options_(options) {
   }
 }
 
-std::string requested_kernel() {
-  const char* name = std::getenv("DEPTHLENS_KERNEL");
-  return name != nullptr ? name : "";
+util::OrderedJson describe_rotary(const model::ArchSpec& spec) {
+  using Scaling = model::RopeSpec::Scaling;
+  static const std::map<Scaling, std::string> names = {
+      {Scaling::kNone, "none"},     {Scaling::kLinear, "linear"}, {Scaling::kDynamic, "dynamic"},
+      {Scaling::kLlama3, "llama3"}, {Scaling::kYarn, "yarn"},     {Scaling::kLongRope, "longrope"}};
+  util::OrderedJson all = util::OrderedJson::array();
+  for (std::size_t r = 0; r < spec.ropes.size(); ++r) {
+    const model::RopeSpec& rope = spec.ropes[r];
+    std::vector<std::size_t> blocks;
+    for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+      if (spec.blocks[i].rope == static_cast<int>(r)) blocks.push_back(i);
+    }
+    if (blocks.empty()) continue;
+    util::OrderedJson one = {
+        {"blocks", nullptr}, {"base", rope.theta}, {"dims", rope.dims}, {"scaling", names.at(rope.scaling)}};
+    if (blocks.size() < spec.blocks.size()) one["blocks"] = blocks;
+    if (rope.scaling != Scaling::kNone) one["factor"] = rope.factor;
+    if (rope.scaling != Scaling::kNone && rope.scaling != Scaling::kLinear)
+      one["original_max_positions"] = rope.original_max_positions;
+    if (rope.amplitude != 1) one["amplitude"] = rope.amplitude;
+    all.push_back(std::move(one));
+  }
+  return all;
 }
 
 std::unique_ptr<util::FileDigests> begin_model_digests(const fs::path& folder) {
@@ -219,6 +181,12 @@ util::OrderedJson Session::describe_tokenizer() const {
   return described;
 }
 
+util::OrderedJson Session::describe_arithmetic() const {
+  return {{"kernel", backend_->kernel_name()},
+          {"decode", backend_->decode_precision() == compute::Precision::kFast ? "fast" : "exact"},
+          {"stream_layers", options_.stream_layers}};
+}
+
 util::OrderedJson Session::describe_lenses() const {
   util::OrderedJson all = util::OrderedJson::array();
   const auto or_null = [](const std::string& text) -> util::OrderedJson {
@@ -237,4 +205,4 @@ util::OrderedJson Session::describe_lenses() const {
   return all;
 }
 
-}  // namespace depthlens::tool
+}  // namespace depthlens::run

@@ -1,7 +1,6 @@
 // A model with its tokenizer and lenses, as the shared flags ask for them.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -15,15 +14,15 @@
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/digest.hpp"
 #include "depthlens/util/json.hpp"
-#include "flags.hpp"
 
-namespace depthlens::tool {
+namespace depthlens::run {
 
 struct ModelOptions {
   std::string model;  ///< "": the demo model
   std::string dtype = "auto";
   std::string device = "cpu";
   std::string decode = "exact";
+  std::string kernel;  ///< as DEPTHLENS_KERNEL names it; "": the quickest
   bool stream_layers = false;
   std::vector<std::string> lenses = {"logit"};
   std::string alignment = "trained";
@@ -32,18 +31,6 @@ struct ModelOptions {
   std::int64_t default_max_length = 512;
   std::string add_bos = "auto";
 };
-
-/// Adds --model.
-void add_model_option(CLI::App& app, ModelOptions& options);
-/// Adds --add-bos.
-void add_bos_option(CLI::App& app, ModelOptions& options);
-/// Adds --dtype, --device and --stream-layers.
-void add_arithmetic_options(CLI::App& app, ModelOptions& options);
-/// Adds all of these, and the flags of lenses and windows.
-void add_run_options(CLI::App& app, ModelOptions& options);
-
-/// What the flags of lenses need to have an effect. Throws usage errors where --lens is unusable.
-std::vector<Condition> lens_conditions(const ModelOptions& options);
 
 /// Opens things in the order of their cost, so that a mistake is reported before anything large is loaded.
 class Session {
@@ -72,6 +59,8 @@ class Session {
   /// and throw an input error where a file cannot be read.
   util::OrderedJson describe_model() const;
   util::OrderedJson describe_tokenizer() const;
+  /// What of the arithmetic stands under `volatile`: the kernel, how weights are read.
+  util::OrderedJson describe_arithmetic() const;
 
  private:
   ModelOptions options_;
@@ -88,8 +77,10 @@ class Session {
   std::unique_ptr<util::FileDigests> model_digests_, tokenizer_digests_;
 };
 
-/// The kernel that the environment variable DEPTHLENS_KERNEL names; "" where it names none.
-std::string requested_kernel();
+/// `rotary` of run.json and of `info`: the rotary settings of a model, one object for each kind of block:
+/// which blocks (null: all of them), base, scaling and what it is made of. Empty where positions are not
+/// rotated.
+util::OrderedJson describe_rotary(const model::ArchSpec& spec);
 
 /// Begins to hash the files of a model folder, and of its tokenizer: large weights beside other work, on a
 /// quarter of the threads and four at the most.
@@ -101,4 +92,4 @@ std::filesystem::path demo_model();
 /// The folder that --model names, or the demo model's. Throws what `io::resolve_model` throws.
 std::filesystem::path model_folder(const ModelOptions& options);
 
-}  // namespace depthlens::tool
+}  // namespace depthlens::run

@@ -1,17 +1,16 @@
-// Task files → items → queries → engine → run folder.
-#include "task_run.hpp"
-
+// Task files → items → queries.
 #include <algorithm>
 #include <optional>
 
+#include "depthlens/run/session.hpp"
+#include "depthlens/run/source.hpp"
 #include "depthlens/text/continuation.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "watch_options.hpp"
 
-namespace depthlens::tool {
+namespace depthlens::run {
 namespace {
 
 std::vector<std::string> listed(const std::string& text) {
@@ -60,62 +59,76 @@ std::vector<std::string> empty_classes(const data::Task& task) {
   return empty;
 }
 
+/// Where items may be asked again, a part must be shown before the next one is begun, so that parts are as
+/// large as a batch. Items that share a pass through the model (those of one sentence) stay together.
+Plan plan_of(const data::Task& task, bool waits) {
+  Planner planner(waits ? PlanRule{.least_parts = 12} : PlanRule());
+  for (std::size_t first = 0; first < task.items.size();) {
+    std::size_t end = first;
+    std::int64_t tokens = 0;
+    for (; end < task.items.size() && task.items[end].document == task.items[first].document; ++end)
+      tokens += static_cast<std::int64_t>(task.items[end].tokens().size());
+    planner.add({.document = static_cast<std::int64_t>(first)}, tokens);
+    first = end;
+  }
+  return std::move(planner).finish();
+}
+
 }  // namespace
 
-void add_task_options(CLI::App& app, TaskOptions& options) {
-  app.add_option("--keep", options.keep,
-                 "Tasks and pairs: answers that count: those that are the model's own top-1, or all")
-      ->check(one_of({"correct", "all"}))
-      ->capture_default_str();
-  app.add_option(
-         "--whitespace-retry", options.whitespace_retry,
-         "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "
-         "and facts)")
-      ->check(one_of({"auto", "yes", "no"}))
-      ->capture_default_str();
-  app.add_option("--classes", options.classes, "pos: word classes (UPOS)")
-      ->type_name("CLASS,...")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--min-prompt-chars", options.min_prompt_chars, "pos: shortest prompt, in characters")
-      ->check(integer(0))
-      ->capture_default_str();
-  app.add_option("--per-class", options.per_class,
-                 "pos: at most N words of a class, drawn by --seed (0: all)")
-      ->check(integer(0))
-      ->capture_default_str();
-  app.add_option("--options", options.options,
-                 "choices: the options of questions that have none of their own (default: the answers of the "
-                 "file)")
-      ->type_name("A,B,...")
-      ->delimiter(',');
-}
-
-data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file) {
-  if (possible.size() == 1) return possible.front();
-  if (!util::can_be_read_again(file)) {
-    throw util::usage_error({.what = "what a pipe or stdin holds is not known before it is read",
-                             .where = "--input " + file,
-                             .expected = "an experiment of one kind of task beside exit",
-                             .hint = "--experiment facts,exit (or choices,exit; pos,exit)"});
+ItemGroups ItemGroups::of(const data::Task& task) {
+  ItemGroups groups;
+  const auto add_all = [&](const std::vector<std::string>& names) {
+    for (std::size_t i = 0; i < names.size(); ++i)
+      groups.names.emplace_back(static_cast<std::int64_t>(i), names[i]);
+  };
+  switch (task.kind) {
+    case data::TaskKind::kWords:
+      add_all(task.classes);
+      break;
+    case data::TaskKind::kQuestions:
+      add_all(task.option_labels);
+      break;
+    case data::TaskKind::kFacts: {
+      std::map<std::string, std::int64_t> lengths;
+      for (const data::TaskItem& item : task.items) {
+        const std::int64_t length = key_of(task, item);
+        lengths[util::cat("answers of ", length, length == 1 ? " token" : " tokens")] = length;
+      }
+      for (const auto& [name, length] : lengths) groups.names.emplace_back(length, name);
+      break;
+    }
   }
-  if (util::content_extension(file) == ".conllu") return data::TaskKind::kWords;
-  return data::has_options(file) ? data::TaskKind::kQuestions : data::TaskKind::kFacts;
+  return groups;
 }
 
-TaskRun::TaskRun(data::TaskKind kind, const CorpusOptions& inputs, const TaskOptions& options,
-                 const ModelOptions& model, std::uint64_t seed)
-    : started_(Clock::now()),
-      inputs_(inputs),
-      options_(options),
-      session_(model),
-      folder_(inputs.out, inputs.overwrite),
+std::int64_t ItemGroups::key_of(const data::Task& task, const data::TaskItem& item) {
+  switch (task.kind) {
+    case data::TaskKind::kWords:
+      return std::find(task.classes.begin(), task.classes.end(), item.word_class) - task.classes.begin();
+    case data::TaskKind::kQuestions:
+      return static_cast<std::int64_t>(item.gold_option);
+    case data::TaskKind::kFacts:
+      return static_cast<std::int64_t>(item.answer.size());
+  }
+  DEPTHLENS_ASSERT(false);
+}
+
+TaskSource::TaskSource(data::TaskKind kind, const InputOptions& inputs, const TaskOptions& options,
+                       const Session& session, std::uint64_t seed)
+    : options_(inputs),
+      task_options_(options),
+      session_(session),
       task_(read(kind, seed)),
       retry_(options.whitespace_retry == "yes" ||
-             (options.whitespace_retry == "auto" && kind != data::TaskKind::kQuestions)),
-      option_labels_(data::option_labels(task_.items)) {}
+             (options.whitespace_retry == "auto" && kind != data::TaskKind::kQuestions)) {
+  for (const data::TaskItem& item : task_.items)
+    has_aliases_ = has_aliases_ || (options.correct_only() && !item.aliases.empty());
+  for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
+  plan_ = plan_of(task_, may_ask_again());
+}
 
-void TaskRun::count_tokens(std::string_view text, data::InputSummary& summary) {
+void TaskSource::count_tokens(std::string_view text, data::InputSummary& summary) {
   const std::vector<text::TokenId> tokens = session_.tokenizer().encode(text);
   session_.check_in_vocabulary(tokens);
   for (const text::TokenId id : tokens) counts_.add(id);
@@ -124,18 +137,18 @@ void TaskRun::count_tokens(std::string_view text, data::InputSummary& summary) {
   summary.bytes += static_cast<std::int64_t>(text.size());
 }
 
-data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
-  util::check_inputs(inputs_.inputs);
+data::Task TaskSource::read(data::TaskKind kind, std::uint64_t seed) {
+  util::check_inputs(options_.inputs);
   data::TaskBuilder builder(kind, session_.tokenizer(), session_.bos(), session_.max_length());
-  if (kind == data::TaskKind::kWords) builder.set_classes(classes_of(options_.classes));
-  const std::vector<std::string> given_options = listed(options_.options);
+  if (kind == data::TaskKind::kWords) builder.set_classes(classes_of(task_options_.classes));
+  const std::vector<std::string> given_options = listed(task_options_.options);
   bool uses_given_options = given_options.empty() || kind != data::TaskKind::kQuestions;
-  for (const std::string& path : inputs_.inputs) {
+  for (const std::string& path : options_.inputs) {
     builder.begin_input(path);
     data::InputSummary summary{.path = path, .sha256 = {}};
     if (kind == data::TaskKind::kWords) {
       const data::TaggedFile file =
-          data::read_tagged_words(path, builder.task().classes, options_.min_prompt_chars);
+          data::read_tagged_words(path, builder.task().classes, task_options_.min_prompt_chars);
       for (const data::TaggedWord& word : file.items) builder.add(word, read_.documents);
       for (const std::string& sentence : file.sentences) count_tokens(sentence, summary);
       summary.sha256 = file.sha256;
@@ -163,39 +176,35 @@ data::Task TaskRun::read(data::TaskKind kind, std::uint64_t seed) {
   }
   if (!uses_given_options) {
     throw util::usage_error({.what = "the given options have no effect: every question has its own",
-                             .where = "--options " + options_.options});
+                             .where = "--options " + task_options_.options});
   }
   if (const auto empty = empty_classes(builder.task()); !empty.empty() && !builder.task().items.empty()) {
     util::log_warning(util::cat("no word of the classes ", util::join(empty, ", "),
                                 " can be asked: there is none, or all are dropped"));
   }
-  builder.keep_per_class(options_.per_class, seed);
-  builder.keep_first(inputs_.limit);
+  builder.keep_per_class(task_options_.per_class, seed);
+  builder.keep_first(options_.limit);
   data::Task task = std::move(builder).finish();
   for (const data::TaskItem& item : task.items) {
     session_.check_in_vocabulary(item.context);
     session_.check_in_vocabulary(item.answer);
     for (const data::TaskItem::Option& option : item.options) session_.check_in_vocabulary({option.id});
   }
-  if (task.items.empty()) throw nothing_left_error("no item is left to ask", inputs_.inputs, task.dropped);
+  if (task.items.empty()) throw nothing_left_error("no item is left to ask", options_.inputs, task.dropped);
   return task;
 }
 
-void TaskRun::load() {
-  session_.load();
-  for (const std::string& name : task_.classes) groups_.emplace_back(name, 0);
-  for (const std::string& name : option_labels_) groups_.emplace_back(name, 0);
-  if (task_.kind == data::TaskKind::kFacts) {
-    for (const data::TaskItem& item : task_.items) kept_like(item);
-    std::sort(groups_.begin(), groups_.end());
-  }
-  const model::Model& model = session_.model();
-  util::log_info(util::cat(model.spec().architecture, ", ", model.spec().num_layers, " blocks, ",
-                           util::with_thousands(model.num_parameters()), " parameters; ",
-                           util::with_thousands(static_cast<std::int64_t>(task_.items.size())), " items"));
+std::string TaskSource::size() const {
+  return util::cat(util::with_thousands(static_cast<std::int64_t>(task_.items.size())), " items");
 }
 
-void TaskRun::watch(const experiments::Watch& watch) {
+std::int64_t TaskSource::num_positions() const {
+  std::int64_t positions = 0;
+  for (const data::TaskItem& item : task_.items) positions += static_cast<std::int64_t>(item.answer.size());
+  return positions;
+}
+
+void TaskSource::watch(const experiments::Watch& watch) {
   const bool has_distractor = std::any_of(task_.items.begin(), task_.items.end(),
                                           [](const data::TaskItem& item) { return item.distractor >= 0; });
   if (watch.has(experiments::WatchedToken::Kind::kDistractor) && !has_distractor)
@@ -203,7 +212,7 @@ void TaskRun::watch(const experiments::Watch& watch) {
   watch_ = &watch;
 }
 
-void TaskRun::add_positions(decode::Query& query, std::size_t item_index) const {
+void TaskSource::add_positions(decode::Query& query, std::size_t item_index) const {
   const data::TaskItem& item = task_.items[item_index];
   query.document = item.document;
   query.input = item.input;
@@ -221,8 +230,17 @@ void TaskRun::add_positions(decode::Query& query, std::size_t item_index) const 
   }
 }
 
-bool TaskRun::next_query(decode::Query& query) {
-  if (next_item_ == task_.items.size()) {
+void TaskSource::begin_part(std::int64_t part) {
+  DEPTHLENS_ASSERT(again_.empty());
+  next_item_ = static_cast<std::size_t>(plan_.begin(part).document);
+  end_item_ = part + 1 < plan_.num_parts() ? static_cast<std::size_t>(plan_.begin(part + 1).document)
+                                           : task_.items.size();
+  last_kept_ = -1;
+}
+
+bool TaskSource::next(decode::Query& query) {
+  query = {};
+  if (next_item_ == end_item_) {
     if (again_.empty()) return false;
     // All positions of the item's first form have been seen: they were in one batch with the first of them.
     auto again = again_.extract(again_.begin());
@@ -233,7 +251,7 @@ bool TaskRun::next_query(decode::Query& query) {
   }
   add_positions(query, next_item_++);
   // Items that begin with this one, as the later words of a sentence do, share its pass through the model.
-  while (next_item_ < task_.items.size()) {
+  while (next_item_ < end_item_) {
     const data::TaskItem& next = task_.items[next_item_];
     const std::vector<text::TokenId> tokens = next.tokens();
     const bool extends = next.document == query.document && tokens.size() >= query.tokens.size() &&
@@ -245,36 +263,18 @@ bool TaskRun::next_query(decode::Query& query) {
   return true;
 }
 
-bool TaskRun::accepts(const decode::PositionReadout& position) {
-  const bool kept = decide(position);
+bool TaskSource::accepts(const decode::PositionReadout& position, RunCounts& counts) {
+  const bool kept = decide(position, counts);
   if (kept) {
     const std::int64_t item = position.where().item;
-    ++kept_;
-    if (item != last_kept_) ++kept_like(task_.items[static_cast<std::size_t>(item)]);
+    if (item != last_kept_)
+      counts.kept_like.add(0, ItemGroups::key_of(task_, task_.items[static_cast<std::size_t>(item)]));
     last_kept_ = item;
   }
   return kept;
 }
 
-std::int64_t& TaskRun::kept_like(const data::TaskItem& item) {
-  std::string name;
-  switch (task_.kind) {
-    case data::TaskKind::kWords:
-      name = item.word_class;
-      break;
-    case data::TaskKind::kQuestions:
-      name = option_labels_[item.gold_option];
-      break;
-    case data::TaskKind::kFacts:
-      name = util::cat("answers of ", item.answer.size(), item.answer.size() == 1 ? " token" : " tokens");
-      break;
-  }
-  const auto found =
-      std::find_if(groups_.begin(), groups_.end(), [&](const auto& group) { return group.first == name; });
-  return found != groups_.end() ? found->second : groups_.emplace_back(name, 0).second;
-}
-
-bool TaskRun::decide(const decode::PositionReadout& position) {
+bool TaskSource::decide(const decode::PositionReadout& position, RunCounts& counts) {
   const auto index = static_cast<std::size_t>(position.where().item);
   if (again_.count(index) > 0) return false;
   const data::TaskItem& item = task_.items[index];
@@ -283,60 +283,22 @@ bool TaskRun::decide(const decode::PositionReadout& position) {
   const bool right = item.is_right(k, said);
   const bool white_space = k == 0 && retry_ && !right && text::is_whitespace(session_.tokenizer(), said);
   std::optional<data::TaskItem> other;
-  if (k == 0 && !right && options_.correct_only()) {
+  if (k == 0 && !right && task_options_.correct_only()) {
     other = data::with_alias(item, said, session_.tokenizer(), session_.bos(), session_.max_length());
-    by_alias_ += other ? 1 : 0;
+    counts.counts.add(RunCounts::kByAlias, other ? 1 : 0);
   }
   if (!other && white_space && !item.retried) {
     other = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(), session_.max_length());
-    asked_again_ += other ? 1 : 0;
+    counts.counts.add(RunCounts::kAskedAgain, other ? 1 : 0);
   }
   if (other) {
     again_.emplace(index, std::move(*other));
     return false;
   }
-  if (right || !options_.correct_only()) return true;
-  ++read_.dropped[white_space ? data::Drop::kPositionWhiteSpace : data::Drop::kPositionNotPredicted];
+  if (right || !task_options_.correct_only()) return true;
+  counts.dropped.add(static_cast<std::size_t>(white_space ? data::Drop::kPositionWhiteSpace
+                                                          : data::Drop::kPositionNotPredicted));
   return false;
 }
 
-decode::RunStatistics TaskRun::decode(const std::vector<decode::Listener*>& listeners) {
-  std::int64_t num_positions = 0;
-  for (const data::TaskItem& item : task_.items)
-    num_positions += static_cast<std::int64_t>(item.answer.size());
-  return run_engine(session_, session_.lenses(), [&](decode::Query& query) { return next_query(query); },
-                    listeners, "asking", num_positions,
-                    {.accepts = [&](const decode::PositionReadout& position) { return accepts(position); }});
-}
-
-void TaskRun::finish(const RunParts& parts, const std::vector<tables::Table>& tables) {
-  for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
-  if (kept_ == 0) {
-    util::log_warning(
-        util::cat("none of the answers is what the model says itself, so that the tables are empty",
-                  options_.correct_only() ? "; --keep all counts all of them" : ""));
-  }
-  util::OrderedJson run = run_json(session_, read_, parts, inputs_.out, started_);
-  run["counts"]["asked_again"] = asked_again_;
-  if (task_.kind == data::TaskKind::kFacts) run["counts"]["answered_by_alias"] = by_alias_;
-  write_run(folder_, run, parts, tables);
-}
-
-std::string TaskRun::account() const {
-  // Elsewhere an item is one answer. Of a fact that is left out it is not known how many tokens would count.
-  if (task_.kind != data::TaskKind::kFacts) return account_of(kept_, "answers count", read_.dropped);
-  data::Dropped positions, items;
-  for (const auto& [reason, count] : read_.dropped)
-    (data::drops_position(reason) ? positions : items)[reason] = count;
-  std::vector<std::string> parts = {
-      account_of(kept_, "answer tokens count", positions),
-      account_of(static_cast<std::int64_t>(task_.items.size()), "facts are asked", items)};
-  std::erase(parts, "");
-  return util::join(parts, "; ");
-}
-
-void TaskRun::conclude(const decode::RunStatistics& statistics) const {
-  tool::conclude(statistics, inputs_.out, account(), few_of(groups_));
-}
-
-}  // namespace depthlens::tool
+}  // namespace depthlens::run

@@ -1,0 +1,82 @@
+// What a run has saved, in the folder `parts` of its run folder: so that it can go on after any end, and be
+// joined from the work of many processes.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "depthlens/run/plan.hpp"
+#include "depthlens/run/record_log.hpp"
+#include "depthlens/tables/state.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::run {
+
+/// Parts that were finished by one process, or by several after one another.
+struct SavedState {
+  PartSet parts;
+  std::vector<RecordSegment> records;
+  util::OrderedJson description;  ///< of the run (description.hpp)
+  tables::State state;
+  std::filesystem::path path;
+};
+
+/// The folder. A process writes one file of state, which it replaces as it goes on, and one of records.
+class SavedParts {
+ public:
+  /// Of the run folder `run`. Makes nothing before it is needed.
+  explicit SavedParts(const std::filesystem::path& run);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  /// Whether anything was saved.
+  bool exist() const;
+
+  /// Every state there is, in the order of their names. Throws format errors for damaged ones.
+  std::vector<SavedState> read() const;
+  static SavedState read(const std::filesystem::path& path);
+  /// A state that another process has saved: a shared file system may show it some time later.
+  SavedState read_when_there(const std::string& name, std::chrono::seconds timeout) const;
+
+  /// A new file for the records of this process.
+  std::filesystem::path new_records();
+  /// Saves a state; the one that this process saved before goes, and those of `absorbed`, which it contains.
+  void save(const tables::State& state, const PartSet& parts, const std::vector<RecordSegment>& records,
+            const util::OrderedJson& description);
+  /// What `save` wrote last.
+  const std::filesystem::path& own_state() const { return saved_; }
+  /// States whose parts the next saved one will contain.
+  void absorb(const std::vector<SavedState>& states);
+
+  /// Removes the folder and everything in it.
+  void remove();
+
+ private:
+  std::filesystem::path folder_;
+  std::string name_;             // of this process' files
+  std::filesystem::path saved_;  // this process' state
+  std::vector<std::filesystem::path> absorbed_;
+};
+
+/// Keeps other processes away from a run folder while it lives: a file `parts/lock` that says who is at work.
+/// What a process that is gone has left is taken over: on this machine it is asked for by its number; of
+/// another machine it is gone when the file, which a process at work touches every few seconds, does not
+/// change any more. Nothing rests on it but the message: parts that two processes did are counted once
+/// (run.hpp).
+class FolderLock {
+ public:
+  /// Throws an output error where another process is at work there.
+  explicit FolderLock(const std::filesystem::path& run);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  struct Keeper;
+  std::unique_ptr<Keeper> keeper_;
+};
+
+}  // namespace depthlens::run

@@ -1,0 +1,54 @@
+// What a run is asked for, as flags and settings files say it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace depthlens::run {
+
+struct InputOptions {
+  std::vector<std::string> inputs;
+  std::string positions = "all";
+  std::int64_t limit = 0;  ///< documents or items; 0: all
+
+  bool last_only() const { return positions == "last"; }
+  /// How many positions are drawn from the whole input; nothing where none are.
+  std::optional<std::int64_t> sample() const;
+};
+
+/// Throws a usage error unless `text` is all, last or sample:N.
+void check_positions(const std::string& text);
+
+/// The layers that `text` lists ("0,4,8", "0-8", "every:4", with commas between), and L, rising; none where
+/// it is
+/// "". Throws a usage error for anything else.
+std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num_layers,
+                                       const std::string& flag = "--layers");
+
+struct OutputOptions {
+  std::string out;  ///< the run folder
+  bool overwrite = false;
+  bool resume = false;
+  std::string shard;  ///< I/N or auto; "": the whole run
+};
+
+struct TaskOptions {
+  std::string keep = "correct";
+  std::string whitespace_retry = "auto";
+  std::string classes = "DET,ADP,PUNCT,VERB,NOUN,ADJ";
+  std::int64_t min_prompt_chars = 15;
+  std::int64_t per_class = 0;
+  std::string options;  ///< of questions that have none of their own; a usage error where there are none such
+
+  bool correct_only() const { return keep == "correct"; }
+};
+
+struct RecordSettings {
+  bool write = true;
+  std::int64_t top_k = 10;
+  std::int64_t most = 20000;  ///< in input order; 0: all
+};
+
+}  // namespace depthlens::run

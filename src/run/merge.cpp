@@ -1,0 +1,211 @@
+// The folders of shares → the folder of the run.
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <ctime>
+#include <map>
+#include <set>
+
+#include "depthlens/report/run_folder.hpp"
+#include "depthlens/run/run.hpp"
+#include "depthlens/run/saved_parts.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "run/run_files.hpp"
+
+namespace depthlens::run {
+namespace {
+
+namespace fs = std::filesystem;
+using util::OrderedJson;
+
+constexpr std::uint64_t kMaxRunJson = std::uint64_t{256} << 20;
+
+struct ShardFolder {
+  std::string path;
+  std::int64_t index = 0, count = 0;
+  std::string kernel = {};  ///< "" where it is not known
+  std::vector<fs::path> states = {};
+};
+
+/// What run.json says of a share, without its state.
+ShardFolder look_at(const std::string& path) {
+  const fs::path folder = path, file = folder / "run.json";
+  const auto refuse = [&](const std::string& what, const std::string& found, const std::string& hint) {
+    throw util::usage_error({.what = what,
+                             .where = util::in_quotes(path),
+                             .expected = "a finished share of a run",
+                             .found = found,
+                             .hint = hint});
+  };
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored))
+    throw util::input_error({.what = "no such run folder", .where = util::in_quotes(path)});
+  if (!util::exists(file)) {
+    if (SavedParts(folder).exist())
+      refuse("the share was not finished", "saved parts without run.json",
+             "go on with it by --resume, then merge");
+    refuse("the folder holds no run", "no run.json", "analyze --shard I/N makes shares");
+  }
+  const util::Json document = util::parse_json(util::read_file(file, kMaxRunJson), file.string());
+  const util::JsonView run(document, file.string());
+  if (run.get_string("status", "") != "complete")
+    refuse("the share was not finished", "status " + run.get_string("status", "unknown"),
+           "go on with it by --resume, then merge");
+  if (!run.has("shard"))
+    refuse("the folder holds a whole run, not a share of one", "no shard in run.json",
+           "analyze --shard I/N makes shares");
+  ShardFolder shard{.path = path};
+  shard.count = run.at("shard").at("count").as_integer(1, 1 << 30);
+  shard.index = run.at("shard").at("index").as_integer(0, shard.count - 1);
+  if (run.has("volatile")) shard.kernel = run.at("volatile").get_string("kernel", "");
+  for (const auto& entry : fs::directory_iterator(folder / "parts", ignored)) {
+    if (entry.path().extension() == ".state") shard.states.push_back(entry.path());
+  }
+  if (shard.states.size() != 1) {
+    throw util::input_error({.what = "the saved state of the share is not there",
+                             .where = util::in_quotes((folder / "parts").string()),
+                             .expected = "one file .state",
+                             .found = util::cat(shard.states.size()),
+                             .hint = "copy the whole folder of a share, parts/ included"});
+  }
+  return shard;
+}
+
+/// All shares of one run, in their order.
+std::vector<ShardFolder> all_shards(const std::vector<std::string>& paths) {
+  std::vector<ShardFolder> shards;
+  for (const std::string& path : paths) shards.push_back(look_at(path));
+  std::sort(shards.begin(), shards.end(),
+            [](const ShardFolder& a, const ShardFolder& b) { return a.index < b.index; });
+  const std::int64_t count = shards.front().count;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    if (shards[i].count != count) {
+      throw util::usage_error({.what = "shares of different runs",
+                               .where = util::in_quotes(shards[i].path),
+                               .expected = util::cat("a share of ", count, ", as ", shards.front().path),
+                               .found = util::cat("share ", shards[i].index, " of ", shards[i].count)});
+    }
+    if (i > 0 && shards[i].index == shards[i - 1].index) {
+      throw util::usage_error(
+          {.what = util::cat("share ", shards[i].index, " is there twice"),
+           .where = util::in_quotes(shards[i - 1].path) + " and " + util::in_quotes(shards[i].path),
+           .expected = "each share once"});
+    }
+  }
+  if (static_cast<std::int64_t>(shards.size()) < count) {
+    std::vector<std::string> missing;
+    std::size_t next = 0;
+    for (std::int64_t index = 0; index < count; ++index) {
+      if (next < shards.size() && shards[next].index == index) {
+        ++next;
+      } else if (missing.size() < 20) {
+        missing.push_back(std::to_string(index));
+      }
+    }
+    throw util::usage_error({.what = "shares are missing",
+                             .where = "merge",
+                             .expected = util::cat("all ", count, " shares"),
+                             .found = util::cat(shards.size(), "; missing: ", util::join(missing, ", "))});
+  }
+  return shards;
+}
+
+OrderedJson volatile_json(const std::vector<ShardFolder>& shards,
+                          std::chrono::system_clock::time_point started, const std::string& out) {
+  std::array<char, 32> time = {};
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(started);
+  std::tm utc = {};
+  std::strftime(time.data(), time.size(), "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&seconds, &utc));
+  std::array<char, 256> host = {};
+  ::gethostname(host.data(), host.size() - 1);
+  OrderedJson paths = OrderedJson::array(), kernels = OrderedJson::array();
+  std::set<std::string> seen;
+  for (const ShardFolder& shard : shards) {
+    paths.push_back(shard.path);
+    if (seen.insert(shard.kernel).second) kernels.push_back(shard.kernel);
+  }
+  return {{"started", time.data()},
+          {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
+          {"host", host.data()},
+          {"kernels", kernels},
+          {"merged", paths},
+          {"out", out}};
+}
+
+}  // namespace
+
+void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
+  const auto started = std::chrono::system_clock::now();
+  const std::vector<ShardFolder> shards = all_shards(paths);
+  report::RunFolder folder(
+      out.out, out.overwrite ? report::RunFolder::Mode::kOverwrite : report::RunFolder::Mode::kNew);
+  const FolderLock lock(out.out);
+
+  OrderedJson run, identity, context_json;
+  tables::State state;
+  PartSet parts;
+  std::vector<RecordSegment> records;
+  util::Progress progress("merging", "shares", static_cast<std::int64_t>(shards.size()));
+  for (const ShardFolder& shard : shards) {
+    SavedState saved = SavedParts::read(shard.states.front());
+    const std::string where = util::in_quotes(shard.path);
+    const OrderedJson& description = saved.description;
+    const bool whole = description.is_object() && description.contains("run") &&
+                       description.contains("context") && description.contains("share");
+    if (!whole)
+      throw util::format_error({.what = "not a saved state of a run", .where = saved.path.string()});
+    if (description.at("share") != OrderedJson({shard.index, shard.count})) {
+      throw util::format_error({.what = "the saved state is of another share",
+                                .where = saved.path.string(),
+                                .expected = util::cat("share ", shard.index, " of ", shard.count),
+                                .found = description.at("share").dump()});
+    }
+    if (run.is_null()) {
+      run = description.at("run");
+      identity = identity_of(run);
+      context_json = description.at("context");
+    }
+    std::string difference = difference_of(identity, identity_of(description.at("run")));
+    if (difference.empty()) difference = difference_of(context_json, description.at("context"));
+    if (!difference.empty()) {
+      throw util::usage_error({.what = "shares of different runs",
+                               .where = where,
+                               .expected = "the same model, lenses, inputs, settings and version as " +
+                                           util::in_quotes(shards.front().path),
+                               .found = "different " + difference});
+    }
+    if (parts.overlaps(saved.parts))
+      throw util::format_error({.what = "two shares hold the same part of the run", .where = where});
+    parts.add(saved.parts);
+    state.merge(saved.state, where);
+    for (RecordSegment segment : saved.records) {
+      segment.file = (saved.path.parent_path() / segment.file).string();
+      records.push_back(std::move(segment));
+    }
+    progress.advance(1);
+  }
+  progress.finish();
+  const util::Json parsed =
+      util::parse_json(context_json.dump(), "the saved state of " + shards.front().path);
+  const RunContext context = RunContext::from_json({parsed, "the saved state of " + shards.front().path});
+  if (parts.size() != context.num_parts) {
+    throw util::format_error({.what = "parts of the run are missing",
+                              .where = "the shares together",
+                              .expected = util::cat(context.num_parts, " parts"),
+                              .found = util::cat(parts.size())});
+  }
+  write_run_files(folder, {.run = run,
+                           .context = context,
+                           .state = state,
+                           .records = std::move(records),
+                           .records_folder = {},
+                           .unlike = volatile_json(shards, started, out.out)});
+  tell_of(context, state, out.out);
+}
+
+}  // namespace depthlens::run

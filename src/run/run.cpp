@@ -1,0 +1,550 @@
+// Deals out parts, saves what is done, writes the run folder.
+#include "depthlens/run/run.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <ctime>
+#include <deque>
+#include <optional>
+
+#include "depthlens/compute/runtime.hpp"
+#include "depthlens/decode/patching.hpp"
+#include "depthlens/experiments/patching.hpp"
+#include "depthlens/report/patching_records.hpp"
+#include "depthlens/report/records.hpp"
+#include "depthlens/report/run_folder.hpp"
+#include "depthlens/run/ranks.hpp"
+#include "depthlens/run/record_log.hpp"
+#include "depthlens/run/saved_parts.hpp"
+#include "depthlens/run/session.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "run/run_files.hpp"
+
+namespace depthlens::run {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using util::OrderedJson;
+
+constexpr std::chrono::seconds kStoreTimeout(300);
+
+/// When to save: what is lost when a run dies is at most a twelfth of it, and a few minutes; but saving takes
+/// no more than a twentieth of the time of short runs, and next to nothing of long ones.
+class SavePacing {
+ public:
+  /// `total`: the work of this process, as far as it is known.
+  explicit SavePacing(std::int64_t total) : total_(total), last_(Clock::now()) {}
+
+  void done(std::int64_t weight) { since_ += weight; }
+
+  bool is_due() const {
+    constexpr double kMostSeconds = 240, kTimesCost = 20;
+    const double seconds = std::chrono::duration<double>(Clock::now() - last_).count();
+    if (seconds > kMostSeconds) return true;
+    return since_ * 12 >= total_ && seconds > kTimesCost * cost_;
+  }
+
+  /// Saves, and learns what that costs.
+  template <typename Save>
+  void save(const Save& save) {
+    const auto begin = Clock::now();
+    save();
+    last_ = Clock::now();
+    cost_ = std::chrono::duration<double>(last_ - begin).count();
+    since_ = 0;
+  }
+
+ private:
+  std::int64_t total_;
+  std::int64_t since_ = 0;  // work
+  Clock::time_point last_;
+  double cost_ = 0.02;  // seconds; of the first one it is not known
+};
+
+/// Learns the shape of the readouts.
+class ShapeListener : public decode::Listener {
+ public:
+  explicit ShapeListener(decode::ReadoutShape& shape) : shape_(shape) {}
+  decode::Needs needs() const override { return {}; }
+  void begin(const decode::ReadoutShape& shape) override { shape_ = shape; }
+  void accept(const decode::PositionReadout& /*position*/) override {}
+
+ private:
+  decode::ReadoutShape& shape_;
+};
+
+report::RunFolder::Mode mode_of(const OutputOptions& options, const std::optional<Ranks>& ranks) {
+  using Mode = report::RunFolder::Mode;
+  if (options.overwrite) return Mode::kOverwrite;
+  // Other ranks may have begun already; whether the folder was free, rank 0 has found out.
+  return options.resume || (ranks && ranks->rank > 0) ? Mode::kResume : Mode::kNew;
+}
+
+}  // namespace
+
+struct Run::Job {
+  explicit Job(const OutputOptions& given);
+
+  std::optional<std::int64_t> claim();
+  void end_part(std::int64_t part, const decode::RunStatistics& statistics);
+  void end_parts_before(std::int64_t part);
+  void work(std::int64_t total_weight);
+  void save();
+  OrderedJson description() const {
+    return {{"run", run()}, {"context", context.json()}, {"share", {share.index, share.count}}};
+  }
+  const OrderedJson& run() const;
+  OrderedJson volatile_json(const Session& session) const;
+  void check_same(const OrderedJson& other, const std::string& where) const;
+  void take_saved();
+  bool is_complete() const;
+  void agree_with_ranks();
+
+  OutputOptions options;
+  std::chrono::system_clock::time_point started = std::chrono::system_clock::now();
+  std::optional<Ranks> ranks;
+  std::unique_ptr<Store> store;
+  Shard share;
+  std::unique_ptr<report::RunFolder> folder;
+  std::unique_ptr<FolderLock> lock;
+  std::unique_ptr<SavedParts> saved;
+
+  RunContext context;
+  const Plan* plan = nullptr;
+  std::function<OrderedJson()> describe;
+  std::vector<std::string> warnings;  // when the run began
+  mutable OrderedJson run_beginning;
+
+  tables::State state;
+  std::unique_ptr<RunCounts> counts;
+  std::unique_ptr<RecordLog> records;
+  PartSet done;
+  std::vector<std::int64_t> to_do;
+  std::size_t next_to_do = 0;
+  std::deque<std::int64_t> claimed;
+  std::optional<SavePacing> pacing;
+  bool stopped = false, was_saved = false;
+};
+
+Run::Job::Job(const OutputOptions& given) : options(given), ranks(torchrun_ranks()) {
+  if (!options.shard.empty()) {
+    if (ranks && ranks->world_size > 1) {
+      throw util::usage_error({.what = "ranks of torchrun share the work out among themselves",
+                               .where = "--shard " + options.shard,
+                               .expected = "no share"});
+    }
+    share = parse_shard(options.shard);
+  }
+  if (ranks && ranks->world_size > 1) store = connect_store(*ranks, kStoreTimeout);
+  if (!store) ranks.reset();
+  // Under torchrun a restart goes on by itself.
+  if (store && store->earlier_starts() > 0 && !options.overwrite) options.resume = true;
+  if (store && ranks->rank > 0) {
+    store->get("folder");
+    folder = std::make_unique<report::RunFolder>(options.out, report::RunFolder::Mode::kResume);
+  } else {
+    const bool replaces = options.overwrite && !(store && store->earlier_starts() > 0);
+    if (options.overwrite && !replaces) {
+      options.overwrite = false;
+      options.resume = true;
+    }
+    folder = std::make_unique<report::RunFolder>(options.out, mode_of(options, ranks));
+    lock = std::make_unique<FolderLock>(options.out);
+    if (options.overwrite) {
+      for (const auto& entry : fs::directory_iterator(fs::path(options.out) / "parts")) {
+        if (entry.path().filename() != "lock") fs::remove_all(entry.path());
+      }
+    }
+    if (store) store->set("folder", "ready");
+  }
+  saved = std::make_unique<SavedParts>(options.out);
+}
+
+const OrderedJson& Run::Job::run() const {
+  if (run_beginning.is_null()) {
+    run_beginning = describe();
+    run_beginning["warnings"] = warnings;
+  }
+  return run_beginning;
+}
+
+void Run::Job::check_same(const OrderedJson& other, const std::string& where) const {
+  const std::string difference = difference_of(identity_of(other), identity_of(run()));
+  if (difference.empty()) return;
+  throw util::usage_error({.what = "what the folder holds is of another run",
+                           .where = where,
+                           .expected = "the same model, lenses, inputs, settings and version",
+                           .found = "different " + difference,
+                           .hint = "run it with what it was begun with, or replace it with --overwrite"});
+}
+
+/// Takes over what was saved: by this run before it was interrupted.
+void Run::Job::take_saved() {
+  std::vector<SavedState> states = saved->read();
+  // Of states that contain one another, as an interruption between two steps leaves them, the largest counts.
+  std::stable_sort(states.begin(), states.end(),
+                   [](const SavedState& a, const SavedState& b) { return a.parts.size() > b.parts.size(); });
+  std::vector<RecordSegment> segments;
+  for (const SavedState& one : states) {
+    const OrderedJson& other = one.description;
+    if (!other.is_object() || !other.contains("run") || !other.contains("share"))
+      throw util::format_error({.what = "not a saved state of a run", .where = one.path.string()});
+    check_same(other.at("run"), util::in_quotes(one.path.string()));
+    if (other.at("share") != OrderedJson({share.index, share.count})) {
+      throw util::usage_error({.what = "what the folder holds is of another share",
+                               .where = util::in_quotes(one.path.string()),
+                               .expected = util::cat("share ", share.index, " of ", share.count),
+                               .found = other.at("share").dump()});
+    }
+    if (done.overlaps(one.parts)) continue;
+    state.merge(one.state, one.path.string());
+    done.add(one.parts);
+    segments.insert(segments.end(), one.records.begin(), one.records.end());
+  }
+  saved->absorb(states);
+  was_saved = !states.empty();
+  records = std::make_unique<RecordLog>(saved->new_records(), context.records.most,
+                                        context.kind == Kind::kTask, std::move(segments));
+}
+
+/// Whether the folder holds this run from beginning to end. Throws a usage error where it holds another.
+bool Run::Job::is_complete() const {
+  const fs::path path = folder->path() / "run.json";
+  if (!util::exists(path) || (saved->exist() && !to_do.empty())) return false;
+  const OrderedJson there =
+      util::parse_ordered_json(util::read_file(path, std::uint64_t{256} << 20), path.string());
+  check_same(there, util::in_quotes(path.string()));
+  if (!there.is_object() || !there.contains("status") || there.at("status") != "complete") return false;
+  const OrderedJson of_share =
+      there.contains("shard") ? there.at("shard") : OrderedJson({{"index", 0}, {"count", 1}});
+  if (of_share == OrderedJson({{"index", share.index}, {"count", share.count}})) return true;
+  throw util::usage_error({.what = "what the folder holds is of another share",
+                           .where = util::in_quotes(path.string()),
+                           .expected = util::cat("share ", share.index, " of ", share.count),
+                           .found = of_share.dump()});
+}
+
+/// Rank 0 says what is to be done; the others hold it against what they were asked.
+void Run::Job::agree_with_ranks() {
+  const std::string own = identity_of(run()).dump();
+  if (ranks->rank == 0) {
+    store->set("identity", own);
+    store->set("done", done.json().dump());
+    return;
+  }
+  const std::string difference =
+      difference_of(util::parse_ordered_json(store->get("identity"), "rank 0"), identity_of(run()));
+  if (!difference.empty()) {
+    throw util::usage_error({.what = util::cat("rank ", ranks->rank, " and rank 0 are at different runs"),
+                             .where = "torchrun",
+                             .expected = "the same command for all ranks",
+                             .found = "different " + difference});
+  }
+  const util::Json of_others = util::parse_json(store->get("done"), "rank 0");
+  to_do = PartSet::from_json({of_others, "rank 0"}).missing(PartSet(0, plan->num_parts() - 1));
+}
+
+std::optional<std::int64_t> Run::Job::claim() {
+  const std::size_t next = store ? static_cast<std::size_t>(store->add("parts", 1) - 1) : next_to_do++;
+  if (next >= to_do.size()) return std::nullopt;
+  claimed.push_back(to_do[next]);
+  return to_do[next];
+}
+
+/// Parts that had nothing to show.
+void Run::Job::end_parts_before(std::int64_t part) {
+  while (!claimed.empty() && claimed.front() != part) {
+    done.add(claimed.front());
+    claimed.pop_front();
+  }
+}
+
+void Run::Job::end_part(std::int64_t part, const decode::RunStatistics& statistics) {
+  counts->counts.add(RunCounts::kWindows, statistics.windows);
+  counts->counts.add(RunCounts::kTokens, statistics.tokens);
+  counts->counts.add(RunCounts::kPositions, statistics.positions);
+  counts->counts.add(RunCounts::kSelfChecked, statistics.self_checked_positions);
+  counts->self_check.add(0, statistics.final_layer_max_abs_error);
+  state.commit();
+  records->commit();
+  end_parts_before(part);
+  DEPTHLENS_ASSERT(!claimed.empty());
+  claimed.pop_front();
+  done.add(part);
+  pacing->done(plan->weight(part));
+  if (pacing->is_due()) save();
+}
+
+void Run::Job::save() {
+  pacing->save([&] {
+    records->save();
+    saved->save(state, done, records->segments(), description());
+  });
+  was_saved = true;
+}
+
+OrderedJson Run::Job::volatile_json(const Session& session) const {
+  std::array<char, 32> time = {};
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(started);
+  std::tm utc = {};
+  std::strftime(time.data(), time.size(), "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&seconds, &utc));
+  std::array<char, 256> host = {};
+  ::gethostname(host.data(), host.size() - 1);
+  OrderedJson unlike = {
+      {"started", time.data()},
+      {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
+      {"host", host.data()},
+      {"threads", compute::num_threads()}};
+  unlike.update(session.describe_arithmetic());
+  if (ranks) unlike["ranks"] = ranks->world_size;
+  unlike["out"] = options.out;
+  return unlike;
+}
+
+Run::Run(const OutputOptions& options) : job_(std::make_unique<Job>(options)) {}
+
+Run::~Run() {
+  if (job_->store) job_->store->leave();
+}
+
+OrderedJson describe_run(const Session& session, const RunInputs& inputs) {
+  return {{"schema_version", report::kSchemaVersion},
+          {"model", session.describe_model()},
+          {"tokenizer", session.describe_tokenizer()},
+          {"lenses", session.describe_lenses()},
+          {"inputs", inputs_json(inputs.files)},
+          {"depthlens", {{"version", DEPTHLENS_VERSION}, {"libtorch", compute::libtorch_version()}}}};
+}
+
+ModelOptions Run::on_this_rank(ModelOptions model, bool threads_given) const {
+  if (!job_->ranks) return model;
+  const Ranks& ranks = *job_->ranks;
+  if (model.device == "cuda") model.device += util::cat(":", ranks.local_rank);
+  if (!threads_given) {
+    const int threads = threads_of_rank(ranks);
+    compute::set_threads(threads);
+    util::log_info(util::cat("rank ", ranks.rank, " of ", ranks.world_size, ": ", threads,
+                             threads == 1 ? " thread" : " threads", ", its share of the cores"));
+  }
+  return model;
+}
+
+fs::path Run::spool_folder() const {
+  std::error_code ignored;
+  return (fs::absolute(job_->options.out, ignored) / "").parent_path().parent_path();
+}
+
+RunContext& Run::context() {
+  return job_->context;
+}
+
+experiments::Context Run::experiment_context(const data::Task* task) {
+  return job_->context.of(job_->state, task);
+}
+
+bool Run::begin(RunContext context, const Plan& plan, std::function<OrderedJson()> run) {
+  Job& job = *job_;
+  job.context = std::move(context);
+  job.context.num_parts = plan.num_parts();
+  job.plan = &plan;
+  job.describe = std::move(run);
+  job.warnings = util::warnings();
+  const bool leads = !job.ranks || job.ranks->rank == 0;
+  if (leads) {
+    job.take_saved();
+    job.to_do = job.done.missing(share(plan, job.share.index, job.share.count));
+    const bool complete = job.options.resume && job.is_complete();
+    if (job.store) job.store->set("complete", complete ? "yes" : "no");
+    if (complete) {
+      util::log_info("the run is complete: " + job.options.out);
+      if (job.share.count == 1) job.saved->remove();  // left where an end came between the last two steps
+      return false;
+    }
+  } else {
+    if (job.store->get("complete") == "yes") return false;
+    job.records = std::make_unique<RecordLog>(job.saved->new_records(), job.context.records.most,
+                                              job.context.kind == Kind::kTask, std::vector<RecordSegment>());
+  }
+  if (job.store) job.agree_with_ranks();
+  job.counts = std::make_unique<RunCounts>(job.state);
+  if (!job.done.empty()) {
+    util::log_info(util::cat("going on: ", job.done.size(), " of ",
+                             job.done.size() + static_cast<std::int64_t>(job.to_do.size()),
+                             " parts are done"));
+  }
+  std::int64_t weight = 0;
+  for (const std::int64_t part : job.to_do) weight += plan.weight(part);
+  job.pacing.emplace(weight / (job.ranks ? job.ranks->world_size : 1));
+  return true;
+}
+
+void Run::decode(const Session& session, QuerySource& source, std::vector<decode::LensGroup> more_groups,
+                 const data::Task* task) {
+  Job& job = *job_;
+  ShapeListener shape(job.context.shape);
+  const auto experiments = job.context.make_experiments(job.context.of(job.state, task));
+  std::vector<decode::Listener*> listeners = {&shape};
+  for (const auto& experiment : experiments) listeners.push_back(experiment.get());
+  std::unique_ptr<report::RecordWriter> writer;
+  if (job.context.records.write) {
+    writer = std::make_unique<report::RecordWriter>(
+        report::RecordOptions{.top_k = job.context.records.top_k, .task = task, .watch = &job.context.watch},
+        [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
+        [&](std::string_view line, std::int64_t item) { job.records->add(line, item); },
+        [&] { return job.records->wants(); });
+    listeners.push_back(writer.get());
+  }
+
+  std::optional<std::int64_t> part;  // whose queries are given out
+  bool gave_some = false;            // of the part, since all that was given had been shown
+  const decode::QuerySource pull = [&](decode::Query& query) {
+    while (true) {
+      if (!part) {
+        part = job.claim();
+        if (!part) return false;
+        source.begin_part(*part);
+        gave_some = false;
+      }
+      if (source.next(query)) {
+        query.part = *part;
+        gave_some = true;
+        return true;
+      }
+      // The engine asks once more when it has shown them all.
+      if (source.may_ask_again() && std::exchange(gave_some, false)) return false;
+      part.reset();
+    }
+  };
+  std::optional<std::int64_t> shown_part;
+  const auto accepts = [&](const decode::PositionReadout& position) {
+    if (shown_part != position.query().part) {
+      shown_part = position.query().part;
+      job.records->begin_part(*shown_part);
+    }
+    if (!source.accepts(position, *job.counts)) return false;
+    job.counts->counts.add(RunCounts::kShown);
+    return true;
+  };
+
+  std::int64_t weight = 0;
+  for (const std::int64_t one : job.to_do) weight += job.plan->weight(one);
+  const auto of_share = [&](std::int64_t some) {
+    return static_cast<std::int64_t>(static_cast<double>(source.num_positions()) * static_cast<double>(some) /
+                                     static_cast<double>(job.plan->total_weight()));
+  };
+  util::Progress progress(source.doing(), "positions", of_share(weight));
+  decode::EngineOptions options;
+  options.more_groups = std::move(more_groups);
+  options.on_progress = [&](std::int64_t positions) { progress.advance(positions); };
+  options.should_stop = util::interrupted;
+  options.accepts = accepts;
+  options.on_part_end = [&](std::int64_t ended, const decode::RunStatistics& statistics) {
+    job.end_part(ended, statistics);
+  };
+  options.layers = job.context.shape.layers;
+  const decode::RunStatistics statistics =
+      decode::Engine(session.model(), session.lenses(), std::move(options)).run(pull, listeners);
+  progress.finish();
+  job.stopped = statistics.stopped;
+  if (!job.stopped) {
+    job.end_parts_before(-1);
+    source.check_unchanged();
+  }
+}
+
+void Run::patch(const Session& session, PairsSource& source) {
+  Job& job = *job_;
+  job.context.shape.num_rows = session.spec().num_layers + 1;
+  experiments::PatchingEffect effect(job.state, job.context.shape.num_rows, job.context.seed);
+  std::optional<report::PatchingRecords> records;
+  if (job.context.records.write) {
+    records.emplace([&](decode::TokenId id) { return session.tokenizer().token_text(id); },
+                    [&](std::string_view line) { job.records->add(line); });
+  }
+  util::Progress progress("patching", "pairs", static_cast<std::int64_t>(source.task().items.size()));
+  decode::Patcher patcher(session.model(),
+                          {.predicted_only = !job.context.keeps_all, .should_stop = util::interrupted});
+  while (const std::optional<std::int64_t> part = job.claim()) {
+    const auto [first, end] = source.items_of(*part);
+    job.records->begin_part(*part);
+    decode::RunStatistics of_part;
+    constexpr std::int64_t kSelfCheckEvery = 16;  // parts, as in the engine
+    for (std::size_t i = first; i < end; ++i) {
+      const data::PairItem& item = source.task().items[i];
+      const auto result = patcher.patch(item.pair, i == first && *part % kSelfCheckEvery == 0);
+      const decode::RunStatistics of_pair = patcher.take_statistics();
+      if (of_pair.stopped) {
+        job.stopped = true;
+        break;
+      }
+      of_part.add(of_pair);
+      if (result) {
+        job.counts->counts.add(RunCounts::kShown);
+        effect.add(item, *result);
+        if (records && job.records->wants()) records->accept(item, *result);
+      } else {
+        job.counts->dropped.add(static_cast<std::size_t>(data::Drop::kPairNotPredicted));
+      }
+      progress.advance(1);
+    }
+    if (job.stopped) break;
+    job.end_part(*part, of_part);
+  }
+  progress.finish();
+}
+
+std::vector<tables::Table> Run::finish(const Session& session) {
+  Job& job = *job_;
+  if (job.stopped) {
+    job.state.drop_pending();
+    job.records->drop_pending();
+  }
+  const bool keeps = job.store || job.share.count > 1;
+  if (job.stopped || keeps || job.was_saved) job.save();
+  if (job.store) {
+    if (job.stopped) throw util::interrupted_error();
+    // Others may be at their last parts still; who ends last writes the folder.
+    job.store->set(util::cat("state/", job.ranks->rank), job.saved->own_state().filename().string());
+    if (job.store->add("ended", 1) < job.ranks->world_size) return {};
+    for (int rank = 0; rank < job.ranks->world_size; ++rank) {
+      if (rank == job.ranks->rank) continue;
+      const SavedState other =
+          job.saved->read_when_there(job.store->get(util::cat("state/", rank)), kStoreTimeout);
+      DEPTHLENS_ASSERT(!job.done.overlaps(other.parts));
+      job.state.merge(other.state, other.path.string());
+      job.done.add(other.parts);
+      job.records->add_segments(other.records);
+    }
+    DEPTHLENS_ASSERT(job.done.size() == job.plan->num_parts());
+  }
+  job.records->flush();
+  const std::vector<tables::Table> tables =
+      write_run_files(*job.folder, {.run = job.run(),
+                                    .context = job.context,
+                                    .state = job.state,
+                                    .records = job.records->segments(),
+                                    .records_folder = job.saved->folder(),
+                                    .partial = job.stopped,
+                                    .shard_index = job.share.index,
+                                    .shard_count = job.share.count,
+                                    .unlike = job.volatile_json(session)});
+  if (job.stopped) {
+    util::log_warning(util::cat(
+        "stopped after ", util::with_thousands(job.counts->counts[RunCounts::kPositions]), " positions; ",
+        job.options.out, " holds what was finished (status partial); --resume goes on"));
+    throw util::interrupted_error();
+  }
+  if (job.share.count == 1) job.saved->remove();
+  tell_of(job.context, job.state, job.options.out);
+  return tables;
+}
+
+}  // namespace depthlens::run

@@ -1,0 +1,157 @@
+// State and description → tables, run.json, records, page.
+#include "run/run_files.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "depthlens/report/page.hpp"
+#include "depthlens/report/page_records.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "run/words.hpp"
+
+namespace depthlens::run {
+namespace {
+
+using util::OrderedJson;
+
+/// Three digits: more of an error's size mean nothing, and the last bits of a float64 product depend on the
+/// number of threads.
+double rounded(double error) {
+  if (!(error > 0) || !std::isfinite(error)) return error;
+  const double scale = std::pow(10.0, 2 - std::floor(std::log10(error)));
+  return std::round(error * scale) / scale;
+}
+
+data::Dropped all_dropped(const RunContext& context, const RunCounts& counts) {
+  data::Dropped dropped = context.dropped;
+  for (const auto& [reason, count] : dropped_in(counts.dropped)) dropped[reason] += count;
+  return dropped;
+}
+
+OrderedJson run_json(const RunResult& result, const RunCounts& all, std::int64_t records) {
+  const RunContext& context = result.context;
+  const tables::Counts& counts = all.counts;
+  OrderedJson dropped = OrderedJson::object();
+  for (const auto& [reason, count] : all_dropped(context, all)) dropped[data::name_of(reason)] = count;
+  const std::int64_t omitted = context.records.write ? counts[RunCounts::kShown] - records : 0;
+  OrderedJson run = OrderedJson::object();
+  for (const auto& [key, value] : result.run.items()) {
+    if (key == "warnings" || key == "depthlens") continue;
+    run[key] = value;
+    if (key != "schema_version") continue;
+    run["status"] = result.partial ? "partial" : "complete";
+    if (result.shard_count > 1) run["shard"] = {{"index", result.shard_index}, {"count", result.shard_count}};
+  }
+  run["counts"] = {{"documents", context.num_documents},
+                   {"windows", counts[RunCounts::kWindows]},
+                   {"tokens", counts[RunCounts::kTokens]},
+                   {"positions", counts[RunCounts::kPositions]},
+                   {"records", records},
+                   {"records_omitted", omitted},
+                   {"dropped", dropped}};
+  if (context.kind == Kind::kPairs) run["counts"]["pairs"] = counts[RunCounts::kShown];
+  if (context.kind == Kind::kTask) {
+    run["counts"]["asked_again"] = counts[RunCounts::kAskedAgain];
+    if (context.task.kind == data::TaskKind::kFacts)
+      run["counts"]["answered_by_alias"] = counts[RunCounts::kByAlias];
+  }
+  run["warnings"] = result.run.at("warnings");
+  run["self_check"] = {{"final_layer_max_abs_error", rounded(all.self_check[0])},
+                       {"positions", counts[RunCounts::kSelfChecked]}};
+  run["depthlens"] = result.run.at("depthlens");
+  run["volatile"] = result.unlike;
+  return run;
+}
+
+/// Nothing is left for the tables to show.
+void warn_of_nothing(RunResult& result, const RunCounts& counts) {
+  const RunContext& context = result.context;
+  const bool of_answers = context.kind == Kind::kTask || context.kind == Kind::kPairs;
+  if (!of_answers || counts.counts[RunCounts::kShown] > 0 || result.partial || result.shard_count > 1) return;
+  const std::string hint = context.keeps_all ? "" : "; --keep all counts all of them";
+  const std::string text =
+      context.kind == Kind::kPairs
+          ? "of no pair does the model say both answers itself, so that the table is empty" + hint
+          : "none of the answers is what the model says itself, so that the tables are empty" + hint;
+  util::log_warning(text);
+  result.run["warnings"].push_back(text);
+}
+
+std::string account_of_task(const RunContext& context, std::int64_t kept, const data::Dropped& dropped) {
+  // Elsewhere an item is one answer. Of a fact that is left out it is not known how many tokens would count.
+  if (context.task.kind != data::TaskKind::kFacts) return account_of(kept, "answers count", dropped);
+  data::Dropped positions, items;
+  for (const auto& [reason, count] : dropped)
+    (data::drops_position(reason) ? positions : items)[reason] = count;
+  std::vector<std::string> parts = {account_of(kept, "answer tokens count", positions),
+                                    account_of(context.num_items, "facts are asked", items)};
+  std::erase(parts, "");
+  return util::join(parts, "; ");
+}
+
+}  // namespace
+
+std::vector<tables::Table> write_run_files(report::RunFolder& folder, const RunResult& given) {
+  RunResult result = given;
+  const RunContext& context = result.context;
+  const RunCounts counts(result.state);
+  warn_of_nothing(result, counts);
+  std::vector<tables::Table> tables = context.tables(result.state);
+
+  report::PageRecords page(context.shape.lens_names, context.shape.num_rows);
+  std::int64_t records = 0;
+  if (context.records.write) {
+    util::AtomicFile& file = folder.records();
+    records = for_each_record(result.records, result.records_folder, context.records.most,
+                              [&](std::string_view line) {
+                                file.write(line);
+                                if (context.draws_page && context.kind != Kind::kPairs)
+                                  page.add(line, "a record");
+                              });
+  }
+  const std::int64_t omitted = context.records.write ? counts.counts[RunCounts::kShown] - records : 0;
+  if (omitted > 0 && !result.partial) {
+    util::log_info(util::cat(util::with_thousands(omitted),
+                             context.kind == Kind::kPairs ? " pairs" : " positions", " beyond --max-records ",
+                             context.records.most, " have no record; the tables count them"));
+  }
+  const OrderedJson run = run_json(result, counts, records);
+  std::vector<report::ExtraFile> files;
+  if (context.draws_page) {
+    const report::PageRun described =
+        report::describe_run(util::Json(run), tables, (folder.path() / "run.json").string());
+    files.push_back({"report.html", report::run_page(described, page)});
+  }
+  folder.finish(run, tables, files);
+  return tables;
+}
+
+void tell_of(const RunContext& context, tables::State& state, const std::string& out) {
+  const RunCounts counts(state);
+  const std::int64_t kept = counts.counts[RunCounts::kShown];
+  const data::Dropped dropped = all_dropped(context, counts);
+  std::string account;
+  switch (context.kind) {
+    case Kind::kCorpus:
+    case Kind::kEvaluation: {
+      std::int64_t without = 0;
+      for (const auto& [reason, count] : dropped) without += count;
+      account = account_of(context.num_documents - without, "documents count", dropped);
+      break;
+    }
+    case Kind::kTask:
+      account = account_of_task(context, kept, dropped);
+      break;
+    case Kind::kPairs:
+      account = account_of(kept, "pairs count", dropped);
+      break;
+  }
+  if (!account.empty()) util::log_info(account + "; see counts.dropped in run.json");
+  std::vector<std::pair<std::string, std::int64_t>> groups;
+  for (const auto& [key, name] : context.groups) groups.emplace_back(name, counts.kept_like[0].count(key));
+  if (const std::string few = few_of(groups); !few.empty()) util::log_info(few);
+  util::log_info("results are in " + out);
+}
+
+}  // namespace depthlens::run

@@ -1,0 +1,242 @@
+// Reads and writes saved states.
+#include "depthlens/run/saved_parts.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::run {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kMaxState = std::uint64_t{64} << 30;
+
+std::string host_name() {
+  std::array<char, 256> host = {};
+  ::gethostname(host.data(), host.size() - 1);
+  return host.data();
+}
+
+/// A name that no other process takes, on whatever machine and whenever.
+std::string unique_name() {
+  std::random_device random;
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string name;
+  for (int i = 0; i < 16; ++i) name += kDigits[random() % kDigits.size()];
+  return name;
+}
+
+}  // namespace
+
+SavedParts::SavedParts(const fs::path& run) : folder_(run / "parts"), name_(unique_name()) {}
+
+bool SavedParts::exist() const {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    if (entry.path().extension() == ".state") return true;
+  }
+  return false;
+}
+
+SavedState SavedParts::read(const fs::path& path) {
+  SavedState saved;
+  std::string header;
+  saved.state = tables::State::from_bytes(util::read_file(path, kMaxState), path.string(), header);
+  const util::Json document = util::parse_json(header, path.string());
+  const util::JsonView view(document, path.string());
+  saved.parts = PartSet::from_json(view.at("parts"));
+  const util::JsonView records = view.at("records");
+  if (!records.is_array()) records.fail("a list");
+  for (std::size_t i = 0; i < records.size(); ++i)
+    saved.records.push_back(RecordSegment::from_json(records.at(i)));
+  saved.description = util::parse_ordered_json(header, path.string()).at("description");
+  saved.path = path;
+  return saved;
+}
+
+std::vector<SavedState> SavedParts::read() const {
+  std::vector<fs::path> paths;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    if (entry.path().extension() == ".state") paths.push_back(entry.path());
+  }
+  std::sort(paths.begin(), paths.end());
+  std::vector<SavedState> all;
+  for (const fs::path& path : paths) all.push_back(read(path));
+  return all;
+}
+
+fs::path SavedParts::new_records() {
+  util::create_folders(folder_);
+  return folder_ / (name_ + ".records");
+}
+
+SavedState SavedParts::read_when_there(const std::string& name, std::chrono::seconds timeout) const {
+  const fs::path path = folder_ / name;
+  for (auto waited = std::chrono::seconds(0); waited < timeout && !util::exists(path); ++waited)
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  return read(path);
+}
+
+void SavedParts::save(const tables::State& state, const PartSet& parts,
+                      const std::vector<RecordSegment>& records, const util::OrderedJson& description) {
+  util::OrderedJson header = {
+      {"parts", parts.json()}, {"records", util::OrderedJson::array()}, {"description", description}};
+  for (const RecordSegment& segment : records) header["records"].push_back(segment.json());
+  util::create_folders(folder_);
+  const fs::path path = folder_ / (name_ + ".state");
+  util::write_file(path,
+                   state.to_bytes(header.dump(-1, ' ', false, util::OrderedJson::error_handler_t::replace)));
+  saved_ = path;
+  std::error_code ignored;
+  for (const fs::path& other : absorbed_) fs::remove(other, ignored);
+  absorbed_.clear();
+}
+
+void SavedParts::absorb(const std::vector<SavedState>& states) {
+  for (const SavedState& state : states) absorbed_.push_back(state.path);
+}
+
+void SavedParts::remove() {
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+}
+
+/// The file, and a thread that touches it.
+struct FolderLock::Keeper {
+  static constexpr auto kEvery = std::chrono::seconds(10);
+  // Of another machine: how long the file may stay as it is before its process is taken to be gone.
+  static constexpr auto kGone = std::chrono::seconds(45);
+
+  explicit Keeper(fs::path place)
+      : path(std::move(place)),
+        text(util::cat(host_name(), "\n", ::getpid(), "\n", start_of(::getpid()), "\n", unique_name())) {
+    while (!create()) {
+      const std::string other = content();
+      if (is_at_work(other)) refuse(other);
+      util::log_info(util::cat(path.string(), " was left by a process that is gone"));
+      // Renaming is atomic: of several that take over, one has it.
+      const fs::path aside = path.string() + "." + unique_name();
+      if (::rename(path.c_str(), aside.c_str()) == 0) ::unlink(aside.c_str());
+    }
+    toucher = std::thread([this] {
+      std::unique_lock lock(mutex);
+      while (!ended.wait_for(lock, kEvery, [this] { return done; }))
+        ::utimensat(AT_FDCWD, path.c_str(), nullptr, 0);
+    });
+  }
+
+  ~Keeper() {
+    {
+      const std::scoped_lock lock(mutex);
+      done = true;
+    }
+    ended.notify_all();
+    toucher.join();
+    if (content() != text) file->keep();  // somebody else's
+  }
+
+  /// False where there is one.
+  bool create() {
+    try {
+      file = std::make_unique<util::GrowingFile>(path);  // which also goes when a signal ends the program
+    } catch (const util::Error&) {
+      if (util::exists(path)) return false;
+      throw;
+    }
+    file->write(text);
+    file->flush();
+    return true;
+  }
+
+  std::string content() const {
+    std::ifstream there(path);
+    std::ostringstream bytes;
+    bytes << there.rdbuf();
+    return bytes.str();
+  }
+
+  /// When a process of this machine was started, in the kernel's count; "" where there is none.
+  static std::string start_of(std::int64_t pid) {
+    std::ifstream status(util::cat("/proc/", pid, "/stat"));
+    std::string text;
+    std::getline(status, text);
+    const std::size_t name_end = text.rfind(')');  // the name may hold anything
+    if (name_end == text.npos) return "";
+    std::istringstream fields(text.substr(name_end + 1));
+    std::string field;
+    for (int i = 3; i <= 22; ++i) fields >> field;
+    return field;
+  }
+
+  bool is_at_work(const std::string& other) const {
+    const std::vector<std::string> lines = util::split(other, '\n');
+    std::int64_t pid = 0;
+    if (lines.size() >= 3 && lines[0] == host_name() && util::parse_int(lines[1], pid))
+      return start_of(pid) == lines[2];
+    struct stat before = {};
+    if (::stat(path.c_str(), &before) != 0) return false;
+    util::log_info(util::cat("waiting: ", path.string(), " says that a process on ",
+                             lines.empty() ? "another machine" : lines[0], " is at work here"));
+    for (auto waited = std::chrono::seconds(0); waited < kGone; waited += std::chrono::seconds(1)) {
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+      struct stat now = {};
+      if (::stat(path.c_str(), &now) != 0) return false;
+      if (now.st_mtim.tv_sec != before.st_mtim.tv_sec || now.st_mtim.tv_nsec != before.st_mtim.tv_nsec)
+        return true;
+    }
+    return false;
+  }
+
+  [[noreturn]] void refuse(const std::string& other) const {
+    const std::vector<std::string> lines = util::split(other, '\n');
+    throw util::output_error(
+        {.what = "another process is at work in the run folder",
+         .where = util::in_quotes(path.parent_path().parent_path().string()),
+         .found = lines.size() >= 2 ? util::cat("process ", lines[1], " on ", lines[0]) : "",
+         .hint = "wait for its end, or choose another --out"});
+  }
+
+  fs::path path;
+  std::string text;
+  std::unique_ptr<util::GrowingFile> file;
+  std::mutex mutex;
+  std::condition_variable ended;
+  bool done = false;
+  std::thread toucher;
+};
+
+FolderLock::FolderLock(const fs::path& run) {
+  util::create_folders(run / "parts");
+  keeper_ = std::make_unique<Keeper>(run / "parts" / "lock");
+}
+
+FolderLock::~FolderLock() {
+  if (!keeper_) return;
+  const fs::path folder = keeper_->path.parent_path();
+  keeper_.reset();
+  std::error_code ignored;
+  fs::remove(folder, ignored);  // where nothing was saved
+}
+
+}  // namespace depthlens::run

@@ -1,0 +1,71 @@
+// Settings in words.
+#include "depthlens/run/settings.hpp"
+
+#include <set>
+#include <string_view>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::run {
+namespace {
+
+constexpr std::string_view kSample = "sample:";
+
+}  // namespace
+
+void check_positions(const std::string& text) {
+  if (text == "all" || text == "last") return;
+  std::int64_t count = 0;
+  const std::string digits = text.rfind(kSample, 0) == 0 ? text.substr(kSample.size()) : "";
+  const bool usable = util::parse_int(digits, count) && count > 0 && digits == std::to_string(count);
+  if (usable) return;
+  throw util::usage_error({.what = "unknown choice of positions",
+                           .expected = "all, last or sample:N with N of at least 1",
+                           .found = util::in_quotes(text)});
+}
+
+std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num_layers,
+                                       const std::string& flag) {
+  if (text.empty()) return {};
+  std::set<std::int64_t> layers = {num_layers};
+  for (const std::string& part : util::split(text, ',')) {
+    const auto refuse = [&]() -> util::Error {
+      return util::usage_error({.what = "not a list of layers",
+                                .where = flag + " " + text,
+                                .expected = util::cat("numbers from 0 to ", num_layers,
+                                                      ", ranges A-B and every:K, with commas between"),
+                                .found = util::in_quotes(part)});
+    };
+    const std::string item(util::trimmed(part));
+    const auto number = [&](const std::string& digits) {
+      std::int64_t value = -1;
+      const bool usable = util::parse_int(digits, value) && digits == std::to_string(value);
+      if (!usable || value < 0 || value > num_layers) throw refuse();
+      return value;
+    };
+    constexpr std::string_view kEvery = "every:";
+    if (item.rfind(kEvery, 0) == 0) {
+      const std::int64_t step = number(item.substr(kEvery.size()));
+      if (step == 0) throw refuse();
+      for (std::int64_t layer = 0; layer <= num_layers; layer += step) layers.insert(layer);
+      continue;
+    }
+    const std::size_t dash = item.find('-');
+    const std::int64_t first = number(item.substr(0, dash));
+    const std::int64_t last = dash == item.npos ? first : number(item.substr(dash + 1));
+    if (last < first) throw refuse();
+    for (std::int64_t layer = first; layer <= last; ++layer) layers.insert(layer);
+  }
+  return {layers.begin(), layers.end()};
+}
+
+std::optional<std::int64_t> InputOptions::sample() const {
+  std::int64_t count = 0;
+  if (positions.rfind(kSample, 0) != 0) return std::nullopt;
+  const bool checked = util::parse_int(positions.substr(kSample.size()), count);
+  DEPTHLENS_ASSERT(checked);
+  return count;
+}
+
+}  // namespace depthlens::run

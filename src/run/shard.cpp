@@ -1,0 +1,108 @@
+// The value of --shard, and how Slurm tells a task which of how many it is.
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "depthlens/run/ranks.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "run/variables.hpp"
+
+namespace depthlens::run {
+namespace {
+
+constexpr char kFlag[] = "--shard";
+constexpr char kByHand[] = "Without Slurm, or for part of an array, give the share by hand: --shard I/N.";
+
+util::Error missing(const std::string& name, const std::string& beside) {
+  return util::usage_error({.what = name + " is not set",
+                            .where = "--shard auto",
+                            .expected = "it beside " + beside,
+                            .hint = kByHand});
+}
+
+/// One share of a Slurm array; nothing outside one.
+std::optional<Shard> array_shard(const Environment& environment) {
+  constexpr char kId[] = "SLURM_ARRAY_TASK_ID", kMin[] = "SLURM_ARRAY_TASK_MIN",
+                 kMax[] = "SLURM_ARRAY_TASK_MAX", kCount[] = "SLURM_ARRAY_TASK_COUNT",
+                 kStep[] = "SLURM_ARRAY_TASK_STEP";
+  const auto id = number_of(environment, kId, 0);
+  if (!id) return std::nullopt;
+  const auto least = number_of(environment, kMin, 0);
+  if (!least) throw missing(kMin, kId);
+  const auto count = number_of(environment, kCount, 1);
+  if (!count) throw missing(kCount, kId);
+  const std::int64_t step = number_of(environment, kStep, 1).value_or(1);
+  const std::int64_t last = *least + (*count - 1) * step;
+  const std::int64_t most = number_of(environment, kMax, 0).value_or(last);
+  const bool regular =
+      (most - *least) / step + 1 == *count && *id >= *least && *id <= last && (*id - *least) % step == 0;
+  if (regular) return Shard{.index = (*id - *least) / step, .count = *count};
+  throw util::usage_error(
+      {.what = "the tasks of this Slurm array are not evenly numbered",
+       .where = "--shard auto",
+       .expected = util::cat(*count, " tasks from ", *least, " to ", last, " in steps of ", step),
+       .found = util::cat("task ", *id, " of an array up to ", most),
+       .hint = "An array such as --array=0-7 has no gaps. To do some shares again, give each by "
+               "hand, with the N of the first start: --shard I/N."});
+}
+
+/// One share of the tasks that one `srun` started; nothing outside one.
+std::optional<Shard> step_shard(const Environment& environment) {
+  constexpr char kId[] = "SLURM_PROCID", kCount[] = "SLURM_NTASKS", kStepCount[] = "SLURM_STEP_NUM_TASKS";
+  const auto id = number_of(environment, kId, 0);
+  if (!id) return std::nullopt;
+  // The tasks of this very step, where Slurm says so: the job may have been given more.
+  const auto of_step = number_of(environment, kStepCount, 1);
+  const auto count = of_step ? of_step : number_of(environment, kCount, 1);
+  if (!count) return std::nullopt;
+  if (*id >= *count)
+    throw util::usage_error({.what = "Slurm's variables contradict each other",
+                             .where = "--shard auto",
+                             .expected = util::cat(kId, " below the number of tasks, ", *count),
+                             .found = util::cat(*id)});
+  // A batch script is task 0 of a step of its own, whatever number of tasks the job has.
+  if (!of_step && *count > 1 && environment("SLURM_STEP_ID") == nullptr)
+    throw util::usage_error(
+        {.what = util::cat("the job has ", *count, " tasks but started one process"),
+         .where = "--shard auto",
+         .hint = util::cat("Start it by srun, which runs a process a task: srun depthlens …. ", kByHand)});
+  return Shard{.index = *id, .count = *count};
+}
+
+Shard automatic_shard(const Environment& environment) {
+  const auto array = array_shard(environment);
+  if (!array) {
+    const auto step = step_shard(environment);
+    if (step) return *step;
+    throw util::usage_error({.what = "no Slurm array and no Slurm step to take the share from",
+                             .where = "--shard auto",
+                             .expected = "SLURM_ARRAY_TASK_ID, or SLURM_PROCID and SLURM_NTASKS, to be set",
+                             .hint = kByHand});
+  }
+  // Within an array only a step that srun started holds several of our processes.
+  const bool in_step =
+      environment("SLURM_STEP_NUM_TASKS") != nullptr || environment("SLURM_STEP_ID") != nullptr;
+  const auto step = in_step ? step_shard(environment) : std::nullopt;
+  if (!step) return *array;
+  return {.index = array->index * step->count + step->index, .count = array->count * step->count};
+}
+
+}  // namespace
+
+Shard parse_shard(const std::string& text, const Environment& environment) {
+  if (text == "auto") return automatic_shard(environment);
+  const std::vector<std::string> parts = util::split(text, '/');
+  Shard shard;
+  if (parts.size() == 2 && util::parse_int(parts[0], shard.index) && util::parse_int(parts[1], shard.count) &&
+      shard.index >= 0 && shard.index < shard.count && shard.count <= std::numeric_limits<int>::max())
+    return shard;
+  throw util::usage_error({.what = "no share of a run",
+                           .where = kFlag,
+                           .expected = "I/N with 0 ≤ I < N, such as 0/4, or 'auto'",
+                           .found = util::in_quotes(text)});
+}
+
+}  // namespace depthlens::run

@@ -1,0 +1,23 @@
+// Numbers of a run in sentences, for its log.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "depthlens/data/dropped.hpp"
+
+namespace depthlens::run {
+
+/// "304 not the model's own, 9 repeated": the most frequent first.
+std::string reasons_of(const data::Dropped& dropped);
+
+/// Of what was to count, how much does, and why the rest does not: "56 of 369 answers count: 304 not the
+/// model's own, 9 repeated". Empty where nothing was dropped. `what` says the rest of the sentence: "answers
+/// count".
+std::string account_of(std::int64_t kept, const std::string& what, const data::Dropped& dropped);
+/// Names those for which fewer than ten answers count; empty where there are none.
+std::string few_of(const std::vector<std::pair<std::string, std::int64_t>>& counts);
+
+}  // namespace depthlens::run

@@ -1,0 +1,107 @@
+// Saved states of a run folder, and who is at work in it.
+#include "depthlens/run/saved_parts.hpp"
+
+#include <unistd.h>
+
+#include <array>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/check_error.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace depthlens;
+using run::FolderLock;
+using run::PartSet;
+using run::SavedParts;
+using run::SavedState;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+tables::State state_of(std::int64_t count) {
+  tables::State state;
+  state.counts("n", 1).add(0, count);
+  state.commit();
+  return state;
+}
+
+std::size_t num_states(const fs::path& run) {
+  std::size_t count = 0;
+  for (const auto& entry : fs::directory_iterator(run / "parts"))
+    count += entry.path().extension() == ".state" ? 1 : 0;
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("saved parts: what was saved is read, and the newest takes the place of the one before") {
+  const test::TemporaryFolder folder;
+  SavedParts parts(folder.path());
+  CHECK_FALSE(parts.exist());
+  parts.save(state_of(3), PartSet(0, 1), {}, {{"a", 1}});
+  parts.save(state_of(5), PartSet(0, 4), {{.first_part = 0, .last_part = 4, .file = "f", .length = 9}},
+             {{"a", 2}});
+  CHECK(parts.exist());
+  const std::vector<SavedState> states = parts.read();
+  REQUIRE(states.size() == 1);
+  CHECK(states[0].parts.size() == 5);
+  CHECK(states[0].description == util::OrderedJson({{"a", 2}}));
+  REQUIRE(states[0].records.size() == 1);
+  CHECK(states[0].records[0].length == 9);
+  tables::State state = state_of(1);
+  state.merge(states[0].state, "x");
+  CHECK(state.counts("n", 1)[0] == 6);
+  CHECK(parts.read_when_there(parts.own_state().filename().string(), std::chrono::seconds(0)).parts.size() ==
+        5);
+}
+
+TEST_CASE("saved parts: another process takes over, and only then what it took goes") {
+  const test::TemporaryFolder folder;
+  SavedParts first(folder.path());
+  first.save(state_of(3), PartSet(0, 1), {}, {});
+  SavedParts second(folder.path());
+  second.absorb(second.read());
+  CHECK(num_states(folder.path()) == 1);
+  second.save(state_of(4), PartSet(0, 2), {}, {});
+  CHECK(num_states(folder.path()) == 1);
+  CHECK(second.read()[0].parts.size() == 3);
+  second.remove();
+  CHECK_FALSE(fs::exists(folder.path() / "parts"));
+}
+
+TEST_CASE("saved parts: a damaged state is refused") {
+  const test::TemporaryFolder folder;
+  SavedParts parts(folder.path());
+  parts.save(state_of(3), PartSet(0, 1), {}, {});
+  fs::resize_file(parts.own_state(), fs::file_size(parts.own_state()) - 1);
+  test::check_error(util::ErrorCode::kFormat, {"damaged", parts.own_state().string()}, [&] { parts.read(); });
+}
+
+TEST_CASE("lock: one process at a time; it goes, and so does an empty folder") {
+  const test::TemporaryFolder folder;
+  {
+    const FolderLock lock(folder.path());
+    CHECK(fs::exists(folder.path() / "parts" / "lock"));
+    test::check_error(util::ErrorCode::kOutput,
+                      {"another process is at work", "process " + std::to_string(::getpid())},
+                      [&] { const FolderLock other(folder.path()); });
+    CHECK(fs::exists(folder.path() / "parts" / "lock"));
+  }
+  CHECK_FALSE(fs::exists(folder.path() / "parts"));
+  const FolderLock again(folder.path());
+}
+
+TEST_CASE("lock: what a process of this machine left is taken over") {
+  const test::TemporaryFolder folder;
+  fs::create_directories(folder.path() / "parts");
+  std::array<char, 256> host = {};
+  REQUIRE(::gethostname(host.data(), host.size() - 1) == 0);
+  for (const std::string& pid : std::vector<std::string>{"999999999", std::to_string(::getpid())}) {  // gone; another start of that number
+    std::ofstream(folder.path() / "parts" / "lock") << host.data() << "\n" << pid << "\n1\nx";
+    const FolderLock lock(folder.path());
+  }
+}

@@ -1,0 +1,95 @@
+// Flags of inputs and run folders.
+#include "input_flags.hpp"
+
+#include "depthlens/data/task_files.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/input_file.hpp"
+
+namespace depthlens::tool {
+
+void add_corpus_options(CLI::App& app, CorpusOptions& options) {
+  add_repeatable(
+      app, "--input", options.inputs,
+      "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"), compressed or not, "
+      "pipes, - for stdin; may be given several times")
+      ->type_name("FILE");
+  app.add_option("--out", options.out, "Run folder to write")->type_name("DIR");
+  app.add_flag("--overwrite", options.overwrite, "Replace the run that the folder holds");
+}
+
+void add_positions_option(CLI::App& app, CorpusOptions& options) {
+  const auto check = [](const std::string& text) -> std::string {
+    run::check_positions(text);
+    return "";
+  };
+  app.add_option("--positions", options.positions,
+                 "Which positions: all; the last of each window; or sample:N, N of the whole input drawn by "
+                 "--seed, each in its own context")
+      ->type_name("all|last|sample:N")
+      ->check(check)
+      ->capture_default_str();
+}
+
+void add_parts_options(CLI::App& app, CorpusOptions& options) {
+  app.add_flag("--resume", options.resume, "Go on with an interrupted run; a complete one is left as it is")
+      ->excludes("--overwrite");
+  app.add_option("--shard", options.shard,
+                 "Do the share I of N (from 0) of the run; auto: the place in a Slurm array or step; merge "
+                 "joins them")
+      ->type_name("I/N|auto");
+}
+
+void add_limit_option(CLI::App& app, CorpusOptions& options) {
+  app.add_option("--limit", options.limit, "Stop after N documents (0: all)")
+      ->check(integer(0))
+      ->capture_default_str();
+}
+
+void check_corpus_options(const CorpusOptions& options, const std::string& command) {
+  const std::string hint = "depthlens " + command + " --input FILE.txt --out DIR";
+  if (options.inputs.empty()) throw util::usage_error({.what = "no input", .where = "--input", .hint = hint});
+  if (options.out.empty()) throw util::usage_error({.what = "no run folder", .where = "--out", .hint = hint});
+}
+
+void add_task_options(CLI::App& app, TaskOptions& options) {
+  app.add_option("--keep", options.keep,
+                 "Tasks and pairs: answers that count: those that are the model's own top-1, or all")
+      ->check(one_of({"correct", "all"}))
+      ->capture_default_str();
+  app.add_option(
+         "--whitespace-retry", options.whitespace_retry,
+         "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "
+         "and facts)")
+      ->check(one_of({"auto", "yes", "no"}))
+      ->capture_default_str();
+  app.add_option("--classes", options.classes, "pos: word classes (UPOS)")
+      ->type_name("CLASS,...")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--min-prompt-chars", options.min_prompt_chars, "pos: shortest prompt, in characters")
+      ->check(integer(0))
+      ->capture_default_str();
+  app.add_option("--per-class", options.per_class,
+                 "pos: at most N words of a class, drawn by --seed (0: all)")
+      ->check(integer(0))
+      ->capture_default_str();
+  app.add_option("--options", options.options,
+                 "choices: the options of questions that have none of their own (default: the answers of the "
+                 "file)")
+      ->type_name("A,B,...")
+      ->delimiter(',');
+}
+
+data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file) {
+  if (possible.size() == 1) return possible.front();
+  if (!util::can_be_read_again(file)) {
+    throw util::usage_error({.what = "what a pipe or stdin holds is not known before it is read",
+                             .where = "--input " + file,
+                             .expected = "an experiment of one kind of task beside exit",
+                             .hint = "--experiment facts,exit (or choices,exit; pos,exit)"});
+  }
+  if (util::content_extension(file) == ".conllu") return data::TaskKind::kWords;
+  return data::has_options(file) ? data::TaskKind::kQuestions : data::TaskKind::kFacts;
+}
+
+}  // namespace depthlens::tool

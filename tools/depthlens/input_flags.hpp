@@ -1,0 +1,37 @@
+// The flags that say what is read, and where results go.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "depthlens/data/task.hpp"
+#include "depthlens/run/settings.hpp"
+#include "flags.hpp"
+
+namespace depthlens::tool {
+
+using run::TaskOptions;
+
+struct CorpusOptions : run::InputOptions, run::OutputOptions {};
+
+/// Adds --input, --out and --overwrite.
+void add_corpus_options(CLI::App& app, CorpusOptions& options);
+/// Adds --positions.
+void add_positions_option(CLI::App& app, CorpusOptions& options);
+/// Adds --resume and --shard.
+void add_parts_options(CLI::App& app, CorpusOptions& options);
+/// Adds --limit.
+void add_limit_option(CLI::App& app, CorpusOptions& options);
+
+/// Throws a usage error where --input or --out is missing; `command` is for the hint.
+void check_corpus_options(const CorpusOptions& options, const std::string& command);
+
+/// Adds --keep, --whitespace-retry, --classes, --min-prompt-chars, --per-class and --options.
+void add_task_options(CLI::App& app, TaskOptions& options);
+
+/// Of the kinds that the experiments can read, the one that the file is. Reads the file where there is a
+/// choice.
+data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file);
+
+}  // namespace depthlens::tool

@@ -1,0 +1,75 @@
+// Flags of models and lenses.
+#include "model_flags.hpp"
+
+#include <cstdlib>
+#include <vector>
+
+#include "depthlens/lens/lens.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::tool {
+
+std::string requested_kernel() {
+  const char* name = std::getenv("DEPTHLENS_KERNEL");
+  return name != nullptr ? name : "";
+}
+
+void add_model_option(CLI::App& app, ModelOptions& options) {
+  options.kernel = requested_kernel();
+  app.add_option(
+         "--model", options.model,
+         "Folder in Hugging Face layout, or ORG/NAME[@REVISION] in the hub cache (default: the demo model)")
+      ->type_name("PATH|ID");
+}
+
+void add_bos_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--add-bos", options.add_bos,
+                 "Begin every window with BOS: as the model's tokenizer does it, or always, or never")
+      ->check(one_of({"auto", "yes", "no"}))
+      ->capture_default_str();
+}
+
+void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
+  app.add_option("--dtype", options.dtype, "Arithmetic of the forward pass")
+      ->check(one_of({"auto", "float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_flag("--stream-layers", options.stream_layers,
+               "Keep only one block's weights in memory: each is read from disk when many windows need it");
+}
+
+void add_run_options(CLI::App& app, ModelOptions& options) {
+  add_model_option(app, options);
+  add_arithmetic_options(app, options);
+  add_repeatable(app, "--lens", options.lenses,
+                 "[NAME=]logit, tuned:PATH or jacobian:PATH; may be given several times (default: logit)",
+                 /*lists=*/false)  // so that what follows may be the text of show
+      ->type_name("LENS");
+  app.add_option("--lens-alignment", options.alignment,
+                 "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
+                 "layer off)")
+      ->check(one_of({"trained", "paper"}))
+      ->capture_default_str();
+  app.add_flag("--allow-lens-mismatch", options.allow_lens_mismatch,
+               "Warn of a lens that was made for another model, instead of refusing it");
+  app.add_option("--max-length", options.max_length,
+                 util::cat("Tokens of a window, BOS included; at most what the model allows (default ",
+                           options.default_max_length, ")"))
+      ->check(integer(1, std::int64_t{1} << 24));
+  add_bos_option(app, options);
+}
+
+std::vector<Condition> lens_conditions(const ModelOptions& options) {
+  bool tuned = false, any_file = false;
+  for (const std::string& text : options.lenses) {
+    const lens::LensRequest request = lens::parse_lens_request(text);
+    tuned = tuned || request.type == "tuned";
+    any_file = any_file || !request.path.empty();
+  }
+  return {{.flags = {"--lens-alignment"}, .holds = tuned, .needs = "a tuned lens (--lens tuned:PATH)"},
+          {.flags = {"--allow-lens-mismatch"},
+           .holds = any_file,
+           .needs = "a lens from a file (--lens tuned:PATH or jacobian:PATH)"}};
+}
+
+}  // namespace depthlens::tool
