@@ -10,11 +10,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <set>
 #include <utility>
 
 #include "decode/self_check.hpp"
+#include "decode/stored_tensors.hpp"
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/log_probabilities.hpp"
 #include "depthlens/compute/runtime.hpp"
@@ -59,6 +61,9 @@ struct BatchPosition {
 std::string place_of(const Query& query, std::int64_t position) {
   return util::cat("document ", query.document, ", window ", query.window, ", position ", position);
 }
+
+/// The residual states [P, d] of a layer at the positions of a chunk, on the model's device.
+using StateRows = std::function<at::Tensor(std::int64_t layer)>;
 
 /// A group of lenses in a run: which states it decodes, in what sizes, and who is shown them.
 class Group {
@@ -111,9 +116,8 @@ class Group {
 
   /// The readout of `count` positions. With `checks`, the first so many of them are compared with a plain
   /// product; `errors` gets one error each.
-  LayerReadout read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
-                        std::int64_t count, const std::vector<std::int64_t>& checked,
-                        std::vector<double>& errors);
+  LayerReadout read_out(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
+                        const std::vector<std::int64_t>& checked, std::vector<double>& errors);
 
   /// Shows the sums of a part to those who want them, and begins anew.
   void end_part(std::int64_t positions);
@@ -206,6 +210,8 @@ class Run {
   /// Whether the position, the next one to be decoded by the first group, is to be checked.
   bool is_checked(std::int64_t part);
   void decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions, std::int64_t count);
+  StateRows state_rows(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                       std::int64_t count) const;
   void enter_part(std::int64_t part);
 
   const model::Model& model_;
@@ -245,7 +251,9 @@ void Run::end_part() {
 void Run::process(const std::vector<Query>& batch) {
   model::PackedWindows windows;
   std::vector<BatchPosition> positions;
+  const bool is_stored = batch.front().states != nullptr;
   for (const Query& query : batch) {
+    DEPTHLENS_ASSERT((query.states != nullptr) == is_stored);
     const auto start = static_cast<std::int64_t>(windows.tokens.size());
     windows.tokens.insert(windows.tokens.end(), query.tokens.begin(), query.tokens.end());
     windows.lengths.push_back(static_cast<std::int64_t>(query.tokens.size()));
@@ -259,10 +267,19 @@ void Run::process(const std::vector<Query>& batch) {
       row -= static_cast<std::int64_t>(query->tokens.size());
     return place_of(*query, row);
   };
-  model_.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
-    model::require_finite(model_, layer, states, name_of);
-    residuals.push_back(layers_.count(layer) > 0 ? states : at::Tensor());
-  });
+  if (!is_stored) {
+    model_.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
+      model::require_finite(model_, layer, states, name_of);
+      residuals.push_back(layers_.count(layer) > 0 ? states : at::Tensor());
+    });
+  }
+  if (options_.save_states != nullptr && !is_stored) {
+    std::int64_t row = 0;
+    for (const Query& query : batch) {
+      write_states(*options_.save_states, query, residuals, row);
+      row += static_cast<std::int64_t>(query.tokens.size());
+    }
+  }
 
   last_query_ = nullptr;
   const auto total = static_cast<std::int64_t>(positions.size());
@@ -274,6 +291,28 @@ void Run::process(const std::vector<Query>& batch) {
     first = end;
   }
   if (!statistics_.stopped) options_.on_progress(total);
+}
+
+/// Where the states of a chunk come from: a forward pass (`residuals`), or files.
+StateRows Run::state_rows(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                          std::int64_t count) const {
+  if (positions[0].query->states == nullptr) {
+    std::vector<std::int64_t> rows;
+    for (std::int64_t p = 0; p < count; ++p) rows.push_back(positions[p].row);
+    return [&residuals, chosen = model::index_tensor(rows, model_.device())](std::int64_t layer) {
+      return residuals[static_cast<std::size_t>(layer)].index_select(0, chosen);
+    };
+  }
+  return [this, positions, count](std::int64_t layer) {
+    std::vector<at::Tensor> pieces;  // of one file each
+    for (std::int64_t p = 0; p < count;) {
+      const Query* query = positions[p].query;
+      std::vector<std::int64_t> places;
+      for (; p < count && positions[p].query == query; ++p) places.push_back(positions[p].where->position);
+      pieces.push_back(query->states->tensors().rows(layer, places));
+    }
+    return at::cat(pieces).to(model_.device());
+  };
 }
 
 void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
@@ -294,7 +333,8 @@ void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* 
         if (is_checked(positions[first + p].query->part)) checked.push_back(p);
       }
       std::vector<double> errors;
-      const LayerReadout readout = group.read_out(residuals, positions + first, n, checked, errors);
+      const StateRows rows_of = state_rows(residuals, positions + first, n);
+      const LayerReadout readout = group.read_out(rows_of, positions + first, n, checked, errors);
       for (std::int64_t p = 0; p < n; ++p) {
         const BatchPosition& at = positions[first + p];
         const PositionReadout view(group.shape(), readout, p, *at.query, *at.where);
@@ -318,19 +358,15 @@ void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* 
   }
 }
 
-LayerReadout Group::read_out(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
-                             std::int64_t count, const std::vector<std::int64_t>& checked,
-                             std::vector<double>& errors) {
+LayerReadout Group::read_out(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
+                             const std::vector<std::int64_t>& checked, std::vector<double>& errors) {
   const std::int64_t S = shape_.num_states, P = count, K = shape_.top_k;
 
-  std::vector<std::int64_t> rows;
   std::int64_t W = kFirstWatchedOfQuery;
   for (std::int64_t p = 0; p < P; ++p) {
-    rows.push_back(positions[p].row);
     W = std::max<std::int64_t>(
         W, kFirstWatchedOfQuery + static_cast<std::int64_t>(positions[p].where->watched.size()));
   }
-  const at::Tensor chosen = model::index_tensor(rows, model_.device());
 
   compute::StatisticsInput input;
   input.num_states = S;
@@ -346,7 +382,7 @@ LayerReadout Group::read_out(const std::vector<at::Tensor>& residuals, const Bat
   }
   std::vector<at::Tensor> normed;
   for (const State& state : states_) {
-    at::Tensor residual = residuals[static_cast<std::size_t>(state.layer)].index_select(0, chosen);  // [P, d]
+    at::Tensor residual = rows_of(state.layer);  // [P, d]
     if (state.lens != nullptr) residual = state.lens->translate(state.layer, residual);
     normed.push_back(model_.head().normed(residual));
   }

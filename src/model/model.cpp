@@ -32,6 +32,17 @@
 #include "tensor_names.hpp"
 
 namespace depthlens::model {
+namespace {
+
+/// Whether a tensor turns states into logits.
+bool is_of_head(Slot slot, const ArchSpec& spec) {
+  return slot == Slot::kFinalNormWeight || slot == Slot::kFinalNormBias || slot == Slot::kUnembedding ||
+         slot == Slot::kUnembeddingBias || slot == Slot::kOutputProjection ||
+         (slot == Slot::kTokenEmbedding && spec.tied_unembedding);
+}
+
+}  // namespace
+
 /// The tensors of a checkpoint by the table of the architecture, with account of which have been claimed.
 class Model::WeightFiles {
  public:
@@ -57,6 +68,12 @@ class Model::WeightFiles {
       if (claimed_.insert(name).second) numbers += c10::multiply_integers(rule.shape);
     }
     return numbers;
+  }
+
+  /// Whether every tensor of a rule is in the checkpoint.
+  bool is_there(const TensorRule& rule, std::int64_t block) const {
+    const auto names = names_.all(rule, block);
+    return std::all_of(names.begin(), names.end(), [&](const std::string& name) { return file_.has(name); });
   }
 
   /// Of a claimed tensor that is not of experts.
@@ -228,17 +245,25 @@ void Model::load_weights() {
   io::TensorFile opened = io::open_checkpoint(folder_);
   spec_ = settled(std::move(spec_), opened);
   const auto files = std::make_shared<WeightFiles>(std::move(opened), spec_, folder_.string(), options_);
-  for (const TensorRule& rule : spec_.model_tensors) num_parameters_ += files->claim(rule, 0);
+  // Of a checkpoint of which the head alone is wanted, the rest need not be there.
+  const auto is_wanted = [&](const TensorRule& rule, std::int64_t block) {
+    return !options_.head_only || is_of_head(rule.slot, spec_) || files->is_there(rule, block);
+  };
+  for (const TensorRule& rule : spec_.model_tensors) {
+    if (is_wanted(rule, 0)) num_parameters_ += files->claim(rule, 0);
+  }
   for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
     for (const TensorRule& rule : spec_.block_tensors) {
-      if (spec_.has(rule, i)) num_parameters_ += files->claim(rule, i);
+      if (spec_.has(rule, i) && is_wanted(rule, i)) num_parameters_ += files->claim(rule, i);
     }
   }
   files->check_nothing_is_left(spec_);
 
   files_ = files;
-  for (const TensorRule& rule : spec_.model_tensors) weights_[rule.slot] = files->load(rule, 0);
-  if (!options_.stream_layers) {
+  for (const TensorRule& rule : spec_.model_tensors) {
+    if (!options_.head_only || is_of_head(rule.slot, spec_)) weights_[rule.slot] = files->load(rule, 0);
+  }
+  if (!options_.stream_layers && !options_.head_only) {
     for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
       blocks_.push_back(load_block(i));
       if (!spec_.blocks[static_cast<std::size_t>(i)].experts) continue;

@@ -387,7 +387,7 @@ bool Run::begin(RunContext context, const Plan& plan, std::function<OrderedJson(
 }
 
 void Run::decode(const Session& session, QuerySource& source, std::vector<decode::LensGroup> more_groups,
-                 const data::Task* task) {
+                 const data::Task* task, std::shared_ptr<const decode::StateWriter> save_states) {
   Job& job = *job_;
   ShapeListener shape(job.context.shape);
   const auto experiments = job.context.make_experiments(job.context.of(job.state, task));
@@ -443,6 +443,7 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
   util::Progress progress(source.doing(), "positions", of_share(weight));
   decode::EngineOptions options;
   options.more_groups = std::move(more_groups);
+  options.save_states = std::move(save_states);
   options.on_progress = [&](std::int64_t positions) { progress.advance(positions); };
   options.should_stop = util::interrupted;
   options.accepts = accepts;

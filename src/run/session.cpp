@@ -132,9 +132,10 @@ void Session::load(bool with_digests) {
     model_digests_ = begin_model_digests(folder_);
     tokenizer_digests_ = begin_tokenizer_digests(folder_);
   }
-  model_ = model::Model::load(
-      folder_,
-      {.dtype = parse_dtype(options_.dtype), .backend = backend_, .stream_layers = options_.stream_layers});
+  model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype),
+                                        .backend = backend_,
+                                        .stream_layers = options_.stream_layers,
+                                        .head_only = options_.head_only});
   const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
   for (const lens::LensRequest& request : lens_requests_) {
     lenses_.push_back(lens::load_lens(request, *model_, alignment));

@@ -26,9 +26,10 @@ void check_positions(const std::string& text) {
 }
 
 std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num_layers,
-                                       const std::string& flag) {
+                                       const std::string& flag, bool adds_last) {
   if (text.empty()) return {};
-  std::set<std::int64_t> layers = {num_layers};
+  std::set<std::int64_t> layers;
+  if (adds_last) layers.insert(num_layers);
   for (const std::string& part : util::split(text, ',')) {
     const auto refuse = [&]() -> util::Error {
       return util::usage_error({.what = "not a list of layers",

@@ -1,13 +1,16 @@
 // depthlens analyze: a corpus or a task through a model, every layer decoded, tables and records into a run
 // folder.
+#include <filesystem>
 #include <memory>
 #include <optional>
 
 #include "command.hpp"
 #include "depthlens/data/token_counts.hpp"
+#include "depthlens/decode/stored_states.hpp"
 #include "depthlens/experiments/experiment.hpp"
 #include "depthlens/run/run.hpp"
 #include "depthlens/run/source.hpp"
+#include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -32,6 +35,9 @@ struct AnalyzeOptions {
   std::string buckets = "10,100,1000";
   std::string report = "yes";
   std::string layers;
+  std::vector<std::string> states;
+  std::string state_layers;
+  std::string save_states;
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
@@ -104,8 +110,9 @@ run::RunContext context_of(const AnalyzeOptions& options, const Session& session
 }
 
 /// run.json from schema_version to settings.
-util::OrderedJson run_beginning(const Session& session, const run::Source& source,
+util::OrderedJson run_beginning(const Session& session, run::Source& source,
                                 const util::OrderedJson& token_counts, util::OrderedJson settings) {
+  source.complete_inputs();
   util::OrderedJson run = run::describe_run(session, source.inputs());
   if (!token_counts.is_null()) run["token_counts"] = token_counts;
   run["settings"] = std::move(settings);
@@ -134,7 +141,9 @@ void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& sess
                                [&, settings] { return run_beginning(session, source, counted, settings); });
   if (!begun) return;
   source.watch(run.context().watch);
-  run.decode(session, source, {}, task);
+  std::shared_ptr<const decode::StateWriter> save_states;
+  if (!options.save_states.empty()) save_states = std::make_shared<decode::StateWriter>(options.save_states);
+  run.decode(session, source, {}, task, std::move(save_states));
   run.finish(session);
 }
 
@@ -145,6 +154,42 @@ void analyze_corpus(const AnalyzeOptions& options) {
                            static_cast<std::uint64_t>(options.common.seed));
   analyze_queries(options, run, session, source, source.survey().counts, context_of(options, session, source),
                   settings_json(options, session), nullptr);
+}
+
+/// States that were computed elsewhere: of the model only its head is needed.
+void analyze_states(const AnalyzeOptions& options) {
+  run::Run run(options.corpus);
+  run::ModelOptions model = run.on_this_rank(options.model, options.common.threads > 0);
+  model.head_only = true;
+  Session session(model);
+  const std::int64_t L = session.spec().num_layers;
+  run::StatesSource source(options.corpus, options.states,
+                           run::parse_layers(options.state_layers, L, "--state-layers", /*adds_last=*/false),
+                           session, static_cast<std::uint64_t>(options.common.seed));
+  run::RunContext context = context_of(options, session, source);
+  util::OrderedJson settings = settings_json(options, session);
+  for (const char* key : {"max_length", "add_bos"}) settings.erase(key);
+  if (static_cast<std::int64_t>(source.layers().size()) <= L) {
+    context.shape.layers = source.layers();
+    settings["layers"] = source.layers();
+  }
+  settings["states"] = true;
+  analyze_queries(options, run, session, source, source.survey().counts, std::move(context),
+                  std::move(settings), nullptr);
+}
+
+/// Throws an output error where the folder for states holds some already, and nothing says that they may go.
+void check_states_folder(const AnalyzeOptions& options) {
+  const bool may_hold_some =
+      options.corpus.overwrite || options.corpus.resume || !options.corpus.shard.empty();
+  std::error_code ignored;
+  if (options.save_states.empty() || may_hold_some) return;
+  for (const auto& entry : std::filesystem::directory_iterator(options.save_states, ignored)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    throw util::output_error({.what = "the folder for states holds some already",
+                              .where = "--save-states " + options.save_states,
+                              .hint = "choose another one, or replace them with --overwrite"});
+  }
 }
 
 void analyze_task(const AnalyzeOptions& options, data::TaskKind kind) {
@@ -214,6 +259,15 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
        .holds = !pairs,
        .needs = "an experiment with a lens: patching reads the model's own output and uses no lens",
        .found = found},
+      {.flags = {"--input", "--max-length", "--add-bos", "--stream-layers", "--layers"},
+       .holds = options.states.empty(),
+       .needs = "a model that is run",
+       .found = "states from files (--states)"},
+      {.flags = {"--state-layers"}, .holds = !options.states.empty(), .needs = "--states"},
+      {.flags = {"--save-states"},
+       .holds = !pairs && !task && options.states.empty(),
+       .needs = "a corpus that the model is run over",
+       .found = options.states.empty() ? found : "states from files (--states)"},
       {.flags = {"--max-records"},
        .holds = records,
        .needs = "records",
@@ -223,7 +277,7 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
 }
 
 void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
-  check_corpus_options(options.corpus, "analyze");
+  if (options.states.empty() || options.corpus.out.empty()) check_corpus_options(options.corpus, "analyze");
   apply_common_options(options.common);
   std::vector<data::TaskKind> tasks;
   bool pairs = false;
@@ -234,10 +288,18 @@ void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
     pairs = pairs || input == experiments::InputKind::kPairs;
   }
   std::optional<data::TaskKind> task;
+  if (!options.states.empty() && (pairs || !tasks.empty())) {
+    throw util::usage_error({.what = "stored states are a corpus",
+                             .where = "--experiment " + options.experiments,
+                             .expected = "experiments on a corpus"});
+  }
   if (!tasks.empty()) task = task_kind(tasks, options.corpus.inputs.front());
   check_effects(app, conditions(options, pairs, task));
   data::parse_bucket_edges(options.buckets);
-  if (pairs) {
+  check_states_folder(options);
+  if (!options.states.empty()) {
+    analyze_states(options);
+  } else if (pairs) {
     analyze_pairs(options);
   } else if (task) {
     analyze_task(options, *task);
@@ -289,6 +351,17 @@ std::function<void()> setup_analyze(CLI::App& app) {
                  "Layers that are decoded: 0,4,8 or 0-8 or every:4; the last one always is (default: all)")
       ->type_name("LIST")
       ->delimiter(',');
+  add_repeatable(
+      app, "--states", options->states,
+      "Residual states computed elsewhere, in place of --input: .safetensors files, or folders of them")
+      ->type_name("PATH");
+  app.add_option("--state-layers", options->state_layers,
+                 "Which layers the stored states are, as --layers (default: 0 to L)")
+      ->type_name("LIST")
+      ->delimiter(',');
+  app.add_option("--save-states", options->save_states,
+                 "Folder to write the residual states of every window to, float32")
+      ->type_name("DIR");
   app.add_option("--report", options->report, "Draw report.html, a page that shows the run")
       ->check(one_of({"yes", "no"}))
       ->capture_default_str();

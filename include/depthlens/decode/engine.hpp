@@ -18,6 +18,8 @@ class Lens;
 
 namespace depthlens::decode {
 
+class StateWriter;
+
 /// Fills in the next query and returns true, or returns false where there is none. It is asked once more when
 /// all queries so far have been shown to the listeners, who may have learnt what else to ask.
 using QuerySource = std::function<bool(Query&)>;
@@ -46,12 +48,15 @@ struct EngineOptions {
   std::uint64_t memory = 0;
   /// The layers that are decoded, rising, L among them; empty: all.
   std::vector<std::int64_t> layers = {};
+  /// Gets the states of every window that the model runs; nobody where there is none.
+  std::shared_ptr<const StateWriter> save_states = {};
   /// Further groups of lenses, decoded one after the other from the same forward pass: what many lenses need
   /// at a time is bounded by the largest group.
   std::vector<LensGroup> more_groups = {};
   /// Called after each batch with the number of positions it had.
   std::function<void(std::int64_t positions)> on_progress = [](std::int64_t) {};
-  /// Asked between batches, and between chunks of positions; true ends the run early. What was shown of a part that has not ended stays shown.
+  /// Asked between batches, and between chunks of positions; true ends the run early. What was shown of a
+  /// part that has not ended stays shown.
   std::function<bool()> should_stop = [] { return false; };
   /// Asked for each position before the listeners of the first group are shown it; false keeps it from them.
   std::function<bool(const PositionReadout&)> accepts = [](const PositionReadout&) { return true; };
@@ -65,8 +70,8 @@ class Engine {
   /// `lenses` and `model` must outlive the engine; N ≥ 1 lenses.
   Engine(const model::Model& model, std::vector<const lens::Lens*> lenses, EngineOptions options);
 
-  /// Runs all queries; statistics of all that was shown. The first positions of every sixteenth part are checked with
-  /// a plain product. Throws a self-check error where states or logits are not finite.
+  /// Runs all queries; statistics of all that was shown. The first positions of every sixteenth part are
+  /// checked with a plain product. Throws a self-check error where states or logits are not finite.
   RunStatistics run(const QuerySource& source, const std::vector<Listener*>& listeners) const;
 
  private:

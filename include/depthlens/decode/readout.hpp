@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,6 +60,8 @@ inline constexpr std::int64_t kWatchedFinal = 0;
 inline constexpr std::int64_t kWatchedTarget = 1;
 inline constexpr std::int64_t kFirstWatchedOfQuery = 2;
 
+class StoredStates;
+
 /// One window of tokens, and the positions of it that are to be read out.
 struct Query {
   struct Position {
@@ -75,8 +78,9 @@ struct Query {
   std::int64_t input_document = 0;  ///< index of the document within that
   std::string id = {};              ///< of the document itself, as JSON; "" where it has none
   std::int64_t part = 0;  ///< of the run that it belongs to (run/plan.hpp); parts come one after the other
-  std::vector<TokenId> tokens;      ///< BOS included where there is one
-  std::vector<Position> positions;  ///< in increasing order
+  std::vector<TokenId> tokens;                      ///< BOS included where there is one
+  std::vector<Position> positions;                  ///< in increasing order
+  std::shared_ptr<const StoredStates> states = {};  ///< in place of a forward pass over the tokens
 };
 
 /// Σ over the positions of a part of the probability of every token, for each distinct state.

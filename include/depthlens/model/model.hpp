@@ -28,6 +28,8 @@ struct LoadOptions {
   /// Keep no block's weights: each is read when its turn comes and dropped, so that a pass over all blocks
   /// should have many windows.
   bool stream_layers = false;
+  /// Only what turns states into logits: the blocks are neither needed nor read, and nothing can be run.
+  bool head_only = false;
 };
 
 /// What turns a residual state into logits: final norm, and the unembedding with its bias and transform. A

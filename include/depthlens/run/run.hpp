@@ -51,8 +51,9 @@ class Run {
   experiments::Context experiment_context(const data::Task* task = nullptr);
 
   /// Decodes this process's parts: for the experiments of the run, and `more_groups`.
+  /// `save_states` gets the states of every window, where there is one.
   void decode(const Session& session, QuerySource& source, std::vector<decode::LensGroup> more_groups = {},
-              const data::Task* task = nullptr);
+              const data::Task* task = nullptr, std::shared_ptr<const decode::StateWriter> save_states = {});
 
   /// Patches this process's parts.
   void patch(const Session& session, PairsSource& source);

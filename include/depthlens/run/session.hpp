@@ -24,6 +24,7 @@ struct ModelOptions {
   std::string decode = "exact";
   std::string kernel;  ///< as DEPTHLENS_KERNEL names it; "": the quickest
   bool stream_layers = false;
+  bool head_only = false;  ///< states come from elsewhere: the model's blocks are not needed
   std::vector<std::string> lenses = {"logit"};
   std::string alignment = "trained";
   bool allow_lens_mismatch = false;

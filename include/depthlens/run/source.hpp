@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,10 +16,12 @@
 #include "depthlens/data/task.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/readout.hpp"
+#include "depthlens/decode/stored_states.hpp"
 #include "depthlens/experiments/watch.hpp"
 #include "depthlens/run/plan.hpp"
 #include "depthlens/run/settings.hpp"
 #include "depthlens/tables/state.hpp"
+#include "depthlens/util/digest.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
 
@@ -76,6 +79,8 @@ class Source {
   virtual const RunInputs& inputs() const = 0;
   /// What is to be done, for the log: "4,871 positions in 20 windows".
   virtual std::string size() const = 0;
+  /// Waits for what of `inputs` is still being found out: digests of large files.
+  virtual void complete_inputs() {}
   /// Whoever reads the input on checks that it is what was read first. At the end of a process' share.
   virtual void check_unchanged() {}
 };
@@ -147,6 +152,43 @@ class CorpusSource : public QuerySource {
   std::size_t next_window_ = 0;
   std::int64_t first_position_ = 0;  // of the next window, counted over the input
   std::size_t next_drawn_ = 0;
+};
+
+/// Residual states computed elsewhere: each file is a document of one window.
+class StatesSource : public QuerySource {
+ public:
+  /// Looks at every file. `paths` are files, or folders of them; `layers` those that are stored, rising,
+  /// empty: all. Session and options must outlive the source. Throws input errors that name the file.
+  StatesSource(const InputOptions& options, const std::vector<std::string>& paths,
+               std::vector<std::int64_t> layers, const Session& session, std::uint64_t seed);
+
+  const Survey& survey() const { return survey_; }
+  const std::vector<std::int64_t>& layers() const { return expected_.layers; }
+
+  const Plan& plan() const override { return plan_; }
+  const RunInputs& inputs() const override { return inputs_; }
+  std::string size() const override;
+  void complete_inputs() override;
+  void check_unchanged() override;
+  std::int64_t num_positions() const override { return survey_.positions; }
+  const char* doing() const override { return "analyzing"; }
+  void watch(const experiments::Watch& watch) override;
+  void begin_part(std::int64_t part) override;
+  bool next(decode::Query& query) override;
+
+ private:
+  const InputOptions& options_;
+  decode::StoredStates::Expected expected_;
+  std::vector<std::filesystem::path> files_;
+  std::vector<std::pair<std::uintmax_t, std::filesystem::file_time_type>> stamps_;  // size, time
+  std::vector<std::int64_t> lengths_;                                               // tokens
+  std::vector<std::unique_ptr<util::FileDigests>> digests_;
+  Plan plan_;
+  RunInputs inputs_;
+  Survey survey_;
+  const experiments::Watch* watch_ = nullptr;
+  std::size_t next_file_ = 0, end_file_ = 0;  // of the part
+  std::int64_t first_position_ = 0;           // of the next file, counted over all of them
 };
 
 /// Items of a task by what tables tell apart: the class, the right option, the length of the answer.

@@ -100,7 +100,8 @@ TEST_CASE("lock: what a process of this machine left is taken over") {
   fs::create_directories(folder.path() / "parts");
   std::array<char, 256> host = {};
   REQUIRE(::gethostname(host.data(), host.size() - 1) == 0);
-  for (const std::string& pid : std::vector<std::string>{"999999999", std::to_string(::getpid())}) {  // gone; another start of that number
+  for (const std::string& pid : std::vector<std::string>{
+           "999999999", std::to_string(::getpid())}) {  // gone; another start of that number
     std::ofstream(folder.path() / "parts" / "lock") << host.data() << "\n" << pid << "\n1\nx";
     const FolderLock lock(folder.path());
   }

@@ -1,0 +1,57 @@
+// Residual states that were computed elsewhere, one document a file, and files of that kind written.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "depthlens/decode/readout.hpp"
+
+namespace depthlens::decode {
+
+/// A `.safetensors` file with `hidden_states` [T, S, d] (float32, float16 or bfloat16; before the final norm)
+/// and `token_ids` [T] (integers), as vLLM's extraction of hidden states writes it. It stays mapped; only
+/// rows that are decoded are read.
+class StoredStates {
+ public:
+  struct Expected {
+    std::vector<std::int64_t> layers;  ///< [S] that the states are, rising; L is the last one
+    std::int64_t hidden_size = 0;      ///< d
+    std::int64_t vocab_size = 0;       ///< V: ids lie below it
+  };
+
+  /// Throws input errors that name the file: not such a file, tensors of other shapes or types, ids outside
+  /// the vocabulary, one that is still being written (a `.lock` beside it).
+  StoredStates(const std::filesystem::path& path, const Expected& expected);
+  ~StoredStates();
+  StoredStates(const StoredStates&) = delete;
+  StoredStates& operator=(const StoredStates&) = delete;
+
+  const std::string& path() const { return path_; }
+  const std::vector<TokenId>& tokens() const { return tokens_; }  ///< [T]
+
+  struct Tensors;
+  /// For the engine.
+  const Tensors& tensors() const { return *tensors_; }
+
+ private:
+  std::string path_;
+  std::vector<TokenId> tokens_;
+  std::unique_ptr<const Tensors> tensors_;
+};
+
+/// Writes what the engine's forward passes come to, as float32, one file a window:
+/// DOCUMENT-WINDOW.safetensors, with as many digits that the order of the names is that of the windows.
+class StateWriter {
+ public:
+  /// Throws an output error where the folder cannot be made.
+  explicit StateWriter(std::filesystem::path folder);
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  std::filesystem::path folder_;
+};
+
+}  // namespace depthlens::decode

@@ -1,0 +1,130 @@
+// Reads and writes files of residual states.
+#include "depthlens/decode/stored_states.hpp"
+
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "decode/stored_tensors.hpp"
+#include "depthlens/io/checkpoint.hpp"
+#include "depthlens/io/writers.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::decode {
+namespace {
+
+constexpr const char* kStates = "hidden_states";
+constexpr const char* kTokens = "token_ids";
+
+[[noreturn]] void refuse(const std::string& path, const std::string& what, const std::string& expected,
+                         const std::string& found, const std::string& hint = "") {
+  throw util::input_error({.what = what, .where = path, .expected = expected, .found = found, .hint = hint});
+}
+
+io::TensorFile opened(const std::filesystem::path& path) {
+  if (const std::string lock = path.string() + ".lock"; util::exists(lock))
+    refuse(path.string(), "the states are still being written", "no " + lock, "one");
+  try {
+    return io::TensorFile::open_safetensors(path);
+  } catch (const util::Error& error) {
+    if (error.code() != util::ErrorCode::kFormat) throw;
+    util::ErrorText text = error.text();  // a fault of an input, not of a model
+    throw util::input_error(std::move(text));
+  }
+}
+
+}  // namespace
+
+StoredStates::StoredStates(const std::filesystem::path& path, const Expected& expected)
+    : path_(path.string()) {
+  const io::TensorFile file = opened(path);
+  for (const char* name : {kStates, kTokens}) {
+    if (file.has(name)) continue;
+    std::vector<std::string> names;
+    for (const auto& [other, entry] : file.entries()) names.push_back(other);
+    refuse(path_, util::cat("no tensor '", name, "'"), "hidden_states [T, S, d] and token_ids [T]",
+           names.empty() ? "no tensor" : util::join(names, ", "));
+  }
+  const io::TensorEntry &states = file.entries().at(kStates), &ids = file.entries().at(kTokens);
+  const auto S = static_cast<std::int64_t>(expected.layers.size());
+  if (states.shape.size() != 3)
+    refuse(path_, "'hidden_states' has the wrong shape", "[T, S, d]", util::shape_text(states.shape));
+  if (states.shape[1] != S) {
+    refuse(path_, "'hidden_states' holds another number of layers",
+           util::cat(S, S == 1 ? " layer" : " layers"), util::cat(states.shape[1]),
+           "--state-layers says which layers the stored states are");
+  }
+  if (states.shape[2] != expected.hidden_size) {
+    refuse(path_, "'hidden_states' has another width than the model", util::cat(expected.hidden_size),
+           util::cat(states.shape[2]));
+  }
+  if (ids.shape.size() != 1 || ids.shape[0] != states.shape[0]) {
+    refuse(path_, "'token_ids' does not fit 'hidden_states'", util::cat("[", states.shape[0], "]"),
+           util::shape_text(ids.shape));
+  }
+  const auto is_one_of = [](at::ScalarType type, std::initializer_list<at::ScalarType> types) {
+    return std::find(types.begin(), types.end(), type) != types.end();
+  };
+  if (!is_one_of(states.dtype, {at::kFloat, at::kHalf, at::kBFloat16})) {
+    refuse(path_, "'hidden_states' has an unsupported type", "float32, float16 or bfloat16",
+           at::toString(states.dtype));
+  }
+  if (!is_one_of(ids.dtype, {at::kLong, at::kInt}))
+    refuse(path_, "'token_ids' has an unsupported type", "int64 or int32", at::toString(ids.dtype));
+  const at::Tensor all = file.load(kTokens, at::kLong);
+  const std::int64_t* first = all.const_data_ptr<std::int64_t>();
+  for (std::int64_t t = 0; t < all.size(0); ++t) {
+    if (first[t] < 0 || first[t] >= expected.vocab_size) {
+      refuse(path_, util::cat("token_ids[", t, "] lies outside the model's vocabulary"),
+             util::cat("ids from 0 to ", expected.vocab_size - 1), util::cat(first[t]));
+    }
+    tokens_.push_back(static_cast<TokenId>(first[t]));
+  }
+  auto tensors = std::make_unique<Tensors>();
+  tensors->path = path_;
+  tensors->layers = expected.layers;
+  tensors->states = file.view(kStates);
+  tensors_ = std::move(tensors);
+}
+
+StoredStates::~StoredStates() = default;
+
+at::Tensor StoredStates::Tensors::rows(std::int64_t layer, const std::vector<std::int64_t>& positions) const {
+  const auto place = std::find(layers.begin(), layers.end(), layer);
+  DEPTHLENS_ASSERT(place != layers.end());
+  const at::Tensor index = at::from_blob(const_cast<std::int64_t*>(positions.data()),
+                                         {static_cast<std::int64_t>(positions.size())}, at::kLong);
+  const at::Tensor chosen = states.select(1, place - layers.begin()).index_select(0, index).to(at::kFloat);
+  const at::Tensor finite = at::isfinite(chosen).all(1);
+  if (finite.all().item<bool>()) return chosen;
+  const auto row = static_cast<std::size_t>(finite.to(at::kInt).argmin().item<std::int64_t>());
+  refuse(path, "states that are not finite", "finite numbers",
+         util::cat("NaN or an infinity at layer ", layer, ", position ", positions[row]));
+}
+
+StateWriter::StateWriter(std::filesystem::path folder) : folder_(std::move(folder)) {
+  util::create_folders(folder_);
+}
+
+void write_states(const StateWriter& writer, const Query& query, const std::vector<at::Tensor>& residuals,
+                  std::int64_t first) {
+  const auto T = static_cast<std::int64_t>(query.tokens.size());
+  std::vector<at::Tensor> layers;
+  for (const at::Tensor& states : residuals) {
+    if (states.defined()) layers.push_back(states.narrow(0, first, T).to(at::kCPU));
+  }
+  std::vector<std::int64_t> ids(query.tokens.begin(), query.tokens.end());
+  const at::Tensor tokens = at::from_blob(ids.data(), {T}, at::kLong);
+  std::array<char, 64> name;
+  std::snprintf(name.data(), name.size(), "%09lld-%06lld.safetensors", static_cast<long long>(query.document),
+                static_cast<long long>(query.window));
+  io::write_safetensors(writer.folder() / name.data(), {{kStates, at::stack(layers, 1)}, {kTokens, tokens}},
+                        {});
+}
+
+}  // namespace depthlens::decode

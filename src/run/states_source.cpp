@@ -1,0 +1,166 @@
+// Files of residual states → queries.
+#include <algorithm>
+#include <filesystem>
+
+#include "depthlens/data/sample.hpp"
+#include "depthlens/run/session.hpp"
+#include "depthlens/run/source.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::run {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The files that `given` names: itself, or those of a folder in the order of their names.
+std::vector<fs::path> files_of(const fs::path& given) {
+  std::error_code ignored;
+  if (!fs::is_directory(given, ignored)) {
+    if (!util::exists(given))
+      throw util::input_error({.what = "there are no such states", .where = "--states " + given.string()});
+    return {given};
+  }
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(given, ignored)) {
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  if (!files.empty()) return files;
+  throw util::input_error({.what = "the folder holds no stored states",
+                           .where = "--states " + given.string(),
+                           .expected = "files NAME.safetensors"});
+}
+
+}  // namespace
+
+StatesSource::StatesSource(const InputOptions& options, const std::vector<std::string>& paths,
+                           std::vector<std::int64_t> layers, const Session& session, std::uint64_t seed)
+    : options_(options),
+      expected_({.layers = std::move(layers),
+                 .hidden_size = session.spec().hidden_size,
+                 .vocab_size = session.spec().vocab_size}) {
+  const std::int64_t L = session.spec().num_layers;
+  if (expected_.layers.empty()) {
+    for (std::int64_t layer = 0; layer <= L; ++layer) expected_.layers.push_back(layer);
+  }
+  if (expected_.layers.back() != L) {
+    throw util::input_error({.what = "the states of the last layer are not among the stored ones",
+                             .where = "--state-layers",
+                             .expected = util::cat("layer ", L, ", the model's own output, among them")});
+  }
+  for (const std::string& path : paths) {
+    for (const fs::path& file : files_of(path)) files_.push_back(file);
+  }
+  if (options.limit > 0 && files_.size() > static_cast<std::size_t>(options.limit))
+    files_.resize(static_cast<std::size_t>(options.limit));
+  Planner planner;
+  util::Progress progress("looking at states", "tokens", 0);
+  for (std::size_t f = 0; f < files_.size(); ++f) {
+    const decode::StoredStates states(files_[f], expected_);
+    std::error_code error;
+    stamps_.push_back({fs::file_size(files_[f], error), fs::last_write_time(files_[f], error)});
+    data::InputSummary& input = inputs_.files.emplace_back();
+    input.path = files_[f].string();
+    input.documents = 1;
+    for (std::size_t t = 0; t < states.tokens().size(); ++t) {
+      // BOS begins a window, it is no part of the text.
+      if (t == 0 && session.bos() && states.tokens()[0] == *session.bos()) continue;
+      survey_.counts.add(states.tokens()[t]);
+      ++input.tokens;
+    }
+    ++inputs_.documents;
+    const auto length = static_cast<std::int64_t>(states.tokens().size());
+    if (length == 0) {
+      ++inputs_.dropped[data::Drop::kNoTokens];
+    } else {
+      planner.add({.document = static_cast<std::int64_t>(f)}, length);
+      ++survey_.windows;
+      survey_.positions += options.last_only() ? 1 : length;
+    }
+    lengths_.push_back(length);
+    progress.advance(length);
+    digests_.push_back(std::make_unique<util::FileDigests>(
+        files_[f].parent_path(), std::vector<std::string>{files_[f].filename().string()}));
+    if (digests_.size() > 1) digests_[digests_.size() - 2]->get();  // one file at a time
+  }
+  progress.finish();
+  if (survey_.windows == 0)
+    throw util::input_error({.what = "the stored states hold no token", .where = inputs_.files.front().path});
+  plan_ = std::move(planner).finish();
+  if (const auto wanted = options.sample()) {
+    survey_.drawn = data::drawn(std::min(*wanted, survey_.positions), survey_.positions, seed);
+    survey_.positions = static_cast<std::int64_t>(survey_.drawn.size());
+  }
+}
+
+void StatesSource::complete_inputs() {
+  for (std::size_t f = 0; f < digests_.size(); ++f)
+    inputs_.files[f].sha256 = digests_[f]->get().front().sha256;
+}
+
+std::string StatesSource::size() const {
+  return util::cat(util::with_thousands(survey_.positions), " positions of stored states in ",
+                   util::with_thousands(survey_.windows), " files");
+}
+
+void StatesSource::watch(const experiments::Watch& watch) {
+  if (watch.has(experiments::WatchedToken::Kind::kDistractor))
+    throw no_distractor_error("stored states have no distractor");
+  watch_ = &watch;
+}
+
+void StatesSource::check_unchanged() {
+  for (std::size_t f = 0; f < files_.size(); ++f) {
+    std::error_code error;
+    if (stamps_[f] == std::pair(fs::file_size(files_[f], error), fs::last_write_time(files_[f], error)))
+      continue;
+    throw util::input_error(
+        {.what = "the stored states changed while they were read", .where = files_[f].string()});
+  }
+}
+
+void StatesSource::begin_part(std::int64_t part) {
+  next_file_ = static_cast<std::size_t>(plan_.begin(part).document);
+  end_file_ =
+      part + 1 < plan_.num_parts() ? static_cast<std::size_t>(plan_.begin(part + 1).document) : files_.size();
+  first_position_ = plan_.weight_before(part);
+}
+
+bool StatesSource::next(decode::Query& query) {
+  while (next_file_ < end_file_) {
+    const std::size_t f = next_file_++;
+    const std::int64_t length = lengths_[f], first = first_position_;
+    first_position_ += length;
+    if (length == 0) continue;
+    std::vector<std::int64_t> positions;
+    if (options_.sample()) {
+      const std::vector<std::int64_t>& drawn = survey_.drawn;
+      for (auto place = std::lower_bound(drawn.begin(), drawn.end(), first);
+           place != drawn.end() && *place < first + length; ++place)
+        positions.push_back(*place - first);
+      if (positions.empty()) continue;
+    } else {
+      for (std::int64_t t = options_.last_only() ? length - 1 : 0; t < length; ++t) positions.push_back(t);
+    }
+    query = {.document = static_cast<std::int64_t>(f),
+             .input = static_cast<std::int64_t>(f),
+             .tokens = {},
+             .positions = {}};
+    query.states = std::make_shared<const decode::StoredStates>(files_[f], expected_);
+    query.tokens = query.states->tokens();
+    DEPTHLENS_ASSERT(static_cast<std::int64_t>(query.tokens.size()) == length);
+    for (const std::int64_t t : positions) {
+      const decode::TokenId target =
+          t + 1 < length ? query.tokens[static_cast<std::size_t>(t) + 1] : decode::kNoToken;
+      query.positions.push_back({.position = t, .target = target, .watched = {}});
+      if (watch_ != nullptr) watch_->append_to(query.positions.back());
+    }
+    return true;
+  }
+  return false;
+}
+
+}  // namespace depthlens::run

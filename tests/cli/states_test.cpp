@@ -1,0 +1,228 @@
+// Residual states from files and into files: --states, --save-states, and --layers.
+#include <filesystem>
+#include <functional>
+
+#include "desk.hpp"
+
+namespace depthlens::test {
+namespace {
+
+using util::Json;
+using util::OrderedJson;
+using Words = std::vector<std::string>;
+
+/// A run over a small corpus that saved its states.
+struct StatesDesk : Desk {
+  fs::path states = model.beside("states"), direct = model.beside("direct");
+  Words more = {"--experiment", "trajectory,frequency,flips,settling,calibration", "--watch", "#1"};
+
+  StatesDesk() {
+    // Documents of one window each: so they are when they are read again.
+    std::string text;
+    for (int i = 0; i < 12; ++i)
+      text += std::string("the man sat") + std::string(static_cast<std::size_t>(i % 5 + 1), 'o') + "\n\n";
+    check_done(command("analyze", {file("text.txt", text)}, "direct",
+                       more + Words{"--save-states", states.string()}));
+  }
+  Words of_states(const std::string& path, const std::string& out, const Words& flags = {}) const {
+    return Words{"analyze", "--model", model.path(), "--states", path, "--out", model.beside(out).string()} +
+           flags;
+  }
+  fs::path first() const { return states / "000000000-000000.safetensors"; }
+};
+
+/// The tensors of a file in bfloat16, cut off, not rounded.
+Safetensors in_bfloat16(const Safetensors& file) {
+  Safetensors out = file;
+  OrderedJson& states = out.header["hidden_states"];
+  const auto begin = states["data_offsets"][0].get<std::size_t>(),
+             end = states["data_offsets"][1].get<std::size_t>();
+  std::string data;
+  for (std::size_t i = begin; i < end; i += 4) data += file.data.substr(i + 2, 2);
+  OrderedJson& ids = out.header["token_ids"];
+  const auto ids_begin = ids["data_offsets"][0].get<std::size_t>(),
+             ids_end = ids["data_offsets"][1].get<std::size_t>();
+  const std::string tokens = file.data.substr(ids_begin, ids_end - ids_begin);
+  out.data = tokens + data;
+  ids["data_offsets"] = {0, tokens.size()};
+  states["data_offsets"] = {tokens.size(), tokens.size() + data.size()};
+  states["dtype"] = "BF16";
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("states that a run saved give its tables again, to the last bit, whoever decodes them") {
+  const StatesDesk desk;
+  check_done(desk.of_states(desk.states.string(), "again", desk.more));
+  CHECK(read_bytes(desk.direct / "summary.json") == read_bytes(desk.model.beside("again") / "summary.json"));
+  const Json run = read_json(desk.model.beside("again") / "run.json");
+  CHECK(run.at("settings").at("states") == true);
+  CHECK_FALSE(run.at("settings").contains("max_length"));
+  CHECK(run.at("inputs").size() == 12);
+  CHECK(run.at("inputs")[0].at("sha256").get<std::string>().size() == 64);
+  CHECK(run.at("counts").at("positions") == read_json(desk.direct / "run.json").at("counts").at("positions"));
+  const FinishedRun direct = FinishedRun::read(desk.direct),
+                    again = FinishedRun::read(desk.model.beside("again"));
+  REQUIRE(direct.records.size() == again.records.size());
+  for (std::size_t i = 0; i < direct.records.size(); ++i)
+    CHECK(direct.records[i].at("lenses") == again.records[i].at("lenses"));
+
+  // Shares of them, and files named one by one.
+  Words merge = {"merge"};
+  for (const std::string share : {"0/2", "1/2"}) {
+    const std::string out = "share" + share.substr(0, 1);
+    check_done(desk.of_states(desk.states.string(), out, desk.more + Words{"--shard", share}));
+    merge.push_back(desk.model.beside(out).string());
+  }
+  check_done(merge + Words{"--out", desk.model.beside("merged").string()});
+  CHECK(lasting_files(desk.model.beside("again")) == lasting_files(desk.model.beside("merged")));
+}
+
+TEST_CASE("states need the head of the model only") {
+  const StatesDesk desk;
+  Safetensors weights = desk.model.weights();
+  std::string data;
+  OrderedJson header;
+  for (auto& [name, entry] : weights.header.items()) {
+    if (name == "__metadata__" || name.find("h.") != std::string::npos ||
+        name.find("wpe") != std::string::npos)
+      continue;
+    const auto begin = entry["data_offsets"][0].get<std::size_t>(),
+               end = entry["data_offsets"][1].get<std::size_t>();
+    header[name] = entry;
+    header[name]["data_offsets"] = {data.size(), data.size() + end - begin};
+    data += weights.data.substr(begin, end - begin);
+  }
+  weights.header = header;
+  weights.data = data;
+  desk.model.write("model.safetensors", weights.bytes());
+  check_done(desk.of_states(desk.states.string(), "again", desk.more));
+  CHECK(read_bytes(desk.direct / "summary.json") == read_bytes(desk.model.beside("again") / "summary.json"));
+  check_error(desk.command("analyze", {desk.file("t.txt", small_text())}, "run"), 4, {"missing tensor"});
+}
+
+TEST_CASE("some layers: rows of the whole run, from a model and from states") {
+  const StatesDesk desk;
+  const std::string input = desk.file("text2.txt", "the man sat\n\nand the sea\n");
+  const fs::path states = desk.model.beside("some");
+  const Words quality = {"--experiment", "trajectory"};
+  const FinishedRun whole = desk.analyzed({input}, "whole", quality);
+  const FinishedRun some =
+      desk.analyzed({input}, "part", quality + Words{"--layers", "2,0", "--save-states", states.string()});
+  CHECK(some.run.at("settings").at("layers") == Json({0, 2, 3}));
+  CHECK_FALSE(whole.run.at("settings").contains("layers"));
+  const auto all = whole.rows("lens.quality"), rows = some.rows("lens.quality");
+  REQUIRE(all.size() == 4);
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[0] == all[0]);
+  CHECK(rows[1] == all[2]);
+  CHECK(rows[2] == all[3]);
+  for (std::size_t i = 0; i < some.records.size(); ++i) {
+    const Json &a = whole.records[i].at("lenses").at("logit"), &b = some.records[i].at("lenses").at("logit");
+    CHECK(b.at("entropy") == Json({a.at("entropy")[0], a.at("entropy")[2], a.at("entropy")[3]}));
+    CHECK((b.at("settled_layer") == 0 || b.at("settled_layer") == 2 || b.at("settled_layer") == 3));
+  }
+  check_done(desk.of_states(states.string(), "states", quality + Words{"--state-layers", "0,2-3"}));
+  CHECK(read_bytes(desk.model.beside("part") / "summary.json") ==
+        read_bytes(desk.model.beside("states") / "summary.json"));
+  check_error(desk.of_states(states.string(), "x"), 3,
+              {"another number of layers", "4 layers", "3", "--state-layers"});
+  check_error(desk.of_states(states.string(), "x", {"--state-layers", "0-2"}), 3,
+              {"last layer", "--state-layers", "layer 3"});
+  check_nothing_written(desk.model.beside("x"));
+  for (const std::string list : {"4", "2-1", "every:0", "a", "0,,1", ""})
+    check_error(desk.command("analyze", {input}, "x", {"--layers=" + list}), 2, {"--layers"});
+}
+
+TEST_CASE("states in bfloat16 are read, near what float32 gives") {
+  const StatesDesk desk;
+  for (const auto& entry : fs::directory_iterator(desk.states))
+    write_bytes(entry.path(), in_bfloat16(Safetensors::read(entry.path())).bytes());
+  check_done(desk.of_states(desk.states.string(), "again", desk.more));
+  const auto a = FinishedRun::read(desk.direct).rows("lens.quality"),
+             b = FinishedRun::read(desk.model.beside("again")).rows("lens.quality");
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    CHECK(b[i].at("entropy").get<double>() == Approx(a[i].at("entropy").get<double>()).margin(0.05));
+    CHECK(a[i] != b[i]);
+  }
+}
+
+TEST_CASE("states that do not fit are refused by name") {
+  const StatesDesk desk;
+  const std::string path = desk.first().string();
+  const Safetensors good = Safetensors::read(path);
+  const auto refused = [&](const Words& parts, const Words& flags = {}) {
+    check_error(desk.of_states(desk.states.string(), "x", flags), 3, Words{path} + parts);
+    check_nothing_written(desk.model.beside("x"));
+  };
+  const auto changed = [&](const std::function<void(Safetensors&)>& change, const Words& parts) {
+    Safetensors file = good;
+    change(file);
+    write_bytes(path, file.bytes());
+    refused(parts);
+  };
+  const auto T = good.header["token_ids"]["shape"][0].get<std::int64_t>();
+  changed(
+      [](Safetensors& f) {
+        f.header["hidden"] = f.header["hidden_states"];
+        f.header.erase("hidden_states");
+      },
+      {"no tensor 'hidden_states'"});
+  changed(
+      [&](Safetensors& f) {
+        f.header["hidden_states"]["shape"] = {T, 2, 2, f.header["hidden_states"]["shape"][2]};
+      },
+      {"wrong shape", "[T, S, d]"});
+  changed(
+      [&](Safetensors& f) {
+        f.header["hidden_states"]["shape"] = {T, 8, f.header["hidden_states"]["shape"][2].get<int>() / 2};
+      },
+      {"another number of layers", "8"});
+  changed(
+      [&](Safetensors& f) {
+        f.header["hidden_states"]["shape"] = {2 * T, 4, f.header["hidden_states"]["shape"][2].get<int>() / 2};
+      },
+      {"another width", "model"});
+  changed(
+      [&](Safetensors& f) {
+        f.header["token_ids"]["dtype"] = "I32";
+        f.header["token_ids"]["shape"] = {2 * T};
+      },
+      {"'token_ids' does not fit"});
+  changed([](Safetensors& f) { f.header["hidden_states"]["dtype"] = "I32"; }, {"unsupported type"});
+  const auto at = [&](const std::string& name) {
+    return good.header[name]["data_offsets"][0].get<std::size_t>();
+  };
+  changed([&](Safetensors& f) { f.data[at("token_ids")] = '\x7f'; }, {"token_ids[0]", "vocabulary", "127"});
+  // What is not finite is found when it is decoded.
+  Safetensors file = good;
+  for (std::size_t i = 0; i < 4; ++i) file.data[at("hidden_states") + i] = '\xff';
+  write_bytes(path, file.bytes());
+  check_error(desk.of_states(desk.states.string(), "x"), 3, {path, "not finite", "layer 0, position 0"});
+  write_bytes(path, good.bytes().substr(0, good.bytes().size() - 5));
+  refused({});
+  write_bytes(path, good.bytes());
+  write_bytes(path + ".lock", "");
+  refused({"still being written"});
+  fs::remove(path + ".lock");
+  check_error(desk.of_states(desk.model.beside("nothing").string(), "x"), 3, {"no such states"});
+  check_error(desk.of_states(desk.model.path(), "x"), 3, {"hidden_states"});
+  const std::string input = desk.file("t.txt", small_text());
+  for (const Words& flags : std::vector<Words>{{"--input", input},
+                                               {"--max-length", "8"},
+                                               {"--add-bos", "no"},
+                                               {"--layers", "0"},
+                                               {"--experiment", "facts"},
+                                               {"--save-states", "y"}})
+    check_error(desk.of_states(desk.states.string(), "x", flags), 2,
+                {flags[0] == "--experiment" ? "corpus" : flags[0]});
+  check_error(desk.command("analyze", {input}, "x", {"--state-layers", "0"}), 2,
+              {"--state-layers", "--states"});
+  check_error(desk.command("analyze", {input}, "x", {"--save-states", desk.states.string()}), 6,
+              {"holds some already"});
+  check_done(desk.of_states(desk.states.string(), "y"));
+}
+
+}  // namespace depthlens::test
