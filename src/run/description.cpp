@@ -240,6 +240,11 @@ OrderedJson identity_of(const OrderedJson& run) {
   // A file's place is no part of what it says.
   if (identity["settings"].is_object() && get(identity["settings"], "token_counts") != "input")
     identity["settings"].erase("token_counts");
+  // Which of a machine's cards it was changes nothing.
+  if (const OrderedJson device = get(identity["settings"], "device"); device.is_string()) {
+    const std::string name = device.get<std::string>();
+    identity["settings"]["device"] = name.substr(0, name.find(':'));
+  }
   for (const OrderedJson& lens : get(run, "lenses"))
     identity["lenses"].push_back(
         {{"name", get(lens, "name")}, {"type", get(lens, "type")}, {"digest", get(lens, "digest")}});

@@ -300,21 +300,36 @@ TEST_CASE("a second Ctrl-C ends the program at once, without remains of files") 
   for (int i = 0; i < 2000; ++i) text += small_text() + "\n";
   write_bytes(bench.input, text);
   Process process(Start{.arguments = bench.command({"--max-records", "0", "--threads", "1"})});
-  while (process.running()) {
-    std::error_code absent;
-    if (fs::file_size(bench.out / "records.jsonl.tmp", absent) > 0 && !absent) break;
-    ::usleep(2000);
-  }
+  while (process.running() && !has_saved_parts(bench.out)) ::usleep(2000);
   REQUIRE(process.running());
+  process.send(SIGTERM);
   process.send(SIGINT);
+  const Result result = process.wait();
+  INFO(result.err);
+  CHECK(result.status == 130);
+  // The first of the two may have been heeded before the second came.
+  for (const auto& item : fs::recursive_directory_iterator(bench.out)) {
+    CHECK(item.path().extension() != ".tmp");
+    CHECK(item.path().filename() != "lock");
+  }
+  CHECK(has_saved_parts(bench.out));
+}
+
+TEST_CASE("a SIGTERM that is passed on a second time does not lose what is being saved") {
+  const Bench bench;
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += small_text() + "\n";
+  write_bytes(bench.input, text);
+  Process process(Start{.arguments = bench.command({"--max-records", "0", "--threads", "1"})});
+  while (process.running() && !has_saved_parts(bench.out)) ::usleep(2000);
+  REQUIRE(process.running());
+  process.send(SIGTERM);
+  ::usleep(2000);
   process.send(SIGTERM);
   const Result result = process.wait();
   INFO(result.err);
   CHECK(result.status == 130);
-  if (!fs::exists(bench.out)) return;
-  // The first of the two may have been heeded before the second came.
-  for (const auto& item : fs::recursive_directory_iterator(bench.out))
-    CHECK(item.path().extension() != ".tmp");
+  CHECK(read_json(bench.out / "run.json").at("status") == "partial");
 }
 
 }  // namespace depthlens::test

@@ -46,7 +46,7 @@ struct PlanRule {
   /// them.
   std::int64_t least_parts = 64;
   /// No part grows beyond this, unless a unit is larger or there would be more than 2¹⁶ parts.
-  std::int64_t most_weight = 1024;
+  std::int64_t most_weight = 512;
 };
 
 /// Makes a plan of units (windows, items) that it is told one after the other, and remembers 2¹⁶ places at

@@ -42,7 +42,7 @@ TEST_CASE("plan: parts cover the units in order, and none is much smaller than t
     REQUIRE(plan.num_parts() >= 1);
     CHECK(plan.total_weight() == total);
     CHECK(plan.begin(0) == Place{0, 0});
-    const std::int64_t enough = std::min<std::int64_t>(1024, std::max<std::int64_t>(1, total / 64));
+    const std::int64_t enough = std::min<std::int64_t>(512, std::max<std::int64_t>(1, total / 64));
     std::int64_t before = 0;
     for (std::int64_t part = 0; part < plan.num_parts(); ++part) {
       CHECK(plan.weight_before(part) == before);
