@@ -146,6 +146,7 @@ util::OrderedJson RunContext::json() const {
           {"draws_page", draws_page},
           {"keeps_all", keeps_all},
           {"num_parts", num_parts},
+          {"plan", plan},
           {"num_items", num_items},
           {"num_documents", num_documents},
           {"dropped", dropped_by_name}};
@@ -183,6 +184,7 @@ RunContext RunContext::from_json(const JsonView& json) {
   context.draws_page = json.at("draws_page").as_bool();
   context.keeps_all = json.at("keeps_all").as_bool();
   context.num_parts = json.at("num_parts").as_integer(0, kMax);
+  context.plan = json.at("plan").as_string();
   context.num_items = json.at("num_items").as_integer(0, kMax);
   context.num_documents = json.at("num_documents").as_integer(0, kMax);
   const JsonView dropped = json.at("dropped");

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -11,6 +13,15 @@ namespace {
 constexpr std::size_t kMaxParts = std::size_t{1} << 16;
 
 }  // namespace
+
+std::string Plan::digest() const {
+  util::Sha256 hash;
+  for (const Part& part : parts_) {
+    const std::string text = util::cat(part.begin.document, ".", part.begin.window, "+", part.weight, " ");
+    hash.update(text.data(), text.size());
+  }
+  return hash.hex_digest();
+}
 
 void Planner::add(const Place& place, std::int64_t weight) {
   std::vector<Plan::Part>& parts = plan_.parts_;

@@ -96,7 +96,6 @@ struct Run::Job {
   std::optional<std::int64_t> claim();
   void end_part(std::int64_t part, const decode::RunStatistics& statistics);
   void end_parts_before(std::int64_t part);
-  void work(std::int64_t total_weight);
   void save();
   OrderedJson description() const {
     return {{"run", run()}, {"context", context.json()}, {"share", {share.index, share.count}}};
@@ -195,9 +194,17 @@ void Run::Job::take_saved() {
   std::vector<RecordSegment> segments;
   for (const SavedState& one : states) {
     const OrderedJson& other = one.description;
-    if (!other.is_object() || !other.contains("run") || !other.contains("share"))
-      throw util::format_error({.what = "not a saved state of a run", .where = one.path.string()});
+    const bool whole = other.is_object() && other.contains("run") && other.contains("share") &&
+                       other.contains("context") && other.at("context").is_object() &&
+                       other.at("context").contains("plan");
+    if (!whole) throw util::format_error({.what = "not a saved state of a run", .where = one.path.string()});
     check_same(other.at("run"), util::in_quotes(one.path.string()));
+    if (other.at("context").at("plan") != context.plan) {
+      throw util::usage_error({.what = "what the folder holds was cut into other parts",
+                               .where = util::in_quotes(one.path.string()),
+                               .expected = "a run that this build of depthlens has begun",
+                               .hint = "replace it with --overwrite"});
+    }
     if (other.at("share") != OrderedJson({share.index, share.count})) {
       throw util::usage_error({.what = "what the folder holds is of another share",
                                .where = util::in_quotes(one.path.string()),
@@ -234,14 +241,15 @@ bool Run::Job::is_complete() const {
 
 /// Rank 0 says what is to be done; the others hold it against what they were asked.
 void Run::Job::agree_with_ranks() {
-  const std::string own = identity_of(run()).dump();
+  OrderedJson own = identity_of(run());
+  own["plan"] = context.plan;
   if (ranks->rank == 0) {
-    store->set("identity", own);
+    store->set("identity", own.dump());
     store->set("done", done.json().dump());
     return;
   }
   const std::string difference =
-      difference_of(util::parse_ordered_json(store->get("identity"), "rank 0"), identity_of(run()));
+      difference_of(util::parse_ordered_json(store->get("identity"), "rank 0"), own);
   if (!difference.empty()) {
     throw util::usage_error({.what = util::cat("rank ", ranks->rank, " and rank 0 are at different runs"),
                              .where = "torchrun",
@@ -354,6 +362,7 @@ bool Run::begin(RunContext context, const Plan& plan, std::function<OrderedJson(
   Job& job = *job_;
   job.context = std::move(context);
   job.context.num_parts = plan.num_parts();
+  job.context.plan = plan.digest();
   job.plan = &plan;
   job.describe = std::move(run);
   job.warnings = util::warnings();

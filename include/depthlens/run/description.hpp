@@ -39,6 +39,7 @@ struct RunContext {
   bool draws_page = true;
   bool keeps_all = false;  ///< of tasks and pairs: answers that are not the model's own count too
   std::int64_t num_parts = 0;
+  std::string plan;                ///< digest
   std::int64_t num_items = 0;      ///< of tasks and pairs: asked
   std::int64_t num_documents = 0;  ///< read
   data::Dropped dropped;           ///< in reading

@@ -29,6 +29,8 @@ class Plan {
     return parts_[static_cast<std::size_t>(part)].before;
   }
   std::int64_t total_weight() const { return total_; }
+  /// SHA-256 of where the parts begin: parts of two plans can be taken for one another where it is the same.
+  std::string digest() const;
 
  private:
   friend class Planner;
