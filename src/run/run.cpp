@@ -8,7 +8,10 @@
 #include <chrono>
 #include <ctime>
 #include <deque>
+#include <exception>
 #include <optional>
+#include <thread>
+#include <utility>
 
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/decode/patching.hpp"
@@ -35,6 +38,7 @@ using Clock = std::chrono::steady_clock;
 using util::OrderedJson;
 
 constexpr std::chrono::seconds kStoreTimeout(300);
+constexpr std::int64_t kNoMoreParts = std::int64_t{1} << 40;
 
 /// When to save: what is lost when a run dies is at most a twelfth of it, and a few minutes; but saving takes
 /// no more than a twentieth of the time of short runs, and next to nothing of long ones.
@@ -106,6 +110,7 @@ struct Run::Job {
   void take_saved();
   bool is_complete() const;
   void agree_with_ranks();
+  void await_end();
 
   OutputOptions options;
   std::chrono::system_clock::time_point started = std::chrono::system_clock::now();
@@ -260,6 +265,26 @@ void Run::Job::agree_with_ranks() {
   to_do = PartSet::from_json({of_others, "rank 0"}).missing(PartSet(0, plan->num_parts() - 1));
 }
 
+/// Rank 0, where no agent watches the others: ends when the run folder is written, or by an error where a
+/// rank fails, or where nothing happens any more.
+void Run::Job::await_end() {
+  std::int64_t seen = -1;
+  auto last = Clock::now();
+  while (!store->has("written")) {
+    if (util::interrupted()) throw util::interrupted_error();
+    store->check_failures();
+    const std::int64_t ended = store->add("ended parts", 0);
+    if (std::exchange(seen, ended) != ended) last = Clock::now();
+    if (Clock::now() - last > kStoreTimeout) {
+      throw util::input_error({.what = "not all ranks have done their parts",
+                               .where = util::in_quotes(options.out),
+                               .found = util::cat("nothing done within ", kStoreTimeout.count(), " seconds"),
+                               .hint = "What was saved is kept: start again with --resume."});
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
 std::optional<std::int64_t> Run::Job::claim() {
   const std::size_t next = store ? static_cast<std::size_t>(store->add("parts", 1) - 1) : next_to_do++;
   if (next >= to_do.size()) return std::nullopt;
@@ -287,6 +312,7 @@ void Run::Job::end_part(std::int64_t part, const decode::RunStatistics& statisti
   DEPTHLENS_ASSERT(!claimed.empty());
   claimed.pop_front();
   done.add(part);
+  if (store) store->add("ended parts", 1);
   pacing->done(plan->weight(part));
   if (pacing->is_due()) save();
 }
@@ -320,7 +346,16 @@ OrderedJson Run::Job::volatile_json(const Session& session) const {
 Run::Run(const OutputOptions& options) : job_(std::make_unique<Job>(options)) {}
 
 Run::~Run() {
-  if (job_->store) job_->store->leave();
+  if (!job_->store) return;
+  if (std::uncaught_exceptions() > exceptions_) {
+    job_->store->fail();
+    try {
+      job_->store->add("parts", kNoMoreParts);
+    } catch (const util::Error&) {
+      // Lost; so have the others.
+    }
+  }
+  job_->store->leave();
 }
 
 OrderedJson describe_run(const Session& session, const RunInputs& inputs) {
@@ -521,9 +556,13 @@ std::vector<tables::Table> Run::finish(const Session& session) {
   if (job.stopped || keeps || job.was_saved) job.save();
   if (job.store) {
     if (job.stopped) throw util::interrupted_error();
+    job.store->check_failures();
     // Others may be at their last parts still; who ends last writes the folder.
     job.store->set(util::cat("state/", job.ranks->rank), job.saved->own_state().filename().string());
-    if (job.store->add("ended", 1) < job.ranks->world_size) return {};
+    if (job.store->add("ended", 1) < job.ranks->world_size) {
+      if (job.ranks->rank == 0 && !job.ranks->store_is_hosted) job.await_end();
+      return {};
+    }
     for (int rank = 0; rank < job.ranks->world_size; ++rank) {
       if (rank == job.ranks->rank) continue;
       const SavedState other =
@@ -553,6 +592,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     throw util::interrupted_error();
   }
   if (job.share.count == 1) job.saved->remove();
+  if (job.store) job.store->set("written", "yes");
   tell_of(job.context, job.state, job.options.out);
   return tables;
 }

@@ -118,12 +118,14 @@ class TcpStore final : public Store {
 
   std::string get(const std::string& key) override {
     // Not c10d's own wait: nothing ends that one early.
-    for (Waiting waiting(timeout_); !has(key);)
+    for (Waiting waiting(timeout_); !has(key);) {
+      check_failures();
       if (!waiting.again())
         throw util::input_error(
             {.what = util::cat("no other process set ", util::in_quotes(key), " within ", duration()),
              .where = place_of(ranks_),
              .hint = "Another rank has died or hangs; what was saved is kept: start again."});
+    }
     return guarded([&] {
       const std::vector<std::uint8_t> value = store_->get(prefix_ + key);
       return std::string(value.begin(), value.end());
@@ -134,19 +136,48 @@ class TcpStore final : public Store {
     return guarded([&] { return store_->check({prefix_ + key}); });
   }
 
+  void fail() override {
+    try {
+      set(kFailed, util::cat(ranks_.rank));
+    } catch (const util::Error&) {
+      // The others have lost the store as well.
+    }
+  }
+
+  void check_failures() override {
+    if (!has(kFailed)) return;
+    // Where all are told to end, another may be the first to do so.
+    if (util::interrupted()) throw util::interrupted_error();
+    const std::string rank = guarded([&] {
+      const std::vector<std::uint8_t> value = store_->get(prefix_ + kFailed);
+      return std::string(value.begin(), value.end());
+    });
+    throw util::input_error({.what = util::cat("rank ", rank, " has failed"),
+                             .where = place_of(ranks_),
+                             .hint = "It says why. What was saved is kept: start again with --resume."});
+  }
+
   void leave() override {
     constexpr char kKey[] = "/left";
     try {
       std::int64_t num_left = add(kKey, 1);
       if (!is_host()) return;
-      for (Waiting waiting(timeout_); num_left < ranks_.world_size && waiting.again();)
+      // Whoever is told to end has no time for all of that, but the others are to learn why.
+      constexpr std::chrono::seconds kToldToEnd(5);
+      const auto begin = Clock::now();
+      while (num_left < ranks_.world_size &&
+             Clock::now() - begin < (util::interrupted() ? kToldToEnd : timeout_)) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
         num_left = add(kKey, 0);
+      }
     } catch (const util::Error&) {
       // Gone, or told to end: there is nobody to wait for.
     }
   }
 
  private:
+  static constexpr char kFailed[] = "/failed";
+
   bool is_host() const { return ranks_.rank == 0 && !ranks_.store_is_hosted; }
 
   void connect() {

@@ -56,13 +56,19 @@ class Store {
   /// 1, 2, …
   virtual std::int64_t add(const std::string& key, std::int64_t n) = 0;
   virtual void set(const std::string& key, const std::string& value) = 0;
-  /// Waits until the key is set, as long as the timeout of connect_store() allows. Not for the keys of add().
+  /// Waits until the key is set, as long as the timeout of connect_store() allows and no rank fails. Not for
+  /// the keys of add().
   virtual std::string get(const std::string& key) = 0;
   virtual bool has(const std::string& key) = 0;
 
   /// How many starts of this run went before, as far as any rank knows; the same for all ranks. Above 0 after
   /// a failure or a change of machines under torchrun: what is on disk is then to be gone on with.
   virtual int earlier_starts() const = 0;
+
+  /// Tells all ranks that this one ends without having done its part. Never throws for a store that is gone.
+  virtual void fail() = 0;
+  /// Throws util::Error (kInput) where a rank has failed.
+  virtual void check_failures() = 0;
 
   /// To be called last, also after an error that leaves the store usable: a rank that hosts the store waits
   /// until all have left, for at most the timeout. Never throws for a store that is gone.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -66,6 +67,7 @@ class Run {
  private:
   struct Job;
   std::unique_ptr<Job> job_;
+  int exceptions_ = std::uncaught_exceptions();  ///< above that: the run fails
 };
 
 /// Joins the run folders of all shares of a run, whatever their order, into one. Throws usage errors where

@@ -183,6 +183,21 @@ TEST_CASE("a value that nobody sets is an error after the timeout") {
               [&] { store->get("never"); });
 }
 
+TEST_CASE("a rank that fails ends the waiting of the others, and is named") {
+  const int port = free_port();
+  const auto errors = with_ranks(3, [&](int rank) {
+    const auto store = run::connect_store(rank_of(rank, 3, port), seconds(60));
+    if (rank == 2) {
+      store->fail();
+    } else {
+      check_error(util::ErrorCode::kInput, {"rank 2 has failed"}, [&] { store->get("never"); });
+      check_error(util::ErrorCode::kInput, {"rank 2 has failed"}, [&] { store->check_failures(); });
+    }
+    store->leave();
+  });
+  CHECK(errors == std::vector<std::string>{});
+}
+
 TEST_CASE("ranks that do not come are named, and so is a rank 0 that does not") {
   check_error(util::ErrorCode::kUsage, {"not all ranks have come", "3 ranks", "none of 1, 2"},
               [&] { run::connect_store(rank_of(0, 3, free_port()), seconds(1)); });
