@@ -47,7 +47,7 @@ void TaskItem::set_distractor(const std::vector<TokenId>& tokens) {
 
 /// What is to be told of an input.
 struct TaskBuilder::Notes {
-  explicit Notes(TaskKind kind) : repetitions(kind == TaskKind::kFacts ? "facts" : "items") {}
+  explicit Notes(InputKind kind) : repetitions(kind == InputKind::kFacts ? "facts" : "items") {}
 
   std::string input = {};
   Repetitions repetitions;
@@ -70,7 +70,7 @@ struct TaskBuilder::Notes {
   }
 };
 
-TaskBuilder::TaskBuilder(TaskKind kind, const text::Tokenizer& tokenizer, std::optional<TokenId> bos,
+TaskBuilder::TaskBuilder(InputKind kind, const text::Tokenizer& tokenizer, std::optional<TokenId> bos,
                          std::int64_t max_length)
     : tokenizer_(tokenizer), bos_(bos), max_length_(max_length), notes_(std::make_unique<Notes>(kind)) {
   task_.kind = kind;

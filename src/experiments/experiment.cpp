@@ -8,6 +8,9 @@
 #include "kinds.hpp"
 
 namespace depthlens::experiments {
+
+using data::InputKind;
+
 namespace {
 
 struct Kind {

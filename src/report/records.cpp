@@ -64,17 +64,19 @@ void RecordWriter::append_item(const decode::PositionReadout& position) {
   const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
   line_ += util::json_string(item.id);
   switch (options_.task->kind) {
-    case data::TaskKind::kFacts:
+    case data::InputKind::kFacts:
       line_ += ", \"answer_position\": ";
       append(line_, position.where().position - item.first_position() + 1);
       line_ += ", \"answer_length\": ";
       append(line_, static_cast<std::int64_t>(item.answer.size()));
       if (item.by_alias) line_ += ", \"alias\": " + util::json_string(item.answer_text);
       break;
-    case data::TaskKind::kWords:
+    case data::InputKind::kWords:
       line_ += ", \"class\": " + util::json_string(item.word_class);
       break;
-    case data::TaskKind::kQuestions:
+    case data::InputKind::kQuestions:
+    case data::InputKind::kCorpus:
+    case data::InputKind::kPairs:
       break;
   }
   line_ += ", \"prompt\": " + util::json_string(item.prompt_text);
@@ -100,7 +102,7 @@ void RecordWriter::append_followed(const decode::PositionReadout& position, std:
 }
 
 void RecordWriter::append_options(const decode::PositionReadout& position, std::int64_t lens) {
-  if (options_.task == nullptr || options_.task->kind != data::TaskKind::kQuestions) return;
+  if (options_.task == nullptr || options_.task->kind != data::InputKind::kQuestions) return;
   const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
   line_ += ", \"options\": ";
   append_array(line_, static_cast<std::int64_t>(item.options.size()), [&](std::int64_t o) {

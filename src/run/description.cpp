@@ -15,8 +15,7 @@ using util::JsonView;
 using util::OrderedJson;
 
 constexpr std::int64_t kMax = std::int64_t{1} << 62;
-constexpr std::array<const char*, 4> kKinds = {"corpus", "task", "pairs", "evaluation"};
-constexpr std::array<const char*, 3> kTaskKinds = {"facts", "questions", "words"};
+constexpr std::array<const char*, 5> kInputKinds = {"corpus", "words", "facts", "questions", "pairs"};
 constexpr std::array<const char*, 3> kWatchKinds = {"token", "target", "distractor"};
 
 /// The place of a name among `names`.
@@ -91,6 +90,29 @@ experiments::Watch read_watch(const JsonView& json) {
   return watch;
 }
 
+OrderedJson evaluation_json(const experiments::EvaluationContext& evaluation) {
+  OrderedJson transfer = OrderedJson::array();
+  for (const auto& [lens, translators] : evaluation.transfer) transfer.push_back({lens, translators});
+  return {{"tokens", evaluation.size.tokens},
+          {"bytes", evaluation.size.bytes},
+          {"transfer", transfer},
+          {"layers", evaluation.num_layers}};
+}
+
+experiments::EvaluationContext read_evaluation(const JsonView& json) {
+  constexpr std::int64_t kMaxLayers = 100'000;
+  experiments::EvaluationContext evaluation;
+  evaluation.size.tokens = json.at("tokens").as_integer(0, kMax);
+  evaluation.size.bytes = json.at("bytes").as_integer(0, kMax);
+  evaluation.num_layers = json.at("layers").as_integer(0, kMaxLayers);
+  const JsonView transfer = json.at("transfer");
+  for (std::size_t i = 0; i < transfer.size(); ++i) {
+    evaluation.transfer.emplace_back(transfer.at(i).at(0).as_string(),
+                                     transfer.at(i).at(1).as_integer(0, kMaxLayers));
+  }
+  return evaluation;
+}
+
 OrderedJson shape_json(const decode::ReadoutShape& shape) {
   return {{"lenses", shape.lens_names}, {"rows", shape.num_rows},        {"layers", shape.layers},
           {"top_k", shape.top_k},       {"groups", shape.num_groups},    {"vocab_size", shape.vocab_size},
@@ -120,41 +142,32 @@ decode::ReadoutShape read_shape(const JsonView& json) {
 }  // namespace
 
 util::OrderedJson RunContext::json() const {
-  OrderedJson dropped_by_name = OrderedJson::object(), all_groups = OrderedJson::array(),
-              transfer = OrderedJson::array();
+  OrderedJson dropped_by_name = OrderedJson::object(), all_groups = OrderedJson::array();
   for (const auto& [reason, count] : dropped) dropped_by_name[data::name_of(reason)] = count;
   for (const auto& [key, name] : groups) all_groups.push_back({key, name});
-  for (const auto& [lens, translators] : evaluation.transfer) transfer.push_back({lens, translators});
-  return {{"kind", kKinds[static_cast<std::size_t>(kind)]},
-          {"experiments", experiments},
-          {"seed", seed},
-          {"edges", edges},
-          {"token_counts", counts_json(counts)},
-          {"task",
-           {{"kind", kTaskKinds[static_cast<std::size_t>(task.kind)]},
-            {"classes", task.classes},
-            {"option_labels", task.option_labels},
-            {"groups", all_groups}}},
-          {"watch", watch_json(watch)},
-          {"evaluation",
-           {{"tokens", evaluation.size.tokens},
-            {"bytes", evaluation.size.bytes},
-            {"transfer", transfer},
-            {"layers", evaluation.num_layers}}},
-          {"shape", shape_json(shape)},
-          {"records", {{"write", records.write}, {"top_k", records.top_k}, {"most", records.most}}},
-          {"draws_page", draws_page},
-          {"keeps_all", keeps_all},
-          {"num_parts", num_parts},
-          {"plan", plan},
-          {"num_items", num_items},
-          {"num_documents", num_documents},
-          {"dropped", dropped_by_name}};
+  return {
+      {"input", kInputKinds[static_cast<std::size_t>(input)]},
+      {"experiments", experiments},
+      {"seed", seed},
+      {"edges", edges},
+      {"token_counts", counts_json(counts)},
+      {"task", {{"classes", task.classes}, {"option_labels", task.option_labels}, {"groups", all_groups}}},
+      {"watch", watch_json(watch)},
+      {"evaluation", evaluation ? evaluation_json(*evaluation) : OrderedJson()},
+      {"shape", shape_json(shape)},
+      {"records", {{"write", records.write}, {"top_k", records.top_k}, {"most", records.most}}},
+      {"draws_page", draws_page},
+      {"keeps_all", keeps_all},
+      {"num_parts", num_parts},
+      {"plan", plan},
+      {"num_items", num_items},
+      {"num_documents", num_documents},
+      {"dropped", dropped_by_name}};
 }
 
 RunContext RunContext::from_json(const JsonView& json) {
   RunContext context;
-  context.kind = static_cast<Kind>(place_among(json.at("kind"), kKinds));
+  context.input = static_cast<data::InputKind>(place_among(json.at("input"), kInputKinds));
   context.experiments = json.at("experiments").as_string();
   const JsonView seed = json.at("seed");
   if (!seed.is_integer()) seed.fail("an integer");
@@ -163,20 +176,13 @@ RunContext RunContext::from_json(const JsonView& json) {
   context.shape = read_shape(json.at("shape"));
   context.counts = read_counts(json.at("token_counts"), context.shape.vocab_size);
   const JsonView task = json.at("task"), groups = task.at("groups");
-  context.task.kind = static_cast<data::TaskKind>(place_among(task.at("kind"), kTaskKinds));
+  if (data::is_task(context.input)) context.task.kind = context.input;
   context.task.classes = strings(task.at("classes"));
   context.task.option_labels = strings(task.at("option_labels"));
   for (std::size_t i = 0; i < groups.size(); ++i)
     context.groups.emplace_back(groups.at(i).at(0).as_integer(0, kMax), groups.at(i).at(1).as_string());
   context.watch = read_watch(json.at("watch"));
-  const JsonView evaluation = json.at("evaluation"), transfer = evaluation.at("transfer");
-  context.evaluation.size.tokens = evaluation.at("tokens").as_integer(0, kMax);
-  context.evaluation.size.bytes = evaluation.at("bytes").as_integer(0, kMax);
-  context.evaluation.num_layers = evaluation.at("layers").as_integer(0, 100'000);
-  for (std::size_t i = 0; i < transfer.size(); ++i) {
-    context.evaluation.transfer.emplace_back(transfer.at(i).at(0).as_string(),
-                                             transfer.at(i).at(1).as_integer(0, 100'000));
-  }
+  if (json.has("evaluation")) context.evaluation = read_evaluation(json.at("evaluation"));
   const JsonView records = json.at("records");
   context.records = {.write = records.at("write").as_bool(),
                      .top_k = records.at("top_k").as_integer(0, kMax),
@@ -200,7 +206,7 @@ experiments::Context RunContext::of(tables::State& state, const data::Task* with
   return {.state = &state,
           .buckets = data::make_buckets(counts, edges, shape.vocab_size),
           .counts = &counts,
-          .task = kind != Kind::kTask     ? nullptr
+          .task = !data::is_task(input)   ? nullptr
                   : with_items != nullptr ? with_items
                                           : &task,
           .seed = seed,
@@ -209,16 +215,17 @@ experiments::Context RunContext::of(tables::State& state, const data::Task* with
 
 std::vector<std::unique_ptr<experiments::Experiment>> RunContext::make_experiments(
     const experiments::Context& context) const {
-  if (kind == Kind::kEvaluation) {
+  if (evaluation) {
     std::vector<std::unique_ptr<experiments::Experiment>> all;
-    all.push_back(experiments::make_evaluation(context, evaluation));
+    all.push_back(experiments::make_evaluation(context, *evaluation));
     return all;
   }
   return experiments::make_experiments(experiments, context);
 }
 
 std::vector<tables::Table> RunContext::tables(tables::State& state) const {
-  if (kind == Kind::kPairs) return {experiments::PatchingEffect(state, shape.num_rows, seed).table()};
+  if (input == data::InputKind::kPairs)
+    return {experiments::PatchingEffect(state, shape.num_rows, seed).table()};
   std::vector<tables::Table> all;
   for (const auto& experiment : make_experiments(of(state))) {
     experiment->begin(shape);

@@ -224,7 +224,7 @@ void Run::Job::take_saved() {
   saved->absorb(states);
   was_saved = !states.empty();
   records = std::make_unique<RecordLog>(saved->new_records(), context.records.most,
-                                        context.kind == Kind::kTask, std::move(segments));
+                                        data::is_task(context.input), std::move(segments));
 }
 
 /// Whether the folder holds this run from beginning to end. Throws a usage error where it holds another.
@@ -415,7 +415,7 @@ bool Run::begin(RunContext context, const Plan& plan, std::function<OrderedJson(
   } else {
     if (job.store->get("complete") == "yes") return false;
     job.records = std::make_unique<RecordLog>(job.saved->new_records(), job.context.records.most,
-                                              job.context.kind == Kind::kTask, std::vector<RecordSegment>());
+                                              data::is_task(job.context.input), std::vector<RecordSegment>());
   }
   if (job.store) job.agree_with_ranks();
   job.counts = std::make_unique<RunCounts>(job.state);

@@ -50,10 +50,10 @@ OrderedJson run_json(const RunResult& result, const RunCounts& all, std::int64_t
                    {"records", records},
                    {"records_omitted", omitted},
                    {"dropped", dropped}};
-  if (context.kind == Kind::kPairs) run["counts"]["pairs"] = counts[RunCounts::kShown];
-  if (context.kind == Kind::kTask) {
+  if (context.input == data::InputKind::kPairs) run["counts"]["pairs"] = counts[RunCounts::kShown];
+  if (data::is_task(context.input)) {
     run["counts"]["asked_again"] = counts[RunCounts::kAskedAgain];
-    if (context.task.kind == data::TaskKind::kFacts)
+    if (context.input == data::InputKind::kFacts)
       run["counts"]["answered_by_alias"] = counts[RunCounts::kByAlias];
   }
   run["warnings"] = result.run.at("warnings");
@@ -67,11 +67,11 @@ OrderedJson run_json(const RunResult& result, const RunCounts& all, std::int64_t
 /// Nothing is left for the tables to show.
 void warn_of_nothing(RunResult& result, const RunCounts& counts) {
   const RunContext& context = result.context;
-  const bool of_answers = context.kind == Kind::kTask || context.kind == Kind::kPairs;
+  const bool of_answers = context.input != data::InputKind::kCorpus;
   if (!of_answers || counts.counts[RunCounts::kShown] > 0 || result.partial || result.shard_count > 1) return;
   const std::string hint = context.keeps_all ? "" : "; --keep all counts all of them";
   const std::string text =
-      context.kind == Kind::kPairs
+      context.input == data::InputKind::kPairs
           ? "of no pair does the model say both answers itself, so that the table is empty" + hint
           : "none of the answers is what the model says itself, so that the tables are empty" + hint;
   util::log_warning(text);
@@ -80,7 +80,7 @@ void warn_of_nothing(RunResult& result, const RunCounts& counts) {
 
 std::string account_of_task(const RunContext& context, std::int64_t kept, const data::Dropped& dropped) {
   // Elsewhere an item is one answer. Of a fact that is left out it is not known how many tokens would count.
-  if (context.task.kind != data::TaskKind::kFacts) return account_of(kept, "answers count", dropped);
+  if (context.input != data::InputKind::kFacts) return account_of(kept, "answers count", dropped);
   data::Dropped positions, items;
   for (const auto& [reason, count] : dropped)
     (data::drops_position(reason) ? positions : items)[reason] = count;
@@ -106,15 +106,15 @@ std::vector<tables::Table> write_run_files(report::RunFolder& folder, const RunR
     records = for_each_record(result.records, result.records_folder, context.records.most,
                               [&](std::string_view line) {
                                 file.write(line);
-                                if (context.draws_page && context.kind != Kind::kPairs)
+                                if (context.draws_page && context.input != data::InputKind::kPairs)
                                   page.add(line, "a record");
                               });
   }
   const std::int64_t omitted = context.records.write ? counts.counts[RunCounts::kShown] - records : 0;
   if (omitted > 0 && !result.partial) {
-    util::log_info(util::cat(util::with_thousands(omitted),
-                             context.kind == Kind::kPairs ? " pairs" : " positions", " beyond --max-records ",
-                             context.records.most, " have no record; the tables count them"));
+    util::log_info(util::cat(
+        util::with_thousands(omitted), context.input == data::InputKind::kPairs ? " pairs" : " positions",
+        " beyond --max-records ", context.records.most, " have no record; the tables count them"));
   }
   const OrderedJson run = run_json(result, counts, records);
   std::vector<report::ExtraFile> files;
@@ -132,20 +132,14 @@ void tell_of(const RunContext& context, tables::State& state, const std::string&
   const std::int64_t kept = counts.counts[RunCounts::kShown];
   const data::Dropped dropped = all_dropped(context, counts);
   std::string account;
-  switch (context.kind) {
-    case Kind::kCorpus:
-    case Kind::kEvaluation: {
-      std::int64_t without = 0;
-      for (const auto& [reason, count] : dropped) without += count;
-      account = account_of(context.num_documents - without, "documents count", dropped);
-      break;
-    }
-    case Kind::kTask:
-      account = account_of_task(context, kept, dropped);
-      break;
-    case Kind::kPairs:
-      account = account_of(kept, "pairs count", dropped);
-      break;
+  if (data::is_task(context.input)) {
+    account = account_of_task(context, kept, dropped);
+  } else if (context.input == data::InputKind::kPairs) {
+    account = account_of(kept, "pairs count", dropped);
+  } else {
+    std::int64_t without = 0;
+    for (const auto& [reason, count] : dropped) without += count;
+    account = account_of(context.num_documents - without, "documents count", dropped);
   }
   if (!account.empty()) util::log_info(account + "; see counts.dropped in run.json");
   std::vector<std::pair<std::string, std::int64_t>> groups;

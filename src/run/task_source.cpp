@@ -83,13 +83,13 @@ ItemGroups ItemGroups::of(const data::Task& task) {
       groups.names.emplace_back(static_cast<std::int64_t>(i), names[i]);
   };
   switch (task.kind) {
-    case data::TaskKind::kWords:
+    case data::InputKind::kWords:
       add_all(task.classes);
       break;
-    case data::TaskKind::kQuestions:
+    case data::InputKind::kQuestions:
       add_all(task.option_labels);
       break;
-    case data::TaskKind::kFacts: {
+    case data::InputKind::kFacts: {
       std::map<std::string, std::int64_t> lengths;
       for (const data::TaskItem& item : task.items) {
         const std::int64_t length = key_of(task, item);
@@ -98,30 +98,36 @@ ItemGroups ItemGroups::of(const data::Task& task) {
       for (const auto& [name, length] : lengths) groups.names.emplace_back(length, name);
       break;
     }
+    case data::InputKind::kCorpus:
+    case data::InputKind::kPairs:
+      DEPTHLENS_ASSERT(false);
   }
   return groups;
 }
 
 std::int64_t ItemGroups::key_of(const data::Task& task, const data::TaskItem& item) {
   switch (task.kind) {
-    case data::TaskKind::kWords:
+    case data::InputKind::kWords:
       return std::find(task.classes.begin(), task.classes.end(), item.word_class) - task.classes.begin();
-    case data::TaskKind::kQuestions:
+    case data::InputKind::kQuestions:
       return static_cast<std::int64_t>(item.gold_option);
-    case data::TaskKind::kFacts:
+    case data::InputKind::kFacts:
       return static_cast<std::int64_t>(item.answer.size());
+    case data::InputKind::kCorpus:
+    case data::InputKind::kPairs:
+      break;
   }
   DEPTHLENS_ASSERT(false);
 }
 
-TaskSource::TaskSource(data::TaskKind kind, const InputOptions& inputs, const TaskOptions& options,
+TaskSource::TaskSource(data::InputKind kind, const InputOptions& inputs, const TaskOptions& options,
                        const Session& session, std::uint64_t seed)
     : options_(inputs),
       task_options_(options),
       session_(session),
       task_(read(kind, seed)),
       retry_(options.whitespace_retry == "yes" ||
-             (options.whitespace_retry == "auto" && kind != data::TaskKind::kQuestions)) {
+             (options.whitespace_retry == "auto" && kind != data::InputKind::kQuestions)) {
   for (const data::TaskItem& item : task_.items)
     has_aliases_ = has_aliases_ || (options.correct_only() && !item.aliases.empty());
   for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
@@ -137,23 +143,23 @@ void TaskSource::count_tokens(std::string_view text, data::InputSummary& summary
   summary.bytes += static_cast<std::int64_t>(text.size());
 }
 
-data::Task TaskSource::read(data::TaskKind kind, std::uint64_t seed) {
+data::Task TaskSource::read(data::InputKind kind, std::uint64_t seed) {
   util::check_inputs(options_.inputs);
   data::TaskBuilder builder(kind, session_.tokenizer(), session_.bos(), session_.max_length());
-  if (kind == data::TaskKind::kWords) builder.set_classes(classes_of(task_options_.classes));
+  if (kind == data::InputKind::kWords) builder.set_classes(classes_of(task_options_.classes));
   const std::vector<std::string> given_options = listed(task_options_.options);
-  bool uses_given_options = given_options.empty() || kind != data::TaskKind::kQuestions;
+  bool uses_given_options = given_options.empty() || kind != data::InputKind::kQuestions;
   for (const std::string& path : options_.inputs) {
     builder.begin_input(path);
     data::InputSummary summary{.path = path, .sha256 = {}};
-    if (kind == data::TaskKind::kWords) {
+    if (kind == data::InputKind::kWords) {
       const data::TaggedFile file =
           data::read_tagged_words(path, builder.task().classes, task_options_.min_prompt_chars);
       for (const data::TaggedWord& word : file.items) builder.add(word, read_.documents);
       for (const std::string& sentence : file.sentences) count_tokens(sentence, summary);
       summary.sha256 = file.sha256;
       builder.drop(file.dropped);
-    } else if (kind == data::TaskKind::kFacts) {
+    } else if (kind == data::InputKind::kFacts) {
       const data::TaskFile<data::Fact> file = data::read_facts(path);
       for (const data::Fact& fact : file.items) {
         if (builder.add(fact)) count_tokens(fact.prompt + " " + fact.answer, summary);
@@ -168,7 +174,7 @@ data::Task TaskSource::read(data::TaskKind kind, std::uint64_t seed) {
       summary.sha256 = file.sha256;
     }
     for (const data::InputSummary& other : read_.files) {
-      if (kind != data::TaskKind::kWords || other.sha256 != summary.sha256) continue;
+      if (kind != data::InputKind::kWords || other.sha256 != summary.sha256) continue;
       util::log_warning(util::cat(path, " is the same as ", other.path, ": its words count twice"));
     }
     read_.documents += summary.documents;

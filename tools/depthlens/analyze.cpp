@@ -2,7 +2,6 @@
 // folder.
 #include <filesystem>
 #include <memory>
-#include <optional>
 
 #include "command.hpp"
 #include "depthlens/data/token_counts.hpp"
@@ -78,12 +77,12 @@ util::OrderedJson patching_settings_json(const AnalyzeOptions& options, const Se
 void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, const run::TaskSource& run) {
   settings["keep"] = options.keep;
   settings["whitespace_retry"] = run.retries_whitespace();
-  if (run.task().kind == data::TaskKind::kWords) {
+  if (run.task().kind == data::InputKind::kWords) {
     settings["classes"] = run.task().classes;
     settings["min_prompt_chars"] = options.min_prompt_chars;
     settings["per_class"] = options.per_class;
   }
-  if (run.task().kind == data::TaskKind::kQuestions) settings["options"] = options.options;
+  if (run.task().kind == data::InputKind::kQuestions) settings["options"] = options.options;
 }
 
 data::TokenCounts token_counts(const AnalyzeOptions& options, const data::TokenCounts& of_input,
@@ -192,13 +191,13 @@ void check_states_folder(const AnalyzeOptions& options) {
   }
 }
 
-void analyze_task(const AnalyzeOptions& options, data::TaskKind kind) {
+void analyze_task(const AnalyzeOptions& options, data::InputKind kind) {
   run::Run run(options.corpus);
   Session session(run.on_this_rank(options.model, options.common.threads > 0));
   run::TaskSource source(kind, options.corpus, options.task, session,
                          static_cast<std::uint64_t>(options.common.seed));
   run::RunContext context = context_of(options, session, source);
-  context.kind = run::Kind::kTask;
+  context.input = kind;
   context.task = {.kind = kind,
                   .items = {},
                   .classes = source.task().classes,
@@ -217,7 +216,7 @@ void analyze_pairs(const AnalyzeOptions& options) {
   Session session(run.on_this_rank(options.model, options.common.threads > 0));
   run::PairsSource source(options.corpus, session);
   run::RunContext context = context_of(options, session, source);
-  context.kind = run::Kind::kPairs;
+  context.input = data::InputKind::kPairs;
   context.num_items = static_cast<std::int64_t>(source.task().items.size());
   session.load();
   tell_of(session, source);
@@ -233,21 +232,24 @@ void analyze_pairs(const AnalyzeOptions& options) {
   run.finish(session);
 }
 
-/// What flags need to have an effect. `task` is the kind of the task, where the input is one.
-std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
-                                  std::optional<data::TaskKind> task) {
+/// What flags need to have an effect.
+std::vector<Condition> conditions(const AnalyzeOptions& options, data::InputKind input) {
+  const bool pairs = input == data::InputKind::kPairs, task = data::is_task(input);
   const std::string found = "--experiment " + options.experiments;
   const bool records = options.records == "jsonl";
   std::vector<Condition> all = {
-      {.flags = {"--positions"}, .holds = !pairs && !task, .needs = "a corpus", .found = found},
+      {.flags = {"--positions"},
+       .holds = input == data::InputKind::kCorpus,
+       .needs = "a corpus",
+       .found = found},
       {.flags = {"--keep"}, .holds = pairs || task, .needs = "a task or pairs", .found = found},
-      {.flags = {"--whitespace-retry"}, .holds = task.has_value(), .needs = "a task", .found = found},
+      {.flags = {"--whitespace-retry"}, .holds = task, .needs = "a task", .found = found},
       {.flags = {"--classes", "--min-prompt-chars", "--per-class"},
-       .holds = task == data::TaskKind::kWords,
+       .holds = input == data::InputKind::kWords,
        .needs = "words (pos)",
        .found = found},
       {.flags = {"--options"},
-       .holds = task == data::TaskKind::kQuestions,
+       .holds = input == data::InputKind::kQuestions,
        .needs = "questions (choices)",
        .found = found},
       {.flags = {"--token-counts", "--buckets"},
@@ -265,7 +267,7 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
        .found = "states from files (--states)"},
       {.flags = {"--state-layers"}, .holds = !options.states.empty(), .needs = "--states"},
       {.flags = {"--save-states"},
-       .holds = !pairs && !task && options.states.empty(),
+       .holds = input == data::InputKind::kCorpus && options.states.empty(),
        .needs = "a corpus that the model is run over",
        .found = options.states.empty() ? found : "states from files (--states)"},
       {.flags = {"--max-records"},
@@ -279,32 +281,25 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, bool pairs,
 void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
   if (options.states.empty() || options.corpus.out.empty()) check_corpus_options(options.corpus, "analyze");
   apply_common_options(options.common);
-  std::vector<data::TaskKind> tasks;
-  bool pairs = false;
-  for (const experiments::InputKind input : experiments::possible_inputs(options.experiments)) {
-    if (input == experiments::InputKind::kWords) tasks.push_back(data::TaskKind::kWords);
-    if (input == experiments::InputKind::kFacts) tasks.push_back(data::TaskKind::kFacts);
-    if (input == experiments::InputKind::kQuestions) tasks.push_back(data::TaskKind::kQuestions);
-    pairs = pairs || input == experiments::InputKind::kPairs;
-  }
-  std::optional<data::TaskKind> task;
-  if (!options.states.empty() && (pairs || !tasks.empty())) {
+  const std::vector<data::InputKind> possible = experiments::possible_inputs(options.experiments);
+  if (!options.states.empty() && possible.front() != data::InputKind::kCorpus) {
     throw util::usage_error({.what = "stored states are a corpus",
                              .where = "--experiment " + options.experiments,
                              .expected = "experiments on a corpus"});
   }
-  if (!tasks.empty()) task = task_kind(tasks, options.corpus.inputs.front());
-  check_effects(app, conditions(options, pairs, task));
+  const data::InputKind input =
+      possible.size() == 1 ? possible.front() : kind_of_task(options.corpus.inputs.front());
+  check_effects(app, conditions(options, input));
   data::parse_bucket_edges(options.buckets);
   check_states_folder(options);
   if (!options.states.empty()) {
     analyze_states(options);
-  } else if (pairs) {
-    analyze_pairs(options);
-  } else if (task) {
-    analyze_task(options, *task);
-  } else {
+  } else if (input == data::InputKind::kCorpus) {
     analyze_corpus(options);
+  } else if (input == data::InputKind::kPairs) {
+    analyze_pairs(options);
+  } else {
+    analyze_task(options, input);
   }
 }
 

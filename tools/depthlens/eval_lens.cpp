@@ -147,23 +147,24 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
                            source.size()));
 
   run::RunContext context;
-  context.kind = run::Kind::kEvaluation;
   context.seed = seed;
   context.shape.vocab_size = session.spec().vocab_size;
   context.records.write = false;
   context.draws_page = options.report == "yes";
   context.num_documents = source.inputs().documents;
   context.dropped = source.inputs().dropped;
-  context.evaluation.num_layers = session.spec().num_layers;
+  experiments::EvaluationContext evaluation;
+  evaluation.num_layers = session.spec().num_layers;
   for (const data::InputSummary& input : source.inputs().files) {
-    context.evaluation.size.tokens += input.tokens;
-    context.evaluation.size.bytes += input.bytes;
+    evaluation.size.tokens += input.tokens;
+    evaluation.size.bytes += input.bytes;
   }
   for (const lens::Lens* lens : lenses) {
     if (options.transfer && lens->num_translators() > 0)
-      context.evaluation.transfer.emplace_back(lens->request().name, lens->num_translators());
+      evaluation.transfer.emplace_back(lens->request().name, lens->num_translators());
   }
-  const double bits_per_byte = experiments::bits_per_byte_of_a_nat(context.evaluation.size);
+  const double bits_per_byte = experiments::bits_per_byte_of_a_nat(evaluation.size);
+  context.evaluation = std::move(evaluation);
 
   const util::FinishOnInterrupt finish;
   const bool begun = run.begin(std::move(context), source.plan(), [&] {

@@ -80,16 +80,15 @@ void add_task_options(CLI::App& app, TaskOptions& options) {
       ->delimiter(',');
 }
 
-data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file) {
-  if (possible.size() == 1) return possible.front();
+data::InputKind kind_of_task(const std::string& file) {
   if (!util::can_be_read_again(file)) {
     throw util::usage_error({.what = "what a pipe or stdin holds is not known before it is read",
                              .where = "--input " + file,
                              .expected = "an experiment of one kind of task beside exit",
                              .hint = "--experiment facts,exit (or choices,exit; pos,exit)"});
   }
-  if (util::content_extension(file) == ".conllu") return data::TaskKind::kWords;
-  return data::has_options(file) ? data::TaskKind::kQuestions : data::TaskKind::kFacts;
+  if (util::content_extension(file) == ".conllu") return data::InputKind::kWords;
+  return data::has_options(file) ? data::InputKind::kQuestions : data::InputKind::kFacts;
 }
 
 }  // namespace depthlens::tool

@@ -30,8 +30,8 @@ void check_corpus_options(const CorpusOptions& options, const std::string& comma
 /// Adds --keep, --whitespace-retry, --classes, --min-prompt-chars, --per-class and --options.
 void add_task_options(CLI::App& app, TaskOptions& options);
 
-/// Of the kinds that the experiments can read, the one that the file is. Reads the file where there is a
-/// choice.
-data::TaskKind task_kind(const std::vector<data::TaskKind>& possible, const std::string& file);
+/// The kind of task that a file is, where experiments leave the choice. Reads the file; throws a usage error
+/// for one that can be read once only.
+data::InputKind kind_of_task(const std::string& file);
 
 }  // namespace depthlens::tool

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "depthlens/data/dropped.hpp"
+#include "depthlens/data/input_kind.hpp"
 #include "depthlens/data/task_files.hpp"
 #include "depthlens/text/tokenizer.hpp"
 
@@ -54,11 +55,9 @@ struct TaskItem {
   }
 };
 
-enum class TaskKind { kFacts, kQuestions, kWords };
-
 /// The items of all inputs.
 struct Task {
-  TaskKind kind = TaskKind::kFacts;
+  InputKind kind = InputKind::kFacts;  ///< of a task
   std::vector<TaskItem> items;
   std::vector<std::string> classes;             ///< of words, in the order they were asked for
   std::vector<std::string> option_labels = {};  ///< of questions, as `option_labels` gives them
@@ -70,7 +69,7 @@ struct Task {
 class TaskBuilder {
  public:
   /// The tokenizer must outlive the builder.
-  TaskBuilder(TaskKind kind, const text::Tokenizer& tokenizer, std::optional<TokenId> bos,
+  TaskBuilder(InputKind kind, const text::Tokenizer& tokenizer, std::optional<TokenId> bos,
               std::int64_t max_length);
   ~TaskBuilder();
 

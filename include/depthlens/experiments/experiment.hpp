@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/data/input_kind.hpp"
 #include "depthlens/data/task.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/listener.hpp"
@@ -46,11 +47,8 @@ std::vector<std::string> parse_experiment_names(const std::string& names);
 /// Whether an experiment of the list reads the frequency buckets. Throws a usage error for an unknown name.
 bool any_uses_buckets(const std::string& names);
 
-/// What experiments read.
-enum class InputKind { kCorpus, kWords, kFacts, kQuestions, kPairs };
-
 /// The inputs that all experiments of the list can read, at least one. Throws a usage error where there is
 /// none.
-std::vector<InputKind> possible_inputs(const std::string& names);
+std::vector<data::InputKind> possible_inputs(const std::string& names);
 
 }  // namespace depthlens::experiments

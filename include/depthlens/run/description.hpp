@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "depthlens/data/dropped.hpp"
+#include "depthlens/data/input_kind.hpp"
 #include "depthlens/data/task.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/decode/readout.hpp"
@@ -21,20 +23,17 @@
 
 namespace depthlens::run {
 
-/// What a run reads.
-enum class Kind { kCorpus, kTask, kPairs, kEvaluation };
-
 struct RunContext {
-  Kind kind = Kind::kCorpus;
+  data::InputKind input = data::InputKind::kCorpus;
   std::string experiments;  ///< names, with commas; not of pairs and evaluations
   std::uint64_t seed = 0;
   std::vector<std::int64_t> edges;  ///< of the frequency buckets
   data::TokenCounts counts;         ///< the frequency table, where an experiment reads it
-  data::Task task;                  ///< kind, classes and labels of options; without items
+  data::Task task;                  ///< of a task: kind, classes and labels of options; without items
   std::vector<std::pair<std::int64_t, std::string>> groups;  ///< of a task's items, as ItemGroups
   experiments::Watch watch;
-  experiments::EvaluationContext evaluation;
-  decode::ReadoutShape shape;  ///< of pairs the number of rows only
+  std::optional<experiments::EvaluationContext> evaluation;  ///< of lenses, in place of experiments
+  decode::ReadoutShape shape;                                ///< of pairs the number of rows only
   RecordSettings records;
   bool draws_page = true;
   bool keeps_all = false;  ///< of tasks and pairs: answers that are not the model's own count too

@@ -205,7 +205,7 @@ class TaskSource : public QuerySource {
  public:
   /// Reads the task. Session and options must outlive the source. Throws input errors, also where no item is
   /// left.
-  TaskSource(data::TaskKind kind, const InputOptions& inputs, const TaskOptions& options,
+  TaskSource(data::InputKind kind, const InputOptions& inputs, const TaskOptions& options,
              const Session& session, std::uint64_t seed);
 
   const data::Task& task() const { return task_; }
@@ -227,7 +227,7 @@ class TaskSource : public QuerySource {
   bool accepts(const decode::PositionReadout& position, RunCounts& counts) override;
 
  private:
-  data::Task read(data::TaskKind kind, std::uint64_t seed);
+  data::Task read(data::InputKind kind, std::uint64_t seed);
   void count_tokens(std::string_view text, data::InputSummary& summary);
   void add_positions(decode::Query& query, std::size_t item) const;
   bool decide(const decode::PositionReadout& position, RunCounts& counts);

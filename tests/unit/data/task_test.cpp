@@ -14,12 +14,12 @@ using namespace depthlens;
 using data::Drop;
 using data::Dropped;
 using data::Fact;
+using data::InputKind;
 using data::Question;
 using data::TaggedWord;
 using data::Task;
 using data::TaskBuilder;
 using data::TaskItem;
-using data::TaskKind;
 using data::TokenId;
 using test::ByteTokenizer;
 using test::check_error;
@@ -44,7 +44,7 @@ TaskItem only_item(TaskBuilder&& builder) {
 /// Words of several classes, twenty of each, in the given order of classes.
 Task words(const std::vector<std::string>& classes, std::int64_t per_class, std::uint64_t seed) {
   const ByteTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kWords, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kWords, tokenizer, std::nullopt, 100);
   builder.set_classes(classes);
   for (const std::string& name : classes) {
     for (int i = 0; i < 20; ++i) {
@@ -68,7 +68,7 @@ std::set<std::string> ids_of(const Task& task) {
 
 TEST_CASE("facts: context, answer, and where each of its tokens is predicted") {
   const ByteTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kFacts, tokenizer, 2, 100);
+  TaskBuilder builder(InputKind::kFacts, tokenizer, 2, 100);
   builder.add(Fact{.id = "f", .prompt = "ab \n", .answer = " cd\t"});
   const TaskItem item = only_item(std::move(builder));
   CHECK(item.id == "f");
@@ -87,7 +87,7 @@ TEST_CASE("windows: an item fits as long as all but its last token do") {
   const ByteTokenizer tokenizer;
   const Fact fact{.id = "f", .prompt = "abc", .answer = "de"};  // 1 + 3 + 3 tokens
   for (const std::int64_t length : {5, 6, 7}) {
-    TaskBuilder builder(TaskKind::kFacts, tokenizer, 2, length);
+    TaskBuilder builder(InputKind::kFacts, tokenizer, 2, length);
     builder.add(fact);
     const Task task = std::move(builder).finish();
     INFO(length);
@@ -98,7 +98,7 @@ TEST_CASE("windows: an item fits as long as all but its last token do") {
 
 TEST_CASE("items without tokens are dropped, and the others keep their place in the input") {
   const GreedyTokenizer tokenizer({" a", " b"});
-  TaskBuilder builder(TaskKind::kFacts, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kFacts, tokenizer, std::nullopt, 100);
   builder.add(Fact{.id = "no answer", .prompt = "a", .answer = "z"});
   builder.add(Fact{.id = "no prompt", .prompt = "z", .answer = "a"});
   builder.add(Fact{.id = "both", .prompt = "a", .answer = "b"});
@@ -112,7 +112,7 @@ TEST_CASE("items without tokens are dropped, and the others keep their place in 
 
 TEST_CASE("questions: options are their last tokens, the answer is one of them") {
   const ByteTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kQuestions, tokenizer, std::nullopt, 100);
   builder.add(Question{.id = "q", .prompt = "ab:", .options = {"yes", "no", "B"}, .answer = 1});
   const TaskItem item = only_item(std::move(builder));
   CHECK(item.context == bytes("ab:"));
@@ -128,14 +128,14 @@ TEST_CASE("questions: options are their last tokens, the answer is one of them")
 
 TEST_CASE("questions: options that share a token or have none") {
   const ByteTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kQuestions, tokenizer, std::nullopt, 100);
   check_error(
       util::ErrorCode::kInput,
       {"the options 'east' and 'west' have the same token", "item q7", "token 116, 't'"}, [&] {
         builder.add(Question{.id = "q7", .prompt = "p", .options = {"east", "south", "west"}, .answer = 0});
       });
   const GreedyTokenizer few({" a", " b"});
-  TaskBuilder of_few(TaskKind::kQuestions, few, std::nullopt, 100);
+  TaskBuilder of_few(InputKind::kQuestions, few, std::nullopt, 100);
   check_error(util::ErrorCode::kInput, {"the option 'z' has no token", "item q8"}, [&] {
     of_few.add(Question{.id = "q8", .prompt = "a", .options = {"b", "z"}, .answer = 0});
   });
@@ -143,7 +143,7 @@ TEST_CASE("questions: options that share a token or have none") {
 
 TEST_CASE("words: the first token, and that of the other form") {
   const GreedyTokenizer tokenizer({" The", " tide", "tide", " turns", "turns", " tur", " /", ".", " ."});
-  TaskBuilder builder(TaskKind::kWords, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kWords, tokenizer, std::nullopt, 100);
   builder.set_classes({"NOUN", "PUNCT"});
   builder.add(
       TaggedWord{
@@ -178,7 +178,7 @@ TEST_CASE("words: the first token, and that of the other form") {
 
 TEST_CASE("words: a space alone is not the other form") {
   const ByteTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kWords, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kWords, tokenizer, std::nullopt, 100);
   builder.add(TaggedWord{.id = "w", .prompt = "ab", .separator = "", .word = ".", .tag = "PUNCT"}, 0);
   const TaskItem item = only_item(std::move(builder));
   CHECK(item.answer == Ids{'.'});
@@ -231,7 +231,7 @@ TEST_CASE("words: every word has the same chance") {
 TEST_CASE("the first items of an input") {
   const ByteTokenizer tokenizer;
   for (const std::int64_t most : {0, 2, 5}) {
-    TaskBuilder builder(TaskKind::kFacts, tokenizer, std::nullopt, 100);
+    TaskBuilder builder(InputKind::kFacts, tokenizer, std::nullopt, 100);
     for (const char* id : {"a", "b", "c"}) builder.add(Fact{.id = id, .prompt = id, .answer = "q"});
     builder.keep_first(most);
     const Task task = std::move(builder).finish();
@@ -243,7 +243,7 @@ TEST_CASE("the first items of an input") {
 
 TEST_CASE("asked again: a space after the prompt, none before the answer") {
   const ByteTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kFacts, tokenizer, 2, 100);
+  TaskBuilder builder(InputKind::kFacts, tokenizer, 2, 100);
   builder.add(Fact{.id = "f", .prompt = "ab", .answer = "cd"});
   const TaskItem item = only_item(std::move(builder));
   const auto again = data::with_space_after_prompt(item, tokenizer, 2, 100);
@@ -262,7 +262,7 @@ TEST_CASE("asked again: a space after the prompt, none before the answer") {
 
 TEST_CASE("asked again: of a word only its first token, and the form with a space counts too") {
   const ByteTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kWords, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kWords, tokenizer, std::nullopt, 100);
   builder.add(TaggedWord{.id = "w", .prompt = "ab", .separator = " ", .word = "cd", .tag = "NOUN"}, 0);
   const auto again =
       data::with_space_after_prompt(only_item(std::move(builder)), tokenizer, std::nullopt, 100);
@@ -272,7 +272,7 @@ TEST_CASE("asked again: of a word only its first token, and the form with a spac
   CHECK(again->other_form == -1);  // " cd" begins with a space alone, which is not the word
 
   const GreedyTokenizer merging({" ab", " cd", "cd", " /"});
-  TaskBuilder of_merged(TaskKind::kWords, merging, std::nullopt, 100);
+  TaskBuilder of_merged(InputKind::kWords, merging, std::nullopt, 100);
   of_merged.add(TaggedWord{.id = "w", .prompt = "ab", .separator = " ", .word = "cd", .tag = "NOUN"}, 0);
   const auto merged =
       data::with_space_after_prompt(only_item(std::move(of_merged)), merging, std::nullopt, 100);
@@ -283,7 +283,7 @@ TEST_CASE("asked again: of a word only its first token, and the form with a spac
 
 TEST_CASE("asked again: nothing where the answer has no token of its own") {
   const GreedyTokenizer tokenizer({" a", " b", " /"});
-  TaskBuilder builder(TaskKind::kFacts, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kFacts, tokenizer, std::nullopt, 100);
   builder.add(Fact{.id = "f", .prompt = "a", .answer = "b"});
   CHECK_FALSE(
       data::with_space_after_prompt(only_item(std::move(builder)), tokenizer, std::nullopt, 100).has_value());
@@ -293,7 +293,7 @@ TEST_CASE("facts: one that says the same as another is counted once, in all inpu
   const ByteTokenizer tokenizer;
   Task task;
   const Texts told = test::warnings_of([&] {
-    TaskBuilder builder(TaskKind::kFacts, tokenizer, std::nullopt, 100);
+    TaskBuilder builder(InputKind::kFacts, tokenizer, std::nullopt, 100);
     builder.begin_input("a.json");
     CHECK(builder.add(Fact{.id = "0", .prompt = "The fare was cut in", .answer = "summer"}));
     CHECK_FALSE(builder.add(Fact{.id = "1", .prompt = "The fare was cut in ", .answer = " summer"}));
@@ -325,7 +325,7 @@ TEST_CASE("questions: repeated ones, by prompt, options and answer") {
   const LetterTokenizer tokenizer;
   Task task;
   const Texts told = test::warnings_of([&] {
-    TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
+    TaskBuilder builder(InputKind::kQuestions, tokenizer, std::nullopt, 100);
     builder.begin_input("q.jsonl");
     Question question{.id = "0", .prompt = "p:", .options = {"A", "B"}, .answer = 0};
     CHECK(builder.add(question));
@@ -349,7 +349,7 @@ TEST_CASE("questions: repeated ones, by prompt, options and answer") {
 TEST_CASE("questions: a logged one has the tokens of its continuations behind its context") {
   const LetterTokenizer tokenizer;
   const auto item_of = [&](const std::string& context, const Texts& continuations) {
-    TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
+    TaskBuilder builder(InputKind::kQuestions, tokenizer, std::nullopt, 100);
     Question question{.id = "q", .prompt = context, .options = {}, .answer = 1};
     question.continuations = continuations;
     for (const std::string& continuation : continuations)
@@ -387,7 +387,7 @@ TEST_CASE("questions: a space at the end of a prompt is left out, options of sev
   const LetterTokenizer tokenizer;
   Task task;
   const Texts told = test::warnings_of([&] {
-    TaskBuilder builder(TaskKind::kQuestions, tokenizer, 'Q', 100);
+    TaskBuilder builder(InputKind::kQuestions, tokenizer, 'Q', 100);
     builder.begin_input("q.jsonl");
     builder.add(Question{.id = "0", .prompt = "a:  ", .options = {"A", "B"}});
     builder.add(Question{.id = "1", .prompt = "a\n", .options = {"A", "B"}});
@@ -420,7 +420,7 @@ TEST_CASE("questions: a space at the end of a prompt is left out, options of sev
 
 TEST_CASE("an alias that the model says takes the answer's place") {
   const LetterTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kFacts, tokenizer, 2, 10);
+  TaskBuilder builder(InputKind::kFacts, tokenizer, 2, 10);
   builder.add(
       Fact{.id = "f", .prompt = "ab", .answer = "cd", .aliases = {"ef", " gh ", "gi", "fits not in"}});
   const TaskItem item = only_item(std::move(builder));
@@ -452,7 +452,7 @@ TEST_CASE("an alias that the model says takes the answer's place") {
 
 TEST_CASE("asked again: options lose their space, too") {
   const LetterTokenizer tokenizer;
-  TaskBuilder builder(TaskKind::kQuestions, tokenizer, std::nullopt, 100);
+  TaskBuilder builder(InputKind::kQuestions, tokenizer, std::nullopt, 100);
   builder.add(Question{.id = "q", .prompt = "p:", .options = {"A", "B"}, .answer = 1});
   const auto again =
       data::with_space_after_prompt(only_item(std::move(builder)), tokenizer, std::nullopt, 100);

@@ -34,7 +34,7 @@ TEST_CASE("registry: the names of the contract") {
 }
 
 TEST_CASE("registry: experiments that read the same kind of input go together, others do not") {
-  using experiments::InputKind;
+  using data::InputKind;
   using Inputs = std::vector<InputKind>;
   const std::vector<std::pair<std::string, Inputs>> possible = {
       {"trajectory,frequency,flips,settling,calibration", {InputKind::kCorpus}},
@@ -130,7 +130,7 @@ TEST_CASE("registry: the columns of every table are those of the contract in the
   builder.add(position);
   data::TaskItem item{.id = "i", .context = {1}, .answer = {3}, .word_class = "NOUN"};
   item.options = {{.text = "A", .id = 3}, {.text = "B", .id = 4}};
-  const data::Task task{.kind = data::TaskKind::kQuestions,
+  const data::Task task{.kind = data::InputKind::kQuestions,
                         .items = {item},
                         .classes = {"NOUN"},
                         .option_labels = {"A", "B"},

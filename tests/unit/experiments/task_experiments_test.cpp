@@ -10,8 +10,8 @@
 
 using namespace depthlens;
 using namespace depthlens::test;
+using data::InputKind;
 using data::TaskItem;
-using data::TaskKind;
 using decode::TokenId;
 
 namespace {
@@ -57,7 +57,7 @@ void add_positions(TaskReadouts& readouts, std::size_t index, std::mt19937& rand
 /// Words of two classes out of three; a third of them with another form.
 TaskReadouts some_words() {
   TaskReadouts readouts;
-  readouts.task.kind = TaskKind::kWords;
+  readouts.task.kind = InputKind::kWords;
   readouts.task.classes = {"NOUN", "ADJ", "DET"};  // no ADJ occurs
   std::mt19937 random(31);
   for (std::size_t i = 0; i < 90; ++i) {
@@ -89,7 +89,7 @@ TaskReadouts some_facts() {
 /// Questions with two to four options, or all with the same four.
 TaskReadouts some_questions(bool same_options) {
   TaskReadouts readouts;
-  readouts.task.kind = TaskKind::kQuestions;
+  readouts.task.kind = InputKind::kQuestions;
   std::mt19937 random(33);
   for (std::size_t i = 0; i < 70; ++i) {
     TaskItem item{.id = "q", .document = static_cast<std::int64_t>(i)};
@@ -437,7 +437,7 @@ TEST_CASE("choices.accuracy: recomputed by brute force") {
 
 TEST_CASE("choices: of options with equal probability the first leads") {
   TaskReadouts questions;
-  questions.task.kind = TaskKind::kQuestions;
+  questions.task.kind = InputKind::kQuestions;
   TaskItem item{.id = "q", .context = {1}, .answer = {5}};
   item.options = {{.text = "no", .id = 9}, {.text = "yes", .id = 5}};
   item.gold_option = 1;
@@ -473,8 +473,8 @@ TEST_CASE("exit.accuracy: recomputed by brute force, for each kind of task") {
           const TaskItem& item = readouts.item_of(position);
           const BuiltRow& row = row_of(position, n, layer);
           bool is_right = top1(row) == position.target;
-          if (readouts.task.kind == TaskKind::kWords) is_right = is_right || top1(row) == item.other_form;
-          if (readouts.task.kind == TaskKind::kQuestions)
+          if (readouts.task.kind == InputKind::kWords) is_right = is_right || top1(row) == item.other_form;
+          if (readouts.task.kind == InputKind::kQuestions)
             is_right = leader(item, position, n, layer) == item.gold_option;
           right.add(position, is_right ? 1 : 0);
           logprob.add(position, logprob_of(position, n, layer, position.target));
@@ -499,7 +499,7 @@ TEST_CASE("exit.accuracy: recomputed by brute force, for each kind of task") {
 
 TEST_CASE("tasks: without positions counts are 0 and means do not exist") {
   TaskReadouts nothing;
-  nothing.task.kind = TaskKind::kWords;
+  nothing.task.kind = InputKind::kWords;
   nothing.task.classes = {"NOUN"};
   for (const auto& [experiment, name] :
        std::vector<std::pair<std::string, std::string>>{{"pos", "pos.rank"},

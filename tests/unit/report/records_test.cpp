@@ -97,7 +97,7 @@ TEST_CASE("records: without a target its fields are null") {
 
 TEST_CASE("records: of facts the item's id, the place in the answer and its length") {
   Example example;
-  const data::Task task{.kind = data::TaskKind::kFacts,
+  const data::Task task{.kind = data::InputKind::kFacts,
                         .items = {{.id = "other"},
                                   {.id = "fact \"7\"\n",
                                    .context = {0},
@@ -115,7 +115,7 @@ TEST_CASE("records: of facts the item's id, the place in the answer and its leng
 
 TEST_CASE("records: of words the class") {
   Example example;
-  const data::Task task{.kind = data::TaskKind::kWords,
+  const data::Task task{.kind = data::InputKind::kWords,
                         .items = {{.id = "s.2", .context = {0, 6}, .answer = {2}, .word_class = "NOUN"}},
                         .classes = {"NOUN"},
                         .dropped = {}};
@@ -126,7 +126,7 @@ TEST_CASE("records: of words the class") {
 
 TEST_CASE("records: of questions every option, through each lens") {
   Example example;
-  data::Task task{.kind = data::TaskKind::kQuestions, .items = {{.id = "q"}}, .classes = {}, .dropped = {}};
+  data::Task task{.kind = data::InputKind::kQuestions, .items = {{.id = "q"}}, .classes = {}, .dropped = {}};
   task.items[0].context = {0, 6};
   task.items[0].answer = {2};
   task.items[0].options = {{.text = "\"yes\"", .id = 2}, {.text = "no", .id = 5}};
