@@ -1,8 +1,6 @@
 // Corpus → windows → queries.
-#include <algorithm>
 #include <filesystem>
 
-#include "depthlens/data/sample.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
 #include "depthlens/util/error.hpp"
@@ -13,16 +11,15 @@ namespace depthlens::run {
 
 CorpusSource::CorpusSource(const InputOptions& options, const Session& session,
                            const std::filesystem::path& spool_folder, std::uint64_t seed)
-    : options_(options),
+    : TextSource(options),
       session_(session),
       corpus_(options.inputs, session.tokenizer(), options.limit, spool_folder) {
-  survey(seed);
+  survey_corpus(seed);
   corpus_.rewind();
 }
 
-void CorpusSource::survey(std::uint64_t seed) {
+void CorpusSource::survey_corpus(std::uint64_t seed) {
   util::Progress progress("counting tokens", "tokens", 0);
-  Planner planner;
   std::int64_t without_tokens = 0;
   while (const auto document = corpus_.next()) {
     session_.check_in_vocabulary(document->tokens);
@@ -32,10 +29,8 @@ void CorpusSource::survey(std::uint64_t seed) {
     std::int64_t window_index = 0;
     for (const auto& window :
          data::cut_into_windows(document->tokens, session_.max_length(), session_.bos())) {
-      const auto length = static_cast<std::int64_t>(window.size());
-      planner.add({.document = document->index, .window = window_index++}, length);
-      ++survey_.windows;
-      survey_.positions += options_.last_only() ? 1 : length;
+      add_window({.document = document->index, .window = window_index++},
+                 static_cast<std::int64_t>(window.size()));
     }
     progress.advance(static_cast<std::int64_t>(document->tokens.size()));
   }
@@ -47,26 +42,12 @@ void CorpusSource::survey(std::uint64_t seed) {
          .where = inputs_.files.front().path,
          .expected = "documents separated by blank lines, or JSON lines with the key \"text\""});
   }
-  plan_ = std::move(planner).finish();
-  if (const auto wanted = options_.sample()) {
-    if (*wanted > survey_.positions) {
-      util::log_warning(util::cat("the input has ", survey_.positions, " positions: all are taken, not ",
-                                  *wanted, " (--positions ", options_.positions, ")"));
-    }
-    survey_.drawn = data::drawn(std::min(*wanted, survey_.positions), survey_.positions, seed);
-    survey_.positions = static_cast<std::int64_t>(survey_.drawn.size());
-  }
+  end_survey(seed);
 }
 
 std::string CorpusSource::size() const {
   return util::cat(util::with_thousands(survey_.positions), " positions in ",
                    util::with_thousands(survey_.windows), " windows");
-}
-
-void CorpusSource::watch(const experiments::Watch& watch) {
-  if (watch.has(experiments::WatchedToken::Kind::kDistractor))
-    throw no_distractor_error("a text has no distractor");
-  watch_ = &watch;
 }
 
 bool CorpusSource::next_document() {
@@ -87,9 +68,6 @@ void CorpusSource::begin_part(std::int64_t part) {
   const Place& place = plan_.begin(part);
   if (part != part_ + 1) {  // or else it goes on where the one before ended
     first_position_ = plan_.weight_before(part);
-    next_drawn_ = static_cast<std::size_t>(
-        std::lower_bound(survey_.drawn.begin(), survey_.drawn.end(), first_position_) -
-        survey_.drawn.begin());
     const bool is_at_hand = !windows_.empty() && document_.index == place.document &&
                             next_window_ <= static_cast<std::size_t>(place.window);
     if (!is_at_hand) {
@@ -119,29 +97,14 @@ bool CorpusSource::next(decode::Query& query) {
              .tokens = std::move(windows_[next_window_++]),
              .positions = {}};
     const auto length = static_cast<std::int64_t>(query.tokens.size());
-    choose(query, length);
+    const std::vector<std::int64_t> positions = chosen(first_position_, length);
     first_position_ += length;
-    if (!query.positions.empty()) return true;
+    if (positions.empty()) continue;
+    add_positions(query, positions);
+    // No position sees what comes after it.
+    if (options_.sample()) query.tokens.resize(static_cast<std::size_t>(positions.back()) + 1);
+    return true;
   }
-}
-
-void CorpusSource::choose(decode::Query& query, std::int64_t length) {
-  const auto add = [&](std::int64_t t) {
-    const decode::TokenId target =
-        t + 1 < length ? query.tokens[static_cast<std::size_t>(t) + 1] : decode::kNoToken;
-    query.positions.push_back({.position = t, .target = target, .watched = {}});
-    if (watch_ != nullptr) watch_->append_to(query.positions.back());
-  };
-  if (!options_.sample()) {
-    for (std::int64_t t = options_.last_only() ? length - 1 : 0; t < length; ++t) add(t);
-    return;
-  }
-  const std::vector<std::int64_t>& drawn = survey_.drawn;
-  for (; next_drawn_ < drawn.size() && drawn[next_drawn_] < first_position_ + length; ++next_drawn_)
-    add(drawn[next_drawn_] - first_position_);
-  // No position sees what comes after it.
-  if (!query.positions.empty())
-    query.tokens.resize(static_cast<std::size_t>(query.positions.back().position) + 1);
 }
 
 }  // namespace depthlens::run

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "depthlens/data/sample.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
 #include "depthlens/util/error.hpp"
@@ -38,7 +37,7 @@ std::vector<fs::path> files_of(const fs::path& given) {
 
 StatesSource::StatesSource(const InputOptions& options, const std::vector<std::string>& paths,
                            std::vector<std::int64_t> layers, const Session& session, std::uint64_t seed)
-    : options_(options),
+    : TextSource(options),
       expected_({.layers = std::move(layers),
                  .hidden_size = session.spec().hidden_size,
                  .vocab_size = session.spec().vocab_size}) {
@@ -56,10 +55,11 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
   }
   if (options.limit > 0 && files_.size() > static_cast<std::size_t>(options.limit))
     files_.resize(static_cast<std::size_t>(options.limit));
-  Planner planner;
+  std::vector<std::string> names;
   util::Progress progress("looking at states", "tokens", 0);
   for (std::size_t f = 0; f < files_.size(); ++f) {
     const decode::StoredStates states(files_[f], expected_);
+    names.push_back(files_[f].string());
     std::error_code error;
     stamps_.push_back({fs::file_size(files_[f], error), fs::last_write_time(files_[f], error)});
     data::InputSummary& input = inputs_.files.emplace_back();
@@ -76,40 +76,25 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
     if (length == 0) {
       ++inputs_.dropped[data::Drop::kNoTokens];
     } else {
-      planner.add({.document = static_cast<std::int64_t>(f)}, length);
-      ++survey_.windows;
-      survey_.positions += options.last_only() ? 1 : length;
+      add_window({.document = static_cast<std::int64_t>(f)}, length);
     }
     lengths_.push_back(length);
     progress.advance(length);
-    digests_.push_back(std::make_unique<util::FileDigests>(
-        files_[f].parent_path(), std::vector<std::string>{files_[f].filename().string()}));
-    if (digests_.size() > 1) digests_[digests_.size() - 2]->get();  // one file at a time
   }
   progress.finish();
   if (survey_.windows == 0)
     throw util::input_error({.what = "the stored states hold no token", .where = inputs_.files.front().path});
-  plan_ = std::move(planner).finish();
-  if (const auto wanted = options.sample()) {
-    survey_.drawn = data::drawn(std::min(*wanted, survey_.positions), survey_.positions, seed);
-    survey_.positions = static_cast<std::int64_t>(survey_.drawn.size());
-  }
+  end_survey(seed);
+  digests_ = std::make_unique<util::FileDigests>("", std::move(names));
 }
 
 void StatesSource::complete_inputs() {
-  for (std::size_t f = 0; f < digests_.size(); ++f)
-    inputs_.files[f].sha256 = digests_[f]->get().front().sha256;
+  for (std::size_t f = 0; f < files_.size(); ++f) inputs_.files[f].sha256 = digests_->get()[f].sha256;
 }
 
 std::string StatesSource::size() const {
   return util::cat(util::with_thousands(survey_.positions), " positions of stored states in ",
                    util::with_thousands(survey_.windows), " files");
-}
-
-void StatesSource::watch(const experiments::Watch& watch) {
-  if (watch.has(experiments::WatchedToken::Kind::kDistractor))
-    throw no_distractor_error("stored states have no distractor");
-  watch_ = &watch;
 }
 
 void StatesSource::check_unchanged() {
@@ -135,16 +120,8 @@ bool StatesSource::next(decode::Query& query) {
     const std::int64_t length = lengths_[f], first = first_position_;
     first_position_ += length;
     if (length == 0) continue;
-    std::vector<std::int64_t> positions;
-    if (options_.sample()) {
-      const std::vector<std::int64_t>& drawn = survey_.drawn;
-      for (auto place = std::lower_bound(drawn.begin(), drawn.end(), first);
-           place != drawn.end() && *place < first + length; ++place)
-        positions.push_back(*place - first);
-      if (positions.empty()) continue;
-    } else {
-      for (std::int64_t t = options_.last_only() ? length - 1 : 0; t < length; ++t) positions.push_back(t);
-    }
+    const std::vector<std::int64_t> positions = chosen(first, length);
+    if (positions.empty()) continue;
     query = {.document = static_cast<std::int64_t>(f),
              .input = static_cast<std::int64_t>(f),
              .tokens = {},
@@ -152,12 +129,7 @@ bool StatesSource::next(decode::Query& query) {
     query.states = std::make_shared<const decode::StoredStates>(files_[f], expected_);
     query.tokens = query.states->tokens();
     DEPTHLENS_ASSERT(static_cast<std::int64_t>(query.tokens.size()) == length);
-    for (const std::int64_t t : positions) {
-      const decode::TokenId target =
-          t + 1 < length ? query.tokens[static_cast<std::size_t>(t) + 1] : decode::kNoToken;
-      query.positions.push_back({.position = t, .target = target, .watched = {}});
-      if (watch_ != nullptr) watch_->append_to(query.positions.back());
-    }
+    add_positions(query, positions);
     return true;
   }
   return false;

@@ -113,8 +113,42 @@ struct Survey {
   std::vector<std::int64_t> drawn;  ///< of a sample: numbers of the positions, counted over the input; rising
 };
 
+/// Running text: of each window the positions that `--positions` asks for, each with the token that follows.
+class TextSource : public QuerySource {
+ public:
+  const Survey& survey() const { return survey_; }
+
+  const Plan& plan() const override { return plan_; }
+  const RunInputs& inputs() const override { return inputs_; }
+  std::int64_t num_positions() const override { return survey_.positions; }
+  const char* doing() const override { return "analyzing"; }
+  void watch(const experiments::Watch& watch) override;
+
+ protected:
+  /// The options must outlive the source.
+  explicit TextSource(const InputOptions& options) : options_(options) {}
+
+  /// In the first reading: the next window, of `length` tokens; then the end, where plan and sample are made.
+  void add_window(const Place& place, std::int64_t length);
+  void end_survey(std::uint64_t seed);
+  /// Positions to be analysed of a window of `length` tokens, rising; `first` is its first position, counted
+  /// over the input.
+  std::vector<std::int64_t> chosen(std::int64_t first, std::int64_t length) const;
+  /// Adds `positions` to a query that has its tokens.
+  void add_positions(decode::Query& query, const std::vector<std::int64_t>& positions) const;
+
+  const InputOptions& options_;
+  Plan plan_;
+  RunInputs inputs_;
+  Survey survey_;
+
+ private:
+  Planner planner_;
+  const experiments::Watch* watch_ = nullptr;
+};
+
 /// Documents, cut into windows. A part may begin at any window.
-class CorpusSource : public QuerySource {
+class CorpusSource : public TextSource {
  public:
   /// Reads the corpus once. Session and options must outlive the source; what can be read once only is copied
   /// into `spool_folder`. `seed` draws the sample of positions, where there is one. Throws an input error
@@ -122,71 +156,46 @@ class CorpusSource : public QuerySource {
   CorpusSource(const InputOptions& options, const Session& session, const std::filesystem::path& spool_folder,
                std::uint64_t seed);
 
-  const Survey& survey() const { return survey_; }
-
-  const Plan& plan() const override { return plan_; }
-  const RunInputs& inputs() const override { return inputs_; }
   std::string size() const override;
   void check_unchanged() override { corpus_.check_unchanged(); }
-  std::int64_t num_positions() const override { return survey_.positions; }
-  const char* doing() const override { return "analyzing"; }
-  void watch(const experiments::Watch& watch) override;
   void begin_part(std::int64_t part) override;
   bool next(decode::Query& query) override;
 
  private:
-  void survey(std::uint64_t seed);
+  void survey_corpus(std::uint64_t seed);
   bool next_document();
-  void choose(decode::Query& query, std::int64_t length);
 
-  const InputOptions& options_;
   const Session& session_;
   data::Corpus corpus_;
-  Plan plan_;
-  RunInputs inputs_;
-  Survey survey_;
-  const experiments::Watch* watch_ = nullptr;
   std::int64_t part_ = -1;
   data::TokenizedDocument document_;                 // at hand
   std::vector<std::vector<text::TokenId>> windows_;  // of the document
   std::size_t next_window_ = 0;
   std::int64_t first_position_ = 0;  // of the next window, counted over the input
-  std::size_t next_drawn_ = 0;
 };
 
 /// Residual states computed elsewhere: each file is a document of one window.
-class StatesSource : public QuerySource {
+class StatesSource : public TextSource {
  public:
   /// Looks at every file. `paths` are files, or folders of them; `layers` those that are stored, rising,
   /// empty: all. Session and options must outlive the source. Throws input errors that name the file.
   StatesSource(const InputOptions& options, const std::vector<std::string>& paths,
                std::vector<std::int64_t> layers, const Session& session, std::uint64_t seed);
 
-  const Survey& survey() const { return survey_; }
   const std::vector<std::int64_t>& layers() const { return expected_.layers; }
 
-  const Plan& plan() const override { return plan_; }
-  const RunInputs& inputs() const override { return inputs_; }
   std::string size() const override;
   void complete_inputs() override;
   void check_unchanged() override;
-  std::int64_t num_positions() const override { return survey_.positions; }
-  const char* doing() const override { return "analyzing"; }
-  void watch(const experiments::Watch& watch) override;
   void begin_part(std::int64_t part) override;
   bool next(decode::Query& query) override;
 
  private:
-  const InputOptions& options_;
   decode::StoredStates::Expected expected_;
   std::vector<std::filesystem::path> files_;
   std::vector<std::pair<std::uintmax_t, std::filesystem::file_time_type>> stamps_;  // size, time
   std::vector<std::int64_t> lengths_;                                               // tokens
-  std::vector<std::unique_ptr<util::FileDigests>> digests_;
-  Plan plan_;
-  RunInputs inputs_;
-  Survey survey_;
-  const experiments::Watch* watch_ = nullptr;
+  std::unique_ptr<util::FileDigests> digests_;
   std::size_t next_file_ = 0, end_file_ = 0;  // of the part
   std::int64_t first_position_ = 0;           // of the next file, counted over all of them
 };
