@@ -31,8 +31,6 @@
 namespace depthlens::decode {
 namespace {
 
-// Which positions are checked depends on the parts of a run alone, not on how they are dealt out.
-constexpr std::int64_t kSelfCheckEvery = 16;     // parts
 constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked part
 
 Needs union_of_needs(const std::vector<Listener*>& listeners, std::int64_t vocab_size) {
@@ -227,7 +225,7 @@ class Run {
 };
 
 bool Run::is_checked(std::int64_t part) {
-  if (part % kSelfCheckEvery != 0) return false;
+  if (!is_self_checked(part)) return false;
   if (part != checked_part_) checked_in_part_ = 0;
   checked_part_ = part;
   return checked_in_part_++ < kSelfCheckPositions;

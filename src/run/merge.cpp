@@ -1,20 +1,17 @@
 // The folders of shares → the folder of the run.
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <ctime>
-#include <map>
 #include <set>
 
 #include "depthlens/report/run_folder.hpp"
+#include "depthlens/run/ranks.hpp"
 #include "depthlens/run/run.hpp"
 #include "depthlens/run/saved_parts.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/host.hpp"
 #include "run/run_files.hpp"
 
 namespace depthlens::run {
@@ -27,9 +24,9 @@ constexpr std::uint64_t kMaxRunJson = std::uint64_t{256} << 20;
 
 struct ShardFolder {
   std::string path;
-  std::int64_t index = 0, count = 0;
+  Shard share = {};
   std::string kernel = {};  ///< "" where it is not known
-  std::vector<fs::path> states = {};
+  fs::path state = {};
 };
 
 /// What run.json says of a share, without its state.
@@ -46,7 +43,7 @@ ShardFolder look_at(const std::string& path) {
   if (!fs::is_directory(folder, ignored))
     throw util::input_error({.what = "no such run folder", .where = util::in_quotes(path)});
   if (!util::exists(file)) {
-    if (SavedParts(folder).exist())
+    if (!SavedParts(folder).paths().empty())
       refuse("the share was not finished", "saved parts without run.json",
              "go on with it by --resume, then merge");
     refuse("the folder holds no run", "no run.json", "analyze --shard I/N makes shares");
@@ -60,19 +57,17 @@ ShardFolder look_at(const std::string& path) {
     refuse("the folder holds a whole run, not a share of one", "no shard in run.json",
            "analyze --shard I/N makes shares");
   ShardFolder shard{.path = path};
-  shard.count = run.at("shard").at("count").as_integer(1, 1 << 30);
-  shard.index = run.at("shard").at("index").as_integer(0, shard.count - 1);
+  shard.share = Shard::from_json(run.at("shard"));
   if (run.has("volatile")) shard.kernel = run.at("volatile").get_string("kernel", "");
-  for (const auto& entry : fs::directory_iterator(folder / "parts", ignored)) {
-    if (entry.path().extension() == ".state") shard.states.push_back(entry.path());
-  }
-  if (shard.states.size() != 1) {
+  const std::vector<fs::path> states = SavedParts(folder).paths();
+  if (states.size() != 1) {
     throw util::input_error({.what = "the saved state of the share is not there",
                              .where = util::in_quotes((folder / "parts").string()),
                              .expected = "one file .state",
-                             .found = util::cat(shard.states.size()),
+                             .found = util::cat(states.size()),
                              .hint = "copy the whole folder of a share, parts/ included"});
   }
+  shard.state = states.front();
   return shard;
 }
 
@@ -81,18 +76,18 @@ std::vector<ShardFolder> all_shards(const std::vector<std::string>& paths) {
   std::vector<ShardFolder> shards;
   for (const std::string& path : paths) shards.push_back(look_at(path));
   std::sort(shards.begin(), shards.end(),
-            [](const ShardFolder& a, const ShardFolder& b) { return a.index < b.index; });
-  const std::int64_t count = shards.front().count;
+            [](const ShardFolder& a, const ShardFolder& b) { return a.share.index < b.share.index; });
+  const std::int64_t count = shards.front().share.count;
   for (std::size_t i = 0; i < shards.size(); ++i) {
-    if (shards[i].count != count) {
+    if (shards[i].share.count != count) {
       throw util::usage_error({.what = "shares of different runs",
                                .where = util::in_quotes(shards[i].path),
                                .expected = util::cat("a share of ", count, ", as ", shards.front().path),
-                               .found = util::cat("share ", shards[i].index, " of ", shards[i].count)});
+                               .found = shards[i].share.text()});
     }
-    if (i > 0 && shards[i].index == shards[i - 1].index) {
+    if (i > 0 && shards[i].share.index == shards[i - 1].share.index) {
       throw util::usage_error(
-          {.what = util::cat("share ", shards[i].index, " is there twice"),
+          {.what = util::cat("share ", shards[i].share.index, " is there twice"),
            .where = util::in_quotes(shards[i - 1].path) + " and " + util::in_quotes(shards[i].path),
            .expected = "each share once"});
     }
@@ -101,7 +96,7 @@ std::vector<ShardFolder> all_shards(const std::vector<std::string>& paths) {
     std::vector<std::string> missing;
     std::size_t next = 0;
     for (std::int64_t index = 0; index < count; ++index) {
-      if (next < shards.size() && shards[next].index == index) {
+      if (next < shards.size() && shards[next].share.index == index) {
         ++next;
       } else if (missing.size() < 20) {
         missing.push_back(std::to_string(index));
@@ -117,24 +112,17 @@ std::vector<ShardFolder> all_shards(const std::vector<std::string>& paths) {
 
 OrderedJson volatile_json(const std::vector<ShardFolder>& shards,
                           std::chrono::system_clock::time_point started, const std::string& out) {
-  std::array<char, 32> time = {};
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(started);
-  std::tm utc = {};
-  std::strftime(time.data(), time.size(), "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&seconds, &utc));
-  std::array<char, 256> host = {};
-  ::gethostname(host.data(), host.size() - 1);
   OrderedJson paths = OrderedJson::array(), kernels = OrderedJson::array();
   std::set<std::string> seen;
   for (const ShardFolder& shard : shards) {
     paths.push_back(shard.path);
     if (seen.insert(shard.kernel).second) kernels.push_back(shard.kernel);
   }
-  return {{"started", time.data()},
-          {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
-          {"host", host.data()},
-          {"kernels", kernels},
-          {"merged", paths},
-          {"out", out}};
+  OrderedJson unlike = when_and_where(started);
+  unlike["kernels"] = kernels;
+  unlike["merged"] = paths;
+  unlike["out"] = out;
+  return unlike;
 }
 
 }  // namespace
@@ -152,26 +140,22 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
   std::vector<RecordSegment> records;
   util::Progress progress("merging", "shares", static_cast<std::int64_t>(shards.size()));
   for (const ShardFolder& shard : shards) {
-    SavedState saved = SavedParts::read(shard.states.front());
+    SavedState saved = SavedParts::read(shard.state);
     const std::string where = util::in_quotes(shard.path);
-    const OrderedJson& description = saved.description;
-    const bool whole = description.is_object() && description.contains("run") &&
-                       description.contains("context") && description.contains("share");
-    if (!whole)
-      throw util::format_error({.what = "not a saved state of a run", .where = saved.path.string()});
-    if (description.at("share") != OrderedJson({shard.index, shard.count})) {
+    const SavedDescription& description = saved.description;
+    if (description.share != shard.share) {
       throw util::format_error({.what = "the saved state is of another share",
                                 .where = saved.path.string(),
-                                .expected = util::cat("share ", shard.index, " of ", shard.count),
-                                .found = description.at("share").dump()});
+                                .expected = shard.share.text(),
+                                .found = description.share.text()});
     }
     if (run.is_null()) {
-      run = description.at("run");
+      run = description.run;
       identity = identity_of(run);
-      context_json = description.at("context");
+      context_json = description.context;
     }
-    std::string difference = difference_of(identity, identity_of(description.at("run")));
-    if (difference.empty()) difference = difference_of(context_json, description.at("context"));
+    std::string difference = difference_of(identity, identity_of(description.run));
+    if (difference.empty()) difference = difference_of(context_json, description.context);
     if (!difference.empty()) {
       throw util::usage_error({.what = "shares of different runs",
                                .where = where,
@@ -190,8 +174,7 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
     progress.advance(1);
   }
   progress.finish();
-  const util::Json parsed =
-      util::parse_json(context_json.dump(), "the saved state of " + shards.front().path);
+  const util::Json parsed(context_json);
   const RunContext context = RunContext::from_json({parsed, "the saved state of " + shards.front().path});
   if (parts.size() != context.num_parts) {
     throw util::format_error({.what = "parts of the run are missing",
@@ -199,7 +182,7 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
                               .expected = util::cat(context.num_parts, " parts"),
                               .found = util::cat(parts.size())});
   }
-  write_run_files(folder, {.run = run,
+  write_run_files(folder, {.run = std::move(run),
                            .context = context,
                            .state = state,
                            .records = std::move(records),

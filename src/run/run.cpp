@@ -1,12 +1,8 @@
 // Deals out parts, saves what is done, writes the run folder.
 #include "depthlens/run/run.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <ctime>
 #include <deque>
 #include <exception>
 #include <optional>
@@ -28,6 +24,7 @@
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/host.hpp"
 #include "run/run_files.hpp"
 
 namespace depthlens::run {
@@ -101,12 +98,10 @@ struct Run::Job {
   void end_part(std::int64_t part, const decode::RunStatistics& statistics);
   void end_parts_before(std::int64_t part);
   void save();
-  OrderedJson description() const {
-    return {{"run", run()}, {"context", context.json()}, {"share", {share.index, share.count}}};
-  }
   const OrderedJson& run() const;
   OrderedJson volatile_json(const Session& session) const;
   void check_same(const OrderedJson& other, const std::string& where) const;
+  void check_same_share(const Shard& other, const std::string& where) const;
   void take_saved();
   bool is_complete() const;
   void agree_with_ranks();
@@ -132,6 +127,7 @@ struct Run::Job {
   std::unique_ptr<RecordLog> records;
   PartSet done;
   std::vector<std::int64_t> to_do;
+  std::int64_t weight_to_do = 0;
   std::size_t next_to_do = 0;
   std::deque<std::int64_t> claimed;
   std::optional<SavePacing> pacing;
@@ -190,6 +186,14 @@ void Run::Job::check_same(const OrderedJson& other, const std::string& where) co
                            .hint = "run it with what it was begun with, or replace it with --overwrite"});
 }
 
+void Run::Job::check_same_share(const Shard& other, const std::string& where) const {
+  if (other == share) return;
+  throw util::usage_error({.what = "what the folder holds is of another share",
+                           .where = where,
+                           .expected = share.text(),
+                           .found = other.text()});
+}
+
 /// Takes over what was saved: by this run before it was interrupted.
 void Run::Job::take_saved() {
   std::vector<SavedState> states = saved->read();
@@ -198,24 +202,15 @@ void Run::Job::take_saved() {
                    [](const SavedState& a, const SavedState& b) { return a.parts.size() > b.parts.size(); });
   std::vector<RecordSegment> segments;
   for (const SavedState& one : states) {
-    const OrderedJson& other = one.description;
-    const bool whole = other.is_object() && other.contains("run") && other.contains("share") &&
-                       other.contains("context") && other.at("context").is_object() &&
-                       other.at("context").contains("plan");
-    if (!whole) throw util::format_error({.what = "not a saved state of a run", .where = one.path.string()});
-    check_same(other.at("run"), util::in_quotes(one.path.string()));
-    if (other.at("context").at("plan") != context.plan) {
+    const SavedDescription& other = one.description;
+    check_same(other.run, util::in_quotes(one.path.string()));
+    if (other.context.value("plan", "") != context.plan) {
       throw util::usage_error({.what = "what the folder holds was cut into other parts",
                                .where = util::in_quotes(one.path.string()),
                                .expected = "a run that this build of depthlens has begun",
                                .hint = "replace it with --overwrite"});
     }
-    if (other.at("share") != OrderedJson({share.index, share.count})) {
-      throw util::usage_error({.what = "what the folder holds is of another share",
-                               .where = util::in_quotes(one.path.string()),
-                               .expected = util::cat("share ", share.index, " of ", share.count),
-                               .found = other.at("share").dump()});
-    }
+    check_same_share(other.share, util::in_quotes(one.path.string()));
     if (done.overlaps(one.parts)) continue;
     state.merge(one.state, one.path.string());
     done.add(one.parts);
@@ -230,18 +225,14 @@ void Run::Job::take_saved() {
 /// Whether the folder holds this run from beginning to end. Throws a usage error where it holds another.
 bool Run::Job::is_complete() const {
   const fs::path path = folder->path() / "run.json";
-  if (!util::exists(path) || (saved->exist() && !to_do.empty())) return false;
+  if (!util::exists(path) || (!saved->paths().empty() && !to_do.empty())) return false;
   const OrderedJson there =
       util::parse_ordered_json(util::read_file(path, std::uint64_t{256} << 20), path.string());
   check_same(there, util::in_quotes(path.string()));
   if (!there.is_object() || !there.contains("status") || there.at("status") != "complete") return false;
-  const OrderedJson of_share =
-      there.contains("shard") ? there.at("shard") : OrderedJson({{"index", 0}, {"count", 1}});
-  if (of_share == OrderedJson({{"index", share.index}, {"count", share.count}})) return true;
-  throw util::usage_error({.what = "what the folder holds is of another share",
-                           .where = util::in_quotes(path.string()),
-                           .expected = util::cat("share ", share.index, " of ", share.count),
-                           .found = of_share.dump()});
+  const util::Json of_share(there.value("shard", Shard().json()));
+  check_same_share(Shard::from_json({of_share, path.string()}), util::in_quotes(path.string()));
+  return true;
 }
 
 /// Rank 0 says what is to be done; the others hold it against what they were asked.
@@ -320,23 +311,14 @@ void Run::Job::end_part(std::int64_t part, const decode::RunStatistics& statisti
 void Run::Job::save() {
   pacing->save([&] {
     records->save();
-    saved->save(state, done, records->segments(), description());
+    saved->save(state, done, records->segments(), {.run = run(), .context = context.json(), .share = share});
   });
   was_saved = true;
 }
 
 OrderedJson Run::Job::volatile_json(const Session& session) const {
-  std::array<char, 32> time = {};
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(started);
-  std::tm utc = {};
-  std::strftime(time.data(), time.size(), "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&seconds, &utc));
-  std::array<char, 256> host = {};
-  ::gethostname(host.data(), host.size() - 1);
-  OrderedJson unlike = {
-      {"started", time.data()},
-      {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - started).count()},
-      {"host", host.data()},
-      {"threads", compute::num_threads()}};
+  OrderedJson unlike = when_and_where(started);
+  unlike["threads"] = compute::num_threads();
   unlike.update(session.describe_arithmetic());
   if (ranks) unlike["ranks"] = ranks->world_size;
   unlike["out"] = options.out;
@@ -424,9 +406,8 @@ bool Run::begin(RunContext context, const Plan& plan, std::function<OrderedJson(
                              job.done.size() + static_cast<std::int64_t>(job.to_do.size()),
                              " parts are done"));
   }
-  std::int64_t weight = 0;
-  for (const std::int64_t part : job.to_do) weight += plan.weight(part);
-  job.pacing.emplace(weight / (job.ranks ? job.ranks->world_size : 1));
+  for (const std::int64_t part : job.to_do) job.weight_to_do += plan.weight(part);
+  job.pacing.emplace(job.weight_to_do / (job.ranks ? job.ranks->world_size : 1));
   return true;
 }
 
@@ -478,13 +459,9 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
     return true;
   };
 
-  std::int64_t weight = 0;
-  for (const std::int64_t one : job.to_do) weight += job.plan->weight(one);
-  const auto of_share = [&](std::int64_t some) {
-    return static_cast<std::int64_t>(static_cast<double>(source.num_positions()) * static_cast<double>(some) /
-                                     static_cast<double>(job.plan->total_weight()));
-  };
-  util::Progress progress(source.doing(), "positions", of_share(weight));
+  const double of_all = static_cast<double>(job.weight_to_do) / static_cast<double>(job.plan->total_weight());
+  util::Progress progress(source.doing(), "positions",
+                          static_cast<std::int64_t>(static_cast<double>(source.num_positions()) * of_all));
   decode::EngineOptions options;
   options.more_groups = std::move(more_groups);
   options.save_states = std::move(save_states);
@@ -521,10 +498,9 @@ void Run::patch(const Session& session, PairsSource& source) {
     const auto [first, end] = source.items_of(*part);
     job.records->begin_part(*part);
     decode::RunStatistics of_part;
-    constexpr std::int64_t kSelfCheckEvery = 16;  // parts, as in the engine
     for (std::size_t i = first; i < end; ++i) {
       const data::PairItem& item = source.task().items[i];
-      const auto result = patcher.patch(item.pair, i == first && *part % kSelfCheckEvery == 0);
+      const auto result = patcher.patch(item.pair, i == first && decode::is_self_checked(*part));
       const decode::RunStatistics of_pair = patcher.take_statistics();
       if (of_pair.stopped) {
         job.stopped = true;
@@ -582,8 +558,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
                                     .records = job.records->segments(),
                                     .records_folder = job.saved->folder(),
                                     .partial = job.stopped,
-                                    .shard_index = job.share.index,
-                                    .shard_count = job.share.count,
+                                    .share = job.share,
                                     .unlike = job.volatile_json(session)});
   if (job.stopped) {
     util::log_warning(util::cat(

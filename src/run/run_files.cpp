@@ -29,19 +29,19 @@ data::Dropped all_dropped(const RunContext& context, const RunCounts& counts) {
   return dropped;
 }
 
-OrderedJson run_json(const RunResult& result, const RunCounts& all, std::int64_t records) {
+OrderedJson run_json(const RunResult& result, const RunCounts& all, std::int64_t records,
+                     std::int64_t omitted) {
   const RunContext& context = result.context;
   const tables::Counts& counts = all.counts;
   OrderedJson dropped = OrderedJson::object();
   for (const auto& [reason, count] : all_dropped(context, all)) dropped[data::name_of(reason)] = count;
-  const std::int64_t omitted = context.records.write ? counts[RunCounts::kShown] - records : 0;
   OrderedJson run = OrderedJson::object();
   for (const auto& [key, value] : result.run.items()) {
     if (key == "warnings" || key == "depthlens") continue;
     run[key] = value;
     if (key != "schema_version") continue;
     run["status"] = result.partial ? "partial" : "complete";
-    if (result.shard_count > 1) run["shard"] = {{"index", result.shard_index}, {"count", result.shard_count}};
+    if (result.share.count > 1) run["shard"] = result.share.json();
   }
   run["counts"] = {{"documents", context.num_documents},
                    {"windows", counts[RunCounts::kWindows]},
@@ -68,7 +68,7 @@ OrderedJson run_json(const RunResult& result, const RunCounts& all, std::int64_t
 void warn_of_nothing(RunResult& result, const RunCounts& counts) {
   const RunContext& context = result.context;
   const bool of_answers = context.input != data::InputKind::kCorpus;
-  if (!of_answers || counts.counts[RunCounts::kShown] > 0 || result.partial || result.shard_count > 1) return;
+  if (!of_answers || counts.counts[RunCounts::kShown] > 0 || result.partial || result.share.count > 1) return;
   const std::string hint = context.keeps_all ? "" : "; --keep all counts all of them";
   const std::string text =
       context.input == data::InputKind::kPairs
@@ -92,8 +92,7 @@ std::string account_of_task(const RunContext& context, std::int64_t kept, const 
 
 }  // namespace
 
-std::vector<tables::Table> write_run_files(report::RunFolder& folder, const RunResult& given) {
-  RunResult result = given;
+std::vector<tables::Table> write_run_files(report::RunFolder& folder, RunResult result) {
   const RunContext& context = result.context;
   const RunCounts counts(result.state);
   warn_of_nothing(result, counts);
@@ -116,7 +115,7 @@ std::vector<tables::Table> write_run_files(report::RunFolder& folder, const RunR
         util::with_thousands(omitted), context.input == data::InputKind::kPairs ? " pairs" : " positions",
         " beyond --max-records ", context.records.most, " have no record; the tables count them"));
   }
-  const OrderedJson run = run_json(result, counts, records);
+  const OrderedJson run = run_json(result, counts, records, omitted);
   std::vector<report::ExtraFile> files;
   if (context.draws_page) {
     const report::PageRun described =

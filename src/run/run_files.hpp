@@ -7,6 +7,7 @@
 
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/run/description.hpp"
+#include "depthlens/run/ranks.hpp"
 #include "depthlens/run/record_log.hpp"
 #include "depthlens/run/source.hpp"
 #include "depthlens/tables/state.hpp"
@@ -21,12 +22,12 @@ struct RunResult {
   std::vector<RecordSegment> records;
   std::filesystem::path records_folder;
   bool partial = false;
-  std::int64_t shard_index = 0, shard_count = 1;
+  Shard share = {};
   util::OrderedJson unlike = {};  ///< `volatile`
 };
 
 /// Writes it all, run.json last. Returns the tables.
-std::vector<tables::Table> write_run_files(report::RunFolder& folder, const RunResult& result);
+std::vector<tables::Table> write_run_files(report::RunFolder& folder, RunResult result);
 
 /// Says what was dropped, what is rare and where the results are.
 void tell_of(const RunContext& context, tables::State& state, const std::string& out);

@@ -23,6 +23,7 @@
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/host.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -30,12 +31,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxState = std::uint64_t{64} << 30;
-
-std::string host_name() {
-  std::array<char, 256> host = {};
-  ::gethostname(host.data(), host.size() - 1);
-  return host.data();
-}
 
 /// A name that no other process takes, on whatever machine and whenever.
 std::string unique_name() {
@@ -50,39 +45,45 @@ std::string unique_name() {
 
 SavedParts::SavedParts(const fs::path& run) : folder_(run / "parts"), name_(unique_name()) {}
 
-bool SavedParts::exist() const {
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
-    if (entry.path().extension() == ".state") return true;
-  }
-  return false;
-}
-
-SavedState SavedParts::read(const fs::path& path) {
-  SavedState saved;
-  std::string header;
-  saved.state = tables::State::from_bytes(util::read_file(path, kMaxState), path.string(), header);
-  const util::Json document = util::parse_json(header, path.string());
-  const util::JsonView view(document, path.string());
-  saved.parts = PartSet::from_json(view.at("parts"));
-  const util::JsonView records = view.at("records");
-  if (!records.is_array()) records.fail("a list");
-  for (std::size_t i = 0; i < records.size(); ++i)
-    saved.records.push_back(RecordSegment::from_json(records.at(i)));
-  saved.description = util::parse_ordered_json(header, path.string()).at("description");
-  saved.path = path;
-  return saved;
-}
-
-std::vector<SavedState> SavedParts::read() const {
+std::vector<fs::path> SavedParts::paths() const {
   std::vector<fs::path> paths;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
     if (entry.path().extension() == ".state") paths.push_back(entry.path());
   }
   std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+SavedState SavedParts::read(const fs::path& path) {
+  SavedState saved;
+  std::string header;
+  saved.state = tables::State::from_bytes(util::read_file(path, kMaxState), path.string(), header);
+  saved.path = path;
+  util::OrderedJson document = util::parse_ordered_json(header, path.string());
+  using Type = util::OrderedJson::value_t;
+  const auto take = [&](const char* key, Type type) {
+    if (document.is_object() && document.contains(key) && document.at(key).type() == type)
+      return std::move(document.at(key));
+    throw util::format_error({.what = "not a saved state of a run",
+                              .where = path.string(),
+                              .expected = util::cat("a header with \"", key, "\"")});
+  };
+  saved.description.run = take("run", Type::object);
+  saved.description.context = take("context", Type::object);
+  const util::Json share(take("share", Type::object)), parts(take("parts", Type::array)),
+      segments(take("records", Type::array));
+  saved.description.share = Shard::from_json({share, path.string()});
+  saved.parts = PartSet::from_json({parts, path.string()});
+  const util::JsonView records(segments, path.string());
+  for (std::size_t i = 0; i < records.size(); ++i)
+    saved.records.push_back(RecordSegment::from_json(records.at(i)));
+  return saved;
+}
+
+std::vector<SavedState> SavedParts::read() const {
   std::vector<SavedState> all;
-  for (const fs::path& path : paths) all.push_back(read(path));
+  for (const fs::path& path : paths()) all.push_back(read(path));
   return all;
 }
 
@@ -99,9 +100,12 @@ SavedState SavedParts::read_when_there(const std::string& name, std::chrono::sec
 }
 
 void SavedParts::save(const tables::State& state, const PartSet& parts,
-                      const std::vector<RecordSegment>& records, const util::OrderedJson& description) {
-  util::OrderedJson header = {
-      {"parts", parts.json()}, {"records", util::OrderedJson::array()}, {"description", description}};
+                      const std::vector<RecordSegment>& records, const SavedDescription& description) {
+  util::OrderedJson header = {{"parts", parts.json()},
+                              {"records", util::OrderedJson::array()},
+                              {"run", description.run},
+                              {"context", description.context},
+                              {"share", description.share.json()}};
   for (const RecordSegment& segment : records) header["records"].push_back(segment.json());
   util::create_folders(folder_);
   const fs::path path = folder_ / (name_ + ".state");

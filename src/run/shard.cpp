@@ -92,6 +92,21 @@ Shard automatic_shard(const Environment& environment) {
 
 }  // namespace
 
+std::string Shard::text() const {
+  return util::cat("share ", index, " of ", count);
+}
+
+util::OrderedJson Shard::json() const {
+  return {{"index", index}, {"count", count}};
+}
+
+Shard Shard::from_json(const util::JsonView& json) {
+  Shard shard;
+  shard.count = json.at("count").as_integer(1, std::numeric_limits<int>::max());
+  shard.index = json.at("index").as_integer(0, shard.count - 1);
+  return shard;
+}
+
 Shard parse_shard(const std::string& text, const Environment& environment) {
   if (text == "auto") return automatic_shard(environment);
   const std::vector<std::string> parts = util::split(text, '/');

@@ -43,6 +43,13 @@ struct LensGroup {
   std::vector<Listener*> listeners;
 };
 
+/// Whether positions of the part are checked against a plain product: that depends on the parts of a run
+/// alone, not on how they are dealt out.
+constexpr bool is_self_checked(std::int64_t part) {
+  constexpr std::int64_t kEvery = 16;
+  return part % kEvery == 0;
+}
+
 struct EngineOptions {
   /// Memory that residual states, logit tiles and readouts may take together, in bytes; 0: the backend's.
   std::uint64_t memory = 0;

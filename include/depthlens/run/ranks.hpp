@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "depthlens/util/json.hpp"
+
 namespace depthlens::run {
 
 /// A variable of the environment by its name; nullptr where it is not set.
@@ -18,6 +20,12 @@ Environment process_environment();
 /// Share `index` of `count`, 0 ≤ index < count.
 struct Shard {
   std::int64_t index = 0, count = 1;
+
+  bool operator==(const Shard&) const = default;
+  std::string text() const;        ///< "share 0 of 4"
+  util::OrderedJson json() const;  ///< {"index", "count"}
+  /// Throws format errors.
+  static Shard from_json(const util::JsonView& json);
 };
 
 /// The value of `--shard`: `I/N`, or `auto`, which takes both from a Slurm array job (SLURM_ARRAY_TASK_ID,

@@ -10,17 +10,25 @@
 #include <vector>
 
 #include "depthlens/run/plan.hpp"
+#include "depthlens/run/ranks.hpp"
 #include "depthlens/run/record_log.hpp"
 #include "depthlens/tables/state.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::run {
 
+/// Which run it is that a state was saved of.
+struct SavedDescription {
+  util::OrderedJson run;      ///< run.json from schema_version to settings, with `warnings`
+  util::OrderedJson context;  ///< as RunContext gives it
+  Shard share;
+};
+
 /// Parts that were finished by one process, or by several after one another.
 struct SavedState {
   PartSet parts;
   std::vector<RecordSegment> records;
-  util::OrderedJson description;  ///< of the run (description.hpp)
+  SavedDescription description;
   tables::State state;
   std::filesystem::path path;
 };
@@ -32,10 +40,10 @@ class SavedParts {
   explicit SavedParts(const std::filesystem::path& run);
 
   const std::filesystem::path& folder() const { return folder_; }
-  /// Whether anything was saved.
-  bool exist() const;
+  /// The files of all states that were saved, in the order of their names.
+  std::vector<std::filesystem::path> paths() const;
 
-  /// Every state there is, in the order of their names. Throws format errors for damaged ones.
+  /// Every state there is, in the order of `paths`. Throws format errors for damaged ones.
   std::vector<SavedState> read() const;
   static SavedState read(const std::filesystem::path& path);
   /// A state that another process has saved: a shared file system may show it some time later.
@@ -45,7 +53,7 @@ class SavedParts {
   std::filesystem::path new_records();
   /// Saves a state; the one that this process saved before goes, and those of `absorbed`, which it contains.
   void save(const tables::State& state, const PartSet& parts, const std::vector<RecordSegment>& records,
-            const util::OrderedJson& description);
+            const SavedDescription& description);
   /// What `save` wrote last.
   const std::filesystem::path& own_state() const { return saved_; }
   /// States whose parts the next saved one will contain.

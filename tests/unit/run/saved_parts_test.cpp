@@ -15,8 +15,10 @@
 using namespace depthlens;
 using run::FolderLock;
 using run::PartSet;
+using run::SavedDescription;
 using run::SavedParts;
 using run::SavedState;
+using run::Shard;
 
 namespace {
 
@@ -27,6 +29,10 @@ tables::State state_of(std::int64_t count) {
   state.counts("n", 1).add(0, count);
   state.commit();
   return state;
+}
+
+SavedDescription described(int number) {
+  return {.run = {{"b", number}, {"a", 1}}, .context = {{"c", 3}}, .share = {.index = 1, .count = 4}};
 }
 
 std::size_t num_states(const fs::path& run) {
@@ -41,15 +47,17 @@ std::size_t num_states(const fs::path& run) {
 TEST_CASE("saved parts: what was saved is read, and the newest takes the place of the one before") {
   const test::TemporaryFolder folder;
   SavedParts parts(folder.path());
-  CHECK_FALSE(parts.exist());
-  parts.save(state_of(3), PartSet(0, 1), {}, {{"a", 1}});
+  CHECK(parts.paths().empty());
+  parts.save(state_of(3), PartSet(0, 1), {}, described(1));
   parts.save(state_of(5), PartSet(0, 4), {{.first_part = 0, .last_part = 4, .file = "f", .length = 9}},
-             {{"a", 2}});
-  CHECK(parts.exist());
+             described(2));
+  CHECK(parts.paths() == std::vector<fs::path>{parts.own_state()});
   const std::vector<SavedState> states = parts.read();
   REQUIRE(states.size() == 1);
   CHECK(states[0].parts.size() == 5);
-  CHECK(states[0].description == util::OrderedJson({{"a", 2}}));
+  CHECK(states[0].description.run == util::OrderedJson({{"b", 2}, {"a", 1}}));
+  CHECK(states[0].description.context == util::OrderedJson({{"c", 3}}));
+  CHECK(states[0].description.share == Shard{.index = 1, .count = 4});
   REQUIRE(states[0].records.size() == 1);
   CHECK(states[0].records[0].length == 9);
   tables::State state = state_of(1);
@@ -62,11 +70,11 @@ TEST_CASE("saved parts: what was saved is read, and the newest takes the place o
 TEST_CASE("saved parts: another process takes over, and only then what it took goes") {
   const test::TemporaryFolder folder;
   SavedParts first(folder.path());
-  first.save(state_of(3), PartSet(0, 1), {}, {});
+  first.save(state_of(3), PartSet(0, 1), {}, described(1));
   SavedParts second(folder.path());
   second.absorb(second.read());
   CHECK(num_states(folder.path()) == 1);
-  second.save(state_of(4), PartSet(0, 2), {}, {});
+  second.save(state_of(4), PartSet(0, 2), {}, described(1));
   CHECK(num_states(folder.path()) == 1);
   CHECK(second.read()[0].parts.size() == 3);
   second.remove();
@@ -76,9 +84,25 @@ TEST_CASE("saved parts: another process takes over, and only then what it took g
 TEST_CASE("saved parts: a damaged state is refused") {
   const test::TemporaryFolder folder;
   SavedParts parts(folder.path());
-  parts.save(state_of(3), PartSet(0, 1), {}, {});
+  parts.save(state_of(3), PartSet(0, 1), {}, described(1));
   fs::resize_file(parts.own_state(), fs::file_size(parts.own_state()) - 1);
   test::check_error(util::ErrorCode::kFormat, {"damaged", parts.own_state().string()}, [&] { parts.read(); });
+}
+
+TEST_CASE("saved parts: a state that does not say what it is of is refused") {
+  const test::TemporaryFolder folder;
+  const fs::path file = folder.path() / "x.state";
+  const std::string parts = R"("parts": [[0, 1]], "records": [], "share": {"index": 0, "count": 1})";
+  for (const std::string& header :
+       {std::string("[]"), "{" + parts + "}", "{" + parts + R"(, "run": {}, "context": 1})"}) {
+    INFO(header);
+    std::ofstream(file, std::ios::binary) << state_of(3).to_bytes(header);
+    test::check_error(util::ErrorCode::kFormat, {"not a saved state of a run", file.string()},
+                      [&] { SavedParts::read(file); });
+  }
+  std::ofstream(file, std::ios::binary)
+      << state_of(3).to_bytes("{" + parts + R"(, "run": {}, "context": {}})");
+  CHECK(SavedParts::read(file).parts.size() == 2);
 }
 
 TEST_CASE("lock: one process at a time; it goes, and so does an empty folder") {
