@@ -151,6 +151,11 @@ std::vector<const lens::Lens*> Session::lenses() const {
   return all;
 }
 
+std::string Session::summary() const {
+  return util::cat(spec_.architecture, ", ", spec_.num_layers, " blocks, ",
+                   util::with_thousands(model_->num_parameters()), " parameters");
+}
+
 void Session::check_in_vocabulary(const std::vector<text::TokenId>& tokens) const {
   for (const text::TokenId id : tokens) {
     if (id < spec_.vocab_size) continue;

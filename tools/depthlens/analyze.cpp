@@ -118,12 +118,6 @@ util::OrderedJson run_beginning(const Session& session, run::Source& source,
   return run;
 }
 
-void tell_of(const Session& session, const run::Source& source) {
-  const model::Model& model = session.model();
-  util::log_info(util::cat(model.spec().architecture, ", ", model.spec().num_layers, " blocks, ",
-                           util::with_thousands(model.num_parameters()), " parameters; ", source.size()));
-}
-
 /// Decodes what `source` gives; `counts` are those of its own tokens.
 void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& session, run::QuerySource& source,
                      const data::TokenCounts& of_input, run::RunContext context, util::OrderedJson settings,
@@ -134,7 +128,7 @@ void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& sess
   const util::OrderedJson counted = run::token_counts_json(options.token_counts, counts);
   if (experiments::any_uses_buckets(options.experiments)) context.counts = std::move(counts);
   session.load();
-  tell_of(session, source);
+  util::log_info(session.summary() + "; " + source.size());
   const util::FinishOnInterrupt finish;
   const bool begun = run.begin(std::move(context), source.plan(),
                                [&, settings] { return run_beginning(session, source, counted, settings); });
@@ -219,7 +213,7 @@ void analyze_pairs(const AnalyzeOptions& options) {
   context.input = data::InputKind::kPairs;
   context.num_items = static_cast<std::int64_t>(source.task().items.size());
   session.load();
-  tell_of(session, source);
+  util::log_info(session.summary() + "; " + source.size());
   const util::FinishOnInterrupt finish;
   const bool begun = run.begin(std::move(context), source.plan(), [&] {
     util::OrderedJson beginning =

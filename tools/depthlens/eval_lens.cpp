@@ -142,9 +142,7 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
                              .expected = "a tuned lens",
                              .hint = "depthlens eval-lens --transfer --lens tuned:PATH …"});
   }
-  util::log_info(util::cat(session.spec().architecture, ", ", session.spec().num_layers, " blocks, ",
-                           util::with_thousands(session.model().num_parameters()), " parameters; ",
-                           source.size()));
+  util::log_info(session.summary() + "; " + source.size());
 
   run::RunContext context;
   context.seed = seed;

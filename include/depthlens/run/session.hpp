@@ -51,6 +51,9 @@ class Session {
   std::int64_t max_length() const { return max_length_; }
   const std::filesystem::path& folder() const { return folder_; }
 
+  /// For the log, once the model is loaded: "GPTNeoXForCausalLM, 12 blocks, 162,322,944 parameters".
+  std::string summary() const;
+
   /// Throws a format error where an id lies beyond the model's vocabulary.
   void check_in_vocabulary(const std::vector<text::TokenId>& tokens) const;
 
