@@ -3,7 +3,10 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
 #include "stored_lens.hpp"
 
@@ -100,6 +103,34 @@ fs::path find_lens(const fs::path& path, LensKind kind) {
                                        " in ", in_quotes(path.string())),
                            .expected = jacobian ? "FILE.pt with 'J', or FILE.safetensors"
                                                 : "params.pt and config.json, or FILE.safetensors"});
+}
+
+void check_replaceable(const fs::path& target) {
+  std::error_code ignored;
+  const auto refuse = [](const fs::path& file) {
+    throw util::output_error({.what = in_quotes(file.string()) + " is no lens, and nothing else is replaced",
+                              .hint = "choose another place for the lens, or remove that file"});
+  };
+  if (fs::is_directory(target, ignored)) {
+    const fs::path config = target / "config.json";
+    if (!util::exists(config)) return;
+    constexpr std::uint64_t kMax = 1 << 20;
+    const std::string bytes = util::read_file(config, kMax);
+    try {
+      const util::Json document = util::parse_json(bytes, config.string());
+      const util::JsonView view(document, config.string());
+      if (view.has("d_model") && !view.has("model_type") && !view.has("architectures")) return;
+    } catch (const util::Error&) {
+      // No lens either.
+    }
+    refuse(config);
+  }
+  if (!util::exists(target)) return;
+  try {
+    read_lens(target);
+  } catch (const util::Error&) {
+    refuse(target);
+  }
 }
 
 }  // namespace depthlens::lens

@@ -229,32 +229,6 @@ StoredTunedLens stored(const TunedParameters& parameters, const LensProvenance& 
   return lens;
 }
 
-void move_file(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  fs::rename(from, to, error);
-  if (!error) return;
-  throw util::output_error(
-      {.what = "cannot write " + util::in_quotes(to.string()), .found = error.message()});
-}
-
-/// A new folder under a name of its own, gone when left unless it was moved away.
-class TempDir {
- public:
-  explicit TempDir(const fs::path& beside) : path_(cat(beside.string(), ".tmp-", ::getpid())) {
-    util::create_folders(path_);
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
 }  // namespace
 
 StoredTunedLens read_tuned_lens(const fs::path& given) {
@@ -330,17 +304,11 @@ void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int6
 }
 
 void write_tuned_lens_folder(const fs::path& folder, const StoredTunedLens& lens, TunedKeys keys) {
-  // "out/lens/" has an empty last part, and names for temporary files are made from the last part.
-  const fs::path target = folder.has_filename() ? folder : folder.parent_path();
-  if (target.has_parent_path()) util::create_folders(target.parent_path());
-  const TempDir work(target);
+  util::create_folders(folder);
+  util::StagingFolder work(folder);
   io::write_torch_archive(work.path() / kParameters, state_dict(lens, keys));
   util::write_file(work.path() / kConfig, config_text(lens));
-  std::error_code ignored;
-  if (!fs::exists(target, ignored)) return move_file(work.path(), target);
-  util::create_folders(target);  // says so where a file is in the way
-  move_file(work.path() / kParameters, target / kParameters);
-  move_file(work.path() / kConfig, target / kConfig);
+  work.replace(folder, kConfig);
 }
 
 void write_tuned_lens_folder(const fs::path& folder, const TunedParameters& parameters,

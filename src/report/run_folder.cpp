@@ -16,6 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::uint64_t kMaxRunJson = std::uint64_t{256} << 20;
+
 util::OrderedJson json_cell(const tables::Cell& cell) {
   if (const auto* integer = std::get_if<std::int64_t>(&cell)) return *integer;
   if (const auto* number = std::get_if<double>(&cell)) return *number;
@@ -50,6 +52,30 @@ std::string replicates_npy(const tables::Table& table) {
   return bytes;
 }
 
+/// What is to be replaced has to be a run: files of other programs may have the same names.
+void check_replaceable(const fs::path& folder) {
+  const auto refuse = [](const fs::path& file) {
+    throw util::output_error({.what = "no result of depthlens, and nothing else is replaced",
+                              .where = util::in_quotes(file.string()),
+                              .hint = "choose another --out, or remove that file"});
+  };
+  const fs::path run = folder / "run.json";
+  if (util::exists(run)) {
+    const std::string bytes = util::read_file(run, kMaxRunJson);
+    try {
+      const util::Json document = util::parse_json(bytes, run.string());
+      check_schema({document, run.string()});
+    } catch (const util::Error&) {
+      refuse(run);
+    }
+    return;
+  }
+  if (util::exists(folder / "parts")) return;
+  for (const char* name : {"summary.json", "records.jsonl", "report.html"}) {
+    if (util::exists(folder / name)) refuse(folder / name);
+  }
+}
+
 }  // namespace
 
 RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
@@ -65,38 +91,61 @@ RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
                                           ? "go on with it by --resume, or replace it with --overwrite"
                                           : "choose another --out, or replace that run with --overwrite"});
   }
+  if (mode == Mode::kOverwrite) check_replaceable(path_);
   util::create_folders(path_ / "tables");
 }
 
+bool RunFolder::holds_whole_run() const {
+  const fs::path path = path_ / "run.json";
+  if (!util::exists(path)) return false;
+  const util::Json run = util::parse_json(util::read_file(path, kMaxRunJson), path.string());
+  return util::JsonView(run, path.string()).get_string("status", "") == "complete";
+}
+
+util::StagingFolder& RunFolder::staging() {
+  if (!staging_) {
+    // What a process that was killed has left. Whoever writes these files is alone.
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(path_, ignored)) {
+      if (util::StagingFolder::is_one(entry.path())) fs::remove_all(entry.path(), ignored);
+    }
+    staging_ = std::make_unique<util::StagingFolder>(path_);
+  }
+  return *staging_;
+}
+
 util::AtomicFile& RunFolder::records() {
-  if (!records_) records_ = std::make_unique<util::AtomicFile>(path_ / "records.jsonl");
+  if (!records_) records_ = std::make_unique<util::AtomicFile>(staging().path() / "records.jsonl");
   return *records_;
 }
 
 void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables,
                        const std::vector<ExtraFile>& files) {
-  // Without run.json the folder holds no run: it goes first and comes last, so no mixture of two runs looks
-  // whole.
-  std::error_code ignored;
-  fs::remove(path_ / "run.json", ignored);
-  for (const char* name : {"summary.json", "records.jsonl", "report.html", "lens.svg", "transfer.svg"}) {
-    fs::remove(path_ / name, ignored);  // the earlier run may have had files that this one has not
-  }
-  for (const auto& entry : fs::directory_iterator(path_ / "tables", ignored)) {
-    if (entry.path().extension() == ".csv") fs::remove(entry.path(), ignored);
-  }
-  fs::remove_all(path_ / "replicates", ignored);
+  const fs::path work = staging().path();
   if (records_) records_->commit();
+  util::create_folders(work / "tables");
   for (const tables::Table& table : tables) {
-    util::write_file(path_ / "tables" / (table.name + ".csv"), tables::to_csv(table));
+    util::write_file(work / "tables" / (table.name + ".csv"), tables::to_csv(table));
     if (table.replicates.empty()) continue;
-    util::create_folders(path_ / "replicates");
-    util::write_file(path_ / "replicates" / (table.name + ".npy"), replicates_npy(table));
+    util::create_folders(work / "replicates");
+    util::write_file(work / "replicates" / (table.name + ".npy"), replicates_npy(table));
   }
-  util::write_file(path_ / "summary.json", summary_json(tables));
-  for (const ExtraFile& file : files) util::write_file(path_ / file.name, file.bytes);
-  util::write_file(path_ / "run.json",
+  util::write_file(work / "summary.json", summary_json(tables));
+  for (const ExtraFile& file : files) util::write_file(work / file.name, file.bytes);
+  util::write_file(work / "run.json",
                    run.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n");
+
+  // The earlier run may have had files that this one has not.
+  std::vector<fs::path> earlier = {"summary.json", "records.jsonl", "report.html"};
+  std::error_code ignored;
+  for (const auto& [folder, extension] : {std::pair("tables", ".csv"), std::pair("replicates", ".npy")}) {
+    for (const auto& entry : fs::directory_iterator(path_ / folder, ignored)) {
+      if (entry.path().extension() == extension)
+        earlier.push_back(fs::path(folder) / entry.path().filename());
+    }
+  }
+  staging().replace(path_, "run.json", earlier);
+  fs::remove(path_ / "replicates", ignored);  // where nothing is left in it
 }
 
 std::string summary_json(const std::vector<tables::Table>& tables) {

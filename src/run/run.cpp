@@ -225,11 +225,14 @@ void Run::Job::take_saved() {
 /// Whether the folder holds this run from beginning to end. Throws a usage error where it holds another.
 bool Run::Job::is_complete() const {
   const fs::path path = folder->path() / "run.json";
-  if (!util::exists(path) || (!saved->paths().empty() && !to_do.empty())) return false;
+  const bool has_saved = !saved->paths().empty();
+  if (!util::exists(path) || (has_saved && !to_do.empty())) return false;
   const OrderedJson there =
       util::parse_ordered_json(util::read_file(path, std::uint64_t{256} << 20), path.string());
+  // This run was to replace another one, and came to its end but for that.
+  if (has_saved && !difference_of(identity_of(there), identity_of(run())).empty()) return false;
   check_same(there, util::in_quotes(path.string()));
-  if (!there.is_object() || !there.contains("status") || there.at("status") != "complete") return false;
+  if (!folder->holds_whole_run()) return false;
   const util::Json of_share(there.value("shard", Shard().json()));
   check_same_share(Shard::from_json({of_share, path.string()}), util::in_quotes(path.string()));
   return true;
@@ -550,6 +553,14 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     }
     DEPTHLENS_ASSERT(job.done.size() == job.plan->num_parts());
   }
+  const std::string stopped_after =
+      util::cat("stopped after ", util::with_thousands(job.counts->counts[RunCounts::kPositions]),
+                " positions; ", job.options.out, " holds ");
+  if (job.stopped && job.folder->holds_whole_run()) {
+    util::log_warning(stopped_after +
+                      "the run that was to be replaced, and what was finished of this one; --resume goes on");
+    throw util::interrupted_error();
+  }
   job.records->flush();
   const std::vector<tables::Table> tables =
       write_run_files(*job.folder, {.run = job.run(),
@@ -561,9 +572,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
                                     .share = job.share,
                                     .unlike = job.volatile_json(session)});
   if (job.stopped) {
-    util::log_warning(util::cat(
-        "stopped after ", util::with_thousands(job.counts->counts[RunCounts::kPositions]), " positions; ",
-        job.options.out, " holds what was finished (status partial); --resume goes on"));
+    util::log_warning(stopped_after + "what was finished (status partial); --resume goes on");
     throw util::interrupted_error();
   }
   if (job.share.count == 1) job.saved->remove();

@@ -14,7 +14,6 @@
 #include <cstring>
 #include <fstream>
 #include <mutex>
-#include <random>
 #include <sstream>
 #include <thread>
 
@@ -32,18 +31,9 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxState = std::uint64_t{64} << 30;
 
-/// A name that no other process takes, on whatever machine and whenever.
-std::string unique_name() {
-  std::random_device random;
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string name;
-  for (int i = 0; i < 16; ++i) name += kDigits[random() % kDigits.size()];
-  return name;
-}
-
 }  // namespace
 
-SavedParts::SavedParts(const fs::path& run) : folder_(run / "parts"), name_(unique_name()) {}
+SavedParts::SavedParts(const fs::path& run) : folder_(run / "parts"), name_(util::unique_name()) {}
 
 std::vector<fs::path> SavedParts::paths() const {
   std::vector<fs::path> paths;
@@ -134,13 +124,14 @@ struct FolderLock::Keeper {
 
   explicit Keeper(fs::path place)
       : path(std::move(place)),
-        text(util::cat(host_name(), "\n", ::getpid(), "\n", start_of(::getpid()), "\n", unique_name())) {
+        text(
+            util::cat(host_name(), "\n", ::getpid(), "\n", start_of(::getpid()), "\n", util::unique_name())) {
     while (!create()) {
       const std::string other = content();
       if (is_at_work(other)) refuse(other);
       util::log_info(util::cat(path.string(), " was left by a process that is gone"));
       // Renaming is atomic: of several that take over, one has it.
-      const fs::path aside = path.string() + "." + unique_name();
+      const fs::path aside = path.string() + "." + util::unique_name();
       if (::rename(path.c_str(), aside.c_str()) == 0) ::unlink(aside.c_str());
     }
     toucher = std::thread([this] {

@@ -52,6 +52,7 @@ LensFolder::LensFolder(fs::path path, bool overwrite, bool resume) : path_(std::
                              .expected = kCheckpoint,
                              .hint = "without --resume a new training begins"});
   }
+  lens::check_replaceable(path_);
   util::create_folders(path_);
   for (const char* name : {kOfLens[0], kOfLens[1], kOfLens[2], kCheckpoint, kLog, "run.json"}) {
     if (resume || overwrite || !fs::exists(path_ / name, ignored)) continue;

@@ -7,9 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <random>
 #include <set>
 #include <utility>
 #include <vector>
@@ -36,6 +38,7 @@ Error cannot_write(const fs::path& path, std::string why) {
 struct Unfinished {
   std::mutex mutex;
   std::set<fs::path> files;
+  std::set<fs::path> trees;       ///< folders that go with all that they hold
   std::vector<fs::path> folders;  ///< in the order in which they were made
 };
 
@@ -137,9 +140,18 @@ void MappedFile::read_ahead(std::size_t offset, std::size_t length) const {
   if (length > 0) ::madvise(const_cast<std::byte*>(data_) + first, offset + length - first, MADV_WILLNEED);
 }
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
+std::string unique_name() {
+  std::random_device random;
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string name;
+  for (int i = 0; i < 16; ++i) name += kDigits[random() % kDigits.size()];
+  return name;
+}
+
+AtomicFile::AtomicFile(fs::path path)
+    : path_(std::move(path)), temporary_(cat(path_.string(), ".", unique_name(), ".tmp")) {
   const std::scoped_lock lock(unfinished().mutex);
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw cannot_write(path_, reason());
   unfinished().files.insert(temporary_);
 }
@@ -225,6 +237,54 @@ void GrowingFile::keep() {
   kept_ = true;
 }
 
+constexpr std::string_view kStagingPrefix = ".new-";
+
+bool StagingFolder::is_one(const fs::path& path) {
+  return path.filename().string().rfind(kStagingPrefix, 0) == 0;
+}
+
+StagingFolder::StagingFolder(const fs::path& parent) : path_(parent / cat(kStagingPrefix, unique_name())) {
+  const std::scoped_lock lock(unfinished().mutex);
+  if (::mkdir(path_.c_str(), 0777) != 0) throw cannot_write(parent, reason());
+  unfinished().trees.insert(path_);
+}
+
+StagingFolder::~StagingFolder() {
+  const std::scoped_lock lock(unfinished().mutex);
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+  unfinished().trees.erase(path_);
+}
+
+void StagingFolder::replace(const fs::path& target, const fs::path& last,
+                            const std::vector<fs::path>& superseded) {
+  const std::scoped_lock lock(unfinished().mutex);
+  std::error_code error;
+  std::vector<fs::path> files;
+  for (fs::recursive_directory_iterator item(path_), end; item != end; ++item) {
+    const fs::path place = item->path().lexically_relative(path_);
+    const bool is_folder = fs::is_directory(target / place, error);
+    if (is_folder != item->is_directory() && fs::exists(fs::symlink_status(target / place, error)))
+      throw cannot_write(target / place, is_folder ? "a folder of that name" : "a file of that name");
+    if (item->is_directory()) {
+      fs::create_directory(target / place, error);
+      if (error) throw cannot_write(target / place, error.message());
+    } else if (place != last) {
+      files.push_back(place);
+    }
+  }
+  const auto move = [&](const fs::path& place) {
+    fs::rename(path_ / place, target / place, error);
+    if (error) throw cannot_write(target / place, error.message());
+  };
+  fs::remove(target / last, error);
+  for (const fs::path& place : files) move(place);
+  for (const fs::path& old : superseded) {
+    if (std::find(files.begin(), files.end(), old) == files.end()) fs::remove(target / old, error);
+  }
+  move(last);
+}
+
 void write_file(const fs::path& path, std::string_view bytes) {
   AtomicFile file(path);
   file.write(bytes);
@@ -245,10 +305,13 @@ void create_folders(const fs::path& path) {
 
 std::unique_lock<std::mutex> remove_unfinished() {
   std::unique_lock lock(unfinished().mutex);
+  std::error_code ignored;
   for (const fs::path& file : unfinished().files) ::unlink(file.c_str());
+  for (const fs::path& tree : unfinished().trees) fs::remove_all(tree, ignored);
   std::vector<fs::path>& folders = unfinished().folders;
   for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) ::rmdir(folder->c_str());
   unfinished().files.clear();
+  unfinished().trees.clear();
   folders.clear();
   return lock;
 }

@@ -1,12 +1,16 @@
 // Checks that the tests of the program share.
 #pragma once
 
+#include <unistd.h>
+
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "support/catch.hpp"
 #include "support/program.hpp"
+#include "support/small_model.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens::test {
@@ -77,12 +81,35 @@ inline void check_nothing_written(const fs::path& folder) {
 }
 
 /// Whether a run has saved finished parts in its folder.
+/// What the files below a folder hold, by their paths in it.
+inline std::map<std::string, std::string> files_below(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file())
+      files[entry.path().lexically_relative(folder).string()] = read_bytes(entry.path());
+  }
+  return files;
+}
+
 inline bool has_saved_parts(const fs::path& folder) {
   std::error_code absent;
   for (const auto& entry : fs::directory_iterator(folder / "parts", absent)) {
     if (entry.path().extension() == ".state") return true;
   }
   return false;
+}
+
+/// A text long enough for a run of it, by one thread, to be met in its middle: 6,000 documents.
+inline std::string long_text() {
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += small_text() + "\n";
+  return text;
+}
+
+/// Waits until the run has saved something, which is before its end.
+inline void await_saved_parts(Process& process, const fs::path& out) {
+  while (process.running() && !has_saved_parts(out)) ::usleep(2000);
+  REQUIRE(process.running());
 }
 
 }  // namespace depthlens::test

@@ -15,6 +15,8 @@ namespace {
 using util::Json;
 using util::OrderedJson;
 
+using Words = std::vector<std::string>;
+
 /// A small model with a text, to be damaged in one place and run.
 struct Bench {
   explicit Bench(const std::string& checkpoint = "gpt2") : model(checkpoint) {}
@@ -481,7 +483,8 @@ TEST_CASE("a run folder that cannot be written ends with 6") {
   const auto refused = [&](const std::string& out, const std::vector<std::string>& parts) {
     check_error({"analyze", "--model", bench.model.path(), "--input", bench.input, "--out", out}, 6, parts);
   };
-  refused(bench.input, {"cannot write", bench.input});
+  check_error({"analyze", "--model", bench.model.path(), "--input", bench.input, "--out", bench.input}, 2,
+              {"would replace what is read", "--input " + bench.input});
   refused(bench.input + "/out", {"cannot write", bench.input});
   refused("/proc/out", {"cannot write", "/proc/out"});
   refused("/dev/full", {"cannot write", "/dev/full"});
@@ -498,32 +501,66 @@ TEST_CASE("a run folder that cannot be written ends with 6") {
   CHECK(fs::is_empty(bench.model.beside("counts.json")));
 }
 
-TEST_CASE("a full device ends with 6 and leaves no half of a file") {
-  // What has the temporary name of a file leads to a device that takes nothing.
-  for (const std::string name :
-       {"records.jsonl", "summary.json", "run.json", "report.html", "tables/lens.quality.csv"}) {
-    INFO(name);
-    const Bench bench;
-    fs::create_directories(bench.out / "tables");
-    fs::create_symlink("/dev/full", bench.out / (name + ".tmp"));
-    check_error(bench.command(), 6, {"cannot write", (bench.out / name).string(), "No space left"});
-    CHECK_FALSE(fs::exists(bench.out / name));
-    CHECK_FALSE(fs::exists(bench.out / "run.json"));
-    CHECK_FALSE(fs::exists(fs::symlink_status(bench.out / (name + ".tmp"))));
-    check_done(bench.command({"--overwrite"}));
-  }
-  // A limit on the size of files, in the middle of the records.
+TEST_CASE("a disk that fills ends with 6, leaves no half of a file, and the run that was there whole") {
   const Bench bench;
+  // A limit on the size of files, in the middle of the records.
   check_error(Start{.arguments = bench.command({"--top-k", "67"}), .largest_file = 100'000}, 6,
               {"cannot write", ".records"});
   check_nothing_written(bench.out);
+
+  check_done(bench.command());
+  const auto before = files_below(bench.out);
+  // Its page is the largest file of a run without records, its summary the largest of one without a page.
+  for (const Words& more : {Words{"--records", "none"}, Words{"--records", "none", "--report", "no"}}) {
+    const Bench other;
+    check_done(other.command(more));
+    std::uint64_t largest = 0;
+    for (const auto& [name, bytes] : files_below(other.out))
+      largest = std::max<std::uint64_t>(largest, bytes.size());
+    check_error(Start{.arguments = bench.command(more + Words{"--overwrite"}), .largest_file = largest / 2},
+                6, {"cannot write"});
+    CHECK(files_below(bench.out) == before);
+  }
+  // Something that is in the way of a file.
+  fs::create_directories(bench.out / "tables/settling.depth.csv.aside");
+  fs::remove(bench.out / "tables/settling.depth.csv");
+  fs::rename(bench.out / "tables/settling.depth.csv.aside", bench.out / "tables/settling.depth.csv");
+  check_error(bench.command({"--overwrite"}), 6, {"cannot write", "settling.depth.csv", "a folder"});
+  CHECK(read_bytes(bench.out / "records.jsonl") == before.at("records.jsonl"));
+  fs::remove(bench.out / "tables/settling.depth.csv");
+  check_done(bench.command({"--overwrite"}));
+  CHECK(files_below(bench.out).size() == before.size());
+}
+
+TEST_CASE("an interrupted run leaves the one that it was to replace, and can be gone on with") {
+  const SmallModel model;
+  write_bytes(model.beside("long.txt"), long_text());
+  const fs::path out = model.beside("out");
+  const Words command = {
+      "analyze", "--model",    model.path(),    "--input", model.beside("long.txt").string(),
+      "--out",   out.string(), "--max-records", "0",       "--threads",
+      "1"};
+  check_done(command + Words{"--limit", "3"});
+  const auto before = files_below(out);
+  Process process(Start{.arguments = command + Words{"--overwrite"}});
+  await_saved_parts(process, out);
+  process.send(SIGINT);
+  const Result result = process.wait();
+  INFO(result.err);
+  CHECK(result.status == 130);
+  CHECK(contains(result.err, "holds the run that was to be replaced"));
+  for (const auto& [name, bytes] : before) {
+    INFO(name);
+    CHECK(read_bytes(out / name) == bytes);
+  }
+  check_done(command + Words{"--resume"});
+  CHECK(read_json(out / "run.json").at("counts").at("documents") == 6000);
+  CHECK_FALSE(fs::exists(out / "parts"));
 }
 
 TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
   SmallModel model;
-  std::string text;
-  for (int i = 0; i < 2000; ++i) text += small_text() + "\n";
-  write_bytes(model.beside("long.txt"), text);
+  write_bytes(model.beside("long.txt"), long_text());
   for (const int signal : {SIGINT, SIGTERM}) {
     INFO("signal " << signal);
     const fs::path out = model.beside("out-" + std::to_string(signal));
@@ -531,8 +568,7 @@ TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
         Start{.arguments = {"analyze", "--model", model.path(), "--input", model.beside("long.txt").string(),
                             "--out", out.string(), "--top-k", "67", "--max-records", "0", "--threads", "1"}});
     // In the middle: something is saved, most is not done.
-    while (process.running() && !has_saved_parts(out)) ::usleep(2000);
-    REQUIRE(process.running());
+    await_saved_parts(process, out);
     process.send(signal);
     const Result result = process.wait();
     INFO(result.err);

@@ -296,12 +296,9 @@ TEST_CASE("the first Ctrl-C ends what has nothing to save, and leaves everything
 
 TEST_CASE("a second Ctrl-C ends the program at once, without remains of files") {
   const Bench bench;
-  std::string text;
-  for (int i = 0; i < 2000; ++i) text += small_text() + "\n";
-  write_bytes(bench.input, text);
+  write_bytes(bench.input, long_text());
   Process process(Start{.arguments = bench.command({"--max-records", "0", "--threads", "1"})});
-  while (process.running() && !has_saved_parts(bench.out)) ::usleep(2000);
-  REQUIRE(process.running());
+  await_saved_parts(process, bench.out);
   process.send(SIGTERM);
   process.send(SIGINT);
   const Result result = process.wait();
@@ -317,12 +314,9 @@ TEST_CASE("a second Ctrl-C ends the program at once, without remains of files") 
 
 TEST_CASE("a SIGTERM that is passed on a second time does not lose what is being saved") {
   const Bench bench;
-  std::string text;
-  for (int i = 0; i < 2000; ++i) text += small_text() + "\n";
-  write_bytes(bench.input, text);
+  write_bytes(bench.input, long_text());
   Process process(Start{.arguments = bench.command({"--max-records", "0", "--threads", "1"})});
-  while (process.running() && !has_saved_parts(bench.out)) ::usleep(2000);
-  REQUIRE(process.running());
+  await_saved_parts(process, bench.out);
   process.send(SIGTERM);
   ::usleep(2000);
   process.send(SIGTERM);

@@ -255,8 +255,7 @@ TEST_CASE("info of a folder lists the runs below it with what sets them apart") 
   bench.run("runs/.hidden");
   write_bytes(bench.at("runs/broken/run.json"), "{\"status\": ");
   fs::remove(bench.at("runs/short/summary.json"));
-  fs::create_directories(bench.at("runs/begun"));
-  write_bytes(bench.at("runs/begun/records.jsonl.tmp"), "");
+  fs::create_directories(bench.at("runs/begun/parts"));
   Json partial = read_json(bench.at("runs/plain/run.json"));
   partial["status"] = "partial";
   write_bytes(bench.at("runs/plain/run.json"), partial.dump());

@@ -215,8 +215,7 @@ TEST_CASE("patching: an interruption between pairs saves what was finished") {
   }
   write_bytes(bench.input, pairs);
   Process process(Start{.arguments = bench.command({"--keep", "all", "--max-records", "0"})});
-  while (process.running() && !has_saved_parts(bench.out)) ::usleep(2000);
-  REQUIRE(process.running());
+  await_saved_parts(process, bench.out);
   process.send(SIGINT);
   const Result result = process.wait();
   INFO(result.err);

@@ -64,6 +64,7 @@ void run_convert_lens(const ConvertOptions& options) {
                               .hint = "choose another OUT, or replace it with --overwrite"});
   }
 
+  lens::check_replaceable(out);
   const lens::StoredLens stored = lens::read_lens(in);
   const bool safetensors = out.extension() == ".safetensors";
   const auto* tuned = std::get_if<lens::StoredTunedLens>(&stored);

@@ -10,6 +10,7 @@
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "model_flags.hpp"
+#include "outputs.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -22,6 +23,14 @@ struct CountOptions {
   std::int64_t limit = 0;
 };
 
+/// Whether a file that begins so is a frequency table as `TokenCounts` writes them, or the paper's scripts
+/// do.
+bool is_table(std::string_view head) {
+  const auto has = [&](std::string_view part) { return head.find(part) != std::string_view::npos; };
+  return head.rfind("id,token,count,ratio\n", 0) == 0 || head == "{\n}\n" ||
+         (head.rfind('{', 0) == 0 && has("\"token\"") && has("\"count\"") && has("\"ratio\""));
+}
+
 void run_count_tokens(const CountOptions& options) {
   if (options.inputs.empty())
     throw util::usage_error({.what = "no input",
@@ -32,6 +41,10 @@ void run_count_tokens(const CountOptions& options) {
     throw util::usage_error({.what = "unknown format of the frequency table",
                              .where = "--out " + options.out,
                              .expected = "FILE.json or FILE.csv"});
+  }
+  if (!options.out.empty()) {
+    check_not_replaced("--input", options.inputs, out);
+    check_replaceable(out, "a frequency table", is_table);
   }
   apply_common_options(options.common);
   const auto tokenizer = text::load_tokenizer(model_folder(options.model));

@@ -4,6 +4,7 @@
 #include "depthlens/data/task_files.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/input_file.hpp"
+#include "outputs.hpp"
 
 namespace depthlens::tool {
 
@@ -49,6 +50,7 @@ void check_corpus_options(const CorpusOptions& options, const std::string& comma
   const std::string hint = "depthlens " + command + " --input FILE.txt --out DIR";
   if (options.inputs.empty()) throw util::usage_error({.what = "no input", .where = "--input", .hint = hint});
   if (options.out.empty()) throw util::usage_error({.what = "no run folder", .where = "--out", .hint = hint});
+  check_not_replaced("--input", options.inputs, options.out);
 }
 
 void add_task_options(CLI::App& app, TaskOptions& options) {

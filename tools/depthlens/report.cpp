@@ -10,6 +10,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "outputs.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -100,9 +101,15 @@ std::string compared_page(const ReportOptions& options) {
                                .expected = "runs on the same inputs, with the same positions and seed",
                                .found = differences.front().unpaired});
     }
+    const auto file_of = [&](const tables::Table& table) {
+      return fs::path(options.differences) / (table.name + ".csv");
+    };
+    for (const tables::Table& table : tables) {
+      check_replaceable(file_of(table), "a table of differences",
+                        [](std::string_view head) { return head.rfind("run,", 0) == 0; });
+    }
     util::create_folders(options.differences);
-    for (const tables::Table& table : tables)
-      util::write_file(fs::path(options.differences) / (table.name + ".csv"), tables::to_csv(table));
+    for (const tables::Table& table : tables) util::write_file(file_of(table), tables::to_csv(table));
   }
   return report::comparison_page(runs, differences);
 }
@@ -118,6 +125,9 @@ void run_report(const CLI::App& app, const ReportOptions& options) {
   const report::RecordChoice choice(options.documents, options.windows);
   const std::size_t max_bytes = parsed_size(options.max_size);
   apply_common_options(options.common);
+  check_replaceable(out, "a page of depthlens", [](std::string_view head) {
+    return head.find("name=\"generator\" content=\"depthlens\"") != std::string_view::npos;
+  });
   const std::string page =
       options.compared.empty() ? report::run_page(options.run, choice, max_bytes) : compared_page(options);
   if (out.has_parent_path()) util::create_folders(out.parent_path());

@@ -23,7 +23,7 @@ constexpr int kDeepest = 8;
 constexpr std::size_t kMaxEntries = 200'000;
 
 /// What a run folder holds before run.json is there, or where it was lost.
-constexpr const char* kOfUnfinished[] = {"records.jsonl.tmp", "records.jsonl"};
+constexpr const char* kOfUnfinished[] = {"parts", "records.jsonl"};
 
 ListedRun read_run(const fs::path& folder, const std::string& path) {
   const auto damaged = [&](std::string why) {

@@ -74,6 +74,10 @@ std::filesystem::path find_lens(const std::filesystem::path& path, LensKind kind
 /// The same; "" where there is none.
 std::filesystem::path find_lens_or_none(const std::filesystem::path& path, LensKind kind);
 
+/// Throws an output error where writing a lens to `target`, a file or a tuned-lens folder, would replace
+/// something that is no lens: a model's config.json, another file.
+void check_replaceable(const std::filesystem::path& target);
+
 /// A tuned lens: a tuned-lens folder, such a params.pt alone, safetensors, or a folder for `find_lens`. The
 /// format is found from the content. Throws input errors for what is missing, format errors for what is
 /// damaged or no tuned lens.

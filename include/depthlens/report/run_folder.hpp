@@ -30,17 +30,22 @@ class RunFolder {
   RunFolder(std::filesystem::path path, Mode mode);
 
   const std::filesystem::path& path() const { return path_; }
+  /// Whether a complete run is there, such as one that is to be replaced. Throws format errors.
+  bool holds_whole_run() const;
 
-  /// The records' file, to be written line by line; it gets its name in `finish`.
+  /// The records' file, to be written line by line; it gets its place in `finish`.
   util::AtomicFile& records();
 
-  /// Replaces an earlier run by this one: records, tables/*.csv, replicates/*.npy, summary.json, `files` and,
-  /// last of all, run.json.
+  /// Writes records, tables/*.csv, replicates/*.npy, summary.json, `files` and run.json, and then, when all
+  /// of them are on the disk, puts them in the place of an earlier run's: that one stays whole until then.
   void finish(const util::OrderedJson& run, const std::vector<tables::Table>& tables,
               const std::vector<ExtraFile>& files = {});
 
  private:
+  util::StagingFolder& staging();
+
   std::filesystem::path path_;
+  std::unique_ptr<util::StagingFolder> staging_;
   std::unique_ptr<util::AtomicFile> records_;
 };
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace depthlens::util {
 
@@ -46,7 +47,10 @@ class MappedFile {
   fs::path path_;
 };
 
-/// A file that appears under its name only when `commit()` returns: written to NAME.tmp, synced, renamed.
+/// Sixteen hex digits that no other process takes, on whatever machine and whenever.
+std::string unique_name();
+
+/// A file that appears under its name only when `commit()` returns: written to NAME.….tmp, synced, renamed.
 /// Without commit the temporary file is removed. Throws output errors.
 class AtomicFile {
  public:
@@ -95,13 +99,38 @@ class GrowingFile {
   bool kept_ = false;
 };
 
+/// A new folder, beside what it will be or in the folder whose files it will replace: what is made in it
+/// comes to its place as a whole. Goes, with all that it holds, with the object, and when the program ends
+/// without success. Throws output errors.
+class StagingFolder {
+ public:
+  /// `.new-…` in `parent`, which exists.
+  explicit StagingFolder(const fs::path& parent);
+  ~StagingFolder();
+  StagingFolder(const StagingFolder&) = delete;
+  StagingFolder& operator=(const StagingFolder&) = delete;
+
+  const fs::path& path() const { return path_; }
+  /// Whether `path` has the name of one, of this process or another.
+  static bool is_one(const fs::path& path);
+
+  /// Gives every file in it the same place in `target`, in one go that no signal of this program's
+  /// interrupts: `last`, one of them, goes first and comes last, so that what is there without it is not
+  /// whole; then `superseded` go. Where a folder is in the way of a file, nothing is changed.
+  void replace(const fs::path& target, const fs::path& last, const std::vector<fs::path>& superseded = {});
+
+ private:
+  fs::path path_;
+};
+
 void write_file(const fs::path& path, std::string_view bytes);
 /// The folder and those above it. Throws output errors.
 void create_folders(const fs::path& path);
 
-/// Removes what this process began and did not finish: temporary files of AtomicFile, and folders made by
-/// `create_folders` that are still empty. For a program that is about to end without success, so that it
-/// leaves everything as it was. No file gets its name while the returned lock is held.
+/// Removes what this process began and did not finish: temporary files of AtomicFile, folders of
+/// StagingFolder, and folders made by `create_folders` that are still empty. For a program that is about to
+/// end without success, so that it leaves everything as it was. No file gets its name while the returned lock
+/// is held.
 std::unique_lock<std::mutex> remove_unfinished();
 
 /// SHA-256 as 64 lower-case hex digits, of bytes that come in pieces.

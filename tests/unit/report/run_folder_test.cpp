@@ -27,11 +27,15 @@ Table table(const std::string& name, std::int64_t value) {
   return made;
 }
 
+OrderedJson described(std::int64_t value) {
+  return {{"schema_version", report::kSchemaVersion}, {"value", value}};
+}
+
 /// A whole run whose files all tell `value`.
 void write_run(const fs::path& path, std::int64_t value, bool overwrite, bool records = true) {
   RunFolder folder(path, overwrite ? RunFolder::Mode::kOverwrite : RunFolder::Mode::kNew);
   if (records) folder.records().write(std::to_string(value) + "\n");
-  folder.finish({{"value", value}}, {table("flips.changes", value)});
+  folder.finish(described(value), {table("flips.changes", value)});
 }
 
 std::set<std::string> files_in(const fs::path& path) {
@@ -58,7 +62,7 @@ TEST_CASE("run folder: it is made with all folders above it, and holds exactly t
   CHECK(files_in(path) == kWholeRun);
   CHECK(util::read_file(path / "records.jsonl") == "7\n");
   CHECK(util::read_file(path / "tables" / "flips.changes.csv") == "lens,count\nlogit,7\n");
-  CHECK(OrderedJson::parse(util::read_file(path / "run.json")) == OrderedJson({{"value", 7}}));
+  CHECK(OrderedJson::parse(util::read_file(path / "run.json")) == described(7));
   CHECK(util::read_file(path / "summary.json") == report::summary_json({table("flips.changes", 7)}));
 }
 
@@ -106,7 +110,7 @@ TEST_CASE("run folder: with overwrite the earlier run stays until finish, then n
   {
     RunFolder old(folder.path(), RunFolder::Mode::kNew);
     old.records().write("1\n");
-    old.finish({{"value", 1}}, {table("flips.changes", 1), table("settling.depth", 1)});
+    old.finish(described(1), {table("flips.changes", 1), table("settling.depth", 1)});
   }
   folder.write("report.html", "a picture of the earlier run");
   folder.write("notes.txt", "mine");
@@ -115,7 +119,7 @@ TEST_CASE("run folder: with overwrite the earlier run stays until finish, then n
   CHECK(util::read_file(folder.path() / "records.jsonl") == "1\n");
   CHECK(OrderedJson::parse(util::read_file(folder.path() / "run.json"))["value"] == 1);
   CHECK(fs::exists(folder.path() / "tables" / "settling.depth.csv"));
-  run.finish({{"value", 2}}, {table("flips.changes", 2)});
+  run.finish(described(2), {table("flips.changes", 2)});
   std::set<std::string> expected = kWholeRun;
   expected.insert("notes.txt");
   CHECK(files_in(folder.path()) == expected);  // no table and no report of the earlier run
@@ -135,12 +139,42 @@ TEST_CASE("run folder: an overwriting run that is given up leaves the earlier on
   CHECK(util::read_file(folder.path() / "records.jsonl") == "1\n");
 }
 
+TEST_CASE("run folder: an overwriting run that cannot be written leaves the earlier one whole") {
+  const TemporaryFolder folder;
+  write_run(folder.path(), 1, false);
+  fs::create_directory(folder.path() / "report.html");
+  RunFolder run(folder.path(), RunFolder::Mode::kOverwrite);
+  run.records().write("2\n");
+  check_error(ErrorCode::kOutput, {"cannot write", "report.html'"}, [&] {
+    run.finish(described(2), {table("settling.depth", 2)}, {{"report.html", "page"}});
+  });
+  fs::remove(folder.path() / "report.html");
+  CHECK(util::read_file(folder.path() / "records.jsonl") == "1\n");
+  CHECK(OrderedJson::parse(util::read_file(folder.path() / "run.json"))["value"] == 1);
+  CHECK(fs::exists(folder.path() / "tables" / "flips.changes.csv"));
+  CHECK_FALSE(fs::exists(folder.path() / "tables" / "settling.depth.csv"));
+}
+
 TEST_CASE("run folder: an overwriting run without records leaves none of the earlier run's") {
   const TemporaryFolder folder;
   write_run(folder.path(), 1, false);
   write_run(folder.path(), 2, true, false);
   CHECK(files_in(folder.path()) ==
         std::set<std::string>{"run.json", "summary.json", "tables/flips.changes.csv"});
+}
+
+TEST_CASE("run folder: --overwrite replaces a run, and no other file that has the name of one") {
+  for (const char* name : {"run.json", "summary.json", "records.jsonl", "report.html"}) {
+    INFO(name);
+    const TemporaryFolder folder;
+    folder.write(name, "{\"of\": \"another program\"}");
+    check_error(ErrorCode::kOutput, {"no result of depthlens", name},
+                [&] { RunFolder(folder.path(), RunFolder::Mode::kOverwrite); });
+  }
+  const TemporaryFolder begun;
+  begun.write("parts/x.state", "");
+  begun.write("records.jsonl", "");
+  const RunFolder folder(begun.path(), RunFolder::Mode::kOverwrite);
 }
 
 TEST_CASE("run folder: a run that cannot be finished holds no run.json") {

@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "support/check_error.hpp"
 #include "support/temporary_folder.hpp"
@@ -91,8 +93,15 @@ TEST_CASE("atomic file: appears under its name only when committed") {
   file.write("first ");
   file.write("second");
   CHECK_FALSE(fs::exists(path));
-  CHECK(fs::exists(path.string() + ".tmp"));
+  CHECK(num_files(folder.path()) == 1);
+  AtomicFile other(path);  // as another process might write it at the same time
+  other.write("of the other");
+  CHECK(num_files(folder.path()) == 2);
   file.commit();
+  CHECK(util::read_file(path) == "first second");
+  other.commit();
+  CHECK(util::read_file(path) == "of the other");
+  util::write_file(path, "first second");
   CHECK(util::read_file(path) == "first second");
   CHECK(num_files(folder.path()) == 1);
 }
@@ -103,7 +112,7 @@ TEST_CASE("atomic file: without commit nothing is left, and an older file stays"
   {
     AtomicFile file(path);
     file.write(std::string(3 << 20, 'x'));  // more than its buffer: bytes are on the disk
-    CHECK(fs::file_size(path.string() + ".tmp") > 0);
+    CHECK(num_files(folder.path()) == 2);
     CHECK(util::read_file(path) == "older");
   }
   CHECK(util::read_file(path) == "older");
@@ -132,7 +141,7 @@ TEST_CASE("atomic file: what cannot be written is an output error, exit status 6
   fs::create_directory(folder.path() / "taken");
   check_error(ErrorCode::kOutput, {"cannot write", "taken'"},
               [&] { util::write_file(folder.path() / "taken", "x"); });
-  CHECK_FALSE(fs::exists(folder.path() / "taken.tmp"));
+  CHECK(num_files(folder.path()) == 2);
 }
 
 TEST_CASE("create_folders: all of them, again and again, but not over a file") {
@@ -153,7 +162,9 @@ TEST_CASE("what is begun and not finished can be removed: temporary files, and n
   util::write_file(folder.path() / "used" / "file", "x");
   AtomicFile begun(folder.path() / "used" / "begun");
   begun.write(std::string(3 << 20, 'x'));
-  CHECK(fs::exists(folder.path() / "used" / "begun.tmp"));
+  CHECK(num_files(folder.path() / "used") == 3);
+  const util::StagingFolder staging(folder.path() / "older");
+  util::write_file(staging.path() / "file", "x");
   util::remove_unfinished();
   CHECK(fs::is_empty(folder.path() / "older"));
   CHECK(fs::exists(folder.path() / "used" / "file"));
@@ -162,6 +173,53 @@ TEST_CASE("what is begun and not finished can be removed: temporary files, and n
   fs::create_directory(folder.path() / "used" / "empty");
   util::remove_unfinished();
   CHECK(fs::exists(folder.path() / "used" / "empty"));
+}
+
+TEST_CASE("staging folder: its files come to their places together, and what they supersede goes") {
+  const TemporaryFolder folder;
+  folder.write("run/last", "old");
+  folder.write("run/tables/a", "old");
+  folder.write("run/tables/b", "old");
+  folder.write("run/notes", "mine");
+  const fs::path run = folder.path() / "run";
+  {
+    util::StagingFolder staging(run);
+    CHECK(util::StagingFolder::is_one(staging.path()));
+    fs::create_directories(staging.path() / "tables");
+    fs::create_directories(staging.path() / "more");
+    for (const char* name : {"last", "tables/a", "tables/c", "more/d"})
+      util::write_file(staging.path() / name, "new");
+    CHECK(util::read_file(run / "last") == "old");
+    staging.replace(run, "last", {"tables/a", "tables/b", "none"});
+  }
+  std::set<std::string> files;
+  for (const auto& item : fs::recursive_directory_iterator(run)) {
+    if (!item.is_directory()) files.insert(item.path().lexically_relative(run).string());
+  }
+  CHECK(files == std::set<std::string>{"last", "more/d", "notes", "tables/a", "tables/c"});
+  CHECK(util::read_file(run / "last") == "new");
+  CHECK(util::read_file(run / "tables/a") == "new");
+}
+
+TEST_CASE("staging folder: where something is in the way nothing changes, and without replace it goes") {
+  const TemporaryFolder folder;
+  folder.write("run/last", "old");
+  folder.write("run/tables", "a file");
+  fs::create_directories(folder.path() / "run/file");
+  const fs::path run = folder.path() / "run";
+  for (const auto& [name, why] : {std::pair("tables/a", "tables'"), std::pair("file", "file'")}) {
+    INFO(name);
+    util::StagingFolder staging(run);
+    fs::create_directories((staging.path() / name).parent_path());
+    util::write_file(staging.path() / "last", "new");
+    util::write_file(staging.path() / name, "new");
+    check_error(ErrorCode::kOutput, {"cannot write", why}, [&] { staging.replace(run, "last"); });
+  }
+  CHECK(num_files(run) == 3);
+  CHECK(util::read_file(run / "last") == "old");
+  CHECK(util::read_file(run / "tables") == "a file");
+  check_error(ErrorCode::kOutput, {"cannot write", "none"},
+              [&] { const util::StagingFolder staging(folder.path() / "none"); });
 }
 
 TEST_CASE("sha256: the vectors of FIPS 180-2") {

@@ -1,0 +1,54 @@
+// Checks of where results go.
+#include "outputs.hpp"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::tool {
+
+namespace fs = std::filesystem;
+
+void check_replaceable(const fs::path& file, const std::string& kind,
+                       const std::function<bool(std::string_view head)>& is_one) {
+  std::error_code ignored;
+  const fs::file_status status = fs::status(file, ignored);
+  if (!fs::exists(status) || fs::is_directory(status)) return;  // writing tells of a folder
+  std::string head(4096, '\0');
+  if (fs::is_regular_file(status)) {
+    std::ifstream stream(file, std::ios::binary);
+    stream.read(head.data(), static_cast<std::streamsize>(head.size()));
+    head.resize(static_cast<std::size_t>(stream.gcount()));
+    if (is_one(head)) return;
+  }
+  throw util::output_error(
+      {.what = util::cat(util::in_quotes(file.string()), " is not ", kind, ", and nothing else is replaced"),
+       .hint = "choose another --out, or remove that file"});
+}
+
+void check_not_replaced(const std::string& flag, const std::vector<std::string>& inputs,
+                        const fs::path& out) {
+  constexpr std::array<std::string_view, 11> kOfResults = {
+      "run.json", "summary.json", "records.jsonl", "report.html",   "tables",        "replicates",
+      "parts",    "params.pt",    "config.json",   "training.json", "training.jsonl"};
+  std::error_code ignored;
+  const fs::path target = fs::weakly_canonical(out, ignored);
+  for (const std::string& input : inputs) {
+    if (!fs::exists(input, ignored)) continue;
+    const fs::path place = fs::weakly_canonical(input, ignored).lexically_relative(target);
+    if (place.empty() || *place.begin() == "..") continue;
+    const bool is_result =
+        std::find(kOfResults.begin(), kOfResults.end(), place.begin()->string()) != kOfResults.end();
+    if (!is_result && place != ".") continue;
+    if (place == "." && fs::is_directory(input, ignored)) continue;
+    throw util::usage_error({.what = "the result would replace what is read",
+                             .where = flag + " " + input,
+                             .expected = "another --out",
+                             .found = util::in_quotes(out.string())});
+  }
+}
+
+}  // namespace depthlens::tool
