@@ -6,6 +6,8 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -142,6 +144,7 @@ class Group {
     if (wants_sums_ && kept >= kMinKept) positions_per_chunk_ = std::min(positions_per_chunk_, kept);
   }
 
+  void require_fit_for_norm(const std::vector<at::Tensor>& largest, std::int64_t hidden_size) const;
   void require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const;
   double self_check(const at::Tensor& final_rows, const compute::Statistics& output, std::int64_t p) const;
 
@@ -378,12 +381,16 @@ LayerReadout Group::read_out(const StateRows& rows_of, const BatchPosition* posi
     std::copy(positions[p].where->watched.begin(), positions[p].where->watched.end(),
               watched + kFirstWatchedOfQuery);
   }
-  std::vector<at::Tensor> normed;
+  std::vector<at::Tensor> normed, largest;
   for (const State& state : states_) {
     at::Tensor residual = rows_of(state.layer);  // [P, d]
-    if (state.lens != nullptr) residual = state.lens->translate(state.layer, residual);
+    if (state.lens != nullptr) {
+      residual = state.lens->translate(state.layer, residual);
+      largest.push_back(at::linalg_vector_norm(residual, std::numeric_limits<double>::infinity()));
+    }
     normed.push_back(model_.head().normed(residual));
   }
+  require_fit_for_norm(largest, normed.front().size(1));
   input.rows = at::cat(normed);  // [S · P, d]
   if (wants_sums_ && !sums_) sums_.emplace(S, shape_.vocab_size);
   const compute::Statistics output = decoder_->decode(input, sums_ ? &*sums_ : nullptr);
@@ -417,6 +424,29 @@ LayerReadout Group::read_out(const StateRows& rows_of, const BatchPosition* posi
   readout.kl_final = not_negative(output.kl_final);
   readout.kl_reverse = not_negative(output.kl_reverse);
   return readout;
+}
+
+/// A lens may make states so large that the final norm takes them for 0. `largest`: magnitudes of translated
+/// states, in their order.
+void Group::require_fit_for_norm(const std::vector<at::Tensor>& largest, std::int64_t hidden_size) const {
+  if (largest.empty()) return;
+  const double most = model::largest_for_norm(hidden_size);
+  const at::Tensor all = at::stack(largest).to(at::kCPU, at::kDouble);
+  if ((all <= most).all().item<bool>()) return;
+  std::int64_t i = 0;
+  for (const State& state : states_) {
+    if (state.lens == nullptr) continue;
+    const double value = all[i++].item<double>();
+    if (value <= most) continue;
+    model::refuse_not_finite(
+        model_,
+        {.what = std::isfinite(value) ? "states translated by a lens are too large for float32"
+                                      : "states translated by a lens are not finite",
+         .where = util::cat("lens ", util::in_quotes(state.lens->request().name), ", layer ", state.layer),
+         .expected = util::cat("values up to ", most),
+         .found = util::cat(value),
+         .hint = "the lens is damaged, or was made for another model"});
+  }
 }
 
 /// The states were finite: what is not comes from a lens, the final norm or the unembedding.

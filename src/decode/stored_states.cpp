@@ -11,6 +11,7 @@
 #include "decode/stored_tensors.hpp"
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/writers.hpp"
+#include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
@@ -100,11 +101,16 @@ at::Tensor StoredStates::Tensors::rows(std::int64_t layer, const std::vector<std
   const at::Tensor index = at::from_blob(const_cast<std::int64_t*>(positions.data()),
                                          {static_cast<std::int64_t>(positions.size())}, at::kLong);
   const at::Tensor chosen = states.select(1, place - layers.begin()).index_select(0, index).to(at::kFloat);
-  const at::Tensor finite = at::isfinite(chosen).all(1);
-  if (finite.all().item<bool>()) return chosen;
-  const auto row = static_cast<std::size_t>(finite.to(at::kInt).argmin().item<std::int64_t>());
-  refuse(path, "states that are not finite", "finite numbers",
-         util::cat("NaN or an infinity at layer ", layer, ", position ", positions[row]));
+  // A norm adds up squares.
+  const double most = model::largest_for_norm(chosen.size(1));
+  const at::Tensor fits = (chosen.abs() <= most).all(1);  // not so where a value is NaN
+  if (fits.all().item<bool>()) return chosen;
+  const std::int64_t row = fits.to(at::kInt).argmin().item<std::int64_t>();
+  const bool finite = at::isfinite(chosen[row]).all().item<bool>();
+  refuse(path, finite ? "states that are too large for float32" : "states that are not finite",
+         finite ? util::cat("values up to ", most) : "finite numbers",
+         util::cat(finite ? "a larger one" : "NaN or an infinity", " at layer ", layer, ", position ",
+                   positions[static_cast<std::size_t>(row)]));
 }
 
 StateWriter::StateWriter(std::filesystem::path folder) : folder_(std::move(folder)) {

@@ -37,10 +37,13 @@ void refuse_not_finite(const Model& model, util::ErrorText text) {
   throw util::self_check_error(text);
 }
 
+double largest_for_norm(std::int64_t hidden_size) {
+  return std::sqrt(std::numeric_limits<float>::max() / static_cast<double>(hidden_size));
+}
+
 void require_finite(const Model& model, std::int64_t layer, const at::Tensor& states,
                     const std::function<std::string(std::int64_t row)>& name_of) {
-  // A norm adds up squares.
-  const double most = std::sqrt(std::numeric_limits<float>::max() / static_cast<double>(states.size(1)));
+  const double most = largest_for_norm(states.size(1));
   if (largest(states) <= most) return;
   const at::Tensor fits = (states.abs() <= most).all(1);  // not so where it is NaN
   const std::int64_t row = fits.logical_not().to(at::kByte).argmax().item<std::int64_t>();

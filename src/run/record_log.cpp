@@ -2,7 +2,9 @@
 #include "depthlens/run/record_log.hpp"
 
 #include <algorithm>
+#include <limits>
 
+#include "depthlens/util/deflate.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -13,7 +15,8 @@ util::OrderedJson RecordSegment::json() const {
           {"file", file},
           {"offset", offset},
           {"length", length},
-          {"lines", lines}};
+          {"lines", lines},
+          {"crc32", crc32}};
 }
 
 RecordSegment RecordSegment::from_json(const util::JsonView& json) {
@@ -27,6 +30,8 @@ RecordSegment RecordSegment::from_json(const util::JsonView& json) {
   segment.offset = static_cast<std::uint64_t>(json.at("offset").as_integer(0, kMax));
   segment.length = static_cast<std::uint64_t>(json.at("length").as_integer(0, kMax));
   segment.lines = json.at("lines").as_integer(0, kMax);
+  segment.crc32 =
+      static_cast<std::uint32_t>(json.at("crc32").as_integer(0, std::numeric_limits<std::uint32_t>::max()));
   return segment;
 }
 
@@ -38,9 +43,10 @@ RecordLog::RecordLog(std::filesystem::path path, std::int64_t most, bool sorts,
   for (const RecordSegment& segment : segments_) total_ += segment.lines;
 }
 
-util::GrowingFile& RecordLog::file() {
+void RecordLog::write(std::string_view line) {
   if (!file_) file_ = std::make_unique<util::GrowingFile>(path_);
-  return *file_;
+  file_->write(line);
+  pending_crc32_ = util::crc32_of_both(pending_crc32_, util::crc32(line), line.size());
 }
 
 void RecordLog::begin_part(std::int64_t part) {
@@ -60,7 +66,7 @@ void RecordLog::add(std::string_view line, std::int64_t key) {
   if (sorts_) {
     sorted_.emplace_back(key, line);
   } else {
-    file().write(line);
+    write(line);
   }
 }
 
@@ -70,7 +76,7 @@ void RecordLog::commit() {
                      [](const auto& a, const auto& b) { return a.first < b.first; });
     if (most_ > 0) pending_lines_ = std::min(pending_lines_, std::max<std::int64_t>(0, most_ - before_));
     sorted_.resize(static_cast<std::size_t>(pending_lines_));
-    for (const auto& [key, line] : sorted_) file().write(line);
+    for (const auto& [key, line] : sorted_) write(line);
     sorted_.clear();
   }
   if (pending_lines_ == 0) return;
@@ -84,6 +90,7 @@ void RecordLog::commit() {
       last->offset + last->length == committed_) {
     last->last_part = part_;
     last->length = size - last->offset;
+    last->crc32 = util::crc32_of_both(last->crc32, pending_crc32_, size - committed_);
     last->lines += pending_lines_;
   } else {
     segments_.insert(next, {.first_part = part_,
@@ -91,16 +98,19 @@ void RecordLog::commit() {
                             .file = name,
                             .offset = committed_,
                             .length = size - committed_,
-                            .lines = pending_lines_});
+                            .lines = pending_lines_,
+                            .crc32 = pending_crc32_});
   }
   committed_ = size;
   total_ += pending_lines_;
   pending_lines_ = 0;
+  pending_crc32_ = 0;
 }
 
 void RecordLog::drop_pending() {
   sorted_.clear();
   pending_lines_ = 0;
+  pending_crc32_ = 0;
   if (file_) file_->truncate(committed_);
 }
 
@@ -128,6 +138,7 @@ std::int64_t for_each_record(std::vector<RecordSegment> segments, const std::fil
       fail(util::cat("at least ", segment.offset + segment.length, " bytes"), util::cat(file->size()));
     }
     std::string_view text(reinterpret_cast<const char*>(file->data()) + segment.offset, segment.length);
+    if (util::crc32(text) != segment.crc32) fail("the bytes that were written", "others, by their CRC-32");
     std::int64_t lines = 0;
     while (!text.empty()) {
       const std::size_t end = text.find('\n');

@@ -1,6 +1,7 @@
 // Settings in words.
 #include "depthlens/run/settings.hpp"
 
+#include <cstdint>
 #include <set>
 #include <string_view>
 
@@ -25,39 +26,54 @@ void check_positions(const std::string& text) {
                            .found = util::in_quotes(text)});
 }
 
-std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num_layers,
-                                       const std::string& flag, bool adds_last) {
+std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num_layers, LayerList kind) {
   if (text.empty()) return {};
+  const bool of_states = kind == LayerList::kOfStates;
+  const std::string flag = of_states ? "--state-layers" : "--layers";
   std::set<std::int64_t> layers;
-  if (adds_last) layers.insert(num_layers);
+  const auto add = [&](std::int64_t layer) {
+    if (of_states && !layers.empty() && layer <= *layers.rbegin()) {
+      throw util::usage_error({.what = "the layers of stored states do not rise",
+                               .where = flag + " " + text,
+                               .expected = "each layer once, in rising order, as the file holds them",
+                               .found = util::cat(layer, " behind ", *layers.rbegin())});
+    }
+    layers.insert(layer);
+  };
   for (const std::string& part : util::split(text, ',')) {
     const auto refuse = [&]() -> util::Error {
-      return util::usage_error({.what = "not a list of layers",
-                                .where = flag + " " + text,
-                                .expected = util::cat("numbers from 0 to ", num_layers,
-                                                      ", ranges A-B and every:K, with commas between"),
-                                .found = util::in_quotes(part)});
+      return util::usage_error(
+          {.what = "not a list of layers",
+           .where = flag + " " + text,
+           .expected =
+               util::cat("numbers from 0 to ", num_layers, ", ranges A-B and every:K, with commas between"),
+           .found = part.empty() ? "nothing between two commas" : util::in_quotes(part)});
     };
     const std::string item(util::trimmed(part));
-    const auto number = [&](const std::string& digits) {
+    const auto number = [&](const std::string& digits, std::int64_t least, std::int64_t most) {
       std::int64_t value = -1;
       const bool usable = util::parse_int(digits, value) && digits == std::to_string(value);
-      if (!usable || value < 0 || value > num_layers) throw refuse();
+      if (!usable || value < least || value > most) throw refuse();
       return value;
     };
     constexpr std::string_view kEvery = "every:";
     if (item.rfind(kEvery, 0) == 0) {
-      const std::int64_t step = number(item.substr(kEvery.size()));
-      if (step == 0) throw refuse();
-      for (std::int64_t layer = 0; layer <= num_layers; layer += step) layers.insert(layer);
+      const std::int64_t step = number(item.substr(kEvery.size()), 1, INT32_MAX);
+      for (std::int64_t layer = 0; layer <= num_layers; layer += step) add(layer);
       continue;
     }
     const std::size_t dash = item.find('-');
-    const std::int64_t first = number(item.substr(0, dash));
-    const std::int64_t last = dash == item.npos ? first : number(item.substr(dash + 1));
-    if (last < first) throw refuse();
-    for (std::int64_t layer = first; layer <= last; ++layer) layers.insert(layer);
+    const std::int64_t first = number(item.substr(0, dash), 0, num_layers);
+    const std::int64_t last = dash == item.npos ? first : number(item.substr(dash + 1), first, num_layers);
+    for (std::int64_t layer = first; layer <= last; ++layer) add(layer);
   }
+  if (of_states && *layers.rbegin() != num_layers) {
+    throw util::usage_error(
+        {.what = "the states of the last layer are not among the stored ones",
+         .where = flag + " " + text,
+         .expected = util::cat("layer ", num_layers, ", the model's own output, at the end")});
+  }
+  layers.insert(num_layers);
   return {layers.begin(), layers.end()};
 }
 

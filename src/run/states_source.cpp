@@ -1,6 +1,7 @@
 // Files of residual states → queries.
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
@@ -45,13 +46,14 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
   if (expected_.layers.empty()) {
     for (std::int64_t layer = 0; layer <= L; ++layer) expected_.layers.push_back(layer);
   }
-  if (expected_.layers.back() != L) {
-    throw util::input_error({.what = "the states of the last layer are not among the stored ones",
-                             .where = "--state-layers",
-                             .expected = util::cat("layer ", L, ", the model's own output, among them")});
-  }
   for (const std::string& path : paths) {
     for (const fs::path& file : files_of(path)) files_.push_back(file);
+  }
+  std::set<fs::path> distinct;
+  for (const fs::path& file : files_) {
+    std::error_code ignored;
+    if (!distinct.insert(fs::weakly_canonical(file, ignored)).second)
+      throw util::usage_error({.what = "the same stored states twice", .where = "--states " + file.string()});
   }
   if (options.limit > 0 && files_.size() > static_cast<std::size_t>(options.limit))
     files_.resize(static_cast<std::size_t>(options.limit));

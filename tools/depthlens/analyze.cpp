@@ -15,6 +15,7 @@
 #include "depthlens/util/text.hpp"
 #include "input_flags.hpp"
 #include "model_flags.hpp"
+#include "outputs.hpp"
 #include "watch_options.hpp"
 
 namespace depthlens::tool {
@@ -157,8 +158,8 @@ void analyze_states(const AnalyzeOptions& options) {
   Session session(model);
   const std::int64_t L = session.spec().num_layers;
   run::StatesSource source(options.corpus, options.states,
-                           run::parse_layers(options.state_layers, L, "--state-layers", /*adds_last=*/false),
-                           session, static_cast<std::uint64_t>(options.common.seed));
+                           run::parse_layers(options.state_layers, L, run::LayerList::kOfStates), session,
+                           static_cast<std::uint64_t>(options.common.seed));
   run::RunContext context = context_of(options, session, source);
   util::OrderedJson settings = settings_json(options, session);
   for (const char* key : {"max_length", "add_bos"}) settings.erase(key);
@@ -286,6 +287,9 @@ void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
   check_effects(app, conditions(options, input));
   data::parse_bucket_edges(options.buckets);
   check_states_folder(options);
+  check_not_replaced("--states", options.states, options.corpus.out);
+  if (options.token_counts != "input")
+    check_not_replaced("--token-counts", {options.token_counts}, options.corpus.out);
   if (!options.states.empty()) {
     analyze_states(options);
   } else if (input == data::InputKind::kCorpus) {

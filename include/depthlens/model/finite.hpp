@@ -17,6 +17,10 @@ class Model;
 /// self-check error, with a hint where it has none. Reads all weights.
 [[noreturn]] void refuse_not_finite(const Model& model, util::ErrorText text);
 
+/// The greatest magnitude of a value in a vector of d numbers whose squares float32 can add up: what a norm
+/// does.
+double largest_for_norm(std::int64_t hidden_size);
+
 /// Throws as `refuse_not_finite` where a state [T, d] of `layer` is not finite, or so large that a norm of it
 /// overflows float32. `name_of` tells which token a row is.
 void require_finite(const Model& model, std::int64_t layer, const at::Tensor& states,

@@ -23,6 +23,7 @@ struct RecordSegment {
   std::string file;  ///< name within its folder
   std::uint64_t offset = 0, length = 0;
   std::int64_t lines = 0;
+  std::uint32_t crc32 = 0;  ///< of the bytes
 
   util::OrderedJson json() const;
   /// Throws format errors.
@@ -57,7 +58,7 @@ class RecordLog {
   }
 
  private:
-  util::GrowingFile& file();
+  void write(std::string_view line);
 
   std::filesystem::path path_;
   std::int64_t most_;
@@ -69,12 +70,12 @@ class RecordLog {
   std::int64_t total_ = 0;   // lines of all own parts
   std::int64_t pending_lines_ = 0;
   std::uint64_t committed_ = 0;  // bytes
+  std::uint32_t pending_crc32_ = 0;
   std::vector<std::pair<std::int64_t, std::string>> sorted_;
 };
 
 /// Shows the first `most` lines (0: all) of `segments`, pieces of files in `folder`, in the order of their
-/// parts. Returns their number. Throws format errors where a file is shorter than a piece, or lines are not
-/// as many.
+/// parts. Returns their number. Throws format errors where a piece is not what was written.
 std::int64_t for_each_record(std::vector<RecordSegment> segments, const std::filesystem::path& folder,
                              std::int64_t most, const std::function<void(std::string_view line)>& show);
 

@@ -21,10 +21,14 @@ struct InputOptions {
 /// Throws a usage error unless `text` is all, last or sample:N.
 void check_positions(const std::string& text);
 
-/// The layers that `text` lists ("0,4,8", "0-8", "every:4", with commas between), and L, rising; none where it
-/// is "". Without `adds_last`, L is there only where it is listed. Throws a usage error for anything else.
+/// What a list of layers is of: those that are decoded (`--layers`), in any order, L among them anyway; or
+/// those that stored states are (`--state-layers`), which rise, each once, and end with L.
+enum class LayerList { kDecoded, kOfStates };
+
+/// The layers that `text` lists ("0,4,8", "0-8", "every:4", with commas between), rising; none where it is
+/// "". Throws a usage error for anything else.
 std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num_layers,
-                                       const std::string& flag = "--layers", bool adds_last = true);
+                                       LayerList kind = LayerList::kDecoded);
 
 struct OutputOptions {
   std::string out;  ///< the run folder
