@@ -1,6 +1,7 @@
 // Reads and writes files of residual states.
 #include "depthlens/decode/stored_states.hpp"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
@@ -21,6 +22,7 @@ namespace {
 
 constexpr const char* kStates = "hidden_states";
 constexpr const char* kTokens = "token_ids";
+constexpr int kDocumentDigits = 9, kWindowDigits = 6;  // at the least, of names
 
 [[noreturn]] void refuse(const std::string& path, const std::string& what, const std::string& expected,
                          const std::string& found, const std::string& hint = "") {
@@ -117,6 +119,17 @@ StateWriter::StateWriter(std::filesystem::path folder) : folder_(std::move(folde
   util::create_folders(folder_);
 }
 
+bool StateWriter::is_one(const std::filesystem::path& file) {
+  const std::string name = file.filename().string();
+  const std::size_t dash = name.find('-'), dot = name.find('.');
+  const auto are_digits = [&](std::size_t begin, std::size_t end, int least) {
+    return end >= begin + static_cast<std::size_t>(least) &&
+           name.find_first_not_of("0123456789", begin) == end;
+  };
+  return dash != name.npos && dot != name.npos && dash < dot && are_digits(0, dash, kDocumentDigits) &&
+         are_digits(dash + 1, dot, kWindowDigits) && name.substr(dot) == ".safetensors";
+}
+
 void write_states(const StateWriter& writer, const Query& query, const std::vector<at::Tensor>& residuals,
                   std::int64_t first) {
   const auto T = static_cast<std::int64_t>(query.tokens.size());
@@ -127,8 +140,8 @@ void write_states(const StateWriter& writer, const Query& query, const std::vect
   std::vector<std::int64_t> ids(query.tokens.begin(), query.tokens.end());
   const at::Tensor tokens = at::from_blob(ids.data(), {T}, at::kLong);
   std::array<char, 64> name;
-  std::snprintf(name.data(), name.size(), "%09lld-%06lld.safetensors", static_cast<long long>(query.document),
-                static_cast<long long>(query.window));
+  std::snprintf(name.data(), name.size(), "%0*lld-%0*lld.safetensors", kDocumentDigits,
+                static_cast<long long>(query.document), kWindowDigits, static_cast<long long>(query.window));
   io::write_safetensors(writer.folder() / name.data(), {{kStates, at::stack(layers, 1)}, {kTokens, tokens}},
                         {});
 }

@@ -99,23 +99,29 @@ void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights
   tell(masks, "are not the masks of their blocks");
 }
 
+/// The unembedding stands beside the bare model, without its prefix.
+bool is_beside(const TensorRule& rule) {
+  return rule.slot == Slot::kUnembedding || rule.slot == Slot::kUnembeddingBias;
+}
+
 }  // namespace
 
 TensorNames::TensorNames(const ArchSpec& spec, const io::TensorFile& file)
     : num_experts_(spec.experts.count) {
   // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without a prefix.
-  for (const std::string& prefix : spec.prefixes) {
-    if (!file.has(prefix + spec.model_tensors.front().name)) continue;
-    prefix_ = prefix;
-    return;
+  // The embedding tells which it is; where it is left out, any tensor of the whole model does.
+  for (const TensorRule& rule : spec.model_tensors) {
+    for (const std::string& prefix : spec.prefixes) {
+      if (is_beside(rule) || !file.has(prefix + rule.name)) continue;
+      prefix_ = prefix;
+      return;
+    }
   }
 }
 
 std::string TensorNames::of(const TensorRule& rule, std::int64_t block, std::int64_t n) const {
   const std::string name = with_index(with_index(rule.name, "{i}", block), "{n}", n);
-  // The unembedding stands beside the bare model, without its prefix.
-  const bool beside = rule.slot == Slot::kUnembedding || rule.slot == Slot::kUnembeddingBias;
-  return beside ? name : prefix_ + name;
+  return is_beside(rule) ? name : prefix_ + name;
 }
 
 std::vector<std::string> TensorNames::all(const TensorRule& rule, std::int64_t block) const {

@@ -125,16 +125,30 @@ OrderedJson volatile_json(const std::vector<ShardFolder>& shards,
   return unlike;
 }
 
+/// A context without what shares of one run may differ in: no result depends on it.
+OrderedJson comparable(OrderedJson context) {
+  context.erase("draws_page");
+  return context;
+}
+
 }  // namespace
 
 void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
   const auto started = std::chrono::system_clock::now();
   const std::vector<ShardFolder> shards = all_shards(paths);
+  for (const ShardFolder& shard : shards) {
+    std::error_code ignored;
+    if (!fs::equivalent(shard.path, out.out, ignored)) continue;
+    throw util::usage_error({.what = "the result would replace a share",
+                             .where = "--out " + out.out,
+                             .expected = "another folder than those of the shares"});
+  }
   report::RunFolder folder(
       out.out, out.overwrite ? report::RunFolder::Mode::kOverwrite : report::RunFolder::Mode::kNew);
   const FolderLock lock(out.out);
 
   OrderedJson run, identity, context_json;
+  bool draws_page = true;  // as the first share says
   tables::State state;
   PartSet parts;
   std::vector<RecordSegment> records;
@@ -147,15 +161,16 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
       throw util::format_error({.what = "the saved state is of another share",
                                 .where = saved.path.string(),
                                 .expected = shard.share.text(),
-                                .found = description.share.text()});
+                                .found = text_of(description.share)});
     }
     if (run.is_null()) {
       run = description.run;
       identity = identity_of(run);
-      context_json = description.context;
+      draws_page = description.context.value("draws_page", true);
+      context_json = comparable(description.context);
     }
     std::string difference = difference_of(identity, identity_of(description.run));
-    if (difference.empty()) difference = difference_of(context_json, description.context);
+    if (difference.empty()) difference = difference_of(context_json, comparable(description.context));
     if (!difference.empty()) {
       throw util::usage_error({.what = "shares of different runs",
                                .where = where,
@@ -174,6 +189,7 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
     progress.advance(1);
   }
   progress.finish();
+  context_json["draws_page"] = draws_page;
   const util::Json parsed(context_json);
   const RunContext context = RunContext::from_json({parsed, "the saved state of " + shards.front().path});
   if (parts.size() != context.num_parts) {

@@ -11,6 +11,7 @@
 
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/decode/patching.hpp"
+#include "depthlens/decode/stored_states.hpp"
 #include "depthlens/experiments/patching.hpp"
 #include "depthlens/report/patching_records.hpp"
 #include "depthlens/report/records.hpp"
@@ -26,6 +27,7 @@
 #include "depthlens/util/text.hpp"
 #include "run/host.hpp"
 #include "run/run_files.hpp"
+#include "run/states_folder.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -101,7 +103,7 @@ struct Run::Job {
   const OrderedJson& run() const;
   OrderedJson volatile_json(const Session& session) const;
   void check_same(const OrderedJson& other, const std::string& where) const;
-  void check_same_share(const Shard& other, const std::string& where) const;
+  void check_same_share(const std::optional<Shard>& other, const std::string& where) const;
   void take_saved();
   bool is_complete() const;
   void agree_with_ranks();
@@ -111,9 +113,10 @@ struct Run::Job {
   std::chrono::system_clock::time_point started = std::chrono::system_clock::now();
   std::optional<Ranks> ranks;
   std::unique_ptr<Store> store;
-  Shard share;
+  std::optional<Shard> share;  // nothing: the whole run
   std::unique_ptr<report::RunFolder> folder;
   std::unique_ptr<FolderLock> lock;
+  std::optional<util::Error> not_writable;
   std::unique_ptr<SavedParts> saved;
 
   RunContext context;
@@ -131,6 +134,7 @@ struct Run::Job {
   std::size_t next_to_do = 0;
   std::deque<std::int64_t> claimed;
   std::optional<SavePacing> pacing;
+  bool complete = false;  // before anything was done
   bool stopped = false, was_saved = false;
 };
 
@@ -157,7 +161,13 @@ Run::Job::Job(const OutputOptions& given) : options(given), ranks(torchrun_ranks
       options.resume = true;
     }
     folder = std::make_unique<report::RunFolder>(options.out, mode_of(options, ranks));
-    lock = std::make_unique<FolderLock>(options.out);
+    try {
+      lock = std::make_unique<FolderLock>(options.out);
+    } catch (const util::Error& error) {
+      // A complete run may stand where nothing can be written.
+      if (!options.resume || !folder->holds_whole_run()) throw;
+      not_writable = error;
+    }
     if (options.overwrite) {
       for (const auto& entry : fs::directory_iterator(fs::path(options.out) / "parts")) {
         if (entry.path().filename() != "lock") fs::remove_all(entry.path());
@@ -186,12 +196,12 @@ void Run::Job::check_same(const OrderedJson& other, const std::string& where) co
                            .hint = "run it with what it was begun with, or replace it with --overwrite"});
 }
 
-void Run::Job::check_same_share(const Shard& other, const std::string& where) const {
+void Run::Job::check_same_share(const std::optional<Shard>& other, const std::string& where) const {
   if (other == share) return;
   throw util::usage_error({.what = "what the folder holds is of another share",
                            .where = where,
-                           .expected = share.text(),
-                           .found = other.text()});
+                           .expected = text_of(share),
+                           .found = text_of(other)});
 }
 
 /// Takes over what was saved: by this run before it was interrupted.
@@ -233,8 +243,12 @@ bool Run::Job::is_complete() const {
   if (has_saved && !difference_of(identity_of(there), identity_of(run())).empty()) return false;
   check_same(there, util::in_quotes(path.string()));
   if (!folder->holds_whole_run()) return false;
-  const util::Json of_share(there.value("shard", Shard().json()));
-  check_same_share(Shard::from_json({of_share, path.string()}), util::in_quotes(path.string()));
+  std::optional<Shard> of_folder;
+  if (there.contains("shard")) {
+    const util::Json shard(there.at("shard"));
+    of_folder = Shard::from_json({shard, path.string()});
+  }
+  check_same_share(of_folder, util::in_quotes(path.string()));
   return true;
 }
 
@@ -370,6 +384,19 @@ fs::path Run::spool_folder() const {
   return (fs::absolute(job_->options.out, ignored) / "").parent_path().parent_path();
 }
 
+std::shared_ptr<const decode::StateWriter> Run::open_states(const std::string& folder) {
+  Job& job = *job_;
+  if (!job.ranks || job.ranks->rank == 0) {
+    OrderedJson identity = identity_of(job.run());
+    identity["plan"] = job.context.plan;
+    prepare_states_folder(folder, identity, job.complete || !job.done.empty(), job.options.overwrite);
+    if (job.store) job.store->set("states", "ready");
+  } else {
+    job.store->get("states");
+  }
+  return std::make_shared<decode::StateWriter>(folder);
+}
+
 RunContext& Run::context() {
   return job_->context;
 }
@@ -389,14 +416,16 @@ bool Run::begin(RunContext context, const Plan& plan, std::function<OrderedJson(
   const bool leads = !job.ranks || job.ranks->rank == 0;
   if (leads) {
     job.take_saved();
-    job.to_do = job.done.missing(share(plan, job.share.index, job.share.count));
-    const bool complete = job.options.resume && job.is_complete();
-    if (job.store) job.store->set("complete", complete ? "yes" : "no");
-    if (complete) {
+    job.to_do = job.done.missing(job.share ? run::share(plan, job.share->index, job.share->count)
+                                           : PartSet(0, plan.num_parts() - 1));
+    job.complete = job.options.resume && job.is_complete();
+    if (job.store) job.store->set("complete", job.complete ? "yes" : "no");
+    if (job.complete) {
       util::log_info("the run is complete: " + job.options.out);
-      if (job.share.count == 1) job.saved->remove();  // left where an end came between the last two steps
+      if (!job.share) job.saved->remove();  // left where an end came between the last two steps
       return false;
     }
+    if (job.not_writable) throw util::Error(*job.not_writable);
   } else {
     if (job.store->get("complete") == "yes") return false;
     job.records = std::make_unique<RecordLog>(job.saved->new_records(), job.context.records.most,
@@ -531,7 +560,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     job.state.drop_pending();
     job.records->drop_pending();
   }
-  const bool keeps = job.store || job.share.count > 1;
+  const bool keeps = job.store || job.share;
   if (job.stopped || keeps || job.was_saved) job.save();
   if (job.store) {
     if (job.stopped) throw util::interrupted_error();
@@ -575,7 +604,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     util::log_warning(stopped_after + "what was finished (status partial); --resume goes on");
     throw util::interrupted_error();
   }
-  if (job.share.count == 1) job.saved->remove();
+  if (!job.share) job.saved->remove();
   if (job.store) job.store->set("written", "yes");
   tell_of(job.context, job.state, job.options.out);
   return tables;

@@ -41,7 +41,7 @@ OrderedJson run_json(const RunResult& result, const RunCounts& all, std::int64_t
     run[key] = value;
     if (key != "schema_version") continue;
     run["status"] = result.partial ? "partial" : "complete";
-    if (result.share.count > 1) run["shard"] = result.share.json();
+    if (result.share) run["shard"] = result.share->json();
   }
   run["counts"] = {{"documents", context.num_documents},
                    {"windows", counts[RunCounts::kWindows]},
@@ -68,7 +68,7 @@ OrderedJson run_json(const RunResult& result, const RunCounts& all, std::int64_t
 void warn_of_nothing(RunResult& result, const RunCounts& counts) {
   const RunContext& context = result.context;
   const bool of_answers = context.input != data::InputKind::kCorpus;
-  if (!of_answers || counts.counts[RunCounts::kShown] > 0 || result.partial || result.share.count > 1) return;
+  if (!of_answers || counts.counts[RunCounts::kShown] > 0 || result.partial || result.share) return;
   const std::string hint = context.keeps_all ? "" : "; --keep all counts all of them";
   const std::string text =
       context.input == data::InputKind::kPairs

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ struct RunResult {
   std::vector<RecordSegment> records;
   std::filesystem::path records_folder;
   bool partial = false;
-  Shard share = {};
-  util::OrderedJson unlike = {};  ///< `volatile`
+  std::optional<Shard> share = {};  ///< nothing: the whole run
+  util::OrderedJson unlike = {};    ///< `volatile`
 };
 
 /// Writes it all, run.json last. Returns the tables.

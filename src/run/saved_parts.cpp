@@ -57,13 +57,16 @@ SavedState SavedParts::read(const fs::path& path) {
       return std::move(document.at(key));
     throw util::format_error({.what = "not a saved state of a run",
                               .where = path.string(),
-                              .expected = util::cat("a header with \"", key, "\"")});
+                              .expected = util::cat("a header with \"", key, "\""),
+                              .hint = "remove the file where no run has left it there"});
   };
   saved.description.run = take("run", Type::object);
   saved.description.context = take("context", Type::object);
-  const util::Json share(take("share", Type::object)), parts(take("parts", Type::array)),
-      segments(take("records", Type::array));
-  saved.description.share = Shard::from_json({share, path.string()});
+  const util::Json parts(take("parts", Type::array)), segments(take("records", Type::array));
+  if (document.contains("share")) {
+    const util::Json share(take("share", Type::object));
+    saved.description.share = Shard::from_json({share, path.string()});
+  }
   saved.parts = PartSet::from_json({parts, path.string()});
   const util::JsonView records(segments, path.string());
   for (std::size_t i = 0; i < records.size(); ++i)
@@ -94,8 +97,8 @@ void SavedParts::save(const tables::State& state, const PartSet& parts,
   util::OrderedJson header = {{"parts", parts.json()},
                               {"records", util::OrderedJson::array()},
                               {"run", description.run},
-                              {"context", description.context},
-                              {"share", description.share.json()}};
+                              {"context", description.context}};
+  if (description.share) header["share"] = description.share->json();
   for (const RecordSegment& segment : records) header["records"].push_back(segment.json());
   util::create_folders(folder_);
   const fs::path path = folder_ / (name_ + ".state");

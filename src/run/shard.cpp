@@ -96,6 +96,10 @@ std::string Shard::text() const {
   return util::cat("share ", index, " of ", count);
 }
 
+std::string text_of(const std::optional<Shard>& share) {
+  return share ? share->text() : "the whole run";
+}
+
 util::OrderedJson Shard::json() const {
   return {{"index", index}, {"count", count}};
 }

@@ -15,11 +15,12 @@ RunCounts::RunCounts(tables::State& state)
 util::OrderedJson inputs_json(const std::vector<data::InputSummary>& inputs) {
   util::OrderedJson files = util::OrderedJson::array();
   for (const data::InputSummary& input : inputs) {
+    const bool has_text = input.bytes > 0 || input.tokens == 0;  // stored states are tokens only
     files.push_back({{"path", input.path},
                      {"sha256", input.sha256.empty() ? util::OrderedJson() : util::OrderedJson(input.sha256)},
                      {"documents", input.documents},
                      {"tokens", input.tokens},
-                     {"bytes", input.bytes}});
+                     {"bytes", has_text ? util::OrderedJson(input.bytes) : util::OrderedJson()}});
   }
   return files;
 }

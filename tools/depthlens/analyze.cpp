@@ -59,6 +59,7 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
       {"device", options.model.device},
       {"limit", options.corpus.limit},
       {"seed", options.common.seed}};
+  if (!options.save_states.empty()) settings["save_states"] = true;
   if (!options.layers.empty())
     settings["layers"] = run::parse_layers(options.layers, session.spec().num_layers);
   return settings;
@@ -133,10 +134,10 @@ void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& sess
   const util::FinishOnInterrupt finish;
   const bool begun = run.begin(std::move(context), source.plan(),
                                [&, settings] { return run_beginning(session, source, counted, settings); });
+  std::shared_ptr<const decode::StateWriter> save_states;
+  if (!options.save_states.empty()) save_states = run.open_states(options.save_states);
   if (!begun) return;
   source.watch(run.context().watch);
-  std::shared_ptr<const decode::StateWriter> save_states;
-  if (!options.save_states.empty()) save_states = std::make_shared<decode::StateWriter>(options.save_states);
   run.decode(session, source, {}, task, std::move(save_states));
   run.finish(session);
 }
@@ -170,20 +171,6 @@ void analyze_states(const AnalyzeOptions& options) {
   settings["states"] = true;
   analyze_queries(options, run, session, source, source.survey().counts, std::move(context),
                   std::move(settings), nullptr);
-}
-
-/// Throws an output error where the folder for states holds some already, and nothing says that they may go.
-void check_states_folder(const AnalyzeOptions& options) {
-  const bool may_hold_some =
-      options.corpus.overwrite || options.corpus.resume || !options.corpus.shard.empty();
-  std::error_code ignored;
-  if (options.save_states.empty() || may_hold_some) return;
-  for (const auto& entry : std::filesystem::directory_iterator(options.save_states, ignored)) {
-    if (entry.path().extension() != ".safetensors") continue;
-    throw util::output_error({.what = "the folder for states holds some already",
-                              .where = "--save-states " + options.save_states,
-                              .hint = "choose another one, or replace them with --overwrite"});
-  }
 }
 
 void analyze_task(const AnalyzeOptions& options, data::InputKind kind) {
@@ -286,7 +273,10 @@ void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
       possible.size() == 1 ? possible.front() : kind_of_task(options.corpus.inputs.front());
   check_effects(app, conditions(options, input));
   data::parse_bucket_edges(options.buckets);
-  check_states_folder(options);
+  if (!options.save_states.empty()) {
+    check_place("--save-states", options.save_states, options.corpus.out);
+    run::check_states_folder(options.save_states, options.corpus.overwrite);
+  }
   check_not_replaced("--states", options.states, options.corpus.out);
   if (options.token_counts != "input")
     check_not_replaced("--token-counts", {options.token_counts}, options.corpus.out);

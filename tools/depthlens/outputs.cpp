@@ -51,4 +51,16 @@ void check_not_replaced(const std::string& flag, const std::vector<std::string>&
   }
 }
 
+void check_place(const std::string& flag, const fs::path& folder, const fs::path& out) {
+  std::error_code ignored;
+  const fs::path place =
+      fs::weakly_canonical(folder, ignored).lexically_relative(fs::weakly_canonical(out, ignored));
+  for (const char* own : {"parts", "tables", "replicates"}) {
+    if (place.empty() || *place.begin() != own) continue;
+    throw util::usage_error({.what = "a folder that the run keeps for itself",
+                             .where = flag + " " + folder.string(),
+                             .expected = "another one"});
+  }
+}
+
 }  // namespace depthlens::tool

@@ -19,4 +19,9 @@ void check_replaceable(const std::filesystem::path& file, const std::string& kin
 void check_not_replaced(const std::string& flag, const std::vector<std::string>& inputs,
                         const std::filesystem::path& out);
 
+/// Throws a usage error where `folder`, of `flag`, lies among those that the run in `out` keeps for itself,
+/// and whose contents may go with it.
+void check_place(const std::string& flag, const std::filesystem::path& folder,
+                 const std::filesystem::path& out);
+
 }  // namespace depthlens::tool

@@ -49,6 +49,8 @@ class StateWriter {
   /// Throws an output error where the folder cannot be made.
   explicit StateWriter(std::filesystem::path folder);
   const std::filesystem::path& folder() const { return folder_; }
+  /// Whether a file has such a name.
+  static bool is_one(const std::filesystem::path& file);
 
  private:
   std::filesystem::path folder_;

@@ -28,6 +28,9 @@ struct Shard {
   static Shard from_json(const util::JsonView& json);
 };
 
+/// The same of a process that may do the whole run: "the whole run".
+std::string text_of(const std::optional<Shard>& share);
+
 /// The value of `--shard`: `I/N`, or `auto`, which takes both from a Slurm array job (SLURM_ARRAY_TASK_ID,
 /// _MIN, _COUNT, _STEP) or else from the tasks of a Slurm step (SLURM_PROCID, SLURM_NTASKS); from both where
 /// an array's job starts several tasks. Usage errors name what is missing or does not fit, such as an array

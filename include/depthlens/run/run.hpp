@@ -47,6 +47,10 @@ class Run {
   /// False where the run is complete, which is said in the log: nothing is left to be done.
   bool begin(RunContext context, const Plan& plan, std::function<util::OrderedJson()> run);
 
+  /// After `begin`: the folder for the states of the run's windows, made ready. Throws usage and output
+  /// errors where it holds others.
+  std::shared_ptr<const decode::StateWriter> open_states(const std::string& folder);
+
   RunContext& context();
   /// What experiments add up in.
   experiments::Context experiment_context(const data::Task* task = nullptr);
@@ -69,6 +73,9 @@ class Run {
   std::unique_ptr<Job> job_;
   int exceptions_ = std::uncaught_exceptions();  ///< above that: the run fails
 };
+
+/// Throws an output error where the folder `--save-states` holds states and nothing says of which run.
+void check_states_folder(const std::filesystem::path& folder, bool overwrite);
 
 /// Joins the run folders of all shares of a run, whatever their order, into one. Throws usage errors where
 /// they do not belong together, or where some are missing, doubled or not finished; format errors for damaged

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,9 @@ namespace depthlens::run {
 
 /// Which run it is that a state was saved of.
 struct SavedDescription {
-  util::OrderedJson run;      ///< run.json from schema_version to settings, with `warnings`
-  util::OrderedJson context;  ///< as RunContext gives it
-  Shard share;
+  util::OrderedJson run;       ///< run.json from schema_version to settings, with `warnings`
+  util::OrderedJson context;   ///< as RunContext gives it
+  std::optional<Shard> share;  ///< nothing: of the whole run
 };
 
 /// Parts that were finished by one process, or by several after one another.

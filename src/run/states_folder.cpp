@@ -1,0 +1,79 @@
+// Whose states a folder holds.
+#include "run/states_folder.hpp"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "depthlens/decode/stored_states.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::run {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kIndex = "states.json";
+
+std::vector<fs::path> states_in(const fs::path& folder) {
+  std::vector<fs::path> files;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// The digest of the run whose states the folder holds; "" where nothing says so.
+std::string run_of(const fs::path& folder) {
+  const fs::path path = folder / kIndex;
+  if (!util::exists(path)) return "";
+  constexpr std::uint64_t kMax = 1 << 20;
+  const util::Json index = util::parse_json(util::read_file(path, kMax), path.string());
+  return util::JsonView(index, path.string()).get_string("run", "");
+}
+
+[[noreturn]] void refuse(const fs::path& folder, const std::string& what) {
+  throw util::output_error({.what = what,
+                            .where = "--save-states " + folder.string(),
+                            .hint = "choose another folder, or replace them with --overwrite"});
+}
+
+}  // namespace
+
+void check_states_folder(const fs::path& folder, bool overwrite) {
+  for (const fs::path& file : states_in(folder)) {
+    if (decode::StateWriter::is_one(file)) continue;
+    throw util::output_error(
+        {.what = "the folder for states holds other files, which would be read with them",
+         .where = util::in_quotes(file.string()),
+         .hint = "choose another folder for --save-states"});
+  }
+  if (!overwrite && !states_in(folder).empty() && run_of(folder).empty())
+    refuse(folder, "the folder for states holds some already");
+}
+
+void prepare_states_folder(const fs::path& folder, const util::OrderedJson& identity, bool has_done_parts,
+                           bool overwrite) {
+  check_states_folder(folder, overwrite);
+  const std::string run = util::sha256(identity.dump());
+  if (run_of(folder) == run) return;
+  if (has_done_parts) {
+    throw util::usage_error({.what = "the states of what was done before are not in this folder",
+                             .where = "--save-states " + folder.string(),
+                             .expected = "the folder that the run was begun with",
+                             .hint = "give that one, or begin anew with --overwrite"});
+  }
+  const std::vector<fs::path> others = states_in(folder);
+  if (!others.empty() && !overwrite) refuse(folder, "the folder for states holds those of another run");
+  util::create_folders(folder);
+  std::error_code ignored;
+  for (const fs::path& file : others) fs::remove(file, ignored);
+  const util::OrderedJson index = {{"run", run}, {"of", identity}};
+  util::write_file(folder / kIndex, index.dump(2) + "\n");
+}
+
+}  // namespace depthlens::run

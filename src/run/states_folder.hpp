@@ -1,0 +1,19 @@
+// The folder that a run writes residual states to (--save-states).
+#pragma once
+
+#include <filesystem>
+
+#include "depthlens/run/run.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::run {
+
+/// Makes the folder ready for the states of the run that `identity` tells (description.hpp), and writes
+/// `states.json` into it, by which the processes of one run, at once or one after another, know the folder
+/// for theirs. `has_done_parts`: some of the run was done before, and has to be there. With `overwrite`
+/// states of another run go. Throws usage and output errors where the folder holds something else, also what
+/// is no file of a run: `--states` would read it too.
+void prepare_states_folder(const std::filesystem::path& folder, const util::OrderedJson& identity,
+                           bool has_done_parts, bool overwrite);
+
+}  // namespace depthlens::run
