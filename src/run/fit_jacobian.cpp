@@ -1,0 +1,176 @@
+// A text → prompts → sums of Jacobians → their mean as a lens; and the sums of shards → the lens.
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include "depthlens/data/corpus.hpp"
+#include "depthlens/lens/lens_file.hpp"
+#include "depthlens/lens/provenance.hpp"
+#include "depthlens/run/session.hpp"
+#include "depthlens/run/training.hpp"
+#include "depthlens/train/jacobian.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/input_file.hpp"
+#include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "run/training_files.hpp"
+
+namespace depthlens::run {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using util::OrderedJson;
+
+constexpr const char* kLens = "jacobian_lens.pt";
+
+/// With the SHA-256 of files that were not read to their end. A pipe is left as it is, and has none.
+std::vector<data::InputSummary> with_digests(std::vector<data::InputSummary> inputs) {
+  for (data::InputSummary& input : inputs) {
+    if (!input.sha256.empty() || !util::can_be_read_again(input.path)) continue;
+    util::InputFile file(input.path);
+    input.sha256 = util::InputReader(file).finish();
+  }
+  return inputs;
+}
+
+/// Prompts, and what they were read from.
+struct PromptText {
+  std::vector<train::Prompt> prompts;
+  std::vector<data::InputSummary> inputs;
+  std::int64_t limit = 0;  ///< documents; 0: all
+};
+
+/// The first windows of the text that are long enough to count.
+PromptText read_prompts(const InputOptions& input, std::int64_t num_prompts, const Session& session) {
+  const train::JacobianFitter fitter(session.model(), {});
+  data::Corpus corpus(input.inputs, session.tokenizer(), input.limit);
+  std::vector<train::Prompt> prompts;
+  const auto wanted = static_cast<std::size_t>(num_prompts);
+  for (auto document = corpus.next(); document && prompts.size() < wanted; document = corpus.next()) {
+    session.check_in_vocabulary(document->tokens);
+    for (const auto& window : data::cut_into_windows(document->tokens, session.max_length(), session.bos())) {
+      train::Prompt prompt(window.begin(), window.end());
+      if (prompts.size() < wanted && fitter.long_enough(prompt)) prompts.push_back(std::move(prompt));
+    }
+  }
+  if (prompts.size() == wanted)
+    return {.prompts = std::move(prompts), .inputs = with_digests(corpus.summaries()), .limit = input.limit};
+  throw util::input_error(
+      {.what = "too few prompts in the text",
+       .where = place_of(input.inputs),
+       .expected = util::cat(num_prompts, " windows of 18 to ", session.max_length(), " tokens"),
+       .found = std::to_string(prompts.size()),
+       .hint = "more text, or fewer --prompts"});
+}
+
+/// Every N-th prompt, from number I.
+std::vector<train::Prompt> share_of(const std::vector<train::Prompt>& prompts, const Shard& shard) {
+  std::vector<train::Prompt> share;
+  for (auto i = static_cast<std::size_t>(shard.index); i < prompts.size();
+       i += static_cast<std::size_t>(shard.count))
+    share.push_back(prompts[i]);
+  if (!share.empty()) return share;
+  throw util::usage_error(
+      {.what = "this shard has no prompt",
+       .where = util::cat("--shard ", shard.index, "/", shard.count),
+       .expected = util::cat("at most ", prompts.size(), " shards, one for each of --prompts")});
+}
+
+/// Fits over the shard's share of the prompts, with a line of progress.
+train::JacobianSums fit_share(const Session& session, const std::vector<train::Prompt>& all,
+                              const Shard& shard, const OutputOptions& output) {
+  const std::vector<train::Prompt> prompts = share_of(all, shard);
+  const util::FinishOnInterrupt finish;
+  util::Progress progress("fitting", "rows",
+                          static_cast<std::int64_t>(prompts.size()) * session.spec().hidden_size);
+  std::int64_t done = 0;
+  train::JacobianFit fit;
+  fit.folder = output.out;
+  fit.shard = shard.index;
+  fit.num_shards = shard.count;
+  fit.list_digest = train::prompts_digest(all);
+  fit.resume = output.resume;
+  fit.overwrite = output.overwrite;
+  fit.progress = [&](const train::JacobianProgress& at) {
+    const std::int64_t rows = at.prompt * at.num_rows + at.rows_done;
+    progress.set_note(util::cat("prompt ", at.prompt + 1, " of ", at.num_prompts));
+    progress.advance(rows - done);
+    done = rows;
+  };
+  train::JacobianSums sums = train::fit_jacobians(session.model(), prompts, fit);
+  progress.finish();
+  return sums;
+}
+
+/// A fit at its end.
+struct Fitted {
+  const Session& session;
+  const ModelOptions& model;
+  const train::JacobianSums& sums;
+  const PromptText* text = nullptr;  ///< null for sums that were joined, which do not tell it
+  Clock::time_point started = {};
+};
+
+/// Writes the lens, and then the record beside it.
+void write_lens(const fs::path& folder, const Fitted& fitted) {
+  const train::JacobianSums& sums = fitted.sums;
+  const Session& session = fitted.session;
+  lens::write_jacobian_lens_archive(folder / kLens,
+                                    train::jacobian_lens(sums, provenance_of(fitted.model, session)));
+  OrderedJson settings = {{"type", "jacobian"}, {"prompts", sums.num_prompts}};
+  if (fitted.text != nullptr) {
+    settings["max_length"] = session.max_length();
+    settings["bos"] = bos_json(session);
+  }
+  settings["dtype"] = fitted.model.dtype;
+  if (fitted.text != nullptr) settings["limit"] = fitted.text->limit;
+  settings["data_digest"] = sums.list_digest;
+  OrderedJson record =
+      training_json(session, fitted.text != nullptr ? fitted.text->inputs : std::vector<data::InputSummary>(),
+                    settings, compute::Precision::kFloat32, fitted.started);
+  if (fitted.text == nullptr) record.erase("inputs");
+  write_training_json(folder / "jacobian_training.json", record);
+  util::log_info(
+      util::cat("the lens, the mean over ", sums.num_prompts, " prompts, is ", (folder / kLens).string()));
+}
+
+}  // namespace
+
+void fit_jacobian_lens(const ModelOptions& model, const InputOptions& input, const OutputOptions& output,
+                       const JacobianFitting& fitting) {
+  const auto started = Clock::now();
+  Session session(model);
+  session.load();
+  const PromptText text = read_prompts(input, fitting.prompts, session);
+  const train::JacobianSums sums = fit_share(session, text.prompts, fitting.shard, output);
+  const Shard& shard = fitting.shard;
+  if (shard.count > 1) {  // the mean over a share would pass for the lens
+    util::log_info(util::cat("the sums of shard ", shard.index, " of ", shard.count, " are in ", output.out,
+                             "; join all by --from-sums"));
+    return;
+  }
+  write_lens(output.out,
+             {.session = session, .model = model, .sums = sums, .text = &text, .started = started});
+}
+
+void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string>& sums,
+                        const OutputOptions& output) {
+  const auto started = Clock::now();
+  Session session(model);
+  const fs::path folder = output.out;
+  require_no_lens(folder / kLens, output.overwrite);
+  std::vector<train::JacobianSums> parts;
+  for (const std::string& path : sums) parts.push_back(train::load_jacobian_sums(path));
+  const train::JacobianSums joined = train::merge_jacobian_sums(parts);
+  train::require_all_shards(joined);
+  session.load();
+  if (joined.model_fingerprint != lens::model_fingerprint(session.model()))
+    throw util::format_error({.what = "the sums were made with another model", .where = sums.front()});
+  util::create_folders(folder);
+  write_lens(folder, {.session = session, .model = model, .sums = joined, .started = started});
+}
+
+}  // namespace depthlens::run

@@ -1,0 +1,35 @@
+// What trainings of every kind of lens write and say in the same way.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "depthlens/compute/backend.hpp"
+#include "depthlens/data/corpus.hpp"
+#include "depthlens/lens/provenance.hpp"
+#include "depthlens/run/session.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::run {
+
+/// What was trained on, for messages: "a.txt and the others".
+std::string place_of(const std::vector<std::string>& inputs);
+
+/// Throws an output error where the file of a lens is there and is not to be overwritten.
+void require_no_lens(const std::filesystem::path& file, bool overwrite);
+
+/// Of a lens that was made with the session's model, which must have been loaded.
+lens::LensProvenance provenance_of(const ModelOptions& options, const Session& session);
+
+/// `bos` of the settings: null where windows begin without one.
+util::OrderedJson bos_json(const Session& session);
+
+/// What made a lens: stands beside it. `started`: when the work began.
+util::OrderedJson training_json(const Session& session, const std::vector<data::InputSummary>& inputs,
+                                const util::OrderedJson& settings, compute::Precision precision,
+                                std::chrono::steady_clock::time_point started);
+void write_training_json(const std::filesystem::path& path, const util::OrderedJson& record);
+
+}  // namespace depthlens::run
