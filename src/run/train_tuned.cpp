@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <numbers>
 #include <optional>
-#include <utility>
 
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
@@ -296,8 +295,8 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   const std::chrono::duration<double> training_seconds = Clock::now() - training_started;
   progress.finish();
   if (!trained) {
-    util::log_warning(util::cat("stopped after ", trainer.steps_done(), " of ", settings.steps,
-                                " steps; go on with --resume"));
+    util::log_warning(util::cat("stopped after ", trainer.steps_done(), " of ", settings.steps, " steps; ",
+                                output.out, " holds what was finished; --resume goes on"));
     throw util::interrupted_error();
   }
 

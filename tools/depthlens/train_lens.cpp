@@ -32,9 +32,9 @@ run::Shard parse_shard(const std::string& text) {
   const std::vector<std::string> parts = util::split(text, '/');
   if (parts.size() != 2 || !util::parse_int(parts[0], shard.index) ||
       !util::parse_int(parts[1], shard.count) || shard.index < 0 || shard.index >= shard.count) {
-    throw util::usage_error({.what = "unusable shard",
+    throw util::usage_error({.what = "no share of a fit",
                              .where = "--shard",
-                             .expected = "I/N with I from 0 to N − 1",
+                             .expected = "I/N with 0 ≤ I < N, such as 0/4",
                              .found = util::in_quotes(text)});
   }
   return shard;
@@ -203,8 +203,8 @@ std::function<void()> setup_train_lens(CLI::App& app) {
                  "Steps between checkpoints (0: only at the end)")
       ->check(integer(0))
       ->capture_default_str();
-  app.add_flag("--resume", options->corpus.resume, "Go on with the training that the folder holds")
-      ->excludes(app.get_option("--overwrite"));
+  app.add_flag("--resume", options->corpus.resume, "Go on with an interrupted training")
+      ->excludes("--overwrite");
   app.add_option("--validation-tokens", tuned.validation_tokens, "Tokens held out (0: none)")
       ->check(integer(0, std::int64_t{1} << 40))
       ->capture_default_str();
@@ -232,7 +232,8 @@ std::function<void()> setup_train_lens(CLI::App& app) {
       ->check(integer(1, 100000000))
       ->capture_default_str();
   app.add_option("--shard", options->shard,
-                 "Jacobian: this process takes the prompts whose number is I modulo N")
+                 "Jacobian: do the share I of N (from 0) of the prompts, those whose number is I modulo N; "
+                 "--from-sums joins them")
       ->type_name("I/N");
   add_repeatable(app, "--from-sums", options->sums,
                  "Jacobian: join the jacobian_sums.safetensors of all shards; may be given several times")
