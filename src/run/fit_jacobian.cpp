@@ -6,6 +6,7 @@
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/provenance.hpp"
+#include "depthlens/run/saved_parts.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/training.hpp"
 #include "depthlens/train/jacobian.hpp"
@@ -145,6 +146,8 @@ void fit_jacobian_lens(const ModelOptions& model, const InputOptions& input, con
   Session session(model);
   session.load();
   const PromptText text = read_prompts(input, fitting.prompts, session);
+  lens::check_replaceable(fs::path(output.out) / kLens);
+  const FolderLock lock(output.out, "");
   const train::JacobianSums sums = fit_share(session, text.prompts, fitting.shard, output);
   const Shard& shard = fitting.shard;
   if (shard.count > 1) {  // the mean over a share would pass for the lens

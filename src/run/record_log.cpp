@@ -44,7 +44,10 @@ RecordLog::RecordLog(std::filesystem::path path, std::int64_t most, bool sorts,
 }
 
 void RecordLog::write(std::string_view line) {
-  if (!file_) file_ = std::make_unique<util::GrowingFile>(path_);
+  if (!file_) {
+    util::create_folders(path_.parent_path());
+    file_ = std::make_unique<util::GrowingFile>(path_);
+  }
   file_->write(line);
   pending_crc32_ = util::crc32_of_both(pending_crc32_, util::crc32(line), line.size());
 }

@@ -80,8 +80,7 @@ std::vector<SavedState> SavedParts::read() const {
   return all;
 }
 
-fs::path SavedParts::new_records() {
-  util::create_folders(folder_);
+fs::path SavedParts::new_records() const {
   return folder_ / (name_ + ".records");
 }
 
@@ -125,8 +124,9 @@ struct FolderLock::Keeper {
   // Of another machine: how long the file may stay as it is before its process is taken to be gone.
   static constexpr auto kGone = std::chrono::seconds(45);
 
-  explicit Keeper(fs::path place)
-      : path(std::move(place)),
+  Keeper(const fs::path& kept, const std::string& below)
+      : folder(kept),
+        path(kept / below / "lock"),
         text(
             util::cat(host_name(), "\n", ::getpid(), "\n", start_of(::getpid()), "\n", util::unique_name())) {
     while (!create()) {
@@ -209,13 +209,13 @@ struct FolderLock::Keeper {
   [[noreturn]] void refuse(const std::string& other) const {
     const std::vector<std::string> lines = util::split(other, '\n');
     throw util::output_error(
-        {.what = "another process is at work in the run folder",
-         .where = util::in_quotes(path.parent_path().parent_path().string()),
+        {.what = "another process is at work in the folder",
+         .where = util::in_quotes(folder.string()),
          .found = lines.size() >= 2 ? util::cat("process ", lines[1], " on ", lines[0]) : "",
          .hint = "wait for its end, or choose another --out"});
   }
 
-  fs::path path;
+  fs::path folder, path;
   std::string text;
   std::unique_ptr<util::GrowingFile> file;
   std::mutex mutex;
@@ -224,9 +224,9 @@ struct FolderLock::Keeper {
   std::thread toucher;
 };
 
-FolderLock::FolderLock(const fs::path& run) {
-  util::create_folders(run / "parts");
-  keeper_ = std::make_unique<Keeper>(run / "parts" / "lock");
+FolderLock::FolderLock(const fs::path& folder, const std::string& below) {
+  util::create_folders(folder / below);
+  keeper_ = std::make_unique<Keeper>(folder, below);
 }
 
 FolderLock::~FolderLock() {

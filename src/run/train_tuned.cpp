@@ -13,6 +13,7 @@
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/provenance.hpp"
+#include "depthlens/run/saved_parts.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
 #include "depthlens/run/training.hpp"
@@ -264,6 +265,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   const auto started = Clock::now();
   Session session(model_options);
   train::LensFolder folder(output.out, output.overwrite, output.resume);
+  const FolderLock lock(output.out, "");
   const Text text = read_text(input, training, session);
   const data::TokenCounts counts = damping_counts(training.damping, session, text);
   const train::TrainSettings settings = settings_of(training, model_options, session, counts);
@@ -291,7 +293,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   plan.on_step = [&](const train::LogLine& line) { progress.show(line); };
   plan.should_stop = util::interrupted;
   const auto training_started = Clock::now();
-  const auto trained = train::run_training(trainer, folder, plan, output.resume);
+  const auto trained = train::run_training(trainer, folder, plan);
   const std::chrono::duration<double> training_seconds = Clock::now() - training_started;
   progress.finish();
   if (!trained) {
@@ -300,6 +302,12 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
     throw util::interrupted_error();
   }
 
+  // Written last, and gone with the first step of another training: with it the lens is there.
+  const fs::path record_path = folder.path() / "training.json";
+  if (folder.resumes() && util::exists(record_path)) {
+    util::log_info("the training is complete: " + output.out);
+    return;
+  }
   put_trained(*trained, trainer.settings(), lens);
   lens::LensProvenance provenance = provenance_of(model_options, session);
   provenance.steps = settings.steps;
@@ -315,7 +323,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   const OrderedJson counted = token_counts_json(training.damping.token_counts, counts);
   if (!counted.is_null()) record["token_counts"] = counted;
   record["volatile"]["training_seconds"] = training_seconds.count();
-  write_training_json(folder.path() / "training.json", record);
+  write_training_json(record_path, record);
   util::log_info("the lens is in " + output.out);
 }
 

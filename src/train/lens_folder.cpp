@@ -44,22 +44,18 @@ std::string difference(const OrderedJson& before, const OrderedJson& now) {
 
 }  // namespace
 
-LensFolder::LensFolder(fs::path path, bool overwrite, bool resume) : path_(std::move(path)) {
-  std::error_code ignored;
-  if (resume && !fs::exists(path_ / kCheckpoint, ignored)) {
-    throw util::input_error({.what = "no training to go on with",
-                             .where = util::in_quotes(path_.string()),
-                             .expected = kCheckpoint,
-                             .hint = "without --resume a new training begins"});
-  }
+LensFolder::LensFolder(fs::path path, bool overwrite, bool resume)
+    : path_(std::move(path)), resumes_(resume && util::exists(path_ / kCheckpoint)) {
   lens::check_replaceable(path_);
   util::create_folders(path_);
   for (const char* name : {kOfLens[0], kOfLens[1], kOfLens[2], kCheckpoint, kLog, "run.json"}) {
-    if (resume || overwrite || !fs::exists(path_ / name, ignored)) continue;
+    if (resumes_ || overwrite || !util::exists(path_ / name)) continue;
     throw util::output_error({.what = "the folder is in use",
                               .where = util::in_quotes((path_ / name).string()),
-                              .hint = "go on with that training by --resume, replace it with --overwrite, or "
-                                      "choose another --out"});
+                              .hint = resume ? "it holds no training to go on with: replace it with "
+                                               "--overwrite, or choose another --out"
+                                             : "go on with that training by --resume, replace it with "
+                                               "--overwrite, or choose another --out"});
   }
 }
 
@@ -125,12 +121,6 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
   }
   const std::int64_t steps_done = number("steps_done");
   if (steps_done < 0 || steps_done > trainer.settings().steps) throw damaged(util::cat(steps_done, " steps"));
-  if (steps_done == trainer.settings().steps) {
-    throw util::usage_error(
-        {.what = util::cat("this training is finished: ", steps_done, " steps of as many"),
-         .where = util::in_quotes(path_.string()),
-         .hint = "train on from its lens in another folder with --init " + path_.string()});
-  }
   best.step = number("best_step");
   const OrderedJson best_kl = util::parse_ordered_json(entry("best_kl"), where);
   if (best_kl.is_number()) best.kl = best_kl.get<double>();
@@ -158,7 +148,7 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
 }
 
 std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFolder& folder,
-                                                  const TrainingPlan& plan, bool resume) {
+                                                  const TrainingPlan& plan) {
   const c10::InferenceMode inference;
   const Loss loss = trainer.settings().loss;
   const std::int64_t steps = trainer.settings().steps;
@@ -174,7 +164,7 @@ std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFol
                        .biases = now.biases.defined() ? now.biases.clone() : at::Tensor()};
   };
   const bool validates = plan.validate_every > 0 && !plan.validation.empty();
-  if (resume) {
+  if (folder.resumes()) {
     folder.restore(trainer, best, plan.settings);
   } else {
     LogLine first;

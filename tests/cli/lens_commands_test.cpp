@@ -144,7 +144,6 @@ TEST_CASE("an interrupted training goes on, to the bytes of one that was not") {
     INFO(file);
     CHECK(read_bytes(fs::path(bench.out("parts")) / file) == read_bytes(fs::path(bench.out("once")) / file));
   }
-  check_error(bench.train("parts", longer + std::vector<std::string>{"--resume"}), 2, {"finished"});
 }
 
 TEST_CASE("every optimizer, loss, damping and start leaves a lens that loads") {
@@ -266,6 +265,54 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
               "--lens", "jacobian:" + bench.out("joined") + "/jacobian_lens.pt", "--quiet"});
 }
 
+TEST_CASE(
+    "--resume begins a training, leaves a complete one, and writes a lens that was lost from its "
+    "checkpoint") {
+  const Bench bench;
+  const fs::path lens = bench.out("lens");
+  check_done(bench.train("lens", {"--resume", "--quiet"}));
+  const auto before = files_below(lens);
+  check_done(bench.train("lens", {"--resume"}));
+  CHECK(files_below(lens) == before);
+  // As a full disk or a kill between checkpoint and lens leaves it.
+  for (const char* name : {"params.pt", "config.json", "training.json"}) fs::remove(lens / name);
+  check_done(bench.train("lens", {"--resume", "--quiet"}));
+  for (const auto& [name, bytes] : before) {
+    INFO(name);
+    if (name != "training.json") CHECK(read_bytes(lens / name) == bytes);
+  }
+  Json record = read_json(lens / "training.json"), old = Json::parse(before.at("training.json"));
+  record.erase("volatile");
+  old.erase("volatile");
+  CHECK(record == old);
+  check_error(bench.train("lens", {"--resume", "--seed", "9"}), 2, {"begun with other settings", "seed"});
+}
+
+TEST_CASE("one training at a time in a folder, and a model's folder is none for a lens") {
+  const Bench bench;
+  Process first(Start{.arguments = bench.train("lens", {"--steps", "2000", "--epochs", "2000"})});
+  while (first.running() && !fs::exists(fs::path(bench.out("lens")) / "lock")) ::usleep(2000);
+  REQUIRE(first.running());
+  for (const char* flag : {"--resume", "--overwrite"})
+    check_error(bench.train("lens", {flag}), 6, {"another process is at work", bench.out("lens")});
+  first.send(SIGINT);
+  const Result result = first.wait();
+  INFO(result.err);
+  CHECK(result.status == 130);
+  CHECK_FALSE(fs::exists(fs::path(bench.out("lens")) / "lock"));
+
+  const std::string config = read_bytes(bench.model.folder() / "config.json");
+  const std::vector<std::string> model = {"train-lens",  "--model", bench.model.path(), "--input", bench.text,
+                                          "--overwrite", "--out",   bench.model.path()};
+  check_error(model, 6, {"config.json' is no lens"});
+  check_error({"convert-lens", bench.model.lens("tuned"), bench.model.path(), "--overwrite"}, 6,
+              {"config.json' is no lens"});
+  check_error({"convert-lens", bench.model.lens("tuned"),
+               (bench.model.folder() / "model.safetensors").string(), "--overwrite"},
+              6, {"model.safetensors' is no lens"});
+  CHECK(read_bytes(bench.model.folder() / "config.json") == config);
+}
+
 TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   const Bench bench;
   const std::string none = bench.out("none");
@@ -276,7 +323,6 @@ TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   check_error(bench.train("x", {"--damp-frequent", "10"}), 2, {"--damp-frequent", "K:FACTOR"});
   check_error(bench.train("x", {"--damp-frequent", "10:2"}), 2, {"K:FACTOR"});
   check_error(bench.train("x", {"--optimizer", "lion"}), 2, {"--optimizer"});
-  check_error(bench.train("x", {"--resume"}), 3, {"no training to go on with"});
   check_error(bench.train("x", {"--resume", "--overwrite"}), 2, {"contradict"});
   check_error(bench.train("x", {"--keep", "best", "--validate-every", "0"}), 2, {"--keep best"});
   check_error(bench.train("x", {"--prompts", "5"}), 2, {"--prompts"});

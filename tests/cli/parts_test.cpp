@@ -209,6 +209,36 @@ TEST_CASE("going on where nothing is starts anew; an interrupted run can be repl
   CHECK_FALSE(fs::exists(out / "parts"));
 }
 
+TEST_CASE("a run of one share is a share, and a share that draws no page belongs to those that do") {
+  const PartsDesk desk;
+  const Words command = desk.cases()[0].command;
+  const std::string whole = desk.model.beside("whole").string(),
+                    merged = desk.model.beside("merged").string();
+  check_done(command + Words{"--out", whole});
+  const std::vector<std::string> one = shares(desk, command, 1, "one");
+  CHECK(read_json(fs::path(one[0]) / "run.json").at("shard") == Json({{"index", 0}, {"count", 1}}));
+  check_error(command + Words{"--out", one[0], "--resume"}, 2, {"another share", "the whole run"});
+  check_done(command + Words{"--out", one[0], "--resume", "--shard", "0/1"});
+  check_error(Words{"merge"} + one + Words{"--out", one[0], "--overwrite"}, 2, {"would replace a share"});
+  check_done(Words{"merge"} + one + Words{"--out", merged});
+  check_same(whole, merged);
+
+  std::vector<std::string> two = shares(desk, command, 2, "two");
+  check_done(command + Words{"--out", two[1], "--shard", "1/2", "--report", "no", "--overwrite"});
+  check_done(Words{"merge"} + two + Words{"--out", merged, "--overwrite"});
+  check_same(whole, merged);
+}
+
+TEST_CASE("a complete run is left as it is, also where nothing can be written") {
+  const PartsDesk desk;
+  const Words command = desk.cases()[0].command + Words{"--out", desk.model.beside("out").string()};
+  check_done(command);
+  write_bytes(desk.model.beside("out") / "parts", "in the way of a folder");
+  const Result result = check_done(command + Words{"--resume"});
+  CHECK(contains(result.err, "the run is complete"));
+  check_error(command + Words{"--resume", "--seed", "1"}, 2, {"settings.seed"});
+}
+
 TEST_CASE("merge refuses what does not belong together, with the difference") {
   const PartsDesk desk;
   const std::vector<std::string> command = desk.cases()[0].command;
@@ -232,7 +262,8 @@ TEST_CASE("merge refuses what does not belong together, with the difference") {
   refused({folders[0], desk.model.path()}, 2, {"holds no run"});
   refused({}, 2, {"no shares"});
   check_error({"merge", folders[0], folders[1], folders[2], "--out", whole}, 6, {"holds another run"});
-  check_error({"merge", folders[0], folders[1], folders[2], "--out", folders[0]}, 6, {"was not finished"});
+  check_error({"merge", folders[0], folders[1], folders[2], "--out", folders[0]}, 2,
+              {"would replace a share"});
 
   // A partial share, and damaged ones.
   const fs::path copy = desk.model.beside("copy");

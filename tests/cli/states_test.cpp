@@ -1,6 +1,8 @@
 // Residual states from files and into files: --states, --save-states, and --layers.
+#include <cstring>
 #include <filesystem>
 #include <functional>
+#include <set>
 
 #include "desk.hpp"
 
@@ -128,17 +130,22 @@ TEST_CASE("some layers: rows of the whole run, from a model and from states") {
         read_bytes(desk.model.beside("states") / "summary.json"));
   check_error(desk.of_states(states.string(), "x"), 3,
               {"another number of layers", "4 layers", "3", "--state-layers"});
-  check_error(desk.of_states(states.string(), "x", {"--state-layers", "0-2"}), 3,
+  check_error(desk.of_states(states.string(), "x", {"--state-layers", "0-2"}), 2,
               {"last layer", "--state-layers", "layer 3"});
+  for (const std::string list : {"3,2,0", "0,2,2,3"}) {
+    check_error(desk.of_states(states.string(), "x", {"--state-layers", list}), 2,
+                {"do not rise", "--state-layers " + list});
+  }
   check_nothing_written(desk.model.beside("x"));
-  for (const std::string list : {"4", "2-1", "every:0", "a", "0,,1", ""})
+  for (const std::string list : {"5", "2-1", "every:0", "a", "0,,1", ""})
     check_error(desk.command("analyze", {input}, "x", {"--layers=" + list}), 2, {"--layers"});
 }
 
 TEST_CASE("states in bfloat16 are read, near what float32 gives") {
   const StatesDesk desk;
   for (const auto& entry : fs::directory_iterator(desk.states))
-    write_bytes(entry.path(), in_bfloat16(Safetensors::read(entry.path())).bytes());
+    if (entry.path().extension() == ".safetensors")
+      write_bytes(entry.path(), in_bfloat16(Safetensors::read(entry.path())).bytes());
   check_done(desk.of_states(desk.states.string(), "again", desk.more));
   const auto a = FinishedRun::read(desk.direct).rows("lens.quality"),
              b = FinishedRun::read(desk.model.beside("again")).rows("lens.quality");
@@ -221,8 +228,86 @@ TEST_CASE("states that do not fit are refused by name") {
   check_error(desk.command("analyze", {input}, "x", {"--state-layers", "0"}), 2,
               {"--state-layers", "--states"});
   check_error(desk.command("analyze", {input}, "x", {"--save-states", desk.states.string()}), 6,
-              {"holds some already"});
+              {"holds those of another run"});
+  check_error(desk.of_states(path, "x", {"--states", desk.states.string()}), 2,
+              {"the same stored states twice", path});
   check_done(desk.of_states(desk.states.string(), "y"));
+}
+
+TEST_CASE("a state so large that a norm takes it for nothing is refused, in files and behind a lens") {
+  const StatesDesk desk;
+  const std::string path = desk.first().string();
+  Safetensors file = Safetensors::read(path);
+  const float huge = 1e30F;
+  std::memcpy(file.data.data() + file.header["hidden_states"]["data_offsets"][0].get<std::size_t>(), &huge,
+              sizeof huge);
+  write_bytes(path, file.bytes());
+  check_error(desk.of_states(desk.states.string(), "x"), 3,
+              {path, "too large for float32", "layer 0, position 0"});
+
+  const std::string lens = desk.model.beside("lens.safetensors").string();
+  check_done({"convert-lens", desk.model.lens("tuned"), lens, "--quiet"});
+  Safetensors translators = Safetensors::read(lens);
+  REQUIRE(translators.header["1.bias"]["dtype"] == "F64");
+  const double huge_bias = 1e30;
+  std::memcpy(
+      translators.data.data() + translators.header["1.bias"]["data_offsets"][0].get<std::size_t>() + 8,
+      &huge_bias, sizeof huge_bias);
+  write_bytes(lens, translators.bytes());
+  check_error(desk.command("analyze", {desk.file("t.txt", small_text())}, "x", {"--lens", "tuned:" + lens}),
+              5, {"translated by a lens are too large", "lens 'tuned', layer 1"});
+}
+
+TEST_CASE("a folder of states holds those of one run") {
+  const Desk desk;
+  const fs::path states = desk.model.beside("states");
+  const auto names = [&] {
+    std::set<std::string> all;
+    for (const auto& entry : fs::directory_iterator(states)) all.insert(entry.path().filename().string());
+    return all;
+  };
+  const std::string input = desk.file("t.txt", small_text());
+  const Words save = {"--save-states", states.string()};
+  const auto command = [&](const std::string& out, const Words& more) {
+    return desk.command("analyze", {input}, out, save + more);
+  };
+  check_done(command("a", {}));
+  const std::set<std::string> all = names();
+  CHECK(all.count("states.json") == 1);
+  check_error(command("b", {"--limit", "1"}), 6, {"holds those of another run", states.string()});
+  CHECK(names() == all);
+  check_done(command("a", {"--limit", "1", "--overwrite"}));
+  for (const std::string& name : names()) CHECK((name == "states.json" || name.rfind("000000000-", 0) == 0));
+  CHECK(names().size() < all.size());
+  check_done(command("a", {"--limit", "1", "--overwrite"}));
+  write_bytes(states / "mine.safetensors", "");
+  check_error(command("a", {"--overwrite"}), 6, {"holds other files", "mine.safetensors"});
+  fs::remove(states / "mine.safetensors");
+  fs::remove(states / "states.json");
+  check_error(command("b", {}), 6, {"holds some already"});
+  check_done(command("b", {"--overwrite"}));
+  CHECK(names() == all);
+
+  // A run that was begun without, or with another folder.
+  check_done(command("b", {"--resume"}));
+  const std::string other = desk.model.beside("other").string();
+  check_error(desk.command("analyze", {input}, "b", {"--resume", "--save-states", other}), 2,
+              {"what was done before are not in this folder", other});
+  check_error(desk.command("analyze", {input}, "b", {"--resume"}), 2, {"settings.save_states"});
+  check_nothing_written(other);
+  const std::string parts = (desk.model.beside("c") / "parts").string();
+  check_error(desk.command("analyze", {input}, "c", {"--save-states", parts}), 2,
+              {"keeps for itself", "--save-states " + parts});
+
+  // Shares write into one folder.
+  const fs::path shared = desk.model.beside("shared");
+  for (const char* share : {"0/2", "1/2"})
+    check_done(desk.command("analyze", {input}, std::string("s") + share[0],
+                            {"--shard", share, "--save-states", shared.string()}));
+  for (const std::string& name : all) {
+    INFO(name);
+    if (name != "states.json") CHECK(read_bytes(shared / name) == read_bytes(states / name));
+  }
 }
 
 }  // namespace depthlens::test

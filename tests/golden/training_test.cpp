@@ -123,17 +123,17 @@ TEST_CASE("a training that was stopped and resumed ends with the bits of one tha
     Setup setup(run, 9, device);
     train::TunedTrainer whole = setup.trainer();
     train::LensFolder whole_folder(temporary.path() / "whole", false, false);
-    const auto expected = train::run_training(whole, whole_folder, setup.plan, false);
+    const auto expected = train::run_training(whole, whole_folder, setup.plan);
     REQUIRE(expected);
 
     train::TunedTrainer first = setup.trainer();
     train::LensFolder folder(temporary.path() / "parts", false, false);
     setup.plan.should_stop = [&first] { return first.steps_done() == 5; };
-    CHECK_FALSE(train::run_training(first, folder, setup.plan, false));
+    CHECK_FALSE(train::run_training(first, folder, setup.plan));
     train::TunedTrainer second = setup.trainer();
     train::LensFolder again(temporary.path() / "parts", false, true);
     setup.plan.should_stop = [] { return false; };
-    const auto found = train::run_training(second, again, setup.plan, true);
+    const auto found = train::run_training(second, again, setup.plan);
     REQUIRE(found);
     CHECK(at::equal(found->weights, expected->weights));
     CHECK(at::equal(found->biases, expected->biases));
@@ -141,8 +141,9 @@ TEST_CASE("a training that was stopped and resumed ends with the bits of one tha
       CHECK(util::read_file(temporary.path() / "parts" / name) ==
             util::read_file(temporary.path() / "whole" / name));
     }
-    CHECK_THROWS_WITH((train::run_training(second, again, setup.plan, true)),
-                      Catch::Contains("this training is finished"));
+    const auto finished = train::run_training(second, again, setup.plan);
+    REQUIRE(finished);
+    CHECK(at::equal(finished->weights, expected->weights));
   }
 }
 
@@ -152,7 +153,7 @@ TEST_CASE("the log has a line for each step, with validation before, during and 
   train::TunedTrainer trainer = setup.trainer();
   train::LensFolder folder(temporary.path() / "lens", false, false);
   const std::vector<double> untrained = trainer.mean_kl(setup.plan.validation);
-  train::run_training(trainer, folder, setup.plan, false);
+  train::run_training(trainer, folder, setup.plan);
   std::ifstream file(temporary.path() / "lens" / "training.jsonl");
   std::vector<util::Json> lines;
   for (std::string line; std::getline(file, line);) lines.push_back(util::parse_json(line, "training.jsonl"));
@@ -187,7 +188,7 @@ TEST_CASE("the best lens is kept where that is asked for") {
     if (mean < least) least_step = line.step;
     least = std::min(least, mean);
   };
-  const auto kept = train::run_training(trainer, folder, setup.plan, false);
+  const auto kept = train::run_training(trainer, folder, setup.plan);
   REQUIRE(kept);
   train::TunedTrainer judge(*setup.model, setup.settings, *kept);
   const auto kl = judge.mean_kl(setup.plan.validation);
@@ -202,7 +203,7 @@ TEST_CASE("a checkpoint of other settings, a damaged one and a folder in use are
   train::TunedTrainer trainer = setup.trainer();
   train::LensFolder folder(path, false, false);
   setup.plan.should_stop = [&trainer] { return trainer.steps_done() == 4; };
-  train::run_training(trainer, folder, setup.plan, false);
+  train::run_training(trainer, folder, setup.plan);
   const auto code_of = [](const auto& action) {
     try {
       action();
@@ -214,11 +215,14 @@ TEST_CASE("a checkpoint of other settings, a damaged one and a folder in use are
   const auto resume = [&] {
     train::TunedTrainer again = setup.trainer();
     train::LensFolder same(path, false, true);
-    train::run_training(again, same, setup.plan, true);
+    train::run_training(again, same, setup.plan);
   };
   CHECK(code_of([&] { train::LensFolder(path, false, false); }) == 6);
   CHECK(code_of([&] { train::LensFolder(path, true, false); }) == 0);
-  CHECK(code_of([&] { train::LensFolder(temporary.path() / "none", false, true); }) == 3);
+  CHECK(code_of([&] { CHECK_FALSE(train::LensFolder(temporary.path() / "none", false, true).resumes()); }) ==
+        0);
+  temporary.write("lens only/params.pt", "a lens without a training");
+  CHECK(code_of([&] { train::LensFolder(temporary.path() / "lens only", false, true); }) == 6);
   CHECK(code_of(resume) == 0);  // stops at once, with what it had
   const std::string checkpoint = util::read_file(path / "checkpoint.safetensors");
   util::write_file(path / "checkpoint.safetensors",
@@ -241,13 +245,13 @@ TEST_CASE("an older lens does not stand beside the training that takes its place
   const test::TemporaryFolder temporary;
   Setup setup(runs()[0], 6);
   const auto path = temporary.path() / "lens";
-  for (const char* name : {"params.pt", "config.json", "training.json"})
-    util::write_file(temporary.write(std::string("lens/") + name, "old"), "old");
+  for (const char* name : {"params.pt", "training.json"}) temporary.write(std::string("lens/") + name, "old");
+  temporary.write("lens/config.json", R"({"d_model": 16})");
   train::TunedTrainer trainer = setup.trainer();
   train::LensFolder folder(path, true, false);
   CHECK(util::exists(path / "params.pt"));
   setup.plan.should_stop = [&trainer] { return trainer.steps_done() == 1; };
-  CHECK_FALSE(train::run_training(trainer, folder, setup.plan, false));
+  CHECK_FALSE(train::run_training(trainer, folder, setup.plan));
   for (const char* name : {"params.pt", "config.json", "training.json"})
     CHECK_FALSE(util::exists(path / name));
   CHECK(util::exists(path / "checkpoint.safetensors"));

@@ -32,9 +32,9 @@ struct RecordSegment {
 
 class RecordLog {
  public:
-  /// Writes `path`, once there is a line. Of the run the first `most` lines are wanted (0: all); `segments`
-  /// are those of parts that were done before. With `sorts`, the lines of a part are put in the order of
-  /// their keys.
+  /// Writes `path`, its folder included, once there is a line. Of the run the first `most` lines are wanted
+  /// (0: all); `segments` are those of parts that were done before. With `sorts`, the lines of a part are put
+  /// in the order of their keys.
   RecordLog(std::filesystem::path path, std::int64_t most, bool sorts, std::vector<RecordSegment> segments);
 
   void begin_part(std::int64_t part);

@@ -50,8 +50,8 @@ class SavedParts {
   /// A state that another process has saved: a shared file system may show it some time later.
   SavedState read_when_there(const std::string& name, std::chrono::seconds timeout) const;
 
-  /// A new file for the records of this process.
-  std::filesystem::path new_records();
+  /// Where the records of this process go.
+  std::filesystem::path new_records() const;
   /// Saves a state; the one that this process saved before goes, and those of `absorbed`, which it contains.
   void save(const tables::State& state, const PartSet& parts, const std::vector<RecordSegment>& records,
             const SavedDescription& description);
@@ -70,15 +70,15 @@ class SavedParts {
   std::vector<std::filesystem::path> absorbed_;
 };
 
-/// Keeps other processes away from a run folder while it lives: a file `parts/lock` that says who is at work.
-/// What a process that is gone has left is taken over: on this machine it is asked for by its number; of
-/// another machine it is gone when the file, which a process at work touches every few seconds, does not
-/// change any more. Nothing rests on it but the message: parts that two processes did are counted once
-/// (run.hpp).
+/// Keeps other processes away from a folder of results while it lives: a file `lock`, of a run in `parts`,
+/// that says who is at work. What a process that is gone has left is taken over: on this machine it is asked
+/// for by its number; of another machine it is gone when the file, which a process at work touches every few
+/// seconds, does not change any more. Nothing rests on it but the message: parts that two processes did are
+/// counted once (run.hpp).
 class FolderLock {
  public:
   /// Throws an output error where another process is at work there.
-  explicit FolderLock(const std::filesystem::path& run);
+  explicit FolderLock(const std::filesystem::path& folder, const std::string& below = "parts");
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;

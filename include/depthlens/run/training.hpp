@@ -57,10 +57,10 @@ struct JacobianFitting {
 
 /// Trains a tuned lens on the text of `input`, and writes it to the folder `output.out` beside training.json,
 /// the log and the checkpoint. With `output.resume` it goes on from the folder's checkpoint, to the bytes of
-/// a training that was not interrupted. Throws usage errors for settings that the model cannot have and for a
-/// checkpoint of another training or of a finished one; input errors for a text that is too short and where
-/// nothing is there to be resumed; output errors for a folder in use; format errors for damaged files; the
-/// interrupted error where it was stopped: what is done is in the checkpoint then.
+/// a training that was not interrupted, or begins it where there is none; a complete one is left as it is.
+/// Throws usage errors for settings that the model cannot have and for a checkpoint of another training;
+/// input errors for a text that is too short; output errors for a folder in use; format errors for damaged
+/// files; the interrupted error where it was stopped: what is done is in the checkpoint then.
 void train_tuned_lens(const ModelOptions& model, const InputOptions& input, const OutputOptions& output,
                       const TunedTraining& training);
 

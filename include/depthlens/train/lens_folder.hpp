@@ -30,11 +30,14 @@ struct BestLens {
 
 class LensFolder {
  public:
-  /// Makes the folder ready. Throws an output error where it cannot be written, or holds a lens or a training
-  /// and neither is to be overwritten nor resumed; an input error where nothing is there to be resumed.
+  /// Makes the folder ready. With `resume` a training that is there goes on, and begins where none is. Throws
+  /// an output error where the folder cannot be written, or holds a lens, a training, or something else in
+  /// its place, and neither is to be overwritten nor resumed.
   LensFolder(std::filesystem::path path, bool overwrite, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
+  /// Whether there is a checkpoint to go on from.
+  bool resumes() const { return resumes_; }
 
   /// Adds to the log in memory; `save` writes it.
   void log(const LogLine& line, Loss loss);
@@ -44,12 +47,13 @@ class LensFolder {
   void save(const TunedTrainer& trainer, const BestLens& best, const util::OrderedJson& settings) const;
 
   /// Brings trainer, best lens and log to where the checkpoint left them, whatever training.jsonl holds.
-  /// Throws a usage error that names the setting where the training was of other settings or is finished,
-  /// format errors where the file is damaged.
+  /// Throws a usage error that names the setting where the training was of other settings, format errors
+  /// where the file is damaged.
   void restore(TunedTrainer& trainer, BestLens& best, const util::OrderedJson& settings);
 
  private:
   std::filesystem::path path_;
+  bool resumes_;
   std::string log_;  // the lines
 };
 
@@ -66,9 +70,9 @@ struct TrainingPlan {
 };
 
 /// Trains to the end, or until it should stop: then the state is saved and nothing is returned. Returns the
-/// lens to keep. With `resume` it goes on from the folder's checkpoint, to the same bits as without
-/// interruption.
+/// lens to keep. Where the folder resumes, it goes on from the checkpoint, to the same bits as without
+/// interruption; from that of a finished training it takes the lens.
 std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFolder& folder,
-                                                  const TrainingPlan& plan, bool resume);
+                                                  const TrainingPlan& plan);
 
 }  // namespace depthlens::train

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/util/deflate.hpp"
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
 #include "support/temporary_folder.hpp"
@@ -75,6 +76,22 @@ TEST_CASE("records of parts: a part that is given up leaves nothing, neighbours 
   CHECK(RecordSegment::from_json({json, "x"}).json() == log.segments()[0].json());
 }
 
+TEST_CASE("records of parts: a changed byte is found") {
+  const test::TemporaryFolder folder;
+  RecordLog log(folder.path() / "r", 0, false, {});
+  write_part(log, 0, 2);
+  write_part(log, 1, 3);
+  log.save();
+  const std::string bytes = util::read_file(folder.path() / "r");
+  for (const std::size_t place : {std::size_t{3}, bytes.size() / 2, bytes.size() - 3}) {
+    std::string changed = bytes;
+    changed[place] ^= 1;
+    util::write_file(folder.path() / "r", changed);
+    test::check_error(util::ErrorCode::kFormat, {"saved records are damaged", "CRC-32"},
+                      [&] { shown(log.segments(), folder.path()); });
+  }
+}
+
 TEST_CASE("records of parts: sorted by their keys, those with the lowest are kept") {
   const test::TemporaryFolder folder;
   for (const std::int64_t most : {0, 2}) {
@@ -125,12 +142,14 @@ TEST_CASE("records of parts: what is not there is refused") {
   refused("4 lines");
   segments = log.segments();
   segments[0].length -= 1;
+  refused("CRC-32");
+  segments[0].crc32 = util::crc32(util::read_file(folder.path() / "r").substr(0, segments[0].length));
   refused("whole lines");
   segments = log.segments();
   segments[0].offset = ~std::uint64_t{0};
   refused("bytes");
-  const util::Json outside =
-      util::Json::parse(R"({"parts": [0, 1], "file": "../r", "offset": 0, "length": 1, "lines": 1})");
+  const util::Json outside = util::Json::parse(
+      R"({"parts": [0, 1], "file": "../r", "offset": 0, "length": 1, "lines": 1, "crc32": 0})");
   test::check_error(util::ErrorCode::kFormat, {"a file's name"}, [&] {
     RecordSegment::from_json({outside, "x"});
   });

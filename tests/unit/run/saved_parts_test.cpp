@@ -32,7 +32,7 @@ tables::State state_of(std::int64_t count) {
 }
 
 SavedDescription described(int number) {
-  return {.run = {{"b", number}, {"a", 1}}, .context = {{"c", 3}}, .share = {.index = 1, .count = 4}};
+  return {.run = {{"b", number}, {"a", 1}}, .context = {{"c", 3}}, .share = Shard{.index = 1, .count = 4}};
 }
 
 std::size_t num_states(const fs::path& run) {

@@ -36,6 +36,6 @@ TEST_CASE("layers of stored states: rising, each once, L at the end") {
     test::check_error(util::ErrorCode::kUsage, {"do not rise, --state-layers " + text},
                       [&] { parse_layers(text, 12, LayerList::kOfStates); });
   }
-  test::check_error(util::ErrorCode::kUsage, {"last layer is not among the stored ones", "layer 12"},
+  test::check_error(util::ErrorCode::kUsage, {"last layer are not among the stored ones", "layer 12"},
                     [] { parse_layers("0,5", 12, LayerList::kOfStates); });
 }
