@@ -185,7 +185,9 @@ class Run {
   }
   std::vector<Group>& groups() { return groups_; }
 
+  /// Does nothing more where it should stop.
   void process(const std::vector<Query>& batch);
+  void process_whole(const std::vector<Query>& batch);
   /// Ends the part in progress, where there is one.
   void end_part();
   /// Whether the run is to end early; remembers it.
@@ -250,6 +252,15 @@ void Run::end_part() {
 }
 
 void Run::process(const std::vector<Query>& batch) {
+  try {
+    process_whole(batch);
+  } catch (const util::Error& error) {
+    // Products are given up in their middle. What the batch has shown of a part is dropped with it.
+    if (error.code() != util::ErrorCode::kInterrupted || !should_stop()) throw;
+  }
+}
+
+void Run::process_whole(const std::vector<Query>& batch) {
   model::PackedWindows windows;
   std::vector<BatchPosition> positions;
   const bool is_stored = batch.front().states != nullptr;

@@ -110,6 +110,17 @@ Patcher::Patcher(const model::Model& model, PatchingOptions options)
 Patcher::~Patcher() = default;
 
 std::optional<PatchingResult> Patcher::patch(const PatchingPair& pair, bool checks) {
+  try {
+    return patch_whole(pair, checks);
+  } catch (const util::Error& error) {
+    // Products are given up in their middle.
+    if (error.code() != util::ErrorCode::kInterrupted || !options_.should_stop()) throw;
+    statistics_.stopped = true;
+    return std::nullopt;
+  }
+}
+
+std::optional<PatchingResult> Patcher::patch_whole(const PatchingPair& pair, bool checks) {
   DEPTHLENS_ASSERT(pair.source.size() == pair.target.size());
   const auto stopped = [&] { return statistics_.stopped = options_.should_stop(); };
   if (stopped()) return std::nullopt;

@@ -367,6 +367,7 @@ OrderedJson describe_run(const Session& session, const RunInputs& inputs) {
 }
 
 ModelOptions Run::on_this_rank(ModelOptions model, bool threads_given) const {
+  model.should_stop = util::interrupted;
   if (!job_->ranks) return model;
   const Ranks& ranks = *job_->ranks;
   if (model.device == "cuda") model.device += util::cat(":", ranks.local_rank);

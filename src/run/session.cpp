@@ -53,7 +53,8 @@ Session::Session(const ModelOptions& options) : options_(options) {
   backend_ =
       compute::Backend::create({.device = options.device,
                                 .kernel = options.kernel,
-                                .decode = options.decode == "fast" ? Precision::kFast : Precision::kExact});
+                                .decode = options.decode == "fast" ? Precision::kFast : Precision::kExact,
+                                .should_stop = options.should_stop});
   if (options.decode == "fast" && backend_->decode_precision() != Precision::kFast) {
     util::log_info(util::cat("--decode fast is exact here: ", backend_->kernel_name(),
                              " has no quicker product of fewer bits"));

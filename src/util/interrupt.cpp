@@ -6,11 +6,15 @@
 #include "depthlens/util/interrupt.hpp"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <thread>
+
+#include "depthlens/util/log.hpp"
 
 namespace depthlens::util {
 namespace {
@@ -18,6 +22,12 @@ namespace {
 std::atomic<int> finishing = 0;  // number of FinishOnInterrupt
 std::atomic<bool> asked = false;
 constexpr auto kSameEnd = std::chrono::seconds(10);
+
+/// That the signal was heard.
+void tell() {
+  if (::isatty(STDERR_FILENO) == 1) std::fputc('\n', stderr);  // a line of progress may stand there
+  log_info("saving what is finished; a second Ctrl-C stops at once");
+}
 
 }  // namespace
 
@@ -38,7 +48,10 @@ void watch_interrupts(void (*end)()) {
       const bool again = asked.exchange(true);
       if (!again) first = now;
       // A launcher under a scheduler passes on the SIGTERM that its ranks have had already.
-      if (finishing > 0 && (!again || (signal == SIGTERM && now - first < kSameEnd))) continue;
+      if (finishing > 0 && (!again || (signal == SIGTERM && now - first < kSameEnd))) {
+        if (!again) tell();
+        continue;
+      }
       end();
     }
   }).detach();

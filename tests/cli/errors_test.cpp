@@ -575,6 +575,7 @@ TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
     CHECK_FALSE(result.timed_out);
     CHECK(result.status == 130);
     CHECK(contains(result.err, "depthlens: error: interrupted\n"));
+    CHECK(contains(result.err, "a second Ctrl-C stops at once"));
     CHECK(contains(result.err, "status partial"));
     const Json run = read_json(out / "run.json");
     CHECK(run.at("status") == "partial");

@@ -4,10 +4,12 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/stack.h>
 
+#include <atomic>
 #include <cmath>
 #include <fstream>
 #include <map>
 
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/lens/lens.hpp"
@@ -259,6 +261,35 @@ TEST_CASE("the run counts what it did, checks itself and can be stopped between 
   CHECK(stopped.stopped);
   CHECK(stopped.windows == 1);
   CHECK(until_stop.positions.size() == 10);
+}
+
+TEST_CASE("a run is given up in the middle of a product, and shows nothing wrong before") {
+  const test::Reference reference("llama-gqa-sharded");
+  const auto queries = queries_of(reference);
+  std::size_t shown = 0;
+  bool has_ended = false;
+  for (int most = 0; !has_ended; most = 2 * most + 1) {
+    INFO("asked " << most << " times");
+    std::atomic<int> asked = 0;
+    std::atomic<bool> runs = false;
+    const auto should_stop = [&] { return runs && asked++ >= most; };
+    const auto model =
+        model::Model::load(test::golden_model("llama-gqa-sharded"),
+                           {.backend = compute::Backend::create({.should_stop = should_stop})});
+    const auto lens =
+        lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+    CollectingListener listener(5);
+    decode::EngineOptions options;
+    options.memory = 1;  // one window a batch
+    options.should_stop = should_stop;
+    runs = true;
+    const auto run = decode::Engine(*model, {lens.get()}, options).run(source_of(queries), {&listener});
+    has_ended = !run.stopped;
+    CHECK(listener.positions.size() >= shown);
+    shown = listener.positions.size();
+    if (has_ended) CHECK(shown == 15);
+    REQUIRE(most < 1'000'000);
+  }
 }
 
 /// Keeps the sums of probability beside what it collects.

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,6 +28,9 @@ struct BackendOptions {
   Precision decode = Precision::kExact;
   /// Bytes that residual states, logits and readouts of a batch may take together; 0: as the device has them.
   std::uint64_t memory = 0;
+  /// Asked from time to time, on several threads: where it is true, products throw util::interrupted_error()
+  /// instead of going on. None: they go on to their end.
+  std::function<bool()> should_stop = {};
 };
 
 /// What work is worth on a device, as far as its memory goes.

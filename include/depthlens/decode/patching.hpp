@@ -88,6 +88,8 @@ class Patcher {
   RunStatistics take_statistics() { return std::exchange(statistics_, {}); }
 
  private:
+  std::optional<PatchingResult> patch_whole(const PatchingPair& pair, bool checks);
+
   const model::Model& model_;
   PatchingOptions options_;
   std::unique_ptr<compute::VocabularyPass> pass_;

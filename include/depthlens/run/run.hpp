@@ -34,8 +34,9 @@ class Run {
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
-  /// What a session is to be made with. Of several ranks on a machine each takes its share of the cores,
-  /// unless a number of threads was asked for, and its own card where `--device cuda` names none.
+  /// What a session is to be made with: a signal gives up even what is being multiplied. Of several ranks on
+  /// a machine each takes its share of the cores, unless a number of threads was asked for, and its own card
+  /// where `--device cuda` names none.
   ModelOptions on_this_rank(ModelOptions model, bool threads_given = false) const;
 
   /// Where inputs that can be read once only are kept meanwhile: beside the run folder.

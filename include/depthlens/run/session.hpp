@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,7 +23,8 @@ struct ModelOptions {
   std::string dtype = "auto";
   std::string device = "cpu";
   std::string decode = "exact";
-  std::string kernel;  ///< as DEPTHLENS_KERNEL names it; "": the quickest
+  std::string kernel;                      ///< as DEPTHLENS_KERNEL names it; "": the quickest
+  std::function<bool()> should_stop = {};  ///< gives up products (compute::BackendOptions)
   bool stream_layers = false;
   bool head_only = false;  ///< states come from elsewhere: the model's blocks are not needed
   std::vector<std::string> lenses = {"logit"};

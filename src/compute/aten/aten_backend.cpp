@@ -14,6 +14,7 @@
 #include <optional>
 #include <string_view>
 
+#include "compute/parallel.hpp"
 #include "compute/reducer.hpp"
 #include "depthlens/util/error.hpp"
 
@@ -104,6 +105,7 @@ class AtenBackend : public Backend {
   bool multiplies_stored(at::ScalarType /*type*/) const override { return false; }
   PackedRows pack(const at::Tensor& rows) const override { return {.values = rows, .blocks = {}}; }
   at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const override {
+    throw_if_stopped(options().should_stop);
     return aten_linear(rows.values, weight, bias);
   }
   std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,

@@ -32,15 +32,17 @@ class CpuBackend : public Backend {
   }
 
   at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const override {
+    throw_if_stopped(options().should_stop);
     if (!rows.blocks.defined() || records_gradient(weight)) return aten_linear(rows.values, weight, bias);
-    const at::Tensor y = packed_product(exact_, rows.blocks, rows.values.size(0), weight);
+    const at::Tensor y =
+        packed_product(exact_, rows.blocks, rows.values.size(0), weight, options().should_stop);
     return bias.defined() ? y.add_(bias) : y;
   }
 
   std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
                                                   Precision precision) const override {
     if (!multiplies_stored(unembedding.weight.scalar_type())) return make_aten_pass(unembedding);
-    return make_cpu_pass(kernel_for(precision), precision, unembedding);
+    return make_cpu_pass(kernel_for(precision), precision, unembedding, options().should_stop);
   }
 
  protected:

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "compute/cpu/kernels.hpp"
+#include "compute/parallel.hpp"
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/vocabulary_pass.hpp"
 
@@ -14,12 +15,12 @@ std::shared_ptr<const Backend> make_cpu_backend(const BackendOptions& options);
 
 /// The unembedding must be on the CPU, in float32, bfloat16 or float16; `kernel` must have a microkernel.
 std::unique_ptr<VocabularyPass> make_cpu_pass(const CpuKernel& kernel, Precision precision,
-                                              const Unembedding& unembedding);
+                                              const Unembedding& unembedding, ShouldStop should_stop);
 
 /// x [T, in] · weightᵀ [out, in] by this kernel, with all bits of float32: [T, out]. `blocks`: x as
 /// `pack_for_product` packs it.
 at::Tensor packed_product(const CpuKernel& kernel, const at::Tensor& blocks, std::int64_t num_rows,
-                          const at::Tensor& weight);
+                          const at::Tensor& weight, const ShouldStop& should_stop);
 at::Tensor pack_for_product(const CpuKernel& kernel, const at::Tensor& x);
 
 }  // namespace depthlens::compute

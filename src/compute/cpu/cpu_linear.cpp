@@ -22,7 +22,7 @@ at::Tensor pack_for_product(const CpuKernel& kernel, const at::Tensor& x) {
 }
 
 at::Tensor packed_product(const CpuKernel& kernel, const at::Tensor& packed, std::int64_t num_rows,
-                          const at::Tensor& weight) {
+                          const at::Tensor& weight, const ShouldStop& should_stop) {
   const PackedGemm gemm(kernel, Precision::kFloat32, weight.contiguous());
   const std::int64_t T = num_rows, n = weight.size(0), block_rows = gemm.block_rows();
   const auto* blocks = packed.const_data_ptr<std::uint8_t>();
@@ -45,7 +45,7 @@ at::Tensor packed_product(const CpuKernel& kernel, const at::Tensor& packed, std
     std::vector<float> edge;  // [block_rows, panel] of the columns that fill no panel
   };
   parallel_for_dynamic(
-      num_tiles * num_groups,
+      num_tiles * num_groups, should_stop,
       [&] {
         return Workspace{aligned_bytes(gemm.columns_bytes(width)),
                          std::vector<float>(static_cast<std::size_t>(block_rows * gemm.panel_columns()))};

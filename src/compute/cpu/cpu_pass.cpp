@@ -10,6 +10,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "compute/cpu/cpu_backend.hpp"
@@ -35,12 +36,14 @@ using util::round_up;
 
 class CpuPass : public VocabularyPass {
  public:
-  CpuPass(const CpuKernel& kernel, Precision precision, const Unembedding& unembedding)
+  CpuPass(const CpuKernel& kernel, Precision precision, const Unembedding& unembedding,
+          ShouldStop should_stop)
       : VocabularyPass(unembedding),
         kernel_(kernel),
         precision_(precision),
         gemm_(kernel, precision, unembedding.weight),
-        width_(gemm_.tile_columns(kMaxWidth)) {}
+        width_(gemm_.tile_columns(kMaxWidth)),
+        should_stop_(std::move(should_stop)) {}
 
   std::string kernel_name() const override { return kernel_.name; }
 
@@ -96,6 +99,7 @@ class CpuPass : public VocabularyPass {
   Precision precision_;
   PackedGemm gemm_;
   std::int64_t width_;  // tokens of a tile
+  ShouldStop should_stop_;
 };
 
 void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
@@ -110,7 +114,7 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
                  .num_positions = P});
   const HostTile::Source source{gemm_, *kernel_.statistics, unembedding(), rows};
   parallel_for_dynamic(
-      num_slices,
+      num_slices, should_stop_,
       [&] {
         return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width_)),
                       .coefficients = {},
@@ -170,7 +174,7 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
     });
     // Groups are dealt out as threads become free: with a fixed share each would wait for the slowest.
     parallel_for_dynamic(
-        ceil_div(P, kBlocksOfGroup * block_rows),
+        ceil_div(P, kBlocksOfGroup * block_rows), should_stop_,
         [&] {
           return Memory{.panels = {},
                         .coefficients = twice ? aligned_bytes(gemm_.coefficients_bytes(width)) : at::Tensor(),
@@ -215,7 +219,7 @@ at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& to
     }
   }
   parallel_for_dynamic(
-      ceil_div(P, block_rows),
+      ceil_div(P, block_rows), should_stop_,
       [&] {
         return Memory{.panels = aligned_bytes(gemm_.columns_bytes(stride)),
                       .coefficients = {},
@@ -243,8 +247,8 @@ at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& to
 }  // namespace
 
 std::unique_ptr<VocabularyPass> make_cpu_pass(const CpuKernel& kernel, Precision precision,
-                                              const Unembedding& unembedding) {
-  return std::make_unique<CpuPass>(kernel, precision, unembedding);
+                                              const Unembedding& unembedding, ShouldStop should_stop) {
+  return std::make_unique<CpuPass>(kernel, precision, unembedding, std::move(should_stop));
 }
 
 }  // namespace depthlens::compute

@@ -12,6 +12,7 @@
 
 #include "compute/aten/aten_backend.hpp"
 #include "compute/cuda/split_terms.hpp"
+#include "compute/parallel.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -51,6 +52,7 @@ class CudaBackend : public Backend {
   }
 
   at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const override {
+    throw_if_stopped(options().should_stop);
     if (!rows.blocks.defined() || records_gradient(weight) || !multiplies_stored(weight.scalar_type()))
       return aten_linear(rows.values, weight, bias);
     const std::int64_t terms = cuda::weight_terms(weight.scalar_type(), rows.blocks.size(0));

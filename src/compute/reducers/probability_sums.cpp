@@ -112,7 +112,7 @@ void ProbabilityReducer::add_kept(const KeptLogits& logits, const RowStatistics*
   }
   const auto S = static_cast<std::int64_t>(log_sum_exp_.size()) / num_positions_;
   parallel_for_dynamic(
-      util::ceil_div(V, kWidth), [&] { return Memory(kWidth); },
+      util::ceil_div(V, kWidth), /*should_stop=*/{}, [&] { return Memory(kWidth); },
       [&](std::int64_t t, Memory& memory) {
         const std::int64_t first = t * kWidth, width = std::min(kWidth, V - first);
         for (std::int64_t s = 0; s < S; ++s) {

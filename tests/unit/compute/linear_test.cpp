@@ -7,10 +7,12 @@
 #include <ATen/ops/randn.h>
 
 #include <array>
+#include <atomic>
 #include <string>
 
 #include "depthlens/compute/backend.hpp"
 #include "support/catch.hpp"
+#include "support/check_error.hpp"
 #include "support/kernels.hpp"
 
 namespace depthlens {
@@ -45,6 +47,25 @@ TEST_CASE("linear: no bias, and arithmetic of the input's type") {
   const auto backend = compute::Backend::create();
   CHECK(at::equal(backend->linear(x, weight, {}), at::ones({2, 4}, at::kFloat).mul_(300)));
   CHECK(at::equal(backend->linear(x.to(at::kFloat), weight, {}), at::ones({2, 4}, at::kFloat).mul_(300)));
+}
+
+TEST_CASE("linear: a product is given up where that is asked for, before it or in its middle") {
+  const at::Tensor x = at::ones({200, 64}, at::kFloat), weight = at::ones({3000, 64}, at::kFloat);
+  for (const std::string& name : compute::processor_kernels(compute::Precision::kExact)) {
+    for (const int most : {0, 3, 1'000'000}) {
+      INFO(name << ", asked " << most << " times");
+      std::atomic<int> asked = 0;
+      const auto backend =
+          compute::Backend::create({.kernel = name, .should_stop = [&] { return asked++ >= most; }});
+      if (most > asked + 1000) {
+        CHECK(at::equal(backend->linear(x, weight, {}), at::ones({200, 3000}, at::kFloat).mul_(64)));
+        continue;
+      }
+      if (name == "aten" && most > 0) continue;  // a library's product has no middle
+      test::check_error(util::ErrorCode::kInterrupted, {"interrupted"},
+                        [&] { backend->linear(x, weight, {}); });
+    }
+  }
 }
 
 }  // namespace
