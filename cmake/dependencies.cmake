@@ -4,6 +4,7 @@ find_package(nlohmann_json 3.10 REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(ZLIB REQUIRED)
+find_package(CURL 7.68 REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(Libtorch REQUIRED)
 

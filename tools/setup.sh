@@ -17,8 +17,8 @@ logs=$build/logs
 export CCACHE_BASEDIR=$root
 
 build_packages=(cmake ninja-build g++ pkg-config python3-venv libsentencepiece-dev nlohmann-json3-dev libcli11-dev
-  libspdlog-dev libpcre2-dev libutf8proc-dev libssl-dev zlib1g-dev liblzma-dev libzstd-dev libtomlplusplus-dev
-  catch2)
+  libspdlog-dev libpcre2-dev libutf8proc-dev libssl-dev libcurl4-openssl-dev zlib1g-dev liblzma-dev libzstd-dev
+  libtomlplusplus-dev catch2)
 test_packages=(clang-format xz-utils)
 
 say() { printf '%s\n' "$*"; }

@@ -155,9 +155,9 @@ void tell_left_out(const TensorFile& weights, const std::vector<TensorFile>& sha
 }
 
 /// What an index says: the tensors of each shard.
-std::map<std::string, std::vector<std::string>> read_index(const fs::path& index_path) {
-  const std::string where = index_path.string();
-  const util::Json document = util::parse_json(util::read_file(index_path), where);
+std::map<std::string, std::vector<std::string>> parse_index(const std::string& text,
+                                                            const std::string& where) {
+  const util::Json document = util::parse_json(text, where);
   const util::JsonView weight_map = util::JsonView(document, where).at("weight_map");
   std::map<std::string, std::vector<std::string>> tensors_of_shard;
   for (const std::string& name : weight_map.keys()) {
@@ -166,6 +166,10 @@ std::map<std::string, std::vector<std::string>> read_index(const fs::path& index
     tensors_of_shard[shard.as_string()].push_back(name);
   }
   return tensors_of_shard;
+}
+
+std::map<std::string, std::vector<std::string>> read_index(const fs::path& index_path) {
+  return parse_index(util::read_file(index_path), index_path.string());
 }
 
 /// The tensors that the index names, each from its own shard. What else is in the shards is left out, and
@@ -313,8 +317,7 @@ std::string weights_or_index(const fs::path& folder) {
   if (!fs::is_directory(folder, ignored)) {
     throw input_error({.what = "no folder " + in_quotes(folder.string())});
   }
-  for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-                           "pytorch_model.bin.index.json"}) {
+  for (const std::string& name : weight_file_names()) {
     if (util::exists(folder / name)) return name;
   }
   throw input_error({.what = "no weights in " + in_quotes(folder.string()),
@@ -417,6 +420,18 @@ TensorFile open_checkpoint(const fs::path& folder) {
   tell_other_weights(weights, folder);
   tell_unread_files(folder);
   return weights;
+}
+
+const std::vector<std::string>& weight_file_names() {
+  static const std::vector<std::string> names = {"model.safetensors", "model.safetensors.index.json",
+                                                 "pytorch_model.bin", "pytorch_model.bin.index.json"};
+  return names;
+}
+
+std::vector<std::string> shards_of_index(const std::string& text, const std::string& where) {
+  std::vector<std::string> shards;
+  for (const auto& [shard, tensors] : parse_index(text, where)) shards.push_back(shard);
+  return shards;
 }
 
 std::vector<std::string> model_files(const fs::path& folder) {

@@ -1,20 +1,29 @@
-// Names of models and lenses to folders of the local Hugging Face hub cache.
+// The hub's cache: what is there, and what is put there.
 #include "depthlens/io/hub_cache.hpp"
 
-#include <pwd.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <optional>
-#include <string_view>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <ctime>
+#include <random>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "hub_environment.hpp"
 
 namespace depthlens::io {
 namespace {
@@ -22,130 +31,6 @@ namespace {
 namespace fs = std::filesystem;
 using util::cat;
 using util::in_quotes;
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? std::string() : std::string(value);
-}
-
-bool is_one_of(char c, std::string_view others) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-         others.find(c) != std::string_view::npos;
-}
-
-/// `text` with ~ and ~NAME at its beginning and then $NAME and ${NAME} replaced, as huggingface_hub does with
-/// Python's expanduser and expandvars, for no shell has done it where the variable comes from a file. What is
-/// not known stays as it is.
-std::string expanded(std::string text) {
-  if (!text.empty() && text.front() == '~') {
-    const std::size_t end = std::min(text.find('/'), text.size());
-    const std::string user = text.substr(1, end - 1);
-    std::string home = user.empty() ? environment("HOME") : std::string();
-    if (home.empty()) {
-      const passwd* entry = user.empty() ? ::getpwuid(::getuid()) : ::getpwnam(user.c_str());
-      if (entry != nullptr) home = entry->pw_dir;
-    }
-    while (home.size() > 1 && home.back() == '/') home.pop_back();
-    if (!home.empty()) text.replace(0, end, home);
-  }
-  std::string result;
-  for (std::size_t i = 0; i < text.size();) {
-    if (text[i] == '$') {
-      const bool braced = text.compare(i, 2, "${") == 0;
-      const std::size_t begin = i + (braced ? 2 : 1);
-      std::size_t end = braced ? text.find('}', begin) : begin;
-      while (!braced && end < text.size() && is_one_of(text[end], "_")) ++end;
-      const char* value =
-          end == std::string::npos ? nullptr : std::getenv(text.substr(begin, end - begin).c_str());
-      if (value != nullptr) {
-        result += value;
-        i = end + (braced ? 1 : 0);
-        continue;
-      }
-    }
-    result += text[i++];
-  }
-  return result;
-}
-
-struct CacheFolder {
-  fs::path path;
-  bool legacy = false;  // TRANSFORMERS_CACHE
-};
-
-/// The cache folders in the order in which they are looked through.
-std::vector<CacheFolder> cache_folders() {
-  std::vector<CacheFolder> folders;
-  constexpr std::array<std::pair<const char*, const char*>, 5> kPlaces = {
-      {{"HF_HUB_CACHE", ""},
-       {"HUGGINGFACE_HUB_CACHE", ""},
-       {"HF_HOME", "hub"},
-       {"XDG_CACHE_HOME", "huggingface/hub"},
-       {"HOME", ".cache/huggingface/hub"}}};
-  for (const auto& [variable, below] : kPlaces) {
-    const std::string value = expanded(environment(variable));
-    if (value.empty()) continue;
-    folders.push_back({*below == '\0' ? fs::path(value) : fs::path(value) / below});
-    break;
-  }
-  const std::string legacy = expanded(environment("TRANSFORMERS_CACHE"));
-  if (!legacy.empty()) folders.push_back({legacy, true});
-  return folders;
-}
-
-/// One part of an id, as the hub allows it: no leading or trailing '-' or '.', no "--" or "..".
-bool is_valid_name(std::string_view name) {
-  constexpr std::size_t kMaxLength = 96;
-  return !name.empty() && name.size() <= kMaxLength && is_one_of(name.front(), "_") &&
-         is_one_of(name.back(), "_") &&
-         std::all_of(name.begin(), name.end(), [](char c) { return is_one_of(c, "_-."); }) &&
-         name.find("..") == std::string_view::npos && name.find("--") == std::string_view::npos;
-}
-
-/// A branch, a tag, refs/pr/N or a commit.
-bool is_valid_revision(std::string_view revision) {
-  constexpr std::size_t kMaxLength = 255;
-  const std::vector<std::string> parts = util::split(revision, '/');
-  return revision.size() <= kMaxLength &&
-         std::all_of(parts.begin(), parts.end(), [](const std::string& part) {
-           return !part.empty() && part.front() != '.' && part.find("..") == std::string::npos &&
-                  std::all_of(part.begin(), part.end(), [](char c) { return is_one_of(c, "_-.+"); });
-         });
-}
-
-bool is_commit(std::string_view text) {
-  return text.size() == 40 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
-struct HubId {
-  std::string name;      // ORG/NAME or NAME
-  std::string revision;  // "main" where none is given
-};
-
-bool is_valid_id(const std::string& name) {
-  const std::vector<std::string> parts = util::split(name, '/');
-  return parts.size() <= 2 && std::all_of(parts.begin(), parts.end(), is_valid_name);
-}
-
-/// Throws a usage error for what could name something outside the cache, or nothing at all.
-HubId parse_id(const std::string& text) {
-  const std::size_t at = text.find('@');
-  const HubId id{text.substr(0, at), at == std::string::npos ? "main" : text.substr(at + 1)};
-  if (!is_valid_id(id.name) || !is_valid_revision(id.revision)) {
-    throw util::usage_error({.what = "neither a folder nor a hub id",
-                             .expected = "a folder, ORG/NAME or ORG/NAME@REVISION",
-                             .found = in_quotes(text)});
-  }
-  return id;
-}
-
-/// "./x", "/x", "../x", "~/x" and "a/b/c" are paths whether or not they exist; "a/b" may be an id.
-bool looks_like_path(const std::string& text) {
-  const std::string id = text.substr(0, text.find('@'));
-  return text.empty() || text == "." || text == ".." || text.rfind("./", 0) == 0 ||
-         text.rfind("../", 0) == 0 || text.front() == '/' || text.front() == '~' ||
-         std::count(id.begin(), id.end(), '/') > 1;
-}
 
 bool is_folder(const fs::path& path) {
   std::error_code ignored;
@@ -157,148 +42,334 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, ignored);
 }
 
-/// The id as given, then the names under which the same repository is or was known.
-std::vector<std::string> with_aliases(const std::string& name) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kMoved = {
-      {{"gpt2", "openai-community/gpt2"},
-       {"gpt2-medium", "openai-community/gpt2-medium"},
-       {"gpt2-large", "openai-community/gpt2-large"},
-       {"gpt2-xl", "openai-community/gpt2-xl"},
-       {"distilgpt2", "distilbert/distilgpt2"}}};
-  std::vector<std::string> names = {name};
-  for (const auto& [before, now] : kMoved) {
-    if (name == before) names.emplace_back(now);
-    if (name == now) names.emplace_back(before);
-  }
-  return names;
+util::Error cannot_put(const fs::path& path, const std::string& why) {
+  return util::output_error({.what = "cannot write into the hub cache",
+                             .where = path.string(),
+                             .found = why,
+                             .hint = "HF_HUB_CACHE names another folder"});
 }
 
-/// A search through the cache for a file of a repository; keeps what was looked at for the message.
-struct Search {
-  std::string repository_type;  // "model", "space", "dataset"
-  std::vector<std::string> looked_at = {};
-  std::string reason = {};  // why the best candidate did not do
-
-  std::optional<fs::path> snapshot_with(const fs::path& cache, const std::string& name,
-                                        const std::string& revision, const fs::path& file) {
-    std::string folder_name = repository_type + "s";
-    for (const std::string& part : util::split(name, '/')) folder_name += "--" + part;
-    const fs::path repository = cache / folder_name;
-    looked_at.push_back(repository.string());
-    if (!is_folder(repository)) return std::nullopt;
-
-    std::string commit = revision;
-    if (!is_commit(revision)) {
-      const fs::path reference = repository / "refs" / revision;
-      if (!is_file(reference)) {
-        reason = cat("no revision ", in_quotes(revision), " in ", repository.string());
-        return std::nullopt;
-      }
-      constexpr std::uint64_t kMaxReference = 1024;
-      commit = util::trimmed(util::read_file(reference, kMaxReference));
-      if (!is_commit(commit)) {
-        throw util::format_error({.what = "damaged hub cache",
-                                  .where = reference.string(),
-                                  .expected = "a commit of 40 hex digits",
-                                  .found = in_quotes(commit)});
-      }
-    }
-    const fs::path snapshot = repository / "snapshots" / commit;
-    if (is_file(snapshot / file)) return snapshot;
-    if (util::exists(repository / ".no_exist" / commit / file)) {
-      reason = cat("the hub has no ", file.string(), " in this repository");
-    } else {
-      reason = cat("no ", file.string(), " in ", snapshot.string());
-    }
-    return std::nullopt;
+void create_folders(const fs::path& path) {
+  try {
+    util::create_folders(path);
+  } catch (const util::Error& error) {
+    throw cannot_put(path, error.text().found);
   }
-};
-
-void warn_of_legacy(const CacheFolder& cache) {
-  if (!cache.legacy) return;
-  util::log_warning("found in TRANSFORMERS_CACHE, which is deprecated: set HF_HUB_CACHE=" +
-                    cache.path.string());
 }
 
-std::string places(const Search& search) {
-  const std::string text = util::join(search.looked_at, ", ");
-  return text.empty() ? "nowhere, since neither HF_HUB_CACHE, HF_HOME nor HOME is set" : text;
+std::string random_hex(std::size_t digits) {
+  static thread_local std::mt19937_64 generator{std::random_device{}()};
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string text;
+  for (std::size_t i = 0; i < digits; ++i) text += kHex[generator() % 16];
+  return text;
+}
+
+/// Four digits that processes of this machine share, and those of others mostly do not.
+std::string machine_digits() {
+  std::array<char, 256> name = {};
+  ::gethostname(name.data(), name.size() - 1);
+  return util::sha256(name.data()).substr(0, 4);
+}
+
+/// Writes a small file under a name of its own and renames it.
+void write_whole(const fs::path& path, const std::string& bytes) {
+  create_folders(path.parent_path());
+  const fs::path own = path.string() + "." + random_hex(8) + ".tmp";
+  const int descriptor = ::open(own.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor < 0) throw cannot_put(path, std::strerror(errno));
+  const bool written = ::write(descriptor, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
+  const std::string why = written ? "" : std::strerror(errno);
+  ::close(descriptor);
+  if (written && ::rename(own.c_str(), path.c_str()) == 0) return;
+  const std::string reason = written ? std::strerror(errno) : why;
+  ::unlink(own.c_str());
+  throw cannot_put(path, reason);
+}
+
+constexpr const char* kUnfinished = ".dl.incomplete";
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+/// Files of ours that hold the beginning of a blob, `ETAG.XXXXXXXX.dl.incomplete`, and those of others.
+std::vector<fs::path> unfinished_files(const fs::path& blob, const std::string& end) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  const std::string begin = blob.filename().string() + ".";
+  for (const auto& entry : fs::directory_iterator(blob.parent_path(), error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind(begin, 0) == 0 && ends_with(name, end)) found.push_back(entry.path());
+  }
+  return found;
+}
+
+/// Seconds since a file was last written to.
+double seconds_idle(const fs::path& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) return 0;
+  return std::difftime(std::time(nullptr), status.st_mtime);
 }
 
 }  // namespace
 
-std::filesystem::path resolve_model(const std::string& path_or_id) {
-  const fs::path path(path_or_id);
-  if (is_file(path / "config.json")) return path;
-  const bool folder = is_folder(path);
-  if (looks_like_path(path_or_id)) {
-    throw util::input_error({.what = folder ? "no model in the folder " + in_quotes(path_or_id)
-                                            : "no folder " + in_quotes(path_or_id),
-                             .expected = folder ? "config.json in it" : ""});
-  }
+CachedRepository::CachedRepository(fs::path cache, Repository repository)
+    : cache_(std::move(cache)),
+      repository_(std::move(repository)),
+      folder_(cache_ / repository_.folder_name()) {}
 
-  const HubId id = parse_id(path_or_id);
-  Search search{.repository_type = "model"};
-  for (const CacheFolder& cache : cache_folders()) {
-    for (const std::string& name : with_aliases(id.name)) {
-      if (const auto snapshot = search.snapshot_with(cache.path, name, id.revision, "config.json")) {
-        warn_of_legacy(cache);
-        return *snapshot;
-      }
-    }
-  }
-  if (folder) search.reason = cat("a folder ", in_quotes(path_or_id), " without config.json");
-  const std::string revision = id.revision == "main" ? "" : " --revision " + id.revision;
-  throw util::input_error({.what = "the model " + in_quotes(path_or_id) + " is not on this machine",
-                           .where = "looked in " + places(search),
-                           .found = search.reason,
-                           .hint = "get it with: huggingface-cli download " + id.name + revision});
+bool CachedRepository::exists() const {
+  return is_folder(folder_);
 }
 
-std::filesystem::path resolve_tuned_lens(const std::string& path_or_id) {
-  std::error_code ignored;
-  if (!path_or_id.empty() && fs::exists(path_or_id, ignored)) return path_or_id;
-  if (looks_like_path(path_or_id)) {
-    throw util::input_error({.what = "no lens at " + in_quotes(path_or_id)});
+std::optional<std::string> CachedRepository::commit_of(const std::string& revision) const {
+  if (is_commit(revision)) return revision;
+  const fs::path reference = folder_ / "refs" / revision;
+  if (!is_file(reference)) return std::nullopt;
+  constexpr std::uint64_t kMaxReference = 1024;
+  std::string commit(util::trimmed(util::read_file(reference, kMaxReference)));
+  if (!is_commit(commit)) {
+    throw util::format_error({.what = "damaged hub cache",
+                              .where = reference.string(),
+                              .expected = "a commit of 40 hex digits",
+                              .found = in_quotes(commit)});
   }
-
-  const HubId id = parse_id(path_or_id);
-  std::string repository = environment("TUNED_LENS_REPO_ID");
-  if (repository.empty()) repository = "AlignmentResearch/tuned-lens";
-  std::string type = environment("TUNED_LENS_REPO_TYPE");
-  if (type.empty()) type = "space";
-  if (!is_valid_id(repository)) {
-    throw util::usage_error(
-        {.what = "TUNED_LENS_REPO_ID is no hub id", .expected = "ORG/NAME", .found = in_quotes(repository)});
-  }
-  if (type != "space" && type != "model" && type != "dataset") {
-    throw util::usage_error({.what = "unknown TUNED_LENS_REPO_TYPE",
-                             .expected = "space, model or dataset",
-                             .found = in_quotes(type)});
-  }
-
-  Search search{.repository_type = type};
-  for (const CacheFolder& cache : cache_folders()) {
-    for (const std::string& name : with_aliases(id.name)) {
-      const fs::path lens = fs::path("lens") / name;
-      if (const auto snapshot =
-              search.snapshot_with(cache.path, repository, id.revision, lens / "config.json")) {
-        warn_of_legacy(cache);
-        return *snapshot / lens;
-      }
-    }
-  }
-  const std::string revision = id.revision == "main" ? "" : " --revision " + id.revision;
-  throw util::input_error({.what = "no tuned lens for " + in_quotes(path_or_id) + " on this machine",
-                           .where = "looked in " + places(search),
-                           .found = search.reason,
-                           .hint = cat("get it with: huggingface-cli download ", repository, " --repo-type ",
-                                       type, revision, " --include 'lens/", id.name, "/*'")});
+  return commit;
 }
 
-std::optional<std::string> hub_commit(const std::filesystem::path& folder) {
+fs::path CachedRepository::snapshot(const std::string& commit) const {
+  return folder_ / "snapshots" / commit;
+}
+
+bool CachedRepository::has(const std::string& commit, const std::string& path) const {
+  return is_file(snapshot(commit) / path);
+}
+
+bool CachedRepository::knows_absent(const std::string& commit, const std::string& path) const {
+  if (util::exists(folder_ / ".no_exist" / commit / path)) return true;
+  // The list of a commit's files that newer versions of huggingface_hub keep.
+  const fs::path tree = folder_ / "trees" / (commit + ".json");
+  if (!is_file(tree)) return false;
+  try {
+    const util::Json document =
+        util::parse_json(util::read_file(tree, std::uint64_t{256} << 20), tree.string());
+    const util::JsonView root(document, tree.string());
+    return root.at("format_version").as_integer(0, 1000) == 1 && root.at("files").is_object() &&
+           !root.at("files").has(path);
+  } catch (const util::Error& error) {
+    util::log_detail(cat("not understood: ", error.what()));
+    return false;
+  }
+}
+
+fs::path CachedRepository::blob(const std::string& etag) const {
+  return folder_ / "blobs" / etag;
+}
+
+void CachedRepository::put_in_snapshot(const std::string& commit, const std::string& path,
+                                       const std::string& etag) const {
+  const fs::path target = snapshot(commit) / path;
+  create_folders(target.parent_path());
+  if (!is_hub_switch_on("HF_HUB_DISABLE_SYMLINKS")) {
+    const fs::path content = fs::path(blob(etag)).lexically_relative(target.parent_path());
+    const fs::path own = target.string() + "." + random_hex(8) + ".tmp";
+    if (::symlink(content.c_str(), own.c_str()) == 0) {
+      if (::rename(own.c_str(), target.c_str()) == 0) return;
+      const std::string why = std::strerror(errno);
+      ::unlink(own.c_str());
+      throw cannot_put(target, why);
+    }
+    if (errno != EPERM && errno != ENOTSUP && errno != EOPNOTSUPP && errno != ENOSYS && errno != EACCES)
+      throw cannot_put(target, std::strerror(errno));
+  }
+  if (::rename(blob(etag).c_str(), target.c_str()) != 0) throw cannot_put(target, std::strerror(errno));
+}
+
+void CachedRepository::write_reference(const std::string& revision, const std::string& commit) const {
+  if (revision != commit && commit_of(revision) != commit) write_whole(folder_ / "refs" / revision, commit);
+}
+
+void CachedRepository::mark_absent(const std::string& commit, const std::string& path) const {
+  const fs::path mark = folder_ / ".no_exist" / commit / path;
+  if (!util::exists(mark)) write_whole(mark, "");
+}
+
+BlobLock::BlobLock(const CachedRepository& repository, const std::string& etag,
+                   const std::function<bool()>& stop) {
+  const fs::path path =
+      repository.cache_ / ".locks" / repository.repository_.folder_name() / (etag + ".lock");
+  create_folders(path.parent_path());
+  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664);
+  const std::string why =
+      descriptor_ < 0 ? std::string(std::strerror(errno)) : acquire(repository, etag, stop);
+  if (why.empty()) return;
+  util::log_detail(cat("without a lock: ", path.string(), ": ", why));
+  if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
+  if (util::interrupted()) throw util::interrupted_error();
+}
+
+std::string BlobLock::acquire(const CachedRepository& repository, const std::string& etag,
+                              const std::function<bool()>& stop) const {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kStep = std::chrono::milliseconds(50);
+  constexpr double kTold = 3, kIdle = 60;  // seconds
+  const auto began = Clock::now();
+  bool told = false;
+  while (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return std::strerror(errno);
+    if (util::interrupted()) return "interrupted";
+    if (stop && stop()) return "no longer needed";
+    const double waited = std::chrono::duration<double>(Clock::now() - began).count();
+    if (waited > kTold && !told) {
+      util::log_info(cat("waiting for another process that fetches ", etag.substr(0, 12), "… of ",
+                         repository.repository_.name));
+      told = true;
+    }
+    const std::vector<fs::path> files = unfinished_files(repository.blob(etag), ".incomplete");
+    const bool at_work = std::any_of(files.begin(), files.end(),
+                                     [&](const fs::path& file) { return seconds_idle(file) < kIdle; });
+    if (waited > kIdle && !at_work) return "held by a process that makes no progress";
+    std::this_thread::sleep_for(kStep);
+  }
+  return {};
+}
+
+BlobLock::~BlobLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);  // and with it the lock; the file stays
+}
+
+/// The hash of a blob's name: SHA-256, or git's SHA-1 of a line that tells the size and of the content.
+struct UnfinishedBlob::Hashes {
+  util::Sha256 sha256;
+  util::Sha1 sha1;
+};
+
+UnfinishedBlob::UnfinishedBlob(const CachedRepository& repository, HubFile file, bool lock_held)
+    : final_(repository.blob(file.etag)), file_(std::move(file)) {
+  create_folders(final_.parent_path());
+  own_ = final_.string() + "." + machine_digits() + random_hex(4) + kUnfinished;
+  take_over(lock_held);
+  if (descriptor_ < 0) descriptor_ = ::open(own_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw cannot_put(own_, std::strerror(errno));
+  begin_hash();
+}
+
+/// The longest beginning that nobody is at work on: of a process of this machine, which would hold the lock;
+/// of another, whose lock may not be seen here, where it has not grown for a while.
+void UnfinishedBlob::take_over(bool lock_held) {
+  if (!lock_held) return;
+  constexpr double kAbandoned = 60;
+  const std::string of_machine = final_.filename().string() + "." + machine_digits();
   std::error_code ignored;
-  fs::path path = fs::weakly_canonical(folder, ignored);
+  fs::path longest;
+  std::uintmax_t most = 0;
+  std::vector<fs::path> left;
+  for (const fs::path& path : unfinished_files(final_, kUnfinished)) {
+    const bool own = path.filename().string().rfind(of_machine, 0) == 0;
+    if (!own && seconds_idle(path) < kAbandoned) continue;
+    left.push_back(path);
+    const std::uintmax_t length = fs::file_size(path, ignored);
+    if (ignored || length <= most || (file_.size && length > *file_.size)) continue;
+    longest = path;
+    most = length;
+  }
+  for (const fs::path& path : left) {
+    if (path != longest) ::unlink(path.c_str());
+  }
+  if (longest.empty() || ::rename(longest.c_str(), own_.c_str()) != 0) return;
+  descriptor_ = ::open(own_.c_str(), O_RDWR | O_CLOEXEC);
+  if (descriptor_ < 0) ::unlink(own_.c_str());
+}
+
+/// Over what is in the file.
+void UnfinishedBlob::begin_hash() {
+  hashes_ = std::make_unique<Hashes>();
+  if (file_.size) {
+    const std::string head = cat("blob ", *file_.size, std::string_view("\0", 1));
+    hashes_->sha1.update(head.data(), head.size());
+  }
+  size_ = 0;
+  std::vector<char> piece(std::size_t{1} << 20);
+  while (true) {
+    const ssize_t count = ::pread(descriptor_, piece.data(), piece.size(), static_cast<off_t>(size_));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw cannot_put(own_, std::strerror(errno));
+    if (count == 0) break;
+    const auto length = static_cast<std::size_t>(count);
+    file_.etag.size() == 64 ? hashes_->sha256.update(piece.data(), length)
+                            : hashes_->sha1.update(piece.data(), length);
+    size_ += length;
+  }
+}
+
+UnfinishedBlob::~UnfinishedBlob() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!finished_ && !kept_) ::unlink(own_.c_str());
+}
+
+util::Error UnfinishedBlob::cannot_write(int error) const {
+  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+  return util::output_error({.what = cat("cannot write ", in_quotes(file_.path), " into the hub cache"),
+                             .where = own_.parent_path().string(),
+                             .found = std::strerror(error),
+                             .hint = full ? "make room, or name another folder with HF_HUB_CACHE; what has "
+                                            "come so far is kept, and the same command goes on from it"
+                                          : "HF_HUB_CACHE names another folder"});
+}
+
+void UnfinishedBlob::write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(size_));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw cannot_write(errno);
+    const auto length = static_cast<std::size_t>(count);
+    file_.etag.size() == 64 ? hashes_->sha256.update(bytes.data(), length)
+                            : hashes_->sha1.update(bytes.data(), length);
+    size_ += length;
+    bytes.remove_prefix(length);
+  }
+}
+
+void UnfinishedBlob::restart() {
+  if (::ftruncate(descriptor_, 0) != 0) throw cannot_write(errno);
+  begin_hash();
+}
+
+bool UnfinishedBlob::finish() {
+  const std::optional<std::uint64_t> told = file_.size;
+  if (!told) {  // git's hash begins with the size
+    file_.size = size_;
+    begin_hash();
+  }
+  const std::string hash =
+      file_.etag.size() == 64 ? hashes_->sha256.hex_digest() : hashes_->sha1.hex_digest();
+  if (hash != file_.etag || size_ != *file_.size) {
+    file_.size = told;
+    restart();
+    return false;
+  }
+  if (::fsync(descriptor_) != 0 && errno != EINVAL) throw cannot_write(errno);
+  if (::close(std::exchange(descriptor_, -1)) != 0) throw cannot_write(errno);
+  if (::rename(own_.c_str(), final_.c_str()) != 0) {
+    // A process of another machine may have taken the file over and finished it.
+    if (errno != ENOENT || !is_file(final_)) throw cannot_write(errno);
+  }
+  finished_ = true;
+  return true;
+}
+
+void UnfinishedBlob::keep() {
+  kept_ = size_ > 0;
+}
+
+std::optional<std::string> hub_commit(const fs::path& folder) {
+  std::error_code ignored;
+  // A file of a snapshot is a link out of it.
+  fs::path path = is_folder(folder) || !folder.has_filename()
+                      ? fs::weakly_canonical(folder, ignored)
+                      : fs::weakly_canonical(folder.parent_path(), ignored) / folder.filename();
   for (; path.has_relative_path(); path = path.parent_path()) {
     const fs::path snapshots = path.parent_path();
     if (snapshots.filename() == "snapshots" && is_commit(path.filename().string()) &&

@@ -137,7 +137,7 @@ void check_fingerprint(const StoredJacobianLens& lens, const model::Model& model
 
 std::unique_ptr<Lens> make_jacobian_lens(const LensRequest& request, const model::Model& model,
                                          Alignment /*alignment*/) {
-  const StoredJacobianLens stored = read_jacobian_lens(request.path);
+  const StoredJacobianLens stored = read_jacobian_lens(request.place());
   const std::int64_t d = model.spec().hidden_size;
   const std::int64_t num_layers = model.spec().num_layers;
   const std::int64_t last = stored.jacobians.rbegin()->first;

@@ -1,7 +1,6 @@
 // The tuned lens (Belrose et al. 2023): h + W_i h + b_i at layer i, from a tuned-lens folder or our
 // safetensors.
 #include "depthlens/compute/backend.hpp"
-#include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/provenance.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_files.hpp"
@@ -55,7 +54,7 @@ class TunedLens : public Lens {
 
 std::unique_ptr<Lens> make_tuned_lens(const LensRequest& request, const model::Model& model,
                                       Alignment alignment) {
-  const StoredTunedLens stored = read_tuned_lens(io::resolve_tuned_lens(request.path));
+  const StoredTunedLens stored = read_tuned_lens(request.place());
   const std::int64_t d = model.spec().hidden_size;
   require_fit(stored, model.spec().num_layers, d);
   check_provenance(stored.provenance, stored.described_in, request.allow_mismatch, model);

@@ -37,18 +37,8 @@ fs::path demo_model() {
                            .hint = "name a model with --model"});
 }
 
-fs::path model_folder(const ModelOptions& options) {
-  if (options.model.empty()) return demo_model();
-  try {
-    return io::resolve_model(options.model);
-  } catch (const util::Error& error) {
-    util::ErrorText text = error.text();
-    if (text.where.empty()) text.where = "--model";
-    throw util::Error(error.code(), text);
-  }
-}
-
-Session::Session(const ModelOptions& options) : options_(options) {
+Session::Session(const ModelOptions& options) : options_(options), folder_(options.folder) {
+  DEPTHLENS_ASSERT(!folder_.empty());
   using compute::Precision;
   backend_ =
       compute::Backend::create({.device = options.device,
@@ -59,14 +49,6 @@ Session::Session(const ModelOptions& options) : options_(options) {
     util::log_info(util::cat("--decode fast is exact here: ", backend_->kernel_name(),
                              " has no quicker product of fewer bits"));
   }
-  std::vector<lens::LensRequest> requests;
-  for (const std::string& text : options.lenses) {
-    requests.push_back(lens::parse_lens_request(text));
-    requests.back().allow_mismatch = options.allow_lens_mismatch;
-  }
-  lens_requests_ = lens::with_names(std::move(requests));
-
-  folder_ = model_folder(options);
   const fs::path config_path = folder_ / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
   spec_ = model::read_arch_spec({config, config_path.string()});
@@ -138,11 +120,9 @@ void Session::load(bool with_digests) {
                                         .stream_layers = options_.stream_layers,
                                         .head_only = options_.head_only});
   const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
-  for (const lens::LensRequest& request : lens_requests_) {
+  for (const lens::LensRequest& request : options_.requests) {
     lenses_.push_back(lens::load_lens(request, *model_, alignment));
-    const bool may_be_id = request.type == "tuned";
-    lens_commits_.push_back(
-        io::hub_commit(may_be_id ? io::resolve_tuned_lens(request.path) : fs::path(request.path)));
+    lens_commits_.push_back(io::hub_commit(request.place()));
   }
 }
 

@@ -10,7 +10,6 @@
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/data/training_text.hpp"
-#include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/provenance.hpp"
 #include "depthlens/run/saved_parts.hpp"
@@ -206,7 +205,7 @@ OrderedJson settings_json(const TunedTraining& training, const ModelOptions& mod
   const OrderedJson described = session.describe_model();
   json["model_files_digest"] = described.at("digest");
   if (!training.init.empty())
-    json["init_digest"] = lens::lens_digest(lens::read_tuned_lens(io::resolve_tuned_lens(training.init)));
+    json["init_digest"] = lens::lens_digest(lens::read_tuned_lens(training.init_folder));
   return json;
 }
 
@@ -274,7 +273,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   const model::Model& model = session.model();
   lens::TunedParameters lens =
       training.init.empty() ? train::TunedTrainer::zeros(model, /*biases=*/true)
-                            : lens::read_tuned_parameters(io::resolve_tuned_lens(training.init), model);
+                            : lens::read_tuned_parameters(training.init_folder, model);
   train::TunedTrainer trainer(model, settings, lens);
   const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
   util::log_info(util::cat(model.spec().architecture, ", ", trainer.settings().num_layers, " translators of ",

@@ -316,20 +316,22 @@ std::unique_lock<std::mutex> remove_unfinished() {
   return lock;
 }
 
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
+MessageDigest::MessageDigest(const char* algorithm) : context_(EVP_MD_CTX_new()) {
   DEPTHLENS_ASSERT(context_ != nullptr);
-  DEPTHLENS_ASSERT(EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) == 1);
+  const EVP_MD* method = EVP_get_digestbyname(algorithm);
+  DEPTHLENS_ASSERT(method != nullptr);
+  DEPTHLENS_ASSERT(EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), method, nullptr) == 1);
 }
 
-Sha256::~Sha256() {
+MessageDigest::~MessageDigest() {
   EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_));
 }
 
-void Sha256::update(const void* data, std::size_t size) {
+void MessageDigest::update(const void* data, std::size_t size) {
   DEPTHLENS_ASSERT(EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), data, size) == 1);
 }
 
-std::string Sha256::hex_digest() {
+std::string MessageDigest::hex_digest() {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
   unsigned int size = 0;
   DEPTHLENS_ASSERT(EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest.data(), &size) == 1);

@@ -104,10 +104,16 @@ void Progress::print(bool last) {
   if (current == Verbosity::kQuiet) return;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
   const double rate = seconds > 0 ? static_cast<double>(done_ - skipped_) / seconds : 0;
-  std::string line = title_ + ": " + with_thousands(done_);
-  if (total_ > 0 && !last) line += " of " + with_thousands(total_);
-  line += " " + unit_;
-  if (rate > 0) line += ", " + with_thousands(static_cast<std::int64_t>(rate)) + " " + unit_ + "/s";
+  const bool bytes = unit_ == "bytes";
+  const auto number = [&](std::int64_t count) {
+    return bytes ? as_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(count, 0)))
+                 : with_thousands(count);
+  };
+  const std::string unit = bytes ? "" : " " + unit_;
+  std::string line = title_ + ": " + number(done_);
+  if (total_ > 0 && !last) line += " of " + number(total_);
+  line += unit;
+  if (rate > 0) line += ", " + number(static_cast<std::int64_t>(rate)) + unit + "/s";
   if (last) {
     line += ", " + as_duration(seconds);
   } else if (total_ > done_ && rate > 0) {

@@ -49,6 +49,7 @@ const std::vector<ThirdParty>& third_parties() {
       {"zlib", std::regex("zlib.*"), {"util"}},
       {"liblzma", std::regex("lzma.*"), {"util"}},
       {"zstd", std::regex("zstd.*"), {"util"}},
+      {"libcurl", std::regex("curl/.*"), {"io"}},
       {"CLI11", std::regex("CLI/.*"), {kProgram}},
       {"toml++", std::regex("toml.*"), {kProgram}},
       // One place multiplies: what a model, a lens or the decoder multiplies goes through a backend.
@@ -229,6 +230,8 @@ TEST_CASE("every kind of violation is found, and told with its file and line") {
           "src/io/x.cpp:1: #include <spdlog/spdlog.h> (spdlog is not named in io)");
   refused("src/data/x.cpp", "#include <utf8proc.h>\n",
           "src/data/x.cpp:1: #include <utf8proc.h> (utf8proc is not named in data)");
+  refused("src/lens/x.cpp", "#include <curl/curl.h>\n",
+          "src/lens/x.cpp:1: #include <curl/curl.h> (libcurl is not named in lens)");
   refused("src/model/x.cpp", "#include <sentencepiece_processor.h>\n",
           "src/model/x.cpp:1: #include <sentencepiece_processor.h> (sentencepiece is not named in model)");
   refused("src/experiments/x.cpp", "#include <ATen/core/Tensor.h>\n",

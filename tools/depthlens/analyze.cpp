@@ -144,7 +144,7 @@ void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& sess
 
 void analyze_corpus(const AnalyzeOptions& options) {
   run::Run run(options.corpus);
-  Session session(run.on_this_rank(options.model, options.common.threads > 0));
+  Session session(located(run.on_this_rank(options.model, options.common.threads > 0)));
   run::CorpusSource source(options.corpus, session, run.spool_folder(),
                            static_cast<std::uint64_t>(options.common.seed));
   analyze_queries(options, run, session, source, source.survey().counts, context_of(options, session, source),
@@ -154,7 +154,7 @@ void analyze_corpus(const AnalyzeOptions& options) {
 /// States that were computed elsewhere: of the model only its head is needed.
 void analyze_states(const AnalyzeOptions& options) {
   run::Run run(options.corpus);
-  run::ModelOptions model = run.on_this_rank(options.model, options.common.threads > 0);
+  run::ModelOptions model = located(run.on_this_rank(options.model, options.common.threads > 0));
   model.head_only = true;
   Session session(model);
   const std::int64_t L = session.spec().num_layers;
@@ -175,7 +175,7 @@ void analyze_states(const AnalyzeOptions& options) {
 
 void analyze_task(const AnalyzeOptions& options, data::InputKind kind) {
   run::Run run(options.corpus);
-  Session session(run.on_this_rank(options.model, options.common.threads > 0));
+  Session session(located(run.on_this_rank(options.model, options.common.threads > 0)));
   run::TaskSource source(kind, options.corpus, options.task, session,
                          static_cast<std::uint64_t>(options.common.seed));
   run::RunContext context = context_of(options, session, source);
@@ -195,7 +195,7 @@ void analyze_task(const AnalyzeOptions& options, data::InputKind kind) {
 
 void analyze_pairs(const AnalyzeOptions& options) {
   run::Run run(options.corpus);
-  Session session(run.on_this_rank(options.model, options.common.threads > 0));
+  Session session(located(run.on_this_rank(options.model, options.common.threads > 0)));
   run::PairsSource source(options.corpus, session);
   run::RunContext context = context_of(options, session, source);
   context.input = data::InputKind::kPairs;

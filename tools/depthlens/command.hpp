@@ -37,6 +37,7 @@ std::function<void()> setup_count_tokens(CLI::App& app);
 std::function<void()> setup_report(CLI::App& app);
 std::function<void()> setup_info(CLI::App& app);
 std::function<void()> setup_merge(CLI::App& app);
+std::function<void()> setup_download(CLI::App& app);
 
 /// Adds --quiet, --verbose, --threads, --seed and --config.
 void add_common_options(CLI::App& app, CommonOptions& options);

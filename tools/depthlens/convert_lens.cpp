@@ -3,12 +3,13 @@
 #include <memory>
 
 #include "command.hpp"
-#include "depthlens/io/hub_cache.hpp"
+#include "depthlens/io/hub.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "model_flags.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -21,6 +22,7 @@ struct ConvertOptions {
   std::string out;
   bool overwrite = false;
   bool legacy_keys = false;
+  bool offline = false;
 };
 
 /// Whether writing to `out` would replace what is read.
@@ -55,7 +57,9 @@ void run_convert_lens(const ConvertOptions& options) {
   };
   if (options.in.empty() || options.out.empty()) throw usage("no lens to convert", "IN and OUT");
   apply_common_options(options.common);
-  const fs::path in = io::resolve_tuned_lens(options.in);
+  const io::Hub hub({.offline = options.offline});
+  const bool of_hub = options.in.find(':') != std::string::npos;
+  const fs::path in = of_hub ? hub.jacobian_lens(options.in) : hub.tuned_lens(options.in);
   const fs::path out = options.out;
   if (is_same(in, out)) throw usage("IN and OUT are the same", "another OUT");
   std::error_code ignored;
@@ -99,7 +103,7 @@ std::function<void()> setup_convert_lens(CLI::App& app) {
   app.add_option(
          "in", options->in,
          "Lens to read: tuned-lens folder or params.pt, Jacobian lens .pt, .safetensors of either, or "
-         "the model whose published tuned lens is in the hub cache")
+         "one of the hub: the model of a published tuned lens, or ORG/NAME:FILE of a Jacobian one")
       ->type_name("IN");
   app.add_option(
          "out", options->out,
@@ -108,6 +112,7 @@ std::function<void()> setup_convert_lens(CLI::App& app) {
   app.add_flag("--overwrite", options->overwrite, "Replace OUT where it exists");
   app.add_flag("--legacy-keys", options->legacy_keys,
                "Tuned-lens folder with the key names of old releases (input_translator, layer_translators)");
+  add_offline_option(app, options->offline);
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens convert-lens lens/EleutherAI/pythia-160m-deduped pythia.safetensors\n"

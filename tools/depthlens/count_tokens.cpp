@@ -47,7 +47,7 @@ void run_count_tokens(const CountOptions& options) {
     check_replaceable(out, "a frequency table", is_table);
   }
   apply_common_options(options.common);
-  const auto tokenizer = text::load_tokenizer(model_folder(options.model));
+  const auto tokenizer = text::load_tokenizer(model_folder(options.model, io::ModelParts::kTokenizer));
   data::Corpus corpus(options.inputs, *tokenizer, options.limit);
   data::TokenCounts counts;
   util::Progress progress("counting", "tokens", 0);

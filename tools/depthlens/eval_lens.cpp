@@ -131,7 +131,7 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
   apply_common_options(options.common);
   const auto seed = static_cast<std::uint64_t>(options.common.seed);
   run::Run run(options.corpus);
-  Session session(run.on_this_rank(options.model, options.common.threads > 0));
+  Session session(located(run.on_this_rank(options.model, options.common.threads > 0)));
   run::CorpusSource source(options.corpus, session, run.spool_folder(), seed);
   session.load();
   const std::vector<const lens::Lens*> lenses = session.lenses();

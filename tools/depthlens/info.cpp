@@ -11,7 +11,7 @@
 
 #include "command.hpp"
 #include "comparison.hpp"
-#include "depthlens/io/hub_cache.hpp"
+#include "depthlens/io/hub.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/arch_spec.hpp"
 #include "depthlens/util/error.hpp"
@@ -33,6 +33,7 @@ struct InfoOptions {
   std::string subject;
   std::string other;
   bool json = false;
+  bool offline = false;
 };
 
 /// Of a run, a model, or a lens of either kind.
@@ -62,7 +63,7 @@ bool may_hold_runs(const Subject& subject) {
                       [&](const char* name) { return util::exists(path / name); });
 }
 
-OrderedJson describe(const Subject& subject) {
+OrderedJson describe(const Subject& subject, const io::Hub& hub) {
   std::error_code ignored;
   const fs::path path = subject.path;
   if (subject.path.empty()) {
@@ -72,7 +73,8 @@ OrderedJson describe(const Subject& subject) {
   }
   if (util::exists(path / "run.json")) return describe_run(path);
   if (subject.says_lens) {
-    const fs::path lens = io::resolve_tuned_lens(subject.path);
+    const fs::path lens = subject.kind == lens::LensKind::kJacobian ? hub.jacobian_lens(subject.path)
+                                                                    : hub.tuned_lens(subject.path);
     return describe_lens(lens::find_lens(lens, subject.kind));
   }
   if (util::exists(path / "params.pt") || fs::is_regular_file(path, ignored)) return describe_lens(path);
@@ -80,7 +82,7 @@ OrderedJson describe(const Subject& subject) {
     const fs::path lens = lens::find_lens_or_none(path, lens::LensKind::kAny);
     if (!lens.empty()) return describe_lens(lens);
   }
-  return describe_model_folder(io::resolve_model(subject.path));
+  return describe_model_folder(hub.model(subject.path));
 }
 
 bool is_object_list(const OrderedJson& value) {
@@ -150,18 +152,19 @@ std::int64_t listing_width() {
   return ::isatty(STDOUT_FILENO) == 1 || std::getenv("COLUMNS") != nullptr ? terminal_width(0) : 0;
 }
 
-OrderedJson describe_one_of_two(const std::string& text) {
+OrderedJson describe_one_of_two(const std::string& text, const io::Hub& hub) {
   const Subject subject = parse_subject(text);
   if (may_hold_runs(subject)) {
     throw util::usage_error({.what = "nothing to compare: a folder that is no run, model or lens",
                              .where = util::in_quotes(text),
                              .hint = "depthlens info FOLDER lists the runs below it"});
   }
-  return describe(subject);
+  return describe(subject, hub);
 }
 
-void compare_two(const InfoOptions& options) {
-  const OrderedJson a = describe_one_of_two(options.subject), b = describe_one_of_two(options.other);
+void compare_two(const InfoOptions& options, const io::Hub& hub) {
+  const OrderedJson a = describe_one_of_two(options.subject, hub),
+                    b = describe_one_of_two(options.other, hub);
   if (a.at("kind") != b.at("kind")) {
     const auto named = [](const OrderedJson& one, const std::string& path) {
       return "a " + one.at("kind").get<std::string>() + " (" + util::in_quotes(path) + ")";
@@ -180,8 +183,9 @@ void compare_two(const InfoOptions& options) {
 
 void run_info(const InfoOptions& options) {
   apply_common_options(options.common);
+  const io::Hub hub({.offline = options.offline});
   if (!options.other.empty()) {
-    compare_two(options);
+    compare_two(options, hub);
     return;
   }
   const Subject subject = parse_subject(options.subject);
@@ -193,7 +197,7 @@ void run_info(const InfoOptions& options) {
       return;
     }
   }
-  const OrderedJson described = describe(subject);  // tells what is wrong with an empty folder
+  const OrderedJson described = describe(subject, hub);  // tells what is wrong with an empty folder
   if (options.json) {
     print_json(described);
   } else {
@@ -211,6 +215,7 @@ std::function<void()> setup_info(CLI::App& app) {
       "with runs below it, which are listed");
   app.add_option("other", options->other, "A second one of the same kind: tells in what the two differ");
   app.add_flag("--json", options->json, "As JSON, with whole values");
+  add_offline_option(app, options->offline);
   add_common_options(app, options->common);
   app.footer(
       "Example:\n  depthlens info EleutherAI/pythia-160m-deduped\n  depthlens info out/harbour --json\n"

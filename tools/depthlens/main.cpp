@@ -23,7 +23,7 @@ using depthlens::tool::Arguments;
 using depthlens::tool::Command;
 using depthlens::util::Error;
 
-constexpr std::array<Command, 9> kCommands = {{
+constexpr std::array<Command, 10> kCommands = {{
     {"analyze", "Run a model over a corpus or a task, decode every layer, write one run folder",
      depthlens::tool::setup_analyze},
     {"show", "Decode one text and print the layer × token table", depthlens::tool::setup_show},
@@ -36,6 +36,8 @@ constexpr std::array<Command, 9> kCommands = {{
     {"report", "Draw report.html for a run folder, or for several side by side",
      depthlens::tool::setup_report},
     {"merge", "Join the run folders of the shares of one run", depthlens::tool::setup_merge},
+    {"download", "Fetch models and published lenses from the hub into its cache",
+     depthlens::tool::setup_download},
     {"info", "Describe a model, a lens or a run folder", depthlens::tool::setup_info},
 }};
 

@@ -2,9 +2,12 @@
 #include "model_flags.hpp"
 
 #include <cstdlib>
+#include <utility>
 #include <vector>
 
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/lens/lens.hpp"
+#include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::tool {
@@ -14,12 +17,18 @@ std::string requested_kernel() {
   return name != nullptr ? name : "";
 }
 
+void add_offline_option(CLI::App& app, bool& offline) {
+  app.add_flag("--offline", offline, "Make no connection: models and lenses are here or in the hub cache");
+}
+
 void add_model_option(CLI::App& app, ModelOptions& options) {
   options.kernel = requested_kernel();
   app.add_option(
          "--model", options.model,
-         "Folder in Hugging Face layout, or ORG/NAME[@REVISION] in the hub cache (default: the demo model)")
+         "Folder in Hugging Face layout, or ORG/NAME[@REVISION] of the hub, fetched where the hub cache "
+         "does not have it (default: the demo model)")
       ->type_name("PATH|ID");
+  add_offline_option(app, options.offline);
 }
 
 void add_bos_option(CLI::App& app, ModelOptions& options) {
@@ -41,9 +50,11 @@ void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
 void add_run_options(CLI::App& app, ModelOptions& options) {
   add_model_option(app, options);
   add_arithmetic_options(app, options);
-  add_repeatable(app, "--lens", options.lenses,
-                 "[NAME=]logit, tuned:PATH or jacobian:PATH; may be given several times (default: logit)",
-                 /*lists=*/false)  // so that what follows may be the text of show
+  add_repeatable(
+      app, "--lens", options.lenses,
+      "[NAME=]logit, tuned:PATH or jacobian:PATH; or of the hub tuned:MODEL, jacobian:ORG/NAME:FILE; may be "
+      "given several times (default: logit)",
+      /*lists=*/false)  // so that what follows may be the text of show
       ->type_name("LENS");
   app.add_option("--lens-alignment", options.alignment,
                  "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
@@ -57,6 +68,35 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
                            options.default_max_length, ")"))
       ->check(integer(1, std::int64_t{1} << 24));
   add_bos_option(app, options);
+}
+
+std::filesystem::path model_folder(const ModelOptions& options, io::ModelParts parts) {
+  if (options.model.empty()) return run::demo_model();
+  try {
+    return io::Hub({.offline = options.offline}).model(options.model, parts);
+  } catch (const util::Error& error) {
+    util::ErrorText text = error.text();
+    if (text.where.empty()) text.where = "--model";
+    throw util::Error(error.code(), text);
+  }
+}
+
+ModelOptions located(ModelOptions options) {
+  options.requests.clear();
+  for (const std::string& text : options.lenses) {
+    options.requests.push_back(lens::parse_lens_request(text));
+    options.requests.back().allow_mismatch = options.allow_lens_mismatch;
+  }
+  options.requests = lens::with_names(std::move(options.requests));
+  // A device that is not there is told before anything large is fetched.
+  if (options.device != "cpu") compute::Backend::create({.device = options.device, .kernel = options.kernel});
+  options.folder = model_folder(options);
+  const io::Hub hub({.offline = options.offline});
+  for (lens::LensRequest& request : options.requests) {
+    if (request.type == "tuned") request.found = hub.tuned_lens(request.path);
+    if (request.type == "jacobian") request.found = hub.jacobian_lens(request.path);
+  }
+  return options;
 }
 
 std::vector<Condition> lens_conditions(const ModelOptions& options) {

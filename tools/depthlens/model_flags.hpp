@@ -2,9 +2,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "depthlens/io/hub.hpp"
 #include "depthlens/run/session.hpp"
 #include "flags.hpp"
 
@@ -16,7 +18,9 @@ using run::Session;
 /// The kernel that the environment variable DEPTHLENS_KERNEL names; "" where it names none.
 std::string requested_kernel();
 
-/// Adds --model, and takes the kernel from the environment.
+/// Adds --offline.
+void add_offline_option(CLI::App& app, bool& offline);
+/// Adds --model and --offline, and takes the kernel from the environment.
 void add_model_option(CLI::App& app, ModelOptions& options);
 /// Adds --add-bos.
 void add_bos_option(CLI::App& app, ModelOptions& options);
@@ -24,6 +28,13 @@ void add_bos_option(CLI::App& app, ModelOptions& options);
 void add_arithmetic_options(CLI::App& app, ModelOptions& options);
 /// Adds all of these, and the flags of lenses and windows.
 void add_run_options(CLI::App& app, ModelOptions& options);
+
+/// The folder that --model names, or the demo model's; fetches what is missing of a model of the hub. Throws
+/// what `io::Hub::model` throws.
+std::filesystem::path model_folder(const ModelOptions& options, io::ModelParts parts = io::ModelParts::kAll);
+
+/// The options with the places of model and lenses, in which whatever is missing is fetched from the hub.
+ModelOptions located(ModelOptions options);
 
 /// What the flags of lenses need to have an effect. Throws usage errors where --lens is unusable.
 std::vector<Condition> lens_conditions(const ModelOptions& options);

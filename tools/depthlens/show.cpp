@@ -378,7 +378,7 @@ void run_show(const CLI::App& app, const ShowOptions& given) {
   if (!util::is_valid_utf8(options.text))
     throw util::input_error({.what = "the text is not UTF-8", .where = "show"});
 
-  Session session(options.model);
+  Session session(located(options.model));
   std::vector<text::TokenId> tokens = session.tokenizer().encode(options.text);
   session.check_in_vocabulary(tokens);
   if (tokens.empty()) throw util::input_error({.what = "the text has no tokens", .where = "show"});

@@ -128,12 +128,16 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
   options.jacobian.shard = parse_shard(options.shard);
   if (!options.join.empty()) {
     run::join_tuned_lenses(options.join, corpus);
-  } else if (!options.sums.empty()) {
-    run::join_jacobian_sums(options.model, options.sums, corpus);
+    return;
+  }
+  const ModelOptions model = located(options.model);
+  if (!options.sums.empty()) {
+    run::join_jacobian_sums(model, options.sums, corpus);
   } else if (is_jacobian) {
-    run::fit_jacobian_lens(options.model, corpus, corpus, options.jacobian);
+    run::fit_jacobian_lens(model, corpus, corpus, options.jacobian);
   } else {
-    run::train_tuned_lens(options.model, corpus, corpus, tuned);
+    if (!tuned.init.empty()) tuned.init_folder = io::Hub({.offline = model.offline}).tuned_lens(tuned.init);
+    run::train_tuned_lens(model, corpus, corpus, tuned);
   }
 }
 

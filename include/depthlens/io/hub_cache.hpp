@@ -1,25 +1,111 @@
-// Models of the local Hugging Face hub cache, found by id; nothing is downloaded.
+// The cache of Hugging Face models on this machine, in the layout that huggingface_hub and transformers use:
+//   models--ORG--NAME/refs/REVISION           a commit
+//   models--ORG--NAME/blobs/HASH              contents
+//   models--ORG--NAME/snapshots/COMMIT/PATH   a link to a blob, or the content itself
+//   models--ORG--NAME/.no_exist/COMMIT/PATH   an empty file: the hub has no such file
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "depthlens/io/hub_client.hpp"
+#include "depthlens/io/hub_id.hpp"
 
 namespace depthlens::io {
 
-/// A folder with `config.json` as it is; else ORG/NAME[@REVISION] or NAME in the hub cache (HF_HUB_CACHE,
-/// HUGGINGFACE_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub, then
-/// TRANSFORMERS_CACHE with a warning). `gpt2` is also looked for as `openai-community/gpt2`.
-/// Throws an input error that says where it looked and how to get the files, and a usage error for an id that
-/// could leave the cache (`..`, absolute, odd characters).
-std::filesystem::path resolve_model(const std::string& path_or_id);
+/// One repository in one cache folder. Reading never writes.
+class CachedRepository {
+ public:
+  CachedRepository(std::filesystem::path cache, Repository repository);
 
-/// The published tuned lens of a model in the cached space AlignmentResearch/tuned-lens (TUNED_LENS_REPO_ID,
-/// TUNED_LENS_REPO_TYPE): its folder `lens/<model id>`; a path that exists is returned as it is.
-std::filesystem::path resolve_tuned_lens(const std::string& path_or_id);
+  const Repository& repository() const { return repository_; }
+  const std::filesystem::path& folder() const { return folder_; }
+  bool exists() const;
 
-/// The commit of a folder in a snapshot of the hub cache, however it was named; nothing for other folders.
+  /// The commit that a revision stands for here: itself, or what refs/REVISION says. Throws a format error
+  /// for a file there that names no commit.
+  std::optional<std::string> commit_of(const std::string& revision) const;
+  std::filesystem::path snapshot(const std::string& commit) const;
+  /// Whether the file is there; however it got there.
+  bool has(const std::string& commit, const std::string& path) const;
+  /// Whether it is known that the commit has no such file.
+  bool knows_absent(const std::string& commit, const std::string& path) const;
+
+  /// Writing. Every file appears whole or not at all, whoever else writes at the same time. Throws output
+  /// errors.
+  std::filesystem::path blob(const std::string& etag) const;
+  /// Puts a finished blob where the snapshot has `path`: a relative link, or where links cannot be made, or
+  /// HF_HUB_DISABLE_SYMLINKS is set, the content itself.
+  void put_in_snapshot(const std::string& commit, const std::string& path, const std::string& etag) const;
+  void write_reference(const std::string& revision, const std::string& commit) const;
+  void mark_absent(const std::string& commit, const std::string& path) const;
+
+ private:
+  std::filesystem::path cache_;
+  Repository repository_;
+  std::filesystem::path folder_;
+
+  friend class BlobLock;
+};
+
+/// Held while a blob is fetched, so that of several processes one does the work. What is fetched is right
+/// without it as well: some file systems of clusters have no locks, or locks that hold on one machine only.
+class BlobLock {
+ public:
+  /// Waits for the process that has it, as long as that makes progress.
+  BlobLock(const CachedRepository& repository, const std::string& etag, const std::function<bool()>& stop);
+  ~BlobLock();
+  BlobLock(const BlobLock&) = delete;
+  BlobLock& operator=(const BlobLock&) = delete;
+  bool held() const { return descriptor_ >= 0; }
+
+ private:
+  /// Why the lock cannot be had; "" where it was.
+  std::string acquire(const CachedRepository& repository, const std::string& etag,
+                      const std::function<bool()>& stop) const;
+
+  int descriptor_ = -1;
+};
+
+/// A blob in the making, in a file of this process's own. What an earlier process has left of it is taken
+/// over where the lock is held. Goes on destruction, unless finished, or kept for a later process.
+class UnfinishedBlob : public HubSink {
+ public:
+  UnfinishedBlob(const CachedRepository& repository, HubFile file, bool lock_held);
+  ~UnfinishedBlob() override;
+
+  std::uint64_t size() const override { return size_; }
+  void write(std::string_view bytes) override;
+  void restart() override;
+
+  /// Checks the content against its hash and gives it its name. False, and empty again, where it is another
+  /// content. Throws output errors.
+  bool finish();
+  /// What is there stays for a later process to go on with.
+  void keep();
+
+ private:
+  struct Hashes;
+  void take_over(bool lock_held);
+  void begin_hash();
+  util::Error cannot_write(int error) const;
+
+  std::filesystem::path final_, own_;
+  HubFile file_;
+  std::unique_ptr<Hashes> hashes_;
+  std::uint64_t size_ = 0;
+  int descriptor_ = -1;
+  bool finished_ = false, kept_ = false;
+};
+
+/// The commit of a folder, or a file, in a snapshot of a hub cache, however it was named; nothing for other
+/// folders.
 std::optional<std::string> hub_commit(const std::filesystem::path& folder);
 
 }  // namespace depthlens::io

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,8 +22,12 @@ namespace depthlens::lens {
 struct LensRequest {
   std::string name;             ///< in the output; "" until `with_names` gives one
   std::string type;             ///< "logit", "tuned", "jacobian"
-  std::string path;             ///< "" for the logit lens
+  std::string path;             ///< as it was named; "" for the logit lens
   bool allow_mismatch = false;  ///< warn, instead of throwing, of a lens whose digest names another model
+  std::filesystem::path found = {};  ///< where `path` leads; empty: it is a path itself
+
+  /// Where its files are.
+  std::filesystem::path place() const { return found.empty() ? std::filesystem::path(path) : found; }
 };
 
 /// Reads `[NAME=]logit|tuned:PATH|jacobian:PATH`. Throws a usage error.

@@ -19,7 +19,9 @@
 namespace depthlens::run {
 
 struct ModelOptions {
-  std::string model;  ///< "": the demo model
+  std::string model;                  ///< as it was named; "": the demo model
+  std::filesystem::path folder = {};  ///< where that is
+  bool offline = false;               ///< nothing is fetched from the hub
   std::string dtype = "auto";
   std::string device = "cpu";
   std::string decode = "exact";
@@ -27,7 +29,8 @@ struct ModelOptions {
   std::function<bool()> should_stop = {};  ///< gives up products (compute::BackendOptions)
   bool stream_layers = false;
   bool head_only = false;  ///< states come from elsewhere: the model's blocks are not needed
-  std::vector<std::string> lenses = {"logit"};
+  std::vector<std::string> lenses = {"logit"};   ///< as they were named
+  std::vector<lens::LensRequest> requests = {};  ///< what that asks for, and where it is
   std::string alignment = "trained";
   bool allow_lens_mismatch = false;
   std::optional<std::int64_t> max_length = {};  ///< where the user gives one; the model may allow less
@@ -38,7 +41,8 @@ struct ModelOptions {
 /// Opens things in the order of their cost, so that a mistake is reported before anything large is loaded.
 class Session {
  public:
-  /// Makes the backend, finds the folder, reads config.json and the tokenizer, checks the flags.
+  /// Makes the backend, reads config.json and the tokenizer, checks the flags. `folder` and `requests` say
+  /// where everything is.
   explicit Session(const ModelOptions& options);
   /// Loads the weights and lenses. Without digests nothing is hashed: an answer in the terminal does not
   /// wait.
@@ -75,7 +79,6 @@ class Session {
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::optional<text::TokenId> bos_;
   std::int64_t max_length_ = 0;
-  std::vector<lens::LensRequest> lens_requests_;
   std::shared_ptr<const compute::Backend> backend_;
   std::shared_ptr<const model::Model> model_;
   std::vector<std::unique_ptr<lens::Lens>> lenses_;
@@ -95,7 +98,4 @@ std::unique_ptr<util::FileDigests> begin_tokenizer_digests(const std::filesystem
 
 /// The folder of the bundled demo model, beside the program or where it was installed.
 std::filesystem::path demo_model();
-/// The folder that --model names, or the demo model's. Throws what `io::resolve_model` throws.
-std::filesystem::path model_folder(const ModelOptions& options);
-
 }  // namespace depthlens::run

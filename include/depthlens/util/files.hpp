@@ -133,18 +133,33 @@ void create_folders(const fs::path& path);
 /// is held.
 std::unique_lock<std::mutex> remove_unfinished();
 
-/// SHA-256 as 64 lower-case hex digits, of bytes that come in pieces.
-class Sha256 {
+/// The digest, in lower-case hex digits, of bytes that come in pieces.
+class MessageDigest {
  public:
-  Sha256();
-  ~Sha256();
-  Sha256(const Sha256&) = delete;
-  Sha256& operator=(const Sha256&) = delete;
+  ~MessageDigest();
+  MessageDigest(const MessageDigest&) = delete;
+  MessageDigest& operator=(const MessageDigest&) = delete;
   void update(const void* data, std::size_t size);
+  /// Ends it.
   std::string hex_digest();
+
+ protected:
+  explicit MessageDigest(const char* algorithm);
 
  private:
   void* context_;  // EVP_MD_CTX
+};
+
+/// 64 digits.
+class Sha256 : public MessageDigest {
+ public:
+  Sha256() : MessageDigest("SHA256") {}
+};
+
+/// 40 digits. Where git and the hub name contents by it; nothing of our own.
+class Sha1 : public MessageDigest {
+ public:
+  Sha1() : MessageDigest("SHA1") {}
 };
 
 std::string sha256(std::string_view bytes);

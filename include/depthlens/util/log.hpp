@@ -27,7 +27,8 @@ std::vector<std::string> warnings();
 /// time left. Nothing when quiet. Use on one thread.
 class Progress {
  public:
-  /// `total` units of work (0: unknown) called `unit` in the line that begins with `title`.
+  /// `total` units of work (0: unknown) called `unit` in the line that begins with `title`. Of "bytes" the
+  /// line tells MiB and GiB.
   Progress(std::string title, std::string unit, std::int64_t total);
   ~Progress();
   Progress(const Progress&) = delete;

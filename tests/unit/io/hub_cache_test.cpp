@@ -2,13 +2,18 @@
 #include "depthlens/io/hub_cache.hpp"
 
 #include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
 
-#include "helpers.hpp"
+#include "depthlens/io/hub.hpp"
+#include "support/catch.hpp"
+#include "support/check_error.hpp"
+#include "support/clean_environment.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace depthlens;
 using namespace depthlens::test;
-using io::resolve_model;
-using io::resolve_tuned_lens;
 using util::ErrorCode;
 
 namespace {
@@ -16,46 +21,29 @@ namespace {
 const std::string kCommit = "0123456789abcdef0123456789abcdef01234567";
 const std::string kOther = "89abcdef0123456789abcdef0123456789abcdef";
 
-/// The variables that lead to a cache, all unset, and put back at the end.
-class CleanEnvironment {
- public:
-  CleanEnvironment() {
-    for (const char* name : kNames) {
-      const char* value = std::getenv(name);
-      if (value != nullptr) before_[name] = value;
-      ::unsetenv(name);
-    }
-  }
-  ~CleanEnvironment() {
-    for (const char* name : kNames) ::unsetenv(name);
-    for (const auto& [name, value] : before_) ::setenv(name.c_str(), value.c_str(), 1);
-  }
-  CleanEnvironment(const CleanEnvironment&) = delete;
-  CleanEnvironment& operator=(const CleanEnvironment&) = delete;
+std::filesystem::path resolve_model(const std::string& text) {
+  return io::Hub({.offline = true}).model(text);
+}
 
-  void set(const char* name, const std::filesystem::path& value) { ::setenv(name, value.c_str(), 1); }
+std::filesystem::path resolve_tuned_lens(const std::string& text) {
+  return io::Hub({.offline = true}).tuned_lens(text);
+}
 
- private:
-  static constexpr const char* kNames[] = {"HF_HUB_CACHE",
-                                           "HUGGINGFACE_HUB_CACHE",
-                                           "HF_HOME",
-                                           "XDG_CACHE_HOME",
-                                           "HOME",
-                                           "TRANSFORMERS_CACHE",
-                                           "TUNED_LENS_REPO_ID",
-                                           "TUNED_LENS_REPO_TYPE"};
-  std::map<std::string, std::string> before_;
-};
-
-/// Adds refs/REVISION and a snapshot with FILE, a link to a blob as the hub's own client makes it.
+/// Adds refs/REVISION and a snapshot with FILE and what belongs to it, links to a blob as the hub's own
+/// client makes them.
 std::filesystem::path add(const TemporaryFolder& cache, const std::string& repository,
                           const std::string& revision, const std::string& commit,
                           const std::string& file = "config.json") {
   cache.write(repository + "/refs/" + revision, commit);
   cache.write(repository + "/blobs/abc", "{}");
-  const auto link = cache.path() / repository / "snapshots" / commit / file;
-  std::filesystem::create_directories(link.parent_path());
-  std::filesystem::create_symlink(cache.path() / repository / "blobs" / "abc", link);
+  std::vector<std::string> files = {file};
+  if (file == "config.json") files.insert(files.end(), {"model.safetensors", "tokenizer.json"});
+  if (file.rfind("lens/", 0) == 0) files.push_back(file.substr(0, file.rfind('/')) + "/params.pt");
+  for (const std::string& one : files) {
+    const auto link = cache.path() / repository / "snapshots" / commit / one;
+    std::filesystem::create_directories(link.parent_path());
+    std::filesystem::create_symlink(cache.path() / repository / "blobs" / "abc", link);
+  }
   return cache.path() / repository / "snapshots" / commit;
 }
 
@@ -151,10 +139,9 @@ TEST_CASE("hub cache: a miss says where it looked and how to get the model") {
   const std::string place = (cache.path() / "models--org--name").string();
   check_error(ErrorCode::kInput,
               {"the model 'org/name' is not on this machine", "looked in " + place,
-               "huggingface-cli download org/name"},
+               "--offline forbids to fetch it", "depthlens download org/name"},
               [] { resolve_model("org/name"); });
-  check_error(ErrorCode::kInput, {"huggingface-cli download org/name --revision v2"},
-              [] { resolve_model("org/name@v2"); });
+  check_error(ErrorCode::kInput, {"depthlens download org/name@v2"}, [] { resolve_model("org/name@v2"); });
   check_error(ErrorCode::kInput, {"models--gpt2, ", "models--openai-community--gpt2"},
               [] { resolve_model("gpt2"); });
 
@@ -179,12 +166,15 @@ TEST_CASE("hub cache: ids that could leave the cache are refused") {
   for (const std::string id :
        {"org/..", "org/na..me", "or--g/name", "-org/name", "org/name-", ".org/name", "org/", "org/na me",
         "org/n\nm", "org/n;rm", "org/n\xc3\xa9", "org/name@", "org/name@../x", "org/name@/x", "org/name@a//b",
-        "org/name@.git", "org/name@a b", "@main"}) {
+        "org/name@.git", "org/name@a b", "@main", "org/name.git"}) {
     INFO(id);
     check_error(ErrorCode::kUsage, {"neither a folder nor a hub id", "ORG/NAME@REVISION"},
                 [&] { resolve_model(id); });
   }
   CHECK_THROWS_AS(resolve_model(std::string(97, 'a')), util::Error);
+  for (const std::string path : {"../x", "/x", "a/../x", "a//x", "a/./x", "C:x", "a\\x", "a\nx", ""})
+    CHECK_FALSE(io::is_valid_hub_path(path));
+  CHECK(io::is_valid_hub_path("gpt2-small/jlens/Salesforce-wikitext/gpt2_jacobian_lens.pt"));
 }
 
 TEST_CASE("hub cache: folders win over ids, and paths are never ids") {
@@ -221,10 +211,9 @@ TEST_CASE("hub cache: published tuned lenses") {
   CHECK(resolve_tuned_lens("openai-community/gpt2") == snapshot / "lens/gpt2");
   CHECK(resolve_tuned_lens(cache.path().string()) == cache.path());
   check_error(ErrorCode::kInput,
-              {"no tuned lens for 'facebook/opt-125m'", "spaces--AlignmentResearch--tuned-lens",
-               "no lens/facebook/opt-125m/config.json",
-               "huggingface-cli download AlignmentResearch/tuned-lens --repo-type space --include "
-               "'lens/facebook/opt-125m/*'"},
+              {"the tuned lens of 'facebook/opt-125m' is not on this machine",
+               "spaces--AlignmentResearch--tuned-lens", "no lens/facebook/opt-125m/config.json",
+               "depthlens download tuned:facebook/opt-125m"},
               [] { resolve_tuned_lens("facebook/opt-125m"); });
   check_error(ErrorCode::kInput, {"no lens at './x'"}, [] { resolve_tuned_lens("./x"); });
   check_error(ErrorCode::kUsage, {"neither a folder nor a hub id"}, [] { resolve_tuned_lens("org/.."); });
@@ -247,6 +236,7 @@ TEST_CASE("hub cache: the commit of a folder in a snapshot") {
   const auto link = cache.path() / "link";
   std::filesystem::create_directory_symlink(snapshot, link);
   CHECK(io::hub_commit(link) == kCommit);
+  CHECK(io::hub_commit(snapshot / "lens/org/model/params.pt") == kCommit);  // itself a link out of it
   CHECK_FALSE(io::hub_commit(cache.path()));
   const auto other = cache.path() / "org" / "snapshots" / kCommit;
   std::filesystem::create_directories(other);

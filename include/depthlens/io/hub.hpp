@@ -1,0 +1,62 @@
+// Models and published lenses by name: what a flag says becomes a folder or file on this machine. What exists
+// as a path is that; else it is taken from the hub's cache, and what is missing there is fetched.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "depthlens/io/hub_cache.hpp"
+#include "depthlens/io/hub_client.hpp"
+#include "depthlens/io/hub_id.hpp"
+
+namespace depthlens::io {
+
+struct HubOptions {
+  bool offline = false;  ///< no connection at all; also with HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE
+  /// Asks for the present commit of a branch. Otherwise what the cache has of it is good, without a request.
+  bool refresh = false;
+  std::chrono::milliseconds pause{1000};  ///< between two tries of a request
+};
+
+/// What of a model is needed.
+enum class ModelParts { kAll, kTokenizer };
+
+/// Takes caches, token and address from the environment, as huggingface_hub does (docs/hub.md). Where a name
+/// is neither a path nor in the cache and cannot be had, the errors say where was looked and what to do:
+/// input errors, usage errors for what cannot be a name, output errors where the cache cannot be written to.
+class Hub {
+ public:
+  explicit Hub(HubOptions options = {});
+
+  /// The folder of a model: one with config.json, or ORG/NAME[@REVISION] or NAME. `gpt2` is also looked for
+  /// as `openai-community/gpt2`.
+  std::filesystem::path model(const std::string& path_or_id, ModelParts parts = ModelParts::kAll) const;
+
+  /// A tuned lens: a path, or the id of the model for which the space AlignmentResearch/tuned-lens
+  /// (TUNED_LENS_REPO_ID, TUNED_LENS_REPO_TYPE) has one: its folder `lens/<model id>`.
+  std::filesystem::path tuned_lens(const std::string& path_or_id) const;
+
+  /// A Jacobian lens: a path, or ORG/NAME[@REVISION]:FILE with what stands beside FILE and tells of it. FILE
+  /// may be a folder of the repository that holds one lens.
+  std::filesystem::path jacobian_lens(const std::string& path_or_file) const;
+
+  /// The published lenses of a model, as flags name them: "tuned:…", "jacobian:…". Asks the hub.
+  std::vector<std::string> published_lenses(const std::string& model) const;
+
+ private:
+  /// Something wanted from a repository.
+  struct Wanted;
+  std::filesystem::path get(const Wanted& wanted) const;
+  bool is_offline() const { return !offline_.empty(); }
+  const HubClientSettings& settings() const;
+
+  HubOptions options_;
+  std::string offline_;  ///< what says that no connection may be made; "": nothing does
+  mutable std::optional<HubClientSettings> settings_;
+};
+
+}  // namespace depthlens::io

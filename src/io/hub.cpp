@@ -1,0 +1,531 @@
+// What a name needs: which files of which repository, whether the cache has them, and how they are fetched.
+#include "depthlens/io/hub.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "depthlens/io/model_files.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "hub_download.hpp"
+#include "hub_environment.hpp"
+
+namespace depthlens::io {
+namespace {
+
+namespace fs = std::filesystem;
+using util::cat;
+using util::in_quotes;
+
+/// Beside config.json and the weights: what tokenizers are read from, and what the loaders warn of.
+constexpr std::array<const char*, 12> kSmallFiles = {
+    "tokenizer.json",        "tokenizer.model",         "vocab.json",        "merges.txt",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json",
+    "adapter_config.json",   "quantize_config.json",    "quant_config.json", "hf_quant_config.json"};
+/// Those of them that are asked for one by one where the hub has no list.
+constexpr std::size_t kAskedFor = 8;
+
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
+bool is_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+std::string parent_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash);
+}
+
+std::string in_folder(const std::string& folder, const std::string& name) {
+  return folder.empty() ? name : folder + "/" + name;
+}
+
+bool is_lens_file(const std::string& path) {
+  return ends_with(path, ".pt") || ends_with(path, ".safetensors");
+}
+
+/// What readers of a Jacobian lens look for beside it.
+std::vector<std::string> files_beside_lens(const std::string& path) {
+  const std::string folder = parent_of(path);
+  return {in_folder(folder, "config.yaml"), in_folder(folder, "config.json"),
+          in_folder(folder, fs::path(path).stem().string() + ".sidecar.json")};
+}
+
+/// Files of one commit on their way into a snapshot. Contents are fetched first; then all of them get their
+/// names at once, what others are found by last: so that an end in between leaves nothing that looks whole.
+class Gathering {
+ public:
+  /// Of `revision`, whose commit is settled by the first file that is looked up.
+  Gathering(const CachedRepository& cached, const HubClientSettings& settings, std::string revision)
+      : cached_(cached), settings_(settings), client_(settings), revision_(std::move(revision)) {
+    if (is_commit(revision_)) commit_ = revision_;
+  }
+
+  const CachedRepository& cached() const { return cached_; }
+  const std::string& commit() const { return commit_; }
+  std::string in_words() const { return in_quotes(cached_.repository().name); }
+
+  /// Takes the names of files in `folder` from the hub's list from now on, where it has one.
+  void take_list(const std::string& folder, bool recursive) {
+    listed_folder_ = folder;
+    list_ = client_.list(cached_.repository(), commit_, folder, recursive);
+  }
+  const std::optional<std::vector<HubFile>>& list() const { return list_; }
+
+  /// What the hub has by that name; nothing where it has none, which is kept in mind.
+  std::optional<HubFile> find(const std::string& path) {
+    std::optional<HubFile> file;
+    if (list_ && parent_of(path) == listed_folder_) {
+      const auto found =
+          std::find_if(list_->begin(), list_->end(), [&](const HubFile& one) { return one.path == path; });
+      if (found != list_->end()) file = *found;
+    } else {
+      HubClient::Lookup looked =
+          client_.look_up(cached_.repository(), commit_.empty() ? revision_ : commit_, path);
+      if (commit_.empty()) commit_ = looked.commit;
+      file = std::move(looked.file);
+    }
+    if (!file && !commit_.empty()) absent_.push_back(path);
+    return file;
+  }
+
+  /// What every snapshot of this kind has.
+  HubFile require(const std::string& path, const std::string& hint = "") {
+    if (auto file = find(path)) return *file;
+    throw util::input_error({.what = cat(in_words(), " has no ", path), .where = place(), .hint = hint});
+  }
+  std::string place() const {
+    const Repository& repository = cached_.repository();
+    return shown_address(settings_.endpoint + "/" + repository.address_prefix() + repository.name +
+                         (revision_ == "main" ? "" : "/tree/" + revision_));
+  }
+
+  /// Wants the file in the snapshot.
+  void want(HubFile file) {
+    if (!cached_.has(commit_, file.path)) wanted_.push_back(std::move(file));
+  }
+  /// Fetches the contents of all that is wanted so far.
+  void fetch() {
+    bytes_ += fetch_blobs(cached_, wanted_, settings_, !is_hub_switch_on("HF_HUB_DISABLE_PROGRESS_BARS"));
+  }
+  /// The content of a wanted file that was fetched, or of one in the snapshot.
+  std::string content(const HubFile& file) const {
+    const bool there = cached_.has(commit_, file.path);
+    return util::read_file(there ? cached_.snapshot(commit_) / file.path : cached_.blob(file.etag));
+  }
+
+  /// Names what was fetched, in the order in which it was wanted.
+  void finish() {
+    for (const HubFile& file : wanted_) cached_.put_in_snapshot(commit_, file.path, file.etag);
+    try {
+      for (const std::string& path : absent_) cached_.mark_absent(commit_, path);
+      cached_.write_reference(revision_, commit_);
+    } catch (const util::Error& error) {
+      if (!wanted_.empty()) throw;
+      util::log_detail(error.what());  // all was there, in a cache that is not ours to write to
+    }
+    if (wanted_.empty()) return;
+    util::log_info(cat(cached_.repository().name, ": ", wanted_.size(),
+                       wanted_.size() == 1 ? " file, " : " files, ", util::as_bytes(bytes_), " fetched, in ",
+                       cached_.snapshot(commit_).string()));
+  }
+
+ private:
+  const CachedRepository& cached_;
+  const HubClientSettings& settings_;
+  HubClient client_;
+  std::string revision_, commit_;
+  std::string listed_folder_;
+  std::optional<std::vector<HubFile>> list_;
+  std::vector<HubFile> wanted_;
+  std::vector<std::string> absent_;
+  std::uint64_t bytes_ = 0;
+};
+
+/// Whether the snapshot has the weights that its loader will take; `reason` tells what is missing.
+bool has_weights(const CachedRepository& cached, const std::string& commit, std::string& reason) {
+  const fs::path snapshot = cached.snapshot(commit);
+  for (const std::string& name : weight_file_names()) {
+    if (!cached.has(commit, name)) continue;
+    if (!ends_with(name, ".json")) return true;
+    const std::vector<std::string> shards =
+        shards_of_index(util::read_file(snapshot / name), (snapshot / name).string());
+    const auto missing = std::count_if(shards.begin(), shards.end(),
+                                       [&](const std::string& shard) { return !cached.has(commit, shard); });
+    if (missing > 0)
+      reason = cat(missing, " of ", shards.size(), " shards are missing in ", snapshot.string());
+    return missing == 0;
+  }
+  reason = cat("no weights in ", snapshot.string());
+  return false;
+}
+
+bool has_tokenizer(const CachedRepository& cached, const std::string& commit, std::string& reason) {
+  const auto has = [&](const char* name) { return cached.has(commit, name); };
+  if (has("tokenizer.json") || has("tokenizer.model") || (has("vocab.json") && has("merges.txt")))
+    return true;
+  const auto absent = [&](const char* name) { return cached.knows_absent(commit, name); };
+  if (absent("tokenizer.json") && absent("tokenizer.model") && (absent("vocab.json") || absent("merges.txt")))
+    return true;  // nothing to be had
+  reason = cat("no tokenizer in ", cached.snapshot(commit).string());
+  return false;
+}
+
+std::string why_absent(const CachedRepository& cached, const std::string& commit, const std::string& path) {
+  return cached.knows_absent(commit, path) ? cat("the hub has no ", path, " in this repository")
+                                           : cat("no ", path, " in ", cached.snapshot(commit).string());
+}
+
+/// What of a model is on the hub, into the snapshot.
+void gather_model(Gathering& gathering, ModelParts parts) {
+  const HubFile config = gathering.require(
+      "config.json",
+      "depthlens reads models in Hugging Face layout, as save_pretrained of transformers writes them");
+  gathering.take_list("", /*recursive=*/false);
+  for (std::size_t i = 0; i < (gathering.list() ? kSmallFiles.size() : kAskedFor); ++i) {
+    if (auto file = gathering.find(kSmallFiles[i])) gathering.want(std::move(*file));
+  }
+  std::optional<HubFile> weights;
+  if (parts == ModelParts::kAll) {
+    for (const std::string& name : weight_file_names()) {
+      if ((weights = gathering.find(name))) break;
+    }
+    if (!weights) {
+      std::vector<std::string> names;
+      if (gathering.list()) {
+        for (const HubFile& file : *gathering.list()) names.push_back(file.path);
+      }
+      constexpr std::size_t kShown = 12;
+      if (names.size() > kShown) {
+        names.resize(kShown);
+        names.emplace_back("…");
+      }
+      throw util::input_error({.what = gathering.in_words() + " has no weights that depthlens reads",
+                               .where = gathering.place(),
+                               .expected = util::join(weight_file_names(), ", "),
+                               .found = util::join(names, ", ")});
+    }
+  }
+  gathering.want(config);
+  std::vector<std::string> shards;
+  if (weights && ends_with(weights->path, ".json")) {
+    gathering.want(*weights);
+    gathering.fetch();
+    shards = shards_of_index(gathering.content(*weights), gathering.place() + "/" + weights->path);
+  }
+  for (const std::string& shard : shards) {
+    if (!is_valid_hub_path(shard)) {
+      throw util::format_error({.what = "the index names an unusable file",
+                                .where = gathering.place() + "/" + weights->path,
+                                .found = in_quotes(shard)});
+    }
+    gathering.want(gathering.require(shard, "the index of the weights names it"));
+  }
+  if (weights && shards.empty()) gathering.want(*weights);
+  gathering.fetch();
+  gathering.finish();
+}
+
+Repository tuned_lens_repository() {
+  Repository repository{.type = RepositoryType::kSpace, .name = hub_variable("TUNED_LENS_REPO_ID")};
+  if (repository.name.empty()) repository.name = "AlignmentResearch/tuned-lens";
+  const std::string type = hub_variable("TUNED_LENS_REPO_TYPE");
+  if (!is_valid_repository_name(repository.name)) {
+    throw util::usage_error({.what = "TUNED_LENS_REPO_ID is no hub id",
+                             .expected = "ORG/NAME",
+                             .found = in_quotes(repository.name)});
+  }
+  if (type == "model") {
+    repository.type = RepositoryType::kModel;
+  } else if (type == "dataset") {
+    repository.type = RepositoryType::kDataset;
+  } else if (!type.empty() && type != "space") {
+    throw util::usage_error({.what = "unknown TUNED_LENS_REPO_TYPE",
+                             .expected = "space, model or dataset",
+                             .found = in_quotes(type)});
+  }
+  return repository;
+}
+
+const char* kJacobianLenses = "neuronpedia/jacobian-lens";
+
+void warn_of_legacy(const CacheFolder& cache) {
+  if (!cache.legacy) return;
+  util::log_warning("found in TRANSFORMERS_CACHE, which is deprecated: set HF_HUB_CACHE=" +
+                    cache.path.string());
+}
+
+}  // namespace
+
+struct Hub::Wanted {
+  std::string what;                      ///< "the model 'org/name'"
+  std::string given;                     ///< as `depthlens download` takes it
+  std::vector<Repository> repositories;  ///< under each of its names, the given one first
+  std::string revision;
+  std::string reason = {};  ///< why there is no path of that name
+  /// Where it is in a snapshot; nothing where something is missing, and why.
+  std::function<std::optional<fs::path>(const CachedRepository&, const std::string& commit,
+                                        std::string& reason)>
+      find = {};
+  /// Whether nothing else can belong to what was found.
+  std::function<bool(const CachedRepository&, const std::string& commit)> is_certain =
+      [](const CachedRepository&, const std::string&) { return true; };
+  std::function<void(Gathering&)> gather = {};
+};
+
+Hub::Hub(HubOptions options) : options_(options) {
+  if (options_.offline) offline_ = "--offline";
+  for (const char* name : {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}) {
+    if (offline_.empty() && is_hub_switch_on(name)) offline_ = cat(name, "=", hub_variable(name));
+  }
+}
+
+const HubClientSettings& Hub::settings() const {
+  if (!settings_) {
+    settings_ = read_hub_client_settings();
+    settings_->pause = options_.pause;
+  }
+  return *settings_;
+}
+
+fs::path Hub::get(const Wanted& wanted) const {
+  const std::vector<CacheFolder> caches = hub_cache_folders();
+  std::string reason = wanted.reason;
+  std::vector<std::string> looked_at;
+  std::optional<fs::path> found;
+  std::optional<std::pair<Repository, std::string>> begun;  // a snapshot to be completed
+  const bool asks = options_.refresh && !is_offline() && !is_commit(wanted.revision);
+  for (const CacheFolder& cache : caches) {
+    for (const Repository& repository : wanted.repositories) {
+      const CachedRepository cached(cache.path, repository);
+      looked_at.push_back(cached.folder().string());
+      if (!cached.exists()) continue;
+      const auto commit = cached.commit_of(wanted.revision);
+      if (!commit) {
+        if (reason.empty())
+          reason = cat("no revision ", in_quotes(wanted.revision), " in ", cached.folder().string());
+        continue;
+      }
+      std::string why;
+      const auto path = wanted.find(cached, *commit, why);
+      if (path && !asks && (is_offline() || wanted.is_certain(cached, *commit))) {
+        warn_of_legacy(cache);
+        return *path;
+      }
+      if (path && !found) found = path;
+      if (!path) reason = why;
+      if (!cache.legacy && !begun) begun = {repository, *commit};
+    }
+  }
+  const std::string places = looked_at.empty() || caches.empty()
+                                 ? "nowhere, since neither HF_HUB_CACHE, HF_HOME nor HOME is set"
+                                 : util::join(looked_at, ", ");
+  if (is_offline() || caches.empty() || caches.front().legacy) {
+    throw util::input_error({.what = wanted.what + " is not on this machine",
+                             .where = "looked in " + places,
+                             .found = reason,
+                             .hint = is_offline() ? cat(offline_,
+                                                        " forbids to fetch it; with a network: depthlens "
+                                                        "download ",
+                                                        wanted.given)
+                                                  : "HF_HUB_CACHE names the folder that it is fetched to"});
+  }
+
+  const Repository& repository = begun ? begun->first : wanted.repositories.front();
+  const CachedRepository cached(caches.front().path, repository);
+  try {
+    Gathering gathering(cached, settings(), begun && !asks ? begun->second : wanted.revision);
+    wanted.gather(gathering);
+    std::string why;
+    if (const auto path = wanted.find(cached, gathering.commit(), why)) return *path;
+    throw util::input_error({.what = wanted.what + " is not whole", .found = why});
+  } catch (const HubUnreachable& error) {
+    if (found) {
+      util::log_warning(cat(wanted.what, ": ", error.what(), "; taken from the cache as it is there"));
+      return *found;
+    }
+    util::ErrorText text = error.text();
+    text.found +=
+        cat("; ", wanted.what, " is not on this machine", reason.empty() ? "" : " (" + reason + ")");
+    throw util::Error(error.code(), text);
+  }
+}
+
+fs::path Hub::model(const std::string& path_or_id, ModelParts parts) const {
+  const fs::path path(path_or_id);
+  if (is_file(path / "config.json")) return path;
+  const bool folder = is_folder(path);
+  if (looks_like_path(path_or_id)) {
+    throw util::input_error({.what = folder ? "no model in the folder " + in_quotes(path_or_id)
+                                            : "no folder " + in_quotes(path_or_id),
+                             .expected = folder ? "config.json in it" : ""});
+  }
+  const HubId id = parse_hub_id(path_or_id);
+  Wanted wanted{.what = "the model " + in_quotes(path_or_id),
+                .given = path_or_id,
+                .repositories = {},
+                .revision = id.revision};
+  for (const std::string& name : with_aliases(id.name))
+    wanted.repositories.push_back({.type = RepositoryType::kModel, .name = name});
+  if (folder) wanted.reason = cat("a folder ", in_quotes(path_or_id), " without config.json");
+  wanted.find = [parts](const CachedRepository& cached, const std::string& commit,
+                        std::string& reason) -> std::optional<fs::path> {
+    if (!cached.has(commit, "config.json")) {
+      reason = why_absent(cached, commit, "config.json");
+      return std::nullopt;
+    }
+    if (!has_tokenizer(cached, commit, reason)) return std::nullopt;
+    if (parts == ModelParts::kAll && !has_weights(cached, commit, reason)) return std::nullopt;
+    return cached.snapshot(commit);
+  };
+  wanted.gather = [parts](Gathering& gathering) { gather_model(gathering, parts); };
+  return get(wanted);
+}
+
+fs::path Hub::tuned_lens(const std::string& path_or_id) const {
+  std::error_code ignored;
+  if (!path_or_id.empty() && fs::exists(path_or_id, ignored)) return path_or_id;
+  if (looks_like_path(path_or_id)) {
+    throw util::input_error({.what = "no lens at " + in_quotes(path_or_id)});
+  }
+  const HubId id = parse_hub_id(path_or_id);
+  const std::vector<std::string> names = with_aliases(id.name);
+  Wanted wanted{.what = "the tuned lens of " + in_quotes(path_or_id),
+                .given = "tuned:" + path_or_id,
+                .repositories = {tuned_lens_repository()},
+                .revision = id.revision};
+  wanted.find = [names](const CachedRepository& cached, const std::string& commit,
+                        std::string& reason) -> std::optional<fs::path> {
+    for (const std::string& name : names) {
+      const std::string folder = "lens/" + name;
+      const char* missing = nullptr;
+      for (const char* file : {"params.pt", "config.json"}) {
+        if (!cached.has(commit, in_folder(folder, file))) missing = file;
+      }
+      if (missing == nullptr) return cached.snapshot(commit) / folder;
+      if (reason.empty()) reason = why_absent(cached, commit, in_folder(folder, missing));
+    }
+    return std::nullopt;
+  };
+  wanted.gather = [names](Gathering& gathering) {
+    for (const std::string& name : names) {
+      const std::string folder = "lens/" + name;
+      const auto config = gathering.find(folder + "/config.json");
+      if (!config) continue;
+      gathering.want(*config);
+      gathering.want(gathering.require(folder + "/params.pt"));
+      gathering.fetch();
+      return gathering.finish();
+    }
+    throw util::input_error({.what = cat("no tuned lens is published for ", in_quotes(names.front())),
+                             .where = gathering.place() + "/lens",
+                             .hint = "depthlens download --lenses " + names.front() +
+                                     " tells which lenses there are; depthlens train-lens trains one"});
+  };
+  return get(wanted);
+}
+
+fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
+  std::error_code ignored;
+  const bool names_file = path_or_file.find(':') != std::string::npos;
+  if (fs::exists(path_or_file, ignored) || !names_file || looks_like_path(path_or_file)) return path_or_file;
+  const HubFileId id = parse_hub_file_id(path_or_file);
+  const std::string& file = id.file;
+  Wanted wanted{.what = "the Jacobian lens " + in_quotes(path_or_file),
+                .given = "jacobian:" + path_or_file,
+                .repositories = {{.type = RepositoryType::kModel, .name = id.id.name}},
+                .revision = id.id.revision};
+  wanted.find = [file](const CachedRepository& cached, const std::string& commit,
+                       std::string& reason) -> std::optional<fs::path> {
+    const fs::path place = cached.snapshot(commit) / file;
+    if (is_lens_file(file) ? is_file(place) : is_folder(place)) return place;
+    reason = why_absent(cached, commit, file);
+    return std::nullopt;
+  };
+  // What stands beside a lens may change what it means.
+  wanted.is_certain = [file](const CachedRepository& cached, const std::string& commit) {
+    if (!is_lens_file(file)) return true;
+    const std::vector<std::string> beside = files_beside_lens(file);
+    return std::all_of(beside.begin(), beside.end(), [&](const std::string& path) {
+      return cached.has(commit, path) || cached.knows_absent(commit, path);
+    });
+  };
+  wanted.gather = [file](Gathering& gathering) {
+    std::optional<HubFile> lens;
+    if (is_lens_file(file)) {
+      lens = gathering.require(file);
+    } else {
+      gathering.find(in_folder(file, "config.yaml"));  // settles the commit
+      gathering.take_list(file, /*recursive=*/true);
+      std::vector<std::string> names;
+      for (const HubFile& one : gathering.list().value_or(std::vector<HubFile>())) {
+        if (!is_lens_file(one.path)) continue;
+        names.push_back(one.path);
+        lens = one;
+      }
+      if (names.size() != 1) {
+        throw util::input_error({.what = cat(names.empty() ? "no lens" : "several lenses", " in ",
+                                             in_quotes(file), " of ", gathering.in_words()),
+                                 .where = gathering.place(),
+                                 .expected = "one .pt or .safetensors",
+                                 .found = util::join(names, ", ")});
+      }
+    }
+    for (const std::string& path : files_beside_lens(lens->path)) {
+      if (auto beside = gathering.find(path)) gathering.want(std::move(*beside));
+    }
+    gathering.want(*lens);
+    gathering.fetch();
+    gathering.finish();
+  };
+  return get(wanted);
+}
+
+std::vector<std::string> Hub::published_lenses(const std::string& model) const {
+  const HubId id = parse_hub_id(model);
+  if (is_offline()) {
+    throw util::usage_error(
+        {.what = "the hub is to be asked, and " + offline_ + " forbids it", .where = "--lenses"});
+  }
+  std::vector<std::string> found;
+  HubClient client(settings());
+  const std::vector<std::string> names = with_aliases(id.name);
+  const Repository tuned = tuned_lens_repository();
+  for (const std::string& name : names) {
+    if (!client.look_up(tuned, "main", "lens/" + name + "/config.json").file) continue;
+    found.push_back("tuned:" + name);
+    break;
+  }
+  // STEM_jacobian_lens.pt in folders by model, where STEM is the last part of the model's name.
+  const Repository jacobian{.type = RepositoryType::kModel, .name = kJacobianLenses};
+  const auto lower = [](std::string text) {
+    for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return text;
+  };
+  std::set<std::string> stems;
+  for (const std::string& name : names) stems.insert(lower(name.substr(name.rfind('/') + 1)));
+  const auto files = client.list(jacobian, "main", "", /*recursive=*/true);
+  for (const HubFile& file : files.value_or(std::vector<HubFile>())) {
+    const std::string name = lower(fs::path(file.path).filename().string());
+    const std::string end = "_jacobian_lens.pt";
+    if (ends_with(name, end) && stems.count(name.substr(0, name.size() - end.size())) > 0)
+      found.push_back(cat("jacobian:", kJacobianLenses, ":", file.path));
+  }
+  return found;
+}
+
+}  // namespace depthlens::io

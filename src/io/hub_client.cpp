@@ -1,0 +1,494 @@
+// Requests to the hub: redirects, tries, refusals in words. Facts about the protocol: docs/hub.md.
+#include "depthlens/io/hub_client.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <thread>
+#include <utility>
+
+#include "depthlens/util/files.hpp"
+#include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+#include "hub_environment.hpp"
+
+namespace depthlens::io {
+namespace {
+
+using std::chrono::milliseconds;
+using util::cat;
+using util::in_quotes;
+
+constexpr int kMostTries = 5;
+constexpr int kMostRedirects = 20;
+constexpr std::size_t kMostJson = std::size_t{64} << 20;  // bytes of one page
+constexpr int kMostPages = 1000;
+constexpr std::int64_t kLongestWait = 300;  // pauses that the hub may ask for
+
+/// An answer that cannot be joined to what is there already.
+struct StartOver {
+  std::string why;
+};
+
+bool is_redirect(int status) {
+  return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/// Statuses after which another try may have another answer.
+bool may_pass(int status) {
+  constexpr std::array<int, 6> kAll = {408, 429, 500, 502, 503, 504};
+  return std::find(kAll.begin(), kAll.end(), status) != kAll.end();
+}
+
+/// The bare value of an ETag: without the mark of a weak one, and without quotes.
+std::string bare_etag(std::string etag) {
+  if (etag.rfind("W/", 0) == 0) etag.erase(0, 2);
+  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') etag = etag.substr(1, etag.size() - 2);
+  return etag;
+}
+
+bool is_hash(const std::string& text) {
+  return (text.size() == 40 || text.size() == 64) &&
+         text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+std::optional<std::uint64_t> parse_size(const std::string& text) {
+  std::int64_t size = 0;
+  if (!util::parse_int(text, size) || size < 0) return std::nullopt;
+  return static_cast<std::uint64_t>(size);
+}
+
+/// The seconds behind `name` in "api";r=0;t=55.
+std::optional<std::int64_t> field_of(const std::string& header, const std::string& name) {
+  for (const std::string& part : util::split(header, ';')) {
+    const std::string field(util::trimmed(part));
+    std::int64_t value = 0;
+    if (field.rfind(name + "=", 0) == 0 && util::parse_int(field.substr(name.size() + 1), value))
+      return value;
+  }
+  return std::nullopt;
+}
+
+/// How long the hub asks to wait; nothing where it does not say.
+std::optional<std::int64_t> asked_wait(const HttpAnswer& answer) {
+  std::int64_t seconds = 0;
+  if (util::parse_int(answer.header("retry-after"), seconds) && seconds >= 0) return seconds;
+  if (const auto left = field_of(answer.header("ratelimit"), "t"); left && *left >= 0) return *left + 1;
+  return std::nullopt;
+}
+
+/// The address of the next page in a Link header; "" where this is the last.
+std::string next_page(const std::string& link) {
+  for (const std::string& part : util::split(link, ',')) {
+    const std::size_t begin = part.find('<'), end = part.find('>');
+    if (begin == std::string::npos || end == std::string::npos || end < begin) continue;
+    if (part.find("rel=\"next\"", end) != std::string::npos) return part.substr(begin + 1, end - begin - 1);
+  }
+  return {};
+}
+
+const char* service_of(RepositoryType type) {
+  return type == RepositoryType::kModel ? "models" : type == RepositoryType::kDataset ? "datasets" : "spaces";
+}
+
+std::chrono::seconds read_seconds(const char* name) {
+  constexpr std::int64_t kDefault = 10, kMost = 86400;
+  const std::string text = hub_variable(name);
+  std::int64_t seconds = kDefault;
+  if (!text.empty() && (!util::parse_int(text, seconds) || seconds < 1 || seconds > kMost)) {
+    throw util::usage_error({.what = "unusable timeout",
+                             .where = name,
+                             .expected = cat("seconds from 1 to ", kMost),
+                             .found = in_quotes(text)});
+  }
+  return std::chrono::seconds(seconds);
+}
+
+void read_token(HubClientSettings& settings) {
+  if (is_hub_switch_on("HF_HUB_DISABLE_IMPLICIT_TOKEN")) return;
+  for (const char* name : {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}) {
+    settings.token = std::string(util::trimmed(hub_variable(name)));
+    settings.token_source = name;
+    if (!settings.token.empty()) break;
+  }
+  if (settings.token.empty()) {
+    const std::filesystem::path file = hub_token_file();
+    std::error_code ignored;
+    if (file.empty() || !std::filesystem::is_regular_file(file, ignored)) return;
+    constexpr std::uint64_t kMost = 64 << 10;
+    settings.token = std::string(util::trimmed(util::read_file(file, kMost)));
+    settings.token_source = file.string();
+  }
+  const bool plain = std::all_of(settings.token.begin(), settings.token.end(), [](char c) {
+    return c > 0x20 && c < 0x7f;  // nothing that would end the line of the header
+  });
+  if (!plain) {
+    throw util::usage_error({.what = "no token of the hub",
+                             .where = settings.token_source,
+                             .expected = "one word, such as hf_…"});
+  }
+}
+
+}  // namespace
+
+HubClientSettings read_hub_client_settings() {
+  HubClientSettings settings;
+  std::string endpoint = hub_variable("HF_ENDPOINT");
+  while (!endpoint.empty() && endpoint.back() == '/') endpoint.pop_back();
+  if (!endpoint.empty()) {
+    const bool http = endpoint.rfind("http://", 0) == 0 || endpoint.rfind("https://", 0) == 0;
+    if (!http || origin_of(endpoint).empty() || endpoint.find_first_of("?# \t\r\n") != std::string::npos) {
+      throw util::usage_error({.what = "no address of a hub",
+                               .where = "HF_ENDPOINT",
+                               .expected = "https://HOST",
+                               .found = in_quotes(shown_address(endpoint))});
+    }
+    settings.endpoint = endpoint;
+  }
+  settings.metadata_silence = read_seconds("HF_HUB_ETAG_TIMEOUT");
+  settings.data_silence = read_seconds("HF_HUB_DOWNLOAD_TIMEOUT");
+  read_token(settings);
+  return settings;
+}
+
+HubClient::HubClient(HubClientSettings settings, std::function<bool()> stop)
+    : settings_(std::move(settings)), origin_(origin_of(settings_.endpoint)), stop_(std::move(stop)) {}
+
+std::string HubClient::file_address(const Repository& repository, const std::string& revision,
+                                    const std::string& path) const {
+  return settings_.endpoint + "/" + repository.address_prefix() + repository.name + "/resolve/" +
+         percent_encoded(revision) + "/" + percent_encoded(path, "/");
+}
+
+bool HubClient::is_hub(const std::string& origin) const {
+  const auto is_main = [](const std::string& one) {
+    return one == "https://huggingface.co:443" || one == "https://hf.co:443";
+  };
+  return !origin.empty() && (origin == origin_ || (is_main(origin) && is_main(origin_)));
+}
+
+HubClient::Reached HubClient::reach(HttpRequest request, const HttpSession::Sink& sink,
+                                    AtOtherHost at_other_host) {
+  const std::vector<std::string> plain = request.headers;
+  Reached reached;
+  for (int redirects = 0;; ++redirects) {
+    request.headers = plain;
+    request.headers.emplace_back("User-Agent: depthlens/" DEPTHLENS_VERSION);
+    const bool at_hub = is_hub(origin_of(request.url));
+    if (at_hub && !settings_.token.empty())
+      request.headers.push_back("Authorization: Bearer " + settings_.token);
+    reached.answer = session_.perform(request, sink, stop_);
+    const HttpAnswer& answer = reached.answer;
+    util::log_detail(cat(request.method, " ", shown_address(request.url), ": ", answer.status));
+    const auto take = [&](std::string& kept, const std::string& told) {
+      if (!told.empty()) kept = told;
+    };
+    take(reached.commit, answer.header("x-repo-commit"));
+    take(reached.etag, answer.header("x-linked-etag"));
+    take(reached.size, answer.header("x-linked-size"));
+    if (at_hub && !answer.header("x-hf-warning").empty())
+      util::log_warning("the hub warns: " + answer.header("x-hf-warning"));
+
+    const std::string location = answer.header("location");
+    if (!is_redirect(answer.status) || location.empty()) return reached;
+    const std::string next = resolve_location(request.url, location);
+    if (next.empty() || redirects == kMostRedirects) {
+      throw HttpFailure(HttpFailure::Kind::kBroken, next.empty()
+                                                        ? "a redirect to no address"
+                                                        : cat("more than ", kMostRedirects, " redirects"));
+    }
+    const std::string origin = origin_of(next);
+    if (request.url.rfind("https://", 0) == 0 && next.rfind("https://", 0) != 0)
+      throw HttpFailure(HttpFailure::Kind::kUntrusted, "a redirect from https to " + shown_address(next));
+    const bool other = origin != origin_of(request.url) && !is_hub(origin);
+    const bool tells = !reached.etag.empty() || !answer.header("etag").empty();
+    if (other && tells && at_other_host == AtOtherHost::kStop) return reached;
+    request.url = next;
+  }
+}
+
+void HubClient::sleep(milliseconds time) {
+  constexpr milliseconds kStep(50);
+  const auto end = std::chrono::steady_clock::now() + time;
+  for (auto now = std::chrono::steady_clock::now(); now < end; now = std::chrono::steady_clock::now()) {
+    if (util::interrupted()) throw util::interrupted_error();
+    if (stop_ && stop_()) return;
+    std::this_thread::sleep_for(
+        std::min(kStep, std::chrono::duration_cast<milliseconds>(end - now) + milliseconds(1)));
+  }
+}
+
+void HubClient::pause_after(int failures, const HttpAnswer& answer, const std::string& address) {
+  if (answer.status == 0) return sleep(settings_.pause);
+  const auto wait = asked_wait(answer);
+  if (!wait) return sleep(settings_.pause * (1 << std::min(failures - 1, 10)));
+  if (*wait > kLongestWait) {
+    throw HubUnreachable(util::ErrorCode::kInput,
+                         {.what = "the hub asks for a long pause",
+                          .where = shown_address(address),
+                          .expected = cat("at most ", kLongestWait, " s"),
+                          .found = cat(*wait, " s"),
+                          .hint = settings_.token.empty() ? "with a token (HF_TOKEN) its limits are higher"
+                                                          : "run the command again later"});
+  }
+  if (*wait > 0) util::log_info(cat("the hub asks for a pause of ", *wait, " s"));
+  sleep(settings_.pause * *wait);
+}
+
+HubUnreachable HubClient::unreachable(const std::string& address, const HttpFailure& failure) const {
+  const bool certificate = failure.kind() == HttpFailure::Kind::kUntrusted;
+  return HubUnreachable(
+      util::ErrorCode::kInput,
+      {.what = certificate ? "the hub cannot be trusted" : "the hub cannot be reached",
+       .where = shown_address(address),
+       .found = failure.what(),
+       .hint = certificate
+                   ? "SSL_CERT_FILE names a file of further certificates to trust"
+                   : "behind a proxy set https_proxy; HF_ENDPOINT names another hub; without a network "
+                     "copy the cache from a machine that has one (docs/hub.md)"});
+}
+
+HubClient::Reached HubClient::ask(const HttpRequest& request, const HttpSession::Sink& sink,
+                                  AtOtherHost at_other_host) {
+  for (int failures = 0;;) {
+    HttpAnswer answer;
+    try {
+      Reached reached = reach(request, sink, at_other_host);
+      answered_ = true;
+      answer = reached.answer;
+      if (!may_pass(answer.status) || ++failures == kMostTries) return reached;
+    } catch (const HttpFailure& failure) {
+      // Where nobody has ever answered, there is most likely no network.
+      const bool alone = failure.kind() == HttpFailure::Kind::kNoConnection && !answered_;
+      const bool hopeless = failure.kind() == HttpFailure::Kind::kUntrusted || (stop_ && stop_());
+      if (hopeless || ++failures >= (alone ? 2 : kMostTries)) throw unreachable(request.url, failure);
+      util::log_detail(cat(shown_address(request.url), ": ", failure.what(), "; once more"));
+    }
+    pause_after(failures, answer, request.url);
+  }
+}
+
+util::Error HubClient::refusal(const HttpAnswer& answer, const Repository& repository,
+                               const std::string& revision, const std::string& path) const {
+  const std::string page = settings_.endpoint + "/" + repository.address_prefix() + repository.name;
+  const std::string code = answer.header("x-error-code");
+  std::string told = answer.header("x-error-message");
+  if (const std::string request = answer.header("x-request-id"); !request.empty())
+    told += cat(told.empty() ? "" : " ", "(request ", request, ")");
+  for (std::size_t at; !settings_.token.empty() && (at = told.find(settings_.token)) != std::string::npos;)
+    told.replace(at, settings_.token.size(), "…");
+  const bool has_token = !settings_.token.empty();
+  const std::string status = cat("status ", answer.status);
+  util::ErrorText text{.where = shown_address(page),
+                       .found = told.empty() ? status : cat(status, ": ", told)};
+
+  if (code == "GatedRepo") {
+    text.what = cat(in_quotes(repository.name), " is given to those who have accepted its terms");
+    text.hint =
+        has_token ? cat("accept them on that page, as the account whose token is in ", settings_.token_source)
+                  : "accept them on that page, make a token in the settings of your account, and set "
+                    "HF_TOKEN to it";
+  } else if (told.find("disabled") != std::string::npos && answer.status == 403) {
+    text.what = cat("the hub has disabled ", in_quotes(repository.name));
+  } else if (has_token && answer.status == 401 && code != "RepoNotFound") {
+    text.what = "the hub does not accept the token";
+    text.where = settings_.token_source;
+    text.hint = "make a new one, or unset it where the repository is public";
+  } else if (code == "RevisionNotFound") {
+    text.what = cat(in_quotes(repository.name), " has no revision ", in_quotes(revision));
+    text.expected = "a branch, a tag or a commit";
+  } else if (code == "EntryNotFound") {
+    text.what = cat(in_quotes(repository.name), " has no file ", in_quotes(path));
+    text.where += "/tree/" + revision;
+  } else if (answer.status == 401 || answer.status == 404 ||
+             (answer.status == 403 && code == "RepoNotFound")) {
+    text.what = cat("no repository ", in_quotes(repository.name), " on the hub, or a private one");
+    text.hint = has_token ? cat("check the spelling, and what the token in ", settings_.token_source,
+                                " has access to")
+                          : "check the spelling; for a private one set HF_TOKEN";
+  } else {
+    text.what = "the hub does not give " + in_quotes(path.empty() ? repository.name : path);
+  }
+  return util::input_error(std::move(text));
+}
+
+HubClient::Lookup HubClient::look_up(const Repository& repository, const std::string& revision,
+                                     const std::string& path) {
+  const HttpRequest request{.method = "HEAD",
+                            .url = file_address(repository, revision, path),
+                            .silence = settings_.metadata_silence};
+  const Reached reached = ask(request, {}, AtOtherHost::kStop);
+  const HttpAnswer& answer = reached.answer;
+  const bool known_commit = is_commit(reached.commit);
+  if (answer.status == 404) {
+    const std::string code = answer.header("x-error-code");
+    if (code == "EntryNotFound" || (code.empty() && known_commit))
+      return {.file = std::nullopt, .commit = known_commit ? reached.commit : ""};
+  }
+  if (answer.status >= 400) throw refusal(answer, repository, revision, path);
+
+  const bool stopped = is_redirect(answer.status);
+  HubFile file{.path = path,
+               .commit = reached.commit,
+               .etag = bare_etag(!reached.etag.empty() ? reached.etag : answer.header("etag")),
+               .size = parse_size(reached.size)};
+  if (reached.size.empty() && !stopped && !answer.is_encoded())
+    file.size = parse_size(answer.header("content-length"));
+  const auto no_hub = [&](const std::string& expected, const std::string& found) {
+    return util::input_error(
+        {.what = "this is no answer of a Hugging Face hub",
+         .where = shown_address(request.url),
+         .expected = expected,
+         .found = found,
+         .hint = "a proxy may have answered in its place, or HF_ENDPOINT names something else"});
+  };
+  if (!known_commit) {
+    const std::string type = answer.header("content-type");
+    throw no_hub("the header X-Repo-Commit",
+                 cat("status ", answer.status, type.empty() ? "" : ", ", type.substr(0, 60)));
+  }
+  if (is_commit(revision) && file.commit != revision)
+    throw no_hub(cat("commit ", revision), cat("commit ", file.commit));
+  if (!is_hash(file.etag)) {
+    throw no_hub("an ETag that is a SHA-256 or a git SHA-1, so that the content can be checked",
+                 file.etag.empty() ? "none" : in_quotes(file.etag));
+  }
+  return {.file = std::move(file), .commit = reached.commit};
+}
+
+std::string HubClient::get_json(const std::string& address, HttpAnswer& answer) {
+  std::string body;
+  const HttpRequest request{.url = address, .silence = settings_.metadata_silence};
+  answer = ask(
+               request,
+               [&](const HttpAnswer& head, std::string_view bytes) {
+                 if (head.status != 200) return;
+                 if (body.size() + bytes.size() > kMostJson)
+                   throw HttpFailure(HttpFailure::Kind::kUntrusted, "a list of more than 64 MiB");
+                 body.append(bytes);
+               },
+               AtOtherHost::kGoOn)
+               .answer;
+  return body;
+}
+
+std::optional<std::vector<HubFile>> HubClient::list(const Repository& repository, const std::string& commit,
+                                                    const std::string& folder, bool recursive) {
+  std::string address =
+      cat(settings_.endpoint, "/api/", service_of(repository.type), "/", repository.name, "/tree/",
+          percent_encoded(commit), folder.empty() ? "" : "/", percent_encoded(folder, "/"),
+          "?recursive=", recursive ? "true" : "false", "&expand=false");
+  std::vector<HubFile> files;
+  for (int page = 0;; ++page) {
+    HttpAnswer answer;
+    const std::string body = get_json(address, answer);
+    if (answer.status != 200) return std::nullopt;
+    try {
+      const util::Json document = util::parse_json(body, shown_address(address));
+      const util::JsonView entries(document, shown_address(address));
+      if (!entries.is_array()) return std::nullopt;
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        const util::JsonView entry = entries.at(i);
+        if (entry.at("type").as_string() != "file") continue;
+        constexpr std::int64_t kMost = std::int64_t{1} << 60;
+        const bool large = entry.has("lfs");
+        const util::JsonView content = large ? entry.at("lfs") : entry;
+        HubFile file{.path = entry.at("path").as_string(),
+                     .commit = commit,
+                     .etag = content.at("oid").as_string(),
+                     .size = static_cast<std::uint64_t>(content.at("size").as_integer(0, kMost))};
+        if (is_valid_hub_path(file.path) && is_hash(file.etag)) {
+          files.push_back(std::move(file));
+        } else {
+          util::log_detail(cat("passed over in ", repository.name, ": ", in_quotes(file.path)));
+        }
+      }
+    } catch (const util::Error& error) {
+      util::log_detail(cat("no list of files: ", error.what()));
+      return std::nullopt;
+    }
+    const std::string next = next_page(answer.header("link"));
+    if (next.empty()) return files;
+    address = resolve_location(address, next);
+    if (!is_hub(origin_of(address)) || page == kMostPages) {
+      throw util::input_error({.what = "the hub's list of files goes on elsewhere",
+                               .where = shown_address(settings_.endpoint),
+                               .found = in_quotes(shown_address(address))});
+    }
+  }
+}
+
+void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink& sink) {
+  HttpRequest request{.url = file_address(repository, file.commit, file.path),
+                      .silence = settings_.data_silence};
+  const auto failed = [&](const std::string& why) { return HttpFailure(HttpFailure::Kind::kBroken, why); };
+  int failures = 0, starts = 0;
+  std::uint64_t furthest = sink.size();  // what goes no further than before is no progress
+  while (!file.size || sink.size() != *file.size || (starts == 0 && *file.size == 0)) {
+    ++starts;
+    request.from = sink.size();
+    bool begun = false;
+    const auto begin = [&](const HttpAnswer& answer) {
+      if (begun) return;
+      begun = true;
+      if (request.from == 0) return;
+      if (answer.status == 200) return sink.restart();
+      if (answer.is_encoded()) throw StartOver{"a compressed part of a file"};
+      const std::string range = answer.header("content-range");
+      const std::string expected = cat("bytes ", request.from, "-");
+      if (!range.empty() && range.rfind(expected, 0) != 0)
+        throw StartOver{cat("another part than asked for: ", in_quotes(range))};
+    };
+    HttpAnswer answer;
+    std::string why;
+    try {
+      const Reached reached = reach(
+          request,
+          [&](const HttpAnswer& head, std::string_view bytes) {
+            if (head.status != 200 && head.status != 206) return;
+            begin(head);
+            if (file.size && sink.size() + bytes.size() > *file.size)
+              throw StartOver{cat("more than the ", *file.size, " bytes that the hub has announced")};
+            sink.write(bytes);
+          },
+          AtOtherHost::kGoOn);
+      answered_ = true;
+      answer = reached.answer;
+      if (answer.status == 200 || answer.status == 206) {
+        begin(answer);
+        if (!file.size || sink.size() == *file.size) return;
+        why = cat("the connection ended after ", sink.size(), " of ", *file.size, " bytes");
+        answer.status = 0;
+      } else if (answer.status == 416) {
+        if (request.from > 0 && answer.header("content-range") == cat("bytes */", request.from) && !file.size)
+          return;
+        throw StartOver{"no such part"};
+      } else if (may_pass(answer.status)) {
+        why = cat("status ", answer.status);
+      } else {
+        throw refusal(answer, repository, file.commit, file.path);
+      }
+    } catch (const HttpFailure& failure) {
+      if (failure.kind() == HttpFailure::Kind::kUntrusted || (stop_ && stop_()))
+        throw unreachable(request.url, failure);
+      why = failure.what();
+      answer = {};
+    } catch (const StartOver& reason) {
+      sink.restart();
+      why = reason.why;
+      answer = {};
+    }
+    failures = sink.size() > furthest ? 1 : failures + 1;
+    furthest = std::max(furthest, sink.size());
+    util::log_detail(cat(shown_address(request.url), ": ", why, "; try ", failures, " of ", kMostTries));
+    if (failures >= kMostTries) {
+      if (answer.status != 0) throw refusal(answer, repository, file.commit, file.path);
+      throw unreachable(request.url, failed(why));
+    }
+    pause_after(failures, answer, request.url);
+  }
+}
+
+}  // namespace depthlens::io
