@@ -249,7 +249,9 @@ HttpAnswer HttpSession::perform(const HttpRequest& request, const Sink& sink,
   if (util::interrupted() && transfer.stopped) throw util::interrupted_error();
   if (code == CURLE_OK) return transfer.answer;
   const std::string why = reason[0] != '\0' ? reason.data() : curl_easy_strerror(code);
-  throw HttpFailure(kind_of(code), why);
+  // Where packets are dropped on the way, nobody ever says that there is no connection.
+  const bool silent = code == CURLE_OPERATION_TIMEDOUT && transfer.answer.status == 0;
+  throw HttpFailure(silent ? HttpFailure::Kind::kNoConnection : kind_of(code), why);
 }
 
 std::string origin_of(const std::string& url) {

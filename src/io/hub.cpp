@@ -353,11 +353,14 @@ fs::path Hub::get(const Wanted& wanted) const {
     std::string why;
     if (const auto path = wanted.find(cached, gathering.commit(), why)) return *path;
     throw util::input_error({.what = wanted.what + " is not whole", .found = why});
-  } catch (const HubUnreachable& error) {
-    if (found) {
+  } catch (const util::Error& error) {
+    const bool unreachable = dynamic_cast<const HubUnreachable*>(&error) != nullptr;
+    // Who asks for the present commit is told that he cannot have it.
+    if (found && (unreachable || !asks) && error.code() != util::ErrorCode::kInterrupted) {
       util::log_warning(cat(wanted.what, ": ", error.what(), "; taken from the cache as it is there"));
       return *found;
     }
+    if (!unreachable) throw;
     util::ErrorText text = error.text();
     text.found +=
         cat("; ", wanted.what, " is not on this machine", reason.empty() ? "" : " (" + reason + ")");
@@ -382,14 +385,21 @@ fs::path Hub::model(const std::string& path_or_id, ModelParts parts) const {
   for (const std::string& name : with_aliases(id.name))
     wanted.repositories.push_back({.type = RepositoryType::kModel, .name = name});
   if (folder) wanted.reason = cat("a folder ", in_quotes(path_or_id), " without config.json");
-  wanted.find = [parts](const CachedRepository& cached, const std::string& commit,
-                        std::string& reason) -> std::optional<fs::path> {
+  wanted.find = [parts, path_or_id, tells = !options_.refresh](
+                    const CachedRepository& cached, const std::string& commit,
+                    std::string& reason) -> std::optional<fs::path> {
     if (!cached.has(commit, "config.json")) {
       reason = why_absent(cached, commit, "config.json");
       return std::nullopt;
     }
     if (!has_tokenizer(cached, commit, reason)) return std::nullopt;
     if (parts == ModelParts::kAll && !has_weights(cached, commit, reason)) return std::nullopt;
+    const char* settings_file = "tokenizer_config.json";
+    if (tells && !cached.has(commit, settings_file) && !cached.knows_absent(commit, settings_file)) {
+      util::log_info(cat(path_or_id, ": no ", settings_file,
+                         " in the cache, and nothing says that the hub has none; depthlens download ",
+                         path_or_id, " would tell"));
+    }
     return cached.snapshot(commit);
   };
   wanted.gather = [parts](Gathering& gathering) { gather_model(gathering, parts); };
@@ -506,8 +516,14 @@ std::vector<std::string> Hub::published_lenses(const std::string& model) const {
   const std::vector<std::string> names = with_aliases(id.name);
   const Repository tuned = tuned_lens_repository();
   for (const std::string& name : names) {
-    if (!client.look_up(tuned, "main", "lens/" + name + "/config.json").file) continue;
-    found.push_back("tuned:" + name);
+    try {
+      if (!client.look_up(tuned, "main", "lens/" + name + "/config.json").file) continue;
+      found.push_back("tuned:" + name);
+    } catch (const HubUnreachable&) {
+      throw;
+    } catch (const util::Error& error) {  // a mirror may have the one and not the other
+      util::log_warning(error.what());
+    }
     break;
   }
   // STEM_jacobian_lens.pt in folders by model, where STEM is the last part of the model's name.
@@ -519,6 +535,7 @@ std::vector<std::string> Hub::published_lenses(const std::string& model) const {
   std::set<std::string> stems;
   for (const std::string& name : names) stems.insert(lower(name.substr(name.rfind('/') + 1)));
   const auto files = client.list(jacobian, "main", "", /*recursive=*/true);
+  if (!files) util::log_warning(cat("the hub has no list of the files of ", kJacobianLenses));
   for (const HubFile& file : files.value_or(std::vector<HubFile>())) {
     const std::string name = lower(fs::path(file.path).filename().string());
     const std::string end = "_jacobian_lens.pt";

@@ -423,7 +423,6 @@ std::optional<std::vector<HubFile>> HubClient::list(const Repository& repository
 void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink& sink) {
   HttpRequest request{.url = file_address(repository, file.commit, file.path),
                       .silence = settings_.data_silence};
-  const auto failed = [&](const std::string& why) { return HttpFailure(HttpFailure::Kind::kBroken, why); };
   int failures = 0, starts = 0;
   std::uint64_t furthest = sink.size();  // what goes no further than before is no progress
   while (!file.size || sink.size() != *file.size || (starts == 0 && *file.size == 0)) {
@@ -485,7 +484,12 @@ void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink
     util::log_detail(cat(shown_address(request.url), ": ", why, "; try ", failures, " of ", kMostTries));
     if (failures >= kMostTries) {
       if (answer.status != 0) throw refusal(answer, repository, file.commit, file.path);
-      throw unreachable(request.url, failed(why));
+      throw HubUnreachable(
+          util::ErrorCode::kInput,
+          {.what = cat("the hub does not give ", in_quotes(file.path), " whole"),
+           .where = shown_address(request.url),
+           .found = cat(why, ", after ", kMostTries, " tries that got no further"),
+           .hint = "what has come so far is kept: the same command goes on from it"});
     }
     pause_after(failures, answer, request.url);
   }

@@ -16,8 +16,9 @@ namespace {
 using util::Json;
 using util::OrderedJson;
 
-const std::vector<std::string> kCommands = {"analyze",      "show",         "train-lens", "eval-lens",
-                                            "convert-lens", "count-tokens", "report",     "info"};
+const std::vector<std::string> kCommands = {"analyze",   "show",         "train-lens",
+                                            "eval-lens", "convert-lens", "count-tokens",
+                                            "report",    "info",         "download"};
 const std::string kEscape = "\x1b[";
 
 std::vector<std::string> lines_of(const std::string& text) {

@@ -20,8 +20,8 @@ using util::Json;
 
 using Words = std::vector<std::string>;
 
-const Words kCommands = {"analyze", "show",         "train-lens",   "eval-lens",
-                         "report",  "count-tokens", "convert-lens", "info"};
+const Words kCommands = {"analyze",      "show",         "train-lens", "eval-lens", "report",
+                         "count-tokens", "convert-lens", "info",       "download"};
 
 /// A flag as `--help` shows it: its name, and the line behind it, which begins with the type of a value.
 struct Flag {

@@ -80,6 +80,13 @@ def etag_of(path, data):
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass  # a client that has gone
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     name = "hub"
@@ -240,9 +247,7 @@ def main():
     servers = []
     for name in ("hub", "cdn"):
         handler = type(name, (Handler,), {"name": name, "state": state})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
-        servers.append(server)
+        servers.append(Server(("127.0.0.1", 0), handler))
     state.cdn_port = servers[1].server_port
     if "--certificate" in sys.argv:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

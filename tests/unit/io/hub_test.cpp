@@ -264,12 +264,12 @@ TEST_CASE("hub: what cannot be had leaves nothing under a final name") {
     refused(ErrorCode::kFormat, {"another content than it has announced", "'tokenizer.json'", "git SHA-1"});
   }
   SECTION("always too short") {
-    bench.hub.set_rules({{{"on", "cdn GET"}, {"cut_to", 200000}}});
-    refused(ErrorCode::kInput, {"cannot be reached"});
+    bench.hub.set_rules({{{"on", "cdn GET"}, {"cut_to", 200000}, {"no_range", true}}});
+    refused(ErrorCode::kInput, {"does not give 'model.safetensors' whole", "200000 of 300000 bytes"});
   }
   SECTION("never a byte") {
     bench.hub.set_rules({{{"on", "cdn GET"}, {"drop_after", 0}}});
-    refused(ErrorCode::kInput, {"cannot be reached"});
+    refused(ErrorCode::kInput, {"does not give 'model.safetensors' whole", "after 5 tries"});
     CHECK(bench.hub.requests_with("cdn GET").size() == 5);
   }
   SECTION("more than announced") {
