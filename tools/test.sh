@@ -44,6 +44,7 @@ configure "$build" DEPTHLENS_TESTS=ON "${warnings[@]}"
 build "$build"
 "$root/tests/web/setup.sh"
 "$root/tests/cluster/setup.sh"
+"$root/tests/python/setup.sh"
 run_tests "$build"
 check_format
 

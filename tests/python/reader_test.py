@@ -1,0 +1,271 @@
+"""Run folders as the package reads them, against a run of the built program."""
+
+import csv
+import json
+import sys
+import unittest
+import warnings
+from unittest import mock
+
+import depthlens
+from support import RunTest, needs_pandas
+
+try:
+    import zstandard
+except ImportError:
+    zstandard = None
+
+LAYERS = 13
+
+
+class Info(RunTest):
+    def test_run_json_is_there_as_it_stands(self):
+        run = depthlens.load(self.analysed)
+        self.assertEqual(run.info, json.loads((self.analysed / "run.json").read_text()))
+        self.assertEqual(run.lenses, ["logit", "tuned"])
+        self.assertEqual(run.layers, list(range(LAYERS)))
+        self.assertEqual(run.path, self.analysed)
+        self.assertIn("LlamaForCausalLM, lenses logit, tuned", repr(run))
+
+    def test_a_path_may_be_a_text(self):
+        self.assertEqual(depthlens.load(str(self.analysed)).info["status"], "complete")
+
+
+class Rows(RunTest):
+    def test_rows_are_those_of_the_csv_file(self):
+        run = depthlens.load(self.analysed)
+        names = sorted(path.stem for path in (self.analysed / "tables").glob("*.csv"))
+        self.assertEqual(sorted(run.tables), names)
+        for name in names:
+            with open(self.analysed / "tables" / f"{name}.csv", newline="") as file:
+                expected = list(csv.DictReader(file))
+            rows = run.rows(name)
+            self.assertEqual(len(rows), len(expected))
+            for row, other in zip(rows, expected):
+                self.assertEqual(list(row), list(other))
+                for column, value in row.items():
+                    if isinstance(value, float):
+                        self.assertEqual(value, float(other[column]))
+                    else:
+                        self.assertEqual("" if value is None else str(value), other[column])
+
+    def test_columns_and_units(self):
+        tables = depthlens.load(self.analysed).tables
+        self.assertEqual(tables.columns("lens.quality")[:3], ["lens", "layer", "positions"])
+        self.assertEqual(tables.units("lens.quality")["kl_final"], "nats")
+        self.assertIn("lens.quality", tables)
+        self.assertNotIn("facts.rank", tables)
+        self.assertEqual(len(tables), len(list(tables)))
+
+    def test_a_table_that_is_not_there(self):
+        run = depthlens.load(self.analysed)
+        error = self.assert_error(2, "no table 'facts.rank'", run.rows, "facts.rank")
+        self.assertIn("lens.quality", error.hint)
+        self.assertIsInstance(error, KeyError)
+        self.assertIn("hint: its tables: ", str(error))
+
+
+class Records(RunTest):
+    def test_records_in_the_order_of_the_input(self):
+        run = depthlens.load(self.analysed)
+        records = list(run.records())
+        self.assertEqual(len(records), run.info["counts"]["positions"])
+        places = [(record["document"], record["position"]) for record in records]
+        self.assertEqual(places, sorted(places))
+        self.assertEqual(len(records[0]["lenses"]["tuned"]["entropy"]), LAYERS)
+        self.assertEqual(list(run.records()), records)
+
+    def test_a_run_without_records(self):
+        out = self.folder / "run"
+        run = depthlens.run("analyze", input=self.text, out=out, records="none", quiet=True, report="no")
+        self.assert_error(3, "--records none", run.records)
+
+    def test_records_that_were_cut_or_are_no_json(self):
+        place = self.copy_of_run()
+        file = place / "records.jsonl"
+        lines = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(b"".join(lines[:-1]))
+        self.assert_error(4, f"{len(lines) - 1} records, and run.json counts {len(lines)}", self.records_of, place)
+        file.write_bytes(b"".join(lines)[:-20])
+        self.assert_error(4, f"behind line {len(lines)}", self.records_of, place)
+        file.write_bytes(lines[0] + b"\xff\n")
+        self.assert_error(4, "records.jsonl is damaged", self.records_of, place)
+        file.write_bytes(b"[]\n")
+        self.assert_error(4, "line 1: not a JSON object", self.records_of, place)
+
+    def records_of(self, place):
+        return depthlens.load(place).records()
+
+    @unittest.skipIf(zstandard is None, "the package zstandard is not installed")
+    def test_records_compressed_by_zstd(self):
+        place = self.copy_of_run()
+        expected = list(self.records_of(place))
+        plain = (place / "records.jsonl").read_bytes()
+        (place / "records.jsonl").unlink()
+        file = place / "records.jsonl.zst"
+        half = len(plain) // 2
+        compressed = zstandard.compress(plain[:half]) + zstandard.compress(plain[half:])  # two frames
+        file.write_bytes(compressed)
+        self.assertEqual(list(self.records_of(place)), expected)
+        file.write_bytes(compressed[:-30])
+        self.assert_error(4, "is damaged", self.records_of, place)
+        file.write_bytes(plain)
+        self.assert_error(4, "is damaged", self.records_of, place)
+
+    def test_zstd_without_a_package_for_it(self):
+        place = self.copy_of_run()
+        (place / "records.jsonl").rename(place / "records.jsonl.zst")
+        with mock.patch.dict(sys.modules, {"zstandard": None, "compression": None, "compression.zstd": None}):
+            error = self.assert_error(2, "compressed by zstd", self.records_of, place)
+        self.assertIn("depthlens-cli[zstd]", error.hint)
+
+
+class Refused(RunTest):
+    def test_folders_that_are_no_runs(self):
+        self.assert_error(3, "no such folder", depthlens.load, self.folder / "none")
+        self.assert_error(3, "a run is a folder", depthlens.load, self.text)
+        self.assert_error(3, "it has no run.json", depthlens.load, self.folder)
+        self.copy_of_run()
+        self.assertIn("copy", self.assert_error(3, "it has no run.json", depthlens.load, self.folder).hint)
+        (self.folder / "begun" / "parts").mkdir(parents=True)
+        error = self.assert_error(3, "not finished", depthlens.load, self.folder / "begun")
+        self.assertIn("--resume", error.hint)
+
+    def test_a_partial_run_unless_it_is_asked_for(self):
+        place = self.change(status="partial")
+        self.assertIn("--resume", self.assert_error(4, "partial", depthlens.load, place).hint)
+        self.assertEqual(depthlens.load(place, partial=True).info["status"], "partial")
+
+    def test_a_share_is_told_of(self):
+        place = self.change(shard={"index": 1, "count": 3})
+        with self.assertWarnsRegex(UserWarning, "share 1 of 3"):
+            depthlens.load(place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            depthlens.load(self.analysed)
+
+    def test_a_newer_schema(self):
+        error = self.assert_error(4, "schema_version 2", depthlens.load, self.change(schema_version=2))
+        self.assertIn("pip install --upgrade", error.hint)
+        self.assert_error(4, "no usable 'schema_version'", depthlens.load, self.change(schema_version=None))
+        place = self.change(schema_version=1)
+        summary = json.loads((place / "summary.json").read_text())
+        summary["schema_version"] = 3
+        (place / "summary.json").write_text(json.dumps(summary))
+        self.assert_error(4, "schema_version 3", depthlens.load(place).rows, "lens.quality")
+
+    def test_damaged_files(self):
+        place = self.change(counts=None)
+        self.assert_error(4, "no usable 'counts'", depthlens.load, place)
+        (place / "run.json").write_text('{"schema_version"')
+        self.assert_error(4, "run.json is damaged", depthlens.load, place)
+        (place / "run.json").write_text("[]")
+        self.assert_error(4, "not a JSON object", depthlens.load, place)
+        place = self.change(schema_version=1)
+        table = {"columns": ["a", "b"], "rows": [[1]]}
+        (place / "summary.json").write_text(json.dumps({"schema_version": 1, "tables": {"x": table}}))
+        self.assert_error(4, "table 'x'", depthlens.load(place).rows, "x")
+        (place / "summary.json").unlink()
+        self.assert_error(3, "no summary.json", depthlens.load(place).rows, "x")
+
+    def change(self, **values):
+        place = self.folder / "copy"
+        if not place.exists():
+            self.copy_of_run()
+        info = json.loads((self.analysed / "run.json").read_text())
+        info.update(values)
+        (place / "run.json").write_text(json.dumps(info))
+        return place
+
+
+class Frames(RunTest):
+    def test_what_needs_pandas_says_so(self):
+        run = depthlens.load(self.analysed)
+        with mock.patch.dict(sys.modules, {"pandas": None}):
+            error = self.assert_error(2, "pandas", run.tables.__getitem__, "lens.quality")
+            self.assertIn("depthlens-cli[pandas]", error.hint)
+            self.assert_error(2, "pandas", run.frame)
+            self.assertEqual(len(run.rows("lens.quality")), 2 * LAYERS)
+
+    @needs_pandas
+    def test_a_table(self):
+        run = depthlens.load(self.analysed)
+        frame = run.tables["lens.quality"]
+        self.assertEqual(frame.to_dict("records")[0]["lens"], "logit")
+        self.assertEqual(list(frame["layer"][:LAYERS]), run.layers)
+        self.assertEqual(frame["kl_final"].dtype, "float64")
+        self.assertEqual(list(frame["kl_final"]), [row["kl_final"] for row in run.rows("lens.quality")])
+        self.assertEqual(frame.attrs["units"]["kl_final"], "nats")
+        self.assertEqual(run.tables["flips.by_bucket"]["flip_rate"].dtype, "float64")  # nothing in some buckets
+
+    @needs_pandas
+    def test_one_row_a_position_and_layer(self):
+        run = depthlens.load(self.analysed)
+        records = list(run.records())
+        frame = run.frame(lens="tuned", fields=("final_rank", "entropy", "top1_token", "target_id"))
+        self.assertEqual(len(frame), len(records) * LAYERS)
+        self.assertEqual(
+            list(frame.columns),
+            "lens document window position item token target final layer final_rank entropy top1_token target_id".split(),
+        )
+        self.assertEqual(set(frame["lens"]), {"tuned"})
+        for index in (0, 5, len(records) - 1):
+            record = records[index]
+            rows = frame[index * LAYERS : (index + 1) * LAYERS]
+            values = record["lenses"]["tuned"]
+            self.assertEqual(list(rows["layer"]), run.layers)
+            self.assertEqual(list(rows["final_rank"]), values["final_rank"])
+            self.assertEqual(list(rows["entropy"]), values["entropy"])
+            self.assertEqual(list(rows["top1_token"]), [top[0] for top in values["top_tokens"]])
+            self.assertEqual(set(rows["position"]), {record["position"]})
+            self.assertEqual(set(rows["token"]), {record["token"]["text"]})
+            if record["target"] is None:
+                self.assertTrue(rows["target_id"].isna().all() and rows["target"].isna().all())
+            else:
+                self.assertEqual(set(rows["target_id"]), {record["target"]["id"]})
+
+    @needs_pandas
+    def test_means_of_a_frame_are_those_of_the_table(self):
+        run = depthlens.load(self.analysed)
+        means = run.frame(lens=None).groupby(["lens", "layer"])[["kl_final", "entropy"]].mean()
+        for row in run.rows("lens.quality"):
+            self.assertAlmostEqual(means.loc[(row["lens"], row["layer"]), "entropy"], row["entropy"], places=5)
+            self.assertAlmostEqual(means.loc[(row["lens"], row["layer"]), "kl_final"], row["kl_final"], places=5)
+
+    @needs_pandas
+    def test_layers_are_those_of_the_settings(self):
+        out = self.folder / "some"
+        run = depthlens.run("analyze", input=self.text, out=out, layers=[0, 4], quiet=True, report="no")
+        self.assertEqual(run.layers, [0, 4, 12])
+        frame = run.frame(fields="entropy")
+        self.assertEqual(list(frame["layer"][:3]), [0, 4, 12])
+        whole = depthlens.load(self.analysed).frame(fields="entropy")
+        same = whole[whole["layer"].isin(run.layers)]
+        self.assertEqual(list(frame["entropy"]), list(same["entropy"]))
+
+    @needs_pandas
+    def test_records_of_tasks(self):
+        task = self.folder / "facts.jsonl"
+        task.write_text('{"id": "a", "prompt": "The capital of France is", "answer": "Paris"}\n')
+        out = self.folder / "facts"
+        run = depthlens.run(
+            "analyze", input=task, experiment="facts", keep="all", out=out, quiet=True, report="no"
+        )
+        frame = run.frame(fields=["target_rank", "top_ids"])
+        self.assertEqual(list(frame["item"]), ["a"] * LAYERS)
+        self.assertEqual(list(frame["answer_length"]), [1] * LAYERS)
+        self.assertEqual(list(frame["target_rank"]), next(run.records())["lenses"]["logit"]["target_rank"])
+        self.assertEqual(len(frame["top_ids"][0]), 10)
+
+    @needs_pandas
+    def test_what_a_frame_cannot_have(self):
+        run = depthlens.load(self.analysed)
+        self.assertIn("logit, tuned", self.assert_error(2, "no lens 'jacobian'", run.frame, lens="jacobian").hint)
+        error = self.assert_error(2, "no field 'rank'", run.frame, fields=["rank"])
+        self.assertIn("final_rank", error.hint)
+        self.assertNotIn("settled_layers", error.hint)
+        self.assertEqual(set(run.frame(fields=["settled_layer"])["settled_layer"].between(0, 12)), {True})
+
+
+if __name__ == "__main__":
+    unittest.main()
