@@ -27,6 +27,9 @@ if(NOT Libtorch_MARKER)
     find_path(Libtorch_MARKER TorchConfig.cmake PATHS ${_python_torch}/share/cmake/Torch NO_DEFAULT_PATH)
   endif()
 endif()
+if(NOT Libtorch_MARKER AND Libtorch_FALLBACK)  # where an installed depthlens was built with one
+  find_path(Libtorch_MARKER TorchConfig.cmake PATHS ${Libtorch_FALLBACK} NO_DEFAULT_PATH)
+endif()
 mark_as_advanced(Libtorch_MARKER)
 
 if(Libtorch_MARKER)
@@ -69,7 +72,6 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
   list(JOIN _libraries " " _joined)
   target_link_libraries(Libtorch::Libtorch INTERFACE
     -Wl,--push-state,--no-as-needed -lstdc++ ${_libraries} -Wl,--pop-state)
-  target_link_options(Libtorch::Libtorch INTERFACE -Wl,-rpath,${Libtorch_ROOT}/lib)
   # A CUDA build needs cuBLAS, cuDNN and others, which come in packages of their own and are found by the loader through
   # libtorch's own run path: the linker, which does not follow that path everywhere, need not see them.
   if(EXISTS ${Libtorch_ROOT}/lib/libtorch_cuda.so)

@@ -1,17 +1,27 @@
-# Every third-party library of depthlens, found once. Rooms link the targets they may name, and no others.
-find_package(Threads REQUIRED)
-find_package(nlohmann_json 3.10 REQUIRED)
-find_package(spdlog REQUIRED)
-find_package(OpenSSL REQUIRED COMPONENTS Crypto)
-find_package(ZLIB REQUIRED)
-find_package(CURL 7.68 REQUIRED)
-find_package(CLI11 REQUIRED)
-find_package(Libtorch REQUIRED)
+# Every third-party library of the rooms, found once. Rooms link the targets they may name, and no others.
+#
+# The installed package reads this file too, with a depthlens_dependency of its own that reports what is missing to the
+# consumer's find_package.
+if(NOT COMMAND depthlens_dependency)
+  macro(depthlens_dependency)
+    find_package(${ARGV} REQUIRED)
+  endmacro()
+  macro(depthlens_pkg_config name module)
+    pkg_check_modules(${name} REQUIRED IMPORTED_TARGET ${module})
+  endmacro()
+endif()
 
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
-pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
-pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
-pkg_check_modules(lzma REQUIRED IMPORTED_TARGET liblzma)
-pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
-pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
+depthlens_dependency(Threads)
+depthlens_dependency(nlohmann_json 3.10)
+depthlens_dependency(spdlog)
+depthlens_dependency(OpenSSL COMPONENTS Crypto)
+depthlens_dependency(ZLIB)
+depthlens_dependency(CURL 7.68)
+depthlens_dependency(Libtorch)
+
+depthlens_dependency(PkgConfig)
+depthlens_pkg_config(sentencepiece sentencepiece)
+depthlens_pkg_config(pcre2 libpcre2-8)
+depthlens_pkg_config(utf8proc libutf8proc)
+depthlens_pkg_config(lzma liblzma)
+depthlens_pkg_config(zstd libzstd)

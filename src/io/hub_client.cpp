@@ -12,6 +12,7 @@
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/version.hpp"
 #include "hub_environment.hpp"
 
 namespace depthlens::io {

@@ -25,6 +25,7 @@
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/version.hpp"
 #include "run/host.hpp"
 #include "run/run_files.hpp"
 #include "run/states_folder.hpp"

@@ -29,7 +29,8 @@ at::ScalarType parse_dtype(const std::string& name) {
 fs::path demo_model() {
   std::error_code error;
   const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path();
-  for (const fs::path& place : {program / "../../data/demo", program / "../share/depthlens/demo"}) {
+  // Installed it is at ../share; in build/bin the source tree's counts.
+  for (const fs::path& place : {program / "../share/depthlens/demo", program / "../../data/demo"}) {
     if (fs::exists(place / "config.json", error)) return fs::weakly_canonical(place, error);
   }
   throw util::input_error({.what = "the demo model is not beside the program",

@@ -7,6 +7,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/version.hpp"
 
 namespace depthlens::run {
 

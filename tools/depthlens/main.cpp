@@ -16,6 +16,8 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/version.hpp"
+#include "shell_files.hpp"
 
 namespace {
 
@@ -78,6 +80,8 @@ void run(const std::vector<std::string>& words) {
     std::cout << app.help();
   } else if (first == "--version") {
     std::cout << version << '\n';
+  } else if (first == "--generate") {  // for the installation, in no help
+    std::cout << depthlens::tool::shell_file(app, words.size() > 1 ? words[1] : "", version);
   } else {
     check_command(first);
     CLI::App& command = *app.get_subcommand(first);

@@ -1,0 +1,50 @@
+# What `cmake --install` puts where. Two components: `program` (with the demo data, the manual page and completions) and
+# `development` (the rooms as libraries, headers, the CMake package).
+include(CMakePackageConfigHelpers)
+
+string(REGEX MATCH "^[0-9]+\\.[0-9]+" DEPTHLENS_LIBTORCH_MINOR "${Libtorch_VERSION}")
+string(REPLACE "." "\\\\." DEPTHLENS_LIBTORCH_MINOR_PATTERN "${DEPTHLENS_LIBTORCH_MINOR}")
+
+# Where the installed program looks for libraries: beside itself, and in libtorch's folder. The order is the loader's.
+set(DEPTHLENS_LIBTORCH_RUNPATH "${Libtorch_ROOT}/lib" CACHE STRING
+  "Folder of libtorch in the run path of the installed program; may begin with $ORIGIN")
+set_target_properties(depthlens PROPERTIES INSTALL_RPATH "$ORIGIN/../lib;${DEPTHLENS_LIBTORCH_RUNPATH}")
+
+install(TARGETS depthlens RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT program)
+# The program finds them at ../share/depthlens.
+install(DIRECTORY data/demo data/corpora data/tasks DESTINATION ${CMAKE_INSTALL_DATADIR}/depthlens COMPONENT program)
+install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
+
+# The program writes them from its own flags.
+set(_shell_files
+  man:${CMAKE_INSTALL_MANDIR}/man1/depthlens.1
+  bash:${CMAKE_INSTALL_DATADIR}/bash-completion/completions/depthlens
+  zsh:${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_depthlens
+  fish:${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d/depthlens.fish)
+foreach(_file ${_shell_files})
+  string(REGEX MATCH "^[a-z]+" _kind ${_file})
+  string(REGEX REPLACE "^[a-z]+:" "" _place ${_file})
+  install(CODE "
+    set(_made \"${PROJECT_BINARY_DIR}/shell/${_kind}\")
+    file(MAKE_DIRECTORY \"${PROJECT_BINARY_DIR}/shell\")
+    execute_process(COMMAND \"$<TARGET_FILE:depthlens>\" --generate ${_kind} OUTPUT_FILE \"\${_made}\"
+      COMMAND_ERROR_IS_FATAL ANY)
+    get_filename_component(_place \"${_place}\" ABSOLUTE BASE_DIR \"\${CMAKE_INSTALL_PREFIX}\")
+    get_filename_component(_folder \"\${_place}\" DIRECTORY)
+    get_filename_component(_name \"\${_place}\" NAME)
+    file(INSTALL DESTINATION \"\${_folder}\" TYPE FILE RENAME \"\${_name}\" FILES \"\${_made}\")"
+    COMPONENT program)
+endforeach()
+
+set(_package ${CMAKE_INSTALL_LIBDIR}/cmake/depthlens)
+install(DIRECTORY include/ ${PROJECT_BINARY_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development
+  FILES_MATCHING PATTERN "*.hpp")
+install(EXPORT depthlens NAMESPACE depthlens:: FILE depthlensTargets.cmake DESTINATION ${_package}
+  COMPONENT development)
+configure_package_config_file(cmake/depthlensConfig.cmake.in ${PROJECT_BINARY_DIR}/depthlensConfig.cmake
+  INSTALL_DESTINATION ${_package})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/depthlensConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/depthlensConfig.cmake ${PROJECT_BINARY_DIR}/depthlensConfigVersion.cmake
+    cmake/dependencies.cmake cmake/FindLibtorch.cmake
+  DESTINATION ${_package} COMPONENT development)

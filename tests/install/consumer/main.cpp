@@ -1,0 +1,19 @@
+// Loads a model with the installed libraries and says what it is.   consumer FOLDER
+#include <depthlens/run/session.hpp>
+#include <depthlens/util/version.hpp>
+#include <exception>
+#include <iostream>
+
+int main(int argc, char** argv) {
+  try {
+    depthlens::run::ModelOptions options;
+    if (argc > 1) options.model = argv[1];
+    const depthlens::run::Session session(options);
+    std::cout << "depthlens " << DEPTHLENS_VERSION << ", " << session.spec().num_layers << " blocks, "
+              << session.spec().vocab_size << " tokens\n";
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << '\n';
+    return 1;
+  }
+}
