@@ -6,6 +6,13 @@
 #
 # Defines the target Libtorch::Libtorch, Libtorch_ROOT and Libtorch_VERSION.
 
+# A wheel of depthlens is built for the torch of the Python that builds it, whatever else is about.
+set(_python python3)
+if(SKBUILD)
+  set(_python ${Python_EXECUTABLE})
+endif()
+set(_find_spec "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')")
+
 set(_suffixes share/cmake/Torch lib/python3/site-packages/torch/share/cmake/Torch)
 set(_hints)
 if(Libtorch_ROOT)
@@ -15,13 +22,17 @@ if(Torch_DIR)
   list(APPEND _hints ${Torch_DIR})
 endif()
 file(GLOB _venv ${CMAKE_CURRENT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch/share/cmake/Torch)
+if(SKBUILD AND NOT Libtorch_MARKER)
+  execute_process(COMMAND ${_python} -c "${_find_spec}" OUTPUT_VARIABLE _python_torch OUTPUT_STRIP_TRAILING_WHITESPACE)
+  find_path(Libtorch_MARKER TorchConfig.cmake PATHS ${_python_torch}/share/cmake/Torch NO_DEFAULT_PATH)
+endif()
 find_path(Libtorch_MARKER TorchConfig.cmake HINTS ${_hints} PATH_SUFFIXES ${_suffixes} NO_CMAKE_SYSTEM_PATH)
 if(NOT Libtorch_MARKER)
   find_path(Libtorch_MARKER TorchConfig.cmake PATHS ${_venv} NO_DEFAULT_PATH)
 endif()
 if(NOT Libtorch_MARKER)
   execute_process(
-    COMMAND python3 -c "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
+    COMMAND ${_python} -c "${_find_spec}"
     OUTPUT_VARIABLE _python_torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   if(_python_torch)
     find_path(Libtorch_MARKER TorchConfig.cmake PATHS ${_python_torch}/share/cmake/Torch NO_DEFAULT_PATH)
