@@ -16,7 +16,7 @@ depthlens_dependency(nlohmann_json 3.10)
 depthlens_dependency(spdlog)
 depthlens_dependency(OpenSSL COMPONENTS Crypto)
 depthlens_dependency(ZLIB)
-depthlens_dependency(CURL 7.68)
+depthlens_dependency(CURL 7.70)
 depthlens_dependency(Libtorch)
 
 depthlens_dependency(PkgConfig)

@@ -65,8 +65,10 @@ std::string random_hex(std::size_t digits) {
   return text;
 }
 
-/// Four digits that processes of this machine share, and those of others mostly do not.
+/// Four digits that processes of this machine share since it was started, and those of others mostly do not.
 std::string machine_digits() {
+  const fs::path boot = "/proc/sys/kernel/random/boot_id";
+  if (util::exists(boot)) return util::sha256(util::read_file(boot)).substr(0, 4);
   std::array<char, 256> name = {};
   ::gethostname(name.data(), name.size() - 1);
   return util::sha256(name.data()).substr(0, 4);

@@ -328,6 +328,8 @@ HubClient::Lookup HubClient::look_up(const Repository& repository, const std::st
     if (code == "EntryNotFound" || (code.empty() && known_commit))
       return {.file = std::nullopt, .commit = known_commit ? reached.commit : ""};
   }
+  if (may_pass(answer.status))
+    throw HubUnreachable(util::ErrorCode::kInput, refusal(answer, repository, revision, path).text());
   if (answer.status >= 400) throw refusal(answer, repository, revision, path);
 
   const bool stopped = is_redirect(answer.status);
@@ -485,12 +487,11 @@ void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink
     util::log_detail(cat(shown_address(request.url), ": ", why, "; try ", failures, " of ", kMostTries));
     if (failures >= kMostTries) {
       if (answer.status != 0) throw refusal(answer, repository, file.commit, file.path);
-      throw HubUnreachable(
-          util::ErrorCode::kInput,
-          {.what = cat("the hub does not give ", in_quotes(file.path), " whole"),
-           .where = shown_address(request.url),
-           .found = cat(why, ", after ", kMostTries, " tries that got no further"),
-           .hint = "what has come so far is kept: the same command goes on from it"});
+      throw HubUnreachable(util::ErrorCode::kInput,
+                           {.what = cat("the hub does not give ", in_quotes(file.path), " whole"),
+                            .where = shown_address(request.url),
+                            .found = cat(why, ", after ", kMostTries, " tries that got no further"),
+                            .hint = "what has come so far is kept: the same command goes on from it"});
     }
     pause_after(failures, answer, request.url);
   }

@@ -77,7 +77,8 @@ void FakeHub::add_model(const std::string& name, const fs::path& folder) const {
 }
 
 void FakeHub::set_rules(const util::Json& rules) const {
-  const fs::path file = folder_.write("rules.json.new", (rules.is_array() ? rules : util::Json::array({rules})).dump());
+  const fs::path file =
+      folder_.write("rules.json.new", (rules.is_array() ? rules : util::Json::array({rules})).dump());
   fs::rename(file, folder_.path() / "rules.json");
 }
 
@@ -119,7 +120,11 @@ std::string FakeHub::endpoint() const {
 }
 
 std::map<std::string, std::string> FakeHub::environment(std::map<std::string, std::string> more) const {
-  more.insert({{"HF_ENDPOINT", endpoint()}, {"HF_HUB_CACHE", cache().string()}, {"HF_HUB_OFFLINE", "0"}});
+  more.insert({{"HF_ENDPOINT", endpoint()},
+               {"HF_HUB_CACHE", cache().string()},
+               {"HF_HUB_OFFLINE", "0"},
+               {"HF_HUB_ETAG_TIMEOUT", "60"},
+               {"HF_HUB_DOWNLOAD_TIMEOUT", "60"}});
   return more;
 }
 

@@ -47,7 +47,7 @@ class FakeHub {
 
   std::string endpoint() const;
   std::filesystem::path cache() const { return folder_.path() / "cache"; }
-  /// HF_ENDPOINT, HF_HUB_CACHE and no HF_HUB_OFFLINE, for a program.
+  /// HF_ENDPOINT, HF_HUB_CACHE, no HF_HUB_OFFLINE and patience, for a program.
   std::map<std::string, std::string> environment(std::map<std::string, std::string> more = {}) const;
   std::filesystem::path beside(const std::string& name) const { return folder_.path() / name; }
 

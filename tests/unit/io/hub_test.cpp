@@ -2,8 +2,6 @@
 // layout.
 #include "depthlens/io/hub.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -51,6 +49,8 @@ struct Bench {
   Bench() {
     environment.set("HF_ENDPOINT", hub.endpoint());
     environment.set("HF_HUB_CACHE", hub.cache().string());
+    environment.set("HF_HUB_ETAG_TIMEOUT", "60");  // for a machine that has much else to do
+    environment.set("HF_HUB_DOWNLOAD_TIMEOUT", "60");
     hub.add(kModel, "config.json", "{\"model_type\": \"gpt2\"}");
     hub.add(kModel, "tokenizer.json", "{}");
     hub.add(kModel, "tokenizer_config.json", "{\"a\": 1}");
@@ -488,9 +488,8 @@ TEST_CASE("hub: what an earlier process has left is gone on with, where it is a 
   const fs::path blobs = bench.folder() / "blobs";
   fs::create_directories(blobs);
   const std::string etag = util::sha256(bench.weights);
-  char name[256] = {};
-  ::gethostname(name, sizeof name - 1);
-  const fs::path left = blobs / (etag + "." + util::sha256(name).substr(0, 4) + "ab12.dl.incomplete");
+  const std::string boot = util::read_file("/proc/sys/kernel/random/boot_id");
+  const fs::path left = blobs / (etag + "." + util::sha256(boot).substr(0, 4) + "ab12.dl.incomplete");
   std::ofstream(left, std::ios::binary)
       << (good ? bench.weights.substr(0, 120000) : std::string(120000, 'x'));
   // That of another machine may still be growing.
@@ -668,6 +667,34 @@ TEST_CASE("hub: https with a certificate that a variable names, and not without"
   hub.set_rules(
       {{{"on", "GET .*weights"}, {"status", 302}, {"headers", {{"Location", "http://127.0.0.1:1/x"}}}}});
   check_error(ErrorCode::kInput, {"a redirect from https to http://127.0.0.1:1/x"}, fetch);
+}
+
+TEST_CASE("hub: a server that says nothing is given up after the time that the variables allow") {
+  Bench bench;
+  bench.environment.set("HF_HUB_ETAG_TIMEOUT", "1");
+  bench.environment.set("HF_HUB_DOWNLOAD_TIMEOUT", "1");
+  bench.hub.set_rules({{"on", "cdn GET"}, {"times", 1}, {"wait", 4}});
+  check_whole(bench);
+  CHECK(bench.hub.requests_with("cdn GET").size() == 2);
+  fs::remove_all(bench.hub.cache());
+  bench.hub.set_rules({{"on", "hub HEAD"}, {"wait", 4}});
+  check_error(ErrorCode::kInput, {"the hub cannot be reached", "too slow"},
+              [&] { bench.asking().model("org/name"); });
+}
+
+TEST_CASE("hub: through a proxy, where a variable names one") {
+  CleanEnvironment environment;
+  FakeHub hub;
+  hub.add(kModel, "config.json", "{}");
+  hub.add(kModel, "tokenizer.json", "{}");
+  hub.add(kModel, "pytorch_model.bin.index.json", R"({"weight_map": {"a": "weights"}})");
+  hub.add(kModel, "weights", "abc");
+  environment.set("HF_ENDPOINT", "http://hub.invalid");
+  environment.set("HF_HUB_CACHE", hub.cache().string());
+  environment.set("http_proxy", hub.endpoint());
+  const io::Hub asking({.pause = std::chrono::milliseconds(1)});
+  CHECK(util::read_file(asking.model("org/name") / "weights") == "abc");
+  CHECK_FALSE(hub.requests_with("HEAD http://hub.invalid/org/name/resolve/main/config.json").empty());
 }
 
 TEST_CASE("http: addresses are taken apart as they are requested") {
