@@ -57,7 +57,7 @@ void multiply_all(const compute::PackedGemm& gemm, const at::Tensor& blocks, std
     std::vector<float> out;
   };
   compute::parallel_for_dynamic(
-      util::ceil_div(columns, tile),
+      util::ceil_div(columns, tile), /*should_stop=*/{},
       [&] {
         Workspace made{compute::aligned_bytes(gemm.columns_bytes(tile)),
                        std::vector<float>(static_cast<std::size_t>(block_rows * tile))};
