@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -65,6 +66,21 @@ class Started(RunTest):
         text = depthlens.run("show", "The capital of France is", last=1, numbers=True)
         self.assertIn("·Paris", text)
         self.assertIn('"kind": "run"', depthlens.run("info", self.analysed, json=True))
+
+    def test_flags_that_take_a_list_are_those_of_the_program(self):
+        commands = re.findall(r"^  ([a-z-]+)  ", depthlens.run("--help").split("Subcommands:")[1], re.MULTILINE)
+        lists, repeated = set(), set()
+        for command in commands:
+            for flag, value, dots in re.findall(
+                r"^ +(?:-[a-z],)?--([a-z-]+) ([^\s=]+)[^\s]*( \.\.\.)?", depthlens.run(command, help=True), re.MULTILINE
+            ):
+                if dots:
+                    repeated.add(flag)
+                elif value.endswith(",...") or value == "LIST":
+                    lists.add(flag)
+        self.assertEqual(lists, set(_program._COMMA_FLAGS))
+        self.assertLessEqual({"input", "lens", "watch-pair"}, repeated)
+        self.assertEqual(lists & repeated, set())
 
     def test_arguments_may_begin_with_a_dash(self):
         self.assertIn("logit", depthlens.run("show", "--last", last=1))
