@@ -9,6 +9,7 @@
 #include <memory>
 #include <variant>
 
+#include "depthlens/report/record_file.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -128,15 +129,15 @@ PageRun read_run(const fs::path& folder) {
 
 /// Gives the chosen lines of the file until the page is full.
 void read_records(const fs::path& path, const PageRun& run, RecordChoice& choice, PageRecords& records) {
-  const auto file = util::MappedFile::open(path);
-  const std::string_view text(reinterpret_cast<const char*>(file->data()), file->size());
+  RecordReader reader(path);
   const bool takes_all = choice.takes_all();
-  std::int64_t number = 0;
-  for (std::size_t begin = 0; begin < text.size() && !(takes_all && records.full());) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = text.substr(begin, end - begin);
-    const std::string where = util::cat(path.string(), " line ", ++number);
-    begin = end + 1;
+  bool saw_all = false;
+  while (reader.has_checksum() || !(takes_all && records.full())) {
+    std::string_view line;
+    saw_all = !reader.next(line);
+    if (saw_all) break;
+    if (takes_all && records.full()) continue;
+    const std::string where = reader.where();
     if (!takes_all) {
       // Nearly all of a record are its lenses. This key cannot be part of a text, where quotes are escaped.
       const std::size_t lenses = line.find(", \"lenses\":");
@@ -146,12 +147,11 @@ void read_records(const fs::path& path, const PageRun& run, RecordChoice& choice
     }
     records.add(line, where);
   }
-  const bool saw_all = !takes_all || !records.full();
-  if (saw_all && number < run.num_records) {
+  if (saw_all && reader.number() < run.num_records) {
     throw util::format_error({.what = "records are missing",
                               .where = path.string(),
                               .expected = util::cat(run.num_records, " lines, as run.json has it"),
-                              .found = std::to_string(number)});
+                              .found = std::to_string(reader.number())});
   }
   choice.check_found(run.num_documents);
 }
@@ -199,6 +199,8 @@ PageRun describe_run(const util::Json& given, const std::vector<tables::Table>& 
     for (std::size_t i = 0; i < layers.size(); ++i) layers.at(i).as_integer(0, kMaxLayers);
     described.num_rows = static_cast<std::int64_t>(layers.size());
   }
+  if (run.has("settings") && run.at("settings").has("record_fields"))
+    described.fields = RecordFields::from_json(run.at("settings").at("record_fields"));
   if (run.has("lenses")) {
     const util::JsonView lenses = run.at("lenses");
     if (!lenses.is_array()) lenses.fail("an array of lenses");
@@ -246,18 +248,18 @@ std::string run_page(const PageRun& run, const PageRecords& records, const Recor
 
 std::string run_page(const fs::path& folder, RecordChoice choice, std::size_t max_bytes) {
   const PageRun run = read_run(folder);
-  PageRecords records(run.lenses, run.num_rows, max_bytes);
-  const fs::path path = folder / "records.jsonl";
-  std::error_code ignored;
+  PageRecords records(run.lenses, run.num_rows, max_bytes, run.fields);
+  const fs::path path = find_records(folder);
   // Without a lens nothing was decoded: such records, of patching, are of another form.
-  if (!run.lenses.empty() && fs::exists(path, ignored)) {
+  if (!run.lenses.empty() && !path.empty()) {
     read_records(path, run, choice, records);
   } else if (!choice.takes_all()) {
     const bool of_pairs = run.lenses.empty();
-    throw util::input_error({.what = of_pairs ? "the page of a run without a lens has no records"
-                                              : "the run has no records to choose from",
-                             .where = util::in_quotes(path.string()),
-                             .hint = of_pairs ? "" : "analyze writes them with --records jsonl"});
+    throw util::input_error(
+        {.what = of_pairs ? "the page of a run without a lens has no records"
+                          : "the run has no records to choose from",
+         .where = util::in_quotes((path.empty() ? folder / kRecordFiles[0] : path).string()),
+         .hint = of_pairs ? "" : "analyze writes them with --records jsonl"});
   }
   return run_page(run, records, choice);
 }

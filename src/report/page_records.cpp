@@ -77,8 +77,12 @@ std::string end_of(const std::string& text, std::size_t most) {
 
 }  // namespace
 
-PageRecords::PageRecords(std::vector<std::string> lenses, std::int64_t num_rows, std::size_t max_bytes)
-    : lenses_(std::move(lenses)), num_rows_(static_cast<std::size_t>(num_rows)), max_bytes_(max_bytes) {}
+PageRecords::PageRecords(std::vector<std::string> lenses, std::int64_t num_rows, std::size_t max_bytes,
+                         RecordFields fields)
+    : lenses_(std::move(lenses)),
+      num_rows_(static_cast<std::size_t>(num_rows)),
+      max_bytes_(max_bytes),
+      fields_(fields) {}
 
 std::size_t PageRecords::token_index(std::int64_t id, const std::string& text) {
   const auto [place, added] = index_of_token_.try_emplace(id, token_ids_.size());
@@ -128,15 +132,21 @@ void PageRecords::open_window(const util::JsonView& record) {
 }
 
 std::string PageRecords::packed_lens(const util::JsonView& readout, std::size_t num_watched) {
-  const util::JsonView ids = readout.at("top_ids"), texts = readout.at("top_tokens"),
-                       logprobs = readout.at("top_logprobs"), final_rank = readout.at("final_rank"),
-                       entropy = readout.at("entropy"), kl_final = readout.at("kl_final");
-  for (const util::JsonView& rows : {ids, texts, logprobs, final_rank, entropy, kl_final}) {
+  // What the records were to have must be there.
+  using Rows = std::optional<util::JsonView>;
+  const auto rows_of = [&](RecordField field) -> Rows {
+    if (!fields_.has(field)) return std::nullopt;
+    const util::JsonView rows = readout.at(kRecordFieldNames[static_cast<std::size_t>(field)]);
     check_size(rows, num_rows_);
-  }
-  const bool has_target = readout.has("target_rank");
-  if (has_target) check_size(readout.at("target_rank"), num_rows_);
-  if (top_k_ == 0) top_k_ = std::clamp<std::size_t>(ids.at(std::size_t{0}).size(), 1, kMaxPredictions);
+    return rows;
+  };
+  const Rows ids = rows_of(RecordField::kTopIds), texts = rows_of(RecordField::kTopTokens),
+             logprobs = rows_of(RecordField::kTopLogprobs), final_rank = rows_of(RecordField::kFinalRank),
+             entropy = rows_of(RecordField::kEntropy), kl_final = rows_of(RecordField::kKlFinal);
+  const Rows target_rank = readout.has("target_rank") ? rows_of(RecordField::kTargetRank) : std::nullopt;
+  const bool has_predictions = ids && texts;
+  if (top_k_ == 0 && has_predictions)
+    top_k_ = std::clamp<std::size_t>(ids->at(std::size_t{0}).size(), 1, kMaxPredictions);
 
   // Ranks and log-probabilities; nothing where the position has no such token.
   std::vector<std::optional<std::pair<util::JsonView, util::JsonView>>> watched;
@@ -157,19 +167,22 @@ std::string PageRecords::packed_lens(const util::JsonView& readout, std::size_t 
 
   std::string packed;
   for (std::size_t row = 0; row < num_rows_; ++row) {
-    const util::JsonView row_ids = ids.at(row), row_texts = texts.at(row), row_logprobs = logprobs.at(row);
-    check_size(row_texts, row_ids.size());
-    check_size(row_logprobs, row_ids.size());
-    for (std::size_t k = 0; k < top_k_; ++k) {
-      const std::size_t token =
-          token_index(row_ids.at(k).as_integer(0, INT32_MAX), row_texts.at(k).as_string());
-      append_number(packed, static_cast<std::int64_t>(token));
-      append_number(packed, nats_at(row_logprobs, k, -1));
+    if (has_predictions) {
+      const util::JsonView row_ids = ids->at(row), row_texts = texts->at(row);
+      const Rows row_logprobs = logprobs ? Rows(logprobs->at(row)) : std::nullopt;
+      check_size(row_texts, row_ids.size());
+      if (row_logprobs) check_size(*row_logprobs, row_ids.size());
+      for (std::size_t k = 0; k < top_k_; ++k) {
+        const std::size_t token =
+            token_index(row_ids.at(k).as_integer(0, INT32_MAX), row_texts.at(k).as_string());
+        append_number(packed, static_cast<std::int64_t>(token));
+        append_number(packed, row_logprobs ? nats_at(*row_logprobs, k, -1) : kNone);
+      }
     }
-    append_number(packed, rank_at(final_rank, row));
-    append_number(packed, has_target ? rank_at(readout.at("target_rank"), row) : kNone);
-    append_number(packed, nats_at(entropy, row, 1));
-    append_number(packed, nats_at(kl_final, row, 1));
+    append_number(packed, final_rank ? rank_at(*final_rank, row) : kNone);
+    append_number(packed, target_rank ? rank_at(*target_rank, row) : kNone);
+    append_number(packed, entropy ? nats_at(*entropy, row, 1) : kNone);
+    append_number(packed, kl_final ? nats_at(*kl_final, row, 1) : kNone);
     for (const auto& token : watched) {
       append_number(packed, token ? rank_at(token->first, row) : kNone);
       append_number(packed, token ? nats_at(token->second, row, -1) : kNone);

@@ -3,6 +3,7 @@
 #include "depthlens/report/records.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 #include "depthlens/util/json_text.hpp"
 
@@ -104,7 +105,7 @@ void RecordWriter::append_followed(const decode::PositionReadout& position, std:
 void RecordWriter::append_options(const decode::PositionReadout& position, std::int64_t lens) {
   if (options_.task == nullptr || options_.task->kind != data::InputKind::kQuestions) return;
   const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
-  line_ += ", \"options\": ";
+  if (!begin_field(RecordField::kOptions)) return;
   append_array(line_, static_cast<std::int64_t>(item.options.size()), [&](std::int64_t o) {
     const data::TaskItem::Option& option = item.options[static_cast<std::size_t>(o)];
     line_ += "{\"text\": " + util::json_string(option.text);
@@ -115,7 +116,7 @@ void RecordWriter::append_options(const decode::PositionReadout& position, std::
 void RecordWriter::append_watched(const decode::PositionReadout& position, std::int64_t lens) {
   if (options_.watch == nullptr || options_.watch->empty()) return;
   const experiments::Watch& watch = *options_.watch;
-  line_ += ", \"watched\": ";
+  if (!begin_field(RecordField::kWatched)) return;
   append_array(line_, static_cast<std::int64_t>(watch.tokens.size()), [&](std::int64_t t) {
     const auto token = static_cast<std::size_t>(t);
     line_ += "{\"text\": " + util::json_string(watch.tokens[token].name);
@@ -123,14 +124,59 @@ void RecordWriter::append_watched(const decode::PositionReadout& position, std::
   });
 }
 
+/// Writes the key of a field where it is wanted.
+bool RecordWriter::begin_field(RecordField field) {
+  if (!options_.fields.has(field)) return false;
+  if (line_.back() != '{') line_ += ", ";
+  line_ += '"';
+  line_ += kRecordFieldNames[static_cast<std::size_t>(field)];
+  line_ += "\": ";
+  return true;
+}
+
+void RecordWriter::append_lens(const decode::PositionReadout& position, std::int64_t lens) {
+  const std::int64_t R = position.shape().num_rows;
+  // The run may have computed more than the records are to show, or there may be fewer tokens than asked for.
+  const std::int64_t K = std::min(options_.top_k, position.shape().top_k);
+  const auto by_layer = [&](RecordField field, const auto& item) {
+    if (begin_field(field)) append_array(line_, R, item);
+  };
+  const auto of_predictions = [&](RecordField field, const auto& item) {
+    by_layer(field, [&](std::int64_t row) { append_array(line_, K, [&](std::int64_t k) { item(row, k); }); });
+  };
+  of_predictions(RecordField::kTopIds, [&](std::int64_t row, std::int64_t k) {
+    append(line_, std::int64_t{position.top_ids(lens, row)[k]});
+  });
+  of_predictions(RecordField::kTopTokens, [&](std::int64_t row, std::int64_t k) {
+    line_ += quoted_token(position.top_ids(lens, row)[k]);
+  });
+  of_predictions(RecordField::kTopLogprobs, [&](std::int64_t row, std::int64_t k) {
+    append(line_, position.top_logprobs(lens, row)[k]);
+  });
+  const auto of_token = [&](RecordField field, std::int64_t w, const auto& item) {
+    if (position.watched_id(w) != decode::kNoToken) return by_layer(field, item);
+    if (begin_field(field)) line_ += "null";
+  };
+  for (const auto& [rank, logprob, w] :
+       {std::tuple(RecordField::kFinalRank, RecordField::kFinalLogprob, decode::kWatchedFinal),
+        {RecordField::kTargetRank, RecordField::kTargetLogprob, decode::kWatchedTarget}}) {
+    const std::int64_t token = w;
+    of_token(rank, token,
+             [&](std::int64_t row) { append(line_, std::int64_t{position.rank(lens, row, token)}); });
+    of_token(logprob, token, [&](std::int64_t row) { append(line_, position.logprob(lens, row, token)); });
+  }
+  by_layer(RecordField::kEntropy, [&](std::int64_t row) { append(line_, position.entropy(lens, row)); });
+  by_layer(RecordField::kKlFinal, [&](std::int64_t row) { append(line_, position.kl_final(lens, row)); });
+  by_layer(RecordField::kKlReverse, [&](std::int64_t row) { append(line_, position.kl_reverse(lens, row)); });
+  if (begin_field(RecordField::kSettledLayer)) append(line_, position.settled_layer(lens));
+  append_options(position, lens);
+  append_watched(position, lens);
+}
+
 void RecordWriter::accept(const decode::PositionReadout& position) {
   if (!wants_()) return;
   const decode::Query& query = position.query();
   const decode::ReadoutShape& shape = position.shape();
-  const std::int64_t R = shape.num_rows;
-  // The run may have computed more than the records are to show, or there may be fewer tokens than asked for.
-  const std::int64_t K = std::min(options_.top_k, shape.top_k);
-
   line_ = "{\"document\": ";
   append(line_, query.document);
   line_ += ", \"window\": ";
@@ -153,41 +199,8 @@ void RecordWriter::accept(const decode::PositionReadout& position) {
   line_ += ", \"lenses\": {";
   for (std::int64_t n = 0; n < shape.num_lenses(); ++n) {
     if (n > 0) line_ += ", ";
-    line_ += util::json_string(shape.lens_names[static_cast<std::size_t>(n)]) + ": {\"top_ids\": ";
-    const auto by_layer = [&](const auto& item) { append_array(line_, R, item); };
-    by_layer([&](std::int64_t row) {
-      append_array(line_, K,
-                   [&](std::int64_t k) { append(line_, std::int64_t{position.top_ids(n, row)[k]}); });
-    });
-    line_ += ", \"top_tokens\": ";
-    by_layer([&](std::int64_t row) {
-      append_array(line_, K, [&](std::int64_t k) { line_ += quoted_token(position.top_ids(n, row)[k]); });
-    });
-    line_ += ", \"top_logprobs\": ";
-    by_layer([&](std::int64_t row) {
-      append_array(line_, K, [&](std::int64_t k) { append(line_, position.top_logprobs(n, row)[k]); });
-    });
-    const auto watched = [&](const char* name, std::int64_t w) {
-      const bool present = position.watched_id(w) != decode::kNoToken;
-      line_ += std::string(", \"") + name + "_rank\": ";
-      if (present) by_layer([&](std::int64_t row) { append(line_, std::int64_t{position.rank(n, row, w)}); });
-      if (!present) line_ += "null";
-      line_ += std::string(", \"") + name + "_logprob\": ";
-      if (present) by_layer([&](std::int64_t row) { append(line_, position.logprob(n, row, w)); });
-      if (!present) line_ += "null";
-    };
-    watched("final", decode::kWatchedFinal);
-    watched("target", decode::kWatchedTarget);
-    line_ += ", \"entropy\": ";
-    by_layer([&](std::int64_t row) { append(line_, position.entropy(n, row)); });
-    line_ += ", \"kl_final\": ";
-    by_layer([&](std::int64_t row) { append(line_, position.kl_final(n, row)); });
-    line_ += ", \"kl_reverse\": ";
-    by_layer([&](std::int64_t row) { append(line_, position.kl_reverse(n, row)); });
-    line_ += ", \"settled_layer\": ";
-    append(line_, position.settled_layer(n));
-    append_options(position, n);
-    append_watched(position, n);
+    line_ += util::json_string(shape.lens_names[static_cast<std::size_t>(n)]) + ": {";
+    append_lens(position, n);
     line_ += "}";
   }
   line_ += "}}\n";

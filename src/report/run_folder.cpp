@@ -2,6 +2,7 @@
 #include "depthlens/report/run_folder.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <set>
 #include <string_view>
@@ -17,6 +18,10 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxRunJson = std::uint64_t{256} << 20;
+
+/// Of a run, in its folder itself.
+constexpr std::array<const char*, 4> kFiles = {"summary.json", kRecordFiles[0], kRecordFiles[1],
+                                               "report.html"};
 
 util::OrderedJson json_cell(const tables::Cell& cell) {
   if (const auto* integer = std::get_if<std::int64_t>(&cell)) return *integer;
@@ -71,7 +76,7 @@ void check_replaceable(const fs::path& folder) {
     return;
   }
   if (util::exists(folder / "parts")) return;
-  for (const char* name : {"summary.json", "records.jsonl", "report.html"}) {
+  for (const char* name : kFiles) {
     if (util::exists(folder / name)) refuse(folder / name);
   }
 }
@@ -81,7 +86,7 @@ void check_replaceable(const fs::path& folder) {
 RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
   util::create_folders(path_);
   std::error_code ignored;
-  for (const char* name : {"parts", "run.json", "summary.json", "records.jsonl"}) {
+  for (const char* name : {"parts", "run.json", "summary.json", kRecordFiles[0], kRecordFiles[1]}) {
     if (mode != Mode::kNew || !fs::exists(path_ / name, ignored)) continue;
     const bool unfinished = std::string_view(name) == "parts";
     throw util::output_error({.what = unfinished ? "the run folder holds a run that was not finished"
@@ -114,8 +119,8 @@ util::StagingFolder& RunFolder::staging() {
   return *staging_;
 }
 
-util::AtomicFile& RunFolder::records() {
-  if (!records_) records_ = std::make_unique<util::AtomicFile>(staging().path() / "records.jsonl");
+RecordFile& RunFolder::records(RecordFormat format) {
+  if (!records_) records_ = std::make_unique<RecordFile>(staging().path(), format);
   return *records_;
 }
 
@@ -136,7 +141,7 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
                    run.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n");
 
   // The earlier run may have had files that this one has not.
-  std::vector<fs::path> earlier = {"summary.json", "records.jsonl", "report.html"};
+  std::vector<fs::path> earlier(kFiles.begin(), kFiles.end());
   std::error_code ignored;
   for (const auto& [folder, extension] : {std::pair("tables", ".csv"), std::pair("replicates", ".npy")}) {
     for (const auto& entry : fs::directory_iterator(path_ / folder, ignored)) {

@@ -142,6 +142,11 @@ decode::ReadoutShape read_shape(const JsonView& json) {
 }  // namespace
 
 util::OrderedJson RunContext::json() const {
+  // What is as always is left out: states that were saved before there was a choice say the same.
+  OrderedJson of_records = {{"write", records.write}, {"top_k", records.top_k}, {"most", records.most}};
+  if (records.format != report::RecordFormat::kJsonl)
+    of_records["format"] = report::kRecordFormatNames[static_cast<std::size_t>(records.format)];
+  if (records.fields.is_chosen()) of_records["fields"] = records.fields.names();
   OrderedJson dropped_by_name = OrderedJson::object(), all_groups = OrderedJson::array();
   for (const auto& [reason, count] : dropped) dropped_by_name[data::name_of(reason)] = count;
   for (const auto& [key, name] : groups) all_groups.push_back({key, name});
@@ -155,7 +160,7 @@ util::OrderedJson RunContext::json() const {
       {"watch", watch_json(watch)},
       {"evaluation", evaluation ? evaluation_json(*evaluation) : OrderedJson()},
       {"shape", shape_json(shape)},
-      {"records", {{"write", records.write}, {"top_k", records.top_k}, {"most", records.most}}},
+      {"records", of_records},
       {"draws_page", draws_page},
       {"keeps_all", keeps_all},
       {"num_parts", num_parts},
@@ -187,6 +192,11 @@ RunContext RunContext::from_json(const JsonView& json) {
   context.records = {.write = records.at("write").as_bool(),
                      .top_k = records.at("top_k").as_integer(0, kMax),
                      .most = records.at("most").as_integer(0, kMax)};
+  if (records.has("format")) {
+    context.records.format =
+        static_cast<report::RecordFormat>(place_among(records.at("format"), report::kRecordFormatNames));
+  }
+  if (records.has("fields")) context.records.fields = report::RecordFields::from_json(records.at("fields"));
   context.draws_page = json.at("draws_page").as_bool();
   context.keeps_all = json.at("keeps_all").as_bool();
   context.num_parts = json.at("num_parts").as_integer(0, kMax);

@@ -455,7 +455,10 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
   std::unique_ptr<report::RecordWriter> writer;
   if (job.context.records.write) {
     writer = std::make_unique<report::RecordWriter>(
-        report::RecordOptions{.top_k = job.context.records.top_k, .task = task, .watch = &job.context.watch},
+        report::RecordOptions{.top_k = job.context.records.top_k,
+                              .task = task,
+                              .watch = &job.context.watch,
+                              .fields = job.context.records.fields},
         [&](decode::TokenId id) { return session.tokenizer().token_text(id); },
         [&](std::string_view line, std::int64_t item) { job.records->add(line, item); },
         [&] { return job.records->wants(); });

@@ -98,10 +98,11 @@ std::vector<tables::Table> write_run_files(report::RunFolder& folder, RunResult 
   warn_of_nothing(result, counts);
   std::vector<tables::Table> tables = context.tables(result.state);
 
-  report::PageRecords page(context.shape.lens_names, context.shape.num_rows);
+  report::PageRecords page(context.shape.lens_names, context.shape.num_rows, report::kMaxPageBytes,
+                           context.records.fields);
   std::int64_t records = 0;
   if (context.records.write) {
-    util::AtomicFile& file = folder.records();
+    report::RecordFile& file = folder.records(context.records.format);
     records = for_each_record(result.records, result.records_folder, context.records.most,
                               [&](std::string_view line) {
                                 file.write(line);

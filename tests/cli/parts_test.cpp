@@ -60,6 +60,9 @@ struct PartsDesk : Desk {
         {"facts", of(fact_file, {"--experiment", "facts,exit", "--keep", "all", "--max-records", "9"})},
         {"asked again", of(fact_file, {"--experiment", "facts", "--whitespace-retry", "yes"})},
         {"choices", of(choice_file, {"--experiment", "choices", "--keep", "all", "--records", "none"})},
+        {"compressed", of(corpus, {"--records", "jsonl.zst", "--max-length", "16"})},
+        {"few fields", of(fact_file, {"--experiment", "facts", "--keep", "all", "--records", "jsonl.zst",
+                                      "--record-fields", "target_rank,entropy"})},
         {"evaluation", eval},
     };
   }

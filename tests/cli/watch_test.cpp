@@ -211,7 +211,7 @@ TEST_CASE("what a settings file names and is not there is reported with the file
   };
   refused("token-counts = \"none.json\"", 3, "cannot read 'none.json'");
   refused("model = \"nowhere\"", 3, "the model 'nowhere'");
-  refused("lens = [\"logit\", \"tuned:nolens\"]", 3, "no tuned lens for 'nolens'");
+  refused("lens = [\"logit\", \"tuned:nolens\"]", 3, "the tuned lens of 'nolens' is not on this machine");
   refused("watch = [\"a, b\"]", 2, "not one token");
 }
 

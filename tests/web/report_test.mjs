@@ -33,6 +33,19 @@ for (const [experiment, input] of [["facts", "facts.jsonl"], ["choices", "choice
   depthlens("analyze", "--experiment", experiment, "--input", `data/tasks/${input}`, "--out", out);
   pages[experiment] = path.join(out, "report.html");
 }
+/** Runs of few fields: what the page has, and what it says is missing. */
+const FEW = {
+  ranks: ["final_rank,target_rank", ["rank of the final token", "rank of the target"]],
+  guesses: ["top_ids,top_tokens", ["top-1 token"]],
+  numbers: ["entropy,kl_final,top_ids,top_logprobs", ["entropy", "KL to final"]],
+  targets: ["target_rank,top_ids,top_tokens,top_logprobs", ["top-1 token", "probability", "rank of the target"]],
+  nothing: ["settled_layer,kl_reverse", []],
+};
+for (const [name, [fields]] of Object.entries(FEW)) {
+  const out = path.join(work, "few-" + name);
+  depthlens("analyze", "--input", "data/corpora/harbour.txt", "--limit", "3", "--records", "jsonl.zst", "--record-fields", fields, "--out", out);
+  pages["few-" + name] = path.join(out, "report.html");
+}
 depthlens("report", "--compare", corpus, path.join(work, "deep"), "--out", pages.comparison);
 boundedRun(path.join(work, "other"), { scale: 2 });
 depthlens("report", "--compare", ...["bounded", "other", "deep"].map((name) => path.join(work, name)), "--out", pages.differences);
@@ -469,6 +482,48 @@ await test("watched tokens colour the map, stand in tooltips and among pinned cu
   assert.equal(await page.locator("#trajectories path.curve").count(), 3);
   assert.match(await page.locator("#kept").innerText(), /documents 0–1 of 5 .*: 3 of 6 windows, 15 of 20 positions\. 5 positions have no record \(--max-records\)\. Tables and plots count all 20/);
 });
+
+for (const [name, [fields, values]] of Object.entries(FEW)) {
+  await test(`records of few fields (${name}): what is there is drawn, what is missing is told`, pages["few-" + name], {}, async (page) => {
+    const told = await page.locator("#missing").innerText(), given = fields.split(",");
+    for (const field of ["top_ids", "top_tokens", "top_logprobs", "final_rank", "target_rank", "entropy", "kl_final"]) {
+      assert.equal(new RegExp(`\\b${field}\\b`).test(told.split(" (--record-fields)")[0]), !given.includes(field), told);
+    }
+    assert.match(await page.locator("footer").innerText(), /records\.jsonl\.zst/);
+    await shot(page, "few-" + name);
+    if (values.length === 0) {
+      assert.match(told, /Nothing is left to draw/);
+      assert.equal(await page.locator(".cell").count(), 0);
+      return;
+    }
+    const choices = page.locator("#layers fieldset.choice", { hasText: "Cells coloured by" });
+    assert.deepEqual(await choices.locator("label").allInnerTexts(), values);
+    assert.ok(await choices.locator("input").first().isChecked());
+    for (const value of values) {
+      await choices.getByLabel(value, { exact: true }).check();
+      await cell(page, 2, 3).hover();
+      const tip = await page.locator("#tooltip").innerText(), guesses = values.includes("top-1 token");
+      assert.equal(/rank of the final token/.test(tip), given.includes("final_rank"), tip);
+      assert.equal(/rank of the target/.test(tip), given.includes("target_rank"), tip);
+      assert.equal(/entropy, nats/.test(tip), given.includes("entropy"), tip);
+      assert.equal(/KL\(final/.test(tip), given.includes("kl_final"), tip);
+      assert.equal(/%/.test(tip), guesses && given.includes("top_logprobs"), tip);
+      assert.ok((await cell(page, 2, 3).locator("text").textContent()).length > 0);
+    }
+    await cell(page, 2, 3).click();
+    const ranked = given.some((field) => field.endsWith("_rank"));
+    assert.equal(await page.locator("#trajectories").isVisible(), ranked);
+    if (ranked) {
+      assert.ok((await page.locator("#trajectories .plot path.curve").count()) > 0);
+      await page.locator("#trajectories summary").click();
+      const head = await page.locator("#trajectories thead").innerText();
+      assert.equal(/final.rank/.test(head), given.includes("final_rank"), head);
+    }
+    await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+    assert.ok((await page.locator("#map .strips svg .cell").count()) > 0);
+    await page.evaluate(() => dispatchEvent(new Event("afterprint")));
+  });
+}
 
 await test("a large window: few columns in the document, all within reach", pages.large, {}, async (page) => {
   const columns = () => page.locator(".cell").evaluateAll((all) => [...new Set(all.map(({ dataset }) => Number(dataset.column)))]);

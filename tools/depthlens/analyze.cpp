@@ -30,6 +30,7 @@ struct AnalyzeOptions {
   std::string experiments = "trajectory,frequency,flips,settling";
   std::int64_t top_k = 10;
   std::string records = "jsonl";
+  std::string record_fields;
   std::int64_t max_records = 20000;
   std::string token_counts = "input";
   std::string buckets = "10,100,1000";
@@ -38,6 +39,11 @@ struct AnalyzeOptions {
   std::vector<std::string> states;
   std::string state_layers;
   std::string save_states;
+
+  bool writes_records() const { return records != "none"; }
+  report::RecordFields fields() const {
+    return record_fields.empty() ? report::RecordFields() : report::RecordFields::parse(record_fields);
+  }
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
@@ -59,6 +65,7 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
       {"device", options.model.device},
       {"limit", options.corpus.limit},
       {"seed", options.common.seed}};
+  if (!options.record_fields.empty()) settings["record_fields"] = options.fields().names();
   if (!options.save_states.empty()) settings["save_states"] = true;
   if (!options.layers.empty())
     settings["layers"] = run::parse_layers(options.layers, session.spec().num_layers);
@@ -101,8 +108,12 @@ run::RunContext context_of(const AnalyzeOptions& options, const Session& session
   context.edges = data::parse_bucket_edges(options.buckets);
   context.shape.vocab_size = session.spec().vocab_size;
   context.shape.layers = run::parse_layers(options.layers, session.spec().num_layers);
-  context.records = {
-      .write = options.records == "jsonl", .top_k = options.top_k, .most = options.max_records};
+  context.records = {.write = options.writes_records(),
+                     .format = options.records == "jsonl.zst" ? report::RecordFormat::kJsonlZstd
+                                                              : report::RecordFormat::kJsonl,
+                     .fields = options.fields(),
+                     .top_k = options.top_k,
+                     .most = options.max_records};
   context.draws_page = options.report == "yes";
   context.keeps_all = !options.task.correct_only();
   context.num_documents = source.inputs().documents;
@@ -218,7 +229,9 @@ void analyze_pairs(const AnalyzeOptions& options) {
 std::vector<Condition> conditions(const AnalyzeOptions& options, data::InputKind input) {
   const bool pairs = input == data::InputKind::kPairs, task = data::is_task(input);
   const std::string found = "--experiment " + options.experiments;
-  const bool records = options.records == "jsonl";
+  const bool records = options.writes_records();
+  const report::RecordFields fields = options.fields();
+  const auto has_chosen = [&](report::RecordField field) { return fields.is_chosen() && fields.has(field); };
   std::vector<Condition> all = {
       {.flags = {"--positions"},
        .holds = input == data::InputKind::kCorpus,
@@ -239,7 +252,7 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, data::InputKind
        .needs = "an experiment that counts by frequency",
        .found = found},
       {.flags = {"--lens", "--lens-alignment", "--allow-lens-mismatch", "--decode", "--top-k", "--watch",
-                 "--watch-pair", "--layers"},
+                 "--watch-pair", "--layers", "--record-fields"},
        .holds = !pairs,
        .needs = "an experiment with a lens: patching reads the model's own output and uses no lens",
        .found = found},
@@ -252,10 +265,22 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, data::InputKind
        .holds = input == data::InputKind::kCorpus && options.states.empty(),
        .needs = "a corpus that the model is run over",
        .found = options.states.empty() ? found : "states from files (--states)"},
-      {.flags = {"--max-records"},
+      {.flags = {"--max-records", "--record-fields"},
        .holds = records,
        .needs = "records",
-       .found = "--records " + options.records}};
+       .found = "--records " + options.records},
+      {.flags = {"--top-k"},
+       .holds = fields.has_predictions(),
+       .needs = "top_ids, top_tokens or top_logprobs among --record-fields",
+       .found = options.record_fields},
+      {.flags = {"--record-fields"},
+       .holds = !has_chosen(report::RecordField::kOptions) || input == data::InputKind::kQuestions,
+       .needs = "questions (choices) for its field options",
+       .found = found},
+      {.flags = {"--record-fields"},
+       .holds = !has_chosen(report::RecordField::kWatched) || options.watch.given(),
+       .needs = "a watched token (--watch, --watch-pair) for its field watched",
+       .found = "none"}};
   for (Condition& condition : lens_conditions(options.model)) all.push_back(std::move(condition));
   return all;
 }
@@ -310,9 +335,15 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ->capture_default_str();
   add_positions_option(app, options->corpus);
   add_watch_options(app, options->watch);
-  app.add_option("--records", options->records, "Records of single positions")
-      ->check(one_of({"none", "jsonl"}))
+  app.add_option("--records", options->records,
+                 "Records of single positions: none, records.jsonl, or compressed records.jsonl.zst")
+      ->check(one_of({"none", "jsonl", "jsonl.zst"}))
       ->capture_default_str();
+  app.add_option("--record-fields", options->record_fields,
+                 "What each lens's part of a record holds (default: all): " +
+                     util::join(report::RecordFields().names(), ", "))
+      ->type_name("NAME,...")
+      ->delimiter(',');
   app.add_option("--max-records", options->max_records,
                  "Records written, in input order (0: all); tables count the others too")
       ->check(integer(0))

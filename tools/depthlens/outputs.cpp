@@ -31,9 +31,9 @@ void check_replaceable(const fs::path& file, const std::string& kind,
 
 void check_not_replaced(const std::string& flag, const std::vector<std::string>& inputs,
                         const fs::path& out) {
-  constexpr std::array<std::string_view, 11> kOfResults = {
-      "run.json", "summary.json", "records.jsonl", "report.html",   "tables",        "replicates",
-      "parts",    "params.pt",    "config.json",   "training.json", "training.jsonl"};
+  constexpr std::array<std::string_view, 12> kOfResults = {
+      "run.json",   "summary.json", "records.jsonl", "records.jsonl.zst", "report.html",   "tables",
+      "replicates", "parts",        "params.pt",     "config.json",       "training.json", "training.jsonl"};
   std::error_code ignored;
   const fs::path target = fs::weakly_canonical(out, ignored);
   for (const std::string& input : inputs) {

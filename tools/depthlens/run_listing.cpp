@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "comparison.hpp"
+#include "depthlens/report/record_file.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
@@ -23,7 +24,7 @@ constexpr int kDeepest = 8;
 constexpr std::size_t kMaxEntries = 200'000;
 
 /// What a run folder holds before run.json is there, or where it was lost.
-constexpr const char* kOfUnfinished[] = {"parts", "records.jsonl"};
+constexpr const char* kOfUnfinished[] = {"parts", report::kRecordFiles[0], report::kRecordFiles[1]};
 
 ListedRun read_run(const fs::path& folder, const std::string& path) {
   const auto damaged = [&](std::string why) {

@@ -1,5 +1,5 @@
 // report.html: one self-contained page that shows a run, or compares several. It is made of
-// run.json, the tables and records.jsonl and of nothing else, so that equal runs have equal pages.
+// run.json, the tables and the records and of nothing else, so that equal runs have equal pages.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,8 @@ namespace depthlens::report {
 struct PageRun {
   std::int64_t num_rows = 0;        ///< layers that are decoded
   std::vector<std::string> lenses;  ///< names, in the order of run.json
-  std::int64_t num_records = 0;     ///< lines that records.jsonl should have
+  std::int64_t num_records = 0;     ///< lines that the file of records should have
+  RecordFields fields = {};         ///< that records have
   std::int64_t num_documents = -1;  ///< of the input; -1: not known
   std::string json;  ///< run.json without `volatile`, and the tables; safe inside a script element
 };
@@ -36,7 +37,7 @@ std::string run_page(const PageRun& run, const PageRecords& records, const Recor
 
 /// The page of the run in `folder`, with the records that `choice` takes, as many as fit into `max_bytes`.
 /// Throws input errors where run.json or summary.json is missing, format errors where a file is damaged, and
-/// usage errors where what was chosen has no records. Without records.jsonl the page has no records.
+/// usage errors where what was chosen has no records. Without a file of records the page has no records.
 std::string run_page(const std::filesystem::path& folder, RecordChoice choice = {},
                      std::size_t max_bytes = kMaxPageBytes);
 

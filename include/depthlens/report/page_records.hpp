@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "depthlens/report/record_fields.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::report {
@@ -15,7 +16,7 @@ namespace depthlens::report {
 /// Records are left out so that a page stays below this, unless another bound is asked for.
 inline constexpr std::size_t kMaxPageBytes = 2'000'000;
 
-/// Takes lines of records.jsonl until enough are there for a page of `max_bytes`.
+/// Takes lines of records until enough are there for a page of `max_bytes`.
 ///
 /// A window becomes `{"document", "window", "item", …, "records"}`: what its records tell of their place in
 /// the input, and of tasks also the end of the prompt, the answer, the class, the texts of the options;
@@ -24,11 +25,13 @@ inline constexpr std::size_t kMaxPageBytes = 2'000'000;
 /// text holds, lens by lens and layer by layer, numbers of three digits to the base 89: for each prediction
 /// its token and −log p, then the final token's rank, the target's rank, entropy and KL(final ‖ layer), then
 /// for each option and each watched token its rank and −log p; logarithms, entropies and divergences in
-/// thousandths of a nat. The highest number stands for "none".
+/// thousandths of a nat. The highest number stands for "none", and for what the records have no field of.
+/// Without both ids and texts of predictions, no prediction is packed.
 class PageRecords {
  public:
-  /// Every record must have just these lenses, with `num_rows` layers each.
-  PageRecords(std::vector<std::string> lenses, std::int64_t num_rows, std::size_t max_bytes = kMaxPageBytes);
+  /// Every record must have just these lenses, with `num_rows` layers and `fields` each.
+  PageRecords(std::vector<std::string> lenses, std::int64_t num_rows, std::size_t max_bytes = kMaxPageBytes,
+              RecordFields fields = {});
 
   /// Takes a line; `where` (file and line) is for the format errors that it throws. Does nothing when full.
   void add(std::string_view line, const std::string& where);
@@ -64,6 +67,7 @@ class PageRecords {
   std::vector<std::string> lenses_;
   std::size_t num_rows_;
   std::size_t max_bytes_;
+  RecordFields fields_;
   std::size_t top_k_ = 0;  ///< predictions of a layer that the page keeps; of the first record
   bool full_ = false;
   std::size_t bytes_ = 0;

@@ -9,6 +9,7 @@
 #include "depthlens/data/task.hpp"
 #include "depthlens/decode/listener.hpp"
 #include "depthlens/experiments/watch.hpp"
+#include "depthlens/report/record_fields.hpp"
 
 namespace depthlens::report {
 
@@ -16,6 +17,7 @@ struct RecordOptions {
   std::int64_t top_k = 10;
   const data::Task* task = nullptr;           ///< that asks for the positions; nullptr: a corpus
   const experiments::Watch* watch = nullptr;  ///< tokens that every position watches; may be none
+  RecordFields fields = {};                   ///< of each lens
 };
 
 class RecordWriter : public decode::Listener {
@@ -29,15 +31,19 @@ class RecordWriter : public decode::Listener {
       std::function<bool()> wants = [] { return true; });
 
   decode::Needs needs() const override {
-    return {.top_k = options_.top_k, .token_groups = {}, .num_groups = 0};
+    // `settled_layer` looks at the first guess.
+    return {
+        .top_k = options_.fields.has_predictions() ? options_.top_k : 1, .token_groups = {}, .num_groups = 0};
   }
   void accept(const decode::PositionReadout& position) override;
 
  private:
   const std::string& quoted_token(decode::TokenId id);
+  bool begin_field(RecordField field);
   void append_token(decode::TokenId id);
   void append_item(const decode::PositionReadout& position);
   void append_followed(const decode::PositionReadout& position, std::int64_t lens, std::int64_t w);
+  void append_lens(const decode::PositionReadout& position, std::int64_t lens);
   void append_options(const decode::PositionReadout& position, std::int64_t lens);
   void append_watched(const decode::PositionReadout& position, std::int64_t lens);
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/report/record_file.hpp"
 #include "depthlens/tables/table.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -33,8 +34,9 @@ class RunFolder {
   /// Whether a complete run is there, such as one that is to be replaced. Throws format errors.
   bool holds_whole_run() const;
 
-  /// The records' file, to be written line by line; it gets its place in `finish`.
-  util::AtomicFile& records();
+  /// The records' file, to be written line by line; it gets its place in `finish`, and a file of the other
+  /// format goes.
+  RecordFile& records(RecordFormat format = RecordFormat::kJsonl);
 
   /// Writes records, tables/*.csv, replicates/*.npy, summary.json, `files` and run.json, and then, when all
   /// of them are on the disk, puts them in the place of an earlier run's: that one stays whole until then.
@@ -46,7 +48,7 @@ class RunFolder {
 
   std::filesystem::path path_;
   std::unique_ptr<util::StagingFolder> staging_;
-  std::unique_ptr<util::AtomicFile> records_;
+  std::unique_ptr<RecordFile> records_;
 };
 
 /// `{"schema_version", "tables": {name: {"columns", "units", "rows"}}}`.

@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/report/record_fields.hpp"
+#include "depthlens/report/record_file.hpp"
+
 namespace depthlens::run {
 
 struct InputOptions {
@@ -50,6 +53,8 @@ struct TaskOptions {
 
 struct RecordSettings {
   bool write = true;
+  report::RecordFormat format = report::RecordFormat::kJsonl;
+  report::RecordFields fields = {};
   std::int64_t top_k = 10;
   std::int64_t most = 20000;  ///< in input order; 0: all
 };

@@ -3,7 +3,7 @@
 const TASKS = ["pos", "facts", "choices"];
 
 /** Settings that bear on no number of the tables, and one that is told apart from the others. */
-const SILENT_SETTINGS = new Set(["experiments", "records", "max_records", "device", "allow_lens_mismatch"]);
+const SILENT_SETTINGS = new Set(["experiments", "records", "record_fields", "max_records", "device", "allow_lens_mismatch"]);
 
 const settingText = (value) => (Array.isArray(value) ? value.map(told).join(", ") : told(value ?? "–"));
 const fileName = (path) => plain(String(path ?? "").split("/").at(-1));

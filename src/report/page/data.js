@@ -49,6 +49,12 @@ function layerOf(row) {
   return RUNS[0].run.settings?.layers?.[row] ?? row;
 }
 
+/** Whether records have a field: with --record-fields some are left out. */
+function hasField(name) {
+  const fields = RUNS[0].run.settings?.record_fields;
+  return !Array.isArray(fields) || fields.includes(name);
+}
+
 /** What a lens reads at a layer of a record; unpacked when it is asked for. */
 class Readout {
   constructor(record, begin) {
@@ -64,7 +70,9 @@ class Readout {
     const negative = this.nats(index);
     return negative === null ? null : Math.exp(-negative);
   }
+  /** Null where the records have no predictions. */
   guess(k) {
+    if (k >= this.record.records.predictions) return null;
     const { ids, texts } = this.record.records, token = this.record.number(this.begin + 2 * k);
     return { id: ids[token], text: texts[token], probability: this.probabilityAt(this.begin + 2 * k + 1) };
   }

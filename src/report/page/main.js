@@ -1,10 +1,15 @@
 // Puts the page together.
 
+/** The name of the file of records in the run folder. */
+function recordsName() {
+  return RUNS[0].run.settings?.records === "jsonl.zst" ? "records.jsonl.zst" : "records.jsonl";
+}
+
 function noRecordsNote() {
   const { counts = {}, lenses } = RUNS[0].run;
   if (COMPARING || !(counts.records > 0)) return null;
-  if (objectsOf(lenses).length === 0) return el("p", { class: "note", text: "The page shows means over pairs; records.jsonl in the run folder has each pair by layer and token." });
-  return el("p", { class: "notice", text: "records.jsonl was not in the run folder: the page shows tables only." });
+  if (objectsOf(lenses).length === 0) return el("p", { class: "note", text: `The page shows means over pairs; ${recordsName()} in the run folder has each pair by layer and token.` });
+  return el("p", { class: "notice", text: `${recordsName()} was not in the run folder: the page shows tables only.` });
 }
 
 function start() {
@@ -14,7 +19,7 @@ function start() {
     el("ul", {}, sections.map(({ id, title }) => el("li", {}, el("a", { href: "#" + id, text: title })))));
   document.getElementById("page").append(pageHeader(), DATA.records ? "" : noRecordsNote() ?? "", contents,
     el("main", {}, sections.length > 0 ? sections.map(({ node }) => node) : el("p", { class: "notice", text: "The run has no tables and no records." })),
-    el("footer", { text: `Made by depthlens from ${DATA.records ? "run.json, summary.json and records.jsonl" : "run.json and summary.json"}. Numbers of tables are rounded to six digits; tables/*.csv in the run folder have them all.` }));
+    el("footer", { text: `Made by depthlens from ${DATA.records ? `run.json, summary.json and ${recordsName()}` : "run.json and summary.json"}. Numbers of tables are rounded to six digits; tables/*.csv in the run folder have them all.` }));
   redrawAll();
   let width = innerWidth;
   addEventListener("resize", () => {

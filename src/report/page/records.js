@@ -11,14 +11,14 @@ const OVERSCAN = 8;
 const MOST_WATCHED = 6;
 
 const rankValue = (id, name, title, value) => ({ id, name, title, value, scale: (most) => ({ low: 1, high: Math.max(most, 10), log: true }) });
-/** What colours the cells: value(readout), and how it is told. */
+/** What colours the cells: value(readout), and how it is told. `needs`: fields of the records. */
 const VALUES = [
-  { id: "token", name: "top-1 token" },
-  { id: "probability", name: "probability", title: "probability of the layer's first guess", value: (readout) => readout.guess(0).probability, scale: () => ({ low: 0, high: 1, text: formatTickShare }), text: formatShare },
-  rankValue("rank", "rank of the final token", "rank of the token that the model says in the end", (readout) => readout.finalRank),
-  rankValue("target", "rank of the target", "rank of the token that follows", (readout) => readout.targetRank),
-  { id: "entropy", name: "entropy", title: "entropy, nats", value: (readout) => readout.entropy, scale: (most) => ({ low: 0, high: most }) },
-  { id: "kl", name: "KL to final", title: "KL(final ‖ layer), nats", value: (readout) => readout.kl, scale: (most) => ({ low: 0, high: most }) },
+  { id: "token", needs: ["top_ids", "top_tokens"], name: "top-1 token" },
+  { id: "probability", needs: ["top_ids", "top_tokens", "top_logprobs"], name: "probability", title: "probability of the layer's first guess", value: (readout) => readout.guess(0).probability, scale: () => ({ low: 0, high: 1, text: formatTickShare }), text: formatShare },
+  { ...rankValue("rank", "rank of the final token", "rank of the token that the model says in the end", (readout) => readout.finalRank), needs: ["final_rank"] },
+  { ...rankValue("target", "rank of the target", "rank of the token that follows", (readout) => readout.targetRank), needs: ["target_rank"] },
+  { id: "entropy", needs: ["entropy"], name: "entropy", title: "entropy, nats", value: (readout) => readout.entropy, scale: (most) => ({ low: 0, high: most }) },
+  { id: "kl", needs: ["kl_final"], name: "KL to final", title: "KL(final ‖ layer), nats", value: (readout) => readout.kl, scale: (most) => ({ low: 0, high: most }) },
 ];
 /** Pieces of a legend, {width, node(x, y)}, in as many lines as it takes. */
 function keyLines(pieces, width) {
@@ -49,11 +49,12 @@ class RecordMap {
     this.columns = this.merged ? all : this.columnsOf[0];
     const watched = watchedNames(this.windows[0]), options = (this.windows[0].options ?? []).length;
     const same = this.windows.every((window) => JSON.stringify(watchedNames(window)) === JSON.stringify(watched));
-    this.values = VALUES.map((value) => (this.isTask && value.id === "target" ? { ...value, title: "rank of the answer's token" } : value));
+    this.values = VALUES.filter(({ needs }) => needs.every(hasField)).map((value) => (this.isTask && value.id === "target" ? { ...value, title: "rank of the answer's token" } : value));
     if (same) {
       this.values.push(...watched.slice(options, options + MOST_WATCHED).map((name, i) =>
         rankValue(`watched-${i}`, `rank of ${shortened(name, 14)}`, `rank of the watched token ${shortened(name, 20)}`, (readout) => readout.watched(options + i).rank)));
     }
+    this.guesses = records.predictions > 0;
     this.value = this.values[0];
     this.current = { column: 0, row: records.rows - 1 };
     this.left = 0;
@@ -72,8 +73,8 @@ class RecordMap {
     this.frame = el("div", { class: "map-frame" }, this.keyNode, this.overviewFrame, this.scroller);
     this.figure = figure({
       name: "layers-tokens", id: "map", title: this.isTask ? "Layers × answers" : "Layers × tokens", wide: true,
-      note: this.isTask ? "Columns are the tokens of the answers, rows the layers; a cell tells the layer's first guess for that token."
-        : "Columns are the text's tokens, rows the layers; a cell tells the layer's first guess for what comes next.",
+      note: this.isTask ? "Columns are the tokens of the answers, rows the layers; a cell tells " + (this.guesses ? "the layer's first guess for that token." : "what colours it: the records have no predictions.")
+        : "Columns are the text's tokens, rows the layers; a cell tells " + (this.guesses ? "the layer's first guess for what comes next." : "what colours it: the records have no predictions."),
       draw: (width) => this.draw(width), table: () => this.table(), exported: () => this.picture(0, this.columns.length, CELL, true),
     });
     this.scroller.addEventListener("scroll", () => this.follow(this.scroller.scrollLeft));
@@ -113,7 +114,7 @@ class RecordMap {
     return el("div", { class: "controls" },
       el("label", { class: "field" }, el("span", { text: this.isTask ? "Go to item" : this.merged ? "Go to" : "Document and window" }), select),
       this.records.lenses.length > 1 ? choice("Lens", this.records.lenses.map((name, i) => [String(i), plain(name)]), "0", (value) => { this.lens = Number(value); this.update(); }) : null,
-      choice("Cells coloured by", this.values.map(({ id, name }) => [id, name]), "token", (id) => { this.value = this.values.find((value) => value.id === id); this.update(); }));
+      choice("Cells coloured by", this.values.map(({ id, name }) => [id, name]), this.value.id, (id) => { this.value = this.values.find((value) => value.id === id); this.update(); }));
   }
   update() {
     this.figure.update();
@@ -168,10 +169,11 @@ class RecordMap {
     const readout = record.at(this.lens, layer), guess = readout.guess(0), x = cell.labels + column * cell.width, y = head + layer * cell.height;
     const value = this.shades ? this.value.value(readout) : null, shown = this.shades && this.shades.shows(value);
     const colour = shown ? rampColour(this.shades.position(value)) : null;
+    const text = guess ? shortened(visible(guess.text), 9) : (this.value.text ?? formatNumber)(value);
     const kind = this.shades ? "" : guess.id === record.final.id ? " is-final" : " is-other";
     return svg("g", { class: "cell" + kind },
       svg("rect", { x: x + 1, y: y + 1, width: cell.width - 2, height: cell.height - 2, rx: 2, fill: this.shades ? colour?.fill ?? "none" : null }),
-      svg("text", { class: "token " + (colour?.ink ?? ""), x: x + cell.width / 2, y: y + cell.height / 2 + 4, "text-anchor": "middle", text: shortened(visible(guess.text), 9) }));
+      svg("text", { class: (guess ? "token " : "") + (colour?.ink ?? ""), x: x + cell.width / 2, y: y + cell.height / 2 + 4, "text-anchor": "middle", text }));
   }
   drawLabels(cell, head) {
     return svg("g", {}, svg("text", { x: cell.labels - 8, y: head - 8, "text-anchor": "end", text: "layer" }),
@@ -320,7 +322,7 @@ class RecordMap {
     const readout = record.at(this.lens, layer), guess = readout.guess(0);
     const told = this.value.value ? `; ${this.value.title} ${(this.value.text ?? formatNumber)(this.value.value(readout))}` : "";
     const place = this.merged ? `${this.placeOf(record)}, ` : "";
-    return `Layer ${layerOf(layer)}, ${place}position ${record.position}, after ${visible(record.token.text)}: ${visible(guess.text)}, ${formatShare(guess.probability)}${told}`;
+    return `Layer ${layerOf(layer)}, ${place}position ${record.position}, after ${visible(record.token.text)}${guess ? `: ${visible(guess.text)}${guess.probability === null ? "" : `, ${formatShare(guess.probability)}`}` : ""}${told}`;
   }
   listen() {
     const cellOf = (event) => event.target.closest?.(".cell");
@@ -375,13 +377,13 @@ class RecordMap {
   show(cell) {
     const column = Number(cell.dataset.column), record = this.columns[column], layer = Number(cell.dataset.layer);
     const readout = record.at(this.lens, layer), names = watchedNames(this.windows[record.window]);
-    const top = readout.top.map(({ id, text, probability }, k) => el("tr", {}, el("td", { class: "id", text: k + 1 }), el("td", {}, tokenSpan(text)), el("td", { class: "id", text: id }), el("td", { class: "number", text: formatShare(probability) })));
+    const top = readout.top.map(({ id, text, probability }, k) => el("tr", {}, el("td", { class: "id", text: k + 1 }), el("td", {}, tokenSpan(text)), el("td", { class: "id", text: id }), el("td", { class: "number", text: hasField("top_logprobs") ? formatShare(probability) : "" })));
     const line = (name, value, first) => el("tr", { class: first ? "rule" : null }, el("td", { colspan: 3 }, name), el("td", { class: "number", text: value }));
     tooltip.show(() => (cell.isConnected ? cell.getBoundingClientRect() : null),
       el("div", { class: "head" }, `layer ${layerOf(layer)} · ${this.merged ? this.placeOf(record) + ", " : ""}position ${record.position} · ${this.records.lenses.length > 1 ? plain(this.records.lenses[this.lens]) + " · " : ""}after `, tokenSpan(record.token.text)),
-      el("table", {}, top, line(el("span", {}, "rank of the final token ", tokenSpan(record.final.text)), formatNumber(readout.finalRank), true),
-        record.target ? line(el("span", {}, this.isTask ? "rank of the answer's token " : "rank of the target ", tokenSpan(record.target.text)), formatNumber(readout.targetRank)) : null,
-        line("entropy, nats", formatNumber(readout.entropy)), line("KL(final ‖ layer), nats", formatNumber(readout.kl)),
+      el("table", {}, top, hasField("final_rank") ? line(el("span", {}, "rank of the final token ", tokenSpan(record.final.text)), formatNumber(readout.finalRank), true) : null,
+        record.target && hasField("target_rank") ? line(el("span", {}, this.isTask ? "rank of the answer's token " : "rank of the target ", tokenSpan(record.target.text)), formatNumber(readout.targetRank)) : null,
+        hasField("entropy") ? line("entropy, nats", formatNumber(readout.entropy)) : null, hasField("kl_final") ? line("KL(final ‖ layer), nats", formatNumber(readout.kl)) : null,
         names.map((name, w) => {
           const { rank, probability } = readout.watched(w);
           if (rank === null) return null;  // as of the target where nothing follows
@@ -394,14 +396,25 @@ class RecordMap {
     if (!this.merged) this.strip.querySelector(".here")?.classList.remove("here");
   }
   table() {
+    const of = (name, value) => (hasField(name) ? { [name]: value } : {});
     const rows = this.columns.flatMap((record) => Array.from({ length: this.records.rows }, (_, layer) => {
       const readout = record.at(this.lens, layer), guess = readout.guess(0), window = this.windows[record.window];
-      return { document: window.document, window: window.window, item: window.item, ...(window.class ? { class: window.class } : {}), position: record.position, token: record.token.text, layer: layerOf(layer), guess: guess.text, guess_id: guess.id, probability: guess.probability === null ? null : Number(guess.probability.toPrecision(4)),
-        final: record.final.text, final_rank: readout.finalRank, target: record.target?.text ?? null, target_rank: readout.targetRank, entropy: readout.entropy, kl_final: readout.kl,
+      return { document: window.document, window: window.window, item: window.item, ...(window.class ? { class: window.class } : {}), position: record.position, token: record.token.text, layer: layerOf(layer), ...(guess ? { guess: guess.text, guess_id: guess.id } : {}), ...(guess && hasField("top_logprobs") ? { probability: guess.probability === null ? null : Number(guess.probability.toPrecision(4)) } : {}),
+        final: record.final.text, ...of("final_rank", readout.finalRank), target: record.target?.text ?? null, ...of("target_rank", readout.targetRank), ...of("entropy", readout.entropy), ...of("kl_final", readout.kl),
         ...Object.fromEntries(watchedNames(window).map((name, w) => [`rank of ${name}`, readout.watched(w).rank])) };
     }));
     return { columns: [...new Set(rows.flatMap(Object.keys))], tokens: ["token", "guess", "final", "target"], units: { entropy: "nats", kl_final: "nats" }, rows };
   }
+}
+
+/** What the page would show if the records had the field; null where nothing is missing. */
+function missingNote(records) {
+  const settings = RUNS[0].run.settings ?? {}, watches = objectsOf(settings.watch).length > 0, asks = settings.options !== undefined;
+  const wanted = ["top_ids", "top_tokens", "top_logprobs", "final_rank", "target_rank", "entropy", "kl_final", ...(watches ? ["watched"] : []), ...(asks ? ["options"] : [])];
+  const missing = wanted.filter((name) => !hasField(name));
+  if (missing.length === 0) return null;
+  const without = records.predictions > 0 || missing.every((name) => !name.startsWith("top_")) ? "" : " Predictions are shown where records have top_ids and top_tokens.";
+  return `The records were written without ${missing.join(", ")} (--record-fields): what would show them is left out.${without}`;
 }
 
 /** Which of several inputs; null where there is one. */
@@ -456,11 +469,16 @@ function keptNote(records) {
 /** {id, title, node} of the records; null where the page has none. */
 function recordSection(records) {
   if (!records || records.windows.length === 0 || records.windows[0].records.length === 0) return null;
+  const missing = missingNote(records);
   const map = new RecordMap(records);
+  if (map.values.length === 0) {
+    return { id: "layers", title: "Layer by layer", node: el("section", { id: "layers" }, el("h2", { text: "Layer by layer" }),
+      el("p", { class: "notice", id: "missing", text: `${missing} Nothing is left to draw of single positions.` })) };
+  }
   const where = map.isTask ? "at each token of the answers" : RUNS[0].run.settings?.positions === "all" || RUNS[0].run.settings?.positions === undefined ? "at every position of the text" : "at the analysed positions of the text";
   const node = el("section", { id: "layers" }, el("h2", { text: "Layer by layer" }),
     el("p", { text: `What the model would say if it had to stop at a layer, ${where}, read through the lens.` }),
-    map.controls(), map.strip, map.figure, el("p", { class: "note", id: "kept", text: keptNote(records) }), map.pins.node);
+    missing ? el("p", { class: "notice", id: "missing", text: missing }) : null, map.controls(), map.strip, map.figure, el("p", { class: "note", id: "kept", text: keptNote(records) }), map.pins.node);
   map.drawStrip();
   return { id: "layers", title: "Layer by layer", node };
 }

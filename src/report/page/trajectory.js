@@ -21,12 +21,16 @@ class Pins {
     });
     this.node = el("div", { class: "pinned" }, this.hint, this.chips, this.figure);
     this.figure.hidden = true;
+    // Without any rank there is nothing to draw of a pinned position.
+    this.possible = hasField("final_rank") || hasField("target_rank") || records.windows.some((window) => watchedNames(window).length > 0);
+    this.hint.hidden = !this.possible;
   }
   key(lens, record) { return `${lens} ${record.window} ${record.position}`; }
   of(record) { return this.pins.filter((pin) => pin.record === record); }
   find(lens, record) { return this.pins.find((pin) => pin.key === this.key(lens, record)); }
 
   toggle(lens, record) {
+    if (!this.possible) return;
     const pinned = this.find(lens, record), what = `position ${record.position}, ${visible(record.token.text)}`;
     if (pinned) {
       this.pins = this.pins.filter((pin) => pin !== pinned);
@@ -76,8 +80,8 @@ class Pins {
     });
     const series = this.pins.flatMap((pin) => {
       const { target, final } = pin.record;
-      return [curve(pin, visible(final.text), null, this.ranks(pin, "finalRank")),
-        target && target.id !== final.id ? curve(pin, `${visible(target.text)} (target)`, "5 4", this.ranks(pin, "targetRank")) : null,
+      return [hasField("final_rank") ? curve(pin, visible(final.text), null, this.ranks(pin, "finalRank")) : null,
+        hasField("target_rank") && target && (target.id !== final.id || !hasField("final_rank")) ? curve(pin, `${visible(target.text)} (target)`, "5 4", this.ranks(pin, "targetRank")) : null,
         ...this.watched(pin).map(({ name, ranks }, w) => curve(pin, name, DOTS[w % DOTS.length], ranks))];
     }).filter(Boolean);
     return { label: "Ranks at the pinned positions", kind: "line", panels: [{ title: "", series }], x: { title: "layer", type: "number", whole: true }, y: { title: "rank", type: "log", least: 1 } };
@@ -87,7 +91,7 @@ class Pins {
       const finals = this.ranks(pin, "finalRank"), targets = this.ranks(pin, "targetRank");
       return finals.map((rank, row) => ({
         lens: this.records.lenses[pin.lens], item: this.records.windows[pin.record.window].item ?? null, document: this.records.windows[pin.record.window].document, window: this.records.windows[pin.record.window].window, position: pin.record.position, token: pin.record.token.text, layer: layerOf(row),
-        final: pin.record.final.text, final_rank: rank, target: pin.record.target?.text ?? null, target_rank: targets[row],
+        final: pin.record.final.text, ...(hasField("final_rank") ? { final_rank: rank } : {}), target: pin.record.target?.text ?? null, ...(hasField("target_rank") ? { target_rank: targets[row] } : {}),
         ...Object.fromEntries(this.watched(pin).map(({ name, ranks }) => [`rank of ${name}`, ranks[row]])),
       }));
     });

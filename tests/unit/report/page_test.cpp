@@ -1,6 +1,7 @@
 // report.html: what goes into it, what stays out, and that nothing in a run can break it.
 #include "depthlens/report/page.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "depthlens/report/run_folder.hpp"
@@ -176,6 +177,59 @@ TEST_CASE("page records: what an item, a document and watched tokens are") {
   CHECK(other.at("item") == 12);
   CHECK(other.at("input") == 1);
   CHECK(other.at("window_start") == 511);
+}
+
+TEST_CASE("page records: what records have no field of is packed as none, predictions not at all") {
+  const auto numbers_of = [](const std::string& list) {
+    PageRecords records({"logit"}, kLayers + 1, report::kMaxPageBytes, report::RecordFields::parse(list));
+    Json made = record(0, 0);
+    made["lenses"].erase("tuned");
+    Json& lens = made["lenses"]["logit"];
+    lens["watched"] = {{{"text", "w"}, {"id", 4}, {"rank", {4, 3, 2}}, {"logprob", {-0.25, -0.5, -1}}}};
+    const report::RecordFields fields = report::RecordFields::parse(list);
+    for (const char* name : report::kRecordFieldNames) {
+      const std::vector<std::string> kept = fields.names();
+      if (std::find(kept.begin(), kept.end(), name) == kept.end()) lens.erase(name);
+    }
+    records.add(made.dump(), "records.jsonl line 1");
+    const Json packed = Json::parse(records.json(100'000));
+    const std::string text = packed.at("windows").at(0).at("records").at(0).at(4);
+    std::vector<std::int64_t> numbers;  // of layer 0
+    for (std::size_t i = 0; i < text.size() / 9; ++i) numbers.push_back(unpacked(text, i));
+    return std::pair(packed.at("predictions").get<int>(), numbers);
+  };
+  using Packed = std::pair<int, std::vector<std::int64_t>>;
+  CHECK(numbers_of("final_rank,entropy") == Packed(0, {2, kNone, 1500, kNone}));
+  CHECK(numbers_of("settled_layer") == Packed(0, {kNone, kNone, kNone, kNone}));
+  CHECK(numbers_of("top_ids,top_logprobs,kl_final") == Packed(0, {kNone, kNone, kNone, 3000}));
+  CHECK(numbers_of("top_ids,top_tokens,target_rank") ==
+        Packed(2, {0, kNone, 1, kNone, kNone, 1, kNone, kNone}));
+  CHECK(numbers_of("watched") == Packed(0, {kNone, kNone, kNone, kNone, 4, 250}));
+
+  // What the list names has to be there.
+  PageRecords records({"logit", "tuned"}, kLayers + 1, report::kMaxPageBytes,
+                      report::RecordFields::parse("entropy"));
+  Json changed = record(0, 0);
+  changed["lenses"]["logit"].erase("entropy");
+  check_error(ErrorCode::kFormat, {"line 1", "missing key", "entropy"},
+              [&] { records.add(changed.dump(), "records.jsonl line 1"); });
+}
+
+TEST_CASE("page: compressed records make the page that plain ones make") {
+  const TemporaryFolder folder;
+  std::string lines;
+  for (std::int64_t window = 0; window < 3; ++window) lines += record(window, 0).dump() + "\n";
+  const std::string run = run_json({{"counts", {{"records", 3}}}});
+  const std::string plain = write_run(folder, run, summary_json(), lines);
+  std::filesystem::remove(folder.path() / "records.jsonl");
+  report::RecordFile file(folder.path(), report::RecordFormat::kJsonlZstd);
+  file.write(lines);
+  file.commit();
+  CHECK(report::run_page(folder.path()) == plain);
+  check_error(ErrorCode::kFormat, {"record_fields", "a list of fields"}, [&] {
+    folder.write("run.json", run_json({{"settings", {{"record_fields", "entropy"}}}}));
+    report::run_page(folder.path());
+  });
 }
 
 TEST_CASE("page records: a first window that does not fit is kept with fewer predictions") {

@@ -84,6 +84,37 @@ TEST_CASE("records: the line of the contract, to the byte") {
       "\n");
 }
 
+TEST_CASE("records: of the fields that are wanted, in the order of a record, to the byte") {
+  const auto lens_of = [](const std::string& fields, Example example = {}) {
+    const std::string line = example.line({.fields = report::RecordFields::parse(fields)});
+    const std::size_t begin = line.find("\"lenses\": ");
+    CHECK(line.substr(0, begin) == Example().line().substr(0, begin));
+    return line.substr(begin);
+  };
+  CHECK(lens_of("entropy,target_rank") ==
+        "\"lenses\": {\"logit\": {\"target_rank\": [5, 3], \"entropy\": [1.5, 0.25]}}}\n");
+  CHECK(lens_of("settled_layer") == "\"lenses\": {\"logit\": {\"settled_layer\": 1}}}\n");
+  CHECK(lens_of("top_tokens") ==
+        "\"lenses\": {\"logit\": {\"top_tokens\": [[\" t4\", \" t7\"], [\" t7\", \" t4\"]]}}}\n");
+  CHECK(lens_of(util::join(report::RecordFields().names(), ",")) ==
+        Example().line().substr(Example().line().find("\"lenses\": ")));
+  Example last;
+  last.readout.watched_ids = {7, decode::kNoToken};
+  const std::string line = last.line({.fields = report::RecordFields::parse("target_rank,kl_final")});
+  CHECK(line.find("{\"target_rank\": null, \"kl_final\": [2, 0]}") != std::string::npos);
+}
+
+TEST_CASE("records: no more predictions are asked for than are written") {
+  const auto top_k = [](const std::string& fields) {
+    return RecordWriter({.top_k = 7, .fields = report::RecordFields::parse(fields)}, name_of,
+                        [](std::string_view, std::int64_t) {})
+        .needs()
+        .top_k;
+  };
+  CHECK(top_k("top_logprobs,entropy") == 7);
+  CHECK(top_k("settled_layer") == 1);  // which looks at the first one
+}
+
 TEST_CASE("records: without a target its fields are null") {
   Example example;
   example.readout.watched_ids = {7, decode::kNoToken};

@@ -93,7 +93,7 @@ TEST_CASE("run folder: another run is refused, with exit status 6, and stays as 
 }
 
 TEST_CASE("run folder: parts of a run are refused as well, other files are not") {
-  for (const char* name : {"run.json", "summary.json", "records.jsonl"}) {
+  for (const char* name : {"run.json", "summary.json", "records.jsonl", "records.jsonl.zst"}) {
     const TemporaryFolder folder;
     folder.write(name, "{}");
     check_error(ErrorCode::kOutput, {"holds another run", name},
@@ -163,8 +163,25 @@ TEST_CASE("run folder: an overwriting run without records leaves none of the ear
         std::set<std::string>{"run.json", "summary.json", "tables/flips.changes.csv"});
 }
 
+TEST_CASE("run folder: a file of records of the other format goes with the run that it is of") {
+  const TemporaryFolder folder;
+  write_run(folder.path(), 1, false);
+  {
+    RunFolder run(folder.path(), RunFolder::Mode::kOverwrite);
+    run.records(report::RecordFormat::kJsonlZstd).write("2\n");
+    run.finish(described(2), {table("flips.changes", 2)});
+  }
+  std::set<std::string> expected = kWholeRun;
+  expected.erase("records.jsonl");
+  expected.insert("records.jsonl.zst");
+  CHECK(files_in(folder.path()) == expected);
+  write_run(folder.path(), 3, true);
+  CHECK(files_in(folder.path()) == kWholeRun);
+  CHECK(util::read_file(folder.path() / "records.jsonl") == "3\n");
+}
+
 TEST_CASE("run folder: --overwrite replaces a run, and no other file that has the name of one") {
-  for (const char* name : {"run.json", "summary.json", "records.jsonl", "report.html"}) {
+  for (const char* name : {"run.json", "summary.json", "records.jsonl", "records.jsonl.zst", "report.html"}) {
     INFO(name);
     const TemporaryFolder folder;
     folder.write(name, "{\"of\": \"another program\"}");
