@@ -271,9 +271,9 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   session.load();
   const util::FinishOnInterrupt finish;
   const model::Model& model = session.model();
-  lens::TunedParameters lens =
-      training.init.empty() ? train::TunedTrainer::zeros(model, /*biases=*/true)
-                            : lens::read_tuned_parameters(training.init_folder, model);
+  lens::TunedParameters lens = training.init.empty()
+                                   ? train::TunedTrainer::zeros(model, /*biases=*/true)
+                                   : lens::read_tuned_parameters(training.init_folder, model);
   train::TunedTrainer trainer(model, settings, lens);
   const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
   util::log_info(util::cat(model.spec().architecture, ", ", trainer.settings().num_layers, " translators of ",

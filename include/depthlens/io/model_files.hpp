@@ -7,8 +7,8 @@
 
 namespace depthlens::io {
 
-/// The files that weights are found by, in transformers' order: the first that is there counts. Those that end
-/// in ".json" are indexes of shards.
+/// The files that weights are found by, in transformers' order: the first that is there counts. Those that
+/// end in ".json" are indexes of shards.
 const std::vector<std::string>& weight_file_names();
 
 /// The distinct files that an index with this text names. Throws a format error for one that is no plain name

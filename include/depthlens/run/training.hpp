@@ -40,10 +40,10 @@ struct TunedTraining {
   std::optional<std::int64_t> warmup_steps = {};
   std::string loss = "kl";  ///< or ce: cross-entropy of the next token
   bool bias_only = false;
-  std::string init;                   ///< the tuned lens to begin with, as it was named; "": the logit lens
-  std::filesystem::path init_folder;  ///< where that is
-  std::string layers;                      ///< "A-B" or "A", from 0 to L − 1: train these only; "": all
-  std::int64_t checkpoint_every = 25;      ///< steps; 0: at the end only
+  std::string init;                    ///< the tuned lens to begin with, as it was named; "": the logit lens
+  std::filesystem::path init_folder;   ///< where that is
+  std::string layers;                  ///< "A-B" or "A", from 0 to L − 1: train these only; "": all
+  std::int64_t checkpoint_every = 25;  ///< steps; 0: at the end only
   std::int64_t validation_tokens = 16384;  ///< held out, rounded up to whole windows; 0: none
   std::int64_t validate_every = 25;        ///< steps; 0: never
   std::string keep = "last";               ///< or best: the lens with the least held out KL
