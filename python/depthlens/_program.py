@@ -22,7 +22,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # Commands that leave a run folder at --out.
 _RUN_COMMANDS = ("analyze", "eval-lens", "merge")
 # Flags whose one value is a list with commas in it.
-_COMMA_FLAGS = ("experiment", "buckets", "layers", "state-layers", "classes", "options")
+_COMMA_FLAGS = ("experiment", "record-fields", "buckets", "layers", "state-layers", "classes", "options")
 
 
 @overload

@@ -7,7 +7,7 @@
 int main(int argc, char** argv) {
   try {
     depthlens::run::ModelOptions options;
-    if (argc > 1) options.model = argv[1];
+    options.folder = argc > 1 ? argv[1] : depthlens::run::demo_model();
     const depthlens::run::Session session(options);
     std::cout << "depthlens " << DEPTHLENS_VERSION << ", " << session.spec().num_layers << " blocks, "
               << session.spec().vocab_size << " tokens\n";
