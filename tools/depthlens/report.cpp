@@ -126,7 +126,7 @@ void run_report(const CLI::App& app, const ReportOptions& options) {
   const std::size_t max_bytes = parsed_size(options.max_size);
   apply_common_options(options.common);
   check_replaceable(out, "a page of depthlens", [](std::string_view head) {
-    return head.find("name=\"generator\" content=\"depthlens\"") != std::string_view::npos;
+    return head.find("<title>depthlens ") != std::string_view::npos;
   });
   const std::string page =
       options.compared.empty() ? report::run_page(options.run, choice, max_bytes) : compared_page(options);
