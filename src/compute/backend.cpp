@@ -9,6 +9,7 @@
 #include "compute/aten/aten_backend.hpp"
 #include "compute/cpu/cpu_backend.hpp"
 #include "compute/cuda/cuda_backend.hpp"
+#include "compute/parallel.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -47,6 +48,11 @@ at::Device parse_device(const std::string& text) {
 
 std::shared_ptr<const Backend> Backend::create(const BackendOptions& options) {
   return make(options, parse_device(options.device));
+}
+
+at::Tensor Backend::linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const {
+  throw_if_stopped(options_.should_stop);
+  return product(rows, weight, bias);
 }
 
 bool records_gradient(const at::Tensor& x) {

@@ -54,12 +54,6 @@ constexpr std::array kMarkup = {
     Format{"<?xml"sv, "an XML document"},
     Format{"version https://git-lfs"sv, "a pointer of Git LFS, which stands for the file"}};
 
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return lower;
-}
-
 const Format* format_of(std::string_view head) {
   const auto has = [](std::string_view bytes, const Format& format) {
     return bytes.size() >= format.offset + format.magic.size() &&
@@ -74,7 +68,7 @@ const Format* format_of(std::string_view head) {
   }
   std::string_view text = sample;
   if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) text.remove_prefix(kByteOrderMark.size());
-  const std::string lower = lower_case(util::trimmed(text));
+  const std::string lower = util::lower_case(util::trimmed(text));
   for (const Format& format : kMarkup) {
     if (has(lower, format)) return &format;
   }

@@ -202,9 +202,7 @@ LoggedOutcome logged_outcome(const JsonView& sample, std::size_t num_options) {
 }
 
 bool same_but_case(const std::string& a, const std::string& b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [&](char x, char y) { return lower(x) == lower(y); });
+  return util::lower_case(a) == util::lower_case(b);
 }
 
 /// `text` as `names` spell it: to the letter where they do, else the only one that differs in case alone.

@@ -31,11 +31,6 @@ std::string environment(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-std::string lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
-
 /// Where the certificates of those whom this machine trusts stand.
 struct Authorities {
   std::string file;
@@ -96,7 +91,7 @@ std::size_t take_header(const char* bytes, std::size_t size, std::size_t count, 
     }
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos || transfer.answer.headers.size() >= kMostHeaders) return length;
-    transfer.answer.headers[lower(std::string(line.substr(0, colon)))] =
+    transfer.answer.headers[util::lower_case(line.substr(0, colon))] =
         std::string(util::trimmed(line.substr(colon + 1)));
   } catch (...) {
     transfer.error = std::current_exception();
@@ -175,7 +170,7 @@ std::string HttpAnswer::header(const std::string& name) const {
 }
 
 bool HttpAnswer::is_encoded() const {
-  const std::string encoding = lower(header("content-encoding"));
+  const std::string encoding = util::lower_case(header("content-encoding"));
   return !encoding.empty() && encoding != "identity";
 }
 
@@ -257,8 +252,8 @@ HttpAnswer HttpSession::perform(const HttpRequest& request, const Sink& sink,
 std::string origin_of(const std::string& url) {
   const Address address(url);
   if (!address.valid()) return {};
-  return lower(address.part(CURLUPART_SCHEME) + "://" + address.part(CURLUPART_HOST) + ":" +
-               address.part(CURLUPART_PORT, CURLU_DEFAULT_PORT));
+  return util::lower_case(address.part(CURLUPART_SCHEME) + "://" + address.part(CURLUPART_HOST) + ":" +
+                          address.part(CURLUPART_PORT, CURLU_DEFAULT_PORT));
 }
 
 std::string resolve_location(const std::string& url, const std::string& location) {

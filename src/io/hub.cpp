@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -31,20 +30,6 @@ constexpr std::array<const char*, 12> kSmallFiles = {
 /// Those of them that are asked for one by one where the hub has no list.
 constexpr std::size_t kAskedFor = 8;
 
-bool is_folder(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored);
-}
-
-bool is_file(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_regular_file(path, ignored);
-}
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 std::string parent_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
   return slash == std::string::npos ? "" : path.substr(0, slash);
@@ -55,7 +40,7 @@ std::string in_folder(const std::string& folder, const std::string& name) {
 }
 
 bool is_lens_file(const std::string& path) {
-  return ends_with(path, ".pt") || ends_with(path, ".safetensors");
+  return path.ends_with(".pt") || path.ends_with(".safetensors");
 }
 
 /// What readers of a Jacobian lens look for beside it.
@@ -161,7 +146,7 @@ bool has_weights(const CachedRepository& cached, const std::string& commit, std:
   const fs::path snapshot = cached.snapshot(commit);
   for (const std::string& name : weight_file_names()) {
     if (!cached.has(commit, name)) continue;
-    if (!ends_with(name, ".json")) return true;
+    if (!name.ends_with(".json")) return true;
     const std::vector<std::string> shards =
         shards_of_index(util::read_file(snapshot / name), (snapshot / name).string());
     const auto missing = std::count_if(shards.begin(), shards.end(),
@@ -222,7 +207,7 @@ void gather_model(Gathering& gathering, ModelParts parts) {
   }
   gathering.want(config);
   std::vector<std::string> shards;
-  if (weights && ends_with(weights->path, ".json")) {
+  if (weights && weights->path.ends_with(".json")) {
     gathering.want(*weights);
     gathering.fetch();
     shards = shards_of_index(gathering.content(*weights), gathering.place() + "/" + weights->path);
@@ -370,8 +355,8 @@ fs::path Hub::get(const Wanted& wanted) const {
 
 fs::path Hub::model(const std::string& path_or_id, ModelParts parts) const {
   const fs::path path(path_or_id);
-  if (is_file(path / "config.json")) return path;
-  const bool folder = is_folder(path);
+  if (util::is_file(path / "config.json")) return path;
+  const bool folder = util::is_folder(path);
   if (looks_like_path(path_or_id)) {
     throw util::input_error({.what = folder ? "no model in the folder " + in_quotes(path_or_id)
                                             : "no folder " + in_quotes(path_or_id),
@@ -462,7 +447,7 @@ fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
   wanted.find = [file](const CachedRepository& cached, const std::string& commit,
                        std::string& reason) -> std::optional<fs::path> {
     const fs::path place = cached.snapshot(commit) / file;
-    if (is_lens_file(file) ? is_file(place) : is_folder(place)) return place;
+    if (is_lens_file(file) ? util::is_file(place) : util::is_folder(place)) return place;
     reason = why_absent(cached, commit, file);
     return std::nullopt;
   };
@@ -528,18 +513,14 @@ std::vector<std::string> Hub::published_lenses(const std::string& model) const {
   }
   // STEM_jacobian_lens.pt in folders by model, where STEM is the last part of the model's name.
   const Repository jacobian{.type = RepositoryType::kModel, .name = kJacobianLenses};
-  const auto lower = [](std::string text) {
-    for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return text;
-  };
   std::set<std::string> stems;
-  for (const std::string& name : names) stems.insert(lower(name.substr(name.rfind('/') + 1)));
+  for (const std::string& name : names) stems.insert(util::lower_case(name.substr(name.rfind('/') + 1)));
   const auto files = client.list(jacobian, "main", "", /*recursive=*/true);
   if (!files) util::log_warning(cat("the hub has no list of the files of ", kJacobianLenses));
   for (const HubFile& file : files.value_or(std::vector<HubFile>())) {
-    const std::string name = lower(fs::path(file.path).filename().string());
+    const std::string name = util::lower_case(fs::path(file.path).filename().string());
     const std::string end = "_jacobian_lens.pt";
-    if (ends_with(name, end) && stems.count(name.substr(0, name.size() - end.size())) > 0)
+    if (name.ends_with(end) && stems.count(name.substr(0, name.size() - end.size())) > 0)
       found.push_back(cat("jacobian:", kJacobianLenses, ":", file.path));
   }
   return found;

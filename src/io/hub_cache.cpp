@@ -7,12 +7,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <ctime>
-#include <random>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -32,16 +30,6 @@ namespace fs = std::filesystem;
 using util::cat;
 using util::in_quotes;
 
-bool is_folder(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored);
-}
-
-bool is_file(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_regular_file(path, ignored);
-}
-
 util::Error cannot_put(const fs::path& path, const std::string& why) {
   return util::output_error({.what = "cannot write into the hub cache",
                              .where = path.string(),
@@ -49,51 +37,32 @@ util::Error cannot_put(const fs::path& path, const std::string& why) {
                              .hint = "HF_HUB_CACHE names another folder"});
 }
 
-void create_folders(const fs::path& path) {
+/// Writes by `write`, whose errors become those of the cache.
+template <typename Write>
+void put(const fs::path& path, const Write& write) {
   try {
-    util::create_folders(path);
+    write();
   } catch (const util::Error& error) {
     throw cannot_put(path, error.text().found);
   }
 }
 
-std::string random_hex(std::size_t digits) {
-  static thread_local std::mt19937_64 generator{std::random_device{}()};
-  constexpr std::string_view kHex = "0123456789abcdef";
-  std::string text;
-  for (std::size_t i = 0; i < digits; ++i) text += kHex[generator() % 16];
-  return text;
+void create_folders(const fs::path& path) {
+  put(path, [&] { util::create_folders(path); });
 }
 
 /// Four digits that processes of this machine share since it was started, and those of others mostly do not.
 std::string machine_digits() {
-  const fs::path boot = "/proc/sys/kernel/random/boot_id";
-  if (util::exists(boot)) return util::sha256(util::read_file(boot)).substr(0, 4);
-  std::array<char, 256> name = {};
-  ::gethostname(name.data(), name.size() - 1);
-  return util::sha256(name.data()).substr(0, 4);
+  return util::sha256(util::host_name()).substr(0, 4);
 }
 
-/// Writes a small file under a name of its own and renames it.
+/// Writes a small file.
 void write_whole(const fs::path& path, const std::string& bytes) {
   create_folders(path.parent_path());
-  const fs::path own = path.string() + "." + random_hex(8) + ".tmp";
-  const int descriptor = ::open(own.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor < 0) throw cannot_put(path, std::strerror(errno));
-  const bool written = ::write(descriptor, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
-  const std::string why = written ? "" : std::strerror(errno);
-  ::close(descriptor);
-  if (written && ::rename(own.c_str(), path.c_str()) == 0) return;
-  const std::string reason = written ? std::strerror(errno) : why;
-  ::unlink(own.c_str());
-  throw cannot_put(path, reason);
+  put(path, [&] { util::write_file(path, bytes); });
 }
 
 constexpr const char* kUnfinished = ".dl.incomplete";
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
 
 /// Files of ours that hold the beginning of a blob, `ETAG.XXXXXXXX.dl.incomplete`, and those of others.
 std::vector<fs::path> unfinished_files(const fs::path& blob, const std::string& end) {
@@ -102,7 +71,7 @@ std::vector<fs::path> unfinished_files(const fs::path& blob, const std::string& 
   const std::string begin = blob.filename().string() + ".";
   for (const auto& entry : fs::directory_iterator(blob.parent_path(), error)) {
     const std::string name = entry.path().filename().string();
-    if (name.rfind(begin, 0) == 0 && ends_with(name, end)) found.push_back(entry.path());
+    if (name.starts_with(begin) && name.ends_with(end)) found.push_back(entry.path());
   }
   return found;
 }
@@ -122,13 +91,13 @@ CachedRepository::CachedRepository(fs::path cache, Repository repository)
       folder_(cache_ / repository_.folder_name()) {}
 
 bool CachedRepository::exists() const {
-  return is_folder(folder_);
+  return util::is_folder(folder_);
 }
 
 std::optional<std::string> CachedRepository::commit_of(const std::string& revision) const {
   if (is_commit(revision)) return revision;
   const fs::path reference = folder_ / "refs" / revision;
-  if (!is_file(reference)) return std::nullopt;
+  if (!util::is_file(reference)) return std::nullopt;
   constexpr std::uint64_t kMaxReference = 1024;
   std::string commit(util::trimmed(util::read_file(reference, kMaxReference)));
   if (!is_commit(commit)) {
@@ -145,14 +114,14 @@ fs::path CachedRepository::snapshot(const std::string& commit) const {
 }
 
 bool CachedRepository::has(const std::string& commit, const std::string& path) const {
-  return is_file(snapshot(commit) / path);
+  return util::is_file(snapshot(commit) / path);
 }
 
 bool CachedRepository::knows_absent(const std::string& commit, const std::string& path) const {
   if (util::exists(folder_ / ".no_exist" / commit / path)) return true;
   // The list of a commit's files that newer versions of huggingface_hub keep.
   const fs::path tree = folder_ / "trees" / (commit + ".json");
-  if (!is_file(tree)) return false;
+  if (!util::is_file(tree)) return false;
   try {
     const util::Json document =
         util::parse_json(util::read_file(tree, std::uint64_t{256} << 20), tree.string());
@@ -175,7 +144,7 @@ void CachedRepository::put_in_snapshot(const std::string& commit, const std::str
   create_folders(target.parent_path());
   if (!is_hub_switch_on("HF_HUB_DISABLE_SYMLINKS")) {
     const fs::path content = fs::path(blob(etag)).lexically_relative(target.parent_path());
-    const fs::path own = target.string() + "." + random_hex(8) + ".tmp";
+    const fs::path own = target.string() + "." + util::unique_name() + ".tmp";
     if (::symlink(content.c_str(), own.c_str()) == 0) {
       if (::rename(own.c_str(), target.c_str()) == 0) return;
       const std::string why = std::strerror(errno);
@@ -251,7 +220,7 @@ struct UnfinishedBlob::Hashes {
 UnfinishedBlob::UnfinishedBlob(const CachedRepository& repository, HubFile file, bool lock_held)
     : final_(repository.blob(file.etag)), file_(std::move(file)) {
   create_folders(final_.parent_path());
-  own_ = final_.string() + "." + machine_digits() + random_hex(4) + kUnfinished;
+  own_ = final_.string() + "." + machine_digits() + util::unique_name().substr(0, 4) + kUnfinished;
   take_over(lock_held);
   if (descriptor_ < 0) descriptor_ = ::open(own_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw cannot_put(own_, std::strerror(errno));
@@ -356,7 +325,7 @@ bool UnfinishedBlob::finish() {
   if (::close(std::exchange(descriptor_, -1)) != 0) throw cannot_write(errno);
   if (::rename(own_.c_str(), final_.c_str()) != 0) {
     // A process of another machine may have taken the file over and finished it.
-    if (errno != ENOENT || !is_file(final_)) throw cannot_write(errno);
+    if (errno != ENOENT || !util::is_file(final_)) throw cannot_write(errno);
   }
   finished_ = true;
   return true;
@@ -369,7 +338,7 @@ void UnfinishedBlob::keep() {
 std::optional<std::string> hub_commit(const fs::path& folder) {
   std::error_code ignored;
   // A file of a snapshot is a link out of it.
-  fs::path path = is_folder(folder) || !folder.has_filename()
+  fs::path path = util::is_folder(folder) || !folder.has_filename()
                       ? fs::weakly_canonical(folder, ignored)
                       : fs::weakly_canonical(folder.parent_path(), ignored) / folder.filename();
   for (; path.has_relative_path(); path = path.parent_path()) {

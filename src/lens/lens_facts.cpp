@@ -92,11 +92,6 @@ Said look_up(const std::vector<Place>& places, const std::string& key) {
   return {};
 }
 
-std::string lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
-
 std::string text_of(const OrderedJson& value) {
   return value.is_string() ? value.get<std::string>()
                            : value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
@@ -115,7 +110,7 @@ bool contains_any(const std::string& text, std::initializer_list<const char*> pa
 
 Anchor classify(const OrderedJson& value) {
   if (!value.is_string()) return Anchor::kUnknown;
-  const std::string text = lower(value.get<std::string>());
+  const std::string text = util::lower_case(value.get<std::string>());
   if (contains_any(text, {"attn", "attention", "mlp", "resid_mid", "o_proj", "hook_z", "ffn", "norm", "ln1",
                           "ln2", "head"}))
     return Anchor::kInside;
@@ -140,7 +135,7 @@ util::Error two_things(const std::string& of, const std::string& where, const st
 bool same_name(const std::string& a, const std::string& b) {
   const auto last = [](const std::string& text) {
     const std::string trimmed = text.substr(0, text.find_last_not_of('/') + 1);
-    return lower(trimmed.substr(trimmed.rfind('/') + 1));
+    return util::lower_case(trimmed.substr(trimmed.rfind('/') + 1));
   };
   return last(a) == last(b);
 }
@@ -387,7 +382,7 @@ void check_meaning(const StoredJacobianLens& lens) {
                               .hint = hint});
   };
   if (const LensFact* estimator = find_fact(lens.facts, "estimator")) {
-    const std::string name = lower(text_of(estimator->value));
+    const std::string name = util::lower_case(text_of(estimator->value));
     const bool jacobian = contains_any(name, {"jacobian", "jlens", "j-lens", "vjp", "jvp"}) &&
                           !contains_any(name, {"relevance", "relp", "lrp", "rlens", "r-lens", "jpp", "j++"});
     if (!jacobian)
@@ -418,7 +413,7 @@ void check_meaning(const StoredJacobianLens& lens) {
     refuse(*reduce, "the lens reads several residual streams", "none: a model of one stream", "");
   }
   if (const LensFact* basis = find_fact(lens.facts, "weight_basis");
-      basis != nullptr && lower(text_of(basis->value)).find("raw") == std::string::npos) {
+      basis != nullptr && util::lower_case(text_of(basis->value)).find("raw") == std::string::npos) {
     refuse(*basis, "the lens was fitted on processed weights", "raw_huggingface",
            "folding a norm changes the states");
   }

@@ -42,8 +42,7 @@ constexpr std::uint64_t kLargestConfig = 64 << 20;
 /// The parts of a path or hub id that may name a model, in lower case: folders, and what the hub cache joins
 /// by "--".
 std::vector<std::string> parts_of_name(const std::string& text) {
-  std::string plain;
-  for (const char c : text) plain += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  std::string plain = util::lower_case(text);
   for (std::size_t at; (at = plain.find("--")) != std::string::npos;) plain.replace(at, 2, "/");
   std::vector<std::string> parts = util::split(plain, '/');
   parts.erase(std::remove(parts.begin(), parts.end(), ""), parts.end());

@@ -144,10 +144,8 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
   std::vector<fs::path> earlier(kFiles.begin(), kFiles.end());
   std::error_code ignored;
   for (const auto& [folder, extension] : {std::pair("tables", ".csv"), std::pair("replicates", ".npy")}) {
-    for (const auto& entry : fs::directory_iterator(path_ / folder, ignored)) {
-      if (entry.path().extension() == extension)
-        earlier.push_back(fs::path(folder) / entry.path().filename());
-    }
+    for (const fs::path& file : util::entries_with(path_ / folder, extension))
+      earlier.push_back(fs::path(folder) / file.filename());
   }
   staging().replace(path_, "run.json", earlier);
   fs::remove(path_ / "replicates", ignored);  // where nothing is left in it

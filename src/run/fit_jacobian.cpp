@@ -124,7 +124,7 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
   OrderedJson settings = {{"type", "jacobian"}, {"prompts", sums.num_prompts}};
   if (fitted.text != nullptr) {
     settings["max_length"] = session.max_length();
-    settings["bos"] = bos_json(session);
+    settings["bos"] = session.describe_bos();
   }
   settings["dtype"] = fitted.model.dtype;
   if (fitted.text != nullptr) settings["limit"] = fitted.text->limit;

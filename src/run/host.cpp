@@ -1,18 +1,12 @@
 // The machine's name and clock.
 #include "run/host.hpp"
 
-#include <unistd.h>
-
 #include <array>
 #include <ctime>
 
-namespace depthlens::run {
+#include "depthlens/util/files.hpp"
 
-std::string host_name() {
-  std::array<char, 256> host = {};
-  ::gethostname(host.data(), host.size() - 1);
-  return host.data();
-}
+namespace depthlens::run {
 
 util::OrderedJson when_and_where(std::chrono::system_clock::time_point started) {
   std::array<char, 32> time = {};
@@ -20,7 +14,7 @@ util::OrderedJson when_and_where(std::chrono::system_clock::time_point started) 
   std::tm utc = {};
   std::strftime(time.data(), time.size(), "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&seconds, &utc));
   const std::chrono::duration<double> since = std::chrono::system_clock::now() - started;
-  return {{"started", time.data()}, {"seconds", since.count()}, {"host", host_name()}};
+  return {{"started", time.data()}, {"seconds", since.count()}, {"host", util::host_name()}};
 }
 
 }  // namespace depthlens::run

@@ -49,7 +49,7 @@ void RecordLog::write(std::string_view line) {
     file_ = std::make_unique<util::GrowingFile>(path_);
   }
   file_->write(line);
-  pending_crc32_ = util::crc32_of_both(pending_crc32_, util::crc32(line), line.size());
+  pending_crc32_ = util::crc32(line, pending_crc32_);
 }
 
 void RecordLog::begin_part(std::int64_t part) {

@@ -102,6 +102,7 @@ struct Run::Job {
   void end_parts_before(std::int64_t part);
   void save();
   const OrderedJson& run() const;
+  OrderedJson identity() const;
   OrderedJson volatile_json(const Session& session) const;
   void check_same(const OrderedJson& other, const std::string& where) const;
   void check_same_share(const std::optional<Shard>& other, const std::string& where) const;
@@ -187,6 +188,13 @@ const OrderedJson& Run::Job::run() const {
   return run_beginning;
 }
 
+/// With the parts that it is cut into.
+OrderedJson Run::Job::identity() const {
+  OrderedJson identity = identity_of(run());
+  identity["plan"] = context.plan;
+  return identity;
+}
+
 void Run::Job::check_same(const OrderedJson& other, const std::string& where) const {
   const std::string difference = difference_of(identity_of(other), identity_of(run()));
   if (difference.empty()) return;
@@ -243,7 +251,7 @@ bool Run::Job::is_complete() const {
   // This run was to replace another one, and came to its end but for that.
   if (has_saved && !difference_of(identity_of(there), identity_of(run())).empty()) return false;
   check_same(there, util::in_quotes(path.string()));
-  if (!folder->holds_whole_run()) return false;
+  if (!there.is_object() || !there.contains("status") || there.at("status") != "complete") return false;
   std::optional<Shard> of_folder;
   if (there.contains("shard")) {
     const util::Json shard(there.at("shard"));
@@ -255,8 +263,7 @@ bool Run::Job::is_complete() const {
 
 /// Rank 0 says what is to be done; the others hold it against what they were asked.
 void Run::Job::agree_with_ranks() {
-  OrderedJson own = identity_of(run());
-  own["plan"] = context.plan;
+  const OrderedJson own = identity();
   if (ranks->rank == 0) {
     store->set("identity", own.dump());
     store->set("done", done.json().dump());
@@ -389,9 +396,7 @@ fs::path Run::spool_folder() const {
 std::shared_ptr<const decode::StateWriter> Run::open_states(const std::string& folder) {
   Job& job = *job_;
   if (!job.ranks || job.ranks->rank == 0) {
-    OrderedJson identity = identity_of(job.run());
-    identity["plan"] = job.context.plan;
-    prepare_states_folder(folder, identity, job.complete || !job.done.empty(), job.options.overwrite);
+    prepare_states_folder(folder, job.identity(), job.complete || !job.done.empty(), job.options.overwrite);
     if (job.store) job.store->set("states", "ready");
   } else {
     job.store->get("states");
@@ -407,9 +412,12 @@ experiments::Context Run::experiment_context(const data::Task* task) {
   return job_->context.of(job_->state, task);
 }
 
-bool Run::begin(RunContext context, const Plan& plan, std::function<OrderedJson()> run) {
+bool Run::begin(RunContext context, const Source& source, std::function<OrderedJson()> run) {
   Job& job = *job_;
+  const Plan& plan = source.plan();
   job.context = std::move(context);
+  job.context.num_documents = source.inputs().documents;
+  job.context.dropped = source.inputs().dropped;
   job.context.num_parts = plan.num_parts();
   job.context.plan = plan.digest();
   job.plan = &plan;

@@ -22,7 +22,6 @@
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "run/host.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -36,13 +35,7 @@ constexpr std::uint64_t kMaxState = std::uint64_t{64} << 30;
 SavedParts::SavedParts(const fs::path& run) : folder_(run / "parts"), name_(util::unique_name()) {}
 
 std::vector<fs::path> SavedParts::paths() const {
-  std::vector<fs::path> paths;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
-    if (entry.path().extension() == ".state") paths.push_back(entry.path());
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
+  return util::entries_with(folder_, ".state");
 }
 
 SavedState SavedParts::read(const fs::path& path) {
@@ -127,8 +120,8 @@ struct FolderLock::Keeper {
   Keeper(const fs::path& kept, const std::string& below)
       : folder(kept),
         path(kept / below / "lock"),
-        text(
-            util::cat(host_name(), "\n", ::getpid(), "\n", start_of(::getpid()), "\n", util::unique_name())) {
+        text(util::cat(util::host_name(), "\n", ::getpid(), "\n", start_of(::getpid()), "\n",
+                       util::unique_name())) {
     while (!create()) {
       const std::string other = content();
       if (is_at_work(other)) refuse(other);
@@ -190,7 +183,7 @@ struct FolderLock::Keeper {
   bool is_at_work(const std::string& other) const {
     const std::vector<std::string> lines = util::split(other, '\n');
     std::int64_t pid = 0;
-    if (lines.size() >= 3 && lines[0] == host_name() && util::parse_int(lines[1], pid))
+    if (lines.size() >= 3 && lines[0] == util::host_name() && util::parse_int(lines[1], pid))
       return start_of(pid) == lines[2];
     struct stat before = {};
     if (::stat(path.c_str(), &before) != 0) return false;

@@ -133,6 +133,10 @@ std::vector<const lens::Lens*> Session::lenses() const {
   return all;
 }
 
+util::OrderedJson Session::describe_bos() const {
+  return bos_ ? util::OrderedJson(*bos_) : util::OrderedJson();
+}
+
 std::string Session::summary() const {
   return util::cat(spec_.architecture, ", ", spec_.num_layers, " blocks, ",
                    util::with_thousands(model_->num_parameters()), " parameters");

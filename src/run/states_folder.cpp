@@ -1,7 +1,6 @@
 // Whose states a folder holds.
 #include "run/states_folder.hpp"
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -18,13 +17,7 @@ namespace fs = std::filesystem;
 constexpr const char* kIndex = "states.json";
 
 std::vector<fs::path> states_in(const fs::path& folder) {
-  std::vector<fs::path> files;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
-  return files;
+  return util::entries_with(folder, ".safetensors");
 }
 
 /// The digest of the run whose states the folder holds; "" where nothing says so.
@@ -45,14 +38,15 @@ std::string run_of(const fs::path& folder) {
 }  // namespace
 
 void check_states_folder(const fs::path& folder, bool overwrite) {
-  for (const fs::path& file : states_in(folder)) {
+  const std::vector<fs::path> files = states_in(folder);
+  for (const fs::path& file : files) {
     if (decode::StateWriter::is_one(file)) continue;
     throw util::output_error(
         {.what = "the folder for states holds other files, which would be read with them",
          .where = util::in_quotes(file.string()),
          .hint = "choose another folder for --save-states"});
   }
-  if (!overwrite && !states_in(folder).empty() && run_of(folder).empty())
+  if (!overwrite && !files.empty() && run_of(folder).empty())
     refuse(folder, "the folder for states holds some already");
 }
 

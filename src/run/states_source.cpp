@@ -17,17 +17,12 @@ namespace fs = std::filesystem;
 
 /// The files that `given` names: itself, or those of a folder in the order of their names.
 std::vector<fs::path> files_of(const fs::path& given) {
-  std::error_code ignored;
-  if (!fs::is_directory(given, ignored)) {
+  if (!util::is_folder(given)) {
     if (!util::exists(given))
       throw util::input_error({.what = "there are no such states", .where = "--states " + given.string()});
     return {given};
   }
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(given, ignored)) {
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
+  const std::vector<fs::path> files = util::entries_with(given, ".safetensors");
   if (!files.empty()) return files;
   throw util::input_error({.what = "the folder holds no stored states",
                            .where = "--states " + given.string(),

@@ -5,13 +5,11 @@
 // failure. So rank 0 gives every start a name of its own, and tells it to those ranks only that it has met in
 // this start.
 #include <torch/csrc/distributed/c10d/exception.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <map>
-#include <random>
 #include <set>
 #include <string>
 #include <thread>
@@ -21,6 +19,7 @@
 
 #include "depthlens/run/ranks.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -65,11 +64,6 @@ class Waiting {
   Clock::time_point end_;
   std::chrono::milliseconds pause_{1};
 };
-
-std::string unique_name() {
-  std::random_device device;
-  return util::cat(::getpid(), "-", device(), "-", device());
-}
 
 class TcpStore final : public Store {
   // Before its uses: its type is deduced.
@@ -202,7 +196,7 @@ class TcpStore final : public Store {
   /// Rank 0: names this start and waits until all have heard it. What a rank of an earlier start has left is
   /// answered too, where nobody listens.
   std::string gather() {
-    const std::string name = unique_name();
+    const std::string name = util::unique_name();
     // Counts what agents do not: the starts after another machine has failed, joined or left.
     earlier_starts_ = std::max(static_cast<int>(add("starts", 1)) - 1, ranks_.restart);
     std::set<int> missing;
@@ -239,7 +233,7 @@ class TcpStore final : public Store {
   }
 
   std::string join() {
-    const std::string caller = unique_name();
+    const std::string caller = util::unique_name();
     set(util::cat("hello/", ranks_.rank), caller);
     for (Waiting waiting(timeout_); !has("answer/" + caller);)
       if (!waiting.again())

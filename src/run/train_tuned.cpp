@@ -180,7 +180,7 @@ OrderedJson settings_json(const TunedTraining& training, const ModelOptions& mod
                       {"steps", settings.steps},
                       {"windows_per_step", text.windows_per_step},
                       {"max_length", session.max_length()},
-                      {"bos", bos_json(session)},
+                      {"bos", session.describe_bos()},
                       {"optimizer", training.optimizer},
                       {"lr_scale", settings.optimizer.lr_scale},
                       {"momentum", settings.optimizer.momentum},

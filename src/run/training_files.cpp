@@ -37,10 +37,6 @@ lens::LensProvenance provenance_of(const ModelOptions& options, const Session& s
   return provenance;
 }
 
-OrderedJson bos_json(const Session& session) {
-  return session.bos() ? OrderedJson(*session.bos()) : OrderedJson(nullptr);
-}
-
 OrderedJson training_json(const Session& session, const std::vector<data::InputSummary>& inputs,
                           const OrderedJson& settings, compute::Precision precision,
                           std::chrono::steady_clock::time_point started) {

@@ -23,9 +23,6 @@ void require_no_lens(const std::filesystem::path& file, bool overwrite);
 /// Of a lens that was made with the session's model, which must have been loaded.
 lens::LensProvenance provenance_of(const ModelOptions& options, const Session& session);
 
-/// `bos` of the settings: null where windows begin without one.
-util::OrderedJson bos_json(const Session& session);
-
 /// What made a lens: stands beside it. `started`: when the work began.
 util::OrderedJson training_json(const Session& session, const std::vector<data::InputSummary>& inputs,
                                 const util::OrderedJson& settings, compute::Precision precision,

@@ -77,6 +77,26 @@ bool exists(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
+bool is_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
+std::vector<fs::path> entries_with(const fs::path& folder, std::string_view extension) {
+  std::vector<fs::path> entries;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().extension() == extension) entries.push_back(entry.path());
+  }
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
 std::string read_file(const fs::path& path, std::uint64_t limit) {
   const Descriptor file(path);
   struct stat status;
@@ -146,6 +166,12 @@ std::string unique_name() {
   std::string name;
   for (int i = 0; i < 16; ++i) name += kDigits[random() % kDigits.size()];
   return name;
+}
+
+std::string host_name() {
+  std::array<char, 256> host = {};
+  ::gethostname(host.data(), host.size() - 1);
+  return host.data();
 }
 
 AtomicFile::AtomicFile(fs::path path)
@@ -263,9 +289,9 @@ void StagingFolder::replace(const fs::path& target, const fs::path& last,
   std::vector<fs::path> files;
   for (fs::recursive_directory_iterator item(path_), end; item != end; ++item) {
     const fs::path place = item->path().lexically_relative(path_);
-    const bool is_folder = fs::is_directory(target / place, error);
-    if (is_folder != item->is_directory() && fs::exists(fs::symlink_status(target / place, error)))
-      throw cannot_write(target / place, is_folder ? "a folder of that name" : "a file of that name");
+    const bool in_the_way = is_folder(target / place);
+    if (in_the_way != item->is_directory() && fs::exists(fs::symlink_status(target / place, error)))
+      throw cannot_write(target / place, in_the_way ? "a folder of that name" : "a file of that name");
     if (item->is_directory()) {
       fs::create_directory(target / place, error);
       if (error) throw cannot_write(target / place, error.message());

@@ -47,24 +47,23 @@ struct AnalyzeOptions {
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
-  util::OrderedJson settings = {
-      {"experiments", util::split(options.experiments, ',')},
-      {"lens_alignment", options.model.alignment},
-      {"allow_lens_mismatch", options.model.allow_lens_mismatch},
-      {"max_length", session.max_length()},
-      {"add_bos", session.bos().has_value()},
-      {"bos", session.bos() ? util::OrderedJson(*session.bos()) : util::OrderedJson(nullptr)},
-      {"top_k", options.top_k},
-      {"positions", options.corpus.positions},
-      {"records", options.records},
-      {"max_records", options.max_records},
-      {"token_counts", options.token_counts},
-      {"buckets", data::parse_bucket_edges(options.buckets)},
-      {"decode", options.model.decode},
-      {"dtype", options.model.dtype},
-      {"device", options.model.device},
-      {"limit", options.corpus.limit},
-      {"seed", options.common.seed}};
+  util::OrderedJson settings = {{"experiments", util::split(options.experiments, ',')},
+                                {"lens_alignment", options.model.alignment},
+                                {"allow_lens_mismatch", options.model.allow_lens_mismatch},
+                                {"max_length", session.max_length()},
+                                {"add_bos", session.bos().has_value()},
+                                {"bos", session.describe_bos()},
+                                {"top_k", options.top_k},
+                                {"positions", options.corpus.positions},
+                                {"records", options.records},
+                                {"max_records", options.max_records},
+                                {"token_counts", options.token_counts},
+                                {"buckets", data::parse_bucket_edges(options.buckets)},
+                                {"decode", options.model.decode},
+                                {"dtype", options.model.dtype},
+                                {"device", options.model.device},
+                                {"limit", options.corpus.limit},
+                                {"seed", options.common.seed}};
   if (!options.record_fields.empty()) settings["record_fields"] = options.fields().names();
   if (!options.save_states.empty()) settings["save_states"] = true;
   if (!options.layers.empty())
@@ -100,8 +99,8 @@ data::TokenCounts token_counts(const AnalyzeOptions& options, const data::TokenC
   return data::TokenCounts::read(options.token_counts, session.spec().vocab_size, session.tokenizer());
 }
 
-/// What a run of `source` is, as far as it does not depend on what it reads.
-run::RunContext context_of(const AnalyzeOptions& options, const Session& session, const run::Source& source) {
+/// What a run is, as far as it does not depend on what it reads.
+run::RunContext context_of(const AnalyzeOptions& options, const Session& session) {
   run::RunContext context;
   context.experiments = options.experiments;
   context.seed = static_cast<std::uint64_t>(options.common.seed);
@@ -116,8 +115,6 @@ run::RunContext context_of(const AnalyzeOptions& options, const Session& session
                      .most = options.max_records};
   context.draws_page = options.report == "yes";
   context.keeps_all = !options.task.correct_only();
-  context.num_documents = source.inputs().documents;
-  context.dropped = source.inputs().dropped;
   return context;
 }
 
@@ -143,7 +140,7 @@ void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& sess
   session.load();
   util::log_info(session.summary() + "; " + source.size());
   const util::FinishOnInterrupt finish;
-  const bool begun = run.begin(std::move(context), source.plan(),
+  const bool begun = run.begin(std::move(context), source,
                                [&, settings] { return run_beginning(session, source, counted, settings); });
   std::shared_ptr<const decode::StateWriter> save_states;
   if (!options.save_states.empty()) save_states = run.open_states(options.save_states);
@@ -155,24 +152,24 @@ void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& sess
 
 void analyze_corpus(const AnalyzeOptions& options) {
   run::Run run(options.corpus);
-  Session session(located(run.on_this_rank(options.model, options.common.threads > 0)));
+  Session session(located(options.model, run, options.common));
   run::CorpusSource source(options.corpus, session, run.spool_folder(),
                            static_cast<std::uint64_t>(options.common.seed));
-  analyze_queries(options, run, session, source, source.survey().counts, context_of(options, session, source),
+  analyze_queries(options, run, session, source, source.survey().counts, context_of(options, session),
                   settings_json(options, session), nullptr);
 }
 
 /// States that were computed elsewhere: of the model only its head is needed.
 void analyze_states(const AnalyzeOptions& options) {
   run::Run run(options.corpus);
-  run::ModelOptions model = located(run.on_this_rank(options.model, options.common.threads > 0));
+  run::ModelOptions model = located(options.model, run, options.common);
   model.head_only = true;
   Session session(model);
   const std::int64_t L = session.spec().num_layers;
   run::StatesSource source(options.corpus, options.states,
                            run::parse_layers(options.state_layers, L, run::LayerList::kOfStates), session,
                            static_cast<std::uint64_t>(options.common.seed));
-  run::RunContext context = context_of(options, session, source);
+  run::RunContext context = context_of(options, session);
   util::OrderedJson settings = settings_json(options, session);
   for (const char* key : {"max_length", "add_bos"}) settings.erase(key);
   if (static_cast<std::int64_t>(source.layers().size()) <= L) {
@@ -186,10 +183,10 @@ void analyze_states(const AnalyzeOptions& options) {
 
 void analyze_task(const AnalyzeOptions& options, data::InputKind kind) {
   run::Run run(options.corpus);
-  Session session(located(run.on_this_rank(options.model, options.common.threads > 0)));
+  Session session(located(options.model, run, options.common));
   run::TaskSource source(kind, options.corpus, options.task, session,
                          static_cast<std::uint64_t>(options.common.seed));
-  run::RunContext context = context_of(options, session, source);
+  run::RunContext context = context_of(options, session);
   context.input = kind;
   context.task = {.kind = kind,
                   .items = {},
@@ -206,15 +203,15 @@ void analyze_task(const AnalyzeOptions& options, data::InputKind kind) {
 
 void analyze_pairs(const AnalyzeOptions& options) {
   run::Run run(options.corpus);
-  Session session(located(run.on_this_rank(options.model, options.common.threads > 0)));
+  Session session(located(options.model, run, options.common));
   run::PairsSource source(options.corpus, session);
-  run::RunContext context = context_of(options, session, source);
+  run::RunContext context = context_of(options, session);
   context.input = data::InputKind::kPairs;
   context.num_items = static_cast<std::int64_t>(source.task().items.size());
   session.load();
   util::log_info(session.summary() + "; " + source.size());
   const util::FinishOnInterrupt finish;
-  const bool begun = run.begin(std::move(context), source.plan(), [&] {
+  const bool begun = run.begin(std::move(context), source, [&] {
     util::OrderedJson beginning =
         run_beginning(session, source, nullptr, patching_settings_json(options, session));
     beginning["lenses"] = util::OrderedJson::array();

@@ -66,10 +66,7 @@ std::function<void()> setup_download(CLI::App& app) {
       "Prints the folder or file of each. Of a branch the present commit is fetched; other commands use what "
       "is\n"
       "in the cache. docs/hub.md tells which files, where to, and the variables that count.");
-  return [options] {
-    run_download(*options);
-    std::cout << std::flush;
-  };
+  return [options] { run_download(*options); };
 }
 
 }  // namespace depthlens::tool

@@ -39,7 +39,7 @@ util::OrderedJson settings_json(const EvalLensOptions& options, const Session& s
           {"allow_lens_mismatch", options.model.allow_lens_mismatch},
           {"max_length", session.max_length()},
           {"add_bos", session.bos().has_value()},
-          {"bos", session.bos() ? util::OrderedJson(*session.bos()) : util::OrderedJson(nullptr)},
+          {"bos", session.describe_bos()},
           {"positions", options.corpus.positions},
           {"transfer", options.transfer},
           {"dtype", options.model.dtype},
@@ -131,7 +131,7 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
   apply_common_options(options.common);
   const auto seed = static_cast<std::uint64_t>(options.common.seed);
   run::Run run(options.corpus);
-  Session session(located(run.on_this_rank(options.model, options.common.threads > 0)));
+  Session session(located(options.model, run, options.common));
   run::CorpusSource source(options.corpus, session, run.spool_folder(), seed);
   session.load();
   const std::vector<const lens::Lens*> lenses = session.lenses();
@@ -149,8 +149,6 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
   context.shape.vocab_size = session.spec().vocab_size;
   context.records.write = false;
   context.draws_page = options.report == "yes";
-  context.num_documents = source.inputs().documents;
-  context.dropped = source.inputs().dropped;
   experiments::EvaluationContext evaluation;
   evaluation.num_layers = session.spec().num_layers;
   for (const data::InputSummary& input : source.inputs().files) {
@@ -165,7 +163,7 @@ void run_eval_lens(const CLI::App& app, const EvalLensOptions& options) {
   context.evaluation = std::move(evaluation);
 
   const util::FinishOnInterrupt finish;
-  const bool begun = run.begin(std::move(context), source.plan(), [&] {
+  const bool begun = run.begin(std::move(context), source, [&] {
     util::OrderedJson beginning = run::describe_run(session, source.inputs());
     beginning["settings"] = settings_json(options, session);
     return beginning;

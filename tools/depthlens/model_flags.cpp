@@ -99,6 +99,10 @@ ModelOptions located(ModelOptions options) {
   return options;
 }
 
+ModelOptions located(const ModelOptions& options, const run::Run& run, const CommonOptions& common) {
+  return located(run.on_this_rank(options, /*threads_given=*/common.threads > 0));
+}
+
 std::vector<Condition> lens_conditions(const ModelOptions& options) {
   bool tuned = false, any_file = false;
   for (const std::string& text : options.lenses) {

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "command.hpp"
 #include "depthlens/io/hub.hpp"
+#include "depthlens/run/run.hpp"
 #include "depthlens/run/session.hpp"
 #include "flags.hpp"
 
@@ -35,6 +37,8 @@ std::filesystem::path model_folder(const ModelOptions& options, io::ModelParts p
 
 /// The options with the places of model and lenses, in which whatever is missing is fetched from the hub.
 ModelOptions located(ModelOptions options);
+/// The same for the rank of `run` that this process is.
+ModelOptions located(const ModelOptions& options, const run::Run& run, const CommonOptions& common);
 
 /// What the flags of lenses need to have an effect. Throws usage errors where --lens is unusable.
 std::vector<Condition> lens_conditions(const ModelOptions& options);

@@ -79,8 +79,7 @@ class Backend {
   /// rows [T, in] · weightᵀ [out, in] + bias, in the rows' type, whatever the weight is stored as; returns
   /// float32 [T, out]. `bias` may be undefined. On processors a row's result does not depend on how many
   /// other rows there are. Where the rows or the weight record a gradient, it is one of libtorch's operators.
-  virtual at::Tensor linear(const PackedRows& rows, const at::Tensor& weight,
-                            const at::Tensor& bias) const = 0;
+  at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const;
   at::Tensor linear(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& bias) const {
     return linear(pack(rows), weight, bias);
   }
@@ -94,6 +93,9 @@ class Backend {
   /// Whether this precision is quicker than kExact here, and rounds more.
   virtual bool takes_fewer_bits(Precision precision) const = 0;
   const BackendOptions& options() const { return options_; }
+  /// What `linear` gives.
+  virtual at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
+                             const at::Tensor& bias) const = 0;
 
  private:
   BackendOptions options_;

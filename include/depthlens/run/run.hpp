@@ -42,11 +42,12 @@ class Run {
   /// Where inputs that can be read once only are kept meanwhile: beside the run folder.
   std::filesystem::path spool_folder() const;
 
-  /// What is to be run. `run` gives run.json as far as it is known before the first position: from
-  /// schema_version to settings; it may take a while (digests), and is asked when something is saved. Finds
-  /// what was saved, and throws a usage error where that, or a finished run in the folder, is of another run.
-  /// False where the run is complete, which is said in the log: nothing is left to be done.
-  bool begin(RunContext context, const Plan& plan, std::function<util::OrderedJson()> run);
+  /// What is to be run: `context`, and what `source` has read and how it is cut into parts. `run` gives
+  /// run.json as far as it is known before the first position: from schema_version to settings; it may take a
+  /// while (digests), and is asked when something is saved. Finds what was saved, and throws a usage error
+  /// where that, or a finished run in the folder, is of another run. False where the run is complete, which
+  /// is said in the log: nothing is left to be done.
+  bool begin(RunContext context, const Source& source, std::function<util::OrderedJson()> run);
 
   /// After `begin`: the folder for the states of the run's windows, made ready. Throws usage and output
   /// errors where it holds others.

@@ -54,6 +54,7 @@ class Session {
   std::vector<const lens::Lens*> lenses() const;
 
   std::optional<text::TokenId> bos() const { return bos_; }
+  util::OrderedJson describe_bos() const;  ///< its id, or null
   std::int64_t max_length() const { return max_length_; }
   const std::filesystem::path& folder() const { return folder_; }
 

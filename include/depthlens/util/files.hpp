@@ -17,6 +17,12 @@ namespace fs = std::filesystem;
 /// Whether something is there. Never throws: what cannot be looked up (a name that is too long, a link to
 /// itself, a folder without permission) is not there; reading it tells why.
 bool exists(const fs::path& path);
+bool is_file(const fs::path& path);  ///< a regular one
+bool is_folder(const fs::path& path);
+
+/// The entries of a folder whose names end so (".state"), in the order of their names; none where it cannot
+/// be read.
+std::vector<fs::path> entries_with(const fs::path& folder, std::string_view extension);
 
 /// The whole file. Throws an input error where it is missing, unreadable, a folder, or larger than `limit`
 /// bytes.
@@ -49,6 +55,8 @@ class MappedFile {
 
 /// Sixteen hex digits that no other process takes, on whatever machine and whenever.
 std::string unique_name();
+/// The name of this machine.
+std::string host_name();
 
 /// A file that appears under its name only when `commit()` returns: written to NAME.….tmp, synced, renamed.
 /// Without commit the temporary file is removed. Throws output errors.

@@ -21,6 +21,8 @@ std::string cat(const Parts&... parts) {
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 std::vector<std::string> split(std::string_view text, char separator);
 std::string_view trimmed(std::string_view text);
+/// A to Z as a to z, all else as it is.
+std::string lower_case(std::string_view text);
 
 /// "[2, 3, 4]": sizes of a tensor.
 std::string shape_text(std::span<const std::int64_t> shape);

@@ -14,7 +14,6 @@
 #include <optional>
 #include <string_view>
 
-#include "compute/parallel.hpp"
 #include "compute/reducer.hpp"
 #include "depthlens/util/error.hpp"
 
@@ -104,16 +103,17 @@ class AtenBackend : public Backend {
   std::string kernel_name(Precision /*precision*/) const override { return "aten"; }
   bool multiplies_stored(at::ScalarType /*type*/) const override { return false; }
   PackedRows pack(const at::Tensor& rows) const override { return {.values = rows, .blocks = {}}; }
-  at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const override {
-    throw_if_stopped(options().should_stop);
-    return aten_linear(rows.values, weight, bias);
-  }
   std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
                                                   Precision /*precision*/) const override {
     return make_aten_pass(unembedding);
   }
 
  protected:
+  at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
+                     const at::Tensor& bias) const override {
+    return aten_linear(rows.values, weight, bias);
+  }
+
   bool takes_fewer_bits(Precision /*precision*/) const override { return false; }
 };
 

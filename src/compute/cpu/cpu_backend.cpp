@@ -31,14 +31,6 @@ class CpuBackend : public Backend {
     return packed;
   }
 
-  at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const override {
-    throw_if_stopped(options().should_stop);
-    if (!rows.blocks.defined() || records_gradient(weight)) return aten_linear(rows.values, weight, bias);
-    const at::Tensor y =
-        packed_product(exact_, rows.blocks, rows.values.size(0), weight, options().should_stop);
-    return bias.defined() ? y.add_(bias) : y;
-  }
-
   std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
                                                   Precision precision) const override {
     if (!multiplies_stored(unembedding.weight.scalar_type())) return make_aten_pass(unembedding);
@@ -46,6 +38,14 @@ class CpuBackend : public Backend {
   }
 
  protected:
+  at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
+                     const at::Tensor& bias) const override {
+    if (!rows.blocks.defined() || records_gradient(weight)) return aten_linear(rows.values, weight, bias);
+    const at::Tensor y =
+        packed_product(exact_, rows.blocks, rows.values.size(0), weight, options().should_stop);
+    return bias.defined() ? y.add_(bias) : y;
+  }
+
   bool takes_fewer_bits(Precision precision) const override {
     return precision == Precision::kFast && fast_.splits;
   }

@@ -12,7 +12,6 @@
 
 #include "compute/aten/aten_backend.hpp"
 #include "compute/cuda/split_terms.hpp"
-#include "compute/parallel.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -51,8 +50,16 @@ class CudaBackend : public Backend {
     return packed;
   }
 
-  at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const override {
-    throw_if_stopped(options().should_stop);
+  std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
+                                                  Precision precision) const override {
+    if (!multiplies_stored(unembedding.weight.scalar_type())) return make_aten_pass(unembedding);
+    constexpr std::int64_t kTileBytes = std::int64_t{256} << 20;
+    return make_cuda_pass(kernels_, precision, unembedding, kTileBytes);
+  }
+
+ protected:
+  at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
+                     const at::Tensor& bias) const override {
     if (!rows.blocks.defined() || records_gradient(weight) || !multiplies_stored(weight.scalar_type()))
       return aten_linear(rows.values, weight, bias);
     const std::int64_t terms = cuda::weight_terms(weight.scalar_type(), rows.blocks.size(0));
@@ -63,14 +70,6 @@ class CudaBackend : public Backend {
     return bias.defined() ? y.add_(bias) : y;
   }
 
-  std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
-                                                  Precision precision) const override {
-    if (!multiplies_stored(unembedding.weight.scalar_type())) return make_aten_pass(unembedding);
-    constexpr std::int64_t kTileBytes = std::int64_t{256} << 20;
-    return make_cuda_pass(kernels_, precision, unembedding, kTileBytes);
-  }
-
- protected:
   bool takes_fewer_bits(Precision precision) const override { return precision == Precision::kFast; }
 
  private:

@@ -30,6 +30,7 @@ std::string deflated(const std::string& bytes) {
 TEST_CASE("crc32 is that of zip files, in one piece or two") {
   CHECK(util::crc32("") == 0);
   CHECK(util::crc32("123456789") == 0xcbf43926);
+  CHECK(util::crc32("56789", util::crc32("1234")) == 0xcbf43926);
   CHECK(util::crc32_of_both(util::crc32("1234"), util::crc32("56789"), 5) == 0xcbf43926);
   CHECK(util::crc32_of_both(util::crc32(""), util::crc32("123456789"), 9) == 0xcbf43926);
 }
