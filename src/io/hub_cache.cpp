@@ -53,7 +53,8 @@ void create_folders(const fs::path& path) {
 
 /// Four digits that processes of this machine share since it was started, and those of others mostly do not.
 std::string machine_digits() {
-  return util::sha256(util::host_name()).substr(0, 4);
+  const fs::path boot = "/proc/sys/kernel/random/boot_id";
+  return util::sha256(util::exists(boot) ? util::read_file(boot) : util::host_name()).substr(0, 4);
 }
 
 /// Writes a small file.
