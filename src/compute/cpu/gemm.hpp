@@ -57,7 +57,7 @@ extern const GemmKernel kPortableGemm;
 extern const GemmKernel kAvx2Gemm;        ///< needs AVX2 and FMA
 extern const GemmKernel kAvx512Gemm;      ///< needs AVX-512 F, BW, DQ, VL
 extern const GemmKernel kAvx512Bf16Gemm;  ///< needs AVX-512 BF16 too
-extern const GemmKernel kAmxGemm;         ///< needs AMX-BF16, see `amx_is_usable`, and AVX-512
+extern const GemmKernel kAmxGemm;         ///< needs AMX-BF16, see `amx_is_usable`, and AVX-512 BF16
 /// Whether the processor has AMX for bfloat16 and the system lets this process use it.
 bool amx_is_usable();
 #endif

@@ -14,9 +14,9 @@ constexpr int kRows = 2 * kTile, kColumns = 2 * kTile;
 constexpr int kStep = 32;  // dimensions of a tile register
 constexpr std::int64_t kTileElements = kTile * kStep;
 /// Tiles along the dimensions that are multiplied with all columns before the next, two terms of them half as
-/// many. Fewer would keep a block's rows in the first-level cache, but sums come and go with each: with 16
-/// this is 5 % slower.
-constexpr std::int64_t kStepsAtOnce = 48;  // divided by the terms
+/// many: so much of a block's rows stays in the first-level cache. With fewer, sums come and go more often
+/// than that is worth.
+constexpr std::int64_t kStepsAtOnce = 24;  // divided by the terms
 
 struct alignas(64) TileConfiguration {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -137,6 +137,7 @@ bool amx_is_usable() {
   static const bool usable = [] {
     constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, of Linux 5.16
     return __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-tile") &&
+           __builtin_cpu_supports("avx512bf16") &&
            ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
   return usable;

@@ -17,9 +17,10 @@ inline __mmask16 lanes_left(int width, int i) {
   return static_cast<__mmask16>((1U << (width - i)) - 1);
 }
 
-/// e^x for x ≤ 0, 0 below −87: 2^n · e^r with n the nearest integer to x log₂ e, and a polynomial for e^r,
-/// |r| ≤ ln 2 / 2 (of degree 5, 1.05e-7 relative at most; with roundings 1.8e-7, tried for all arguments).
-inline __m512 exp_nonpositive(__m512 x) {
+/// e^x for x ≤ kMaxExcess, 0 below −87: 2^n · e^r with n the nearest integer to x log₂ e, and a polynomial
+/// for e^r, |r| ≤ ln 2 / 2 (of degree 5, 1.05e-7 relative at most; with roundings 1.8e-7, tried for all
+/// arguments).
+inline __m512 exp_of(__m512 x) {
   const __m512 magic = _mm512_set1_ps(0x1.8p23F);  // adding it leaves the nearest integer in the last bits
   const __m512 n = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(1.44269504088896341F), magic), magic);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375F), x);  // ln 2 in two parts
@@ -68,6 +69,19 @@ int row_find_at_least(const float* logits, int begin, int width, float bar) {
   return width;
 }
 
+int row_find_all_at_least(const float* logits, int width, float bar, std::int32_t* places) {
+  const __m512 bars = _mm512_set1_ps(bar);
+  int found = 0;
+  for (int i = 0; i < width; i += kLanes) {
+    const __mmask16 left = width - i < kLanes ? lanes_left(width, i) : static_cast<__mmask16>(0xffff);
+    for (unsigned mask =
+             _mm512_mask_cmp_ps_mask(left, _mm512_maskz_loadu_ps(left, logits + i), bars, _CMP_GE_OQ);
+         mask != 0; mask &= mask - 1)
+      places[found++] = i + __builtin_ctz(mask);
+  }
+  return found;
+}
+
 std::int32_t row_count_greater(const float* logits, int width, float bar) {
   const __m512 bars = _mm512_set1_ps(bar);
   std::int32_t counts[2] = {0, 0};
@@ -92,14 +106,13 @@ void row_shift_and_exp(const float* logits, int width, float m, float* shifted, 
     const __mmask16 left = width - i < kLanes ? lanes_left(width, i) : static_cast<__mmask16>(0xffff);
     const __m512 x = _mm512_sub_ps(_mm512_maskz_loadu_ps(left, logits + i), reference);
     _mm512_mask_storeu_ps(shifted + i, left, x);
-    _mm512_mask_storeu_ps(exponentials + i, left, exp_nonpositive(x));
+    _mm512_mask_storeu_ps(exponentials + i, left, exp_of(x));
   }
 }
 
-/// Four sums over the lanes of two vectors each, all at once.
 struct Sums {
   __m512 sum = _mm512_setzero_ps(), weighted = _mm512_setzero_ps(), cross = _mm512_setzero_ps(),
-         reverse = _mm512_setzero_ps();
+         reverse = _mm512_setzero_ps(), max = _mm512_set1_ps(-__builtin_inff());
 };
 
 inline __m128 over_lanes(__m512 v) {
@@ -112,7 +125,7 @@ TileSums row_sums(const float* logits, int width, float m, const float* final_sh
   const __m512 reference = _mm512_set1_ps(m);
   Sums sums[2];
   const auto add = [&](Sums& to, __m512 z, __m512 shifted_f, __m512 e_f) {
-    const __m512 x = _mm512_sub_ps(z, reference), e = exp_nonpositive(x);
+    const __m512 x = _mm512_sub_ps(z, reference), e = exp_of(x);
     to.sum = _mm512_add_ps(to.sum, e);
     to.weighted = _mm512_fmadd_ps(e, x, to.weighted);
     to.cross = _mm512_fmadd_ps(e_f, x, to.cross);
@@ -124,9 +137,10 @@ TileSums row_sums(const float* logits, int width, float m, const float* final_sh
 #pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
       const int at = i + j * kLanes;
-      _mm512_storeu_ps(exponentials + at,
-                       add(sums[j], _mm512_loadu_ps(logits + at), _mm512_loadu_ps(final_shifted + at),
-                           _mm512_loadu_ps(final_exponentials + at)));
+      const __m512 z = _mm512_loadu_ps(logits + at);
+      sums[j].max = _mm512_max_ps(z, sums[j].max);  // in this order what is not a number is left out
+      _mm512_storeu_ps(exponentials + at, add(sums[j], z, _mm512_loadu_ps(final_shifted + at),
+                                              _mm512_loadu_ps(final_exponentials + at)));
     }
   }
   for (; i < width; i += kLanes) {
@@ -134,6 +148,7 @@ TileSums row_sums(const float* logits, int width, float m, const float* final_sh
     // Lanes that are not there are far below all others: their exponentials are 0.
     const __m512 z =
         _mm512_mask_loadu_ps(_mm512_set1_ps(m - 200.0F - __builtin_fabsf(m) * 0x1p-10F), left, logits + i);
+    sums[0].max = _mm512_mask_max_ps(sums[0].max, left, z, sums[0].max);
     const __m512 e = add(sums[0], z, _mm512_maskz_loadu_ps(left, final_shifted + i),
                          _mm512_maskz_loadu_ps(left, final_exponentials + i));
     _mm512_mask_storeu_ps(exponentials + i, left, e);
@@ -142,12 +157,13 @@ TileSums row_sums(const float* logits, int width, float m, const float* final_sh
                weighted = over_lanes(_mm512_add_ps(sums[0].weighted, sums[1].weighted)),
                cross = over_lanes(_mm512_add_ps(sums[0].cross, sums[1].cross)),
                reverse = over_lanes(_mm512_add_ps(sums[0].reverse, sums[1].reverse));
+  // Four sums over lanes at once, in the order of TileSums.
   const __m128 low = _mm_add_ps(_mm_unpacklo_ps(sum, cross), _mm_unpackhi_ps(sum, cross)),
                high = _mm_add_ps(_mm_unpacklo_ps(weighted, reverse), _mm_unpackhi_ps(weighted, reverse));
-  // [sum, weighted, cross, reverse] in the order of TileSums
-  const __m128 all = _mm_add_ps(_mm_unpacklo_ps(low, high), _mm_unpackhi_ps(low, high));
-  static_assert(sizeof(TileSums) == sizeof(__m128));
-  return __builtin_bit_cast(TileSums, all);
+  TileSums out;
+  _mm_storeu_ps(&out.sum, _mm_add_ps(_mm_unpacklo_ps(low, high), _mm_unpackhi_ps(low, high)));
+  out.max = _mm512_reduce_max_ps(_mm512_max_ps(sums[0].max, sums[1].max));
+  return out;
 }
 
 float row_exponentials(const float* logits, int width, float m, float* exponentials) {
@@ -158,14 +174,14 @@ float row_exponentials(const float* logits, int width, float m, float* exponenti
 #pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
       const int at = i + j * kLanes;
-      const __m512 e = exp_nonpositive(_mm512_sub_ps(_mm512_loadu_ps(logits + at), reference));
+      const __m512 e = exp_of(_mm512_sub_ps(_mm512_loadu_ps(logits + at), reference));
       _mm512_storeu_ps(exponentials + at, e);
       sums[j] = _mm512_add_ps(sums[j], e);
     }
   }
   for (; i < width; i += kLanes) {
     const __mmask16 left = width - i < kLanes ? lanes_left(width, i) : static_cast<__mmask16>(0xffff);
-    const __m512 e = exp_nonpositive(_mm512_sub_ps(_mm512_maskz_loadu_ps(left, logits + i), reference));
+    const __m512 e = exp_of(_mm512_sub_ps(_mm512_maskz_loadu_ps(left, logits + i), reference));
     _mm512_mask_storeu_ps(exponentials + i, left, e);
     sums[1] = _mm512_mask_add_ps(sums[1], left, sums[1], e);
   }
@@ -175,7 +191,7 @@ float row_exponentials(const float* logits, int width, float m, float* exponenti
 /// tanh x within 2e-7. e^(−2|x|) loses what is small, where a series does better.
 inline __m512 tanh_of(__m512 x) {
   const __m512 size = _mm512_abs_ps(x), square = _mm512_mul_ps(x, x), one = _mm512_set1_ps(1);
-  const __m512 e = exp_nonpositive(_mm512_mul_ps(size, _mm512_set1_ps(-2)));
+  const __m512 e = exp_of(_mm512_mul_ps(size, _mm512_set1_ps(-2)));
   const __m512 far = _mm512_div_ps(_mm512_sub_ps(one, e), _mm512_add_ps(one, e));
   __m512 near = _mm512_set1_ps(62.0F / 2835);
   near = _mm512_fmadd_ps(near, square, _mm512_set1_ps(-17.0F / 315));
@@ -207,7 +223,8 @@ void row_finish_logits(float* logits, int width, const float* bias, float scale,
 
 }  // namespace
 
-const RowStatistics kAvx512Statistics = {row_max,  row_find_at_least, row_count_greater, row_shift_and_exp,
-                                         row_sums, row_exponentials,  row_finish_logits};
+const RowStatistics kAvx512Statistics = {row_max,           row_find_at_least, row_find_all_at_least,
+                                         row_count_greater, row_shift_and_exp, row_sums,
+                                         row_exponentials,  row_finish_logits};
 
 }  // namespace depthlens::compute

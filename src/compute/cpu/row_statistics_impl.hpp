@@ -6,9 +6,9 @@
 namespace depthlens::compute {
 namespace {
 
-/// e^x for x ≤ 0: 2^n · 2^f with n the nearest integer to x log₂ e, and a polynomial for 2^f, |f| ≤ ½
-/// (Taylor's, degree 6: 1.2e-7 relative at the ends).
-inline float exp_nonpositive(float x) {
+/// e^x for x ≤ kMaxExcess: 2^n · 2^f with n the nearest integer to x log₂ e, and a polynomial for 2^f, |f| ≤
+/// ½ (Taylor's, degree 6: 1.2e-7 relative at the ends).
+inline float exp_of(float x) {
   constexpr float kLog2E = 1.44269504088896341F;
   constexpr float kLn2High = 0.693359375F, kLn2Low = -2.12194440e-4F;  // their sum is ln 2
   constexpr float kLowest = -87.0F;
@@ -47,6 +47,15 @@ int row_find_at_least(const float* logits, int begin, int width, float bar) {
   return i;
 }
 
+int row_find_all_at_least(const float* logits, int width, float bar, std::int32_t* places) {
+  int found = 0;
+  for (int i = row_find_at_least(logits, 0, width, bar); i < width;
+       i = row_find_at_least(logits, i + 1, width, bar)) {
+    places[found++] = i;
+  }
+  return found;
+}
+
 std::int32_t row_count_greater(const float* logits, int width, float bar) {
   std::int32_t count = 0;
 #pragma omp simd reduction(+ : count)
@@ -58,31 +67,32 @@ void row_shift_and_exp(const float* logits, int width, float m, float* shifted, 
 #pragma omp simd
   for (int i = 0; i < width; ++i) {
     shifted[i] = logits[i] - m;
-    exponentials[i] = exp_nonpositive(shifted[i]);
+    exponentials[i] = exp_of(shifted[i]);
   }
 }
 
 TileSums row_sums(const float* logits, int width, float m, const float* final_shifted,
                   const float* final_exponentials, float* exponentials) {
-  float sum = 0, weighted = 0, cross = 0, reverse = 0;
-#pragma omp simd reduction(+ : sum, weighted, cross, reverse)
+  float sum = 0, weighted = 0, cross = 0, reverse = 0, max = logits[0];
+#pragma omp simd reduction(+ : sum, weighted, cross, reverse) reduction(max : max)
   for (int i = 0; i < width; ++i) {
+    max = logits[i] > max ? logits[i] : max;
     const float x = logits[i] - m;
-    const float e = exp_nonpositive(x);
+    const float e = exp_of(x);
     exponentials[i] = e;
     sum += e;
     weighted += e * x;
     cross += final_exponentials[i] * x;
     reverse += e * final_shifted[i];
   }
-  return {sum, weighted, cross, reverse};
+  return {sum, weighted, cross, reverse, max};
 }
 
 float row_exponentials(const float* logits, int width, float m, float* exponentials) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int i = 0; i < width; ++i) {
-    const float e = exp_nonpositive(logits[i] - m);
+    const float e = exp_of(logits[i] - m);
     exponentials[i] = e;
     sum += e;
   }
@@ -92,7 +102,7 @@ float row_exponentials(const float* logits, int width, float m, float* exponenti
 /// tanh x within 2e-7. e^(−2|x|) loses what is small, where a series does better.
 inline float tanh_of(float x) {
   const float size = x < 0 ? -x : x, square = x * x;
-  const float e = exp_nonpositive(-2 * size);
+  const float e = exp_of(-2 * size);
   const float far = (1 - e) / (1 + e);
   float near = 62.0F / 2835;
   near = near * square - 17.0F / 315;

@@ -5,17 +5,17 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace depthlens::compute {
 
 std::int64_t BestTokens::add_tile(const RowStatistics& statistics, const float* tile, int width,
                                   TokenId first, float bar, std::int64_t found) {
-  for (int i = statistics.find_at_least(tile, 0, width, bar); i < width;
-       i = statistics.find_at_least(tile, i + 1, width, bar)) {
-    add(tile[i], first + i, found);
-    if (found == k_ && logits_[k_ - 1] > bar) bar = static_cast<float>(logits_[k_ - 1]);
-  }
+  std::array<std::int32_t, kMaxTile> places;
+  const int count = statistics.find_all_at_least(tile, width, bar, places.data());
+  for (const std::int32_t place : std::span(places).first(static_cast<std::size_t>(count)))
+    add(tile[place], first + place, found);
   return found;
 }
 

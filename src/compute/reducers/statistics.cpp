@@ -75,12 +75,16 @@ struct Chunk {
 
 /// What one slice of the vocabulary adds to each row.
 struct SliceSums {
-  std::vector<RowState> rows;          // [R]
-  std::vector<double> top_logits;      // [R, K]
-  std::vector<TokenId> top_ids;        // [R, K]
-  std::vector<std::int64_t> num_best;  // [R]
-  std::vector<std::int64_t> greater;   // [R, W]
-  std::vector<double> mass;            // [R, G], relative to the row's m
+  /// What every tile changes: one line of the cache.
+  struct alignas(64) Row {
+    RowState state;
+    std::int32_t num_best = 0;
+  };
+  std::vector<Row> rows;              // [R]
+  std::vector<double> top_logits;     // [R, K]
+  std::vector<TokenId> top_ids;       // [R, K]
+  std::vector<std::int64_t> greater;  // [R, W]
+  std::vector<double> mass;           // [R, G], relative to the row's m
 };
 
 /// On the processor: slices keep sums of their own, which are put together in the order of the slices.
@@ -110,6 +114,7 @@ class HostStatistics : public Reducer {
     memory->final_shifted.resize(sized(layout_.block_rows * layout_.max_width));
     memory->final_exponentials.resize(memory->final_shifted.size());
     memory->exponentials.resize(sized(layout_.max_width));
+    memory->final_sums.resize(sized(layout_.block_rows));
     return memory;
   }
 
@@ -122,6 +127,7 @@ class HostStatistics : public Reducer {
   struct Memory : Workspace {
     std::vector<float> final_shifted, final_exponentials;  // [block_rows, max_width]
     std::vector<float> exponentials;                       // [max_width]
+    std::vector<double> final_sums;                        // [block_rows], of the slice's tiles before
   };
 
   /// One row's logits of one tile, and the final layer's at the same position.
@@ -131,19 +137,18 @@ class HostStatistics : public Reducer {
     int width;
     const float* final_shifted;
     const float* final_exponentials;
-    double final_sum_before;  // of the slice's tiles before this one
+    double final_sum_before, final_sum;  // of the slice's tiles before this one, and with it
     TokenGroups::Range grouped;
   };
 
   SliceSums empty_slice() const {
     const std::int64_t R = chunk_.rows();
-    SliceSums sums{.rows = std::vector<RowState>(sized(R)),
+    SliceSums sums{.rows = std::vector<SliceSums::Row>(sized(R)),
                    .top_logits = std::vector<double>(sized(R * chunk_.K())),
                    .top_ids = std::vector<TokenId>(sized(R * chunk_.K())),
-                   .num_best = std::vector<std::int64_t>(sized(R)),
                    .greater = std::vector<std::int64_t>(sized(R * chunk_.W())),
                    .mass = std::vector<double>(sized(R * chunk_.G()))};
-    for (std::int64_t p = 0; p < chunk_.P(); ++p) sums.rows[sized(p)].m = final_max_[sized(p)];
+    for (std::int64_t p = 0; p < chunk_.P(); ++p) sums.rows[sized(p)].state.m = final_max_[sized(p)];
     return sums;
   }
 
@@ -161,31 +166,40 @@ class HostStatistics : public Reducer {
 void HostStatistics::add_row(const RowStatistics& statistics, const TileOfRow& tile, std::int64_t row,
                              SliceSums& sums, float* exponentials) {
   const std::int64_t K = chunk_.K(), W = chunk_.W(), G = chunk_.G(), p = row % chunk_.P();
-  RowState& state = sums.rows[sized(row)];
+  SliceSums::Row& kept = sums.rows[sized(row)];
+  RowState& state = kept.state;
   double* mass = sums.mass.data() + row * G;
-  const float tile_max = statistics.max(tile.logits, tile.width);
-  if (tile_max >= bars_.of(row)) {
-    BestTokens best(sums.top_logits.data() + row * K, sums.top_ids.data() + row * K, K);
-    std::int64_t& num_best = sums.num_best[sized(row)];
-    num_best = best.add_tile(statistics, tile.logits, tile.width, static_cast<TokenId>(tile.first),
-                             bars_.of(row), num_best);
-    if (num_best == K) bars_.raise(row, static_cast<float>(best.last()));
-  }
-  if (tile_max > state.m) {
-    const double scale = state.raise(tile_max, tile.final_sum_before);
+  const auto raise = [&](float greater, double final_sum) {
+    const double scale = state.raise(greater, final_sum);
     for (std::int64_t g = 0; g < G; ++g) mass[g] *= scale;
+  };
+  const auto sums_of_tile = [&] {
+    return statistics.sums(tile.logits, tile.width, state.m, tile.final_shifted, tile.final_exponentials,
+                           exponentials);
+  };
+  // One reading gives the sums, relative to the maximum so far, and the new one.
+  if (state.m == -std::numeric_limits<float>::infinity()) state.m = statistics.max(tile.logits, tile.width);
+  TileSums added = sums_of_tile();
+  if (added.max > state.m + kMaxExcess) {
+    raise(added.max, tile.final_sum_before);
+    added = sums_of_tile();
   }
-  const TileSums added = statistics.sums(tile.logits, tile.width, state.m, tile.final_shifted,
-                                         tile.final_exponentials, exponentials);
   state.sum += added.sum;
   state.weighted += added.weighted;
   state.cross += added.cross;
   state.reverse += added.reverse;
   TokenGroups::add(tile.grouped, exponentials, tile.first, mass);
+  if (added.max > state.m) raise(added.max, tile.final_sum);
+  if (added.max >= bars_.of(row)) {
+    BestTokens best(sums.top_logits.data() + row * K, sums.top_ids.data() + row * K, K);
+    kept.num_best = static_cast<std::int32_t>(best.add_tile(
+        statistics, tile.logits, tile.width, static_cast<TokenId>(tile.first), bars_.of(row), kept.num_best));
+    if (kept.num_best == K) bars_.raise(row, static_cast<float>(best.last()));
+  }
   const float* bars = watched_logits_.const_data_ptr<float>() + row * W;
   for (std::int64_t w = 0; w < W; ++w) {
     // Most tokens that are watched are near the top, and most tiles have nothing above them.
-    if (chunk_.watched[sized(p * W + w)] == kNoToken || tile_max <= bars[w]) continue;
+    if (chunk_.watched[sized(p * W + w)] == kNoToken || added.max <= bars[w]) continue;
     sums.greater[sized(row * W + w)] += statistics.count_greater(tile.logits, tile.width, bars[w]);
   }
 }
@@ -197,14 +211,6 @@ void HostStatistics::add(HostTile& tile, Workspace* workspace) {
   if (sums.rows.empty()) sums = empty_slice();
   const std::int64_t stride = layout_.max_width;
   const TokenGroups::Range grouped = chunk_.groups.range(tile.first, tile.width);
-  const auto final_tile = [&](std::int64_t i) {
-    return chunk_.final_logits.row(0, tile.begin + i) + tile.first;
-  };
-  for (std::int64_t i = 0; i < tile.count; ++i) {
-    statistics.shift_and_exp(final_tile(i), tile.width, final_max_[sized(tile.begin + i)],
-                             memory.final_shifted.data() + i * stride,
-                             memory.final_exponentials.data() + i * stride);
-  }
   const auto add = [&](const float* logits, std::int64_t i, std::int64_t state) {
     add_row(statistics,
             {.logits = logits,
@@ -212,11 +218,23 @@ void HostStatistics::add(HostTile& tile, Workspace* workspace) {
              .width = tile.width,
              .final_shifted = memory.final_shifted.data() + i * stride,
              .final_exponentials = memory.final_exponentials.data() + i * stride,
-             .final_sum_before = sums.rows[sized(tile.begin + i)].sum,
+             .final_sum_before = memory.final_sums[sized(i)],
+             .final_sum = sums.rows[sized(tile.begin + i)].state.sum,
              .grouped = grouped},
             state * chunk_.P() + tile.begin + i, sums, memory.exponentials.data());
   };
+  for (std::int64_t i = 0; i < tile.count; ++i) {
+    const float* logits = chunk_.final_logits.row(0, tile.begin + i) + tile.first;
+    statistics.shift_and_exp(logits, tile.width, final_max_[sized(tile.begin + i)],
+                             memory.final_shifted.data() + i * stride,
+                             memory.final_exponentials.data() + i * stride);
+    memory.final_sums[sized(i)] = sums.rows[sized(tile.begin + i)].state.sum;
+    add(logits, i, 0);
+  }
   for (std::int64_t other = 0; other < tile.num_states(); ++other) {
+    const std::int64_t first_row = (other + 1) * chunk_.P() + tile.begin;
+    // There when the product is: blocks of rows have driven them out of the cache since the tile before.
+    for (std::int64_t i = 0; i < tile.count; ++i) __builtin_prefetch(&sums.rows[sized(first_row + i)], 1);
     const float* logits;
     std::int64_t logit_stride = tile.stride();
     if (chunk_.kept != nullptr) {
@@ -229,8 +247,6 @@ void HostStatistics::add(HostTile& tile, Workspace* workspace) {
     }
     for (std::int64_t i = 0; i < tile.count; ++i) add(logits + i * logit_stride, i, other + 1);
   }
-  // The final layer's own sums grow last: the others need what it had before this tile.
-  for (std::int64_t i = 0; i < tile.count; ++i) add(final_tile(i), i, 0);
 }
 
 Statistics HostStatistics::merged() {
@@ -256,8 +272,8 @@ Statistics HostStatistics::merged() {
         double final_sum = 0;  // of the slices before
         BestTokens best(out.top_logits.data() + row * K, out.top_ids.data() + row * K, K);
         for (SliceSums& sums : slices_) {
-          RowState& part = sums.rows[sized(row)];
-          const double part_final_sum = sums.rows[sized(p)].sum;
+          RowState& part = sums.rows[sized(row)].state;
+          const double part_final_sum = sums.rows[sized(p)].state.sum;
           double scale = 1;
           if (part.m > state.m) {
             const double own_scale = state.raise(part.m, final_sum);
@@ -271,7 +287,7 @@ Statistics HostStatistics::merged() {
           state.reverse += part.reverse;
           final_sum += part_final_sum;
           for (std::int64_t g = 0; g < G; ++g) mass[g] += scale * sums.mass[sized(row * G + g)];
-          for (std::int64_t k = 0; k < sums.num_best[sized(row)]; ++k)
+          for (std::int64_t k = 0; k < sums.rows[sized(row)].num_best; ++k)
             best.add(sums.top_logits[sized(row * K + k)], sums.top_ids[sized(row * K + k)], found);
           for (std::int64_t w = 0; w < W; ++w)
             out.watched_ranks[sized(row * W + w)] += sums.greater[sized(row * W + w)];

@@ -70,6 +70,14 @@ TEST_CASE("row statistics: sums, counts and places of every width") {
       CHECK(close(sums.cross, c, c_size * 4));
       CHECK(close(sums.reverse, d, d_size * 4));
       CHECK(statistics.max(z.data(), width) == most);
+      CHECK(sums.max == most);
+      std::vector<std::int32_t> places(static_cast<std::size_t>(width)), expected;
+      for (int i = 0; i < width; ++i) {
+        if (z[static_cast<std::size_t>(i)] >= 3) expected.push_back(i);
+      }
+      places.resize(
+          static_cast<std::size_t>(statistics.find_all_at_least(z.data(), width, 3, places.data())));
+      CHECK(places == expected);
       CHECK(statistics.count_greater(z.data(), width, 3) == greater);
       CHECK(statistics.find_at_least(z.data(), 0, width, most) ==
             std::max_element(z.begin(), z.begin() + width) - z.begin());
@@ -81,14 +89,15 @@ TEST_CASE("row statistics: sums, counts and places of every width") {
   }
 }
 
-TEST_CASE("row statistics: the exponential down to where it ends") {
+TEST_CASE("row statistics: the exponential from the greatest excess down to where it ends") {
   const float infinity = std::numeric_limits<float>::infinity();
   for (const compute::CpuKernel& kernel : compute::usable_kernels(compute::Precision::kFast)) {
     if (kernel.statistics == nullptr) continue;
     INFO(kernel.name);
     double worst = 0;
     std::vector<float> x(1000), shifted(1000), e(1000);
-    for (int block = 0; block < 87; ++block) {
+    const int highest = static_cast<int>(compute::kMaxExcess);
+    for (int block = -highest; block < 87; ++block) {
       for (int i = 0; i < 1000; ++i)
         x[static_cast<std::size_t>(i)] = -static_cast<float>(block) - static_cast<float>(i) / 1000;
       kernel.statistics->shift_and_exp(x.data(), 1000, 0, shifted.data(), e.data());

@@ -437,6 +437,21 @@ TEST_CASE("kernels: the maximum grows tile by tile, or comes first") {
   check_case(c, 5e-5);
 }
 
+TEST_CASE("kernels: the maximum grows by more than sums can hold at once") {
+  const std::size_t V = 5000;
+  const std::vector<float> smooth = smooth_logits(V, 3, 2);
+  for (const float stair : {30.0F, 90.0F}) {
+    std::vector<float> stairs = smooth;
+    for (std::size_t v = 0; v < V; ++v) stairs[v] += stair * static_cast<float>(v / 90 % 11);
+    Case c{.logits = {{smooth}, {stairs}}, .watched = {{kNoToken, 0, 4321}}, .top_k = 10};
+    for (std::size_t v = 0; v < V; ++v) c.groups.push_back(v % 7 == 0 ? 1 : v % 3 == 0 ? 2 : 0);
+    c.num_groups = 3;
+    check_case(c, 1e-4);
+    std::swap(c.logits[0], c.logits[1]);
+    check_case(c, 1e-4);
+  }
+}
+
 TEST_CASE("kernels: logits far apart, and large ones") {
   // e^-200 is 0 in float32, and its logarithm must not be.
   std::vector<float> sure(1500, -100), other(1500, 0);
