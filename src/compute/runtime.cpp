@@ -3,10 +3,13 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <malloc.h>
 #include <torch/headeronly/version.h>
 
 #include <cstdlib>
+#include <new>
+#include <string_view>
 
 namespace depthlens::compute {
 
@@ -44,6 +47,15 @@ std::optional<at::Device> registered_device(const std::string& name) {
 
 std::string libtorch_version() {
   return TORCH_VERSION;
+}
+
+bool is_out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
+  // Of the host's memory libtorch says so in words only.
+  return dynamic_cast<const c10::Error*>(&error) != nullptr &&
+         std::string_view(error.what()).find("DefaultCPUAllocator: can't allocate memory") !=
+             std::string_view::npos;
 }
 
 }  // namespace depthlens::compute

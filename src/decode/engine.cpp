@@ -9,6 +9,7 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
@@ -188,6 +189,7 @@ class Run {
   /// Does nothing more where it should stop.
   void process(const std::vector<Query>& batch);
   void process_whole(const std::vector<Query>& batch);
+  void process_halves(const std::vector<Query>& batch);
   /// Ends the part in progress, where there is one.
   void end_part();
   /// Whether the run is to end early; remembers it.
@@ -279,11 +281,20 @@ void Run::process_whole(const std::vector<Query>& batch) {
       row -= static_cast<std::int64_t>(query->tokens.size());
     return place_of(*query, row);
   };
-  if (!is_stored) {
-    model_.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
-      model::require_finite(model_, layer, states, name_of);
-      residuals.push_back(layers_.count(layer) > 0 ? states : at::Tensor());
-    });
+  bool fits = true;
+  try {
+    if (!is_stored) {
+      model_.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
+        model::require_finite(model_, layer, states, name_of);
+        residuals.push_back(layers_.count(layer) > 0 ? states : at::Tensor());
+      });
+    }
+  } catch (const c10::OutOfMemoryError&) {
+    fits = false;
+  }
+  if (!fits) {
+    residuals.clear();
+    return process_halves(batch);
   }
   if (options_.save_states != nullptr && !is_stored) {
     std::int64_t row = 0;
@@ -303,6 +314,22 @@ void Run::process_whole(const std::vector<Query>& batch) {
     first = end;
   }
   if (!statistics_.stopped) options_.on_progress(total);
+}
+
+/// Of a batch for which the device's memory does not suffice. Those to come are smaller.
+void Run::process_halves(const std::vector<Query>& batch) {
+  if (batch.size() < 2) {
+    throw util::input_error({.what = "the device's memory does not suffice for a window of text",
+                             .where = "--device " + model_.device().str(),
+                             .found = util::cat(batch.front().tokens.size(), " tokens"),
+                             .hint =
+                                 "other programs may hold some of it (nvidia-smi); a smaller --max-length, "
+                                 "--stream-layers and --dtype bfloat16 take less"});
+  }
+  tokens_per_batch_ = std::max<std::int64_t>(1, tokens_per_batch_ / 2);
+  const auto middle = batch.begin() + static_cast<std::ptrdiff_t>(batch.size() / 2);
+  process_whole({batch.begin(), middle});
+  if (!should_stop()) process_whole({middle, batch.end()});
 }
 
 /// Where the states of a chunk come from: a forward pass (`residuals`), or files.

@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/stack.h>
+#include <c10/util/Exception.h>
 
 #include <atomic>
 #include <cmath>
@@ -11,11 +12,14 @@
 
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/runtime.hpp"
+#include "depthlens/compute/vocabulary_pass.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
+#include "depthlens/util/text.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/check_error.hpp"
 #include "support/collecting_listener.hpp"
 #include "support/devices.hpp"
 #include "support/kernels.hpp"
@@ -290,6 +294,76 @@ TEST_CASE("a run is given up in the middle of a product, and shows nothing wrong
     if (has_ended) CHECK(shown == 15);
     REQUIRE(most < 1'000'000);
   }
+}
+
+/// The processor's, with memory for products of so many rows.
+class ScarceBackend : public compute::Backend {
+ public:
+  explicit ScarceBackend(std::int64_t most_rows)
+      : Backend({}, at::kCPU), most_rows_(most_rows), whole_(Backend::create()) {}
+  std::string kernel_name(compute::Precision precision) const override {
+    return whole_->kernel_name(precision);
+  }
+  bool multiplies_stored(at::ScalarType type) const override { return whole_->multiplies_stored(type); }
+  compute::PackedRows pack(const at::Tensor& rows) const override { return whole_->pack(rows); }
+  std::unique_ptr<compute::VocabularyPass> vocabulary_pass(const compute::Unembedding& unembedding,
+                                                           compute::Precision precision) const override {
+    return whole_->vocabulary_pass(unembedding, precision);
+  }
+
+  mutable std::vector<std::int64_t> refused;  // numbers of rows
+
+ protected:
+  bool takes_fewer_bits(compute::Precision /*precision*/) const override { return false; }
+  at::Tensor product(const compute::PackedRows& rows, const at::Tensor& weight,
+                     const at::Tensor& bias) const override {
+    if (rows.values.size(0) > most_rows_) refused.push_back(rows.values.size(0));
+    TORCH_CHECK_WITH(OutOfMemoryError, rows.values.size(0) <= most_rows_, "no memory");
+    return whole_->linear(rows, weight, bias);
+  }
+
+ private:
+  std::int64_t most_rows_;
+  std::shared_ptr<const Backend> whole_;
+};
+
+TEST_CASE("a batch for which memory does not suffice is halved, and those after it are smaller") {
+  const test::Reference reference("llama-gqa-sharded");
+  auto queries = queries_of(reference);
+  for (int more = 0; more < 6; ++more) queries.push_back(queries[static_cast<std::size_t>(more)]);
+  std::int64_t longest = 0, all = 0;
+  for (const decode::Query& query : queries) {
+    const auto tokens = static_cast<std::int64_t>(query.tokens.size());
+    longest = std::max(longest, tokens);
+    all += tokens;
+  }
+  const auto run_with = [&](const std::shared_ptr<ScarceBackend>& backend, CollectingListener& listener) {
+    const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {.backend = backend});
+    const auto lens =
+        lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+    decode::EngineOptions options;
+    // Memory for one batch of all, by the engine's own estimate.
+    const auto& spec = model->spec();
+    options.memory = 2 * static_cast<std::uint64_t>(
+                             all * 4 * ((spec.num_layers + 9) * spec.hidden_size + 4 * spec.widest_mlp()));
+    return decode::Engine(*model, {lens.get()}, options).run(source_of(queries), {&listener});
+  };
+  CollectingListener whole(5), parts(5);
+  const auto ample = std::make_shared<ScarceBackend>(all),
+             scarce = std::make_shared<ScarceBackend>(longest + 1);
+  run_with(ample, whole);
+  const auto run = run_with(scarce, parts);
+  CHECK(ample->refused.empty());
+  // First all eight windows, then four of them, then two; no batch of the other half is tried whole.
+  CHECK(scarce->refused.size() >= 3);
+  CHECK(scarce->refused.front() == all);
+  CHECK(run.positions == all);
+  REQUIRE(parts.positions.size() == whole.positions.size());
+  for (std::size_t p = 0; p < whole.positions.size(); ++p) CHECK(parts.positions[p] == whole.positions[p]);
+
+  test::check_error(util::ErrorCode::kInput,
+                    {util::cat(longest, " tokens"), "memory does not suffice", "--max-length"},
+                    [&] { run_with(std::make_shared<ScarceBackend>(longest - 1), parts); });
 }
 
 /// Keeps the sums of probability beside what it collects.

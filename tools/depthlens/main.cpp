@@ -12,6 +12,7 @@
 
 #include "arguments.hpp"
 #include "command.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
@@ -126,8 +127,14 @@ int main(int argc, char** argv) {
   } catch (const Error& error) {
     return fail(error.code(), error.what(), error.hint());
   } catch (const std::exception& error) {
-    const std::string what = error.what();  // c10's errors carry a stack trace after the first line
-    return fail(depthlens::util::ErrorCode::kInternal,
-                "a defect of depthlens: " + what.substr(0, what.find('\n')));
+    std::string what = error.what();  // c10's errors carry a stack trace after the first line
+    what = what.substr(0, what.find('\n'));
+    if (depthlens::compute::is_out_of_memory(error)) {
+      return fail(
+          depthlens::util::ErrorCode::kInput, "the memory does not suffice; found " + what,
+          "--stream-layers keeps no blocks in memory, --dtype bfloat16 halves those of float32, and shorter "
+          "windows (--max-length) and fewer --layers or lenses take less");
+    }
+    return fail(depthlens::util::ErrorCode::kInternal, "a defect of depthlens: " + what);
   }
 }

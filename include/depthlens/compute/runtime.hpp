@@ -3,6 +3,7 @@
 
 #include <c10/core/Device.h>
 
+#include <exception>
 #include <optional>
 #include <string>
 
@@ -23,5 +24,8 @@ int num_cuda_devices();
 std::optional<at::Device> registered_device(const std::string& name);
 
 std::string libtorch_version();
+
+/// Whether it says that memory, the host's or a device's, did not suffice.
+bool is_out_of_memory(const std::exception& error);
 
 }  // namespace depthlens::compute
