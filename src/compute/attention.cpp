@@ -59,7 +59,8 @@ at::Tensor attend_block(const at::Tensor& queries, const at::Tensor& keys, const
   if (rule.position_bias.defined()) scores = scores + relative_bias(rule.position_bias, block);
   scores = scores.masked_fill(visible_keys(block, rule.window, queries.options()).logical_not(), kHidden);
   if (rule.sinks.defined()) {
-    at::Tensor sink = rule.sinks.to(dtype).view({1, -1, 1, 1}).expand({1, scores.size(1), scores.size(2), 1});
+    at::Tensor sink =
+        rule.sinks.to(dtype).view({1, -1, 1, 1}).expand({scores.size(0), scores.size(1), scores.size(2), 1});
     if (rule.position_bias.defined())
       sink = sink - rule.position_bias.narrow(1, block.first_row, block.rows).view({1, -1, block.rows, 1});
     scores = at::cat({scores, sink}, -1);
@@ -72,7 +73,7 @@ at::Tensor attend_block(const at::Tensor& queries, const at::Tensor& keys, const
 
 at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
                   const AttentionRule& rule) {
-  const std::int64_t H = queries.size(1), T = queries.size(2);
+  const std::int64_t B = queries.size(0), H = queries.size(1), T = queries.size(2);
   const std::int64_t window = rule.window >= T ? 0 : rule.window;
   const bool fused = rule.soft_cap == 0 && !rule.sinks.defined();
   if (fused && window == 0 && !rule.position_bias.defined()) {
@@ -81,7 +82,7 @@ at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::T
   // Rows in blocks, each with the keys that its rows see: neither the mask nor the work grows with T².
   constexpr std::int64_t kRows = 512, kMinRows = 16, kScores = std::int64_t{1} << 24;
   const bool small_mask = fused && !rule.position_bias.defined();
-  const std::int64_t rows = small_mask ? kRows : std::clamp(kScores / (H * T), kMinRows, kRows);
+  const std::int64_t rows = small_mask ? kRows : std::clamp(kScores / (B * H * T), kMinRows, kRows);
   std::vector<at::Tensor> outputs;
   for (const Block& block : blocks_of(T, window, rows)) {
     const at::Tensor q = queries.narrow(2, block.first_row, block.rows);

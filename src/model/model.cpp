@@ -368,7 +368,7 @@ std::array<at::Tensor, 3> Model::projections(const Weights& block, const at::Ten
 }
 
 at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
-                            const PackedWindows& windows, const Positions& positions) const {
+                            const Positions& positions) const {
   const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
   auto [q, k, v] = projections(block, input);
   if (spec.rope != BlockSpec::kNoRope) {
@@ -387,16 +387,22 @@ at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const a
                                     .window = spec.window,
                                     .sinks = block[Slot::kAttentionSinks]};
   // Splitting and joining, not views and copies: the derivative of a view is as large as the whole batch.
-  const std::vector<at::Tensor> queries = q.split_with_sizes(windows.lengths);
-  const std::vector<at::Tensor> keys = k.split_with_sizes(windows.lengths);
-  const std::vector<at::Tensor> values = v.split_with_sizes(windows.lengths);
+  std::vector<std::int64_t> rows;
+  for (const WindowGroup& group : positions.groups) rows.push_back(group.rows);
+  const std::vector<at::Tensor> queries = q.split_with_sizes(rows), keys = k.split_with_sizes(rows),
+                                values = v.split_with_sizes(rows);
   std::vector<at::Tensor> mixed;
-  for (std::size_t i = 0; i < queries.size(); ++i) {
-    const auto by_head = [&](const at::Tensor& x) {
-      return x.transpose(0, 1).unsqueeze(0).to(options_.dtype);  // [1, H, T', dh]
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const WindowGroup& group = positions.groups[i];
+    const auto by_head = [&](const at::Tensor& x) {  // [windows, H, longest, dh]
+      const at::Tensor whole = group.padded.defined() ? x.index_select(0, group.padded) : x;
+      return whole.unflatten(0, {group.windows, group.longest}).transpose(1, 2).to(options_.dtype);
     };
-    const at::Tensor out = compute::attend(by_head(queries[i]), by_head(keys[i]), by_head(values[i]), rule);
-    mixed.push_back(out.squeeze(0).transpose(0, 1).to(at::kFloat));
+    const at::Tensor out = compute::attend(by_head(queries[i]), by_head(keys[i]), by_head(values[i]), rule)
+                               .transpose(1, 2)
+                               .to(at::kFloat)
+                               .flatten(0, 1);
+    mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
   }
   return backend().linear(packed(at::cat(mixed).reshape({T, H * dh})), block[Slot::kAttentionOutWeight],
                           block[Slot::kAttentionOutBias]);
@@ -501,8 +507,38 @@ at::Tensor Model::embed(const PackedWindows& windows) const {
   return x;
 }
 
+std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows) const {
+  const std::int64_t padding = backend().work_sizes().attention_padding;
+  std::vector<WindowGroup> groups;
+  for (std::size_t first = 0, end = 0; first < windows.lengths.size(); first = end) {
+    WindowGroup group = {.rows = 0, .windows = 0, .longest = 0, .padded = {}, .kept = {}};
+    for (; end < windows.lengths.size(); ++end, ++group.windows) {
+      const std::int64_t length = windows.lengths[end], longest = std::max(group.longest, length);
+      if ((group.windows + 1) * longest > padding * (group.rows + length)) break;
+      group.rows += length;
+      group.longest = longest;
+    }
+    if (group.windows * group.longest > group.rows) {
+      std::vector<std::int64_t> padded, kept;
+      std::int64_t row = 0;
+      for (std::size_t i = first; i < end; ++i) {
+        for (std::int64_t t = 0; t < group.longest; ++t) {
+          const bool present = t < windows.lengths[i];
+          if (present) kept.push_back(static_cast<std::int64_t>(padded.size()));
+          padded.push_back(present ? row++ : row - 1);
+        }
+      }
+      group.padded = index_tensor(padded, device());
+      group.kept = index_tensor(kept, device());
+    }
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
 Model::Positions Model::prepared(const PackedWindows& windows) const {
   Positions prepared;
+  prepared.groups = groups_of(windows);
   for (const RopeSpec& rope : spec_.ropes)
     prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device()));
   const std::int64_t longest = *std::max_element(windows.lengths.begin(), windows.lengths.end());
@@ -520,7 +556,7 @@ Model::Positions Model::prepared(const PackedWindows& windows) const {
 }
 
 at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tensor& states,
-                            const PackedWindows& windows, const Positions& positions) const {
+                            const Positions& positions) const {
   const BlockSpec& spec = spec_.blocks[static_cast<std::size_t>(i)];
   const NormPlace place = spec_.norm_place;
   const bool before = place == NormPlace::kBefore || place == NormPlace::kBeforeAndAfter;
@@ -537,8 +573,8 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
 
   const at::Tensor attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
   const at::Tensor middle =
-      added(states, attention(spec, block, attention_reads, windows, positions),
-            Slot::kAttentionOutNormWeight, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
+      added(states, attention(spec, block, attention_reads, positions), Slot::kAttentionOutNormWeight,
+            Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
   const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
                                                  : read(spec_.parallel_residual ? states : middle,
                                                         Slot::kMlpNormWeight, Slot::kMlpNormBias);
@@ -569,10 +605,10 @@ void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const
       // So many tokens leave hardly an expert out.
       constexpr std::int64_t kTokensOfExpert = 8;
       files_->read_ahead(spec_, i + 1, T * spec_.experts.chosen >= kTokensOfExpert * spec_.experts.count);
-      x = run_block(i, load_block(i), x, windows, positions);
+      x = run_block(i, load_block(i), x, positions);
       files_->release(spec_, i);
     } else {
-      x = run_block(i, blocks_[static_cast<std::size_t>(i)], x, windows, positions);
+      x = run_block(i, blocks_[static_cast<std::size_t>(i)], x, positions);
     }
     tap(i + 1, x);
   }

@@ -6,6 +6,7 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/stack.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "depthlens/compute/log_probabilities.hpp"
@@ -147,11 +148,14 @@ TEST_CASE("a forward pass brings token and position numbers to a device, and tak
     run(*model, windows);
     const auto after = test::guarded_counts();
     // A number of eight bytes for each token; its place likewise, or a sine and a cosine for each two
-    // dimensions.
+    // dimensions. Attention of windows of two lengths: for each row of either, padding included, where it is
+    // from, and where it goes.
     const auto& ropes = model->spec().ropes;
     const std::int64_t for_place = ropes.empty() ? 8 : 4 * ropes.front().dims;
-    CHECK(after.bytes_in - before.bytes_in ==
-          static_cast<std::int64_t>(windows.tokens.size()) * (8 + for_place));
+    const auto tokens = static_cast<std::int64_t>(windows.tokens.size());
+    REQUIRE(windows.lengths[0] != windows.lengths[1]);
+    const std::int64_t padded = 2 * std::max(windows.lengths[0], windows.lengths[1]);
+    CHECK(after.bytes_in - before.bytes_in == tokens * (8 + for_place) + 8 * (padded + tokens));
     CHECK(after.bytes_out == before.bytes_out);
     CHECK(after.operations > before.operations);
   }
@@ -163,11 +167,12 @@ TEST_CASE("a batch of windows equals its singles, to the last bit") {
     const test::Reference reference(variant);
     const auto model = Model::load(test::golden_model(variant), {});
     const auto first = reference.tokens(0), second = reference.tokens(1);
-    const auto together = run(*model, pack({first, second, first}));
+    // Neighbours of one length are one call of attention.
+    const auto together = run(*model, pack({first, first, second, first}));
     const auto alone_first = run(*model, pack({first})), alone_second = run(*model, pack({second}));
     for (std::size_t layer = 0; layer < together.size(); ++layer) {
-      CHECK(
-          at::equal(together[layer], at::cat({alone_first[layer], alone_second[layer], alone_first[layer]})));
+      CHECK(at::equal(together[layer], at::cat({alone_first[layer], alone_first[layer], alone_second[layer],
+                                                alone_first[layer]})));
     }
   }
 }

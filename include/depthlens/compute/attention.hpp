@@ -1,4 +1,4 @@
-// Attention of one window of text.
+// Attention of windows of text.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,8 +16,9 @@ struct AttentionRule {
   at::Tensor sinks = {};          ///< [H] float32: one more score in each softmax, of nothing; or undefined
 };
 
-/// Queries, keys and values [1, H, T, dh] of one type; returns [1, H, T, dh] of that type. Position i sees no
-/// key after it. Memory grows with T, not with T². A row's result does not depend on keys it does not see.
+/// Queries, keys and values [B, H, T, dh] of one type, of B windows; returns [B, H, T, dh] of that type.
+/// Position i sees no key after it. Memory grows with T, not with T². A row's result does not depend on keys
+/// it does not see, nor on other windows.
 at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
                   const AttentionRule& rule);
 

@@ -39,6 +39,8 @@ struct WorkSizes {
   /// States of positions in a chunk of the decoder: so many are worth reading all weights; more take memory.
   std::int64_t rows_per_chunk = 6144;
   std::int64_t positions_per_chunk = 512;
+  /// Attention of windows of several lengths is one call where that takes at most so many times the rows.
+  std::int64_t attention_padding = 1;
 };
 
 /// Rows in the form in which a backend multiplies them: packed once for any number of products.

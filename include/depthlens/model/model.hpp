@@ -110,8 +110,16 @@ class Model {
     const at::Tensor& operator[](Slot slot) const { return slots[static_cast<std::size_t>(slot)]; }
     at::Tensor& operator[](Slot slot) { return slots[static_cast<std::size_t>(slot)]; }
   };
+  /// Neighbouring windows whose attention is one call, on a card with rows behind the shorter ones, which no
+  /// other row sees.
+  struct WindowGroup {
+    std::int64_t rows, windows, longest;
+    at::Tensor padded;  ///< [windows · longest] rows of the group; undefined where all are equally long
+    at::Tensor kept;    ///< [rows] of these
+  };
   /// What the positions of some windows mean to attention, for all blocks.
   struct Positions {
+    std::vector<WindowGroup> groups;
     std::vector<std::array<at::Tensor, 2>> rotations;  // of each of the model's ropes
     at::Tensor bias;                                   // [H, longest window], or undefined
     at::Tensor query_scale;                            // [T, 1, 1], or undefined
@@ -125,13 +133,14 @@ class Model {
   MlpWeights load_expert(std::int64_t block, std::int64_t expert) const;
   /// The position of each token in its window; lengths are checked.
   std::vector<std::int64_t> positions_of(const PackedWindows& windows) const;
+  std::vector<WindowGroup> groups_of(const PackedWindows& windows) const;
   Positions prepared(const PackedWindows& windows) const;
 
   /// One block's part of the stream; `i` is its index.
   at::Tensor run_block(std::int64_t i, const Weights& block, const at::Tensor& states,
-                       const PackedWindows& windows, const Positions& positions) const;
+                       const Positions& positions) const;
   at::Tensor attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
-                       const PackedWindows& windows, const Positions& positions) const;
+                       const Positions& positions) const;
   /// Queries [T, H, dh], keys and values [T, G, dh], before positions come in.
   std::array<at::Tensor, 3> projections(const Weights& block, const at::Tensor& input) const;
   at::Tensor mlp(const MlpWeights& weights, const compute::PackedRows& rows) const;

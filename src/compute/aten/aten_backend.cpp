@@ -101,6 +101,11 @@ class AtenBackend : public Backend {
   AtenBackend(const BackendOptions& options, at::Device device) : Backend(options, device) {}
 
   std::string kernel_name(Precision /*precision*/) const override { return "aten"; }
+  WorkSizes work_sizes() const override {
+    WorkSizes sizes;
+    if (!device().is_cpu()) sizes.attention_padding = 2;
+    return sizes;
+  }
   bool multiplies_stored(at::ScalarType /*type*/) const override { return false; }
   PackedRows pack(const at::Tensor& rows) const override { return {.values = rows, .blocks = {}}; }
   std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,

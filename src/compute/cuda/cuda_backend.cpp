@@ -36,7 +36,10 @@ class CudaBackend : public Backend {
     return std::max(kLeast, card_.free_memory() / 4);
   }
   WorkSizes work_sizes() const override {
-    return {.tokens_per_batch = 16384, .rows_per_chunk = 8192, .positions_per_chunk = 2048};
+    return {.tokens_per_batch = 16384,
+            .rows_per_chunk = 8192,
+            .positions_per_chunk = 2048,
+            .attention_padding = 2};
   }
 
   bool multiplies_stored(at::ScalarType type) const override {
