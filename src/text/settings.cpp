@@ -287,7 +287,11 @@ void add_tokens_of(const TokenizerSettings& settings, AddedTokens& tokens) {
   }
   for (const AddedToken& token : settings.more_special) add_special(token);
   tokens.warn_of_ids();
-  if (settings.split_special_tokens) tokens.leave_special_as_text();
+  if (!settings.split_special_tokens) return;
+  util::log_warning(cat(settings.where,
+                        ": split_special_tokens is true: special tokens that stand in a text are "
+                        "read as text, as in transformers"));
+  tokens.leave_special_as_text();
 }
 
 }  // namespace depthlens::text

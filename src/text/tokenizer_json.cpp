@@ -299,6 +299,20 @@ std::vector<AddedToken> added_by_id(const std::vector<AddedToken>& of_file, cons
   return tokens;
 }
 
+/// Tells which tokens of added_tokens.json tokenizer.json does not have: who reads only the latter has other
+/// ids.
+void tell_more_added(const AddedTokens& of_json, const std::vector<AddedToken>& of_file,
+                     const std::string& file, const std::string& where) {
+  std::vector<std::string> more;
+  for (const AddedToken& token : of_file) {
+    if (of_json.find(token.content) == nullptr) more.push_back(in_quotes(token.content));
+  }
+  if (more.empty()) return;
+  util::log_warning(cat(file, " has tokens that ", where, " does not have: ", more.front(),
+                        more.size() > 1 ? cat(" (one of ", more.size(), ")") : "",
+                        "; they are added, as in transformers"));
+}
+
 /// Tells where the added tokens of the two files differ. `config_decides`: those of tokenizer.json do not
 /// count.
 void compare_added(const AddedTokens& of_json, const TokenizerSettings& settings, bool config_decides,
@@ -358,8 +372,12 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(const JsonView& root, TokenizerSe
   AddedTokens tokens = of_json;
   add_json_tokens(root, of_json);
   const bool config_decides = made_by_class && settings.lists_added;
-  if (!settings.lists_added) settings.added = added_by_id(settings.added, root, made_by_class);
-  if (settings.lists_added) compare_added(of_json, settings, config_decides, root.where());
+  if (settings.lists_added) {
+    compare_added(of_json, settings, config_decides, root.where());
+  } else {
+    tell_more_added(of_json, settings.added, (folder / "added_tokens.json").string(), root.where());
+    settings.added = added_by_id(settings.added, root, made_by_class);
+  }
   if (!made_by_class) tokens = of_json;
   add_tokens_of(settings, tokens);
   compare_vocab_and_merges(folder, root.where(), vocabulary, merges, tokens);

@@ -225,7 +225,8 @@ TEST_CASE("SentencePiece tokenizers give the ids of the SentencePiece library an
 }
 
 TEST_CASE("Folders that say little, or whose files disagree, give the ids of AutoTokenizer") {
-  for (const Json& variant : read_json(golden_folder() / "variants.json").at("cases")) {
+  const Json variants = read_json(golden_folder() / "variants.json");
+  for (const Json& variant : variants.at("cases")) {
     const test::TemporaryFolder folder;
     make_variant(variant, folder);
     INFO(variant.at("name").get<std::string>()

@@ -23,7 +23,7 @@ namespace depthlens::test {
 /// `count` bytes of `value`, the least significant first.
 inline std::string little_endian(std::uint64_t value, int count) {
   std::string bytes;
-  for (int i = 0; i < count; ++i) bytes += static_cast<char>(value >> (8 * i) & 0xff);
+  for (; count > 0; --count, value >>= 8) bytes += static_cast<char>(value & 0xff);
   return bytes;
 }
 
