@@ -56,7 +56,11 @@ class Gathering {
  public:
   /// Of `revision`, whose commit is settled by the first file that is looked up.
   Gathering(const CachedRepository& cached, const HubClientSettings& settings, std::string revision)
-      : cached_(cached), settings_(settings), client_(settings), revision_(std::move(revision)) {
+      : cached_(cached),
+        settings_(settings),
+        client_(settings),
+        revision_(std::move(revision)),
+        before_(cached.reference(revision_)) {
     if (is_commit(revision_)) commit_ = revision_;
   }
 
@@ -118,7 +122,7 @@ class Gathering {
     for (const HubFile& file : wanted_) cached_.put_in_snapshot(commit_, file.path, file.etag);
     try {
       for (const std::string& path : absent_) cached_.mark_absent(commit_, path);
-      cached_.write_reference(revision_, commit_);
+      cached_.write_reference(revision_, commit_, before_);
     } catch (const util::Error& error) {
       if (!wanted_.empty()) throw;
       util::log_detail(error.what());  // all was there, in a cache that is not ours to write to
@@ -133,7 +137,7 @@ class Gathering {
   const CachedRepository& cached_;
   const HubClientSettings& settings_;
   HubClient client_;
-  std::string revision_, commit_;
+  std::string revision_, before_, commit_;
   std::string listed_folder_;
   std::optional<std::vector<HubFile>> list_;
   std::vector<HubFile> wanted_;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <csignal>
 #include <map>
+#include <memory>
 #include <thread>
 
 #include "checks.hpp"
@@ -237,6 +238,27 @@ TEST_CASE("processes that download the same end with the same, and one of them d
   CHECK(one.out == other.out);
   CHECK(read_bytes(bench.snapshot("models--org--large") / "model.safetensors") == weights);
   CHECK(bench.hub.requests_with("cdn GET").size() == 1);
+}
+
+TEST_CASE("processes that share a cache do not take each other's files away, with links or without") {
+  const Bench bench;
+  bench.hub.add("models/org/small", "added_tokens.json", "{}");
+  bench.hub.add("models/org/small", "special_tokens_map.json", "{}");  // the same content
+  std::vector<std::unique_ptr<Process>> all;
+  for (const char* without : {"1", "1", "0", "1"}) {
+    all.push_back(std::make_unique<Process>(
+        bench.start({"download", "org/small"}, {{"HF_HUB_DISABLE_SYMLINKS", without}})));
+  }
+  for (const auto& process : all) {
+    const Result result = process->wait();
+    INFO(result.err);
+    CHECK(result.status == 0);
+  }
+  CHECK(read_bytes(bench.snapshot() / "special_tokens_map.json") == "{}");
+  for (const auto& entry : fs::directory_iterator(bench.model.folder()))
+    CHECK(read_bytes(bench.snapshot() / entry.path().filename()) == read_bytes(entry.path()));
+  for (const auto& [file, time] : bench.files()) CHECK_FALSE(contains(file, ".tmp"));
+  bench.done({"show", "--offline", "--model", "org/small", "abc"}, {{"HF_HUB_DISABLE_SYMLINKS", "1"}});
 }
 
 TEST_CASE("a full disk ends a download with status 6, and what has come is kept") {

@@ -2,6 +2,8 @@
 // layout.
 #include "depthlens/io/hub.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -529,12 +531,136 @@ TEST_CASE("hub: caches of other programs: copies, absolute and double links, no 
   fs::create_symlink("../../blobs/def", snapshot / "model.safetensors");
   CHECK(bench.asking().model("org/name") == snapshot);
   CHECK(bench.hub.requests().empty());
+}
 
-  fs::remove_all(bench.hub.cache());
+TEST_CASE(
+    "hub: without symbolic links a file is the blob under a second name, or a copy, and the blob stays") {
+  Bench bench;
+  bench.hub.add(kModel, "generation_config.json", "{}");  // as tokenizer.json
   bench.environment.set("HF_HUB_DISABLE_SYMLINKS", "1");
-  CHECK(bench.asking().model("org/name") == snapshot);
-  CHECK(fs::is_regular_file(fs::symlink_status(snapshot / "model.safetensors")));
-  CHECK(util::read_file(snapshot / "model.safetensors") == bench.weights);
+  const fs::path blob = bench.folder() / "blobs" / util::sha256(bench.weights);
+  const auto plain = [](const fs::path& path) { return fs::is_regular_file(fs::symlink_status(path)); };
+  SECTION("hard links, beside other commits of either kind") {
+    CHECK(bench.asking().model("org/name") == bench.snapshot());
+    CHECK(plain(bench.snapshot() / "model.safetensors"));
+    CHECK(fs::equivalent(bench.snapshot() / "model.safetensors", blob));
+    CHECK(util::read_file(bench.snapshot() / "generation_config.json") == "{}");
+    check_whole(bench);
+    const std::string third = std::string(40, '3');
+    for (const std::string& commit : {kOther, third}) {
+      bench.environment.set("HF_HUB_DISABLE_SYMLINKS", commit == third ? "1" : "0");
+      for (const char* name : {"config.json", "tokenizer.json"}) bench.hub.add(kModel, name, "{}", commit);
+      bench.hub.add(kModel, "model.safetensors", bench.weights, commit);
+      CHECK(bench.asking(/*refresh=*/true).model("org/name") == bench.snapshot(commit));
+      CHECK(plain(bench.snapshot(commit) / "model.safetensors") == (commit == third));
+    }
+    for (const std::string& commit : {FakeHub::kCommit, kOther, third})
+      CHECK(util::read_file(bench.snapshot(commit) / "model.safetensors") == bench.weights);
+    CHECK(bench.hub.requests_with("cdn GET").size() == 1);
+    bench.check_blobs();
+    CHECK(bench.unfinished().empty());
+  }
+  SECTION("copies, where the blobs are on another file system") {
+    const fs::path other = "/dev/shm/" + bench.hub.beside("").parent_path().filename().string();
+    std::error_code none;
+    fs::create_directories(other, none);
+    struct stat here, there;
+    if (none || ::stat(other.c_str(), &there) != 0 || ::stat(bench.hub.beside("").c_str(), &here) != 0 ||
+        here.st_dev == there.st_dev) {
+      WARN("skipped: no second file system");
+      return;
+    }
+    fs::create_directories(bench.folder());
+    fs::create_directory_symlink(other, bench.folder() / "blobs");
+    check_whole(bench);
+    CHECK(plain(bench.snapshot() / "model.safetensors"));
+    CHECK_FALSE(fs::equivalent(bench.snapshot() / "model.safetensors", blob));
+    CHECK(util::read_file(blob) == bench.weights);
+    fs::remove_all(other);
+  }
+}
+
+TEST_CASE("hub: a blob that is there already is used where its hash is right, and fetched anew elsewhere") {
+  Bench bench;
+  const bool tells_size = GENERATE(true, false), right = GENERATE(true, false);
+  const fs::path blob = bench.folder() / "blobs" / util::sha256(bench.weights);
+  std::string there = bench.weights;
+  if (!right) there[1000] ^= 1;
+  if (!right && !tells_size) there += "more";
+  fs::create_directories(blob.parent_path());
+  std::ofstream(blob, std::ios::binary) << there;
+  if (!tells_size) {
+    bench.hub.set_rules(
+        {{{"on", "/api/"}, {"status", 404}}, {{"on", "HEAD .*safetensors"}, {"unset", {"X-Linked-Size"}}}});
+  }
+  check_whole(bench);
+  CHECK(bench.hub.requests_with("cdn GET").size() == (right ? 0 : 1));
+}
+
+TEST_CASE("hub: only plain files of nobody at work are gone on with") {
+  Bench bench;
+  const std::string etag = util::sha256(bench.weights);
+  const std::string boot = util::read_file("/proc/sys/kernel/random/boot_id");
+  const fs::path blobs = bench.folder() / "blobs", victim = bench.hub.beside("victim");
+  const fs::path planted = blobs / (etag + "." + util::sha256(boot).substr(0, 4) + "ab12.dl.incomplete");
+  const std::string before = bench.weights.substr(0, 1000);
+  fs::create_directories(blobs);
+  SECTION("links to a file elsewhere") {
+    std::ofstream(victim, std::ios::binary) << before;
+    fs::last_write_time(victim, fs::file_time_type::clock::now() - std::chrono::hours(1));
+    GENERATE(0, 1) == 0 ? fs::create_symlink(victim, planted) : fs::create_hard_link(victim, planted);
+    CHECK(bench.asking().model("org/name") == bench.snapshot());
+    CHECK(util::read_file(bench.snapshot() / "model.safetensors") == bench.weights);
+    CHECK(util::read_file(victim) == before);
+  }
+  SECTION("one that is being written") {
+    const io::CachedRepository cached(bench.hub.cache(), {.name = "org/name"});
+    const io::HubFile file{
+        .path = "model.safetensors", .commit = FakeHub::kCommit, .etag = etag, .size = bench.weights.size()};
+    using End = io::UnfinishedBlob::End;
+    io::UnfinishedBlob first(cached, file);
+    first.write(before);
+    {
+      io::UnfinishedBlob second(cached, file);
+      CHECK(second.size() == 0);
+      second.write(bench.weights);
+      CHECK(second.finish() == End::kFinished);
+    }
+    // Its name goes while it is written: the blob is there by now, or else it begins again.
+    const auto take_away = [&] {
+      for (const auto& entry : fs::directory_iterator(blobs)) {
+        if (entry.path().extension() == ".incomplete") fs::remove(entry.path());
+      }
+    };
+    take_away();
+    first.write(std::string_view(bench.weights).substr(1000));
+    CHECK(first.finish() == End::kFinished);
+    fs::remove(blobs / etag);
+    io::UnfinishedBlob third(cached, file);
+    third.write(before);
+    GENERATE(0, 1) == 0 ? take_away() : static_cast<void>(fs::remove_all(blobs));
+    third.write(std::string_view(bench.weights).substr(1000));
+    CHECK(third.finish() == End::kGone);
+    CHECK(third.size() == 0);
+    third.write(bench.weights);
+    CHECK(third.finish() == End::kFinished);
+    CHECK(util::read_file(blobs / etag) == bench.weights);
+    CHECK(bench.unfinished().empty());
+  }
+}
+
+TEST_CASE("hub: an older download that ends late does not set a branch back") {
+  Bench bench;
+  const io::CachedRepository cached(bench.hub.cache(), {.name = "org/name"});
+  cached.write_reference("main", FakeHub::kCommit, cached.reference("main"));
+  CHECK(cached.commit_of("main") == FakeHub::kCommit);
+  cached.write_reference("main", kOther, "");  // begun before there was any
+  CHECK(cached.commit_of("main") == FakeHub::kCommit);
+  cached.write_reference("main", kOther, FakeHub::kCommit);
+  CHECK(cached.commit_of("main") == kOther);
+  const std::string longest(255, 'r');
+  cached.write_reference(longest, kOther, "");
+  CHECK(cached.commit_of(longest) == kOther);
 }
 
 TEST_CASE("hub: without a connection what is there is used, and what is not is told") {
