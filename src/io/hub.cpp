@@ -69,7 +69,13 @@ bool is_path_of_lens(const std::string& text) {
   if (only_path && (text.empty() || !util::exists(path)))
     throw util::input_error({.what = "no lens at " + in_quotes(text)});
   if (only_path || util::is_file(path)) return true;
-  return util::is_folder(path) && (util::exists(path / "params.pt") || !util::exists(path / "config.json"));
+  if (!util::is_folder(path)) return false;
+  const std::vector<fs::path> lenses = lenses_below(path);
+  return !util::exists(path / "config.json") ||
+         std::any_of(lenses.begin(), lenses.end(), [](const fs::path& file) {
+           const std::string name = file.filename().string();
+           return name != "model.safetensors" && !name.starts_with("model-");
+         });
 }
 
 /// Files of one commit on their way into a snapshot. Contents are fetched first; then all of them get their
@@ -525,6 +531,8 @@ fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
   wanted.gather = [file](Gathering& gathering) {
     std::optional<HubFile> lens;
     if (is_lens_file(file)) {
+      if (gathering.commit().empty()) lens = gathering.require(file);  // settles the commit
+      gathering.take_list(parent_of(file), /*recursive=*/false);
       lens = gathering.require(file);
     } else {
       gathering.find(in_folder(file, "config.yaml"));  // settles the commit

@@ -95,6 +95,29 @@ std::string next_page(const std::string& link) {
   return {};
 }
 
+bool is_main_hub(const std::string& origin) {
+  return origin == "https://huggingface.co:443" || origin == "https://hf.co:443";
+}
+
+/// What a list says of one file. Its hash is "" where that is not told as it should be: as that of a large
+/// file, some tell the hash of a placeholder.
+HubFile listed_file(const util::JsonView& entry, const std::string& commit) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 60;
+  HubFile file{.path = entry.at("path").as_string(), .commit = commit};
+  const bool large = entry.has("lfs") && entry.at("lfs").is_object();
+  const util::JsonView content = large ? entry.at("lfs") : entry;
+  if (!content.has("oid") || !content.has("size")) return file;
+  std::string hash = util::lower_case(content.at("oid").as_string());
+  if (hash.starts_with("sha256:")) hash.erase(0, 7);
+  constexpr std::array<std::string_view, 4> kLarge = {".safetensors", ".bin", ".pt", ".model"};
+  const bool by_name = std::any_of(kLarge.begin(), kLarge.end(),
+                                   [&](std::string_view end) { return file.path.ends_with(end); });
+  if (!is_hash(hash) || (hash.size() == 40 && (large || by_name))) return file;
+  file.etag = hash;
+  file.size = static_cast<std::uint64_t>(content.at("size").as_integer(0, kMost));
+  return file;
+}
+
 const char* service_of(RepositoryType type) {
   return type == RepositoryType::kModel ? "models" : type == RepositoryType::kDataset ? "datasets" : "spaces";
 }
@@ -196,14 +219,6 @@ std::string HubClient::file_address(const Repository& repository, const std::str
   return settings_.endpoint + "/" + repository.address_prefix() + repository.name + "/resolve/" +
          percent_encoded(revision) + "/" + percent_encoded(path, "/");
 }
-
-namespace {
-
-bool is_main_hub(const std::string& origin) {
-  return origin == "https://huggingface.co:443" || origin == "https://hf.co:443";
-}
-
-}  // namespace
 
 bool HubClient::gets_token(const std::string& origin) const {
   return !origin.empty() && (origin == origin_ || (is_main_hub(origin) && is_main_hub(origin_)));
@@ -433,29 +448,6 @@ std::optional<std::string> HubClient::get_json(const std::string& address, std::
   }
   return body;
 }
-
-namespace {
-
-/// What a list says of one file. Its hash is "" where that is not told as it should be: as that of a large
-/// file, some tell the hash of a placeholder.
-HubFile listed_file(const util::JsonView& entry, const std::string& commit) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 60;
-  HubFile file{.path = entry.at("path").as_string(), .commit = commit};
-  const bool large = entry.has("lfs") && entry.at("lfs").is_object();
-  const util::JsonView content = large ? entry.at("lfs") : entry;
-  if (!content.has("oid") || !content.has("size")) return file;
-  std::string hash = util::lower_case(content.at("oid").as_string());
-  if (hash.starts_with("sha256:")) hash.erase(0, 7);
-  constexpr std::array<std::string_view, 4> kLarge = {".safetensors", ".bin", ".pt", ".model"};
-  const bool by_name = std::any_of(kLarge.begin(), kLarge.end(),
-                                   [&](std::string_view end) { return file.path.ends_with(end); });
-  if (!is_hash(hash) || (hash.size() == 40 && (large || by_name))) return file;
-  file.etag = hash;
-  file.size = static_cast<std::uint64_t>(content.at("size").as_integer(0, kMost));
-  return file;
-}
-
-}  // namespace
 
 std::optional<std::vector<HubFile>> HubClient::list(const Repository& repository, const std::string& commit,
                                                     const std::string& folder, bool recursive) {

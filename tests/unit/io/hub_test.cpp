@@ -741,7 +741,7 @@ TEST_CASE(
   fs::remove_all(bench.folder("models--neuronpedia--jacobian-lens") / ".no_exist");
   CHECK(bench.asking().jacobian_lens(named) == found);
   CHECK(bench.hub.requests_with("cdn GET").empty());
-  CHECK_FALSE(bench.hub.requests_with("config.json").empty());
+  CHECK(bench.hub.requests().size() == 1);
   fs::remove_all(bench.folder("models--neuronpedia--jacobian-lens") / ".no_exist");
   CHECK(io::Hub({.offline = true}).jacobian_lens(named) == found);
   const fs::path folder = bench.asking().jacobian_lens("neuronpedia/jacobian-lens:other/jlens");
@@ -1020,12 +1020,18 @@ TEST_CASE("hub: a Jacobian lens is the same whatever the cache has, and a model'
   bench.hub.add(space, "lens/half/config.json", "{}");
   const TemporaryFolder here;
   here.write("org/name/config.json", "{}");
+  here.write("org/name/model.safetensors", "");
+  here.write("org/lens/config.json", "{}");
+  here.write("org/lens/lens.pt", "");
   const fs::path before = fs::current_path();
   fs::current_path(here.path());
   check_error(ErrorCode::kInput, {"has no lens/org/name/params.pt"},
               [&] { bench.asking().tuned_lens("org/name"); });
   bench.hub.add(space, "lens/org/name/params.pt", "tuned");
   CHECK(bench.asking().tuned_lens("org/name").is_absolute());
+  CHECK(bench.asking().jacobian_lens("org/lens") == fs::path("org/lens"));
+  check_error(ErrorCode::kInput, {"no lens at 'org/name'"},
+              [&] { bench.asking().jacobian_lens("org/name"); });
   here.write("org/name/params.pt", "");
   CHECK(bench.asking().tuned_lens("org/name") == fs::path("org/name"));
   fs::current_path(before);
