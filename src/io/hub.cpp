@@ -141,7 +141,7 @@ class Gathering {
       const bool small = file.etag.size() == 40;
       if (small ? has_content(there, file) : !file.size || fs::file_size(there, ignored) == *file.size)
         return;
-      util::log_info(cat(there.string(), ": damaged, and fetched anew"));
+      util::log_info(cat(there.string(), ": another content than the hub's, and replaced"));
     }
     wanted_.push_back(std::move(file));
   }

@@ -257,8 +257,9 @@ BlobLock::BlobLock(const CachedRepository& repository, const std::string& etag,
   std::error_code error;
   fs::create_directories(path.parent_path(), error);
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664);
-  const std::string why =
-      descriptor_ < 0 ? std::string(std::strerror(errno)) : acquire(repository, etag, stop);
+  const std::string why = error             ? error.message()
+                          : descriptor_ < 0 ? std::string(std::strerror(errno))
+                                            : acquire(repository, etag, stop);
   if (why.empty()) return;
   if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
   if (util::interrupted()) throw util::interrupted_error();

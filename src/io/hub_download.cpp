@@ -27,15 +27,15 @@ using util::in_quotes;
 constexpr std::size_t kAtOnce = 4;
 
 /// Whether the blob is there and right, whoever has put it there.
-bool has_blob(const CachedRepository& cached, const HubFile& file) {
+bool has_blob(const CachedRepository& cached, const HubFile& file, bool tells) {
   const fs::path blob = cached.blob(file.etag);
   if (!util::exists(blob)) return false;
   constexpr std::uint64_t kLong = std::uint64_t{1} << 30;
-  if (file.size.value_or(0) > kLong)
+  if (tells && file.size.value_or(0) > kLong)
     util::log_info(cat(file.path, ": ", util::as_bytes(*file.size), " are here; their hash is compared"));
-  if (has_content(blob, file)) return true;
-  util::log_info(cat(file.path, ": damaged in the cache, ", blob.string(), "; fetched anew"));
-  return false;
+  const bool right = has_content(blob, file);
+  if (tells && !right) util::log_info(cat(blob.string(), ": damaged, and fetched anew for ", file.path));
+  return right;
 }
 
 /// Throws where the known sizes are more than the disk has left.
@@ -101,7 +101,7 @@ class CountingSink : public HubSink {
 void fetch_one(const CachedRepository& cached, const HubFile& file, HubClient& client, Work& work) {
   const BlobLock lock(cached, file.etag, [&] { return work.stop.load(); });
   if (work.stop) return;
-  if (has_blob(cached, file)) {  // by now
+  if (has_blob(cached, file, /*tells=*/false)) {  // by now
     work.there += static_cast<std::int64_t>(file.size.value_or(0));
     work.found += static_cast<std::int64_t>(file.size.value_or(0));
     return;
@@ -166,7 +166,7 @@ std::uint64_t fetch_blobs(const CachedRepository& cached, const std::vector<HubF
   std::int64_t total = 0;
   bool all_known = true;
   for (const HubFile& file : files) {
-    if (!seen.insert(file.etag).second || has_blob(cached, file)) continue;
+    if (!seen.insert(file.etag).second || has_blob(cached, file, /*tells=*/true)) continue;
     work.files.push_back(file);
     all_known = all_known && file.size.has_value();
     total += static_cast<std::int64_t>(file.size.value_or(0));
