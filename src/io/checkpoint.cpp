@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "depthlens/io/hub_id.hpp"
 #include "depthlens/io/model_files.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -118,9 +119,8 @@ std::string first_few(const std::vector<std::string>& names) {
   return text;
 }
 
-bool is_plain_name(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." &&
-         name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
+bool is_index(const fs::path& path) {
+  return path.extension() == ".json";
 }
 
 TensorFile open_weights(const fs::path& path) {
@@ -162,9 +162,11 @@ std::map<std::string, std::vector<std::string>> parse_index(const std::string& t
   std::map<std::string, std::vector<std::string>> tensors_of_shard;
   for (const std::string& name : weight_map.keys()) {
     const util::JsonView shard = weight_map.at(name);
-    if (!is_plain_name(shard.as_string())) shard.fail("the name of a file in the same folder");
+    if (!is_valid_hub_path(shard.as_string()) || is_index(shard.as_string()))
+      shard.fail("a file of weights in the same folder or below it");
     tensors_of_shard[shard.as_string()].push_back(name);
   }
+  if (tensors_of_shard.empty()) weight_map.fail("tensors and their files");
   return tensors_of_shard;
 }
 
@@ -240,7 +242,8 @@ bool alike(const TensorEntry& a, const TensorEntry& b) {
 /// downloads are common beside the weights.
 void tell_other_weights(const TensorFile& weights, const fs::path& folder) {
   std::set<std::string> read, unread, other;
-  for (const auto& [name, entry] : weights.entries()) read.insert(entry.file->path().filename().string());
+  for (const auto& [name, entry] : weights.entries())
+    read.insert(entry.file->path().lexically_relative(folder).string());
   std::error_code ignored;
   for (const auto& item : fs::directory_iterator(folder, ignored)) {
     const std::string name = item.path().filename().string();
@@ -305,10 +308,6 @@ std::string other_weights_hint(const fs::path& folder) {
   return "there is " + in_quotes(found) +
          ", which is not read: get the model in Hugging Face layout, or save it with save_pretrained of "
          "transformers";
-}
-
-bool is_index(const fs::path& path) {
-  return path.extension() == ".json";
 }
 
 /// The file that the weights of a folder are found by, in transformers' order.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
@@ -68,8 +69,14 @@ Authorities find_authorities() {
 struct Transfer {
   const HttpSession::Sink* sink;
   const std::function<bool()>* stop;
+  std::chrono::seconds patience;
   HttpAnswer answer = {};
-  bool stopped = false;
+  bool stopped = false, enough = false;
+  std::size_t aside = 0;  // bytes of a body that nobody reads
+  std::chrono::steady_clock::time_point head_came = {};
+
+  /// Of an answer that is no content the head is what counts.
+  bool is_content() const { return answer.status == 200 || answer.status == 206; }
   std::exception_ptr error = nullptr;
 };
 
@@ -83,6 +90,7 @@ std::size_t take_header(const char* bytes, std::size_t size, std::size_t count, 
     const std::string_view line = util::trimmed(std::string_view(bytes, length));
     if (line.rfind("HTTP/", 0) == 0) {
       transfer.answer = {};
+      transfer.head_came = std::chrono::steady_clock::now();
       const std::size_t space = line.find(' ');
       std::int64_t status = 0;
       if (space != std::string_view::npos && util::parse_int(line.substr(space + 1, 3), status))
@@ -102,6 +110,12 @@ std::size_t take_header(const char* bytes, std::size_t size, std::size_t count, 
 
 std::size_t take_body(const char* bytes, std::size_t size, std::size_t count, void* context) {
   auto& transfer = *static_cast<Transfer*>(context);
+  constexpr std::size_t kMostAside = std::size_t{64} << 10;
+  if (!transfer.is_content()) {
+    transfer.aside += size * count;
+    transfer.enough = transfer.aside > kMostAside;
+    return transfer.enough ? 0 : size * count;
+  }
   try {
     if (*transfer.sink) (*transfer.sink)(transfer.answer, {bytes, size * count});
   } catch (...) {
@@ -114,7 +128,9 @@ std::size_t take_body(const char* bytes, std::size_t size, std::size_t count, vo
 int look_around(void* context, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   auto& transfer = *static_cast<Transfer*>(context);
   transfer.stopped = util::interrupted() || (*transfer.stop && (*transfer.stop)());
-  return transfer.stopped ? 1 : 0;
+  if (transfer.aside > 0 && std::chrono::steady_clock::now() - transfer.head_came > transfer.patience)
+    transfer.enough = true;
+  return transfer.stopped || transfer.enough ? 1 : 0;
 }
 
 HttpFailure::Kind kind_of(CURLcode code) {
@@ -188,7 +204,7 @@ HttpAnswer HttpSession::perform(const HttpRequest& request, const Sink& sink,
                                 const std::function<bool()>& stop) {
   CURL* handle = handle_;
   curl_easy_reset(handle);  // connections stay
-  Transfer transfer{.sink = &sink, .stop = &stop};
+  Transfer transfer{.sink = &sink, .stop = &stop, .patience = request.silence};
   std::array<char, CURL_ERROR_SIZE> reason = {};
   const auto set = [&](CURLoption option, auto value) {
     DEPTHLENS_ASSERT(curl_easy_setopt(handle, option, value) == CURLE_OK);
@@ -217,6 +233,7 @@ HttpAnswer HttpSession::perform(const HttpRequest& request, const Sink& sink,
     set(CURLOPT_CAINFO, static_cast<char*>(nullptr));
     set(CURLOPT_CAPATH, authorities.folder.c_str());
   }
+  set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   set(CURLOPT_HEADERFUNCTION, take_header);
   set(CURLOPT_HEADERDATA, &transfer);
   set(CURLOPT_WRITEFUNCTION, take_body);
@@ -239,10 +256,16 @@ HttpAnswer HttpSession::perform(const HttpRequest& request, const Sink& sink,
   set(CURLOPT_HTTPHEADER, lines.first);
 
   const CURLcode code = curl_easy_perform(handle);
+  long proxy_status = 0;
+  curl_easy_getinfo(handle, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
   curl_easy_reset(handle);  // nothing of this request's stays in it
   if (transfer.error) std::rethrow_exception(transfer.error);
   if (util::interrupted() && transfer.stopped) throw util::interrupted_error();
-  if (code == CURLE_OK) return transfer.answer;
+  if (code == CURLE_OK || (transfer.enough && !transfer.stopped)) return transfer.answer;
+  if (proxy_status >= 400) {
+    throw HttpFailure(HttpFailure::Kind::kNoConnection,
+                      util::cat("the proxy answers with status ", proxy_status));
+  }
   const std::string why = reason[0] != '\0' ? reason.data() : curl_easy_strerror(code);
   // Where packets are dropped on the way, nobody ever says that there is no connection.
   const bool silent = code == CURLE_OPERATION_TIMEDOUT && transfer.answer.status == 0;

@@ -50,13 +50,45 @@ std::vector<std::string> files_beside_lens(const std::string& path) {
           in_folder(folder, fs::path(path).stem().string() + ".sidecar.json")};
 }
 
+/// The lens files in a folder of a snapshot, and below it.
+std::vector<fs::path> lenses_below(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (const auto& entry : fs::recursive_directory_iterator(folder, error)) {
+    if (is_lens_file(entry.path().filename().string()) && util::is_file(entry.path()))
+      found.push_back(entry.path());
+  }
+  return found;
+}
+
+/// Whether a lens is named by its place on this machine: a path that can be nothing else, a file, or a folder
+/// that is no model's. Throws where nothing else can be meant, and nothing is there.
+bool is_path_of_lens(const std::string& text) {
+  const fs::path path(text);
+  const bool only_path = looks_like_path(text);
+  if (only_path && (text.empty() || !util::exists(path)))
+    throw util::input_error({.what = "no lens at " + in_quotes(text)});
+  if (only_path || util::is_file(path)) return true;
+  if (!util::is_folder(path)) return false;
+  const std::vector<fs::path> lenses = lenses_below(path);
+  return !util::exists(path / "config.json") ||
+         std::any_of(lenses.begin(), lenses.end(), [](const fs::path& file) {
+           const std::string name = file.filename().string();
+           return name != "model.safetensors" && !name.starts_with("model-");
+         });
+}
+
 /// Files of one commit on their way into a snapshot. Contents are fetched first; then all of them get their
 /// names at once, what others are found by last: so that an end in between leaves nothing that looks whole.
 class Gathering {
  public:
   /// Of `revision`, whose commit is settled by the first file that is looked up.
   Gathering(const CachedRepository& cached, const HubClientSettings& settings, std::string revision)
-      : cached_(cached), settings_(settings), client_(settings), revision_(std::move(revision)) {
+      : cached_(cached),
+        settings_(settings),
+        client_(settings),
+        revision_(std::move(revision)),
+        before_(cached.reference(revision_)) {
     if (is_commit(revision_)) commit_ = revision_;
   }
 
@@ -78,7 +110,8 @@ class Gathering {
       const auto found =
           std::find_if(list_->begin(), list_->end(), [&](const HubFile& one) { return one.path == path; });
       if (found != list_->end()) file = *found;
-    } else {
+    }
+    if (!list_ || parent_of(path) != listed_folder_ || (file && file->etag.empty())) {
       HubClient::Lookup looked =
           client_.look_up(cached_.repository(), commit_.empty() ? revision_ : commit_, path);
       if (commit_.empty()) commit_ = looked.commit;
@@ -99,9 +132,18 @@ class Gathering {
                          (revision_ == "main" ? "" : "/tree/" + revision_));
   }
 
-  /// Wants the file in the snapshot.
+  /// Wants the file in the snapshot, where it is not there yet, or of another size, or, being small, of
+  /// another content.
   void want(HubFile file) {
-    if (!cached_.has(commit_, file.path)) wanted_.push_back(std::move(file));
+    if (cached_.has(commit_, file.path)) {
+      const fs::path there = cached_.snapshot(commit_) / file.path;
+      std::error_code ignored;
+      const bool small = file.etag.size() == 40;
+      if (small ? has_content(there, file) : !file.size || fs::file_size(there, ignored) == *file.size)
+        return;
+      util::log_info(cat(there.string(), ": another content than the hub's, and replaced"));
+    }
+    wanted_.push_back(std::move(file));
   }
   /// Fetches the contents of all that is wanted so far.
   void fetch() {
@@ -109,8 +151,9 @@ class Gathering {
   }
   /// The content of a wanted file that was fetched, or of one in the snapshot.
   std::string content(const HubFile& file) const {
-    const bool there = cached_.has(commit_, file.path);
-    return util::read_file(there ? cached_.snapshot(commit_) / file.path : cached_.blob(file.etag));
+    const bool fetched = std::any_of(wanted_.begin(), wanted_.end(),
+                                     [&](const HubFile& one) { return one.path == file.path; });
+    return util::read_file(fetched ? cached_.blob(file.etag) : cached_.snapshot(commit_) / file.path);
   }
 
   /// Names what was fetched, in the order in which it was wanted.
@@ -118,7 +161,7 @@ class Gathering {
     for (const HubFile& file : wanted_) cached_.put_in_snapshot(commit_, file.path, file.etag);
     try {
       for (const std::string& path : absent_) cached_.mark_absent(commit_, path);
-      cached_.write_reference(revision_, commit_);
+      cached_.write_reference(revision_, commit_, before_);
     } catch (const util::Error& error) {
       if (!wanted_.empty()) throw;
       util::log_detail(error.what());  // all was there, in a cache that is not ours to write to
@@ -133,7 +176,7 @@ class Gathering {
   const CachedRepository& cached_;
   const HubClientSettings& settings_;
   HubClient client_;
-  std::string revision_, commit_;
+  std::string revision_, before_, commit_;
   std::string listed_folder_;
   std::optional<std::vector<HubFile>> list_;
   std::vector<HubFile> wanted_;
@@ -293,32 +336,44 @@ fs::path Hub::get(const Wanted& wanted) const {
   std::vector<std::string> looked_at;
   std::optional<fs::path> found;
   std::optional<std::pair<Repository, std::string>> begun;  // a snapshot to be completed
-  const bool asks = options_.refresh && !is_offline() && !is_commit(wanted.revision);
+  std::optional<util::Error> damage;                        // the first
+  const bool asks = options_.refresh && !is_offline();
   for (const CacheFolder& cache : caches) {
     for (const Repository& repository : wanted.repositories) {
       const CachedRepository cached(cache.path, repository);
       looked_at.push_back(cached.folder().string());
       if (!cached.exists()) continue;
-      const auto commit = cached.commit_of(wanted.revision);
-      if (!commit) {
-        if (reason.empty())
-          reason = cat("no revision ", in_quotes(wanted.revision), " in ", cached.folder().string());
-        continue;
+      try {
+        const auto commit = cached.commit_of(wanted.revision);
+        if (!commit) {
+          if (reason.empty())
+            reason = cat("no revision ", in_quotes(wanted.revision), " in ", cached.folder().string());
+          continue;
+        }
+        std::string why;
+        const auto path = wanted.find(cached, *commit, why);
+        if (path && !asks && (is_offline() || wanted.is_certain(cached, *commit))) {
+          warn_of_legacy(cache);
+          return *path;
+        }
+        if (path && !found) found = path;
+        if (!path) reason = why;
+        if (!cache.legacy && !begun) begun = {repository, *commit};
+      } catch (const util::Error& error) {
+        if (error.code() == util::ErrorCode::kInterrupted) throw;
+        if (!damage) damage = error;
+        if (reason.empty()) reason = error.what();
       }
-      std::string why;
-      const auto path = wanted.find(cached, *commit, why);
-      if (path && !asks && (is_offline() || wanted.is_certain(cached, *commit))) {
-        warn_of_legacy(cache);
-        return *path;
-      }
-      if (path && !found) found = path;
-      if (!path) reason = why;
-      if (!cache.legacy && !begun) begun = {repository, *commit};
     }
   }
   const std::string places = looked_at.empty() || caches.empty()
                                  ? "nowhere, since neither HF_HUB_CACHE, HF_HOME nor HOME is set"
                                  : util::join(looked_at, ", ");
+  if (damage && !found && !asks) {
+    util::ErrorText text = damage->text();
+    text.hint = cat(is_offline() ? "with a network: " : "", "depthlens download ", wanted.given, " mends it");
+    throw util::Error(damage->code(), text);
+  }
   if (is_offline() || caches.empty() || caches.front().legacy) {
     throw util::input_error({.what = wanted.what + " is not on this machine",
                              .where = "looked in " + places,
@@ -332,23 +387,33 @@ fs::path Hub::get(const Wanted& wanted) const {
 
   const Repository& repository = begun ? begun->first : wanted.repositories.front();
   const CachedRepository cached(caches.front().path, repository);
+  const bool completes = begun && !asks;
   try {
-    Gathering gathering(cached, settings(), begun && !asks ? begun->second : wanted.revision);
+    Gathering gathering(cached, settings(), completes ? begun->second : wanted.revision);
     wanted.gather(gathering);
     std::string why;
     if (const auto path = wanted.find(cached, gathering.commit(), why)) return *path;
     throw util::input_error({.what = wanted.what + " is not whole", .found = why});
-  } catch (const util::Error& error) {
-    const bool unreachable = dynamic_cast<const HubUnreachable*>(&error) != nullptr;
+  } catch (const util::Error& refused) {
+    const util::Error error = settings().without_token(refused);
+    const bool unreachable = dynamic_cast<const HubUnreachable*>(&refused) != nullptr;
+    const bool wrong = error.code() == util::ErrorCode::kUsage;  // whatever the cache has
     // Who asks for the present commit is told that he cannot have it.
-    if (found && (unreachable || !asks) && error.code() != util::ErrorCode::kInterrupted) {
+    const bool good_enough = unreachable || ((!asks || is_commit(wanted.revision)) && !wrong);
+    if (found && good_enough && error.code() != util::ErrorCode::kInterrupted) {
       util::log_warning(cat(wanted.what, ": ", error.what(), "; taken from the cache as it is there"));
       return *found;
     }
-    if (!unreachable) throw;
     util::ErrorText text = error.text();
-    text.found +=
-        cat("; ", wanted.what, " is not on this machine", reason.empty() ? "" : " (" + reason + ")");
+    if (unreachable) {
+      text.found +=
+          cat("; ", wanted.what, " is not on this machine", reason.empty() ? "" : " (" + reason + ")");
+    } else if (completes && !found && error.code() == util::ErrorCode::kInput) {
+      text.found +=
+          cat(text.found.empty() ? "" : "; ", "asked for commit ", begun->second, ", since ", reason);
+      if (text.hint.empty() && !is_commit(wanted.revision))
+        text.hint = cat("depthlens download ", wanted.given, " fetches the present commit");
+    }
     throw util::Error(error.code(), text);
   }
 }
@@ -392,11 +457,7 @@ fs::path Hub::model(const std::string& path_or_id, ModelParts parts) const {
 }
 
 fs::path Hub::tuned_lens(const std::string& path_or_id) const {
-  std::error_code ignored;
-  if (!path_or_id.empty() && fs::exists(path_or_id, ignored)) return path_or_id;
-  if (looks_like_path(path_or_id)) {
-    throw util::input_error({.what = "no lens at " + in_quotes(path_or_id)});
-  }
+  if (is_path_of_lens(path_or_id)) return path_or_id;
   const HubId id = parse_hub_id(path_or_id);
   const std::vector<std::string> names = with_aliases(id.name);
   Wanted wanted{.what = "the tuned lens of " + in_quotes(path_or_id),
@@ -435,9 +496,11 @@ fs::path Hub::tuned_lens(const std::string& path_or_id) const {
 }
 
 fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
-  std::error_code ignored;
-  const bool names_file = path_or_file.find(':') != std::string::npos;
-  if (fs::exists(path_or_file, ignored) || !names_file || looks_like_path(path_or_file)) return path_or_file;
+  if (is_path_of_lens(path_or_file)) return path_or_file;
+  if (path_or_file.find(':') == std::string::npos) {
+    throw util::input_error({.what = "no lens at " + in_quotes(path_or_file),
+                             .expected = "a file, or ORG/NAME[@REVISION]:FILE of the hub"});
+  }
   const HubFileId id = parse_hub_file_id(path_or_file);
   const std::string& file = id.file;
   Wanted wanted{.what = "the Jacobian lens " + in_quotes(path_or_file),
@@ -447,13 +510,19 @@ fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
   wanted.find = [file](const CachedRepository& cached, const std::string& commit,
                        std::string& reason) -> std::optional<fs::path> {
     const fs::path place = cached.snapshot(commit) / file;
-    if (is_lens_file(file) ? util::is_file(place) : util::is_folder(place)) return place;
-    reason = why_absent(cached, commit, file);
+    if (is_lens_file(file)) {
+      if (util::is_file(place)) return place;
+      reason = why_absent(cached, commit, file);
+      return std::nullopt;
+    }
+    const std::vector<fs::path> lenses = lenses_below(place);
+    if (lenses.size() == 1) return lenses.front();
+    reason = cat(lenses.empty() ? "no lens" : "several lenses", " in ", place.string());
     return std::nullopt;
   };
-  // What stands beside a lens may change what it means.
+  // What stands beside a lens may change what it means, and only the hub knows all that a folder has.
   wanted.is_certain = [file](const CachedRepository& cached, const std::string& commit) {
-    if (!is_lens_file(file)) return true;
+    if (!is_lens_file(file)) return false;
     const std::vector<std::string> beside = files_beside_lens(file);
     return std::all_of(beside.begin(), beside.end(), [&](const std::string& path) {
       return cached.has(commit, path) || cached.knows_absent(commit, path);
@@ -462,23 +531,30 @@ fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
   wanted.gather = [file](Gathering& gathering) {
     std::optional<HubFile> lens;
     if (is_lens_file(file)) {
+      if (gathering.commit().empty()) lens = gathering.require(file);  // settles the commit
+      gathering.take_list(parent_of(file), /*recursive=*/false);
       lens = gathering.require(file);
     } else {
       gathering.find(in_folder(file, "config.yaml"));  // settles the commit
       gathering.take_list(file, /*recursive=*/true);
       std::vector<std::string> names;
       for (const HubFile& one : gathering.list().value_or(std::vector<HubFile>())) {
-        if (!is_lens_file(one.path)) continue;
-        names.push_back(one.path);
-        lens = one;
+        if (is_lens_file(one.path)) names.push_back(one.path);
       }
-      if (names.size() != 1) {
-        throw util::input_error({.what = cat(names.empty() ? "no lens" : "several lenses", " in ",
-                                             in_quotes(file), " of ", gathering.in_words()),
-                                 .where = gathering.place(),
-                                 .expected = "one .pt or .safetensors",
-                                 .found = util::join(names, ", ")});
+      util::ErrorText text{.where = gathering.place(),
+                           .expected = "one .pt or .safetensors",
+                           .found = util::join(names, ", "),
+                           .hint = "name the file: jacobian:ORG/NAME:FILE"};
+      if (!gathering.list()) {
+        text.what =
+            cat("the hub has no list of the files in ", in_quotes(file), " of ", gathering.in_words());
+        throw util::input_error(text);
       }
+      text.what = cat(names.empty() ? "no lens" : "several lenses", " in ", in_quotes(file), " of ",
+                      gathering.in_words());
+      if (names.empty()) throw util::input_error(text);
+      if (names.size() > 1) throw util::usage_error(text);
+      lens = gathering.require(names.front());
     }
     for (const std::string& path : files_beside_lens(lens->path)) {
       if (auto beside = gathering.find(path)) gathering.want(std::move(*beside));
@@ -487,7 +563,23 @@ fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
     gathering.fetch();
     gathering.finish();
   };
-  return get(wanted);
+  const fs::path found = get(wanted);
+  if (!is_lens_file(file) && is_offline()) {
+    util::log_warning(cat("jacobian:", path_or_file, ": taken for ", found.string(),
+                          ", the only lens of that folder on this machine; ", offline_,
+                          " forbids to ask whether the hub has others"));
+  }
+  return found;
+}
+
+std::string with_file(const std::string& path_or_file, const fs::path& found) {
+  const std::size_t colon = path_or_file.find(':');
+  const auto commit = hub_commit(found);
+  if (colon == std::string::npos || !commit || is_lens_file(path_or_file)) return path_or_file;
+  const std::string place = found.generic_string(), before = cat("/snapshots/", *commit, "/");
+  const std::size_t at = place.rfind(before);
+  return at == std::string::npos ? path_or_file
+                                 : path_or_file.substr(0, colon + 1) + place.substr(at + before.size());
 }
 
 std::vector<std::string> Hub::published_lenses(const std::string& model) const {
@@ -496,33 +588,49 @@ std::vector<std::string> Hub::published_lenses(const std::string& model) const {
     throw util::usage_error(
         {.what = "the hub is to be asked, and " + offline_ + " forbids it", .where = "--lenses"});
   }
+  if (id.revision != "main") {
+    throw util::usage_error({.what = "lenses are published for a model, whatever its revision",
+                             .where = "--lenses",
+                             .expected = id.name,
+                             .found = in_quotes(model)});
+  }
   std::vector<std::string> found;
+  std::vector<util::Error> unknown;  // what could not be asked
   HubClient client(settings());
   const std::vector<std::string> names = with_aliases(id.name);
   const Repository tuned = tuned_lens_repository();
-  for (const std::string& name : names) {
-    try {
-      if (!client.look_up(tuned, "main", "lens/" + name + "/config.json").file) continue;
+  try {
+    for (const std::string& name : names) {
+      const auto has = [&](const char* file) {
+        return client.look_up(tuned, "main", cat("lens/", name, "/", file)).file.has_value();
+      };
+      if (!has("config.json") || !has("params.pt")) continue;
       found.push_back("tuned:" + name);
-    } catch (const HubUnreachable&) {
-      throw;
-    } catch (const util::Error& error) {  // a mirror may have the one and not the other
-      util::log_warning(error.what());
+      break;
     }
-    break;
+  } catch (const HubUnreachable& error) {
+    throw settings().without_token(error);
+  } catch (const util::Error& error) {  // a mirror may have the one and not the other
+    if (error.code() == util::ErrorCode::kInterrupted) throw;
+    unknown.push_back(settings().without_token(error));
   }
   // STEM_jacobian_lens.pt in folders by model, where STEM is the last part of the model's name.
   const Repository jacobian{.type = RepositoryType::kModel, .name = kJacobianLenses};
   std::set<std::string> stems;
   for (const std::string& name : names) stems.insert(util::lower_case(name.substr(name.rfind('/') + 1)));
   const auto files = client.list(jacobian, "main", "", /*recursive=*/true);
-  if (!files) util::log_warning(cat("the hub has no list of the files of ", kJacobianLenses));
+  if (!files) {
+    unknown.push_back(util::input_error({.what = cat("the hub has no list of the files of ", kJacobianLenses),
+                                         .where = shown_address(settings().endpoint)}));
+  }
   for (const HubFile& file : files.value_or(std::vector<HubFile>())) {
     const std::string name = util::lower_case(fs::path(file.path).filename().string());
     const std::string end = "_jacobian_lens.pt";
     if (name.ends_with(end) && stems.count(name.substr(0, name.size() - end.size())) > 0)
       found.push_back(cat("jacobian:", kJacobianLenses, ":", file.path));
   }
+  if (found.empty() && !unknown.empty()) throw unknown.front();
+  for (const util::Error& error : unknown) util::log_warning(error.what());
   return found;
 }
 

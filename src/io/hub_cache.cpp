@@ -68,23 +68,84 @@ constexpr const char* kUnfinished = ".dl.incomplete";
 /// Files of ours that hold the beginning of a blob, `ETAG.XXXXXXXX.dl.incomplete`, and those of others.
 std::vector<fs::path> unfinished_files(const fs::path& blob, const std::string& end) {
   std::vector<fs::path> found;
-  std::error_code error;
+  std::error_code error, ignored;
   const std::string begin = blob.filename().string() + ".";
   for (const auto& entry : fs::directory_iterator(blob.parent_path(), error)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(begin) && name.ends_with(end)) found.push_back(entry.path());
+    if (name.starts_with(begin) && name.ends_with(end) && fs::is_regular_file(entry.symlink_status(ignored)))
+      found.push_back(entry.path());
   }
   return found;
 }
 
 /// Seconds since a file was last written to.
-double seconds_idle(const fs::path& path) {
-  struct stat status;
-  if (::stat(path.c_str(), &status) != 0) return 0;
+double seconds_idle(const struct stat& status) {
   return std::difftime(std::time(nullptr), status.st_mtime);
 }
 
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int descriptor) : descriptor_(descriptor) {}
+  ~Descriptor() { reset(); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return descriptor_; }
+  int release() { return std::exchange(descriptor_, -1); }
+  void reset(int descriptor = -1) {
+    if (descriptor_ >= 0) ::close(descriptor_);
+    descriptor_ = descriptor;
+  }
+
+ private:
+  int descriptor_ = -1;
+};
+
+/// Calls `take` with the pieces of a file, from its beginning.
+template <typename Take>
+void read_through(int descriptor, const fs::path& path, const Take& take) {
+  std::vector<char> piece(std::size_t{1} << 20);
+  for (off_t at = 0;;) {
+    if (util::interrupted()) throw util::interrupted_error();
+    const ssize_t count = ::pread(descriptor, piece.data(), piece.size(), at);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw cannot_put(path, std::strerror(errno));
+    if (count == 0) return;
+    take(std::string_view(piece.data(), static_cast<std::size_t>(count)));
+    at += count;
+  }
+}
+
 }  // namespace
+
+/// The hash of a blob's name: SHA-256, or git's SHA-1 of a line that tells the size and of the content.
+class BlobHash {
+ public:
+  /// `size`: of the content, which git's hash begins with.
+  BlobHash(const std::string& etag, std::optional<std::uint64_t> size) : git_(etag.size() != 64) {
+    if (git_ && size) update(cat("blob ", *size, std::string_view("\0", 1)));
+  }
+  void update(std::string_view bytes) {
+    git_ ? sha1_.update(bytes.data(), bytes.size()) : sha256_.update(bytes.data(), bytes.size());
+  }
+  std::string hex_digest() { return git_ ? sha1_.hex_digest() : sha256_.hex_digest(); }
+
+ private:
+  bool git_;
+  util::Sha256 sha256_;
+  util::Sha1 sha1_;
+};
+
+bool has_content(const fs::path& path, const HubFile& file) {
+  const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status;
+  if (opened.get() < 0 || ::fstat(opened.get(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
+  const auto size = static_cast<std::uint64_t>(status.st_size);
+  if (file.size && size != *file.size) return false;
+  BlobHash hash(file.etag, size);
+  read_through(opened.get(), path, [&](std::string_view bytes) { hash.update(bytes); });
+  return hash.hex_digest() == file.etag;
+}
 
 CachedRepository::CachedRepository(fs::path cache, Repository repository)
     : cache_(std::move(cache)),
@@ -95,15 +156,23 @@ bool CachedRepository::exists() const {
   return util::is_folder(folder_);
 }
 
+std::string CachedRepository::reference(const std::string& revision) const {
+  constexpr std::uint64_t kMaxReference = 1024;
+  try {
+    return std::string(util::trimmed(util::read_file(folder_ / "refs" / revision, kMaxReference)));
+  } catch (const util::Error&) {
+    return {};
+  }
+}
+
 std::optional<std::string> CachedRepository::commit_of(const std::string& revision) const {
   if (is_commit(revision)) return revision;
-  const fs::path reference = folder_ / "refs" / revision;
-  if (!util::is_file(reference)) return std::nullopt;
-  constexpr std::uint64_t kMaxReference = 1024;
-  std::string commit(util::trimmed(util::read_file(reference, kMaxReference)));
+  const fs::path file = folder_ / "refs" / revision;
+  if (!util::is_file(file)) return std::nullopt;
+  std::string commit = reference(revision);
   if (!is_commit(commit)) {
     throw util::format_error({.what = "damaged hub cache",
-                              .where = reference.string(),
+                              .where = file.string(),
                               .expected = "a commit of 40 hex digits",
                               .found = in_quotes(commit)});
   }
@@ -141,25 +210,39 @@ fs::path CachedRepository::blob(const std::string& etag) const {
 
 void CachedRepository::put_in_snapshot(const std::string& commit, const std::string& path,
                                        const std::string& etag) const {
-  const fs::path target = snapshot(commit) / path;
+  const fs::path target = snapshot(commit) / path, content = blob(etag);
   create_folders(target.parent_path());
-  if (!is_hub_switch_on("HF_HUB_DISABLE_SYMLINKS")) {
-    const fs::path content = fs::path(blob(etag)).lexically_relative(target.parent_path());
-    const fs::path own = target.string() + "." + util::unique_name() + ".tmp";
-    if (::symlink(content.c_str(), own.c_str()) == 0) {
-      if (::rename(own.c_str(), target.c_str()) == 0) return;
-      const std::string why = std::strerror(errno);
-      ::unlink(own.c_str());
-      throw cannot_put(target, why);
-    }
-    if (errno != EPERM && errno != ENOTSUP && errno != EOPNOTSUPP && errno != ENOSYS && errno != EACCES)
-      throw cannot_put(target, std::strerror(errno));
+  const fs::path own = target.parent_path() / cat(".", util::unique_name(), ".tmp");
+  const fs::path relative = content.lexically_relative(target.parent_path());
+  const bool linked =
+      (!is_hub_switch_on("HF_HUB_DISABLE_SYMLINKS") && ::symlink(relative.c_str(), own.c_str()) == 0) ||
+      ::linkat(AT_FDCWD, content.c_str(), AT_FDCWD, own.c_str(), AT_SYMLINK_FOLLOW) == 0;
+  if (linked) {
+    const int renamed = ::rename(own.c_str(), target.c_str());
+    const int error = errno;
+    ::unlink(own.c_str());  // still there as well where it is the same file as the target was
+    if (renamed != 0) throw cannot_put(target, std::strerror(error));
+    return;
   }
-  if (::rename(blob(etag).c_str(), target.c_str()) != 0) throw cannot_put(target, std::strerror(errno));
+  const Descriptor opened(::open(content.c_str(), O_RDONLY | O_CLOEXEC));
+  if (opened.get() < 0) throw cannot_put(content, std::strerror(errno));
+  put(target, [&] {
+    util::AtomicFile copy(target);
+    read_through(opened.get(), content, [&](std::string_view bytes) { copy.write(bytes); });
+    copy.commit();
+  });
 }
 
-void CachedRepository::write_reference(const std::string& revision, const std::string& commit) const {
-  if (revision != commit && commit_of(revision) != commit) write_whole(folder_ / "refs" / revision, commit);
+void CachedRepository::write_reference(const std::string& revision, const std::string& commit,
+                                       const std::string& before) const {
+  if (revision == commit) return;
+  const std::string now = reference(revision);
+  if (now == commit) return;
+  if (now != before) {
+    util::log_detail(cat(repository_.name, ": ", revision, " has become ", now, " meanwhile, and stays so"));
+    return;
+  }
+  write_whole(folder_ / "refs" / revision, commit);
 }
 
 void CachedRepository::mark_absent(const std::string& commit, const std::string& path) const {
@@ -171,14 +254,18 @@ BlobLock::BlobLock(const CachedRepository& repository, const std::string& etag,
                    const std::function<bool()>& stop) {
   const fs::path path =
       repository.cache_ / ".locks" / repository.repository_.folder_name() / (etag + ".lock");
-  create_folders(path.parent_path());
+  std::error_code error;
+  fs::create_directories(path.parent_path(), error);
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664);
-  const std::string why =
-      descriptor_ < 0 ? std::string(std::strerror(errno)) : acquire(repository, etag, stop);
+  const std::string why = error             ? error.message()
+                          : descriptor_ < 0 ? std::string(std::strerror(errno))
+                                            : acquire(repository, etag, stop);
   if (why.empty()) return;
-  util::log_detail(cat("without a lock: ", path.string(), ": ", why));
   if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
   if (util::interrupted()) throw util::interrupted_error();
+  if (stop && stop()) return;
+  util::log_warning(cat("no lock in ", path.parent_path().string(), ": ", why,
+                        "; goes on without, so that another process may fetch the same again"));
 }
 
 std::string BlobLock::acquire(const CachedRepository& repository, const std::string& etag,
@@ -200,8 +287,10 @@ std::string BlobLock::acquire(const CachedRepository& repository, const std::str
       told = true;
     }
     const std::vector<fs::path> files = unfinished_files(repository.blob(etag), ".incomplete");
-    const bool at_work = std::any_of(files.begin(), files.end(),
-                                     [&](const fs::path& file) { return seconds_idle(file) < kIdle; });
+    const bool at_work = std::any_of(files.begin(), files.end(), [&](const fs::path& file) {
+      struct stat status;
+      return ::lstat(file.c_str(), &status) == 0 && seconds_idle(status) < kIdle;
+    });
     if (waited > kIdle && !at_work) return "held by a process that makes no progress";
     std::this_thread::sleep_for(kStep);
   }
@@ -212,68 +301,67 @@ BlobLock::~BlobLock() {
   if (descriptor_ >= 0) ::close(descriptor_);  // and with it the lock; the file stays
 }
 
-/// The hash of a blob's name: SHA-256, or git's SHA-1 of a line that tells the size and of the content.
-struct UnfinishedBlob::Hashes {
-  util::Sha256 sha256;
-  util::Sha1 sha1;
-};
-
-UnfinishedBlob::UnfinishedBlob(const CachedRepository& repository, HubFile file, bool lock_held)
+UnfinishedBlob::UnfinishedBlob(const CachedRepository& repository, HubFile file)
     : final_(repository.blob(file.etag)), file_(std::move(file)) {
-  create_folders(final_.parent_path());
-  own_ = final_.string() + "." + machine_digits() + util::unique_name().substr(0, 4) + kUnfinished;
-  take_over(lock_held);
-  if (descriptor_ < 0) descriptor_ = ::open(own_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) throw cannot_put(own_, std::strerror(errno));
+  take_over();
+  if (descriptor_ < 0) create();
   begin_hash();
 }
 
-/// The longest beginning that nobody is at work on: of a process of this machine, which would hold the lock;
-/// of another, whose lock may not be seen here, where it has not grown for a while.
-void UnfinishedBlob::take_over(bool lock_held) {
-  if (!lock_held) return;
+fs::path UnfinishedBlob::new_name() const {
+  return final_.string() + "." + machine_digits() + util::unique_name().substr(0, 4) + kUnfinished;
+}
+
+void UnfinishedBlob::create() {
+  create_folders(final_.parent_path());
+  own_ = new_name();
+  descriptor_ = ::open(own_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw cannot_put(own_, std::strerror(errno));
+  locked_ = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+}
+
+/// The longest beginning that nobody is at work on: who is holds a lock on the file. That of another machine
+/// may not be seen here, so that its files must not have grown for a while.
+void UnfinishedBlob::take_over() {
   constexpr double kAbandoned = 60;
   const std::string of_machine = final_.filename().string() + "." + machine_digits();
-  std::error_code ignored;
   fs::path longest;
-  std::uintmax_t most = 0;
-  std::vector<fs::path> left;
+  Descriptor kept;
+  std::uint64_t most = 0;
   for (const fs::path& path : unfinished_files(final_, kUnfinished)) {
-    const bool own = path.filename().string().rfind(of_machine, 0) == 0;
-    if (!own && seconds_idle(path) < kAbandoned) continue;
-    left.push_back(path);
-    const std::uintmax_t length = fs::file_size(path, ignored);
-    if (ignored || length <= most || (file_.size && length > *file_.size)) continue;
+    Descriptor opened(::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    struct stat status;
+    if (opened.get() < 0 || ::fstat(opened.get(), &status) != 0) continue;
+    if (!S_ISREG(status.st_mode) || status.st_nlink != 1) continue;  // not of our making
+    const bool own = path.filename().string().starts_with(of_machine);
+    const bool begun = status.st_size > 0;  // or just made, and about to be locked
+    if ((!own || !begun) && seconds_idle(status) < kAbandoned) continue;
+    if (::flock(opened.get(), LOCK_EX | LOCK_NB) != 0) continue;
+    const auto length = static_cast<std::uint64_t>(status.st_size);
+    if (length <= most || (file_.size && length > *file_.size)) {
+      ::unlink(path.c_str());
+      continue;
+    }
+    if (!longest.empty()) ::unlink(longest.c_str());
     longest = path;
     most = length;
+    kept.reset(opened.release());
   }
-  for (const fs::path& path : left) {
-    if (path != longest) ::unlink(path.c_str());
-  }
-  if (longest.empty() || ::rename(longest.c_str(), own_.c_str()) != 0) return;
-  descriptor_ = ::open(own_.c_str(), O_RDWR | O_CLOEXEC);
-  if (descriptor_ < 0) ::unlink(own_.c_str());
+  if (longest.empty()) return;
+  own_ = new_name();
+  if (::rename(longest.c_str(), own_.c_str()) != 0) return;
+  descriptor_ = kept.release();
+  locked_ = true;
 }
 
 /// Over what is in the file.
 void UnfinishedBlob::begin_hash() {
-  hashes_ = std::make_unique<Hashes>();
-  if (file_.size) {
-    const std::string head = cat("blob ", *file_.size, std::string_view("\0", 1));
-    hashes_->sha1.update(head.data(), head.size());
-  }
+  hash_ = std::make_unique<BlobHash>(file_.etag, file_.size);
   size_ = 0;
-  std::vector<char> piece(std::size_t{1} << 20);
-  while (true) {
-    const ssize_t count = ::pread(descriptor_, piece.data(), piece.size(), static_cast<off_t>(size_));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw cannot_put(own_, std::strerror(errno));
-    if (count == 0) break;
-    const auto length = static_cast<std::size_t>(count);
-    file_.etag.size() == 64 ? hashes_->sha256.update(piece.data(), length)
-                            : hashes_->sha1.update(piece.data(), length);
-    size_ += length;
-  }
+  read_through(descriptor_, own_, [&](std::string_view bytes) {
+    hash_->update(bytes);
+    size_ += bytes.size();
+  });
 }
 
 UnfinishedBlob::~UnfinishedBlob() {
@@ -283,12 +371,14 @@ UnfinishedBlob::~UnfinishedBlob() {
 
 util::Error UnfinishedBlob::cannot_write(int error) const {
   const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+  std::string hint = "HF_HUB_CACHE names another folder";
+  if (full) hint = "make room, or name another folder with HF_HUB_CACHE";
+  if (full && locked_ && size_ > 0)
+    hint += "; what has come so far is kept, and the same command goes on from it";
   return util::output_error({.what = cat("cannot write ", in_quotes(file_.path), " into the hub cache"),
                              .where = own_.parent_path().string(),
                              .found = std::strerror(error),
-                             .hint = full ? "make room, or name another folder with HF_HUB_CACHE; what has "
-                                            "come so far is kept, and the same command goes on from it"
-                                          : "HF_HUB_CACHE names another folder"});
+                             .hint = hint});
 }
 
 void UnfinishedBlob::write(std::string_view bytes) {
@@ -297,8 +387,7 @@ void UnfinishedBlob::write(std::string_view bytes) {
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw cannot_write(errno);
     const auto length = static_cast<std::size_t>(count);
-    file_.etag.size() == 64 ? hashes_->sha256.update(bytes.data(), length)
-                            : hashes_->sha1.update(bytes.data(), length);
+    hash_->update(bytes.substr(0, length));
     size_ += length;
     bytes.remove_prefix(length);
   }
@@ -309,31 +398,45 @@ void UnfinishedBlob::restart() {
   begin_hash();
 }
 
-bool UnfinishedBlob::finish() {
+/// Whether the file still has the name that it was made under.
+bool UnfinishedBlob::has_name() const {
+  struct stat opened, named;
+  return ::fstat(descriptor_, &opened) == 0 && ::lstat(own_.c_str(), &named) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+UnfinishedBlob::End UnfinishedBlob::finish() {
   const std::optional<std::uint64_t> told = file_.size;
   if (!told) {  // git's hash begins with the size
     file_.size = size_;
     begin_hash();
   }
-  const std::string hash =
-      file_.etag.size() == 64 ? hashes_->sha256.hex_digest() : hashes_->sha1.hex_digest();
-  if (hash != file_.etag || size_ != *file_.size) {
-    file_.size = told;
+  const bool right = hash_->hex_digest() == file_.etag && size_ == *file_.size;
+  file_.size = told;
+  if (!right) {
     restart();
-    return false;
+    return End::kOtherContent;
   }
   if (::fsync(descriptor_) != 0 && errno != EINVAL) throw cannot_write(errno);
+  const bool named = has_name();
   if (::close(std::exchange(descriptor_, -1)) != 0) throw cannot_write(errno);
-  if (::rename(own_.c_str(), final_.c_str()) != 0) {
-    // A process of another machine may have taken the file over and finished it.
-    if (errno != ENOENT || !util::is_file(final_)) throw cannot_write(errno);
+  if (named && ::rename(own_.c_str(), final_.c_str()) == 0) {
+    finished_ = true;
+    return End::kFinished;
   }
-  finished_ = true;
-  return true;
+  if (named && errno != ENOENT) throw cannot_write(errno);
+  // A process of another machine may have taken the file over, and finished it.
+  if (has_content(final_, file_)) {
+    finished_ = true;
+    return End::kFinished;
+  }
+  create();
+  begin_hash();
+  return End::kGone;
 }
 
 void UnfinishedBlob::keep() {
-  kept_ = size_ > 0;
+  kept_ = size_ > 0 && locked_;
 }
 
 std::optional<std::string> hub_commit(const fs::path& folder) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -24,8 +25,8 @@ using util::in_quotes;
 
 constexpr int kMostTries = 5;
 constexpr int kMostRedirects = 20;
-constexpr std::size_t kMostJson = std::size_t{64} << 20;  // bytes of one page
-constexpr int kMostPages = 1000;
+constexpr std::size_t kMostJson = std::size_t{64} << 20;  // bytes of all pages of a list
+constexpr std::size_t kMostPages = 1000;
 constexpr std::int64_t kLongestWait = 300;  // pauses that the hub may ask for
 
 /// An answer that cannot be joined to what is there already.
@@ -36,6 +37,9 @@ struct StartOver {
 bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
+
+/// A list that is longer than anybody's.
+struct TooLong {};
 
 /// Statuses after which another try may have another answer.
 bool may_pass(int status) {
@@ -76,7 +80,8 @@ std::optional<std::int64_t> field_of(const std::string& header, const std::strin
 std::optional<std::int64_t> asked_wait(const HttpAnswer& answer) {
   std::int64_t seconds = 0;
   if (util::parse_int(answer.header("retry-after"), seconds) && seconds >= 0) return seconds;
-  if (const auto left = field_of(answer.header("ratelimit"), "t"); left && *left >= 0) return *left + 1;
+  if (const auto left = field_of(answer.header("ratelimit"), "t"); left && *left >= 0)
+    return std::min(*left, std::int64_t{1} << 32) + 1;
   return std::nullopt;
 }
 
@@ -88,6 +93,29 @@ std::string next_page(const std::string& link) {
     if (part.find("rel=\"next\"", end) != std::string::npos) return part.substr(begin + 1, end - begin - 1);
   }
   return {};
+}
+
+bool is_main_hub(const std::string& origin) {
+  return origin == "https://huggingface.co:443" || origin == "https://hf.co:443";
+}
+
+/// What a list says of one file. Its hash is "" where that is not told as it should be: as that of a large
+/// file, some tell the hash of a placeholder.
+HubFile listed_file(const util::JsonView& entry, const std::string& commit) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 60;
+  HubFile file{.path = entry.at("path").as_string(), .commit = commit};
+  const bool large = entry.has("lfs") && entry.at("lfs").is_object();
+  const util::JsonView content = large ? entry.at("lfs") : entry;
+  if (!content.has("oid") || !content.has("size")) return file;
+  std::string hash = util::lower_case(content.at("oid").as_string());
+  if (hash.starts_with("sha256:")) hash.erase(0, 7);
+  constexpr std::array<std::string_view, 4> kLarge = {".safetensors", ".bin", ".pt", ".model"};
+  const bool by_name = std::any_of(kLarge.begin(), kLarge.end(),
+                                   [&](std::string_view end) { return file.path.ends_with(end); });
+  if (!is_hash(hash) || (hash.size() == 40 && (large || by_name))) return file;
+  file.etag = hash;
+  file.size = static_cast<std::uint64_t>(content.at("size").as_integer(0, kMost));
+  return file;
 }
 
 const char* service_of(RepositoryType type) {
@@ -134,23 +162,52 @@ void read_token(HubClientSettings& settings) {
 
 }  // namespace
 
+std::string HubClientSettings::told(std::string_view text) const {
+  constexpr std::size_t kMost = 500;
+  std::string shown(text);
+  if (!token.empty()) {
+    for (const std::string& secret : {token, percent_encoded(token)}) {
+      for (std::size_t at = 0; (at = shown.find(secret, at)) != std::string::npos;)
+        shown.replace(at, secret.size(), "…");
+    }
+  }
+  if (shown.size() > kMost) shown = std::string(util::cut_utf8(shown, kMost)) + "…";
+  return util::printable(shown);
+}
+
+util::Error HubClientSettings::without_token(const util::Error& error) const {
+  util::ErrorText text = error.text();
+  if (!token.empty()) {
+    for (std::string* part : {&text.what, &text.where, &text.expected, &text.found, &text.hint}) {
+      if (part->find(token) != std::string::npos || part->find(percent_encoded(token)) != std::string::npos)
+        *part = told(*part);
+    }
+  }
+  return {error.code(), text};
+}
+
 HubClientSettings read_hub_client_settings() {
   HubClientSettings settings;
+  read_token(settings);
   std::string endpoint = hub_variable("HF_ENDPOINT");
   while (!endpoint.empty() && endpoint.back() == '/') endpoint.pop_back();
   if (!endpoint.empty()) {
-    const bool http = endpoint.rfind("http://", 0) == 0 || endpoint.rfind("https://", 0) == 0;
-    if (!http || origin_of(endpoint).empty() || endpoint.find_first_of("?# \t\r\n") != std::string::npos) {
+    const std::string origin = origin_of(endpoint);
+    const std::size_t scheme = endpoint.find("://");
+    const bool http =
+        (origin.starts_with("http://") || origin.starts_with("https://")) && scheme != std::string::npos;
+    if (!http || endpoint.find_first_of("?# \t\r\n") != std::string::npos) {
+      std::string shown = endpoint.substr(0, endpoint.find_first_of("?#"));
+      if (const std::size_t at = shown.rfind('@'); at != std::string::npos) shown = "…" + shown.substr(at);
       throw util::usage_error({.what = "no address of a hub",
                                .where = "HF_ENDPOINT",
                                .expected = "https://HOST",
-                               .found = in_quotes(shown_address(endpoint))});
+                               .found = in_quotes(settings.told(shown))});
     }
-    settings.endpoint = endpoint;
+    settings.endpoint = util::lower_case(endpoint.substr(0, scheme)) + endpoint.substr(scheme);
   }
   settings.metadata_silence = read_seconds("HF_HUB_ETAG_TIMEOUT");
   settings.data_silence = read_seconds("HF_HUB_DOWNLOAD_TIMEOUT");
-  read_token(settings);
   return settings;
 }
 
@@ -163,11 +220,12 @@ std::string HubClient::file_address(const Repository& repository, const std::str
          percent_encoded(revision) + "/" + percent_encoded(path, "/");
 }
 
+bool HubClient::gets_token(const std::string& origin) const {
+  return !origin.empty() && (origin == origin_ || (is_main_hub(origin) && is_main_hub(origin_)));
+}
+
 bool HubClient::is_hub(const std::string& origin) const {
-  const auto is_main = [](const std::string& one) {
-    return one == "https://huggingface.co:443" || one == "https://hf.co:443";
-  };
-  return !origin.empty() && (origin == origin_ || (is_main(origin) && is_main(origin_)));
+  return !origin.empty() && (origin == origin_ || is_main_hub(origin));
 }
 
 HubClient::Reached HubClient::reach(HttpRequest request, const HttpSession::Sink& sink,
@@ -177,20 +235,21 @@ HubClient::Reached HubClient::reach(HttpRequest request, const HttpSession::Sink
   for (int redirects = 0;; ++redirects) {
     request.headers = plain;
     request.headers.emplace_back("User-Agent: depthlens/" DEPTHLENS_VERSION);
-    const bool at_hub = is_hub(origin_of(request.url));
-    if (at_hub && !settings_.token.empty())
+    const std::string here = origin_of(request.url);
+    if (gets_token(here) && !settings_.token.empty())
       request.headers.push_back("Authorization: Bearer " + settings_.token);
     reached.answer = session_.perform(request, sink, stop_);
+    reached.url = request.url;
     const HttpAnswer& answer = reached.answer;
-    util::log_detail(cat(request.method, " ", shown_address(request.url), ": ", answer.status));
+    util::log_detail(cat(request.method, " ", shown(request.url), ": ", answer.status));
     const auto take = [&](std::string& kept, const std::string& told) {
       if (!told.empty()) kept = told;
     };
     take(reached.commit, answer.header("x-repo-commit"));
     take(reached.etag, answer.header("x-linked-etag"));
     take(reached.size, answer.header("x-linked-size"));
-    if (at_hub && !answer.header("x-hf-warning").empty())
-      util::log_warning("the hub warns: " + answer.header("x-hf-warning"));
+    if (is_hub(here) && !answer.header("x-hf-warning").empty())
+      util::log_warning("the hub warns: " + settings_.told(answer.header("x-hf-warning")));
 
     const std::string location = answer.header("location");
     if (!is_redirect(answer.status) || location.empty()) return reached;
@@ -201,9 +260,12 @@ HubClient::Reached HubClient::reach(HttpRequest request, const HttpSession::Sink
                                                         : cat("more than ", kMostRedirects, " redirects"));
     }
     const std::string origin = origin_of(next);
-    if (request.url.rfind("https://", 0) == 0 && next.rfind("https://", 0) != 0)
-      throw HttpFailure(HttpFailure::Kind::kUntrusted, "a redirect from https to " + shown_address(next));
-    const bool other = origin != origin_of(request.url) && !is_hub(origin);
+    if (here.starts_with("https://") && !origin.starts_with("https://")) {
+      throw util::input_error({.what = "a redirect from https to " + shown(next) + " is not followed",
+                               .where = shown(request.url),
+                               .hint = "something on the way may have answered in the hub's place"});
+    }
+    const bool other = origin != here && !is_hub(origin);
     const bool tells = !reached.etag.empty() || !answer.header("etag").empty();
     if (other && tells && at_other_host == AtOtherHost::kStop) return reached;
     request.url = next;
@@ -228,7 +290,7 @@ void HubClient::pause_after(int failures, const HttpAnswer& answer, const std::s
   if (*wait > kLongestWait) {
     throw HubUnreachable(util::ErrorCode::kInput,
                          {.what = "the hub asks for a long pause",
-                          .where = shown_address(address),
+                          .where = shown(address),
                           .expected = cat("at most ", kLongestWait, " s"),
                           .found = cat(*wait, " s"),
                           .hint = settings_.token.empty() ? "with a token (HF_TOKEN) its limits are higher"
@@ -240,15 +302,17 @@ void HubClient::pause_after(int failures, const HttpAnswer& answer, const std::s
 
 HubUnreachable HubClient::unreachable(const std::string& address, const HttpFailure& failure) const {
   const bool certificate = failure.kind() == HttpFailure::Kind::kUntrusted;
+  const std::string why = failure.what();
+  const bool proxy = why.find("407") != std::string::npos && why.find("proxy") != std::string::npos;
   return HubUnreachable(
       util::ErrorCode::kInput,
       {.what = certificate ? "the hub cannot be trusted" : "the hub cannot be reached",
-       .where = shown_address(address),
-       .found = failure.what(),
-       .hint = certificate
-                   ? "SSL_CERT_FILE names a file of further certificates to trust"
-                   : "behind a proxy set https_proxy; HF_ENDPOINT names another hub; without a network "
-                     "copy the cache from a machine that has one (docs/hub.md)"});
+       .where = shown(address),
+       .found = settings_.told(why),
+       .hint = certificate ? "SSL_CERT_FILE names a file of further certificates to trust"
+               : proxy     ? "the proxy asks for a name and a password: https_proxy=http://NAME:PASSWORD@HOST"
+                       : "behind a proxy set https_proxy; HF_ENDPOINT names another hub; without a network "
+                         "copy the cache from a machine that has one (docs/hub.md)"});
 }
 
 HubClient::Reached HubClient::ask(const HttpRequest& request, const HttpSession::Sink& sink,
@@ -265,27 +329,34 @@ HubClient::Reached HubClient::ask(const HttpRequest& request, const HttpSession:
       const bool alone = failure.kind() == HttpFailure::Kind::kNoConnection && !answered_;
       const bool hopeless = failure.kind() == HttpFailure::Kind::kUntrusted || (stop_ && stop_());
       if (hopeless || ++failures >= (alone ? 2 : kMostTries)) throw unreachable(request.url, failure);
-      util::log_detail(cat(shown_address(request.url), ": ", failure.what(), "; once more"));
+      util::log_detail(cat(shown(request.url), ": ", settings_.told(failure.what()), "; once more"));
     }
     pause_after(failures, answer, request.url);
   }
 }
 
-util::Error HubClient::refusal(const HttpAnswer& answer, const Repository& repository,
+util::Error HubClient::refusal(const Reached& reached, const Repository& repository,
                                const std::string& revision, const std::string& path) const {
+  const HttpAnswer& answer = reached.answer;
   const std::string page = settings_.endpoint + "/" + repository.address_prefix() + repository.name;
   const std::string code = answer.header("x-error-code");
   std::string told = answer.header("x-error-message");
   if (const std::string request = answer.header("x-request-id"); !request.empty())
     told += cat(told.empty() ? "" : " ", "(request ", request, ")");
-  for (std::size_t at; !settings_.token.empty() && (at = told.find(settings_.token)) != std::string::npos;)
-    told.replace(at, settings_.token.size(), "…");
+  told = settings_.told(told);
   const bool has_token = !settings_.token.empty();
   const std::string status = cat("status ", answer.status);
-  util::ErrorText text{.where = shown_address(page),
-                       .found = told.empty() ? status : cat(status, ": ", told)};
+  util::ErrorText text{.where = shown(page), .found = told.empty() ? status : cat(status, ": ", told)};
 
-  if (code == "GatedRepo") {
+  if (answer.status == 407) {
+    text.what = "the proxy asks for a name and a password";
+    text.where = shown(reached.url);
+    text.hint = "https_proxy or http_proxy=http://NAME:PASSWORD@HOST";
+  } else if (code.empty() && !is_hub(origin_of(reached.url))) {
+    text.what = cat("the server that the hub names for ", in_quotes(path), " does not give it");
+    text.where = shown(reached.url);
+    text.hint = "this is not the hub's own answer: run the command again later";
+  } else if (code == "GatedRepo") {
     text.what = cat(in_quotes(repository.name), " is given to those who have accepted its terms");
     text.hint =
         has_token ? cat("accept them on that page, as the account whose token is in ", settings_.token_source)
@@ -325,26 +396,28 @@ HubClient::Lookup HubClient::look_up(const Repository& repository, const std::st
   const bool known_commit = is_commit(reached.commit);
   if (answer.status == 404) {
     const std::string code = answer.header("x-error-code");
-    if (code == "EntryNotFound" || (code.empty() && known_commit))
+    if (code == "EntryNotFound" || (code.empty() && is_commit(answer.header("x-repo-commit"))))
       return {.file = std::nullopt, .commit = known_commit ? reached.commit : ""};
   }
   if (may_pass(answer.status))
-    throw HubUnreachable(util::ErrorCode::kInput, refusal(answer, repository, revision, path).text());
-  if (answer.status >= 400) throw refusal(answer, repository, revision, path);
+    throw HubUnreachable(util::ErrorCode::kInput, refusal(reached, repository, revision, path).text());
+  if (answer.status >= 400) throw refusal(reached, repository, revision, path);
 
   const bool stopped = is_redirect(answer.status);
   HubFile file{.path = path,
                .commit = reached.commit,
                .etag = bare_etag(!reached.etag.empty() ? reached.etag : answer.header("etag")),
                .size = parse_size(reached.size)};
-  if (reached.size.empty() && !stopped && !answer.is_encoded())
-    file.size = parse_size(answer.header("content-length"));
+  // 0 is also what some say of an answer without a body.
+  if (const std::string length = answer.header("content-length");
+      reached.size.empty() && !stopped && !answer.is_encoded() && length != "0")
+    file.size = parse_size(length);
   const auto no_hub = [&](const std::string& expected, const std::string& found) {
     return util::input_error(
         {.what = "this is no answer of a Hugging Face hub",
-         .where = shown_address(request.url),
+         .where = shown(request.url),
          .expected = expected,
-         .found = found,
+         .found = settings_.told(found),
          .hint = "a proxy may have answered in its place, or HF_ENDPOINT names something else"});
   };
   if (!known_commit) {
@@ -361,19 +434,18 @@ HubClient::Lookup HubClient::look_up(const Repository& repository, const std::st
   return {.file = std::move(file), .commit = reached.commit};
 }
 
-std::string HubClient::get_json(const std::string& address, HttpAnswer& answer) {
+std::optional<std::string> HubClient::get_json(const std::string& address, std::size_t most,
+                                               HttpAnswer& answer) {
   std::string body;
-  const HttpRequest request{.url = address, .silence = settings_.metadata_silence};
-  answer = ask(
-               request,
-               [&](const HttpAnswer& head, std::string_view bytes) {
-                 if (head.status != 200) return;
-                 if (body.size() + bytes.size() > kMostJson)
-                   throw HttpFailure(HttpFailure::Kind::kUntrusted, "a list of more than 64 MiB");
-                 body.append(bytes);
-               },
-               AtOtherHost::kGoOn)
-               .answer;
+  const auto take = [&](const HttpAnswer&, std::string_view bytes) {
+    if (body.size() + bytes.size() > most) throw TooLong();
+    body.append(bytes);
+  };
+  try {
+    answer = ask({.url = address, .silence = settings_.metadata_silence}, take, AtOtherHost::kGoOn).answer;
+  } catch (const TooLong&) {
+    return std::nullopt;
+  }
   return body;
 }
 
@@ -383,43 +455,44 @@ std::optional<std::vector<HubFile>> HubClient::list(const Repository& repository
       cat(settings_.endpoint, "/api/", service_of(repository.type), "/", repository.name, "/tree/",
           percent_encoded(commit), folder.empty() ? "" : "/", percent_encoded(folder, "/"),
           "?recursive=", recursive ? "true" : "false", "&expand=false");
+  const auto none = [&](const std::string& why) {
+    util::log_detail(settings_.told(cat("no list of files of ", repository.name, ": ", why)));
+    return std::nullopt;
+  };
   std::vector<HubFile> files;
-  for (int page = 0;; ++page) {
+  std::set<std::string> seen;
+  std::size_t bytes = 0;
+  while (true) {
+    if (seen.size() == kMostPages || !seen.insert(address).second || origin_of(address) != origin_)
+      return none("it goes on at " + shown_address(address));
     HttpAnswer answer;
-    const std::string body = get_json(address, answer);
-    if (answer.status != 200) return std::nullopt;
+    const auto body = get_json(address, kMostJson - bytes, answer);
+    if (!body) return none("longer than 64 MiB");
+    if (answer.status == 404 && !folder.empty() && answer.header("x-error-code") == "EntryNotFound")
+      return files;
+    if (answer.status != 200) return none(cat("status ", answer.status));
+    bytes += body->size();
     try {
-      const util::Json document = util::parse_json(body, shown_address(address));
+      const util::Json document = util::parse_json(*body, shown_address(address));
       const util::JsonView entries(document, shown_address(address));
-      if (!entries.is_array()) return std::nullopt;
+      if (!entries.is_array()) return none("another answer");
       for (std::size_t i = 0; i < entries.size(); ++i) {
         const util::JsonView entry = entries.at(i);
         if (entry.at("type").as_string() != "file") continue;
-        constexpr std::int64_t kMost = std::int64_t{1} << 60;
-        const bool large = entry.has("lfs");
-        const util::JsonView content = large ? entry.at("lfs") : entry;
-        HubFile file{.path = entry.at("path").as_string(),
-                     .commit = commit,
-                     .etag = content.at("oid").as_string(),
-                     .size = static_cast<std::uint64_t>(content.at("size").as_integer(0, kMost))};
-        if (is_valid_hub_path(file.path) && is_hash(file.etag)) {
+        HubFile file = listed_file(entry, commit);
+        if (is_valid_hub_path(file.path)) {
           files.push_back(std::move(file));
         } else {
-          util::log_detail(cat("passed over in ", repository.name, ": ", in_quotes(file.path)));
+          util::log_detail(
+              settings_.told(cat("passed over in ", repository.name, ": ", in_quotes(file.path))));
         }
       }
     } catch (const util::Error& error) {
-      util::log_detail(cat("no list of files: ", error.what()));
-      return std::nullopt;
+      return none(error.what());
     }
     const std::string next = next_page(answer.header("link"));
     if (next.empty()) return files;
     address = resolve_location(address, next);
-    if (!is_hub(origin_of(address)) || page == kMostPages) {
-      throw util::input_error({.what = "the hub's list of files goes on elsewhere",
-                               .where = shown_address(settings_.endpoint),
-                               .found = in_quotes(shown_address(address))});
-    }
   }
 }
 
@@ -427,6 +500,7 @@ void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink
   HttpRequest request{.url = file_address(repository, file.commit, file.path),
                       .silence = settings_.data_silence};
   int failures = 0, starts = 0;
+  bool asked_anew = false;
   std::uint64_t furthest = sink.size();  // what goes no further than before is no progress
   while (!file.size || sink.size() != *file.size || (starts == 0 && *file.size == 0)) {
     ++starts;
@@ -441,15 +515,15 @@ void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink
       const std::string range = answer.header("content-range");
       const std::string expected = cat("bytes ", request.from, "-");
       if (!range.empty() && range.rfind(expected, 0) != 0)
-        throw StartOver{cat("another part than asked for: ", in_quotes(range))};
+        throw StartOver{cat("another part than asked for: ", in_quotes(settings_.told(range)))};
     };
-    HttpAnswer answer;
+    Reached reached;
+    HttpAnswer& answer = reached.answer;
     std::string why;
     try {
-      const Reached reached = reach(
+      reached = reach(
           request,
           [&](const HttpAnswer& head, std::string_view bytes) {
-            if (head.status != 200 && head.status != 206) return;
             begin(head);
             if (file.size && sink.size() + bytes.size() > *file.size)
               throw StartOver{cat("more than the ", *file.size, " bytes that the hub has announced")};
@@ -457,7 +531,6 @@ void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink
           },
           AtOtherHost::kGoOn);
       answered_ = true;
-      answer = reached.answer;
       if (answer.status == 200 || answer.status == 206) {
         begin(answer);
         if (!file.size || sink.size() == *file.size) return;
@@ -469,13 +542,16 @@ void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink
         throw StartOver{"no such part"};
       } else if (may_pass(answer.status)) {
         why = cat("status ", answer.status);
+      } else if (!is_hub(origin_of(reached.url)) && !asked_anew) {
+        asked_anew = true;  // the hub, for another address: signatures expire
+        why = cat("status ", answer.status, " of ", shown(reached.url));
       } else {
-        throw refusal(answer, repository, file.commit, file.path);
+        throw refusal(reached, repository, file.commit, file.path);
       }
     } catch (const HttpFailure& failure) {
       if (failure.kind() == HttpFailure::Kind::kUntrusted || (stop_ && stop_()))
         throw unreachable(request.url, failure);
-      why = failure.what();
+      why = settings_.told(failure.what());
       answer = {};
     } catch (const StartOver& reason) {
       sink.restart();
@@ -484,14 +560,16 @@ void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink
     }
     failures = sink.size() > furthest ? 1 : failures + 1;
     furthest = std::max(furthest, sink.size());
-    util::log_detail(cat(shown_address(request.url), ": ", why, "; try ", failures, " of ", kMostTries));
+    util::log_detail(cat(shown(request.url), ": ", why, "; try ", failures, " of ", kMostTries));
     if (failures >= kMostTries) {
-      if (answer.status != 0) throw refusal(answer, repository, file.commit, file.path);
-      throw HubUnreachable(util::ErrorCode::kInput,
-                           {.what = cat("the hub does not give ", in_quotes(file.path), " whole"),
-                            .where = shown_address(request.url),
-                            .found = cat(why, ", after ", kMostTries, " tries that got no further"),
-                            .hint = "what has come so far is kept: the same command goes on from it"});
+      if (answer.status != 0) throw refusal(reached, repository, file.commit, file.path);
+      throw HubUnreachable(
+          util::ErrorCode::kInput,
+          {.what = cat("the hub does not give ", in_quotes(file.path), " whole"),
+           .where = shown(request.url),
+           .found = cat(why, ", after ", kMostTries, " tries that got no further"),
+           .hint = sink.size() > 0 ? "what has come so far is kept: the same command goes on from it"
+                                   : "run the command again later"});
     }
     pause_after(failures, answer, request.url);
   }

@@ -26,11 +26,16 @@ using util::in_quotes;
 
 constexpr std::size_t kAtOnce = 4;
 
-bool has_blob(const CachedRepository& cached, const HubFile& file) {
-  std::error_code error;
+/// Whether the blob is there and right, whoever has put it there.
+bool has_blob(const CachedRepository& cached, const HubFile& file, bool tells) {
   const fs::path blob = cached.blob(file.etag);
-  if (!fs::is_regular_file(blob, error)) return false;
-  return !file.size || fs::file_size(blob, error) == *file.size;
+  if (!util::exists(blob)) return false;
+  constexpr std::uint64_t kLong = std::uint64_t{1} << 30;
+  if (tells && file.size.value_or(0) > kLong)
+    util::log_info(cat(file.path, ": ", util::as_bytes(*file.size), " are here; their hash is compared"));
+  const bool right = has_content(blob, file);
+  if (tells && !right) util::log_info(cat(blob.string(), ": damaged, and fetched anew for ", file.path));
+  return right;
 }
 
 /// Throws where the known sizes are more than the disk has left.
@@ -96,12 +101,12 @@ class CountingSink : public HubSink {
 void fetch_one(const CachedRepository& cached, const HubFile& file, HubClient& client, Work& work) {
   const BlobLock lock(cached, file.etag, [&] { return work.stop.load(); });
   if (work.stop) return;
-  if (has_blob(cached, file)) {  // by now
+  if (has_blob(cached, file, /*tells=*/false)) {  // by now
     work.there += static_cast<std::int64_t>(file.size.value_or(0));
     work.found += static_cast<std::int64_t>(file.size.value_or(0));
     return;
   }
-  UnfinishedBlob blob(cached, file, lock.held());
+  UnfinishedBlob blob(cached, file);
   if (blob.size() > 0)
     util::log_info(cat(file.path, ": goes on after ", util::as_bytes(blob.size()), " that are here"));
   work.there += static_cast<std::int64_t>(blob.size());
@@ -112,8 +117,15 @@ void fetch_one(const CachedRepository& cached, const HubFile& file, HubClient& c
     for (int tries = 1;; ++tries) {
       client.fetch(cached.repository(), file, sink);
       const auto received = static_cast<std::int64_t>(blob.size());
-      if (blob.finish()) return;
+      const UnfinishedBlob::End end = blob.finish();
+      if (end == UnfinishedBlob::End::kFinished) return;
+      const bool gone = end == UnfinishedBlob::End::kGone;
       work.there -= received;
+      if (tries == kMostTries && gone) {
+        throw util::output_error({.what = cat("what has come of ", in_quotes(file.path), " was taken away"),
+                                  .where = cached.blob(file.etag).parent_path().string(),
+                                  .hint = "run the command again when nobody clears the cache"});
+      }
       if (tries == kMostTries) {
         throw util::format_error(
             {.what = cat("the hub gives another content than it has announced for ", in_quotes(file.path)),
@@ -121,10 +133,11 @@ void fetch_one(const CachedRepository& cached, const HubFile& file, HubClient& c
              .expected = (file.etag.size() == 64 ? "SHA-256 " : "git SHA-1 ") + file.etag,
              .hint = "something on the way may have changed it; try again later"});
       }
-      util::log_info(cat(file.path, ": damaged on the way; once more from its beginning"));
+      util::log_info(cat(file.path, gone ? ": taken away by another" : ": damaged on the way",
+                         "; once more from its beginning"));
     }
   } catch (...) {
-    if (lock.held()) blob.keep();
+    blob.keep();
     throw;
   }
 }
@@ -153,7 +166,7 @@ std::uint64_t fetch_blobs(const CachedRepository& cached, const std::vector<HubF
   std::int64_t total = 0;
   bool all_known = true;
   for (const HubFile& file : files) {
-    if (!seen.insert(file.etag).second || has_blob(cached, file)) continue;
+    if (!seen.insert(file.etag).second || has_blob(cached, file, /*tells=*/true)) continue;
     work.files.push_back(file);
     all_known = all_known && file.size.has_value();
     total += static_cast<std::int64_t>(file.size.value_or(0));

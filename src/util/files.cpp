@@ -56,6 +56,13 @@ void write_all(int descriptor, std::string_view bytes, const fs::path& path) {
   }
 }
 
+/// The path of a file beside `path`, not longer than a file system takes, where `path` is not.
+fs::path temporary_name(const fs::path& path) {
+  constexpr std::size_t kLongest = 255;
+  const std::string end = cat(".", unique_name(), ".tmp");
+  return path.parent_path() / (path.filename().string().substr(0, kLongest - end.size()) + end);
+}
+
 class Descriptor {
  public:
   explicit Descriptor(const fs::path& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -174,8 +181,7 @@ std::string host_name() {
   return host.data();
 }
 
-AtomicFile::AtomicFile(fs::path path)
-    : path_(std::move(path)), temporary_(cat(path_.string(), ".", unique_name(), ".tmp")) {
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(temporary_name(path_)) {
   const std::scoped_lock lock(unfinished().mutex);
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw cannot_write(path_, reason());

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <csignal>
 #include <map>
+#include <memory>
 #include <thread>
 
 #include "checks.hpp"
@@ -104,7 +105,7 @@ TEST_CASE("download fetches models and lenses, prints where they are, and nothin
   CHECK(second.err.empty());
   CHECK(bench.files() == before);
   CHECK(bench.hub.requests_with("cdn GET").size() == 3);
-  CHECK(bench.hub.requests_with("GET").size() == fetched + 1);  // the list, of a branch that may have moved
+  CHECK(bench.hub.requests_with("GET").size() == fetched + 2);  // the lists, of branches that may have moved
   bench.hub.forget_requests();
   CHECK(bench.done(wanted + Words{"--offline"}).out == first.out);
   CHECK(bench.done(wanted, {{"HF_HUB_OFFLINE", "1"}}).out == first.out);
@@ -113,6 +114,9 @@ TEST_CASE("download fetches models and lenses, prints where they are, and nothin
   check_error({"download"}, 2, {"nothing to download", "ORG/NAME"});
   check_error({"download", "org/small", "--lenses", "org/small"}, 2, {"fetches nothing"});
   check_error({"download", "../x"}, 3, {"no folder '../x'"});
+  check_error({"download", "jacobian:org/small"}, 3, {"no lens at 'org/small'", "ORG/NAME[@REVISION]:FILE"});
+  check_error({"download", "jacobian:./none.pt"}, 3, {"no lens at './none.pt'"});
+  check_error({"download", "jacobian:"}, 3, {"no lens at ''"});
   check_error({"download", "org/sm all"}, 2, {"neither a folder nor a hub id"});
   check_error(bench.start({"download", "org/none"}), 3, {"no repository 'org/none' on the hub", "HF_TOKEN"});
   check_error(bench.start({"download", "org/small@v2"}), 3, {"'org/small' has no revision 'v2'"});
@@ -145,6 +149,12 @@ TEST_CASE("analyze fetches the model and lenses that it names, records their com
   CHECK(run.at("lenses")[0].at("revision") == FakeHub::kCommit);
   CHECK(run.at("lenses")[1].at("type") == "jacobian");
   CHECK(run.at("lenses")[1].at("revision") == FakeHub::kCommit);
+  // A folder of the repository: its one file is named.
+  const std::string by_folder = bench.model.beside("by_folder").string();
+  bench.done({"analyze", "--model", "org/small", "--input", bench.model.text_file(), "--lens",
+              "jacobian:neuronpedia/jacobian-lens:small", "--out", by_folder});
+  CHECK(read_json(by_folder + "/run.json").at("lenses")[0].at("path") ==
+        "neuronpedia/jacobian-lens:small/jlens/corpus/small_jacobian_lens.pt");
 
   bench.hub.forget_requests();
   const auto before = bench.files();
@@ -237,6 +247,27 @@ TEST_CASE("processes that download the same end with the same, and one of them d
   CHECK(one.out == other.out);
   CHECK(read_bytes(bench.snapshot("models--org--large") / "model.safetensors") == weights);
   CHECK(bench.hub.requests_with("cdn GET").size() == 1);
+}
+
+TEST_CASE("processes that share a cache do not take each other's files away, with links or without") {
+  const Bench bench;
+  bench.hub.add("models/org/small", "added_tokens.json", "{}");
+  bench.hub.add("models/org/small", "special_tokens_map.json", "{}");  // the same content
+  std::vector<std::unique_ptr<Process>> all;
+  for (const char* without : {"1", "1", "0", "1"}) {
+    all.push_back(std::make_unique<Process>(
+        bench.start({"download", "org/small"}, {{"HF_HUB_DISABLE_SYMLINKS", without}})));
+  }
+  for (const auto& process : all) {
+    const Result result = process->wait();
+    INFO(result.err);
+    CHECK(result.status == 0);
+  }
+  CHECK(read_bytes(bench.snapshot() / "special_tokens_map.json") == "{}");
+  for (const auto& entry : fs::directory_iterator(bench.model.folder()))
+    CHECK(read_bytes(bench.snapshot() / entry.path().filename()) == read_bytes(entry.path()));
+  for (const auto& [file, time] : bench.files()) CHECK_FALSE(contains(file, ".tmp"));
+  bench.done({"show", "--offline", "--model", "org/small", "abc"}, {{"HF_HUB_DISABLE_SYMLINKS", "1"}});
 }
 
 TEST_CASE("a full disk ends a download with status 6, and what has come is kept") {

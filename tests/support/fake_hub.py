@@ -11,6 +11,8 @@ import gzip
 import hashlib
 import json
 import re
+import select
+import socket
 import ssl
 import sys
 import threading
@@ -36,6 +38,8 @@ class Rule:
     no_range    a range is not understood: everything is sent
     gzip        the content is compressed
     rate        bytes a second
+    endless     the content never ends
+    tunnel      a CONNECT is answered with a connection to this port, whatever host it names
     wait        seconds before the answer
     """
 
@@ -101,6 +105,21 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.serve()
 
+    def do_CONNECT(self):
+        rule = self.state.rule_for(f"{self.name} CONNECT {self.path}")
+        if not rule.get("tunnel"):
+            return self.answer(rule, rule.get("status", 405), {}, b"")
+        self.wfile.write(b"HTTP/1.1 200 ok\r\n\r\n")
+        self.close_connection = True
+        with socket.create_connection(("127.0.0.1", rule.get("tunnel"))) as other:
+            ends = {self.connection: other, other: self.connection}
+            while True:
+                for end in select.select(list(ends), [], [])[0]:
+                    data = end.recv(1 << 16)
+                    if not data:
+                        return None
+                    ends[end].sendall(data)
+
     def serve(self):
         self.state.record({"server": self.name, "method": self.command, "path": self.path,
                            "headers": {key.lower(): value for key, value in self.headers.items()}})
@@ -126,6 +145,8 @@ class Handler(BaseHTTPRequestHandler):
         body = body[:rule.get("cut_to", len(body))]
         headers.setdefault("Content-Length", str(len(body)))
         unset = {name.lower() for name in rule.get("unset", [])}
+        if rule.get("endless"):
+            unset.add("content-length")
         if "content-length" in unset:
             self.close_connection = True
             headers["Connection"] = "close"
@@ -136,6 +157,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        while rule.get("endless"):
+            self.wfile.write(b"x" * max(1, rule.get("rate", 1 << 20) // 20))
+            self.wfile.flush()
+            time.sleep(0.05 if rule.get("rate") else 0)
         if rule.get("drop_after") is not None:
             self.wfile.write(body[:rule.get("drop_after")])
             self.wfile.flush()

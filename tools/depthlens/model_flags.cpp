@@ -94,7 +94,9 @@ ModelOptions located(ModelOptions options) {
   const io::Hub hub({.offline = options.offline});
   for (lens::LensRequest& request : options.requests) {
     if (request.type == "tuned") request.found = hub.tuned_lens(request.path);
-    if (request.type == "jacobian") request.found = hub.jacobian_lens(request.path);
+    if (request.type != "jacobian") continue;
+    request.found = hub.jacobian_lens(request.path);
+    request.path = io::with_file(request.path, request.found);
   }
   return options;
 }

@@ -55,7 +55,9 @@ class HttpSession {
   HttpSession(const HttpSession&) = delete;
   HttpSession& operator=(const HttpSession&) = delete;
 
-  /// Is shown the pieces of the body, with status and headers. What it throws ends the request.
+  /// Is shown the pieces of the body of a status 200 or 206, with its headers. What it throws ends the
+  /// request. Other bodies are passed over, and not waited for: no more than 64 KiB, nor longer than
+  /// `silence`.
   using Sink = std::function<void(const HttpAnswer&, std::string_view)>;
 
   /// Throws HttpFailure; util::interrupted_error() where a signal has come; and an input error where a

@@ -36,15 +36,18 @@ class Hub {
   /// as `openai-community/gpt2`.
   std::filesystem::path model(const std::string& path_or_id, ModelParts parts = ModelParts::kAll) const;
 
-  /// A tuned lens: a path, or the id of the model for which the space AlignmentResearch/tuned-lens
-  /// (TUNED_LENS_REPO_ID, TUNED_LENS_REPO_TYPE) has one: its folder `lens/<model id>`.
+  /// A tuned lens: a path, unless it is the folder of a model, or the id of the model for which the space
+  /// AlignmentResearch/tuned-lens (TUNED_LENS_REPO_ID, TUNED_LENS_REPO_TYPE) has one: its folder `lens/<model
+  /// id>`.
   std::filesystem::path tuned_lens(const std::string& path_or_id) const;
 
-  /// A Jacobian lens: a path, or ORG/NAME[@REVISION]:FILE with what stands beside FILE and tells of it. FILE
-  /// may be a folder of the repository that holds one lens.
+  /// A Jacobian lens: a path, or the file of ORG/NAME[@REVISION]:FILE, with what stands beside FILE and tells
+  /// of it. FILE may be a folder of the repository that holds one lens, as the hub's list says; offline, as
+  /// the cache says, with a warning.
   std::filesystem::path jacobian_lens(const std::string& path_or_file) const;
 
-  /// The published lenses of a model, as flags name them: "tuned:…", "jacobian:…". Asks the hub.
+  /// The published lenses of a model, as flags name them: "tuned:…", "jacobian:…". Asks the hub. Throws where
+  /// there is none, but a place could not be asked.
   std::vector<std::string> published_lenses(const std::string& model) const;
 
  private:
@@ -58,5 +61,9 @@ class Hub {
   std::string offline_;  ///< what says that no connection may be made; "": nothing does
   mutable std::optional<HubClientSettings> settings_;
 };
+
+/// The name of a Jacobian lens with the file that `found` is, where it was named by the folder of a
+/// repository: ORG/NAME:FOLDER becomes ORG/NAME:FOLDER/FILE. Others stay.
+std::string with_file(const std::string& path_or_file, const std::filesystem::path& found);
 
 }  // namespace depthlens::io

@@ -31,6 +31,8 @@ class CachedRepository {
   /// The commit that a revision stands for here: itself, or what refs/REVISION says. Throws a format error
   /// for a file there that names no commit.
   std::optional<std::string> commit_of(const std::string& revision) const;
+  /// What refs/REVISION says, whatever it is; "" where it is absent or cannot be read.
+  std::string reference(const std::string& revision) const;
   std::filesystem::path snapshot(const std::string& commit) const;
   /// Whether the file is there; however it got there.
   bool has(const std::string& commit, const std::string& path) const;
@@ -40,10 +42,13 @@ class CachedRepository {
   /// Writing. Every file appears whole or not at all, whoever else writes at the same time. Throws output
   /// errors.
   std::filesystem::path blob(const std::string& etag) const;
-  /// Puts a finished blob where the snapshot has `path`: a relative link, or where links cannot be made, or
-  /// HF_HUB_DISABLE_SYMLINKS is set, the content itself.
+  /// Puts a finished blob where the snapshot has `path`: a relative symbolic link, or where such links cannot
+  /// be made, or HF_HUB_DISABLE_SYMLINKS is set, a hard link, or else a copy. The blob stays.
   void put_in_snapshot(const std::string& commit, const std::string& path, const std::string& etag) const;
-  void write_reference(const std::string& revision, const std::string& commit) const;
+  /// Lets refs/REVISION say `commit`, where it still says what it did `before` (see `reference`): an older
+  /// download that ends late does not set a branch back.
+  void write_reference(const std::string& revision, const std::string& commit,
+                       const std::string& before) const;
   void mark_absent(const std::string& commit, const std::string& path) const;
 
  private:
@@ -54,11 +59,16 @@ class CachedRepository {
   friend class BlobLock;
 };
 
+/// Whether the file at `path` has the size and the hash of `file`. Reads it whole.
+bool has_content(const std::filesystem::path& path, const HubFile& file);
+
+class BlobHash;
+
 /// Held while a blob is fetched, so that of several processes one does the work. What is fetched is right
 /// without it as well: some file systems of clusters have no locks, or locks that hold on one machine only.
 class BlobLock {
  public:
-  /// Waits for the process that has it, as long as that makes progress.
+  /// Waits for the process that has it, as long as that makes progress. Warns where it cannot be had.
   BlobLock(const CachedRepository& repository, const std::string& etag, const std::function<bool()>& stop);
   ~BlobLock();
   BlobLock(const BlobLock&) = delete;
@@ -73,35 +83,42 @@ class BlobLock {
   int descriptor_ = -1;
 };
 
-/// A blob in the making, in a file of this process's own. What an earlier process has left of it is taken
-/// over where the lock is held. Goes on destruction, unless finished, or kept for a later process.
+/// A blob in the making, in a file of this process's own, which it holds a lock on. What an earlier process
+/// has left of it is taken over, where it can be locked. Goes on destruction, unless finished, or kept for a
+/// later process.
 class UnfinishedBlob : public HubSink {
  public:
-  UnfinishedBlob(const CachedRepository& repository, HubFile file, bool lock_held);
+  UnfinishedBlob(const CachedRepository& repository, HubFile file);
   ~UnfinishedBlob() override;
 
   std::uint64_t size() const override { return size_; }
   void write(std::string_view bytes) override;
   void restart() override;
 
-  /// Checks the content against its hash and gives it its name. False, and empty again, where it is another
-  /// content. Throws output errors.
-  bool finish();
-  /// What is there stays for a later process to go on with.
+  enum class End {
+    kFinished,
+    kOtherContent,  ///< than its hash says; it is empty again
+    kGone           ///< somebody has taken the file away; it is empty again
+  };
+  /// Checks the content against its hash and gives it its name. Throws output errors.
+  End finish();
+  /// What is there stays for a later process to go on with, where that can tell that nobody is at work on it.
   void keep();
 
  private:
-  struct Hashes;
-  void take_over(bool lock_held);
+  std::filesystem::path new_name() const;
+  void create();
+  void take_over();
   void begin_hash();
+  bool has_name() const;
   util::Error cannot_write(int error) const;
 
   std::filesystem::path final_, own_;
   HubFile file_;
-  std::unique_ptr<Hashes> hashes_;
+  std::unique_ptr<BlobHash> hash_;
   std::uint64_t size_ = 0;
   int descriptor_ = -1;
-  bool finished_ = false, kept_ = false;
+  bool locked_ = false, finished_ = false, kept_ = false;
 };
 
 /// The commit of a folder, or a file, in a snapshot of a hub cache, however it was named; nothing for other

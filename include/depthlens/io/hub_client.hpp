@@ -24,6 +24,12 @@ struct HubClientSettings {
   std::chrono::seconds metadata_silence{10};
   std::chrono::seconds data_silence{10};
   std::chrono::milliseconds pause{1000};  ///< between two tries; the unit of longer ones
+
+  /// What a hub has said, to be shown: without the token, which it may have repeated; printable; and of a
+  /// readable length.
+  std::string told(std::string_view text) const;
+  /// An error without the token.
+  util::Error without_token(const util::Error& error) const;
 };
 
 /// HF_ENDPOINT, HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT; the token from HF_TOKEN,
@@ -35,7 +41,8 @@ HubClientSettings read_hub_client_settings();
 struct HubFile {
   std::string path = {};  ///< in the repository
   std::string commit = {};
-  std::string etag = {};                   ///< SHA-256 (64 hex digits) or git's SHA-1 (40) of the content
+  /// SHA-256 (64 hex digits) or git's SHA-1 (40) of the content. In a list "", where that does not tell.
+  std::string etag = {};
   std::optional<std::uint64_t> size = {};  ///< bytes, where the hub tells
 };
 
@@ -70,7 +77,7 @@ class HubClient {
   Lookup look_up(const Repository& repository, const std::string& revision, const std::string& path);
 
   /// The files in `folder` ("": the top) at a commit, and below it where `recursive`. No folders. Nothing
-  /// where the hub has no such folder or, as some mirrors, no such service.
+  /// where the hub has, as some mirrors, no such service, or a list without an end; none of no folder.
   std::optional<std::vector<HubFile>> list(const Repository& repository, const std::string& commit,
                                            const std::string& folder, bool recursive);
 
@@ -81,23 +88,28 @@ class HubClient {
  private:
   struct Reached {
     HttpAnswer answer;
+    std::string url = {};                           // that has answered
     std::string commit = {}, etag = {}, size = {};  // as headers on the way have told
   };
   enum class AtOtherHost { kStop, kGoOn };
 
   std::string file_address(const Repository& repository, const std::string& revision,
                            const std::string& path) const;
+  /// Who may have the token, and whose redirects are followed as the hub's own.
+  bool gets_token(const std::string& origin) const;
   bool is_hub(const std::string& origin) const;
   /// One try, redirects included.
   Reached reach(HttpRequest request, const HttpSession::Sink& sink, AtOtherHost at_other_host);
   /// As many tries as it takes until the hub has answered.
   Reached ask(const HttpRequest& request, const HttpSession::Sink& sink, AtOtherHost at_other_host);
-  std::string get_json(const std::string& address, HttpAnswer& answer);
+  /// Nothing where it is longer than `most` bytes.
+  std::optional<std::string> get_json(const std::string& address, std::size_t most, HttpAnswer& answer);
   /// Waits before another try, unless it is the last.
   void pause_after(int failures, const HttpAnswer& answer, const std::string& address);
   void sleep(std::chrono::milliseconds time);
   HubUnreachable unreachable(const std::string& address, const HttpFailure& failure) const;
-  util::Error refusal(const HttpAnswer& answer, const Repository& repository, const std::string& revision,
+  std::string shown(const std::string& url) const { return settings_.told(shown_address(url)); }
+  util::Error refusal(const Reached& reached, const Repository& repository, const std::string& revision,
                       const std::string& path) const;
 
   HubClientSettings settings_;

@@ -109,12 +109,13 @@ TEST_CASE("checkpoint: an index that does not fit its shards") {
   refuse(R"({"weight_map":{"a":"s1.safetensors","b":"s1.safetensors","c":"s1.safetensors"}})",
          ErrorCode::kFormat, {"2 of 3 tensors are not in the shard", "'b', 'c'"});
   for (const std::string name :
-       {"../s1.safetensors", "/etc/passwd", "a/b", "..", ".", "", "a\\\\b", "a\\u0000b"}) {
+       {"../s1.safetensors", "/etc/passwd", "a/../b", "..", ".", "", "a\\\\b", "a\\u0000b", "config.json"}) {
     INFO(name);
     refuse(R"({"weight_map":{"a":")" + name + "\"}}", ErrorCode::kFormat,
-           {"weight_map: a", "the name of a file in the same folder"});
+           {"weight_map: a", "a file of weights in the same folder or below it"});
   }
   refuse(R"({"weight_map":{"a":7}})", ErrorCode::kFormat, {"a string"});
+  refuse(R"({"weight_map":{}})", ErrorCode::kFormat, {"weight_map", "tensors and their files"});
   refuse(R"({"weight_map":[]})", ErrorCode::kFormat, {"an object"});
   refuse(R"({})", ErrorCode::kFormat, {"missing key 'weight_map'"});
   refuse(R"({"weight_map":{"a":"s1.safetensors","a":"s2.safetensors"}})", ErrorCode::kFormat, {"'a' twice"});

@@ -2,7 +2,10 @@
 // layout.
 #include "depthlens/io/hub.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +16,7 @@
 
 #include "depthlens/io/http.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
 #include "support/clean_environment.hpp"
@@ -529,12 +533,136 @@ TEST_CASE("hub: caches of other programs: copies, absolute and double links, no 
   fs::create_symlink("../../blobs/def", snapshot / "model.safetensors");
   CHECK(bench.asking().model("org/name") == snapshot);
   CHECK(bench.hub.requests().empty());
+}
 
-  fs::remove_all(bench.hub.cache());
+TEST_CASE(
+    "hub: without symbolic links a file is the blob under a second name, or a copy, and the blob stays") {
+  Bench bench;
+  bench.hub.add(kModel, "generation_config.json", "{}");  // as tokenizer.json
   bench.environment.set("HF_HUB_DISABLE_SYMLINKS", "1");
-  CHECK(bench.asking().model("org/name") == snapshot);
-  CHECK(fs::is_regular_file(fs::symlink_status(snapshot / "model.safetensors")));
-  CHECK(util::read_file(snapshot / "model.safetensors") == bench.weights);
+  const fs::path blob = bench.folder() / "blobs" / util::sha256(bench.weights);
+  const auto plain = [](const fs::path& path) { return fs::is_regular_file(fs::symlink_status(path)); };
+  SECTION("hard links, beside other commits of either kind") {
+    CHECK(bench.asking().model("org/name") == bench.snapshot());
+    CHECK(plain(bench.snapshot() / "model.safetensors"));
+    CHECK(fs::equivalent(bench.snapshot() / "model.safetensors", blob));
+    CHECK(util::read_file(bench.snapshot() / "generation_config.json") == "{}");
+    check_whole(bench);
+    const std::string third = std::string(40, '3');
+    for (const std::string& commit : {kOther, third}) {
+      bench.environment.set("HF_HUB_DISABLE_SYMLINKS", commit == third ? "1" : "0");
+      for (const char* name : {"config.json", "tokenizer.json"}) bench.hub.add(kModel, name, "{}", commit);
+      bench.hub.add(kModel, "model.safetensors", bench.weights, commit);
+      CHECK(bench.asking(/*refresh=*/true).model("org/name") == bench.snapshot(commit));
+      CHECK(plain(bench.snapshot(commit) / "model.safetensors") == (commit == third));
+    }
+    for (const std::string& commit : {FakeHub::kCommit, kOther, third})
+      CHECK(util::read_file(bench.snapshot(commit) / "model.safetensors") == bench.weights);
+    CHECK(bench.hub.requests_with("cdn GET").size() == 1);
+    bench.check_blobs();
+    CHECK(bench.unfinished().empty());
+  }
+  SECTION("copies, where the blobs are on another file system") {
+    const fs::path other = "/dev/shm/" + bench.hub.beside("").parent_path().filename().string();
+    std::error_code none;
+    fs::create_directories(other, none);
+    struct stat here, there;
+    if (none || ::stat(other.c_str(), &there) != 0 || ::stat(bench.hub.beside("").c_str(), &here) != 0 ||
+        here.st_dev == there.st_dev) {
+      WARN("skipped: no second file system");
+      return;
+    }
+    fs::create_directories(bench.folder());
+    fs::create_directory_symlink(other, bench.folder() / "blobs");
+    check_whole(bench);
+    CHECK(plain(bench.snapshot() / "model.safetensors"));
+    CHECK_FALSE(fs::equivalent(bench.snapshot() / "model.safetensors", blob));
+    CHECK(util::read_file(blob) == bench.weights);
+    fs::remove_all(other);
+  }
+}
+
+TEST_CASE("hub: a blob that is there already is used where its hash is right, and fetched anew elsewhere") {
+  Bench bench;
+  const bool tells_size = GENERATE(true, false), right = GENERATE(true, false);
+  const fs::path blob = bench.folder() / "blobs" / util::sha256(bench.weights);
+  std::string there = bench.weights;
+  if (!right) there[1000] ^= 1;
+  if (!right && !tells_size) there += "more";
+  fs::create_directories(blob.parent_path());
+  std::ofstream(blob, std::ios::binary) << there;
+  if (!tells_size) {
+    bench.hub.set_rules(
+        {{{"on", "/api/"}, {"status", 404}}, {{"on", "HEAD .*safetensors"}, {"unset", {"X-Linked-Size"}}}});
+  }
+  check_whole(bench);
+  CHECK(bench.hub.requests_with("cdn GET").size() == (right ? 0 : 1));
+}
+
+TEST_CASE("hub: only plain files of nobody at work are gone on with") {
+  Bench bench;
+  const std::string etag = util::sha256(bench.weights);
+  const std::string boot = util::read_file("/proc/sys/kernel/random/boot_id");
+  const fs::path blobs = bench.folder() / "blobs", victim = bench.hub.beside("victim");
+  const fs::path planted = blobs / (etag + "." + util::sha256(boot).substr(0, 4) + "ab12.dl.incomplete");
+  const std::string before = bench.weights.substr(0, 1000);
+  fs::create_directories(blobs);
+  SECTION("links to a file elsewhere") {
+    std::ofstream(victim, std::ios::binary) << before;
+    fs::last_write_time(victim, fs::file_time_type::clock::now() - std::chrono::hours(1));
+    GENERATE(0, 1) == 0 ? fs::create_symlink(victim, planted) : fs::create_hard_link(victim, planted);
+    CHECK(bench.asking().model("org/name") == bench.snapshot());
+    CHECK(util::read_file(bench.snapshot() / "model.safetensors") == bench.weights);
+    CHECK(util::read_file(victim) == before);
+  }
+  SECTION("one that is being written") {
+    const io::CachedRepository cached(bench.hub.cache(), {.name = "org/name"});
+    const io::HubFile file{
+        .path = "model.safetensors", .commit = FakeHub::kCommit, .etag = etag, .size = bench.weights.size()};
+    using End = io::UnfinishedBlob::End;
+    io::UnfinishedBlob first(cached, file);
+    first.write(before);
+    {
+      io::UnfinishedBlob second(cached, file);
+      CHECK(second.size() == 0);
+      second.write(bench.weights);
+      CHECK(second.finish() == End::kFinished);
+    }
+    // Its name goes while it is written: the blob is there by now, or else it begins again.
+    const auto take_away = [&] {
+      for (const auto& entry : fs::directory_iterator(blobs)) {
+        if (entry.path().extension() == ".incomplete") fs::remove(entry.path());
+      }
+    };
+    take_away();
+    first.write(std::string_view(bench.weights).substr(1000));
+    CHECK(first.finish() == End::kFinished);
+    fs::remove(blobs / etag);
+    io::UnfinishedBlob third(cached, file);
+    third.write(before);
+    GENERATE(0, 1) == 0 ? take_away() : static_cast<void>(fs::remove_all(blobs));
+    third.write(std::string_view(bench.weights).substr(1000));
+    CHECK(third.finish() == End::kGone);
+    CHECK(third.size() == 0);
+    third.write(bench.weights);
+    CHECK(third.finish() == End::kFinished);
+    CHECK(util::read_file(blobs / etag) == bench.weights);
+    CHECK(bench.unfinished().empty());
+  }
+}
+
+TEST_CASE("hub: an older download that ends late does not set a branch back") {
+  Bench bench;
+  const io::CachedRepository cached(bench.hub.cache(), {.name = "org/name"});
+  cached.write_reference("main", FakeHub::kCommit, cached.reference("main"));
+  CHECK(cached.commit_of("main") == FakeHub::kCommit);
+  cached.write_reference("main", kOther, "");  // begun before there was any
+  CHECK(cached.commit_of("main") == FakeHub::kCommit);
+  cached.write_reference("main", kOther, FakeHub::kCommit);
+  CHECK(cached.commit_of("main") == kOther);
+  const std::string longest(255, 'r');
+  cached.write_reference(longest, kOther, "");
+  CHECK(cached.commit_of(longest) == kOther);
 }
 
 TEST_CASE("hub: without a connection what is there is used, and what is not is told") {
@@ -613,22 +741,309 @@ TEST_CASE(
   fs::remove_all(bench.folder("models--neuronpedia--jacobian-lens") / ".no_exist");
   CHECK(bench.asking().jacobian_lens(named) == found);
   CHECK(bench.hub.requests_with("cdn GET").empty());
-  CHECK_FALSE(bench.hub.requests_with("config.json").empty());
+  CHECK(bench.hub.requests().size() == 1);
   fs::remove_all(bench.folder("models--neuronpedia--jacobian-lens") / ".no_exist");
   CHECK(io::Hub({.offline = true}).jacobian_lens(named) == found);
   const fs::path folder = bench.asking().jacobian_lens("neuronpedia/jacobian-lens:other/jlens");
-  CHECK(util::read_file(folder / "corpus/other_jacobian_lens.pt") == "another");
+  CHECK(folder.filename() == "other_jacobian_lens.pt");
+  CHECK(util::read_file(folder) == "another");
   check_error(ErrorCode::kInput, {"has no x.pt"},
               [&] { bench.asking().jacobian_lens("neuronpedia/jacobian-lens:x.pt"); });
   check_error(ErrorCode::kInput, {"no lens in 'gpt2-small/none'"},
               [&] { bench.asking().jacobian_lens("neuronpedia/jacobian-lens:gpt2-small/none"); });
   check_error(ErrorCode::kUsage, {"ORG/NAME:FILE"},
               [&] { bench.asking().jacobian_lens("org/name:../x.pt"); });
-  CHECK(bench.asking().jacobian_lens("missing.pt") == "missing.pt");
 
   CHECK(bench.asking().published_lenses("openai-community/gpt2") ==
         std::vector<std::string>{"tuned:gpt2", "jacobian:" + named});
   CHECK(bench.asking().published_lenses("org/none").empty());
+}
+
+TEST_CASE("hub: what is no content is not read to its end, nor waited for") {
+  Bench bench;
+  bench.environment.set("HF_HUB_ETAG_TIMEOUT", "1");
+  bench.environment.set("HF_HUB_DOWNLOAD_TIMEOUT", "1");
+  SECTION("no list") {
+    bench.hub.set_rules({{"on", "/api/"}, {"status", 404}, {"endless", true}});
+  }
+  SECTION("a redirect") {
+    bench.hub.set_rules({{"on", "hub GET .*safetensors"}, {"endless", true}});
+  }
+  SECTION("a refusal, once") {
+    bench.hub.set_rules({{"on", "cdn GET"}, {"times", 1}, {"status", 503}, {"endless", true}});
+  }
+  SECTION("a slow refusal, once") {
+    bench.hub.set_rules({{"on", "cdn GET"}, {"times", 1}, {"status", 503}, {"endless", true}, {"rate", 100}});
+  }
+  check_whole(bench);
+}
+
+TEST_CASE("hub: a list without an end, or with entries that are not understood, takes no file away") {
+  Bench bench;
+  util::Sha1 git;
+  git.update("blob 2\0{}", 9);
+  const auto list_with = [&](const Json& tokenizer, const Json& weights) {
+    Json list = {{{"type", "file"}, {"path", "tokenizer.json"}},
+                 {{"type", "file"}, {"path", "model.safetensors"}}};
+    list[0].update(tokenizer);
+    list[1].update(weights);
+    list.push_back({{"type", "file"}, {"path", "../x"}, {"size", 2}, {"oid", git.hex_digest()}});
+    bench.hub.set_rules({{"on", "/api/"}, {"status", 200}, {"body", list.dump()}});
+  };
+  std::string upper = git.hex_digest();
+  const std::string tag = upper;
+  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  const Json plain = {{"oid", tag}, {"size", 2}};
+  const Json pointer = {{"oid", std::string(40, '1')}, {"size", 134}};
+  const std::string own = bench.hub.endpoint() + "/api/models/org/name/tree/" + FakeHub::kCommit +
+                          "?recursive=false&expand=false";
+  const auto leads_to = [&](const std::string& address) {
+    bench.hub.set_rules({{"on", "/api/"}, {"set", {{"Link", "<" + address + ">; rel=\"next\""}}}});
+  };
+  SECTION("to itself") {
+    leads_to(own);
+  }
+  SECTION("to another place") {
+    leads_to("http://127.0.0.1:1/list");
+  }
+  SECTION("hashes in capitals") {
+    list_with({{"oid", upper}, {"size", 2}},
+              {{"lfs", {{"oid", "sha256:" + util::sha256(bench.weights)}, {"size", bench.weights.size()}}}});
+  }
+  SECTION("no hashes") {
+    list_with({{"oid", "abc"}, {"size", 2}}, {{"size", 7}});
+  }
+  SECTION("placeholders of large files") {
+    list_with(plain, pointer);
+  }
+  SECTION("large files without a hash") {
+    list_with(plain, {{"lfs", nullptr}, {"oid", 7}, {"size", "x"}});
+  }
+  CHECK(bench.asking().model("org/name") == bench.snapshot());
+  CHECK(util::read_file(bench.snapshot() / "model.safetensors") == bench.weights);
+  CHECK(util::read_file(bench.snapshot() / "tokenizer.json") == "{}");
+  CHECK_FALSE(fs::exists(bench.folder() / ".no_exist" / FakeHub::kCommit / "tokenizer.json"));
+  CHECK(bench.hub.requests_with("/api/").size() == 1);
+  CHECK(bench.hub.requests_with("/list").empty());
+}
+
+TEST_CASE("hub: a download mends what is damaged in the cache; others tell how") {
+  Bench bench;
+  bench.hub.add("models/org/sharded", "config.json", "{}");
+  bench.hub.add("models/org/sharded", "tokenizer.json", "{}");
+  bench.hub.add("models/org/sharded", "model.safetensors.index.json",
+                R"({"weight_map": {"a": "sub/a.bin"}})");
+  bench.hub.add("models/org/sharded", "sub/a.bin", "abc");
+  const fs::path sharded = bench.asking().model("org/sharded");
+  CHECK(util::read_file(sharded / "sub/a.bin") == "abc");
+  bench.asking().model("org/name");
+  const std::string name = GENERATE("config.json", "tokenizer_config.json", "model.safetensors");
+  const std::string whole = util::read_file(bench.snapshot() / name);
+  INFO(name);
+  std::ofstream(bench.snapshot() / name, std::ios::binary) << whole.substr(0, 7);  // through the link
+  CHECK(bench.asking(/*refresh=*/true).model("org/name@" + FakeHub::kCommit) == bench.snapshot());
+  CHECK(util::read_file(bench.snapshot() / name) == whole);
+  fs::remove(bench.snapshot() / name);
+  std::ofstream(bench.snapshot() / name) << "";  // a copy by another program
+  CHECK(bench.asking(/*refresh=*/true).model("org/name") == bench.snapshot());
+  check_whole(bench);
+
+  const fs::path index = sharded / "model.safetensors.index.json";
+  std::string damaged = util::read_file(index);
+  damaged.back() = 'x';
+  std::ofstream(index) << damaged;
+  check_error(ErrorCode::kFormat, {index.string(), "depthlens download org/sharded mends it"},
+              [&] { bench.asking().model("org/sharded"); });
+  CHECK(bench.asking(/*refresh=*/true).model("org/sharded") == sharded);
+  CHECK(bench.asking().model("org/sharded") == sharded);
+
+  const fs::path reference = bench.folder() / "refs/main";
+  for (const char* text : {"", "../../x"}) {
+    std::ofstream(reference) << text;
+    check_error(ErrorCode::kFormat,
+                {"damaged hub cache", reference.string(), "depthlens download org/name mends it"},
+                [&] { bench.asking().model("org/name"); });
+    CHECK(bench.asking(/*refresh=*/true).model("org/name") == bench.snapshot());
+    CHECK(util::read_file(reference) == FakeHub::kCommit);
+  }
+  // That of another name of it does not matter.
+  fs::create_directories(bench.folder("models--gpt2") / "refs");
+  std::ofstream(bench.folder("models--gpt2") / "refs/main") << "";
+  fs::copy(bench.folder(), bench.folder("models--openai-community--gpt2"),
+           fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+  bench.hub.forget_requests();
+  CHECK(bench.asking().model("gpt2") ==
+        bench.folder("models--openai-community--gpt2") / "snapshots" / FakeHub::kCommit);
+  CHECK(bench.hub.requests().empty());
+}
+
+TEST_CASE("hub: a commit that has gone from the hub is told with what it was asked for") {
+  Bench bench;
+  bench.asking().model("org/name");
+  fs::remove(bench.snapshot() / "model.safetensors");
+  bench.hub.set_rules(
+      {{"on", FakeHub::kCommit}, {"status", 404}, {"headers", {{"X-Error-Code", "RevisionNotFound"}}}});
+  check_error(ErrorCode::kInput,
+              {"has no revision '" + FakeHub::kCommit, "since no weights in " + bench.snapshot().string(),
+               "depthlens download org/name fetches the present commit"},
+              [&] { bench.asking().model("org/name"); });
+}
+
+TEST_CASE(
+    "hub: servers of large files speak for themselves, and an address that has expired is asked for anew") {
+  Bench bench;
+  bench.environment.set("HF_TOKEN", "hf_secret");
+  const int status = GENERATE(401, 403, 404, 410);
+  bench.hub.set_rules({{"on", "cdn GET"}, {"times", 1}, {"status", status}});
+  check_whole(bench);
+  CHECK(bench.hub.requests_with("hub GET /org/name/resolve/" + FakeHub::kCommit + "/model.safetensors")
+            .size() == 2);
+  fs::remove_all(bench.hub.cache());
+  bench.hub.forget_requests();
+  bench.hub.set_rules({{"on", "cdn GET"}, {"status", status}});
+  check_error(ErrorCode::kInput,
+              {"the server that the hub names for 'model.safetensors' does not give it",
+               "http://127.0.0.1:", "status " + std::to_string(status)},
+              [&] { bench.asking().model("org/name"); });
+  CHECK(bench.hub.requests_with("cdn GET").size() == 2);
+}
+
+TEST_CASE("hub: what it says is shown without the token, printable, and of a readable length") {
+  io::HubClientSettings settings;
+  settings.token = "hf_a+b";
+  CHECK(settings.told("x hf_a+b, hf_a%2Bb.") == "x …, ….");
+  CHECK(settings.told("a\x1b[31mb") == "a\\x1b[31mb");
+  CHECK(settings.told(std::string(90000, 'a')).size() < 600);
+  const util::Error error = settings.without_token(util::input_error({.what = "hf_a+b", .hint = "hf_a+b"}));
+  CHECK(std::string(error.what()) == "…");
+  CHECK(error.hint() == "…");
+
+  Bench bench;
+  const std::string secret = "hf_secret";
+  bench.environment.set("HF_TOKEN", secret);
+  const auto refused = [&](const std::vector<std::string>& parts) {
+    check_error(ErrorCode::kInput, parts, [&] {
+      try {
+        bench.asking().model("org/name");
+      } catch (const util::Error& caught) {
+        CHECK((std::string(caught.what()) + caught.hint()).find(secret) == std::string::npos);
+        CHECK(std::string(caught.what()).size() < 2000);
+        throw;
+      }
+    });
+  };
+  bench.hub.set_rules({{"on", "HEAD"}, {"set", {{"ETag", secret}, {"X-HF-Warning", secret}}}});
+  refused({"an ETag", "'…'"});
+  bench.hub.set_rules({{"on", "HEAD"}, {"unset", {"X-Repo-Commit"}}, {"set", {{"Content-Type", secret}}}});
+  refused({"X-Repo-Commit", ", …"});
+  bench.hub.set_rules(
+      {{"on", "HEAD"}, {"status", 418}, {"headers", {{"X-Error-Message", std::string(9000, 'a') + secret}}}});
+  refused({"status 418", "aaa…"});
+  bench.hub.set_rules(
+      {{"on", "HEAD"}, {"status", 307}, {"headers", {{"Location", "http://127.0.0.1:1/" + secret}}}});
+  refused({"cannot be reached"});
+  bench.hub.set_rules({{"on", "HEAD"}, {"status", 407}});
+  refused({"the proxy asks for a name and a password"});
+  bench.hub.set_rules(
+      {{"on", "HEAD"}, {"status", 429}, {"headers", {{"ratelimit", "t=9223372036854775807"}}}});
+  refused({"asks for a long pause"});
+  for (const std::string& warning : util::warnings()) CHECK(warning.find(secret) == std::string::npos);
+  for (const auto& [address, shown] : std::vector<std::pair<std::string, std::string>>{
+           {"hf-mirror.com", "'hf-mirror.com'"}, {"ftp://me:word@x/" + secret, "'…@x/…'"}}) {
+    bench.environment.set("HF_ENDPOINT", address);
+    check_error(ErrorCode::kUsage, {"HF_ENDPOINT", shown}, [&] { bench.asking().model("org/name"); });
+  }
+  std::string capitals = bench.hub.endpoint();
+  capitals.replace(0, 4, "HTTP");
+  bench.environment.set("HF_ENDPOINT", capitals + "/");
+  bench.hub.set_rules({{"on", "HEAD .*config.json"}, {"set", {{"Content-Length", "0"}}}});
+  CHECK(bench.asking().model("org/name") == bench.snapshot());
+}
+
+TEST_CASE("hub: names as long as a file system takes, and a cache without locks") {
+  Bench bench;
+  const std::string shard = std::string(240, 's') + ".safetensors", branch(250, 'b');
+  bench.hub.add(kModel, "config.json", "{}", kOther);
+  bench.hub.add(kModel, "tokenizer.json", "{}", kOther);
+  bench.hub.add(kModel, "model.safetensors.index.json", Json{{"weight_map", {{"a", shard}}}}.dump(), kOther);
+  bench.hub.add(kModel, shard, "abc", kOther);
+  bench.hub.refer(kModel, branch, kOther);
+  fs::create_directories(bench.hub.cache());
+  std::ofstream(bench.hub.cache() / ".locks") << "";  // no folder of ours
+  CHECK(bench.asking().model("org/name@" + branch) == bench.snapshot(kOther));
+  CHECK(util::read_file(bench.snapshot(kOther) / shard) == "abc");
+  CHECK(bench.unfinished().empty());
+  const std::vector<std::string> warnings = util::warnings();
+  CHECK(std::any_of(warnings.begin(), warnings.end(), [&](const std::string& line) {
+    return line.find("no lock in " + bench.hub.cache().string()) != std::string::npos;
+  }));
+}
+
+TEST_CASE("hub: a Jacobian lens is the same whatever the cache has, and a model's folder is no lens") {
+  Bench bench;
+  const std::string repository = "models/n/j";
+  bench.hub.add(repository, "g/A.pt", "A");
+  bench.hub.add(repository, "g/B.pt", "B");
+  bench.hub.add(repository, "one/C.pt", "C");
+  bench.hub.add(repository, "one/config.yaml", "x: 1");
+  const auto several = [&] {
+    check_error(ErrorCode::kUsage, {"several lenses in 'g' of 'n/j'", "g/A.pt, g/B.pt"},
+                [&] { bench.asking().jacobian_lens("n/j:g"); });
+  };
+  several();
+  bench.asking().jacobian_lens("n/j:g/A.pt");
+  several();
+  CHECK(io::Hub({.offline = true}).jacobian_lens("n/j:g").filename() == "A.pt");  // with a warning
+  CHECK(util::warnings().back().find("the only lens of that folder on this machine") != std::string::npos);
+  const fs::path one = bench.asking().jacobian_lens("n/j:one");
+  CHECK(one == bench.folder("models--n--j") / "snapshots" / FakeHub::kCommit / "one/C.pt");
+  CHECK(io::with_file("n/j@main:one", one) == "n/j@main:one/C.pt");
+  CHECK(io::with_file("n/j:one/C.pt", one) == "n/j:one/C.pt");
+  CHECK(io::with_file("./C.pt", "./C.pt") == "./C.pt");
+  fs::remove(one);  // what is left in the folder is no lens
+  CHECK_THROWS_AS(io::Hub({.offline = true}).jacobian_lens("n/j:one"), util::Error);
+  CHECK(bench.asking().jacobian_lens("n/j:one") == one);
+  CHECK(util::read_file(one) == "C");
+  bench.hub.set_rules({{"on", "/api/"}, {"status", 404}});
+  fs::remove_all(bench.hub.cache());
+  check_error(ErrorCode::kInput, {"the hub has no list of the files in 'g'", "name the file"},
+              [&] { bench.asking().jacobian_lens("n/j:g"); });
+  for (const std::string name : {"org/name", "none.pt", "./none.pt", "/none/at.pt", "a/b/c:d", ""}) {
+    INFO(name);
+    check_error(ErrorCode::kInput, {"no lens at '" + name + "'"},
+                [&] { bench.asking().jacobian_lens(name); });
+  }
+
+  bench.hub.set_rules(Json::array());
+  const std::string space = "spaces/AlignmentResearch/tuned-lens";
+  bench.hub.add(space, "lens/org/name/config.json", "{}");
+  bench.hub.add(space, "lens/half/config.json", "{}");
+  const TemporaryFolder here;
+  here.write("org/name/config.json", "{}");
+  here.write("org/name/model.safetensors", "");
+  here.write("org/lens/config.json", "{}");
+  here.write("org/lens/lens.pt", "");
+  const fs::path before = fs::current_path();
+  fs::current_path(here.path());
+  check_error(ErrorCode::kInput, {"has no lens/org/name/params.pt"},
+              [&] { bench.asking().tuned_lens("org/name"); });
+  bench.hub.add(space, "lens/org/name/params.pt", "tuned");
+  CHECK(bench.asking().tuned_lens("org/name").is_absolute());
+  CHECK(bench.asking().jacobian_lens("org/lens") == fs::path("org/lens"));
+  check_error(ErrorCode::kInput, {"no lens at 'org/name'"},
+              [&] { bench.asking().jacobian_lens("org/name"); });
+  here.write("org/name/params.pt", "");
+  CHECK(bench.asking().tuned_lens("org/name") == fs::path("org/name"));
+  fs::current_path(before);
+
+  // Of what is published only what is known is told.
+  check_error(ErrorCode::kUsage, {"--lenses", "'half@v1'"},
+              [&] { bench.asking().published_lenses("half@v1"); });
+  check_error(ErrorCode::kInput, {"no list of the files of neuronpedia/jacobian-lens"},
+              [&] { bench.asking().published_lenses("half"); });
+  bench.hub.add("models/neuronpedia/jacobian-lens", "README.md", "");
+  CHECK(bench.asking().published_lenses("half").empty());
+  CHECK(bench.asking().published_lenses("org/name") == std::vector<std::string>{"tuned:org/name"});
 }
 
 TEST_CASE("hub: https with a certificate that a variable names, and not without") {
@@ -667,6 +1082,61 @@ TEST_CASE("hub: https with a certificate that a variable names, and not without"
   hub.set_rules(
       {{{"on", "GET .*weights"}, {"status", 302}, {"headers", {{"Location", "http://127.0.0.1:1/x"}}}}});
   check_error(ErrorCode::kInput, {"a redirect from https to http://127.0.0.1:1/x"}, fetch);
+}
+
+TEST_CASE("hub: a mirror that redirects to the hub itself is followed, and its token stays with it") {
+  const TemporaryFolder folder;
+  const std::string file = (folder.path() / "both.pem").string(), key = (folder.path() / "key.pem").string();
+  const std::string command =
+      "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=hub -addext "
+      "subjectAltName=DNS:huggingface.co,DNS:mirror.test -keyout '" +
+      key + "' -out '" + file + "' >'" + key + ".log' 2>&1 && cat '" + key + "' >>'" + file + "'";
+  if (std::system(command.c_str()) != 0) {
+    WARN("skipped: no openssl program to make a certificate with");
+    return;
+  }
+  CleanEnvironment environment;
+  FakeHub hub(file);
+  const FakeHub proxy;
+  hub.add(kModel, "config.json", "{}");
+  hub.add(kModel, "tokenizer.json", "{}");
+  hub.add(kModel, "pytorch_model.bin.index.json", R"({"weight_map": {"a": "weights"}})");
+  hub.add(kModel, "weights", "abc");
+  const std::string endpoint = hub.endpoint();
+  proxy.set_rules({{"on", "CONNECT"}, {"tunnel", std::stoi(endpoint.substr(endpoint.rfind(':') + 1))}});
+  // The first answer to each name is the mirror's.
+  Json rules = Json::array();
+  for (const char* name : {"config.json", "tokenizer.json", "pytorch_model.bin.index.json", "weights"}) {
+    for (const char* method : {"HEAD", "GET"}) {
+      const std::string revision =
+          std::string(method) == "HEAD" && std::string(name) == "config.json" ? "main" : FakeHub::kCommit;
+      const std::string path = "/org/name/resolve/" + revision + "/" + name;
+      rules.push_back({{"on", std::string(method) + " " + path},
+                       {"times", 1},
+                       {"status", 308},
+                       {"headers", {{"Location", "https://huggingface.co" + path}, {"ETag", "\"x\""}}}});
+    }
+  }
+  hub.set_rules(rules);
+  environment.set("HF_ENDPOINT", "https://mirror.test");
+  environment.set("HF_HUB_CACHE", hub.cache().string());
+  environment.set("HF_TOKEN", "hf_secret");
+  environment.set("SSL_CERT_FILE", file);
+  environment.set("https_proxy", proxy.endpoint());
+  const io::Hub asking({.pause = std::chrono::milliseconds(1)});
+  CHECK(util::read_file(asking.model("org/name") / "weights") == "abc");
+  int of_mirror = 0, of_hub = 0;
+  for (const FakeHub::Request& request : hub.requests()) {
+    const bool mirror = request.headers.at("host") == "mirror.test";
+    ++(mirror ? of_mirror : of_hub);
+    CHECK(request.headers.count("authorization") == (mirror ? 1 : 0));
+  }
+  CHECK(of_mirror > 0);
+  CHECK(of_hub > 0);
+  proxy.set_rules({{"on", "CONNECT"}, {"status", 407}});
+  fs::remove_all(hub.cache());
+  check_error(ErrorCode::kInput, {"the proxy answers with status 407", "NAME:PASSWORD"},
+              [&] { asking.model("org/name"); });
 }
 
 TEST_CASE("hub: a server that says nothing is given up after the time that the variables allow") {
