@@ -152,7 +152,9 @@ std::string man_page(const CLI::App& app, const std::vector<CommandText>& comman
       {util::ErrorCode::kOutput,
        "The run folder or standard output cannot be written, or the folder holds another run."},
       {util::ErrorCode::kInternal, "A defect of depthlens."},
-      {util::ErrorCode::kInterrupted, "Interrupted; what was finished is saved, and --resume goes on."}};
+      {util::ErrorCode{129}, "Interrupted by SIGHUP, as when the terminal closes; else as 130."},
+      {util::ErrorCode::kInterrupted, "Interrupted; what was finished is saved, and --resume goes on."},
+      {util::ErrorCode{141}, "Nobody reads standard output any more."}};
   for (const auto& [code, words] : codes)
     text += ".TP\n.B " + std::to_string(static_cast<int>(code)) + "\n" + roff(words) + "\n";
   return text;
