@@ -380,7 +380,7 @@ def _open_zstd(path: Path) -> Any:
 
 def _place_of(record: Part) -> Dict[str, Any]:
     if "lenses" not in record.value:
-        raise Error("records without lenses have no frame", "records() has what the run measured", 2)
+        raise Error(f"records without lenses have no frame, {record.file}", "records() has what the run measured", 2)
     place = {key: record.take(key, kind) for key, kind in _PLACE.items() if key in record.value}
     for key in _TOKENS:
         place[key] = _of_token(record, key, "text", TEXT)

@@ -204,7 +204,7 @@ class Refused(RunTest):
             for name, value in files.items():
                 whole = (place / name).read_text()
                 for path in self.paths(value):
-                    for other in (None, 1, -1, "x", [], {}, [None], 10**30, float("inf"), ...):
+                    for other in (None, -1, "x", [], {}, [None], 10**30, float("inf"), ...):
                         head = lines[0] if name == "records.jsonl" else ""
                         (place / name).write_text(head + json.dumps(self.replaced(value, path, other)) + "\n")
                         try:
