@@ -77,7 +77,7 @@ class Started(RunTest):
             ):
                 if dots:
                     repeated.add(flag)
-                elif value.endswith(",...") or value == "LIST":
+                elif ",..." in value or value == "LIST":
                     lists.add(flag)
         self.assertEqual(lists, set(_program._COMMA_FLAGS))
         self.assertLessEqual({"input", "lens", "watch-pair"}, repeated)
@@ -252,6 +252,7 @@ class Orphan(RunTest):
                     stderr=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 )
+                self.addCleanup(python.kill)
                 self.await_that(lambda: list((out / "parts").glob("*.state")))
                 python.send_signal(end)
                 python.wait()
