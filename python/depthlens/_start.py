@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
+
+# Built in; the module signal imports enum and more before it gives the same.
+import _signal  # type: ignore[import-not-found,unused-ignore]
 
 
 def main() -> None:
     """Becomes the program."""
-    signal.signal(signal.SIGINT, _end)
+    _signal.signal(_signal.SIGINT, _end)
     from ._program import replace_process
 
     replace_process()
