@@ -56,11 +56,7 @@ std::vector<std::string> parse_experiment_names(const std::string& names) {
                                .expected = "one or several of " + util::join(known, ", "),
                                .hint = util::did_you_mean(name, known)});
     }
-    if (std::find(wanted.begin(), wanted.end(), name) != wanted.end()) {
-      throw util::usage_error(
-          {.what = "the experiment " + util::in_quotes(name) + " twice", .where = "--experiment"});
-    }
-    wanted.push_back(name);
+    if (std::find(wanted.begin(), wanted.end(), name) == wanted.end()) wanted.push_back(name);
   }
   return wanted;
 }

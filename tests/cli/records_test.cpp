@@ -244,7 +244,6 @@ TEST_CASE("--record-fields: what is unknown or has no effect is refused") {
           {"the field 'entropy' twice", "--record-fields"});
   refused({"--record-fields", "all,entropy"}, {"'all' stands beside fields"});
   refused({"--record-fields", "none"}, {"no field 'none'", "hint: --records none writes no records"});
-  refused({"--experiment", "flips,trajectory,flips"}, {"the experiment 'flips' twice", "--experiment"});
   refused({"--records", "zst"}, {"--records", "one of none, jsonl, jsonl.zst"});
 }
 
