@@ -4,7 +4,7 @@
 # CUDA toolkit, and nothing it defines matters to a program that uses ATen. Looked for, in this order: Libtorch_ROOT,
 # Torch_DIR, CMAKE_PREFIX_PATH, the project's own .venv, the `torch` that python3 would import (without importing it).
 #
-# Defines the target Libtorch::Libtorch, Libtorch_ROOT and Libtorch_VERSION.
+# Defines the target Libtorch::Libtorch, Libtorch_ROOT, Libtorch_VERSION and Libtorch_FILES, the names of the libraries.
 
 # A wheel of depthlens is built for the torch of the Python that builds it, whatever else is about.
 set(_python python3)
@@ -65,10 +65,12 @@ find_package_handle_standard_args(Libtorch
 
 if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
   set(_libraries)
+  set(Libtorch_FILES)
   foreach(_name torch torch_cpu c10 torch_cuda c10_cuda)
     set(_file ${Libtorch_ROOT}/lib/lib${_name}.so)
     if(EXISTS ${_file})
       list(APPEND _libraries ${_file})
+      list(APPEND Libtorch_FILES lib${_name}.so)
     elseif(NOT _name MATCHES cuda)
       message(FATAL_ERROR "libtorch at ${Libtorch_ROOT} lacks lib/lib${_name}.so")
     endif()

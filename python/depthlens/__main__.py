@@ -1,5 +1,5 @@
 """``python -m depthlens`` is the program."""
 
-from ._program import main
+from ._start import main
 
 main()

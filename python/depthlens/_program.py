@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, Literal, NoReturn, Optional, Tuple, Union, overload
+from typing import Any, Dict, Iterable, List, Literal, NoReturn, Optional, Tuple, Union, overload
 
 from ._error import Error
 from ._reader import Run, load
@@ -25,10 +25,18 @@ _RUN_COMMANDS = ("analyze", "eval-lens", "merge")
 _COMMA_FLAGS = ("experiment", "record-fields", "buckets", "layers", "state-layers", "classes", "options")
 
 
+_RunCommand = Literal["analyze", "eval-lens", "merge"]
+_TextCommand = Literal["show", "train-lens", "convert-lens", "count-tokens", "report", "download", "info"]
+
+
 @overload
-def run(command: Literal["analyze", "eval-lens", "merge"], *arguments: Any, out: Any, **flags: Any) -> Run: ...
+def run(command: _RunCommand, *arguments: Any, help: Literal[True], **flags: Any) -> str: ...
 @overload
-def run(command: str, *arguments: Any, **flags: Any) -> Any: ...
+def run(command: _RunCommand, *arguments: Any, **flags: Any) -> Run: ...
+@overload
+def run(command: _TextCommand, *arguments: Any, **flags: Any) -> str: ...
+@overload
+def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]: ...
 def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
     """Runs a command of the program: ``run("analyze", input="a.txt", out="out/a", lens=["logit", "tuned:lens"])``.
 
@@ -40,16 +48,32 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
     other commands what they printed. Where the program fails ``Error`` has its message, hint and exit code. An interrupt
     is passed on, and raised when the program has saved its work.
     """
-    words = [command, *_words(flags)]
+    words = [_value("the command", command), *_words(flags)]
     if arguments:
         words += ["--", *(_value("an argument", one) for one in arguments)]
     executable, environment = _find_program()
-    printed = _start([str(executable), *words], environment)
+    leaves_run = command in _RUN_COMMANDS and flags.get("help") is not True
     out = flags.get("out")
-    if command not in _RUN_COMMANDS or out is None:
+    if leaves_run and out is None and flags.get("config") is not None and sys.version_info < (3, 11):
+        raise Error("Python before 3.11 does not read the settings file", f"say out= in run({command!r}, …) too", 2)
+    printed = _start([str(executable), *words], environment)
+    if not leaves_run:
         return printed
     sys.stdout.write(printed)
-    return load(os.fspath(out))
+    return load(os.fspath(out) if out is not None else _out_of(flags["config"]))
+
+
+def _out_of(config: Any) -> str:
+    """The folder that a settings file names, which the program has taken."""
+    if sys.version_info < (3, 11):
+        raise AssertionError
+    import tomllib
+
+    try:
+        with open(config, "rb") as file:
+            return str(tomllib.load(file)["out"])
+    except (OSError, ValueError, KeyError) as error:
+        raise Error(f"no folder of the run that was made, {config}: {error}", exit_code=3) from None
 
 
 def demo_folder() -> Path:
@@ -62,10 +86,12 @@ def demo_folder() -> Path:
     raise Error(f"the demo data are not beside the program, {executable}", exit_code=3)
 
 
-def main() -> NoReturn:
-    """The console script: becomes the program."""
+def replace_process() -> NoReturn:
+    """Becomes the program, with the words of the command line."""
     try:
         executable, environment = _packaged_program()
+        # A Ctrl-C waits for the program, which answers it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         os.execve(executable, [str(executable), *sys.argv[1:]], environment)
     except Error as error:
         sys.exit(_complain(error))
@@ -97,10 +123,14 @@ def _words(flags: Dict[str, Any]) -> List[str]:
 
 
 def _value(flag: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
+    if isinstance(value, (str, os.PathLike)):
+        text = value if isinstance(value, str) else os.fsdecode(value)
+        try:
+            if b"\0" not in os.fsencode(text):
+                return text
+        except UnicodeEncodeError:
+            pass
+        raise Error(f"unusable value, {flag}; expected a text that can be passed on, found {text!r}", exit_code=2)
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return str(int(value))
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -110,16 +140,20 @@ def _value(flag: str, value: Any) -> str:
 
 def _start(words: List[str], environment: Dict[str, str]) -> str:
     """Runs a program to its end and returns what it printed."""
-    # In a session of its own it gets no Ctrl-C from the terminal but only ours: the second one ends it at once.
-    process = subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
+    # In a session of its own it gets no Ctrl-C from the terminal but only ours: the second one ends it at once. By
+    # DEPTHLENS_PARENT it knows whose end is to end it too. That is the end of this thread, which waits for it below.
+    try:
+        process = subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**environment, "DEPTHLENS_PARENT": str(os.getpid())},
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Error(f"the program cannot be started, {words[0]}: {error.strerror}", exit_code=3) from None
     assert process.stdout is not None and process.stderr is not None
     printed: List[str] = []
     told: List[str] = []
@@ -136,6 +170,10 @@ def _start(words: List[str], environment: Dict[str, str]) -> str:
         except KeyboardInterrupt:
             interrupted = True
             process.send_signal(signal.SIGINT)
+        except BaseException:  # what another signal's handler raises
+            process.terminate()
+            process.wait()
+            raise
     for thread in threads:
         thread.join()
     if interrupted:
@@ -157,7 +195,7 @@ def _collect(stream: Any, lines: List[str], show: bool) -> None:
 def _error_of(status: int, told: List[str]) -> Error:
     """What the program said last: its line of error, and perhaps a hint behind it."""
     if status < 0:
-        name = signal.Signals(-status).name
+        name = signal.Signals(-status).name if -status in list(signal.Signals) else f"signal {-status}"
         hint = "memory may have run out; --resume goes on with a run" if name == "SIGKILL" else ""
         return Error(f"the program was ended by {name}", hint, 128 - status)
     message, hint = "", ""
@@ -176,7 +214,7 @@ def _find_program() -> Tuple[Path, Dict[str, str]]:
     """The program and its environment: the one that DEPTHLENS_PROGRAM names, that of this package, or the one of PATH."""
     named = os.environ.get("DEPTHLENS_PROGRAM")
     if named:
-        if not os.access(named, os.X_OK):
+        if not (os.path.isfile(named) and os.access(named, os.X_OK)):
             raise Error(f"no program, DEPTHLENS_PROGRAM={named}", exit_code=3)
         return Path(named), dict(os.environ)
     if (_PACKAGE / "bin" / "depthlens").exists():
@@ -185,7 +223,7 @@ def _find_program() -> Tuple[Path, Dict[str, str]]:
     if found is None:
         raise Error(
             "no program depthlens, neither in this package nor on PATH",
-            "pip install depthlens-cli, or name it by DEPTHLENS_PROGRAM",
+            "install the wheel, or name the program by DEPTHLENS_PROGRAM",
             3,
         )
     return Path(found), dict(os.environ)
@@ -194,43 +232,56 @@ def _find_program() -> Tuple[Path, Dict[str, str]]:
 def _packaged_program() -> Tuple[Path, Dict[str, str]]:
     executable = _PACKAGE / "bin" / "depthlens"
     if not executable.exists():
-        raise Error(f"this package came without the program, {executable}", "pip install depthlens-cli", 3)
+        raise Error(f"this package came without the program, {executable}", "install the wheel", 3)
     try:
-        from ._built import TORCH_VERSION  # written by CMake
+        from ._built import TORCH_LIBRARIES, TORCH_VERSION  # written by CMake
     except ImportError:
-        raise Error(f"this package is damaged, {_PACKAGE}: no _built.py", "pip install depthlens-cli", 3) from None
-    libraries = _torch_libraries(TORCH_VERSION)
+        raise Error(f"this package is damaged, {_PACKAGE}: no usable _built.py", "install the wheel again", 3) from None
     environment = dict(os.environ)
-    # The program looks beside its own package; torch may stand elsewhere, as in an environment above this one.
-    if libraries != (_PACKAGE.parent / "torch" / "lib").resolve():
-        before = environment.get("LD_LIBRARY_PATH")
-        environment["LD_LIBRARY_PATH"] = f"{libraries}{os.pathsep + before if before else ''}"
+    # In front of what the user has there: the program's own run path would come behind it. Torch may stand elsewhere
+    # than beside this package, as in an environment above this one.
+    places = [str(_PACKAGE / "lib"), str(_torch_libraries(TORCH_VERSION, TORCH_LIBRARIES))]
+    before = environment.get("LD_LIBRARY_PATH")
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join([*places, before] if before else places)
     return executable, environment
 
 
-def _torch_libraries(needed: str) -> Path:
+def _torch_libraries(needed: str, libraries: Iterable[str]) -> Path:
     """The folder of libtorch. `needed` is MAJOR.MINOR of the torch that the program was built with: the C++ interface of
-    another one differs, and the program would not start, or would compute wrongly."""
+    another one differs, and the program would not start, or would compute wrongly. `libraries` are those it loads."""
     install = f"pip install 'torch=={needed}.*'"
     try:
         spec = importlib.util.find_spec("torch")
     except (ImportError, ValueError):
         spec = None
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None:
         raise Error(f"torch is not installed; this depthlens needs torch {needed}", install, 3)
-    folder = Path(list(spec.submodule_search_locations)[0])
+    places = list(spec.submodule_search_locations or [])
+    folder = Path(places[0] if places else spec.origin or "torch")  # or the file of a module
     found = _version_in(folder / "version.py")
-    if found is None or re.match(r"\d+\.\d+", found) is None or not (folder / "lib" / "libtorch_cpu.so").exists():
-        raise Error(f"the torch that is installed is not usable, {folder}; expected torch {needed}", install, 3)
-    if ".".join(found.split(".")[:2]) != needed:
+    missing = [name for name in libraries if not (folder / "lib" / name).exists()]
+    if found is None and missing:
+        problem = "it is another thing of this name"
+        install = f"if torch is installed, rename {folder}, which hides it; if not, {install}"
+    elif found is None or re.match(r"\d+\.\d+", found) is None:
+        problem = "its version.py tells no version"
+    elif ".".join(found.split(".")[:2]) != needed:
         raise Error(f"torch {found} is installed, {folder}; this depthlens needs torch {needed}", install, 3)
-    return (folder / "lib").resolve()
+    elif missing and all("cuda" in name for name in missing):
+        problem = f"it is a build without CUDA, and this depthlens was built with CUDA: no lib/{missing[0]}"
+    elif missing:
+        problem = f"no lib/{missing[0]}"
+    else:
+        return (folder / "lib").resolve()
+    if found is not None or not missing:  # pip takes it for installed
+        install = install.replace("install", "install --force-reinstall", 1)
+    raise Error(f"the torch that Python finds is not usable, {folder}: {problem}; expected torch {needed}", install, 3)
 
 
 def _version_in(file: Path) -> Optional[str]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    match = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    match = re.search(r"^__version__\s*(?::[^=]*)?=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
     return match.group(1) if match else None

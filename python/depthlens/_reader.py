@@ -6,7 +6,6 @@ Needs nothing but the standard library for ``info``, ``rows`` and ``records``; p
 from __future__ import annotations
 
 import io
-import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,19 +13,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 
 from ._error import Error
+from ._json import (
+    COUNT, LAYER, LIST, NUMBER, OBJECT, SCALAR, TEXT, Kind, Part, list_of, optional, parse_object, read_object
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import pandas
 
 SCHEMA_VERSION = 1
 
-#: What ``Run.frame`` takes where no fields are named: one number a layer each.
+#: What ``Run.frame`` takes where no fields are named, as far as the records have it: one number a layer each.
 NUMBERS = ("final_rank", "final_logprob", "target_rank", "target_logprob", "entropy", "kl_final", "kl_reverse")
 
 # Of the best prediction at a layer: name in the frame, and the key of the record whose rows begin with it.
 _TOP1 = {"top1_id": "top_ids", "top1_token": "top_tokens", "top1_logprob": "top_logprobs"}
 # Keys of a record that tell which position it is; those behind "item" only tasks have.
-_PLACE = ("document", "window", "position", "item", "answer_position", "answer_length", "class")
+_PLACE: Dict[str, Kind] = {
+    "document": COUNT,
+    "window": COUNT,
+    "position": COUNT,
+    "item": SCALAR,
+    "answer_position": COUNT,
+    "answer_length": COUNT,
+    "class": TEXT,
+}
+# The tokens of a position, and their ids as fields of a frame.
+_TOKENS = ("token", "target", "final")
+_IDS = {f"{token}_id": token for token in _TOKENS}
+# Types of columns that have no rows to tell them; the others hold texts or lists.
+_INTEGERS = ("document", "window", "position", "layer", "final_rank", "settled_layer", "top1_id", "token_id", "final_id")
+_FLOATS = (*NUMBERS, "target_id", "top1_logprob")
 
 
 def load(folder: Union[str, "os.PathLike[str]"], *, partial: bool = False) -> "Run":
@@ -35,58 +51,64 @@ def load(folder: Union[str, "os.PathLike[str]"], *, partial: bool = False) -> "R
     A run that was interrupted is refused, since its tables tell of a part of the input only; ``partial=True`` takes
     it all the same. The share of a run (``--shard``) is opened with a warning. Raises ``Error``.
     """
+    if not os.fspath(folder):
+        raise Error("no folder is named, ''", exit_code=2)
     path = Path(folder)
     if not path.is_dir():
         what = "a run is a folder, and this is a file" if path.exists() else "no such folder"
         raise Error(f"{what}, {path}", exit_code=3)
     if not (path / "run.json").exists():
         raise _not_a_run(path)
-    info = _read_object(path / "run.json")
-    _check_schema(info, path / "run.json")
-    if info.get("status") != "complete" and not partial:
+    info = read_object(path / "run.json")
+    _check_schema(info)
+    status = info.take("status", TEXT)
+    if status != "complete" and not partial:
         raise Error(
-            f"the run is {info.get('status')}, {path}: its tables tell of a part of the input only",
+            f"the run is {status}, {path}: its tables tell of a part of the input only",
             "run the same command with --resume to finish it, or say load(…, partial=True)",
         )
-    for part, kind in (("model", dict), ("lenses", list), ("settings", dict), ("counts", dict)):
-        if not isinstance(info.get(part), kind):
-            raise Error(f"run.json is damaged, {path / 'run.json'}: no usable {part!r}")
-    if "shard" in info:
-        shard = info["shard"]
+    run = Run(path, info)
+    if "shard" in info.value:
+        shard = info.part("shard")
         warnings.warn(
-            f"{path} is share {shard['index']} of {shard['count']} of a run: its tables tell of that share only; "
-            "depthlens merge joins them",
+            f"{path} is share {shard.take('index', COUNT)} of {shard.take('count', COUNT)} of a run: its tables tell "
+            "of that share only; depthlens merge joins them",
             stacklevel=2,
         )
-    return Run(path, info)
+    return run
 
 
 class Run:
     """A run folder. Tables and records are read from the disk when they are asked for."""
 
-    def __init__(self, path: Path, info: Dict[str, Any]) -> None:
+    def __init__(self, path: Path, info: Part) -> None:
         self.path = path
         #: run.json
-        self.info = info
+        self.info = info.value
         self._tables: Optional[Tables] = None
+        settings, counts = info.part("settings"), info.part("counts")
+        depth: int = info.part("model").take("layers", LAYER)
+        chosen: Optional[List[int]] = settings.take_if_there("layers", list_of(LAYER, least=1))
+        self._lenses: List[str] = [lens.take("name", TEXT) for lens in info.parts("lenses")]
+        self._layers = list(range(depth + 1)) if chosen is None else chosen
+        self._record_fields: Optional[List[str]] = settings.take_if_there("record_fields", list_of(TEXT))
+        self._record_count: Optional[int] = counts.take_if_there("records", COUNT)
 
     def __repr__(self) -> str:
-        counts = self.info["counts"]
         return (
             f"<depthlens run {str(self.path)!r}: {self.info['model'].get('architecture')}, "
-            f"lenses {', '.join(self.lenses) or 'none'}, {counts.get('positions')} positions>"
+            f"lenses {', '.join(self.lenses) or 'none'}, {self.info['counts'].get('positions')} positions>"
         )
 
     @property
     def lenses(self) -> List[str]:
         """Names of the lenses, as tables and records have them."""
-        return [lens["name"] for lens in self.info["lenses"]]
+        return list(self._lenses)
 
     @property
     def layers(self) -> List[int]:
         """The layers that were decoded, rising; 0 is what enters the first block."""
-        chosen = self.info["settings"].get("layers")
-        return list(chosen) if chosen is not None else list(range(int(self.info["model"]["layers"]) + 1))
+        return list(self._layers)
 
     @property
     def tables(self) -> "Tables":
@@ -102,10 +124,9 @@ class Run:
     def records(self) -> Iterator[Dict[str, Any]]:
         """The records one after the other, in the order of the input. ``Error`` where the run wrote none, or where
         there are fewer or more than run.json says."""
-        place = self._records_file()
-        return _records(place, self.info["counts"].get("records"))
+        return (record.value for record in self._records())
 
-    def frame(self, lens: Optional[str] = "logit", fields: Iterable[str] = NUMBERS) -> "pandas.DataFrame":
+    def frame(self, lens: Optional[str] = "logit", fields: Optional[Iterable[str]] = None) -> "pandas.DataFrame":
         """The records as a data frame with one row for each position and layer.
 
         Columns: ``lens``; ``document``, ``window``, ``position``, ``item`` and, of tasks, ``answer_position``,
@@ -113,10 +134,11 @@ class Run:
 
         ``lens`` is a name, or None for all. ``fields`` are what a record holds for a lens, such as ``final_rank`` and
         ``entropy``, or ``top_ids`` (a list in each row); ``top1_id``, ``top1_token`` and ``top1_logprob`` of the best
-        prediction; ``token_id``, ``target_id`` and ``final_id``. What does not exist at a position is missing.
+        prediction; ``token_id``, ``target_id`` and ``final_id``. Without them it is ``NUMBERS``, those that the
+        records have. What does not exist at a position is missing.
         """
-        pandas = _pandas()
-        fields = [fields] if isinstance(fields, str) else list(fields)
+        pd = _pandas()
+        fields = self._numbers() if fields is None else [fields] if isinstance(fields, str) else list(fields)
         names = self.lenses if lens is None else [lens]
         unknown = [name for name in names if name not in self.lenses]
         if unknown or not names:
@@ -125,28 +147,43 @@ class Run:
                 f"its lenses: {', '.join(self.lenses)}" if self.lenses else "records() has what it measured",
                 2,
             )
-        layers = self.layers
-        count = len(layers)
+        count = len(self._layers)
         place: List[Dict[str, Any]] = []
         columns: Dict[str, Dict[str, List[Any]]] = {name: {field: [] for field in fields} for name in names}
-        for record in self.records():
+        for record in self._records():
             place.append(_place_of(record))
+            lenses = record.part("lenses")
             for name in names:
-                if name not in record["lenses"]:
-                    raise Error(f"a record has no lens {name!r}, {self.path}")
+                readout = lenses.part(name)
                 for field, values in columns[name].items():
-                    values.extend(_per_layer(record, record["lenses"][name], field, count, self.path))
+                    values.extend(_per_layer(record, readout, field, count))
 
-        head = pandas.DataFrame(place, columns=_place_columns(place))
-        # One row of `head` for each layer of a position.
+        # One row of the places for each layer of a position.
+        head = pd.DataFrame({key: _series(pd, key, [one.get(key) for one in place]) for key in _place_columns(place)})
         head = head.loc[head.index.repeat(count)].reset_index(drop=True)
-        head["layer"] = layers * len(place)
+        head["layer"] = _series(pd, "layer", self._layers * len(place))
         frames = []
         for name in names:
             frame = head.copy()
             frame.insert(0, "lens", name)
-            frames.append(frame.assign(**{field: _series(pandas, columns[name][field]) for field in fields}))
-        return pandas.concat(frames, ignore_index=True)
+            frames.append(frame.assign(**{field: _series(pd, field, columns[name][field]) for field in fields}))
+        whole: pandas.DataFrame = pd.concat(frames, ignore_index=True)
+        return whole
+
+    def _records(self) -> Iterator[Part]:
+        return _records(self._records_file(), self._record_count)
+
+    def _numbers(self) -> List[str]:
+        if self._record_fields is None:
+            return list(NUMBERS)
+        numbers = [name for name in NUMBERS if name in self._record_fields]
+        if not numbers:
+            raise Error(
+                f"the records have none of the numbers that a frame takes by itself, {self.path}",
+                f"name fields: {', '.join(self._record_fields)}",
+                2,
+            )
+        return numbers
 
     def _records_file(self) -> Path:
         for name in ("records.jsonl", "records.jsonl.zst"):
@@ -165,16 +202,11 @@ class Tables(Mapping):  # type: ignore[type-arg]
         path = folder / "summary.json"
         if not path.exists():
             raise Error(f"the run has no summary.json, {folder}", exit_code=3)
-        summary = _read_object(path)
-        _check_schema(summary, path)
-        tables = summary.get("tables")
-        if not isinstance(tables, dict):
-            raise Error(f"summary.json is damaged, {path}: no usable 'tables'")
-        for name, table in tables.items():
-            if not _is_table(table):
-                raise Error(f"summary.json is damaged, {path}: table {name!r}")
+        summary = read_object(path)
+        _check_schema(summary)
+        tables = summary.part("tables")
         self._folder = folder
-        self._tables: Dict[str, Dict[str, Any]] = tables
+        self._tables: Dict[str, Dict[str, Any]] = {name: _table_of(tables.part(name)) for name in tables.value}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tables)
@@ -190,12 +222,11 @@ class Tables(Mapping):  # type: ignore[type-arg]
 
     def __getitem__(self, name: str) -> "pandas.DataFrame":
         table = self._table(name)
-        pandas = _pandas()
-        frame = pandas.DataFrame(table["rows"], columns=table["columns"])
+        frame: pandas.DataFrame = _pandas().DataFrame(table["rows"], columns=table["columns"])
         for column in frame.columns:
             if len(frame) > 0 and frame[column].isna().all():
                 frame[column] = frame[column].astype("float64")  # a number that exists nowhere
-        frame.attrs["units"] = dict(table.get("units", {}))
+        frame.attrs["units"] = dict(table["units"])
         return frame
 
     def rows(self, name: str) -> List[Dict[str, Any]]:
@@ -208,7 +239,7 @@ class Tables(Mapping):  # type: ignore[type-arg]
 
     def units(self, name: str) -> Dict[str, str]:
         """Units by column; labels and plain numbers have none."""
-        return dict(self._table(name).get("units", {}))
+        return dict(self._table(name)["units"])
 
     def _table(self, name: str) -> Dict[str, Any]:
         if name not in self._tables:
@@ -222,13 +253,16 @@ class UnknownTable(Error, KeyError):
     """A ``KeyError`` too, so that ``tables.get(name)`` works as of any mapping."""
 
 
-def _is_table(table: Any) -> bool:
-    if not isinstance(table, dict):
-        return False
-    columns, rows = table.get("columns"), table.get("rows")
-    if not isinstance(columns, list) or not isinstance(rows, list):
-        return False
-    return all(isinstance(row, list) and len(row) == len(columns) for row in rows)
+def _table_of(table: Part) -> Dict[str, Any]:
+    columns = table.take("columns", list_of(TEXT))
+    for index, row in enumerate(table.take("rows", LIST)):
+        key = f"rows[{index}]"
+        if len(table.check(key, row, list_of(SCALAR))) != len(columns):
+            table.fail(table.inside(key), f"{len(columns)} values, one for each column", row)
+    units = table.part("units") if "units" in table.value else Part({}, table.file)
+    for name in units.value:
+        units.take(name, TEXT)
+    return {"columns": columns, "rows": table.value["rows"], "units": units.value}
 
 
 def _not_a_run(path: Path) -> Error:
@@ -245,39 +279,24 @@ def _not_a_run(path: Path) -> Error:
     return Error(f"not a run folder, {path}: it has no run.json", hint, 3)
 
 
-def _read_object(path: Path) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except OSError as error:
-        raise Error(f"cannot be read, {path}: {error.strerror}", exit_code=3) from None
-    except ValueError as error:
-        raise Error(f"{path.name} is damaged, {path}: {error}") from None
-    if not isinstance(value, dict):
-        raise Error(f"{path.name} is damaged, {path}: not a JSON object")
-    return value
-
-
-def _check_schema(value: Dict[str, Any], path: Path) -> None:
-    version = value.get("schema_version")
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise Error(f"not written by depthlens, {path}: no usable 'schema_version'")
+def _check_schema(file: Part) -> None:
+    version = file.value.get("schema_version")
+    if type(version) is not int or version < 1:
+        raise Error(f"not written by depthlens, {file.file}: no usable 'schema_version'")
     if version > SCHEMA_VERSION:
         raise Error(
-            f"written by a newer depthlens, {path}: schema_version {version}, and this reader knows {SCHEMA_VERSION}",
-            "pip install --upgrade depthlens-cli",
+            f"written by a newer depthlens, {file.file}: schema_version {version}, and this reader knows "
+            f"{SCHEMA_VERSION}",
+            "install the wheel of the depthlens that wrote it",
         )
 
 
-def _records(path: Path, expected: Optional[int]) -> Iterator[Dict[str, Any]]:
+def _records(path: Path, expected: Optional[int]) -> Iterator[Part]:
     number = 0
     with _open_lines(path) as lines:
         try:
             for number, line in enumerate(lines, 1):
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise Error(f"{path.name} is damaged, {path} line {number}: not a JSON object")
-                yield record
+                yield parse_object(line, path, number)
         except (ValueError, EOFError) as error:
             raise Error(f"{path.name} is damaged, {path} behind line {number}: {error}") from None
         except OSError as error:
@@ -308,66 +327,107 @@ def _open_zstd(path: Path) -> Any:
     except ImportError:
         raise Error(
             f"the records are compressed by zstd, {path}: Python before 3.14 reads them with the package zstandard",
-            "pip install 'depthlens-cli[zstd]'",
+            "pip install zstandard",
             2,
         ) from None
 
-    class Reader(io.BufferedReader):
-        def read1(self, size: int = -1) -> bytes:
-            try:
-                return super().read1(size)
-            except zstandard.ZstdError as error:
-                raise ValueError(str(error)) from None
+    class Frames(io.RawIOBase):
+        """What the frames of a file hold. zstandard's own streams take one that is cut for one that has ended, and so
+        leave its checksum unread."""
 
-    raw = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True, closefd=True)
-    return io.TextIOWrapper(Reader(raw), encoding="utf-8", newline="\n")  # type: ignore[arg-type,unused-ignore]
+        def __init__(self) -> None:
+            self.file = open(path, "rb")
+            self.frame: Any = None
+            self.left = b""
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            while not self.left:
+                # Little at once: four bytes may stand for 128 KiB.
+                compressed = self.file.read(1 << 12)
+                if not compressed and self.frame is not None:
+                    raise EOFError("the compressed file ends before its end was reached")
+                if not compressed:
+                    return 0
+                self.left = self._decompressed(compressed)
+            count = min(len(buffer), len(self.left))
+            buffer[:count] = self.left[:count]
+            self.left = self.left[count:]
+            return count
+
+        def _decompressed(self, compressed: bytes) -> bytes:
+            parts = []
+            while compressed:
+                if self.frame is None:
+                    self.frame = zstandard.ZstdDecompressor().decompressobj()
+                try:
+                    parts.append(self.frame.decompress(compressed))
+                except zstandard.ZstdError as error:
+                    raise ValueError(str(error)) from None
+                compressed = self.frame.unused_data if self.frame.eof else b""
+                if self.frame.eof:
+                    self.frame = None
+            return b"".join(parts)
+
+        def close(self) -> None:
+            self.file.close()
+            super().close()
+
+    return io.TextIOWrapper(io.BufferedReader(Frames(), 1 << 16), encoding="utf-8", newline="\n")
 
 
-def _place_of(record: Dict[str, Any]) -> Dict[str, Any]:
-    if "lenses" not in record:
-        raise Error("records without lenses have no frame", "records() has what the run measured", 2)
-    place = {key: record[key] for key in _PLACE if key in record}
-    for key in ("token", "target", "final"):
-        place[key] = _text_of(record, key, "text")
+def _place_of(record: Part) -> Dict[str, Any]:
+    if "lenses" not in record.value:
+        raise Error(f"records without lenses have no frame, {record.file}", "records() has what the run measured", 2)
+    place = {key: record.take(key, kind) for key, kind in _PLACE.items() if key in record.value}
+    for key in _TOKENS:
+        place[key] = _of_token(record, key, "text", TEXT)
     return place
 
 
 def _place_columns(place: List[Dict[str, Any]]) -> List[str]:
-    present = {key for one in place for key in one} | {"document", "window", "position", "item"}
-    return [key for key in _PLACE + ("token", "target", "final") if key in present]
+    present = {key for one in place for key in one} | {"document", "window", "position", "item", *_TOKENS}
+    return [key for key in (*_PLACE, *_TOKENS) if key in present]
 
 
-def _text_of(record: Dict[str, Any], key: str, part: str) -> Any:
-    token = record.get(key)
-    return None if token is None else token[part]
+def _of_token(record: Part, key: str, part: str, kind: Kind) -> Any:
+    return None if record.take(key, optional(OBJECT)) is None else record.part(key).take(part, kind)
 
 
-def _per_layer(record: Dict[str, Any], lens: Dict[str, Any], field: str, count: int, path: Path) -> List[Any]:
+def _per_layer(record: Part, readout: Part, field: str, count: int) -> List[Any]:
     """`count` values, one for each layer."""
-    if field in ("token_id", "target_id", "final_id"):
-        return [_text_of(record, field[: -len("_id")], "id")] * count
+    if field in _IDS:
+        return [_of_token(record, _IDS[field], "id", COUNT)] * count
+    if field in ("watched", "options") and field in readout.value:
+        raise Error(f"the field {field!r} is a list of tokens, {record.file}", "records() has it", 2)
     key = _TOP1.get(field, field)
-    if key not in lens:
-        known = [name for name, value in lens.items() if isinstance(value, list) or name == "settled_layer"]
-        raise Error(
-            f"the records have no field {field!r}, {path}",
-            "fields: " + ", ".join(known + list(_TOP1) + ["token_id", "target_id", "final_id"]),
-            2,
-        )
-    values = lens[key]
-    if values is None or key == "settled_layer":
-        return [values] * count
-    if not isinstance(values, list) or len(values) != count:
-        if key in ("watched", "options"):
-            raise Error(f"the field {field!r} is a list of tokens, {path}", "records() has it", 2)
-        raise Error(f"the records are damaged, {path}: {field!r} has not one value for each of {count} layers")
+    if key not in readout.value:
+        known = [name for name in readout.value if name not in ("watched", "options")]
+        known += [name for name, rows in _TOP1.items() if rows in readout.value]
+        raise Error(f"the records have no field {field!r}, {record.file}", f"fields: {', '.join([*known, *_IDS])}", 2)
+    if key == "settled_layer":
+        return [readout.take(key, optional(COUNT))] * count
+    if key in NUMBERS:
+        values = readout.take(key, optional(list_of(NUMBER)))
+    elif key in _TOP1.values():
+        values = readout.take(key, list_of(list_of(SCALAR, least=1)))
+    else:
+        values = readout.take(key, LIST)
+    if values is None:
+        return [None] * count
+    if len(values) != count:
+        readout.fail(readout.inside(key), f"a value for each of {count} layers", values)
     return [row[0] for row in values] if field in _TOP1 else values
 
 
-def _series(pandas: Any, values: List[Any]) -> Any:
-    if values and all(value is None for value in values):
-        return pandas.Series(values, dtype="float64")
-    return pandas.Series(values)
+def _series(pd: Any, name: str, values: List[Any]) -> Any:
+    if not values:
+        return pd.Series(values, dtype="int64" if name in _INTEGERS else "float64" if name in _FLOATS else "object")
+    if name not in ("item", "class", *_TOKENS) and all(value is None for value in values):
+        return pd.Series(values, dtype="float64")
+    return pd.Series(values)
 
 
 def _pandas() -> Any:
@@ -376,7 +436,7 @@ def _pandas() -> Any:
     except ImportError:
         raise Error(
             "data frames need pandas; rows() and records() do without",
-            "pip install 'depthlens-cli[pandas]'",
+            "pip install pandas",
             2,
         ) from None
     return pandas

@@ -14,20 +14,32 @@ std::size_t place_of(const std::string& name) {
                                   kRecordFieldNames.begin());
 }
 
+std::vector<std::string> fields_by_name() {
+  return {kRecordFieldNames.begin(), kRecordFieldNames.end()};
+}
+
+constexpr const char* kAll = "all";
+
 }  // namespace
 
 RecordFields RecordFields::parse(const std::string& list) {
   RecordFields fields;
+  if (util::trimmed(list) == kAll) return fields;
+  const auto refuse = [](const std::string& what, const std::string& hint) {
+    return util::usage_error(
+        {.what = what,
+         .where = "--record-fields",
+         .expected = util::cat("one or several of ", util::join(fields_by_name(), ", "), ", or ", kAll),
+         .hint = hint});
+  };
   for (const std::string& part : util::split(list, ',')) {
     const std::string name(util::trimmed(part));
     const std::size_t place = place_of(name);
-    if (place == kRecordFieldNames.size()) {
-      const std::vector<std::string> known(kRecordFieldNames.begin(), kRecordFieldNames.end());
-      throw util::usage_error({.what = "unknown field " + util::in_quotes(name),
-                               .where = "--record-fields",
-                               .expected = "one or several of " + util::join(known, ", "),
-                               .hint = util::did_you_mean(name, known)});
-    }
+    if (name == "none") throw refuse("no field 'none'", "--records none writes no records");
+    if (name == kAll) throw refuse("'all' stands beside fields", "all alone is every field");
+    if (place == kRecordFieldNames.size())
+      throw refuse("unknown field " + util::in_quotes(name), util::did_you_mean(name, fields_by_name()));
+    if (fields.chosen_[place]) throw refuse("the field " + util::in_quotes(name) + " twice", "");
     fields.chosen_.set(place);
   }
   return fields;

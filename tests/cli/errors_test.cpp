@@ -1,5 +1,6 @@
 // Every exit status of the program, with the message that goes with it, and that nothing half-written is
 // left.
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -593,6 +594,110 @@ TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
     for (const auto& item : fs::recursive_directory_iterator(out)) CHECK(item.path().extension() != ".tmp");
     CHECK(has_saved_parts(out));  // to go on with
     CHECK_FALSE(fs::exists(out / "parts" / "lock"));
+  }
+}
+
+TEST_CASE("a run whose messages nobody reads any more is saved, and goes on") {
+  const SmallModel model;
+  write_bytes(model.beside("long.txt"), long_text());
+  const fs::path out = model.beside("out");
+  const Words command = {"analyze", "--model",    model.path(), "--input", model.beside("long.txt").string(),
+                         "--out",   out.string(), "--threads",  "1"};
+  Process process(Start{.arguments = command, .unread = {1, 2}});
+  await_saved_parts(process, out);
+  process.send(SIGINT);
+  CHECK(process.wait().status == 130);
+  CHECK(read_json(out / "run.json").at("status") == "partial");
+  CHECK(run_program(Start{.arguments = command + Words{"--resume", "--limit", "0"}, .unread = {2}}).status ==
+        0);
+  CHECK(read_json(out / "run.json").at("status") == "complete");
+}
+
+TEST_CASE("SIGHUP saves what was finished and ends with 129, however often it comes") {
+  const SmallModel model;
+  write_bytes(model.beside("long.txt"), long_text());
+  const fs::path out = model.beside("out");
+  Process process(
+      Start{.arguments = {"analyze", "--model", model.path(), "--input", model.beside("long.txt").string(),
+                          "--out", out.string(), "--threads", "1"}});
+  await_saved_parts(process, out);
+  process.send(SIGHUP);
+  ::usleep(2000);
+  process.send(SIGHUP);
+  const Result result = process.wait();
+  INFO(result.err);
+  CHECK(result.status == 129);
+  CHECK(contains(result.err, "depthlens: error: interrupted\n"));
+  CHECK(read_json(out / "run.json").at("status") == "partial");
+}
+
+TEST_CASE("a SIGHUP that was ignored when the program started stays so") {
+  const SmallModel model;
+  write_bytes(model.beside("long.txt"), long_text());
+  const fs::path out = model.beside("out");
+  Process process(
+      Start{.arguments = {"analyze", "--model", model.path(), "--input", model.beside("long.txt").string(),
+                          "--out", out.string(), "--threads", "1"},
+            .ignored = {SIGHUP}});
+  await_saved_parts(process, out);
+  process.send(SIGHUP);
+  const Result result = process.wait();
+  INFO(result.err);
+  CHECK(result.status == 0);
+  CHECK(read_json(out / "run.json").at("status") == "complete");
+}
+
+TEST_CASE("a result that nobody reads ends the program quietly, as SIGPIPE would") {
+  for (const Words& words : std::vector<Words>{{"info", "data/demo"},
+                                               {"analyze", "--help"},
+                                               {"--version"},
+                                               {"show", "The tide", "--last", "1"}}) {
+    INFO(words[0]);
+    const Result result = run_program(Start{.arguments = words, .unread = {1}});
+    CHECK(result.status == 141);
+    CHECK_FALSE(contains(result.err, "error"));
+  }
+}
+
+TEST_CASE("standard streams that are closed do not stand for the files of a run") {
+  const Result result = run_program(Start{.arguments = {"info", "data/demo"}, .closed = {0, 1}});
+  CHECK(result.status == 6);
+  CHECK(contains(result.err, "cannot write the result to stdout"));
+  const SmallModel model;
+  write_bytes(model.beside("text.txt"), small_text());
+  const Words command = {"analyze", "--model", model.path(), "--input", model.beside("text.txt").string()};
+  check_done(command + Words{"--out", model.beside("a").string()});
+  const Result closed = run_program(
+      Start{.arguments = command + Words{"--out", model.beside("b").string()}, .closed = {0, 1, 2}});
+  CHECK(closed.status == 0);
+  for (const char* name : {"records.jsonl", "summary.json", "report.html"}) {
+    INFO(name);
+    CHECK(read_bytes(model.beside("a") / name) == read_bytes(model.beside("b") / name));
+  }
+}
+
+TEST_CASE("the program ends with the process that DEPTHLENS_PARENT names") {
+  const SmallModel model;
+  write_bytes(model.beside("long.txt"), long_text());
+  const fs::path out = model.beside("out");
+  const Words command = {"analyze", "--model",    model.path(), "--input", model.beside("long.txt").string(),
+                         "--out",   out.string(), "--threads",  "1"};
+  SECTION("one that is gone already") {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(0);
+    REQUIRE(::waitpid(child, nullptr, 0) == child);
+    const Result result = run_program(
+        Start{.arguments = command, .environment = {{"DEPTHLENS_PARENT", std::to_string(child)}}});
+    INFO(result.err);
+    CHECK(result.status == 130);
+    check_nothing_written(out);
+  }
+  SECTION("what is no number of a process means nothing") {
+    for (const char* text : {"", "x", "0", "1", "-5"}) {
+      INFO(text);
+      CHECK(run_program(Start{.arguments = {"--version"}, .environment = {{"DEPTHLENS_PARENT", text}}})
+                .status == 0);
+    }
   }
 }
 

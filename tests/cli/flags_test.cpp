@@ -260,6 +260,13 @@ TEST_CASE("texts of files reach no terminal as control characters") {
         "a\x1b[31m \u009b \u202e\x7f");
 }
 
+TEST_CASE("a flag that stands where a value is missing is not taken for one") {
+  const Result result =
+      check_error({"report", "--compare", "--out=x.html"}, 2, {"a value is missing", "--compare"});
+  CHECK_FALSE(contains(result.err, "hint"));
+  check_error({"show", "--watch", "-x"}, 2, {"hint: a value that begins with a dash: --watch=-x"});
+}
+
 TEST_CASE("the first Ctrl-C ends what has nothing to save, and leaves everything as it was") {
   // Weights in a pipe that nobody writes to: the model loads for ever.
   const Bench bench;

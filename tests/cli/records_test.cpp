@@ -219,6 +219,12 @@ TEST_CASE("a record that lacks a field which the run asked for is damaged") {
   check_error({"report", out.string()}, 4, {"records.jsonl line 1", "missing key", "entropy"});
 }
 
+TEST_CASE("--record-fields all is the default") {
+  const RecordsDesk desk;
+  const fs::path out = desk.done("out", {"--record-fields", "all"});
+  CHECK(lasting_files(out) == lasting_files(desk.done("same", {})));
+}
+
 TEST_CASE("--record-fields: what is unknown or has no effect is refused") {
   const RecordsDesk desk;
   const auto refused = [&](const Words& more, const Words& parts) {
@@ -234,6 +240,10 @@ TEST_CASE("--record-fields: what is unknown or has no effect is refused") {
   refused({"--record-fields", "entropy,options"}, {"no effect", "--record-fields", "questions (choices)"});
   refused({"--record-fields", "entropy,watched"}, {"no effect", "--record-fields", "a watched token"});
   refused({"--record-fields", "entropy", "--top-k", "3"}, {"no effect", "--top-k", "top_ids"});
+  refused({"--record-fields", "entropy,final_rank,entropy"},
+          {"the field 'entropy' twice", "--record-fields"});
+  refused({"--record-fields", "all,entropy"}, {"'all' stands beside fields"});
+  refused({"--record-fields", "none"}, {"no field 'none'", "hint: --records none writes no records"});
   refused({"--records", "zst"}, {"--records", "one of none, jsonl, jsonl.zst"});
 }
 

@@ -134,6 +134,12 @@ class ShellFiles(Installed):
         self.assertEqual(self.complete_in_bash("analyze", "--dtype", "="), ["auto", "float32", "bfloat16", "float16"])
         self.assertEqual(self.complete_in_bash("analyze", "--dtype", "=", "fl"), ["float32", "float16"])
         self.assertEqual(self.complete_in_bash("analyze", "--lens", "tuned", ":", "share/d"), ["share/doc", "share/depthlens"])
+        self.assertEqual(self.complete_in_bash("analyze", "--record-fields", "ent"), ["entropy"])
+        self.assertEqual(
+            self.complete_in_bash("analyze", "--record-fields", "entropy,kl"), ["entropy,kl_final", "entropy,kl_reverse"]
+        )
+        self.assertEqual(self.complete_in_bash("analyze", "--experiment", "=", "flips,tr"), ["flips,trajectory"])
+        self.assertEqual(self.complete_in_bash("analyze", "--experiment", "flips,fl"), [])
         self.assertEqual(self.complete_in_bash("merge", "in"), ["include"])
         self.assertEqual(self.complete_in_bash("analyze", "--top-k", ""), [])
 
@@ -147,9 +153,18 @@ class ShellFiles(Installed):
     def test_fish_completes(self):
         if shutil.which("fish") is None:
             self.skipTest("no fish")
-        script = f'source "{self.completed("fish")}"; complete -C "depthlens analyze --dtype "'
-        done = run("fish", "-c", script, env={**os.environ, "HOME": str(self.work)})
-        self.assertEqual([line.split("\t")[0] for line in done.stdout.splitlines()], ["auto", "bfloat16", "float16", "float32"])
+        def complete(words):
+            script = f'source "{self.completed("fish")}"; complete -C "depthlens {words}"'
+            done = run("fish", "-c", script, env={**os.environ, "HOME": str(self.work)})
+            self.assertEqual(done.stderr, "")
+            return done.stdout.splitlines()
+
+        # Without a description: that of the flag is not theirs.
+        self.assertEqual(complete("analyze --dtype "), ["auto", "bfloat16", "float16", "float32"])
+        self.assertEqual(complete("analyze --record-fields ent"), ["entropy"])
+        self.assertEqual(complete("analyze --record-fields entropy,kl"), ["entropy,kl_final", "entropy,kl_reverse"])
+        self.assertEqual(complete("analyze --experiment=flips,tr"), ["--experiment=flips,trajectory"])
+        self.assertEqual(complete("analyze --experiment flips,fl"), [])
 
 
 class Consumer(Installed):

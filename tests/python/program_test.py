@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -36,7 +37,7 @@ class Words(unittest.TestCase):
         )
 
     def test_values_that_no_flag_takes(self):
-        for value in ({"a": 1}, b"a", [True], [None], object()):
+        for value in ({"a": 1}, b"a", [True], [None], object(), "a\0b", "\ud800"):
             with self.subTest(value=value), self.assertRaises(depthlens.Error) as caught:
                 _program._words(dict(top_k=value))
             self.assertEqual(caught.exception.exit_code, 2)
@@ -76,7 +77,7 @@ class Started(RunTest):
             ):
                 if dots:
                     repeated.add(flag)
-                elif value.endswith(",...") or value == "LIST":
+                elif ",..." in value or value == "LIST":
                     lists.add(flag)
         self.assertEqual(lists, set(_program._COMMA_FLAGS))
         self.assertLessEqual({"input", "lens", "watch-pair"}, repeated)
@@ -84,6 +85,28 @@ class Started(RunTest):
 
     def test_arguments_may_begin_with_a_dash(self):
         self.assertIn("logit", depthlens.run("show", "--last", last=1))
+
+    def test_what_cannot_be_passed_on(self):
+        for text in ("a\0b", "\ud800"):
+            with self.subTest(text=text):
+                self.assert_error(2, "an argument; expected a text that can be passed on", depthlens.run, "show", text)
+                self.assert_error(2, "the command", depthlens.run, text)
+
+    def test_the_run_of_a_settings_file(self):
+        config = self.folder / "c.toml"
+        out = str(self.folder / "out")
+        config.write_text(f'input = ["{self.text}"]\nout = "{out}"\nlimit = 1\nreport = "no"\n')
+        if sys.version_info >= (3, 11):
+            run = depthlens.run("analyze", config=config, quiet=True)
+            self.assertEqual((str(run.path), run.info["counts"]["documents"]), (out, 1))
+        other = depthlens.run("analyze", config=config, quiet=True, out=self.folder / "other")
+        self.assertEqual(other.path, self.folder / "other")
+        with mock.patch.object(sys, "version_info", (3, 10)):
+            self.assertIn("out=", self.assert_error(2, "before 3.11", depthlens.run, "analyze", config=config).hint)
+
+    def test_help_is_a_text(self):
+        text = depthlens.run("analyze", help=True, out=self.analysed)
+        self.assertIn("--record-fields", text)
 
     def test_shares_are_merged(self):
         shares = [self.folder / str(index) for index in range(2)]
@@ -112,6 +135,13 @@ class Started(RunTest):
         with mock.patch.dict(os.environ, PATH=str(self.folder)):
             del os.environ["DEPTHLENS_PROGRAM"]
             self.assert_error(3, "no program depthlens", depthlens.run, "info")
+
+    def test_a_program_that_is_none(self):
+        with mock.patch.dict(os.environ, DEPTHLENS_PROGRAM=str(self.folder)):
+            self.assert_error(3, "no program", depthlens.run, "info")
+        self.text.chmod(0o755)
+        with mock.patch.dict(os.environ, DEPTHLENS_PROGRAM=str(self.text)):
+            self.assert_error(3, f"cannot be started, {self.text}", depthlens.run, "info")
 
     def test_demo_data_are_found(self):
         folder = depthlens.demo_folder()
@@ -157,6 +187,23 @@ class FakeProgram(RunTest):
         with self.program("kill -KILL $$"):
             self.assertIn("memory", self.assert_error(137, "SIGKILL", depthlens.run, "info").hint)
 
+    def test_an_exception_of_another_signal_ends_the_program(self):
+        def stop(*_):
+            raise TimeoutError
+
+        before = signal.signal(signal.SIGALRM, stop)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        script = "trap 'echo saved >> $0.log; exit 130' TERM; echo ready >&2; while :; do sleep 0.1; done"
+
+        class Alarm(io.StringIO):
+            def write(self, text):
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                return len(text)
+
+        with self.program(script), contextlib.redirect_stderr(Alarm()), self.assertRaises(TimeoutError):
+            depthlens.run("info")
+        self.assertEqual((self.folder / "program.log").read_text(), "saved\n")
+
     def test_much_output_on_both_sides(self):
         script = "i=0; while [ $i -lt 20000 ]; do echo line $i; echo told $i >&2; i=$((i+1)); done"
         with self.program(script), contextlib.redirect_stderr(io.StringIO()) as stderr:
@@ -185,36 +232,154 @@ class FakeProgram(RunTest):
         self.assertEqual((self.folder / "program.log").read_text(), "saved\n")
 
 
+class Orphan(RunTest):
+    def test_a_run_ends_with_the_python_that_waits_for_it(self):
+        """It saves its work, whatever ended Python, and from whatever thread it was started."""
+        text = self.folder / "long.txt"
+        text.write_text("The capital of France is Paris. " * 500)
+        code = (
+            "import depthlens, sys, threading\n"
+            "def work(): depthlens.run('analyze', input=sys.argv[1], out=sys.argv[2], threads=1, top_k=500)\n"
+            "thread = threading.Thread(target=work)\n"
+            "thread.start()\n"
+            "thread.join()\n"
+        )
+        for end in (signal.SIGKILL, signal.SIGTERM):
+            with self.subTest(end=end):
+                out = self.folder / end.name
+                python = subprocess.Popen(
+                    [sys.executable, "-c", code, str(text), str(out)],
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                )
+                self.addCleanup(python.kill)
+                self.await_that(lambda: list((out / "parts").glob("*.state")))
+                python.send_signal(end)
+                python.wait()
+                self.await_that(lambda: (out / "run.json").exists())
+                self.assertEqual(depthlens.load(out, partial=True).info["status"], "partial")
+                self.await_that(lambda: not (out / "parts" / "lock").exists())
+
+    def await_that(self, condition):
+        end = time.monotonic() + 60
+        while not condition():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+
+
 class Packaged(RunTest):
     """The program of a wheel, which needs the torch that it was built with."""
 
-    def package(self, version, libraries=True):
+    NAMES = ("libtorch.so", "libtorch_cpu.so", "libc10.so")
+
+    def package(self, version, text="__version__ = '{}'\n", lacks=(), more=()):
         torch = self.folder / "site" / "torch"
-        (torch / "lib").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(torch, ignore_errors=True)
+        (torch / "lib").mkdir(parents=True)
         (torch / "__init__.py").write_text("raise RuntimeError('torch must not be imported')\n")
-        (torch / "version.py").write_text(f"__version__ = '{version}'\n")
-        if libraries:
-            (torch / "lib" / "libtorch_cpu.so").write_text("")
-        return mock.patch.object(sys, "path", [str(self.folder / "site"), *sys.path])
+        (torch / "version.py").write_bytes(text.format(version).encode("latin-1"))
+        for name in {*self.NAMES, *more} - {*lacks}:
+            (torch / "lib" / name).write_text("")
+        return self.first(self.folder / "site")
+
+    def first(self, folder):
+        return mock.patch.object(sys, "path", [str(folder), *sys.path])
+
+    def find(self, libraries=NAMES):
+        return _program._torch_libraries("2.13", libraries)
 
     def test_the_same_minor_version(self):
-        with self.package("2.13.1+cu130"):
-            place = _program._torch_libraries("2.13")
-        self.assertEqual(place, (self.folder / "site" / "torch" / "lib").resolve())
+        for text in ("__version__ = '{}'\n", "from typing import Final\n__version__: Final[str] = '{}'\n", "# \xff\n__version__ = '{}'\n"):
+            with self.subTest(text), self.package("2.13.1+cu130", text, more=["libtorch_cuda.so"]):
+                self.assertEqual(self.find(), (self.folder / "site" / "torch" / "lib").resolve())
 
     def test_another_version(self):
         for version in ("2.12.0+cpu", "2.1.3", "3.13.0", "2.130.0"):
             with self.subTest(version), self.package(version):
-                error = self.assert_error(3, f"torch {version} is installed", _program._torch_libraries, "2.13")
+                error = self.assert_error(3, f"torch {version} is installed", self.find)
                 self.assertEqual(error.hint, "pip install 'torch==2.13.*'")
 
     def test_a_torch_that_is_not_usable(self):
-        with self.package("2.13.0", libraries=False):
-            self.assert_error(3, "not usable", _program._torch_libraries, "2.13")
+        for name in self.NAMES:
+            with self.subTest(name), self.package("2.13.0", lacks=[name]):
+                error = self.assert_error(3, f"{self.folder / 'site' / 'torch'}: no lib/{name}", self.find)
+                self.assertIn("--force-reinstall", error.hint)
+        for text in ("", "\xff\xfe", "__version__ = 'main'\n"):
+            with self.subTest(text), self.package("", text):
+                self.assert_error(3, "tells no version", self.find)
+
+    def test_a_build_without_cuda(self):
+        with self.package("2.13.0+cpu"):
+            self.assert_error(3, "a build without CUDA", self.find, (*self.NAMES, "libtorch_cuda.so"))
+
+    def test_something_else_that_is_called_torch(self):
+        for name in ("torch", "torch.py"):
+            place = self.folder / name.partition(".")[2]
+            place.mkdir(exist_ok=True)
+            (place / name).write_text("") if "." in name else (place / name).mkdir()
+            with self.subTest(name), self.first(place), mock.patch.object(sys, "path", [str(place)]):
+                error = self.assert_error(3, f"{place / name}: it is another thing of this name", self.find)
+                self.assertIn("rename", error.hint)
 
     def test_no_torch(self):
         with mock.patch("importlib.util.find_spec", return_value=None):
-            self.assert_error(3, "torch is not installed", _program._torch_libraries, "2.13")
+            self.assert_error(3, "torch is not installed", self.find)
+
+    def installed(self, script):
+        """A package with a program, and a torch; the environment that finds both."""
+        self.package("2.13.0")
+        package = self.folder / "site" / "depthlens"
+        shutil.copytree(Path(depthlens.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package / "_built.py").write_text(f"VERSION = '0.1'\nTORCH_VERSION = '2.13'\nTORCH_LIBRARIES = {self.NAMES}\n")
+        (package / "bin").mkdir()
+        (package / "bin" / "depthlens").write_text("#!/bin/sh\n" + script)
+        (package / "bin" / "depthlens").chmod(0o755)
+        environment = {**os.environ, "PYTHONPATH": str(self.folder / "site")}
+        environment.pop("DEPTHLENS_PROGRAM")
+        environment.pop("LD_LIBRARY_PATH", None)
+        return environment
+
+    def test_own_libraries_come_before_those_of_the_user(self):
+        environment = self.installed('echo "$LD_LIBRARY_PATH" "$@"')
+        ours = f"{self.folder}/site/depthlens/lib:{self.folder}/site/torch/lib"
+        for before, after in ((None, ours), ("/theirs", f"{ours}:/theirs"), ("", ours)):
+            if before is not None:
+                environment["LD_LIBRARY_PATH"] = before
+            with self.subTest(before=before):
+                done = subprocess.run(
+                    [sys.executable, "-m", "depthlens", "a", "b"], env=environment, capture_output=True, text=True
+                )
+                self.assertEqual((done.stdout, done.stderr, done.returncode), (f"{after} a b\n", "", 0))
+
+    def test_an_interrupt_while_the_console_script_starts(self):
+        environment = self.installed("exit 7")
+        # Stands for what is slow to import.
+        (self.folder / "site" / "subprocess.py").write_text(
+            "import sys, time\nsys.stderr.write('ready\\n')\nsys.stderr.flush()\ntime.sleep(60)\n"
+        )
+        code = "import sys\nfrom depthlens._start import main\nsys.exit(main())\n"  # as pip writes it
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(process.stderr.readline(), "ready\n")
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        process.stderr.close()
+        self.assertEqual((process.wait(), told), (130, "depthlens: error: interrupted\n"))
+
+    def test_an_interrupt_that_comes_before_the_program_is_answered_by_it(self):
+        environment = self.installed(f'exec "{os.environ["DEPTHLENS_PROGRAM"]}" "$@"')
+        code = (
+            "import os, signal\n"
+            "from depthlens import _start\n"
+            "execve = os.execve\n"
+            "os.execve = lambda *words: (os.kill(os.getpid(), signal.SIGINT), execve(*words))\n"
+            "_start.main()\n"
+        )
+        # The program's own libraries are where it was built; those of the false torch are empty.
+        shutil.rmtree(self.folder / "site" / "torch" / "lib")
+        (self.folder / "site" / "torch" / "lib").mkdir()
+        (self.folder / "site" / "depthlens" / "_built.py").write_text("TORCH_VERSION = '2.13'\nTORCH_LIBRARIES = ()\n")
+        done = subprocess.run([sys.executable, "-c", code, "info"], env=environment, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (130, "depthlens: error: interrupted\n"))
 
     def test_a_package_without_a_program(self):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

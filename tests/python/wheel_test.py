@@ -85,6 +85,23 @@ class Bundle(unittest.TestCase):
         with self.assertRaisesRegex(SystemExit, "does not find libzstd.so.1"):
             self.needed("\tlibzstd.so.1 => not found\n")
 
+    def test_texts_that_licences_point_to_come_along(self):
+        common = self.folder / "common-licenses"
+        common.mkdir()
+        for name in ("LGPL-2.1", "GPL-3", "GFDL-1.2"):
+            (common / name).write_text(f"text of {name}\n")
+        licences = self.folder / "licences"
+        licences.mkdir()
+        (licences / "a.txt").write_text(f"see {common}/LGPL-2.1.\n")
+        (licences / "b.txt").write_text(f"'{common}/GPL-3', {common}/LGPL-2.1, below {common}/\n")
+        with mock.patch.object(self.bundle, "COMMON", common):
+            self.bundle.copy_common_licences(licences)
+            copied = {file.name: file.read_text() for file in (licences / "common").iterdir()}
+            self.assertEqual(copied, {name: f"text of {name}\n" for name in ("LGPL-2.1", "GPL-3")})
+            (licences / "c.txt").write_text(f"{common}/MPL-9\n")
+            with self.assertRaisesRegex(SystemExit, "MPL-9 is missing"):
+                self.bundle.copy_common_licences(licences)
+
     def test_a_file_of_no_package_stops_it(self):
         with self.assertRaisesRegex(SystemExit, "without its licence"):
             self.bundle.package_of(self.folder / "libmine.so")

@@ -100,6 +100,9 @@ Process::Process(const Start& start) : seconds_(start.seconds) {
     out_ = out = memory_file("stdout");
   }
 
+  int unread[2];
+  must(::pipe2(unread, O_CLOEXEC), "pipe2");
+  ::close(unread[0]);
   int started[2];  // closed when the program takes the place of the child
   must(::pipe2(started, O_CLOEXEC), "pipe2");
   pid_ = must(::fork(), "fork");
@@ -110,13 +113,17 @@ Process::Process(const Start& start) : seconds_(start.seconds) {
       ::setrlimit(RLIMIT_FSIZE, &limit);
       std::signal(SIGXFSZ, SIG_IGN);  // so that write() fails, as it does on a full device
     }
-    const bool ready =
+    bool ready =
         ::dup2(in, 0) == 0 && ::dup2(out, 1) == 1 && ::dup2(err_, 2) == 2 && ::chdir(folder.c_str()) == 0;
+    for (const int stream : start.unread) ready = ready && ::dup2(unread[1], stream) == stream;
+    for (const int stream : start.closed) ready = ready && ::close(stream) == 0;
+    for (const int signal : start.ignored) std::signal(signal, SIG_IGN);
     if (ready) ::execve(argv[0], argv.data(), envp.data());
     ::_exit(127);
   }
   ::setpgid(pid_, pid_);
   ::close(in);
+  ::close(unread[1]);
   ::close(started[1]);
   char byte;
   while (::read(started[0], &byte, 1) < 0 && errno == EINTR) continue;

@@ -21,6 +21,9 @@ struct Start {
   double seconds = 60;                                  ///< time limit; then the program is killed
   std::filesystem::path output = {};                    ///< an existing file, such as a device, as stdout
   bool terminal = false;                                ///< stdout is a terminal of 80 columns
+  std::vector<int> unread = {};                         ///< of 1 and 2: pipes whose reader is gone
+  std::vector<int> closed = {};                         ///< of 0, 1 and 2: not open at all
+  std::vector<int> ignored = {};                        ///< signals that are ignored, as nohup does
   std::optional<std::uint64_t> largest_file = {};       ///< writing beyond that many bytes fails
 };
 

@@ -64,7 +64,7 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
                                 {"device", options.model.device},
                                 {"limit", options.corpus.limit},
                                 {"seed", options.common.seed}};
-  if (!options.record_fields.empty()) settings["record_fields"] = options.fields().names();
+  if (options.fields().is_chosen()) settings["record_fields"] = options.fields().names();
   if (!options.save_states.empty()) settings["save_states"] = true;
   if (!options.layers.empty())
     settings["layers"] = run::parse_layers(options.layers, session.spec().num_layers);
@@ -313,17 +313,29 @@ void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
   }
 }
 
+/// The names that a list with commas may hold, for the help and completions. Whoever reads the list checks
+/// it.
+CLI::Validator list_of(const std::vector<std::string>& names) {
+  return {[](const std::string&) { return std::string(); }, "{" + util::join(names, ",") + "}"};
+}
+
+std::vector<std::string> record_field_words() {
+  std::vector<std::string> words = report::RecordFields().names();
+  words.emplace_back("all");
+  return words;
+}
+
 }  // namespace
 
 std::function<void()> setup_analyze(CLI::App& app) {
   auto options = std::make_shared<AnalyzeOptions>();
   add_corpus_options(app, options->corpus);
   app.get_option("--input")->description(
-      "Corpus: .txt (documents separated by blank lines), .jsonl (key \"text\"); task: JSON lines or array, "
+      "Corpus: .txt, blank lines between documents, .jsonl, key \"text\"; task: JSON lines or array, "
       ".conllu; compressed by gzip, xz, zstd or not; pipes, - for stdin; may be given several times");
-  app.add_option("--experiment", options->experiments,
-                 "Comma-separated: " + util::join(experiments::experiment_names(), ", "))
+  app.add_option("--experiment", options->experiments, "What is measured: one or several, with commas")
       ->type_name("NAME,...")
+      ->check(list_of(experiments::experiment_names()))
       ->delimiter(',')
       ->capture_default_str();
   add_run_options(app, options->model);
@@ -337,9 +349,9 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ->check(one_of({"none", "jsonl", "jsonl.zst"}))
       ->capture_default_str();
   app.add_option("--record-fields", options->record_fields,
-                 "What each lens's part of a record holds (default: all): " +
-                     util::join(report::RecordFields().names(), ", "))
+                 "What each lens's part of a record holds: one or several, with commas (default: all)")
       ->type_name("NAME,...")
+      ->check(list_of(record_field_words()))
       ->delimiter(',');
   app.add_option("--max-records", options->max_records,
                  "Records written, in input order (0: all); tables count the others too")
@@ -353,9 +365,9 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ->type_name("N,...")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option(
-         "--decode", options->model.decode,
-         "exact: the documented accuracy; fast: one low-precision product where the processor has one")
+  app.add_option("--decode", options->model.decode,
+                 "Products: exact, of the documented accuracy, or fast, a single one of low precision where "
+                 "the processor has it")
       ->check(one_of({"exact", "fast"}))
       ->capture_default_str();
   app.add_option("--layers", options->layers,

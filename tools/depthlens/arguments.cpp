@@ -19,6 +19,13 @@ bool looks_like_flag(const std::string& word) {
   return word.size() > 1 && word[0] == '-' && word[1] != '.' && !(word[1] >= '0' && word[1] <= '9');
 }
 
+/// Whether a word begins with a flag of the command, perhaps with a value behind it.
+bool is_flag(const std::string& word, const std::vector<CLI::Option*>& options) {
+  const std::string name = word.substr(0, word.find('='));
+  return std::any_of(options.begin(), options.end(),
+                     [&](const CLI::Option* option) { return option->check_name(name); });
+}
+
 /// True for a switch that is switched off.
 bool is_off(const CLI::Option& option, const std::vector<std::string>& values) {
   return is_switch(option) && values.back() == "false";
@@ -104,11 +111,12 @@ void Arguments::read_words(const std::vector<std::string>& words) {
     } else {
       const std::string next = i + 1 < words.size() ? words[i + 1] : "--";
       if (looks_like_flag(next)) {
-        throw util::usage_error(
-            {.what = "a value is missing",
-             .where = flag,
-             .found = next == "--" ? "nothing" : util::in_quotes(next),
-             .hint = next == "--" ? "" : "a value that begins with a dash: " + flag + "=" + next});
+        throw util::usage_error({.what = "a value is missing",
+                                 .where = flag,
+                                 .found = next == "--" ? "nothing" : util::in_quotes(next),
+                                 .hint = next == "--" || is_flag(next, options_)
+                                             ? ""
+                                             : "a value that begins with a dash: " + flag + "=" + next});
       }
       add_by_hand(option, words[++i]);
       while (option->get_allow_extra_args() && i + 1 < words.size() && !looks_like_flag(words[i + 1]))

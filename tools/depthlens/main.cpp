@@ -1,7 +1,10 @@
 // The program: one command, and the one place where errors become text and an exit status.
+#include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -60,10 +63,30 @@ void check_command(const std::string& name) {
        .hint = near.empty() ? "depthlens --help tells what they do" : near});
 }
 
+/// Stands for the end of a reader, `head` for example, that wanted no more.
+struct NobodyReads {};
+
+/// Whether stdout is a pipe whose reader is gone.
+bool nobody_reads_stdout() {
+  struct pollfd state = {.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+  return ::poll(&state, 1, 0) > 0 && (state.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 /// A result that stdout did not take, on a full device for example, is not done.
 void check_stdout() {
   std::cout.flush();
-  if (!std::cout) throw depthlens::util::output_error({.what = "cannot write the result to stdout"});
+  if (std::cout) return;
+  if (nobody_reads_stdout()) throw NobodyReads();
+  throw depthlens::util::output_error({.what = "cannot write the result to stdout"});
+}
+
+/// Where a standard stream is closed, the next file that is opened would take its number, and get what is
+/// meant for the stream. What is opened in its place here fails as a closed one does, and takes messages in
+/// silence.
+void hold_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) < 0) ::open("/dev/null", stream == STDOUT_FILENO ? O_RDONLY : O_WRONLY);
+  }
 }
 
 void run(const std::vector<std::string>& words) {
@@ -104,7 +127,8 @@ int fail(depthlens::util::ErrorCode code, const std::string& message, const std:
   const auto held = depthlens::util::remove_unfinished();
   const std::string tail = hint.empty() ? "" : "hint: " + depthlens::util::printable(hint) + "\n";
   std::fprintf(stderr, "depthlens: error: %s\n%s", depthlens::util::printable(message).c_str(), tail.c_str());
-  return static_cast<int>(code);
+  return code == depthlens::util::ErrorCode::kInterrupted ? depthlens::util::interrupted_status()
+                                                          : static_cast<int>(code);
 }
 
 /// The end that a signal brings, on the thread that watches for it, while others are at work.
@@ -113,17 +137,21 @@ void end_interrupted() {
   if (::isatty(STDERR_FILENO) == 1) std::fputc('\n', stderr);  // a line of progress may stand there
   const Error error = depthlens::util::interrupted_error();
   std::fprintf(stderr, "depthlens: error: %s\n", error.what());
-  ::_exit(static_cast<int>(error.code()));
+  ::_exit(depthlens::util::interrupted_status());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  hold_standard_streams();
   depthlens::util::watch_interrupts(end_interrupted);
+  depthlens::util::end_with_parent();
   try {
     run({argv + 1, argv + argc});
     check_stdout();
     return 0;
+  } catch (const NobodyReads&) {
+    return 128 + SIGPIPE;  // as a shell says of a program that the signal ended
   } catch (const Error& error) {
     return fail(error.code(), error.what(), error.hint());
   } catch (const std::exception& error) {

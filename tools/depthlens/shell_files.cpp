@@ -17,7 +17,8 @@ struct Flag {
   std::string argument = {};            ///< the name of such an argument
   std::string value = {};               ///< as help names it; empty for a switch
   std::vector<std::string> choices = {};
-  std::string standard = {};  ///< the default
+  bool lists_choices = false;  ///< the value is several of them, with commas
+  std::string standard = {};   ///< the default
   std::string description = {};
   bool takes_paths = false;
   bool repeatable = false;
@@ -30,7 +31,7 @@ struct CommandText {
   std::vector<Flag> flags;
 };
 
-/// "TEXT:{a,b}" into a value and choices.
+/// "TEXT:{a,b}" or "NAME,...:{a,b}" into a value and choices.
 void read_type(const std::string& type, Flag& flag) {
   const std::size_t open = type.find('{');
   if (open == std::string::npos) {
@@ -39,7 +40,8 @@ void read_type(const std::string& type, Flag& flag) {
   }
   const std::size_t close = type.find('}', open);
   flag.choices = util::split(type.substr(open + 1, close - open - 1), ',');
-  flag.value = "WORD";
+  flag.lists_choices = type.rfind("NAME,...", 0) == 0;
+  flag.value = flag.lists_choices ? "NAME,..." : "WORD";
 }
 
 /// Whether the value is a file or a folder, by the word that help has for it: FILE, FILE.html, PATH|ID …
@@ -88,11 +90,14 @@ std::string replaced(std::string text, const std::string& what, const std::strin
   return text;
 }
 
-/// Completions show one short line: what stands before the first semicolon or bracket.
+/// Completions show one short line: what stands before the first semicolon or bracket, or before the colon
+/// where a few words are followed by the meaning of every value or by much else.
 std::string short_description(const std::string& text) {
-  std::string line = text.substr(0, std::min(text.find("; "), text.find(" (")));
-  if (line.size() > 100 && line.find(": ") != std::string::npos) line.resize(line.find(": "));
-  return line;
+  const std::size_t semicolon = text.find("; ");
+  std::string line = text.substr(0, std::min(semicolon, text.find(" (")));
+  const std::string head = line.substr(0, line.find(": "));
+  const bool some_words = std::count(head.begin(), head.end(), ' ') >= 2;
+  return some_words && (line.size() == semicolon || line.size() > 100) ? head : line;
 }
 
 // The manual page.
@@ -110,12 +115,13 @@ std::string roff_flag(const Flag& flag) {
   if (flag.names.empty()) text += "\\fI" + roff(flag.argument) + "\\fR";
   for (std::size_t i = 0; i < flag.names.size(); ++i)
     text += (i > 0 ? ", \\fB" : "\\fB") + roff(flag.names[i]) + "\\fR";
-  if (!flag.names.empty() && !flag.choices.empty()) {
+  if (!flag.names.empty() && !flag.choices.empty() && !flag.lists_choices) {
     text += " \\fI" + roff(util::join(flag.choices, "|")) + "\\fR";
   } else if (!flag.names.empty() && !flag.value.empty()) {
     text += " \\fI" + roff(flag.value) + "\\fR";
   }
   text += "\n" + roff(flag.description) + "\n";
+  if (flag.lists_choices) text += "\\- " + roff(util::join(flag.choices, ", ")) + "\n";
   if (!flag.standard.empty()) text += "(default: " + roff(flag.standard) + ")\n";
   return text;
 }
@@ -152,7 +158,9 @@ std::string man_page(const CLI::App& app, const std::vector<CommandText>& comman
       {util::ErrorCode::kOutput,
        "The run folder or standard output cannot be written, or the folder holds another run."},
       {util::ErrorCode::kInternal, "A defect of depthlens."},
-      {util::ErrorCode::kInterrupted, "Interrupted; what was finished is saved, and --resume goes on."}};
+      {util::ErrorCode{129}, "Interrupted by SIGHUP, as when the terminal closes; else as 130."},
+      {util::ErrorCode::kInterrupted, "Interrupted; what was finished is saved, and --resume goes on."},
+      {util::ErrorCode{141}, "Nobody reads standard output any more."}};
   for (const auto& [code, words] : codes)
     text += ".TP\n.B " + std::to_string(static_cast<int>(code)) + "\n" + roff(words) + "\n";
   return text;
@@ -169,7 +177,8 @@ std::string bash_completion(const std::vector<CommandText>& commands) {
       for (const std::string& name : flag.names) flags += (flags.empty() ? "" : " ") + name;
       if (flag.names.empty() || flag.value.empty()) continue;
       const std::string action = !flag.choices.empty()
-                                     ? "words=\"" + util::join(flag.choices, " ") + "\" kind=words"
+                                     ? "words=\"" + util::join(flag.choices, " ") +
+                                           (flag.lists_choices ? "\" kind=list" : "\" kind=words")
                                  : flag.takes_paths ? "kind=files"
                                                     : "kind=none";
       values += "        " + util::join(flag.names, "|") + ") " + action + " ;;\n";
@@ -203,6 +212,15 @@ std::string bash_completion(const std::vector<CommandText>& commands) {
          "  fi\n"
          "  case ${kind:-files} in\n"
          "    words) COMPREPLY=($(compgen -W \"$words\" -- \"$current\")) ;;\n"
+         "    list)\n"  // the names that are not there yet, behind those that are
+         "      local word before_comma=\n"
+         "      [[ $current != *,* ]] || before_comma=${current%,*},\n"
+         "      for word in $words; do\n"
+         "        if [[ ,$before_comma != *,$word,* && $word == \"${current##*,}\"* ]]; then\n"
+         "          COMPREPLY+=(\"$before_comma$word\")\n"
+         "        fi\n"
+         "      done\n"
+         "      compopt -o nospace 2>/dev/null ;;\n"
          "    files)\n"
          "      compopt -o filenames 2>/dev/null\n"
          "      mapfile -t COMPREPLY < <(compgen -f -- \"$current\") ;;\n"
@@ -225,9 +243,10 @@ std::string zsh_part(std::string text) {
 
 std::string zsh_value(const Flag& flag) {
   if (flag.value.empty()) return "";
-  const std::string action = !flag.choices.empty() ? "(" + util::join(flag.choices, " ") + ")"
-                             : flag.takes_paths    ? "_files"
-                                                   : " ";
+  const std::string action = flag.lists_choices      ? "_values -s , name " + util::join(flag.choices, " ")
+                             : !flag.choices.empty() ? "(" + util::join(flag.choices, " ") + ")"
+                             : flag.takes_paths      ? "_files"
+                                                     : " ";
   return ":" + zsh_part(flag.value) + ":" + action;
 }
 
@@ -289,6 +308,12 @@ std::string fish_quoted(const std::string& text) {
 std::string fish_completion(const std::vector<CommandText>& commands) {
   std::string text =
       "# Completion of depthlens for fish, made by depthlens from its own flags.\n"
+      "function __depthlens_list -d 'The names that a list lacks, behind those that it has'\n"
+      "  set -l before (string match -r '^(?:--[^=]*=)?(.*,)?' -- (commandline -ct))[2]\n"
+      "  for name in $argv\n"
+      "    contains -- $name (string split , -- \"$before\"); or printf '%s%s\\t\\n' \"$before\" $name\n"
+      "  end\n"
+      "end\n"
       "complete -c depthlens -n __fish_use_subcommand -f\n"
       "complete -c depthlens -n __fish_use_subcommand -s h -l help -d 'Tells what the commands do'\n"
       "complete -c depthlens -n __fish_use_subcommand -l version -d 'Tells the version'\n";
@@ -301,8 +326,11 @@ std::string fish_completion(const std::vector<CommandText>& commands) {
       text += "complete -c depthlens -n '__fish_seen_subcommand_from " + command.name + "'";
       for (const std::string& name : flag.names)
         text += name.rfind("--", 0) == 0 ? " -l " + name.substr(2) : " -s " + name.substr(1);
-      if (!flag.choices.empty()) {
-        text += " -x -a " + fish_quoted(util::join(flag.choices, " "));
+      if (flag.lists_choices) {
+        text += " -x -a " + fish_quoted("(__depthlens_list " + util::join(flag.choices, " ") + ")");
+      } else if (!flag.choices.empty()) {
+        // Behind the tab would stand what the word means; without one the words get the flag's description.
+        text += " -x -a " + fish_quoted(util::join(flag.choices, "\\t ") + "\\t");
       } else if (!flag.value.empty()) {
         text += flag.takes_paths ? " -r" : " -x";
       }

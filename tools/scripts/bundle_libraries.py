@@ -5,8 +5,8 @@
 
 PREFIX/lib gets every shared library that PROGRAM loads, but for those of libtorch's folder and those that every Linux
 has (BASE); each looks for its own ones beside itself. PREFIX/share/doc/depthlens/licences gets the licence text of each,
-and of the libraries whose headers are compiled in (--header), as Debian's packages have them. Called by
-cmake/installation.cmake; needs ldd, patchelf and dpkg-query.
+and of the libraries whose headers are compiled in (--header), as Debian's packages have them; common/ in it the texts
+that these point to. Called by cmake/installation.cmake; needs ldd, patchelf and dpkg-query.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 
 # The C and C++ libraries of the system, which a program brings at its peril. libgomp comes with torch.
 BASE = re.compile(r"^(ld-linux.*|lib(c|m|dl|rt|pthread|util|resolv|gcc_s|stdc\+\+|gomp|anl|nsl))\.so\.")
+COMMON = Path("/usr/share/common-licenses")
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def main() -> None:
         if not text.is_file():
             sys.exit(f"{text} is missing: a library is not bundled without its licence")
         shutil.copyfile(text, licences / f"{package}.txt")
+    copy_common_licences(licences)
     copy_licence_of_torch(options.libtorch, licences)
     print(f"bundled {len(list(folder.iterdir()))} libraries, licences of {len(packages)} packages")
 
@@ -74,6 +76,20 @@ def package_of(file: Path) -> str:
         if done.returncode == 0:
             return done.stdout.split(":")[0]
     sys.exit(f"no Debian package has {file}: a library is not bundled without its licence")
+
+
+def copy_common_licences(licences: Path) -> None:
+    """Debian's copyright files name the texts of the GPL, the LGPL and others by their place on a Debian system."""
+    names = set()
+    for file in licences.glob("*.txt"):
+        # A full stop may follow; the folder alone names nothing.
+        text = file.read_text(encoding="utf-8", errors="replace")
+        names |= set(re.findall(re.escape(str(COMMON)) + r"/([A-Za-z0-9.+-]*[A-Za-z0-9+])", text))
+    (licences / "common").mkdir(exist_ok=True)
+    for name in sorted(names):
+        if not (COMMON / name).is_file():
+            sys.exit(f"{COMMON / name} is missing: a library is not bundled without its licence")
+        shutil.copyfile(COMMON / name, licences / "common" / name)
 
 
 def copy_licence_of_torch(libtorch: Path, licences: Path) -> None:
