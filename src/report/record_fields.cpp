@@ -39,7 +39,6 @@ RecordFields RecordFields::parse(const std::string& list) {
     if (name == kAll) throw refuse("'all' stands beside fields", "all alone is every field");
     if (place == kRecordFieldNames.size())
       throw refuse("unknown field " + util::in_quotes(name), util::did_you_mean(name, fields_by_name()));
-    if (fields.chosen_[place]) throw refuse("the field " + util::in_quotes(name) + " twice", "");
     fields.chosen_.set(place);
   }
   return fields;

@@ -14,7 +14,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <thread>
 
 #include "depthlens/util/error.hpp"
@@ -77,10 +76,9 @@ void watch_interrupts(void (*end)()) {
   }).detach();
 }
 
-void end_with_parent() {
-  const char* text = std::getenv("DEPTHLENS_PARENT");
+void end_with_parent(const char* process) {
   std::int64_t parent = 0;
-  if (text == nullptr || !parse_int(text, parent) || parent <= 1) return;
+  if (process == nullptr || !parse_int(process, parent) || parent <= 1) return;
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   // It may have died before. Where a script stands between, it is not the parent that getppid() names.
   if (::getppid() != parent && ::kill(static_cast<pid_t>(parent), 0) != 0 && errno == ESRCH)

@@ -240,8 +240,6 @@ TEST_CASE("--record-fields: what is unknown or has no effect is refused") {
   refused({"--record-fields", "entropy,options"}, {"no effect", "--record-fields", "questions (choices)"});
   refused({"--record-fields", "entropy,watched"}, {"no effect", "--record-fields", "a watched token"});
   refused({"--record-fields", "entropy", "--top-k", "3"}, {"no effect", "--top-k", "top_ids"});
-  refused({"--record-fields", "entropy,final_rank,entropy"},
-          {"the field 'entropy' twice", "--record-fields"});
   refused({"--record-fields", "all,entropy"}, {"'all' stands beside fields"});
   refused({"--record-fields", "none"}, {"no field 'none'", "hint: --records none writes no records"});
   refused({"--records", "zst"}, {"--records", "one of none, jsonl, jsonl.zst"});

@@ -6,6 +6,7 @@
 #include <array>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -145,7 +146,7 @@ void end_interrupted() {
 int main(int argc, char** argv) {
   hold_standard_streams();
   depthlens::util::watch_interrupts(end_interrupted);
-  depthlens::util::end_with_parent();
+  depthlens::util::end_with_parent(std::getenv("DEPTHLENS_PARENT"));
   try {
     run({argv + 1, argv + argc});
     check_stdout();

@@ -13,10 +13,10 @@ namespace depthlens::util {
 /// nobody reads fails like any other writing, and a message that is lost does not cost the work.
 void watch_interrupts(void (*end)());
 
-/// Where DEPTHLENS_PARENT names the process that started this one: has the system send a SIGTERM when it
-/// dies, so that a run does not outlive the Python that waits for it. The system counts the death of the
-/// thread that started this process as that of the parent.
-void end_with_parent();
+/// Where `process`, which may be nullptr, is the number of the process that started this one: has the system
+/// send a SIGTERM when that dies, so that a run does not outlive the Python that waits for it. The system
+/// counts the death of the thread that started this process as that of the parent.
+void end_with_parent(const char* process);
 
 /// While one lives, the first signal leaves it to the program to finish what it is at and save it.
 class FinishOnInterrupt {

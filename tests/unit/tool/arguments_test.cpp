@@ -169,7 +169,8 @@ TEST_CASE("arguments: words that are not as they should be") {
   bench.refuse({"-x"}, {"unknown flag '-x'"});
   bench.refuse({"--=3"}, {"unknown flag '--'"});
   bench.refuse({"--name"}, {"a value is missing, --name", "found nothing"});
-  bench.refuse({"--name", "--quiet"}, {"a value is missing, --name", "found '--quiet'", "--name=--quiet"});
+  bench.refuse({"--name", "--quiet"}, {"a value is missing, --name", "found '--quiet'"});
+  bench.refuse({"--name", "--odd"}, {"a value is missing, --name", "found '--odd'", "--name=--odd"});
   bench.refuse({"--name", "--", "x"}, {"a value is missing, --name"});
   bench.refuse({"--count", "3", "--count", "4"},
                {"given twice, --count; expected one value, found '3' and '4'"});
