@@ -297,6 +297,11 @@ void warn_of_legacy(const CacheFolder& cache) {
                     cache.path.string());
 }
 
+/// The last part of a model's name, in lower case.
+std::string stem_of(const std::string& name) {
+  return util::lower_case(name.substr(name.rfind('/') + 1));
+}
+
 }  // namespace
 
 struct Hub::Wanted {
@@ -582,7 +587,7 @@ std::string with_file(const std::string& path_or_file, const fs::path& found) {
                                  : path_or_file.substr(0, colon + 1) + place.substr(at + before.size());
 }
 
-std::vector<std::string> Hub::published_lenses(const std::string& model) const {
+Hub::PublishedLenses Hub::published_lenses(const std::string& model) const {
   const HubId id = parse_hub_id(model);
   if (is_offline()) {
     throw util::usage_error(
@@ -594,19 +599,50 @@ std::vector<std::string> Hub::published_lenses(const std::string& model) const {
                              .expected = id.name,
                              .found = in_quotes(model)});
   }
-  std::vector<std::string> found;
+  PublishedLenses found;
   std::vector<util::Error> unknown;  // what could not be asked
   HubClient client(settings());
   const std::vector<std::string> names = with_aliases(id.name);
+  std::set<std::string> stems;  // the last parts of names
+  for (const std::string& name : names) stems.insert(stem_of(name));
+  const auto is_similar = [&](const std::string& stem) {
+    return std::any_of(stems.begin(), stems.end(), [&](const std::string& wanted) {
+      return stem.starts_with(wanted) || wanted.starts_with(stem);
+    });
+  };
+  const auto list_of = [&](const Repository& repository,
+                           const std::string& folder) -> std::optional<std::vector<HubFile>> {
+    try {
+      return client.list(repository, "main", folder, /*recursive=*/true);
+    } catch (const HubUnreachable& error) {
+      throw settings().without_token(error);
+    }
+  };
+
   const Repository tuned = tuned_lens_repository();
+  const std::string begin = "lens/", weights = "/params.pt";
   try {
-    for (const std::string& name : names) {
-      const auto has = [&](const char* file) {
-        return client.look_up(tuned, "main", cat("lens/", name, "/", file)).file.has_value();
-      };
-      if (!has("config.json") || !has("params.pt")) continue;
-      found.push_back("tuned:" + name);
-      break;
+    std::set<std::string> files;
+    if (const auto list = list_of(tuned, "lens")) {
+      for (const HubFile& file : *list) files.insert(file.path);
+    } else {  // a mirror without lists
+      for (const std::string& name : names) {
+        for (const char* file : {"/config.json", "/params.pt"}) {
+          if (client.look_up(tuned, "main", begin + name + file).file) files.insert(begin + name + file);
+        }
+      }
+    }
+    for (const std::string& file : files) {
+      if (!file.starts_with(begin) || !file.ends_with(weights)) continue;
+      const std::string name = file.substr(begin.size(), file.size() - begin.size() - weights.size());
+      if (files.count(begin + name + "/config.json") == 0) continue;
+      const bool named = std::find(names.begin(), names.end(), name) != names.end() ||
+                         (id.name.find('/') == std::string::npos && stems.count(stem_of(name)) > 0);
+      if (named) {
+        found.of_model.push_back("tuned:" + name);
+      } else if (is_similar(stem_of(name))) {
+        found.of_similar.push_back("tuned:" + name);
+      }
     }
   } catch (const HubUnreachable& error) {
     throw settings().without_token(error);
@@ -616,9 +652,7 @@ std::vector<std::string> Hub::published_lenses(const std::string& model) const {
   }
   // STEM_jacobian_lens.pt in folders by model, where STEM is the last part of the model's name.
   const Repository jacobian{.type = RepositoryType::kModel, .name = kJacobianLenses};
-  std::set<std::string> stems;
-  for (const std::string& name : names) stems.insert(util::lower_case(name.substr(name.rfind('/') + 1)));
-  const auto files = client.list(jacobian, "main", "", /*recursive=*/true);
+  const auto files = list_of(jacobian, "");
   if (!files) {
     unknown.push_back(util::input_error({.what = cat("the hub has no list of the files of ", kJacobianLenses),
                                          .where = shown_address(settings().endpoint)}));
@@ -626,10 +660,16 @@ std::vector<std::string> Hub::published_lenses(const std::string& model) const {
   for (const HubFile& file : files.value_or(std::vector<HubFile>())) {
     const std::string name = util::lower_case(fs::path(file.path).filename().string());
     const std::string end = "_jacobian_lens.pt";
-    if (name.ends_with(end) && stems.count(name.substr(0, name.size() - end.size())) > 0)
-      found.push_back(cat("jacobian:", kJacobianLenses, ":", file.path));
+    if (!name.ends_with(end)) continue;
+    const std::string stem = name.substr(0, name.size() - end.size());
+    const std::string lens = cat("jacobian:", kJacobianLenses, ":", file.path);
+    if (stems.count(stem) > 0) {
+      found.of_model.push_back(lens);
+    } else if (is_similar(stem)) {
+      found.of_similar.push_back(lens);
+    }
   }
-  if (found.empty() && !unknown.empty()) throw unknown.front();
+  if (found.of_model.empty() && !unknown.empty()) throw unknown.front();
   for (const util::Error& error : unknown) util::log_warning(error.what());
   return found;
 }

@@ -39,9 +39,12 @@ void run_download(const DownloadOptions& options) {
   apply_common_options(options.common);
   const io::Hub hub({.offline = options.offline, .refresh = true});
   if (!options.lenses_of.empty()) {
-    const std::vector<std::string> lenses = hub.published_lenses(options.lenses_of);
-    for (const std::string& lens : lenses) std::cout << lens << '\n';
-    if (lenses.empty()) util::log_info("no lens is published for " + util::in_quotes(options.lenses_of));
+    const io::Hub::PublishedLenses lenses = hub.published_lenses(options.lenses_of);
+    for (const std::string& lens : lenses.of_model) std::cout << lens << '\n';
+    if (!lenses.of_model.empty()) return;
+    util::log_info("no lens is published for " + util::in_quotes(options.lenses_of));
+    if (!lenses.of_similar.empty())
+      util::log_info("for models of similar names there are " + util::join(lenses.of_similar, ", "));
     return;
   }
   for (const std::string& wanted : options.wanted) std::cout << fetch(hub, wanted).string() << std::endl;

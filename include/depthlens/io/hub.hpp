@@ -46,9 +46,14 @@ class Hub {
   /// the cache says, with a warning.
   std::filesystem::path jacobian_lens(const std::string& path_or_file) const;
 
-  /// The published lenses of a model, as flags name them: "tuned:…", "jacobian:…". Asks the hub. Throws where
-  /// there is none, but a place could not be asked.
-  std::vector<std::string> published_lenses(const std::string& model) const;
+  /// Lenses as flags name them: "tuned:…", "jacobian:…".
+  struct PublishedLenses {
+    std::vector<std::string> of_model;
+    std::vector<std::string> of_similar;  ///< of models whose names begin alike
+  };
+  /// The published lenses of a model, whose organization may be left out. Asks the hub. Throws where there is
+  /// none, but a place could not be asked.
+  PublishedLenses published_lenses(const std::string& model) const;
 
  private:
   /// Something wanted from a repository.

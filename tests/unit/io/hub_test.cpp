@@ -754,9 +754,21 @@ TEST_CASE(
   check_error(ErrorCode::kUsage, {"ORG/NAME:FILE"},
               [&] { bench.asking().jacobian_lens("org/name:../x.pt"); });
 
-  CHECK(bench.asking().published_lenses("openai-community/gpt2") ==
-        std::vector<std::string>{"tuned:gpt2", "jacobian:" + named});
-  CHECK(bench.asking().published_lenses("org/none").empty());
+  using Lenses = std::vector<std::string>;
+  CHECK(bench.asking().published_lenses("openai-community/gpt2").of_model ==
+        Lenses{"tuned:gpt2", "jacobian:" + named});
+  CHECK(bench.asking().published_lenses("org/none").of_model.empty());
+  CHECK(bench.asking().published_lenses("org/none").of_similar.empty());
+  for (const char* name : {"some/pythia-160m-deduped", "some/pythia-160m-deduped-v0", "some/pythia-1b"}) {
+    bench.hub.add(space, "lens/" + std::string(name) + "/config.json", "{}");
+    bench.hub.add(space, "lens/" + std::string(name) + "/params.pt", "");
+  }
+  CHECK(bench.asking().published_lenses("pythia-160m-deduped").of_model ==
+        Lenses{"tuned:some/pythia-160m-deduped"});
+  CHECK(bench.asking().published_lenses("other/pythia-160m-deduped").of_model.empty());
+  const auto similar = bench.asking().published_lenses("pythia-160m");
+  CHECK(similar.of_model.empty());
+  CHECK(similar.of_similar == Lenses{"tuned:some/pythia-160m-deduped-v0", "tuned:some/pythia-160m-deduped"});
 }
 
 TEST_CASE("hub: what is no content is not read to its end, nor waited for") {
@@ -1042,8 +1054,8 @@ TEST_CASE("hub: a Jacobian lens is the same whatever the cache has, and a model'
   check_error(ErrorCode::kInput, {"no list of the files of neuronpedia/jacobian-lens"},
               [&] { bench.asking().published_lenses("half"); });
   bench.hub.add("models/neuronpedia/jacobian-lens", "README.md", "");
-  CHECK(bench.asking().published_lenses("half").empty());
-  CHECK(bench.asking().published_lenses("org/name") == std::vector<std::string>{"tuned:org/name"});
+  CHECK(bench.asking().published_lenses("half").of_model.empty());
+  CHECK(bench.asking().published_lenses("org/name").of_model == std::vector<std::string>{"tuned:org/name"});
 }
 
 TEST_CASE("hub: https with a certificate that a variable names, and not without") {
