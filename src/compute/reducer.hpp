@@ -20,6 +20,10 @@ enum class Split {
   kRows         ///< each group of positions is one thread's, which takes the whole vocabulary in order
 };
 
+/// Tokens of a slice, about. Sums of each slice are kept apart, so that many take memory and time to put
+/// together; few leave processors of many cores without work.
+inline constexpr std::int64_t kSliceTokens = 2048;
+
 /// Of a pass on the processor.
 struct PassLayout {
   std::int64_t num_slices;     ///< of the vocabulary; 1 where it is not split

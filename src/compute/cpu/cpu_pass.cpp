@@ -25,7 +25,6 @@ namespace depthlens::compute {
 namespace {
 
 constexpr std::int64_t kMaxWidth = 384;     // tokens of a tile
-constexpr std::int64_t kSlice = 1024;       // tokens, about
 constexpr std::int64_t kMaxExpected = 256;  // tokens of a tile that is packed twice
 constexpr std::int64_t kTilesOfGroup = 16;  // packed together where rows are split
 constexpr std::int64_t kBlocksOfGroup = 8;  // blocks of rows for which a thread keeps a tile in its cache
@@ -104,7 +103,7 @@ class CpuPass : public VocabularyPass {
 
 void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
   const std::int64_t V = vocab_size(), P = rows.num_positions;
-  std::int64_t slice = round_up(kSlice, width_);
+  std::int64_t slice = round_up(kSliceTokens, width_);
   while (slice < V && ceil_div(V, slice) > reducer.max_slices()) slice *= 2;
   const std::int64_t num_slices = ceil_div(V, slice);
   reducer.begin({.num_slices = num_slices,

@@ -573,8 +573,8 @@ StatisticsDecoder::StatisticsDecoder(const VocabularyPass& pass,
 StatisticsDecoder::~StatisticsDecoder() = default;
 
 std::uint64_t StatisticsDecoder::working_memory(std::int64_t num_states, std::int64_t num_positions) const {
-  constexpr std::int64_t kSlice = 1024, kSumsOfRow = 400;  // bytes, with ten best tokens
-  const std::int64_t slices = ceil_div(pass_.vocab_size(), kSlice);
+  constexpr std::int64_t kSumsOfRow = 400;  // bytes, with ten best tokens
+  const std::int64_t slices = ceil_div(pass_.vocab_size(), kSliceTokens);
   return pass_.working_memory(num_states, num_positions) +
          static_cast<std::uint64_t>(4 * num_positions * pass_.logit_stride() +
                                     num_states * num_positions * slices * kSumsOfRow);
