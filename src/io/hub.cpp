@@ -70,12 +70,12 @@ bool is_path_of_lens(const std::string& text) {
     throw util::input_error({.what = "no lens at " + in_quotes(text)});
   if (only_path || util::is_file(path)) return true;
   if (!util::is_folder(path)) return false;
+  if (!util::exists(path / "config.json")) return true;
   const std::vector<fs::path> lenses = lenses_below(path);
-  return !util::exists(path / "config.json") ||
-         std::any_of(lenses.begin(), lenses.end(), [](const fs::path& file) {
-           const std::string name = file.filename().string();
-           return name != "model.safetensors" && !name.starts_with("model-");
-         });
+  return std::any_of(lenses.begin(), lenses.end(), [](const fs::path& file) {
+    const std::string name = file.filename().string();
+    return name != "model.safetensors" && !name.starts_with("model-");
+  });
 }
 
 /// Files of one commit on their way into a snapshot. Contents are fetched first; then all of them get their
@@ -300,6 +300,30 @@ void warn_of_legacy(const CacheFolder& cache) {
 /// The last part of a model's name, in lower case.
 std::string stem_of(const std::string& name) {
   return util::lower_case(name.substr(name.rfind('/') + 1));
+}
+
+/// The models for which the tuned lenses' repository has a whole lens. Where it has no list, as on some
+/// mirrors, those of `names`.
+std::vector<std::string> models_with_tuned_lens(HubClient& client, const Repository& repository,
+                                                const std::vector<std::string>& names) {
+  const std::string begin = "lens/", config = "/config.json", weights = "/params.pt";
+  std::set<std::string> files;
+  std::vector<std::string> models;
+  if (const auto list = client.list(repository, "main", "lens", /*recursive=*/true)) {
+    for (const HubFile& file : *list) files.insert(file.path);
+  } else {
+    for (const std::string& name : names) {
+      for (const std::string& file : {begin + name + config, begin + name + weights}) {
+        if (client.look_up(repository, "main", file).file) files.insert(file);
+      }
+    }
+  }
+  for (const std::string& file : files) {
+    if (!file.starts_with(begin) || !file.ends_with(weights)) continue;
+    const std::string name = file.substr(begin.size(), file.size() - begin.size() - weights.size());
+    if (files.count(begin + name + config) > 0) models.push_back(name);
+  }
+  return models;
 }
 
 }  // namespace
@@ -599,75 +623,47 @@ Hub::PublishedLenses Hub::published_lenses(const std::string& model) const {
                              .expected = id.name,
                              .found = in_quotes(model)});
   }
-  PublishedLenses found;
-  std::vector<util::Error> unknown;  // what could not be asked
-  HubClient client(settings());
   const std::vector<std::string> names = with_aliases(id.name);
-  std::set<std::string> stems;  // the last parts of names
+  std::set<std::string> stems;
   for (const std::string& name : names) stems.insert(stem_of(name));
-  const auto is_similar = [&](const std::string& stem) {
-    return std::any_of(stems.begin(), stems.end(), [&](const std::string& wanted) {
+  PublishedLenses found;
+  const auto add = [&](const std::string& lens, const std::string& stem, bool of_model) {
+    const bool similar = std::any_of(stems.begin(), stems.end(), [&](const std::string& wanted) {
       return stem.starts_with(wanted) || wanted.starts_with(stem);
     });
+    if (of_model || similar) (of_model ? found.of_model : found.of_similar).push_back(lens);
   };
-  const auto list_of = [&](const Repository& repository,
-                           const std::string& folder) -> std::optional<std::vector<HubFile>> {
-    try {
-      return client.list(repository, "main", folder, /*recursive=*/true);
-    } catch (const HubUnreachable& error) {
-      throw settings().without_token(error);
-    }
-  };
-
-  const Repository tuned = tuned_lens_repository();
-  const std::string begin = "lens/", weights = "/params.pt";
+  std::vector<util::Error> unknown;  // what could not be asked
+  HubClient client(settings());
   try {
-    std::set<std::string> files;
-    if (const auto list = list_of(tuned, "lens")) {
-      for (const HubFile& file : *list) files.insert(file.path);
-    } else {  // a mirror without lists
-      for (const std::string& name : names) {
-        for (const char* file : {"/config.json", "/params.pt"}) {
-          if (client.look_up(tuned, "main", begin + name + file).file) files.insert(begin + name + file);
-        }
+    try {
+      const bool any_organization = id.name.find('/') == std::string::npos;
+      for (const std::string& name : models_with_tuned_lens(client, tuned_lens_repository(), names)) {
+        const bool named = std::find(names.begin(), names.end(), name) != names.end();
+        add("tuned:" + name, stem_of(name), named || (any_organization && stems.count(stem_of(name)) > 0));
       }
+    } catch (const HubUnreachable&) {
+      throw;
+    } catch (const util::Error& error) {  // a mirror may have the one and not the other
+      if (error.code() == util::ErrorCode::kInterrupted) throw;
+      unknown.push_back(settings().without_token(error));
     }
-    for (const std::string& file : files) {
-      if (!file.starts_with(begin) || !file.ends_with(weights)) continue;
-      const std::string name = file.substr(begin.size(), file.size() - begin.size() - weights.size());
-      if (files.count(begin + name + "/config.json") == 0) continue;
-      const bool named = std::find(names.begin(), names.end(), name) != names.end() ||
-                         (id.name.find('/') == std::string::npos && stems.count(stem_of(name)) > 0);
-      if (named) {
-        found.of_model.push_back("tuned:" + name);
-      } else if (is_similar(stem_of(name))) {
-        found.of_similar.push_back("tuned:" + name);
-      }
+    // STEM_jacobian_lens.pt in folders by model.
+    const Repository jacobian{.type = RepositoryType::kModel, .name = kJacobianLenses};
+    const auto files = client.list(jacobian, "main", "", /*recursive=*/true);
+    if (!files) {
+      unknown.push_back(
+          util::input_error({.what = cat("the hub has no list of the files of ", kJacobianLenses),
+                             .where = shown_address(settings().endpoint)}));
+    }
+    for (const HubFile& file : files.value_or(std::vector<HubFile>())) {
+      const std::string name = stem_of(file.path), end = "_jacobian_lens.pt";
+      if (!name.ends_with(end)) continue;
+      const std::string stem = name.substr(0, name.size() - end.size());
+      add(cat("jacobian:", kJacobianLenses, ":", file.path), stem, stems.count(stem) > 0);
     }
   } catch (const HubUnreachable& error) {
     throw settings().without_token(error);
-  } catch (const util::Error& error) {  // a mirror may have the one and not the other
-    if (error.code() == util::ErrorCode::kInterrupted) throw;
-    unknown.push_back(settings().without_token(error));
-  }
-  // STEM_jacobian_lens.pt in folders by model, where STEM is the last part of the model's name.
-  const Repository jacobian{.type = RepositoryType::kModel, .name = kJacobianLenses};
-  const auto files = list_of(jacobian, "");
-  if (!files) {
-    unknown.push_back(util::input_error({.what = cat("the hub has no list of the files of ", kJacobianLenses),
-                                         .where = shown_address(settings().endpoint)}));
-  }
-  for (const HubFile& file : files.value_or(std::vector<HubFile>())) {
-    const std::string name = util::lower_case(fs::path(file.path).filename().string());
-    const std::string end = "_jacobian_lens.pt";
-    if (!name.ends_with(end)) continue;
-    const std::string stem = name.substr(0, name.size() - end.size());
-    const std::string lens = cat("jacobian:", kJacobianLenses, ":", file.path);
-    if (stems.count(stem) > 0) {
-      found.of_model.push_back(lens);
-    } else if (is_similar(stem)) {
-      found.of_similar.push_back(lens);
-    }
   }
   if (found.of_model.empty() && !unknown.empty()) throw unknown.front();
   for (const util::Error& error : unknown) util::log_warning(error.what());

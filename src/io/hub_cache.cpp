@@ -28,6 +28,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using util::cat;
+using util::Descriptor;
 using util::in_quotes;
 
 util::Error cannot_put(const fs::path& path, const std::string& why) {
@@ -83,24 +84,6 @@ double seconds_idle(const struct stat& status) {
   return std::difftime(std::time(nullptr), status.st_mtime);
 }
 
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int descriptor) : descriptor_(descriptor) {}
-  ~Descriptor() { reset(); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return descriptor_; }
-  int release() { return std::exchange(descriptor_, -1); }
-  void reset(int descriptor = -1) {
-    if (descriptor_ >= 0) ::close(descriptor_);
-    descriptor_ = descriptor;
-  }
-
- private:
-  int descriptor_ = -1;
-};
-
 /// Calls `take` with the pieces of a file, from its beginning.
 template <typename Take>
 void read_through(int descriptor, const fs::path& path, const Take& take) {
@@ -139,7 +122,7 @@ class BlobHash {
 bool has_content(const fs::path& path, const HubFile& file) {
   const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat status;
-  if (opened.get() < 0 || ::fstat(opened.get(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
+  if (!opened.is_open() || ::fstat(opened.get(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
   const auto size = static_cast<std::uint64_t>(status.st_size);
   if (file.size && size != *file.size) return false;
   BlobHash hash(file.etag, size);
@@ -225,7 +208,7 @@ void CachedRepository::put_in_snapshot(const std::string& commit, const std::str
     return;
   }
   const Descriptor opened(::open(content.c_str(), O_RDONLY | O_CLOEXEC));
-  if (opened.get() < 0) throw cannot_put(content, std::strerror(errno));
+  if (!opened.is_open()) throw cannot_put(content, std::strerror(errno));
   put(target, [&] {
     util::AtomicFile copy(target);
     read_through(opened.get(), content, [&](std::string_view bytes) { copy.write(bytes); });
@@ -256,12 +239,12 @@ BlobLock::BlobLock(const CachedRepository& repository, const std::string& etag,
       repository.cache_ / ".locks" / repository.repository_.folder_name() / (etag + ".lock");
   std::error_code error;
   fs::create_directories(path.parent_path(), error);
-  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664);
-  const std::string why = error             ? error.message()
-                          : descriptor_ < 0 ? std::string(std::strerror(errno))
-                                            : acquire(repository, etag, stop);
+  file_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664));
+  const std::string why = error              ? error.message()
+                          : !file_.is_open() ? std::string(std::strerror(errno))
+                                             : acquire(repository, etag, stop);
   if (why.empty()) return;
-  if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
+  file_.reset();
   if (util::interrupted()) throw util::interrupted_error();
   if (stop && stop()) return;
   util::log_warning(cat("no lock in ", path.parent_path().string(), ": ", why,
@@ -275,7 +258,7 @@ std::string BlobLock::acquire(const CachedRepository& repository, const std::str
   constexpr double kTold = 3, kIdle = 60;  // seconds
   const auto began = Clock::now();
   bool told = false;
-  while (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+  while (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return std::strerror(errno);
     if (util::interrupted()) return "interrupted";
@@ -297,14 +280,10 @@ std::string BlobLock::acquire(const CachedRepository& repository, const std::str
   return {};
 }
 
-BlobLock::~BlobLock() {
-  if (descriptor_ >= 0) ::close(descriptor_);  // and with it the lock; the file stays
-}
-
 UnfinishedBlob::UnfinishedBlob(const CachedRepository& repository, HubFile file)
     : final_(repository.blob(file.etag)), file_(std::move(file)) {
   take_over();
-  if (descriptor_ < 0) create();
+  if (!opened_.is_open()) create();
   begin_hash();
 }
 
@@ -315,9 +294,9 @@ fs::path UnfinishedBlob::new_name() const {
 void UnfinishedBlob::create() {
   create_folders(final_.parent_path());
   own_ = new_name();
-  descriptor_ = ::open(own_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) throw cannot_put(own_, std::strerror(errno));
-  locked_ = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+  opened_.reset(::open(own_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!opened_.is_open()) throw cannot_put(own_, std::strerror(errno));
+  locked_ = ::flock(opened_.get(), LOCK_EX | LOCK_NB) == 0;
 }
 
 /// The longest beginning that nobody is at work on: who is holds a lock on the file. That of another machine
@@ -331,7 +310,7 @@ void UnfinishedBlob::take_over() {
   for (const fs::path& path : unfinished_files(final_, kUnfinished)) {
     Descriptor opened(::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat status;
-    if (opened.get() < 0 || ::fstat(opened.get(), &status) != 0) continue;
+    if (!opened.is_open() || ::fstat(opened.get(), &status) != 0) continue;
     if (!S_ISREG(status.st_mode) || status.st_nlink != 1) continue;  // not of our making
     const bool own = path.filename().string().starts_with(of_machine);
     const bool begun = status.st_size > 0;  // or just made, and about to be locked
@@ -345,12 +324,12 @@ void UnfinishedBlob::take_over() {
     if (!longest.empty()) ::unlink(longest.c_str());
     longest = path;
     most = length;
-    kept.reset(opened.release());
+    kept = std::move(opened);
   }
   if (longest.empty()) return;
   own_ = new_name();
   if (::rename(longest.c_str(), own_.c_str()) != 0) return;
-  descriptor_ = kept.release();
+  opened_ = std::move(kept);
   locked_ = true;
 }
 
@@ -358,14 +337,14 @@ void UnfinishedBlob::take_over() {
 void UnfinishedBlob::begin_hash() {
   hash_ = std::make_unique<BlobHash>(file_.etag, file_.size);
   size_ = 0;
-  read_through(descriptor_, own_, [&](std::string_view bytes) {
+  read_through(opened_.get(), own_, [&](std::string_view bytes) {
     hash_->update(bytes);
     size_ += bytes.size();
   });
 }
 
 UnfinishedBlob::~UnfinishedBlob() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+  opened_.reset();
   if (!finished_ && !kept_) ::unlink(own_.c_str());
 }
 
@@ -383,7 +362,7 @@ util::Error UnfinishedBlob::cannot_write(int error) const {
 
 void UnfinishedBlob::write(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(size_));
+    const ssize_t count = ::pwrite(opened_.get(), bytes.data(), bytes.size(), static_cast<off_t>(size_));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw cannot_write(errno);
     const auto length = static_cast<std::size_t>(count);
@@ -394,14 +373,14 @@ void UnfinishedBlob::write(std::string_view bytes) {
 }
 
 void UnfinishedBlob::restart() {
-  if (::ftruncate(descriptor_, 0) != 0) throw cannot_write(errno);
+  if (::ftruncate(opened_.get(), 0) != 0) throw cannot_write(errno);
   begin_hash();
 }
 
 /// Whether the file still has the name that it was made under.
 bool UnfinishedBlob::has_name() const {
   struct stat opened, named;
-  return ::fstat(descriptor_, &opened) == 0 && ::lstat(own_.c_str(), &named) == 0 &&
+  return ::fstat(opened_.get(), &opened) == 0 && ::lstat(own_.c_str(), &named) == 0 &&
          opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
@@ -417,9 +396,9 @@ UnfinishedBlob::End UnfinishedBlob::finish() {
     restart();
     return End::kOtherContent;
   }
-  if (::fsync(descriptor_) != 0 && errno != EINVAL) throw cannot_write(errno);
+  if (::fsync(opened_.get()) != 0 && errno != EINVAL) throw cannot_write(errno);
   const bool named = has_name();
-  if (::close(std::exchange(descriptor_, -1)) != 0) throw cannot_write(errno);
+  if (::close(opened_.release()) != 0) throw cannot_write(errno);
   if (named && ::rename(own_.c_str(), final_.c_str()) == 0) {
     finished_ = true;
     return End::kFinished;

@@ -14,10 +14,6 @@ std::size_t place_of(const std::string& name) {
                                   kRecordFieldNames.begin());
 }
 
-std::vector<std::string> fields_by_name() {
-  return {kRecordFieldNames.begin(), kRecordFieldNames.end()};
-}
-
 constexpr const char* kAll = "all";
 
 }  // namespace
@@ -25,11 +21,12 @@ constexpr const char* kAll = "all";
 RecordFields RecordFields::parse(const std::string& list) {
   RecordFields fields;
   if (util::trimmed(list) == kAll) return fields;
-  const auto refuse = [](const std::string& what, const std::string& hint) {
+  const std::vector<std::string> known = RecordFields().names();
+  const auto refuse = [&known](const std::string& what, const std::string& hint) {
     return util::usage_error(
         {.what = what,
          .where = "--record-fields",
-         .expected = util::cat("one or several of ", util::join(fields_by_name(), ", "), ", or ", kAll),
+         .expected = util::cat("one or several of ", util::join(known, ", "), ", or ", kAll),
          .hint = hint});
   };
   for (const std::string& part : util::split(list, ',')) {
@@ -38,7 +35,7 @@ RecordFields RecordFields::parse(const std::string& list) {
     if (name == "none") throw refuse("no field 'none'", "--records none writes no records");
     if (name == kAll) throw refuse("'all' stands beside fields", "all alone is every field");
     if (place == kRecordFieldNames.size())
-      throw refuse("unknown field " + util::in_quotes(name), util::did_you_mean(name, fields_by_name()));
+      throw refuse("unknown field " + util::in_quotes(name), util::did_you_mean(name, known));
     fields.chosen_.set(place);
   }
   return fields;

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "depthlens/util/descriptor.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -63,19 +64,11 @@ fs::path temporary_name(const fs::path& path) {
   return path.parent_path() / (path.filename().string().substr(0, kLongest - end.size()) + end);
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(const fs::path& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (fd_ < 0) throw cannot_read(path, reason());
-  }
-  ~Descriptor() { ::close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
+Descriptor open_to_read(const fs::path& path) {
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.is_open()) throw cannot_read(path, reason());
+  return file;
+}
 
 }  // namespace
 
@@ -105,7 +98,7 @@ std::vector<fs::path> entries_with(const fs::path& folder, std::string_view exte
 }
 
 std::string read_file(const fs::path& path, std::uint64_t limit) {
-  const Descriptor file(path);
+  const Descriptor file = open_to_read(path);
   struct stat status;
   if (::fstat(file.get(), &status) != 0) throw cannot_read(path, reason());
   if (S_ISDIR(status.st_mode)) throw cannot_read(path, "a folder");
@@ -131,7 +124,7 @@ std::string read_file(const fs::path& path, std::uint64_t limit) {
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
-  const Descriptor file(path);
+  const Descriptor file = open_to_read(path);
   struct stat status;
   if (::fstat(file.get(), &status) != 0) throw cannot_read(path, reason());
   if (!S_ISREG(status.st_mode))

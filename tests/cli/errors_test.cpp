@@ -68,6 +68,31 @@ std::string pickle_text(const std::string& text) {
   return "X" + std::string(1, static_cast<char>(text.size())) + std::string(3, '\0') + text;
 }
 
+/// A run that takes so long that signals come in its middle.
+struct LongRun {
+  SmallModel model;
+  fs::path out = model.beside("out");
+
+  LongRun() { write_bytes(model.beside("long.txt"), long_text()); }
+  Words command(const Words& more = {}) const {
+    return Words{"analyze", "--model",    model.path(), "--input", model.beside("long.txt").string(),
+                 "--out",   out.string(), "--threads",  "1"} +
+           more;
+  }
+  /// The result of one that gets these signals, one shortly after the other, when something is saved and most
+  /// is not done.
+  Result sent(const Start& start, const std::vector<int>& signals) const {
+    Process process(start);
+    await_saved_parts(process, out);
+    for (std::size_t i = 0; i < signals.size(); ++i) {
+      if (i > 0) ::usleep(2000);
+      process.send(signals[i]);
+    }
+    return process.wait();
+  }
+  Json info() const { return read_json(out / "run.json"); }
+};
+
 }  // namespace
 
 TEST_CASE("wrong usage ends with 2") {
@@ -534,19 +559,12 @@ TEST_CASE("a disk that fills ends with 6, leaves no half of a file, and the run 
 }
 
 TEST_CASE("an interrupted run leaves the one that it was to replace, and can be gone on with") {
-  const SmallModel model;
-  write_bytes(model.beside("long.txt"), long_text());
-  const fs::path out = model.beside("out");
-  const Words command = {
-      "analyze", "--model",    model.path(),    "--input", model.beside("long.txt").string(),
-      "--out",   out.string(), "--max-records", "0",       "--threads",
-      "1"};
+  const LongRun run;
+  const fs::path& out = run.out;
+  const Words command = run.command({"--max-records", "0"});
   check_done(command + Words{"--limit", "3"});
   const auto before = files_below(out);
-  Process process(Start{.arguments = command + Words{"--overwrite"}});
-  await_saved_parts(process, out);
-  process.send(SIGINT);
-  const Result result = process.wait();
+  const Result result = run.sent(Start{.arguments = command + Words{"--overwrite"}}, {SIGINT});
   INFO(result.err);
   CHECK(result.status == 130);
   CHECK(contains(result.err, "holds the run that was to be replaced"));
@@ -560,18 +578,12 @@ TEST_CASE("an interrupted run leaves the one that it was to replace, and can be 
 }
 
 TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
-  SmallModel model;
-  write_bytes(model.beside("long.txt"), long_text());
   for (const int signal : {SIGINT, SIGTERM}) {
     INFO("signal " << signal);
-    const fs::path out = model.beside("out-" + std::to_string(signal));
-    Process process(
-        Start{.arguments = {"analyze", "--model", model.path(), "--input", model.beside("long.txt").string(),
-                            "--out", out.string(), "--top-k", "67", "--max-records", "0", "--threads", "1"}});
-    // In the middle: something is saved, most is not done.
-    await_saved_parts(process, out);
-    process.send(signal);
-    const Result result = process.wait();
+    const LongRun interrupted;
+    const fs::path& out = interrupted.out;
+    const Result result = interrupted.sent(
+        Start{.arguments = interrupted.command({"--top-k", "67", "--max-records", "0"})}, {signal});
     INFO(result.err);
     CHECK_FALSE(result.timed_out);
     CHECK(result.status == 130);
@@ -598,53 +610,29 @@ TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
 }
 
 TEST_CASE("a run whose messages nobody reads any more is saved, and goes on") {
-  const SmallModel model;
-  write_bytes(model.beside("long.txt"), long_text());
-  const fs::path out = model.beside("out");
-  const Words command = {"analyze", "--model",    model.path(), "--input", model.beside("long.txt").string(),
-                         "--out",   out.string(), "--threads",  "1"};
-  Process process(Start{.arguments = command, .unread = {1, 2}});
-  await_saved_parts(process, out);
-  process.send(SIGINT);
-  CHECK(process.wait().status == 130);
-  CHECK(read_json(out / "run.json").at("status") == "partial");
-  CHECK(run_program(Start{.arguments = command + Words{"--resume", "--limit", "0"}, .unread = {2}}).status ==
-        0);
-  CHECK(read_json(out / "run.json").at("status") == "complete");
+  const LongRun run;
+  CHECK(run.sent(Start{.arguments = run.command(), .unread = {1, 2}}, {SIGINT}).status == 130);
+  CHECK(run.info().at("status") == "partial");
+  const Words resumed = run.command({"--resume", "--limit", "0"});
+  CHECK(run_program(Start{.arguments = resumed, .unread = {2}}).status == 0);
+  CHECK(run.info().at("status") == "complete");
 }
 
 TEST_CASE("SIGHUP saves what was finished and ends with 129, however often it comes") {
-  const SmallModel model;
-  write_bytes(model.beside("long.txt"), long_text());
-  const fs::path out = model.beside("out");
-  Process process(
-      Start{.arguments = {"analyze", "--model", model.path(), "--input", model.beside("long.txt").string(),
-                          "--out", out.string(), "--threads", "1"}});
-  await_saved_parts(process, out);
-  process.send(SIGHUP);
-  ::usleep(2000);
-  process.send(SIGHUP);
-  const Result result = process.wait();
+  const LongRun run;
+  const Result result = run.sent(Start{.arguments = run.command()}, {SIGHUP, SIGHUP});
   INFO(result.err);
   CHECK(result.status == 129);
   CHECK(contains(result.err, "depthlens: error: interrupted\n"));
-  CHECK(read_json(out / "run.json").at("status") == "partial");
+  CHECK(run.info().at("status") == "partial");
 }
 
 TEST_CASE("a SIGHUP that was ignored when the program started stays so") {
-  const SmallModel model;
-  write_bytes(model.beside("long.txt"), long_text());
-  const fs::path out = model.beside("out");
-  Process process(
-      Start{.arguments = {"analyze", "--model", model.path(), "--input", model.beside("long.txt").string(),
-                          "--out", out.string(), "--threads", "1"},
-            .ignored = {SIGHUP}});
-  await_saved_parts(process, out);
-  process.send(SIGHUP);
-  const Result result = process.wait();
+  const LongRun run;
+  const Result result = run.sent(Start{.arguments = run.command(), .ignored = {SIGHUP}}, {SIGHUP});
   INFO(result.err);
   CHECK(result.status == 0);
-  CHECK(read_json(out / "run.json").at("status") == "complete");
+  CHECK(run.info().at("status") == "complete");
 }
 
 TEST_CASE("a result that nobody reads ends the program quietly, as SIGPIPE would") {
@@ -677,20 +665,16 @@ TEST_CASE("standard streams that are closed do not stand for the files of a run"
 }
 
 TEST_CASE("the program ends with the process that DEPTHLENS_PARENT names") {
-  const SmallModel model;
-  write_bytes(model.beside("long.txt"), long_text());
-  const fs::path out = model.beside("out");
-  const Words command = {"analyze", "--model",    model.path(), "--input", model.beside("long.txt").string(),
-                         "--out",   out.string(), "--threads",  "1"};
+  const LongRun run;
   SECTION("one that is gone already") {
     const pid_t child = ::fork();
     if (child == 0) ::_exit(0);
     REQUIRE(::waitpid(child, nullptr, 0) == child);
     const Result result = run_program(
-        Start{.arguments = command, .environment = {{"DEPTHLENS_PARENT", std::to_string(child)}}});
+        Start{.arguments = run.command(), .environment = {{"DEPTHLENS_PARENT", std::to_string(child)}}});
     INFO(result.err);
     CHECK(result.status == 130);
-    check_nothing_written(out);
+    check_nothing_written(run.out);
   }
   SECTION("what is no number of a process means nothing") {
     for (const char* text : {"", "x", "0", "1", "-5"}) {

@@ -16,6 +16,7 @@
 
 #include "depthlens/io/hub_client.hpp"
 #include "depthlens/io/hub_id.hpp"
+#include "depthlens/util/descriptor.hpp"
 
 namespace depthlens::io {
 
@@ -70,17 +71,13 @@ class BlobLock {
  public:
   /// Waits for the process that has it, as long as that makes progress. Warns where it cannot be had.
   BlobLock(const CachedRepository& repository, const std::string& etag, const std::function<bool()>& stop);
-  ~BlobLock();
-  BlobLock(const BlobLock&) = delete;
-  BlobLock& operator=(const BlobLock&) = delete;
-  bool held() const { return descriptor_ >= 0; }
 
  private:
   /// Why the lock cannot be had; "" where it was.
   std::string acquire(const CachedRepository& repository, const std::string& etag,
                       const std::function<bool()>& stop) const;
 
-  int descriptor_ = -1;
+  util::Descriptor file_;  // closed, and with it the lock goes; the file stays
 };
 
 /// A blob in the making, in a file of this process's own, which it holds a lock on. What an earlier process
@@ -117,7 +114,7 @@ class UnfinishedBlob : public HubSink {
   HubFile file_;
   std::unique_ptr<BlobHash> hash_;
   std::uint64_t size_ = 0;
-  int descriptor_ = -1;
+  util::Descriptor opened_;
   bool locked_ = false, finished_ = false, kept_ = false;
 };
 

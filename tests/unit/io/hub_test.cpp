@@ -1058,24 +1058,33 @@ TEST_CASE("hub: a Jacobian lens is the same whatever the cache has, and a model'
   CHECK(bench.asking().published_lenses("org/name").of_model == std::vector<std::string>{"tuned:org/name"});
 }
 
-TEST_CASE("hub: https with a certificate that a variable names, and not without") {
-  const TemporaryFolder folder;
-  const std::string file = (folder.path() / "both.pem").string(), key = (folder.path() / "key.pem").string();
-  const std::string command =
-      "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext "
-      "subjectAltName=IP:127.0.0.1 "
-      "-keyout '" +
-      key + "' -out '" + file + "' >'" + key + ".log' 2>&1 && cat '" + key + "' >>'" + file + "'";
-  if (std::system(command.c_str()) != 0) {
-    WARN("skipped: no openssl program to make a certificate with");
-    return;
-  }
-  CleanEnvironment environment;
-  FakeHub hub(file);
+void add_small_model(const FakeHub& hub) {
   hub.add(kModel, "config.json", "{}");
   hub.add(kModel, "tokenizer.json", "{}");
   hub.add(kModel, "pytorch_model.bin.index.json", R"({"weight_map": {"a": "weights"}})");
   hub.add(kModel, "weights", "abc");
+}
+
+/// A file with a certificate for these names and its key; "" where none can be made.
+std::string certificate_in(const TemporaryFolder& folder, const std::string& names) {
+  const std::string file = (folder.path() / "both.pem").string(), key = (folder.path() / "key.pem").string();
+  const std::string command =
+      "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=hub -addext "
+      "subjectAltName=" +
+      names + " -keyout '" + key + "' -out '" + file + "' >'" + key + ".log' 2>&1 && cat '" + key + "' >>'" +
+      file + "'";
+  if (std::system(command.c_str()) == 0) return file;
+  WARN("skipped: no openssl program to make a certificate with");
+  return {};
+}
+
+TEST_CASE("hub: https with a certificate that a variable names, and not without") {
+  const TemporaryFolder folder;
+  const std::string file = certificate_in(folder, "IP:127.0.0.1");
+  if (file.empty()) return;
+  CleanEnvironment environment;
+  FakeHub hub(file);
+  add_small_model(hub);
   environment.set("HF_ENDPOINT", hub.endpoint());
   environment.set("HF_HUB_CACHE", hub.cache().string());
   const auto fetch = [] { return io::Hub({.pause = std::chrono::milliseconds(1)}).model("org/name"); };
@@ -1098,22 +1107,12 @@ TEST_CASE("hub: https with a certificate that a variable names, and not without"
 
 TEST_CASE("hub: a mirror that redirects to the hub itself is followed, and its token stays with it") {
   const TemporaryFolder folder;
-  const std::string file = (folder.path() / "both.pem").string(), key = (folder.path() / "key.pem").string();
-  const std::string command =
-      "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=hub -addext "
-      "subjectAltName=DNS:huggingface.co,DNS:mirror.test -keyout '" +
-      key + "' -out '" + file + "' >'" + key + ".log' 2>&1 && cat '" + key + "' >>'" + file + "'";
-  if (std::system(command.c_str()) != 0) {
-    WARN("skipped: no openssl program to make a certificate with");
-    return;
-  }
+  const std::string file = certificate_in(folder, "DNS:huggingface.co,DNS:mirror.test");
+  if (file.empty()) return;
   CleanEnvironment environment;
   FakeHub hub(file);
   const FakeHub proxy;
-  hub.add(kModel, "config.json", "{}");
-  hub.add(kModel, "tokenizer.json", "{}");
-  hub.add(kModel, "pytorch_model.bin.index.json", R"({"weight_map": {"a": "weights"}})");
-  hub.add(kModel, "weights", "abc");
+  add_small_model(hub);
   const std::string endpoint = hub.endpoint();
   proxy.set_rules({{"on", "CONNECT"}, {"tunnel", std::stoi(endpoint.substr(endpoint.rfind(':') + 1))}});
   // The first answer to each name is the mirror's.
@@ -1167,10 +1166,7 @@ TEST_CASE("hub: a server that says nothing is given up after the time that the v
 TEST_CASE("hub: through a proxy, where a variable names one") {
   CleanEnvironment environment;
   FakeHub hub;
-  hub.add(kModel, "config.json", "{}");
-  hub.add(kModel, "tokenizer.json", "{}");
-  hub.add(kModel, "pytorch_model.bin.index.json", R"({"weight_map": {"a": "weights"}})");
-  hub.add(kModel, "weights", "abc");
+  add_small_model(hub);
   environment.set("HF_ENDPOINT", "http://hub.invalid");
   environment.set("HF_HUB_CACHE", hub.cache().string());
   environment.set("http_proxy", hub.endpoint());
