@@ -142,7 +142,8 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
 void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
   const std::int64_t V = vocab_size(), P = rows.num_positions, block_rows = gemm_.block_rows();
   const bool twice = reducer.wants_expected_rows();
-  const std::int64_t width = std::min(width_, kMaxExpected / gemm_.panel_columns() * gemm_.panel_columns());
+  const std::int64_t width =
+      twice ? gemm_.tile_columns_packed_twice(kMaxExpected) : gemm_.tile_columns(kMaxExpected);
   const std::int64_t num_tiles = ceil_div(V, width), of_group = std::min(kTilesOfGroup, num_tiles);
   const std::int64_t tile_bytes = gemm_.columns_bytes(width),
                      transposed_bytes = gemm_.transposed_bytes(width);

@@ -54,7 +54,7 @@ const GemmKernel kAvx512Bf16Gemm = {.panel_columns = kColumns,
                                     .element_size = 2,
                                     .pack_columns = pack_panel<64, kColumns, true>,
                                     .pack_transposed = pack_transposed_panel<kColumns, true>,
-                                    .pack_rows = pack_block<true>,
+                                    .pack_rows = pack_block<kRows, true>,
                                     .multiply = multiply_by_terms<kColumns, 2, kRows, multiply<kRows>>};
 
 }  // namespace depthlens::compute

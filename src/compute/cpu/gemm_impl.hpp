@@ -61,7 +61,7 @@ constexpr GemmKernel float32_gemm() {
           .element_size = 4,
           .pack_columns = pack_panel<kBytes, kColumns, false>,
           .pack_transposed = pack_transposed_panel<kColumns, false>,
-          .pack_rows = pack_block<false>,
+          .pack_rows = pack_block<kRows, false>,
           .multiply = multiply_by_terms<kColumns, 4, kRows, multiply_float32<kBytes, kRows, kVectors>>};
 }
 

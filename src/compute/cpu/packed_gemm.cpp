@@ -7,6 +7,7 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #include <algorithm>
@@ -35,6 +36,17 @@ WeightType weight_type(const at::Tensor& weights) {
       DEPTHLENS_ASSERT(false);
       return WeightType::kFloat32;
   }
+}
+
+/// Bytes of the second-level cache of this processor.
+std::int64_t second_cache_bytes() {
+  constexpr std::int64_t kUsual = 1 << 20;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const std::int64_t found = ::sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return found > 0 ? found : kUsual;  // some systems do not say
+#else
+  return kUsual;
+#endif
 }
 
 }  // namespace
@@ -96,6 +108,13 @@ std::int64_t PackedGemm::tile_columns(std::int64_t max) const {
   const std::int64_t tile_bytes = (kernel_.element_size == 2 ? 800 : 640) << 10;
   const std::int64_t fit = tile_bytes / columns_bytes(1), wanted = max / kernel_.panel_columns;
   return std::max<std::int64_t>(1, std::min(fit, wanted)) * kernel_.panel_columns;
+}
+
+std::int64_t PackedGemm::tile_columns_packed_twice(std::int64_t max) const {
+  // Rows, and what is added up for them, go by: they need the rest.
+  const std::int64_t both = second_cache_bytes() * 3 / 5,
+                     fit = both / (2 * columns_bytes(1)) * kernel_.panel_columns;
+  return std::max(kernel_.panel_columns, std::min(fit, tile_columns(max)));
 }
 
 void PackedGemm::pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const {

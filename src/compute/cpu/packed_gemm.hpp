@@ -34,6 +34,8 @@ class PackedGemm {
   std::int64_t columns_bytes(std::int64_t columns) const;
   /// Columns, in whole panels and at most `max`, whose packed weights stay in a processor's second cache.
   std::int64_t tile_columns(std::int64_t max) const;
+  /// The same where they are packed a second time, transposed.
+  std::int64_t tile_columns_packed_twice(std::int64_t max) const;
 
   /// One block of `count` rows [d].
   void pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const;

@@ -177,26 +177,39 @@ void pack_panel(const void* const* columns, WeightType type, std::int64_t d, int
   }
 }
 
-/// A block as [depth][count] of float32, or [depth / 2][count] of pairs of bfloat16.
-template <bool kBfloat16>
+/// A block of up to kRows as [depth][count] of float32, or [depth / 2][count] of pairs of bfloat16.
+template <int kRows, bool kBfloat16>
 void pack_block(const float* rows, std::int64_t count, std::int64_t d, int term, void* block) {
+  using Lanes = VectorOf<32>::Lanes;
+  constexpr std::int64_t kSquare = 8, kPerLane = kBfloat16 ? 2 : 1, kPiece = 32 * kPerLane;  // dimensions
+  alignas(32) std::uint32_t lanes[kRows][kPiece / kPerLane];
   const std::int64_t depth = GemmKernel::depth(d);
-  for (std::int64_t i = 0; i < count; ++i) {
-    const float* row = rows + i * d;
-    if constexpr (kBfloat16) {
-      constexpr std::int64_t kPiece = 64;
-      auto* to = static_cast<std::uint16_t*>(block);
-      Bits16 bits[kPiece];
-      for (std::int64_t first = 0; first < depth; first += kPiece) {
-        const std::int64_t width = depth - first < kPiece ? depth - first : kPiece, left = d - first;
-        const std::int64_t present = left < width ? left : width;
-        bfloat16_terms(row + first, present, term, bits);
-        for (std::int64_t k = 0; k < width; ++k)
-          to[((first + k) / 2 * count + i) * 2 + k % 2] = k < present ? bits[k] : std::uint16_t{0};
+  auto* to = static_cast<std::uint32_t*>(block);
+  for (std::int64_t first = 0; first < depth; first += kPiece) {
+    const std::int64_t left = d - first, present = left < kPiece ? left : kPiece,
+                       width = depth - first < kPiece ? depth - first : kPiece;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float* values = rows + i * d + first;
+      if constexpr (kBfloat16) {
+        auto* bits = reinterpret_cast<Bits16*>(lanes[i]);
+        bfloat16_terms(values, present, term, bits);
+        for (std::int64_t k = present; k < width; ++k) bits[k] = 0;
+      } else {
+        for (std::int64_t k = 0; k < present; ++k) lanes[i][k] = __builtin_bit_cast(std::uint32_t, values[k]);
+        for (std::int64_t k = present; k < width; ++k) lanes[i][k] = 0;
       }
-    } else {
-      auto* to = static_cast<float*>(block);
-      for (std::int64_t k = 0; k < depth; ++k) to[k * count + i] = k < d ? row[k] : 0;
+    }
+    for (std::int64_t k = 0; k < width / kPerLane; k += kSquare, to += kSquare * count) {
+      if (count == kSquare) {
+        Lanes square[kSquare];
+        for (int i = 0; i < kSquare; ++i) square[i] = *reinterpret_cast<const Lanes*>(&lanes[i][k]);
+        transpose<32>(square);
+        for (int i = 0; i < kSquare; ++i) __builtin_memcpy(to + i * kSquare, &square[i], 32);
+        continue;
+      }
+      for (std::int64_t i = 0; i < count; ++i) {
+        for (std::int64_t j = 0; j < kSquare; ++j) to[j * count + i] = lanes[i][k + j];
+      }
     }
   }
 }
