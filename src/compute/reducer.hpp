@@ -17,12 +17,9 @@ class HostTile;
 /// How work on the processor is dealt out.
 enum class Split {
   kVocabulary,  ///< each slice of the vocabulary is one thread's, which takes all rows in order
+  kBoth,        ///< each slice of the vocabulary at a group of positions is one thread's
   kRows         ///< each group of positions is one thread's, which takes the whole vocabulary in order
 };
-
-/// Tokens of a slice, about. Sums of each slice are kept apart, so that many take memory and time to put
-/// together; few leave processors of many cores without work.
-inline constexpr std::int64_t kSliceTokens = 2048;
 
 /// Of a pass on the processor.
 struct PassLayout {
@@ -52,15 +49,16 @@ class Reducer {
 
   virtual ~Reducer() = default;
   virtual Split split() const { return Split::kVocabulary; }
-  /// The slices that results of a slice may be kept for; more vocabulary goes into each where it is less.
-  virtual std::int64_t max_slices() const { return INT64_MAX; }
+  /// Tokens of a slice at least. Results may depend on it, and so on nothing but the vocabulary.
+  virtual std::int64_t min_slice_tokens(std::int64_t /*vocab_size*/) const { return 1; }
   /// Whether tiles must be able to add expected rows of the unembedding; then Split::kRows.
   virtual bool wants_expected_rows() const { return false; }
 
   virtual void begin(const PassLayout& /*layout*/) {}
   virtual std::unique_ptr<Workspace> make_workspace() const { return nullptr; }
-  /// Called on several threads, never at once for the same slice (or the same positions, where rows are
-  /// split); tiles of a slice come in the order of tokens, and within a tile positions in theirs.
+  /// Called on several threads, never at once for the same slice (kVocabulary), the same positions (kRows), or
+  /// both (kBoth). A row's tiles of a slice come in the order of tokens, and the positions that a thread takes
+  /// of a tile in theirs.
   virtual void add(HostTile& tile, Workspace* workspace) = 0;
   /// Tiles come in the order of tokens.
   virtual void add(DeviceTile& tile) = 0;

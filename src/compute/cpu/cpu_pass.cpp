@@ -2,14 +2,16 @@
 // packed when they are needed, which for the rows of a chunk costs little beside the products, and every
 // block of rows then takes its logits from the packed tile, and reads them, while all of it is in the cache.
 //
-// Where the vocabulary is split, slices of it are dealt out to threads as they become free. Where rows are,
-// some tiles are packed by all threads together, then groups of positions are dealt out; threads wait for
-// each other once in so many tiles. Either way a reducer's sums belong to a slice or to a position, and so
-// depend neither on the number of threads nor on what else is in the chunk.
+// Where the vocabulary is split, slices of it are dealt out to threads as they become free; where a reducer
+// allows it and there are many threads, parts of the positions too. Where rows are split, some tiles are
+// packed by all threads together, then groups of positions are dealt out; threads wait for each other once in
+// so many tiles. Either way a reducer's sums belong to a slice or to a position, and so depend neither on the
+// number of threads nor on what else is in the chunk.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -33,6 +35,26 @@ static_assert(kMaxWidth <= kMaxTile);
 using util::ceil_div;
 using util::round_up;
 
+/// In how many parts the blocks of positions are dealt out, so that `num_slices` slices are done soonest:
+/// with more of them threads wait less for the last one, and each packs the weights anew.
+std::int64_t parts_of_positions(std::int64_t num_slices, std::int64_t num_blocks, std::int64_t num_rows) {
+  constexpr std::int64_t kMaxParts = 32;
+  constexpr double kPackingInRows = 75;  // what packing weights takes: as long as so many rows' products
+  const double packing = kPackingInRows / static_cast<double>(num_rows);
+  const std::int64_t threads = at::get_num_threads();
+  std::int64_t best = 1;
+  double least = std::numeric_limits<double>::infinity();
+  for (std::int64_t parts = 1; parts <= std::min(kMaxParts, num_blocks); ++parts) {
+    const auto rounds = static_cast<double>(ceil_div(num_slices * parts, threads));
+    const double time =
+        rounds *
+        (static_cast<double>(ceil_div(num_blocks, parts)) / static_cast<double>(num_blocks) + packing);
+    if (time < least) best = parts;
+    least = std::min(least, time);
+  }
+  return best;
+}
+
 class CpuPass : public VocabularyPass {
  public:
   CpuPass(const CpuKernel& kernel, Precision precision, const Unembedding& unembedding,
@@ -54,8 +76,8 @@ class CpuPass : public VocabularyPass {
     return StateRows::of(rows, pack_blocks(gemm_, rows.to(at::kFloat).contiguous(), num_states), num_states);
   }
   void run(const StateRows& rows, Reducer& reducer) const override {
-    if (reducer.split() == Split::kVocabulary) return run_by_slices(rows, reducer);
-    run_by_rows(rows, reducer);
+    if (reducer.split() == Split::kRows) return run_by_rows(rows, reducer);
+    run_by_slices(rows, reducer);
   }
   at::Tensor gather(const StateRows& rows, const std::vector<TokenId>& tokens) const override;
 
@@ -102,25 +124,27 @@ class CpuPass : public VocabularyPass {
 };
 
 void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
-  const std::int64_t V = vocab_size(), P = rows.num_positions;
-  std::int64_t slice = round_up(kSliceTokens, width_);
-  while (slice < V && ceil_div(V, slice) > reducer.max_slices()) slice *= 2;
-  const std::int64_t num_slices = ceil_div(V, slice);
+  const std::int64_t V = vocab_size(), P = rows.num_positions, block_rows = gemm_.block_rows();
+  const std::int64_t slice = round_up(reducer.min_slice_tokens(V), width_);
+  const std::int64_t num_slices = ceil_div(V, slice), num_blocks = ceil_div(P, block_rows);
+  const std::int64_t parts =
+      reducer.split() == Split::kBoth ? parts_of_positions(num_slices, num_blocks, rows.num_rows()) : 1;
   reducer.begin({.num_slices = num_slices,
                  .max_width = width_,
-                 .block_rows = gemm_.block_rows(),
+                 .block_rows = block_rows,
                  .panel_columns = gemm_.panel_columns(),
                  .num_positions = P});
   const HostTile::Source source{gemm_, *kernel_.statistics, unembedding(), rows};
   parallel_for_dynamic(
-      num_slices, should_stop_,
+      num_slices * parts, should_stop_,
       [&] {
         return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width_)),
                       .coefficients = {},
                       .logits = block_of_logits(width_),
                       .workspace = reducer.make_workspace()};
       },
-      [&](std::int64_t i, Memory& memory) {
+      [&](std::int64_t item, Memory& memory) {
+        const std::int64_t i = item / parts, part = item % parts;
         HostTile tile(source);
         auto* panels = memory.panels.mutable_data_ptr<std::uint8_t>();
         tile.slice = i;
@@ -131,8 +155,8 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
           tile.first = first;
           tile.width = static_cast<int>(std::min(width_, end - first));
           pack_tile(first, tile.width, panels);
-          for (std::int64_t begin = 0; begin < P; begin += gemm_.block_rows()) {
-            place(tile, rows, begin);
+          for (std::int64_t b = part * num_blocks / parts; b < (part + 1) * num_blocks / parts; ++b) {
+            place(tile, rows, b * block_rows);
             reducer.add(tile, memory.workspace.get());
           }
         }

@@ -12,6 +12,7 @@ class KeptLogits : public Reducer {
   /// Keeps S · P rows as a walk of this pass makes them.
   KeptLogits(const VocabularyPass& pass, const StateRows& rows);
 
+  Split split() const override { return Split::kBoth; }
   void begin(const PassLayout& layout) override;
   void add(HostTile& tile, Workspace* workspace) override;
   void add(DeviceTile& tile) override;

@@ -37,6 +37,8 @@ namespace {
 
 using util::ceil_div;
 
+constexpr std::int64_t kSliceTokens = 2048;  // at least, for each of which a row has sums of its own
+
 std::size_t sized(std::int64_t size) {
   return static_cast<std::size_t>(size);
 }
@@ -80,11 +82,13 @@ struct SliceSums {
     RowState state;
     std::int32_t num_best = 0;
   };
-  std::vector<Row> rows;              // [R]
-  std::vector<double> top_logits;     // [R, K]
-  std::vector<TokenId> top_ids;       // [R, K]
-  std::vector<std::int64_t> greater;  // [R, W]
-  std::vector<double> mass;           // [R, G], relative to the row's m
+  std::vector<Row> rows;  // [R]
+  // Uninitialised beyond `num_best`: most rows have few of their best in a slice, and what is never touched
+  // costs no memory.
+  std::unique_ptr<double[]> top_logits;  // [R, K]
+  std::unique_ptr<TokenId[]> top_ids;    // [R, K]
+  std::vector<std::int64_t> greater;     // [R, W]
+  std::vector<double> mass;              // [R, G], relative to the row's m
 };
 
 /// On the processor: slices keep sums of their own, which are put together in the order of the slices.
@@ -96,16 +100,23 @@ class HostStatistics : public Reducer {
         watched_logits_(watched_logits.contiguous()),
         bars_(chunk.rows()) {}
 
-  // Where very many best or watched tokens or groups are kept, fewer and longer slices bound the memory.
-  std::int64_t max_slices() const override {
+  Split split() const override { return Split::kBoth; }
+
+  // Sums of each slice are kept apart: many slices take memory and time to put together. Where very many best
+  // or watched tokens or groups are kept, longer ones bound the memory.
+  std::int64_t min_slice_tokens(std::int64_t vocab_size) const override {
     constexpr std::int64_t kMaxKept = 4 << 20;
-    return std::max<std::int64_t>(
+    const std::int64_t most = std::max<std::int64_t>(
         1, kMaxKept / (chunk_.rows() * std::max({chunk_.K(), chunk_.W(), chunk_.G()})));
+    return std::max(kSliceTokens, ceil_div(vocab_size, most));
   }
 
   void begin(const PassLayout& layout) override {
     layout_ = layout;
     slices_.resize(sized(layout.num_slices));
+    at::parallel_for(0, layout.num_slices, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) slices_[sized(i)] = empty_slice();
+    });
     if (chunk_.kept != nullptr) chunk_.kept->begin(layout);
   }
 
@@ -144,8 +155,8 @@ class HostStatistics : public Reducer {
   SliceSums empty_slice() const {
     const std::int64_t R = chunk_.rows();
     SliceSums sums{.rows = std::vector<SliceSums::Row>(sized(R)),
-                   .top_logits = std::vector<double>(sized(R * chunk_.K())),
-                   .top_ids = std::vector<TokenId>(sized(R * chunk_.K())),
+                   .top_logits = std::make_unique_for_overwrite<double[]>(sized(R * chunk_.K())),
+                   .top_ids = std::make_unique_for_overwrite<TokenId[]>(sized(R * chunk_.K())),
                    .greater = std::vector<std::int64_t>(sized(R * chunk_.W())),
                    .mass = std::vector<double>(sized(R * chunk_.G()))};
     for (std::int64_t p = 0; p < chunk_.P(); ++p) sums.rows[sized(p)].state.m = final_max_[sized(p)];
@@ -191,7 +202,7 @@ void HostStatistics::add_row(const RowStatistics& statistics, const TileOfRow& t
   TokenGroups::add(tile.grouped, exponentials, tile.first, mass);
   if (added.max > state.m) raise(added.max, tile.final_sum);
   if (added.max >= bars_.of(row)) {
-    BestTokens best(sums.top_logits.data() + row * K, sums.top_ids.data() + row * K, K);
+    BestTokens best(sums.top_logits.get() + row * K, sums.top_ids.get() + row * K, K);
     kept.num_best = static_cast<std::int32_t>(best.add_tile(
         statistics, tile.logits, tile.width, static_cast<TokenId>(tile.first), bars_.of(row), kept.num_best));
     if (kept.num_best == K) bars_.raise(row, static_cast<float>(best.last()));
@@ -208,7 +219,6 @@ void HostStatistics::add(HostTile& tile, Workspace* workspace) {
   auto& memory = static_cast<Memory&>(*workspace);
   const RowStatistics& statistics = tile.statistics();
   SliceSums& sums = slices_[sized(tile.slice)];
-  if (sums.rows.empty()) sums = empty_slice();
   const std::int64_t stride = layout_.max_width;
   const TokenGroups::Range grouped = chunk_.groups.range(tile.first, tile.width);
   const auto add = [&](const float* logits, std::int64_t i, std::int64_t state) {
