@@ -2,6 +2,7 @@
 #include "depthlens/train/tuned_trainer.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
@@ -153,17 +154,16 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
     loss.add_(
         gradient_->accumulate(positions, parameters_, 1 / static_cast<double>(result.positions), gradients_));
   });
-  result.loss = to_vector(loss.div_(static_cast<double>(result.positions)));
-
-  // The norm of each layer, and of all together.
-  result.gradient_norm.assign(result.loss.size(), 0);
+  // The norm of each layer, and of all together; with the loss they come to the host at once.
+  at::Tensor squares = at::zeros_like(loss);
   for (const at::Tensor& gradient : {gradients_.weights, gradients_.biases}) {
-    if (!gradient.defined()) continue;
-    for (std::size_t i = 0; i < result.gradient_norm.size(); ++i) {
-      const double norm = at::linalg_vector_norm(gradient[static_cast<std::int64_t>(i)]).item<double>();
-      result.gradient_norm[i] = std::hypot(result.gradient_norm[i], norm);
-    }
+    if (gradient.defined())
+      squares.add_(at::linalg_vector_norm(gradient.flatten(1), 2, 1).to(at::kDouble).square_());
   }
+  const std::vector<double> told =
+      to_vector(at::cat({loss.div_(static_cast<double>(result.positions)), squares.sqrt_()}));
+  result.loss.assign(told.begin(), told.begin() + settings_.num_layers);
+  result.gradient_norm.assign(told.begin() + settings_.num_layers, told.end());
   for (const double norm : result.gradient_norm)
     result.total_gradient_norm = std::hypot(result.total_gradient_norm, norm);
   const bool finite =
