@@ -284,10 +284,10 @@ void Run::process_whole(const std::vector<Query>& batch) {
   bool fits = true;
   try {
     if (!is_stored) {
-      model_.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
-        model::require_finite(model_, layer, states, name_of);
+      const auto keep = [&](std::int64_t layer, const at::Tensor& states) {
         residuals.push_back(layers_.count(layer) > 0 ? states : at::Tensor());
-      });
+      };
+      model::forward_finite(model_, windows, keep, name_of);
     }
   } catch (const c10::OutOfMemoryError&) {
     fits = false;

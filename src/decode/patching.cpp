@@ -137,12 +137,11 @@ std::optional<PatchingResult> Patcher::patch_whole(const PatchingPair& pair, boo
   model::PackedWindows both{.tokens = {pair.source.begin(), pair.source.end()}, .lengths = {T, T}};
   both.tokens.insert(both.tokens.end(), pair.target.begin(), pair.target.end());
   std::vector<at::Tensor> states;  // L + 1 of [2 T, d]
-  model_.forward(both, [&](std::int64_t layer, const at::Tensor& shown) {
-    model::require_finite(model_, layer, shown, [&](std::int64_t row) {
-      return util::cat(row < T ? "the source" : "the target", " of a pair, position ", row % T);
-    });
-    states.push_back(shown);
-  });
+  model::forward_finite(
+      model_, both, [&](std::int64_t /*layer*/, const at::Tensor& shown) { states.push_back(shown); },
+      [&](std::int64_t row) {
+        return util::cat(row < T ? "the source" : "the target", " of a pair, position ", row % T);
+      });
   const at::Tensor normed = last_rows(head, states.back(), T);  // of the source, of the target
   const at::Tensor clean = normed.narrow(0, 1, 1);
   std::vector<LastPrediction> both_clean = predictions(model_, *decoder_, clean, normed, pair);

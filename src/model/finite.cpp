@@ -3,10 +3,13 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <c10/core/InferenceMode.h>
 
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <vector>
 
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/text.hpp"
@@ -14,10 +17,9 @@
 namespace depthlens::model {
 namespace {
 
-/// The greatest magnitude; not a number where one of them is none.
-double largest(const at::Tensor& values) {
-  if (values.numel() == 0) return 0;
-  return at::linalg_vector_norm(values, std::numeric_limits<double>::infinity()).item<double>();
+/// The greatest magnitude, a single number; not a number where one of them is none.
+at::Tensor largest(const at::Tensor& values) {
+  return at::linalg_vector_norm(values, std::numeric_limits<double>::infinity());
 }
 
 }  // namespace
@@ -41,18 +43,46 @@ double largest_for_norm(std::int64_t hidden_size) {
   return std::sqrt(std::numeric_limits<float>::max() / static_cast<double>(hidden_size));
 }
 
+namespace {
+
+/// Throws where a state [T, d] of `layer` is not fit for a norm.
 void require_finite(const Model& model, std::int64_t layer, const at::Tensor& states,
                     const std::function<std::string(std::int64_t row)>& name_of) {
   const double most = largest_for_norm(states.size(1));
-  if (largest(states) <= most) return;
+  if (largest(states).item<double>() <= most) return;
   const at::Tensor fits = (states.abs() <= most).all(1);  // not so where it is NaN
   const std::int64_t row = fits.logical_not().to(at::kByte).argmax().item<std::int64_t>();
-  const double value = largest(states[row]);
+  const auto value = largest(states[row]).item<double>();
   refuse_not_finite(model, {.what = std::isfinite(value) ? "the residual stream is too large for float32"
                                                          : "the residual stream is not finite",
                             .where = util::cat("layer ", layer, ", ", name_of(row)),
                             .expected = util::cat("values up to ", most),
                             .found = util::cat(value)});
+}
+
+}  // namespace
+
+void forward_finite(const Model& model, const PackedWindows& windows, const ResidualTap& tap,
+                    const std::function<std::string(std::int64_t row)>& name_of) {
+  if (model.device().is_cpu()) {
+    model.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
+      require_finite(model, layer, states, name_of);
+      tap(layer, states);
+    });
+    return;
+  }
+  std::vector<at::Tensor> of_layers;
+  model.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
+    of_layers.push_back(largest(states));
+    tap(layer, states);
+  });
+  const c10::InferenceMode inference;
+  if ((at::stack(of_layers) <= largest_for_norm(model.spec().hidden_size)).all().item<bool>()) return;
+  // The first state that is not fit may be gone: it comes once more.
+  model.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
+    require_finite(model, layer, states, name_of);
+  });
+  DEPTHLENS_ASSERT(false);
 }
 
 }  // namespace depthlens::model

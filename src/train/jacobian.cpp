@@ -80,12 +80,11 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
   const std::int64_t skip = options_.skip_first, B = batch_rows(T);
 
   at::Tensor after_first;  // [T, d], after block 0
-  model_.forward({.tokens = {prompt.begin(), prompt.end() - 1}, .lengths = {T}},
-                 [&](std::int64_t layer, const at::Tensor& states) {
-                   model::require_finite(model_, layer, states,
-                                         [](std::int64_t row) { return cat("position ", row); });
-                   if (layer == 1) after_first = states;
-                 });
+  const auto keep = [&](std::int64_t layer, const at::Tensor& states) {
+    if (layer == 1) after_first = states;
+  };
+  model::forward_finite(model_, {.tokens = {prompt.begin(), prompt.end() - 1}, .lengths = {T}}, keep,
+                        [](std::int64_t row) { return cat("position ", row); });
 
   // B copies of the prompt, so that one backward pass gives B rows; recorded once for all passes.
   const c10::InferenceMode recording(false);

@@ -115,11 +115,11 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       ++next;
     }
     std::vector<at::Tensor> residuals;  // of the layers that are trained, then of the last: [T, d]
-    model_.forward(batch, [&](std::int64_t layer, const at::Tensor& states) {
-      model::require_finite(model_, layer, states, [&](std::int64_t row) {
-        return util::cat("token ", batch.tokens[static_cast<std::size_t>(row)], " of a window");
-      });
+    const auto keep = [&](std::int64_t layer, const at::Tensor& states) {
       if ((layer >= first_layer && layer < end_layer) || layer == L) residuals.push_back(states);
+    };
+    model::forward_finite(model_, batch, keep, [&](std::int64_t row) {
+      return util::cat("token ", batch.tokens[static_cast<std::size_t>(row)], " of a window");
     });
     const auto total = static_cast<std::int64_t>(rows.size());
     for (std::int64_t first = 0; first < total; first += chunk) {

@@ -7,11 +7,10 @@
 #include <functional>
 #include <string>
 
+#include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::model {
-
-class Model;
 
 /// Throws a format error that names file and tensor where the weights are not finite, else `text` as a
 /// self-check error, with a hint where it has none. Reads all weights.
@@ -21,9 +20,11 @@ class Model;
 /// does.
 double largest_for_norm(std::int64_t hidden_size);
 
-/// Throws as `refuse_not_finite` where a state [T, d] of `layer` is not finite, or so large that a norm of it
-/// overflows float32. `name_of` tells which token a row is.
-void require_finite(const Model& model, std::int64_t layer, const at::Tensor& states,
+/// `model.forward`, whose states must be fit for a norm: throws as `refuse_not_finite` where one is not
+/// finite, or so large that a norm of it overflows float32. `name_of` tells which token a row is. On a
+/// processor a layer is looked at before the tap gets it; elsewhere all of them are at the end, so that the
+/// host does not wait for the device at each.
+void forward_finite(const Model& model, const PackedWindows& windows, const ResidualTap& tap,
                     const std::function<std::string(std::int64_t row)>& name_of);
 
 }  // namespace depthlens::model
