@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -52,6 +53,10 @@ struct ProbabilitySums {
   ProbabilitySums(std::int64_t num_states, std::int64_t vocab_size);
 };
 
+/// Statistics that a device may still be at: waits for it, and gives them. To be called once, on any thread,
+/// while their decoder lives.
+using PendingStatistics = std::function<Statistics()>;
+
 class StatisticsDecoder {
  public:
   /// `token_groups`: the group of each token, [V], or empty. `pass` must outlive the decoder. `memory`: bytes
@@ -63,7 +68,12 @@ class StatisticsDecoder {
   /// With `sums`, the probabilities are added to them. They come from the same products: those of a state and
   /// position add up to 1. Where a device's memory does not suffice, halves are tried; throws an input error
   /// where they do not fit either.
-  Statistics decode(const StatisticsInput& input, ProbabilitySums* sums = nullptr) const;
+  Statistics decode(const StatisticsInput& input, ProbabilitySums* sums = nullptr) const {
+    return begin(input, sums)();
+  }
+  /// The same where the device goes on while the host does something else; without `sums`, and where the
+  /// device has a form of its own for the statistics. Else all is done when this returns.
+  PendingStatistics begin(const StatisticsInput& input, ProbabilitySums* sums = nullptr) const;
 
   /// Bytes of working memory that a call takes, beyond input and output.
   std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const;
@@ -72,7 +82,7 @@ class StatisticsDecoder {
 
  private:
   /// `adds`: set when the first sum changes.
-  Statistics decode_at_once(const StatisticsInput& input, ProbabilitySums* sums, bool& adds) const;
+  PendingStatistics begin_at_once(const StatisticsInput& input, ProbabilitySums* sums, bool& adds) const;
 
   const VocabularyPass& pass_;
   std::unique_ptr<const TokenGroups> groups_;

@@ -68,6 +68,11 @@ class CudaStatistics : public DeviceStatistics {
 
   void add(HostTile& /*tile*/, Workspace* /*workspace*/) override { DEPTHLENS_ASSERT(false); }
   void add(DeviceTile& tile) override;
+  void end() override {
+    final_logits_.reset();
+    final_max_.reset();
+    lists_ = {};
+  }
   Statistics finished() override;
 
  private:
@@ -86,9 +91,11 @@ class CudaStatistics : public DeviceStatistics {
 
   Kernels& kernels_;
   ReduceVariant variant_;
-  DeviceChunk chunk_;
+  const TokenGroups& groups_;
+  KeptLogits* kept_;
+  std::int64_t num_watched_;  // that are asked for
   TileShape shape_;
-  std::int64_t S_, P_, K_, W_, G_;  // W: the kernel's, which may be more than are asked for
+  std::int64_t S_, P_, K_, W_, G_;  // W: the kernel's, which may be more
   Layout layout_;
   at::Tensor block_;         // bytes
   at::Tensor final_logits_;  // [P, V]
@@ -100,7 +107,9 @@ CudaStatistics::CudaStatistics(Kernels& kernels, const ReduceVariant& variant, c
                                GroupLists& lists, const TileShape& shape, const GatherLogits& gather)
     : kernels_(kernels),
       variant_(variant),
-      chunk_(chunk),
+      groups_(chunk.groups),
+      kept_(chunk.kept),
+      num_watched_(chunk.input.num_watched),
       shape_(shape),
       S_(chunk.input.num_states),
       P_(chunk.input.num_positions),
@@ -116,7 +125,7 @@ CudaStatistics::CudaStatistics(Kernels& kernels, const ReduceVariant& variant, c
 
   const auto [greatest, top] = final_logits_.max(1);  // the first of equals
   final_max_ = greatest.contiguous();
-  const std::int64_t W = chunk.input.num_watched;
+  const std::int64_t W = num_watched_;
   const at::Tensor watched = tensor(layout_.watched, {P_, W_}, at::kInt);
   watched.fill_(kNoToken);
   watched.narrow(1, 0, W).copy_(
@@ -154,7 +163,7 @@ ReduceWork CudaStatistics::work(std::int64_t first_state, std::int64_t num_state
 
 void CudaStatistics::add(DeviceTile& tile) {
   if (S_ == 1) return;
-  if (chunk_.kept != nullptr) chunk_.kept->add(tile);
+  if (kept_ != nullptr) kept_->add(tile);
   ReduceWork others = work(1, S_ - 1);
   others.logits = tile.logits.const_data_ptr<float>();
   others.stride = tile.logits.stride(0);
@@ -170,7 +179,7 @@ void CudaStatistics::add(DeviceTile& tile) {
 Statistics CudaStatistics::finished() {
   const at::Tensor host = block_.to(at::kCPU);  // waits for all launches
   const void* const block = host.const_data_ptr();
-  const std::int64_t R = S_ * P_, W = chunk_.input.num_watched;
+  const std::int64_t R = S_ * P_, W = num_watched_;
   Statistics out;
   const KeptRow* kept = layout_.states.in(block);
   std::vector<RowState> rows(sized(R));
@@ -205,7 +214,7 @@ Statistics CudaStatistics::finished() {
       out.watched_ranks.push_back(1 + greater[r * W_ + w]);
     }
   }
-  finish(rows, P_, chunk_.groups, out);
+  finish(rows, P_, groups_, out);
   return out;
 }
 

@@ -11,7 +11,7 @@
 
 namespace depthlens::compute {
 
-/// What such a form is made from; everything outlives it.
+/// What such a form is made from. The groups outlive it, everything else the tiles that it is handed.
 struct DeviceChunk {
   const StatisticsInput& input;
   const TokenGroups& groups;
@@ -23,7 +23,10 @@ struct DeviceChunk {
 /// Is handed the tiles of all states but the first.
 class DeviceStatistics : public Reducer {
  public:
-  /// With `watched` filled in; ranks are 1 + the number of greater logits.
+  /// No tile comes any more: lets go of what only they need.
+  virtual void end() {}
+  /// After the end, on any thread; waits for the device. With `watched` filled in; ranks are 1 + the number
+  /// of greater logits.
   virtual Statistics finished() = 0;
 };
 

@@ -506,9 +506,10 @@ Statistics AtenStatistics::finished() {
 
 /// Sets the rank of every watched token that is among the top K by its place there, and 0 where there is no
 /// token: a watched logit may be of a product of its own, but a row's top-1 always has rank 1.
-void rank_by_top_k(const StatisticsInput& input, Statistics& output) {
-  const std::int64_t R = input.num_states * input.num_positions, P = input.num_positions,
-                     W = input.num_watched, K = static_cast<std::int64_t>(output.top_ids.size()) / R;
+void rank_by_top_k(std::int64_t num_states, Statistics& output) {
+  const auto R = static_cast<std::int64_t>(output.log_sum_exp.size()), P = R / num_states,
+             W = static_cast<std::int64_t>(output.watched.size()) / P,
+             K = static_cast<std::int64_t>(output.top_ids.size()) / R;
   for (std::int64_t row = 0; row < R; ++row) {
     const TokenId* ids = output.top_ids.data() + row * K;
     const double* logits = output.top_logits.data() + row * K;
@@ -595,25 +596,26 @@ std::int64_t StatisticsDecoder::positions_to_keep(std::int64_t num_states) const
          (4 * std::max<std::int64_t>(1, num_states - 1) * pass_.logit_stride());
 }
 
-Statistics StatisticsDecoder::decode(const StatisticsInput& input, ProbabilitySums* sums) const {
+PendingStatistics StatisticsDecoder::begin(const StatisticsInput& input, ProbabilitySums* sums) const {
   bool adds = false;
   try {
-    return decode_at_once(input, sums, adds);
+    return begin_at_once(input, sums, adds);
   } catch (const c10::OutOfMemoryError&) {
     if (adds || input.num_positions < 2) throw out_of_memory(input);
   }
   const std::int64_t half = input.num_positions / 2;
   try {
-    const Statistics before = decode_at_once(part_of(input, 0, half), sums, adds);
-    return joined(before, decode_at_once(part_of(input, half, input.num_positions - half), sums, adds),
-                  input.num_states);
+    const PendingStatistics before = begin_at_once(part_of(input, 0, half), sums, adds),
+                            after =
+                                begin_at_once(part_of(input, half, input.num_positions - half), sums, adds);
+    return [before, after, S = input.num_states] { return joined(before(), after(), S); };
   } catch (const c10::OutOfMemoryError&) {
     throw out_of_memory(input);
   }
 }
 
-Statistics StatisticsDecoder::decode_at_once(const StatisticsInput& input, ProbabilitySums* sums,
-                                             bool& adds) const {
+PendingStatistics StatisticsDecoder::begin_at_once(const StatisticsInput& input, ProbabilitySums* sums,
+                                                   bool& adds) const {
   const std::int64_t S = input.num_states, P = input.num_positions;
   DEPTHLENS_ASSERT(input.rows.size(0) == S * P &&
                    static_cast<std::int64_t>(input.watched.size()) == P * input.num_watched);
@@ -629,18 +631,28 @@ Statistics StatisticsDecoder::decode_at_once(const StatisticsInput& input, Proba
               .kept = kept ? &*kept : nullptr,
               .watched = input.watched};
   const RowStatistics* on_host = pass_.row_statistics();
-  Statistics out;
+  const auto done = std::make_shared<Statistics>();
+  Statistics& out = *done;
   if (on_host != nullptr) {
     std::vector<float> final_max = find_final_max(chunk, *on_host, pass_.vocab_size());
     HostStatistics reducer(chunk, std::move(final_max), pass_.gather(rows, chunk.watched));
     pass_.run(others, reducer);
     out = reducer.merged();
-  } else if (const auto own = pass_.device_statistics({.input = input,
-                                                       .groups = *groups_,
-                                                       .rows = rows,
-                                                       .final_logits = final_logits,
-                                                       .kept = chunk.kept})) {
+  } else if (const std::shared_ptr<DeviceStatistics> own =
+                 pass_.device_statistics({.input = input,
+                                          .groups = *groups_,
+                                          .rows = rows,
+                                          .final_logits = final_logits,
+                                          .kept = chunk.kept})) {
     pass_.run(others, *own);
+    own->end();
+    if (sums == nullptr) {
+      return [own, S] {
+        Statistics found = own->finished();
+        rank_by_top_k(S, found);
+        return found;
+      };
+    }
     out = own->finished();
   } else {
     const at::Tensor all = final_logits.logits().select(0, 0), top = all.argmax(1);  // [P]
@@ -651,20 +663,21 @@ Statistics StatisticsDecoder::decode_at_once(const StatisticsInput& input, Proba
     pass_.run(others, reducer);
     out = reducer.finished();
   }
-  rank_by_top_k(input, out);
-  if (sums == nullptr) return out;
+  rank_by_top_k(S, out);
+  const PendingStatistics ready = [done] { return std::move(*done); };
+  if (sums == nullptr) return ready;
 
   adds = true;
   const std::span<const double> log_sum_exp = out.log_sum_exp;
   ProbabilityReducer(*sums, 0, log_sum_exp.first(sized(P)), P).add_kept(final_logits, on_host);
-  if (S == 1) return out;
+  if (S == 1) return ready;
   ProbabilityReducer of_others(*sums, 1, log_sum_exp.subspan(sized(P)), P);
   if (kept) {
     of_others.add_kept(*kept, on_host);
   } else {
     pass_.run(others, of_others);
   }
-  return out;
+  return ready;
 }
 
 }  // namespace depthlens::compute
