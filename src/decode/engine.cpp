@@ -202,7 +202,7 @@ class Run {
     constexpr std::uint64_t kTimesWhereStreamed = 13;
     const compute::WorkSizes sizes = model_.backend().work_sizes();
     const bool streams = model_.streams_layers();
-    const std::uint64_t half = (options_.memory > 0 ? options_.memory : model_.backend().memory()) / 2;
+    const std::uint64_t half = (options_.memory > 0 ? options_.memory : model_.memory()) / 2;
     const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
     // Per token: the residual states that are kept, and the largest of a block's intermediate results.
     const auto per_token =
@@ -320,7 +320,7 @@ void Run::process_whole(const std::vector<Query>& batch) {
 void Run::process_halves(const std::vector<Query>& batch) {
   if (batch.size() < 2) {
     throw util::input_error({.what = "the device's memory does not suffice for a window of text",
-                             .where = "--device " + model_.device().str(),
+                             .where = "--device " + model_.device_names(),
                              .found = util::cat(batch.front().tokens.size(), " tokens"),
                              .hint =
                                  "other programs may hold some of it (nvidia-smi); a smaller --max-length, "

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <set>
 
@@ -41,6 +42,13 @@ bool is_of_head(Slot slot, const ArchSpec& spec) {
          (slot == Slot::kTokenEmbedding && spec.tied_unembedding);
 }
 
+/// Whether a tensor of the model makes the states of layer 0.
+bool is_of_embedding(Slot slot) {
+  return slot == Slot::kTokenEmbedding || slot == Slot::kPositionEmbedding ||
+         slot == Slot::kEmbeddingProjection || slot == Slot::kEmbeddingNormWeight ||
+         slot == Slot::kEmbeddingNormBias;
+}
+
 }  // namespace
 
 /// The tensors of a checkpoint by the table of the architecture, with account of which have been claimed.
@@ -49,9 +57,13 @@ class Model::WeightFiles {
   WeightFiles(io::TensorFile file, const ArchSpec& spec, std::string where, const LoadOptions& options)
       : file_(std::move(file)), names_(spec, file_), where_(std::move(where)), options_(options) {}
 
-  /// Checks that the tensors of a rule are there, in shape, and of a type that can be read. Returns how many
-  /// numbers they hold that no rule before has claimed.
-  std::int64_t claim(const TensorRule& rule, std::int64_t block) {
+  /// Of what no rule before has claimed: numbers, and bytes in the form in which they are kept.
+  struct Claimed {
+    std::int64_t numbers = 0, bytes = 0;
+  };
+
+  /// Checks that the tensors of a rule are there, in shape, and of a type that can be read.
+  Claimed claim(const TensorRule& rule, std::int64_t block) {
     if (rule.storage == TensorRule::Storage::kMxfp4) {
       const std::string name = names_.of(rule, block);
       std::vector<std::int64_t> shape = rule.shape;
@@ -59,15 +71,21 @@ class Model::WeightFiles {
       shape.back() /= compute::kMxfp4Group;
       claim_bytes(rule, name + "_scales", shape);
       shape.push_back(compute::kMxfp4Group / 2);
-      return claim_bytes(rule, name + "_blocks", shape) ? c10::multiply_integers(rule.shape) : 0;
+      if (!claim_bytes(rule, name + "_blocks", shape)) return {};
+      const std::int64_t numbers = c10::multiply_integers(rule.shape);
+      return {.numbers = numbers, .bytes = numbers / 2 + numbers / compute::kMxfp4Group};
     }
-    std::int64_t numbers = 0;
+    Claimed claimed;
     for (const std::string& name : names_.all(rule, block)) {
       const io::TensorEntry& entry = find(rule, name, rule.shape);
       if (!at::isFloatingType(entry.dtype)) fail_type(name, entry, "float32, float16 or bfloat16");
-      if (claimed_.insert(name).second) numbers += c10::multiply_integers(rule.shape);
+      if (!claimed_.insert(name).second) continue;
+      const std::int64_t numbers = c10::multiply_integers(rule.shape);
+      const at::ScalarType kept = kept_as(rule, entry.dtype, *options_.backends.back());
+      claimed.numbers += numbers;
+      claimed.bytes += numbers * static_cast<std::int64_t>(c10::elementSize(kept));
     }
-    return numbers;
+    return claimed;
   }
 
   /// Whether every tensor of a rule is in the checkpoint.
@@ -76,28 +94,28 @@ class Model::WeightFiles {
     return std::all_of(names.begin(), names.end(), [&](const std::string& name) { return file_.has(name); });
   }
 
-  /// Of a claimed tensor that is not of experts.
-  at::Tensor load(const TensorRule& rule, std::int64_t block) const {
+  /// Of a claimed tensor that is not of experts, on the backend's device.
+  at::Tensor load(const TensorRule& rule, std::int64_t block, const compute::Backend& backend) const {
     if (rule.stacked > 0) {
       std::vector<at::Tensor> rows;
       for (std::int64_t n = 0; n < rule.stacked; ++n)
         rows.push_back(file_.load(names_.of(rule, block, n), at::kFloat));
-      return at::stack(rows).to(options_.backend->device());
+      return at::stack(rows).to(backend.device());
     }
-    return used(rule, names_.of(rule, block));
+    return used(rule, names_.of(rule, block), backend);
   }
 
   /// The part of a rule of experts that is `expert`'s. Its scales are undefined where the storage has none.
-  std::array<at::Tensor, 2> load_expert(const TensorRule& rule, std::int64_t block,
-                                        std::int64_t expert) const {
+  std::array<at::Tensor, 2> load_expert(const TensorRule& rule, std::int64_t block, std::int64_t expert,
+                                        const compute::Backend& backend) const {
     if (rule.storage == TensorRule::Storage::kMxfp4) {
       const std::string name = names_.of(rule, block);
       const auto part = [&](const std::string& stored) {
-        return of_rows(rule, file_.view(stored).select(0, expert)).to(options_.backend->device());
+        return of_rows(rule, file_.view(stored).select(0, expert)).to(backend.device());
       };
       return {part(name + "_blocks"), part(name + "_scales")};
     }
-    return {used(rule, names_.of(rule, block, expert), expert), {}};
+    return {used(rule, names_.of(rule, block, expert), backend, expert), {}};
   }
 
   /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block; those of
@@ -128,10 +146,12 @@ class Model::WeightFiles {
   }
 
  private:
-  /// The type in which a matrix is kept that is stored as `stored`.
-  at::ScalarType kept_as(at::ScalarType stored) const {
-    return options_.dtype == at::kFloat && options_.backend->multiplies_stored(stored) ? stored
-                                                                                       : options_.dtype;
+  /// The type in which a tensor is kept that is stored as `stored`.
+  at::ScalarType kept_as(const TensorRule& rule, at::ScalarType stored,
+                         const compute::Backend& backend) const {
+    // Vectors are few, and norms and biases are applied in float32.
+    if (rule.shape.size() == (rule.of_all_experts ? 2 : 1)) return at::kFloat;
+    return options_.dtype == at::kFloat && backend.multiplies_stored(stored) ? stored : options_.dtype;
   }
 
   static at::Tensor of_rows(const TensorRule& rule, const at::Tensor& tensor) {
@@ -142,10 +162,9 @@ class Model::WeightFiles {
 
   /// A stored tensor, or of one of all experts the part of `expert`, in the form in which it is used. Where
   /// that copies it, the file's pages are released.
-  at::Tensor used(const TensorRule& rule, const std::string& name, std::int64_t expert = 0) const {
-    // Vectors are few, and norms and biases are applied in float32.
-    const bool is_vector = rule.shape.size() == (rule.of_all_experts ? 2 : 1);
-    const at::ScalarType dtype = is_vector ? at::kFloat : kept_as(file_.entries().at(name).dtype);
+  at::Tensor used(const TensorRule& rule, const std::string& name, const compute::Backend& backend,
+                  std::int64_t expert = 0) const {
+    const at::ScalarType dtype = kept_as(rule, file_.entries().at(name).dtype, backend);
     at::Tensor tensor;
     if (rule.of_all_experts || rule.rows.count > 0) {
       at::Tensor part = file_.view(name);
@@ -158,7 +177,7 @@ class Model::WeightFiles {
       tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
     }
     if (rule.less_one) tensor = tensor + 1;
-    return tensor.to(options_.backend->device());
+    return tensor.to(backend.device());
   }
 
   const io::TensorEntry& find(const TensorRule& rule, const std::string& name,
@@ -233,7 +252,9 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, co
   std::shared_ptr<Model> model(new Model());
   model->folder_ = folder;
   model->options_ = options;
-  if (model->options_.backend == nullptr) model->options_.backend = compute::Backend::create();
+  auto& backends = model->options_.backends;
+  if (backends.empty()) backends = {compute::Backend::create()};
+  if (options.head_only) backends = {backends.back()};  // the head is on the last
   const std::filesystem::path config_path = folder / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
   model->spec_ = read_arch_spec({config, config_path.string()});
@@ -249,19 +270,31 @@ void Model::load_weights() {
   const auto is_wanted = [&](const TensorRule& rule, std::int64_t block) {
     return !options_.head_only || is_of_head(rule.slot, spec_) || files->is_there(rule, block);
   };
+  std::int64_t bytes_before = 0, bytes_after = 0;  // of what is on the first device, and on the last
+  std::vector<std::int64_t> bytes(static_cast<std::size_t>(spec_.num_layers), 0);
   for (const TensorRule& rule : spec_.model_tensors) {
-    if (is_wanted(rule, 0)) num_parameters_ += files->claim(rule, 0);
+    if (!is_wanted(rule, 0)) continue;
+    const WeightFiles::Claimed claimed = files->claim(rule, 0);
+    num_parameters_ += claimed.numbers;
+    if (is_of_embedding(rule.slot)) bytes_before += claimed.bytes;
+    if (is_of_head(rule.slot, spec_)) bytes_after += claimed.bytes;
   }
   for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
     for (const TensorRule& rule : spec_.block_tensors) {
-      if (spec_.has(rule, i) && is_wanted(rule, i)) num_parameters_ += files->claim(rule, i);
+      if (!spec_.has(rule, i) || !is_wanted(rule, i)) continue;
+      const WeightFiles::Claimed claimed = files->claim(rule, i);
+      num_parameters_ += claimed.numbers;
+      bytes[static_cast<std::size_t>(i)] += claimed.bytes;
     }
   }
   files->check_nothing_is_left(spec_);
+  place_blocks(bytes, bytes_before, bytes_after);
 
   files_ = files;
   for (const TensorRule& rule : spec_.model_tensors) {
-    if (!options_.head_only || is_of_head(rule.slot, spec_)) weights_[rule.slot] = files->load(rule, 0);
+    if (options_.head_only && !is_of_head(rule.slot, spec_)) continue;
+    const bool on_first = is_of_embedding(rule.slot);
+    weights_[rule.slot] = files->load(rule, 0, on_first ? *options_.backends.front() : backend());
   }
   if (!options_.stream_layers && !options_.head_only) {
     for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
@@ -277,7 +310,9 @@ void Model::load_weights() {
   head_.norm_epsilon = spec_.norm_epsilon;
   head_.norm_weight = weights_[Slot::kFinalNormWeight];
   head_.norm_bias = weights_[Slot::kFinalNormBias];
-  head_.unembedding.weight = weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding];
+  // A tied embedding is a copy of its own on the last of several devices.
+  head_.unembedding.weight =
+      weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding].to(device());
   if (const at::Tensor& projection = weights_[Slot::kOutputProjection]; projection.defined()) {  // [e, d]
     const at::Tensor columns = projection.to(at::kFloat).t().contiguous();
     head_.unembedding.weight =
@@ -287,11 +322,41 @@ void Model::load_weights() {
   head_.unembedding.transform = spec_.logit_transform;
 }
 
+void Model::place_blocks(const std::vector<std::int64_t>& bytes, std::int64_t bytes_before,
+                         std::int64_t bytes_after) {
+  // Each device's share is a stretch of all bytes in order; a block is where its middle is.
+  const auto devices = static_cast<std::int64_t>(options_.backends.size());
+  const double share =
+      static_cast<double>(std::accumulate(bytes.begin(), bytes.end(), bytes_before + bytes_after)) /
+      static_cast<double>(devices);
+  auto place = static_cast<double>(bytes_before);
+  for (const std::int64_t of_block : bytes) {
+    const double middle = place + static_cast<double>(of_block) / 2;
+    const auto which = share > 0 ? static_cast<std::int64_t>(middle / share) : 0;
+    device_of_block_.push_back(static_cast<std::size_t>(std::min(which, devices - 1)));
+    place += static_cast<double>(of_block);
+  }
+}
+
+std::string Model::device_names() const {
+  std::vector<std::string> names;
+  for (const auto& backend : options_.backends) names.push_back(backend->device().str());
+  return util::join(names, ",");
+}
+
+std::uint64_t Model::memory() const {
+  std::uint64_t least = backend().memory();
+  for (const auto& backend : options_.backends) least = std::min(least, backend->memory());
+  return least;
+}
+
 Model::Weights Model::load_block(std::int64_t block) const {
   const c10::NoGradGuard no_gradients;
   Weights weights;
+  weights.backend = &backend_of(block);
   for (const TensorRule& rule : spec_.block_tensors) {
-    if (spec_.has(rule, block) && !is_of_expert(rule.slot)) weights[rule.slot] = files_->load(rule, block);
+    if (spec_.has(rule, block) && !is_of_expert(rule.slot))
+      weights[rule.slot] = files_->load(rule, block, *weights.backend);
   }
   return weights;
 }
@@ -301,7 +366,7 @@ Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert) co
   MlpWeights weights;
   for (const TensorRule& rule : spec_.block_tensors) {
     if (!is_of_expert(rule.slot)) continue;
-    const auto [values, scales] = files_->load_expert(rule, block, expert);
+    const auto [values, scales] = files_->load_expert(rule, block, expert, backend_of(block));
     switch (rule.slot) {
       case Slot::kExpertGateWeight:
         weights.gate = {values, scales};
@@ -334,25 +399,26 @@ at::Tensor Model::norm(const at::Tensor& input, const at::Tensor& weight, const 
   return apply_norm(spec_.norm, input, weight, bias, spec_.norm_epsilon);
 }
 
-compute::PackedRows Model::packed(const at::Tensor& input) const {
-  return backend().pack(input.to(options_.dtype));
+compute::PackedRows Model::packed(const compute::Backend& backend, const at::Tensor& input) const {
+  return backend.pack(input.to(options_.dtype));
 }
 
 std::array<at::Tensor, 3> Model::projections(const Weights& block, const at::Tensor& input) const {
   const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
-  const compute::PackedRows rows = packed(input);
+  const compute::Backend& backend = *block.backend;
+  const compute::PackedRows rows = packed(backend, input);
   at::Tensor q, k, v;
   if (block[Slot::kQkvWeight].defined()) {
     const std::int64_t queries = H / G;
     const at::Tensor fused =
-        backend().linear(rows, block[Slot::kQkvWeight], block[Slot::kQkvBias]).view({T, G, queries + 2, dh});
+        backend.linear(rows, block[Slot::kQkvWeight], block[Slot::kQkvBias]).view({T, G, queries + 2, dh});
     q = fused.narrow(2, 0, queries).reshape({T, H, dh});
     k = fused.select(2, queries);
     v = fused.select(2, queries + 1);
   } else {
-    q = backend().linear(rows, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
-    k = backend().linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
-    v = backend().linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
+    q = backend.linear(rows, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
+    k = backend.linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
+    v = backend.linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
   }
   if (block[Slot::kQueryNormWeight].defined()) {
     const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
@@ -404,24 +470,25 @@ at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const a
                                .flatten(0, 1);
     mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
   }
-  return backend().linear(packed(at::cat(mixed).reshape({T, H * dh})), block[Slot::kAttentionOutWeight],
-                          block[Slot::kAttentionOutBias]);
+  return block.backend->linear(packed(*block.backend, at::cat(mixed).reshape({T, H * dh})),
+                               block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
 }
 
-at::Tensor Model::mlp(const MlpWeights& weights, const compute::PackedRows& rows) const {
-  const at::Tensor up = backend().linear(rows, weights.up.unfolded(), weights.up_bias);
+at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights,
+                      const compute::PackedRows& rows) const {
+  const at::Tensor up = backend.linear(rows, weights.up.unfolded(), weights.up_bias);
   const at::Tensor inner =
-      spec_.gated_mlp ? gated(spec_, backend().linear(rows, weights.gate.unfolded(), weights.gate_bias), up)
+      spec_.gated_mlp ? gated(spec_, backend.linear(rows, weights.gate.unfolded(), weights.gate_bias), up)
                       : activate(spec_.activation, up);
-  return backend().linear(packed(inner), weights.down.unfolded(), weights.down_bias);
+  return backend.linear(packed(backend, inner), weights.down.unfolded(), weights.down_bias);
 }
 
 std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::PackedRows& rows) const {
   using Weighting = ExpertSpec::Weighting;
   const ExpertSpec& experts = spec_.experts;
   const bool logistic_scores = experts.is_logistic();
-  at::Tensor scores = backend().linear(rows, block[Slot::kRouterWeight],
-                                       logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
+  at::Tensor scores = block.backend->linear(rows, block[Slot::kRouterWeight],
+                                            logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
   at::Tensor ranked = scores;  // [T, E]
   if (logistic_scores) {
     scores = logistic(scores);
@@ -446,17 +513,19 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
 
 at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const {
   const std::int64_t T = input.size(0), k = spec_.experts.chosen;
-  const compute::PackedRows rows = packed(input);
+  const compute::Backend& backend = *block.backend;
+  const compute::PackedRows rows = packed(backend, input);
   const auto [chosen, weights] = choice(block, rows);
 
   at::Tensor output = at::zeros_like(input);
   if (block[Slot::kSharedUpWeight].defined()) {
-    const at::Tensor shared = mlp({.gate = {block[Slot::kSharedGateWeight], {}},
+    const at::Tensor shared = mlp(backend,
+                                  {.gate = {block[Slot::kSharedGateWeight], {}},
                                    .up = {block[Slot::kSharedUpWeight], {}},
                                    .down = {block[Slot::kSharedDownWeight], {}}},
                                   rows);
     const at::Tensor& share = block[Slot::kSharedShareWeight];
-    output = share.defined() ? shared * logistic(backend().linear(rows, share, {})) : shared;
+    output = share.defined() ? shared * logistic(backend.linear(rows, share, {})) : shared;
   }
   // Tokens by expert: places in `chosen`, in order of tokens.
   const at::Tensor on_host = chosen.cpu().contiguous();
@@ -465,11 +534,11 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
     places[static_cast<std::size_t>(on_host.const_data_ptr<std::int64_t>()[place])].push_back(place);
   for (std::size_t e = 0; e < places.size(); ++e) {
     if (places[e].empty()) continue;
-    const at::Tensor place = index_tensor(places[e], device());
+    const at::Tensor place = index_tensor(places[e], backend.device());
     const at::Tensor token = place.floor_divide(k);
     const MlpWeights& kept =
         block.experts.empty() ? load_expert(i, static_cast<std::int64_t>(e)) : block.experts[e];
-    const at::Tensor out = mlp(kept, packed(input.index_select(0, token)));
+    const at::Tensor out = mlp(backend, kept, packed(backend, input.index_select(0, token)));
     output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
   }
   return output;
@@ -491,24 +560,28 @@ at::Tensor Model::embed(const PackedWindows& windows) const {
   DEPTHLENS_ASSERT(std::all_of(windows.tokens.begin(), windows.tokens.end(),
                                [&](std::int64_t id) { return id >= 0 && id < spec_.vocab_size; }));
 
-  at::Tensor x =
-      at::embedding(weights_[Slot::kTokenEmbedding], index_tensor(windows.tokens, device())).to(at::kFloat);
+  const compute::Backend& first = *options_.backends.front();
+  const auto rows_of = [&](Slot table, const std::vector<std::int64_t>& rows) {
+    return at::embedding(weights_[table], index_tensor(rows, first.device())).to(at::kFloat);
+  };
+  at::Tensor x = rows_of(Slot::kTokenEmbedding, windows.tokens);
   if (weights_[Slot::kEmbeddingProjection].defined())
-    x = backend().linear(packed(x), weights_[Slot::kEmbeddingProjection], {});
+    x = first.linear(packed(first, x), weights_[Slot::kEmbeddingProjection], {});
   if (spec_.embedding_scale != 1)
     x = x * at::scalar_tensor(spec_.embedding_scale, options_.dtype).item<double>();
   if (weights_[Slot::kPositionEmbedding].defined()) {
     std::vector<std::int64_t> rows = positions;
     for (std::int64_t& row : rows) row += spec_.position_offset;
-    x = x + at::embedding(weights_[Slot::kPositionEmbedding], index_tensor(rows, device())).to(at::kFloat);
+    x = x + rows_of(Slot::kPositionEmbedding, rows);
   }
   if (weights_[Slot::kEmbeddingNormWeight].defined())
     x = norm(x, weights_[Slot::kEmbeddingNormWeight], weights_[Slot::kEmbeddingNormBias]);
-  return x;
+  return x.to(device());
 }
 
-std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows) const {
-  const std::int64_t padding = backend().work_sizes().attention_padding;
+std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows,
+                                                 const compute::Backend& backend) {
+  const std::int64_t padding = backend.work_sizes().attention_padding;
   std::vector<WindowGroup> groups;
   for (std::size_t first = 0, end = 0; first < windows.lengths.size(); first = end) {
     WindowGroup group = {.rows = 0, .windows = 0, .longest = 0, .padded = {}, .kept = {}};
@@ -528,21 +601,22 @@ std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows) c
           padded.push_back(present ? row++ : row - 1);
         }
       }
-      group.padded = index_tensor(padded, device());
-      group.kept = index_tensor(kept, device());
+      group.padded = index_tensor(padded, backend.device());
+      group.kept = index_tensor(kept, backend.device());
     }
     groups.push_back(std::move(group));
   }
   return groups;
 }
 
-Model::Positions Model::prepared(const PackedWindows& windows) const {
+Model::Positions Model::prepared(const PackedWindows& windows, const compute::Backend& backend) const {
+  const at::Device device = backend.device();
   Positions prepared;
-  prepared.groups = groups_of(windows);
+  prepared.groups = groups_of(windows, backend);
   for (const RopeSpec& rope : spec_.ropes)
-    prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device()));
+    prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device));
   const std::int64_t longest = *std::max_element(windows.lengths.begin(), windows.lengths.end());
-  prepared.bias = position_bias(spec_, longest, device());
+  prepared.bias = position_bias(spec_, longest, device);
   if (const AttentionSpec& attention = spec_.attention; attention.query_growth != 0) {
     std::vector<float> scales;
     for (const std::int64_t position : positions_of(windows)) {
@@ -550,7 +624,7 @@ Model::Positions Model::prepared(const PackedWindows& windows) const {
       scales.push_back(static_cast<float>(1 + attention.query_growth * std::log1p(steps)));
     }
     const auto T = static_cast<std::int64_t>(scales.size());
-    prepared.query_scale = at::from_blob(scales.data(), {T, 1, 1}, at::kFloat).clone().to(device());
+    prepared.query_scale = at::from_blob(scales.data(), {T, 1, 1}, at::kFloat).clone().to(device);
   }
   return prepared;
 }
@@ -579,38 +653,50 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
                                                  : read(spec_.parallel_residual ? states : middle,
                                                         Slot::kMlpNormWeight, Slot::kMlpNormBias);
   const at::Tensor out = spec.experts ? mixture(i, block, mlp_reads)
-                                      : mlp({.gate = {block[Slot::kMlpGateWeight], {}},
+                                      : mlp(*block.backend,
+                                            {.gate = {block[Slot::kMlpGateWeight], {}},
                                              .up = {block[Slot::kMlpUpWeight], {}},
                                              .down = {block[Slot::kMlpDownWeight], {}},
                                              .gate_bias = block[Slot::kMlpGateBias],
                                              .up_bias = block[Slot::kMlpUpBias],
                                              .down_bias = block[Slot::kMlpDownBias]},
-                                            packed(mlp_reads));
+                                            packed(*block.backend, mlp_reads));
   return added(middle, out, Slot::kMlpOutNormWeight, Slot::kMlpNormWeight, Slot::kMlpNormBias);
 }
 
 void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
                        const ResidualTap& tap) const {
   std::optional<c10::InferenceMode> inference;
-  if (!compute::records_gradient(states)) inference.emplace();
+  const bool records = compute::records_gradient(states);
+  if (!records) inference.emplace();
   const std::int64_t T = static_cast<std::int64_t>(positions_of(windows).size());
   DEPTHLENS_ASSERT(first_block >= 0 && first_block <= spec_.num_layers);
   DEPTHLENS_ASSERT(states.scalar_type() == at::kFloat && states.dim() == 2 && states.size(0) == T &&
                    states.size(1) == spec_.hidden_size);
 
-  const Positions positions = prepared(windows);
+  std::optional<Positions> positions;
+  const compute::Backend* prepared_on = nullptr;
   at::Tensor x = states;
   for (std::int64_t i = first_block; i < spec_.num_layers; ++i) {
+    if (const compute::Backend& backend = backend_of(i); prepared_on != &backend) {
+      positions = prepared(windows, backend);
+      prepared_on = &backend;
+    }
+    x = x.to(prepared_on->device());
     if (files_ != nullptr) {
       // So many tokens leave hardly an expert out.
       constexpr std::int64_t kTokensOfExpert = 8;
       files_->read_ahead(spec_, i + 1, T * spec_.experts.chosen >= kTokensOfExpert * spec_.experts.count);
-      x = run_block(i, load_block(i), x, positions);
+      x = run_block(i, load_block(i), x, *positions);
       files_->release(spec_, i);
     } else {
-      x = run_block(i, blocks_[static_cast<std::size_t>(i)], x, positions);
+      x = run_block(i, blocks_[static_cast<std::size_t>(i)], x, *positions);
     }
-    tap(i + 1, x);
+    const at::Tensor shown = x.to(device());
+    tap(i + 1, shown);
+    // What comes later is differentiated with respect to what was shown, so its way goes through that, even
+    // where it leads to another device and back.
+    if (records) x = shown;
   }
 }
 

@@ -122,10 +122,11 @@ void check_lens(const CollectingListener& found, std::int64_t lens, const test::
 }
 
 TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 reference") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model =
+        model::Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const auto queries = queries_of(reference);
     const auto found = read_out(
         *model,
@@ -147,7 +148,8 @@ TEST_CASE("every kernel of this processor gives the float64 reference, in the fo
     for (const std::string& variant : test::golden_variants_with_lenses()) {
       INFO(kernel << ", " << variant);
       const test::Reference reference(variant);
-      const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend(kernel)});
+      const auto model =
+          model::Model::load(test::golden_model(variant), {.backends = {test::backend(kernel)}});
       const auto found = read_out(*model, {"logit", "tuned:" + lens_path(variant, "tuned")},
                                   Alignment::kTrained, queries_of(reference));
       const double margin = test::readout_margin(kernel);
@@ -169,10 +171,11 @@ TEST_CASE("both files of a tuned lens have one digest") {
 }
 
 TEST_CASE("layer L is the model's own output for every lens, and its divergence from itself is 0") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model =
+        model::Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const auto found = read_out(
         *model,
         {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt")},
@@ -197,7 +200,7 @@ TEST_CASE("probability mass of groups sums to 1 and equals the sum over tokens")
   const std::string device = GENERATE(from_range(test::devices()));
   INFO("on " << device);
   const test::Reference reference("gpt2");
-  const auto model = model::Model::load(test::golden_model("gpt2"), {.backend = test::backend_on(device)});
+  const auto model = model::Model::load(test::golden_model("gpt2"), {.backends = test::backends_on(device)});
   const std::int64_t V = model->spec().vocab_size;
   CollectingListener listener(V);
   for (std::int64_t v = 0; v < V; ++v) listener.groups.push_back(static_cast<std::uint8_t>(v % 3));
@@ -241,11 +244,11 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
 }
 
 TEST_CASE("the run counts what it did, checks itself and can be stopped between batches") {
-  const std::string device = GENERATE(from_range(test::devices()));
+  const std::string device = GENERATE(from_range(test::placements()));
   INFO("on " << device);
   const test::Reference reference("llama-gqa-sharded");
   const auto model =
-      model::Model::load(test::golden_model("llama-gqa-sharded"), {.backend = test::backend_on(device)});
+      model::Model::load(test::golden_model("llama-gqa-sharded"), {.backends = test::backends_on(device)});
   const auto lens =
       lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
   const auto queries = queries_of(reference);
@@ -279,7 +282,7 @@ TEST_CASE("a run is given up in the middle of a product, and shows nothing wrong
     const auto should_stop = [&] { return runs && asked++ >= most; };
     const auto model =
         model::Model::load(test::golden_model("llama-gqa-sharded"),
-                           {.backend = compute::Backend::create({.should_stop = should_stop})});
+                           {.backends = {compute::Backend::create({.should_stop = should_stop})}});
     const auto lens =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
     CollectingListener listener(5);
@@ -338,7 +341,7 @@ TEST_CASE("a batch for which memory does not suffice is halved, and those after 
     all += tokens;
   }
   const auto run_with = [&](const std::shared_ptr<ScarceBackend>& backend, CollectingListener& listener) {
-    const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {.backend = backend});
+    const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {.backends = {backend}});
     const auto lens =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
     decode::EngineOptions options;
@@ -387,7 +390,8 @@ TEST_CASE("sums of probability over the run are those of float64 softmaxes, for 
   for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model =
+        model::Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const std::int64_t V = model->spec().vocab_size;
     const auto logit =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
