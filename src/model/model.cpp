@@ -15,11 +15,13 @@
 #include <c10/util/accumulate.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "depthlens/compute/attention.hpp"
 #include "depthlens/compute/mxfp4.hpp"
@@ -29,6 +31,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/worker.hpp"
 #include "layers.hpp"
 #include "tensor_names.hpp"
 
@@ -47,6 +50,14 @@ bool is_of_embedding(Slot slot) {
   return slot == Slot::kTokenEmbedding || slot == Slot::kPositionEmbedding ||
          slot == Slot::kEmbeddingProjection || slot == Slot::kEmbeddingNormWeight ||
          slot == Slot::kEmbeddingNormBias;
+}
+
+/// Moves tensors to a device; an undefined one stays so. Without `waits` the host may go on while a card
+/// still reads pinned memory.
+auto moved_to(at::Device device, bool waits = true) {
+  return [=](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(device, tensor.scalar_type(), /*non_blocking=*/!waits) : tensor;
+  };
 }
 
 }  // namespace
@@ -94,24 +105,25 @@ class Model::WeightFiles {
     return std::all_of(names.begin(), names.end(), [&](const std::string& name) { return file_.has(name); });
   }
 
-  /// Of a claimed tensor that is not of experts, on the backend's device.
+  /// Of a claimed tensor that is not of experts, in the host's memory, as the backend multiplies it.
   at::Tensor load(const TensorRule& rule, std::int64_t block, const compute::Backend& backend) const {
     if (rule.stacked > 0) {
       std::vector<at::Tensor> rows;
       for (std::int64_t n = 0; n < rule.stacked; ++n)
         rows.push_back(file_.load(names_.of(rule, block, n), at::kFloat));
-      return at::stack(rows).to(backend.device());
+      return at::stack(rows);
     }
     return used(rule, names_.of(rule, block), backend);
   }
 
-  /// The part of a rule of experts that is `expert`'s. Its scales are undefined where the storage has none.
+  /// Likewise the part of a rule of experts that is `expert`'s. Its scales are undefined where the storage
+  /// has none.
   std::array<at::Tensor, 2> load_expert(const TensorRule& rule, std::int64_t block, std::int64_t expert,
                                         const compute::Backend& backend) const {
     if (rule.storage == TensorRule::Storage::kMxfp4) {
       const std::string name = names_.of(rule, block);
       const auto part = [&](const std::string& stored) {
-        return of_rows(rule, file_.view(stored).select(0, expert)).to(backend.device());
+        return of_rows(rule, file_.view(stored).select(0, expert));
       };
       return {part(name + "_blocks"), part(name + "_scales")};
     }
@@ -176,8 +188,7 @@ class Model::WeightFiles {
     } else {
       tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
     }
-    if (rule.less_one) tensor = tensor + 1;
-    return tensor.to(backend.device());
+    return rule.less_one ? tensor + 1 : tensor;
   }
 
   const io::TensorEntry& find(const TensorRule& rule, const std::string& name,
@@ -294,14 +305,12 @@ void Model::load_weights() {
   for (const TensorRule& rule : spec_.model_tensors) {
     if (options_.head_only && !is_of_head(rule.slot, spec_)) continue;
     const bool on_first = is_of_embedding(rule.slot);
-    weights_[rule.slot] = files->load(rule, 0, on_first ? *options_.backends.front() : backend());
+    const compute::Backend& place = on_first ? *options_.backends.front() : backend();
+    weights_[rule.slot] = files->load(rule, 0, place).to(place.device());
   }
   if (!options_.stream_layers && !options_.head_only) {
     for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
-      blocks_.push_back(load_block(i));
-      if (!spec_.blocks[static_cast<std::size_t>(i)].experts) continue;
-      for (std::int64_t e = 0; e < spec_.experts.count; ++e)
-        blocks_.back().experts.push_back(load_expert(i, e));
+      blocks_.push_back(load_block(i, /*experts=*/true, moved_to(backend_of(i).device())));
     }
     files_ = nullptr;
   }
@@ -350,23 +359,29 @@ std::uint64_t Model::memory() const {
   return least;
 }
 
-Model::Weights Model::load_block(std::int64_t block) const {
+Model::Weights Model::load_block(std::int64_t block, bool experts, const Placing& place) const {
   const c10::NoGradGuard no_gradients;
   Weights weights;
   weights.backend = &backend_of(block);
   for (const TensorRule& rule : spec_.block_tensors) {
     if (spec_.has(rule, block) && !is_of_expert(rule.slot))
-      weights[rule.slot] = files_->load(rule, block, *weights.backend);
+      weights[rule.slot] = place(files_->load(rule, block, *weights.backend));
+  }
+  if (experts && spec_.blocks[static_cast<std::size_t>(block)].experts) {
+    for (std::int64_t e = 0; e < spec_.experts.count; ++e)
+      weights.experts.push_back(load_expert(block, e, place));
   }
   return weights;
 }
 
-Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert) const {
+Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert, const Placing& place) const {
   const c10::NoGradGuard no_gradients;
   MlpWeights weights;
   for (const TensorRule& rule : spec_.block_tensors) {
     if (!is_of_expert(rule.slot)) continue;
-    const auto [values, scales] = files_->load_expert(rule, block, expert, backend_of(block));
+    auto [values, scales] = files_->load_expert(rule, block, expert, backend_of(block));
+    values = place(values);
+    if (scales.defined()) scales = place(scales);
     switch (rule.slot) {
       case Slot::kExpertGateWeight:
         weights.gate = {values, scales};
@@ -390,6 +405,88 @@ Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert) co
   }
   return weights;
 }
+
+/// Of pinned weights a card may still read when this returns: they stay until what follows has been done.
+Model::MlpWeights Model::MlpWeights::on(at::Device device) const {
+  const Placing place = moved_to(device, /*waits=*/false);
+  const auto matrix = [&](const Matrix& of) { return Matrix{place(of.values), place(of.scales)}; };
+  return {.gate = matrix(gate),
+          .up = matrix(up),
+          .down = matrix(down),
+          .gate_bias = place(gate_bias),
+          .up_bias = place(up_bias),
+          .down_bias = place(down_bias)};
+}
+
+Model::Weights Model::Weights::on(at::Device device) const {
+  Weights moved = *this;
+  for (at::Tensor& tensor : moved.slots) tensor = moved_to(device, /*waits=*/false)(tensor);
+  return moved;
+}
+
+/// The blocks of a pass that reads them from disk, in their order.
+class Model::StreamedBlocks {
+ public:
+  /// For so many tokens.
+  StreamedBlocks(const Model& model, std::int64_t num_tokens)
+      : model_(model),
+        reader_(is_any_elsewhere(model) ? util::Worker::Where::kOwnThread : util::Worker::Where::kHere) {
+    // So many tokens leave hardly an expert out.
+    constexpr std::int64_t kTokensOfExpert = 8;
+    const ExpertSpec& experts = model.spec_.experts;
+    with_experts_ = num_tokens * experts.chosen >= kTokensOfExpert * experts.count;
+  }
+  /// What is being read is left where it is.
+  ~StreamedBlocks() { given_up_ = true; }
+  StreamedBlocks(const StreamedBlocks&) = delete;
+  StreamedBlocks& operator=(const StreamedBlocks&) = delete;
+
+  /// Block `i` on its device, until the next call; blocks are asked for in order. The one after it is begun
+  /// to be read. An error of reading comes out when it is that block's turn.
+  const Weights& next(std::int64_t i) {
+    of_host_ = on_device_ = {};
+    const at::Device device = model_.backend_of(i).device();
+    if (!device.is_cpu()) {
+      if (ahead_ != i) begin_to_read(i);
+      reader_.wait();
+      of_host_ = std::exchange(read_, {});
+    }
+    if (i + 1 < model_.spec_.num_layers) begin_to_read(i + 1);
+    // What is pinned is copied while the host goes on: it stays until the next call.
+    on_device_ =
+        device.is_cpu() ? model_.load_block(i, /*experts=*/false, moved_to(device)) : of_host_.on(device);
+    return on_device_;
+  }
+
+ private:
+  static bool is_any_elsewhere(const Model& model) {
+    const auto& backends = model.options_.backends;
+    return std::any_of(backends.begin(), backends.end(),
+                       [](const auto& backend) { return !backend->device().is_cpu(); });
+  }
+
+  void begin_to_read(std::int64_t i) {
+    const at::Device device = model_.backend_of(i).device();
+    // The processor's weights are views of the file.
+    if (device.is_cpu()) return model_.files_->read_ahead(model_.spec_, i, with_experts_);
+    ahead_ = i;
+    reader_.submit([this, i, device] {
+      read_ = model_.load_block(i, with_experts_, [&](const at::Tensor& loaded) {
+        if (given_up_) return at::Tensor();
+        return device.is_cuda() ? loaded.pin_memory() : loaded.clone();
+      });
+      model_.files_->release(model_.spec_, i);
+    });
+  }
+
+  const Model& model_;
+  bool with_experts_ = false;
+  std::int64_t ahead_ = -1;      // the block that is being read, or has been
+  Weights read_;                 // by the reader
+  Weights of_host_, on_device_;  // the present block
+  std::atomic<bool> given_up_ = false;
+  util::Worker reader_;  // last: ends before what it writes to
+};
 
 at::Tensor Model::Matrix::unfolded() const {
   return scales.defined() ? compute::unfold_mxfp4(values, scales) : values;
@@ -536,9 +633,10 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
     if (places[e].empty()) continue;
     const at::Tensor place = index_tensor(places[e], backend.device());
     const at::Tensor token = place.floor_divide(k);
-    const MlpWeights& kept =
-        block.experts.empty() ? load_expert(i, static_cast<std::int64_t>(e)) : block.experts[e];
-    const at::Tensor out = mlp(backend, kept, packed(backend, input.index_select(0, token)));
+    const MlpWeights expert = block.experts.empty()
+                                  ? load_expert(i, static_cast<std::int64_t>(e), moved_to(backend.device()))
+                                  : block.experts[e].on(backend.device());
+    const at::Tensor out = mlp(backend, expert, packed(backend, input.index_select(0, token)));
     output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
   }
   return output;
@@ -676,6 +774,8 @@ void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const
 
   std::optional<Positions> positions;
   const compute::Backend* prepared_on = nullptr;
+  std::optional<StreamedBlocks> streamed;
+  if (files_ != nullptr) streamed.emplace(*this, T);
   at::Tensor x = states;
   for (std::int64_t i = first_block; i < spec_.num_layers; ++i) {
     if (const compute::Backend& backend = backend_of(i); prepared_on != &backend) {
@@ -683,15 +783,8 @@ void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const
       prepared_on = &backend;
     }
     x = x.to(prepared_on->device());
-    if (files_ != nullptr) {
-      // So many tokens leave hardly an expert out.
-      constexpr std::int64_t kTokensOfExpert = 8;
-      files_->read_ahead(spec_, i + 1, T * spec_.experts.chosen >= kTokensOfExpert * spec_.experts.count);
-      x = run_block(i, load_block(i), x, *positions);
-      files_->release(spec_, i);
-    } else {
-      x = run_block(i, blocks_[static_cast<std::size_t>(i)], x, *positions);
-    }
+    x = run_block(i, streamed ? streamed->next(i) : blocks_[static_cast<std::size_t>(i)], x, *positions);
+    if (streamed) files_->release(spec_, i);
     const at::Tensor shown = x.to(device());
     tap(i + 1, shown);
     // What comes later is differentiated with respect to what was shown, so its way goes through that, even

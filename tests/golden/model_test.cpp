@@ -10,12 +10,14 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
 #include <regex>
 
 #include "depthlens/compute/log_probabilities.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/check_error.hpp"
 #include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -131,12 +133,78 @@ TEST_CASE("blocks that are read when their turn comes give the same bits") {
                                       {.backends = test::backends_on(device), .stream_layers = true});
     CHECK(streamed->streams_layers());
     CHECK(streamed->num_parameters() == kept->num_parameters());
-    const auto windows = pack({reference.tokens(0), reference.tokens(1)});
-    for (int pass = 0; pass < 2; ++pass) {
+    const auto first = reference.tokens(0), second = reference.tokens(1);
+    // Of a mixture, few tokens choose some of the experts, and many all of them.
+    for (const auto& windows :
+         {pack({first, second}), pack({first, second}), pack({first, first, second, second, first, first})}) {
       const auto expected = run(*kept, windows), states = run(*streamed, windows);
       for (std::size_t layer = 0; layer < expected.size(); ++layer)
         CHECK(at::equal(states[layer], expected[layer]));
     }
+  }
+}
+
+TEST_CASE("a block that cannot be read is reported when its turn comes, whoever reads it") {
+  const test::TemporaryFolder folder;
+  for (const auto& file : std::filesystem::directory_iterator(test::golden_model("gpt2-bin"))) {
+    if (file.is_regular_file()) std::filesystem::copy(file.path(), folder.path() / file.path().filename());
+  }
+  std::uint64_t place = 0;
+  {
+    const io::TensorFile weights = io::open_checkpoint(folder.path());
+    for (const auto& [name, entry] : weights.entries()) {
+      if (name.ends_with("h.1.mlp.c_fc.weight")) place = entry.offset;
+    }
+  }
+  REQUIRE(place > 0);
+  {
+    std::fstream file(folder.path() / "pytorch_model.bin", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(place));
+    const int byte = file.get();
+    file.seekp(static_cast<std::streamoff>(place));
+    file.put(static_cast<char>(byte ^ 1));
+  }
+  const auto windows = pack({test::Reference("gpt2-bin").tokens(0)});
+  const auto whole = run(*Model::load(test::golden_model("gpt2-bin"), {}), windows);
+  REQUIRE(whole.size() == 3);
+  for (const std::string& placement : test::placements()) {
+    INFO(placement);
+    const auto model =
+        Model::load(folder.path(), {.backends = test::backends_on(placement), .stream_layers = true});
+    for (int pass = 0; pass < 2; ++pass) {
+      std::int64_t shown = 0;
+      test::check_error(util::ErrorCode::kFormat, {"CRC-32", "pytorch_model.bin"}, [&] {
+        model->forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
+          CHECK(layer == shown++);
+          CHECK(test::max_abs_difference(states, whole[static_cast<std::size_t>(layer)]) < 5e-5);
+        });
+      });
+      CHECK(shown == 2);
+    }
+  }
+}
+
+TEST_CASE("a pass over streamed blocks may be given up, while the next one is being read") {
+  const std::string variant = "llama-gqa-sharded";
+  const auto windows = pack({test::Reference(variant).tokens(0)});
+  for (const std::string& placement : test::placements()) {
+    INFO(placement);
+    const auto model = Model::load(test::golden_model(variant),
+                                   {.backends = test::backends_on(placement), .stream_layers = true});
+    const auto expected = run(*model, windows);
+    for (std::int64_t last = 0; last < model->spec().num_layers; ++last) {
+      std::int64_t shown = 0;
+      test::check_error(util::ErrorCode::kInterrupted, {}, [&] {
+        model->forward(windows, [&](std::int64_t layer, const at::Tensor&) {
+          ++shown;
+          if (layer == last) throw util::interrupted_error();
+        });
+      });
+      CHECK(shown == last + 1);
+    }
+    const auto again = run(*model, windows);
+    for (std::size_t layer = 0; layer < expected.size(); ++layer)
+      CHECK(at::equal(again[layer], expected[layer]));
   }
 }
 

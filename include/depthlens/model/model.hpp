@@ -28,7 +28,8 @@ struct LoadOptions {
   /// head on the last.
   std::vector<std::shared_ptr<const compute::Backend>> backends = {};
   /// Keep no block's weights: each is read when its turn comes and dropped, so that a pass over all blocks
-  /// should have many windows.
+  /// should have many windows. Where a block is not the processor's, a thread reads the next one meanwhile,
+  /// and none after that: the host holds two blocks at most.
   bool stream_layers = false;
   /// Only what turns states into logits: the blocks are neither needed nor read, and nothing can be run.
   bool head_only = false;
@@ -115,12 +116,15 @@ class Model {
   struct MlpWeights {
     Matrix gate = {}, up = {}, down = {};
     at::Tensor gate_bias = {}, up_bias = {}, down_bias = {};
+    MlpWeights on(at::Device device) const;
   };
   /// The tensors of one block or of the model, by slot; undefined where the architecture has none.
   struct Weights {
     std::array<at::Tensor, static_cast<std::size_t>(Slot::kNumSlots)> slots;
     std::vector<MlpWeights> experts;            // of a block; none where they are read when they are chosen
     const compute::Backend* backend = nullptr;  // of a block: what multiplies by them
+    /// With the experts where they are: of these, some are moved when they are chosen.
+    Weights on(at::Device device) const;
     const at::Tensor& operator[](Slot slot) const { return slots[static_cast<std::size_t>(slot)]; }
     at::Tensor& operator[](Slot slot) { return slots[static_cast<std::size_t>(slot)]; }
   };
@@ -139,15 +143,19 @@ class Model {
     at::Tensor query_scale;                            // [T, 1, 1], or undefined
   };
 
+  /// What is done to each tensor of the host's memory as it has been loaded.
+  using Placing = std::function<at::Tensor(const at::Tensor& loaded)>;
+
   class WeightFiles;
+  class StreamedBlocks;
 
   Model() = default;
   void load_weights();
   /// Says on which device each block is.
   void place_blocks(const std::vector<std::int64_t>& bytes, std::int64_t bytes_before,
                     std::int64_t bytes_after);
-  Weights load_block(std::int64_t block) const;
-  MlpWeights load_expert(std::int64_t block, std::int64_t expert) const;
+  Weights load_block(std::int64_t block, bool experts, const Placing& place) const;
+  MlpWeights load_expert(std::int64_t block, std::int64_t expert, const Placing& place) const;
   /// The position of each token in its window; lengths are checked.
   std::vector<std::int64_t> positions_of(const PackedWindows& windows) const;
   static std::vector<WindowGroup> groups_of(const PackedWindows& windows, const compute::Backend& backend);
