@@ -3,6 +3,7 @@
 
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 
@@ -25,29 +26,57 @@ std::shared_ptr<const Backend> make(const BackendOptions& options, at::Device de
   return make_aten_backend(options, device);
 }
 
+/// The device of that name, there or not.
 at::Device parse_device(const std::string& text) {
   std::int64_t index = 0;
   const bool cuda = text == "cuda" || (text.rfind("cuda:", 0) == 0 &&
                                        util::parse_int(text.substr(5), index) && index >= 0 && index < 128);
-  if (cuda) {
-    if (index < num_cuda_devices()) return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
-    throw util::usage_error({.what = "no such device",
-                             .where = "--device " + text,
-                             .found = util::cat(num_cuda_devices(), " CUDA devices"),
-                             .hint = "this needs a GPU and depthlens built with a CUDA libtorch"});
-  }
+  if (cuda) return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
   if (text == "cpu") return at::kCPU;
   if (const auto registered = registered_device(text)) return *registered;
   throw util::usage_error({.what = "unknown device",
                            .where = "--device",
-                           .expected = "cpu, cuda or cuda:N",
+                           .expected = "cpu, cuda or cuda:N, or cards with commas (cuda:0,cuda:1)",
                            .found = util::in_quotes(text)});
+}
+
+void require_there(at::Device device, const std::string& text) {
+  if (!device.is_cuda() || device.index() < num_cuda_devices()) return;
+  throw util::usage_error({.what = "no such device",
+                           .where = "--device " + text,
+                           .found = util::cat(num_cuda_devices(), " CUDA devices"),
+                           .hint = "this needs a GPU and depthlens built with a CUDA libtorch"});
 }
 
 }  // namespace
 
 std::shared_ptr<const Backend> Backend::create(const BackendOptions& options) {
-  return make(options, parse_device(options.device));
+  const at::Device device = parse_device(options.device);
+  require_there(device, options.device);
+  return make(options, device);
+}
+
+std::vector<std::shared_ptr<const Backend>> Backend::create_all(const BackendOptions& options) {
+  const std::vector<std::string> names = util::split(options.device, ',');
+  std::vector<at::Device> devices;
+  for (const std::string& name : names) {
+    if (name.empty() && names.size() > 1) {
+      throw util::usage_error({.what = "an empty entry in a list of devices",
+                               .where = "--device " + options.device,
+                               .expected = "cards with commas between them (cuda:0,cuda:1)"});
+    }
+    const at::Device device = parse_device(name);
+    if (std::find(devices.begin(), devices.end(), device) != devices.end()) {
+      throw util::usage_error({.what = "a device is named twice",
+                               .where = "--device " + options.device,
+                               .found = util::cat(name, ", which is ", device.str())});
+    }
+    devices.push_back(device);
+  }
+  for (std::size_t i = 0; i < names.size(); ++i) require_there(devices[i], names[i]);
+  std::vector<std::shared_ptr<const Backend>> backends;
+  for (const at::Device device : devices) backends.push_back(make(options, device));
+  return backends;
 }
 
 at::Tensor Backend::linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const {

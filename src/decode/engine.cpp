@@ -30,6 +30,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/worker.hpp"
 
 namespace depthlens::decode {
 namespace {
@@ -161,11 +162,22 @@ class Group {
   std::optional<compute::ProbabilitySums> sums_;  // of the part in progress, where they are wanted
 };
 
+/// A chunk of a group that has been read out and is to be shown.
+struct ReadChunk {
+  const BatchPosition* positions;
+  LayerReadout readout;
+  std::vector<std::int64_t> checked;  // positions
+  std::vector<double> errors;         // of these
+};
+
 /// A run in progress: what stays the same from batch to batch.
 class Run {
  public:
   Run(const model::Model& model, const EngineOptions& options, std::vector<LensGroup> groups)
-      : model_(model), options_(options) {
+      : model_(model),
+        options_(options),
+        showing_(options.shows_beside.value_or(!model.device().is_cpu()) ? util::Worker::Where::kOwnThread
+                                                                         : util::Worker::Where::kHere) {
     for (const LensGroup& group : groups) groups_.emplace_back(model, group, options);
     splits_at_parts_ = groups_.size() > 1 || groups_.front().wants_sums();
     if (options.layers.empty()) {
@@ -177,23 +189,24 @@ class Run {
   }
 
   std::int64_t tokens_per_batch() const { return tokens_per_batch_; }
-  RunStatistics& statistics() { return statistics_; }
+  bool stopped() const { return stopped_; }
   /// Those of the part in progress included.
   RunStatistics all_statistics() const {
     RunStatistics all = statistics_;
     all.add(of_part_);
+    all.stopped = stopped_;
     return all;
   }
-  std::vector<Group>& groups() { return groups_; }
 
-  /// Does nothing more where it should stop.
+  void begin();
+  /// All of the batch has been shown when it returns. Does nothing more where it should stop.
   void process(const std::vector<Query>& batch);
   void process_whole(const std::vector<Query>& batch);
   void process_halves(const std::vector<Query>& batch);
   /// Ends the part in progress, where there is one.
   void end_part();
   /// Whether the run is to end early; remembers it.
-  bool should_stop() { return statistics_.stopped = statistics_.stopped || options_.should_stop(); }
+  bool should_stop() { return stopped_ = stopped_ || options_.should_stop(); }
 
  private:
   void choose_batch() {
@@ -202,7 +215,7 @@ class Run {
     constexpr std::uint64_t kTimesWhereStreamed = 13;
     const compute::WorkSizes sizes = model_.backend().work_sizes();
     const bool streams = model_.streams_layers();
-    const std::uint64_t half = (options_.memory > 0 ? options_.memory : model_.backend().memory()) / 2;
+    const std::uint64_t half = (options_.memory > 0 ? options_.memory : model_.memory()) / 2;
     const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
     // Per token: the residual states that are kept, and the largest of a block's intermediate results.
     const auto per_token =
@@ -217,7 +230,10 @@ class Run {
   void decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions, std::int64_t count);
   StateRows state_rows(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                        std::int64_t count) const;
+  /// These are done by `showing_`, and nothing else looks at what they change until that has settled.
+  void show(Group& group, const ReadChunk& chunk);
   void enter_part(std::int64_t part);
+  void leave_part();
 
   const model::Model& model_;
   const EngineOptions& options_;
@@ -225,10 +241,13 @@ class Run {
   std::set<std::int64_t> layers_;  // that are kept of a forward pass
   bool splits_at_parts_ = false;   // a chunk holds positions of one part only
   std::int64_t tokens_per_batch_ = 0;
-  std::optional<std::int64_t> part_;                      // in progress
+  bool stopped_ = false;
   std::int64_t checked_part_ = -1, checked_in_part_ = 0;  // the last one that was seen, and positions checked
-  const Query* last_query_ = nullptr;                     // of the batch, that was shown
+  // Of what has been shown.
+  std::optional<std::int64_t> part_;   // in progress
+  const Query* last_query_ = nullptr;  // of the batch
   RunStatistics of_part_, statistics_;
+  util::Worker showing_;  // last: ends before what it works on
 };
 
 bool Run::is_checked(std::int64_t part) {
@@ -240,11 +259,11 @@ bool Run::is_checked(std::int64_t part) {
 
 void Run::enter_part(std::int64_t part) {
   if (part_ == part) return;
-  end_part();
+  leave_part();
   part_ = part;
 }
 
-void Run::end_part() {
+void Run::leave_part() {
   if (!part_) return;
   for (Group& group : groups_) group.end_part(of_part_.positions);
   options_.on_part_end(*part_, of_part_);
@@ -253,9 +272,28 @@ void Run::end_part() {
   part_.reset();
 }
 
+void Run::end_part() {
+  showing_.submit([this] { leave_part(); });
+  showing_.wait();
+}
+
+void Run::begin() {
+  showing_.submit([this] {
+    for (Group& group : groups_) {
+      for (Listener* listener : group.listeners()) listener->begin(group.shape());
+    }
+  });
+  showing_.wait();
+}
+
 void Run::process(const std::vector<Query>& batch) {
   try {
-    process_whole(batch);
+    try {
+      process_whole(batch);
+    } catch (...) {
+      showing_.wait();  // what was read out before the error is shown, and an error of that came first
+      throw;
+    }
   } catch (const util::Error& error) {
     // Products are given up in their middle. What the batch has shown of a part is dropped with it.
     if (error.code() != util::ErrorCode::kInterrupted || !should_stop()) throw;
@@ -304,7 +342,12 @@ void Run::process_whole(const std::vector<Query>& batch) {
     }
   }
 
-  last_query_ = nullptr;
+  // What is shown lies here.
+  struct Settled {
+    util::Worker& showing;
+    ~Settled() { showing.settle(); }
+  } const settled{showing_};
+  showing_.submit([this] { last_query_ = nullptr; });
   const auto total = static_cast<std::int64_t>(positions.size());
   for (std::int64_t first = 0; first < total && !should_stop();) {
     std::int64_t end = splits_at_parts_ ? first + 1 : total;
@@ -313,14 +356,15 @@ void Run::process_whole(const std::vector<Query>& batch) {
     decode(residuals, positions.data() + first, end - first);
     first = end;
   }
-  if (!statistics_.stopped) options_.on_progress(total);
+  showing_.wait();
+  if (!stopped_) options_.on_progress(total);
 }
 
 /// Of a batch for which the device's memory does not suffice. Those to come are smaller.
 void Run::process_halves(const std::vector<Query>& batch) {
   if (batch.size() < 2) {
     throw util::input_error({.what = "the device's memory does not suffice for a window of text",
-                             .where = "--device " + model_.device().str(),
+                             .where = "--device " + model_.device_names(),
                              .found = util::cat(batch.front().tokens.size(), " tokens"),
                              .hint =
                                  "other programs may hold some of it (nvidia-smi); a smaller --max-length, "
@@ -356,7 +400,8 @@ StateRows Run::state_rows(const std::vector<at::Tensor>& residuals, const BatchP
 
 void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                  std::int64_t count) {
-  enter_part(positions[0].query->part);
+  showing_.submit([this, part = positions[0].query->part] { enter_part(part); });
+  showing_.wait();  // sums of a part are made where chunks are read out
   for (Group& group : groups_) {
     const bool is_first = &group == &groups_.front();
     // Chunks of about one size: a small one at the end would cost as much packing as a large one.
@@ -367,33 +412,37 @@ void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* 
     for (std::int64_t first = 0; first < count; first += size) {
       if (should_stop()) return;
       const std::int64_t n = std::min(size, count - first);
-      std::vector<std::int64_t> checked;
+      const auto chunk = std::make_shared<ReadChunk>();
+      chunk->positions = positions + first;
       for (std::int64_t p = 0; is_first && p < n; ++p) {
-        if (is_checked(positions[first + p].query->part)) checked.push_back(p);
+        if (is_checked(positions[first + p].query->part)) chunk->checked.push_back(p);
       }
-      std::vector<double> errors;
       const StateRows rows_of = state_rows(residuals, positions + first, n);
-      const LayerReadout readout = group.read_out(rows_of, positions + first, n, checked, errors);
-      for (std::int64_t p = 0; p < n; ++p) {
-        const BatchPosition& at = positions[first + p];
-        const PositionReadout view(group.shape(), readout, p, *at.query, *at.where);
-        if (is_first) {
-          enter_part(at.query->part);
-          if (at.query != std::exchange(last_query_, at.query)) {
-            ++of_part_.windows;
-            of_part_.tokens += static_cast<std::int64_t>(at.query->tokens.size());
-          }
-          ++of_part_.positions;
-          for (std::size_t c = 0; c < checked.size(); ++c) {
-            if (checked[c] == p)
-              add_self_check(of_part_, errors[c], 1, model_.backend().decode_precision(),
-                             place_of(*at.query, at.where->position));
-          }
-          if (!options_.accepts(view)) continue;
-        }
-        for (Listener* listener : group.listeners()) listener->accept(view);
-      }
+      chunk->readout = group.read_out(rows_of, positions + first, n, chunk->checked, chunk->errors);
+      showing_.submit([this, &group, chunk] { show(group, *chunk); });
     }
+  }
+}
+
+void Run::show(Group& group, const ReadChunk& chunk) {
+  for (std::int64_t p = 0; p < chunk.readout.num_positions; ++p) {
+    const BatchPosition& at = chunk.positions[p];
+    const PositionReadout view(group.shape(), chunk.readout, p, *at.query, *at.where);
+    if (&group == &groups_.front()) {
+      enter_part(at.query->part);
+      if (at.query != std::exchange(last_query_, at.query)) {
+        ++of_part_.windows;
+        of_part_.tokens += static_cast<std::int64_t>(at.query->tokens.size());
+      }
+      ++of_part_.positions;
+      for (std::size_t c = 0; c < chunk.checked.size(); ++c) {
+        if (chunk.checked[c] == p)
+          add_self_check(of_part_, chunk.errors[c], 1, model_.backend().decode_precision(),
+                         place_of(*at.query, at.where->position));
+      }
+      if (!options_.accepts(view)) continue;
+    }
+    for (Listener* listener : group.listeners()) listener->accept(view);
   }
 }
 
@@ -555,9 +604,7 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
   std::vector<LensGroup> groups = {{lenses_, listeners}};
   groups.insert(groups.end(), options_.more_groups.begin(), options_.more_groups.end());
   Run run(model_, options_, std::move(groups));
-  for (Group& group : run.groups()) {
-    for (Listener* listener : group.listeners()) listener->begin(group.shape());
-  }
+  run.begin();
   std::vector<Query> batch;
   std::int64_t batch_tokens = 0;
   std::optional<Query> next;
@@ -579,10 +626,10 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
     }
     run.process(batch);
     compute::release_free_memory();
-    if (run.statistics().stopped) break;
+    if (run.stopped()) break;
     if (!next) pull();
   }
-  if (!run.statistics().stopped) run.end_part();
+  if (!run.stopped()) run.end_part();
   return run.all_statistics();
 }
 

@@ -162,7 +162,7 @@ std::optional<PatchingResult> Patcher::patch_whole(const PatchingPair& pair, boo
   result.patched.assign(static_cast<std::size_t>((L + 1) * T), result.target);
   result.patched.back() = result.source;
   const std::int64_t most =
-      windows_at_a_time(spec, T, options_.memory > 0 ? options_.memory : 2 * model_.backend().memory() / 3);
+      windows_at_a_time(spec, T, options_.memory > 0 ? options_.memory : 2 * model_.memory() / 3);
   for (std::int64_t layer = 0; layer < L; ++layer) {
     const at::Tensor from = states[static_cast<std::size_t>(layer)].narrow(0, 0, T);
     const at::Tensor into = states[static_cast<std::size_t>(layer)].narrow(0, T, T);

@@ -15,10 +15,13 @@
 #include <c10/util/accumulate.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "depthlens/compute/attention.hpp"
 #include "depthlens/compute/mxfp4.hpp"
@@ -28,6 +31,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/worker.hpp"
 #include "layers.hpp"
 #include "tensor_names.hpp"
 
@@ -41,6 +45,21 @@ bool is_of_head(Slot slot, const ArchSpec& spec) {
          (slot == Slot::kTokenEmbedding && spec.tied_unembedding);
 }
 
+/// Whether a tensor of the model makes the states of layer 0.
+bool is_of_embedding(Slot slot) {
+  return slot == Slot::kTokenEmbedding || slot == Slot::kPositionEmbedding ||
+         slot == Slot::kEmbeddingProjection || slot == Slot::kEmbeddingNormWeight ||
+         slot == Slot::kEmbeddingNormBias;
+}
+
+/// Moves tensors to a device; an undefined one stays so. Without `waits` the host may go on while a card
+/// still reads pinned memory.
+auto moved_to(at::Device device, bool waits = true) {
+  return [=](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(device, tensor.scalar_type(), /*non_blocking=*/!waits) : tensor;
+  };
+}
+
 }  // namespace
 
 /// The tensors of a checkpoint by the table of the architecture, with account of which have been claimed.
@@ -49,9 +68,13 @@ class Model::WeightFiles {
   WeightFiles(io::TensorFile file, const ArchSpec& spec, std::string where, const LoadOptions& options)
       : file_(std::move(file)), names_(spec, file_), where_(std::move(where)), options_(options) {}
 
-  /// Checks that the tensors of a rule are there, in shape, and of a type that can be read. Returns how many
-  /// numbers they hold that no rule before has claimed.
-  std::int64_t claim(const TensorRule& rule, std::int64_t block) {
+  /// Of what no rule before has claimed: numbers, and bytes in the form in which they are kept.
+  struct Claimed {
+    std::int64_t numbers = 0, bytes = 0;
+  };
+
+  /// Checks that the tensors of a rule are there, in shape, and of a type that can be read.
+  Claimed claim(const TensorRule& rule, std::int64_t block) {
     if (rule.storage == TensorRule::Storage::kMxfp4) {
       const std::string name = names_.of(rule, block);
       std::vector<std::int64_t> shape = rule.shape;
@@ -59,15 +82,21 @@ class Model::WeightFiles {
       shape.back() /= compute::kMxfp4Group;
       claim_bytes(rule, name + "_scales", shape);
       shape.push_back(compute::kMxfp4Group / 2);
-      return claim_bytes(rule, name + "_blocks", shape) ? c10::multiply_integers(rule.shape) : 0;
+      if (!claim_bytes(rule, name + "_blocks", shape)) return {};
+      const std::int64_t numbers = c10::multiply_integers(rule.shape);
+      return {.numbers = numbers, .bytes = numbers / 2 + numbers / compute::kMxfp4Group};
     }
-    std::int64_t numbers = 0;
+    Claimed claimed;
     for (const std::string& name : names_.all(rule, block)) {
       const io::TensorEntry& entry = find(rule, name, rule.shape);
       if (!at::isFloatingType(entry.dtype)) fail_type(name, entry, "float32, float16 or bfloat16");
-      if (claimed_.insert(name).second) numbers += c10::multiply_integers(rule.shape);
+      if (!claimed_.insert(name).second) continue;
+      const std::int64_t numbers = c10::multiply_integers(rule.shape);
+      const at::ScalarType kept = kept_as(rule, entry.dtype, *options_.backends.back());
+      claimed.numbers += numbers;
+      claimed.bytes += numbers * static_cast<std::int64_t>(c10::elementSize(kept));
     }
-    return numbers;
+    return claimed;
   }
 
   /// Whether every tensor of a rule is in the checkpoint.
@@ -76,28 +105,29 @@ class Model::WeightFiles {
     return std::all_of(names.begin(), names.end(), [&](const std::string& name) { return file_.has(name); });
   }
 
-  /// Of a claimed tensor that is not of experts.
-  at::Tensor load(const TensorRule& rule, std::int64_t block) const {
+  /// Of a claimed tensor that is not of experts, in the host's memory, as the backend multiplies it.
+  at::Tensor load(const TensorRule& rule, std::int64_t block, const compute::Backend& backend) const {
     if (rule.stacked > 0) {
       std::vector<at::Tensor> rows;
       for (std::int64_t n = 0; n < rule.stacked; ++n)
         rows.push_back(file_.load(names_.of(rule, block, n), at::kFloat));
-      return at::stack(rows).to(options_.backend->device());
+      return at::stack(rows);
     }
-    return used(rule, names_.of(rule, block));
+    return used(rule, names_.of(rule, block), backend);
   }
 
-  /// The part of a rule of experts that is `expert`'s. Its scales are undefined where the storage has none.
-  std::array<at::Tensor, 2> load_expert(const TensorRule& rule, std::int64_t block,
-                                        std::int64_t expert) const {
+  /// Likewise the part of a rule of experts that is `expert`'s. Its scales are undefined where the storage
+  /// has none.
+  std::array<at::Tensor, 2> load_expert(const TensorRule& rule, std::int64_t block, std::int64_t expert,
+                                        const compute::Backend& backend) const {
     if (rule.storage == TensorRule::Storage::kMxfp4) {
       const std::string name = names_.of(rule, block);
       const auto part = [&](const std::string& stored) {
-        return of_rows(rule, file_.view(stored).select(0, expert)).to(options_.backend->device());
+        return of_rows(rule, file_.view(stored).select(0, expert));
       };
       return {part(name + "_blocks"), part(name + "_scales")};
     }
-    return {used(rule, names_.of(rule, block, expert), expert), {}};
+    return {used(rule, names_.of(rule, block, expert), backend, expert), {}};
   }
 
   /// Takes a block's tensors out of memory, or asks for them to be read where there is such a block; those of
@@ -128,10 +158,12 @@ class Model::WeightFiles {
   }
 
  private:
-  /// The type in which a matrix is kept that is stored as `stored`.
-  at::ScalarType kept_as(at::ScalarType stored) const {
-    return options_.dtype == at::kFloat && options_.backend->multiplies_stored(stored) ? stored
-                                                                                       : options_.dtype;
+  /// The type in which a tensor is kept that is stored as `stored`.
+  at::ScalarType kept_as(const TensorRule& rule, at::ScalarType stored,
+                         const compute::Backend& backend) const {
+    // Vectors are few, and norms and biases are applied in float32.
+    if (rule.shape.size() == (rule.of_all_experts ? 2 : 1)) return at::kFloat;
+    return options_.dtype == at::kFloat && backend.multiplies_stored(stored) ? stored : options_.dtype;
   }
 
   static at::Tensor of_rows(const TensorRule& rule, const at::Tensor& tensor) {
@@ -142,10 +174,9 @@ class Model::WeightFiles {
 
   /// A stored tensor, or of one of all experts the part of `expert`, in the form in which it is used. Where
   /// that copies it, the file's pages are released.
-  at::Tensor used(const TensorRule& rule, const std::string& name, std::int64_t expert = 0) const {
-    // Vectors are few, and norms and biases are applied in float32.
-    const bool is_vector = rule.shape.size() == (rule.of_all_experts ? 2 : 1);
-    const at::ScalarType dtype = is_vector ? at::kFloat : kept_as(file_.entries().at(name).dtype);
+  at::Tensor used(const TensorRule& rule, const std::string& name, const compute::Backend& backend,
+                  std::int64_t expert = 0) const {
+    const at::ScalarType dtype = kept_as(rule, file_.entries().at(name).dtype, backend);
     at::Tensor tensor;
     if (rule.of_all_experts || rule.rows.count > 0) {
       at::Tensor part = file_.view(name);
@@ -157,8 +188,7 @@ class Model::WeightFiles {
     } else {
       tensor = rule.transposed ? file_.load_transposed(name, dtype) : file_.load(name, dtype);
     }
-    if (rule.less_one) tensor = tensor + 1;
-    return tensor.to(options_.backend->device());
+    return rule.less_one ? tensor + 1 : tensor;
   }
 
   const io::TensorEntry& find(const TensorRule& rule, const std::string& name,
@@ -233,7 +263,9 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, co
   std::shared_ptr<Model> model(new Model());
   model->folder_ = folder;
   model->options_ = options;
-  if (model->options_.backend == nullptr) model->options_.backend = compute::Backend::create();
+  auto& backends = model->options_.backends;
+  if (backends.empty()) backends = {compute::Backend::create()};
+  if (options.head_only) backends = {backends.back()};  // the head is on the last
   const std::filesystem::path config_path = folder / "config.json";
   const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
   model->spec_ = read_arch_spec({config, config_path.string()});
@@ -249,26 +281,36 @@ void Model::load_weights() {
   const auto is_wanted = [&](const TensorRule& rule, std::int64_t block) {
     return !options_.head_only || is_of_head(rule.slot, spec_) || files->is_there(rule, block);
   };
+  std::int64_t bytes_before = 0, bytes_after = 0;  // of what is on the first device, and on the last
+  std::vector<std::int64_t> bytes(static_cast<std::size_t>(spec_.num_layers), 0);
   for (const TensorRule& rule : spec_.model_tensors) {
-    if (is_wanted(rule, 0)) num_parameters_ += files->claim(rule, 0);
+    if (!is_wanted(rule, 0)) continue;
+    const WeightFiles::Claimed claimed = files->claim(rule, 0);
+    num_parameters_ += claimed.numbers;
+    if (is_of_embedding(rule.slot)) bytes_before += claimed.bytes;
+    if (is_of_head(rule.slot, spec_)) bytes_after += claimed.bytes;
   }
   for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
     for (const TensorRule& rule : spec_.block_tensors) {
-      if (spec_.has(rule, i) && is_wanted(rule, i)) num_parameters_ += files->claim(rule, i);
+      if (!spec_.has(rule, i) || !is_wanted(rule, i)) continue;
+      const WeightFiles::Claimed claimed = files->claim(rule, i);
+      num_parameters_ += claimed.numbers;
+      bytes[static_cast<std::size_t>(i)] += claimed.bytes;
     }
   }
   files->check_nothing_is_left(spec_);
+  place_blocks(bytes, bytes_before, bytes_after);
 
   files_ = files;
   for (const TensorRule& rule : spec_.model_tensors) {
-    if (!options_.head_only || is_of_head(rule.slot, spec_)) weights_[rule.slot] = files->load(rule, 0);
+    if (options_.head_only && !is_of_head(rule.slot, spec_)) continue;
+    const bool on_first = is_of_embedding(rule.slot);
+    const compute::Backend& place = on_first ? *options_.backends.front() : backend();
+    weights_[rule.slot] = files->load(rule, 0, place).to(place.device());
   }
   if (!options_.stream_layers && !options_.head_only) {
     for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
-      blocks_.push_back(load_block(i));
-      if (!spec_.blocks[static_cast<std::size_t>(i)].experts) continue;
-      for (std::int64_t e = 0; e < spec_.experts.count; ++e)
-        blocks_.back().experts.push_back(load_expert(i, e));
+      blocks_.push_back(load_block(i, /*experts=*/true, moved_to(backend_of(i).device())));
     }
     files_ = nullptr;
   }
@@ -277,7 +319,9 @@ void Model::load_weights() {
   head_.norm_epsilon = spec_.norm_epsilon;
   head_.norm_weight = weights_[Slot::kFinalNormWeight];
   head_.norm_bias = weights_[Slot::kFinalNormBias];
-  head_.unembedding.weight = weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding];
+  // A tied embedding is a copy of its own on the last of several devices.
+  head_.unembedding.weight =
+      weights_[spec_.tied_unembedding ? Slot::kTokenEmbedding : Slot::kUnembedding].to(device());
   if (const at::Tensor& projection = weights_[Slot::kOutputProjection]; projection.defined()) {  // [e, d]
     const at::Tensor columns = projection.to(at::kFloat).t().contiguous();
     head_.unembedding.weight =
@@ -287,21 +331,57 @@ void Model::load_weights() {
   head_.unembedding.transform = spec_.logit_transform;
 }
 
-Model::Weights Model::load_block(std::int64_t block) const {
+void Model::place_blocks(const std::vector<std::int64_t>& bytes, std::int64_t bytes_before,
+                         std::int64_t bytes_after) {
+  // Each device's share is a stretch of all bytes in order; a block is where its middle is.
+  const auto devices = static_cast<std::int64_t>(options_.backends.size());
+  const double share =
+      static_cast<double>(std::accumulate(bytes.begin(), bytes.end(), bytes_before + bytes_after)) /
+      static_cast<double>(devices);
+  auto place = static_cast<double>(bytes_before);
+  for (const std::int64_t of_block : bytes) {
+    const double middle = place + static_cast<double>(of_block) / 2;
+    const auto which = share > 0 ? static_cast<std::int64_t>(middle / share) : 0;
+    device_of_block_.push_back(static_cast<std::size_t>(std::min(which, devices - 1)));
+    place += static_cast<double>(of_block);
+  }
+}
+
+std::string Model::device_names() const {
+  std::vector<std::string> names;
+  for (const auto& backend : options_.backends) names.push_back(backend->device().str());
+  return util::join(names, ",");
+}
+
+std::uint64_t Model::memory() const {
+  std::uint64_t least = backend().memory();
+  for (const auto& backend : options_.backends) least = std::min(least, backend->memory());
+  return least;
+}
+
+Model::Weights Model::load_block(std::int64_t block, bool experts, const Placing& place) const {
   const c10::NoGradGuard no_gradients;
   Weights weights;
+  weights.backend = &backend_of(block);
   for (const TensorRule& rule : spec_.block_tensors) {
-    if (spec_.has(rule, block) && !is_of_expert(rule.slot)) weights[rule.slot] = files_->load(rule, block);
+    if (spec_.has(rule, block) && !is_of_expert(rule.slot))
+      weights[rule.slot] = place(files_->load(rule, block, *weights.backend));
+  }
+  if (experts && spec_.blocks[static_cast<std::size_t>(block)].experts) {
+    for (std::int64_t e = 0; e < spec_.experts.count; ++e)
+      weights.experts.push_back(load_expert(block, e, place));
   }
   return weights;
 }
 
-Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert) const {
+Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert, const Placing& place) const {
   const c10::NoGradGuard no_gradients;
   MlpWeights weights;
   for (const TensorRule& rule : spec_.block_tensors) {
     if (!is_of_expert(rule.slot)) continue;
-    const auto [values, scales] = files_->load_expert(rule, block, expert);
+    auto [values, scales] = files_->load_expert(rule, block, expert, backend_of(block));
+    values = place(values);
+    if (scales.defined()) scales = place(scales);
     switch (rule.slot) {
       case Slot::kExpertGateWeight:
         weights.gate = {values, scales};
@@ -326,6 +406,88 @@ Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert) co
   return weights;
 }
 
+/// Of pinned weights a card may still read when this returns: they stay until what follows has been done.
+Model::MlpWeights Model::MlpWeights::on(at::Device device) const {
+  const Placing place = moved_to(device, /*waits=*/false);
+  const auto matrix = [&](const Matrix& of) { return Matrix{place(of.values), place(of.scales)}; };
+  return {.gate = matrix(gate),
+          .up = matrix(up),
+          .down = matrix(down),
+          .gate_bias = place(gate_bias),
+          .up_bias = place(up_bias),
+          .down_bias = place(down_bias)};
+}
+
+Model::Weights Model::Weights::on(at::Device device) const {
+  Weights moved = *this;
+  for (at::Tensor& tensor : moved.slots) tensor = moved_to(device, /*waits=*/false)(tensor);
+  return moved;
+}
+
+/// The blocks of a pass that reads them from disk, in their order.
+class Model::StreamedBlocks {
+ public:
+  /// For so many tokens.
+  StreamedBlocks(const Model& model, std::int64_t num_tokens)
+      : model_(model),
+        reader_(is_any_elsewhere(model) ? util::Worker::Where::kOwnThread : util::Worker::Where::kHere) {
+    // So many tokens leave hardly an expert out.
+    constexpr std::int64_t kTokensOfExpert = 8;
+    const ExpertSpec& experts = model.spec_.experts;
+    with_experts_ = num_tokens * experts.chosen >= kTokensOfExpert * experts.count;
+  }
+  /// What is being read is left where it is.
+  ~StreamedBlocks() { given_up_ = true; }
+  StreamedBlocks(const StreamedBlocks&) = delete;
+  StreamedBlocks& operator=(const StreamedBlocks&) = delete;
+
+  /// Block `i` on its device, until the next call; blocks are asked for in order. The one after it is begun
+  /// to be read. An error of reading comes out when it is that block's turn.
+  const Weights& next(std::int64_t i) {
+    of_host_ = on_device_ = {};
+    const at::Device device = model_.backend_of(i).device();
+    if (!device.is_cpu()) {
+      if (ahead_ != i) begin_to_read(i);
+      reader_.wait();
+      of_host_ = std::exchange(read_, {});
+    }
+    if (i + 1 < model_.spec_.num_layers) begin_to_read(i + 1);
+    // What is pinned is copied while the host goes on: it stays until the next call.
+    on_device_ =
+        device.is_cpu() ? model_.load_block(i, /*experts=*/false, moved_to(device)) : of_host_.on(device);
+    return on_device_;
+  }
+
+ private:
+  static bool is_any_elsewhere(const Model& model) {
+    const auto& backends = model.options_.backends;
+    return std::any_of(backends.begin(), backends.end(),
+                       [](const auto& backend) { return !backend->device().is_cpu(); });
+  }
+
+  void begin_to_read(std::int64_t i) {
+    const at::Device device = model_.backend_of(i).device();
+    // The processor's weights are views of the file.
+    if (device.is_cpu()) return model_.files_->read_ahead(model_.spec_, i, with_experts_);
+    ahead_ = i;
+    reader_.submit([this, i, device] {
+      read_ = model_.load_block(i, with_experts_, [&](const at::Tensor& loaded) {
+        if (given_up_) return at::Tensor();
+        return device.is_cuda() ? loaded.pin_memory() : loaded.clone();
+      });
+      model_.files_->release(model_.spec_, i);
+    });
+  }
+
+  const Model& model_;
+  bool with_experts_ = false;
+  std::int64_t ahead_ = -1;      // the block that is being read, or has been
+  Weights read_;                 // by the reader
+  Weights of_host_, on_device_;  // the present block
+  std::atomic<bool> given_up_ = false;
+  util::Worker reader_;  // last: ends before what it writes to
+};
+
 at::Tensor Model::Matrix::unfolded() const {
   return scales.defined() ? compute::unfold_mxfp4(values, scales) : values;
 }
@@ -334,25 +496,26 @@ at::Tensor Model::norm(const at::Tensor& input, const at::Tensor& weight, const 
   return apply_norm(spec_.norm, input, weight, bias, spec_.norm_epsilon);
 }
 
-compute::PackedRows Model::packed(const at::Tensor& input) const {
-  return backend().pack(input.to(options_.dtype));
+compute::PackedRows Model::packed(const compute::Backend& backend, const at::Tensor& input) const {
+  return backend.pack(input.to(options_.dtype));
 }
 
 std::array<at::Tensor, 3> Model::projections(const Weights& block, const at::Tensor& input) const {
   const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
-  const compute::PackedRows rows = packed(input);
+  const compute::Backend& backend = *block.backend;
+  const compute::PackedRows rows = packed(backend, input);
   at::Tensor q, k, v;
   if (block[Slot::kQkvWeight].defined()) {
     const std::int64_t queries = H / G;
     const at::Tensor fused =
-        backend().linear(rows, block[Slot::kQkvWeight], block[Slot::kQkvBias]).view({T, G, queries + 2, dh});
+        backend.linear(rows, block[Slot::kQkvWeight], block[Slot::kQkvBias]).view({T, G, queries + 2, dh});
     q = fused.narrow(2, 0, queries).reshape({T, H, dh});
     k = fused.select(2, queries);
     v = fused.select(2, queries + 1);
   } else {
-    q = backend().linear(rows, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
-    k = backend().linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
-    v = backend().linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
+    q = backend.linear(rows, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
+    k = backend.linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
+    v = backend.linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
   }
   if (block[Slot::kQueryNormWeight].defined()) {
     const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
@@ -404,24 +567,25 @@ at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const a
                                .flatten(0, 1);
     mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
   }
-  return backend().linear(packed(at::cat(mixed).reshape({T, H * dh})), block[Slot::kAttentionOutWeight],
-                          block[Slot::kAttentionOutBias]);
+  return block.backend->linear(packed(*block.backend, at::cat(mixed).reshape({T, H * dh})),
+                               block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
 }
 
-at::Tensor Model::mlp(const MlpWeights& weights, const compute::PackedRows& rows) const {
-  const at::Tensor up = backend().linear(rows, weights.up.unfolded(), weights.up_bias);
+at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights,
+                      const compute::PackedRows& rows) const {
+  const at::Tensor up = backend.linear(rows, weights.up.unfolded(), weights.up_bias);
   const at::Tensor inner =
-      spec_.gated_mlp ? gated(spec_, backend().linear(rows, weights.gate.unfolded(), weights.gate_bias), up)
+      spec_.gated_mlp ? gated(spec_, backend.linear(rows, weights.gate.unfolded(), weights.gate_bias), up)
                       : activate(spec_.activation, up);
-  return backend().linear(packed(inner), weights.down.unfolded(), weights.down_bias);
+  return backend.linear(packed(backend, inner), weights.down.unfolded(), weights.down_bias);
 }
 
 std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::PackedRows& rows) const {
   using Weighting = ExpertSpec::Weighting;
   const ExpertSpec& experts = spec_.experts;
   const bool logistic_scores = experts.is_logistic();
-  at::Tensor scores = backend().linear(rows, block[Slot::kRouterWeight],
-                                       logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
+  at::Tensor scores = block.backend->linear(rows, block[Slot::kRouterWeight],
+                                            logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
   at::Tensor ranked = scores;  // [T, E]
   if (logistic_scores) {
     scores = logistic(scores);
@@ -446,17 +610,19 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
 
 at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const {
   const std::int64_t T = input.size(0), k = spec_.experts.chosen;
-  const compute::PackedRows rows = packed(input);
+  const compute::Backend& backend = *block.backend;
+  const compute::PackedRows rows = packed(backend, input);
   const auto [chosen, weights] = choice(block, rows);
 
   at::Tensor output = at::zeros_like(input);
   if (block[Slot::kSharedUpWeight].defined()) {
-    const at::Tensor shared = mlp({.gate = {block[Slot::kSharedGateWeight], {}},
+    const at::Tensor shared = mlp(backend,
+                                  {.gate = {block[Slot::kSharedGateWeight], {}},
                                    .up = {block[Slot::kSharedUpWeight], {}},
                                    .down = {block[Slot::kSharedDownWeight], {}}},
                                   rows);
     const at::Tensor& share = block[Slot::kSharedShareWeight];
-    output = share.defined() ? shared * logistic(backend().linear(rows, share, {})) : shared;
+    output = share.defined() ? shared * logistic(backend.linear(rows, share, {})) : shared;
   }
   // Tokens by expert: places in `chosen`, in order of tokens.
   const at::Tensor on_host = chosen.cpu().contiguous();
@@ -465,11 +631,12 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
     places[static_cast<std::size_t>(on_host.const_data_ptr<std::int64_t>()[place])].push_back(place);
   for (std::size_t e = 0; e < places.size(); ++e) {
     if (places[e].empty()) continue;
-    const at::Tensor place = index_tensor(places[e], device());
+    const at::Tensor place = index_tensor(places[e], backend.device());
     const at::Tensor token = place.floor_divide(k);
-    const MlpWeights& kept =
-        block.experts.empty() ? load_expert(i, static_cast<std::int64_t>(e)) : block.experts[e];
-    const at::Tensor out = mlp(kept, packed(input.index_select(0, token)));
+    const MlpWeights expert = block.experts.empty()
+                                  ? load_expert(i, static_cast<std::int64_t>(e), moved_to(backend.device()))
+                                  : block.experts[e].on(backend.device());
+    const at::Tensor out = mlp(backend, expert, packed(backend, input.index_select(0, token)));
     output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
   }
   return output;
@@ -491,24 +658,28 @@ at::Tensor Model::embed(const PackedWindows& windows) const {
   DEPTHLENS_ASSERT(std::all_of(windows.tokens.begin(), windows.tokens.end(),
                                [&](std::int64_t id) { return id >= 0 && id < spec_.vocab_size; }));
 
-  at::Tensor x =
-      at::embedding(weights_[Slot::kTokenEmbedding], index_tensor(windows.tokens, device())).to(at::kFloat);
+  const compute::Backend& first = *options_.backends.front();
+  const auto rows_of = [&](Slot table, const std::vector<std::int64_t>& rows) {
+    return at::embedding(weights_[table], index_tensor(rows, first.device())).to(at::kFloat);
+  };
+  at::Tensor x = rows_of(Slot::kTokenEmbedding, windows.tokens);
   if (weights_[Slot::kEmbeddingProjection].defined())
-    x = backend().linear(packed(x), weights_[Slot::kEmbeddingProjection], {});
+    x = first.linear(packed(first, x), weights_[Slot::kEmbeddingProjection], {});
   if (spec_.embedding_scale != 1)
     x = x * at::scalar_tensor(spec_.embedding_scale, options_.dtype).item<double>();
   if (weights_[Slot::kPositionEmbedding].defined()) {
     std::vector<std::int64_t> rows = positions;
     for (std::int64_t& row : rows) row += spec_.position_offset;
-    x = x + at::embedding(weights_[Slot::kPositionEmbedding], index_tensor(rows, device())).to(at::kFloat);
+    x = x + rows_of(Slot::kPositionEmbedding, rows);
   }
   if (weights_[Slot::kEmbeddingNormWeight].defined())
     x = norm(x, weights_[Slot::kEmbeddingNormWeight], weights_[Slot::kEmbeddingNormBias]);
-  return x;
+  return x.to(device());
 }
 
-std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows) const {
-  const std::int64_t padding = backend().work_sizes().attention_padding;
+std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows,
+                                                 const compute::Backend& backend) {
+  const std::int64_t padding = backend.work_sizes().attention_padding;
   std::vector<WindowGroup> groups;
   for (std::size_t first = 0, end = 0; first < windows.lengths.size(); first = end) {
     WindowGroup group = {.rows = 0, .windows = 0, .longest = 0, .padded = {}, .kept = {}};
@@ -528,21 +699,22 @@ std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows) c
           padded.push_back(present ? row++ : row - 1);
         }
       }
-      group.padded = index_tensor(padded, device());
-      group.kept = index_tensor(kept, device());
+      group.padded = index_tensor(padded, backend.device());
+      group.kept = index_tensor(kept, backend.device());
     }
     groups.push_back(std::move(group));
   }
   return groups;
 }
 
-Model::Positions Model::prepared(const PackedWindows& windows) const {
+Model::Positions Model::prepared(const PackedWindows& windows, const compute::Backend& backend) const {
+  const at::Device device = backend.device();
   Positions prepared;
-  prepared.groups = groups_of(windows);
+  prepared.groups = groups_of(windows, backend);
   for (const RopeSpec& rope : spec_.ropes)
-    prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device()));
+    prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device));
   const std::int64_t longest = *std::max_element(windows.lengths.begin(), windows.lengths.end());
-  prepared.bias = position_bias(spec_, longest, device());
+  prepared.bias = position_bias(spec_, longest, device);
   if (const AttentionSpec& attention = spec_.attention; attention.query_growth != 0) {
     std::vector<float> scales;
     for (const std::int64_t position : positions_of(windows)) {
@@ -550,7 +722,7 @@ Model::Positions Model::prepared(const PackedWindows& windows) const {
       scales.push_back(static_cast<float>(1 + attention.query_growth * std::log1p(steps)));
     }
     const auto T = static_cast<std::int64_t>(scales.size());
-    prepared.query_scale = at::from_blob(scales.data(), {T, 1, 1}, at::kFloat).clone().to(device());
+    prepared.query_scale = at::from_blob(scales.data(), {T, 1, 1}, at::kFloat).clone().to(device);
   }
   return prepared;
 }
@@ -579,38 +751,45 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
                                                  : read(spec_.parallel_residual ? states : middle,
                                                         Slot::kMlpNormWeight, Slot::kMlpNormBias);
   const at::Tensor out = spec.experts ? mixture(i, block, mlp_reads)
-                                      : mlp({.gate = {block[Slot::kMlpGateWeight], {}},
+                                      : mlp(*block.backend,
+                                            {.gate = {block[Slot::kMlpGateWeight], {}},
                                              .up = {block[Slot::kMlpUpWeight], {}},
                                              .down = {block[Slot::kMlpDownWeight], {}},
                                              .gate_bias = block[Slot::kMlpGateBias],
                                              .up_bias = block[Slot::kMlpUpBias],
                                              .down_bias = block[Slot::kMlpDownBias]},
-                                            packed(mlp_reads));
+                                            packed(*block.backend, mlp_reads));
   return added(middle, out, Slot::kMlpOutNormWeight, Slot::kMlpNormWeight, Slot::kMlpNormBias);
 }
 
 void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
                        const ResidualTap& tap) const {
   std::optional<c10::InferenceMode> inference;
-  if (!compute::records_gradient(states)) inference.emplace();
+  const bool records = compute::records_gradient(states);
+  if (!records) inference.emplace();
   const std::int64_t T = static_cast<std::int64_t>(positions_of(windows).size());
   DEPTHLENS_ASSERT(first_block >= 0 && first_block <= spec_.num_layers);
   DEPTHLENS_ASSERT(states.scalar_type() == at::kFloat && states.dim() == 2 && states.size(0) == T &&
                    states.size(1) == spec_.hidden_size);
 
-  const Positions positions = prepared(windows);
+  std::optional<Positions> positions;
+  const compute::Backend* prepared_on = nullptr;
+  std::optional<StreamedBlocks> streamed;
+  if (files_ != nullptr) streamed.emplace(*this, T);
   at::Tensor x = states;
   for (std::int64_t i = first_block; i < spec_.num_layers; ++i) {
-    if (files_ != nullptr) {
-      // So many tokens leave hardly an expert out.
-      constexpr std::int64_t kTokensOfExpert = 8;
-      files_->read_ahead(spec_, i + 1, T * spec_.experts.chosen >= kTokensOfExpert * spec_.experts.count);
-      x = run_block(i, load_block(i), x, positions);
-      files_->release(spec_, i);
-    } else {
-      x = run_block(i, blocks_[static_cast<std::size_t>(i)], x, positions);
+    if (const compute::Backend& backend = backend_of(i); prepared_on != &backend) {
+      positions = prepared(windows, backend);
+      prepared_on = &backend;
     }
-    tap(i + 1, x);
+    x = x.to(prepared_on->device());
+    x = run_block(i, streamed ? streamed->next(i) : blocks_[static_cast<std::size_t>(i)], x, *positions);
+    if (streamed) files_->release(spec_, i);
+    const at::Tensor shown = x.to(device());
+    tap(i + 1, shown);
+    // What comes later is differentiated with respect to what was shown, so its way goes through that, even
+    // where it leads to another device and back.
+    if (records) x = shown;
   }
 }
 

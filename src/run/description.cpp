@@ -259,10 +259,10 @@ OrderedJson identity_of(const OrderedJson& run) {
   // A file's place is no part of what it says.
   if (identity["settings"].is_object() && get(identity["settings"], "token_counts") != "input")
     identity["settings"].erase("token_counts");
-  // Which of a machine's cards it was changes nothing.
+  // Which of a machine's cards it was changes nothing, nor how many.
   if (const OrderedJson device = get(identity["settings"], "device"); device.is_string()) {
     const std::string name = device.get<std::string>();
-    identity["settings"]["device"] = name.substr(0, name.find(':'));
+    identity["settings"]["device"] = name.substr(0, name.find_first_of(":,"));
   }
   for (const OrderedJson& lens : get(run, "lenses"))
     identity["lenses"].push_back(

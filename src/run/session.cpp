@@ -41,13 +41,13 @@ fs::path demo_model() {
 Session::Session(const ModelOptions& options) : options_(options), folder_(options.folder) {
   DEPTHLENS_ASSERT(!folder_.empty());
   using compute::Precision;
-  backend_ =
-      compute::Backend::create({.device = options.device,
-                                .kernel = options.kernel,
-                                .decode = options.decode == "fast" ? Precision::kFast : Precision::kExact,
-                                .should_stop = options.should_stop});
-  if (options.decode == "fast" && backend_->decode_precision() != Precision::kFast) {
-    util::log_info(util::cat("--decode fast is exact here: ", backend_->kernel_name(),
+  backends_ =
+      compute::Backend::create_all({.device = options.device,
+                                    .kernel = options.kernel,
+                                    .decode = options.decode == "fast" ? Precision::kFast : Precision::kExact,
+                                    .should_stop = options.should_stop});
+  if (options.decode == "fast" && decoder().decode_precision() != Precision::kFast) {
+    util::log_info(util::cat("--decode fast is exact here: ", decoder().kernel_name(),
                              " has no quicker product of fewer bits"));
   }
   const fs::path config_path = folder_ / "config.json";
@@ -117,7 +117,7 @@ void Session::load(bool with_digests) {
     tokenizer_digests_ = begin_tokenizer_digests(folder_);
   }
   model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype),
-                                        .backend = backend_,
+                                        .backends = backends_,
                                         .stream_layers = options_.stream_layers,
                                         .head_only = options_.head_only});
   const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
@@ -174,8 +174,8 @@ util::OrderedJson Session::describe_tokenizer() const {
 }
 
 util::OrderedJson Session::describe_arithmetic() const {
-  return {{"kernel", backend_->kernel_name()},
-          {"decode", backend_->decode_precision() == compute::Precision::kFast ? "fast" : "exact"},
+  return {{"kernel", decoder().kernel_name()},
+          {"decode", decoder().decode_precision() == compute::Precision::kFast ? "fast" : "exact"},
           {"stream_layers", options_.stream_layers}};
 }
 

@@ -28,7 +28,7 @@ constexpr std::int64_t kRowsOfChunk = 2048;  // (n + 1) · P: enough to share a 
 /// it: 2.25 GiB by default.
 std::int64_t bytes_of_states(const model::Model& model) {
   constexpr std::int64_t kTimesWhereStreamed = 24;
-  const auto quarter = static_cast<std::int64_t>(model.backend().memory() / 4);
+  const auto quarter = static_cast<std::int64_t>(model.memory() / 4);
   return model.streams_layers() ? kTimesWhereStreamed * quarter : quarter;
 }
 

@@ -158,6 +158,14 @@ TEST_CASE("wrong usage ends with 2") {
   refused({"--device", "gpu"}, {"--device", "'gpu'", "expected cpu, cuda or cuda:N"});
   refused({"--device", "cuda:x"}, {"--device"});
   refused({"--device", "cuda:127"}, {"--device cuda:127", "found", "CUDA devices", "hint: "});
+  refused({"--device", "cuda:126,cuda:127"}, {"no such device", "--device cuda:126", "CUDA devices"});
+  refused({"--device", "cuda:126,gpu"}, {"unknown device", "'gpu'"});
+  refused({"--device", "cuda,cuda:1,cuda:0"},
+          {"named twice", "--device cuda,cuda:1,cuda:0", "cuda:0, which is cuda:0"});
+  refused({"--device", "cuda:0,"}, {"an empty entry in a list of devices", "--device cuda:0,"});
+  refused({"--device", "cuda:0,cpu"},
+          {"the processor in a list of devices", "--device cuda:0,cpu", "hint: "});
+  refused({"--device", "cpu,cpu"}, {"the processor in a list of devices"});
   refused({"--add-bos", "yes", "--max-length", "1"}, {"--max-length"});
   check_error(Start{.arguments = bench.command({"--input", "-", "--input", "-"})}, 2, {"stdin", "--input -"});
 }

@@ -200,6 +200,7 @@ TEST_CASE("errors of settings files name file, line and key, wherever they are f
   bench.refuse_file("# edges\nbuckets = [9, 3]\n", 2, {": buckets", "rising"});
   bench.refuse_file("experiment = \"flips,setling\"\n", 1, {"unknown experiment 'setling'", ": experiment"});
   bench.refuse_file("device = \"gpu\"\n", 1, {"unknown device", ": device"});
+  bench.refuse_file("device = [\"cuda:3\", \"cuda:3\"]\n", 1, {"a device is named twice", ": device"});
   bench.refuse_file("lens = [\"logit\", \"logits\"]\n", 1, {"unusable lens", ": lens"});
   bench.refuse_file("# a task\nkeep = \"all\"\n", 2, {"this flag has no effect in this run", ": keep;"});
 }

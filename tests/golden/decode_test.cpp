@@ -9,6 +9,10 @@
 #include <cmath>
 #include <fstream>
 #include <map>
+#include <numeric>
+#include <set>
+#include <thread>
+#include <utility>
 
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/runtime.hpp"
@@ -122,10 +126,11 @@ void check_lens(const CollectingListener& found, std::int64_t lens, const test::
 }
 
 TEST_CASE("readouts of all lenses, from one forward pass, equal the float64 reference") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model =
+        model::Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const auto queries = queries_of(reference);
     const auto found = read_out(
         *model,
@@ -147,7 +152,8 @@ TEST_CASE("every kernel of this processor gives the float64 reference, in the fo
     for (const std::string& variant : test::golden_variants_with_lenses()) {
       INFO(kernel << ", " << variant);
       const test::Reference reference(variant);
-      const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend(kernel)});
+      const auto model =
+          model::Model::load(test::golden_model(variant), {.backends = {test::backend(kernel)}});
       const auto found = read_out(*model, {"logit", "tuned:" + lens_path(variant, "tuned")},
                                   Alignment::kTrained, queries_of(reference));
       const double margin = test::readout_margin(kernel);
@@ -169,10 +175,11 @@ TEST_CASE("both files of a tuned lens have one digest") {
 }
 
 TEST_CASE("layer L is the model's own output for every lens, and its divergence from itself is 0") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model =
+        model::Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const auto found = read_out(
         *model,
         {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt")},
@@ -197,7 +204,7 @@ TEST_CASE("probability mass of groups sums to 1 and equals the sum over tokens")
   const std::string device = GENERATE(from_range(test::devices()));
   INFO("on " << device);
   const test::Reference reference("gpt2");
-  const auto model = model::Model::load(test::golden_model("gpt2"), {.backend = test::backend_on(device)});
+  const auto model = model::Model::load(test::golden_model("gpt2"), {.backends = test::backends_on(device)});
   const std::int64_t V = model->spec().vocab_size;
   CollectingListener listener(V);
   for (std::int64_t v = 0; v < V; ++v) listener.groups.push_back(static_cast<std::uint8_t>(v % 3));
@@ -241,11 +248,11 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
 }
 
 TEST_CASE("the run counts what it did, checks itself and can be stopped between batches") {
-  const std::string device = GENERATE(from_range(test::devices()));
+  const std::string device = GENERATE(from_range(test::placements()));
   INFO("on " << device);
   const test::Reference reference("llama-gqa-sharded");
   const auto model =
-      model::Model::load(test::golden_model("llama-gqa-sharded"), {.backend = test::backend_on(device)});
+      model::Model::load(test::golden_model("llama-gqa-sharded"), {.backends = test::backends_on(device)});
   const auto lens =
       lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
   const auto queries = queries_of(reference);
@@ -279,7 +286,7 @@ TEST_CASE("a run is given up in the middle of a product, and shows nothing wrong
     const auto should_stop = [&] { return runs && asked++ >= most; };
     const auto model =
         model::Model::load(test::golden_model("llama-gqa-sharded"),
-                           {.backend = compute::Backend::create({.should_stop = should_stop})});
+                           {.backends = {compute::Backend::create({.should_stop = should_stop})}});
     const auto lens =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
     CollectingListener listener(5);
@@ -338,7 +345,7 @@ TEST_CASE("a batch for which memory does not suffice is halved, and those after 
     all += tokens;
   }
   const auto run_with = [&](const std::shared_ptr<ScarceBackend>& backend, CollectingListener& listener) {
-    const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {.backend = backend});
+    const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {.backends = {backend}});
     const auto lens =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
     decode::EngineOptions options;
@@ -387,7 +394,8 @@ TEST_CASE("sums of probability over the run are those of float64 softmaxes, for 
   for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto model = model::Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model =
+        model::Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const std::int64_t V = model->spec().vocab_size;
     const auto logit =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
@@ -490,6 +498,216 @@ TEST_CASE("a source is asked again when all that it gave has been shown to the l
   CHECK(statistics.windows == 3);
   CHECK(statistics.positions == 25);
   for (std::size_t p = 0; p < 10; ++p) CHECK((listener.positions[15 + p] == listener.positions[p]));
+}
+
+/// A run of the logit lens and a tuned one over many windows, in parts of three of them, with little memory:
+/// several batches, each of several chunks. What listeners and callbacks hear is kept as one list.
+class Heard {
+ public:
+  explicit Heard(const std::string& device)
+      : reference_("llama-gqa-sharded"),
+        model_(model::Model::load(test::golden_model("llama-gqa-sharded"),
+                                  {.backends = test::backends_on(device)})) {
+    lenses_.push_back(
+        lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model_, Alignment::kTrained));
+    lenses_.push_back(
+        lens::load_lens({.name = "tuned", .type = "tuned", .path = lens_path("llama-gqa-sharded", "tuned")},
+                        *model_, Alignment::kTrained));
+    for (int repeat = 0; repeat < 30; ++repeat) {
+      for (decode::Query& query : queries_of(reference_)) {
+        query.document = static_cast<std::int64_t>(queries_.size());
+        query.part = query.document / kWindowsOfPart;
+        queries_.push_back(std::move(query));
+      }
+    }
+  }
+
+  static constexpr std::int64_t kWindowsOfPart = 3;
+
+  /// From this part on; returns the engine's statistics.
+  decode::RunStatistics run(
+      std::int64_t first_part, std::optional<bool> beside, bool with_sums,
+      const std::function<void(const decode::PositionReadout&)>& on_position = {},
+      const std::function<bool()>& should_stop = [] { return false; }) {
+    lines.clear();
+    positions.clear();
+    threads.clear();
+    Listener listener(*this, with_sums, on_position);
+    decode::EngineOptions options;
+    options.memory = std::uint64_t{1} << 18;
+    options.shows_beside = beside;
+    options.should_stop = should_stop;
+    options.accepts = [&](const decode::PositionReadout& position) {
+      hear(util::cat("accepts ", position.query().document, " ", position.where().position));
+      return position.where().position != 2;
+    };
+    options.on_part_end = [&](std::int64_t part, const decode::RunStatistics& of_part) {
+      hear(util::cat("part ", part, ": ", of_part.windows, " ", of_part.tokens, " ", of_part.positions, " ",
+                     of_part.self_checked_positions, " ", of_part.final_layer_max_abs_error));
+    };
+    std::size_t next = static_cast<std::size_t>(first_part * kWindowsOfPart);
+    const auto source = [&](decode::Query& query) {
+      if (next == queries_.size()) return false;
+      query = queries_[next++];
+      return true;
+    };
+    return decode::Engine(*model_, {lenses_[0].get(), lenses_[1].get()}, options).run(source, {&listener});
+  }
+
+  std::int64_t num_parts() const { return queries_.back().part + 1; }
+
+  std::vector<std::string> lines;
+  std::vector<CollectingListener::Position> positions;
+  std::set<std::thread::id> threads;
+
+ private:
+  void hear(const std::string& line) {
+    lines.push_back(line);
+    threads.insert(std::this_thread::get_id());
+  }
+
+  struct Listener : public CollectingListener {
+    Listener(Heard& all, bool sums, std::function<void(const decode::PositionReadout&)> then)
+        : CollectingListener(5), heard(all), with_sums(sums), on_position(std::move(then)) {}
+    decode::Needs needs() const override {
+      decode::Needs needs = CollectingListener::needs();
+      needs.probability_sums = with_sums;
+      return needs;
+    }
+    void begin(const decode::ReadoutShape& run_shape) override {
+      CollectingListener::begin(run_shape);
+      heard.hear("begin");
+    }
+    void accept(const decode::PositionReadout& position) override {
+      if (on_position) on_position(position);
+      CollectingListener::accept(position);
+      heard.positions.push_back(CollectingListener::positions.back());
+      heard.hear(util::cat("position ", position.query().document, " ", position.where().position));
+    }
+    void accept_sums(const decode::ProbabilitySums& sums) override {
+      double all = 0;
+      for (const auto& of_state : sums.sums) all += std::accumulate(of_state.begin(), of_state.end(), 0.0);
+      heard.hear(util::cat("sums of ", sums.positions, ": ", all));
+    }
+    Heard& heard;
+    bool with_sums;
+    std::function<void(const decode::PositionReadout&)> on_position;
+  };
+
+  test::Reference reference_;
+  std::shared_ptr<const model::Model> model_;
+  std::vector<std::unique_ptr<lens::Lens>> lenses_;
+  std::vector<decode::Query> queries_;
+};
+
+TEST_CASE("what is shown while the next chunk is read out is the same, in the same order, on one thread") {
+  for (const std::string& device : test::devices()) {
+    for (const bool with_sums : {false, true}) {
+      INFO("on " << device << ", sums " << with_sums);
+      Heard here(device), beside(device);
+      const auto expected = here.run(0, false, with_sums);
+      const auto found = beside.run(0, true, with_sums);
+      CHECK(here.lines.size() > 800);
+      CHECK(beside.lines == here.lines);
+      CHECK((beside.positions == here.positions));
+      CHECK(here.threads == std::set<std::thread::id>{std::this_thread::get_id()});
+      CHECK(beside.threads.size() == 1);
+      CHECK(beside.threads.count(std::this_thread::get_id()) == 0);
+      CHECK(found.windows == expected.windows);
+      CHECK(found.tokens == expected.tokens);
+      CHECK(found.positions == expected.positions);
+      CHECK(found.self_checked_positions == expected.self_checked_positions);
+      CHECK(found.final_layer_max_abs_error == expected.final_layer_max_abs_error);
+      // By default it is a question of the device.
+      beside.run(beside.num_parts() - 1, {}, with_sums);
+      CHECK((beside.threads.count(std::this_thread::get_id()) == 1) == (device == "cpu"));
+    }
+  }
+}
+
+TEST_CASE("an error of a listener comes out of the engine, and nothing is shown after it") {
+  for (const std::string& device : test::devices()) {
+    Heard heard(device);
+    for (const bool beside : {false, true}) {
+      for (const std::size_t most : {0, 1, 100, 250}) {
+        INFO("on " << device << ", beside " << beside << ", after " << most);
+        const auto fail = [&](const decode::PositionReadout&) {
+          if (heard.positions.size() == most)
+            throw util::output_error({.what = "the disk is full", .where = util::cat("at ", most)});
+        };
+        test::check_error(util::ErrorCode::kOutput, {"the disk is full", util::cat("at ", most)},
+                          [&] { heard.run(0, beside, false, fail); });
+        CHECK(heard.positions.size() == most);
+        CHECK(heard.lines.back().starts_with("accepts "));
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "a run that is stopped between chunks has shown whole chunks, and goes on from the part it was in") {
+  for (const std::string& device : test::devices()) {
+    Heard whole(device), stopped(device), rest(device);
+    whole.run(0, false, false);
+    const auto place_of = [](const CollectingListener::Position& position) {
+      return std::pair(position.document, position.position);
+    };
+    std::size_t shown_before = 0;
+    bool ended = false;
+    int most = 1;
+    for (; !ended; most += 2) {
+      INFO("on " << device << ", asked " << most << " times");
+      REQUIRE(most < 1000);
+      std::atomic<int> asked = 0;
+      const auto statistics = stopped.run(0, true, false, {}, [&] { return ++asked > most; });
+      ended = !statistics.stopped;
+      REQUIRE(stopped.positions.size() >= shown_before);
+      shown_before = stopped.positions.size();
+      REQUIRE(shown_before <= whole.positions.size());
+      for (std::size_t p = 0; p < shown_before; ++p)
+        REQUIRE(place_of(stopped.positions[p]) == place_of(whole.positions[p]));
+      std::int64_t accepted = 0, parts = 0;
+      for (const std::string& line : stopped.lines) {
+        accepted += line.starts_with("accepts ") ? 1 : 0;
+        parts += line.starts_with("part ") ? 1 : 0;
+      }
+      CHECK(statistics.positions == accepted);
+      // What the parts that ended have shown, and a run of the others, are all.
+      rest.run(parts, true, false);
+      std::vector<std::pair<std::int64_t, std::int64_t>> all, expected;
+      for (const auto& position : stopped.positions) {
+        if (position.document / Heard::kWindowsOfPart < parts) all.push_back(place_of(position));
+      }
+      for (const auto& position : rest.positions) all.push_back(place_of(position));
+      for (const auto& position : whole.positions) expected.push_back(place_of(position));
+      REQUIRE(all == expected);
+    }
+    CHECK(shown_before == whole.positions.size());
+    CHECK(most > 20);  // so often is asked in seven batches of several chunks
+  }
+}
+
+TEST_CASE("an error of the source comes after all that was read out before has been shown") {
+  const std::string device = GENERATE(from_range(test::devices()));
+  const test::Reference reference("gpt2");
+  const auto model = model::Model::load(test::golden_model("gpt2"), {.backends = test::backends_on(device)});
+  const auto lens =
+      lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+  const auto queries = queries_of(reference);
+  CollectingListener listener(5);
+  // The second batch fails as a source that cannot be read does.
+  std::size_t given = 0;
+  const auto source = [&](decode::Query& query) {
+    if (given == 2) throw util::input_error({.what = "the file has changed"});
+    query = queries[given++];
+    return true;
+  };
+  decode::EngineOptions options;
+  options.memory = 1;  // one window a batch
+  options.shows_beside = true;
+  test::check_error(util::ErrorCode::kInput, {"the file has changed"},
+                    [&] { decode::Engine(*model, {lens.get()}, options).run(source, {&listener}); });
+  CHECK(listener.positions.size() == queries.front().positions.size());
 }
 
 }  // namespace

@@ -111,9 +111,9 @@ std::vector<at::Tensor> brute_force(const Model& model, const Prompt& prompt) {
 }
 
 TEST_CASE("Jacobians equal those of torch.autograd in float64") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
-    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const JacobianFitter fitter(*model, {.skip_first = kSkipFirst});
     const io::TensorFile golden = golden_jacobians(variant);
     REQUIRE(golden.metadata().at("skip_first") == std::to_string(kSkipFirst));
@@ -151,7 +151,7 @@ TEST_CASE("Jacobians equal differences of the model's runs") {
 TEST_CASE("Jacobians do not depend on how many rows a backward pass gives") {
   for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
-    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const Prompt prompt = golden_prompts(variant).front();
     const auto all = JacobianFitter(*model, {.skip_first = kSkipFirst}).of_prompt(prompt);
     for (const std::int64_t rows : {1, 3, 8}) {
@@ -185,9 +185,9 @@ TEST_CASE("what precedes and follows the counted positions has no part in a Jaco
 }
 
 TEST_CASE("a run of blocks goes on from a changed state") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants())) {
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants())) {
     INFO(variant << " on " << device);
-    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const test::Reference reference(variant);
     const model::PackedWindows windows{.tokens = reference.tokens(0),
                                        .lengths = {static_cast<std::int64_t>(reference.tokens(0).size())}};
@@ -215,9 +215,9 @@ TEST_CASE("a run of blocks goes on from a changed state") {
 
 TEST_CASE("a fit that was interrupted ends with the same bits") {
   const std::string variant = "llama-gqa-sharded";
-  const std::string device = GENERATE(from_range(test::devices()));
+  const std::string device = GENERATE(from_range(test::placements()));
   INFO("on " << device);
-  const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+  const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
   const auto prompts = several_prompts(variant);
   const test::TemporaryFolder folder;
   auto fit = fit_in(folder.path() / "whole");
@@ -413,7 +413,7 @@ TEST_CASE("a model whose weights are not finite is refused by the tensor's name"
   io::write_safetensors(folder.path() / "model.safetensors", tensors, {});
   const std::string device = GENERATE(from_range(test::devices()));
   INFO("on " << device);
-  const auto model = Model::load(folder.path(), {.backend = test::backend_on(device)});
+  const auto model = Model::load(folder.path(), {.backends = test::backends_on(device)});
   try {
     train::fit_jacobians(*model, golden_prompts("gpt2"), fit_in(folder.path() / ("fit-" + device)));
     FAIL("no error");
@@ -479,7 +479,7 @@ TEST_CASE("a fitted lens is written, read back and decoded") {
   const std::string variant = "neox-parallel";
   const std::string device = GENERATE(from_range(test::devices()));
   INFO("on " << device);
-  const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+  const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
   const auto prompts = golden_prompts(variant);
   const test::TemporaryFolder folder;
   const auto sums = train::fit_jacobians(*model, prompts, fit_in(folder.path()));

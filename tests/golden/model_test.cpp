@@ -5,13 +5,19 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/stack.h>
+#include <c10/util/accumulate.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <fstream>
+#include <numeric>
+#include <regex>
 
 #include "depthlens/compute/log_probabilities.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/check_error.hpp"
 #include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -48,11 +54,14 @@ at::Tensor logits(const Model& model, const at::Tensor& state) {
 
 void check_variant(const std::filesystem::path& folder, const std::string& variant, double tolerance,
                    const model::LoadOptions& options = {}) {
-  const at::Device device = options.backend ? options.backend->device() : at::Device(at::kCPU);
-  INFO(variant << " on " << device.str());
   const test::Reference reference(variant);
   const auto model = Model::load(folder, options);
-  CHECK(model->device() == device);
+  INFO(variant << " on " << model->device_names());
+  CHECK(model->device() == (options.backends.empty() ? at::kCPU : options.backends.back()->device()));
+  if (options.backends.size() == 2) {
+    CHECK(model->backend_of(0).device() == options.backends.front()->device());
+    CHECK(model->backend_of(model->spec().num_layers - 1).device() == model->device());
+  }
   for (int sequence = 0; sequence < 2; ++sequence) {
     const std::string suffix = "." + std::to_string(sequence);
     const auto states = run(*model, pack({reference.tokens(sequence)}));
@@ -69,8 +78,8 @@ void check_variant(const std::filesystem::path& folder, const std::string& varia
 }
 
 TEST_CASE("states and logits equal the float64 reference in every family, on every device") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants()))
-    check_variant(test::golden_model(variant), variant, 5e-5, {.backend = test::backend_on(device)});
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants()))
+    check_variant(test::golden_model(variant), variant, 5e-5, {.backends = test::backends_on(device)});
 }
 
 TEST_CASE("every layer is decoded by the model's whole readout, on every device") {
@@ -80,7 +89,7 @@ TEST_CASE("every layer is decoded by the model's whole readout, on every device"
     if (!reference.has("layer_logits.1")) continue;
     ++number;
     INFO(variant << " on " << device);
-    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const auto pass =
         model->backend().vocabulary_pass(model->head().unembedding, compute::Precision::kFloat32);
     const at::Tensor expected = reference["layer_logits.1"];  // [L + 1, T, V]
@@ -110,23 +119,151 @@ TEST_CASE("an older spelling of config.json means the same model") {
 
 TEST_CASE("bfloat16 arithmetic stays near the float64 reference") {
   const std::vector<std::string> variants = {"gpt2", "llama-gqa-sharded", "neox-parallel", "mistral-window"};
-  for (const auto& [device, variant] : test::on_devices(variants))
+  for (const auto& [device, variant] : test::on_placements(variants))
     check_variant(test::golden_model(variant), variant, 0.5,
-                  {.dtype = at::kBFloat16, .backend = test::backend_on(device)});
+                  {.dtype = at::kBFloat16, .backends = test::backends_on(device)});
 }
 
 TEST_CASE("blocks that are read when their turn comes give the same bits") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants())) {
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants())) {
     INFO(variant << " on " << device);
     const test::Reference reference(variant);
-    const auto kept = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto kept = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const auto streamed = Model::load(test::golden_model(variant),
-                                      {.backend = test::backend_on(device), .stream_layers = true});
+                                      {.backends = test::backends_on(device), .stream_layers = true});
     CHECK(streamed->streams_layers());
     CHECK(streamed->num_parameters() == kept->num_parameters());
-    const auto windows = pack({reference.tokens(0), reference.tokens(1)});
-    for (int pass = 0; pass < 2; ++pass) {
+    const auto first = reference.tokens(0), second = reference.tokens(1);
+    // Of a mixture, few tokens choose some of the experts, and many all of them.
+    for (const auto& windows :
+         {pack({first, second}), pack({first, second}), pack({first, first, second, second, first, first})}) {
       const auto expected = run(*kept, windows), states = run(*streamed, windows);
+      for (std::size_t layer = 0; layer < expected.size(); ++layer)
+        CHECK(at::equal(states[layer], expected[layer]));
+    }
+  }
+}
+
+TEST_CASE("a block that cannot be read is reported when its turn comes, whoever reads it") {
+  const test::TemporaryFolder folder;
+  for (const auto& file : std::filesystem::directory_iterator(test::golden_model("gpt2-bin"))) {
+    if (file.is_regular_file()) std::filesystem::copy(file.path(), folder.path() / file.path().filename());
+  }
+  std::uint64_t place = 0;
+  {
+    const io::TensorFile weights = io::open_checkpoint(folder.path());
+    for (const auto& [name, entry] : weights.entries()) {
+      if (name.ends_with("h.1.mlp.c_fc.weight")) place = entry.offset;
+    }
+  }
+  REQUIRE(place > 0);
+  {
+    std::fstream file(folder.path() / "pytorch_model.bin", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(place));
+    const int byte = file.get();
+    file.seekp(static_cast<std::streamoff>(place));
+    file.put(static_cast<char>(byte ^ 1));
+  }
+  const auto windows = pack({test::Reference("gpt2-bin").tokens(0)});
+  const auto whole = run(*Model::load(test::golden_model("gpt2-bin"), {}), windows);
+  REQUIRE(whole.size() == 3);
+  for (const std::string& placement : test::placements()) {
+    INFO(placement);
+    const auto model =
+        Model::load(folder.path(), {.backends = test::backends_on(placement), .stream_layers = true});
+    for (int pass = 0; pass < 2; ++pass) {
+      std::int64_t shown = 0;
+      test::check_error(util::ErrorCode::kFormat, {"CRC-32", "pytorch_model.bin"}, [&] {
+        model->forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
+          CHECK(layer == shown++);
+          CHECK(test::max_abs_difference(states, whole[static_cast<std::size_t>(layer)]) < 5e-5);
+        });
+      });
+      CHECK(shown == 2);
+    }
+  }
+}
+
+TEST_CASE("a pass over streamed blocks may be given up, while the next one is being read") {
+  const std::string variant = "llama-gqa-sharded";
+  const auto windows = pack({test::Reference(variant).tokens(0)});
+  for (const std::string& placement : test::placements()) {
+    INFO(placement);
+    const auto model = Model::load(test::golden_model(variant),
+                                   {.backends = test::backends_on(placement), .stream_layers = true});
+    const auto expected = run(*model, windows);
+    for (std::int64_t last = 0; last < model->spec().num_layers; ++last) {
+      std::int64_t shown = 0;
+      test::check_error(util::ErrorCode::kInterrupted, {}, [&] {
+        model->forward(windows, [&](std::int64_t layer, const at::Tensor&) {
+          ++shown;
+          if (layer == last) throw util::interrupted_error();
+        });
+      });
+      CHECK(shown == last + 1);
+    }
+    const auto again = run(*model, windows);
+    for (std::size_t layer = 0; layer < expected.size(); ++layer)
+      CHECK(at::equal(again[layer], expected[layer]));
+  }
+}
+
+std::vector<std::shared_ptr<const compute::Backend>> several_backends(std::size_t count,
+                                                                      const std::string& kernel = "") {
+  std::vector<std::shared_ptr<const compute::Backend>> all;
+  for (std::size_t i = 0; i < count; ++i) all.push_back(compute::Backend::create({.kernel = kernel}));
+  return all;
+}
+
+TEST_CASE("several devices hold about the same bytes each, in the order of the blocks") {
+  for (const std::string variant : {"gpt2", "llama-gqa-sharded", "mixtral"}) {
+    const io::TensorFile file = io::open_checkpoint(test::golden_model(variant));
+    for (const std::size_t count : {2, 3}) {
+      INFO(variant << " on " << count << " devices");
+      const auto backends = several_backends(count, "aten");  // which keeps all weights in float32
+      const auto model = Model::load(test::golden_model(variant), {.backends = backends});
+      const auto device_of = [&](std::int64_t block) {
+        const auto found = std::find_if(backends.begin(), backends.end(), [&](const auto& backend) {
+          return backend.get() == &model->backend_of(block);
+        });
+        return static_cast<std::size_t>(found - backends.begin());
+      };
+      std::vector<double> bytes(count, 0), of_blocks(static_cast<std::size_t>(model->spec().num_layers), 0);
+      for (const auto& [name, entry] : file.entries()) {
+        if (name.ends_with(".attn.bias") || name.ends_with(".masked_bias")) continue;  // masks
+        const auto length = 4 * static_cast<double>(c10::multiply_integers(entry.shape));
+        std::smatch number;
+        if (std::regex_search(name, number, std::regex("\\.([0-9]+)\\."))) {
+          const std::int64_t block = std::stoll(number[1]);
+          bytes[device_of(block)] += length;
+          of_blocks[static_cast<std::size_t>(block)] += length;
+        } else if (name.find("wte") != std::string::npos || name.find("wpe") != std::string::npos ||
+                   name.find("embed_tokens") != std::string::npos) {
+          bytes.front() += length;
+          if (model->spec().tied_unembedding && name.find("wpe") == std::string::npos) bytes.back() += length;
+        } else {
+          bytes.back() += length;
+        }
+      }
+      CHECK(device_of(0) == 0);
+      CHECK(device_of(model->spec().num_layers - 1) == count - 1);
+      const double share = std::accumulate(bytes.begin(), bytes.end(), 0.0) / static_cast<double>(count);
+      const double largest = *std::max_element(of_blocks.begin(), of_blocks.end());
+      REQUIRE(largest > 0);
+      for (const double of_device : bytes) CHECK(std::abs(of_device - share) <= largest);
+    }
+  }
+}
+
+TEST_CASE("devices without a block change nothing") {
+  for (const std::string variant : {"llama", "gpt2", "mixtral"}) {
+    INFO(variant);
+    const auto windows = pack({test::Reference(variant).tokens(0)});
+    const auto expected = run(*Model::load(test::golden_model(variant), {}), windows);
+    for (const bool streamed : {false, true}) {
+      const auto model = Model::load(test::golden_model(variant),
+                                     {.backends = several_backends(7), .stream_layers = streamed});
+      const auto states = run(*model, windows);
       for (std::size_t layer = 0; layer < expected.size(); ++layer)
         CHECK(at::equal(states[layer], expected[layer]));
     }
@@ -142,7 +279,7 @@ TEST_CASE("a forward pass brings token and position numbers to a device, and tak
   for (const std::string& variant : test::golden_variants_with_lenses()) {
     INFO(variant);
     const test::Reference reference(variant);
-    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(*guarded)});
+    const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(*guarded)});
     const auto windows = pack({reference.tokens(0), reference.tokens(1)});
     const auto before = test::guarded_counts();
     run(*model, windows);

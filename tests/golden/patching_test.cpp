@@ -62,8 +62,8 @@ bool same(const LastPrediction& a, const LastPrediction& b) {
 }
 
 TEST_CASE("effects of patching equal those of transformers with hooks in float64") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
-    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants_with_lenses())) {
+    const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const GoldenPairs golden(variant);
     for (int p = 0; p < kPairs; ++p) {
       INFO(variant << " on " << device << ", pair " << p);
@@ -96,9 +96,9 @@ TEST_CASE("effects of patching equal those of transformers with hooks in float64
 }
 
 TEST_CASE("what cannot have an effect has none, and layer L at the last position is the source") {
-  for (const auto& [device, variant] : test::on_devices(test::golden_variants_with_lenses())) {
+  for (const auto& [device, variant] : test::on_placements(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
-    const auto model = Model::load(test::golden_model(variant), {.backend = test::backend_on(device)});
+    const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
     const PatchingPair pair = GoldenPairs(variant).pair(0);
     Patcher patcher(*model, {});
     const PatchingResult result = *patcher.patch(pair);
@@ -186,7 +186,7 @@ TEST_CASE("other arithmetic is near") {
   const std::string device = GENERATE(from_range(test::devices()));
   INFO("on " << device);
   const auto exact = Model::load(folder, {}),
-             rough = Model::load(folder, {.dtype = at::kBFloat16, .backend = test::backend_on(device)});
+             rough = Model::load(folder, {.dtype = at::kBFloat16, .backends = test::backends_on(device)});
   const PatchingResult expected = *Patcher(*exact, {}).patch(pair);
   const PatchingResult found = *Patcher(*rough, {}).patch(pair);
   for (std::size_t i = 0; i < expected.patched.size(); ++i)
@@ -206,9 +206,9 @@ TEST_CASE("weights that are not finite are named") {
     tensors.emplace_back(name, tensor);
   }
   io::write_safetensors(folder.path() / "model.safetensors", tensors, {});
-  const std::string device = GENERATE(from_range(test::devices()));
+  const std::string device = GENERATE(from_range(test::placements()));
   INFO("on " << device);
-  const auto model = Model::load(folder.path(), {.backend = test::backend_on(device)});
+  const auto model = Model::load(folder.path(), {.backends = test::backends_on(device)});
   test::check_error(util::ErrorCode::kFormat,
                     {"not finite", "model.safetensors: transformer.h.1.mlp.c_proj.bias"},
                     [&] { Patcher(*model, {}).patch(GoldenPairs("gpt2").pair(0)); });

@@ -69,13 +69,13 @@ train::TrainSettings settings_of(const Run& run, std::int64_t steps) {
 }
 
 TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer and loss") {
-  for (const auto& [device, run] : test::on_devices(runs())) {
+  for (const auto& [device, run] : test::on_placements(runs())) {
     INFO(run.name << " on " << device);
     const io::TensorFile expected = golden_run(run.name);
     const at::Tensor windows = expected.view("windows"), losses = expected.view("loss"),
                      norms = expected.view("gradient_norm");
     const auto model =
-        model::Model::load(test::golden_model(run.checkpoint), {.backend = test::backend_on(device)});
+        model::Model::load(test::golden_model(run.checkpoint), {.backends = test::backends_on(device)});
     train::TunedTrainer trainer(*model, settings_of(run, windows.size(0)),
                                 train::TunedTrainer::zeros(*model, true));
     CHECK(trainer.parameters().weights.device() == model->device());
@@ -98,7 +98,7 @@ TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer
 struct Setup {
   explicit Setup(const Run& run, std::int64_t steps, const std::string& device = "cpu")
       : file(golden_run(run.name)), run_steps(steps) {
-    model = model::Model::load(test::golden_model(run.checkpoint), {.backend = test::backend_on(device)});
+    model = model::Model::load(test::golden_model(run.checkpoint), {.backends = test::backends_on(device)});
     settings = settings_of(run, steps);
     settings.damping = {};
     plan.windows = [this](std::int64_t step) { return windows_of(file.view("windows")[step]); };

@@ -85,7 +85,7 @@ double number(const tables::Cell& cell) {
 TEST_CASE("each translator on each layer equals a plain computation in float64") {
   const std::string device = GENERATE(from_range(test::devices()));
   INFO("on " << device);
-  const auto model = model::Model::load(test::golden_model("gpt2"), {.backend = test::backend_on(device)});
+  const auto model = model::Model::load(test::golden_model("gpt2"), {.backends = test::backends_on(device)});
   const auto lens = tuned_lens(*model, Alignment::kTrained);
   const tables::Table table = transfer_table(*model, *lens, 2);
 
@@ -153,7 +153,7 @@ TEST_CASE("on its own layer a translator does what lens.quality says, in runs of
 TEST_CASE("bits per byte equal the reference divergences, recomputed") {
   const std::string device = GENERATE(from_range(test::devices()));
   INFO("on " << device);
-  const auto model = model::Model::load(test::golden_model("gpt2"), {.backend = test::backend_on(device)});
+  const auto model = model::Model::load(test::golden_model("gpt2"), {.backends = test::backends_on(device)});
   const auto lens = tuned_lens(*model, Alignment::kTrained);
   const experiments::TextSize size{.tokens = 10, .bytes = 37};
   const tables::Table bits = experiments::bits_per_byte_table(quality_table(*model, *lens), size);

@@ -1,5 +1,5 @@
 // Where a test that compares numbers runs: on the processor, on the guarded device, and on a card where there
-// is one.
+// is one; models also on two of them at once.
 #pragma once
 
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -28,6 +28,23 @@ inline std::shared_ptr<const compute::Backend> backend_on(const std::string& dev
   return compute::Backend::create({.device = device});
 }
 
+/// Where a model can be: a device, or several with commas, which share its blocks. The processor stands for a
+/// second card.
+inline std::vector<std::string> placements() {
+  std::vector<std::string> all = devices();
+  if (const std::string other = all.back(); other != "cpu") {
+    all.push_back("cpu," + other);
+    all.push_back(other + ",cpu");
+  }
+  if (at::detail::getCUDAHooks().deviceCount() > 1) all.emplace_back("cuda:1,cuda:0");
+  return all;
+}
+
+/// The backends of a placement, for `model::LoadOptions`.
+inline std::vector<std::shared_ptr<const compute::Backend>> backends_on(const std::string& placement) {
+  return compute::Backend::create_all({.device = placement});
+}
+
 /// The same numbers elsewhere; an undefined tensor stays one.
 inline at::Tensor moved(const at::Tensor& tensor, const std::string& device) {
   return tensor.defined() ? tensor.to(at::Device(device)) : tensor;
@@ -42,14 +59,23 @@ inline model::OutputHead moved(model::OutputHead head, const std::string& device
   return head;
 }
 
-/// Every device with every one of `cases`: {device, case}.
+/// Every place with every one of `cases`: {place, case}.
 template <typename Case>
-std::vector<std::pair<std::string, Case>> on_devices(const std::vector<Case>& cases) {
+std::vector<std::pair<std::string, Case>> at_each(const std::vector<std::string>& places,
+                                                  const std::vector<Case>& cases) {
   std::vector<std::pair<std::string, Case>> all;
-  for (const std::string& device : devices()) {
-    for (const Case& one : cases) all.emplace_back(device, one);
+  for (const std::string& place : places) {
+    for (const Case& one : cases) all.emplace_back(place, one);
   }
   return all;
+}
+template <typename Case>
+std::vector<std::pair<std::string, Case>> on_devices(const std::vector<Case>& cases) {
+  return at_each(devices(), cases);
+}
+template <typename Case>
+std::vector<std::pair<std::string, Case>> on_placements(const std::vector<Case>& cases) {
+  return at_each(placements(), cases);
 }
 
 }  // namespace depthlens::test

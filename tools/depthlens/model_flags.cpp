@@ -1,6 +1,7 @@
 // Flags of models and lenses.
 #include "model_flags.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 #include <vector>
@@ -42,7 +43,11 @@ void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--dtype", options.dtype, "Arithmetic of the forward pass")
       ->check(one_of({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
-  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", options.device,
+                 "cpu, cuda or cuda:N; several cards with commas share the model's blocks")
+      ->type_name("DEVICE,...")
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_flag("--stream-layers", options.stream_layers,
                "Keep only one block's weights in memory: each is read from disk when many windows need it");
 }
@@ -81,6 +86,24 @@ std::filesystem::path model_folder(const ModelOptions& options, io::ModelParts p
   }
 }
 
+namespace {
+
+/// A device that is not there is told before anything large is fetched.
+void check_devices(const ModelOptions& options) {
+  if (options.device == "cpu") return;
+  const std::vector<std::string> names = util::split(options.device, ',');
+  // A block on the processor would keep all cards waiting.
+  if (names.size() > 1 && std::find(names.begin(), names.end(), "cpu") != names.end()) {
+    throw util::usage_error({.what = "the processor in a list of devices",
+                             .where = "--device " + options.device,
+                             .expected = "cpu alone, or cards (cuda:0,cuda:1)",
+                             .hint = "--stream-layers runs a model that the cards' memory does not hold"});
+  }
+  compute::Backend::create_all({.device = options.device, .kernel = options.kernel});
+}
+
+}  // namespace
+
 ModelOptions located(ModelOptions options) {
   options.requests.clear();
   for (const std::string& text : options.lenses) {
@@ -88,8 +111,7 @@ ModelOptions located(ModelOptions options) {
     options.requests.back().allow_mismatch = options.allow_lens_mismatch;
   }
   options.requests = lens::with_names(std::move(options.requests));
-  // A device that is not there is told before anything large is fetched.
-  if (options.device != "cpu") compute::Backend::create({.device = options.device, .kernel = options.kernel});
+  check_devices(options);
   options.folder = model_folder(options);
   const io::Hub hub({.offline = options.offline});
   for (lens::LensRequest& request : options.requests) {

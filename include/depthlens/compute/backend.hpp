@@ -23,8 +23,10 @@ enum class Precision {
 };
 
 struct BackendOptions {
-  std::string device = "cpu";  ///< "cpu", "cuda", "cuda:N", or a device that the process has registered
-  std::string kernel = {};     ///< of the processor, by name; "": the fastest that it runs
+  /// "cpu", "cuda" (which is cuda:0), "cuda:N", or a device that the process has registered; for `create_all`
+  /// several of them, with commas.
+  std::string device = "cpu";
+  std::string kernel = {};  ///< of the processor, by name; "": the fastest that it runs
   Precision decode = Precision::kExact;
   /// Bytes that residual states, logits and readouts of a batch may take together; 0: as the device has them.
   std::uint64_t memory = 0;
@@ -53,6 +55,9 @@ class Backend {
  public:
   /// Throws usage errors for a device that is not there, and for a kernel that does not run here.
   static std::shared_ptr<const Backend> create(const BackendOptions& options = {});
+  /// One for each device of the list, in its order. Throws usage errors as `create`, and for an empty entry
+  /// and a device that is named twice.
+  static std::vector<std::shared_ptr<const Backend>> create_all(const BackendOptions& options);
   virtual ~Backend() = default;
   Backend(const Backend&) = delete;
   Backend& operator=(const Backend&) = delete;

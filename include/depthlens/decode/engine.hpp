@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "depthlens/decode/listener.hpp"
@@ -60,14 +61,18 @@ struct EngineOptions {
   /// Further groups of lenses, decoded one after the other from the same forward pass: what many lenses need
   /// at a time is bounded by the largest group.
   std::vector<LensGroup> more_groups = {};
+  /// Whether listeners are shown a chunk of positions on a thread of their own, while the next chunk is read
+  /// out; by default they are where that is not done by the processor, which would be at both.
+  std::optional<bool> shows_beside = {};
   /// Called after each batch with the number of positions it had.
   std::function<void(std::int64_t positions)> on_progress = [](std::int64_t) {};
-  /// Asked between batches, and between chunks of positions; true ends the run early. What was shown of a
-  /// part that has not ended stays shown.
+  /// Asked between batches, and between chunks of positions, perhaps while a listener is shown the positions
+  /// of the chunk before; true ends the run early. What was shown of a part that has not ended stays shown.
   std::function<bool()> should_stop = [] { return false; };
-  /// Asked for each position before the listeners of the first group are shown it; false keeps it from them.
+  /// Asked for each position before the listeners of the first group are shown it, on the thread of the
+  /// listeners; false keeps it from them.
   std::function<bool(const PositionReadout&)> accepts = [](const PositionReadout&) { return true; };
-  /// Called when all positions of a part that has any were shown, with the statistics of that part.
+  /// Called when all positions of a part that has any were shown, with the statistics of that part; likewise.
   std::function<void(std::int64_t part, const RunStatistics& statistics)> on_part_end =
       [](std::int64_t, const RunStatistics&) {};
 };
@@ -78,7 +83,8 @@ class Engine {
   Engine(const model::Model& model, std::vector<const lens::Lens*> lenses, EngineOptions options);
 
   /// Runs all queries; statistics of all that was shown. The first positions of every sixteenth part are
-  /// checked with a plain product. Throws a self-check error where states or logits are not finite.
+  /// checked with a plain product. Throws a self-check error where states or logits are not finite, and what
+  /// a listener throws, after which nothing more is shown.
   RunStatistics run(const QuerySource& source, const std::vector<Listener*>& listeners) const;
 
  private:

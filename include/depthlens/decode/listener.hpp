@@ -20,7 +20,9 @@ struct Needs {
 };
 
 /// Hears every analysed position once, in the order of the queries, on one thread: begin, accept …. Queries
-/// come in parts, one after the other; `accept_sums` ends each.
+/// come in parts, one after the other; `accept_sums` ends each. The thread may be another than that of
+/// whoever runs the engine, which meanwhile reads out what comes next; but the source is never asked, and the
+/// run never ends, before everything so far has been heard.
 class Listener {
  public:
   virtual ~Listener() = default;

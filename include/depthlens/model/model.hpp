@@ -23,10 +23,13 @@ struct LoadOptions {
   /// Of the products; the residual stream stays in float32. Weights are converted to it, but for float32
   /// where the backend's products take them as they are stored.
   at::ScalarType dtype = at::kFloat;
-  /// Where the model is, and what multiplies; none: the processor's quickest.
-  std::shared_ptr<const compute::Backend> backend = {};
+  /// Where the model is, and what multiplies; none: the processor's quickest. Several: the blocks are dealt
+  /// out to them in order, so that each device holds about the same bytes; the embedding is on the first, the
+  /// head on the last.
+  std::vector<std::shared_ptr<const compute::Backend>> backends = {};
   /// Keep no block's weights: each is read when its turn comes and dropped, so that a pass over all blocks
-  /// should have many windows.
+  /// should have many windows. Where a block is not the processor's, a thread reads the next one meanwhile,
+  /// and none after that: the host holds two blocks at most.
   bool stream_layers = false;
   /// Only what turns states into logits: the blocks are neither needed nor read, and nothing can be run.
   bool head_only = false;
@@ -68,17 +71,28 @@ class Model {
   const ArchSpec& spec() const { return spec_; }
   const OutputHead& head() const { return head_; }
   const std::filesystem::path& folder() const { return folder_; }
-  const compute::Backend& backend() const { return *options_.backend; }
+  /// What multiplies for the head and for all that goes by the states which the tap gets. Where the model is
+  /// on several devices, that of the last.
+  const compute::Backend& backend() const { return *options_.backends.back(); }
+  at::Device device() const { return backend().device(); }
+  /// What multiplies for a block, on the device where its weights are.
+  const compute::Backend& backend_of(std::int64_t block) const {
+    return *options_.backends[device_of_block_[static_cast<std::size_t>(block)]];
+  }
+  /// "cuda:0", or all devices in their order, with commas.
+  std::string device_names() const;
+  /// Bytes of a batch (compute::Backend) on the device that has the least: each has the intermediate results
+  /// of its blocks.
+  std::uint64_t memory() const;
   at::ScalarType dtype() const { return options_.dtype; }
   bool streams_layers() const { return options_.stream_layers; }
-  at::Device device() const { return backend().device(); }
   std::int64_t num_parameters() const { return num_parameters_; }
 
   /// Runs the windows through all blocks. Ids must lie in the vocabulary and lengths within `max_positions`;
   /// the result for a window does not depend on the others. The same as `embed`, then `run_blocks` from 0.
   void forward(const PackedWindows& windows, const ResidualTap& tap) const;
 
-  /// The states of layer 0: float32 [T, d].
+  /// The states of layer 0: float32 [T, d], on the model's device.
   at::Tensor embed(const PackedWindows& windows) const;
 
   /// Goes on from `states`, float32 [T, d] of layer `first_block` on the model's device, through the blocks
@@ -102,11 +116,15 @@ class Model {
   struct MlpWeights {
     Matrix gate = {}, up = {}, down = {};
     at::Tensor gate_bias = {}, up_bias = {}, down_bias = {};
+    MlpWeights on(at::Device device) const;
   };
   /// The tensors of one block or of the model, by slot; undefined where the architecture has none.
   struct Weights {
     std::array<at::Tensor, static_cast<std::size_t>(Slot::kNumSlots)> slots;
-    std::vector<MlpWeights> experts;  // of a block; none where they are read when they are chosen
+    std::vector<MlpWeights> experts;            // of a block; none where they are read when they are chosen
+    const compute::Backend* backend = nullptr;  // of a block: what multiplies by them
+    /// With the experts where they are: of these, some are moved when they are chosen.
+    Weights on(at::Device device) const;
     const at::Tensor& operator[](Slot slot) const { return slots[static_cast<std::size_t>(slot)]; }
     at::Tensor& operator[](Slot slot) { return slots[static_cast<std::size_t>(slot)]; }
   };
@@ -117,7 +135,7 @@ class Model {
     at::Tensor padded;  ///< [windows · longest] rows of the group; undefined where all are equally long
     at::Tensor kept;    ///< [rows] of these
   };
-  /// What the positions of some windows mean to attention, for all blocks.
+  /// What the positions of some windows mean to attention, for all blocks of a device.
   struct Positions {
     std::vector<WindowGroup> groups;
     std::vector<std::array<at::Tensor, 2>> rotations;  // of each of the model's ropes
@@ -125,16 +143,23 @@ class Model {
     at::Tensor query_scale;                            // [T, 1, 1], or undefined
   };
 
+  /// What is done to each tensor of the host's memory as it has been loaded.
+  using Placing = std::function<at::Tensor(const at::Tensor& loaded)>;
+
   class WeightFiles;
+  class StreamedBlocks;
 
   Model() = default;
   void load_weights();
-  Weights load_block(std::int64_t block) const;
-  MlpWeights load_expert(std::int64_t block, std::int64_t expert) const;
+  /// Says on which device each block is.
+  void place_blocks(const std::vector<std::int64_t>& bytes, std::int64_t bytes_before,
+                    std::int64_t bytes_after);
+  Weights load_block(std::int64_t block, bool experts, const Placing& place) const;
+  MlpWeights load_expert(std::int64_t block, std::int64_t expert, const Placing& place) const;
   /// The position of each token in its window; lengths are checked.
   std::vector<std::int64_t> positions_of(const PackedWindows& windows) const;
-  std::vector<WindowGroup> groups_of(const PackedWindows& windows) const;
-  Positions prepared(const PackedWindows& windows) const;
+  static std::vector<WindowGroup> groups_of(const PackedWindows& windows, const compute::Backend& backend);
+  Positions prepared(const PackedWindows& windows, const compute::Backend& backend) const;
 
   /// One block's part of the stream; `i` is its index.
   at::Tensor run_block(std::int64_t i, const Weights& block, const at::Tensor& states,
@@ -143,17 +168,19 @@ class Model {
                        const Positions& positions) const;
   /// Queries [T, H, dh], keys and values [T, G, dh], before positions come in.
   std::array<at::Tensor, 3> projections(const Weights& block, const at::Tensor& input) const;
-  at::Tensor mlp(const MlpWeights& weights, const compute::PackedRows& rows) const;
+  at::Tensor mlp(const compute::Backend& backend, const MlpWeights& weights,
+                 const compute::PackedRows& rows) const;
   /// Which experts each token chooses, int64 [T, k], and with what weights.
   std::array<at::Tensor, 2> choice(const Weights& block, const compute::PackedRows& rows) const;
   at::Tensor mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const;
   at::Tensor norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
-  compute::PackedRows packed(const at::Tensor& input) const;
+  compute::PackedRows packed(const compute::Backend& backend, const at::Tensor& input) const;
 
   std::filesystem::path folder_;
   ArchSpec spec_;
   LoadOptions options_;
   Weights weights_;
+  std::vector<std::size_t> device_of_block_;  // rising; which of the backends
   std::vector<Weights> blocks_;               // none where they are streamed
   std::shared_ptr<const WeightFiles> files_;  // where they are
   OutputHead head_;

@@ -23,7 +23,7 @@ struct ModelOptions {
   std::filesystem::path folder = {};  ///< where that is
   bool offline = false;               ///< nothing is fetched from the hub
   std::string dtype = "auto";
-  std::string device = "cpu";
+  std::string device = "cpu";  ///< one, or several cards with commas (compute::BackendOptions)
   std::string decode = "exact";
   std::string kernel;                      ///< as DEPTHLENS_KERNEL names it; "": the quickest
   std::function<bool()> should_stop = {};  ///< gives up products (compute::BackendOptions)
@@ -74,13 +74,16 @@ class Session {
   util::OrderedJson describe_arithmetic() const;
 
  private:
+  /// The last device has the head, and decodes.
+  const compute::Backend& decoder() const { return *backends_.back(); }
+
   ModelOptions options_;
   std::filesystem::path folder_;
   model::ArchSpec spec_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::optional<text::TokenId> bos_;
   std::int64_t max_length_ = 0;
-  std::shared_ptr<const compute::Backend> backend_;
+  std::vector<std::shared_ptr<const compute::Backend>> backends_;
   std::shared_ptr<const model::Model> model_;
   std::vector<std::unique_ptr<lens::Lens>> lenses_;
   std::vector<std::optional<std::string>> lens_commits_;

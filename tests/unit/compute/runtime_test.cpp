@@ -1,4 +1,4 @@
-// Threads and memory of the computing library.
+// Threads, memory and devices of the computing library.
 #include "depthlens/compute/runtime.hpp"
 
 #include <ATen/Parallel.h>
@@ -9,9 +9,14 @@
 #include <new>
 #include <set>
 #include <stdexcept>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "depthlens/util/text.hpp"
 #include "support/catch.hpp"
+#include "support/check_error.hpp"
+#include "support/devices.hpp"
 
 namespace depthlens {
 namespace {
@@ -46,6 +51,29 @@ TEST_CASE("memory that does not suffice is told from other errors") {
   CHECK(is_of_memory([] { TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory"); }));
   CHECK_FALSE(is_of_memory([] { throw std::runtime_error("out of memory"); }));
   CHECK_FALSE(is_of_memory([] { TORCH_CHECK(false, "another"); }));
+}
+
+TEST_CASE("a list of devices gives a backend for each, in its order") {
+  for (const std::string& placement : test::placements()) {
+    INFO(placement);
+    std::vector<std::string> devices;
+    for (const auto& backend : test::backends_on(placement)) devices.push_back(backend->device().str());
+    std::vector<std::string> expected;
+    for (const std::string& name : util::split(placement, ','))
+      expected.push_back(name == "cpu" || name.find(':') != std::string::npos ? name : name + ":0");
+    CHECK(devices == expected);
+  }
+  const auto refused = [](const std::string& list, const std::vector<std::string>& parts) {
+    INFO(list);
+    test::check_error(util::ErrorCode::kUsage, parts, [&] { test::backends_on(list); });
+  };
+  refused("cpu,cpu", {"named twice", "--device cpu,cpu"});
+  refused("cuda,cuda:0", {"named twice", "cuda:0"});
+  refused("cpu,", {"an empty entry", "--device cpu,"});
+  refused(",cpu", {"an empty entry"});
+  refused("", {"unknown device", "''"});
+  refused("cpu,gpu", {"unknown device", "'gpu'"});
+  refused("cpu,cuda:127", {"no such device", "--device cuda:127"});
 }
 
 }  // namespace

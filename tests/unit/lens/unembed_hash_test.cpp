@@ -75,7 +75,7 @@ TEST_CASE("a model's digests are those of what its checkpoint stores, whatever t
     const std::filesystem::path folder = kGolden / "models" / variant;
     const auto exact = model::Model::load(folder, {});
     for (const std::string& device : test::devices()) {
-      const auto there = model::Model::load(folder, {.backend = test::backend_on(device)});
+      const auto there = model::Model::load(folder, {.backends = test::backends_on(device)});
       CHECK(lens::model_fingerprint(*there) == lens::model_fingerprint(*exact));
       CHECK(lens::unembed_hash(there->head().unembedding.weight) ==
             lens::unembed_hash(exact->head().unembedding.weight));
