@@ -18,6 +18,11 @@ namespace {
 
 constexpr double kHidden = -std::numeric_limits<double>::infinity();
 
+/// Whether libtorch's fused attention has what the rule asks for.
+bool is_fused(const AttentionRule& rule) {
+  return rule.soft_cap == 0 && !rule.sinks.defined();
+}
+
 /// Some rows of a window with the keys that any of them sees.
 struct Block {
   std::int64_t first_row, rows, first_key, keys;
@@ -69,32 +74,23 @@ at::Tensor attend_block(const at::Tensor& queries, const at::Tensor& keys, const
   return at::matmul(weights, values.to(dtype)).to(queries.scalar_type());
 }
 
-}  // namespace
-
-at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-                  const AttentionRule& rule) {
-  const std::int64_t B = queries.size(0), H = queries.size(1), T = queries.size(2);
-  const std::int64_t window = rule.window >= T ? 0 : rule.window;
-  const bool fused = rule.soft_cap == 0 && !rule.sinks.defined();
-  if (fused && window == 0 && !rule.position_bias.defined()) {
-    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, /*is_causal=*/true, rule.scale);
-  }
-  // Rows in blocks, each with the keys that its rows see: neither the mask nor the work grows with T².
+/// Rows in blocks, each with the keys that its rows see: neither the mask nor the work grows with T².
+at::Tensor attend_by_blocks(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                            const AttentionRule& rule) {
   constexpr std::int64_t kRows = 512, kMinRows = 16, kScores = std::int64_t{1} << 24;
-  const bool small_mask = fused && !rule.position_bias.defined();
+  const std::int64_t B = queries.size(0), H = queries.size(1), T = queries.size(2);
+  const bool fused = is_fused(rule), small_mask = fused && !rule.position_bias.defined();
   const std::int64_t rows = small_mask ? kRows : std::clamp(kScores / (B * H * T), kMinRows, kRows);
   std::vector<at::Tensor> outputs;
-  for (const Block& block : blocks_of(T, window, rows)) {
+  for (const Block& block : blocks_of(T, rule.window, rows)) {
     const at::Tensor q = queries.narrow(2, block.first_row, block.rows);
     const at::Tensor k = keys.narrow(2, block.first_key, block.keys);
     const at::Tensor v = values.narrow(2, block.first_key, block.keys);
-    AttentionRule of_block = rule;
-    of_block.window = window;
     if (!fused) {
-      outputs.push_back(attend_block(q, k, v, of_block, block));
+      outputs.push_back(attend_block(q, k, v, rule, block));
       continue;
     }
-    at::Tensor mask = visible_keys(block, window, queries.options());
+    at::Tensor mask = visible_keys(block, rule.window, queries.options());
     if (rule.position_bias.defined()) {
       mask = relative_bias(rule.position_bias, block).masked_fill(mask.logical_not(), kHidden);
       mask = mask.to(queries.scalar_type());
@@ -102,6 +98,28 @@ at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::T
     outputs.push_back(at::scaled_dot_product_attention(q, k, v, mask, 0.0, /*is_causal=*/false, rule.scale));
   }
   return at::cat(outputs, 2);
+}
+
+}  // namespace
+
+at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                  const AttentionRule& rule) {
+  const std::int64_t B = queries.size(0), T = queries.size(2);
+  AttentionRule used = rule;
+  if (rule.window >= T) used.window = 0;
+  const bool small_mask = is_fused(rule) && !rule.position_bias.defined();
+  if (small_mask && used.window == 0) {
+    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0, /*is_causal=*/true, rule.scale);
+  }
+  if (B == 1 || small_mask || !queries.is_cpu()) return attend_by_blocks(queries, keys, values, used);
+  // How many windows there are decides how large the blocks are, and on some processors which of its products
+  // libtorch takes: alone, a window has the same bits whatever its neighbours are.
+  std::vector<at::Tensor> windows;
+  for (std::int64_t b = 0; b < B; ++b) {
+    windows.push_back(
+        attend_by_blocks(queries.narrow(0, b, 1), keys.narrow(0, b, 1), values.narrow(0, b, 1), used));
+  }
+  return at::cat(windows);
 }
 
 }  // namespace depthlens::compute

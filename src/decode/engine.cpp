@@ -67,6 +67,15 @@ std::string place_of(const Query& query, std::int64_t position) {
 /// The residual states [P, d] of a layer at the positions of a chunk, on the model's device.
 using StateRows = std::function<at::Tensor(std::int64_t layer)>;
 
+/// A chunk of a group, at which the device may be.
+struct BegunChunk {
+  const BatchPosition* positions;
+  std::int64_t count, num_watched;
+  std::vector<std::int64_t> checked;  // positions
+  at::Tensor final_rows;              // [count, d], where some are
+  compute::PendingStatistics statistics;
+};
+
 /// A group of lenses in a run: which states it decodes, in what sizes, and who is shown them.
 class Group {
  public:
@@ -116,10 +125,12 @@ class Group {
   bool wants_sums() const { return wants_sums_; }
   std::int64_t positions_per_chunk() const { return positions_per_chunk_; }
 
-  /// The readout of `count` positions. With `checks`, the first so many of them are compared with a plain
-  /// product; `errors` gets one error each.
-  LayerReadout read_out(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
-                        const std::vector<std::int64_t>& checked, std::vector<double>& errors);
+  /// Gives the device the work of a chunk of `count` positions, of which those in `checked` are to be
+  /// compared with a plain product.
+  BegunChunk begin(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
+                   std::vector<std::int64_t> checked);
+  /// Waits for the device. `errors` gets one error for each position that is checked.
+  LayerReadout read_out(const BegunChunk& chunk, std::vector<double>& errors) const;
 
   /// Shows the sums of a part to those who want them, and begins anew.
   void end_part(std::int64_t positions);
@@ -160,14 +171,6 @@ class Group {
   std::int64_t positions_per_chunk_ = 0;
   bool wants_sums_ = false;
   std::optional<compute::ProbabilitySums> sums_;  // of the part in progress, where they are wanted
-};
-
-/// A chunk of a group that has been read out and is to be shown.
-struct ReadChunk {
-  const BatchPosition* positions;
-  LayerReadout readout;
-  std::vector<std::int64_t> checked;  // positions
-  std::vector<double> errors;         // of these
 };
 
 /// A run in progress: what stays the same from batch to batch.
@@ -231,7 +234,7 @@ class Run {
   StateRows state_rows(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                        std::int64_t count) const;
   /// These are done by `showing_`, and nothing else looks at what they change until that has settled.
-  void show(Group& group, const ReadChunk& chunk);
+  void show(Group& group, const BegunChunk& chunk);
   void enter_part(std::int64_t part);
   void leave_part();
 
@@ -412,22 +415,24 @@ void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* 
     for (std::int64_t first = 0; first < count; first += size) {
       if (should_stop()) return;
       const std::int64_t n = std::min(size, count - first);
-      const auto chunk = std::make_shared<ReadChunk>();
-      chunk->positions = positions + first;
+      std::vector<std::int64_t> checked;
       for (std::int64_t p = 0; is_first && p < n; ++p) {
-        if (is_checked(positions[first + p].query->part)) chunk->checked.push_back(p);
+        if (is_checked(positions[first + p].query->part)) checked.push_back(p);
       }
       const StateRows rows_of = state_rows(residuals, positions + first, n);
-      chunk->readout = group.read_out(rows_of, positions + first, n, chunk->checked, chunk->errors);
+      const auto chunk =
+          std::make_shared<const BegunChunk>(group.begin(rows_of, positions + first, n, std::move(checked)));
       showing_.submit([this, &group, chunk] { show(group, *chunk); });
     }
   }
 }
 
-void Run::show(Group& group, const ReadChunk& chunk) {
-  for (std::int64_t p = 0; p < chunk.readout.num_positions; ++p) {
+void Run::show(Group& group, const BegunChunk& chunk) {
+  std::vector<double> errors;
+  const LayerReadout readout = group.read_out(chunk, errors);
+  for (std::int64_t p = 0; p < chunk.count; ++p) {
     const BatchPosition& at = chunk.positions[p];
-    const PositionReadout view(group.shape(), chunk.readout, p, *at.query, *at.where);
+    const PositionReadout view(group.shape(), readout, p, *at.query, *at.where);
     if (&group == &groups_.front()) {
       enter_part(at.query->part);
       if (at.query != std::exchange(last_query_, at.query)) {
@@ -437,7 +442,7 @@ void Run::show(Group& group, const ReadChunk& chunk) {
       ++of_part_.positions;
       for (std::size_t c = 0; c < chunk.checked.size(); ++c) {
         if (chunk.checked[c] == p)
-          add_self_check(of_part_, chunk.errors[c], 1, model_.backend().decode_precision(),
+          add_self_check(of_part_, errors[c], 1, model_.backend().decode_precision(),
                          place_of(*at.query, at.where->position));
       }
       if (!options_.accepts(view)) continue;
@@ -446,9 +451,9 @@ void Run::show(Group& group, const ReadChunk& chunk) {
   }
 }
 
-LayerReadout Group::read_out(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
-                             const std::vector<std::int64_t>& checked, std::vector<double>& errors) {
-  const std::int64_t S = shape_.num_states, P = count, K = shape_.top_k;
+BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
+                        std::vector<std::int64_t> checked) {
+  const std::int64_t S = shape_.num_states, P = count;
 
   std::int64_t W = kFirstWatchedOfQuery;
   for (std::int64_t p = 0; p < P; ++p) {
@@ -459,7 +464,7 @@ LayerReadout Group::read_out(const StateRows& rows_of, const BatchPosition* posi
   compute::StatisticsInput input;
   input.num_states = S;
   input.num_positions = P;
-  input.top_k = K;
+  input.top_k = shape_.top_k;
   input.num_watched = W;
   input.watched.assign(static_cast<std::size_t>(P * W), kNoToken);
   for (std::int64_t p = 0; p < P; ++p) {
@@ -480,14 +485,23 @@ LayerReadout Group::read_out(const StateRows& rows_of, const BatchPosition* posi
   require_fit_for_norm(largest, normed.front().size(1));
   input.rows = at::cat(normed);  // [S · P, d]
   if (wants_sums_ && !sums_) sums_.emplace(S, shape_.vocab_size);
-  const compute::Statistics output = decoder_->decode(input, sums_ ? &*sums_ : nullptr);
+  return {.positions = positions,
+          .count = P,
+          .num_watched = W,
+          .checked = std::move(checked),
+          .final_rows = normed.front(),
+          .statistics = decoder_->begin(input, sums_ ? &*sums_ : nullptr)};
+}
 
-  require_finite_output(output, positions);
-  for (const std::int64_t p : checked) errors.push_back(self_check(normed.front(), output, p));
+LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& errors) const {
+  const c10::InferenceMode inference;
+  const compute::Statistics output = chunk.statistics();
+  require_finite_output(output, chunk.positions);
+  for (const std::int64_t p : chunk.checked) errors.push_back(self_check(chunk.final_rows, output, p));
 
   LayerReadout readout;
-  readout.num_positions = P;
-  readout.num_watched = W;
+  readout.num_positions = chunk.count;
+  readout.num_watched = chunk.num_watched;
   readout.watched_ids = output.watched;
   readout.top_ids = output.top_ids;
   readout.watched_ranks.assign(output.watched_ranks.begin(), output.watched_ranks.end());
@@ -499,8 +513,8 @@ LayerReadout Group::read_out(const StateRows& rows_of, const BatchPosition* posi
       all[i] = static_cast<float>(logits[i] - output.log_sum_exp[i / static_cast<std::size_t>(per_row)]);
     return all;
   };
-  readout.top_logprobs = logprobs(output.top_logits, K);
-  readout.watched_logprobs = logprobs(output.watched_logits, W);
+  readout.top_logprobs = logprobs(output.top_logits, shape_.top_k);
+  readout.watched_logprobs = logprobs(output.watched_logits, chunk.num_watched);
   // Divergences and entropies are not negative; rounding of equal distributions may leave −1e-9.
   const auto not_negative = [](const std::vector<double>& values) {
     std::vector<float> all(values.size());
