@@ -139,3 +139,26 @@ TEST_CASE("attention: caps, sinks and biases of positions, with windows and with
     }
   }
 }
+
+TEST_CASE("attention: a window has the same bits alone and among others, on the processor") {
+  constexpr std::int64_t B = 3, H = 8, dh = 16;
+  const std::vector<compute::AttentionRule> rules = {
+      {.scale = 0.25},
+      {.scale = 0.25, .window = 40},
+      {.scale = 0.25, .soft_cap = 5},
+      {.scale = 0.25, .soft_cap = 5, .window = 40},
+      {.scale = 0.25, .sinks = at::randn({H})},
+      {.scale = 0.25, .position_bias = at::arange(2200).to(at::kFloat).mul(0.01).expand({H, -1})}};
+  // With the last length, three windows are more scores than are held at once.
+  for (const std::int64_t T : {7, 100, 2200}) {
+    const at::Tensor q = at::randn({B, H, T, dh}), k = at::randn({B, H, T, dh}), v = at::randn({B, H, T, dh});
+    for (std::size_t i = 0; i < rules.size(); ++i) {
+      INFO("T " << T << ", rule " << i);
+      const at::Tensor together = compute::attend(q, k, v, rules[i]);
+      for (std::int64_t b = 0; b < B; ++b) {
+        const auto of = [&](const at::Tensor& x) { return x.narrow(0, b, 1); };
+        CHECK(at::equal(of(together), compute::attend(of(q), of(k), of(v), rules[i])));
+      }
+    }
+  }
+}
