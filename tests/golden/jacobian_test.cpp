@@ -110,25 +110,48 @@ std::vector<at::Tensor> brute_force(const Model& model, const Prompt& prompt) {
   return jacobians;
 }
 
+void check_golden_jacobians(const Model& model, const std::string& variant) {
+  const JacobianFitter fitter(model, {.skip_first = kSkipFirst});
+  const io::TensorFile golden = golden_jacobians(variant);
+  REQUIRE(golden.metadata().at("skip_first") == std::to_string(kSkipFirst));
+  const auto prompts = golden_prompts(variant);
+  std::size_t compared = 0;
+  for (std::size_t s = 0; s < prompts.size(); ++s) {
+    const auto found = fitter.of_prompt(prompts[s]);
+    REQUIRE(found->size() == static_cast<std::size_t>(model.spec().num_layers - 1));
+    for (std::size_t l = 0; l < found->size(); ++l, ++compared) {
+      INFO("sequence " << s << ", block " << l);
+      const at::Tensor expected = golden.view("jacobian." + std::to_string(s) + "." + std::to_string(l));
+      CHECK(relative_difference((*found)[l], expected) < kTolerance);
+    }
+  }
+  CHECK(compared == golden.entries().size());
+}
+
 TEST_CASE("Jacobians equal those of torch.autograd in float64") {
   for (const auto& [device, variant] : test::on_placements(test::golden_variants_with_lenses())) {
     INFO(variant << " on " << device);
     const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
-    const JacobianFitter fitter(*model, {.skip_first = kSkipFirst});
-    const io::TensorFile golden = golden_jacobians(variant);
-    REQUIRE(golden.metadata().at("skip_first") == std::to_string(kSkipFirst));
-    const auto prompts = golden_prompts(variant);
-    std::size_t compared = 0;
-    for (std::size_t s = 0; s < prompts.size(); ++s) {
-      const auto found = fitter.of_prompt(prompts[s]);
-      REQUIRE(found->size() == static_cast<std::size_t>(model->spec().num_layers - 1));
-      for (std::size_t l = 0; l < found->size(); ++l, ++compared) {
-        INFO("sequence " << s << ", block " << l);
-        const at::Tensor expected = golden.view("jacobian." + std::to_string(s) + "." + std::to_string(l));
-        CHECK(relative_difference((*found)[l], expected) < kTolerance);
-      }
+    check_golden_jacobians(*model, variant);
+  }
+}
+
+TEST_CASE("Jacobians equal them where states go to another device and come back, streamed or not") {
+  const std::string variant = "llama-gqa-sharded";
+  const std::string other = test::devices().back();
+  for (const auto& [first, second] : {std::pair<std::string, std::string>("cpu", other), {other, "cpu"}}) {
+    for (const bool streamed : {false, true}) {
+      INFO(first << " and " << second << ", streamed " << streamed);
+      const auto model = Model::load(
+          test::golden_model(variant),
+          {.backends = {test::backend_on(first), test::backend_on(second), test::backend_on(first)},
+           .stream_layers = streamed});
+      const std::int64_t L = model->spec().num_layers;
+      REQUIRE(L == 4);
+      CHECK(model->backend_of(0).device() == model->backend_of(L - 1).device());
+      CHECK(model->backend_of(1).device() == test::backend_on(second)->device());
+      check_golden_jacobians(*model, variant);
     }
-    CHECK(compared == golden.entries().size());
   }
 }
 

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <numeric>
 #include <regex>
+#include <utility>
 
 #include "depthlens/compute/log_probabilities.hpp"
 #include "golden/golden_data.hpp"
@@ -252,6 +253,16 @@ TEST_CASE("several devices hold about the same bytes each, in the order of the b
       REQUIRE(largest > 0);
       for (const double of_device : bytes) CHECK(std::abs(of_device - share) <= largest);
     }
+  }
+}
+
+TEST_CASE("batches are sized for the device with the least memory, and messages name all devices") {
+  const auto with_memory = [](std::uint64_t bytes) { return compute::Backend::create({.memory = bytes}); };
+  for (const auto& [first, last] : {std::pair(700, 500), std::pair(500, 700)}) {
+    const auto model = Model::load(test::golden_model("gpt2"),
+                                   {.backends = {with_memory(first), with_memory(600), with_memory(last)}});
+    CHECK(model->memory() == 500);
+    CHECK(model->device_names() == "cpu,cpu,cpu");
   }
 }
 
