@@ -22,7 +22,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # Commands that leave a run folder at --out.
 _RUN_COMMANDS = ("analyze", "eval-lens", "merge")
 # Flags whose one value is a list with commas in it.
-_COMMA_FLAGS = ("experiment", "record-fields", "buckets", "layers", "state-layers", "classes", "options")
+_COMMA_FLAGS = ("device", "experiment", "record-fields", "buckets", "layers", "state-layers", "classes", "options")
 
 
 _RunCommand = Literal["analyze", "eval-lens", "merge"]
@@ -161,16 +161,22 @@ def _start(words: List[str], environment: Dict[str, str]) -> str:
         threading.Thread(target=_collect, args=(process.stdout, printed, False), daemon=True),
         threading.Thread(target=_collect, args=(process.stderr, told, True), daemon=True),
     ]
-    for thread in threads:
-        thread.start()
+    # A Ctrl-C that comes while they start waits until it can be passed on.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    to_start = list(threads)
     interrupted = False
-    while process.poll() is None:
+    while True:
         try:
+            while to_start:
+                to_start.pop(0).start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             process.wait()
+            break
         except KeyboardInterrupt:
             interrupted = True
             process.send_signal(signal.SIGINT)
         except BaseException:  # what another signal's handler raises
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             process.terminate()
             process.wait()
             raise
