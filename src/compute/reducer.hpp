@@ -56,9 +56,9 @@ class Reducer {
 
   virtual void begin(const PassLayout& /*layout*/) {}
   virtual std::unique_ptr<Workspace> make_workspace() const { return nullptr; }
-  /// Called on several threads, never at once for the same slice (kVocabulary), the same positions (kRows), or
-  /// both (kBoth). A row's tiles of a slice come in the order of tokens, and the positions that a thread takes
-  /// of a tile in theirs.
+  /// Called on several threads, never at once for the same slice (kVocabulary), the same positions (kRows),
+  /// or both (kBoth). A row's tiles of a slice come in the order of tokens, and the positions that a thread
+  /// takes of a tile in theirs.
   virtual void add(HostTile& tile, Workspace* workspace) = 0;
   /// Tiles come in the order of tokens.
   virtual void add(DeviceTile& tile) = 0;
