@@ -111,10 +111,12 @@ std::int64_t PackedGemm::tile_columns(std::int64_t max) const {
 }
 
 std::int64_t PackedGemm::tile_columns_packed_twice(std::int64_t max) const {
-  // Rows, and what is added up for them, go by: they need the rest.
+  // Rows, and what is added up for them, go by: they need the rest. But the way back is summed over the
+  // columns: with few of them, its sums come and go more often than the cache is worth.
+  constexpr std::int64_t kMinColumns = 192;
   const std::int64_t both = second_cache_bytes() * 3 / 5,
                      fit = both / (2 * columns_bytes(1)) * kernel_.panel_columns;
-  return std::max(kernel_.panel_columns, std::min(fit, tile_columns(max)));
+  return std::min(std::max(fit, util::round_up(kMinColumns, kernel_.panel_columns)), tile_columns(max));
 }
 
 void PackedGemm::pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const {
