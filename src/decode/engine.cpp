@@ -72,7 +72,8 @@ struct BegunChunk {
   const BatchPosition* positions;
   std::int64_t count, num_watched;
   std::vector<std::int64_t> checked;  // positions
-  at::Tensor final_rows;              // [count, d], where some are
+  at::Tensor final_rows;              // [count, d]
+  at::Tensor largest;                 // magnitudes of the states that a lens translated; undefined: none
   compute::PendingStatistics statistics;
 };
 
@@ -157,7 +158,7 @@ class Group {
     if (wants_sums_ && kept >= kMinKept) positions_per_chunk_ = std::min(positions_per_chunk_, kept);
   }
 
-  void require_fit_for_norm(const std::vector<at::Tensor>& largest, std::int64_t hidden_size) const;
+  void require_fit_for_norm(const at::Tensor& largest, std::int64_t hidden_size) const;
   void require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const;
   double self_check(const at::Tensor& final_rows, const compute::Statistics& output, std::int64_t p) const;
 
@@ -482,7 +483,6 @@ BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions
     }
     normed.push_back(model_.head().normed(residual));
   }
-  require_fit_for_norm(largest, normed.front().size(1));
   input.rows = at::cat(normed);  // [S · P, d]
   if (wants_sums_ && !sums_) sums_.emplace(S, shape_.vocab_size);
   return {.positions = positions,
@@ -490,12 +490,14 @@ BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions
           .num_watched = W,
           .checked = std::move(checked),
           .final_rows = normed.front(),
+          .largest = largest.empty() ? at::Tensor() : at::stack(largest),
           .statistics = decoder_->begin(input, sums_ ? &*sums_ : nullptr)};
 }
 
 LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& errors) const {
   const c10::InferenceMode inference;
   const compute::Statistics output = chunk.statistics();
+  if (chunk.largest.defined()) require_fit_for_norm(chunk.largest, chunk.final_rows.size(1));
   require_finite_output(output, chunk.positions);
   for (const std::int64_t p : chunk.checked) errors.push_back(self_check(chunk.final_rows, output, p));
 
@@ -529,10 +531,9 @@ LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& error
 
 /// A lens may make states so large that the final norm takes them for 0. `largest`: magnitudes of translated
 /// states, in their order.
-void Group::require_fit_for_norm(const std::vector<at::Tensor>& largest, std::int64_t hidden_size) const {
-  if (largest.empty()) return;
+void Group::require_fit_for_norm(const at::Tensor& largest, std::int64_t hidden_size) const {
   const double most = model::largest_for_norm(hidden_size);
-  const at::Tensor all = at::stack(largest).to(at::kCPU, at::kDouble);
+  const at::Tensor all = largest.to(at::kCPU, at::kDouble);
   if ((all <= most).all().item<bool>()) return;
   std::int64_t i = 0;
   for (const State& state : states_) {
