@@ -53,15 +53,15 @@ LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<comput
       damping_(std::move(damping)),
       token_scale_(token_scale(damping_, pass_->vocab_size(), head.unembedding.weight.device())) {}
 
-LensGradient::Normed LensGradient::normed(const at::Tensor& states) const {
+LensGradient::Normed LensGradient::normed(at::Tensor states) const {
   if (head_.norm == model::NormKind::kNone) return {states, {}, states};
-  const at::Tensor centred =
-      head_.norm == model::NormKind::kLayerNorm ? states - states.mean(-1, /*keepdim=*/true) : states;
+  const bool centres = head_.norm == model::NormKind::kLayerNorm;
+  if (centres) states = states - states.mean(-1, /*keepdim=*/true);
   Normed out;
-  out.scale = centred.square().mean(-1, /*keepdim=*/true).add_(head_.norm_epsilon).rsqrt_();
-  out.standard = centred * out.scale;
-  out.output = head_.norm_weight.defined() ? out.standard * head_.norm_weight : out.standard;
-  if (head_.norm_bias.defined()) out.output = out.output + head_.norm_bias;
+  out.scale = states.square().mean(-1, /*keepdim=*/true).add_(head_.norm_epsilon).rsqrt_();
+  out.standard = centres ? states.mul_(out.scale) : states * out.scale;
+  out.output = head_.norm_weight.defined() ? out.standard * head_.norm_weight : out.standard.clone();
+  if (head_.norm_bias.defined()) out.output.add_(head_.norm_bias);
   return out;
 }
 
@@ -71,9 +71,8 @@ at::Tensor LensGradient::through_norm(const Normed& layers, at::Tensor derivativ
   if (head_.norm == model::NormKind::kNone) return derivative;
   if (head_.norm_weight.defined()) derivative.mul_(head_.norm_weight);
   const at::Tensor along = (derivative * layers.standard).mean(-1, /*keepdim=*/true);
-  if (head_.norm == model::NormKind::kLayerNorm)
-    derivative = derivative - derivative.mean(-1, /*keepdim=*/true);
-  return derivative.sub_(layers.standard * along).mul_(layers.scale);
+  if (head_.norm == model::NormKind::kLayerNorm) derivative.sub_(derivative.mean(-1, /*keepdim=*/true));
+  return derivative.addcmul_(layers.standard, along, -1).mul_(layers.scale);
 }
 
 LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& positions,
@@ -89,11 +88,13 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   translated.add_(states);
 
   Evaluated out;
-  out.layers = normed(translated);
-  const at::Tensor final_output = normed(positions.final_states.to(dtype)).output;  // y_f [P, d]
+  out.layers = normed(std::move(translated));
+  const at::Tensor outputs =
+      at::cat({normed(positions.final_states.to(dtype)).output, out.layers.output.view({L * P, d})});
+  const at::Tensor final_output = outputs.narrow(0, 0, P);  // y_f [P, d]
+  out.layers.output = outputs.narrow(0, P, L * P).view({L, P, d});
   const compute::LogSumExpValues values =
-      compute::log_sum_exp(*pass_, at::cat({final_output, out.layers.output.view({L * P, d})}),
-                           with_derivative ? (L + 1) * P : P, token_scale_);
+      compute::log_sum_exp(*pass_, outputs, with_derivative ? (L + 1) * P : P, token_scale_);
   out.final_top = values.top.narrow(0, 0, P);
   const at::Tensor value = values.value.narrow(0, P, L * P).view({L, P});
   at::Tensor expected;
@@ -114,7 +115,7 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
     const compute::ExpectedLogits of_layers =
         compute::expected_logits(*pass_, out.layers.output.view({L * P, d}), probabilities, token_scale_);
     out.loss = value - final_value - (of_layers.value.view({L, P}) - final_expected);
-    if (with_derivative) out.derivative = expected - of_layers.gradient.reshape({L, P, d});
+    if (with_derivative) out.derivative = expected.sub_(of_layers.gradient.reshape({L, P, d}));
     return out;
   }
   if (loss_ == Loss::kKl) {
@@ -131,9 +132,9 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
       undamped = final_expected + at::mm(probabilities, rows).mul_(1 - damping_.factor);
     }
     const at::Tensor linear =
-        ((out.layers.output - final_output) * undamped).sum(-1, /*keepdim=*/false, at::kDouble);
+        (out.layers.output - final_output).mul_(undamped).sum(-1, /*keepdim=*/false, at::kDouble);
     out.loss = value - final_value - linear;
-    if (with_derivative) out.derivative = expected - final_expected;
+    if (with_derivative) out.derivative = expected.sub_(final_expected);
     return out;
   }
   DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
@@ -151,7 +152,7 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
     const at::Tensor slopes = (logits / cap).square_().neg_().add_(1).to(dtype);  // [L, P]
     rows = rows * slopes.unsqueeze(-1);
   }
-  out.derivative = expected - rows;
+  out.derivative = expected.sub_(rows);
   return out;
 }
 

@@ -17,12 +17,20 @@
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::train {
 namespace {
 
-constexpr std::int64_t kRowsOfChunk = 2048;  // (n + 1) · P: enough to share a packed tile
+/// Positions of each chunk, of `total` in all: chunks as equal as they can be, of at most kRowsOfChunk states
+/// (which are worth packing all weights) unless 32 positions have more.
+std::int64_t positions_of_chunk(std::int64_t total, std::int64_t num_states) {
+  constexpr std::int64_t kRowsOfChunk = 4096, kLeast = 32;
+  const std::int64_t most = std::max(kLeast, kRowsOfChunk / num_states / kLeast * kLeast);
+  const std::int64_t num_chunks = std::max<std::int64_t>(1, util::ceil_div(total, most));
+  return util::round_up(util::ceil_div(total, num_chunks), kLeast);
+}
 
 /// Bytes that the residual states of a batch may take. A pass that reads all weights from disk must be worth
 /// it: 2.25 GiB by default.
@@ -95,7 +103,6 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
   const std::int64_t first_layer = settings_.first_layer, end_layer = first_layer + settings_.num_layers;
   const std::int64_t most_tokens =
       std::max<std::int64_t>(1, bytes_of_states(model_) / (4 * (settings_.num_layers + 1) * d));
-  const std::int64_t chunk = std::max<std::int64_t>(32, kRowsOfChunk / (settings_.num_layers + 1) / 32 * 32);
   for (std::size_t next = 0; next < windows.size();) {
     model::PackedWindows batch;
     std::vector<std::int64_t> rows, targets;
@@ -122,6 +129,7 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       return util::cat("token ", batch.tokens[static_cast<std::size_t>(row)], " of a window");
     });
     const auto total = static_cast<std::int64_t>(rows.size());
+    const std::int64_t chunk = positions_of_chunk(total, settings_.num_layers + 1);
     for (std::int64_t first = 0; first < total; first += chunk) {
       const std::int64_t count = std::min(chunk, total - first);
       const std::vector<std::int64_t> chosen(rows.begin() + first, rows.begin() + first + count);

@@ -41,7 +41,7 @@ class LensGradient {
  private:
   struct Normed;
   struct Evaluated;
-  Normed normed(const at::Tensor& states) const;
+  Normed normed(at::Tensor states) const;
   /// What a derivative by the norm's output is by its input.
   at::Tensor through_norm(const Normed& layers, at::Tensor derivative) const;
   /// What is evaluated at once: all, or where final distributions are kept as many positions as they may

@@ -52,7 +52,8 @@ class LogSumExpReducer : public Reducer {
   void add(HostTile& tile, Workspace* workspace) override;
   void add(DeviceTile& tile) override;
 
-  LogSumExpValues values() const { return m_.defined() ? device_values() : host_values(); }
+  /// Once, at the end.
+  LogSumExpValues values() { return m_.defined() ? device_values() : host_values(); }
 
  private:
   struct HostRow {
@@ -64,7 +65,7 @@ class LogSumExpReducer : public Reducer {
     std::vector<float> exponentials;  // [block_rows, width]
   };
 
-  LogSumExpValues host_values() const;
+  LogSumExpValues host_values();
   LogSumExpValues device_values() const {
     return {.value = m_.to(at::kDouble) + sum_.log(),
             .gradient = sums_ / sum_.narrow(0, 0, num_gradients_).unsqueeze(1).to(rows_.scalar_type()),
@@ -152,21 +153,22 @@ void LogSumExpReducer::add(DeviceTile& tile) {
   m_ = new_m;
 }
 
-LogSumExpValues LogSumExpReducer::host_values() const {
+LogSumExpValues LogSumExpReducer::host_values() {
   const std::int64_t R = rows_.size(0), d = rows_.size(1);
+  // The sums become the gradient where they lie.
   LogSumExpValues out{.value = at::empty({R}, at::kDouble),
-                      .gradient = at::empty({num_gradients_, d}, at::kFloat),
+                      .gradient = weighted_.narrow(0, 0, num_gradients_).narrow(1, 0, d),
                       .top = at::empty({R}, at::kLong)};
-  const float* sums = weighted_.const_data_ptr<float>();
+  auto* const sums = weighted_.mutable_data_ptr<float>();
   at::parallel_for(0, R, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const HostRow& state = host_rows_[static_cast<std::size_t>(row)];
       out.value.mutable_data_ptr<double>()[row] = static_cast<double>(state.m) + std::log(state.sum);
       out.top.mutable_data_ptr<std::int64_t>()[row] = state.top;
       if (row >= num_gradients_) continue;
-      float* gradient = out.gradient.mutable_data_ptr<float>() + row * d;
+      float* gradient = sums + row * stride_;
       const double factor = 1 / state.sum;
-      for (std::int64_t k = 0; k < d; ++k) gradient[k] = static_cast<float>(sums[row * stride_ + k] * factor);
+      for (std::int64_t k = 0; k < d; ++k) gradient[k] = static_cast<float>(gradient[k] * factor);
     }
   });
   return out;
