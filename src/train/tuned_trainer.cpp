@@ -23,11 +23,11 @@
 namespace depthlens::train {
 namespace {
 
-/// Positions of each chunk, of `total` in all: chunks as equal as they can be, of at most kRowsOfChunk states
-/// (which are worth packing all weights) unless 32 positions have more.
-std::int64_t positions_of_chunk(std::int64_t total, std::int64_t num_states) {
-  constexpr std::int64_t kRowsOfChunk = 4096, kLeast = 32;
-  const std::int64_t most = std::max(kLeast, kRowsOfChunk / num_states / kLeast * kLeast);
+/// Positions of each chunk, of `total` in all: chunks as equal as they can be, of at most `most_rows` states
+/// unless 32 positions have more.
+std::int64_t positions_of_chunk(std::int64_t total, std::int64_t num_states, std::int64_t most_rows) {
+  constexpr std::int64_t kLeast = 32;
+  const std::int64_t most = std::max(kLeast, most_rows / num_states / kLeast * kLeast);
   const std::int64_t num_chunks = std::max<std::int64_t>(1, util::ceil_div(total, most));
   return util::round_up(util::ceil_div(total, num_chunks), kLeast);
 }
@@ -129,7 +129,8 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       return util::cat("token ", batch.tokens[static_cast<std::size_t>(row)], " of a window");
     });
     const auto total = static_cast<std::int64_t>(rows.size());
-    const std::int64_t chunk = positions_of_chunk(total, settings_.num_layers + 1);
+    const std::int64_t chunk = positions_of_chunk(total, settings_.num_layers + 1,
+                                                  model_.backend().work_sizes().rows_per_chunk);
     for (std::int64_t first = 0; first < total; first += chunk) {
       const std::int64_t count = std::min(chunk, total - first);
       const std::vector<std::int64_t> chosen(rows.begin() + first, rows.begin() + first + count);
