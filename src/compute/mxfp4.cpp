@@ -11,6 +11,7 @@
 #include <array>
 #include <cmath>
 
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::compute {
@@ -22,7 +23,7 @@ constexpr int kBias = 127;
 
 at::Tensor unfold_elsewhere(const at::Tensor& codes, const at::Tensor& exponents) {
   std::array<float, 16> numbers = kNumbers;
-  const at::Tensor table = at::from_blob(numbers.data(), {16}, at::kFloat).clone().to(codes.device());
+  const at::Tensor table = copied_to(codes.device(), at::from_blob(numbers.data(), {16}, at::kFloat));
   const at::Tensor halves = at::stack({codes.bitwise_and(15), codes.bitwise_right_shift(4)}, -1);
   const at::Tensor values =
       table.index_select(0, halves.flatten().to(at::kLong)).view({codes.size(0), codes.size(1), kMxfp4Group});

@@ -24,6 +24,7 @@
 #include "depthlens/compute/log_probabilities.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/compute/statistics.hpp"
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/finite.hpp"
 #include "depthlens/model/model.hpp"
@@ -73,7 +74,7 @@ struct BegunChunk {
   std::int64_t count, num_watched;
   std::vector<std::int64_t> checked;  // positions
   at::Tensor final_rows;              // [count, d]
-  at::Tensor largest;                 // magnitudes of the states that a lens translated; undefined: none
+  compute::HostCopy largest;          // magnitudes of the states that a lens translated; undefined: none
   compute::PendingStatistics statistics;
 };
 
@@ -215,16 +216,15 @@ class Run {
  private:
   void choose_batch() {
     const model::ArchSpec& spec = model_.spec();
-    // A pass that reads all weights from disk must be worth it: 2.4 GiB of states by default.
-    constexpr std::uint64_t kTimesWhereStreamed = 13;
     const compute::WorkSizes sizes = model_.backend().work_sizes();
     const bool streams = model_.streams_layers();
-    const std::uint64_t half = (options_.memory > 0 ? options_.memory : model_.memory()) / 2;
-    const std::uint64_t for_tokens = streams ? kTimesWhereStreamed * half : half;
+    const double times = streams ? sizes.memory_where_streamed : 0.5;
+    const double for_tokens =
+        times * static_cast<double>(options_.memory > 0 ? options_.memory : model_.memory());
     // Per token: the residual states that are kept, and the largest of a block's intermediate results.
     const auto per_token =
-        static_cast<std::uint64_t>(4 * (static_cast<std::int64_t>(layers_.size()) * spec.hidden_size +
-                                        8 * spec.hidden_size + 4 * spec.widest_mlp()));
+        static_cast<double>(4 * (static_cast<std::int64_t>(layers_.size()) * spec.hidden_size +
+                                 8 * spec.hidden_size + 4 * spec.widest_mlp()));
     tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
                                                  (streams ? 16 : 1) * sizes.tokens_per_batch);
   }
@@ -374,7 +374,9 @@ void Run::process_halves(const std::vector<Query>& batch) {
                                  "other programs may hold some of it (nvidia-smi); a smaller --max-length, "
                                  "--stream-layers and --dtype bfloat16 take less"});
   }
-  tokens_per_batch_ = std::max<std::int64_t>(1, tokens_per_batch_ / 2);
+  std::int64_t tokens = 0;
+  for (const Query& query : batch) tokens += static_cast<std::int64_t>(query.tokens.size());
+  tokens_per_batch_ = std::max<std::int64_t>(1, std::min(tokens_per_batch_, tokens / 2));
   const auto middle = batch.begin() + static_cast<std::ptrdiff_t>(batch.size() / 2);
   process_whole({batch.begin(), middle});
   if (!should_stop()) process_whole({middle, batch.end()});
@@ -490,14 +492,14 @@ BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions
           .num_watched = W,
           .checked = std::move(checked),
           .final_rows = normed.front(),
-          .largest = largest.empty() ? at::Tensor() : at::stack(largest),
+          .largest = largest.empty() ? compute::HostCopy() : compute::HostCopy(at::stack(largest)),
           .statistics = decoder_->begin(input, sums_ ? &*sums_ : nullptr)};
 }
 
 LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& errors) const {
   const c10::InferenceMode inference;
   const compute::Statistics output = chunk.statistics();
-  if (chunk.largest.defined()) require_fit_for_norm(chunk.largest, chunk.final_rows.size(1));
+  if (chunk.largest.defined()) require_fit_for_norm(chunk.largest.values(), chunk.final_rows.size(1));
   require_finite_output(output, chunk.positions);
   for (const std::int64_t p : chunk.checked) errors.push_back(self_check(chunk.final_rows, output, p));
 
@@ -530,10 +532,10 @@ LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& error
 }
 
 /// A lens may make states so large that the final norm takes them for 0. `largest`: magnitudes of translated
-/// states, in their order.
+/// states, in their order, on the host.
 void Group::require_fit_for_norm(const at::Tensor& largest, std::int64_t hidden_size) const {
   const double most = model::largest_for_norm(hidden_size);
-  const at::Tensor all = largest.to(at::kCPU, at::kDouble);
+  const at::Tensor all = largest.to(at::kDouble);
   if ((all <= most).all().item<bool>()) return;
   std::int64_t i = 0;
   for (const State& state : states_) {

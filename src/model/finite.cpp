@@ -82,7 +82,11 @@ void forward_finite(const Model& model, const PackedWindows& windows, const Resi
   model.forward(windows, [&](std::int64_t layer, const at::Tensor& states) {
     require_finite(model, layer, states, name_of);
   });
-  DEPTHLENS_ASSERT(false);
+  refuse_not_finite(model,
+                    {.what = "a state of the residual stream was not fit for a norm",
+                     .where = "the forward pass",
+                     .hint = "done again, the pass had none: something is wrong with the device or its "
+                             "memory (nvidia-smi -q -d ECC)"});
 }
 
 }  // namespace depthlens::model

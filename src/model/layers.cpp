@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 
@@ -178,7 +179,7 @@ RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>
   }
   const std::int64_t columns = rope.dims / 2, rows = static_cast<std::int64_t>(cosines.size()) / columns;
   const auto as_tensor = [&](std::vector<float>& values) {
-    return at::from_blob(values.data(), {rows, columns}, at::kFloat).clone().to(device);
+    return compute::copied_to(device, at::from_blob(values.data(), {rows, columns}, at::kFloat));
   };
   return {as_tensor(cosines), as_tensor(sines)};
 }
@@ -233,7 +234,7 @@ at::Tensor position_bias(const ArchSpec& spec, std::int64_t length, at::Device d
                                               : spec.attention.scale * rounded(rounded(slope) * place)));
     }
   }
-  return at::from_blob(values.data(), {spec.num_heads, length}, at::kFloat).clone().to(device);
+  return compute::copied_to(device, at::from_blob(values.data(), {spec.num_heads, length}, at::kFloat));
 }
 
 }  // namespace depthlens::model

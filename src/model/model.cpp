@@ -25,6 +25,7 @@
 
 #include "depthlens/compute/attention.hpp"
 #include "depthlens/compute/mxfp4.hpp"
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/model/stored_weights.hpp"
 #include "depthlens/util/error.hpp"
@@ -246,10 +247,8 @@ class Model::WeightFiles {
 };
 
 at::Tensor index_tensor(const std::vector<std::int64_t>& values, at::Device device) {
-  return at::from_blob(const_cast<std::int64_t*>(values.data()), {static_cast<std::int64_t>(values.size())},
-                       at::kLong)
-      .clone()
-      .to(device);
+  return compute::copied_to(device, at::from_blob(const_cast<std::int64_t*>(values.data()),
+                                                  {static_cast<std::int64_t>(values.size())}, at::kLong));
 }
 
 at::Tensor OutputHead::normed(const at::Tensor& states) const {
@@ -444,6 +443,8 @@ class Model::StreamedBlocks {
   /// Block `i` on its device, until the next call; blocks are asked for in order. The one after it is begun
   /// to be read. An error of reading comes out when it is that block's turn.
   const Weights& next(std::int64_t i) {
+    // The host is ahead of a card by one block, else pinned memory would pile up.
+    copied_.wait();
     of_host_ = on_device_ = {};
     const at::Device device = model_.backend_of(i).device();
     if (!device.is_cpu()) {
@@ -452,9 +453,9 @@ class Model::StreamedBlocks {
       of_host_ = std::exchange(read_, {});
     }
     if (i + 1 < model_.spec_.num_layers) begin_to_read(i + 1);
-    // What is pinned is copied while the host goes on: it stays until the next call.
     on_device_ =
         device.is_cpu() ? model_.load_block(i, /*experts=*/false, moved_to(device)) : of_host_.on(device);
+    copied_ = compute::WorkMark(device);
     return on_device_;
   }
 
@@ -472,8 +473,7 @@ class Model::StreamedBlocks {
     ahead_ = i;
     reader_.submit([this, i, device] {
       read_ = model_.load_block(i, with_experts_, [&](const at::Tensor& loaded) {
-        if (given_up_) return at::Tensor();
-        return device.is_cuda() ? loaded.pin_memory() : loaded.clone();
+        return given_up_ ? at::Tensor() : compute::staged_for(device, loaded);
       });
       model_.files_->release(model_.spec_, i);
     });
@@ -484,6 +484,7 @@ class Model::StreamedBlocks {
   std::int64_t ahead_ = -1;      // the block that is being read, or has been
   Weights read_;                 // by the reader
   Weights of_host_, on_device_;  // the present block
+  compute::WorkMark copied_;     // behind the copy from one to the other
   std::atomic<bool> given_up_ = false;
   util::Worker reader_;  // last: ends before what it writes to
 };
@@ -624,18 +625,22 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
     const at::Tensor& share = block[Slot::kSharedShareWeight];
     output = share.defined() ? shared * logistic(backend.linear(rows, share, {})) : shared;
   }
-  // Tokens by expert: places in `chosen`, in order of tokens.
+  // Places in `chosen`, by expert and then by token.
   const at::Tensor on_host = chosen.cpu().contiguous();
-  std::vector<std::vector<std::int64_t>> places(static_cast<std::size_t>(spec_.experts.count));
-  for (std::int64_t place = 0; place < T * k; ++place)
-    places[static_cast<std::size_t>(on_host.const_data_ptr<std::int64_t>()[place])].push_back(place);
-  for (std::size_t e = 0; e < places.size(); ++e) {
-    if (places[e].empty()) continue;
-    const at::Tensor place = index_tensor(places[e], backend.device());
-    const at::Tensor token = place.floor_divide(k);
+  const auto* expert_at = on_host.const_data_ptr<std::int64_t>();
+  std::vector<std::int64_t> by_expert(static_cast<std::size_t>(T * k));
+  std::iota(by_expert.begin(), by_expert.end(), 0);
+  std::stable_sort(by_expert.begin(), by_expert.end(),
+                   [&](std::int64_t a, std::int64_t b) { return expert_at[a] < expert_at[b]; });
+  const at::Tensor places = index_tensor(by_expert, backend.device()), tokens = places.floor_divide(k);
+  for (std::int64_t first = 0, end = 0; first < T * k; first = end) {
+    const std::int64_t e = expert_at[by_expert[static_cast<std::size_t>(first)]];
+    while (end < T * k && expert_at[by_expert[static_cast<std::size_t>(end)]] == e) ++end;
+    const at::Tensor place = places.narrow(0, first, end - first);
+    const at::Tensor token = tokens.narrow(0, first, end - first);
     const MlpWeights expert = block.experts.empty()
-                                  ? load_expert(i, static_cast<std::int64_t>(e), moved_to(backend.device()))
-                                  : block.experts[e].on(backend.device());
+                                  ? load_expert(i, e, moved_to(backend.device()))
+                                  : block.experts[static_cast<std::size_t>(e)].on(backend.device());
     const at::Tensor out = mlp(backend, expert, packed(backend, input.index_select(0, token)));
     output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
   }
@@ -722,7 +727,7 @@ Model::Positions Model::prepared(const PackedWindows& windows, const compute::Ba
       scales.push_back(static_cast<float>(1 + attention.query_growth * std::log1p(steps)));
     }
     const auto T = static_cast<std::int64_t>(scales.size());
-    prepared.query_scale = at::from_blob(scales.data(), {T, 1, 1}, at::kFloat).clone().to(device);
+    prepared.query_scale = compute::copied_to(device, at::from_blob(scales.data(), {T, 1, 1}, at::kFloat));
   }
   return prepared;
 }

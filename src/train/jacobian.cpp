@@ -50,7 +50,7 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
 
 JacobianFitter::JacobianFitter(const model::Model& model, const JacobianOptions& options)
     : model_(model), options_(options) {
-  DEPTHLENS_ASSERT(options.skip_first >= 0 && options.batch_rows >= 0 && options.memory_bytes > 0);
+  DEPTHLENS_ASSERT(options.skip_first >= 0 && options.batch_rows >= 0 && options.memory_bytes >= 0);
   if (model.spec().num_layers >= 2) return;
   throw util::usage_error({.what = "this model has no Jacobian lens",
                            .where = model.folder().string(),
@@ -65,7 +65,11 @@ bool JacobianFitter::long_enough(const Prompt& prompt) const {
 std::int64_t JacobianFitter::batch_rows(std::int64_t num_tokens) const {
   const std::int64_t d = model_.spec().hidden_size;
   std::int64_t most = options_.batch_rows;
-  if (most == 0) most = options_.memory_bytes / (bytes_of_token(model_.spec()) * num_tokens);
+  if (most == 0) {
+    const std::int64_t bytes =
+        options_.memory_bytes > 0 ? options_.memory_bytes : model_.backend().work_sizes().bytes_recorded;
+    most = bytes / (bytes_of_token(model_.spec()) * num_tokens);
+  }
   most = std::clamp<std::int64_t>(most, 1, d);
   const std::int64_t passes = (d + most - 1) / most;
   return (d + passes - 1) / passes;  // passes of about one size
@@ -107,14 +111,14 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
       cotangents.select(0, b).narrow(0, skip, T - skip).select(1, row + b).fill_(1);
     const std::vector<at::Tensor> gradients =
         torch::autograd::grad({last}, states, {cotangents.view({B * T, d})}, /*retain_graph=*/row + B < d);
-    for (std::size_t l = 0; l < gradients.size(); ++l) {
-      const at::Tensor mean = gradients[l]
-                                  .view({B, T, d})
-                                  .narrow(0, 0, rows)
-                                  .narrow(1, skip, T - skip)
-                                  .mean(1, /*keepdim=*/false, at::kDouble);
-      jacobians[l].narrow(0, row, rows).copy_(at::round(mean / kQuantum) * kQuantum);
+    std::vector<at::Tensor> means;  // [rows, d]
+    for (const at::Tensor& gradient : gradients) {
+      const at::Tensor of_sources = gradient.view({B, T, d}).narrow(0, 0, rows).narrow(1, skip, T - skip);
+      means.push_back(of_sources.mean(1, /*keepdim=*/false, at::kDouble));
     }
+    const at::Tensor rounded = (at::round(at::stack(means) / kQuantum) * kQuantum).to(at::kCPU);
+    for (std::size_t l = 0; l < gradients.size(); ++l)
+      jacobians[l].narrow(0, row, rows).copy_(rounded[static_cast<std::int64_t>(l)]);
     const bool go_on = !progress || progress(row + rows);
     if (!go_on && row + rows < d) return std::nullopt;
   }

@@ -32,12 +32,10 @@ std::int64_t positions_of_chunk(std::int64_t total, std::int64_t num_states, std
   return util::round_up(util::ceil_div(total, num_chunks), kLeast);
 }
 
-/// Bytes that the residual states of a batch may take. A pass that reads all weights from disk must be worth
-/// it: 2.25 GiB by default.
+/// Bytes that the residual states of a batch may take.
 std::int64_t bytes_of_states(const model::Model& model) {
-  constexpr std::int64_t kTimesWhereStreamed = 24;
-  const auto quarter = static_cast<std::int64_t>(model.memory() / 4);
-  return model.streams_layers() ? kTimesWhereStreamed * quarter : quarter;
+  const double times = model.streams_layers() ? model.backend().work_sizes().memory_where_streamed : 0.25;
+  return static_cast<std::int64_t>(times * static_cast<double>(model.memory()));
 }
 
 std::vector<double> to_vector(const at::Tensor& values) {
@@ -70,6 +68,8 @@ TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
       settings_(resolved(std::move(settings), model.spec().num_layers)),
       parameters_{trained_part(initial.weights, settings_, model.device()),
                   trained_part(initial.biases, settings_, model.device())},
+      tokens_per_batch_(std::max<std::int64_t>(
+          1, bytes_of_states(model) / (4 * (settings_.num_layers + 1) * model.spec().hidden_size))),
       optimizer_(settings_.optimizer,
                  {settings_.bias_only ? at::Tensor() : parameters_.weights, parameters_.biases}) {
   const model::OutputHead& head = model.head();
@@ -99,10 +99,8 @@ lens::TunedParameters TunedTrainer::zeros_like(const lens::TunedParameters& para
 template <typename Use>
 void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool followed_only,
                                   const Use& use) const {
-  const std::int64_t L = model_.spec().num_layers, d = model_.spec().hidden_size;
+  const std::int64_t L = model_.spec().num_layers;
   const std::int64_t first_layer = settings_.first_layer, end_layer = first_layer + settings_.num_layers;
-  const std::int64_t most_tokens =
-      std::max<std::int64_t>(1, bytes_of_states(model_) / (4 * (settings_.num_layers + 1) * d));
   for (std::size_t next = 0; next < windows.size();) {
     model::PackedWindows batch;
     std::vector<std::int64_t> rows, targets;
@@ -110,7 +108,7 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       const Window& window = windows[next];
       const auto start = static_cast<std::int64_t>(batch.tokens.size());
       const auto length = static_cast<std::int64_t>(window.size());
-      if (start > 0 && start + length > most_tokens) break;
+      if (start > 0 && start + length > tokens_per_batch_) break;
       batch.tokens.insert(batch.tokens.end(), window.begin(), window.end());
       batch.lengths.push_back(length);
       for (std::int64_t t = 0; t < length; ++t) {
@@ -129,8 +127,8 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       return util::cat("token ", batch.tokens[static_cast<std::size_t>(row)], " of a window");
     });
     const auto total = static_cast<std::int64_t>(rows.size());
-    const std::int64_t chunk = positions_of_chunk(total, settings_.num_layers + 1,
-                                                  model_.backend().work_sizes().rows_per_chunk);
+    const std::int64_t chunk =
+        positions_of_chunk(total, settings_.num_layers + 1, model_.backend().work_sizes().rows_per_chunk);
     for (std::int64_t first = 0; first < total; first += chunk) {
       const std::int64_t count = std::min(chunk, total - first);
       const std::vector<std::int64_t> chosen(rows.begin() + first, rows.begin() + first + count);

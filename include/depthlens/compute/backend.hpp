@@ -43,6 +43,11 @@ struct WorkSizes {
   std::int64_t positions_per_chunk = 512;
   /// Attention of windows of several lengths is one call where that takes at most so many times the rows.
   std::int64_t attention_padding = 1;
+  /// A batch for which all weights are read from disk may take so many times `memory()`: it must be worth it.
+  double memory_where_streamed = 6;
+  /// Bytes of a recorded pass of a Jacobian fit. The same on all devices of a kind: a fit is put together
+  /// from shares, whose last bits depend on it.
+  std::int64_t bytes_recorded = std::int64_t{256} << 20;
 };
 
 /// Rows in the form in which a backend multiplies them: packed once for any number of products.

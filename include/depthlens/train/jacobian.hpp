@@ -23,8 +23,9 @@ using Prompt = std::vector<std::int64_t>;
 struct JacobianOptions {
   /// Positions at the start of a prompt that are neither sources nor targets: attention sinks are there.
   std::int64_t skip_first = 16;
-  /// About the memory that one recorded pass may take beside the weights and the sums.
-  std::int64_t memory_bytes = std::int64_t{256} << 20;
+  /// About the memory that one recorded pass may take beside the weights and the sums; 0: what the device has
+  /// for it (compute::WorkSizes).
+  std::int64_t memory_bytes = 0;
   /// Rows of the Jacobians that one backward pass gives; 0: as many as `memory_bytes` allow. Another number
   /// changes the last bits.
   std::int64_t batch_rows = 0;

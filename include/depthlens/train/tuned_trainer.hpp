@@ -67,6 +67,7 @@ class TunedTrainer {
   const model::Model& model_;
   TrainSettings settings_;
   lens::TunedParameters parameters_;
+  std::int64_t tokens_per_batch_;  // the same from step to step
   lens::TunedParameters gradients_;
   std::unique_ptr<LensGradient> gradient_;
   std::unique_ptr<LensGradient> exact_kl_;

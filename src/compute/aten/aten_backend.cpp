@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "compute/reducer.hpp"
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::compute {
@@ -67,10 +68,7 @@ class AtenPass : public VocabularyPass {
     const auto W = static_cast<std::int64_t>(tokens.size()) / P;
     std::vector<std::int64_t> columns;
     for (const TokenId token : tokens) columns.push_back(std::max<TokenId>(0, token));
-    const at::Tensor ids = at::from_blob(columns.data(), {P * W}, at::kLong)
-                               .to(rows.values.device(), at::kLong,
-                                   /*non_blocking=*/false,
-                                   /*copy=*/true);
+    const at::Tensor ids = copied_to(rows.values.device(), at::from_blob(columns.data(), {P * W}, at::kLong));
     const at::Tensor weights =
         unembedding().weight.index_select(0, ids).to(rows.values.scalar_type()).view({P, W, d});
     at::Tensor logits =

@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
 #include <utility>
@@ -33,13 +34,15 @@ class CudaBackend : public Backend {
   std::uint64_t memory() const override {
     if (options().memory > 0) return options().memory;
     constexpr std::uint64_t kLeast = std::uint64_t{64} << 20;
-    return std::max(kLeast, card_.free_memory() / 4);
+    return std::max(kLeast, (card_.free_memory() + cached_memory()) / 4);
   }
   WorkSizes work_sizes() const override {
     return {.tokens_per_batch = 16384,
             .rows_per_chunk = 8192,
             .positions_per_chunk = 2048,
-            .attention_padding = 2};
+            .attention_padding = 2,
+            .memory_where_streamed = 1.5,
+            .bytes_recorded = std::int64_t{4} << 30};
   }
 
   bool multiplies_stored(at::ScalarType type) const override {
@@ -76,6 +79,16 @@ class CudaBackend : public Backend {
   bool takes_fewer_bits(Precision precision) const override { return precision == Precision::kFast; }
 
  private:
+  /// Bytes that libtorch holds of the card's memory for tensors to come.
+  std::uint64_t cached_memory() const {
+    c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(at::kCUDA);
+    if (!allocator->initialized()) return 0;
+    constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    const auto stats = allocator->getDeviceStats(device().index());
+    return static_cast<std::uint64_t>(stats.reserved_bytes[kAll].current -
+                                      stats.allocated_bytes[kAll].current);
+  }
+
   cuda::Card card_;
   std::shared_ptr<cuda::Kernels> kernels_;
 };

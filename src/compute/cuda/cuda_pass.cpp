@@ -13,6 +13,7 @@
 #include "compute/cuda/cuda_statistics.hpp"
 #include "compute/cuda/split_terms.hpp"
 #include "compute/reducer.hpp"
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 
@@ -45,7 +46,7 @@ class CudaPass : public VocabularyPass {
     const std::int64_t P = rows.num_positions;
     const at::Tensor ids = at::from_blob(const_cast<TokenId*>(tokens.data()),
                                          {P, static_cast<std::int64_t>(tokens.size()) / P}, at::kInt);
-    return gather(rows, ids.to(rows.values.device(), at::kLong, /*non_blocking=*/false, /*copy=*/true));
+    return gather(rows, copied_to(rows.values.device(), ids).to(at::kLong));
   }
 
   std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {

@@ -1,5 +1,5 @@
-// Everything that a chunk leaves lies in one block of the card's memory: nothing waits for the card until
-// that block is copied back, once.
+// Everything that a chunk leaves lies in one block of the card's memory, which is copied back once, at its
+// end.
 #include "compute/cuda/cuda_statistics.hpp"
 
 #include <ATen/TensorOperators.h>
@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 
@@ -69,8 +70,8 @@ class CudaStatistics : public DeviceStatistics {
   void add(HostTile& /*tile*/, Workspace* /*workspace*/) override { DEPTHLENS_ASSERT(false); }
   void add(DeviceTile& tile) override;
   void end() override {
-    final_logits_.reset();
-    final_max_.reset();
+    fetched_ = HostCopy(block_);
+    block_ = final_logits_ = final_max_ = at::Tensor();
     lists_ = {};
   }
   Statistics finished() override;
@@ -97,7 +98,8 @@ class CudaStatistics : public DeviceStatistics {
   TileShape shape_;
   std::int64_t S_, P_, K_, W_, G_;  // W: the kernel's, which may be more
   Layout layout_;
-  at::Tensor block_;         // bytes
+  at::Tensor block_;         // bytes, until the end
+  HostCopy fetched_;         // the block, from the end on
   at::Tensor final_logits_;  // [P, V]
   at::Tensor final_max_;     // [P]
   GroupLists::Lists lists_;
@@ -129,7 +131,7 @@ CudaStatistics::CudaStatistics(Kernels& kernels, const ReduceVariant& variant, c
   const at::Tensor watched = tensor(layout_.watched, {P_, W_}, at::kInt);
   watched.fill_(kNoToken);
   watched.narrow(1, 0, W).copy_(
-      at::from_blob(const_cast<TokenId*>(chunk.input.watched.data()), {P_, W}, at::kInt));
+      copied_to(device, at::from_blob(const_cast<TokenId*>(chunk.input.watched.data()), {P_, W}, at::kInt)));
   watched.select(1, 0).copy_(top);
   tensor(layout_.watched_logits, {S_, P_, W_}, at::kFloat)
       .narrow(2, 0, W)
@@ -177,8 +179,7 @@ void CudaStatistics::add(DeviceTile& tile) {
 }
 
 Statistics CudaStatistics::finished() {
-  const at::Tensor host = block_.to(at::kCPU);  // waits for all launches
-  const void* const block = host.const_data_ptr();
+  const void* const block = fetched_.values().const_data_ptr();
   const std::int64_t R = S_ * P_, W = num_watched_;
   Statistics out;
   const KeptRow* kept = layout_.states.in(block);
@@ -242,8 +243,8 @@ GroupLists::Lists GroupLists::of(const TokenGroups& groups, std::int64_t vocab_s
   add(0, vocab_size);
   tokens.push_back(0);  // never empty
   const auto on_card = [&](std::vector<int>& values) {
-    return at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kInt)
-        .to(device, at::kInt, /*non_blocking=*/false, /*copy=*/true);
+    return copied_to(device,
+                     at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kInt));
   };
   lists_ = {.begins = on_card(begins).view({-1, G + 1}), .tokens = on_card(tokens)};
   key_ = groups.tokens();

@@ -13,6 +13,7 @@
 
 #include "compute/cpu/host_tile.hpp"
 #include "compute/parallel.hpp"
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/rounding.hpp"
 
 namespace depthlens::compute {
@@ -74,8 +75,8 @@ void ProbabilityReducer::add(HostTile& tile, Workspace* workspace) {
 void ProbabilityReducer::add(DeviceTile& tile) {
   const std::int64_t R = tile.logits.size(0), P = num_positions_, S = R / P, width = tile.width();
   if (!there_.defined()) {
-    there_ =
-        at::from_blob(const_cast<double*>(log_sum_exp_.data()), {R, 1}, at::kDouble).to(tile.logits.device());
+    there_ = copied_to(tile.logits.device(),
+                       at::from_blob(const_cast<double*>(log_sum_exp_.data()), {R, 1}, at::kDouble));
   }
   const at::Tensor& log_sum_exp = there_;
   // What rounding takes from the reference is put back as a factor.

@@ -28,6 +28,7 @@
 #include "compute/reducers/kept_logits.hpp"
 #include "compute/reducers/probability_sums.hpp"
 #include "compute/reducers/row_state.hpp"
+#include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
@@ -400,9 +401,9 @@ class AtenStatistics : public DeviceStatistics {
         final_max_(final_max),
         z_watched_(watched_logits.clone()),
         top_(chunk.K()) {
-    watched_ = at::from_blob(const_cast<TokenId*>(chunk.watched.data()), {chunk.P(), chunk.W()}, at::kInt)
-                   .to(at::kLong)
-                   .to(device_);
+    watched_ = copied_to(device_, at::from_blob(const_cast<TokenId*>(chunk.watched.data()),
+                                                {chunk.P(), chunk.W()}, at::kInt))
+                   .to(at::kLong);
     greater_ = at::zeros({chunk.S(), chunk.P(), chunk.W()}, at::TensorOptions(at::kLong).device(device_));
     if (chunk.G() > 0) membership_ = chunk.groups.membership(device_);
   }

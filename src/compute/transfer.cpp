@@ -1,0 +1,80 @@
+// Cards copy beside the host from and to pinned memory only; libtorch keeps such memory until its copies are
+// done.
+#include "depthlens/compute/transfer.hpp"
+
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
+
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
+
+namespace depthlens::compute {
+
+at::Tensor staged_for(at::Device device, const at::Tensor& values) {
+  if (device.is_cuda()) {
+    // Else the driver would be asked in the name of the first card.
+    const c10::DeviceGuard guard(device);
+    try {
+      return values.contiguous().pin_memory();
+    } catch (const c10::Error& error) {
+      static std::once_flag told;
+      std::call_once(told, [&] {
+        util::log_info(util::cat(
+            "what ", device.str(),
+            " is given goes through ordinary memory, which is slower: ", error.what_without_backtrace()));
+      });
+    }
+  }
+  return values.contiguous().clone();
+}
+
+at::Tensor copied_to(at::Device device, const at::Tensor& values) {
+  if (!values.defined()) return values;
+  if (!device.is_cuda())
+    return values.to(device, values.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+  return staged_for(device, values).to(device, values.scalar_type(), /*non_blocking=*/true);
+}
+
+/// Events are made, asked and given back in the name of their card: libtorch would else wake the first one.
+struct WorkMark::Recorded {
+  explicit Recorded(at::Device of) : device(of), event(std::in_place, of.type()) {
+    const c10::DeviceGuard guard(device);
+    event->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  }
+  ~Recorded() {
+    const c10::DeviceGuard guard(device);
+    event.reset();
+  }
+  Recorded(const Recorded&) = delete;
+  Recorded& operator=(const Recorded&) = delete;
+
+  at::Device device;
+  std::optional<c10::Event> event;
+};
+
+WorkMark::WorkMark() = default;
+WorkMark::WorkMark(at::Device device) {
+  if (!device.is_cpu()) recorded_ = std::make_unique<Recorded>(device);
+}
+WorkMark::~WorkMark() = default;
+WorkMark::WorkMark(WorkMark&&) noexcept = default;
+WorkMark& WorkMark::operator=(WorkMark&&) noexcept = default;
+
+void WorkMark::wait() const {
+  if (recorded_ == nullptr) return;
+  const c10::DeviceGuard guard(recorded_->device);
+  recorded_->event->synchronize();
+}
+
+// A copy to the host that is not waited for lands in pinned memory.
+HostCopy::HostCopy(const at::Tensor& values)
+    : copy_(values.to(at::kCPU, values.scalar_type(), /*non_blocking=*/values.is_cuda())),
+      done_(values.device()) {}
+
+}  // namespace depthlens::compute
