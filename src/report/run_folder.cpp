@@ -88,7 +88,8 @@ RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
   std::error_code ignored;
   for (const char* name : {"parts", "run.json", "summary.json", kRecordFiles[0], kRecordFiles[1]}) {
     if (mode != Mode::kNew || !fs::exists(path_ / name, ignored)) continue;
-    const bool unfinished = std::string_view(name) == "parts";
+    // A share keeps its state when it is complete, until it is merged.
+    const bool unfinished = std::string_view(name) == "parts" && !holds_whole_share();
     throw util::output_error({.what = unfinished ? "the run folder holds a run that was not finished"
                                                  : "the run folder holds another run",
                               .where = util::in_quotes((path_ / name).string()),
@@ -105,6 +106,13 @@ bool RunFolder::holds_whole_run() const {
   if (!util::exists(path)) return false;
   const util::Json run = util::parse_json(util::read_file(path, kMaxRunJson), path.string());
   return util::JsonView(run, path.string()).get_string("status", "") == "complete";
+}
+
+bool RunFolder::holds_whole_share() const {
+  const fs::path path = path_ / "run.json";
+  if (!holds_whole_run()) return false;
+  const util::Json run = util::parse_json(util::read_file(path, kMaxRunJson), path.string());
+  return run.contains("shard");
 }
 
 util::StagingFolder& RunFolder::staging() {

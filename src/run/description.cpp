@@ -289,13 +289,22 @@ std::string difference_of(const OrderedJson& a, const OrderedJson& b) {
         return util::cat("[", i, "]", inner.front() == ':' || inner.front() == '[' ? "" : ".", inner);
     }
   }
-  const auto shown = [](const OrderedJson& value) {
-    std::string text = value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
-    constexpr std::size_t kMost = 60;
-    if (text.size() > kMost) text = util::valid_utf8(text.substr(0, kMost)) + "…";
-    return text;
+  if (a.is_array() && b.is_array() && a.size() != b.size())
+    return util::cat(": a list of ", a.size(), " and one of ", b.size());
+  const auto text_of = [](const OrderedJson& value) {
+    return value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   };
-  return util::cat(": ", shown(a), " and ", shown(b));
+  const std::string text_a = text_of(a), text_b = text_of(b);
+  // Long ones from a little before they differ.
+  constexpr std::size_t kMost = 60, kBefore = 10;
+  const auto differs = static_cast<std::size_t>(
+      std::mismatch(text_a.begin(), text_a.end(), text_b.begin(), text_b.end()).first - text_a.begin());
+  const std::size_t first = differs + kBefore > kMost ? differs - kBefore : 0;
+  const auto shown = [&](const std::string& text) {
+    return util::cat(first > 0 ? "…" : "", util::valid_utf8(text.substr(first, kMost)),
+                     text.size() > first + kMost ? "…" : "");
+  };
+  return util::cat(": ", shown(text_a), " and ", shown(text_b));
 }
 
 }  // namespace depthlens::run

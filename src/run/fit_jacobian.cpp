@@ -59,10 +59,16 @@ PromptText read_prompts(const InputOptions& input, std::int64_t num_prompts, con
   }
   if (prompts.size() == wanted)
     return {.prompts = std::move(prompts), .inputs = with_digests(corpus.summaries()), .limit = input.limit};
+  const std::int64_t least = train::JacobianOptions().skip_first + 2;
+  if (session.max_length() < least) {
+    throw util::usage_error({.what = "no window is long enough for a Jacobian",
+                             .where = util::cat("--max-length ", session.max_length()),
+                             .expected = util::cat(least, " tokens or more")});
+  }
   throw util::input_error(
       {.what = "too few prompts in the text",
        .where = place_of(input.inputs),
-       .expected = util::cat(num_prompts, " windows of 18 to ", session.max_length(), " tokens"),
+       .expected = util::cat(num_prompts, " windows of ", least, " to ", session.max_length(), " tokens"),
        .found = std::to_string(prompts.size()),
        .hint = "more text, or fewer --prompts"});
 }

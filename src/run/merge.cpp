@@ -26,6 +26,7 @@ struct ShardFolder {
   std::string path;
   Shard share = {};
   std::string kernel = {};  ///< "" where it is not known
+  OrderedJson identity = {};
   fs::path state = {};
 };
 
@@ -48,7 +49,8 @@ ShardFolder look_at(const std::string& path) {
              "go on with it by --resume, then merge");
     refuse("the folder holds no run", "no run.json", "analyze --shard I/N makes shares");
   }
-  const util::Json document = util::parse_json(util::read_file(file, kMaxRunJson), file.string());
+  const std::string text = util::read_file(file, kMaxRunJson);
+  const util::Json document = util::parse_json(text, file.string());
   const util::JsonView run(document, file.string());
   if (run.get_string("status", "") != "complete")
     refuse("the share was not finished", "status " + run.get_string("status", "unknown"),
@@ -56,7 +58,7 @@ ShardFolder look_at(const std::string& path) {
   if (!run.has("shard"))
     refuse("the folder holds a whole run, not a share of one", "no shard in run.json",
            "analyze --shard I/N makes shares");
-  ShardFolder shard{.path = path};
+  ShardFolder shard{.path = path, .identity = identity_of(util::parse_ordered_json(text, file.string()))};
   shard.share = Shard::from_json(run.at("shard"));
   if (run.has("volatile")) shard.kernel = run.at("volatile").get_string("kernel", "");
   const std::vector<fs::path> states = SavedParts(folder).paths();
@@ -162,6 +164,13 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
                                 .where = saved.path.string(),
                                 .expected = shard.share.text(),
                                 .found = text_of(description.share)});
+    }
+    if (const std::string difference = difference_of(shard.identity, identity_of(description.run));
+        !difference.empty()) {
+      throw util::usage_error({.what = "run.json and the saved state of a share are of different runs",
+                               .where = where,
+                               .found = "different " + difference,
+                               .hint = "do that share again, with --overwrite"});
     }
     if (run.is_null()) {
       run = description.run;

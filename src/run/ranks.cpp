@@ -101,6 +101,22 @@ std::optional<Ranks> torchrun_ranks(const Environment& environment) {
   return ranks;
 }
 
+std::string device_of_rank(const std::string& device, const Ranks& ranks) {
+  if (device == "cuda") return util::cat(device, ":", ranks.local_rank);
+  const std::vector<std::string> cards = util::split(device, ',');
+  const auto here = static_cast<std::size_t>(ranks.local_world_size);
+  if (cards.size() < 2 || here < 2) return device;
+  if (cards.size() % here != 0) {
+    throw util::usage_error({.what = "the cards cannot be shared evenly among the ranks of a machine",
+                             .where = "--device " + device,
+                             .expected = util::cat("a multiple of ", here, " cards"),
+                             .found = util::cat(cards.size())});
+  }
+  const auto share = static_cast<std::ptrdiff_t>(cards.size() / here);
+  const auto first = cards.begin() + share * ranks.local_rank;
+  return util::join({first, first + share}, ",");
+}
+
 int threads_of_rank(const Ranks& ranks) {
   int cores = cores_by_affinity();
   if (const auto quota = cores_by_quota())

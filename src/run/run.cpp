@@ -104,11 +104,15 @@ struct Run::Job {
   const OrderedJson& run() const;
   OrderedJson identity() const;
   OrderedJson volatile_json(const Session& session) const;
+  /// Where the store has the name of this rank's saved state.
+  std::string saved_key() const { return util::cat("saved/", ranks->rank); }
   void check_same(const OrderedJson& other, const std::string& where) const;
   void check_same_share(const std::optional<Shard>& other, const std::string& where) const;
   void take_saved();
   bool is_complete() const;
   void agree_with_ranks();
+  bool take_back();
+  bool is_writer();
   void await_end();
 
   OutputOptions options;
@@ -135,6 +139,7 @@ struct Run::Job {
   std::int64_t weight_to_do = 0;
   std::size_t next_to_do = 0;
   std::deque<std::int64_t> claimed;
+  std::deque<std::int64_t> lost;  // claimed by this rank before it died, and not saved
   std::optional<SavePacing> pacing;
   bool complete = false;  // before anything was done
   bool stopped = false, was_saved = false;
@@ -151,8 +156,9 @@ Run::Job::Job(const OutputOptions& given) : options(given), ranks(torchrun_ranks
   }
   if (ranks && ranks->world_size > 1) store = connect_store(*ranks, kStoreTimeout);
   if (!store) ranks.reset();
-  // Under torchrun a restart goes on by itself.
-  if (store && store->earlier_starts() > 0 && !options.overwrite) options.resume = true;
+  // Under torchrun a restart goes on by itself: one that its agent counts, and one by a new start.
+  const bool begun = util::exists(fs::path(options.out) / "parts");
+  if (store && !options.overwrite && (begun || store->earlier_starts() > 0)) options.resume = true;
   if (store && ranks->rank > 0) {
     store->get("folder");
     folder = std::make_unique<report::RunFolder>(options.out, report::RunFolder::Mode::kResume);
@@ -281,6 +287,59 @@ void Run::Job::agree_with_ranks() {
   to_do = PartSet::from_json({of_others, "rank 0"}).missing(PartSet(0, plan->num_parts() - 1));
 }
 
+/// A rank other than 0: takes over what it saved before it died and was started again, and claims again what
+/// it lost. False where it had done its part.
+bool Run::Job::take_back() {
+  std::vector<RecordSegment> segments;
+  if (store->rejoins()) {
+    const auto had_ended = [&](int rank) { return store->has(util::cat("state/", rank)); };
+    bool all_ended = true;
+    for (int rank = 0; rank < ranks->world_size; ++rank) all_ended = all_ended && had_ended(rank);
+    if (had_ended(ranks->rank) && !(all_ended && is_writer())) return false;
+    const auto claims =
+        std::min<std::int64_t>(store->add("parts", 0), static_cast<std::int64_t>(to_do.size()));
+    PartSet own;
+    std::vector<std::int64_t> parts;
+    for (std::int64_t i = 0; i < claims; ++i) {
+      // It may have died between the claim and saying so, or another rank is about to.
+      const std::string owner = util::cat("claim/", i);
+      for (int tries = 0; tries < 100 && !store->has(owner); ++tries)
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      const bool is_own = store->has(owner) ? store->get(owner) == util::cat(ranks->rank)
+                                            : store->add("orphan/" + util::cat(i), 1) == 1;
+      if (!is_own) continue;
+      parts.push_back(to_do[static_cast<std::size_t>(i)]);
+      own.add(parts.back());
+    }
+    const std::string name = store->has(saved_key()) ? store->get(saved_key()) : "";
+    if (!name.empty() && util::exists(saved->folder() / name)) {
+      SavedState before = SavedParts::read(saved->folder() / name);
+      state.merge(before.state, before.path.string());
+      done.add(before.parts);
+      segments = before.records;
+      std::vector<SavedState> states;
+      states.push_back(std::move(before));
+      saved->absorb(states);
+      was_saved = true;
+    }
+    for (const std::int64_t part : parts) {
+      if (!done.contains(part)) lost.push_back(part);
+    }
+    util::log_info(util::cat("rank ", ranks->rank, " is back: ", lost.size(), " of the ", parts.size(),
+                             " parts that it had begun are done again"));
+  }
+  records = std::make_unique<RecordLog>(saved->new_records(), context.records.most,
+                                        data::is_task(context.input), std::move(segments));
+  return true;
+}
+
+/// Whether this rank, when all have ended, writes the folder: one of them does.
+bool Run::Job::is_writer() {
+  constexpr char kWriter[] = "writer";
+  if (store->add("writers", 1) == 1) store->set(kWriter, util::cat(ranks->rank));
+  return store->get(kWriter) == util::cat(ranks->rank);
+}
+
 /// Rank 0, where no agent watches the others: ends when the run folder is written, or by an error where a
 /// rank fails, or where nothing happens any more.
 void Run::Job::await_end() {
@@ -302,8 +361,14 @@ void Run::Job::await_end() {
 }
 
 std::optional<std::int64_t> Run::Job::claim() {
+  if (!lost.empty()) {
+    claimed.push_back(lost.front());
+    lost.pop_front();
+    return claimed.back();
+  }
   const std::size_t next = store ? static_cast<std::size_t>(store->add("parts", 1) - 1) : next_to_do++;
   if (next >= to_do.size()) return std::nullopt;
+  if (store) store->set(util::cat("claim/", next), util::cat(ranks->rank));
   claimed.push_back(to_do[next]);
   return to_do[next];
 }
@@ -338,6 +403,7 @@ void Run::Job::save() {
     records->save();
     saved->save(state, done, records->segments(), {.run = run(), .context = context.json(), .share = share});
   });
+  if (store) store->set(saved_key(), saved->own_state().filename().string());
   was_saved = true;
 }
 
@@ -378,7 +444,7 @@ ModelOptions Run::on_this_rank(ModelOptions model, bool threads_given) const {
   model.should_stop = util::interrupted;
   if (!job_->ranks) return model;
   const Ranks& ranks = *job_->ranks;
-  if (model.device == "cuda") model.device += util::cat(":", ranks.local_rank);
+  model.device = device_of_rank(model.device, ranks);
   if (!threads_given) {
     const int threads = threads_of_rank(ranks);
     compute::set_threads(threads);
@@ -438,10 +504,9 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
     if (job.not_writable) throw util::Error(*job.not_writable);
   } else {
     if (job.store->get("complete") == "yes") return false;
-    job.records = std::make_unique<RecordLog>(job.saved->new_records(), job.context.records.most,
-                                              data::is_task(job.context.input), std::vector<RecordSegment>());
   }
   if (job.store) job.agree_with_ranks();
+  if (!leads && !job.take_back()) return false;
   job.counts = std::make_unique<RunCounts>(job.state);
   if (!job.done.empty()) {
     util::log_info(util::cat("going on: ", job.done.size(), " of ",
@@ -580,7 +645,10 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     job.store->check_failures();
     // Others may be at their last parts still; who ends last writes the folder.
     job.store->set(util::cat("state/", job.ranks->rank), job.saved->own_state().filename().string());
-    if (job.store->add("ended", 1) < job.ranks->world_size) {
+    bool all_ended = true;
+    for (int rank = 0; rank < job.ranks->world_size; ++rank)
+      all_ended = all_ended && job.store->has(util::cat("state/", rank));
+    if (!all_ended || !job.is_writer()) {
       if (job.ranks->rank == 0 && !job.ranks->store_is_hosted) job.await_end();
       return {};
     }

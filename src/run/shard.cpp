@@ -30,20 +30,19 @@ std::optional<Shard> array_shard(const Environment& environment) {
                  kStep[] = "SLURM_ARRAY_TASK_STEP";
   const auto id = number_of(environment, kId, 0);
   if (!id) return std::nullopt;
-  const auto least = number_of(environment, kMin, 0);
-  if (!least) throw missing(kMin, kId);
   const auto count = number_of(environment, kCount, 1);
   if (!count) throw missing(kCount, kId);
+  const std::int64_t least = number_of(environment, kMin, 0).value_or(0);
   const std::int64_t step = number_of(environment, kStep, 1).value_or(1);
-  const std::int64_t last = *least + (*count - 1) * step;
+  const std::int64_t last = least + (*count - 1) * step;
   const std::int64_t most = number_of(environment, kMax, 0).value_or(last);
   const bool regular =
-      (most - *least) / step + 1 == *count && *id >= *least && *id <= last && (*id - *least) % step == 0;
-  if (regular) return Shard{.index = (*id - *least) / step, .count = *count};
+      (most - least) / step + 1 == *count && *id >= least && *id <= last && (*id - least) % step == 0;
+  if (regular) return Shard{.index = (*id - least) / step, .count = *count};
   throw util::usage_error(
       {.what = "the tasks of this Slurm array are not evenly numbered",
        .where = "--shard auto",
-       .expected = util::cat(*count, " tasks from ", *least, " to ", last, " in steps of ", step),
+       .expected = util::cat(*count, " tasks from ", least, " to ", last, " in steps of ", step),
        .found = util::cat("task ", *id, " of an array up to ", most),
        .hint = "An array such as --array=0-7 has no gaps. To do some shares again, give each by "
                "hand, with the N of the first start: --shard I/N."});
@@ -63,8 +62,10 @@ std::optional<Shard> step_shard(const Environment& environment) {
                              .where = "--shard auto",
                              .expected = util::cat(kId, " below the number of tasks, ", *count),
                              .found = util::cat(*id)});
-  // A batch script is task 0 of a step of its own, whatever number of tasks the job has.
-  if (!of_step && *count > 1 && environment("SLURM_STEP_ID") == nullptr)
+  // A job's batch script is task 0 of a step of its own, whatever number of tasks the job has.
+  const bool is_batch_script =
+      *id == 0 && environment("SLURM_JOB_ID") != nullptr && environment("SLURM_STEP_ID") == nullptr;
+  if (!of_step && *count > 1 && is_batch_script)
     throw util::usage_error(
         {.what = util::cat("the job has ", *count, " tasks but started one process"),
          .where = "--shard auto",

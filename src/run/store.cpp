@@ -98,6 +98,7 @@ class TcpStore final : public Store {
   }
 
   int earlier_starts() const override { return earlier_starts_; }
+  bool rejoins() const override { return rejoins_; }
 
   std::int64_t add(const std::string& key, std::int64_t n) override {
     return guarded([&] { return store_->add(prefix_ + key, n); });
@@ -131,6 +132,7 @@ class TcpStore final : public Store {
   }
 
   void fail() override {
+    failed_ = true;
     try {
       set(kFailed, util::cat(ranks_.rank));
     } catch (const util::Error&) {
@@ -156,11 +158,14 @@ class TcpStore final : public Store {
     try {
       std::int64_t num_left = add(kKey, 1);
       if (!is_host()) return;
-      // Whoever is told to end has no time for all of that, but the others are to learn why.
-      constexpr std::chrono::seconds kToldToEnd(5);
+      // Whoever is told to end has no time for all of that, nor are there any to wait for where one has
+      // failed; but the others are to learn why.
+      constexpr std::chrono::seconds kToldToEnd(15), kAfterFailure(30);
       const auto begin = Clock::now();
-      while (num_left < ranks_.world_size &&
-             Clock::now() - begin < (util::interrupted() ? kToldToEnd : timeout_)) {
+      const auto patience = [&] {
+        return util::interrupted() ? kToldToEnd : failed_ ? std::min(kAfterFailure, timeout_) : timeout_;
+      };
+      while (num_left < ranks_.world_size && Clock::now() - begin < patience()) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
         num_left = add(kKey, 0);
       }
@@ -171,6 +176,7 @@ class TcpStore final : public Store {
 
  private:
   static constexpr char kFailed[] = "/failed";
+  static constexpr char kStart[] = "start";  // its name, when all have come
 
   bool is_host() const { return ranks_.rank == 0 && !ranks_.store_is_hosted; }
 
@@ -219,7 +225,10 @@ class TcpStore final : public Store {
         }
         ++rank;
       }
-      if (missing.empty()) return name;
+      if (missing.empty()) {
+        if (is_host()) set(kStart, name);
+        return name;
+      }
       if (waiting.again()) continue;
       std::vector<std::string> names;
       for (const int rank : missing) names.push_back(util::cat(rank));
@@ -235,12 +244,20 @@ class TcpStore final : public Store {
   std::string join() {
     const std::string caller = util::unique_name();
     set(util::cat("hello/", ranks_.rank), caller);
-    for (Waiting waiting(timeout_); !has("answer/" + caller);)
-      if (!waiting.again())
+    for (Waiting waiting(timeout_); !has("answer/" + caller);) {
+      // Rank 0's own store is as old as its start: whoever has been heard in it comes back.
+      if (!ranks_.store_is_hosted && has(kStart)) {
+        const std::string name = get(kStart);
+        rejoins_ = has(util::cat("heard/", name, "/", ranks_.rank));
+        if (rejoins_) return name;
+      }
+      if (!waiting.again()) {
         throw util::usage_error(
             {.what = util::cat("rank 0 has not come within ", duration()),
              .where = place_of(ranks_),
              .hint = "Start all ranks with one WORLD_SIZE, and several machines by one rendezvous."});
+      }
+    }
     const std::string name = get("answer/" + caller);
     set(util::cat("heard/", name, "/", ranks_.rank), util::cat(ranks_.restart));
     return name;
@@ -252,6 +269,7 @@ class TcpStore final : public Store {
   std::chrono::seconds timeout_;
   std::string prefix_;
   int earlier_starts_ = 0;
+  bool rejoins_ = false, failed_ = false;
   c10::intrusive_ptr<c10d::TCPStore> store_;
 };
 

@@ -117,7 +117,9 @@ JsonView JsonView::at(const std::string& key) const {
   if (!value_->is_object()) fail("an object with the key '" + key + "'");
   const auto found = value_->find(key);
   if (found == value_->end() || found->is_null()) {
-    throw format_error({.what = "missing key '" + key + "'", .where = where_});
+    const bool is_null = found != value_->end();
+    throw format_error(
+        {.what = is_null ? "the key '" + key + "' is null" : "missing key '" + key + "'", .where = where_});
   }
   return {*found, where_ + ": " + key};
 }

@@ -159,13 +159,16 @@ class TorchrunTest(cluster.Case):
             self.check_ended(second)
         self.check_complete()
 
+    def rank_without_an_agent(self, port, rank, *more):
+        """One of two ranks that a script starts."""
+        environment = cluster.clean_environment(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                                                MASTER_PORT=str(port))
+        return cluster.Process(self.program(*more), environment, self.folder / f"rank-{rank}")
+
     def ranks_without_an_agent(self, *more_of_rank):
-        """Two ranks that a script starts, with what each is given besides."""
+        """Both, with what each is given besides."""
         port = cluster.free_port()
-        return [cluster.Process(self.program(*more),
-                                cluster.clean_environment(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
-                                                          MASTER_PORT=str(port)), self.folder / f"rank-{rank}")
-                for rank, more in enumerate(more_of_rank)]
+        return [self.rank_without_an_agent(port, rank, *more) for rank, more in enumerate(more_of_rank)]
 
     def test_ranks_without_an_agent(self):
         first, second = self.ranks_without_an_agent([], [])
@@ -192,6 +195,41 @@ class TorchrunTest(cluster.Case):
                 with cluster.Process(self.program("--resume"), log=self.folder / "resumed") as process:
                     self.check_ended(process)
                 self.check_complete()
+
+    def test_a_rank_is_started_again_alone(self):
+        for attempt in range(3):
+            with self.subTest(attempt=attempt):
+                cluster.remove(self.out)
+                for log in self.folder.glob("rank-*"):
+                    log.unlink()
+                port = cluster.free_port()
+                with self.rank_without_an_agent(port, 0) as first:
+                    with self.rank_without_an_agent(port, 1) as second:
+                        self.assertTrue(cluster.wait_until(lambda: "windows" in second.log_text(), SECONDS))
+                        time.sleep(random.uniform(0, 1 + attempt))
+                        cluster.kill(second.pid, signal.SIGKILL)
+                        was_killed = second.wait(SECONDS) != 0
+                    if was_killed:  # else it had done all before
+                        with self.rank_without_an_agent(port, 1) as again:
+                            self.check_ended(again)
+                    self.check_ended(first)
+                self.check_complete()
+
+    def test_all_ranks_are_started_again_by_hand(self):
+        first, second = self.ranks_without_an_agent([], [])
+        with first, second:
+            self.assertTrue(cluster.wait_until(lambda: "windows" in first.log_text(), SECONDS))
+            time.sleep(random.uniform(0, 2))
+            for process in (first, second):
+                cluster.kill(process.pid, signal.SIGKILL)
+                process.wait(SECONDS)
+        if (self.out / "run.json").exists():
+            self.skipTest("all was done before the ranks were killed")
+        first, second = self.ranks_without_an_agent([], [])
+        with first, second:
+            self.check_ended(first)
+            self.check_ended(second)
+        self.check_complete()
 
     def test_ranks_with_different_commands(self):
         first, second = self.ranks_without_an_agent([], ["--seed", "1"])

@@ -47,7 +47,7 @@ struct AnalyzeOptions {
 };
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
-  util::OrderedJson settings = {{"experiments", util::split(options.experiments, ',')},
+  util::OrderedJson settings = {{"experiments", experiments::parse_experiment_names(options.experiments)},
                                 {"lens_alignment", options.model.alignment},
                                 {"allow_lens_mismatch", options.model.allow_lens_mismatch},
                                 {"max_length", session.max_length()},

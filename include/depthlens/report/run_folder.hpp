@@ -44,6 +44,7 @@ class RunFolder {
               const std::vector<ExtraFile>& files = {});
 
  private:
+  bool holds_whole_share() const;
   util::StagingFolder& staging();
 
   std::filesystem::path path_;

@@ -52,6 +52,11 @@ struct Ranks {
 /// MASTER_ADDR). Usage errors where the variables make no sense together.
 std::optional<Ranks> torchrun_ranks(const Environment& environment = process_environment());
 
+/// What a rank takes of `--device`: of "cuda" the card of its number on its machine, of several cards
+/// ("cuda:0,cuda:1,…") its share, in order; all of them where it is not known how many ranks the machine has.
+/// Throws usage errors where they do not come out even.
+std::string device_of_rank(const std::string& device, const Ranks& ranks);
+
 /// Cores that this process may use (its affinity and its control group's quota), divided among the machine's
 /// ranks; at least 1. torchrun sets OMP_NUM_THREADS=1 whatever the machine has.
 int threads_of_rank(const Ranks& ranks);
@@ -75,6 +80,10 @@ class Store {
   /// How many starts of this run went before, as far as any rank knows; the same for all ranks. Above 0 after
   /// a failure or a change of machines under torchrun: what is on disk is then to be gone on with.
   virtual int earlier_starts() const = 0;
+
+  /// Whether this rank has been in this start before: it died and was started again alone, by a script or by
+  /// hand (torchrun's agent starts all ranks again). Where rank 0 is gone too, so is its store.
+  virtual bool rejoins() const = 0;
 
   /// Tells all ranks that this one ends without having done its part. Never throws for a store that is gone.
   virtual void fail() = 0;

@@ -59,9 +59,10 @@ TEST_CASE("a task of a Slurm array knows its share") {
   check_auto(array("1", "1", "8", "8"), 0, 8);
   check_auto(array("8", "0", "12", "4", "4"), 2, 4);
   check_auto(array("7", "7", "7", "1"), 0, 1);
-  // Schedulers that leave the step and the last number out.
+  // Schedulers that leave the step and the last number out, or the first one, which is then 0.
   check_auto({{"SLURM_ARRAY_TASK_ID", "2"}, {"SLURM_ARRAY_TASK_MIN", "0"}, {"SLURM_ARRAY_TASK_COUNT", "4"}},
              2, 4);
+  check_auto({{"SLURM_ARRAY_TASK_ID", "2"}, {"SLURM_ARRAY_TASK_COUNT", "3"}}, 2, 3);
 }
 
 TEST_CASE("an array that is not evenly numbered is refused, with what to do") {
@@ -72,9 +73,9 @@ TEST_CASE("an array that is not evenly numbered is refused, with what to do") {
 }
 
 TEST_CASE("what is missing or no number of an array is named") {
-  check_refused({{"SLURM_ARRAY_TASK_ID", "2"}}, {"SLURM_ARRAY_TASK_MIN is not set", "--shard auto"});
   check_refused({{"SLURM_ARRAY_TASK_ID", "2"}, {"SLURM_ARRAY_TASK_MIN", "0"}},
-                {"SLURM_ARRAY_TASK_COUNT is not set"});
+                {"SLURM_ARRAY_TASK_COUNT is not set", "--shard auto"});
+  check_refused({{"SLURM_ARRAY_TASK_ID", "3"}, {"SLURM_ARRAY_TASK_COUNT", "3"}}, {"task 3"});
   check_refused(array("two", "0", "3", "4"), {"SLURM_ARRAY_TASK_ID", "'two'"});
   check_refused(array("2", "0", "3", "0"), {"SLURM_ARRAY_TASK_COUNT", "'0'"});
 }
@@ -85,12 +86,15 @@ TEST_CASE("a task of a Slurm step knows its share") {
       {{"SLURM_PROCID", "1"}, {"SLURM_NTASKS", "8"}, {"SLURM_STEP_ID", "3"}, {"SLURM_STEP_NUM_TASKS", "2"}},
       1, 2);
   check_auto({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "1"}}, 0, 1);
+  // A scheduler that tells no more than that.
+  check_auto({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}}, 0, 2);
+  check_auto({{"SLURM_PROCID", "1"}, {"SLURM_NTASKS", "2"}, {"SLURM_JOB_ID", "7"}}, 1, 2);
   check_refused({{"SLURM_PROCID", "2"}, {"SLURM_NTASKS", "2"}, {"SLURM_STEP_ID", "0"}},
                 {"contradict", "SLURM_PROCID"});
 }
 
 TEST_CASE("a batch script with several tasks that starts one process is refused") {
-  check_refused({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}}, {"4 tasks", "srun"});
+  check_refused({{"SLURM_JOB_ID", "7"}, {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}}, {"4 tasks", "srun"});
 }
 
 TEST_CASE("tasks of a step within an array share the array's shares") {
