@@ -2,11 +2,14 @@
 // done.
 #include "depthlens/compute/transfer.hpp"
 
+#include <ATen/ops/empty.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -15,6 +18,11 @@
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::compute {
+namespace {
+
+constexpr std::int64_t kMaxStaged = std::int64_t{64} << 20;  // bytes
+
+}  // namespace
 
 at::Tensor staged_for(at::Device device, const at::Tensor& values) {
   if (device.is_cuda()) {
@@ -38,7 +46,18 @@ at::Tensor copied_to(at::Device device, const at::Tensor& values) {
   if (!values.defined()) return values;
   if (!device.is_cuda())
     return values.to(device, values.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
-  return staged_for(device, values).to(device, values.scalar_type(), /*non_blocking=*/true);
+  const auto bytes = static_cast<std::int64_t>(values.nbytes());
+  if (bytes <= kMaxStaged || values.size(0) < 2 || values.is_pinned())
+    return staged_for(device, values).to(device, values.scalar_type(), /*non_blocking=*/true);
+  // The host fills one piece while the one before is copied, and keeps little pinned memory.
+  const at::Tensor out = at::empty(values.sizes(), values.options().device(device));
+  const std::int64_t rows = values.size(0), step = std::max<std::int64_t>(1, rows * kMaxStaged / bytes);
+  for (std::int64_t first = 0; first < rows; first += step) {
+    const std::int64_t count = std::min(step, rows - first);
+    out.narrow(0, first, count)
+        .copy_(staged_for(device, values.narrow(0, first, count)), /*non_blocking=*/true);
+  }
+  return out;
 }
 
 /// Events are made, asked and given back in the name of their card: libtorch would else wake the first one.

@@ -53,11 +53,11 @@ bool is_of_embedding(Slot slot) {
          slot == Slot::kEmbeddingNormBias;
 }
 
-/// Moves tensors to a device; an undefined one stays so. Without `waits` the host may go on while a card
-/// still reads pinned memory.
-auto moved_to(at::Device device, bool waits = true) {
+/// Moves tensors to a device, for which the host does not wait; what is there, or undefined, stays as it is.
+auto moved_to(at::Device device) {
   return [=](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.to(device, tensor.scalar_type(), /*non_blocking=*/!waits) : tensor;
+    if (!tensor.defined() || tensor.device() == device) return tensor;
+    return compute::copied_to(device, tensor);
   };
 }
 
@@ -305,7 +305,7 @@ void Model::load_weights() {
     if (options_.head_only && !is_of_head(rule.slot, spec_)) continue;
     const bool on_first = is_of_embedding(rule.slot);
     const compute::Backend& place = on_first ? *options_.backends.front() : backend();
-    weights_[rule.slot] = files->load(rule, 0, place).to(place.device());
+    weights_[rule.slot] = moved_to(place.device())(files->load(rule, 0, place));
   }
   if (!options_.stream_layers && !options_.head_only) {
     for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
@@ -405,9 +405,8 @@ Model::MlpWeights Model::load_expert(std::int64_t block, std::int64_t expert, co
   return weights;
 }
 
-/// Of pinned weights a card may still read when this returns: they stay until what follows has been done.
 Model::MlpWeights Model::MlpWeights::on(at::Device device) const {
-  const Placing place = moved_to(device, /*waits=*/false);
+  const Placing place = moved_to(device);
   const auto matrix = [&](const Matrix& of) { return Matrix{place(of.values), place(of.scales)}; };
   return {.gate = matrix(gate),
           .up = matrix(up),
@@ -419,7 +418,7 @@ Model::MlpWeights Model::MlpWeights::on(at::Device device) const {
 
 Model::Weights Model::Weights::on(at::Device device) const {
   Weights moved = *this;
-  for (at::Tensor& tensor : moved.slots) tensor = moved_to(device, /*waits=*/false)(tensor);
+  for (at::Tensor& tensor : moved.slots) tensor = moved_to(device)(tensor);
   return moved;
 }
 

@@ -38,9 +38,9 @@ void CorpusSource::survey_corpus(std::uint64_t seed) {
   if (without_tokens > 0) inputs_.dropped[data::Drop::kNoTokens] = without_tokens;
   if (survey_.windows == 0) {
     if (without_tokens > 0) {
-      throw util::input_error({.what = "the tokenizer makes no tokens of the input's texts",
+      throw util::input_error({.what = "the input holds no text that makes a token",
                                .where = inputs_.files.front().path,
-                               .found = util::cat(without_tokens, " documents without a token")});
+                               .found = util::cat(without_tokens, " documents without one")});
     }
     throw util::input_error(
         {.what = "the input holds no text",

@@ -61,9 +61,10 @@ PromptText read_prompts(const InputOptions& input, std::int64_t num_prompts, con
     return {.prompts = std::move(prompts), .inputs = with_digests(corpus.summaries()), .limit = input.limit};
   const std::int64_t least = train::JacobianOptions().skip_first + 2;
   if (session.max_length() < least) {
-    throw util::usage_error({.what = "no window is long enough for a Jacobian",
-                             .where = util::cat("--max-length ", session.max_length()),
-                             .expected = util::cat(least, " tokens or more")});
+    throw util::input_error({.what = "no window is long enough for a Jacobian",
+                             .expected = util::cat(least, " tokens or more"),
+                             .found = util::cat("windows of ", session.max_length(), " tokens"),
+                             .hint = "a greater --max-length, where the model allows it"});
   }
   throw util::input_error(
       {.what = "too few prompts in the text",

@@ -277,7 +277,8 @@ TEST_CASE("merge refuses what does not belong together, with the difference") {
   REQUIRE(contains(run, key));
   of_other_version.insert(run.find(key) + key.size(), "0.0.0-");
   write_bytes(copy / "run.json", of_other_version);
-  refused({folders[0], copy.string(), folders[2]}, 2, {"are of different runs", "depthlens.version", "0.0.0-"});
+  refused({folders[0], copy.string(), folders[2]}, 2,
+          {"are of different runs", "depthlens.version", "0.0.0-"});
   std::string partial = run;
   partial.replace(partial.find("\"complete\""), 10, "\"partial\"");
   write_bytes(copy / "run.json", partial);

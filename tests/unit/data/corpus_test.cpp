@@ -163,7 +163,7 @@ TEST_CASE("json lines: a fault is an input error that names the line") {
   check_refused("{\"text\": \"a\"}\n{\"txt\": \"b\"}\n", "x.jsonl",
                 {"missing key 'text'", "x.jsonl, line 2"});
   check_refused("\n\n{\"text\": 5}\n", "x.jsonl", {"x.jsonl, line 3: text", "expected a string, found 5"});
-  check_refused("{\"text\": null}\n", "x.jsonl", {"missing key 'text'", "line 1"});
+  check_refused("{\"text\": null}\n", "x.jsonl", {"the key 'text' is null", "line 1"});
   check_refused("[\"text\"]\n", "x.jsonl", {"line 1", "expected an object with the key 'text'"});
   check_refused("{\"text\": \"a\"\n", "x.jsonl", {"not valid JSON", "line 1"});
   check_refused("{\"text\": \"a\", \"text\": \"b\"}\n", "x.jsonl", {"'text' twice", "line 1"});

@@ -144,7 +144,7 @@ TEST_CASE("json view: null counts as absent") {
   CHECK(view.has("y"));
   CHECK(view.get_integer("x", 0, 9, 5) == 5);
   CHECK(view.get_string("x", "other") == "other");
-  check_error(ErrorCode::kFormat, {"missing key 'x', f"}, [&] { view.at("x"); });
+  check_error(ErrorCode::kFormat, {"the key 'x' is null, f"}, [&] { view.at("x"); });
 }
 
 TEST_CASE("json view: integers within bounds only") {
