@@ -67,8 +67,12 @@ struct WorkMark::Recorded {
     event->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
   }
   ~Recorded() {
-    const c10::DeviceGuard guard(device);
-    event.reset();
+    try {
+      const c10::DeviceGuard guard(device);
+      event.reset();
+    } catch (const c10::Error&) {
+      // A card that has failed: the error is on its way already.
+    }
   }
   Recorded(const Recorded&) = delete;
   Recorded& operator=(const Recorded&) = delete;
@@ -91,9 +95,17 @@ void WorkMark::wait() const {
   recorded_->event->synchronize();
 }
 
-// A copy to the host that is not waited for lands in pinned memory.
-HostCopy::HostCopy(const at::Tensor& values)
-    : copy_(values.to(at::kCPU, values.scalar_type(), /*non_blocking=*/values.is_cuda())),
-      done_(values.device()) {}
+// A copy to the host that is not waited for lands in pinned memory, and in ordinary memory where there is no
+// more of that.
+HostCopy::HostCopy(const at::Tensor& values) {
+  try {
+    copy_ = values.to(at::kCPU, values.scalar_type(), /*non_blocking=*/values.is_cuda());
+    done_ = WorkMark(values.device());
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const c10::Error&) {
+    copy_ = values.to(at::kCPU);
+  }
+}
 
 }  // namespace depthlens::compute

@@ -215,18 +215,10 @@ class Run {
 
  private:
   void choose_batch() {
-    const model::ArchSpec& spec = model_.spec();
-    const compute::WorkSizes sizes = model_.backend().work_sizes();
-    const bool streams = model_.streams_layers();
-    const double times = streams ? sizes.memory_where_streamed : 0.5;
-    const double for_tokens =
-        times * static_cast<double>(options_.memory > 0 ? options_.memory : model_.memory());
-    // Per token: the residual states that are kept, and the largest of a block's intermediate results.
-    const auto per_token =
-        static_cast<double>(4 * (static_cast<std::int64_t>(layers_.size()) * spec.hidden_size +
-                                 8 * spec.hidden_size + 4 * spec.widest_mlp()));
-    tokens_per_batch_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(for_tokens / per_token), 1,
-                                                 (streams ? 16 : 1) * sizes.tokens_per_batch);
+    const std::int64_t fitting = model_.tokens_at_once(
+        static_cast<std::int64_t>(layers_.size()), options_.memory > 0 ? options_.memory : model_.memory());
+    tokens_per_batch_ = std::min(
+        fitting, (model_.streams_layers() ? 16 : 1) * model_.backend().work_sizes().tokens_per_batch);
   }
 
   /// Whether the position, the next one to be decoded by the first group, is to be checked.
@@ -400,7 +392,7 @@ StateRows Run::state_rows(const std::vector<at::Tensor>& residuals, const BatchP
       for (; p < count && positions[p].query == query; ++p) places.push_back(positions[p].where->position);
       pieces.push_back(query->states->tensors().rows(layer, places));
     }
-    return at::cat(pieces).to(model_.device());
+    return compute::copied_to(model_.device(), at::cat(pieces));
   };
 }
 

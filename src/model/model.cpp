@@ -358,6 +358,14 @@ std::uint64_t Model::memory() const {
   return least;
 }
 
+std::int64_t Model::tokens_at_once(std::int64_t num_kept, std::uint64_t memory) const {
+  const double times = options_.stream_layers ? backend().work_sizes().memory_where_streamed : 0.5;
+  const std::int64_t d = spec_.hidden_size;
+  const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + 4 * spec_.widest_mlp()));
+  return std::max<std::int64_t>(1,
+                                static_cast<std::int64_t>(times * static_cast<double>(memory) / per_token));
+}
+
 Model::Weights Model::load_block(std::int64_t block, bool experts, const Placing& place) const {
   const c10::NoGradGuard no_gradients;
   Weights weights;
@@ -455,6 +463,9 @@ class Model::StreamedBlocks {
     on_device_ =
         device.is_cpu() ? model_.load_block(i, /*experts=*/false, moved_to(device)) : of_host_.on(device);
     copied_ = compute::WorkMark(device);
+    // libtorch keeps pinned memory until its copies are done: the earlier it is given back, the earlier it
+    // can be had again. Experts stay, with what is on the device, until they are chosen.
+    of_host_ = {};
     return on_device_;
   }
 
@@ -626,20 +637,21 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
   }
   // Places in `chosen`, by expert and then by token.
   const at::Tensor on_host = chosen.cpu().contiguous();
-  const auto* expert_at = on_host.const_data_ptr<std::int64_t>();
-  std::vector<std::int64_t> by_expert(static_cast<std::size_t>(T * k));
-  std::iota(by_expert.begin(), by_expert.end(), 0);
-  std::stable_sort(by_expert.begin(), by_expert.end(),
-                   [&](std::int64_t a, std::int64_t b) { return expert_at[a] < expert_at[b]; });
+  std::vector<std::vector<std::int64_t>> of_experts(static_cast<std::size_t>(spec_.experts.count));
+  for (std::int64_t place = 0; place < T * k; ++place)
+    of_experts[static_cast<std::size_t>(on_host.const_data_ptr<std::int64_t>()[place])].push_back(place);
+  std::vector<std::int64_t> by_expert;
+  for (const auto& places : of_experts) by_expert.insert(by_expert.end(), places.begin(), places.end());
   const at::Tensor places = index_tensor(by_expert, backend.device()), tokens = places.floor_divide(k);
-  for (std::int64_t first = 0, end = 0; first < T * k; first = end) {
-    const std::int64_t e = expert_at[by_expert[static_cast<std::size_t>(first)]];
-    while (end < T * k && expert_at[by_expert[static_cast<std::size_t>(end)]] == e) ++end;
-    const at::Tensor place = places.narrow(0, first, end - first);
-    const at::Tensor token = tokens.narrow(0, first, end - first);
+  std::int64_t first = 0;
+  for (std::size_t e = 0; e < of_experts.size(); ++e) {
+    const auto count = static_cast<std::int64_t>(of_experts[e].size());
+    if (count == 0) continue;
+    const at::Tensor place = places.narrow(0, first, count), token = tokens.narrow(0, first, count);
+    first += count;
     const MlpWeights expert = block.experts.empty()
-                                  ? load_expert(i, e, moved_to(backend.device()))
-                                  : block.experts[static_cast<std::size_t>(e)].on(backend.device());
+                                  ? load_expert(i, static_cast<std::int64_t>(e), moved_to(backend.device()))
+                                  : block.experts[e].on(backend.device());
     const at::Tensor out = mlp(backend, expert, packed(backend, input.index_select(0, token)));
     output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
   }

@@ -32,12 +32,6 @@ std::int64_t positions_of_chunk(std::int64_t total, std::int64_t num_states, std
   return util::round_up(util::ceil_div(total, num_chunks), kLeast);
 }
 
-/// Bytes that the residual states of a batch may take.
-std::int64_t bytes_of_states(const model::Model& model) {
-  const double times = model.streams_layers() ? model.backend().work_sizes().memory_where_streamed : 0.25;
-  return static_cast<std::int64_t>(times * static_cast<double>(model.memory()));
-}
-
 std::vector<double> to_vector(const at::Tensor& values) {
   const at::Tensor host = values.to(at::kCPU, at::kDouble).contiguous();
   return {host.const_data_ptr<double>(), host.const_data_ptr<double>() + host.numel()};
@@ -68,8 +62,6 @@ TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
       settings_(resolved(std::move(settings), model.spec().num_layers)),
       parameters_{trained_part(initial.weights, settings_, model.device()),
                   trained_part(initial.biases, settings_, model.device())},
-      tokens_per_batch_(std::max<std::int64_t>(
-          1, bytes_of_states(model) / (4 * (settings_.num_layers + 1) * model.spec().hidden_size))),
       optimizer_(settings_.optimizer,
                  {settings_.bias_only ? at::Tensor() : parameters_.weights, parameters_.biases}) {
   const model::OutputHead& head = model.head();
@@ -81,13 +73,13 @@ TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
   exact_kl_ = std::make_unique<LensGradient>(head, pass(compute::Precision::kFloat32), Loss::kKl, Damping{});
   if (!settings_.bias_only) gradients_.weights = at::zeros_like(parameters_.weights);
   if (parameters_.biases.defined()) gradients_.biases = at::zeros_like(parameters_.biases);
+  tokens_per_batch_ = model.tokens_at_once(settings_.num_layers + 1, model.memory());
 }
 
 lens::TunedParameters TunedTrainer::zeros(const model::Model& model, bool biases) {
   const std::int64_t L = model.spec().num_layers, d = model.spec().hidden_size;
-  const auto options = at::TensorOptions(at::kFloat).device(model.device());
-  return {.weights = at::zeros({L, d, d}, options),
-          .biases = biases ? at::zeros({L, d}, options) : at::Tensor()};
+  return {.weights = at::zeros({L, d, d}, at::kFloat),
+          .biases = biases ? at::zeros({L, d}, at::kFloat) : at::Tensor()};
 }
 
 lens::TunedParameters TunedTrainer::zeros_like(const lens::TunedParameters& parameters) {

@@ -12,8 +12,9 @@ namespace depthlens::compute {
 /// undefined.
 at::Tensor copied_to(at::Device device, const at::Tensor& values);
 
-/// A contiguous copy of `values` in the host's memory, from which that device copies while the host goes on.
-/// Where a card's driver has no more such memory, and for other devices, it is ordinary memory.
+/// A contiguous copy of `values` in the host's memory, from which that device copies while the host goes on;
+/// the tensor itself where it lies in such memory already. Where a card's driver has no more of it, and for
+/// other devices, it is ordinary memory.
 at::Tensor staged_for(at::Device device, const at::Tensor& values);
 
 /// A place in a device's work: behind all that had been given to it when the mark was made. Move-only.

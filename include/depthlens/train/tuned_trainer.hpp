@@ -67,11 +67,11 @@ class TunedTrainer {
   const model::Model& model_;
   TrainSettings settings_;
   lens::TunedParameters parameters_;
-  std::int64_t tokens_per_batch_;  // the same from step to step
   lens::TunedParameters gradients_;
   std::unique_ptr<LensGradient> gradient_;
   std::unique_ptr<LensGradient> exact_kl_;
   Optimizer optimizer_;
+  std::int64_t tokens_per_batch_ = 0;  // the same in every step
   std::int64_t steps_done_ = 0;
 };
 

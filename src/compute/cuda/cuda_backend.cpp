@@ -41,7 +41,7 @@ class CudaBackend : public Backend {
             .rows_per_chunk = 8192,
             .positions_per_chunk = 2048,
             .attention_padding = 2,
-            .memory_where_streamed = 1.5,
+            .memory_where_streamed = 2,
             .bytes_recorded = std::int64_t{4} << 30};
   }
 
