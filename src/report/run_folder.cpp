@@ -117,14 +117,17 @@ bool RunFolder::holds_whole_share() const {
 
 util::StagingFolder& RunFolder::staging() {
   if (!staging_) {
-    // What a process that was killed has left. Whoever writes these files is alone.
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(path_, ignored)) {
-      if (util::StagingFolder::is_one(entry.path())) fs::remove_all(entry.path(), ignored);
-    }
+    remove_leftovers();
     staging_ = std::make_unique<util::StagingFolder>(path_);
   }
   return *staging_;
+}
+
+void RunFolder::remove_leftovers() const {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(path_, ignored)) {
+    if (util::StagingFolder::is_one(entry.path())) fs::remove_all(entry.path(), ignored);
+  }
 }
 
 RecordFile& RunFolder::records(RecordFormat format) {

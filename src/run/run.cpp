@@ -96,6 +96,8 @@ report::RunFolder::Mode mode_of(const OutputOptions& options, const std::optiona
 
 struct Run::Job {
   explicit Job(const OutputOptions& given);
+  void open_folder();
+  void leave(bool fails);
 
   std::optional<std::int64_t> claim();
   void end_part(std::int64_t part, const decode::RunStatistics& statistics);
@@ -106,10 +108,18 @@ struct Run::Job {
   OrderedJson volatile_json(const Session& session) const;
   /// Where the store has the name of this rank's saved state.
   std::string saved_key() const { return util::cat("saved/", ranks->rank); }
+  /// Where it has the rank that does the i-th part of those to do.
+  static std::string claim_key(std::int64_t i) { return util::cat("claim/", i); }
+  std::string own_name() const { return util::cat(ranks->rank); }
   void check_same(const OrderedJson& other, const std::string& where) const;
   void check_same_share(const std::optional<Shard>& other, const std::string& where) const;
   void take_saved();
   bool is_complete() const;
+  /// Of a folder that is written: what was saved on the way.
+  void clear() const {
+    saved->remove();
+    folder->remove_leftovers();
+  }
   void agree_with_ranks();
   bool take_back();
   bool is_writer();
@@ -137,12 +147,13 @@ struct Run::Job {
   PartSet done;
   std::vector<std::int64_t> to_do;
   std::int64_t weight_to_do = 0;
-  std::size_t next_to_do = 0;
+  std::int64_t next_to_do = 0;
   std::deque<std::int64_t> claimed;
   std::deque<std::int64_t> lost;  // claimed by this rank before it died, and not saved
   std::optional<SavePacing> pacing;
   bool complete = false;  // before anything was done
   bool stopped = false, was_saved = false;
+  bool is_guest = false;  // a rank that comes back, and may be none: nothing that it does concerns the others
 };
 
 Run::Job::Job(const OutputOptions& given) : options(given), ranks(torchrun_ranks()) {
@@ -156,12 +167,46 @@ Run::Job::Job(const OutputOptions& given) : options(given), ranks(torchrun_ranks
   }
   if (ranks && ranks->world_size > 1) store = connect_store(*ranks, kStoreTimeout);
   if (!store) ranks.reset();
+  is_guest = store && store->rejoins();
+  try {
+    open_folder();
+  } catch (const util::Error&) {
+    if (store) leave(/*fails=*/true);
+    throw;
+  }
+  saved = std::make_unique<SavedParts>(options.out);
+}
+
+void Run::Job::leave(bool fails) {
+  if (is_guest) return;
+  if (fails) {
+    store->fail();
+    try {
+      store->add("parts", kNoMoreParts);
+    } catch (const util::Error&) {
+      // Lost; so have the others.
+    }
+  }
+  store->leave();
+}
+
+void Run::Job::open_folder() {
   // Under torchrun a restart goes on by itself: one that its agent counts, and one by a new start.
   const bool begun = util::exists(fs::path(options.out) / "parts");
   if (store && !options.overwrite && (begun || store->earlier_starts() > 0)) options.resume = true;
   if (store && ranks->rank > 0) {
-    store->get("folder");
+    const std::string of_rank_0 = store->get("folder");
+    // The lock goes when the run is written.
+    const bool is_there = store->has("written") ? util::exists(fs::path(options.out) / "run.json")
+                                                : of_rank_0 == FolderLock::text_in(options.out);
+    if (is_guest && !is_there) {
+      throw util::usage_error({.what = "the ranks that answer are at another run",
+                               .where = "--out " + options.out,
+                               .expected = "the folder of rank 0",
+                               .hint = "choose another MASTER_PORT for this run"});
+    }
     folder = std::make_unique<report::RunFolder>(options.out, report::RunFolder::Mode::kResume);
+    lock = std::make_unique<FolderLock>(options.out, "parts", util::cat("lock-", ranks->rank));
   } else {
     const bool replaces = options.overwrite && !(store && store->earlier_starts() > 0);
     if (options.overwrite && !replaces) {
@@ -181,9 +226,8 @@ Run::Job::Job(const OutputOptions& given) : options(given), ranks(torchrun_ranks
         if (entry.path().filename() != "lock") fs::remove_all(entry.path());
       }
     }
-    if (store) store->set("folder", "ready");
+    if (store) store->set("folder", lock ? lock->text() : "cannot be written");
   }
-  saved = std::make_unique<SavedParts>(options.out);
 }
 
 const OrderedJson& Run::Job::run() const {
@@ -292,6 +336,12 @@ void Run::Job::agree_with_ranks() {
 bool Run::Job::take_back() {
   std::vector<RecordSegment> segments;
   if (store->rejoins()) {
+    store->add("ended parts", 1);  // no part, but rank 0 sees that something happens
+    if (store->has("written")) {
+      // It wrote the folder, or another rank did, which is still at its end.
+      if (is_writer()) clear();
+      return false;
+    }
     const auto had_ended = [&](int rank) { return store->has(util::cat("state/", rank)); };
     bool all_ended = true;
     for (int rank = 0; rank < ranks->world_size; ++rank) all_ended = all_ended && had_ended(rank);
@@ -302,12 +352,12 @@ bool Run::Job::take_back() {
     std::vector<std::int64_t> parts;
     for (std::int64_t i = 0; i < claims; ++i) {
       // It may have died between the claim and saying so, or another rank is about to.
-      const std::string owner = util::cat("claim/", i);
-      for (int tries = 0; tries < 100 && !store->has(owner); ++tries)
+      for (int tries = 0; tries < 100 && !store->has(claim_key(i)); ++tries) {
+        if (util::interrupted()) throw util::interrupted_error();
+        store->check_failures();
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      const bool is_own = store->has(owner) ? store->get(owner) == util::cat(ranks->rank)
-                                            : store->add("orphan/" + util::cat(i), 1) == 1;
-      if (!is_own) continue;
+      }
+      if (store->set_first(claim_key(i), own_name()) != own_name()) continue;
       parts.push_back(to_do[static_cast<std::size_t>(i)]);
       own.add(parts.back());
     }
@@ -335,9 +385,7 @@ bool Run::Job::take_back() {
 
 /// Whether this rank, when all have ended, writes the folder: one of them does.
 bool Run::Job::is_writer() {
-  constexpr char kWriter[] = "writer";
-  if (store->add("writers", 1) == 1) store->set(kWriter, util::cat(ranks->rank));
-  return store->get(kWriter) == util::cat(ranks->rank);
+  return store->set_first("writer", own_name()) == own_name();
 }
 
 /// Rank 0, where no agent watches the others: ends when the run folder is written, or by an error where a
@@ -366,11 +414,14 @@ std::optional<std::int64_t> Run::Job::claim() {
     lost.pop_front();
     return claimed.back();
   }
-  const std::size_t next = store ? static_cast<std::size_t>(store->add("parts", 1) - 1) : next_to_do++;
-  if (next >= to_do.size()) return std::nullopt;
-  if (store) store->set(util::cat("claim/", next), util::cat(ranks->rank));
-  claimed.push_back(to_do[next]);
-  return to_do[next];
+  while (true) {
+    const std::int64_t next = store ? store->add("parts", 1) - 1 : next_to_do++;
+    if (next >= static_cast<std::int64_t>(to_do.size())) return std::nullopt;
+    // Where this process stood still meanwhile, a rank that came back may have taken it.
+    if (store && store->set_first(claim_key(next), own_name()) != own_name()) continue;
+    claimed.push_back(to_do[static_cast<std::size_t>(next)]);
+    return claimed.back();
+  }
 }
 
 /// Parts that had nothing to show.
@@ -419,16 +470,7 @@ OrderedJson Run::Job::volatile_json(const Session& session) const {
 Run::Run(const OutputOptions& options) : job_(std::make_unique<Job>(options)) {}
 
 Run::~Run() {
-  if (!job_->store) return;
-  if (std::uncaught_exceptions() > exceptions_) {
-    job_->store->fail();
-    try {
-      job_->store->add("parts", kNoMoreParts);
-    } catch (const util::Error&) {
-      // Lost; so have the others.
-    }
-  }
-  job_->store->leave();
+  if (job_->store) job_->leave(/*fails=*/std::uncaught_exceptions() > exceptions_);
 }
 
 OrderedJson describe_run(const Session& session, const RunInputs& inputs) {
@@ -498,7 +540,7 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
     if (job.store) job.store->set("complete", job.complete ? "yes" : "no");
     if (job.complete) {
       util::log_info("the run is complete: " + job.options.out);
-      if (!job.share) job.saved->remove();  // left where an end came between the last two steps
+      if (!job.share) job.clear();  // left where an end came between the last steps
       return false;
     }
     if (job.not_writable) throw util::Error(*job.not_writable);
@@ -506,7 +548,9 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
     if (job.store->get("complete") == "yes") return false;
   }
   if (job.store) job.agree_with_ranks();
-  if (!leads && !job.take_back()) return false;
+  const bool has_work = leads || job.take_back();
+  job.is_guest = false;
+  if (!has_work) return false;
   job.counts = std::make_unique<RunCounts>(job.state);
   if (!job.done.empty()) {
     util::log_info(util::cat("going on: ", job.done.size(), " of ",
@@ -685,8 +729,8 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     util::log_warning(stopped_after + "what was finished (status partial); --resume goes on");
     throw util::interrupted_error();
   }
-  if (!job.share) job.saved->remove();
   if (job.store) job.store->set("written", "yes");
+  if (!job.share) job.clear();
   tell_of(job.context, job.state, job.options.out);
   return tables;
 }

@@ -108,6 +108,8 @@ void SavedParts::absorb(const std::vector<SavedState>& states) {
 
 void SavedParts::remove() {
   std::error_code ignored;
+  // States first: one whose records are gone would be in the way of everything.
+  for (const fs::path& state : paths()) fs::remove(state, ignored);
   fs::remove_all(folder_, ignored);
 }
 
@@ -117,9 +119,9 @@ struct FolderLock::Keeper {
   // Of another machine: how long the file may stay as it is before its process is taken to be gone.
   static constexpr auto kGone = std::chrono::seconds(45);
 
-  Keeper(const fs::path& kept, const std::string& below)
+  Keeper(const fs::path& kept, const std::string& below, const std::string& name)
       : folder(kept),
-        path(kept / below / "lock"),
+        path(kept / below / name),
         text(util::cat(util::host_name(), "\n", ::getpid(), "\n", start_of(::getpid()), "\n",
                        util::unique_name())) {
     while (!create()) {
@@ -160,7 +162,8 @@ struct FolderLock::Keeper {
     return true;
   }
 
-  std::string content() const {
+  std::string content() const { return content_of(path); }
+  static std::string content_of(const fs::path& path) {
     std::ifstream there(path);
     std::ostringstream bytes;
     bytes << there.rdbuf();
@@ -217,9 +220,17 @@ struct FolderLock::Keeper {
   std::thread toucher;
 };
 
-FolderLock::FolderLock(const fs::path& folder, const std::string& below) {
+FolderLock::FolderLock(const fs::path& folder, const std::string& below, const std::string& name) {
   util::create_folders(folder / below);
-  keeper_ = std::make_unique<Keeper>(folder, below);
+  keeper_ = std::make_unique<Keeper>(folder, below, name);
+}
+
+const std::string& FolderLock::text() const {
+  return keeper_->text;
+}
+
+std::string FolderLock::text_in(const fs::path& folder, const std::string& below, const std::string& name) {
+  return Keeper::content_of(folder / below / name);
 }
 
 FolderLock::~FolderLock() {

@@ -21,6 +21,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::run {
@@ -131,6 +132,14 @@ class TcpStore final : public Store {
     return guarded([&] { return store_->check({prefix_ + key}); });
   }
 
+  std::string set_first(const std::string& key, const std::string& value) override {
+    return guarded([&] {
+      const std::vector<std::uint8_t> there =
+          store_->compareSet(prefix_ + key, {}, std::vector<std::uint8_t>(value.begin(), value.end()));
+      return std::string(there.begin(), there.end());
+    });
+  }
+
   void fail() override {
     failed_ = true;
     try {
@@ -154,9 +163,9 @@ class TcpStore final : public Store {
   }
 
   void leave() override {
-    constexpr char kKey[] = "/left";
+    const auto left = [](int rank) { return util::cat("/left/", rank); };
     try {
-      std::int64_t num_left = add(kKey, 1);
+      set(left(ranks_.rank), "yes");
       if (!is_host()) return;
       // Whoever is told to end has no time for all of that, nor are there any to wait for where one has
       // failed; but the others are to learn why.
@@ -165,9 +174,14 @@ class TcpStore final : public Store {
       const auto patience = [&] {
         return util::interrupted() ? kToldToEnd : failed_ ? std::min(kAfterFailure, timeout_) : timeout_;
       };
-      while (num_left < ranks_.world_size && Clock::now() - begin < patience()) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-        num_left = add(kKey, 0);
+      for (int rank = 0; rank < ranks_.world_size;) {
+        if (has(left(rank))) {
+          ++rank;
+        } else if (Clock::now() - begin < patience()) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        } else {
+          return;
+        }
       }
     } catch (const util::Error&) {
       // Gone, or told to end: there is nobody to wait for.
@@ -180,23 +194,35 @@ class TcpStore final : public Store {
 
   bool is_host() const { return ranks_.rank == 0 && !ranks_.store_is_hosted; }
 
+  /// In short tries: c10d's own wait can be ended by nobody, and is longer than it is told.
   void connect() {
+    constexpr std::chrono::seconds kTry(10);
     c10d::TCPStoreOptions options;
     options.port = static_cast<std::uint16_t>(ranks_.master_port);
     options.isServer = is_host();
     options.waitWorkers = false;
-    options.timeout = timeout_;
-    try {
-      store_ = c10::make_intrusive<c10d::TCPStore>(ranks_.master_address, options);
-    } catch (const c10::Error& error) {
-      throw util::usage_error(
-          {.what = is_host() ? "cannot host the store of the ranks" : "no store of the ranks answers",
-           .where = util::cat("MASTER_ADDR:MASTER_PORT ", ranks_.master_address, ":", ranks_.master_port),
-           .found = util::in_quotes(first_line(error)),
-           .hint = is_host()
-                       ? "Rank 0 needs a port that is free: choose another MASTER_PORT."
-                       : "All ranks need the address and port of rank 0's machine, and rank 0 must run."});
+    options.timeout = is_host() ? timeout_ : std::min(kTry, timeout_);
+    const auto begin = Clock::now();
+    for (bool told = false; store_ == nullptr;) {
+      try {
+        store_ = c10::make_intrusive<c10d::TCPStore>(ranks_.master_address, options);
+      } catch (const c10::Error& error) {
+        if (util::interrupted()) throw util::interrupted_error();
+        if (!is_host() && Clock::now() - begin + kTry < timeout_) {
+          if (!std::exchange(told, true)) util::log_info("waiting for rank 0 and " + place_of(ranks_));
+          std::this_thread::sleep_for(std::chrono::milliseconds(200));
+          continue;
+        }
+        throw util::usage_error(
+            {.what = is_host() ? "cannot host the store of the ranks" : "no store of the ranks answers",
+             .where = util::cat("MASTER_ADDR:MASTER_PORT ", ranks_.master_address, ":", ranks_.master_port),
+             .found = util::in_quotes(first_line(error)),
+             .hint = is_host()
+                         ? "Rank 0 needs a port that is free: choose another MASTER_PORT."
+                         : "All ranks need the address and port of rank 0's machine, and rank 0 must run."});
+      }
     }
+    store_->setTimeout(timeout_);
   }
 
   /// Rank 0: names this start and waits until all have heard it. What a rank of an earlier start has left is

@@ -215,6 +215,22 @@ class TorchrunTest(cluster.Case):
                     self.check_ended(first)
                 self.check_complete()
 
+    def test_a_rank_that_comes_back_with_another_command_costs_nobody_anything(self):
+        port = cluster.free_port()
+        with self.rank_without_an_agent(port, 0) as first:
+            with self.rank_without_an_agent(port, 1) as second:
+                self.assertTrue(cluster.wait_until(lambda: "windows" in second.log_text(), SECONDS))
+                cluster.kill(second.pid, signal.SIGKILL)
+                if second.wait(SECONDS) == 0:
+                    self.skipTest("all was done before the rank was killed")
+            with self.rank_without_an_agent(port, 1, "--seed", "1") as other:
+                self.assertEqual(other.wait(SECONDS), 2, other.log_text())
+                self.assertIn("settings.seed", other.log_text())
+            with self.rank_without_an_agent(port, 1) as again:
+                self.check_ended(again)
+            self.check_ended(first)
+        self.check_complete()
+
     def test_all_ranks_are_started_again_by_hand(self):
         first, second = self.ranks_without_an_agent([], [])
         with first, second:

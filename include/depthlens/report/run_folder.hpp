@@ -34,6 +34,9 @@ class RunFolder {
   /// Whether a complete run is there, such as one that is to be replaced. Throws format errors.
   bool holds_whole_run() const;
 
+  /// Removes what a process that was killed while it wrote has left beside the run. For the one that writes.
+  void remove_leftovers() const;
+
   /// The records' file, to be written line by line; it gets its place in `finish`, and a file of the other
   /// format goes.
   RecordFile& records(RecordFormat format = RecordFormat::kJsonl);

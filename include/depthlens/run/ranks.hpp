@@ -76,6 +76,8 @@ class Store {
   /// the keys of add().
   virtual std::string get(const std::string& key) = 0;
   virtual bool has(const std::string& key) = 0;
+  /// Sets the key where nobody has, and returns the value that it has: atomic. Neither is empty.
+  virtual std::string set_first(const std::string& key, const std::string& value) = 0;
 
   /// How many starts of this run went before, as far as any rank knows; the same for all ranks. Above 0 after
   /// a failure or a change of machines under torchrun: what is on disk is then to be gone on with.

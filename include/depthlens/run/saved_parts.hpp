@@ -77,9 +77,15 @@ class SavedParts {
 /// counted once (run.hpp).
 class FolderLock {
  public:
-  /// Throws an output error where another process is at work there.
-  explicit FolderLock(const std::filesystem::path& folder, const std::string& below = "parts");
+  /// Throws an output error where another process is at work there, or goes by that name there.
+  explicit FolderLock(const std::filesystem::path& folder, const std::string& below = "parts",
+                      const std::string& name = "lock");
   ~FolderLock();
+  /// What `text_in` gives while this lives: unlike that of any other lock.
+  const std::string& text() const;
+  /// What is in such a file; "" where there is none.
+  static std::string text_in(const std::filesystem::path& folder, const std::string& below = "parts",
+                             const std::string& name = "lock");
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
 
