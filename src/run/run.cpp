@@ -206,7 +206,11 @@ void Run::Job::open_folder() {
                                .hint = "choose another MASTER_PORT for this run"});
     }
     folder = std::make_unique<report::RunFolder>(options.out, report::RunFolder::Mode::kResume);
-    lock = std::make_unique<FolderLock>(options.out, "parts", util::cat("lock-", ranks->rank));
+    try {
+      lock = std::make_unique<FolderLock>(options.out, "parts", util::cat("lock-", ranks->rank));
+    } catch (const util::Error&) {
+      if (!folder->holds_whole_run()) throw;  // as rank 0 does
+    }
   } else {
     const bool replaces = options.overwrite && !(store && store->earlier_starts() > 0);
     if (options.overwrite && !replaces) {
@@ -348,8 +352,7 @@ bool Run::Job::take_back() {
     if (had_ended(ranks->rank) && !(all_ended && is_writer())) return false;
     const auto claims =
         std::min<std::int64_t>(store->add("parts", 0), static_cast<std::int64_t>(to_do.size()));
-    PartSet own;
-    std::vector<std::int64_t> parts;
+    std::vector<std::int64_t> parts;  // its own
     for (std::int64_t i = 0; i < claims; ++i) {
       // It may have died between the claim and saying so, or another rank is about to.
       for (int tries = 0; tries < 100 && !store->has(claim_key(i)); ++tries) {
@@ -357,9 +360,8 @@ bool Run::Job::take_back() {
         store->check_failures();
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }
-      if (store->set_first(claim_key(i), own_name()) != own_name()) continue;
-      parts.push_back(to_do[static_cast<std::size_t>(i)]);
-      own.add(parts.back());
+      if (store->set_first(claim_key(i), own_name()) == own_name())
+        parts.push_back(to_do[static_cast<std::size_t>(i)]);
     }
     const std::string name = store->has(saved_key()) ? store->get(saved_key()) : "";
     if (!name.empty() && util::exists(saved->folder() / name)) {

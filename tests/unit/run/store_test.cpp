@@ -190,8 +190,19 @@ TEST_CASE("a rank that fails ends the waiting of the others, and is named") {
     if (rank == 2) {
       store->fail();
     } else {
-      check_error(util::ErrorCode::kInput, {"rank 2 has failed"}, [&] { store->get("never"); });
-      check_error(util::ErrorCode::kInput, {"rank 2 has failed"}, [&] { store->check_failures(); });
+      // Catch's assertions are for one thread.
+      const auto require_named = [](const std::function<void()>& action) {
+        try {
+          action();
+        } catch (const util::Error& error) {
+          const bool is_named = std::string(error.what()).find("rank 2 has failed") != std::string::npos;
+          if (is_named && error.code() == util::ErrorCode::kInput) return;
+          throw std::runtime_error(std::string("another error: ") + error.what());
+        }
+        throw std::runtime_error("no error");
+      };
+      require_named([&] { store->get("never"); });
+      require_named([&] { store->check_failures(); });
     }
     store->leave();
   });
