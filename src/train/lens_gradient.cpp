@@ -2,9 +2,9 @@
 #include "depthlens/train/lens_gradient.hpp"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/baddbmm.h>
-#include <ATen/ops/bmm.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
@@ -45,13 +45,27 @@ struct LensGradient::Evaluated {
   at::Tensor final_top;   // [P] int64
 };
 
-LensGradient::LensGradient(const model::OutputHead& head, std::unique_ptr<compute::VocabularyPass> pass,
-                           Loss loss, Damping damping)
+LensGradient::LensGradient(const model::OutputHead& head, const compute::Backend& backend,
+                           compute::Precision precision, Loss loss, Damping damping)
     : head_(head),
-      pass_(std::move(pass)),
+      backend_(backend),
+      precision_(precision),
+      pass_(backend.vocabulary_pass(head.unembedding, precision)),
       loss_(loss),
       damping_(std::move(damping)),
       token_scale_(token_scale(damping_, pass_->vocab_size(), head.unembedding.weight.device())) {}
+
+at::Tensor LensGradient::translated(const at::Tensor& states, const lens::TunedParameters& parameters) const {
+  at::Tensor out = at::empty_like(states);
+  for (std::int64_t l = 0; l < states.size(0); ++l) {
+    const at::Tensor bias = parameters.biases.defined() ? parameters.biases[l] : at::Tensor();
+    const at::Tensor product =
+        backend_.linear(backend_.pack(states[l], precision_), parameters.weights[l], bias);
+    at::Tensor layer = out[l];
+    at::add_out(layer, product, states[l]);
+  }
+  return out;
+}
 
 LensGradient::Normed LensGradient::normed(at::Tensor states) const {
   if (head_.norm == model::NormKind::kNone) return {states, {}, states};
@@ -81,14 +95,8 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   const at::ScalarType dtype = parameters.weights.scalar_type();
   const at::Tensor states = positions.states.to(dtype);  // [L, P, d]
   const std::int64_t L = states.size(0), P = states.size(1), d = states.size(2);
-  const at::Tensor weights = parameters.weights.transpose(1, 2);
-  at::Tensor translated = parameters.biases.defined()
-                              ? at::baddbmm(parameters.biases.unsqueeze(1), states, weights)
-                              : at::bmm(states, weights);
-  translated.add_(states);
-
   Evaluated out;
-  out.layers = normed(std::move(translated));
+  out.layers = normed(translated(states, parameters));
   const at::Tensor outputs =
       at::cat({normed(positions.final_states.to(dtype)).output, out.layers.output.view({L * P, d})});
   const at::Tensor final_output = outputs.narrow(0, 0, P);  // y_f [P, d]
@@ -212,7 +220,14 @@ at::Tensor LensGradient::accumulate_piece(const TrainingPositions& positions,
   }
   derivative = through_norm(evaluated.layers, std::move(derivative));  // [L, P, d]
   if (gradients.weights.defined()) {
-    gradients.weights.baddbmm_(derivative.transpose(1, 2), positions.states.to(derivative.scalar_type()));
+    // Of each layer the sum over positions of the derivative's outer product with the state.
+    const auto turned = [&](const at::Tensor& of_layer) {
+      return of_layer.to(derivative.scalar_type()).t().contiguous();  // [d, P]
+    };
+    for (std::int64_t l = 0; l < derivative.size(0); ++l) {
+      const compute::PackedRows rows = backend_.pack(turned(derivative[l]), precision_);
+      gradients.weights[l].add_(backend_.linear(rows, turned(positions.states[l]), {}));
+    }
   }
   if (gradients.biases.defined()) gradients.biases.add_(derivative.sum(1));
   return evaluated.loss.sum(1);

@@ -14,7 +14,6 @@
 #include <numeric>
 
 #include "depthlens/compute/backend.hpp"
-#include "depthlens/compute/runtime.hpp"
 #include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
@@ -64,13 +63,11 @@ TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
                   trained_part(initial.biases, settings_, model.device())},
       optimizer_(settings_.optimizer,
                  {settings_.bias_only ? at::Tensor() : parameters_.weights, parameters_.biases}) {
-  const model::OutputHead& head = model.head();
-  const auto pass = [&](compute::Precision precision) {
-    return model.backend().vocabulary_pass(head.unembedding, precision);
+  const auto gradient = [&](compute::Precision precision, Loss loss, const Damping& damping) {
+    return std::make_unique<LensGradient>(model.head(), model.backend(), precision, loss, damping);
   };
-  gradient_ =
-      std::make_unique<LensGradient>(head, pass(settings_.precision), settings_.loss, settings_.damping);
-  exact_kl_ = std::make_unique<LensGradient>(head, pass(compute::Precision::kFloat32), Loss::kKl, Damping{});
+  gradient_ = gradient(settings_.precision, settings_.loss, settings_.damping);
+  exact_kl_ = gradient(compute::Precision::kFloat32, Loss::kKl, {});
   if (!settings_.bias_only) gradients_.weights = at::zeros_like(parameters_.weights);
   if (parameters_.biases.defined()) gradients_.biases = at::zeros_like(parameters_.biases);
   tokens_per_batch_ = model.tokens_at_once(settings_.num_layers + 1, model.memory());
@@ -184,7 +181,6 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
   }
   optimizer_.step(parameters_, gradients_, result.learning_rate, result.step);
   ++steps_done_;
-  compute::release_free_memory();
   return result;
 }
 

@@ -312,7 +312,9 @@ class ScarceBackend : public compute::Backend {
     return whole_->kernel_name(precision);
   }
   bool multiplies_stored(at::ScalarType type) const override { return whole_->multiplies_stored(type); }
-  compute::PackedRows pack(const at::Tensor& rows) const override { return whole_->pack(rows); }
+  compute::PackedRows pack(const at::Tensor& rows, compute::Precision precision) const override {
+    return whole_->pack(rows, precision);
+  }
   std::unique_ptr<compute::VocabularyPass> vocabulary_pass(const compute::Unembedding& unembedding,
                                                            compute::Precision precision) const override {
     return whole_->vocabulary_pass(unembedding, precision);

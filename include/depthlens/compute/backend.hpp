@@ -52,8 +52,9 @@ struct WorkSizes {
 
 /// Rows in the form in which a backend multiplies them: packed once for any number of products.
 struct PackedRows {
-  at::Tensor values;  ///< [T, d] as they were given
-  at::Tensor blocks;  ///< where the backend has kernels of its own for them; else undefined
+  at::Tensor values;    ///< [T, d] as they were given
+  Precision precision;  ///< of the products
+  at::Tensor blocks;    ///< where the backend has kernels of its own for them; else undefined
 };
 
 class Backend {
@@ -86,14 +87,16 @@ class Backend {
   /// rows.
   virtual bool multiplies_stored(at::ScalarType type) const = 0;
 
-  /// Rows [T, d] of any floating type on this device.
-  virtual PackedRows pack(const at::Tensor& rows) const = 0;
+  /// Rows [T, d] of any floating type on this device. Where a precision is no quicker here, or libtorch
+  /// multiplies rows of that type, products have more bits than they were asked for.
+  virtual PackedRows pack(const at::Tensor& rows, Precision precision) const = 0;
   /// rows [T, in] · weightᵀ [out, in] + bias, in the rows' type, whatever the weight is stored as; returns
-  /// float32 [T, out]. `bias` may be undefined. On processors a row's result does not depend on how many
-  /// other rows there are. Where the rows or the weight record a gradient, it is one of libtorch's operators.
+  /// float32 [T, out], or float64 of rows in float64. `bias` may be undefined. On processors a row's result
+  /// does not depend on how many other rows there are. Where the rows or the weight record a gradient, it is
+  /// one of libtorch's operators.
   at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const;
   at::Tensor linear(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& bias) const {
-    return linear(pack(rows), weight, bias);
+    return linear(pack(rows, Precision::kFloat32), weight, bias);
   }
 
   /// Shares the tensors of `unembedding`, which must be on this device.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/vocabulary_pass.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/model.hpp"
@@ -23,9 +24,10 @@ struct TrainingPositions {
 
 class LensGradient {
  public:
-  /// `head` must outlive the object and `pass` have been made for its unembedding.
-  LensGradient(const model::OutputHead& head, std::unique_ptr<compute::VocabularyPass> pass, Loss loss,
-               Damping damping);
+  /// `head` and `backend` must outlive the object. Products with translators and with the unembedding are of
+  /// that precision, or of more (compute/backend.hpp).
+  LensGradient(const model::OutputHead& head, const compute::Backend& backend, compute::Precision precision,
+               Loss loss, Damping damping);
 
   /// Adds the gradient of `scale` · Σ over positions of the loss, damped, to `gradients` (of which an
   /// undefined tensor is left out) and returns the undamped loss per layer, summed over positions: [L]
@@ -41,6 +43,8 @@ class LensGradient {
  private:
   struct Normed;
   struct Evaluated;
+  /// h + A h + b for each layer: [L, P, d].
+  at::Tensor translated(const at::Tensor& states, const lens::TunedParameters& parameters) const;
   Normed normed(at::Tensor states) const;
   /// What a derivative by the norm's output is by its input.
   at::Tensor through_norm(const Normed& layers, at::Tensor derivative) const;
@@ -53,6 +57,8 @@ class LensGradient {
                      bool with_derivative) const;
 
   const model::OutputHead& head_;
+  const compute::Backend& backend_;
+  compute::Precision precision_;
   std::unique_ptr<compute::VocabularyPass> pass_;
   Loss loss_;
   Damping damping_;

@@ -105,7 +105,9 @@ class AtenBackend : public Backend {
     return sizes;
   }
   bool multiplies_stored(at::ScalarType /*type*/) const override { return false; }
-  PackedRows pack(const at::Tensor& rows) const override { return {.values = rows, .blocks = {}}; }
+  PackedRows pack(const at::Tensor& rows, Precision precision) const override {
+    return {.values = rows, .precision = precision, .blocks = {}};
+  }
   std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
                                                   Precision /*precision*/) const override {
     return make_aten_pass(unembedding);
@@ -132,7 +134,8 @@ at::Tensor aten_product(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 at::Tensor aten_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const at::Tensor y = aten_product(x, weight.to(x.scalar_type())).to(at::kFloat);
+  at::Tensor y = aten_product(x, weight.to(x.scalar_type()));
+  if (y.scalar_type() != at::kDouble) y = y.to(at::kFloat);
   return bias.defined() ? y.add_(bias) : y;
 }
 

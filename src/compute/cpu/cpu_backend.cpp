@@ -24,10 +24,10 @@ class CpuBackend : public Backend {
     return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
   }
 
-  PackedRows pack(const at::Tensor& rows) const override {
-    PackedRows packed{.values = rows, .blocks = {}};
+  PackedRows pack(const at::Tensor& rows, Precision precision) const override {
+    PackedRows packed{.values = rows, .precision = precision, .blocks = {}};
     if (rows.scalar_type() == at::kFloat && !records_gradient(rows))
-      packed.blocks = pack_for_product(exact_, rows);
+      packed.blocks = pack_for_product(kernel_for(precision), precision, rows);
     return packed;
   }
 
@@ -41,8 +41,8 @@ class CpuBackend : public Backend {
   at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
                      const at::Tensor& bias) const override {
     if (!rows.blocks.defined() || records_gradient(weight)) return aten_linear(rows.values, weight, bias);
-    const at::Tensor y =
-        packed_product(exact_, rows.blocks, rows.values.size(0), weight, options().should_stop);
+    const at::Tensor y = packed_product(kernel_for(rows.precision), rows.precision, rows.blocks,
+                                        rows.values.size(0), weight, options().should_stop);
     return bias.defined() ? y.add_(bias) : y;
   }
 

@@ -15,15 +15,15 @@ namespace depthlens::compute {
 
 using util::ceil_div;
 
-at::Tensor pack_for_product(const CpuKernel& kernel, const at::Tensor& x) {
+at::Tensor pack_for_product(const CpuKernel& kernel, Precision precision, const at::Tensor& x) {
   // How rows are packed does not depend on the weights but for their width.
   const at::Tensor any_weights = at::empty({0, x.size(1)}, at::kFloat);
-  return pack_blocks(PackedGemm(kernel, Precision::kFloat32, any_weights), x.contiguous());
+  return pack_blocks(PackedGemm(kernel, precision, any_weights), x.contiguous());
 }
 
-at::Tensor packed_product(const CpuKernel& kernel, const at::Tensor& packed, std::int64_t num_rows,
-                          const at::Tensor& weight, const ShouldStop& should_stop) {
-  const PackedGemm gemm(kernel, Precision::kFloat32, weight.contiguous());
+at::Tensor packed_product(const CpuKernel& kernel, Precision precision, const at::Tensor& packed,
+                          std::int64_t num_rows, const at::Tensor& weight, const ShouldStop& should_stop) {
+  const PackedGemm gemm(kernel, precision, weight.contiguous());
   const std::int64_t T = num_rows, n = weight.size(0), block_rows = gemm.block_rows();
   const auto* blocks = packed.const_data_ptr<std::uint8_t>();
   const std::int64_t num_blocks = ceil_div(T, block_rows);

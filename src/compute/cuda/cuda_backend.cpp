@@ -49,10 +49,10 @@ class CudaBackend : public Backend {
     return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
   }
 
-  PackedRows pack(const at::Tensor& rows) const override {
-    PackedRows packed{.values = rows, .blocks = {}};
+  PackedRows pack(const at::Tensor& rows, Precision precision) const override {
+    PackedRows packed{.values = rows, .precision = precision, .blocks = {}};
     if (rows.scalar_type() == at::kFloat && !records_gradient(rows))
-      packed.blocks = kernels_->split(rows, cuda::row_terms(Precision::kFloat32));
+      packed.blocks = kernels_->split(rows, cuda::row_terms(precision));
     return packed;
   }
 

@@ -42,6 +42,36 @@ TEST_CASE("linear: weights of every stored type, awkward sizes, rows alone and a
   }
 }
 
+TEST_CASE("linear: of every precision what the kernel's terms keep of both factors") {
+  using compute::Precision;
+  at::manual_seed(4);
+  const at::Tensor x = at::randn({40, 200}, at::kFloat), weight = at::randn({130, 200}, at::kFloat);
+  const auto product = [](const at::Tensor& a, const at::Tensor& b) {
+    return at::matmul(a.to(at::kDouble), b.to(at::kDouble).t());
+  };
+  const double sum_of_sizes = product(x.abs(), weight.abs()).max().item<double>();
+  for (const std::string& name : compute::processor_kernels(Precision::kExact)) {
+    for (const Precision precision : {Precision::kFloat32, Precision::kExact, Precision::kFast}) {
+      INFO(name << ", precision " << static_cast<int>(precision));
+      const auto backend = test::backend(name);
+      const at::Tensor y = backend->linear(backend->pack(x, precision), weight, {});
+      const bool rounded = test::is_bfloat16(name) && precision == Precision::kFast;
+      const at::Tensor expected =
+          rounded ? product(x.to(at::kBFloat16), weight.to(at::kBFloat16)) : product(x, weight);
+      const bool split = test::is_bfloat16(name) && precision == Precision::kExact;
+      CHECK((y - expected).abs().max().item<double>() < (split ? sum_of_sizes * 0x1p-15 : 1e-4));
+    }
+  }
+}
+
+TEST_CASE("linear: rows in float64 are multiplied in float64") {
+  at::manual_seed(5);
+  const at::Tensor x = at::randn({3, 50}, at::kDouble), weight = at::randn({7, 50}, at::kDouble);
+  const at::Tensor y = compute::Backend::create()->linear(x, weight, {});
+  CHECK(y.scalar_type() == at::kDouble);
+  CHECK((y - at::matmul(x, weight.t())).abs().max().item<double>() < 1e-13);
+}
+
 TEST_CASE("linear: no bias, and arithmetic of the input's type") {
   const at::Tensor x = at::ones({2, 300}, at::kBFloat16), weight = at::ones({4, 300}, at::kFloat);
   const auto backend = compute::Backend::create();

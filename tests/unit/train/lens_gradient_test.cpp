@@ -89,11 +89,8 @@ Expected by_autograd(const model::OutputHead& head, const train::TrainingPositio
 }
 
 /// In float64, by libtorch's operations.
-std::unique_ptr<compute::VocabularyPass> plain_pass(const model::OutputHead& head) {
-  const bool on_processor = head.unembedding.weight.device().is_cpu();
-  return compute::Backend::create(
-             {.device = head.unembedding.weight.device().str(), .kernel = on_processor ? "aten" : ""})
-      ->vocabulary_pass(head.unembedding, compute::Precision::kFloat32);
+std::shared_ptr<const compute::Backend> plain_backend(at::Device device) {
+  return compute::Backend::create({.device = device.str(), .kernel = device.is_cpu() ? "aten" : ""});
 }
 
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
@@ -143,7 +140,8 @@ TEST_CASE("the gradient by hand equals automatic differentiation in float64") {
                                                 .targets = positions.targets};
             const lens::TunedParameters used{.weights = test::moved(parameters.weights, device),
                                              .biases = test::moved(parameters.biases, device)};
-            const train::LensGradient gradient(there, plain_pass(there), loss, damping);
+            const auto backend = plain_backend(there.unembedding.weight.device());
+            const train::LensGradient gradient(there, *backend, compute::Precision::kFloat32, loss, damping);
             lens::TunedParameters found = train::TunedTrainer::zeros_like(used);
             const at::Tensor losses = gradient.accumulate(read, used, scale, found);
             // The factors of damping are kept in float32.
@@ -162,7 +160,8 @@ TEST_CASE("the gradient by hand equals automatic differentiation in float64") {
 TEST_CASE("gradients of several chunks add up, and what is undefined is left out") {
   const auto options = at::TensorOptions(at::kDouble);
   const model::OutputHead head = random_head(model::NormKind::kRmsNorm, false);
-  const train::LensGradient gradient(head, plain_pass(head), Loss::kKl, {});
+  const auto backend = plain_backend(at::kCPU);
+  const train::LensGradient gradient(head, *backend, compute::Precision::kFloat32, Loss::kKl, {});
   const train::TrainingPositions all{.states = at::randn({kL, kP, kD}, options),
                                      .final_states = at::randn({kP, kD}, options),
                                      .targets = {}};
