@@ -73,44 +73,64 @@ void ProbabilityReducer::add(HostTile& tile, Workspace* workspace) {
 }
 
 void ProbabilityReducer::add(DeviceTile& tile) {
-  const std::int64_t R = tile.logits.size(0), P = num_positions_, S = R / P, width = tile.width();
-  if (!there_.defined()) {
-    there_ = copied_to(tile.logits.device(),
-                       at::from_blob(const_cast<double*>(log_sum_exp_.data()), {R, 1}, at::kDouble));
+  const std::int64_t P = num_positions_, S = tile.logits.size(0) / P, width = tile.width();
+  if (!there_.log_sum_exp.defined()) {
+    const at::Device device = tile.logits.device();
+    there_.log_sum_exp =
+        copied_to(device, at::from_blob(const_cast<double*>(log_sum_exp_.data()), {S * P, 1}, at::kDouble));
+    there_.reference = there_.log_sum_exp.to(at::kFloat);
+    there_.factor = (there_.reference.to(at::kDouble) - there_.log_sum_exp).exp_().to(at::kFloat);
+    there_.found = at::zeros({S, sums_.sums.size(1)}, there_.log_sum_exp.options());
+    there_.any_small = at::zeros({}, there_.log_sum_exp.options().dtype(at::kBool));
   }
-  const at::Tensor& log_sum_exp = there_;
-  // What rounding takes from the reference is put back as a factor.
-  const at::Tensor reference = log_sum_exp.to(at::kFloat);
-  const at::Tensor factor = (reference.to(at::kDouble) - log_sum_exp).exp().to(at::kFloat);
-  const at::Tensor shifted = tile.logits - reference;
+  const at::Tensor found = there_.found.narrow(1, tile.first, width);
+  at::Tensor shifted = tile.logits - there_.reference;
   const at::Tensor small = shifted.lt(ProbabilitySums::kLowestLog);
-  const at::Tensor probabilities = shifted.exp().mul_(factor).masked_fill_(small, 0);
-  const auto of_tile = [&](const at::Tensor& all) {
-    return all.narrow(0, first_state_, S).narrow(1, tile.first, width);
+  if (small_ones_) {
+    found.copy_((tile.logits.to(at::kDouble) - there_.log_sum_exp)
+                    .masked_fill_(small.logical_not(), -std::numeric_limits<double>::infinity())
+                    .view({S, P, width})
+                    .logsumexp(1));
+    return;
+  }
+  there_.any_small.logical_or_(small.any());
+  const at::Tensor probabilities = shifted.exp_().mul_(there_.factor).masked_fill_(small, 0);
+  found.copy_(probabilities.view({S, P, width}).sum(1, false, at::kDouble));
+}
+
+template <typename MakeTiles>
+void ProbabilityReducer::with_tiles_of_device(const MakeTiles& make_tiles) {
+  const auto of_these = [&](const at::Tensor& all) {
+    return all.narrow(0, first_state_, there_.found.size(0));
   };
-  of_tile(sums_.sums).add_(probabilities.view({S, P, width}).sum(1, false, at::kDouble).to(at::kCPU));
-  if (!small.any().item<bool>()) return;
-  const at::Tensor logs = (tile.logits.to(at::kDouble) - log_sum_exp)
-                              .masked_fill_(small.logical_not(), -std::numeric_limits<double>::infinity())
-                              .view({S, P, width})
-                              .logsumexp(1)
-                              .to(at::kCPU);
-  const at::Tensor before = of_tile(sums_.log_small);
-  before.copy_(at::logaddexp(before, logs));
+  make_tiles();
+  of_these(sums_.sums).add_(there_.found.to(at::kCPU));
+  if (!there_.any_small.item<bool>()) return;
+  small_ones_ = true;
+  make_tiles();
+  const at::Tensor before = of_these(sums_.log_small);
+  before.copy_(at::logaddexp(before, there_.found.to(at::kCPU)));
+}
+
+void ProbabilityReducer::add_all(const VocabularyPass& pass, const StateRows& rows) {
+  if (pass.row_statistics() != nullptr) return pass.run(rows, *this);
+  with_tiles_of_device([&] { pass.run(rows, *this); });
 }
 
 void ProbabilityReducer::add_kept(const KeptLogits& logits, const RowStatistics* statistics) {
-  constexpr std::int64_t kWidth = 1024;  // tokens
   const std::int64_t V = sums_.sums.size(1);
   if (statistics == nullptr) {
+    constexpr std::int64_t kWidth = 4096;  // tokens
     const at::Tensor all = logits.logits();
-    for (std::int64_t first = 0; first < V; first += kWidth) {
-      DeviceTile tile{.logits = all.narrow(2, first, std::min(kWidth, V - first)).flatten(0, 1),
-                      .first = first};
-      add(tile);
-    }
-    return;
+    return with_tiles_of_device([&] {
+      for (std::int64_t first = 0; first < V; first += kWidth) {
+        DeviceTile tile{.logits = all.narrow(2, first, std::min(kWidth, V - first)).flatten(0, 1),
+                        .first = first};
+        add(tile);
+      }
+    });
   }
+  constexpr std::int64_t kWidth = 1024;  // tokens
   const auto S = static_cast<std::int64_t>(log_sum_exp_.size()) / num_positions_;
   parallel_for_dynamic(
       util::ceil_div(V, kWidth), /*should_stop=*/{}, [&] { return Memory(kWidth); },

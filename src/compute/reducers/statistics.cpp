@@ -676,7 +676,7 @@ PendingStatistics StatisticsDecoder::begin_at_once(const StatisticsInput& input,
   if (kept) {
     of_others.add_kept(*kept, on_host);
   } else {
-    pass_.run(others, of_others);
+    of_others.add_all(pass_, others);
   }
   return ready;
 }
