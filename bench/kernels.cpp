@@ -61,8 +61,7 @@ void multiply_all(const compute::PackedGemm& gemm, const at::Tensor& blocks, std
       [&] {
         Workspace made{compute::aligned_bytes(gemm.columns_bytes(tile)),
                        std::vector<float>(static_cast<std::size_t>(block_rows * tile))};
-        gemm.pack_columns(
-            tile, [](std::int64_t n) { return n; }, made.panels.mutable_data_ptr<std::uint8_t>());
+        gemm.pack_neighbours(0, tile, made.panels.mutable_data_ptr<std::uint8_t>());
         return made;
       },
       [&](std::int64_t item, Workspace& workspace) {

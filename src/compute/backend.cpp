@@ -1,7 +1,9 @@
 // Which backend serves a device.
 #include "depthlens/compute/backend.hpp"
 
+#include <ATen/TensorOperators.h>
 #include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <functional>
@@ -48,6 +50,31 @@ void require_there(at::Device device, const std::string& text) {
                            .hint = "this needs a GPU and depthlens built with a CUDA libtorch"});
 }
 
+/// A product whose derivative by the rows is one of the same backend. Nothing is kept but the weight as it is
+/// stored.
+struct RecordedProduct : torch::autograd::Function<RecordedProduct> {
+  using Context = torch::autograd::AutogradContext;
+
+  static at::Tensor forward(Context* context, const at::Tensor& rows, const Backend* backend,
+                            Precision precision, const at::Tensor& weight) {
+    context->save_for_backward({weight});
+    context->saved_data["backend"] = reinterpret_cast<std::int64_t>(backend);
+    context->saved_data["precision"] = static_cast<std::int64_t>(precision);
+    context->saved_data["type"] = rows.scalar_type();
+    return backend->linear(backend->pack(rows, precision), weight, {});
+  }
+
+  static torch::autograd::variable_list backward(Context* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto* backend = reinterpret_cast<const Backend*>(context->saved_data["backend"].toInt());
+    const auto precision = static_cast<Precision>(context->saved_data["precision"].toInt());
+    const at::ScalarType type = context->saved_data["type"].toScalarType();
+    const PackedRows rows = backend->pack(gradients.front().to(type), precision);
+    const at::Tensor weight = context->get_saved_variables().front();
+    return {backend->linear_back(rows, weight).to(type), {}, {}, {}};
+  }
+};
+
 }  // namespace
 
 std::shared_ptr<const Backend> Backend::create(const BackendOptions& options) {
@@ -81,7 +108,17 @@ std::vector<std::shared_ptr<const Backend>> Backend::create_all(const BackendOpt
 
 at::Tensor Backend::linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const {
   throw_if_stopped(options_.should_stop);
-  return product(rows, weight, bias);
+  if (records_gradient(rows.values)) {
+    const at::Tensor y = RecordedProduct::apply(rows.values, this, rows.precision, weight);
+    return bias.defined() ? y + bias : y;
+  }
+  at::Tensor y = product(rows, weight, Way::kForward);
+  return bias.defined() ? y.add_(bias) : y;
+}
+
+at::Tensor Backend::linear_back(const PackedRows& rows, const at::Tensor& weight) const {
+  throw_if_stopped(options_.should_stop);
+  return product(rows, weight, Way::kBack);
 }
 
 bool records_gradient(const at::Tensor& x) {

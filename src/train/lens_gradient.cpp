@@ -221,12 +221,9 @@ at::Tensor LensGradient::accumulate_piece(const TrainingPositions& positions,
   derivative = through_norm(evaluated.layers, std::move(derivative));  // [L, P, d]
   if (gradients.weights.defined()) {
     // Of each layer the sum over positions of the derivative's outer product with the state.
-    const auto turned = [&](const at::Tensor& of_layer) {
-      return of_layer.to(derivative.scalar_type()).t().contiguous();  // [d, P]
-    };
     for (std::int64_t l = 0; l < derivative.size(0); ++l) {
-      const compute::PackedRows rows = backend_.pack(turned(derivative[l]), precision_);
-      gradients.weights[l].add_(backend_.linear(rows, turned(positions.states[l]), {}));
+      const compute::PackedRows rows = backend_.pack(derivative[l].t().contiguous(), precision_);  // [d, P]
+      gradients.weights[l].add_(backend_.linear_back(rows, positions.states[l].to(derivative.scalar_type())));
     }
   }
   if (gradients.biases.defined()) gradients.biases.add_(derivative.sum(1));

@@ -325,10 +325,11 @@ class ScarceBackend : public compute::Backend {
  protected:
   bool takes_fewer_bits(compute::Precision /*precision*/) const override { return false; }
   at::Tensor product(const compute::PackedRows& rows, const at::Tensor& weight,
-                     const at::Tensor& bias) const override {
+                     compute::Way way) const override {
     if (rows.values.size(0) > most_rows_) refused.push_back(rows.values.size(0));
     TORCH_CHECK_WITH(OutOfMemoryError, rows.values.size(0) <= most_rows_, "no memory");
-    return whole_->linear(rows, weight, bias);
+    return way == compute::Way::kForward ? whole_->linear(rows, weight, {})
+                                         : whole_->linear_back(rows, weight);
   }
 
  private:

@@ -50,6 +50,12 @@ struct WorkSizes {
   std::int64_t bytes_recorded = std::int64_t{256} << 20;
 };
 
+/// Which way rows are multiplied by weights [out, in].
+enum class Way {
+  kForward,  ///< [T, in] · weightᵀ: [T, out]
+  kBack      ///< [T, out] · weight: [T, in]
+};
+
 /// Rows in the form in which a backend multiplies them: packed once for any number of products.
 struct PackedRows {
   at::Tensor values;    ///< [T, d] as they were given
@@ -92,12 +98,14 @@ class Backend {
   virtual PackedRows pack(const at::Tensor& rows, Precision precision) const = 0;
   /// rows [T, in] · weightᵀ [out, in] + bias, in the rows' type, whatever the weight is stored as; returns
   /// float32 [T, out], or float64 of rows in float64. `bias` may be undefined. On processors a row's result
-  /// does not depend on how many other rows there are. Where the rows or the weight record a gradient, it is
-  /// one of libtorch's operators.
+  /// does not depend on how many other rows there are. Where the rows record a gradient, it is recorded by
+  /// them alone, with the weight as it is stored; the backend must outlive what is recorded.
   at::Tensor linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const;
   at::Tensor linear(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& bias) const {
     return linear(pack(rows, Precision::kFloat32), weight, bias);
   }
+  /// rows [T, out] · weight [out, in]: [T, in], as `linear`, but never recorded.
+  at::Tensor linear_back(const PackedRows& rows, const at::Tensor& weight) const;
 
   /// Shares the tensors of `unembedding`, which must be on this device.
   virtual std::unique_ptr<VocabularyPass> vocabulary_pass(const Unembedding& unembedding,
@@ -108,9 +116,8 @@ class Backend {
   /// Whether this precision is quicker than kExact here, and rounds more.
   virtual bool takes_fewer_bits(Precision precision) const = 0;
   const BackendOptions& options() const { return options_; }
-  /// What `linear` gives.
-  virtual at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
-                             const at::Tensor& bias) const = 0;
+  /// What `linear` gives without a bias, and `linear_back`.
+  virtual at::Tensor product(const PackedRows& rows, const at::Tensor& weight, Way way) const = 0;
 
  private:
   BackendOptions options_;

@@ -30,9 +30,8 @@ at::Tensor library_product(const at::Tensor& x, const at::Tensor& weight) {
       at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
                  c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
   static const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
-  if (!found || !x.device().is_cpu() || x.scalar_type() != at::kFloat) return at::linear(x, weight);
-  if (records_gradient(x) || records_gradient(weight))
-    return at::linear(x, weight);  // oneDNN's has no derivative
+  if (!found || !x.device().is_cpu() || x.scalar_type() != at::kFloat || !weight.is_contiguous())
+    return at::linear(x, weight);
   static const auto one_dnn = found->typed<Product>();
   return one_dnn.call(x, weight, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
@@ -114,9 +113,8 @@ class AtenBackend : public Backend {
   }
 
  protected:
-  at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
-                     const at::Tensor& bias) const override {
-    return aten_linear(rows.values, weight, bias);
+  at::Tensor product(const PackedRows& rows, const at::Tensor& weight, Way way) const override {
+    return aten_linear(rows.values, weight, way);
   }
 
   bool takes_fewer_bits(Precision /*precision*/) const override { return false; }
@@ -133,10 +131,10 @@ at::Tensor aten_product(const at::Tensor& x, const at::Tensor& weight) {
   return library_product(at::constant_pad_nd(x, {0, 0, 0, kMinRows - rows}), weight).narrow(0, 0, rows);
 }
 
-at::Tensor aten_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  at::Tensor y = aten_product(x, weight.to(x.scalar_type()));
-  if (y.scalar_type() != at::kDouble) y = y.to(at::kFloat);
-  return bias.defined() ? y.add_(bias) : y;
+at::Tensor aten_linear(const at::Tensor& x, const at::Tensor& weight, Way way) {
+  const at::Tensor converted = weight.to(x.scalar_type());
+  const at::Tensor y = aten_product(x, way == Way::kForward ? converted : converted.t());
+  return y.scalar_type() == at::kDouble ? y : y.to(at::kFloat);
 }
 
 std::unique_ptr<VocabularyPass> make_aten_pass(const Unembedding& unembedding) {

@@ -38,12 +38,10 @@ class CpuBackend : public Backend {
   }
 
  protected:
-  at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
-                     const at::Tensor& bias) const override {
-    if (!rows.blocks.defined() || records_gradient(weight)) return aten_linear(rows.values, weight, bias);
-    const at::Tensor y = packed_product(kernel_for(rows.precision), rows.precision, rows.blocks,
-                                        rows.values.size(0), weight, options().should_stop);
-    return bias.defined() ? y.add_(bias) : y;
+  at::Tensor product(const PackedRows& rows, const at::Tensor& weight, Way way) const override {
+    if (!rows.blocks.defined()) return aten_linear(rows.values, weight, way);
+    return packed_product(kernel_for(rows.precision), rows.precision, rows.blocks, rows.values.size(0),
+                          weight, way, options().should_stop);
   }
 
   bool takes_fewer_bits(Precision precision) const override {

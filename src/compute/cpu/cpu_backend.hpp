@@ -17,10 +17,11 @@ std::shared_ptr<const Backend> make_cpu_backend(const BackendOptions& options);
 std::unique_ptr<VocabularyPass> make_cpu_pass(const CpuKernel& kernel, Precision precision,
                                               const Unembedding& unembedding, ShouldStop should_stop);
 
-/// x [T, in] · weightᵀ [out, in] by this kernel: [T, out]. `blocks`: x as `pack_for_product` packs it for it
+/// Rows times weights by this kernel, that way. `blocks`: the rows as `pack_for_product` packs them for it
 /// and this precision.
 at::Tensor packed_product(const CpuKernel& kernel, Precision precision, const at::Tensor& blocks,
-                          std::int64_t num_rows, const at::Tensor& weight, const ShouldStop& should_stop);
+                          std::int64_t num_rows, const at::Tensor& weight, Way way,
+                          const ShouldStop& should_stop);
 at::Tensor pack_for_product(const CpuKernel& kernel, Precision precision, const at::Tensor& x);
 
 }  // namespace depthlens::compute

@@ -22,9 +22,10 @@ at::Tensor pack_for_product(const CpuKernel& kernel, Precision precision, const 
 }
 
 at::Tensor packed_product(const CpuKernel& kernel, Precision precision, const at::Tensor& packed,
-                          std::int64_t num_rows, const at::Tensor& weight, const ShouldStop& should_stop) {
-  const PackedGemm gemm(kernel, precision, weight.contiguous());
-  const std::int64_t T = num_rows, n = weight.size(0), block_rows = gemm.block_rows();
+                          std::int64_t num_rows, const at::Tensor& weight, Way way,
+                          const ShouldStop& should_stop) {
+  const PackedGemm gemm(kernel, precision, weight.contiguous(), way);
+  const std::int64_t T = num_rows, n = gemm.num_columns(), block_rows = gemm.block_rows();
   const auto* blocks = packed.const_data_ptr<std::uint8_t>();
   const std::int64_t num_blocks = ceil_div(T, block_rows);
   DEPTHLENS_ASSERT(packed.numel() >= num_blocks * gemm.block_bytes());
@@ -53,8 +54,7 @@ at::Tensor packed_product(const CpuKernel& kernel, Precision precision, const at
       [&](std::int64_t item, Workspace& workspace) {
         const std::int64_t first = item / num_groups * width, end = std::min(n, first + width);
         auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
-        gemm.pack_columns(
-            end - first, [&](std::int64_t i) { return first + i; }, panels);
+        gemm.pack_neighbours(first, end - first, panels);
         const std::int64_t first_block = item % num_groups * blocks_of_group;
         const std::int64_t whole_end = std::min(end, whole);
         for (std::int64_t b = first_block; b < std::min(num_blocks, first_block + blocks_of_group); ++b) {

@@ -100,11 +100,6 @@ class CpuPass : public VocabularyPass {
     std::unique_ptr<Reducer::Workspace> workspace;
   };
 
-  void pack_tile(std::int64_t first, std::int64_t width, std::uint8_t* panels) const {
-    gemm_.pack_columns(
-        width, [&](std::int64_t n) { return first + n; }, panels);
-  }
-
   std::vector<float> block_of_logits(std::int64_t width) const {
     return std::vector<float>(
         static_cast<std::size_t>(gemm_.block_rows() * round_up(width, gemm_.panel_columns())));
@@ -154,7 +149,7 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
         for (std::int64_t first = i * slice, end = std::min(V, first + slice); first < end; first += width_) {
           tile.first = first;
           tile.width = static_cast<int>(std::min(width_, end - first));
-          pack_tile(first, tile.width, panels);
+          gemm_.pack_neighbours(first, tile.width, panels);
           for (std::int64_t b = part * num_blocks / parts; b < (part + 1) * num_blocks / parts; ++b) {
             place(tile, rows, b * block_rows);
             reducer.add(tile, memory.workspace.get());
@@ -190,7 +185,7 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t t = i % count;
         if (i < count) {
-          pack_tile(first_of(t), width_of(t), all_panels + t * tile_bytes);
+          gemm_.pack_neighbours(first_of(t), width_of(t), all_panels + t * tile_bytes);
         } else {
           gemm_.pack_transposed(first_of(t), width_of(t), all_transposed + t * transposed_bytes);
         }

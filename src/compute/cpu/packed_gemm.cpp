@@ -68,11 +68,12 @@ at::Tensor aligned_bytes(std::int64_t size) {
   return at::empty({size}, at::kByte);  // libtorch aligns to 64 bytes
 }
 
-PackedGemm::PackedGemm(const CpuKernel& kernel, Precision precision, at::Tensor weights)
+PackedGemm::PackedGemm(const CpuKernel& kernel, Precision precision, at::Tensor weights, Way way)
     : kernel_(*kernel.gemm),
       weights_(std::move(weights)),
+      way_(way),
       type_(weight_type(weights_)),
-      d_(weights_.size(1)) {
+      d_(weights_.size(way == Way::kForward ? 1 : 0)) {
   DEPTHLENS_ASSERT(weights_.dim() == 2 && weights_.is_contiguous() && weights_.device().is_cpu());
   const int needed = type_ == WeightType::kBfloat16 ? 1 : type_ == WeightType::kFloat16 ? 2 : 3;
   row_terms_ = kernel.terms(precision);
@@ -129,8 +130,30 @@ void PackedGemm::pack_terms(const float* rows, std::int64_t count, std::int64_t 
     kernel_.pack_rows(rows, count, d, term, block + term * block_term_bytes(d));
 }
 
+void PackedGemm::pack_neighbours(std::int64_t first, std::int64_t count, std::uint8_t* panels) const {
+  if (way_ == Way::kForward)
+    return pack_columns(
+        count, [&](std::int64_t i) { return first + i; }, panels);
+  const auto* weights = static_cast<const std::uint8_t*>(weights_.const_data_ptr());
+  pack_turned(weights, d_, first, count, panels);
+}
+
+/// Panels whose columns are `count` neighbouring entries, from `first` on, of `depth` rows of the weights.
+void PackedGemm::pack_turned(const std::uint8_t* rows, std::int64_t depth, std::int64_t first,
+                             std::int64_t count, std::uint8_t* panels) const {
+  const auto size = static_cast<std::int64_t>(weights_.element_size());
+  for (std::int64_t n = 0; n < count; n += kernel_.panel_columns) {
+    for (int term = 0; term < weight_terms_; ++term) {
+      kernel_.pack_transposed(rows + (first + n) * size, type_, weights_.size(1), depth,
+                              std::min(kernel_.panel_columns, count - n), term, panels);
+      panels += panel_term_bytes(depth);
+    }
+  }
+}
+
 void PackedGemm::pack_columns(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& column_of,
                               std::uint8_t* panels) const {
+  DEPTHLENS_ASSERT(way_ == Way::kForward);
   const auto* weights = static_cast<const std::uint8_t*>(weights_.const_data_ptr());
   const std::int64_t column_bytes = d_ * static_cast<std::int64_t>(weights_.element_size());
   std::vector<const void*> columns(static_cast<std::size_t>(kernel_.panel_columns));
@@ -173,15 +196,10 @@ std::int64_t PackedGemm::coefficients_bytes(std::int64_t width) const {
 }
 
 void PackedGemm::pack_transposed(std::int64_t first, std::int64_t width, std::uint8_t* panels) const {
+  DEPTHLENS_ASSERT(way_ == Way::kForward);
   const auto size = static_cast<std::int64_t>(weights_.element_size());
-  const auto* rows = static_cast<const std::uint8_t*>(weights_.const_data_ptr()) + first * d_ * size;
-  for (std::int64_t n = 0; n < d_; n += kernel_.panel_columns) {
-    for (int term = 0; term < weight_terms_; ++term) {
-      kernel_.pack_transposed(rows + n * size, type_, d_, width, std::min(kernel_.panel_columns, d_ - n),
-                              term, panels);
-      panels += panel_term_bytes(width);
-    }
-  }
+  const auto* weights = static_cast<const std::uint8_t*>(weights_.const_data_ptr());
+  pack_turned(weights + first * d_ * size, width, 0, d_, panels);
 }
 
 void PackedGemm::add_expected(const float* coefficients, std::int64_t count, std::int64_t width,

@@ -1,4 +1,4 @@
-// Products x · wᵀ tile by tile, of packed rows and packed weights of any stored type.
+// Products x · wᵀ or x · w tile by tile, of packed rows and packed weights of any stored type.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,17 +16,19 @@ enum class WeightType;
 
 /// Products with one matrix of weights, as one kernel makes them: with all split terms that it takes.
 ///
-/// A *block* holds up to `block_rows` rows of x, a *panel* `panel_columns` columns of the product, each the
-/// weights [d] of one output; both are packed, and begin at multiples of 64 bytes. Every element of a product
-/// is summed over the dimensions in the same order whatever stands beside it, so that it has the same bits in
-/// every panel and block.
+/// A *block* holds up to `block_rows` rows of x, a *panel* `panel_columns` columns of the product, each with
+/// `depth` weights: of one output, or where it goes back, of one input. Both are packed, and begin at
+/// multiples of 64 bytes. Every element of a product is summed over the dimensions in the same order whatever
+/// stands beside it, so that it has the same bits in every panel and block.
 class PackedGemm {
  public:
-  /// `weights`: [n, d], contiguous, on the CPU, float32, bfloat16 or float16; it is shared, not copied.
+  /// `weights`: [out, in], contiguous, on the CPU, float32, bfloat16 or float16; it is shared, not copied.
   /// `kernel` must have a microkernel.
-  PackedGemm(const CpuKernel& kernel, Precision precision, at::Tensor weights);
+  PackedGemm(const CpuKernel& kernel, Precision precision, at::Tensor weights, Way way = Way::kForward);
 
+  /// What is summed over, and what a product has.
   std::int64_t depth() const { return d_; }
+  std::int64_t num_columns() const { return weights_.size(way_ == Way::kForward ? 0 : 1); }
   std::int64_t block_rows() const;
   std::int64_t panel_columns() const;
   /// Bytes of a packed block and of `columns` packed columns (whole panels), all terms included.
@@ -39,8 +41,10 @@ class PackedGemm {
 
   /// One block of `count` rows [d].
   void pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const;
-  /// Packs `count` columns, the weights of output column_of(i), or zeros where that is negative; whole
-  /// panels.
+  /// Packs the `count` columns from `first` on, in whole panels.
+  void pack_neighbours(std::int64_t first, std::int64_t count, std::uint8_t* panels) const;
+  /// Forward only: packs `count` columns, the weights of output column_of(i), or zeros where that is
+  /// negative; whole panels.
   void pack_columns(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& column_of,
                     std::uint8_t* panels) const;
   /// out[i · stride + n] of the block's `count` rows and of `columns` columns, in whole panels. Of some
@@ -48,7 +52,8 @@ class PackedGemm {
   void multiply(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
                 std::int64_t columns, float* out, std::int64_t stride) const;
 
-  // The way back: out [rows, d] += c [rows, width] · w, the weights of outputs first … first + width − 1.
+  // Forward and back with the same weights: out [rows, d] += c [rows, width] · w, of the outputs
+  // first … first + width − 1.
 
   /// Bytes of the packed weights of such outputs, and of a packed block of their coefficients.
   std::int64_t transposed_bytes(std::int64_t width) const;
@@ -62,6 +67,8 @@ class PackedGemm {
  private:
   std::int64_t block_term_bytes(std::int64_t d) const;
   std::int64_t panel_term_bytes(std::int64_t d) const;
+  void pack_turned(const std::uint8_t* rows, std::int64_t depth, std::int64_t first, std::int64_t count,
+                   std::uint8_t* panels) const;
   /// A block's rows [d], in all terms.
   void pack_terms(const float* rows, std::int64_t count, std::int64_t d, std::uint8_t* block) const;
   GemmTile tile(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
@@ -69,6 +76,7 @@ class PackedGemm {
 
   const GemmKernel& kernel_;
   at::Tensor weights_;
+  Way way_;
   WeightType type_;
   std::int64_t d_;
   int row_terms_ = 1, weight_terms_ = 1;

@@ -64,16 +64,17 @@ class CudaBackend : public Backend {
   }
 
  protected:
-  at::Tensor product(const PackedRows& rows, const at::Tensor& weight,
-                     const at::Tensor& bias) const override {
-    if (!rows.blocks.defined() || records_gradient(weight) || !multiplies_stored(weight.scalar_type()))
-      return aten_linear(rows.values, weight, bias);
+  at::Tensor product(const PackedRows& rows, const at::Tensor& weight, Way way) const override {
+    if (!rows.blocks.defined() || !multiplies_stored(weight.scalar_type()))
+      return aten_linear(rows.values, weight, way);
     const std::int64_t terms = cuda::weight_terms(weight.scalar_type(), rows.blocks.size(0));
-    at::Tensor y = at::empty({rows.values.size(0), weight.size(0)}, rows.values.options());
-    if (y.numel() > 0)
-      cuda::multiply_terms(y, rows.blocks, kernels_->split(weight, terms),
-                           [&](auto&&... of) { kernels_->multiply(of...); });
-    return bias.defined() ? y.add_(bias) : y;
+    const at::Tensor y =
+        at::empty({rows.values.size(0), weight.size(way == Way::kForward ? 0 : 1)}, rows.values.options());
+    if (y.numel() == 0) return y;
+    const at::Tensor weights = kernels_->split(weight, terms);
+    cuda::multiply_terms(y, rows.blocks, way == Way::kForward ? weights : weights.transpose(1, 2),
+                         [&](auto&&... of) { kernels_->multiply(of...); });
+    return y;
   }
 
   bool takes_fewer_bits(Precision precision) const override { return precision == Precision::kFast; }

@@ -5,14 +5,17 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <array>
 #include <atomic>
 #include <string>
+#include <vector>
 
 #include "depthlens/compute/backend.hpp"
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
+#include "support/devices.hpp"
 #include "support/kernels.hpp"
 
 namespace depthlens {
@@ -60,6 +63,58 @@ TEST_CASE("linear: of every precision what the kernel's terms keep of both facto
           rounded ? product(x.to(at::kBFloat16), weight.to(at::kBFloat16)) : product(x, weight);
       const bool split = test::is_bfloat16(name) && precision == Precision::kExact;
       CHECK((y - expected).abs().max().item<double>() < (split ? sum_of_sizes * 0x1p-15 : 1e-4));
+    }
+  }
+}
+
+TEST_CASE("linear: back, with weights of every stored type and awkward sizes") {
+  using compute::Precision;
+  at::manual_seed(6);
+  for (const at::ScalarType stored : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const auto& [T, n, d] : {std::array{1, 3, 5}, {9, 48, 33}, {40, 130, 200}, {70, 700, 96}}) {
+      const at::Tensor g = at::randn({n, T}, at::kFloat).t();  // rows that do not follow each other in memory
+      const at::Tensor weight = at::randn({n, d}, at::kFloat).to(stored);
+      const at::Tensor expected = at::matmul(g.to(at::kDouble), weight.to(at::kDouble));
+      const double sum_of_sizes = at::matmul(g.abs(), weight.to(at::kFloat).abs()).max().item<double>();
+      for (const std::string& name : compute::processor_kernels(Precision::kExact)) {
+        INFO(name << ": " << at::toString(stored) << ", T " << T << ", n " << n << ", d " << d);
+        const auto backend = test::backend(name);
+        const at::Tensor x = backend->linear_back(backend->pack(g, Precision::kFloat32), weight);
+        REQUIRE(x.sizes() == expected.sizes());
+        CHECK(x.scalar_type() == at::kFloat);
+        CHECK((x - expected).abs().max().item<double>() < 2e-6 * sum_of_sizes);
+      }
+    }
+  }
+}
+
+TEST_CASE("linear: what is recorded has the derivative by the rows, in their type") {
+  at::manual_seed(7);
+  const at::Tensor x = at::randn({40, 96}), weight = at::randn({70, 96}), bias = at::randn({70}),
+                   by_output = at::randn({40, 70});
+  std::vector<std::shared_ptr<const compute::Backend>> backends;
+  for (const std::string& name : compute::processor_kernels(compute::Precision::kExact))
+    backends.push_back(test::backend(name));
+  for (const std::string& device : test::devices()) backends.push_back(test::backend_on(device));
+  for (const auto& backend : backends) {
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      for (const at::ScalarType stored : {at::kFloat, at::kBFloat16}) {
+        INFO(backend->kernel_name() << " on " << backend->device() << ", rows in " << at::toString(type)
+                                    << ", weights in " << at::toString(stored));
+        const auto there = [&](const at::Tensor& tensor) { return tensor.to(backend->device()); };
+        const at::Tensor rows = there(x.to(type)).set_requires_grad(true);
+        const at::Tensor y = backend->linear(rows, there(weight.to(stored)), there(bias));
+        CHECK(y.scalar_type() == at::kFloat);
+        const at::Tensor found = torch::autograd::grad({y}, {rows}, {there(by_output)}).front();
+        CHECK(found.scalar_type() == type);
+        const auto wide = [](const at::Tensor& tensor) { return tensor.detach().to(at::kCPU, at::kDouble); };
+        const at::Tensor used = wide(weight.to(stored).to(type));
+        const double tolerance = type == at::kFloat ? 1e-4 : 0.25;  // of sums of 96 or 70 products
+        CHECK((wide(y) - at::matmul(wide(x.to(type)), used.t()) - wide(bias)).abs().max().item<double>() <
+              tolerance);
+        CHECK((wide(found) - at::matmul(wide(by_output.to(type)), used)).abs().max().item<double>() <
+              tolerance);
+      }
     }
   }
 }
