@@ -78,7 +78,9 @@ Json with_class_defaults(const JsonView& config, const Json& defaults) {
 
 Json with_rope_parameters(const JsonView& config, const Json& defaults) {
   Json whole = config.raw();
-  if (!config.has("rope_parameters") && !config.has("rope_scaling")) whole["rope_parameters"] = defaults;
+  // An empty rope_scaling is none in Python; empty rope_parameters are settings.
+  const bool scaled = config.has("rope_scaling") && !config.at("rope_scaling").raw().empty();
+  if (!config.has("rope_parameters") && !scaled) whole["rope_parameters"] = defaults;
   return whole;
 }
 
@@ -194,8 +196,9 @@ const std::map<std::string, ScalingType>& scaling_types() {
         {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}}},
       {"yarn",
        {Scaling::kYarn,
+        // "finetuned" stands in the first models with YaRN, and nothing reads it.
         {"factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
-         "truncate", "mscale", "mscale_all_dim"}}},
+         "truncate", "mscale", "mscale_all_dim", "finetuned"}}},
       {"longrope",
        {Scaling::kLongRope,
         {"factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"}}},
@@ -358,15 +361,20 @@ void tell_unused_rope(const JsonView& config, const RopeSpec& rope, std::int64_t
       continue;
     tell_unused(config, key, share, util::cat("the rotated part of a head is ", share));
   }
-  if (rope.scaling == Scaling::kLlama3 || rope.scaling == Scaling::kYarn) {
-    tell_unused(config, "original_max_position_embeddings", rope.original_max_positions,
-                util::cat("the rotary settings have ", rope.original_max_positions));
-  }
+}
+
+bool has_original_length(const RopeSpec& rope) {
+  return rope.scaling == Scaling::kLlama3 || rope.scaling == Scaling::kYarn ||
+         rope.scaling == Scaling::kLongRope;
 }
 
 }  // namespace
 
-RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys& keys) {
+RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys& given) {
+  RopeKeys keys = given;
+  const std::string original = "original_max_position_embeddings";
+  // It beats the one in the block, but not in blocks by kind of attention.
+  if (config.has(original)) keys.original_max_positions = read_size(config, original);
   std::vector<JsonView> blocks;
   for (const std::string key : {"rope_scaling", "rope_parameters"}) {
     if (config.has(key) && !config.at(key).raw().empty()) blocks.push_back(config.at(key));
@@ -374,6 +382,10 @@ RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys&
   const auto read = [&](const std::optional<JsonView>& block) {
     RopeSpec rope = read_rope_block(config, block, spec, keys);
     tell_unused_rope(config, rope, spec.head_size);
+    if (block && has_original_length(rope)) {
+      tell_unused(*block, original, rope.original_max_positions,
+                  util::cat(original, " beside the block is ", rope.original_max_positions));
+    }
     return rope;
   };
   if (blocks.empty()) return read(std::nullopt);
@@ -413,8 +425,18 @@ void set_ropes_by_kind(ArchSpec& spec, const JsonView& config, const std::vector
     if (!config.at("rope_scaling").is_object()) config.at("rope_scaling").fail("an object");
     of_full.update(config.at("rope_scaling").raw());
   }
-  const auto read = [&](const Json& block, const std::string& kind, const RopeKeys& keys) {
-    return read_rope_block(config, JsonView(block, config.where() + ": rope_parameters." + kind), spec, keys);
+  // transformers takes a share for some scalings and not for others.
+  require_value(config, "partial_rotary_factor", 1.0);
+  const auto read = [&](const Json& block, const std::string& kind, RopeKeys keys) {
+    const JsonView settings(block, config.where() + ": rope_parameters." + kind);
+    if (settings.has("truncate") && !read_flag(settings, "truncate", true)) {
+      util::log_warning(util::cat(
+          settings.at("truncate").where(),
+          ": the ends of YaRN's ramp are not rounded, as the settings say; transformers 5.24 looks for "
+          "this key beside the kinds of block, and rounds them"));
+    }
+    keys.share = "";  // of a head all is rotated
+    return read_rope_block(config, settings, spec, keys);
   };
   spec.ropes = {read(of_full, "full_attention", full), read(of_sliding, "sliding_attention", sliding)};
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].rope = slides[i] ? 1 : 0;

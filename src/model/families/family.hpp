@@ -100,7 +100,7 @@ struct RopeKeys {
   double class_theta = 10000;
   std::string share = "partial_rotary_factor";  ///< part of the head that is rotated; "": always all of it
   double class_share = 1;
-  /// A class with this field of its own prefers it to the one in the block.
+  /// What a class has for `original_max_position_embeddings` beside the block, which beats the one in it.
   std::optional<std::int64_t> original_max_positions = {};
   /// Settings in the block that the family itself reads.
   std::vector<std::string> others = {};
@@ -119,8 +119,8 @@ RopeSpec read_rope_block(const util::JsonView& config, const std::optional<util:
 void set_rope(ArchSpec& spec, const RopeSpec& rope);
 
 /// For families whose sliding blocks have rotary settings of their own: nested in `rope_parameters`, or in
-/// the older spelling, where `rope_scaling` is that of the full blocks. `keys.theta` may be empty: always the
-/// class's.
+/// the older spelling, where `rope_scaling` is that of the full blocks. A key's `theta` may be empty: always
+/// the class's; heads are rotated whole.
 void set_ropes_by_kind(ArchSpec& spec, const util::JsonView& config, const std::vector<bool>& slides,
                        const RopeKeys& full, const RopeKeys& sliding);
 

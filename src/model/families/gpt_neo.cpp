@@ -1,13 +1,20 @@
 // GPT-Neo: GPT-2 with linear maps stored as [out, in] and a window in the blocks with "local" attention. Odd:
 // scores are not divided by anything.
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
 namespace {
 
-/// Of each block, whether its attention is local: lists of kinds, each with how often it is repeated.
-std::vector<bool> local_blocks(const util::JsonView& config, std::int64_t num_layers) {
+bool is_local(const util::JsonView& kind) {
+  const std::string name = kind.as_string();
+  if (name != "global" && name != "local") kind.fail("global or local");
+  return name == "local";
+}
+
+/// Lists of kinds, each with how often it is repeated.
+std::vector<bool> local_by_types(const util::JsonView& config, std::int64_t num_layers) {
   const util::Json class_types = {{{"global", "local"}, 12}};
   const util::JsonView types = config.has("attention_types")
                                    ? config.at("attention_types")
@@ -17,15 +24,29 @@ std::vector<bool> local_blocks(const util::JsonView& config, std::int64_t num_la
     const util::JsonView kinds = types.at(n).at(std::size_t{0});
     const std::int64_t times = types.at(n).at(std::size_t{1}).as_integer(0, num_layers);
     for (std::int64_t t = 0; t < times; ++t) {
-      for (std::size_t k = 0; k < kinds.size(); ++k) {
-        const std::string kind = kinds.at(k).as_string();
-        if (kind != "global" && kind != "local") kinds.at(k).fail("global or local");
-        local.push_back(kind == "local");
-      }
+      for (std::size_t k = 0; k < kinds.size(); ++k) local.push_back(is_local(kinds.at(k)));
     }
   }
   if (static_cast<std::int64_t>(local.size()) != num_layers)
     types.fail(util::cat("kinds of attention for ", num_layers, " blocks, not ", local.size()));
+  return local;
+}
+
+/// Of each block, whether its attention is local. The kinds one by one beat the lists of them.
+std::vector<bool> local_blocks(const util::JsonView& config, std::int64_t num_layers) {
+  const std::vector<bool> by_types = local_by_types(config, num_layers);
+  if (!config.has("attention_layers")) return by_types;
+  const util::JsonView kinds = config.at("attention_layers");
+  std::vector<bool> local;
+  for (std::size_t k = 0; k < kinds.size(); ++k) local.push_back(is_local(kinds.at(k)));
+  if (static_cast<std::int64_t>(local.size()) != num_layers)
+    kinds.fail(util::cat("kinds of attention for ", num_layers, " blocks, not ", local.size()));
+  if (local != by_types) {
+    util::log_warning(
+        util::cat(config.where(),
+                  ": attention_types says other kinds of attention than attention_layers, and is "
+                  "ignored, as transformers does"));
+  }
   return local;
 }
 

@@ -1,6 +1,6 @@
 // Phi 1, 1.5 and 2 (parallel residual through one norm, biases everywhere, half of a head rotated), and Phi
 // 3, 3.5, 4 and 4-mini (Llama with fused projections). Odd: Phi 3 calls longrope "su" or "yarn" in older
-// configs, and its own `original_max_position_embeddings` beats the one in the rotary settings.
+// configs, and has an `original_max_position_embeddings` of its own where the config does not say.
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -51,14 +51,12 @@ ArchSpec read_phi3(const util::JsonView& config) {
         renamed[block][key] = "longrope";
     }
   }
-  ArchSpec spec = read_llama_like(
-      {renamed, config.where()},
-      {.max_positions = 4096,
-       .epsilon = 1e-5,
-       .rope = {.original_max_positions = read_size(config, "original_max_position_embeddings", 4096)},
-       .partial_rotary = true,
-       .qkv = false,
-       .dense_mlp = false});
+  ArchSpec spec = read_llama_like({renamed, config.where()}, {.max_positions = 4096,
+                                                              .epsilon = 1e-5,
+                                                              .rope = {.original_max_positions = 4096},
+                                                              .partial_rotary = true,
+                                                              .qkv = false,
+                                                              .dense_mlp = false});
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
   add_rows_of(

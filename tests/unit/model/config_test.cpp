@@ -191,9 +191,14 @@ TEST_CASE("config: what a block of rotary settings may hold") {
   CHECK(read(block(with(llama3, {{"original_max_position_embeddings", 64}})))
             .ropes.front()
             .original_max_positions == 64);
-  check_told(with(block(with(llama3, {{"original_max_position_embeddings", 64}})),
-                  {{"original_max_position_embeddings", 128}}),
-             {"original_max_position_embeddings (128) is ignored", "64"});
+  // Beside the block it beats the one inside.
+  const Json both = with(block(with(llama3, {{"original_max_position_embeddings", 64}})),
+                         {{"original_max_position_embeddings", 128}});
+  check_told(both, {"rope_parameters: original_max_position_embeddings (64) is ignored", "128"});
+  CHECK(read(both).ropes.front().original_max_positions == 128);
+  const Json beside = with(block(llama3), {{"original_max_position_embeddings", 128}});
+  CHECK(read(beside).ropes.front().original_max_positions == 128);
+  CHECK(told(beside).empty());
   for (const char* key :
        {"attention_factor", "beta_fast", "mscale", "short_factor", "factor", "full_attention"}) {
     refused(block({{"rope_type", "default"}, {key, 2.0}}),
@@ -284,6 +289,7 @@ TEST_CASE("config: rotary scalings") {
   CHECK_FALSE(rope("llama", with(yarn, {{"truncate", false}})).truncate);
   refused(with(smallest("llama"), {{"rope_scaling", with(yarn, {{"short_factor", {1.0}}})}}),
           {"'short_factor'", "yarn"});
+  CHECK(rope("llama", with(yarn, {{"finetuned", true}})) == rope("llama", yarn));
   refused(with(smallest("llama"), {{"rope_scaling", {{"type", "ntk"}}}}),
           {"rotary scaling", "'ntk'", "yarn"});
 
@@ -336,6 +342,19 @@ TEST_CASE("config: rotary settings of their own for blocks that slide") {
   const Json yarn = {
       {"rope_type", "yarn"}, {"factor", 8.0}, {"rope_theta", 5e5}, {"original_max_position_embeddings", 512}};
   check_told(with(smallest("olmo3"), {{"rope_parameters", yarn}}), {"rope_parameters", "full attention"});
+
+  // transformers' scalings differ in whether they take a share, and it looks for "truncate" elsewhere.
+  for (const Json& config : {gemma, olmo}) {
+    refused(with(config, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor", "found 0.5"});
+    refused(with(config, {{"rope_parameters", {{"full_attention", {{"partial_rotary_factor", 0.5}}}}}}),
+            {"full_attention", "partial_rotary_factor", "found 0.5"});
+    // Nor does a length beside blocks by kind count.
+    CHECK(ropes(with(config, {{"rope_parameters", {{"full_attention", yarn}}},
+                              {"original_max_position_embeddings", 64}}))[0]
+              .original_max_positions == 512);
+  }
+  const Json rounded = {{"full_attention", with(yarn, {{"truncate", false}})}};
+  check_told(with(gemma, {{"rope_parameters", rounded}}), {"truncate", "full_attention", "transformers"});
 }
 
 TEST_CASE("config: settings that a family takes or ignores otherwise than its relatives") {
@@ -344,6 +363,30 @@ TEST_CASE("config: settings that a family takes or ignores otherwise than its re
           {"partial_rotary_factor", "0.5"});
   CHECK(read(with(falcon, {{"rope_parameters", {{"partial_rotary_factor", 1.0}}}})) == read(falcon));
   check_told(with(falcon, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor (0.5) is ignored"});
+  const Json neox = smallest("gpt_neox");
+  CHECK(read(with(neox, {{"head_dim", 16}})) == read(neox));
+  refused(with(neox, {{"head_dim", 32}}), {"head_dim", "expected 16", "found 32"});
+  // An empty rope_scaling leaves the class's scaling, an empty rope_parameters is the settings.
+  const Json oss = smallest("gpt_oss");
+  CHECK(read(with(oss, {{"rope_scaling", Json::object()}})) == read(oss));
+  CHECK(read(with(oss, {{"rope_parameters", Json::object()}})).ropes.front().scaling ==
+        model::RopeSpec::Scaling::kNone);
+  const Json ministral = smallest("ministral3");
+  CHECK(read(with(ministral, {{"rope_scaling", Json::object()}})) == read(ministral));
+  CHECK(read(ministral).attention.query_growth_length == 16384);
+  CHECK(read(with(ministral, {{"original_max_position_embeddings", 64}})).attention.query_growth_length ==
+        64);
+  const Json neo = with(smallest("gpt_neo"), {{"num_layers", 2}, {"window_size", 5}});
+  const Json types = Json::array({Json::array({Json::array({"global", "local"}), 1})});
+  CHECK(windows(read(with(neo, {{"attention_types", types}}))) == Windows{0, 5});
+  CHECK(told(with(neo, {{"attention_types", types}, {"attention_layers", {"global", "local"}}})).empty());
+  const Json turned = with(neo, {{"attention_types", types}, {"attention_layers", {"local", "global"}}});
+  check_told(turned, {"attention_types", "attention_layers"});
+  CHECK(windows(read(turned)) == Windows{5, 0});
+  refused(with(turned, {{"attention_layers", Json::array({"local"})}}),
+          {"attention_layers", "2 blocks, not 1"});
+  refused(with(turned, {{"attention_layers", {"local", "sliding"}}}),
+          {"attention_layers", "global or local"});
   const Json bloom = smallest("bloom");
   CHECK(read(with(bloom, {{"pretraining_tp", 4}})) == read(bloom));
   CHECK(read(with(bloom, {{"slow_but_exact", true}})) == read(bloom));
