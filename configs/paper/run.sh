@@ -40,8 +40,8 @@ for config in "$configs"/*.toml; do
       skipped+=("$name: out/paper/$model/$name holds its results")
       continue
     fi
-    again=(--overwrite)  # an interrupted run
   fi
+  [[ " ${flags[*]} " == *" --overwrite "* || ! -d out/paper/$model/$name ]] || again=(--resume)  # an interrupted run
   missing=
   while read -r file; do
     [[ -e $file ]] || missing+=" $file"

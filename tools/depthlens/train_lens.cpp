@@ -248,8 +248,8 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.footer(
       "Example:\n  depthlens train-lens --model gpt2 --input corpus.txt --out lens/gpt2\n"
       "  depthlens analyze --model gpt2 --input book.txt --lens tuned:lens/gpt2 --out out/book\n"
-      "--dtype auto: forward pass in float32, products with the vocabulary in bfloat16 where the processor "
-      "has them.");
+      "--dtype auto: forward pass in float32, products with translators and the vocabulary in bfloat16 where "
+      "the processor multiplies that quicker.");
   return [options, &app] { run_train_lens(app, *options); };
 }
 
