@@ -34,14 +34,14 @@ report() {
 for config in "$configs"/*.toml; do
   name=$(basename "$config" .toml)
   [[ $name != train-damped ]] || continue  # takes days on a processor: by hand
-  again=()
-  if [[ " ${flags[*]} " != *" --overwrite "* && -e out/paper/$model/$name/run.json ]]; then
-    if grep -q '"status": "complete"' "out/paper/$model/$name/run.json"; then
-      skipped+=("$name: out/paper/$model/$name holds its results")
+  out=out/paper/$model/$name again=()
+  if [[ " ${flags[*]} " != *" --overwrite "* && -d $out ]]; then
+    if grep -qs '"status": "complete"' "$out/run.json"; then
+      skipped+=("$name: $out holds its results")
       continue
     fi
+    again=(--resume)  # an interrupted run
   fi
-  [[ " ${flags[*]} " == *" --overwrite "* || ! -d out/paper/$model/$name ]] || again=(--resume)  # an interrupted run
   missing=
   while read -r file; do
     [[ -e $file ]] || missing+=" $file"

@@ -134,17 +134,17 @@ void PackedGemm::pack_neighbours(std::int64_t first, std::int64_t count, std::ui
   if (way_ == Way::kForward)
     return pack_columns(
         count, [&](std::int64_t i) { return first + i; }, panels);
-  const auto* weights = static_cast<const std::uint8_t*>(weights_.const_data_ptr());
-  pack_turned(weights, d_, first, count, panels);
+  pack_turned(0, d_, first, count, panels);
 }
 
-/// Panels whose columns are `count` neighbouring entries, from `first` on, of `depth` rows of the weights.
-void PackedGemm::pack_turned(const std::uint8_t* rows, std::int64_t depth, std::int64_t first,
+void PackedGemm::pack_turned(std::int64_t first_row, std::int64_t depth, std::int64_t first_column,
                              std::int64_t count, std::uint8_t* panels) const {
   const auto size = static_cast<std::int64_t>(weights_.element_size());
+  const std::int64_t stride = weights_.size(1);
+  const auto* rows = static_cast<const std::uint8_t*>(weights_.const_data_ptr()) + first_row * stride * size;
   for (std::int64_t n = 0; n < count; n += kernel_.panel_columns) {
     for (int term = 0; term < weight_terms_; ++term) {
-      kernel_.pack_transposed(rows + (first + n) * size, type_, weights_.size(1), depth,
+      kernel_.pack_transposed(rows + (first_column + n) * size, type_, stride, depth,
                               std::min(kernel_.panel_columns, count - n), term, panels);
       panels += panel_term_bytes(depth);
     }
@@ -197,9 +197,7 @@ std::int64_t PackedGemm::coefficients_bytes(std::int64_t width) const {
 
 void PackedGemm::pack_transposed(std::int64_t first, std::int64_t width, std::uint8_t* panels) const {
   DEPTHLENS_ASSERT(way_ == Way::kForward);
-  const auto size = static_cast<std::int64_t>(weights_.element_size());
-  const auto* weights = static_cast<const std::uint8_t*>(weights_.const_data_ptr());
-  pack_turned(weights + first * d_ * size, width, 0, d_, panels);
+  pack_turned(first, width, 0, d_, panels);
 }
 
 void PackedGemm::add_expected(const float* coefficients, std::int64_t count, std::int64_t width,

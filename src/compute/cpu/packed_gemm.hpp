@@ -67,7 +67,8 @@ class PackedGemm {
  private:
   std::int64_t block_term_bytes(std::int64_t d) const;
   std::int64_t panel_term_bytes(std::int64_t d) const;
-  void pack_turned(const std::uint8_t* rows, std::int64_t depth, std::int64_t first, std::int64_t count,
+  /// Panels whose columns are those of `depth` rows of the weights, from `first_row` on.
+  void pack_turned(std::int64_t first_row, std::int64_t depth, std::int64_t first_column, std::int64_t count,
                    std::uint8_t* panels) const;
   /// A block's rows [d], in all terms.
   void pack_terms(const float* rows, std::int64_t count, std::int64_t d, std::uint8_t* block) const;

@@ -76,11 +76,15 @@ Json with_class_defaults(const JsonView& config, const Json& defaults) {
   return whole;
 }
 
+bool has_settings(const JsonView& config, const std::string& key) {
+  return config.has(key) && !config.at(key).raw().empty();
+}
+
 Json with_rope_parameters(const JsonView& config, const Json& defaults) {
   Json whole = config.raw();
   // An empty rope_scaling is none in Python; empty rope_parameters are settings.
-  const bool scaled = config.has("rope_scaling") && !config.at("rope_scaling").raw().empty();
-  if (!config.has("rope_parameters") && !scaled) whole["rope_parameters"] = defaults;
+  if (!config.has("rope_parameters") && !has_settings(config, "rope_scaling"))
+    whole["rope_parameters"] = defaults;
   return whole;
 }
 
@@ -256,6 +260,11 @@ std::vector<double> factors_of(const JsonView& block, const std::string& key, st
   return factors;
 }
 
+bool has_original_length(const RopeSpec& rope) {
+  return rope.scaling == Scaling::kLlama3 || rope.scaling == Scaling::kYarn ||
+         rope.scaling == Scaling::kLongRope;
+}
+
 /// YaRN's growth of attention with the factor of the scaling.
 double growth(double factor, double scale) {
   constexpr double kSlope = 0.1;
@@ -269,7 +278,7 @@ void read_scaling(const JsonView& block, const std::string& type, std::int64_t m
   if (rope.scaling == Scaling::kNone) return;
   const auto positions = static_cast<double>(max_positions);
   const bool stretches = rope.scaling == Scaling::kYarn || rope.scaling == Scaling::kLongRope;
-  if (stretches || rope.scaling == Scaling::kLlama3) {
+  if (has_original_length(rope)) {
     rope.original_max_positions = keys.original_max_positions
                                       ? static_cast<double>(*keys.original_max_positions)
                                       : read_number(block, "original_max_position_embeddings", positions);
@@ -363,11 +372,6 @@ void tell_unused_rope(const JsonView& config, const RopeSpec& rope, std::int64_t
   }
 }
 
-bool has_original_length(const RopeSpec& rope) {
-  return rope.scaling == Scaling::kLlama3 || rope.scaling == Scaling::kYarn ||
-         rope.scaling == Scaling::kLongRope;
-}
-
 }  // namespace
 
 RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys& given) {
@@ -377,7 +381,7 @@ RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys&
   if (config.has(original)) keys.original_max_positions = read_size(config, original);
   std::vector<JsonView> blocks;
   for (const std::string key : {"rope_scaling", "rope_parameters"}) {
-    if (config.has(key) && !config.at(key).raw().empty()) blocks.push_back(config.at(key));
+    if (has_settings(config, key)) blocks.push_back(config.at(key));
   }
   const auto read = [&](const std::optional<JsonView>& block) {
     RopeSpec rope = read_rope_block(config, block, spec, keys);

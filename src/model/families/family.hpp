@@ -62,6 +62,9 @@ ArchSpec read_stablelm(const util::JsonView& config);
 /// A config with the class's value for each key that it leaves out. Read it with the config's own `where`.
 util::Json with_class_defaults(const util::JsonView& config, const util::Json& defaults);
 
+/// Whether there is a block of that name, and anything in it.
+bool has_settings(const util::JsonView& config, const std::string& key);
+
 /// A config with the class's rotary settings where it has none.
 util::Json with_rope_parameters(const util::JsonView& config, const util::Json& defaults);
 

@@ -1,5 +1,7 @@
 // GPT-Neo: GPT-2 with linear maps stored as [out, in] and a window in the blocks with "local" attention. Odd:
 // scores are not divided by anything.
+#include <utility>
+
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
@@ -11,6 +13,13 @@ bool is_local(const util::JsonView& kind) {
   const std::string name = kind.as_string();
   if (name != "global" && name != "local") kind.fail("global or local");
   return name == "local";
+}
+
+/// The same list, one entry a block.
+std::vector<bool> one_a_block(std::vector<bool> local, const util::JsonView& from, std::int64_t num_layers) {
+  if (static_cast<std::int64_t>(local.size()) != num_layers)
+    from.fail(util::cat("kinds of attention for ", num_layers, " blocks, not ", local.size()));
+  return local;
 }
 
 /// Lists of kinds, each with how often it is repeated.
@@ -27,9 +36,7 @@ std::vector<bool> local_by_types(const util::JsonView& config, std::int64_t num_
       for (std::size_t k = 0; k < kinds.size(); ++k) local.push_back(is_local(kinds.at(k)));
     }
   }
-  if (static_cast<std::int64_t>(local.size()) != num_layers)
-    types.fail(util::cat("kinds of attention for ", num_layers, " blocks, not ", local.size()));
-  return local;
+  return one_a_block(std::move(local), types, num_layers);
 }
 
 /// Of each block, whether its attention is local. The kinds one by one beat the lists of them.
@@ -39,8 +46,7 @@ std::vector<bool> local_blocks(const util::JsonView& config, std::int64_t num_la
   const util::JsonView kinds = config.at("attention_layers");
   std::vector<bool> local;
   for (std::size_t k = 0; k < kinds.size(); ++k) local.push_back(is_local(kinds.at(k)));
-  if (static_cast<std::int64_t>(local.size()) != num_layers)
-    kinds.fail(util::cat("kinds of attention for ", num_layers, " blocks, not ", local.size()));
+  local = one_a_block(std::move(local), kinds, num_layers);
   if (local != by_types) {
     util::log_warning(
         util::cat(config.where(),

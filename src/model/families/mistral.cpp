@@ -61,13 +61,12 @@ ArchSpec read_ministral3(const util::JsonView& config) {
                                .epsilon = 1e-5,
                                .rope = {.others = {"llama_4_scaling_beta", "max_position_embeddings"}}});
   set_one_window(spec, read_optional_size(config, "sliding_window", {}));
-  const bool older = filled.has("rope_scaling") && !filled.at("rope_scaling").raw().empty();
-  const util::JsonView rope = filled.at(older ? "rope_scaling" : "rope_parameters");
+  const util::JsonView rope =
+      filled.at(has_settings(filled, "rope_scaling") ? "rope_scaling" : "rope_parameters");
   spec.attention.query_growth = rope.at("llama_4_scaling_beta").as_number();
+  // Scalings without such a length refuse it in their block.
   const double length = spec.ropes.empty() ? 0 : spec.ropes.front().original_max_positions;
-  spec.attention.query_growth_length = length > 0 ? length
-                                                  : read_number(rope, "original_max_position_embeddings",
-                                                                static_cast<double>(spec.max_positions));
+  spec.attention.query_growth_length = length > 0 ? length : static_cast<double>(spec.max_positions);
   if (!(spec.attention.query_growth_length >= 1)) rope.fail("original_max_position_embeddings of at least 1");
   return spec;
 }
