@@ -73,7 +73,7 @@ struct BegunChunk {
   const BatchPosition* positions;
   std::int64_t count, num_watched;
   std::vector<std::int64_t> checked;  // positions
-  at::Tensor final_rows;              // [count, d]
+  at::Tensor final_rows;              // [count, d] after the norm, where some are checked
   compute::HostCopy largest;          // magnitudes of the states that a lens translated; undefined: none
   compute::PendingStatistics statistics;
 };
@@ -379,7 +379,16 @@ StateRows Run::state_rows(const std::vector<at::Tensor>& residuals, const BatchP
                           std::int64_t count) const {
   if (positions[0].query->states == nullptr) {
     std::vector<std::int64_t> rows;
-    for (std::int64_t p = 0; p < count; ++p) rows.push_back(positions[p].row);
+    bool neighbours = true;
+    for (std::int64_t p = 0; p < count; ++p) {
+      rows.push_back(positions[p].row);
+      neighbours = neighbours && rows.back() == rows.front() + p;
+    }
+    if (neighbours) {
+      return [&residuals, begin = rows.front(), count](std::int64_t layer) {
+        return residuals[static_cast<std::size_t>(layer)].narrow(0, begin, count);
+      };
+    }
     return [&residuals, chosen = model::index_tensor(rows, model_.device())](std::int64_t layer) {
       return residuals[static_cast<std::size_t>(layer)].index_select(0, chosen);
     };
@@ -468,22 +477,29 @@ BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions
     std::copy(positions[p].where->watched.begin(), positions[p].where->watched.end(),
               watched + kFirstWatchedOfQuery);
   }
-  std::vector<at::Tensor> normed, largest;
+  // Several states are normed at once: few operations for a device, and little memory between them.
+  constexpr std::int64_t kRowsOfNorm = 2048;
+  std::vector<at::Tensor> residuals, normed, largest;
   for (const State& state : states_) {
-    at::Tensor residual = rows_of(state.layer);  // [P, d]
+    residuals.push_back(rows_of(state.layer));  // [P, d]
+    at::Tensor& residual = residuals.back();
     if (state.lens != nullptr) {
       residual = state.lens->translate(state.layer, residual);
       largest.push_back(at::linalg_vector_norm(residual, std::numeric_limits<double>::infinity()));
     }
-    normed.push_back(model_.head().normed(residual));
+    if (static_cast<std::int64_t>(residuals.size()) * P < kRowsOfNorm && &state != &states_.back()) continue;
+    normed.push_back(model_.head().normed(residuals.size() == 1 ? residual : at::cat(residuals)));
+    residuals.clear();
   }
   input.rows = at::cat(normed);  // [S · P, d]
+  at::Tensor final_rows;
+  if (!checked.empty()) final_rows = input.rows.narrow(0, 0, P).clone();
   if (wants_sums_ && !sums_) sums_.emplace(S, shape_.vocab_size);
   return {.positions = positions,
           .count = P,
           .num_watched = W,
           .checked = std::move(checked),
-          .final_rows = normed.front(),
+          .final_rows = std::move(final_rows),
           .largest = largest.empty() ? compute::HostCopy() : compute::HostCopy(at::stack(largest)),
           .statistics = decoder_->begin(input, sums_ ? &*sums_ : nullptr)};
 }
@@ -491,7 +507,7 @@ BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions
 LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& errors) const {
   const c10::InferenceMode inference;
   const compute::Statistics output = chunk.statistics();
-  if (chunk.largest.defined()) require_fit_for_norm(chunk.largest.values(), chunk.final_rows.size(1));
+  if (chunk.largest.defined()) require_fit_for_norm(chunk.largest.values(), model_.spec().hidden_size);
   require_finite_output(output, chunk.positions);
   for (const std::int64_t p : chunk.checked) errors.push_back(self_check(chunk.final_rows, output, p));
 

@@ -11,6 +11,7 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/relu.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
@@ -20,6 +21,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numbers>
 #include <vector>
 
@@ -38,6 +40,9 @@ at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& 
   if (kind == NormKind::kNone) return x;
   const bool by_row = weight.defined() && weight.dim() > 1;
   if (kind == NormKind::kLayerNorm && !by_row) return at::layer_norm(x, {x.size(-1)}, weight, bias, epsilon);
+  // One kernel on a card, six operations elsewhere.
+  if (kind == NormKind::kRmsNorm && !by_row && !bias.defined() && x.is_cuda())
+    return at::rms_norm(x, {x.size(-1)}, weight, epsilon);
   at::Tensor normed = kind == NormKind::kLayerNorm
                           ? at::layer_norm(x, {x.size(-1)}, {}, {}, epsilon)
                           : x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true).add_(epsilon));
@@ -166,22 +171,40 @@ std::vector<double> rotary_frequencies(const RopeSpec& rope, std::int64_t length
 
 RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& lengths,
                            at::Device device) {
-  std::vector<float> cosines, sines;
+  // Windows of the same frequencies turn alike: the longest of them has the angles of all.
+  struct Angles {
+    std::int64_t length = 0;
+    std::vector<float> cosines, sines;
+  };
+  std::map<std::vector<double>, Angles> all;
+  std::vector<const Angles*> of_windows;
+  std::int64_t T = 0;
   for (const std::int64_t length : lengths) {
-    const std::vector<double> frequencies = rotary_frequencies(rope, length);
-    for (std::int64_t position = 0; position < length; ++position) {
+    Angles& angles = all[rotary_frequencies(rope, length)];
+    angles.length = std::max(angles.length, length);
+    of_windows.push_back(&angles);
+    T += length;
+  }
+  for (auto& [frequencies, angles] : all) {
+    for (std::int64_t position = 0; position < angles.length; ++position) {
       for (const double frequency : frequencies) {
         const double angle = static_cast<double>(position) * frequency;
-        cosines.push_back(static_cast<float>(rope.amplitude * std::cos(angle)));
-        sines.push_back(static_cast<float>(rope.amplitude * std::sin(angle)));
+        angles.cosines.push_back(static_cast<float>(rope.amplitude * std::cos(angle)));
+        angles.sines.push_back(static_cast<float>(rope.amplitude * std::sin(angle)));
       }
     }
   }
-  const std::int64_t columns = rope.dims / 2, rows = static_cast<std::int64_t>(cosines.size()) / columns;
-  const auto as_tensor = [&](std::vector<float>& values) {
-    return compute::copied_to(device, at::from_blob(values.data(), {rows, columns}, at::kFloat));
+  const std::int64_t columns = rope.dims / 2;
+  const auto table = [&](std::vector<float> Angles::*values) {
+    std::vector<float> rows;
+    rows.reserve(static_cast<std::size_t>(T * columns));
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      const auto begin = (of_windows[i]->*values).begin();
+      rows.insert(rows.end(), begin, begin + lengths[i] * columns);
+    }
+    return compute::copied_to(device, at::from_blob(rows.data(), {T, columns}, at::kFloat));
   };
-  return {as_tensor(cosines), as_tensor(sines)};
+  return {table(&Angles::cosines), table(&Angles::sines)};
 }
 
 at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const RotaryTables& tables) {

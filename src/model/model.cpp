@@ -508,7 +508,7 @@ at::Tensor Model::norm(const at::Tensor& input, const at::Tensor& weight, const 
 }
 
 compute::PackedRows Model::packed(const compute::Backend& backend, const at::Tensor& input) const {
-  return backend.pack(input.to(options_.dtype), compute::Precision::kFloat32);
+  return backend.pack(input.to(options_.dtype), options_.products);
 }
 
 std::array<at::Tensor, 3> Model::projections(const Weights& block, const at::Tensor& input) const {

@@ -116,7 +116,13 @@ void Session::load(bool with_digests) {
     model_digests_ = begin_model_digests(folder_);
     tokenizer_digests_ = begin_tokenizer_digests(folder_);
   }
+  // Sixteen bits are far more than what is decoded or learnt with eight can tell.
+  const bool rounds_later =
+      options_.is_for_fast_products || decoder().decode_precision() == compute::Precision::kFast;
   model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype),
+                                        .products = options_.dtype == "auto" && rounds_later
+                                                        ? compute::Precision::kExact
+                                                        : compute::Precision::kFloat32,
                                         .backends = backends_,
                                         .stream_layers = options_.stream_layers,
                                         .head_only = options_.head_only});

@@ -262,7 +262,9 @@ void put_trained(const lens::TunedParameters& trained, const train::TrainSetting
 void train_tuned_lens(const ModelOptions& model_options, const InputOptions& input,
                       const OutputOptions& output, const TunedTraining& training) {
   const auto started = Clock::now();
-  Session session(model_options);
+  ModelOptions of_session = model_options;
+  of_session.is_for_fast_products = true;  // unless --dtype float32
+  Session session(of_session);
   train::LensFolder folder(output.out, output.overwrite, output.resume);
   const FolderLock lock(output.out, "");
   const Text text = read_text(input, training, session);

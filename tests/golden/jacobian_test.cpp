@@ -3,6 +3,7 @@
 #include "depthlens/train/jacobian.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/allclose.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/eye.h>
@@ -230,7 +231,9 @@ TEST_CASE("a run of blocks goes on from a changed state") {
     changed.select(0, 3).add_(1);
     model->run_blocks(1, changed, windows, [&](std::int64_t shown, const at::Tensor& state) {
       const at::Tensor& old = states[static_cast<std::size_t>(shown)];
-      CHECK(at::equal(state.narrow(0, 0, 3), old.narrow(0, 0, 3)));
+      // An expert may be chosen by more tokens now: on a card its sums are then made in another order.
+      const at::Tensor left = state.narrow(0, 0, 3), before = old.narrow(0, 0, 3);
+      CHECK((model->device().is_cuda() ? at::allclose(left, before, 1e-5, 1e-5) : at::equal(left, before)));
       CHECK_FALSE(at::equal(state[3], old[3]));
     });
   }

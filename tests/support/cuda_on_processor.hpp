@@ -131,6 +131,25 @@ T __shfl_xor_sync(unsigned /*mask*/, T value, int distance) {
   block.wait_for_warp();
   return other;
 }
+inline unsigned __ballot_sync(unsigned /*mask*/, bool is_in) {
+  depthlens::test::CudaBlock& block = *depthlens::test::CudaBlock::running;
+  block.exchanged[threadIdx.x] = is_in ? 1 : 0;
+  block.wait_for_warp();
+  unsigned lanes = 0;
+  for (unsigned lane = 0; lane < 32; ++lane)
+    lanes |= block.exchanged[threadIdx.x / 32 * 32 + lane] != 0 ? 1U << lane : 0;
+  block.wait_for_warp();
+  return lanes;
+}
+inline void __syncwarp() {
+  depthlens::test::CudaBlock::running->wait_for_warp();
+}
+inline int __popc(unsigned bits) {
+  return __builtin_popcount(bits);
+}
+inline int __ffs(int bits) {
+  return __builtin_ffs(bits);
+}
 inline int __reduce_add_sync(unsigned mask, int value) {
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(mask, value, distance);
   return value;

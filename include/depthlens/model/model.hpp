@@ -23,6 +23,8 @@ struct LoadOptions {
   /// Of the products; the residual stream stays in float32. Weights are converted to it, but for float32
   /// where the backend's products take them as they are stored.
   at::ScalarType dtype = at::kFloat;
+  /// How many bits of float32 rows reach the products of the blocks.
+  compute::Precision products = compute::Precision::kFloat32;
   /// Where the model is, and what multiplies; none: the processor's quickest. Several: the blocks are dealt
   /// out to them in order, so that each device holds about the same bytes; the embedding is on the first, the
   /// head on the last.

@@ -25,6 +25,8 @@ struct ModelOptions {
   std::string dtype = "auto";
   std::string device = "cpu";  ///< one, or several cards with commas (compute::BackendOptions)
   std::string decode = "exact";
+  /// What follows the forward pass multiplies with as few bits as `decode` fast does.
+  bool is_for_fast_products = false;
   std::string kernel;                      ///< as DEPTHLENS_KERNEL names it; "": the quickest
   std::function<bool()> should_stop = {};  ///< gives up products (compute::BackendOptions)
   bool stream_layers = false;

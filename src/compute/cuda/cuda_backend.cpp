@@ -51,8 +51,9 @@ class CudaBackend : public Backend {
 
   PackedRows pack(const at::Tensor& rows, Precision precision) const override {
     PackedRows packed{.values = rows, .precision = precision, .blocks = {}};
-    if (rows.scalar_type() == at::kFloat && !records_gradient(rows))
-      packed.blocks = kernels_->split(rows, cuda::row_terms(precision));
+    if (records_gradient(rows)) return packed;
+    if (rows.scalar_type() == at::kFloat) packed.blocks = kernels_->split(rows, cuda::row_terms(precision));
+    if (rows.scalar_type() == at::kBFloat16) packed.blocks = rows.unsqueeze(0);  // a single term
     return packed;
   }
 
@@ -68,8 +69,8 @@ class CudaBackend : public Backend {
     if (!rows.blocks.defined() || !multiplies_stored(weight.scalar_type()))
       return aten_linear(rows.values, weight, way);
     const std::int64_t terms = cuda::weight_terms(weight.scalar_type(), rows.blocks.size(0));
-    const at::Tensor y =
-        at::empty({rows.values.size(0), weight.size(way == Way::kForward ? 0 : 1)}, rows.values.options());
+    const at::Tensor y = at::empty({rows.values.size(0), weight.size(way == Way::kForward ? 0 : 1)},
+                                   rows.values.options().dtype(at::kFloat));
     if (y.numel() == 0) return y;
     const at::Tensor weights = kernels_->split(weight, terms);
     cuda::multiply_terms(y, rows.blocks, way == Way::kForward ? weights : weights.transpose(1, 2),

@@ -66,6 +66,12 @@ struct TileWork {
   double* group_mass;       // [S · P, num_groups], relative to m
 };
 
+/// A choice that the compiler makes.
+template <bool kValue>
+struct Is {
+  static constexpr bool value = kValue;
+};
+
 __device__ inline float transformed([[maybe_unused]] const TileWork& work, float z) {
 #if DEPTHLENS_TRANSFORM == 1
   return work.scale * z;
@@ -85,24 +91,36 @@ __device__ inline float logit_at(const TileWork& work, const float* row, int col
   return transformed(work, z);
 }
 
-/// Four neighbouring logits; those beyond the tile's width are kNoLogit.
+/// Four neighbouring logits.
 struct Four {
   float z[4];
 };
-__device__ inline Four load_four(const TileWork& work, const float* row, int column) {
-  const float4 raw = *reinterpret_cast<const float4*>(row + column);
+/// Of what stands at `column` of a row, `raw`: those beyond the tile's width are kNoLogit.
+template <bool kAtEnd>
+__device__ inline Four finished([[maybe_unused]] const TileWork& work, const float4& raw,
+                                [[maybe_unused]] int column) {
   Four four = {{raw.x, raw.y, raw.z, raw.w}};
 #if DEPTHLENS_BIAS
   const float4 bias = *reinterpret_cast<const float4*>(work.bias + work.first + column);
   four = {{raw.x + bias.x, raw.y + bias.y, raw.z + bias.z, raw.w + bias.w}};
 #endif
-  for (int i = 0; i < 4; ++i) four.z[i] = transformed(work, four.z[i]);
-  if (column + 4 > work.width) {
-    for (int i = 0; i < 4; ++i) {
-      if (column + i >= work.width) four.z[i] = kNoLogit;
-    }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    four.z[i] = transformed(work, four.z[i]);
+    if (kAtEnd && column + i >= work.width) four.z[i] = kNoLogit;
   }
   return four;
+}
+
+/// Counts a logit that is greater than the bar.
+__device__ inline void count_above(int& count, float z, float bar) {
+#ifdef __CUDA_ARCH__
+  asm("{ .reg .pred above; setp.gt.f32 above, %1, %2; @above add.s32 %0, %0, 1; }"
+      : "+r"(count)
+      : "f"(z), "f"(bar));
+#else
+  count += z > bar ? 1 : 0;
+#endif
 }
 
 /// Σ over a warp, in every lane.
@@ -121,146 +139,192 @@ struct WarpPart {
   int greater[kStates][kWatched];
 };
 
+/// Candidates for a row's best tokens.
 struct Pool {
   float logits[kPool];
   int ids[kPool];
-  int count;
-  float bar;
 };
 
 struct Shared {
   WarpPart parts[kWarps];
   float thread_max[kStates][kThreads];
-  Pool pool;
-  float m[kStates];      // the rows' new references
-  float shift[kStates];  // from those before to the new ones
-  float warp_z[kWarps];  // for ties in numbers
-  int warp_id[kWarps];
-  float best_z;
-  int best_id;
+  Pool pools[kStates];
 };
 
-/// The next token after (z, id) in the order of the best, among the tile's: all threads call it. For ties in
-/// numbers.
-__device__ inline void find_next(const TileWork& work, const float* row, float bar, float last_z, int last_id,
-                                 Shared& shared) {
-  float z = kNoLogit;
-  int id = -1;
-  for (int column = threadIdx.x; column < work.width; column += kThreads) {
-    const float own = logit_at(work, row, column);
-    const int own_id = work.first + column;
-    if (own > bar && comes_before(last_z, last_id, own, own_id) &&
-        (id < 0 || comes_before(own, own_id, z, id))) {
-      z = own;
-      id = own_id;
-    }
+/// Where the lane is among those for which `is_in` holds, and how many they are.
+struct LanePlace {
+  int before, all;
+};
+__device__ inline LanePlace place_of_lane(bool is_in) {
+  const unsigned lanes = __ballot_sync(~0U, is_in);
+  return {__popc(lanes & ((1U << threadIdx.x % 32) - 1U)), __popc(lanes)};
+}
+
+/// A token, or none: id < 0.
+struct Token {
+  float z;
+  int id;
+};
+
+/// The next token after `last` in the order of the best, among those of the tile above the bar: for ties in
+/// numbers. Called by a whole warp.
+__device__ inline Token find_next(const TileWork& work, const float* row, float bar, const Token& last) {
+  Token best = {kNoLogit, -1};
+  for (int column = threadIdx.x % 32; column < work.width; column += 32) {
+    const Token own = {logit_at(work, row, column), work.first + column};
+    if (own.z > bar && comes_before(last.z, last.id, own.z, own.id) &&
+        (best.id < 0 || comes_before(own.z, own.id, best.z, best.id)))
+      best = own;
   }
   for (int distance = 16; distance > 0; distance /= 2) {
-    const float other = __shfl_xor_sync(~0U, z, distance);
-    const int other_id = __shfl_xor_sync(~0U, id, distance);
-    if (other_id >= 0 && (id < 0 || comes_before(other, other_id, z, id))) {
-      z = other;
-      id = other_id;
+    const Token other = {__shfl_xor_sync(~0U, best.z, distance), __shfl_xor_sync(~0U, best.id, distance)};
+    if (other.id >= 0 && (best.id < 0 || comes_before(other.z, other.id, best.z, best.id))) best = other;
+  }
+  return best;
+}
+
+/// The K-th greatest of what all threads have read, as `maxima` tell; in every lane of the warp that calls
+/// it.
+__device__ inline float greatest_but(int K, const float* maxima) {
+  float own[kWarps];
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) own[i] = maxima[32 * i + threadIdx.x % 32];
+  float greatest = 0;
+  for (int k = 0; k < K; ++k) {
+    float mine = own[0];
+#pragma unroll
+    for (int i = 1; i < kWarps; ++i) mine = fmaxf(mine, own[i]);
+    greatest = mine;
+    for (int distance = 16; distance > 0; distance /= 2)
+      greatest = fmaxf(greatest, __shfl_xor_sync(~0U, greatest, distance));
+    // The first lane that has it gives one of its own up.
+    const bool has = mine == greatest;
+    bool gives = place_of_lane(has).before == 0 && has;
+#pragma unroll
+    for (int i = 0; i < kWarps; ++i) {
+      if (!gives || own[i] != greatest) continue;
+      own[i] = 4 * kNoLogit;
+      gives = false;
     }
   }
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) {
-    shared.warp_z[threadIdx.x / 32] = z;
-    shared.warp_id[threadIdx.x / 32] = id;
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    for (int warp = 0; warp < kWarps; ++warp) {
-      const float other = shared.warp_z[warp];
-      const int other_id = shared.warp_id[warp];
-      if (warp == 0 || (other_id >= 0 && (id < 0 || comes_before(other, other_id, z, id)))) {
-        z = other;
-        id = other_id;
-      }
-    }
-    shared.best_z = z;
-    shared.best_id = id;
-  }
-  __syncthreads();
+  return greatest;
 }
 
 /// Brings a row's best tokens up to date. `maxima` are the greatest of the logits that each thread has read.
-__device__ inline void update_best(const TileWork& work, long long r, const float* maxima, Shared& shared) {
-  const float thread_max = maxima[threadIdx.x];
+/// Called by a whole warp.
+__device__ inline void update_best(const TileWork& work, long long r, const float* maxima, Pool& pool) {
+  const int lane = threadIdx.x % 32;
   const int K = work.num_best, found = work.num_found[r];
   float* const kept_logits = work.best_logits + r * K;
   int* const kept_ids = work.best_ids + r * K;
   // Later tokens have higher ids: an equal logit comes after those that are kept.
-  float bar = found == K ? kept_logits[K - 1] : 2 * kNoLogit;
-  const int with_candidates = __syncthreads_count(thread_max > bar);
+  const float kept_bar = found == K ? kept_logits[K - 1] : 2 * kNoLogit;
+  float bar = kept_bar;
+  int with_candidates = 0;  // threads
+  for (int i = 0; i < kWarps; ++i) with_candidates += place_of_lane(maxima[32 * i + lane] > bar).all;
   if (with_candidates == 0) return;
   const float* const row = work.logits + r * work.stride;
 
   // Few threads make few candidates; where they are more, the bar is raised first.
   bool at_bar = false;  // whether equals of the bar are candidates
   if (with_candidates > K) {
-    int place = 0;
-    for (int i = 0; i < kThreads; ++i) {
-      const float other = maxima[i];
-      place += other > thread_max || (other == thread_max && i < static_cast<int>(threadIdx.x)) ? 1 : 0;
-    }
-    if (place == K - 1) shared.pool.bar = thread_max;
-    __syncthreads();
-    if (shared.pool.bar > bar) {
-      bar = shared.pool.bar;
-      at_bar = true;
-    }
+    const float raised = greatest_but(K, maxima);
+    at_bar = raised > bar;
+    bar = fmaxf(bar, raised);
   }
-  if (threadIdx.x == 0) shared.pool.count = found;
-  if (static_cast<int>(threadIdx.x) < found) {
-    shared.pool.logits[threadIdx.x] = kept_logits[threadIdx.x];
-    shared.pool.ids[threadIdx.x] = kept_ids[threadIdx.x];
+  const auto is_candidate = [&](float z) { return z > bar || (at_bar && z == bar); };
+  if (lane < found) {
+    pool.logits[lane] = kept_logits[lane];
+    pool.ids[lane] = kept_ids[lane];
   }
-  __syncthreads();
-  if (thread_max > bar || (at_bar && thread_max == bar)) {
-    for (int column = 4 * static_cast<int>(threadIdx.x); column < work.width; column += 4 * kThreads) {
-      for (int i = 0; i < 4 && column + i < work.width; ++i) {
-        const float z = logit_at(work, row, column + i);
-        if (!(z > bar || (at_bar && z == bar))) continue;
-        const int place = atomicAdd(&shared.pool.count, 1);
-        if (place < kPool) {
-          shared.pool.logits[place] = z;
-          shared.pool.ids[place] = work.first + column + i;
+  int count = found;
+  for (int i = 0; i < kWarps; ++i) {
+    unsigned threads = __ballot_sync(~0U, is_candidate(maxima[32 * i + lane]));
+    for (; threads != 0; threads &= threads - 1) {
+      // What that thread has read: eight times four columns at once.
+      const int thread = 32 * i + __ffs(static_cast<int>(threads)) - 1;
+      for (int begin = 4 * thread; begin < work.width; begin += 8 * 4 * kThreads) {
+        const int column = begin + lane / 4 * 4 * kThreads + lane % 4;
+        const float z = column < work.width ? logit_at(work, row, column) : 4 * kNoLogit;
+        const LanePlace place = place_of_lane(is_candidate(z));
+        if (is_candidate(z) && count + place.before < kPool) {
+          pool.logits[count + place.before] = z;
+          pool.ids[count + place.before] = work.first + column;
         }
+        count += place.all;
       }
     }
   }
-  __syncthreads();
-  int count = shared.pool.count;
+  __syncwarp();
   if (count > kPool) {  // one by one
     count = found;
-    float last_z = 1 / 0.0F;
-    int last_id = -1;
-    const float kept_bar = found == K ? shared.pool.logits[K - 1] : 2 * kNoLogit;
+    Token last = {1 / 0.0F, -1};
     for (int i = 0; i < K; ++i) {
-      find_next(work, row, kept_bar, last_z, last_id, shared);
-      last_z = shared.best_z;
-      last_id = shared.best_id;
-      if (last_id < 0) break;
-      if (threadIdx.x == 0) {
-        shared.pool.logits[count] = last_z;
-        shared.pool.ids[count] = last_id;
+      last = find_next(work, row, kept_bar, last);
+      if (last.id < 0) break;
+      if (lane == 0) {
+        pool.logits[count] = last.z;
+        pool.ids[count] = last.id;
       }
       ++count;
     }
-    __syncthreads();
+    __syncwarp();
   }
-  if (static_cast<int>(threadIdx.x) < count) {
-    const float z = shared.pool.logits[threadIdx.x];
-    const int id = shared.pool.ids[threadIdx.x];
-    const int place = place_among(shared.pool.logits, shared.pool.ids, count, z, id);
+  for (int i = lane; i < count; i += 32) {
+    const int place = place_among(pool.logits, pool.ids, count, pool.logits[i], pool.ids[i]);
     if (place < K) {
-      kept_logits[place] = z;
-      kept_ids[place] = id;
+      kept_logits[place] = pool.logits[i];
+      kept_ids[place] = pool.ids[i];
     }
   }
-  if (threadIdx.x == 0) work.num_found[r] = count < K ? count : K;
-  __syncthreads();
+  if (lane == 0) work.num_found[r] = count < K ? count : K;
+}
+
+/// Puts the parts of all warps together and into the state of row r, the g-th of the block. Called by a whole
+/// warp.
+__device__ inline void finish_row(const TileWork& work, long long r, int g, const WarpPart* parts) {
+  const int lane = threadIdx.x % 32;
+  const float* const row = work.logits + r * work.stride;
+  RowState& state = work.states[r];
+  const RowState before = state;
+  RowSums<float> tile = parts[0].sums[g];
+  float tile_final_sum = parts[0].final_sum;
+  for (int other = 1; other < kWarps; ++other) {
+    merge(tile, tile_final_sum, parts[other].sums[g], parts[other].final_sum);
+    tile_final_sum += parts[other].final_sum;
+  }
+  RowSums<double> all = {before.m, before.sum, before.weighted, before.cross, before.reverse};
+  merge(all, before.final_sum, in_double(tile), static_cast<double>(tile_final_sum));
+  __syncwarp();
+  if (lane == 0)
+    state = {all.m, all.sum, all.weighted, all.cross, all.reverse, before.final_sum + tile_final_sum};
+
+  // Counts, a lane a watched token; the token itself never counts.
+  const int p = static_cast<int>(r % work.num_positions);
+  for (int w = lane; w < kWatched; w += 32) {
+    int count = 0;
+    for (int other = 0; other < kWarps; ++other) count += parts[other].greater[g][w];
+    const int column = work.watched[p * kWatched + w] - work.first;
+    if (column >= 0 && column < work.width) {
+      const float own = logit_at(work, row, column);
+      float& bar = work.watched_logits[r * kWatched + w];
+      if (own > bar) --count;
+      bar = own;
+    }
+    work.num_greater[r * kWatched + w] += count;
+  }
+
+  const double scale = exponential(before.m - all.m);
+  for (int group = 0; group < work.num_groups; ++group) {
+    float mass = 0;
+    for (int t = work.group_begin[group] + lane; t < work.group_begin[group + 1]; t += 32)
+      mass += exponential(logit_at(work, row, work.group_tokens[t] - work.first) - static_cast<float>(all.m));
+    mass = warp_sum(mass);
+    if (lane == 0) {
+      double& kept = work.group_mass[r * work.num_groups + group];
+      kept = kept * scale + mass;
+    }
+  }
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads) depthlens_reduce_tile(const TileWork work) {
@@ -296,36 +360,55 @@ extern "C" __global__ void __launch_bounds__(kThreads) depthlens_reduce_tile(con
   }
 
   const float* const final_row = work.final_logits + p * work.final_stride;
-  for (int column = 4 * static_cast<int>(threadIdx.x); column < work.width; column += 4 * kThreads) {
+  // What a thread reads of all rows at a column; the next ones are on their way while these are added up.
+  struct Columns {
+    float4 final_z, z[kStates];
+  };
+  const auto read = [&](int column) {
+    Columns columns;
+    columns.final_z = {0, 0, 0, 0};
+    if (with_final) columns.final_z = *reinterpret_cast<const float4*>(final_row + column);
+#pragma unroll
+    for (int g = 0; g < kStates; ++g) columns.z[g] = *reinterpret_cast<const float4*>(rows[g] + column);
+    return columns;
+  };
+  const auto take = [&](const Columns& columns, int column, auto at_end) {
     Four shifted = {{0, 0, 0, 0}}, e = {{0, 0, 0, 0}};
     if (with_final) {
-      const Four final_z = load_four(work, final_row, column);
+      const Four final_z = finished<at_end.value>(work, columns.final_z, column);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         shifted.z[i] = final_z.z[i] - final_max;
         e.z[i] = exponential(shifted.z[i]);
       }
     }
-    Four z[kStates];
-#pragma unroll
-    for (int g = 0; g < kStates; ++g) z[g] = load_four(work, rows[g], column);
 #pragma unroll
     for (int g = 0; g < kStates; ++g) {
-      const float greatest = fmaxf(fmaxf(z[g].z[0], z[g].z[1]), fmaxf(z[g].z[2], z[g].z[3]));
+      const Four z = finished<at_end.value>(work, columns.z[g], column);
+      const float greatest = fmaxf(fmaxf(z.z[0], z.z[1]), fmaxf(z.z[2], z.z[3]));
       thread_max[g] = fmaxf(thread_max[g], greatest);
       if (greatest > sums[g].m) raise(sums[g], greatest, final_sum);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        add(sums[g], z[g].z[i], shifted.z[i], e.z[i]);
+        add(sums[g], z.z[i], shifted.z[i], e.z[i]);
 #pragma unroll
-        for (int w = 0; w < kWatched; ++w) greater[g][w] += z[g].z[i] > bars[g][w] ? 1 : 0;
+        for (int w = 0; w < kWatched; ++w) count_above(greater[g][w], z.z[i], bars[g][w]);
       }
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) final_sum += e.z[i];
+  };
+  int column = 4 * static_cast<int>(threadIdx.x);
+  Columns columns;
+  if (column < work.width) columns = read(column);
+  for (; column + 4 <= work.width; column += 4 * kThreads) {
+    const Columns present = columns;
+    if (column + 4 * kThreads < work.width) columns = read(column + 4 * kThreads);
+    take(present, column, Is<false>());
   }
+  if (column < work.width) take(columns, column, Is<true>());
 
-  // Merged within warps: first to the warp's common reference, then plain sums.
+    // Merged within warps: first to the warp's common reference, then plain sums.
 #pragma unroll
   for (int g = 0; g < kStates; ++g) {
     float m = sums[g].m;
@@ -348,59 +431,13 @@ extern "C" __global__ void __launch_bounds__(kThreads) depthlens_reduce_tile(con
   if (lane == 0) shared.parts[warp].final_sum = final_sum;
   __syncthreads();
 
-  // Merged over warps and into the row's state, one thread a state.
-  if (static_cast<int>(threadIdx.x) < num_states) {
-    const int g = threadIdx.x;
-    const long long r = row_of(g);
-    RowState& state = work.states[r];
-    RowSums<float> tile = shared.parts[0].sums[g];
-    float tile_final_sum = shared.parts[0].final_sum;
-    for (int other = 1; other < kWarps; ++other) {
-      const WarpPart& part = shared.parts[other];
-      merge(tile, tile_final_sum, part.sums[g], part.final_sum);
-      tile_final_sum += part.final_sum;
-    }
-    RowSums<double> all = {state.m, state.sum, state.weighted, state.cross, state.reverse};
-    merge(all, state.final_sum, in_double(tile), static_cast<double>(tile_final_sum));
-    shared.m[g] = static_cast<float>(all.m);
-    shared.shift[g] = static_cast<float>(state.m - all.m);
-    state = {all.m, all.sum, all.weighted, all.cross, all.reverse, state.final_sum + tile_final_sum};
+  // From here on a warp takes what concerns a state's sums, and another what concerns its best tokens.
+  static_assert(kWarps >= 2 * kStates);
+  if (warp < num_states) {
+    finish_row(work, row_of(warp), warp, shared.parts);
+  } else if (const int g = warp - kStates; g >= 0 && g < num_states && work.num_best > 0) {
+    update_best(work, row_of(g), shared.thread_max[g], shared.pools[g]);
   }
-  // Counts, one thread a state and watched token; the token itself never counts.
-  for (int i = threadIdx.x; i < num_states * kWatched; i += kThreads) {
-    const int g = i / kWatched, w = i % kWatched;
-    const long long r = row_of(g);
-    int count = 0;
-    for (int other = 0; other < kWarps; ++other) count += shared.parts[other].greater[g][w];
-    const int column = work.watched[p * kWatched + w] - work.first;
-    if (column >= 0 && column < work.width) {
-      const float own = logit_at(work, work.logits + r * work.stride, column);
-      float& bar = work.watched_logits[r * kWatched + w];
-      if (own > bar) --count;
-      bar = own;
-    }
-    work.num_greater[r * kWatched + w] += count;
-  }
-  __syncthreads();
-
-  // Groups of tokens: a warp takes a state and a group.
-  for (int i = warp; i < num_states * work.num_groups; i += kWarps) {
-    const int g = i / work.num_groups, group = i % work.num_groups;
-    const long long r = row_of(g);
-    const float* const row = work.logits + r * work.stride;
-    float mass = 0;
-    for (int t = work.group_begin[group] + lane; t < work.group_begin[group + 1]; t += 32)
-      mass += exponential(logit_at(work, row, work.group_tokens[t] - work.first) - shared.m[g]);
-    mass = warp_sum(mass);
-    if (lane == 0) {
-      double& kept = work.group_mass[r * work.num_groups + group];
-      kept = kept * exponential(static_cast<double>(shared.shift[g])) + mass;
-    }
-  }
-
-  if (work.num_best == 0) return;
-#pragma unroll 1
-  for (int g = 0; g < num_states; ++g) update_best(work, row_of(g), shared.thread_max[g], shared);
 }
 
 /// Before the first tile: every row of no token. One thread a row.

@@ -25,7 +25,9 @@ constexpr float kNoLogit = -1e30F;
 
 DEPTHLENS_BOTH_SIDES float exponential(float x) {
 #ifdef __CUDA_ARCH__
-  return __expf(x);
+  float power;  // below 2^−126: 0
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * 1.44269504F));
+  return power;
 #else
   return std::exp(x);
 #endif
