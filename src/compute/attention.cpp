@@ -2,6 +2,7 @@
 #include "depthlens/compute/attention.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/matmul.h>
@@ -11,7 +12,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <vector>
+
+#include "depthlens/compute/backend.hpp"
 
 namespace depthlens::compute {
 namespace {
@@ -120,6 +124,24 @@ at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::T
         attend_by_blocks(queries.narrow(0, b, 1), keys.narrow(0, b, 1), values.narrow(0, b, 1), used));
   }
   return at::cat(windows);
+}
+
+bool attends_adjoining(const at::Tensor& queries, const AdjoiningWindows& windows,
+                       const AttentionRule& rule) {
+  constexpr std::int64_t kAligned = 8;  // numbers of a head
+  return queries.is_cuda() && is_fused(rule) && !rule.position_bias.defined() &&
+         (rule.window == 0 || rule.window >= windows.longest) && queries.size(2) % kAligned == 0 &&
+         !records_gradient(queries);
+}
+
+at::Tensor attend_adjoining(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                            const AdjoiningWindows& windows, const AttentionRule& rule) {
+  constexpr std::int64_t kCausal = 1;
+  const at::Tensor out = std::get<0>(at::_efficient_attention_forward(
+      queries.unsqueeze(0), keys.unsqueeze(0), values.unsqueeze(0), /*bias=*/std::nullopt, windows.begins,
+      windows.begins, windows.longest, windows.longest, /*dropout_p=*/0.0, kCausal,
+      /*compute_log_sumexp=*/false, rule.scale));
+  return out.squeeze(0);
 }
 
 }  // namespace depthlens::compute

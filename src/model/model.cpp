@@ -560,6 +560,15 @@ at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const a
                                     .position_bias = positions.bias,
                                     .window = spec.window,
                                     .sinks = block[Slot::kAttentionSinks]};
+  const auto projected = [&](const at::Tensor& mixed) {  // [T, H, dh]
+    return block.backend->linear(packed(*block.backend, mixed.reshape({T, H * dh})),
+                                 block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
+  };
+  if (compute::attends_adjoining(q, positions.windows, rule)) {
+    const at::ScalarType dtype = options_.dtype;
+    return projected(compute::attend_adjoining(q.to(dtype), k.to(dtype), v.to(dtype), positions.windows, rule)
+                         .to(at::kFloat));
+  }
   // Splitting and joining, not views and copies: the derivative of a view is as large as the whole batch.
   std::vector<std::int64_t> rows;
   for (const WindowGroup& group : positions.groups) rows.push_back(group.rows);
@@ -578,8 +587,7 @@ at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const a
                                .flatten(0, 1);
     mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
   }
-  return block.backend->linear(packed(*block.backend, at::cat(mixed).reshape({T, H * dh})),
-                               block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
+  return projected(at::cat(mixed));
 }
 
 at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights,
@@ -730,6 +738,14 @@ Model::Positions Model::prepared(const PackedWindows& windows, const compute::Ba
   for (const RopeSpec& rope : spec_.ropes)
     prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device));
   const std::int64_t longest = *std::max_element(windows.lengths.begin(), windows.lengths.end());
+  if (device.is_cuda()) {
+    std::vector<std::int32_t> begins = {0};
+    for (const std::int64_t length : windows.lengths)
+      begins.push_back(begins.back() + static_cast<std::int32_t>(length));
+    const auto count = static_cast<std::int64_t>(begins.size());
+    prepared.windows = {.begins = compute::copied_to(device, at::from_blob(begins.data(), {count}, at::kInt)),
+                        .longest = longest};
+  }
   prepared.bias = position_bias(spec_, longest, device);
   if (const AttentionSpec& attention = spec_.attention; attention.query_growth != 0) {
     std::vector<float> scales;

@@ -22,4 +22,18 @@ struct AttentionRule {
 at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
                   const AttentionRule& rule);
 
+/// Windows of text one behind the other.
+struct AdjoiningWindows {
+  at::Tensor begins;         ///< [windows + 1] int32: where each begins, and where the last one ends
+  std::int64_t longest = 0;  ///< rows
+};
+
+/// Whether `attend_adjoining` takes such queries: on a card, under a rule of nothing but a scale, where no
+/// gradient is recorded.
+bool attends_adjoining(const at::Tensor& queries, const AdjoiningWindows& windows, const AttentionRule& rule);
+/// `attend` of windows of any lengths in one call, with nothing between them: queries, keys and values [T, H,
+/// dh] of one type; returns [T, H, dh] of that type.
+at::Tensor attend_adjoining(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                            const AdjoiningWindows& windows, const AttentionRule& rule);
+
 }  // namespace depthlens::compute

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/compute/attention.hpp"
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/vocabulary_pass.hpp"
 #include "depthlens/model/arch_spec.hpp"
@@ -143,6 +144,7 @@ class Model {
   };
   /// What the positions of some windows mean to attention, for all blocks of a device.
   struct Positions {
+    compute::AdjoiningWindows windows;  // on a card
     std::vector<WindowGroup> groups;
     std::vector<std::array<at::Tensor, 2>> rotations;  // of each of the model's ropes
     at::Tensor bias;                                   // [H, longest window], or undefined

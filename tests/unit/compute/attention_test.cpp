@@ -9,6 +9,7 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/randn_like.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 
 #include <cmath>
 #include <limits>
@@ -158,6 +159,38 @@ TEST_CASE("attention: a window has the same bits alone and among others, on the 
       for (std::int64_t b = 0; b < B; ++b) {
         const auto of = [&](const at::Tensor& x) { return x.narrow(0, b, 1); };
         CHECK(at::equal(of(together), compute::attend(of(q), of(k), of(v), rules[i])));
+      }
+    }
+  }
+}
+
+TEST_CASE("attention: windows of any lengths one behind the other are each by itself") {
+  const std::vector<std::int32_t> begins = {0, 5, 6, 139, 203, 715};
+  const std::int64_t T = begins.back(), longest = 512;
+  for (const std::string& device : test::devices()) {
+    for (const std::int64_t dh : {8, 64, 80, 128}) {
+      INFO("on " << device << ", heads of " << dh);
+      const compute::AdjoiningWindows windows{.begins = test::moved(at::tensor(begins, at::kInt), device),
+                                              .longest = longest};
+      const compute::AttentionRule rule{.scale = 1 / std::sqrt(static_cast<double>(dh))};
+      const at::Tensor q = at::randn({T, 3, dh}, at::kDouble) * 1.5, k = at::randn_like(q),
+                       v = at::randn_like(q);
+      const auto there = [&](const at::Tensor& x) { return test::moved(x.to(at::kFloat), device); };
+      CHECK_FALSE(compute::attends_adjoining(there(q), windows, {.soft_cap = 1}));
+      if (!compute::attends_adjoining(there(q), windows, rule)) {
+        CHECK(device != "cuda");
+        continue;
+      }
+      const at::Tensor found = compute::attend_adjoining(there(q), there(k), there(v), windows, rule);
+      REQUIRE(found.sizes() == q.sizes());
+      for (std::size_t i = 0; i + 1 < begins.size(); ++i) {
+        const auto window = [&](const at::Tensor& x) {
+          return x.narrow(0, begins[i], begins[i + 1] - begins[i]);
+        };
+        const auto by_head = [&](const at::Tensor& x) { return window(x).transpose(0, 1).unsqueeze(0); };
+        CHECK(distance(window(found),
+                       reference(by_head(q), by_head(k), by_head(v), rule).squeeze(0).transpose(0, 1)) <
+              2e-5);
       }
     }
   }
