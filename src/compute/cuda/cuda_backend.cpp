@@ -37,7 +37,7 @@ class CudaBackend : public Backend {
     return std::max(kLeast, (card_.free_memory() + cached_memory()) / 4);
   }
   WorkSizes work_sizes() const override {
-    return {.tokens_per_batch = 16384,
+    return {.tokens_per_batch = 65536,
             .rows_per_chunk = 8192,
             .positions_per_chunk = 2048,
             .attention_padding = 2,
