@@ -71,11 +71,6 @@ TEST_CASE("records do not depend on the number of threads, to the byte, wherever
     CHECK(read_bytes(desk.done("some", more) / "records.jsonl") == all);
     CHECK(read_bytes(desk.done("some", more + Words{"--max-records", "27"}) / "records.jsonl") ==
           all.substr(0, end));
-    CHECK(read_bytes(desk.done("some", more + Words{"--max-records", "27", "--max-length", "256"}) /
-                     "records.jsonl") ==
-          read_bytes(desk.done("whole", {"--overwrite", "--threads", "1", "--max-records", "27",
-                                         "--max-length", "256"}) /
-                     "records.jsonl"));
   }
 }
 
