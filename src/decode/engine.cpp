@@ -16,6 +16,7 @@
 #include <functional>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "decode/self_check.hpp"
@@ -31,12 +32,15 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/threads.hpp"
 #include "depthlens/util/worker.hpp"
 
 namespace depthlens::decode {
 namespace {
 
 constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked part
+/// Threads that listeners get at the most: the lines of more could not be written as fast as they are made.
+constexpr int kMostShowing = 16;
 
 Needs union_of_needs(const std::vector<Listener*>& listeners, std::int64_t vocab_size) {
   Needs all;
@@ -181,6 +185,7 @@ class Run {
   Run(const model::Model& model, const EngineOptions& options, std::vector<LensGroup> groups)
       : model_(model),
         options_(options),
+        threads_(std::min(compute::num_threads(), kMostShowing)),
         showing_(options.shows_beside.value_or(!model.device().is_cpu()) ? util::Worker::Where::kOwnThread
                                                                          : util::Worker::Where::kHere) {
     for (const LensGroup& group : groups) groups_.emplace_back(model, group, options);
@@ -228,6 +233,7 @@ class Run {
                        std::int64_t count) const;
   /// These are done by `showing_`, and nothing else looks at what they change until that has settled.
   void show(Group& group, const BegunChunk& chunk);
+  void show_to(const std::vector<Listener*>& listeners, std::span<const PositionReadout> positions);
   void enter_part(std::int64_t part);
   void leave_part();
 
@@ -243,7 +249,8 @@ class Run {
   std::optional<std::int64_t> part_;   // in progress
   const Query* last_query_ = nullptr;  // of the batch
   RunStatistics of_part_, statistics_;
-  util::Worker showing_;  // last: ends before what it works on
+  util::Threads threads_;  // of what listeners do
+  util::Worker showing_;   // last: ends before what it works on
 };
 
 bool Run::is_checked(std::int64_t part) {
@@ -434,10 +441,17 @@ void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* 
 void Run::show(Group& group, const BegunChunk& chunk) {
   std::vector<double> errors;
   const LayerReadout readout = group.read_out(chunk, errors);
+  std::vector<PositionReadout> views;  // of one part, not shown yet
+  views.reserve(static_cast<std::size_t>(chunk.count));
+  const auto show_views = [&] {
+    show_to(group.listeners(), views);
+    views.clear();
+  };
   for (std::int64_t p = 0; p < chunk.count; ++p) {
     const BatchPosition& at = chunk.positions[p];
     const PositionReadout view(group.shape(), readout, p, *at.query, *at.where);
     if (&group == &groups_.front()) {
+      if (part_ != at.query->part) show_views();
       enter_part(at.query->part);
       if (at.query != std::exchange(last_query_, at.query)) {
         ++of_part_.windows;
@@ -451,8 +465,20 @@ void Run::show(Group& group, const BegunChunk& chunk) {
       }
       if (!options_.accepts(view)) continue;
     }
-    for (Listener* listener : group.listeners()) listener->accept(view);
+    views.push_back(view);
   }
+  show_views();
+}
+
+void Run::show_to(const std::vector<Listener*>& listeners, std::span<const PositionReadout> positions) {
+  if (positions.empty()) return;
+  const auto show_one = [&](std::int64_t i) {
+    listeners[static_cast<std::size_t>(i)]->accept_all(positions, threads_);
+  };
+  const auto count = static_cast<std::int64_t>(listeners.size());
+  constexpr std::size_t kFew = 8;  // are shown before another thread is awake
+  if (positions.size() > kFew) return threads_.for_each(count, show_one);
+  for (std::int64_t i = 0; i < count; ++i) show_one(i);
 }
 
 BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
@@ -506,7 +532,7 @@ BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions
 
 LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& errors) const {
   const c10::InferenceMode inference;
-  const compute::Statistics output = chunk.statistics();
+  compute::Statistics output = chunk.statistics();
   if (chunk.largest.defined()) require_fit_for_norm(chunk.largest.values(), model_.spec().hidden_size);
   require_finite_output(output, chunk.positions);
   for (const std::int64_t p : chunk.checked) errors.push_back(self_check(chunk.final_rows, output, p));
@@ -514,15 +540,18 @@ LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& error
   LayerReadout readout;
   readout.num_positions = chunk.count;
   readout.num_watched = chunk.num_watched;
-  readout.watched_ids = output.watched;
-  readout.top_ids = output.top_ids;
+  readout.watched_ids = std::move(output.watched);
+  readout.top_ids = std::move(output.top_ids);
   readout.watched_ranks.assign(output.watched_ranks.begin(), output.watched_ranks.end());
   readout.group_mass.assign(output.group_mass.begin(), output.group_mass.end());
   // Of each row's `per_row` logits.
   const auto logprobs = [&](const std::vector<double>& logits, std::int64_t per_row) {
     std::vector<float> all(logits.size());
-    for (std::size_t i = 0; i < all.size(); ++i)
-      all[i] = static_cast<float>(logits[i] - output.log_sum_exp[i / static_cast<std::size_t>(per_row)]);
+    std::size_t i = 0;
+    for (const double log_sum_exp : output.log_sum_exp) {
+      for (const std::size_t end = i + static_cast<std::size_t>(per_row); i < end; ++i)
+        all[i] = static_cast<float>(logits[i] - log_sum_exp);
+    }
     return all;
   };
   readout.top_logprobs = logprobs(output.top_logits, shape_.top_k);

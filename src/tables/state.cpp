@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <mutex>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -110,6 +111,9 @@ class Reader {
 std::int64_t sum_of(std::int64_t a, std::int64_t b) {
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
 }
+
+/// Some arrays are declared while positions are shown, to several experiments at a time.
+std::mutex declaring;
 
 void take_greater(double& greatest, double value) {
   if (!std::isnan(greatest) && !(value <= greatest)) greatest = value;
@@ -367,6 +371,7 @@ State& State::operator=(State&&) noexcept = default;
 template <typename Kind>
 Kind& State::get(const std::string& name, std::size_t size, std::uint64_t seed) {
   const auto wanted = [&] { return Array::kind_of<Kind>().make(size, seed); };
+  const std::lock_guard lock(declaring);
   auto found = arrays_.find(name);
   if (found == arrays_.end()) found = arrays_.emplace(name, wanted()).first;
   Array& array = *found->second;

@@ -1,6 +1,7 @@
 // Numbers and strings of JSON.
 #include "depthlens/util/json_text.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -11,11 +12,14 @@
 
 namespace depthlens::util {
 
+char* write_json_number(char* to, float value) {
+  if (!std::isfinite(value)) return std::copy_n("null", 4, to);
+  return std::to_chars(to, to + kMostOfJsonNumber, value).ptr;
+}
+
 std::string json_number(float value) {
-  if (!std::isfinite(value)) return "null";
-  std::array<char, 24> buffer;
-  const auto written = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
-  return {buffer.data(), written.ptr};
+  std::array<char, kMostOfJsonNumber> buffer;
+  return {buffer.data(), write_json_number(buffer.data(), value)};
 }
 
 std::string json_string(const std::string& text, JsonAlphabet alphabet) {

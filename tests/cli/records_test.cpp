@@ -58,6 +58,22 @@ struct RecordsDesk : Desk {
 
 }  // namespace
 
+TEST_CASE("records do not depend on the number of threads, to the byte, wherever they end") {
+  const RecordsDesk desk;
+  const std::string all = read_bytes(desk.done("one", {"--threads", "1"}) / "records.jsonl");
+  const auto num_lines = std::count(all.begin(), all.end(), '\n');
+  REQUIRE(num_lines > 40);
+  // Some positions more than a thread takes at a time, and not a multiple of it.
+  std::size_t end = 0;
+  for (int line = 0; line < 27; ++line) end = all.find('\n', end) + 1;
+  for (const std::string threads : {"1", "2", "7"}) {
+    const Words more = {"--overwrite", "--threads", threads};
+    CHECK(read_bytes(desk.done("some", more) / "records.jsonl") == all);
+    CHECK(read_bytes(desk.done("some", more + Words{"--max-records", "27"}) / "records.jsonl") ==
+          all.substr(0, end));
+  }
+}
+
 TEST_CASE("compressed records are the plain ones, and a run has one file of them") {
   const RecordsDesk desk;
   const fs::path plain = desk.done("plain", {}), compressed = desk.done("compressed", kCompressed);

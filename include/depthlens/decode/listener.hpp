@@ -2,9 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "depthlens/decode/readout.hpp"
+
+namespace depthlens::util {
+class Threads;
+}
 
 namespace depthlens::decode {
 
@@ -19,16 +24,21 @@ struct Needs {
   bool probability_sums = false;
 };
 
-/// Hears every analysed position once, in the order of the queries, on one thread: begin, accept …. Queries
-/// come in parts, one after the other; `accept_sums` ends each. The thread may be another than that of
-/// whoever runs the engine, which meanwhile reads out what comes next; but the source is never asked, and the
-/// run never ends, before everything so far has been heard.
+/// Hears every analysed position once, in the order of the queries, one call at a time: begin, accept_all ….
+/// Queries come in parts, one after the other; `accept_sums` ends each. Calls may come on any thread, while
+/// whoever runs the engine reads out what comes next, and while other listeners hear the same positions; but
+/// the source is never asked, and the run never ends, before everything so far has been heard.
 class Listener {
  public:
   virtual ~Listener() = default;
   virtual Needs needs() const = 0;
   virtual void begin(const ReadoutShape& /*shape*/) {}
   virtual void accept(const PositionReadout& position) = 0;
+  /// Some neighbouring positions of a part, all that there are at the moment. `threads` may be asked to help;
+  /// without, they are accepted one by one.
+  virtual void accept_all(std::span<const PositionReadout> positions, util::Threads& /*threads*/) {
+    for (const PositionReadout& position : positions) accept(position);
+  }
   /// Where `needs` asked for sums, those of the positions of a part, at its end.
   virtual void accept_sums(const ProbabilitySums& /*sums*/) {}
 };

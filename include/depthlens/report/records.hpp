@@ -3,8 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <span>
 #include <string>
-#include <unordered_map>
+#include <string_view>
+#include <vector>
 
 #include "depthlens/data/task.hpp"
 #include "depthlens/decode/listener.hpp"
@@ -29,30 +32,33 @@ class RecordWriter : public decode::Listener {
       RecordOptions options, std::function<std::string(decode::TokenId)> token_text,
       std::function<void(std::string_view line, std::int64_t item)> write,
       std::function<bool()> wants = [] { return true; });
+  ~RecordWriter() override;
 
   decode::Needs needs() const override {
     // `settled_layer` looks at the first guess.
     return {
         .top_k = options_.fields.has_predictions() ? options_.top_k : 1, .token_groups = {}, .num_groups = 0};
   }
+  void begin(const decode::ReadoutShape& shape) override;
   void accept(const decode::PositionReadout& position) override;
+  /// Puts lines together on all threads. Lines are written, and `wants` is asked, by one thread at a time, in
+  /// the order of the positions; a few lines may be made that turn out not to be wanted.
+  void accept_all(std::span<const decode::PositionReadout> positions, util::Threads& threads) override;
 
  private:
-  const std::string& quoted_token(decode::TokenId id);
-  bool begin_field(RecordField field);
-  void append_token(decode::TokenId id);
-  void append_item(const decode::PositionReadout& position);
-  void append_followed(const decode::PositionReadout& position, std::int64_t lens, std::int64_t w);
-  void append_lens(const decode::PositionReadout& position, std::int64_t lens);
-  void append_options(const decode::PositionReadout& position, std::int64_t lens);
-  void append_watched(const decode::PositionReadout& position, std::int64_t lens);
+  class QuotedTokens;
+  class Line;
+  struct Block;
+
+  void make(Block& block, std::size_t piece) const;
+  void write(const Block& block);
 
   RecordOptions options_;
-  std::function<std::string(decode::TokenId)> token_text_;
   std::function<void(std::string_view, std::int64_t)> write_;
   std::function<bool()> wants_;
-  std::unordered_map<decode::TokenId, std::string> quoted_;
-  std::string line_;
+  std::unique_ptr<QuotedTokens> tokens_;
+  std::vector<std::string> lens_keys_;  // by lens: its name and what stands between that and its numbers
+  std::unique_ptr<Block> written_, next_;
 };
 
 }  // namespace depthlens::report

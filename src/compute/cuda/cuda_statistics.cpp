@@ -184,7 +184,7 @@ Statistics CudaStatistics::finished() {
   Statistics out;
   const KeptRow* kept = layout_.states.in(block);
   std::vector<RowState> rows(sized(R));
-  for (std::int64_t r = 0; r < R; ++r) {
+  for (std::int64_t r = 0, p = 0; r < R; ++r, p = p + 1 == P_ ? 0 : p + 1) {
     const KeptRow& row = kept[r];
     RowState& state = rows[sized(r)];
     state = {.m = static_cast<float>(row.m),
@@ -195,7 +195,7 @@ Statistics CudaStatistics::finished() {
     if (r < P_) {  // the final layer beside itself: divergences of exactly 0
       state.cross = state.reverse = state.weighted;
     } else {  // by the final layer's sum as it came out beside these, in the same order
-      state.cross *= kept[r % P_].sum / row.final_sum;
+      state.cross *= kept[p].sum / row.final_sum;
     }
   }
   const auto copy = [&](const auto& part, auto& to) {
@@ -205,14 +205,16 @@ Statistics CudaStatistics::finished() {
   copy(layout_.best_logits, out.top_logits);
   if (G_ > 0) copy(layout_.mass, out.group_mass);
   const int* watched = layout_.watched.in(block);
-  for (std::int64_t p = 0; p < P_; ++p)
-    out.watched.insert(out.watched.end(), watched + p * W_, watched + p * W_ + W);
+  out.watched.resize(sized(P_ * W));
+  for (std::int64_t p = 0; p < P_; ++p) std::copy_n(watched + p * W_, W, out.watched.data() + p * W);
   const float* logits = layout_.watched_logits.in(block);
   const int* greater = layout_.greater.in(block);
+  out.watched_logits.resize(sized(R * W));
+  out.watched_ranks.resize(sized(R * W));
   for (std::int64_t r = 0; r < R; ++r) {
     for (std::int64_t w = 0; w < W; ++w) {
-      out.watched_logits.push_back(logits[r * W_ + w]);
-      out.watched_ranks.push_back(1 + greater[r * W_ + w]);
+      out.watched_logits[sized(r * W + w)] = logits[r * W_ + w];
+      out.watched_ranks[sized(r * W + w)] = 1 + greater[r * W_ + w];
     }
   }
   finish(rows, P_, groups_, out);

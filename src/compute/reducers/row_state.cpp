@@ -67,16 +67,24 @@ void TokenGroups::finish(double sum, double* mass) const {
 
 void finish(const std::vector<RowState>& rows, std::int64_t num_positions, const TokenGroups& groups,
             Statistics& output) {
-  for (std::size_t row = 0; row < rows.size(); ++row) {
+  for (std::vector<double>* values :
+       {&output.log_sum_exp, &output.entropy, &output.kl_final, &output.kl_reverse})
+    values->resize(rows.size());
+  struct OfFinal {
+    double log_sum, mean_logprob;
+  };
+  std::vector<OfFinal> of_final(static_cast<std::size_t>(num_positions));
+  std::size_t p = 0;  // of the row
+  for (std::size_t row = 0; row < rows.size(); ++row, p = p + 1 == of_final.size() ? 0 : p + 1) {
     const RowState& state = rows[row];
-    const RowState& final_state = rows[row % static_cast<std::size_t>(num_positions)];
-    const double log_sum = std::log(state.sum), final_log_sum = std::log(final_state.sum);
+    const double log_sum = std::log(state.sum);
     const double mean_logprob = state.weighted / state.sum - log_sum;  // Σ p log p
-    const double final_mean_logprob = final_state.weighted / final_state.sum - final_log_sum;
-    output.log_sum_exp.push_back(static_cast<double>(state.m) + log_sum);
-    output.entropy.push_back(-mean_logprob);
-    output.kl_final.push_back(final_mean_logprob - (state.cross / final_state.sum - log_sum));
-    output.kl_reverse.push_back(mean_logprob - (state.reverse / state.sum - final_log_sum));
+    if (row < of_final.size()) of_final[p] = {log_sum, mean_logprob};
+    const auto& [final_log_sum, final_mean_logprob] = of_final[p];
+    output.log_sum_exp[row] = static_cast<double>(state.m) + log_sum;
+    output.entropy[row] = -mean_logprob;
+    output.kl_final[row] = final_mean_logprob - (state.cross / rows[p].sum - log_sum);
+    output.kl_reverse[row] = mean_logprob - (state.reverse / state.sum - final_log_sum);
     if (groups.count() > 0)
       groups.finish(state.sum, output.group_mass.data() + row * static_cast<std::size_t>(groups.count()));
   }

@@ -511,11 +511,11 @@ void rank_by_top_k(std::int64_t num_states, Statistics& output) {
   const auto R = static_cast<std::int64_t>(output.log_sum_exp.size()), P = R / num_states,
              W = static_cast<std::int64_t>(output.watched.size()) / P,
              K = static_cast<std::int64_t>(output.top_ids.size()) / R;
-  for (std::int64_t row = 0; row < R; ++row) {
+  for (std::int64_t row = 0, p = 0; row < R; ++row, p = p + 1 == P ? 0 : p + 1) {
     const TokenId* ids = output.top_ids.data() + row * K;
     const double* logits = output.top_logits.data() + row * K;
     for (std::int64_t w = 0; w < W; ++w) {
-      const TokenId token = output.watched[sized(row % P * W + w)];
+      const TokenId token = output.watched[sized(p * W + w)];
       std::int64_t& rank = output.watched_ranks[sized(row * W + w)];
       if (token == kNoToken) rank = 0;
       for (std::int64_t k = 0; k < K; ++k) {

@@ -1,12 +1,17 @@
 // records.jsonl: the exact line of the contract, awkward token texts, and the limit of records.
 #include "depthlens/report/records.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/threads.hpp"
 #include "support/catch.hpp"
 #include "support/readout_builder.hpp"
 
@@ -292,6 +297,104 @@ TEST_CASE("records: what is not wanted gets no line, and a line comes with its i
   builder.show(writer);
   CHECK(positions == std::vector<std::int64_t>{0, 1});
   CHECK(items == std::vector<std::int64_t>{-1, -1});
+}
+
+TEST_CASE("records: many positions at once give the bytes that they give one by one, on any threads") {
+  ReadoutBuilder builder({"logit", "tuned"}, 3, 40, 5);
+  for (int p = 0; p < 331; ++p) {
+    std::vector<std::vector<std::vector<double>>> logits(2, std::vector<std::vector<double>>(3));
+    for (std::size_t n = 0; n < 2; ++n) {
+      for (std::size_t row = 0; row < 3; ++row) {
+        for (std::size_t v = 0; v < 40; ++v)
+          logits[n][row].push_back(
+              std::sin(static_cast<double>((p + 3) * (v + 7) * (row == 2 ? 3 : row + n))));
+      }
+    }
+    builder.add(p % 40, p % 7 == 0 ? decode::kNoToken : p * 3 % 40, logits, p / 100, 0, p % 100);
+  }
+  const decode::LayerReadout readout = builder.layer_readout();
+  std::vector<decode::Query> queries;
+  for (const test::BuiltPosition& built : builder.positions()) {
+    decode::Query& query = queries.emplace_back();
+    query.document = built.document;
+    query.tokens.assign(static_cast<std::size_t>(built.position) + 1, built.token);
+    query.positions = {{.position = built.position, .target = built.target, .watched = {}}};
+  }
+  std::vector<decode::PositionReadout> positions;
+  for (std::size_t p = 0; p < queries.size(); ++p) {
+    positions.emplace_back(builder.shape(), readout, static_cast<std::int64_t>(p), queries[p],
+                           queries[p].positions[0]);
+  }
+  // In what order texts are asked for is nobody's business, but each is asked for once.
+  struct Written {
+    std::string text;
+    std::size_t lines = 0;
+    std::vector<int> asked = std::vector<int>(40);
+  };
+  const auto write = [&](std::size_t most, const auto& show) {
+    Written all;
+    RecordWriter writer(
+        {.top_k = 5},
+        [&](decode::TokenId id) {
+          ++all.asked.at(static_cast<std::size_t>(id));
+          return name_of(id);
+        },
+        [&](std::string_view line, std::int64_t item) {
+          CHECK(item == -1);
+          all.text += line;
+          ++all.lines;
+        },
+        [&] { return most == 0 || all.lines < most; });
+    writer.begin(builder.shape());
+    show(writer);
+    CHECK(*std::max_element(all.asked.begin(), all.asked.end()) == 1);
+    return all;
+  };
+  for (const std::size_t most : {0, 1, 16, 17, 100, 330, 331, 332}) {
+    const Written one_by_one = write(most, [&](RecordWriter& writer) {
+      for (const decode::PositionReadout& position : positions) writer.accept(position);
+    });
+    CHECK(one_by_one.lines == (most == 0 ? 331 : std::min<std::size_t>(most, 331)));
+    for (const int count : {1, 2, 7}) {
+      INFO(most << " lines, " << count << " threads");
+      util::Threads threads(count);
+      const Written at_once =
+          write(most, [&](RecordWriter& writer) { writer.accept_all(positions, threads); });
+      CHECK(at_once.text == one_by_one.text);
+      const Written in_chunks = write(most, [&](RecordWriter& writer) {
+        const std::span<const decode::PositionReadout> all = positions;
+        for (std::size_t first = 0, size = 1; first < all.size(); first += size, size = size * 3 % 64 + 1) {
+          size = std::min(size, all.size() - first);
+          writer.accept_all(all.subspan(first, size), threads);
+        }
+      });
+      CHECK(in_chunks.text == one_by_one.text);
+    }
+  }
+}
+
+TEST_CASE(
+    "records: lines are asked for, and an error of who takes them comes out, in the order of positions") {
+  ReadoutBuilder builder({"logit"}, 1, 3, 1);
+  for (int p = 0; p < 200; ++p) builder.add(p % 3, 0, {{{1, 2, 0}}}, 0, 0, p);
+  const decode::LayerReadout readout = builder.layer_readout();
+  decode::Query query;
+  query.tokens.assign(200, 0);
+  for (int p = 0; p < 200; ++p) query.positions.push_back({.position = p, .target = 0, .watched = {}});
+  std::vector<decode::PositionReadout> positions;
+  for (std::size_t p = 0; p < 200; ++p)
+    positions.emplace_back(builder.shape(), readout, static_cast<std::int64_t>(p), query, query.positions[p]);
+  for (const int count : {1, 2, 7}) {
+    util::Threads threads(count);
+    std::size_t lines = 0;
+    RecordWriter writer({.top_k = 1}, name_of, [&](std::string_view, std::int64_t) {
+      if (lines == 77) throw std::runtime_error("the disk is full");
+      ++lines;
+    });
+    writer.begin(builder.shape());
+    CHECK_THROWS_WITH(writer.accept_all(positions, threads), "the disk is full");
+    CHECK(lines == 77);
+  }
 }
 
 TEST_CASE("records: a token's text is asked for once") {
