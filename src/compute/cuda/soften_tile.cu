@@ -39,11 +39,13 @@ struct SoftenTileWork {
 struct FourLogits {
   float z[4];
 };
-constexpr float kNothing = -__builtin_huge_valf();
+__device__ inline float nothing() {
+  return number_of_bits(0xff800000U);  // −∞
+}
 
 /// As they lie there; beyond the tile's width nothing is read, which is −∞.
 __device__ inline FourLogits load_four(const SoftenTileWork& work, const float* row, int column) {
-  float4 raw = {kNothing, kNothing, kNothing, kNothing};
+  float4 raw = {nothing(), nothing(), nothing(), nothing()};
   if (column < work.width) raw = *reinterpret_cast<const float4*>(row + column);
   return {{raw.x, raw.y, raw.z, raw.w}};
 }
@@ -52,7 +54,7 @@ __device__ inline FourLogits load_four(const SoftenTileWork& work, const float* 
 __device__ inline void mask(const SoftenTileWork& work, int column, FourLogits& four) {
   if (column + 4 <= work.width) return;
   for (int i = 0; i < 4; ++i) {
-    if (column + i >= work.width) four.z[i] = kNothing;
+    if (column + i >= work.width) four.z[i] = nothing();
   }
 }
 
