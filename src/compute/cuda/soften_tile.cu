@@ -58,8 +58,8 @@ __device__ inline void mask(const SoftenTileWork& work, int column, FourLogits& 
   }
 }
 
-/// Writes the coefficients of four exponentials.
-__device__ inline void write_coefficients(const SoftenTileWork& work, long long r, int column,
+/// Writes the coefficients of four exponentials. `place`: of the first term.
+__device__ inline void write_coefficients(const SoftenTileWork& work, unsigned short* place, int column,
                                           const FourLogits& four, const float* exponentials) {
   float c[4];
   for (int i = 0; i < 4; ++i) c[i] = exponentials[i] * slope_at({work.scale, work.by_cap}, four.z[i]);
@@ -67,12 +67,13 @@ __device__ inline void write_coefficients(const SoftenTileWork& work, long long 
     for (int i = 0; i < 4; ++i)
       c[i] *= column + i < work.width ? work.token_scale[work.first + column + i] : 0;
   }
+  // Unrolled, the code of all groups would not fit the cache of instructions.
+#pragma unroll 1
   for (int term = 0; term < work.num_terms; ++term) {
     unsigned pairs[2];
     take_term(c, pairs);
-    const long long place =
-        (static_cast<long long>(term) * work.num_gradients + r) * work.coefficient_stride + column;
-    *reinterpret_cast<uint2*>(work.coefficients + place) = make_uint2(pairs[0], pairs[1]);
+    *reinterpret_cast<uint2*>(place) = make_uint2(pairs[0], pairs[1]);
+    place += work.num_gradients * work.coefficient_stride;
   }
 }
 
@@ -119,13 +120,14 @@ extern "C" __global__ void __launch_bounds__(kSoftenThreads, 4)
   const float m = greatest.z;
 
   const bool with_coefficients = r < work.num_gradients;
+  unsigned short* const coefficients = work.coefficients + r * work.coefficient_stride;
   float sum = 0;
   const auto add = [&](const FourLogits& four, int column) {
     if (column >= work.width) return;
     float e[4];
     for (int i = 0; i < 4; ++i) e[i] = exponential(four.z[i] - m);
     sum += (e[0] + e[1]) + (e[2] + e[3]);
-    if (with_coefficients) write_coefficients(work, r, column, four, e);
+    if (with_coefficients) write_coefficients(work, coefficients + column, column, four, e);
   };
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) add(held[i], 4 * thread + i * kSoftenStep);
