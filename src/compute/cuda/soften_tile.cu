@@ -3,7 +3,7 @@
 // on. Compiled at run time (NVRTC), or by nvcc as a check; no host headers.
 //
 // A block takes one row: first its greatest logit, then, relative to it, the exponentials. In between a
-// thread holds its logits in registers; only those of a tile wider than kHeld · 4 · kThreads are read again.
+// thread holds its logits in registers; only those beyond kHeldColumns are read again.
 // A thread sums in float32 what it has, which is put together within warps, and over warps and tiles in
 // float64, all in one order: results are the same bits on every run.
 #include "bfloat16.hpp"
