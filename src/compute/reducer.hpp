@@ -30,6 +30,17 @@ struct PassLayout {
   std::int64_t num_positions;  ///< P
 };
 
+/// What is kept on a device of a softmax over each row while tiles go by. With m the greatest logit so far,
+/// the first token that has it, Σ e^(z − m), and of the first G rows Σ e^(z − m) w, where each token has the
+/// slope of the model's transform and its own scale as factors.
+struct SoftmaxRows {
+  at::Tensor m;            ///< [S · P] in the logits' type; −∞ before the first tile
+  at::Tensor top;          ///< [S · P] int64
+  at::Tensor sum;          ///< [S · P] float64; 0 before the first tile
+  at::Tensor expected;     ///< [G, d] in the logits' type; 0 before the first tile
+  at::Tensor token_scale;  ///< [V] float32; undefined: 1
+};
+
 /// Logits of all rows for neighbouring tokens, on any device.
 struct DeviceTile {
   at::Tensor logits;   ///< [S · P, width] in the rows' type; the reducer may change it
@@ -37,6 +48,9 @@ struct DeviceTile {
   /// Coefficients [G, width] times the tile's part of the unembedding: [G, d]. For those who want expected
   /// rows.
   std::function<at::Tensor(const at::Tensor& coefficients)> times_weights = nullptr;
+  /// Brings all of it up to date in one reading of the tile. Undefined, or false with nothing done, where
+  /// there is no kernel for it.
+  std::function<bool(const SoftmaxRows& rows)> soften = nullptr;
   std::int64_t width() const { return logits.size(1); }
 };
 

@@ -3,8 +3,9 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/InferenceMode.h>
@@ -122,11 +123,14 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       const std::int64_t count = std::min(chunk, total - first);
       const std::vector<std::int64_t> chosen(rows.begin() + first, rows.begin() + first + count);
       const at::Tensor index = model::index_tensor(chosen, model_.device());
-      std::vector<at::Tensor> layers;
-      for (std::int64_t i = 0; i < settings_.num_layers; ++i)
-        layers.push_back(residuals[static_cast<std::size_t>(i)].index_select(0, index));
-      use(TrainingPositions{.states = at::stack(layers),
-                            .final_states = residuals.back().index_select(0, index),
+      const at::Tensor& last = residuals.back();
+      const at::Tensor states = at::empty({settings_.num_layers, count, last.size(1)}, last.options());
+      for (std::int64_t i = 0; i < settings_.num_layers; ++i) {
+        at::Tensor layer = states[i];
+        at::index_select_out(layer, residuals[static_cast<std::size_t>(i)], 0, index);
+      }
+      use(TrainingPositions{.states = states,
+                            .final_states = last.index_select(0, index),
                             .targets = {targets.begin() + first, targets.begin() + first + count}});
     }
   }

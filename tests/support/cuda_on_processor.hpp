@@ -21,6 +21,12 @@
 struct float4 {
   float x, y, z, w;
 };
+struct uint2 {
+  unsigned x, y;
+};
+inline uint2 make_uint2(unsigned x, unsigned y) {
+  return {x, y};
+}
 struct CudaIndex {
   unsigned x = 0, y = 0, z = 0;
 };

@@ -90,9 +90,14 @@ class CudaPass : public VocabularyPass {
     return transform.scale == 1 ? logits : logits.mul_(transform.scale);
   }
 
-  void multiply(const at::Tensor& out, const at::Tensor& rows, const at::Tensor& weights) const {
-    cuda::multiply_terms(out, rows, weights, [&](auto&&... of) { kernels_->multiply(of...); });
+  void multiply(const at::Tensor& out, const at::Tensor& rows, const at::Tensor& weights,
+                bool add = false) const {
+    cuda::multiply_terms(
+        out, rows, weights, [&](auto&&... of) { kernels_->multiply(of...); }, add);
   }
+
+  /// Of a tile, the terms of whose weights are given: [terms, width, d].
+  void soften(const DeviceTile& tile, const at::Tensor& weights, const SoftmaxRows& rows) const;
 
   /// `tokens`: [P, W] int64 on the card.
   at::Tensor gather(const StateRows& rows, const at::Tensor& tokens) const;
@@ -124,8 +129,42 @@ void CudaPass::run(const StateRows& rows, Reducer& reducer) const {
             multiply(sums, kernels_->split(coefficients, row_terms_), weights.transpose(1, 2));
           return sums;
         }};
+    of_tile.soften = [&](const SoftmaxRows& softmax) {
+      if (!kernels_->has_softening()) return false;
+      soften(of_tile, weights, softmax);
+      return true;
+    };
     reducer.add(of_tile);
   }
+}
+
+void CudaPass::soften(const DeviceTile& tile, const at::Tensor& weights, const SoftmaxRows& rows) const {
+  const std::int64_t R = tile.logits.size(0), G = rows.expected.size(0), d = rows.expected.size(1),
+                     width = tile.width(), stride = util::round_up(width, kAlignment);
+  const at::Tensor coefficients =
+      at::empty({row_terms_, G, stride}, tile.logits.options().dtype(at::kBFloat16));
+  const auto& [scale, cap] = unembedding().transform;
+  const bool first = tile.first == 0;
+  kernels_->soften(
+      {.logits = tile.logits.const_data_ptr<float>(),
+       .stride = tile.logits.stride(0),
+       .num_rows = static_cast<int>(R),
+       .num_gradients = static_cast<int>(G),
+       .first = static_cast<int>(tile.first),
+       .width = static_cast<int>(width),
+       .token_scale = rows.token_scale.defined() ? rows.token_scale.const_data_ptr<float>() : nullptr,
+       .scale = static_cast<float>(scale),
+       .by_cap = cap > 0 ? static_cast<float>(1 / cap) : 0,
+       .num_terms = static_cast<int>(row_terms_),
+       .m = rows.m.mutable_data_ptr<float>(),
+       .sum = rows.sum.mutable_data_ptr<double>(),
+       .top = reinterpret_cast<long long*>(rows.top.mutable_data_ptr<std::int64_t>()),
+       .coefficients = static_cast<unsigned short*>(coefficients.mutable_data_ptr()),
+       .coefficient_stride = stride,
+       .expected = first ? nullptr : rows.expected.mutable_data_ptr<float>(),
+       .num_expected = static_cast<int>(d)});
+  if (rows.expected.numel() > 0)
+    multiply(rows.expected, coefficients.narrow(2, 0, width), weights.transpose(1, 2), !first);
 }
 
 at::Tensor CudaPass::gather(const StateRows& rows, const at::Tensor& tokens) const {

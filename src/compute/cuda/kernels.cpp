@@ -29,12 +29,16 @@ std::string text_of(std::string_view name) {
   return {};
 }
 
-/// Holds the size of the kernel's parameters to ours when it is compiled; a test holds the members to their
-/// order.
-std::string size_check() {
-  return util::cat("\nstatic_assert(sizeof(depthlens::compute::cuda::TileWork) == ", sizeof(ReduceWork),
-                   " && sizeof(depthlens::compute::cuda::RowState) == ", sizeof(KeptRow),
+/// Holds the size of a kernel's type to ours when it is compiled; a test holds the members to their order.
+std::string size_check(const char* type, std::size_t size) {
+  return util::cat("\nstatic_assert(sizeof(depthlens::compute::cuda::", type, ") == ", size,
                    ", \"as in kernels.hpp\");\n");
+}
+
+std::vector<Source::Header> headers(const std::vector<std::string>& names) {
+  std::vector<Source::Header> all;
+  for (const std::string& name : names) all.push_back({name, text_of(name)});
+  return all;
 }
 
 /// Mirrors split_terms.cu.
@@ -58,15 +62,24 @@ std::optional<ReduceVariant> ReduceVariant::for_watched(std::int64_t watched) {
 }
 
 Source reduce_source(const ReduceVariant& variant, std::array<int, 2> capability) {
-  return {.text = text_of("reduce_tile.cu") + size_check(),
-          .headers = {{"row_sums.hpp", text_of("row_sums.hpp")}},
+  return {.text = text_of("reduce_tile.cu") + size_check("TileWork", sizeof(ReduceWork)) +
+                  size_check("RowState", sizeof(KeptRow)),
+          .headers = headers({"both_sides.hpp", "row_sums.hpp"}),
           .options = {architecture_option(capability), "--std=c++17",
                       util::cat("-DDEPTHLENS_STATES=", variant.states),
                       util::cat("-DDEPTHLENS_WATCHED=", variant.watched)}};
 }
 
+Source soften_source(std::array<int, 2> capability) {
+  return {.text = text_of("soften_tile.cu") + size_check("SoftenTileWork", sizeof(SoftenWork)),
+          .headers = headers({"bfloat16.hpp", "both_sides.hpp", "row_sums.hpp", "softmax_terms.hpp"}),
+          .options = {architecture_option(capability), "--std=c++17"}};
+}
+
 Source split_source(std::array<int, 2> capability) {
-  return {.text = text_of("split_terms.cu"), .options = {architecture_option(capability), "--std=c++17"}};
+  return {.text = text_of("split_terms.cu"),
+          .headers = headers({"bfloat16.hpp", "both_sides.hpp"}),
+          .options = {architecture_option(capability), "--std=c++17"}};
 }
 
 namespace {
@@ -77,6 +90,8 @@ class CardKernels : public Kernels {
 
   bool has_reduction(const ReduceVariant& variant) override { return static_cast<bool>(reduction(variant)); }
   void reduce(const ReduceVariant& variant, const ReduceWork& work) override;
+  bool has_softening() override { return static_cast<bool>(softening()); }
+  void soften(const SoftenWork& work) override;
   at::Tensor split(const at::Tensor& x, std::int64_t count) override;
   void multiply(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) override {
     at::Tensor to = out;
@@ -89,14 +104,17 @@ class CardKernels : public Kernels {
 
  private:
   Outcome<void*> build(const Source& source, const std::string& function);
+  /// Says once why a kernel is not there.
+  void say(const Outcome<void*>& kernel);
   const Outcome<void*>& reduction(const ReduceVariant& variant);
+  const Outcome<void*>& softening();
   const Outcome<void*>& splitting();
 
   Card card_;
   std::mutex mutex_;
   std::optional<Outcome<Compiler>> compiler_;
   std::map<ReduceVariant, Outcome<void*>> reductions_;
-  std::optional<Outcome<void*>> splitting_;
+  std::optional<Outcome<void*>> softening_, splitting_;
   bool said_ = false;
 };
 
@@ -108,6 +126,13 @@ Outcome<void*> CardKernels::build(const Source& source, const std::string& funct
   return card_.load(*cubin, function);
 }
 
+void CardKernels::say(const Outcome<void*>& kernel) {
+  if (kernel || said_) return;
+  said_ = true;
+  util::log_info("sums over the vocabulary on the card by libtorch's operations, which is slower: " +
+                 kernel.reason);
+}
+
 const Outcome<void*>& CardKernels::reduction(const ReduceVariant& variant) {
   const std::lock_guard<std::mutex> lock(mutex_);
   auto found = reductions_.find(variant);
@@ -115,11 +140,7 @@ const Outcome<void*>& CardKernels::reduction(const ReduceVariant& variant) {
     found = reductions_
                 .emplace(variant, build(reduce_source(variant, card_.capability()), "depthlens_reduce_tile"))
                 .first;
-    if (!found->second && !said_) {
-      said_ = true;
-      util::log_info("statistics on the card by libtorch's operations, which is slower: " +
-                     found->second.reason);
-    }
+    say(found->second);
   }
   return found->second;
 }
@@ -128,6 +149,19 @@ void CardKernels::reduce(const ReduceVariant& variant, const ReduceWork& work) {
   if (work.num_states == 0 || work.num_positions == 0) return;
   card_.launch(*reduction(variant),
                {.x = work.num_positions, .y = util::ceil_div(work.num_states, variant.states)}, &work);
+}
+
+const Outcome<void*>& CardKernels::softening() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!softening_) {
+    softening_ = build(soften_source(card_.capability()), "depthlens_soften_tile");
+    say(*softening_);
+  }
+  return *softening_;
+}
+
+void CardKernels::soften(const SoftenWork& work) {
+  if (work.num_rows > 0) card_.launch(*softening(), {.x = work.num_rows}, &work);
 }
 
 const Outcome<void*>& CardKernels::splitting() {

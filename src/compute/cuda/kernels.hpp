@@ -56,16 +56,37 @@ struct ReduceVariant {
   bool operator<(const ReduceVariant& other) const { return watched < other.watched; }
 };
 
+/// A launch of the softmax: that of soften_tile.cu, where the members are explained.
+struct SoftenWork {
+  const float* logits = nullptr;
+  long long stride = 0;
+  int num_rows = 0, num_gradients = 0, first = 0, width = 0;
+  const float* token_scale = nullptr;
+  float scale = 1, by_cap = 0;
+  int num_terms = 0;
+  float* m = nullptr;
+  double* sum = nullptr;
+  long long* top = nullptr;
+  unsigned short* coefficients = nullptr;
+  long long coefficient_stride = 0;
+  float* expected = nullptr;
+  int num_expected = 0;
+};
+
 /// What NVRTC is given, for a card of that capability.
 Source reduce_source(const ReduceVariant& variant, std::array<int, 2> capability);
+Source soften_source(std::array<int, 2> capability);
 Source split_source(std::array<int, 2> capability);
 
 class Kernels {
  public:
   virtual ~Kernels() = default;
-  /// Whether the reduction can be launched; if not, says why in the log, once.
+  /// Whether the reduction can be launched; if not, says why in the log, once for all kernels.
   virtual bool has_reduction(const ReduceVariant& variant) = 0;
   virtual void reduce(const ReduceVariant& variant, const ReduceWork& work) = 0;
+  /// The same of the softmax.
+  virtual bool has_softening() = 0;
+  virtual void soften(const SoftenWork& work) = 0;
   /// x of any floating type as `count` terms, [count, …] in bfloat16 (split_terms.hpp).
   virtual at::Tensor split(const at::Tensor& x, std::int64_t count) = 0;
   /// out = a · b, or with `add` out += a · b, of bfloat16 matrices with float32 sums.

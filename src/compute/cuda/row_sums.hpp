@@ -1,6 +1,5 @@
 // What a row of logits is reduced to, one logit at a time: plain code for both sides, compiled into the
-// kernels of cards (reduce_tile.cu) and into tests on the processor. Includes nothing where a card's run-time
-// compiler reads it.
+// kernels of cards (reduce_tile.cu) and into tests on the processor.
 //
 // With m the row's reference, not less than any logit z seen: S = Σ e^(z − m), A = Σ e^(z − m) (z − m);
 // against the final layer f with its reference m_f, which does not change: C = Σ e^(z_f − m_f) (z − m), D = Σ
@@ -8,11 +7,7 @@
 // m_f) over the same tokens.
 #pragma once
 
-#ifdef __CUDACC__
-#define DEPTHLENS_BOTH_SIDES __host__ __device__ inline
-#else
-#define DEPTHLENS_BOTH_SIDES inline
-#endif
+#include "both_sides.hpp"
 #ifndef __CUDACC_RTC__
 #include <cmath>
 #endif

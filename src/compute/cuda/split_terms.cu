@@ -1,5 +1,6 @@
 // Splits numbers into terms of bfloat16 (split_terms.hpp) in one reading. Compiled at run time; no host
 // headers.
+#include "bfloat16.hpp"
 
 namespace depthlens::compute::cuda {
 
@@ -11,13 +12,6 @@ struct SplitWork {
   int num_terms;
   int type;  // 0: float32, 1: float16, 2: bfloat16
 };
-
-/// To nearest, ties to even.
-__device__ inline unsigned to_bfloat16(float value) {
-  const unsigned bits = __float_as_uint(value);
-  if ((bits & 0x7fffffffU) > 0x7f800000U) return 0x7fc0U;
-  return (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
-}
 
 __device__ inline float from_float16(unsigned short bits) {
   float value;
@@ -40,13 +34,9 @@ extern "C" __global__ void __launch_bounds__(256) depthlens_split_terms(const Sp
         x[k] = work.type == 1 ? from_float16(bits[k]) : __uint_as_float(static_cast<unsigned>(bits[k]) << 16);
     }
     for (int term = 0; term < work.num_terms; ++term) {
-      unsigned bits[4];
-      for (int k = 0; k < 4; ++k) {
-        bits[k] = to_bfloat16(x[k]);
-        x[k] -= __uint_as_float(bits[k] << 16);
-      }
-      *reinterpret_cast<uint2*>(work.terms + term * work.count + i) =
-          make_uint2(bits[0] | bits[1] << 16, bits[2] | bits[3] << 16);
+      unsigned pairs[2];
+      take_term(x, pairs);
+      *reinterpret_cast<uint2*>(work.terms + term * work.count + i) = make_uint2(pairs[0], pairs[1]);
     }
   }
 }

@@ -30,13 +30,13 @@ at::Tensor split_terms(const at::Tensor& x, std::int64_t count);
 /// Σ of the terms, in float32.
 at::Tensor sum_of_terms(const at::Tensor& terms);
 
-/// out [T, n] = Σ rows[r] · weights[s]ᵀ over r + s < the number of row terms, small products first. `rows`:
-/// [row terms, T, d], `weights`: [weight terms, n, d]. `multiply(out, a, b, add)` is as in kernels.hpp.
+/// out [T, n] = Σ rows[r] · weights[s]ᵀ over r + s < the number of row terms, small products first; with
+/// `add` it joins what is there. `rows`: [row terms, T, d], `weights`: [weight terms, n, d]. `multiply(out,
+/// a, b, add)` is as in kernels.hpp.
 template <typename Multiply>
 void multiply_terms(const at::Tensor& out, const at::Tensor& rows, const at::Tensor& weights,
-                    const Multiply& multiply) {
+                    const Multiply& multiply, bool add = false) {
   const std::int64_t terms = rows.size(0);
-  bool add = false;
   for (std::int64_t order = terms - 1; order >= 0; --order) {
     for (std::int64_t s = std::min(order, weights.size(0) - 1); s >= 0; --s) {
       multiply(out, rows.select(0, order - s), weights.select(0, s).t(), add);

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
@@ -53,7 +54,7 @@ class LogSumExpReducer : public Reducer {
   void add(DeviceTile& tile) override;
 
   /// Once, at the end.
-  LogSumExpValues values() { return m_.defined() ? device_values() : host_values(); }
+  LogSumExpValues values() { return there_.m.defined() ? device_values() : host_values(); }
 
  private:
   struct HostRow {
@@ -67,9 +68,10 @@ class LogSumExpReducer : public Reducer {
 
   LogSumExpValues host_values();
   LogSumExpValues device_values() const {
-    return {.value = m_.to(at::kDouble) + sum_.log(),
-            .gradient = sums_ / sum_.narrow(0, 0, num_gradients_).unsqueeze(1).to(rows_.scalar_type()),
-            .top = top_};
+    const auto& [m, top, sum, expected, token_scale] = there_;
+    return {.value = m.to(at::kDouble) + sum.log(),
+            .gradient = expected / sum.narrow(0, 0, num_gradients_).unsqueeze(1).to(rows_.scalar_type()),
+            .top = top};
   }
 
   const VocabularyPass& pass_;
@@ -82,9 +84,22 @@ class LogSumExpReducer : public Reducer {
   std::int64_t stride_ = 0;
   std::vector<HostRow> host_rows_;
   at::Tensor weighted_;  // A [≥ G, stride]
-  // On a device: [R], [R] float64, [R], A [G, d].
-  at::Tensor m_, sum_, top_, sums_;
+  // On a device; libtorch's operations keep it in the rows' type.
+  SoftmaxRows there_;
 };
+
+/// Σ of each row in float64, [R]; of float32 by blocks of columns, so that none of them is widened first.
+at::Tensor sum_of_rows(const at::Tensor& x) {
+  constexpr std::int64_t kBlock = 64;
+  if (x.scalar_type() == at::kDouble) return x.sum(1);
+  const std::int64_t width = x.size(1), blocks = width / kBlock, rest = width % kBlock;
+  at::Tensor sum = x.narrow(1, 0, blocks * kBlock)
+                       .unflatten(1, {blocks, kBlock})
+                       .sum(2)
+                       .sum(1, /*keepdim=*/false, at::kDouble);
+  if (rest > 0) sum.add_(x.narrow(1, blocks * kBlock, rest).sum(1));
+  return sum;
+}
 
 void LogSumExpReducer::add(HostTile& tile, Workspace* workspace) {
   auto& memory = static_cast<Memory&>(*workspace);
@@ -125,32 +140,34 @@ void LogSumExpReducer::add(HostTile& tile, Workspace* workspace) {
 
 void LogSumExpReducer::add(DeviceTile& tile) {
   at::Tensor& z = tile.logits;
+  auto& [m, top, sum, expected, token_scale] = there_;
+  if (!m.defined()) {
+    const std::int64_t R = rows_.size(0);
+    m = at::full({R}, -std::numeric_limits<double>::infinity(), z.options());
+    top = at::zeros({R}, z.options().dtype(at::kLong));
+    sum = at::zeros({R}, z.options().dtype(at::kDouble));
+    expected = at::zeros({num_gradients_, rows_.size(1)}, z.options());
+    token_scale = token_scale_;
+  }
+  if (tile.soften && tile.soften(there_)) return;
   const auto [tile_max, tile_top] = z.max(1);  // the first of equals
-  const at::Tensor new_m = m_.defined() ? m_.maximum(tile_max) : tile_max;
+  const at::Tensor new_m = m.maximum(tile_max), factor = (m - new_m).exp();
+  top = at::where(tile_max > m, tile_top + tile.first, top);
+  m = new_m;
   at::Tensor slopes;
   if (transform_.soft_cap > 0) slopes = slope(transform_, z.narrow(0, 0, num_gradients_));
-  at::Tensor e = z.sub_(new_m.unsqueeze(1)).exp_();
-  const at::Tensor tile_sum = e.sum(1, false, at::kDouble);
+  const at::Tensor e = z.sub_(m.unsqueeze(1)).exp_();
+  sum = sum * factor + sum_of_rows(e);
+  if (num_gradients_ == 0) return;
   at::Tensor coefficients = e.narrow(0, 0, num_gradients_);
-  if (token_scale_.defined())
-    coefficients = coefficients * token_scale_.narrow(0, tile.first, tile.width()).to(z.scalar_type());
+  if (token_scale.defined())
+    coefficients = coefficients * token_scale.narrow(0, tile.first, tile.width()).to(z.scalar_type());
   if (slopes.defined()) {
     coefficients = coefficients * slopes;
   } else if (transform_.scale != 1) {
     coefficients = coefficients * transform_.scale;
   }
-  const at::Tensor tile_sums = tile.times_weights(coefficients);  // [G, d]
-  if (m_.defined()) {
-    const at::Tensor factor = (m_ - new_m).exp();
-    top_ = at::where(tile_max > m_, tile_top + tile.first, top_);
-    sum_ = sum_ * factor + tile_sum;
-    sums_ = sums_ * factor.narrow(0, 0, num_gradients_).unsqueeze(1) + tile_sums;
-  } else {
-    top_ = tile_top;
-    sum_ = tile_sum;
-    sums_ = tile_sums;
-  }
-  m_ = new_m;
+  expected.mul_(factor.narrow(0, 0, num_gradients_).unsqueeze(1)).add_(tile.times_weights(coefficients));
 }
 
 LogSumExpValues LogSumExpReducer::host_values() {

@@ -1,6 +1,7 @@
 // The kernels of cards: compiled where an NVRTC is found, kept in a folder, and run where a card is.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 
 #include <array>
@@ -12,8 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "compute/aten/aten_backend.hpp"
+#include "compute/cuda/cuda_backend.hpp"
 #include "compute/cuda/kernels.hpp"
 #include "compute/cuda/split_terms.hpp"
+#include "depthlens/compute/log_sum_exp.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
@@ -66,27 +70,36 @@ TEST_CASE("cuda kernels: every variant compiles for sm_80 and sm_90") {
       CHECK(variant->watched >= watched);
       check(cuda::reduce_source(*variant, capability), "depthlens_reduce_tile");
     }
+    check(cuda::soften_source(capability), "depthlens_soften_tile");
     check(cuda::split_source(capability), "depthlens_split_terms");
   }
   CHECK(!cuda::ReduceVariant::for_watched(33));
 }
 
-TEST_CASE("cuda kernels: parameters of the reduction stand in the order in which they are given") {
-  const std::string text = cuda::reduce_source({}, {9, 0}).text;
-  const std::size_t begin = text.find("struct TileWork {"), end = text.find("\n};", begin);
+/// Names of the members of a type of a kernel's source, in their order.
+std::string members_of(const std::string& text, const std::string& type) {
+  const std::string opening = "struct " + type + " {";
+  const std::size_t begin = text.find(opening), end = text.find("\n};", begin);
   REQUIRE(begin != std::string::npos);
-  const std::string body =
-      std::regex_replace(text.substr(begin + 17, end - begin - 17), std::regex("//.*"), "");
+  const std::string body = std::regex_replace(
+      text.substr(begin + opening.size(), end - begin - opening.size()), std::regex("//.*"), "");
   std::vector<std::string> members;
   static const std::regex name(R"(([a-z_]+)\s*[,;])");
   for (std::sregex_iterator i(body.begin(), body.end(), name), last; i != last; ++i)
     members.push_back((*i)[1]);
+  return util::join(members, " ");
+}
+
+TEST_CASE("cuda kernels: parameters stand in the order in which they are given") {
   CHECK(
-      util::join(members, " ") ==
+      members_of(cuda::reduce_source({}, {9, 0}).text, "TileWork") ==
       "logits stride num_states num_positions first width final_logits final_stride final_max bias scale cap "
       "num_best num_groups states best_logits best_ids num_found watched watched_logits num_greater "
       "group_begin "
       "group_tokens group_mass");
+  CHECK(members_of(cuda::soften_source({9, 0}).text, "SoftenTileWork") ==
+        "logits stride num_rows num_gradients first width token_scale scale by_cap num_terms m sum top "
+        "coefficients coefficient_stride expected num_expected");
 }
 
 TEST_CASE("cuda kernels: what is compiled is kept, and made anew where it is damaged") {
@@ -144,6 +157,46 @@ TEST_CASE("cuda kernels: terms by the card's kernel are those of libtorch's oper
         INFO(at::toString(type) << ", " << width << ", " << count << " terms");
         CHECK(at::equal(kernels->split(x, count), cuda::split_terms(x, count)));
         CHECK(at::equal(kernels->split(x, count).cpu(), cuda::split_terms(x.cpu(), count)));
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda kernels: a softmax by the card's kernel is that of float64, whatever its tiles") {
+  if (compute::num_cuda_devices() == 0) return;
+  const auto card = cuda::Card::open(0);
+  REQUIRE(card);
+  const auto kernels = cuda::make_card_kernels(*card);
+  if (!kernels->has_softening()) return;
+  at::manual_seed(9);
+  for (const auto& [scale, cap] : {std::pair{1.0, 0.0}, {0.5, 6.0}}) {
+    compute::Unembedding head;
+    head.weight = at::randn({20011, 192}) / 5;
+    head.transform = {.scale = scale, .soft_cap = cap};
+    const at::Tensor rows = at::randn({300, 192}), token_scale = at::rand({20011});
+    compute::Unembedding wide = head;
+    wide.weight = head.weight.to(at::kDouble);
+    const auto expected =
+        compute::log_sum_exp(*compute::make_aten_pass(wide), rows.to(at::kDouble), 130, token_scale);
+    head.weight = head.weight.to(at::kCUDA);
+    // Of 2,048 tokens, and of all.
+    for (const std::int64_t tile_bytes : {std::int64_t{0}, std::int64_t{1} << 28}) {
+      for (const auto& [precision, error] : {std::pair{compute::Precision::kFloat32, 1e-5},
+                                             {compute::Precision::kExact, 5e-5},
+                                             {compute::Precision::kFast, 2e-2}}) {
+        INFO("cap " << cap << ", tiles of " << tile_bytes << " bytes, " << cuda::row_terms(precision)
+                    << " terms");
+        const auto pass = compute::make_cuda_pass(kernels, precision, head, tile_bytes);
+        const auto found = compute::log_sum_exp(*pass, rows.to(at::kCUDA), 130, token_scale.to(at::kCUDA));
+        const auto gap = [](const at::Tensor& a, const at::Tensor& b) {
+          return (a.to(at::kCPU, at::kDouble) - b).abs().max().item<double>();
+        };
+        CHECK(gap(found.value, expected.value) < error);
+        CHECK(gap(found.gradient, expected.gradient) < error);
+        if (precision == compute::Precision::kFloat32) CHECK(at::equal(found.top.cpu(), expected.top));
+        const auto again = compute::log_sum_exp(*pass, rows.to(at::kCUDA), 130, token_scale.to(at::kCUDA));
+        CHECK(at::equal(again.value, found.value));
+        CHECK(at::equal(again.gradient, found.gradient));
       }
     }
   }

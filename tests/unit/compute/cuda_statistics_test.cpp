@@ -1,9 +1,10 @@
 // The pass of cards and its statistics with the processor in the card's place: products by libtorch, the
-// reduction kernel emulated. Logits are exact, so that all kernels must find the same.
+// kernels emulated. Logits are exact, so that all kernels must find the same.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randint.h>
+#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include <limits>
@@ -24,7 +25,8 @@ namespace depthlens {
 
 namespace test {
 void reduce_on_processor(const void* work);
-}
+void soften_on_processor(const void* work);
+}  // namespace test
 
 namespace {
 
@@ -33,6 +35,7 @@ using compute::Unembedding;
 
 struct Processor : compute::cuda::Kernels {
   int launches = 0;
+  bool softens = true;                                                // whether it has that kernel
   std::int64_t most_rows = std::numeric_limits<std::int64_t>::max();  // that its memory holds
 
   bool has_reduction(const compute::cuda::ReduceVariant& variant) override { return variant.watched == 4; }
@@ -40,6 +43,11 @@ struct Processor : compute::cuda::Kernels {
     CHECK(variant.states == 4);
     ++launches;
     test::reduce_on_processor(&work);
+  }
+  bool has_softening() override { return softens; }
+  void soften(const compute::cuda::SoftenWork& work) override {
+    ++launches;
+    test::soften_on_processor(&work);
   }
   at::Tensor split(const at::Tensor& x, std::int64_t count) override {
     return compute::cuda::split_terms(x, count);
@@ -200,19 +208,57 @@ TEST_CASE("cuda statistics: more best tokens than the kernel keeps are found wit
   CHECK(card->launches == 0);
 }
 
-TEST_CASE("cuda pass: log-sum-exp and expected rows") {
+TEST_CASE("cuda pass: log-sum-exp and expected rows, by the kernel and without it") {
   at::manual_seed(15);
-  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-    const Unembedding unembedding = exact_unembedding(5003, type);
+  struct Case {
+    at::ScalarType type = at::kFloat;
+    Precision precision = Precision::kFloat32;
+    std::int64_t vocab = 5003, num_gradients = 4;
+    bool bias = false, token_scale = false;
+    compute::LogitTransform transform = {};
+    double gradient_error = 2e-6;
+  };
+  const Case cases[] = {{},
+                        {.type = at::kBFloat16},
+                        {.num_gradients = 0},
+                        {.num_gradients = 11, .bias = true, .token_scale = true},
+                        {.type = at::kHalf, .precision = Precision::kExact, .gradient_error = 2e-5},
+                        {.precision = Precision::kFast, .vocab = 4096, .gradient_error = 5e-3},
+                        {.vocab = 1},
+                        {.vocab = 2049, .num_gradients = 7, .transform = {.scale = 0.25}},
+                        {.bias = true, .token_scale = true, .transform = {.scale = 0.5, .soft_cap = 5}}};
+  for (const Case& c : cases) {
+    Unembedding unembedding = exact_unembedding(c.vocab, c.type);
+    if (c.bias) unembedding.bias = at::randint(-9, 10, {c.vocab}, at::kFloat).div_(8);
+    unembedding.transform = c.transform;
     const at::Tensor rows = at::randint(-9, 10, {11, 12}, at::kFloat).div_(8);
-    const auto expected = compute::log_sum_exp(*compute::make_aten_pass(unembedding), rows, 4);
-    const auto pass =
-        compute::make_cuda_pass(std::make_shared<Processor>(), Precision::kFloat32, unembedding, 0);
-    const auto found = compute::log_sum_exp(*pass, rows, 4);
-    CHECK((found.value - expected.value).abs().max().item<double>() < 2e-6);
-    CHECK((found.gradient - expected.gradient).abs().max().item<double>() < 2e-6);
-    CHECK(at::equal(found.top, expected.top));
+    const at::Tensor token_scale =
+        c.token_scale ? at::randint(0, 9, {c.vocab}, at::kFloat).div_(8) : at::Tensor();
+    const auto expected = compute::log_sum_exp(*compute::make_aten_pass(unembedding), rows.to(at::kDouble),
+                                               c.num_gradients, token_scale);
+    for (const bool softens : {true, false}) {
+      INFO("case " << &c - cases << (softens ? "" : ", by libtorch's operations"));
+      const auto card = std::make_shared<Processor>();
+      card->softens = softens;
+      const auto pass = compute::make_cuda_pass(card, c.precision, unembedding, 0);
+      const auto found = compute::log_sum_exp(*pass, rows, c.num_gradients, token_scale);
+      CHECK((found.value - expected.value).abs().max().item<double>() < 2e-6);
+      REQUIRE(found.gradient.sizes() == expected.gradient.sizes());
+      if (c.num_gradients > 0)
+        CHECK((found.gradient - expected.gradient).abs().max().item<double>() < c.gradient_error);
+      CHECK(at::equal(found.top, expected.top));
+      // By tiles of 2,048.
+      CHECK(card->launches == (softens ? (c.vocab + 2047) / 2048 : 0));
+    }
   }
+}
+
+TEST_CASE("cuda pass: no rows at all") {
+  const Unembedding unembedding = exact_unembedding(3000, at::kFloat);
+  const auto pass = compute::make_cuda_pass(std::make_shared<Processor>(), Precision::kFast, unembedding, 0);
+  const auto found = compute::log_sum_exp(*pass, at::zeros({0, 12}), 0);
+  CHECK(found.value.size(0) == 0);
+  CHECK(found.gradient.size(1) == 12);
 }
 
 TEST_CASE("cuda statistics: a chunk that the memory does not hold is halved, once") {
