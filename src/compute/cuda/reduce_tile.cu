@@ -66,12 +66,6 @@ struct TileWork {
   double* group_mass;       // [S · P, num_groups], relative to m
 };
 
-/// A choice that the compiler makes.
-template <bool kValue>
-struct Is {
-  static constexpr bool value = kValue;
-};
-
 __device__ inline float transformed([[maybe_unused]] const TileWork& work, float z) {
 #if DEPTHLENS_TRANSFORM == 1
   return work.scale * z;
@@ -95,10 +89,10 @@ __device__ inline float logit_at(const TileWork& work, const float* row, int col
 struct Four {
   float z[4];
 };
-/// Of what stands at `column` of a row, `raw`: those beyond the tile's width are kNoLogit.
-template <bool kAtEnd>
+/// Of what stands at `column` of a row, `raw`; at the tile's end those beyond its width are kNoLogit. NVRTC
+/// takes no function of any type here (a lambda with `auto`), though nvcc does.
 __device__ inline Four finished([[maybe_unused]] const TileWork& work, const float4& raw,
-                                [[maybe_unused]] int column) {
+                                [[maybe_unused]] int column, bool at_end) {
   Four four = {{raw.x, raw.y, raw.z, raw.w}};
 #if DEPTHLENS_BIAS
   const float4 bias = *reinterpret_cast<const float4*>(work.bias + work.first + column);
@@ -107,7 +101,7 @@ __device__ inline Four finished([[maybe_unused]] const TileWork& work, const flo
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     four.z[i] = transformed(work, four.z[i]);
-    if (kAtEnd && column + i >= work.width) four.z[i] = kNoLogit;
+    if (at_end && column + i >= work.width) four.z[i] = kNoLogit;
   }
   return four;
 }
@@ -372,10 +366,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) depthlens_reduce_tile(con
     for (int g = 0; g < kStates; ++g) columns.z[g] = *reinterpret_cast<const float4*>(rows[g] + column);
     return columns;
   };
-  const auto take = [&](const Columns& columns, int column, auto at_end) {
+  const auto take = [&](const Columns& columns, int column, bool at_end) {
     Four shifted = {{0, 0, 0, 0}}, e = {{0, 0, 0, 0}};
     if (with_final) {
-      const Four final_z = finished<at_end.value>(work, columns.final_z, column);
+      const Four final_z = finished(work, columns.final_z, column, at_end);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         shifted.z[i] = final_z.z[i] - final_max;
@@ -384,7 +378,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) depthlens_reduce_tile(con
     }
 #pragma unroll
     for (int g = 0; g < kStates; ++g) {
-      const Four z = finished<at_end.value>(work, columns.z[g], column);
+      const Four z = finished(work, columns.z[g], column, at_end);
       const float greatest = fmaxf(fmaxf(z.z[0], z.z[1]), fmaxf(z.z[2], z.z[3]));
       thread_max[g] = fmaxf(thread_max[g], greatest);
       if (greatest > sums[g].m) raise(sums[g], greatest, final_sum);
@@ -404,9 +398,9 @@ extern "C" __global__ void __launch_bounds__(kThreads) depthlens_reduce_tile(con
   for (; column + 4 <= work.width; column += 4 * kThreads) {
     const Columns present = columns;
     if (column + 4 * kThreads < work.width) columns = read(column + 4 * kThreads);
-    take(present, column, Is<false>());
+    take(present, column, /*at_end=*/false);
   }
-  if (column < work.width) take(columns, column, Is<true>());
+  if (column < work.width) take(columns, column, /*at_end=*/true);
 
     // Merged within warps: first to the warp's common reference, then plain sums.
 #pragma unroll
