@@ -45,6 +45,7 @@ build "$build"
 "$root/tests/web/setup.sh"
 "$root/tests/cluster/setup.sh"
 "$root/tests/python/setup.sh"
+"$root/tests/unit/cuda/setup.sh"
 run_tests "$build"
 check_format
 

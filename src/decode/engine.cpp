@@ -72,13 +72,18 @@ std::string place_of(const Query& query, std::int64_t position) {
 /// The residual states [P, d] of a layer at the positions of a chunk, on the model's device.
 using StateRows = std::function<at::Tensor(std::int64_t layer)>;
 
+/// A position of a chunk that is decoded a second time: the final layer and another state.
+struct CheckedPosition {
+  std::int64_t p, state;
+  at::Tensor rows;  // [2, d] after the norm
+};
+
 /// A chunk of a group, at which the device may be.
 struct BegunChunk {
   const BatchPosition* positions;
   std::int64_t count, num_watched;
-  std::vector<std::int64_t> checked;  // positions
-  at::Tensor final_rows;              // [count, d] after the norm, where some are checked
-  compute::HostCopy largest;          // magnitudes of the states that a lens translated; undefined: none
+  std::vector<CheckedPosition> checked;
+  compute::HostCopy largest;  // magnitudes of the states that a lens translated; undefined: none
   compute::PendingStatistics statistics;
 };
 
@@ -134,7 +139,7 @@ class Group {
   /// Gives the device the work of a chunk of `count` positions, of which those in `checked` are to be
   /// compared with a plain product.
   BegunChunk begin(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
-                   std::vector<std::int64_t> checked);
+                   const std::vector<std::int64_t>& checked);
   /// Waits for the device. `errors` gets one error for each position that is checked.
   LayerReadout read_out(const BegunChunk& chunk, std::vector<double>& errors) const;
 
@@ -165,7 +170,9 @@ class Group {
 
   void require_fit_for_norm(const at::Tensor& largest, std::int64_t hidden_size) const;
   void require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const;
-  double self_check(const at::Tensor& final_rows, const compute::Statistics& output, std::int64_t p) const;
+  double self_check(const CheckedPosition& one, const compute::Statistics& output,
+                    const BatchPosition& position) const;
+  std::string name_of(const State& state) const;
 
   const model::Model& model_;
   std::vector<const lens::Lens*> lenses_;
@@ -432,7 +439,7 @@ void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* 
       }
       const StateRows rows_of = state_rows(residuals, positions + first, n);
       const auto chunk =
-          std::make_shared<const BegunChunk>(group.begin(rows_of, positions + first, n, std::move(checked)));
+          std::make_shared<const BegunChunk>(group.begin(rows_of, positions + first, n, checked));
       showing_.submit([this, &group, chunk] { show(group, *chunk); });
     }
   }
@@ -459,7 +466,7 @@ void Run::show(Group& group, const BegunChunk& chunk) {
       }
       ++of_part_.positions;
       for (std::size_t c = 0; c < chunk.checked.size(); ++c) {
-        if (chunk.checked[c] == p)
+        if (chunk.checked[c].p == p)
           add_self_check(of_part_, errors[c], 1, model_.backend().decode_precision(),
                          place_of(*at.query, at.where->position));
       }
@@ -482,7 +489,7 @@ void Run::show_to(const std::vector<Listener*>& listeners, std::span<const Posit
 }
 
 BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
-                        std::vector<std::int64_t> checked) {
+                        const std::vector<std::int64_t>& checked) {
   const std::int64_t S = shape_.num_states, P = count;
 
   std::int64_t W = kFirstWatchedOfQuery;
@@ -518,14 +525,17 @@ BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions
     residuals.clear();
   }
   input.rows = at::cat(normed);  // [S · P, d]
-  at::Tensor final_rows;
-  if (!checked.empty()) final_rows = input.rows.narrow(0, 0, P).clone();
+  std::vector<CheckedPosition> checked_rows;
+  for (const std::int64_t p : checked) {
+    // Which state follows from the position alone: over a run all get their turn.
+    const std::int64_t state = S > 1 ? 1 + positions[p].where->position % (S - 1) : 0;
+    checked_rows.push_back({p, state, at::stack({input.rows[p], input.rows[state * P + p]})});
+  }
   if (wants_sums_ && !sums_) sums_.emplace(S, shape_.vocab_size);
   return {.positions = positions,
           .count = P,
           .num_watched = W,
-          .checked = std::move(checked),
-          .final_rows = std::move(final_rows),
+          .checked = std::move(checked_rows),
           .largest = largest.empty() ? compute::HostCopy() : compute::HostCopy(at::stack(largest)),
           .statistics = decoder_->begin(input, sums_ ? &*sums_ : nullptr)};
 }
@@ -535,7 +545,8 @@ LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& error
   compute::Statistics output = chunk.statistics();
   if (chunk.largest.defined()) require_fit_for_norm(chunk.largest.values(), model_.spec().hidden_size);
   require_finite_output(output, chunk.positions);
-  for (const std::int64_t p : chunk.checked) errors.push_back(self_check(chunk.final_rows, output, p));
+  for (const CheckedPosition& one : chunk.checked)
+    errors.push_back(self_check(one, output, chunk.positions[one.p]));
 
   LayerReadout readout;
   readout.num_positions = chunk.count;
@@ -600,23 +611,46 @@ void Group::require_finite_output(const compute::Statistics& output, const Batch
     if (finite && std::abs(output.log_sum_exp[i]) < kOrdinary) continue;
     const State& state = states_[i / P];
     const BatchPosition& at = positions[i % P];
-    const std::string by = state.lens != nullptr ? " by the lens " + state.lens->request().name : "";
     check_log_sum_exp(model_, finite ? output.log_sum_exp[i] : std::nan(""),
                       output.top_ids[i * static_cast<std::size_t>(shape_.top_k)],
-                      util::cat("layer ", state.layer, by, ", ", place_of(*at.query, at.where->position)));
+                      util::cat(name_of(state), ", ", place_of(*at.query, at.where->position)));
   }
 }
 
-/// Of position p of a chunk. One at a time: its error must not depend on what else the chunk holds.
-double Group::self_check(const at::Tensor& final_rows, const compute::Statistics& output,
-                         std::int64_t p) const {
-  const std::int64_t K = shape_.top_k;
-  const at::Tensor plain =
-      compute::plain_log_probabilities(model_.head().unembedding, final_rows.narrow(0, p, 1));
-  const double* logits = output.top_logits.data() + p * K;
-  const at::Tensor decoded = at::from_blob(const_cast<double*>(logits), {1, K}, at::kDouble) -
-                             output.log_sum_exp[static_cast<std::size_t>(p)];
-  return (decoded - std::get<0>(plain.topk(K, 1)).to(at::kCPU)).abs().max().item<double>();
+/// The error of the final layer's log-probabilities. One position at a time: it must not depend on what else
+/// the chunk holds. Throws where the other state's statistics are not those of its distribution.
+double Group::self_check(const CheckedPosition& one, const compute::Statistics& output,
+                         const BatchPosition& position) const {
+  const std::int64_t K = shape_.top_k, P = static_cast<std::int64_t>(output.log_sum_exp.size()) /
+                                           static_cast<std::int64_t>(states_.size());
+  const at::Tensor plain = compute::plain_log_probabilities(model_.head().unembedding, one.rows);  // [2, V]
+  const auto error_of_best = [&](std::int64_t state, const at::Tensor& log_probabilities) {
+    const std::int64_t row = state * P + one.p;
+    const double* logits = output.top_logits.data() + row * K;
+    const at::Tensor decoded = at::from_blob(const_cast<double*>(logits), {1, K}, at::kDouble) -
+                               output.log_sum_exp[static_cast<std::size_t>(row)];
+    return (decoded - std::get<0>(log_probabilities.topk(K, 1)).to(at::kCPU)).abs().max().item<double>();
+  };
+  const at::Tensor of_final = plain.narrow(0, 0, 1), of_state = plain.narrow(0, 1, 1);
+  const at::Tensor final_p = of_final.exp(), p = of_state.exp();
+  const auto row = static_cast<std::size_t>(one.state * P + one.p);
+  const auto error = [](double found, const at::Tensor& expected) {
+    return std::abs(found - expected.item<double>());
+  };
+  const State& state = states_[static_cast<std::size_t>(one.state)];
+  check_statistics({.best = error_of_best(one.state, of_state),
+                    .entropy = error(output.entropy[row], -(p * of_state).sum()),
+                    .kl_final = error(output.kl_final[row], (final_p * (of_final - of_state)).sum()),
+                    .kl_reverse = error(output.kl_reverse[row], (p * (of_state - of_final)).sum())},
+                   output.log_sum_exp[row], model_.backend().decode_precision(),
+                   util::cat(name_of(state), ", ", place_of(*position.query, position.where->position)));
+  return error_of_best(0, of_final);
+}
+
+/// "layer 3 by the lens tuned"
+std::string Group::name_of(const State& state) const {
+  return util::cat("layer ", state.layer,
+                   state.lens != nullptr ? " by the lens " + state.lens->request().name : "");
 }
 
 void Group::end_part(std::int64_t positions) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
@@ -27,6 +28,24 @@ void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId gr
        .expected = util::cat("logits that it tells apart by ", kPromised, " nats"),
        .found = util::cat("about ", log_sum_exp, " for token ", greatest),
        .hint = "that token's row of the unembedding, or the final norm, may be damaged"});
+}
+
+void check_statistics(const StatisticsErrors& errors, double log_sum_exp, compute::Precision precision,
+                      const std::string& where) {
+  const bool fast = precision == compute::Precision::kFast;
+  const double bound = (fast ? 0.5 : 0.05) + (fast ? 0.1 : 1e-3) * std::abs(log_sum_exp);
+  for (const auto& [name, error] : {std::pair("log-probabilities", errors.best),
+                                    {"entropy", errors.entropy},
+                                    {"divergence from the final layer", errors.kl_final},
+                                    {"divergence of the final layer", errors.kl_reverse}}) {
+    if (error <= bound) continue;  // not so where it is NaN
+    throw util::self_check_error(
+        {.what = util::cat("the ", name, " of a layer differs from that of a plain matrix product"),
+         .where = where,
+         .expected = util::cat("at most ", bound, " nats"),
+         .found = util::cat(error),
+         .hint = "this is a defect of depthlens or of the machine: please report it"});
+  }
 }
 
 void add_self_check(RunStatistics& statistics, double error, std::int64_t positions,

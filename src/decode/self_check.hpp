@@ -16,6 +16,18 @@ namespace depthlens::decode {
 void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId greatest,
                        const std::string& where);
 
+/// By how much the statistics of a state differ from those of its distribution in float64, in nats.
+struct StatisticsErrors {
+  double best;  ///< of the log-probabilities of the best tokens, the greatest
+  double entropy, kl_final, kl_reverse;
+};
+
+/// Throws a self-check error, with `where`, where the statistics are not those of the state: a fault of a
+/// kernel or of the machine. The bound is far wider than the accuracy that is promised, and grows with the
+/// logits, as rounding does.
+void check_statistics(const StatisticsErrors& errors, double log_sum_exp, compute::Precision precision,
+                      const std::string& where);
+
 /// Adds the greatest error of `positions` positions, in nats, to the statistics. Throws a self-check error,
 /// with `where`, where it exceeds the accuracy that depthlens promises, or for fast products what they can be
 /// off by.

@@ -248,6 +248,95 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
   }
 }
 
+namespace {
+
+/// Multiplies other states than the final layer's by weights of its own.
+class FaultyPass : public compute::VocabularyPass {
+ public:
+  FaultyPass(std::unique_ptr<compute::VocabularyPass> real,
+             std::unique_ptr<compute::VocabularyPass> of_others)
+      : VocabularyPass(real->unembedding()), real_(std::move(real)), of_others_(std::move(of_others)) {}
+  std::string kernel_name() const override { return real_->kernel_name(); }
+  std::string products() const override { return real_->products(); }
+  compute::StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
+    return real_->pack(rows, num_states);
+  }
+  void run(const compute::StateRows& rows, compute::Reducer& reducer) const override {
+    (rows.first_state == 0 ? real_ : of_others_)->run(rows, reducer);
+  }
+  at::Tensor gather(const compute::StateRows& rows, const std::vector<TokenId>& tokens) const override {
+    return real_->gather(rows, tokens);
+  }
+  std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
+    return real_->working_memory(num_states, num_positions);
+  }
+  std::int64_t logit_stride() const override { return real_->logit_stride(); }
+  const compute::RowStatistics* row_statistics() const override { return real_->row_statistics(); }
+
+ private:
+  std::unique_ptr<compute::VocabularyPass> real_, of_others_;
+};
+
+class FaultyBackend : public compute::Backend {
+ public:
+  explicit FaultyBackend(double factor)
+      : Backend({}, at::kCPU), real_(compute::Backend::create()), factor_(factor) {}
+  std::string kernel_name(compute::Precision precision) const override {
+    return real_->kernel_name(precision);
+  }
+  bool multiplies_stored(at::ScalarType type) const override { return real_->multiplies_stored(type); }
+  compute::PackedRows pack(const at::Tensor& rows, compute::Precision precision) const override {
+    return real_->pack(rows, precision);
+  }
+  std::unique_ptr<compute::VocabularyPass> vocabulary_pass(const compute::Unembedding& unembedding,
+                                                           compute::Precision precision) const override {
+    compute::Unembedding other = unembedding;
+    other.weight = unembedding.weight.mul(factor_);
+    return std::make_unique<FaultyPass>(real_->vocabulary_pass(unembedding, precision),
+                                        real_->vocabulary_pass(other, precision));
+  }
+
+ protected:
+  at::Tensor product(const compute::PackedRows& rows, const at::Tensor& weight,
+                     compute::Way way) const override {
+    return way == compute::Way::kForward ? real_->linear(rows, weight, {}) : real_->linear_back(rows, weight);
+  }
+  bool takes_fewer_bits(compute::Precision /*precision*/) const override { return false; }
+
+ private:
+  std::shared_ptr<const compute::Backend> real_;
+  double factor_;
+};
+
+}  // namespace
+
+TEST_CASE("a kernel that is wrong at other layers than the last ends the run") {
+  const test::Reference reference("llama-gqa-sharded");
+  for (const double factor : {1.0, 1.0001, 1.5}) {
+    INFO("weights times " << factor);
+    const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"),
+                                          {.backends = {std::make_shared<FaultyBackend>(factor)}});
+    const auto lens =
+        lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
+    CollectingListener listener(5);
+    const decode::Engine engine(*model, {lens.get()}, {});
+    const auto queries = queries_of(reference);
+    const auto run = [&] { return engine.run(source_of(queries), {&listener}); };
+    if (factor < 1.1) {
+      CHECK(run().final_layer_max_abs_error < 1e-5);
+      continue;
+    }
+    try {
+      run();
+      FAIL("nothing was found");
+    } catch (const util::Error& error) {
+      CHECK(error.code() == util::ErrorCode::kSelfCheck);
+      CHECK(std::string(error.what()).find("of a layer differs from that of a plain matrix product") !=
+            std::string::npos);
+    }
+  }
+}
+
 TEST_CASE("the run counts what it did, checks itself and can be stopped between batches") {
   const std::string device = GENERATE(from_range(test::placements()));
   INFO("on " << device);
