@@ -2,18 +2,18 @@
 # Everything that is measured on a graphics processor, in one command and at most eight minutes:
 #
 #   bench/gpu.sh --tokenizers DIR --text FILE [--depthlens PROGRAM] [--tests DIR] [--work DIR] [--out FILE]
-#                [--device cuda] [--seconds 480] [--parts tests,160m,training,llama3-8b,pythia-6.9b,decode,trajectory]
+#                [--device cuda] [--seconds 480] [--keep-going] [--parts tests,decode,llama3-8b,160m,training,pythia-6.9b,trajectory]
 #
-# Builds in build-gpu unless --depthlens names a program (and --tests the folder of the tests), runs the tests for cards,
-# makes models of random weights in WORK, and measures depthlens and its peers in turn. The tables go to FILE as markdown
-# for docs/performance.md, with the card, the driver and torch; what was said beside them goes to FILE.log. A part that
-# fails or takes too long is named, and the others go on. Needs python3 with a CUDA torch, transformers and safetensors;
-# for the trajectory also the package tuned-lens. `--device cpu --tiny --seconds 3000` tries the script, patiently, where
-# there is no card.
+# Builds in build-gpu unless --depthlens names a program (and --tests the folder of the tests for cards and of bench_card),
+# runs the tests for cards and stops where one fails, makes models of random weights in WORK, and measures depthlens and
+# its peers in turn. The tables go to FILE as markdown for docs/performance.md, with the card, the driver and torch; what
+# was said beside them goes to FILE.log. A part that fails or takes too long is named, and the others go on. Needs python3
+# with a CUDA torch, transformers and safetensors; for the trajectory also the package tuned-lens. `--device cpu --tiny
+# --seconds 3000` tries the script, patiently, where there is no card.
 set -u
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-python3} program='' tests='' work=/tmp/depthlens-gpu out=gpu.md device=cuda total=480 tiny=''
-tokenizers='' text='' parts=tests,160m,training,llama3-8b,pythia-6.9b,decode,trajectory
+python=${PYTHON:-python3} program='' tests='' work=/tmp/depthlens-gpu out=gpu.md device=cuda total=480 tiny='' goes_on=''
+tokenizers='' text='' parts=tests,decode,llama3-8b,160m,training,pythia-6.9b,trajectory
 while [ $# -gt 0 ]; do
   case $1 in
     --depthlens) program=$(realpath "$2"); shift ;;
@@ -26,6 +26,7 @@ while [ $# -gt 0 ]; do
     --seconds) total=$2; shift ;;
     --parts) parts=$2; shift ;;
     --tiny) tiny=yes ;;
+    --keep-going) goes_on=yes ;;
     *) echo "gpu.sh: unknown option $1" >&2; exit 2 ;;
   esac
   shift
@@ -118,14 +119,43 @@ if wanted tests; then
   }
   export -f run_tests
   part 75 tests bash -c run_tests
+  if grep -q '^\*tests: status' "$out" && [ -z "$goes_on" ]; then
+    say "the tests failed: what would be measured is another program (--keep-going measures it all the same)"
+    wait $maker
+    exit 1
+  fi
 fi
 wait $maker
+
+if wanted decode; then
+  heading 'Decoding alone'
+  bench=$(dirname "$program")/bench_card
+  [ -n "$tests" ] && bench=$tests/bench_card
+  shapes=("states=33 positions=248 d=4096 vocab=128256 type=bfloat16" "states=13 positions=630 d=768 vocab=50304 type=float32"
+    "states=13 positions=630 d=768 vocab=50304 type=bfloat16")
+  if [ "$device" = cpu ]; then
+    echo '*Of cards alone (bench_card).*' >> "$out"
+  else
+    for shape in "${shapes[@]}"; do
+      part 25 "decode, $shape" bash -c "echo '\`\`\`'; '$bench' rounds=3 device='$device' $shape; echo '\`\`\`'"
+    done
+  fi
+fi
 
 analyze() { $python "$root/bench/analyze.py" --device "$device" --markdown --threads "$(nproc)" --text "$text" "$@"; }
 export -f analyze; export python text
 few=1000 many=32000 more=16000 ways=compiled-bf16,compiled,compiled-tf32
 [ -n "$tiny" ] && few=300 many=600 more=600 ways=compiled-bf16
 
+large_model() {
+  local model=$1 cutter=tiny-neox
+  wanted "$model" || [ -n "$tiny" ] || return
+  [[ $model == *llama* ]] && cutter=tiny-llama
+  heading "The whole program, $model"
+  part 150 "$model" bash -c "analyze --model '$work/$model' --list-with '$work/$cutter' --positions $more --programs exact,fast \
+    --runs 1 --in-turn --ways compiled-bf16,compiled"
+}
+large_model "${large[0]}"
 if wanted 160m; then
   heading "The whole program, $small"
   part 110 "$small" bash -c "analyze --model '$work/$small' --list-with '$work/tiny-neox' --positions $many --programs exact,fast --runs 2 \
@@ -138,32 +168,7 @@ if wanted training; then
   part 110 training $python "$root/bench/train_lens.py" --device "$device" --markdown --threads "$(nproc)" --text "$text" \
     --model "$work/$small" --tokens $tokens --length $length --rounds 2 --ways 'autocast compiled' autocast
 fi
-for model in "${large[@]}"; do
-  wanted "$model" || [ -n "$tiny" ] || continue
-  cutter=tiny-neox
-  [[ $model == *llama* ]] && cutter=tiny-llama
-  heading "The whole program, $model"
-  part 150 "$model" bash -c "analyze --model '$work/$model' --list-with '$work/$cutter' --positions $more --programs exact,fast \
-    --runs 1 --in-turn --ways compiled-bf16,compiled"
-done
-if wanted decode; then
-  heading 'Decoding alone'
-  kernels=$(dirname "$program")/bench_kernels
-  [ -n "$tests" ] && kernels=$tests/bench_kernels
-  if [ -n "$tiny" ]; then shapes=("states=3 positions=32 d=64 vocab=1000"); else
-    shapes=("states=13 positions=1024 d=768 vocab=50304" "states=33 positions=512 d=4096 vocab=128256"); fi
-  decode_alone() {
-    local said
-    said=$("$kernels" device="$device" type=bfloat16 rounds=3 $1) || return
-    if [ "$device" != cpu ] && [[ $said != *"$device"* ]]; then
-      echo '*The bench_kernels of this build knows processors only.*'
-      return 1
-    fi
-    printf '```\n%s\n```\n' "$said"
-  }
-  export -f decode_alone; export kernels
-  for shape in "${shapes[@]}"; do part 30 "decode, $shape" bash -c "decode_alone '$shape'"; done
-fi
+large_model "${large[1]}"
 if wanted trajectory; then
   heading "tuned-lens' trajectory, $small"
   part 60 trajectory bash -c "analyze --model '$work/$small' --positions $few --runs 1 --ways trajectory"
