@@ -2,9 +2,16 @@
 // a block take turns, each until it waits for others, one block after the other. Only what our kernels use of
 // CUDA; a kernel's source is included after this file. Says nothing of speed, or of the card's own
 // arithmetic.
+// With DEPTHLENS_REAL_THREADS a block's threads run at once, so that a sanitizer sees where they do not wait
+// for each other.
 #pragma once
 
+#ifdef DEPTHLENS_REAL_THREADS
+#include <barrier>
+#include <thread>
+#else
 #include <ucontext.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -30,9 +37,51 @@ inline uint2 make_uint2(unsigned x, unsigned y) {
 struct CudaIndex {
   unsigned x = 0, y = 0, z = 0;
 };
+#ifdef DEPTHLENS_REAL_THREADS
+inline thread_local CudaIndex threadIdx, blockIdx, blockDim;
+#else
 inline CudaIndex threadIdx, blockIdx, blockDim;
+#endif
 
 namespace depthlens::test {
+
+#ifdef DEPTHLENS_REAL_THREADS
+
+class CudaBlock {
+ public:
+  CudaBlock(unsigned num_threads, std::function<void()> kernel)
+      : exchanged(num_threads), kernel_(std::move(kernel)), all_(num_threads) {
+    for (unsigned warp = 0; warp < num_threads / 32; ++warp)
+      warps_.push_back(std::make_unique<std::barrier<>>(32));
+  }
+
+  void run() {
+    running = this;
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < exchanged.size(); ++t) {
+      threads.emplace_back([this, t, block = blockIdx] {
+        threadIdx.x = t;
+        blockIdx = block;
+        blockDim.x = static_cast<unsigned>(exchanged.size());
+        kernel_();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  void wait_for_all() { all_.arrive_and_wait(); }
+  void wait_for_warp() { warps_[threadIdx.x / 32]->arrive_and_wait(); }
+
+  static inline CudaBlock* running = nullptr;
+  std::vector<double> exchanged;
+
+ private:
+  std::function<void()> kernel_;
+  std::barrier<> all_;
+  std::vector<std::unique_ptr<std::barrier<>>> warps_;
+};
+
+#else
 
 class CudaBlock {
  public:
@@ -101,8 +150,9 @@ class CudaBlock {
 
  public:
   std::vector<double> exchanged;
-  int count = 0;
 };
+
+#endif
 
 /// Calls the kernel as a launch of blocks_x × blocks_y blocks does; `num_threads` is a multiple of 32.
 inline void launch_on_processor(unsigned blocks_x, unsigned blocks_y, unsigned num_threads,
@@ -117,16 +167,6 @@ inline void launch_on_processor(unsigned blocks_x, unsigned blocks_y, unsigned n
 
 inline void __syncthreads() {
   depthlens::test::CudaBlock::running->wait_for_all();
-}
-inline int __syncthreads_count(int predicate) {
-  int& shared = depthlens::test::CudaBlock::running->count;
-  shared += predicate != 0 ? 1 : 0;
-  __syncthreads();
-  const int count = shared;
-  __syncthreads();
-  shared = 0;
-  __syncthreads();
-  return count;
 }
 template <typename T>
 T __shfl_xor_sync(unsigned /*mask*/, T value, int distance) {
@@ -159,11 +199,6 @@ inline int __ffs(int bits) {
 inline int __reduce_add_sync(unsigned mask, int value) {
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(mask, value, distance);
   return value;
-}
-inline int atomicAdd(int* place, int value) {
-  const int before = *place;
-  *place += value;
-  return before;
 }
 using std::max;
 using std::min;
