@@ -119,13 +119,13 @@ void Session::load(bool with_digests) {
   // Sixteen bits are far more than what is decoded or learnt with eight can tell.
   const bool rounds_later =
       options_.is_for_fast_products || decoder().decode_precision() == compute::Precision::kFast;
-  model_ = model::Model::load(folder_, {.dtype = parse_dtype(options_.dtype),
-                                        .products = options_.dtype == "auto" && rounds_later
-                                                        ? compute::Precision::kExact
-                                                        : compute::Precision::kFloat32,
-                                        .backends = backends_,
-                                        .stream_layers = options_.stream_layers,
-                                        .head_only = options_.head_only});
+  model_ = model::Model::load(
+      folder_, {.dtype = parse_dtype(options_.dtype),
+                .products = options_.dtype == "auto" && rounds_later ? compute::Precision::kExact
+                                                                     : compute::Precision::kFloat32,
+                .backends = backends_,
+                .stream_layers = options_.stream_layers,
+                .head_only = options_.head_only});
   const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
   for (const lens::LensRequest& request : options_.requests) {
     lenses_.push_back(lens::load_lens(request, *model_, alignment));
