@@ -634,15 +634,16 @@ double Group::self_check(const CheckedPosition& one, const compute::Statistics& 
   const at::Tensor of_final = plain.narrow(0, 0, 1), of_state = plain.narrow(0, 1, 1);
   const at::Tensor final_p = of_final.exp(), p = of_state.exp();
   const auto row = static_cast<std::size_t>(one.state * P + one.p);
-  const auto error = [](double found, const at::Tensor& expected) {
-    return std::abs(found - expected.item<double>());
-  };
+  const auto entropy = -(p * of_state).sum().item<double>(),
+             kl_final = (final_p * (of_final - of_state)).sum().item<double>(),
+             kl_reverse = (p * (of_state - of_final)).sum().item<double>();
   const State& state = states_[static_cast<std::size_t>(one.state)];
   check_statistics({.best = error_of_best(one.state, of_state),
-                    .entropy = error(output.entropy[row], -(p * of_state).sum()),
-                    .kl_final = error(output.kl_final[row], (final_p * (of_final - of_state)).sum()),
-                    .kl_reverse = error(output.kl_reverse[row], (p * (of_state - of_final)).sum())},
-                   output.log_sum_exp[row], model_.backend().decode_precision(),
+                    .entropy = std::abs(output.entropy[row] - entropy),
+                    .kl_final = std::abs(output.kl_final[row] - kl_final),
+                    .kl_reverse = std::abs(output.kl_reverse[row] - kl_reverse)},
+                   std::abs(output.log_sum_exp[row]) + std::max(kl_final, kl_reverse),
+                   model_.backend().decode_precision(),
                    util::cat(name_of(state), ", ", place_of(*position.query, position.where->position)));
   return error_of_best(0, of_final);
 }

@@ -30,14 +30,14 @@ void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId gr
        .hint = "that token's row of the unembedding, or the final norm, may be damaged"});
 }
 
-void check_statistics(const StatisticsErrors& errors, double log_sum_exp, compute::Precision precision,
+void check_statistics(const StatisticsErrors& errors, double magnitude, compute::Precision precision,
                       const std::string& where) {
   const bool fast = precision == compute::Precision::kFast;
-  const double bound = (fast ? 0.5 : 0.05) + (fast ? 0.1 : 1e-3) * std::abs(log_sum_exp);
+  const double bound = (fast ? 0.5 : 0.05) + (fast ? 0.1 : 1e-3) * magnitude;
   for (const auto& [name, error] : {std::pair("log-probabilities", errors.best),
                                     {"entropy", errors.entropy},
-                                    {"divergence from the final layer", errors.kl_final},
-                                    {"divergence of the final layer", errors.kl_reverse}}) {
+                                    {"KL(final ‖ layer)", errors.kl_final},
+                                    {"KL(layer ‖ final)", errors.kl_reverse}}) {
     if (error <= bound) continue;  // not so where it is NaN
     throw util::self_check_error(
         {.what = util::cat("the ", name, " of a layer differs from that of a plain matrix product"),

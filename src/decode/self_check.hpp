@@ -24,8 +24,8 @@ struct StatisticsErrors {
 
 /// Throws a self-check error, with `where`, where the statistics are not those of the state: a fault of a
 /// kernel or of the machine. The bound is far wider than the accuracy that is promised, and grows with the
-/// logits, as rounding does.
-void check_statistics(const StatisticsErrors& errors, double log_sum_exp, compute::Precision precision,
+/// `magnitude` of the logits, in nats, as rounding does.
+void check_statistics(const StatisticsErrors& errors, double magnitude, compute::Precision precision,
                       const std::string& where);
 
 /// Adds the greatest error of `positions` positions, in nats, to the statistics. Throws a self-check error,
