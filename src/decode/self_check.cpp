@@ -15,6 +15,16 @@ namespace {
 
 constexpr double kPromised = 1e-3;  // nats
 
+/// Throws where `what` is off by more than that.
+void require_within(double error, double bound, const std::string& what, const std::string& where) {
+  if (error <= bound) return;  // not so where it is NaN
+  throw util::self_check_error({.what = what + " a plain matrix product",
+                                .where = where,
+                                .expected = util::cat("at most ", bound, " nats"),
+                                .found = util::cat(error),
+                                .hint = "this is a defect of depthlens or of the machine: please report it"});
+}
+
 }  // namespace
 
 void check_log_sum_exp(const model::Model& model, double log_sum_exp, TokenId greatest,
@@ -38,13 +48,7 @@ void check_statistics(const StatisticsErrors& errors, double magnitude, compute:
                                     {"entropy", errors.entropy},
                                     {"KL(final ‖ layer)", errors.kl_final},
                                     {"KL(layer ‖ final)", errors.kl_reverse}}) {
-    if (error <= bound) continue;  // not so where it is NaN
-    throw util::self_check_error(
-        {.what = util::cat("the ", name, " of a layer differs from that of a plain matrix product"),
-         .where = where,
-         .expected = util::cat("at most ", bound, " nats"),
-         .found = util::cat(error),
-         .hint = "this is a defect of depthlens or of the machine: please report it"});
+    require_within(error, bound, util::cat("the ", name, " of a layer differs from that of"), where);
   }
 }
 
@@ -54,12 +58,7 @@ void add_self_check(RunStatistics& statistics, double error, std::int64_t positi
   const double bound = precision != compute::Precision::kFast ? kPromised : kOfFast;
   statistics.final_layer_max_abs_error = std::max(statistics.final_layer_max_abs_error, error);
   statistics.self_checked_positions += positions;
-  if (error <= bound) return;  // not so where it is NaN
-  throw util::self_check_error({.what = "the decoded final layer differs from a plain matrix product",
-                                .where = where,
-                                .expected = util::cat("at most ", bound, " nats"),
-                                .found = util::cat(error),
-                                .hint = "this is a defect of depthlens or of the machine: please report it"});
+  require_within(error, bound, "the decoded final layer differs from", where);
 }
 
 }  // namespace depthlens::decode
