@@ -14,33 +14,22 @@
 #include <vector>
 
 #include "compute/cuda/reduce_tile.cu"
+#include "on_card.hpp"
 #include "support/reduce_case.hpp"
 
 namespace {
 
 using namespace depthlens::compute::cuda;
+using depthlens::bench::check;
+using depthlens::bench::fill;
 using depthlens::test::ReduceCase;
 using depthlens::test::ReduceErrors;
 
-void check(cudaError_t status) {
-  if (status == cudaSuccess) return;
-  std::printf("CUDA: %s\n", cudaGetErrorString(status));
-  std::exit(1);
-}
-
 class Card {
  public:
-  ~Card() {
-    for (void* place : memory_) check(cudaFree(place));
-  }
-  void* reserve(std::size_t bytes) {
-    memory_.push_back(nullptr);
-    check(cudaMalloc(&memory_.back(), std::max<std::size_t>(bytes, 16)));
-    return memory_.back();
-  }
   template <typename T>
   T* copy(const std::vector<T>& values) {
-    T* const place = static_cast<T*>(reserve(values.size() * sizeof(T)));
+    T* const place = memory.reserve<T>(values.size());
     check(cudaMemcpy(place, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
     return place;
   }
@@ -56,8 +45,7 @@ class Card {
     check(cudaGetLastError());
   }
 
- private:
-  std::vector<void*> memory_;
+  depthlens::bench::CardMemory memory;
 };
 
 bool holds(const ReduceCase& shape, unsigned seed) {
@@ -75,26 +63,13 @@ bool holds(const ReduceCase& shape, unsigned seed) {
   return good;
 }
 
-/// Sums of two even numbers, spread like logits.
-__global__ void fill(float* place, long long count, unsigned seed) {
-  for (long long i = blockIdx.x * 256LL + threadIdx.x; i < count; i += 256LL * gridDim.x) {
-    unsigned h = static_cast<unsigned>(i) * 2654435761U + seed;
-    h ^= h >> 16;
-    h *= 0x85ebca6bU;
-    h ^= h >> 13;
-    h *= 0xc2b2ae35U;
-    h ^= h >> 16;
-    place[i] = (static_cast<float>(h & 0xffff) + static_cast<float>(h >> 16) - 65536.0F) * (3.0F / 32768);
-  }
-}
-
 void time_tiles(int S, int P, int tile, bool one_buffer) {
   constexpr int kTiles = 16, kBest = 10, kGroups = 3, kRounds = 12;
   const long long R = 1LL * S * P, V = 1LL * kTiles * tile, bytes = 4 * R * tile;
   const int num_buffers = one_buffer ? 1 : static_cast<int>(std::max(2LL, (512LL << 20) / bytes + 1));
   Card card;
-  float* const z = static_cast<float*>(card.reserve(static_cast<std::size_t>(num_buffers * bytes)));
-  float* const final_z = static_cast<float*>(card.reserve(static_cast<std::size_t>(4 * P * V)));
+  float* const z = card.memory.reserve<float>(static_cast<std::size_t>(num_buffers * R * tile));
+  float* const final_z = card.memory.reserve<float>(static_cast<std::size_t>(P * V));
   fill<<<1024, 256>>>(z, num_buffers * R * tile, 1);
   fill<<<1024, 256>>>(final_z, P * V, 2);
   // Tokens of 16 tiles in groups of 10, 90 and 900, about.

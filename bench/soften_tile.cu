@@ -12,35 +12,19 @@
 #include <vector>
 
 #include "compute/cuda/soften_tile.cu"
+#include "on_card.hpp"
 
 namespace {
 
 using namespace depthlens::compute::cuda;
-
-void check(cudaError_t status) {
-  if (status == cudaSuccess) return;
-  std::printf("CUDA: %s\n", cudaGetErrorString(status));
-  std::exit(1);
-}
+using depthlens::bench::check;
+using depthlens::bench::fill;
 
 struct Shape {
   int rows, gradients, width, tiles, terms, expected;
   bool token_scale = false;
   float cap = 0;
 };
-
-/// Sums of two even numbers, spread like logits.
-__global__ void fill(float* place, long long count, unsigned seed) {
-  for (long long i = blockIdx.x * 256LL + threadIdx.x; i < count; i += 256LL * gridDim.x) {
-    unsigned h = static_cast<unsigned>(i) * 2654435761U + seed;
-    h ^= h >> 16;
-    h *= 0x85ebca6bU;
-    h ^= h >> 13;
-    h *= 0xc2b2ae35U;
-    h ^= h >> 16;
-    place[i] = (static_cast<float>(h & 0xffff) + static_cast<float>(h >> 16) - 65536.0F) * (3.0F / 32768);
-  }
-}
 
 class Trial {
  public:
@@ -49,7 +33,7 @@ class Trial {
     const auto rows = static_cast<std::size_t>(shape.rows),
                gradients = static_cast<std::size_t>(shape.gradients),
                stride = static_cast<std::size_t>(stride_);
-    work_.logits = logits_ = reserve<float>(rows * stride);
+    work_.logits = logits_ = memory_.reserve<float>(rows * stride);
     work_.stride = work_.coefficient_stride = stride_;
     work_.num_rows = shape.rows;
     work_.num_gradients = shape.gradients;
@@ -57,21 +41,19 @@ class Trial {
     work_.scale = 1;
     work_.by_cap = shape.cap > 0 ? 1 / shape.cap : 0;
     work_.num_terms = shape.terms;
-    work_.m = reserve<float>(rows);
-    work_.sum = reserve<double>(rows);
-    work_.top = reserve<long long>(rows);
-    work_.coefficients = reserve<unsigned short>(static_cast<std::size_t>(shape.terms) * gradients * stride);
+    work_.m = memory_.reserve<float>(rows);
+    work_.sum = memory_.reserve<double>(rows);
+    work_.top = memory_.reserve<long long>(rows);
+    work_.coefficients =
+        memory_.reserve<unsigned short>(static_cast<std::size_t>(shape.terms) * gradients * stride);
     work_.num_expected = shape.expected;
-    expected_ = reserve<float>(gradients * static_cast<std::size_t>(shape.expected));
+    expected_ = memory_.reserve<float>(gradients * static_cast<std::size_t>(shape.expected));
     if (shape.token_scale) {
-      float* const scale =
-          reserve<float>(static_cast<std::size_t>(shape.width) * static_cast<std::size_t>(shape.tiles));
+      float* const scale = memory_.reserve<float>(static_cast<std::size_t>(shape.width) *
+                                                  static_cast<std::size_t>(shape.tiles));
       fill<<<64, 256>>>(scale, 1LL * shape.width * shape.tiles, 5);
       work_.token_scale = scale;
     }
-  }
-  ~Trial() {
-    for (void* place : memory_) check(cudaFree(place));
   }
   Trial(const Trial&) = delete;
   Trial& operator=(const Trial&) = delete;
@@ -158,13 +140,6 @@ class Trial {
 
  private:
   template <typename T>
-  T* reserve(std::size_t count) {
-    void* place = nullptr;
-    check(cudaMalloc(&place, std::max<std::size_t>(count * sizeof(T), 16)));
-    memory_.push_back(place);
-    return static_cast<T*>(place);
-  }
-  template <typename T>
   std::vector<T> fetched(const T* place, std::size_t count) {
     std::vector<T> values(count);
     check(cudaMemcpy(values.data(), place, count * sizeof(T), cudaMemcpyDeviceToHost));
@@ -188,7 +163,7 @@ class Trial {
   long long stride_, num_logits_;
   SoftenTileWork work_{};
   float *logits_ = nullptr, *expected_ = nullptr;
-  std::vector<void*> memory_;
+  depthlens::bench::CardMemory memory_;
 };
 
 }  // namespace
