@@ -220,44 +220,58 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
   }
 }
 
-/// From the same products as in a tile, of the columns of a block's tokens.
+/// From the same products as in a tile, of the distinct tokens of a block of positions: what several watch is
+/// packed and multiplied once.
 at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& tokens) const {
   const std::int64_t P = rows.num_positions, S = rows.num_states, block_rows = gemm_.block_rows();
   const auto W = static_cast<std::int64_t>(tokens.size()) / P;
-  const std::int64_t stride = round_up(block_rows * W, gemm_.panel_columns());
+  const std::int64_t stride = round_up(width_, gemm_.panel_columns());
   at::Tensor all = at::empty({S, P, W}, at::kFloat);
   float* const to = all.mutable_data_ptr<float>();
-  const auto token_at = [&](std::int64_t p, std::int64_t w) {
-    return std::max<TokenId>(0, tokens[static_cast<std::size_t>(p * W + w)]);
-  };
   const at::Tensor& bias = unembedding().bias;
-  std::vector<float> biases;  // [P, W]
-  if (bias.defined()) {
-    for (std::int64_t p = 0; p < P; ++p) {
-      for (std::int64_t w = 0; w < W; ++w) biases.push_back(bias.const_data_ptr<float>()[token_at(p, w)]);
-    }
-  }
   parallel_for_dynamic(
       ceil_div(P, block_rows), should_stop_,
       [&] {
-        return Memory{.panels = aligned_bytes(gemm_.columns_bytes(stride)),
+        return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width_)),
                       .coefficients = {},
-                      .logits = block_of_logits(stride),
+                      .logits = block_of_logits(width_),
                       .workspace = nullptr};
       },
       [&](std::int64_t b, Memory& memory) {
-        const std::int64_t first = b * block_rows, count = std::min(block_rows, P - first);
+        const std::int64_t begin = b * block_rows, count = std::min(block_rows, P - begin);
+        std::vector<TokenId> watched(tokens.begin() + begin * W, tokens.begin() + (begin + count) * W);
+        for (TokenId& token : watched) token = std::max<TokenId>(0, token);
+        std::vector<TokenId> distinct = watched;
+        std::sort(distinct.begin(), distinct.end());
+        distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
+        std::vector<std::int64_t> column_of(watched.size());  // among the distinct ones
+        std::vector<float> biases(bias.defined() ? watched.size() : 0);
+        for (std::size_t i = 0; i < watched.size(); ++i) {
+          column_of[i] = std::lower_bound(distinct.begin(), distinct.end(), watched[i]) - distinct.begin();
+          if (bias.defined()) biases[i] = bias.const_data_ptr<float>()[watched[i]];
+        }
         auto* panels = memory.panels.mutable_data_ptr<std::uint8_t>();
-        gemm_.pack_columns(
-            count * W, [&](std::int64_t column) { return token_at(first + column / W, column % W); }, panels);
-        for (std::int64_t s = 0; s < S; ++s) {
-          gemm_.multiply(block_of(gemm_, rows, b, s), count, panels, count * W, memory.logits.data(), stride);
-          for (std::int64_t i = 0; i < count; ++i) {
-            float* out = to + (s * P + first + i) * W;
-            std::copy_n(memory.logits.data() + i * stride + i * W, W, out);
-            finish_logits(*kernel_.statistics, unembedding().transform,
-                          biases.empty() ? nullptr : biases.data() + (first + i) * W, out, W);
+        const auto num_distinct = static_cast<std::int64_t>(distinct.size());
+        for (std::int64_t first = 0; first < num_distinct; first += width_) {
+          const std::int64_t width = std::min(width_, num_distinct - first);
+          gemm_.pack_columns(
+              width, [&](std::int64_t column) { return distinct[static_cast<std::size_t>(first + column)]; },
+              panels);
+          for (std::int64_t s = 0; s < S; ++s) {
+            gemm_.multiply(block_of(gemm_, rows, b, s), count, panels, width, memory.logits.data(), stride);
+            float* out = to + (s * P + begin) * W;
+            for (std::size_t i = 0; i < watched.size(); ++i) {
+              const std::int64_t column = column_of[i] - first;
+              if (column < 0 || column >= width) continue;
+              out[i] = memory.logits[i / static_cast<std::size_t>(W) * static_cast<std::size_t>(stride) +
+                                     static_cast<std::size_t>(column)];
+            }
           }
+        }
+        for (std::int64_t s = 0; s < S; ++s) {
+          for (std::int64_t i = 0; i < count; ++i)
+            finish_logits(*kernel_.statistics, unembedding().transform,
+                          biases.empty() ? nullptr : biases.data() + i * W, to + (s * P + begin + i) * W, W);
         }
       });
   return all;

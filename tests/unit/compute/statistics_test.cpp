@@ -480,6 +480,19 @@ TEST_CASE("kernels: random rows, several positions, every statistic") {
   }
 }
 
+TEST_CASE("kernels: more watched tokens than a tile holds, some of them at every position") {
+  const std::size_t V = 1500, P = 37, W = 60;
+  Case c{.logits = {{}, {}}, .watched = {}, .top_k = 1};
+  for (std::uint32_t p = 0; p < P; ++p) {
+    c.logits[0].push_back(smooth_logits(V, p, 1));
+    c.logits[1].push_back(smooth_logits(V, 100 + p, 2));
+    std::vector<TokenId>& watched = c.watched.emplace_back(1, kNoToken);
+    for (std::uint32_t w = 1; w < W; ++w)
+      watched.push_back(w == 7 ? kNoToken : static_cast<TokenId>(w < 20 ? 1400 - w : (w * 37 + p * 101) % V));
+  }
+  check_case(c);
+}
+
 TEST_CASE("kernels: no watched token besides the final top-1") {
   check_case({.logits = {{smooth_logits(100, 1, 1)}, {smooth_logits(100, 2, 1)}},
               .watched = {{kNoToken}},
