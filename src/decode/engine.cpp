@@ -63,19 +63,26 @@ struct BatchPosition {
   const Query* query;
   const Query::Position* where;
   std::int64_t row;
+  bool is_checked = false;  // compared with a plain product
 };
 
 std::string place_of(const Query& query, std::int64_t position) {
   return util::cat("document ", query.document, ", window ", query.window, ", position ", position);
 }
 
-/// The residual states [P, d] of a layer at the positions of a chunk, on the model's device.
+/// The residual states [P, d] of a layer at some positions, on the model's device.
 using StateRows = std::function<at::Tensor(std::int64_t layer)>;
+
+/// What a group of lenses decodes at some positions.
+struct GroupStates {
+  std::vector<at::Tensor> values;  // [P, d] of each state, translated by its lens where it has one
+  std::shared_ptr<const compute::HostCopy>
+      largest;  // magnitudes of those that are translated, in their order
+};
 
 /// A position of a chunk that is decoded a second time: the final layer and another state.
 struct CheckedPosition {
   std::int64_t p, state;
-  at::Tensor rows;  // [2, d] after the norm
 };
 
 /// A chunk of a group, at which the device may be.
@@ -83,7 +90,8 @@ struct BegunChunk {
   const BatchPosition* positions;
   std::int64_t count, num_watched;
   std::vector<CheckedPosition> checked;
-  compute::HostCopy largest;  // magnitudes of the states that a lens translated; undefined: none
+  compute::HostCopy plain;  // of each of `checked`, as `plain_statistics` gives it
+  std::shared_ptr<const compute::HostCopy> largest;
   compute::PendingStatistics statistics;
 };
 
@@ -136,10 +144,14 @@ class Group {
   bool wants_sums() const { return wants_sums_; }
   std::int64_t positions_per_chunk() const { return positions_per_chunk_; }
 
-  /// Gives the device the work of a chunk of `count` positions, of which those in `checked` are to be
-  /// compared with a plain product.
-  BegunChunk begin(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
-                   const std::vector<std::int64_t>& checked);
+  std::int64_t positions_translated() const { return positions_translated_; }
+
+  /// Neither this nor `begin` changes anything where it throws that memory does not suffice.
+  GroupStates states(const StateRows& rows_of) const;
+  /// Gives the device the work of a chunk of `count` positions, whose states are those of `states` from
+  /// `first` on. With `checks` some are compared with a plain product.
+  BegunChunk begin(const GroupStates& states, std::int64_t first, const BatchPosition* positions,
+                   std::int64_t count, bool checks);
   /// Waits for the device. `errors` gets one error for each position that is checked.
   LayerReadout read_out(const BegunChunk& chunk, std::vector<double>& errors) const;
 
@@ -166,11 +178,18 @@ class Group {
     constexpr std::int64_t kMinKept = 64;
     const std::int64_t kept = decoder_->positions_to_keep(shape_.num_states) / kBlock * kBlock;
     if (wants_sums_ && kept >= kMinKept) positions_per_chunk_ = std::min(positions_per_chunk_, kept);
+
+    const auto translated = std::count_if(states_.begin(), states_.end(),
+                                          [](const State& state) { return state.lens != nullptr; });
+    const std::int64_t bytes = translated * 4 * model_.spec().hidden_size;
+    const auto fitting = static_cast<std::int64_t>(memory / 8) / std::max<std::int64_t>(1, bytes);
+    positions_translated_ = std::max(positions_per_chunk_, std::min(fitting, sizes.positions_translated));
   }
 
   void require_fit_for_norm(const at::Tensor& largest, std::int64_t hidden_size) const;
   void require_finite_output(const compute::Statistics& output, const BatchPosition* positions) const;
-  double self_check(const CheckedPosition& one, const compute::Statistics& output,
+  at::Tensor plain_statistics(const at::Tensor& rows) const;
+  double self_check(const CheckedPosition& one, const double* plain, const compute::Statistics& output,
                     const BatchPosition& position) const;
   std::string name_of(const State& state) const;
 
@@ -181,7 +200,7 @@ class Group {
   std::unique_ptr<compute::StatisticsDecoder> decoder_;
   ReadoutShape shape_;
   std::vector<State> states_;  // 0 is the final layer
-  std::int64_t positions_per_chunk_ = 0;
+  std::int64_t positions_per_chunk_ = 0, positions_translated_ = 0;
   bool wants_sums_ = false;
   std::optional<compute::ProbabilitySums> sums_;  // of the part in progress, where they are wanted
 };
@@ -236,6 +255,9 @@ class Run {
   /// Whether the position, the next one to be decoded by the first group, is to be checked.
   bool is_checked(std::int64_t part);
   void decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions, std::int64_t count);
+  /// By halves where the device's memory does not suffice.
+  void decode_by(Group& group, const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                 std::int64_t count);
   StateRows state_rows(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                        std::int64_t count) const;
   /// These are done by `showing_`, and nothing else looks at what they change until that has settled.
@@ -358,6 +380,7 @@ void Run::process_whole(const std::vector<Query>& batch) {
     ~Settled() { showing.settle(); }
   } const settled{showing_};
   showing_.submit([this] { last_query_ = nullptr; });
+  for (BatchPosition& position : positions) position.is_checked = is_checked(position.query->part);
   const auto total = static_cast<std::int64_t>(positions.size());
   for (std::int64_t first = 0; first < total && !should_stop();) {
     std::int64_t end = splits_at_parts_ ? first + 1 : total;
@@ -419,30 +442,45 @@ StateRows Run::state_rows(const std::vector<at::Tensor>& residuals, const BatchP
   };
 }
 
+/// Of parts of `count` positions of at most `most`, all of about one size: a small one at the end would cost
+/// as much packing as a large one.
+std::int64_t size_of_parts(std::int64_t count, std::int64_t most) {
+  constexpr std::int64_t kEven = 8;
+  return std::min(most, util::round_up(util::ceil_div(count, util::ceil_div(count, most)), kEven));
+}
+
 void Run::decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                  std::int64_t count) {
   showing_.submit([this, part = positions[0].query->part] { enter_part(part); });
   showing_.wait();  // sums of a part are made where chunks are read out
   for (Group& group : groups_) {
-    const bool is_first = &group == &groups_.front();
-    // Chunks of about one size: a small one at the end would cost as much packing as a large one.
-    constexpr std::int64_t kEven = 8;
-    const std::int64_t chunks = util::ceil_div(count, group.positions_per_chunk());
-    const std::int64_t size =
-        std::min(group.positions_per_chunk(), util::round_up(util::ceil_div(count, chunks), kEven));
-    for (std::int64_t first = 0; first < count; first += size) {
-      if (should_stop()) return;
-      const std::int64_t n = std::min(size, count - first);
-      std::vector<std::int64_t> checked;
-      for (std::int64_t p = 0; is_first && p < n; ++p) {
-        if (is_checked(positions[first + p].query->part)) checked.push_back(p);
-      }
-      const StateRows rows_of = state_rows(residuals, positions + first, n);
-      const auto chunk =
-          std::make_shared<const BegunChunk>(group.begin(rows_of, positions + first, n, checked));
-      showing_.submit([this, &group, chunk] { show(group, *chunk); });
-    }
+    const std::int64_t size = size_of_parts(count, group.positions_translated());
+    for (std::int64_t first = 0; first < count && !stopped_; first += size)
+      decode_by(group, residuals, positions + first, std::min(size, count - first));
   }
+}
+
+void Run::decode_by(Group& group, const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
+                    std::int64_t count) {
+  const std::int64_t size = size_of_parts(count, group.positions_per_chunk());
+  std::int64_t done = 0;
+  try {
+    const GroupStates states = group.states(state_rows(residuals, positions, count));
+    while (done < count) {
+      if (should_stop()) return;
+      const std::int64_t n = std::min(size, count - done);
+      const auto chunk = std::make_shared<const BegunChunk>(
+          group.begin(states, done, positions + done, n, &group == &groups_.front()));
+      showing_.submit([this, &group, chunk] { show(group, *chunk); });
+      done += n;
+    }
+    return;
+  } catch (const c10::OutOfMemoryError&) {
+    if (count - done < 2) throw compute::out_of_memory(model_.device(), group.shape().num_states, 1);
+  }
+  const std::int64_t half = (count - done) / 2;
+  decode_by(group, residuals, positions + done, half);
+  if (!stopped_) decode_by(group, residuals, positions + done + half, count - done - half);
 }
 
 void Run::show(Group& group, const BegunChunk& chunk) {
@@ -488,8 +526,21 @@ void Run::show_to(const std::vector<Listener*>& listeners, std::span<const Posit
   for (std::int64_t i = 0; i < count; ++i) show_one(i);
 }
 
-BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions, std::int64_t count,
-                        const std::vector<std::int64_t>& checked) {
+GroupStates Group::states(const StateRows& rows_of) const {
+  GroupStates all;
+  std::vector<at::Tensor> largest;
+  for (const State& state : states_) {
+    at::Tensor& values = all.values.emplace_back(rows_of(state.layer));
+    if (state.lens == nullptr) continue;
+    values = state.lens->translate(state.layer, values);
+    largest.push_back(at::linalg_vector_norm(values, std::numeric_limits<double>::infinity()));
+  }
+  if (!largest.empty()) all.largest = std::make_shared<const compute::HostCopy>(at::stack(largest));
+  return all;
+}
+
+BegunChunk Group::begin(const GroupStates& states, std::int64_t first, const BatchPosition* positions,
+                        std::int64_t count, bool checks) {
   const std::int64_t S = shape_.num_states, P = count;
 
   std::int64_t W = kFirstWatchedOfQuery;
@@ -512,41 +563,45 @@ BegunChunk Group::begin(const StateRows& rows_of, const BatchPosition* positions
   }
   // Several states are normed at once: few operations for a device, and little memory between them.
   constexpr std::int64_t kRowsOfNorm = 2048;
-  std::vector<at::Tensor> residuals, normed, largest;
-  for (const State& state : states_) {
-    residuals.push_back(rows_of(state.layer));  // [P, d]
-    at::Tensor& residual = residuals.back();
-    if (state.lens != nullptr) {
-      residual = state.lens->translate(state.layer, residual);
-      largest.push_back(at::linalg_vector_norm(residual, std::numeric_limits<double>::infinity()));
-    }
-    if (static_cast<std::int64_t>(residuals.size()) * P < kRowsOfNorm && &state != &states_.back()) continue;
-    normed.push_back(model_.head().normed(residuals.size() == 1 ? residual : at::cat(residuals)));
-    residuals.clear();
+  std::vector<at::Tensor> several, normed;
+  for (const at::Tensor& values : states.values) {
+    several.push_back(values.narrow(0, first, P));
+    if (static_cast<std::int64_t>(several.size()) * P < kRowsOfNorm && &values != &states.values.back())
+      continue;
+    normed.push_back(model_.head().normed(several.size() == 1 ? several.front() : at::cat(several)));
+    several.clear();
   }
   input.rows = at::cat(normed);  // [S · P, d]
-  std::vector<CheckedPosition> checked_rows;
-  for (const std::int64_t p : checked) {
+  std::vector<CheckedPosition> checked;
+  std::vector<at::Tensor> plain;
+  for (std::int64_t p = 0; checks && p < P; ++p) {
+    if (!positions[p].is_checked) continue;
     // Which state follows from the position alone: over a run all get their turn.
     const std::int64_t state = S > 1 ? 1 + positions[p].where->position % (S - 1) : 0;
-    checked_rows.push_back({p, state, at::stack({input.rows[p], input.rows[state * P + p]})});
+    checked.push_back({p, state});
+    plain.push_back(plain_statistics(at::stack({input.rows[p], input.rows[state * P + p]})));
   }
   if (wants_sums_ && !sums_) sums_.emplace(S, shape_.vocab_size);
   return {.positions = positions,
           .count = P,
           .num_watched = W,
-          .checked = std::move(checked_rows),
-          .largest = largest.empty() ? compute::HostCopy() : compute::HostCopy(at::stack(largest)),
+          .checked = std::move(checked),
+          .plain = plain.empty() ? compute::HostCopy() : compute::HostCopy(at::stack(plain)),
+          .largest = states.largest,
+          // Last: it may change sums.
           .statistics = decoder_->begin(input, sums_ ? &*sums_ : nullptr)};
 }
 
 LayerReadout Group::read_out(const BegunChunk& chunk, std::vector<double>& errors) const {
   const c10::InferenceMode inference;
   compute::Statistics output = chunk.statistics();
-  if (chunk.largest.defined()) require_fit_for_norm(chunk.largest.values(), model_.spec().hidden_size);
+  if (chunk.largest != nullptr) require_fit_for_norm(chunk.largest->values(), model_.spec().hidden_size);
   require_finite_output(output, chunk.positions);
-  for (const CheckedPosition& one : chunk.checked)
-    errors.push_back(self_check(one, output, chunk.positions[one.p]));
+  for (std::size_t c = 0; c < chunk.checked.size(); ++c) {
+    const at::Tensor plain = chunk.plain.values()[static_cast<std::int64_t>(c)];
+    const CheckedPosition& one = chunk.checked[c];
+    errors.push_back(self_check(one, plain.const_data_ptr<double>(), output, chunk.positions[one.p]));
+  }
 
   LayerReadout readout;
   readout.num_positions = chunk.count;
@@ -617,35 +672,47 @@ void Group::require_finite_output(const compute::Statistics& output, const Batch
   }
 }
 
-/// The error of the final layer's log-probabilities. One position at a time: it must not depend on what else
-/// the chunk holds. Throws where the other state's statistics are not those of its distribution.
-double Group::self_check(const CheckedPosition& one, const compute::Statistics& output,
+/// By plain products in float64, of a position's normed final state and another one, [2, d]: the K best
+/// log-probabilities of each, and of the other one entropy and both divergences; [2 K + 3] in float64, on the
+/// device. One position at a time: it must not depend on what else the chunk holds.
+at::Tensor Group::plain_statistics(const at::Tensor& rows) const {
+  const at::Tensor plain = compute::plain_log_probabilities(model_.head().unembedding, rows);  // [2, V]
+  const at::Tensor of_final = plain[0], of_state = plain[1];
+  const at::Tensor final_p = of_final.exp(), p = of_state.exp();
+  const at::Tensor sums = at::stack(
+      {-(p * of_state).sum(), (final_p * (of_final - of_state)).sum(), (p * (of_state - of_final)).sum()});
+  return at::cat({std::get<0>(plain.topk(shape_.top_k, 1)).flatten(), sums});
+}
+
+/// The error of the final layer's log-probabilities, beside its `plain_statistics`. Throws where the other
+/// state's are not those of its distribution.
+double Group::self_check(const CheckedPosition& one, const double* plain, const compute::Statistics& output,
                          const BatchPosition& position) const {
   const std::int64_t K = shape_.top_k, P = static_cast<std::int64_t>(output.log_sum_exp.size()) /
                                            static_cast<std::int64_t>(states_.size());
-  const at::Tensor plain = compute::plain_log_probabilities(model_.head().unembedding, one.rows);  // [2, V]
-  const auto error_of_best = [&](std::int64_t state, const at::Tensor& log_probabilities) {
+  const auto error_of_best = [&](std::int64_t state, const double* best) {
     const std::int64_t row = state * P + one.p;
-    const double* logits = output.top_logits.data() + row * K;
-    const at::Tensor decoded = at::from_blob(const_cast<double*>(logits), {1, K}, at::kDouble) -
-                               output.log_sum_exp[static_cast<std::size_t>(row)];
-    return (decoded - std::get<0>(log_probabilities.topk(K, 1)).to(at::kCPU)).abs().max().item<double>();
+    const double log_sum_exp = output.log_sum_exp[static_cast<std::size_t>(row)];
+    double error = 0;
+    for (std::int64_t k = 0; k < K; ++k) {
+      const double logit = output.top_logits[static_cast<std::size_t>(row * K + k)];
+      const double off = std::abs(logit - log_sum_exp - best[k]);
+      if (std::isnan(off)) return off;
+      error = std::max(error, off);
+    }
+    return error;
   };
-  const at::Tensor of_final = plain.narrow(0, 0, 1), of_state = plain.narrow(0, 1, 1);
-  const at::Tensor final_p = of_final.exp(), p = of_state.exp();
   const auto row = static_cast<std::size_t>(one.state * P + one.p);
-  const auto entropy = -(p * of_state).sum().item<double>(),
-             kl_final = (final_p * (of_final - of_state)).sum().item<double>(),
-             kl_reverse = (p * (of_state - of_final)).sum().item<double>();
+  const double entropy = plain[2 * K], kl_final = plain[2 * K + 1], kl_reverse = plain[2 * K + 2];
   const State& state = states_[static_cast<std::size_t>(one.state)];
-  check_statistics({.best = error_of_best(one.state, of_state),
+  check_statistics({.best = error_of_best(one.state, plain + K),
                     .entropy = std::abs(output.entropy[row] - entropy),
                     .kl_final = std::abs(output.kl_final[row] - kl_final),
                     .kl_reverse = std::abs(output.kl_reverse[row] - kl_reverse)},
                    std::abs(output.log_sum_exp[row]) + std::max(kl_final, kl_reverse),
                    model_.backend().decode_precision(),
                    util::cat(name_of(state), ", ", place_of(*position.query, position.where->position)));
-  return error_of_best(0, of_final);
+  return error_of_best(0, plain);
 }
 
 /// "layer 3 by the lens tuned"

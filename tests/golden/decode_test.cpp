@@ -250,19 +250,20 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
 
 namespace {
 
-/// Multiplies other states than the final layer's by weights of its own.
-class FaultyPass : public compute::VocabularyPass {
+/// A pass that runs in a way of its own.
+class OtherPass : public compute::VocabularyPass {
  public:
-  FaultyPass(std::unique_ptr<compute::VocabularyPass> real,
-             std::unique_ptr<compute::VocabularyPass> of_others)
-      : VocabularyPass(real->unembedding()), real_(std::move(real)), of_others_(std::move(of_others)) {}
+  using Run = std::function<void(const compute::VocabularyPass& real, const compute::StateRows& rows,
+                                 compute::Reducer& reducer)>;
+  OtherPass(std::unique_ptr<compute::VocabularyPass> real, Run run)
+      : VocabularyPass(real->unembedding()), real_(std::move(real)), run_(std::move(run)) {}
   std::string kernel_name() const override { return real_->kernel_name(); }
   std::string products() const override { return real_->products(); }
   compute::StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
     return real_->pack(rows, num_states);
   }
   void run(const compute::StateRows& rows, compute::Reducer& reducer) const override {
-    (rows.first_state == 0 ? real_ : of_others_)->run(rows, reducer);
+    run_(*real_, rows, reducer);
   }
   at::Tensor gather(const compute::StateRows& rows, const std::vector<TokenId>& tokens) const override {
     return real_->gather(rows, tokens);
@@ -274,9 +275,11 @@ class FaultyPass : public compute::VocabularyPass {
   const compute::RowStatistics* row_statistics() const override { return real_->row_statistics(); }
 
  private:
-  std::unique_ptr<compute::VocabularyPass> real_, of_others_;
+  std::unique_ptr<compute::VocabularyPass> real_;
+  Run run_;
 };
 
+/// Multiplies other states than the final layer's by weights of its own.
 class FaultyBackend : public compute::Backend {
  public:
   explicit FaultyBackend(double factor)
@@ -292,8 +295,12 @@ class FaultyBackend : public compute::Backend {
                                                            compute::Precision precision) const override {
     compute::Unembedding other = unembedding;
     other.weight = unembedding.weight.mul(factor_);
-    return std::make_unique<FaultyPass>(real_->vocabulary_pass(unembedding, precision),
-                                        real_->vocabulary_pass(other, precision));
+    return std::make_unique<OtherPass>(
+        real_->vocabulary_pass(unembedding, precision),
+        [faulty = std::shared_ptr(real_->vocabulary_pass(other, precision))](
+            const compute::VocabularyPass& real, const compute::StateRows& rows, compute::Reducer& reducer) {
+          (rows.first_state == 0 ? real : *faulty).run(rows, reducer);
+        });
   }
 
  protected:
@@ -393,11 +400,16 @@ TEST_CASE("a run is given up in the middle of a product, and shows nothing wrong
   }
 }
 
-/// The processor's, with memory for products of so many rows.
+/// The processor's, with memory for products of so many rows, and for a pass over so many positions.
 class ScarceBackend : public compute::Backend {
  public:
-  explicit ScarceBackend(std::int64_t most_rows)
-      : Backend({}, at::kCPU), most_rows_(most_rows), whole_(Backend::create()) {}
+  explicit ScarceBackend(std::int64_t most_rows,
+                         std::int64_t most_positions = std::numeric_limits<std::int64_t>::max())
+      : Backend({}, at::kCPU),
+        most_rows_(most_rows),
+        most_positions_(most_positions),
+        whole_(Backend::create()) {}
+  compute::WorkSizes work_sizes() const override { return sizes; }
   std::string kernel_name(compute::Precision precision) const override {
     return whole_->kernel_name(precision);
   }
@@ -407,10 +419,19 @@ class ScarceBackend : public compute::Backend {
   }
   std::unique_ptr<compute::VocabularyPass> vocabulary_pass(const compute::Unembedding& unembedding,
                                                            compute::Precision precision) const override {
-    return whole_->vocabulary_pass(unembedding, precision);
+    return std::make_unique<OtherPass>(whole_->vocabulary_pass(unembedding, precision),
+                                       [this](const compute::VocabularyPass& real,
+                                              const compute::StateRows& rows, compute::Reducer& reducer) {
+                                         if (rows.num_positions > most_positions_)
+                                           refused.push_back(rows.num_positions);
+                                         TORCH_CHECK_WITH(OutOfMemoryError,
+                                                          rows.num_positions <= most_positions_, "no memory");
+                                         real.run(rows, reducer);
+                                       });
   }
 
-  mutable std::vector<std::int64_t> refused;  // numbers of rows
+  compute::WorkSizes sizes = {};
+  mutable std::vector<std::int64_t> refused;  // numbers of rows, or of positions
 
  protected:
   bool takes_fewer_bits(compute::Precision /*precision*/) const override { return false; }
@@ -423,7 +444,7 @@ class ScarceBackend : public compute::Backend {
   }
 
  private:
-  std::int64_t most_rows_;
+  std::int64_t most_rows_, most_positions_;
   std::shared_ptr<const Backend> whole_;
 };
 
@@ -464,6 +485,55 @@ TEST_CASE("a batch for which memory does not suffice is halved, and those after 
   test::check_error(util::ErrorCode::kInput,
                     {util::cat(longest, " tokens"), "memory does not suffice", "--max-length"},
                     [&] { run_with(std::make_shared<ScarceBackend>(longest - 1), parts); });
+}
+
+TEST_CASE("a chunk for which memory does not suffice is halved, and lenses may translate more than one") {
+  const std::string variant = "llama-gqa-sharded";
+  const test::Reference reference(variant);
+  std::vector<decode::Query> queries;
+  for (std::int64_t repeat = 0; repeat < 20; ++repeat) {
+    for (const auto& query : queries_of(reference)) {
+      queries.push_back(query);
+      queries.back().part = repeat;
+    }
+  }
+  constexpr std::int64_t kMany = 1 << 20;
+  struct Outcome {
+    std::vector<std::int64_t> refused;
+    decode::RunStatistics statistics;
+    CollectingListener listener{5};
+  };
+  const auto run = [&](std::int64_t most_positions, std::int64_t of_chunk, std::int64_t translated) {
+    const auto backend = std::make_shared<ScarceBackend>(kMany, most_positions);
+    backend->sizes.positions_per_chunk = of_chunk;
+    backend->sizes.positions_translated = translated;
+    const auto model = model::Model::load(test::golden_model(variant), {.backends = {backend}});
+    const auto lens = lens::load_lens({.name = "tuned", .type = "tuned", .path = lens_path(variant, "tuned")},
+                                      *model, Alignment::kTrained);
+    Outcome outcome;
+    outcome.statistics =
+        decode::Engine(*model, {lens.get()}, {}).run(source_of(queries), {&outcome.listener});
+    outcome.refused = backend->refused;
+    return outcome;
+  };
+  const Outcome whole = run(kMany, 512, 0);
+  REQUIRE(whole.refused.empty());
+  CHECK(whole.statistics.self_checked_positions == 4);
+  for (const auto& [most, of_chunk, translated] :
+       {std::tuple<std::int64_t, std::int64_t, std::int64_t>{kMany, 32, 1000},
+        {kMany, 32, 70},
+        {20, 64, 0},
+        {20, 32, 1000},
+        {1, 32, 100}}) {
+    INFO("memory for " << most << " positions, chunks of " << of_chunk << ", lenses of " << translated);
+    const Outcome parts = run(most, of_chunk, translated);
+    CHECK(parts.refused.empty() == (most == kMany));
+    CHECK((parts.listener.positions == whole.listener.positions));
+    CHECK(parts.statistics.self_checked_positions == whole.statistics.self_checked_positions);
+    CHECK(parts.statistics.final_layer_max_abs_error == whole.statistics.final_layer_max_abs_error);
+  }
+  test::check_error(util::ErrorCode::kInput, {"memory", "at 1 positions", "--stream-layers"},
+                    [&] { run(0, 32, 0); });
 }
 
 /// Keeps the sums of probability beside what it collects.

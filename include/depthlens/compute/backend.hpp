@@ -41,6 +41,9 @@ struct WorkSizes {
   /// States of positions in a chunk of the decoder: so many are worth reading all weights; more take memory.
   std::int64_t rows_per_chunk = 6144;
   std::int64_t positions_per_chunk = 512;
+  /// Positions whose states a lens translates at once, where they are more than a chunk: so many are worth
+  /// reading its weights.
+  std::int64_t positions_translated = 0;
   /// Attention of windows of several lengths is one call where that takes at most so many times the rows.
   std::int64_t attention_padding = 1;
   /// A batch for which all weights are read from disk may take so many times `memory()`: it must be worth it.

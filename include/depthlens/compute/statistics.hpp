@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "depthlens/compute/vocabulary_pass.hpp"
+#include "depthlens/util/error.hpp"
 
 namespace depthlens::compute {
 
@@ -57,6 +58,9 @@ struct ProbabilitySums {
 /// while their decoder lives.
 using PendingStatistics = std::function<Statistics()>;
 
+/// What says that a device's memory does not suffice for a decoder of so many rows.
+util::Error out_of_memory(at::Device device, std::int64_t num_states, std::int64_t num_positions);
+
 class StatisticsDecoder {
  public:
   /// `token_groups`: the group of each token, [V], or empty. `pass` must outlive the decoder. `memory`: bytes
@@ -66,8 +70,8 @@ class StatisticsDecoder {
   ~StatisticsDecoder();
 
   /// With `sums`, the probabilities are added to them. They come from the same products: those of a state and
-  /// position add up to 1. Where a device's memory does not suffice, halves are tried; throws an input error
-  /// where they do not fit either.
+  /// position add up to 1. Throws c10::OutOfMemoryError where a device's memory does not suffice and nothing
+  /// has been added yet, so that fewer positions may be tried; `out_of_memory` after that.
   Statistics decode(const StatisticsInput& input, ProbabilitySums* sums = nullptr) const {
     return begin(input, sums)();
   }
@@ -81,9 +85,6 @@ class StatisticsDecoder {
   std::int64_t positions_to_keep(std::int64_t num_states) const;
 
  private:
-  /// `adds`: set when the first sum changes.
-  PendingStatistics begin_at_once(const StatisticsInput& input, ProbabilitySums* sums, bool& adds) const;
-
   const VocabularyPass& pass_;
   std::unique_ptr<const TokenGroups> groups_;
   std::uint64_t memory_;

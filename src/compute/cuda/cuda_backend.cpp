@@ -40,6 +40,7 @@ class CudaBackend : public Backend {
     return {.tokens_per_batch = 65536,
             .rows_per_chunk = 8192,
             .positions_per_chunk = 2048,
+            .positions_translated = 2048,
             .attention_padding = 2,
             .memory_where_streamed = 2,
             .bytes_recorded = std::int64_t{4} << 30};

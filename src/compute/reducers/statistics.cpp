@@ -528,52 +528,16 @@ void rank_by_top_k(std::int64_t num_states, Statistics& output) {
   }
 }
 
-util::Error out_of_memory(const StatisticsInput& input) {
-  return util::input_error(
-      {.what = "the device's memory does not suffice for the decoder",
-       .where = "--device " + input.rows.device().str(),
-       .found = util::cat(input.num_states, " states at ", input.num_positions, " positions"),
-       .hint = "other programs may hold some of it (nvidia-smi); --stream-layers keeps no "
-               "blocks there, --dtype bfloat16 halves those of float32"});
-}
-
-/// Positions first … first + count − 1.
-StatisticsInput part_of(const StatisticsInput& input, std::int64_t first, std::int64_t count) {
-  StatisticsInput part = input;
-  const std::int64_t S = input.num_states, P = input.num_positions, W = input.num_watched;
-  part.rows = input.rows.view({S, P, -1}).narrow(1, first, count).flatten(0, 1);
-  part.num_positions = count;
-  part.watched.assign(input.watched.begin() + first * W, input.watched.begin() + (first + count) * W);
-  return part;
-}
-
-/// Of neighbouring positions, both of S states.
-Statistics joined(const Statistics& before, const Statistics& after, std::int64_t num_states) {
-  Statistics all;
-  const auto join = [&](auto member, std::int64_t parts) {
-    const auto &a = before.*member, &b = after.*member;
-    auto& to = all.*member;
-    const auto size_a = static_cast<std::ptrdiff_t>(a.size()) / parts,
-               size_b = static_cast<std::ptrdiff_t>(b.size()) / parts;
-    for (std::int64_t s = 0; s < parts; ++s) {
-      to.insert(to.end(), a.begin() + s * size_a, a.begin() + (s + 1) * size_a);
-      to.insert(to.end(), b.begin() + s * size_b, b.begin() + (s + 1) * size_b);
-    }
-  };
-  join(&Statistics::watched, 1);
-  join(&Statistics::top_ids, num_states);
-  join(&Statistics::top_logits, num_states);
-  join(&Statistics::log_sum_exp, num_states);
-  join(&Statistics::entropy, num_states);
-  join(&Statistics::kl_final, num_states);
-  join(&Statistics::kl_reverse, num_states);
-  join(&Statistics::watched_ranks, num_states);
-  join(&Statistics::watched_logits, num_states);
-  join(&Statistics::group_mass, num_states);
-  return all;
-}
-
 }  // namespace
+
+util::Error out_of_memory(at::Device device, std::int64_t num_states, std::int64_t num_positions) {
+  return util::input_error({.what = "the device's memory does not suffice for the decoder",
+                            .where = "--device " + device.str(),
+                            .found = util::cat(num_states, " states at ", num_positions, " positions"),
+                            .hint =
+                                "other programs may hold some of it (nvidia-smi); --stream-layers keeps no "
+                                "blocks there, --dtype bfloat16 halves those of float32"});
+}
 
 StatisticsDecoder::StatisticsDecoder(const VocabularyPass& pass,
                                      const std::vector<std::uint8_t>& token_groups, std::int64_t num_groups,
@@ -598,25 +562,6 @@ std::int64_t StatisticsDecoder::positions_to_keep(std::int64_t num_states) const
 }
 
 PendingStatistics StatisticsDecoder::begin(const StatisticsInput& input, ProbabilitySums* sums) const {
-  bool adds = false;
-  try {
-    return begin_at_once(input, sums, adds);
-  } catch (const c10::OutOfMemoryError&) {
-    if (adds || input.num_positions < 2) throw out_of_memory(input);
-  }
-  const std::int64_t half = input.num_positions / 2;
-  try {
-    const PendingStatistics before = begin_at_once(part_of(input, 0, half), sums, adds),
-                            after =
-                                begin_at_once(part_of(input, half, input.num_positions - half), sums, adds);
-    return [before, after, S = input.num_states] { return joined(before(), after(), S); };
-  } catch (const c10::OutOfMemoryError&) {
-    throw out_of_memory(input);
-  }
-}
-
-PendingStatistics StatisticsDecoder::begin_at_once(const StatisticsInput& input, ProbabilitySums* sums,
-                                                   bool& adds) const {
   const std::int64_t S = input.num_states, P = input.num_positions;
   DEPTHLENS_ASSERT(input.rows.size(0) == S * P &&
                    static_cast<std::int64_t>(input.watched.size()) == P * input.num_watched);
@@ -668,15 +613,18 @@ PendingStatistics StatisticsDecoder::begin_at_once(const StatisticsInput& input,
   const PendingStatistics ready = [done] { return std::move(*done); };
   if (sums == nullptr) return ready;
 
-  adds = true;
   const std::span<const double> log_sum_exp = out.log_sum_exp;
-  ProbabilityReducer(*sums, 0, log_sum_exp.first(sized(P)), P).add_kept(final_logits, on_host);
-  if (S == 1) return ready;
-  ProbabilityReducer of_others(*sums, 1, log_sum_exp.subspan(sized(P)), P);
-  if (kept) {
-    of_others.add_kept(*kept, on_host);
-  } else {
-    of_others.add_all(pass_, others);
+  try {
+    ProbabilityReducer(*sums, 0, log_sum_exp.first(sized(P)), P).add_kept(final_logits, on_host);
+    if (S == 1) return ready;
+    ProbabilityReducer of_others(*sums, 1, log_sum_exp.subspan(sized(P)), P);
+    if (kept) {
+      of_others.add_kept(*kept, on_host);
+    } else {
+      of_others.add_all(pass_, others);
+    }
+  } catch (const c10::OutOfMemoryError&) {
+    throw out_of_memory(input.rows.device(), S, P);  // with fewer positions some would be added twice
   }
   return ready;
 }

@@ -261,7 +261,7 @@ TEST_CASE("cuda pass: no rows at all") {
   CHECK(found.gradient.size(1) == 12);
 }
 
-TEST_CASE("cuda statistics: a chunk that the memory does not hold is halved, once") {
+TEST_CASE("cuda statistics: where memory does not suffice, nothing has been added to sums") {
   at::manual_seed(16);
   const Shape shape{.states = 4, .positions = 5, .vocab = 2100};
   const Unembedding unembedding = exact_unembedding(shape.vocab, at::kBFloat16);
@@ -270,14 +270,15 @@ TEST_CASE("cuda statistics: a chunk that the memory does not hold is halved, onc
   const auto card = std::make_shared<Processor>();
   const auto pass = compute::make_cuda_pass(card, Precision::kExact, unembedding, 0);
   const compute::StatisticsDecoder decoder(*pass, groups, shape.num_groups);
-  const auto expected =
-      compute::StatisticsDecoder(*compute::make_aten_pass(unembedding), groups, shape.num_groups)
-          .decode(input);
-  card->most_rows = 3 * 3;  // three positions beside the final layer
-  check_same(decoder.decode(input), expected);
-  card->most_rows = 3 * 2;
-  test::check_error(util::ErrorCode::kInput, {"memory", "4 states at 5 positions", "--stream-layers"},
-                    [&] { decoder.decode(input); });
+  compute::ProbabilitySums sums(shape.states, shape.vocab);
+  card->most_rows = 3 * 5 - 1;  // five positions beside the final layer
+  CHECK_THROWS_AS(decoder.decode(input, &sums), c10::OutOfMemoryError);
+  CHECK_FALSE(sums.sums.any().item<bool>());
+  card->most_rows = 3 * 5;
+  check_same(decoder.decode(input, &sums),
+             compute::StatisticsDecoder(*compute::make_aten_pass(unembedding), groups, shape.num_groups)
+                 .decode(input));
+  CHECK(sums.sums.sum().item<double>() == Approx(4 * 5).epsilon(1e-6));
 }
 
 }  // namespace
