@@ -39,6 +39,7 @@ namespace depthlens::decode {
 namespace {
 
 constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked part
+constexpr std::size_t kMostWindows = 32768;      // of a batch: libtorch's attention takes no more than 65,535
 /// Threads that listeners get at the most: the lines of more could not be written as fast as they are made.
 constexpr int kMostShowing = 16;
 
@@ -246,10 +247,13 @@ class Run {
 
  private:
   void choose_batch() {
-    const std::int64_t fitting = model_.tokens_at_once(
-        static_cast<std::int64_t>(layers_.size()), options_.memory > 0 ? options_.memory : model_.memory());
-    tokens_per_batch_ = std::min(
-        fitting, (model_.streams_layers() ? 16 : 1) * model_.backend().work_sizes().tokens_per_batch);
+    const compute::WorkSizes sizes = model_.backend().work_sizes();
+    const bool streams = model_.streams_layers();
+    const auto memory = static_cast<double>(options_.memory > 0 ? options_.memory : model_.memory());
+    const std::int64_t fitting =
+        model_.tokens_at_once(static_cast<std::int64_t>(layers_.size()),
+                              memory * (streams ? sizes.memory_where_streamed : sizes.memory_of_batch));
+    tokens_per_batch_ = std::min(fitting, (streams ? 16 : 1) * sizes.tokens_per_batch);
   }
 
   /// Whether the position, the next one to be decoded by the first group, is to be checked.
@@ -776,6 +780,7 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
     while (next) {
       const auto tokens = static_cast<std::int64_t>(next->tokens.size());
       if (!batch.empty() && batch_tokens + tokens > run.tokens_per_batch()) break;
+      if (batch.size() == kMostWindows) break;
       batch_tokens += tokens;
       batch.push_back(std::move(*next));
       pull();

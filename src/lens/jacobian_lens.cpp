@@ -33,7 +33,7 @@ class JacobianLens : public Lens {
 
   bool translates(std::int64_t layer) const override { return jacobians_.count(layer) > 0; }
   at::Tensor translate(std::int64_t layer, const at::Tensor& states) const override {
-    return backend_.linear(states, jacobians_.at(layer), {});
+    return backend_.linear(backend_.pack(states, compute::Precision::kExact), jacobians_.at(layer), {});
   }
 
  private:

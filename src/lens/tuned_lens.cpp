@@ -41,7 +41,9 @@ class TunedLens : public Lens {
 
   at::Tensor apply_translator(std::int64_t index, const at::Tensor& states) const override {
     const Translator& translator = translators_.at(static_cast<std::size_t>(index));
-    return backend_.linear(states, translator.weight, translator.bias).add_(states);
+    // As many bits as the decoder takes of what comes of it.
+    const compute::PackedRows rows = backend_.pack(states, compute::Precision::kExact);
+    return backend_.linear(rows, translator.weight, translator.bias).add_(states);
   }
 
  private:

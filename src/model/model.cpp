@@ -358,12 +358,10 @@ std::uint64_t Model::memory() const {
   return least;
 }
 
-std::int64_t Model::tokens_at_once(std::int64_t num_kept, std::uint64_t memory) const {
-  const double times = options_.stream_layers ? backend().work_sizes().memory_where_streamed : 0.5;
+std::int64_t Model::tokens_at_once(std::int64_t num_kept, double memory) const {
   const std::int64_t d = spec_.hidden_size;
   const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + 4 * spec_.widest_mlp()));
-  return std::max<std::int64_t>(1,
-                                static_cast<std::int64_t>(times * static_cast<double>(memory) / per_token));
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(memory / per_token));
 }
 
 Model::Weights Model::load_block(std::int64_t block, bool experts, const Placing& place) const {

@@ -71,7 +71,10 @@ TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
   exact_kl_ = gradient(compute::Precision::kFloat32, Loss::kKl, {});
   if (!settings_.bias_only) gradients_.weights = at::zeros_like(parameters_.weights);
   if (parameters_.biases.defined()) gradients_.biases = at::zeros_like(parameters_.biases);
-  tokens_per_batch_ = model.tokens_at_once(settings_.num_layers + 1, model.memory());
+  // The optimizer's state is to come, and a batch that does not fit is not halved.
+  const double times = model.streams_layers() ? model.backend().work_sizes().memory_where_streamed : 0.5;
+  tokens_per_batch_ =
+      model.tokens_at_once(settings_.num_layers + 1, times * static_cast<double>(model.memory()));
 }
 
 lens::TunedParameters TunedTrainer::zeros(const model::Model& model, bool biases) {

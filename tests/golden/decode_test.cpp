@@ -155,11 +155,14 @@ TEST_CASE("every kernel of this processor gives the float64 reference, in the fo
       const test::Reference reference(variant);
       const auto model =
           model::Model::load(test::golden_model(variant), {.backends = {test::backend(kernel)}});
-      const auto found = read_out(*model, {"logit", "tuned:" + lens_path(variant, "tuned")},
-                                  Alignment::kTrained, queries_of(reference));
+      const auto found = read_out(
+          *model,
+          {"logit", "tuned:" + lens_path(variant, "tuned"), "jacobian:" + lens_path(variant, "jacobian.pt")},
+          Alignment::kTrained, queries_of(reference));
       const double margin = test::readout_margin(kernel);
       check_lens(found, 0, reference, "logit", true, margin);
       check_lens(found, 1, reference, "tuned", true, margin);
+      check_lens(found, 2, reference, "jacobian", true, margin);
     }
   }
 }

@@ -46,8 +46,9 @@ struct WorkSizes {
   std::int64_t positions_translated = 0;
   /// Attention of windows of several lengths is one call where that takes at most so many times the rows.
   std::int64_t attention_padding = 1;
-  /// A batch for which all weights are read from disk may take so many times `memory()`: it must be worth it.
-  double memory_where_streamed = 6;
+  /// What the states of a batch may take, in times of `memory()`; more where all weights are read from disk
+  /// for it, which it must be worth.
+  double memory_of_batch = 0.5, memory_where_streamed = 6;
   /// Bytes of a recorded pass of a Jacobian fit. The same on all devices of a kind: a fit is put together
   /// from shares, whose last bits depend on it.
   std::int64_t bytes_recorded = std::int64_t{256} << 20;

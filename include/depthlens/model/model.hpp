@@ -88,9 +88,8 @@ class Model {
   /// of its blocks.
   std::uint64_t memory() const;
   /// Tokens that may run through the blocks together where `num_kept` of their residual states are kept:
-  /// those and a block's intermediate results take so many times `memory` bytes; at least 1. Where layers are
-  /// streamed, the times that are worth reading all weights (compute::WorkSizes), else half of it.
-  std::int64_t tokens_at_once(std::int64_t num_kept, std::uint64_t memory) const;
+  /// those and a block's intermediate results take `memory` bytes; at least 1.
+  std::int64_t tokens_at_once(std::int64_t num_kept, double memory) const;
   at::ScalarType dtype() const { return options_.dtype; }
   bool streams_layers() const { return options_.stream_layers; }
   std::int64_t num_parameters() const { return num_parameters_; }

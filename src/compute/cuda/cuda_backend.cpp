@@ -42,6 +42,7 @@ class CudaBackend : public Backend {
             .positions_per_chunk = 2048,
             .positions_translated = 2048,
             .attention_padding = 2,
+            .memory_of_batch = 1.5,
             .memory_where_streamed = 2,
             .bytes_recorded = std::int64_t{4} << 30};
   }
