@@ -99,6 +99,7 @@ class HostStatistics : public Reducer {
       : chunk_(chunk),
         final_max_(std::move(final_max)),
         watched_logits_(watched_logits.contiguous()),
+        watched_values_(watched_logits_.const_data_ptr<float>()),
         bars_(chunk.rows()) {}
 
   Split split() const override { return Split::kBoth; }
@@ -170,6 +171,7 @@ class HostStatistics : public Reducer {
   const Chunk& chunk_;
   std::vector<float> final_max_;  // [P]
   at::Tensor watched_logits_;     // [S, P, W]
+  const float* watched_values_;   // what it holds
   Bars bars_;
   PassLayout layout_ = {};
   std::vector<SliceSums> slices_;
@@ -208,7 +210,7 @@ void HostStatistics::add_row(const RowStatistics& statistics, const TileOfRow& t
         statistics, tile.logits, tile.width, static_cast<TokenId>(tile.first), bars_.of(row), kept.num_best));
     if (kept.num_best == K) bars_.raise(row, static_cast<float>(best.last()));
   }
-  const float* bars = watched_logits_.const_data_ptr<float>() + row * W;
+  const float* bars = watched_values_ + row * W;
   for (std::int64_t w = 0; w < W; ++w) {
     // Most tokens that are watched are near the top, and most tiles have nothing above them.
     if (chunk_.watched[sized(p * W + w)] == kNoToken || added.max <= bars[w]) continue;
@@ -269,8 +271,7 @@ Statistics HostStatistics::merged() {
   out.top_logits.resize(sized(R * K));
   out.group_mass.assign(sized(R * G), 0);
   out.watched_ranks.assign(sized(R * W), 1);
-  const float* watched_logits = watched_logits_.const_data_ptr<float>();
-  out.watched_logits.assign(watched_logits, watched_logits + R * W);
+  out.watched_logits.assign(watched_values_, watched_values_ + R * W);
   std::vector<RowState> states(sized(R));
   for (std::int64_t p = 0; p < P; ++p) states[sized(p)].m = final_max_[sized(p)];
   at::parallel_for(0, P, 8, [&](std::int64_t begin, std::int64_t end) {
