@@ -56,7 +56,7 @@ class CudaPass : public VocabularyPass {
   std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
     const std::int64_t R = num_states * num_positions, width = tile_width(R),
                        d = unembedding().weight.size(1);
-    // Rows in terms, a tile, the terms of its weights.
+    // Rows in terms, a tile, the terms of its weights; what `gather` takes comes before the tile.
     return static_cast<std::uint64_t>(2 * row_terms_ * R * d + 4 * R * width + 2 * weight_terms_ * width * d);
   }
 
@@ -191,16 +191,27 @@ void CudaPass::soften(DeviceTile& tile, const at::Tensor& weights, const Softmax
 }
 
 at::Tensor CudaPass::gather(const StateRows& rows, const at::Tensor& tokens) const {
-  const std::int64_t S = rows.num_states, P = rows.num_positions, W = tokens.size(1), d = rows.values.size(1);
-  const at::Tensor ids = tokens.clamp_min(0).flatten();
-  // Sums of the same terms as in the products, so that one differs from the other by the order of a sum only.
-  const at::Tensor states = cuda::sum_of_terms(terms_of(rows)).view({S, P, d}).transpose(0, 1);
-  const at::Tensor weights =
-      cuda::sum_of_terms(kernels_->split(unembedding().weight.index_select(0, ids), weight_terms_))
-          .view({P, W, d});
-  at::Tensor logits = at::bmm(states, weights.transpose(1, 2)).transpose(0, 1).contiguous();
-  const at::Tensor& bias = unembedding().bias;
-  finish(logits, bias.defined() ? bias.index_select(0, ids).view({P, W}) : bias);
+  const std::int64_t S = rows.num_states, P = rows.num_positions, R = rows.num_rows(), W = tokens.size(1),
+                     d = rows.values.size(1);
+  const at::Tensor &weight = unembedding().weight, &bias = unembedding().bias;
+  const at::Tensor ids = tokens.clamp_min(0), terms = terms_of(rows).view({row_terms_, S, P, d});
+  at::Tensor logits = at::empty({S, P, W}, rows.values.options().dtype(at::kFloat));
+  // As many positions at once as take no more memory than a tile: of states and weights two in float32, of
+  // weights also as they are stored and in terms.
+  const std::int64_t of_position = d * (8 * S + (8 + weight.element_size() + 2 * weight_terms_) * W),
+                     strip = std::max<std::int64_t>(1, 4 * R * tile_width(R) / of_position);
+  for (std::int64_t first = 0; first < P; first += strip) {
+    const std::int64_t count = std::min(strip, P - first);
+    // Sums of the same terms as in the products, so that one differs from the other by the order of a sum
+    // only.
+    const at::Tensor states = cuda::sum_of_terms(terms.narrow(2, first, count)).transpose(0, 1);
+    const at::Tensor weights =
+        cuda::sum_of_terms(
+            kernels_->split(weight.index_select(0, ids.narrow(0, first, count).flatten()), weight_terms_))
+            .view({count, W, d});
+    logits.narrow(1, first, count).copy_(at::bmm(states, weights.transpose(1, 2)).transpose(0, 1));
+  }
+  finish(logits, bias.defined() ? bias.index_select(0, ids.flatten()).view({P, W}) : bias);
   return logits;
 }
 
