@@ -1,12 +1,14 @@
 // Decoding alone on a card beside the bare products it is made of, for several sizes of tiles:
 //
-//   bench_card [states=33] [positions=248] [d=4096] [vocab=128256] [type=bfloat16] [rounds=5] [device=cuda]
+//   bench_card [states=33] [positions=248] [d=4096] [vocab=128256] [type=bfloat16] [soft_cap=0] [rounds=5]
+//              [device=cuda]
 //
-// Random states and weights, the quickest of the rounds. *Product*: one of bfloat16 with float32 sums, of all
-// rows with as many columns as a tile of 256 MiB has. *Pass*: the walk along the vocabulary, terms of weights
-// included, its tiles left alone. *Decode*: what the engine asks for: packing, products, ten best tokens, two
-// watched tokens, log-sum-exp, entropy, both divergences, four groups of tokens, copied to the host. *Share*:
-// of the time that the products would take at the rate of the one.
+// Random states and weights, the quickest of the rounds; logits have that soft cap, 0: none. *Product*: one
+// of bfloat16 with float32 sums, of all rows with as many columns as a tile of 256 MiB has. *Pass*: the walk
+// along the vocabulary, terms of weights included, its tiles left alone: products without soft cap. *Decode*:
+// what the engine asks for: packing, products, ten best tokens, two watched tokens, log-sum-exp, entropy,
+// both divergences, four groups of tokens, copied to the host. *Share*: of the time that the products would
+// take at the rate of the one. Where the reduction of our own is not there, it ends with status 1.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
@@ -20,6 +22,7 @@
 #include <vector>
 
 #include "compute/cuda/cuda_backend.hpp"
+#include "compute/cuda/cuda_statistics.hpp"
 #include "compute/reducer.hpp"
 #include "decoding.hpp"
 
@@ -39,13 +42,27 @@ int run(const bench::Settings& settings) {
                      rounds = settings.number("rounds", 5);
   const std::string type = settings.text("type", "bfloat16");
   const at::Device device(settings.text("device", "cuda"));
+  auto card = compute::cuda::Card::open(device.index() < 0 ? 0 : device.index());
+  if (!card) {
+    std::fprintf(stderr, "bench_card: %s\n", card.reason.c_str());
+    return 1;
+  }
+  const auto kernels = compute::cuda::make_card_kernels(*card);
+
   const c10::InferenceMode inference;
   at::manual_seed(1);
   const auto on_device = at::TensorOptions(at::kFloat).device(device);
 
-  const compute::Unembedding unembedding = bench::random_unembedding(V, d, 0.05, type, device);
+  compute::Unembedding unembedding = bench::random_unembedding(V, d, 0.05, type, device);
+  unembedding.transform.soft_cap = static_cast<double>(settings.number("soft_cap", 0));
   const compute::StatisticsInput input = bench::random_input(S, P, d, V, device);
   const std::vector<std::uint8_t> groups = bench::four_groups(V);
+  const auto forms = compute::cuda::ReduceForms::of(input.num_watched, input.top_k, unembedding,
+                                                    /*logits_are_kept=*/false);
+  if (!forms || !forms->are_in(*kernels)) {
+    std::fprintf(stderr, "bench_card: no reduction of our own: libtorch's operations would be measured\n");
+    return 1;
+  }
 
   // Waits for the card.
   const at::Tensor mark = at::empty({1}, on_device);
@@ -63,12 +80,6 @@ int run(const bench::Settings& settings) {
     return best;
   };
 
-  auto card = compute::cuda::Card::open(device.index() < 0 ? 0 : device.index());
-  if (!card) {
-    std::fprintf(stderr, "bench_card: %s\n", card.reason.c_str());
-    return 1;
-  }
-  const auto kernels = compute::cuda::make_card_kernels(*card);
   const std::int64_t R = S * P,
                      columns = std::min<std::int64_t>(V, (std::int64_t{64} << 20) / R / 1024 * 1024);
   const at::Tensor a = input.rows.to(at::kBFloat16),
@@ -77,10 +88,11 @@ int run(const bench::Settings& settings) {
   const double product = seconds_of([&] { kernels->multiply(out, a, b, false); });
   const double rate = 2e-12 * static_cast<double>(R * columns * d) / product;
   std::printf(
-      "%lld states at %lld positions, d %lld, %lld tokens, weights in %s; product of %lld columns %.0f "
-      "TFLOP/s\n",
+      "%lld states at %lld positions, d %lld, %lld tokens, weights in %s, soft cap %g; product of %lld "
+      "columns %.0f TFLOP/s\n",
       static_cast<long long>(S), static_cast<long long>(P), static_cast<long long>(d),
-      static_cast<long long>(V), type.c_str(), static_cast<long long>(columns), rate);
+      static_cast<long long>(V), type.c_str(), unembedding.transform.soft_cap,
+      static_cast<long long>(columns), rate);
 
   for (const auto precision : {compute::Precision::kExact, compute::Precision::kFast}) {
     const bool exact = precision == compute::Precision::kExact;

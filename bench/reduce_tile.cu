@@ -3,10 +3,10 @@
 //   nvcc -std=c++17 -O3 -arch=native -I src -I tests -o reduce_tile bench/reduce_tile.cu && ./reduce_tile
 //   [check]
 //
-// With `check` no times are taken (for compute-sanitizer). A launch over a tile is timed as the decoder makes
-// it: 16 tiles of fresh columns in a row, either all in one buffer, which the cache may hold, or in buffers
-// beyond its size; the final layer's logits are those of the whole vocabulary. "TB/s" counts the tile's own
-// four bytes a logit.
+// -DDEPTHLENS_BIAS=1, -DDEPTHLENS_TRANSFORM=2 and the like make other forms of it. With `check` no times are
+// taken (for compute-sanitizer). A launch over a tile is timed as the decoder makes it: 16 tiles of fresh
+// columns in a row, either all in one buffer, which the cache may hold, or in buffers beyond its size; the
+// final layer's logits are those of the whole vocabulary. "TB/s" counts the tile's own four bytes a logit.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -25,6 +25,13 @@ using depthlens::bench::fill;
 using depthlens::test::ReduceCase;
 using depthlens::test::ReduceErrors;
 
+/// The logits of a row, a block a row.
+__global__ void write_logits(const TileWork work, float* z) {
+  const long long place = blockIdx.x * work.stride;
+  for (int v = threadIdx.x; v < work.width; v += blockDim.x)
+    z[place + v] = logit_at(work, work.products + place, v);
+}
+
 class Card {
  public:
   template <typename T>
@@ -36,6 +43,12 @@ class Card {
   template <typename T>
   void fetch(const T* place, std::vector<T>& values) {
     check(cudaMemcpy(values.data(), place, values.size() * sizeof(T), cudaMemcpyDeviceToHost));
+  }
+  void make_logits(const TileWork& work, int rows, std::vector<float>& z) {
+    float* const place = memory.reserve<float>(z.size());
+    write_logits<<<rows, 256>>>(work, place);
+    check(cudaGetLastError());
+    fetch(place, z);
   }
   void launch(const TileWork& work) {
     const int rows = work.num_states * work.num_positions;
@@ -50,16 +63,16 @@ class Card {
 
 bool holds(const ReduceCase& shape, unsigned seed) {
   Card card;
-  const ReduceErrors e = depthlens::test::ReduceTrial<Card>(shape, seed).run(card);
-  const bool good = e.wrong_best + e.wrong_counts + e.wrong_logits == 0 && e.log_sum_exp < 1e-6 &&
-                    e.entropy < 5e-6 && e.kl_final < 5e-6 && e.kl_reverse < 5e-6 && e.mass < 1e-6;
+  const ReduceErrors e = depthlens::test::ReduceTrial<Card>(card, shape, seed).run();
+  const bool good = e.wrong_best + e.wrong_counts + e.wrong_logits == 0 && e.logits < 1e-6 &&
+                    e.log_sum_exp < 1e-6 && e.entropy < 5e-6 && e.kl_final < 5e-6 && e.kl_reverse < 5e-6 &&
+                    e.mass < 1e-6;
   std::printf(
-      "%s S %d P %d V %d tile %d K %d groups %d spread %g levels %g: log-sum-exp %.1e entropy %.1e KL %.1e "
-      "%.1e mass "
-      "%.1e; wrong lists %d, counts %d, logits %d\n",
+      "%s S %d P %d V %d tile %d K %d groups %d spread %g levels %g: logits %.1e log-sum-exp %.1e entropy "
+      "%.1e KL %.1e %.1e mass %.1e; wrong lists %d, counts %d, logits %d\n",
       good ? "ok " : "BAD", shape.num_states, shape.num_positions, shape.vocab_size, shape.tile,
-      shape.num_best, shape.num_groups, shape.spread, shape.levels, e.log_sum_exp, e.entropy, e.kl_final,
-      e.kl_reverse, e.mass, e.wrong_best, e.wrong_counts, e.wrong_logits);
+      shape.num_best, shape.num_groups, shape.spread, shape.levels, e.logits, e.log_sum_exp, e.entropy,
+      e.kl_final, e.kl_reverse, e.mass, e.wrong_best, e.wrong_counts, e.wrong_logits);
   return good;
 }
 
@@ -87,6 +100,9 @@ void time_tiles(int S, int P, int tile, bool one_buffer) {
   work.num_positions = P;
   work.stride = tile;
   work.final_stride = V;
+  work.bias = card.copy(std::vector<float>(static_cast<std::size_t>(V), 0.25F));
+  work.scale = 1 / 30.0F;
+  work.cap = 30;
   work.final_max = card.copy(std::vector<float>(P, 6.0F));
   work.states = card.copy(std::vector<RowState>(rows));
   work.best_logits = card.copy(std::vector<float>(rows * kBest, 0));
@@ -113,7 +129,7 @@ void time_tiles(int S, int P, int tile, bool one_buffer) {
       for (int t = 0; t < kTiles; ++t) {
         work.first = t * tile;
         work.width = tile;
-        work.logits = z + t % num_buffers * R * tile;
+        work.products = z + t % num_buffers * R * tile;
         work.final_logits = final_z + work.first;
         work.group_begin = group_begin + t * (kGroups + 1);
         card.launch(work);
@@ -141,13 +157,15 @@ int main(int argc, char** argv) {
   const ReduceCase cases[] = {{13, 7, 50277, 8192, 10, 4, 2, 0},   {33, 3, 128256, 32768, 32, 4, 4, 0},
                               {12, 20, 20001, 2048, 10, 3, 1, 0},  {5, 4, 10007, 4096, 10, 2, 1, 50},
                               {4, 3, 10007, 4096, 10, 2, 1, 0.1F}, {6, 5, 9, 4, 12, 1, 3, 0},
-                              {1, 1, 100000, 16384, 1, 0, 8, 0},   {7, 2, 3001, 512, 32, 3, 20, 0}};
+                              {1, 1, 100000, 16384, 1, 0, 8, 0},   {1, 9, 50277, 50277, 10, 4, 2, 0, false},
+                              {7, 2, 3001, 512, 32, 3, 20, 0}};
   bool good = true;
   unsigned seed = 1;
   for (const ReduceCase& shape : cases) good = holds(shape, seed++) && good;
   std::printf(good ? "all right\n" : "NOT right\n");
   if (!good || only_check) return good ? 0 : 1;
-  std::printf("%d states a block, %d watched tokens\n", kStates, kWatched);
+  std::printf("%d states a block, %d watched tokens, %s bias, transform %d\n", kStates, kWatched,
+              DEPTHLENS_BIAS ? "a" : "no", DEPTHLENS_TRANSFORM);
   for (const bool one_buffer : {true, false}) {
     for (const int tile : {2048, 4096, 8192}) time_tiles(32, 32, tile, one_buffer);
     time_tiles(32, 8, 8192, one_buffer);

@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "depthlens/compute/vocabulary_pass.hpp"
+#include "depthlens/util/error.hpp"
 
 namespace depthlens::compute {
 
@@ -41,17 +43,43 @@ struct SoftmaxRows {
   at::Tensor token_scale;  ///< [V] float32; undefined: 1
 };
 
-/// Logits of all rows for neighbouring tokens, on any device.
-struct DeviceTile {
-  at::Tensor logits;   ///< [S · P, width] in the rows' type; the reducer may change it
-  std::int64_t first;  ///< token
+/// What the products of all rows with neighbouring tokens become, on any device.
+class DeviceTile {
+ public:
+  /// Makes logits of products where they lie: their bias and the transform.
+  using Finish = std::function<void(at::Tensor& products)>;
+
+  /// Of logits [S · P, width] in the rows' type; with `finish` of products, of which it makes them.
+  DeviceTile(at::Tensor values, std::int64_t first_token, Finish finish = nullptr)
+      : first(first_token), values_(std::move(values)), finish_(std::move(finish)) {}
+  DeviceTile(const DeviceTile&) = delete;
+  DeviceTile& operator=(const DeviceTile&) = delete;
+
+  /// [S · P, width]; the reducer may change them. The first call makes them, which ends the products.
+  const at::Tensor& logits() {
+    if (finish_) std::exchange(finish_, nullptr)(values_);
+    return values_;
+  }
+  /// [S · P, width]: for those who make logits themselves. Only of a tile that was made of products, and
+  /// before its logits are asked for.
+  const at::Tensor& products() const {
+    DEPTHLENS_ASSERT(finish_ != nullptr);
+    return values_;
+  }
+  std::int64_t num_rows() const { return values_.size(0); }
+  std::int64_t width() const { return values_.size(1); }
+
+  const std::int64_t first;  ///< token
   /// Coefficients [G, width] times the tile's part of the unembedding: [G, d]. For those who want expected
   /// rows.
   std::function<at::Tensor(const at::Tensor& coefficients)> times_weights = nullptr;
-  /// Brings all of it up to date in one reading of the tile. Undefined, or false with nothing done, where
-  /// there is no kernel for it.
+  /// Brings all of it up to date in one reading of the tile's logits. Undefined, or false with nothing done,
+  /// where there is no kernel for it.
   std::function<bool(const SoftmaxRows& rows)> soften = nullptr;
-  std::int64_t width() const { return logits.size(1); }
+
+ private:
+  at::Tensor values_;
+  Finish finish_;  // undefined: these are logits
 };
 
 class Reducer {

@@ -1,4 +1,4 @@
-// Random logits for the reduction kernel (src/compute/cuda/reduce_tile.cu, included before this file), and
+// Random products for the reduction kernel (src/compute/cuda/reduce_tile.cu, included before this file), and
 // what it must make of them, in float64. For the processor (tests/unit/cuda) and for a card
 // (bench/reduce_tile.cu).
 #pragma once
@@ -15,18 +15,20 @@ namespace depthlens::test {
 
 struct ReduceCase {
   int num_states, num_positions, vocab_size, tile, num_best, num_groups;
-  float spread;      // of the logits
-  float levels = 0;  // 0: logits of any value; else so many different ones in a spread, for ties
+  float spread;              // of the logits
+  float levels = 0;          // 0: products of any value; else so many different ones in a spread, for ties
+  bool beside_final = true;  // whether the rows are of other layers than the final one
 };
 
 /// How far the kernel was off. Differences are relative to 1 or the value, whichever is greater.
 struct ReduceErrors {
-  double log_sum_exp = 0, entropy = 0, kl_final = 0, kl_reverse = 0, mass = 0;
+  double logits = 0, log_sum_exp = 0, entropy = 0, kl_final = 0, kl_reverse = 0, mass = 0;
   int wrong_best = 0, wrong_counts = 0, wrong_logits = 0;
 };
 
-/// `Device` has copy(vector) → pointer, fetch(pointer, vector&) and launch(TileWork), which starts rows where
-/// `first` is 0.
+/// `Device` has copy(vector) → pointer, fetch(pointer, vector&), launch(TileWork), which starts rows where
+/// `first` is 0, and make_logits(TileWork, rows, vector&), which makes of the products of rows the logits
+/// that the kernel takes.
 template <typename Device>
 class ReduceTrial {
  public:
@@ -35,13 +37,16 @@ class ReduceTrial {
   static constexpr int kW = compute::cuda::kWatched;
   static constexpr float kScale = 0.75F, kCap = 12;
 
-  ReduceTrial(const ReduceCase& shape, unsigned seed) : shape_(shape), random_(seed) {
+  ReduceTrial(Device& device, const ReduceCase& shape, unsigned seed)
+      : device_(device), shape_(shape), random_(seed) {
     stride_ = (shape.vocab_size + 3) / 4 * 4 + 4;
     for (int v = 0; v < stride_; ++v) bias_.push_back(static_cast<float>(random_() % 64) / 64);
-    raw_ = draw(rows());
-    final_raw_ = draw(positions());
-    z_ = as_logits(raw_);
-    final_z_ = as_logits(final_raw_);
+    products_ = draw(rows());
+    final_z_ = draw(positions());
+    TileWork work = new_work();
+    work.width = shape.vocab_size;
+    z_ = products_;
+    device.make_logits(work, static_cast<int>(rows()), z_);
     for (std::size_t p = 0; p < positions(); ++p)
       final_max_.push_back(*std::max_element(final_row(p), final_row(p) + shape.vocab_size));
     const auto vocab = static_cast<unsigned>(shape.vocab_size);
@@ -62,7 +67,7 @@ class ReduceTrial {
     }
   }
 
-  ReduceErrors run(Device& device) {
+  ReduceErrors run() {
     const int num_tiles = (shape_.vocab_size + shape_.tile - 1) / shape_.tile;
     std::vector<int> begin, tokens;  // of groups, tile by tile
     for (int t = 0; t < num_tiles; ++t) {
@@ -84,17 +89,13 @@ class ReduceTrial {
     mass_.assign(rows() * G, nan);
     watched_logits_ = bars_;
 
-    TileWork work{};
-    const float* const z = device.copy(raw_);
-    const float* const final_z = device.copy(final_raw_);
+    TileWork work = new_work();
+    Device& device = device_;
+    const float* const products = work.products;
+    const float* const final_z = device.copy(final_z_);
     const int* const group_begin = device.copy(begin);
-    work.stride = work.final_stride = stride_;
-    work.num_states = shape_.num_states;
-    work.num_positions = shape_.num_positions;
+    work.final_stride = stride_;
     work.final_max = device.copy(final_max_);
-    work.bias = device.copy(bias_);
-    work.scale = kScale;
-    work.cap = kCap;
     work.num_best = shape_.num_best;
     work.num_groups = shape_.num_groups;
     work.states = device.copy(states_);
@@ -109,8 +110,8 @@ class ReduceTrial {
     for (int t = 0; t < num_tiles; ++t) {
       work.first = t * shape_.tile;
       work.width = std::min(shape_.tile, shape_.vocab_size - work.first);
-      work.logits = z + work.first;
-      work.final_logits = final_z + work.first;
+      work.products = products + work.first;
+      work.final_logits = shape_.beside_final ? final_z + work.first : nullptr;
       work.group_begin = group_begin + t * (shape_.num_groups + 1);
       device.launch(work);
     }
@@ -124,6 +125,7 @@ class ReduceTrial {
 
     ReduceErrors errors;
     for (std::size_t r = 0; r < rows(); ++r) {
+      compare_logits(r, errors);
       compare_sums(r, errors);
       compare_best(r, errors);
       compare_watched(r, errors);
@@ -139,7 +141,20 @@ class ReduceTrial {
     return final_z_.data() + p * static_cast<std::size_t>(stride_);
   }
 
-  /// Rows of logits, each around a level of its own. What lies beyond the vocabulary must not be taken for a
+  /// Of products and bias, on the device.
+  TileWork new_work() {
+    TileWork work{};
+    work.products = device_.copy(products_);
+    work.stride = stride_;
+    work.num_states = shape_.num_states;
+    work.num_positions = shape_.num_positions;
+    work.bias = device_.copy(bias_);
+    work.scale = DEPTHLENS_TRANSFORM == 2 ? kScale / kCap : kScale;
+    work.cap = kCap;
+    return work;
+  }
+
+  /// Rows of numbers, each around a level of its own. What lies beyond the vocabulary must not be taken for a
   /// logit.
   std::vector<float> draw(std::size_t count) {
     std::normal_distribution<float> normal(0, shape_.spread);
@@ -158,25 +173,21 @@ class ReduceTrial {
     return drawn;
   }
 
-  /// What the kernel was compiled to make of products.
-  std::vector<float> as_logits(std::vector<float> z) const {
-    for (std::size_t i = 0; i < z.size(); ++i) {
-#if DEPTHLENS_BIAS
-      z[i] += bias_[i % static_cast<std::size_t>(stride_)];
-#endif
-#if DEPTHLENS_TRANSFORM == 1
-      z[i] = kScale * z[i];
-#elif DEPTHLENS_TRANSFORM == 2
-      z[i] = kCap * std::tanh(kScale * z[i] / kCap);
-#endif
-    }
-    return z;
-  }
-
   /// NaN counts as infinitely far.
   static void keep_greater(double& worst, double found, double expected) {
     const double gap = std::abs(found - expected) / std::max(1.0, std::abs(expected));
     worst = gap <= worst ? worst : std::isnan(gap) ? std::numeric_limits<double>::infinity() : gap;
+  }
+
+  /// With what the kernel was compiled to make of products.
+  void compare_logits(std::size_t r, ReduceErrors& errors) const {
+    for (std::size_t v = 0; v < static_cast<std::size_t>(shape_.vocab_size); ++v) {
+      double z = products_[r * static_cast<std::size_t>(stride_) + v];
+      if (DEPTHLENS_BIAS == 1) z += bias_[v];
+      if (DEPTHLENS_TRANSFORM >= 1) z *= kScale;
+      if (DEPTHLENS_TRANSFORM == 2) z = kCap * std::tanh(z / kCap);
+      keep_greater(errors.logits, row(r)[v], z);
+    }
   }
 
   void compare_sums(std::size_t r, ReduceErrors& errors) const {
@@ -205,9 +216,14 @@ class ReduceTrial {
     const double found_log = std::log(state.sum), found_mean = state.weighted / state.sum - found_log;
     keep_greater(errors.log_sum_exp, state.m + found_log, log_sum);
     keep_greater(errors.entropy, found_mean, mean);
-    keep_greater(errors.kl_final, final_mean - (state.cross / state.final_sum - found_log), kl_final);
-    const double shift = final_log_sum - final_max_[r % positions()];
-    keep_greater(errors.kl_reverse, found_mean - (state.reverse / state.sum - shift), kl_reverse);
+    if (shape_.beside_final) {
+      keep_greater(errors.kl_final, final_mean - (state.cross / state.final_sum - found_log), kl_final);
+      const double shift = final_log_sum - final_max_[r % positions()];
+      keep_greater(errors.kl_reverse, found_mean - (state.reverse / state.sum - shift), kl_reverse);
+    } else {
+      keep_greater(errors.kl_final, state.cross, 0);
+      keep_greater(errors.kl_reverse, state.reverse, 0);
+    }
     for (std::size_t g = 0; g < G; ++g) keep_greater(errors.mass, mass_[r * G + g] / state.sum, mass[g]);
   }
 
@@ -243,11 +259,11 @@ class ReduceTrial {
     }
   }
 
+  Device& device_;
   ReduceCase shape_;
   std::mt19937 random_;
   int stride_;
-  std::vector<float> bias_, raw_, final_raw_;
-  std::vector<float> z_, final_z_, final_max_, bars_;
+  std::vector<float> bias_, products_, z_, final_z_, final_max_, bars_;
   std::vector<int> watched_, group_of_;
 
   std::vector<RowState> states_;

@@ -54,10 +54,8 @@ class AtenPass : public VocabularyPass {
       const at::Tensor weights = unembedding().weight.narrow(0, first, width).to(rows.values.scalar_type());
       at::Tensor logits = aten_product(rows.values, weights);  // [S · P, width]
       if (unembedding().bias.defined()) logits.add_(unembedding().bias.narrow(0, first, width));
-      DeviceTile tile{
-          .logits = transformed(std::move(logits)),
-          .first = first,
-          .times_weights = [&](const at::Tensor& coefficients) { return at::mm(coefficients, weights); }};
+      DeviceTile tile(transformed(std::move(logits)), first);
+      tile.times_weights = [&](const at::Tensor& coefficients) { return at::mm(coefficients, weights); };
       reducer.add(tile);
     }
   }

@@ -2,10 +2,12 @@
 // here waits for the card.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -15,7 +17,9 @@
 #include "compute/reducer.hpp"
 #include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/rounding.hpp"
+#include "depthlens/util/text.hpp"
 
 namespace depthlens::compute {
 namespace {
@@ -52,7 +56,7 @@ class CudaPass : public VocabularyPass {
   std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
     const std::int64_t R = num_states * num_positions, width = tile_width(R),
                        d = unembedding().weight.size(1);
-    // Rows in terms, a tile, the terms of its weights.
+    // Rows in terms, a tile, the terms of its weights; what `gather` takes comes before the tile.
     return static_cast<std::uint64_t>(2 * row_terms_ * R * d + 4 * R * width + 2 * weight_terms_ * width * d);
   }
 
@@ -60,13 +64,23 @@ class CudaPass : public VocabularyPass {
   const RowStatistics* row_statistics() const override { return nullptr; }
 
   std::unique_ptr<DeviceStatistics> device_statistics(const DeviceChunk& chunk) const override {
-    const auto variant = cuda::ReduceVariant::for_watched(chunk.input.num_watched);
-    if (!variant || chunk.input.top_k > cuda::ReduceVariant::kMostBest || !kernels_->has_reduction(*variant))
-      return nullptr;
-    return cuda::make_cuda_statistics(
-        *kernels_, *variant, chunk, groups_,
-        {.vocab_size = vocab_size(), .width = tile_width(chunk.rows.num_rows() - chunk.rows.num_positions)},
-        [&](const at::Tensor& tokens) { return gather(chunk.rows, tokens); });
+    const auto forms = cuda::ReduceForms::of(chunk.input.num_watched, chunk.input.top_k, unembedding(),
+                                             /*logits_are_kept=*/chunk.kept != nullptr);
+    if (!forms) {
+      std::call_once(said_too_many_, [] {
+        util::log_info(util::cat(
+            "statistics on the card by libtorch's operations, which is slower: they are of more than ",
+            cuda::ReduceVariant::kMostBest, " top or ", cuda::ReduceVariant::kMostWatched,
+            " watched tokens"));
+      });
+    }
+    if (!forms || !forms->are_in(*kernels_)) return nullptr;
+    return cuda::make_cuda_statistics(*kernels_, *forms, chunk, groups_,
+                                      {.vocab_size = vocab_size(),
+                                       .width = tile_width(chunk.rows.num_rows() - chunk.rows.num_positions),
+                                       .bias = forms->others.bias ? bias_of_kernels() : at::Tensor(),
+                                       .transform = unembedding().transform},
+                                      [&](const at::Tensor& tokens) { return gather(chunk.rows, tokens); });
   }
 
  private:
@@ -82,12 +96,20 @@ class CudaPass : public VocabularyPass {
     return rows.blocks.narrow(1, rows.first_state * rows.num_positions, rows.num_rows());
   }
 
-  at::Tensor finished(at::Tensor logits, const at::Tensor& bias) const {
-    if (bias.defined()) logits.add_(bias);
-    const LogitTransform& transform = unembedding().transform;
-    if (transform.soft_cap > 0)
-      return logits.mul_(transform.scale / transform.soft_cap).tanh_().mul_(transform.soft_cap);
-    return transform.scale == 1 ? logits : logits.mul_(transform.scale);
+  /// Makes logits of products where they lie; `bias`: of their tokens, or undefined.
+  void finish(at::Tensor& products, const at::Tensor& bias) const {
+    if (bias.defined()) products.add_(bias);
+    const auto& [scale, cap] = unembedding().transform;
+    if (cap > 0) {
+      products.mul_(scale / cap).tanh_().mul_(cap);
+    } else if (scale != 1) {
+      products.mul_(scale);
+    }
+  }
+
+  /// Of all tokens in float32, and readable as far as rows of tiles are.
+  at::Tensor bias_of_kernels() const {
+    return at::constant_pad_nd(unembedding().bias.to(at::kFloat), {0, logit_stride() - vocab_size()});
   }
 
   void multiply(const at::Tensor& out, const at::Tensor& rows, const at::Tensor& weights,
@@ -97,7 +119,7 @@ class CudaPass : public VocabularyPass {
   }
 
   /// Of a tile, the terms of whose weights are given: [terms, width, d].
-  void soften(const DeviceTile& tile, const at::Tensor& weights, const SoftmaxRows& rows) const;
+  void soften(DeviceTile& tile, const at::Tensor& weights, const SoftmaxRows& rows) const;
 
   /// `tokens`: [P, W] int64 on the card.
   at::Tensor gather(const StateRows& rows, const at::Tensor& tokens) const;
@@ -105,6 +127,7 @@ class CudaPass : public VocabularyPass {
   std::shared_ptr<cuda::Kernels> kernels_;
   std::int64_t row_terms_, weight_terms_, tile_bytes_;
   mutable cuda::GroupLists groups_;
+  mutable std::once_flag said_too_many_;
 };
 
 void CudaPass::run(const StateRows& rows, Reducer& reducer) const {
@@ -118,17 +141,17 @@ void CudaPass::run(const StateRows& rows, Reducer& reducer) const {
     const std::int64_t width = std::min(tile, V - first), stride = util::round_up(width, kAlignment);
     at::Tensor weights;  // in terms
     if (R > 0) weights = kernels_->split(weight.narrow(0, first, width), weight_terms_);
-    const at::Tensor logits = buffer.narrow(0, 0, R * stride).view({R, stride}).narrow(1, 0, width);
-    if (R > 0) multiply(logits, terms, weights);
-    DeviceTile of_tile{
-        .logits = finished(logits, bias.defined() ? bias.narrow(0, first, width) : bias),
-        .first = first,
-        .times_weights = [&](const at::Tensor& coefficients) {
-          const at::Tensor sums = at::empty({coefficients.size(0), weights.size(2)}, coefficients.options());
-          if (sums.numel() > 0)
-            multiply(sums, kernels_->split(coefficients, row_terms_), weights.transpose(1, 2));
-          return sums;
-        }};
+    const at::Tensor products = buffer.narrow(0, 0, R * stride).view({R, stride}).narrow(1, 0, width);
+    if (R > 0) multiply(products, terms, weights);
+    DeviceTile of_tile(products, first, [&](at::Tensor& of_all) {
+      finish(of_all, bias.defined() ? bias.narrow(0, first, width) : bias);
+    });
+    of_tile.times_weights = [&](const at::Tensor& coefficients) {
+      const at::Tensor sums = at::empty({coefficients.size(0), weights.size(2)}, coefficients.options());
+      if (sums.numel() > 0)
+        multiply(sums, kernels_->split(coefficients, row_terms_), weights.transpose(1, 2));
+      return sums;
+    };
     of_tile.soften = [&](const SoftmaxRows& softmax) {
       if (!kernels_->has_softening()) return false;
       soften(of_tile, weights, softmax);
@@ -138,16 +161,16 @@ void CudaPass::run(const StateRows& rows, Reducer& reducer) const {
   }
 }
 
-void CudaPass::soften(const DeviceTile& tile, const at::Tensor& weights, const SoftmaxRows& rows) const {
-  const std::int64_t R = tile.logits.size(0), G = rows.expected.size(0), d = rows.expected.size(1),
+void CudaPass::soften(DeviceTile& tile, const at::Tensor& weights, const SoftmaxRows& rows) const {
+  const at::Tensor& logits = tile.logits();
+  const std::int64_t R = tile.num_rows(), G = rows.expected.size(0), d = rows.expected.size(1),
                      width = tile.width(), stride = util::round_up(width, kAlignment);
-  const at::Tensor coefficients =
-      at::empty({row_terms_, G, stride}, tile.logits.options().dtype(at::kBFloat16));
+  const at::Tensor coefficients = at::empty({row_terms_, G, stride}, logits.options().dtype(at::kBFloat16));
   const auto& [scale, cap] = unembedding().transform;
   const bool first = tile.first == 0;
   kernels_->soften(
-      {.logits = tile.logits.const_data_ptr<float>(),
-       .stride = tile.logits.stride(0),
+      {.logits = logits.const_data_ptr<float>(),
+       .stride = logits.stride(0),
        .num_rows = static_cast<int>(R),
        .num_gradients = static_cast<int>(G),
        .first = static_cast<int>(tile.first),
@@ -168,16 +191,28 @@ void CudaPass::soften(const DeviceTile& tile, const at::Tensor& weights, const S
 }
 
 at::Tensor CudaPass::gather(const StateRows& rows, const at::Tensor& tokens) const {
-  const std::int64_t S = rows.num_states, P = rows.num_positions, W = tokens.size(1), d = rows.values.size(1);
-  const at::Tensor ids = tokens.clamp_min(0).flatten();
-  // Sums of the same terms as in the products, so that one differs from the other by the order of a sum only.
-  const at::Tensor states = cuda::sum_of_terms(terms_of(rows)).view({S, P, d}).transpose(0, 1);
-  const at::Tensor weights =
-      cuda::sum_of_terms(kernels_->split(unembedding().weight.index_select(0, ids), weight_terms_))
-          .view({P, W, d});
-  const at::Tensor logits = at::bmm(states, weights.transpose(1, 2)).transpose(0, 1).contiguous();
-  const at::Tensor& bias = unembedding().bias;
-  return finished(logits, bias.defined() ? bias.index_select(0, ids).view({P, W}) : bias);
+  const std::int64_t S = rows.num_states, P = rows.num_positions, R = rows.num_rows(), W = tokens.size(1),
+                     d = rows.values.size(1);
+  const at::Tensor &weight = unembedding().weight, &bias = unembedding().bias;
+  const at::Tensor ids = tokens.clamp_min(0), terms = terms_of(rows).view({row_terms_, S, P, d});
+  at::Tensor logits = at::empty({S, P, W}, rows.values.options().dtype(at::kFloat));
+  // As many positions at once as take no more memory than a tile: of states and weights two in float32, of
+  // weights also as they are stored and in terms.
+  const std::int64_t of_position = d * (8 * S + (8 + weight.element_size() + 2 * weight_terms_) * W),
+                     strip = std::max<std::int64_t>(1, 4 * R * tile_width(R) / of_position);
+  for (std::int64_t first = 0; first < P; first += strip) {
+    const std::int64_t count = std::min(strip, P - first);
+    // Sums of the same terms as in the products, so that one differs from the other by the order of a sum
+    // only.
+    const at::Tensor states = cuda::sum_of_terms(terms.narrow(2, first, count)).transpose(0, 1);
+    const at::Tensor weights =
+        cuda::sum_of_terms(
+            kernels_->split(weight.index_select(0, ids.narrow(0, first, count).flatten()), weight_terms_))
+            .view({count, W, d});
+    logits.narrow(1, first, count).copy_(at::bmm(states, weights.transpose(1, 2)).transpose(0, 1));
+  }
+  finish(logits, bias.defined() ? bias.index_select(0, ids.flatten()).view({P, W}) : bias);
+  return logits;
 }
 
 }  // namespace

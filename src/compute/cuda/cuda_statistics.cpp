@@ -64,14 +64,14 @@ struct Layout {
 
 class CudaStatistics : public DeviceStatistics {
  public:
-  CudaStatistics(Kernels& kernels, const ReduceVariant& variant, const DeviceChunk& chunk, GroupLists& lists,
-                 const TileShape& shape, const GatherLogits& gather);
+  CudaStatistics(Kernels& kernels, const ReduceForms& forms, const DeviceChunk& chunk, GroupLists& lists,
+                 const PassTiles& tiles, const GatherLogits& gather);
 
   void add(HostTile& /*tile*/, Workspace* /*workspace*/) override { DEPTHLENS_ASSERT(false); }
   void add(DeviceTile& tile) override;
   void end() override {
     fetched_ = HostCopy(block_);
-    block_ = final_logits_ = final_max_ = at::Tensor();
+    block_ = final_logits_ = final_max_ = tiles_.bias = at::Tensor();
     lists_ = {};
   }
   Statistics finished() override;
@@ -91,11 +91,11 @@ class CudaStatistics : public DeviceStatistics {
   ReduceWork work(std::int64_t first_state, std::int64_t num_states) const;
 
   Kernels& kernels_;
-  ReduceVariant variant_;
+  ReduceForms forms_;
   const TokenGroups& groups_;
   KeptLogits* kept_;
   std::int64_t num_watched_;  // that are asked for
-  TileShape shape_;
+  PassTiles tiles_;
   std::int64_t S_, P_, K_, W_, G_;  // W: the kernel's, which may be more
   Layout layout_;
   at::Tensor block_;         // bytes, until the end
@@ -105,18 +105,18 @@ class CudaStatistics : public DeviceStatistics {
   GroupLists::Lists lists_;
 };
 
-CudaStatistics::CudaStatistics(Kernels& kernels, const ReduceVariant& variant, const DeviceChunk& chunk,
-                               GroupLists& lists, const TileShape& shape, const GatherLogits& gather)
+CudaStatistics::CudaStatistics(Kernels& kernels, const ReduceForms& forms, const DeviceChunk& chunk,
+                               GroupLists& lists, const PassTiles& tiles, const GatherLogits& gather)
     : kernels_(kernels),
-      variant_(variant),
+      forms_(forms),
       groups_(chunk.groups),
       kept_(chunk.kept),
       num_watched_(chunk.input.num_watched),
-      shape_(shape),
+      tiles_(tiles),
       S_(chunk.input.num_states),
       P_(chunk.input.num_positions),
       K_(chunk.input.top_k),
-      W_(variant.watched),
+      W_(forms.others.watched),
       G_(chunk.groups.count()),
       layout_(S_ * P_, P_, K_, W_, G_),
       final_logits_(chunk.final_logits.logits().select(0, 0)) {
@@ -136,14 +136,14 @@ CudaStatistics::CudaStatistics(Kernels& kernels, const ReduceVariant& variant, c
   tensor(layout_.watched_logits, {S_, P_, W_}, at::kFloat)
       .narrow(2, 0, W)
       .copy_(gather(watched.narrow(1, 0, W).to(at::kLong)));
-  if (G_ > 0) lists_ = lists.of(chunk.groups, shape.vocab_size, shape.width, device);
+  if (G_ > 0) lists_ = lists.of(chunk.groups, tiles.vocab_size, tiles.width, device);
 
   ReduceWork final = work(0, 1);
-  final.logits = final_logits_.const_data_ptr<float>();
+  final.products = final_logits_.const_data_ptr<float>();
   final.stride = final_logits_.stride(0);
-  final.width = static_cast<int>(shape.vocab_size);
+  final.width = static_cast<int>(tiles.vocab_size);
   if (G_ > 0) final.group_begin = lists_.begin_of_all();
-  kernels_.reduce(variant_, final);
+  kernels_.reduce(forms_.final_layer, final);
 }
 
 ReduceWork CudaStatistics::work(std::int64_t first_state, std::int64_t num_states) const {
@@ -166,16 +166,21 @@ ReduceWork CudaStatistics::work(std::int64_t first_state, std::int64_t num_state
 void CudaStatistics::add(DeviceTile& tile) {
   if (S_ == 1) return;
   if (kept_ != nullptr) kept_->add(tile);
+  const at::Tensor& products = kept_ != nullptr ? tile.logits() : tile.products();
   ReduceWork others = work(1, S_ - 1);
-  others.logits = tile.logits.const_data_ptr<float>();
-  others.stride = tile.logits.stride(0);
+  others.products = products.const_data_ptr<float>();
+  others.stride = products.stride(0);
   others.first = static_cast<int>(tile.first);
   others.width = static_cast<int>(tile.width());
   others.final_logits = final_logits_.const_data_ptr<float>() + tile.first;
   others.final_stride = final_logits_.stride(0);
   others.final_max = final_max_.const_data_ptr<float>();
-  if (G_ > 0) others.group_begin = lists_.begin_of(tile.first / shape_.width);
-  kernels_.reduce(variant_, others);
+  if (forms_.others.bias) others.bias = tiles_.bias.const_data_ptr<float>();
+  const auto& [scale, cap] = tiles_.transform;
+  others.scale = static_cast<float>(cap > 0 ? scale / cap : scale);
+  others.cap = static_cast<float>(cap);
+  if (G_ > 0) others.group_begin = lists_.begin_of(tile.first / tiles_.width);
+  kernels_.reduce(forms_.others, others);
 }
 
 Statistics CudaStatistics::finished() {
@@ -254,10 +259,25 @@ GroupLists::Lists GroupLists::of(const TokenGroups& groups, std::int64_t vocab_s
   return lists_;
 }
 
-std::unique_ptr<DeviceStatistics> make_cuda_statistics(Kernels& kernels, const ReduceVariant& variant,
+std::optional<ReduceForms> ReduceForms::of(std::int64_t watched, std::int64_t top_k, const Unembedding& head,
+                                           bool logits_are_kept) {
+  std::optional<ReduceVariant> others = ReduceVariant::for_watched(watched);
+  if (!others || top_k > ReduceVariant::kMostBest) return std::nullopt;
+  const ReduceVariant final_layer{.states = 1, .watched = others->watched};
+  if (!logits_are_kept) {
+    using Transform = ReduceVariant::Transform;
+    others->bias = head.bias.defined();
+    others->transform = head.transform.soft_cap > 0 ? Transform::kSoftCap
+                        : head.transform.scale != 1 ? Transform::kScale
+                                                    : Transform::kNone;
+  }
+  return ReduceForms{.final_layer = final_layer, .others = *others};
+}
+
+std::unique_ptr<DeviceStatistics> make_cuda_statistics(Kernels& kernels, const ReduceForms& forms,
                                                        const DeviceChunk& chunk, GroupLists& lists,
-                                                       const TileShape& shape, const GatherLogits& gather) {
-  return std::make_unique<CudaStatistics>(kernels, variant, chunk, lists, shape, gather);
+                                                       const PassTiles& tiles, const GatherLogits& gather) {
+  return std::make_unique<CudaStatistics>(kernels, forms, chunk, lists, tiles, gather);
 }
 
 }  // namespace depthlens::compute::cuda

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "compute/cuda/kernels.hpp"
@@ -33,18 +34,34 @@ class GroupLists {
   Lists lists_;
 };
 
+/// The reduction's variants for a chunk.
+struct ReduceForms {
+  ReduceVariant final_layer;  ///< of logits, a state of a block
+  ReduceVariant others;       ///< of products, or of logits where these are kept
+
+  /// Those for so many watched and best tokens; none where they are too many.
+  static std::optional<ReduceForms> of(std::int64_t watched, std::int64_t top_k, const Unembedding& head,
+                                       bool logits_are_kept);
+  /// Whether both can be launched.
+  bool are_in(Kernels& kernels) const {
+    return kernels.has_reduction(final_layer) && kernels.has_reduction(others);
+  }
+};
+
 /// What a pass knows of its tiles.
-struct TileShape {
+struct PassTiles {
   std::int64_t vocab_size;
   std::int64_t width;  ///< tokens of a tile, but for the last
+  at::Tensor bias;     ///< [≥ V, a multiple of 4] float32, on the card; undefined: none
+  LogitTransform transform;
 };
 
 /// Logits [S, P, W] of tokens [P, W] (int64, on the card), of the same terms as the products of the tiles.
 using GatherLogits = std::function<at::Tensor(const at::Tensor& tokens)>;
 
-/// The chunk's W and K must be within `variant`, whose kernel there must be.
-std::unique_ptr<DeviceStatistics> make_cuda_statistics(Kernels& kernels, const ReduceVariant& variant,
+/// `forms` are those for the chunk and the tiles, and their kernels must be there.
+std::unique_ptr<DeviceStatistics> make_cuda_statistics(Kernels& kernels, const ReduceForms& forms,
                                                        const DeviceChunk& chunk, GroupLists& lists,
-                                                       const TileShape& shape, const GatherLogits& gather);
+                                                       const PassTiles& tiles, const GatherLogits& gather);
 
 }  // namespace depthlens::compute::cuda

@@ -55,7 +55,7 @@ struct SplitWork {
 std::optional<ReduceVariant> ReduceVariant::for_watched(std::int64_t watched) {
   // Every watched token of every state of a block takes two registers.
   for (const ReduceVariant& variant : {ReduceVariant{4, 2}, ReduceVariant{4, 4}, ReduceVariant{2, 8},
-                                       ReduceVariant{1, 16}, ReduceVariant{1, 32}}) {
+                                       ReduceVariant{1, 16}, ReduceVariant{1, kMostWatched}}) {
     if (watched <= variant.watched) return variant;
   }
   return std::nullopt;
@@ -67,7 +67,9 @@ Source reduce_source(const ReduceVariant& variant, std::array<int, 2> capability
           .headers = headers({"both_sides.hpp", "row_sums.hpp"}),
           .options = {architecture_option(capability), "--std=c++17",
                       util::cat("-DDEPTHLENS_STATES=", variant.states),
-                      util::cat("-DDEPTHLENS_WATCHED=", variant.watched)}};
+                      util::cat("-DDEPTHLENS_WATCHED=", variant.watched),
+                      util::cat("-DDEPTHLENS_BIAS=", variant.bias ? 1 : 0),
+                      util::cat("-DDEPTHLENS_TRANSFORM=", static_cast<int>(variant.transform))}};
 }
 
 Source soften_source(std::array<int, 2> capability) {

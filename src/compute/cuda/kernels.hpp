@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -21,7 +22,7 @@ struct KeptRow {
 
 /// A launch of the reduction: the `TileWork` of reduce_tile.cu, where the members are explained.
 struct ReduceWork {
-  const float* logits = nullptr;
+  const float* products = nullptr;
   long long stride = 0;
   int num_states = 0, num_positions = 0, first = 0, width = 0;
   const float* final_logits = nullptr;
@@ -47,13 +48,19 @@ constexpr double kNoLogit = -1e30;
 
 /// Of the reduction.
 struct ReduceVariant {
-  int states = 4;   ///< of a block
-  int watched = 2;  ///< tokens of a position
+  /// Of products with their bias, as DEPTHLENS_TRANSFORM of reduce_tile.cu counts them.
+  enum class Transform { kNone = 0, kScale = 1, kSoftCap = 2 };
 
-  static constexpr int kMostBest = 32;  ///< K that it takes
-  /// The one for so many watched tokens; none where they are too many.
+  int states = 4;     ///< of a block
+  int watched = 2;    ///< tokens of a position
+  bool bias = false;  ///< whether products take one
+  Transform transform = Transform::kNone;
+
+  static constexpr int kMostBest = 32;     ///< K that it takes
+  static constexpr int kMostWatched = 32;  ///< W that it takes
+  /// The one for so many watched tokens that takes logits; none where they are too many.
   static std::optional<ReduceVariant> for_watched(std::int64_t watched);
-  bool operator<(const ReduceVariant& other) const { return watched < other.watched; }
+  auto operator<=>(const ReduceVariant& other) const = default;
 };
 
 /// A launch of the softmax: that of soften_tile.cu, where the members are explained.

@@ -1,5 +1,6 @@
-// Reads a tile of logits once and brings every row's sums, ranks and best tokens up to date; for any card
-// from sm_80 on. Compiled at run time (NVRTC) with the macros below, or by nvcc as a check; no host headers.
+// Reads a tile of products once, makes logits of them (bias, scale, soft cap) and brings every row's sums,
+// ranks and best tokens up to date; for any card from sm_80 on. Compiled at run time (NVRTC) with the macros
+// below, or by nvcc as a check; no host headers.
 //
 // A block takes one position and kStates states of it: the final layer's logits and exponentials are read and
 // made once for all of them. A thread keeps float32 sums of its own tokens for each state; these are merged
@@ -19,10 +20,10 @@
 #define DEPTHLENS_WATCHED 2  // watched tokens of a position
 #endif
 #ifndef DEPTHLENS_BIAS
-#define DEPTHLENS_BIAS 0  // whether logits take a bias
+#define DEPTHLENS_BIAS 0  // whether products take a bias
 #endif
 #ifndef DEPTHLENS_TRANSFORM
-#define DEPTHLENS_TRANSFORM 0  // 0: none; 1: scale · z; 2: cap · tanh(scale · z / cap)
+#define DEPTHLENS_TRANSFORM 0  // 0: none; 1: scale · z; 2: cap · tanh(scale · z)
 #endif
 
 namespace depthlens::compute::cuda {
@@ -40,18 +41,18 @@ struct RowState {
   double final_sum;
 };
 
-/// A launch: S states at P positions, row s · P + p, for tokens first … first + width − 1. Rows of logits are
-/// aligned to 16 bytes (strides and `first` are multiples of 4), and readable to a multiple of 4.
+/// A launch: S states at P positions, row s · P + p, for tokens first … first + width − 1. Rows of numbers
+/// are aligned to 16 bytes (strides and `first` are multiples of 4), and readable to a multiple of 4.
 struct TileWork {
-  const float* logits;  // [S · P, stride]
+  const float* products;  // [S · P, stride]
   long long stride;
   int num_states, num_positions, first, width;
-  const float* final_logits;  // [P, final_stride], the same tokens; nullptr: these are the final layer's, C
-                              // and D stay 0
+  const float* final_logits;  // [P, final_stride], the same tokens, with bias and transform; nullptr: the
+                              // products are the final layer's, C and D stay 0
   long long final_stride;
   const float* final_max;  // [P]
-  const float* bias;       // [V], with DEPTHLENS_BIAS; aligned and readable like the logits
-  float scale, cap;        // with DEPTHLENS_TRANSFORM
+  const float* bias;       // [V], with DEPTHLENS_BIAS; aligned and readable like the products
+  float scale, cap;        // with DEPTHLENS_TRANSFORM; with a soft cap `scale` is the head's by its cap
   int num_best;            // K
   int num_groups;
   RowState* states;         // [S · P]
@@ -70,7 +71,7 @@ __device__ inline float transformed([[maybe_unused]] const TileWork& work, float
 #if DEPTHLENS_TRANSFORM == 1
   return work.scale * z;
 #elif DEPTHLENS_TRANSFORM == 2
-  return work.cap * tanhf(work.scale * z / work.cap);
+  return work.cap * tanhf(work.scale * z);
 #else
   return z;
 #endif
@@ -89,21 +90,25 @@ __device__ inline float logit_at(const TileWork& work, const float* row, int col
 struct Four {
   float z[4];
 };
-/// Of what stands at `column` of a row, `raw`; at the tile's end those beyond its width are kNoLogit. NVRTC
-/// takes no function of any type here (a lambda with `auto`), though nvcc does.
-__device__ inline Four finished([[maybe_unused]] const TileWork& work, const float4& raw,
-                                [[maybe_unused]] int column, bool at_end) {
+/// Of what stands at `column` of a row; at the tile's end those beyond its width are kNoLogit. NVRTC takes no
+/// function of any type here (a lambda with `auto`), though nvcc does.
+__device__ inline Four masked(const TileWork& work, const float4& raw, int column, bool at_end) {
   Four four = {{raw.x, raw.y, raw.z, raw.w}};
-#if DEPTHLENS_BIAS
-  const float4 bias = *reinterpret_cast<const float4*>(work.bias + work.first + column);
-  four = {{raw.x + bias.x, raw.y + bias.y, raw.z + bias.z, raw.w + bias.w}};
-#endif
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    four.z[i] = transformed(work, four.z[i]);
     if (at_end && column + i >= work.width) four.z[i] = kNoLogit;
   }
   return four;
+}
+/// The same of products, of which it makes logits.
+__device__ inline Four finished([[maybe_unused]] const TileWork& work, float4 raw, int column, bool at_end) {
+#if DEPTHLENS_BIAS
+  const float4 bias = *reinterpret_cast<const float4*>(work.bias + work.first + column);
+  raw = {raw.x + bias.x, raw.y + bias.y, raw.z + bias.z, raw.w + bias.w};
+#endif
+  raw = {transformed(work, raw.x), transformed(work, raw.y), transformed(work, raw.z),
+         transformed(work, raw.w)};
+  return masked(work, raw, column, at_end);
 }
 
 /// Counts a logit that is greater than the bar.
@@ -217,7 +222,7 @@ __device__ inline void update_best(const TileWork& work, long long r, const floa
   int with_candidates = 0;  // threads
   for (int i = 0; i < kWarps; ++i) with_candidates += place_of_lane(maxima[32 * i + lane] > bar).all;
   if (with_candidates == 0) return;
-  const float* const row = work.logits + r * work.stride;
+  const float* const row = work.products + r * work.stride;
 
   // Few threads make few candidates; where they are more, the bar is raised first.
   bool at_bar = false;  // whether equals of the bar are candidates
@@ -278,7 +283,7 @@ __device__ inline void update_best(const TileWork& work, long long r, const floa
 /// warp.
 __device__ inline void finish_row(const TileWork& work, long long r, int g, const WarpPart* parts) {
   const int lane = threadIdx.x % 32;
-  const float* const row = work.logits + r * work.stride;
+  const float* const row = work.products + r * work.stride;
   RowState& state = work.states[r];
   const RowState before = state;
   RowSums<float> tile = parts[0].sums[g];
@@ -342,7 +347,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) depthlens_reduce_tile(con
 #pragma unroll
   for (int g = 0; g < kStates; ++g) {
     const long long r = row_of(g);
-    rows[g] = work.logits + r * work.stride;
+    rows[g] = work.products + r * work.stride;
     thread_max[g] = 2 * kNoLogit;
     sums[g] = no_sums<float>();
     sums[g].m = static_cast<float>(work.states[r].m);
@@ -369,7 +374,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) depthlens_reduce_tile(con
   const auto take = [&](const Columns& columns, int column, bool at_end) {
     Four shifted = {{0, 0, 0, 0}}, e = {{0, 0, 0, 0}};
     if (with_final) {
-      const Four final_z = finished(work, columns.final_z, column, at_end);
+      const Four final_z = masked(work, columns.final_z, column, at_end);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         shifted.z[i] = final_z.z[i] - final_max;

@@ -67,8 +67,8 @@ class ExpectedLogitsReducer : public Reducer {
   void add(DeviceTile& tile) override {
     const at::Tensor q = distributions_.narrow(1, tile.first, tile.width());
     const at::Tensor by_row = q.repeat({rows_.size(0) / q.size(0), 1});  // [R, width]
-    value_.add_((by_row * tile.logits).sum(1, /*keepdim=*/false, at::kDouble));
-    at::Tensor coefficients = by_row * slope(transform_, tile.logits);
+    value_.add_((by_row * tile.logits()).sum(1, /*keepdim=*/false, at::kDouble));
+    at::Tensor coefficients = by_row * slope(transform_, tile.logits());
     if (token_scale_.defined())
       coefficients =
           coefficients * token_scale_.narrow(0, tile.first, tile.width()).to(coefficients.scalar_type());

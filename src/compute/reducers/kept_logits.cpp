@@ -35,7 +35,7 @@ void KeptLogits::add(HostTile& tile, Workspace* /*workspace*/) {
 void KeptLogits::add(DeviceTile& tile) {
   if (!all_.defined()) all_ = at::empty({num_states_, num_positions_, stride_}, values_.options());
   all_.narrow(2, tile.first, tile.width())
-      .copy_(tile.logits.view({num_states_, num_positions_, tile.width()}));
+      .copy_(tile.logits().view({num_states_, num_positions_, tile.width()}));
 }
 
 at::Tensor logits(const VocabularyPass& pass, const StateRows& rows) {

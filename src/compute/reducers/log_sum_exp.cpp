@@ -139,7 +139,7 @@ void LogSumExpReducer::add(HostTile& tile, Workspace* workspace) {
 }
 
 void LogSumExpReducer::add(DeviceTile& tile) {
-  at::Tensor& z = tile.logits;
+  const at::Tensor& z = tile.logits();
   auto& [m, top, sum, expected, token_scale] = there_;
   if (!m.defined()) {
     const std::int64_t R = rows_.size(0);

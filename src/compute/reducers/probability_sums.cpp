@@ -73,9 +73,10 @@ void ProbabilityReducer::add(HostTile& tile, Workspace* workspace) {
 }
 
 void ProbabilityReducer::add(DeviceTile& tile) {
-  const std::int64_t P = num_positions_, S = tile.logits.size(0) / P, width = tile.width();
+  const std::int64_t P = num_positions_, S = tile.num_rows() / P, width = tile.width();
+  const at::Tensor& logits = tile.logits();
   if (!there_.log_sum_exp.defined()) {
-    const at::Device device = tile.logits.device();
+    const at::Device device = logits.device();
     there_.log_sum_exp =
         copied_to(device, at::from_blob(const_cast<double*>(log_sum_exp_.data()), {S * P, 1}, at::kDouble));
     there_.reference = there_.log_sum_exp.to(at::kFloat);
@@ -84,10 +85,10 @@ void ProbabilityReducer::add(DeviceTile& tile) {
     there_.any_small = at::zeros({}, there_.log_sum_exp.options().dtype(at::kBool));
   }
   const at::Tensor found = there_.found.narrow(1, tile.first, width);
-  at::Tensor shifted = tile.logits - there_.reference;
+  at::Tensor shifted = logits - there_.reference;
   const at::Tensor small = shifted.lt(ProbabilitySums::kLowestLog);
   if (small_ones_) {
-    found.copy_((tile.logits.to(at::kDouble) - there_.log_sum_exp)
+    found.copy_((logits.to(at::kDouble) - there_.log_sum_exp)
                     .masked_fill_(small.logical_not(), -std::numeric_limits<double>::infinity())
                     .view({S, P, width})
                     .logsumexp(1));
@@ -124,8 +125,7 @@ void ProbabilityReducer::add_kept(const KeptLogits& logits, const RowStatistics*
     const at::Tensor all = logits.logits();
     return with_tiles_of_device([&] {
       for (std::int64_t first = 0; first < V; first += kWidth) {
-        DeviceTile tile{.logits = all.narrow(2, first, std::min(kWidth, V - first)).flatten(0, 1),
-                        .first = first};
+        DeviceTile tile(all.narrow(2, first, std::min(kWidth, V - first)).flatten(0, 1), first);
         add(tile);
       }
     });

@@ -432,7 +432,7 @@ void AtenStatistics::add(DeviceTile& others) {
                      width = others.width();
   if (chunk_.kept != nullptr && S > 1) chunk_.kept->add(others);
   const at::Tensor final_tile = final_logits_.narrow(1, first, width);  // [P, Vt]
-  at::Tensor tile = at::cat({final_tile, others.logits});               // [S · P, Vt]
+  at::Tensor tile = at::cat({final_tile, others.logits()});             // [S · P, Vt]
   top_.add(tile, first);
   tile = tile.view({S, P, width});
 

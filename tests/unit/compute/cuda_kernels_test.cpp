@@ -11,10 +11,12 @@
 #include <optional>
 #include <regex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "compute/aten/aten_backend.hpp"
 #include "compute/cuda/cuda_backend.hpp"
+#include "compute/cuda/cuda_statistics.hpp"
 #include "compute/cuda/kernels.hpp"
 #include "compute/cuda/split_terms.hpp"
 #include "depthlens/compute/log_sum_exp.hpp"
@@ -48,6 +50,8 @@ TEST_CASE("cuda kernels: every variant compiles for sm_80 and sm_90") {
   const auto compiler = any_compiler();
   if (!compiler) return;
   INFO("NVRTC " << compiler->version() << " of " << compiler->place());
+  const std::pair<bool, compute::LogitTransform> heads[] = {
+      {false, {}}, {true, {.scale = 0.5}}, {false, {.soft_cap = 30}}, {true, {.soft_cap = 30}}};
   for (const std::array<int, 2> capability : {std::array{8, 0}, {9, 0}}) {
     const auto check = [&](cuda::Source source, const std::string& name) {
       source.options.push_back("--ptxas-options=-v");
@@ -64,16 +68,22 @@ TEST_CASE("cuda kernels: every variant compiles for sm_80 and sm_90") {
       REQUIRE(std::regex_search(cubin.reason, registers, of_function));
       std::cout << util::join(source.options, " ") << ": " << registers[1] << " registers\n";
     };
-    for (const std::int64_t watched : {1, 3, 5, 9, 17}) {
-      const auto variant = cuda::ReduceVariant::for_watched(watched);
-      REQUIRE(variant);
-      CHECK(variant->watched >= watched);
-      check(cuda::reduce_source(*variant, capability), "depthlens_reduce_tile");
+    for (const auto& [bias, transform] : heads) {
+      compute::Unembedding head;
+      if (bias) head.bias = at::rand({1});
+      head.transform = transform;
+      for (const std::int64_t watched : {1, 3, 5, 9, 17}) {
+        const auto forms = cuda::ReduceForms::of(watched, 10, head, /*logits_are_kept=*/false);
+        REQUIRE(forms);
+        CHECK(forms->others.watched >= watched);
+        check(cuda::reduce_source(forms->others, capability), "depthlens_reduce_tile");
+        if (!bias && transform.is_identity() && forms->others.states > 1)
+          check(cuda::reduce_source(forms->final_layer, capability), "depthlens_reduce_tile");
+      }
     }
     check(cuda::soften_source(capability), "depthlens_soften_tile");
     check(cuda::split_source(capability), "depthlens_split_terms");
   }
-  CHECK(!cuda::ReduceVariant::for_watched(33));
 }
 
 /// Names of the members of a type of a kernel's source, in their order.
@@ -91,12 +101,12 @@ std::string members_of(const std::string& text, const std::string& type) {
 }
 
 TEST_CASE("cuda kernels: parameters stand in the order in which they are given") {
-  CHECK(
-      members_of(cuda::reduce_source({}, {9, 0}).text, "TileWork") ==
-      "logits stride num_states num_positions first width final_logits final_stride final_max bias scale cap "
-      "num_best num_groups states best_logits best_ids num_found watched watched_logits num_greater "
-      "group_begin "
-      "group_tokens group_mass");
+  CHECK(members_of(cuda::reduce_source({}, {9, 0}).text, "TileWork") ==
+        "products stride num_states num_positions first width final_logits final_stride final_max bias scale "
+        "cap "
+        "num_best num_groups states best_logits best_ids num_found watched watched_logits num_greater "
+        "group_begin "
+        "group_tokens group_mass");
   CHECK(members_of(cuda::soften_source({9, 0}).text, "SoftenTileWork") ==
         "logits stride num_rows num_gradients first width token_scale scale by_cap num_terms m sum top "
         "coefficients coefficient_stride expected num_expected");

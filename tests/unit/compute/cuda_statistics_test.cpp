@@ -1,15 +1,19 @@
 // The pass of cards and its statistics with the processor in the card's place: products by libtorch, the
 // kernels emulated. Logits are exact, so that all kernels must find the same.
+#include "compute/cuda/cuda_statistics.hpp"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include <limits>
 #include <memory>
-#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +21,8 @@
 #include "compute/aten/aten_backend.hpp"
 #include "compute/cuda/cuda_backend.hpp"
 #include "compute/cuda/split_terms.hpp"
+#include "compute/reducer.hpp"
+#include "depthlens/compute/log_probabilities.hpp"
 #include "depthlens/compute/log_sum_exp.hpp"
 #include "depthlens/compute/statistics.hpp"
 #include "support/check_error.hpp"
@@ -24,7 +30,20 @@
 namespace depthlens {
 
 namespace test {
+template <int states, int bias, int transform>
 void reduce_on_processor(const void* work);
+template <>
+void reduce_on_processor<1, 0, 0>(const void* work);
+template <>
+void reduce_on_processor<4, 0, 0>(const void* work);
+template <>
+void reduce_on_processor<4, 0, 2>(const void* work);
+template <>
+void reduce_on_processor<4, 1, 0>(const void* work);
+template <>
+void reduce_on_processor<4, 1, 1>(const void* work);
+template <>
+void reduce_on_processor<4, 1, 2>(const void* work);
 void soften_on_processor(const void* work);
 }  // namespace test
 
@@ -33,16 +52,35 @@ namespace {
 using compute::Precision;
 using compute::Unembedding;
 
+using Variant = compute::cuda::ReduceVariant;
+using Transform = Variant::Transform;
+
+/// The emulated form of the reduction, or nullptr.
+void (*emulated(const Variant& variant))(const void*) {
+  const std::pair<Variant, void (*)(const void*)> all[] = {
+      {{1, 4}, test::reduce_on_processor<1, 0, 0>},
+      {{4, 4}, test::reduce_on_processor<4, 0, 0>},
+      {{4, 4, false, Transform::kSoftCap}, test::reduce_on_processor<4, 0, 2>},
+      {{4, 4, true}, test::reduce_on_processor<4, 1, 0>},
+      {{4, 4, true, Transform::kScale}, test::reduce_on_processor<4, 1, 1>},
+      {{4, 4, true, Transform::kSoftCap}, test::reduce_on_processor<4, 1, 2>}};
+  for (const auto& [form, function] : all) {
+    if (form == variant) return function;
+  }
+  return nullptr;
+}
+
 struct Processor : compute::cuda::Kernels {
   int launches = 0;
+  std::vector<Variant> reductions;                                    // launched
   bool softens = true;                                                // whether it has that kernel
   std::int64_t most_rows = std::numeric_limits<std::int64_t>::max();  // that its memory holds
 
-  bool has_reduction(const compute::cuda::ReduceVariant& variant) override { return variant.watched == 4; }
-  void reduce(const compute::cuda::ReduceVariant& variant, const compute::cuda::ReduceWork& work) override {
-    CHECK(variant.states == 4);
+  bool has_reduction(const Variant& variant) override { return emulated(variant) != nullptr; }
+  void reduce(const Variant& variant, const compute::cuda::ReduceWork& work) override {
     ++launches;
-    test::reduce_on_processor(&work);
+    reductions.push_back(variant);
+    emulated(variant)(&work);
   }
   bool has_softening() override { return softens; }
   void soften(const compute::cuda::SoftenWork& work) override {
@@ -110,17 +148,42 @@ void check_near(const std::vector<double>& found, const std::vector<double>& exp
   }
 }
 
-void check_same(const compute::Statistics& found, const compute::Statistics& expected) {
+/// All but the ranks; `margin`: of single logits.
+void check_same_numbers(const compute::Statistics& found, const compute::Statistics& expected,
+                        double margin) {
   CHECK(found.watched == expected.watched);
   CHECK(found.top_ids == expected.top_ids);
-  CHECK(found.top_logits == expected.top_logits);
-  CHECK(found.watched_ranks == expected.watched_ranks);
-  check_near(found.watched_logits, expected.watched_logits, 0);
+  check_near(found.top_logits, expected.top_logits, margin);
+  check_near(found.watched_logits, expected.watched_logits, margin);
   check_near(found.log_sum_exp, expected.log_sum_exp, 2e-6);
   check_near(found.entropy, expected.entropy, 5e-6);
   check_near(found.kl_final, expected.kl_final, 5e-6);
   check_near(found.kl_reverse, expected.kl_reverse, 5e-6);
   check_near(found.group_mass, expected.group_mass, 1e-6);
+}
+
+void check_same(const compute::Statistics& found, const compute::Statistics& expected) {
+  check_same_numbers(found, expected, 0);
+  CHECK(found.top_logits == expected.top_logits);
+  CHECK(found.watched_ranks == expected.watched_ranks);
+}
+
+/// Ranks among all logits [R, V], where those that differ by the rounding of a soft cap may be taken for
+/// equal ones.
+void check_ranks(const compute::Statistics& found, const at::Tensor& logits) {
+  const std::size_t R = static_cast<std::size_t>(logits.size(0)), RW = found.watched_ranks.size(), W = RW / R;
+  for (std::size_t i = 0; i < RW; ++i) {
+    INFO("rank " << i);
+    const compute::TokenId token = found.watched[i % found.watched.size()];
+    const std::int64_t rank = found.watched_ranks[i];
+    if (token == compute::kNoToken) {
+      CHECK(rank == 0);
+      continue;
+    }
+    const at::Tensor row = logits[static_cast<std::int64_t>(i / W)], away = row - row[token];
+    CHECK(rank > away.gt(1e-6).sum().item<std::int64_t>());
+    CHECK(rank <= away.ge(-1e-6).sum().item<std::int64_t>());
+  }
 }
 
 TEST_CASE("cuda statistics: those of libtorch's operations, for every stored type and precision") {
@@ -140,7 +203,8 @@ TEST_CASE("cuda statistics: those of libtorch's operations, for every stored typ
     const auto pass = compute::make_cuda_pass(card, precision, unembedding, 0);
     const auto found = compute::StatisticsDecoder(*pass, groups, shape.num_groups).decode(input);
     check_same(found, expected);
-    CHECK(card->launches == 1 + 3);  // the final layer, then tiles of 2,048
+    // The final layer, then tiles of 2,048.
+    CHECK((card->reductions == std::vector<Variant>{{1, 4}, {4, 4}, {4, 4}, {4, 4}}));
     for (std::size_t p = 0; p < 3; ++p) {
       CHECK(found.kl_final[p] == 0);
       CHECK(found.kl_reverse[p] == 0);
@@ -154,12 +218,19 @@ TEST_CASE("cuda statistics: awkward sizes, a bias, a soft cap, no groups, the fi
     Shape shape;
     bool bias;
     double scale, soft_cap;
+    Variant others;
   };
   for (const Case& c :
-       {Case{{.vocab = 1, .top_k = 1}, false, 1, 0}, Case{{.vocab = 9, .top_k = 9}, true, 1, 0},
-        Case{{.states = 1, .vocab = 2500}, false, 1, 0},
-        Case{{.states = 2, .positions = 1, .vocab = 2051, .num_groups = 0}, true, 0.5, 0},
-        Case{{.states = 5, .vocab = 4096}, true, 0.25, 6}}) {
+       {Case{{.vocab = 1, .top_k = 1}, false, 1, 0, {4, 4}},
+        Case{{.vocab = 9, .top_k = 9}, true, 1, 0, {4, 4, true}},
+        Case{{.states = 1, .vocab = 2500}, true, 0.5, 6, {4, 4, true, Transform::kSoftCap}},
+        Case{{.states = 2, .positions = 1, .vocab = 2051, .num_groups = 0},
+             true,
+             0.5,
+             0,
+             {4, 4, true, Transform::kScale}},
+        Case{{.states = 3, .vocab = 2055}, false, 1, 3, {4, 4, false, Transform::kSoftCap}},
+        Case{{.states = 5, .vocab = 4096}, true, 0.25, 6, {4, 4, true, Transform::kSoftCap}}}) {
     INFO(c.shape.vocab << " tokens, " << c.shape.states << " states");
     Unembedding unembedding = exact_unembedding(c.shape.vocab, at::kBFloat16);
     if (c.bias) unembedding.bias = at::randint(-9, 10, {c.shape.vocab}, at::kFloat).div_(8);
@@ -169,16 +240,85 @@ TEST_CASE("cuda statistics: awkward sizes, a bias, a soft cap, no groups, the fi
     const auto expected =
         compute::StatisticsDecoder(*compute::make_aten_pass(unembedding), groups, c.shape.num_groups)
             .decode(input);
-    const auto pass =
-        compute::make_cuda_pass(std::make_shared<Processor>(), Precision::kExact, unembedding, 0);
-    check_same(compute::StatisticsDecoder(*pass, groups, c.shape.num_groups).decode(input), expected);
+    const auto card = std::make_shared<Processor>();
+    const auto pass = compute::make_cuda_pass(card, Precision::kExact, unembedding, 0);
+    const auto found = compute::StatisticsDecoder(*pass, groups, c.shape.num_groups).decode(input);
+    // The final layer's logits are finished before, those of others by the kernel.
+    REQUIRE(!card->reductions.empty());
+    CHECK(card->reductions[0] == Variant{1, 4});
+    for (std::size_t i = 1; i < card->reductions.size(); ++i) CHECK(card->reductions[i] == c.others);
+    CHECK((card->reductions.size() == 1) == (c.shape.states == 1));
+    if (c.soft_cap == 0) {
+      check_same(found, expected);
+      continue;
+    }
+    check_same_numbers(found, expected, 1e-6);
+    const auto plain = compute::make_aten_pass(unembedding);
+    check_ranks(found, compute::logits(*plain, plain->pack(input.rows, c.shape.states)));
   }
+}
+
+TEST_CASE("cuda pass: logits of tokens are those of the walk, however few positions are taken at once") {
+  at::manual_seed(17);
+  Unembedding unembedding;
+  unembedding.weight = at::randint(-9, 10, {300, 16}, at::kFloat).div_(4).to(at::kBFloat16);
+  unembedding.bias = at::randint(-9, 10, {300}, at::kFloat).div_(8);
+  unembedding.transform = {.scale = 0.125, .soft_cap = 20};
+  constexpr std::int64_t S = 2, P = 23, W = 40;
+  const at::Tensor rows = at::randint(-9, 10, {S * P, 16}, at::kFloat).div_(8),
+                   tokens = at::randint(-1, 300, {P, W}, at::kInt);
+  const std::vector<compute::TokenId> listed(tokens.const_data_ptr<int>(),
+                                             tokens.const_data_ptr<int>() + tokens.numel());
+  const auto pass = compute::make_cuda_pass(std::make_shared<Processor>(), Precision::kExact, unembedding, 0);
+  const compute::StateRows packed = pass->pack(rows, S);
+  const auto check = [&](const compute::StateRows& some) {
+    const at::Tensor found = pass->gather(some, listed);
+    const at::Tensor all = compute::logits(*pass, some).view({some.num_states, P, 300});
+    const at::Tensor ids = tokens.clamp_min(0).to(at::kLong).expand({some.num_states, P, W});
+    CHECK(at::equal(found, all.gather(2, ids)));
+  };
+  check(packed);
+  check(packed.states(1, 1));
+}
+
+TEST_CASE("device tiles: logits are made once, of products that are no more to be had then") {
+  int times = 0;
+  compute::DeviceTile tile(at::ones({2, 3}), 5, [&](at::Tensor& products) {
+    ++times;
+    products.mul_(2);
+  });
+  CHECK(tile.num_rows() == 2);
+  CHECK(tile.width() == 3);
+  CHECK(at::equal(tile.products(), at::ones({2, 3})));
+  CHECK(times == 0);
+  for (int i = 0; i < 2; ++i) CHECK(at::equal(tile.logits(), at::full({2, 3}, 2)));
+  CHECK(times == 1);
+  CHECK_THROWS_AS(tile.products(), std::logic_error);
+  CHECK_THROWS_AS(compute::DeviceTile(at::ones({2, 3}), 0).products(), std::logic_error);
+}
+
+TEST_CASE("cuda kernels: variants differ in every member, and none is for too many tokens") {
+  std::set<Variant> variants;
+  for (const int states : {1, 4}) {
+    for (const bool bias : {false, true}) {
+      for (const auto transform : {Transform::kNone, Transform::kScale, Transform::kSoftCap})
+        variants.insert({states, 4, bias, transform});
+    }
+  }
+  CHECK(variants.size() == 12);
+  using compute::cuda::ReduceForms;
+  const Unembedding head = exact_unembedding(9, at::kFloat);
+  CHECK(ReduceForms::of(32, 32, head, false));
+  CHECK(!ReduceForms::of(33, 32, head, false));
+  CHECK(!ReduceForms::of(32, 33, head, false));
 }
 
 TEST_CASE("cuda statistics: sums of probabilities, logits kept and not") {
   at::manual_seed(13);
   const Shape shape{.states = 3};
-  const Unembedding unembedding = exact_unembedding(shape.vocab, at::kBFloat16);
+  Unembedding unembedding = exact_unembedding(shape.vocab, at::kBFloat16);
+  unembedding.bias = at::randint(-9, 10, {shape.vocab}, at::kFloat).div_(8);
+  unembedding.transform = {.scale = 0.5, .soft_cap = 4};
   const compute::StatisticsInput input = exact_input(shape);
   const auto of = [&](const compute::VocabularyPass& pass, std::uint64_t memory) {
     compute::ProbabilitySums sums(shape.states, shape.vocab);
@@ -187,9 +327,11 @@ TEST_CASE("cuda statistics: sums of probabilities, logits kept and not") {
   };
   const at::Tensor expected = of(*compute::make_aten_pass(unembedding), 1 << 30).sums;
   for (const std::uint64_t memory : {std::uint64_t{0}, std::uint64_t{1} << 30}) {
-    const auto pass =
-        compute::make_cuda_pass(std::make_shared<Processor>(), Precision::kExact, unembedding, 0);
+    const auto card = std::make_shared<Processor>();
+    const auto pass = compute::make_cuda_pass(card, Precision::kExact, unembedding, 0);
     const at::Tensor found = of(*pass, memory).sums;
+    // Kept logits are finished, so the kernel must not.
+    CHECK(card->reductions.at(1) == (memory > 0 ? Variant{4, 4} : Variant{4, 4, true, Transform::kSoftCap}));
     CHECK((found - expected).abs().max().item<double>() < 1e-7);
     CHECK(found.sum().item<double>() == Approx(9).margin(1e-5));
   }

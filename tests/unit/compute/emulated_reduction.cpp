@@ -1,7 +1,7 @@
-// The reduction kernel on the processor, by itself: its names are those of a card's code.
+// The reduction kernel on the processor, in the form that CMakeLists.txt defines; by itself, for its names
+// are those of a card's code.
 #include "support/cuda_on_processor.hpp"
 
-#define DEPTHLENS_STATES 4
 #define DEPTHLENS_WATCHED 4
 // The kernel converts as CUDA code does.
 #pragma GCC diagnostic push
@@ -14,7 +14,11 @@
 
 namespace depthlens::test {
 
-void reduce_on_processor(const void* given) {
+template <int states, int bias, int transform>
+void reduce_on_processor(const void* work);
+
+template <>
+void reduce_on_processor<DEPTHLENS_STATES, DEPTHLENS_BIAS, DEPTHLENS_TRANSFORM>(const void* given) {
   using namespace compute::cuda;
   TileWork work;
   std::memcpy(static_cast<void*>(&work), given, sizeof work);

@@ -43,6 +43,13 @@ class Processor {
     const auto P = static_cast<unsigned>(work.num_positions), S = static_cast<unsigned>(work.num_states);
     test::launch_on_processor(P, (S + kStates - 1) / kStates, kThreads, [&] { depthlens_reduce_tile(work); });
   }
+  void make_logits(const compute::cuda::TileWork& work, int rows, std::vector<float>& z) {
+    for (int r = 0; r < rows; ++r) {
+      for (int v = 0; v < work.width; ++v)
+        z[static_cast<std::size_t>(r * work.stride + v)] =
+            compute::cuda::logit_at(work, work.products + r * work.stride, v);
+    }
+  }
 
  private:
   struct Free {
@@ -53,10 +60,11 @@ class Processor {
 
 void check(const test::ReduceCase& shape, unsigned seed) {
   Processor device;
-  const test::ReduceErrors errors = test::ReduceTrial<Processor>(shape, seed).run(device);
+  const test::ReduceErrors errors = test::ReduceTrial<Processor>(device, shape, seed).run();
   CHECK(errors.wrong_best == 0);
   CHECK(errors.wrong_counts == 0);
   CHECK(errors.wrong_logits == 0);
+  CHECK(errors.logits < 5e-7);
   CHECK(errors.log_sum_exp < 2e-7);
   CHECK(errors.entropy < 2e-6);
   CHECK(errors.kl_final < 2e-6);
@@ -89,6 +97,18 @@ TEST_CASE("the reduction kernel makes the sums, ranks and best tokens that float
          .num_groups = 0,
          .spread = 20},
         3);
+}
+
+TEST_CASE("the reduction kernel takes the final layer by itself", "[cuda-kernels]") {
+  check({.num_states = 1,
+         .num_positions = 3,
+         .vocab_size = 2503,
+         .tile = 2503,
+         .num_best = 10,
+         .num_groups = 2,
+         .spread = 3,
+         .beside_final = false},
+        8);
 }
 
 TEST_CASE("a vocabulary of fewer tokens than are wanted gives all of them in order", "[cuda-kernels]") {
