@@ -2,10 +2,10 @@
 # Everything that is measured on a graphics processor, in one command and at most eight minutes:
 #
 #   bench/gpu.sh --tokenizers DIR --text FILE [--depthlens PROGRAM] [--tests DIR] [--work DIR] [--out FILE]
-#                [--device cuda] [--seconds 480] [--keep-going] [--parts tests,decode,llama3-8b,160m,training,pythia-6.9b,trajectory]
+#                [--device cuda] [--seconds 480] [--keep-going] [--parts tests,decode,llama3-8b,160m,streaming,training,pythia-6.9b,trajectory]
 #
-# Builds in build-gpu unless --depthlens names a program (and --tests the folder of the tests for cards and of bench_card),
-# runs the tests for cards and stops where one fails, makes models of random weights in WORK, and measures depthlens and
+# Builds in build-gpu unless --depthlens names a program (and --tests the folder of the tests for cards, of bench_card and,
+# if wanted, of reduce_tile and soften_tile made by nvcc), runs the tests for cards and stops where one fails, makes models of random weights in WORK, and measures depthlens and
 # its peers in turn. The tables go to FILE as markdown for docs/performance.md, with the card, the driver and torch; what
 # was said beside them goes to FILE.log. A part that fails or takes too long is named, and the others go on. Needs python3
 # with a CUDA torch, transformers and safetensors; for the trajectory also the package tuned-lens. `--device cpu --tiny
@@ -13,7 +13,7 @@
 set -u
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3} program='' tests='' work=/tmp/depthlens-gpu out=gpu.md device=cuda total=480 tiny='' goes_on=''
-tokenizers='' text='' parts=tests,decode,llama3-8b,160m,training,pythia-6.9b,trajectory
+tokenizers='' text='' parts=tests,decode,llama3-8b,160m,streaming,training,pythia-6.9b,trajectory
 while [ $# -gt 0 ]; do
   case $1 in
     --depthlens) program=$(realpath "$2"); shift ;;
@@ -99,8 +99,19 @@ if wanted tests; then
       ctest --test-dir "$root/build-gpu" -L cuda --output-on-failure | tail -15
       return "${PIPESTATUS[0]}"
     fi
-    # Those of the folder, which must be the ones labelled cuda, a few side by side.
+    # First the kernels alone, then the tests of the folder, which must be the ones labelled cuda, a few side by side.
     local status=0 test name
+    for test in "$tests"/reduce_tile* "$tests"/soften_tile*; do
+      [ -x "$test" ] || continue
+      name=$(basename "$test")
+      if timeout 60 "$test" check > "$work/$name.txt" 2>&1; then
+        echo "- $name, beside float64: passed"
+      else
+        status=1
+        echo "- $name, beside float64: **failed**"
+        tail -20 "$work/$name.txt" >&2
+      fi
+    done
     mkdir -p "$work/tests"
     run_test() { OMP_NUM_THREADS=3 timeout 100 "$1" > "$work/tests/$(basename "$1").txt" 2>&1; }
     for test in "$tests"/test_*; do
@@ -161,6 +172,31 @@ if wanted 160m; then
   heading "The whole program, $small"
   part 110 "$small" bash -c "analyze --model '$work/$small' --list-with '$work/tiny-neox' --positions $many --programs exact,fast --runs 2 \
     --ways $ways"
+fi
+if wanted streaming; then
+  heading "Blocks read when they are needed, $small"
+  streaming() {
+    local way
+    head -c 20000 "$text" > "$work/streamed.txt"
+    for way in resident streamed; do
+      "$DEPTHLENS" analyze --model "$work/$1" --device "$device" --input "$work/streamed.txt" --out "$work/$way" --overwrite \
+        --records none --report no $([ $way = streamed ] && echo --stream-layers) >&2 || return
+    done
+    $python - "$work" << 'END'
+import csv, json, sys
+work = sys.argv[1]
+def numbers(way):
+    with open(f"{work}/{way}/tables/lens.quality.csv") as file:
+        return [[float(row[key]) for key in ("kl_final", "kl_reverse", "entropy", "cross_entropy")] for row in csv.DictReader(file)]
+def seconds(way):
+    return json.load(open(f"{work}/{way}/run.json"))["volatile"]["seconds"]
+apart = max(abs(x - y) for a, b in zip(numbers("resident"), numbers("streamed"), strict=True) for x, y in zip(a, b, strict=True))
+print(f"{seconds('resident'):.1f} s, with --stream-layers {seconds('streamed'):.1f} s; means of the tables at most {apart:.1g} nats apart")
+sys.exit(apart > 1e-4)
+END
+  }
+  export -f streaming
+  part 40 streaming bash -c "streaming '$small'"
 fi
 if wanted training; then
   heading "A step of lens training, $small"
