@@ -77,8 +77,8 @@ using StateRows = std::function<at::Tensor(std::int64_t layer)>;
 /// What a group of lenses decodes at some positions.
 struct GroupStates {
   std::vector<at::Tensor> values;  // [P, d] of each state, translated by its lens where it has one
-  std::shared_ptr<const compute::HostCopy>
-      largest;  // magnitudes of those that are translated, in their order
+  /// Magnitudes of those that are translated, in their order; nullptr: none is.
+  std::shared_ptr<const compute::HostCopy> largest;
 };
 
 /// A position of a chunk that is decoded a second time: the final layer and another state.
@@ -180,10 +180,8 @@ class Group {
     const std::int64_t kept = decoder_->positions_to_keep(shape_.num_states) / kBlock * kBlock;
     if (wants_sums_ && kept >= kMinKept) positions_per_chunk_ = std::min(positions_per_chunk_, kept);
 
-    const auto translated = std::count_if(states_.begin(), states_.end(),
-                                          [](const State& state) { return state.lens != nullptr; });
-    const std::int64_t bytes = translated * 4 * model_.spec().hidden_size;
-    const auto fitting = static_cast<std::int64_t>(memory / 8) / std::max<std::int64_t>(1, bytes);
+    const std::int64_t bytes = shape_.num_states * 4 * model_.spec().hidden_size;
+    const auto fitting = static_cast<std::int64_t>(memory / 8) / bytes;
     positions_translated_ = std::max(positions_per_chunk_, std::min(fitting, sizes.positions_translated));
   }
 
