@@ -61,7 +61,8 @@ struct RecordedProduct : torch::autograd::Function<RecordedProduct> {
     context->saved_data["backend"] = reinterpret_cast<std::int64_t>(backend);
     context->saved_data["precision"] = static_cast<std::int64_t>(precision);
     context->saved_data["type"] = rows.scalar_type();
-    return backend->linear(backend->pack(rows, precision), weight, {});
+    // Not as the view of a larger tensor that it may be: such a one could not be changed in place later.
+    return backend->linear(backend->pack(rows, precision), weight, {}).variable_data();
   }
 
   static torch::autograd::variable_list backward(Context* context,

@@ -79,15 +79,20 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
                                                                  const RowProgress& progress) const {
   DEPTHLENS_ASSERT(long_enough(prompt));
   const std::int64_t L = model_.spec().num_layers, d = model_.spec().hidden_size;
-  // The last position is neither source nor target and no other sees it.
-  const auto T = static_cast<std::int64_t>(prompt.size()) - 1;
-  const std::int64_t skip = options_.skip_first, B = batch_rows(T);
+  // The last position is neither source nor target, and no other sees it; but rotary angles may go by the
+  // length.
+  const auto end = static_cast<std::int64_t>(prompt.size()) - 1;
+  const std::vector<model::RopeSpec>& ropes = model_.spec().ropes;
+  const bool length_counts = std::any_of(
+      ropes.begin(), ropes.end(), [](const model::RopeSpec& rope) { return rope.depends_on_length(); });
+  const std::int64_t T = length_counts ? end + 1 : end;
+  const std::int64_t skip = options_.skip_first, counted = end - skip, B = batch_rows(T);
 
   at::Tensor after_first;  // [T, d], after block 0
   const auto keep = [&](std::int64_t layer, const at::Tensor& states) {
     if (layer == 1) after_first = states;
   };
-  model::forward_finite(model_, {.tokens = {prompt.begin(), prompt.end() - 1}, .lengths = {T}}, keep,
+  model::forward_finite(model_, {.tokens = {prompt.begin(), prompt.begin() + T}, .lengths = {T}}, keep,
                         [](std::int64_t row) { return cat("position ", row); });
 
   // B copies of the prompt, so that one backward pass gives B rows; recorded once for all passes.
@@ -108,12 +113,12 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
     // then the sum over targets.
     at::Tensor cotangents = at::zeros({B, T, d}, last.options().requires_grad(false));
     for (std::int64_t b = 0; b < rows; ++b)
-      cotangents.select(0, b).narrow(0, skip, T - skip).select(1, row + b).fill_(1);
+      cotangents.select(0, b).narrow(0, skip, counted).select(1, row + b).fill_(1);
     const std::vector<at::Tensor> gradients =
         torch::autograd::grad({last}, states, {cotangents.view({B * T, d})}, /*retain_graph=*/row + B < d);
     std::vector<at::Tensor> means;  // [rows, d]
     for (const at::Tensor& gradient : gradients) {
-      const at::Tensor of_sources = gradient.view({B, T, d}).narrow(0, 0, rows).narrow(1, skip, T - skip);
+      const at::Tensor of_sources = gradient.view({B, T, d}).narrow(0, 0, rows).narrow(1, skip, counted);
       means.push_back(of_sources.mean(1, /*keepdim=*/false, at::kDouble));
     }
     const at::Tensor rounded = (at::round(at::stack(means) / kQuantum) * kQuantum).to(at::kCPU);

@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "depthlens/decode/engine.hpp"
@@ -23,6 +24,7 @@
 #include "support/check_error.hpp"
 #include "support/collecting_listener.hpp"
 #include "support/devices.hpp"
+#include "support/kernels.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -158,7 +160,11 @@ TEST_CASE("Jacobians equal them where states go to another device and come back,
 
 TEST_CASE("Jacobians equal differences of the model's runs") {
   // With steps of 0.02 the rounding of float32 sums, some 1e-6, counts fifty times and more.
-  for (const std::string& variant : test::golden_variants_with_lenses()) {
+  // ReLU, clamped numbers and a step to other experts have no derivative that differences could show.
+  const std::set<std::string> with_kinks = {"gpt-oss", "gpt2-relu",     "olmo",     "olmoe",
+                                            "opt",     "opt-350m-like", "qwen2-moe"};
+  for (const std::string& variant : test::golden_variants()) {
+    if (with_kinks.count(variant) > 0) continue;
     INFO(variant);
     const auto model = Model::load(test::golden_model(variant), {});
     const Prompt prompt = golden_prompts(variant).front();
@@ -503,9 +509,14 @@ test::CollectingListener decoded(const Model& model, const fs::path& path, const
 
 TEST_CASE("a fitted lens is written, read back and decoded") {
   const std::string variant = "neox-parallel";
-  const std::string device = GENERATE(from_range(test::devices()));
-  INFO("on " << device);
-  const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
+  // Every device, and every kernel of the processor.
+  std::vector<std::pair<std::string, std::vector<std::shared_ptr<const compute::Backend>>>> places;
+  for (const std::string& device : test::devices()) places.emplace_back(device, test::backends_on(device));
+  for (const std::string& kernel : compute::processor_kernels(compute::Precision::kExact))
+    places.emplace_back(kernel, std::vector{test::backend(kernel)});
+  const auto [place, backends] = GENERATE_COPY(from_range(places));
+  INFO("on " << place);
+  const auto model = Model::load(test::golden_model(variant), {.backends = backends});
   const auto prompts = golden_prompts(variant);
   const test::TemporaryFolder folder;
   const auto sums = train::fit_jacobians(*model, prompts, fit_in(folder.path()));
@@ -523,7 +534,10 @@ TEST_CASE("a fitted lens is written, read back and decoded") {
                         *model, lens::Alignment::kTrained);
     for (std::int64_t l = 0; l + 1 < model->spec().num_layers; ++l) {
       const at::Tensor mean = sums.sums[static_cast<std::size_t>(l)] / 2.0;
-      CHECK(test::max_abs_difference(lens->translate(l + 1, state), mean.t()) < tolerance);
+      // Sixteen bits of the matrix reach a product of bfloat16 in split terms.
+      const double split =
+          test::is_bfloat16(model->backend().kernel_name()) ? mean.abs().max().item<double>() * 0x1p-16 : 0;
+      CHECK(test::max_abs_difference(lens->translate(l + 1, state), mean.t()) < tolerance + split);
     }
   }
   const auto half = decoded(*model, folder.path() / "lens.pt", prompts[0]);
