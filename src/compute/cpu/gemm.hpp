@@ -19,7 +19,9 @@ struct GemmTile {
   std::int64_t d;
   float* out;  ///< out[i · stride + n]
   std::int64_t stride;
-  bool add = false;  ///< to what is in `out`
+  /// To what is in `out`. Except by AMX the product's own sum is made first: so a sum of very many products
+  /// loses few bits.
+  bool add = false;
 };
 
 /// One instruction set's microkernel. A *block* holds up to `block_rows` rows of x, a *panel* `panel_columns`

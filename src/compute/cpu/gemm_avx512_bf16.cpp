@@ -15,8 +15,7 @@ void multiply_rows(const std::uint32_t* block, const std::uint32_t* panel, std::
 #pragma GCC unroll 16
   for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j)
-      sums[i][j] = add ? _mm512_loadu_ps(out + i * stride + j * 16) : _mm512_setzero_ps();
+    for (int j = 0; j < kVectors; ++j) sums[i][j] = _mm512_setzero_ps();
   }
   for (std::int64_t k = 0; k < pairs; ++k) {
     __m512bh weights[kVectors];
@@ -33,7 +32,10 @@ void multiply_rows(const std::uint32_t* block, const std::uint32_t* panel, std::
 #pragma GCC unroll 16
   for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j) _mm512_storeu_ps(out + i * stride + j * 16, sums[i][j]);
+    for (int j = 0; j < kVectors; ++j) {
+      float* to = out + i * stride + j * 16;
+      _mm512_storeu_ps(to, add ? _mm512_add_ps(_mm512_loadu_ps(to), sums[i][j]) : sums[i][j]);
+    }
   }
 }
 

@@ -18,8 +18,7 @@ void multiply_rows(const float* block, const float* panel, std::int64_t depth, b
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j)
-      sums[i][j] = add ? Floats(*reinterpret_cast<Unaligned*>(out + i * stride + j * kLanes)) : Floats{};
+    for (int j = 0; j < kVectors; ++j) sums[i][j] = Floats{};
   }
   for (std::int64_t k = 0; k < depth; ++k) {
     Floats weights[kVectors];
@@ -36,8 +35,14 @@ void multiply_rows(const float* block, const float* panel, std::int64_t depth, b
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j)
-      *reinterpret_cast<Unaligned*>(out + i * stride + j * kLanes) = sums[i][j];
+    for (int j = 0; j < kVectors; ++j) {
+      Unaligned& to = *reinterpret_cast<Unaligned*>(out + i * stride + j * kLanes);
+      if (add) {
+        const Floats before = to;
+        sums[i][j] += before;
+      }
+      to = sums[i][j];
+    }
   }
 }
 

@@ -94,6 +94,20 @@ TEST_CASE("log-sum-exp, expected unembedding and top-1 equal plain float64 opera
   }
 }
 
+TEST_CASE("sums over a large vocabulary lose few bits") {
+  // All of one sign: what is added to is as large as the whole sum, and what is added a sixty-thousandth.
+  Unembedding head;
+  head.weight = at::rand({60'000, 24});
+  const at::Tensor rows = at::randn({9, 24}) * 0.1;
+  const LogSumExpValues expected = plain(head, rows, {});
+  for (const std::string& kernel : compute::processor_kernels(Precision::kFloat32)) {
+    INFO(kernel);
+    const LogSumExpValues fused = fused_of(head, Precision::kFloat32, rows, {}, kernel);
+    // AMX adds 32 products at a time to what is there.
+    CHECK(largest_difference(fused.gradient, expected.gradient) < (kernel == "amx-bf16" ? 3e-6 : 1e-6));
+  }
+}
+
 TEST_CASE("expected logits under given distributions equal plain float64 operations") {
   for (const Case& sizes : kCases) {
     for (const compute::LogitTransform& transform :
