@@ -5,10 +5,11 @@
 #                [--device cuda] [--seconds 480] [--keep-going] [--parts tests,decode,llama3-8b,160m,streaming,training,pythia-6.9b,trajectory]
 #
 # Builds in build-gpu unless --depthlens names a program (and --tests the folder of the tests for cards, of bench_card and,
-# if wanted, of reduce_tile and soften_tile made by nvcc), runs the tests for cards and stops where one fails, makes models of random weights in WORK, and measures depthlens and
-# its peers in turn. The tables go to FILE as markdown for docs/performance.md, with the card, the driver and torch; what
-# was said beside them goes to FILE.log. A part that fails or takes too long is named, and the others go on. Needs python3
-# with a CUDA torch, transformers and safetensors; for the trajectory also the package tuned-lens. `--device cpu --tiny
+# if wanted, of reduce_tile and soften_tile made by nvcc), runs the tests for cards and stops where one fails, makes models
+# of random weights in WORK, and measures depthlens and its peers in turn. The tables go to FILE as markdown for
+# docs/performance.md, with the card, the driver and torch; what was said beside them goes to FILE.log. A part that fails
+# or takes too long is named, and the others go on. Needs python3 with a CUDA torch, transformers and safetensors; for the
+# trajectory also the package tuned-lens. `--device cpu --tiny
 # --seconds 3000` tries the script, patiently, where there is no card.
 set -u
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

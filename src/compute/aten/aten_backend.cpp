@@ -14,6 +14,7 @@
 #include <optional>
 #include <string_view>
 
+#include "compute/logit_tensors.hpp"
 #include "compute/reducer.hpp"
 #include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
@@ -53,8 +54,9 @@ class AtenPass : public VocabularyPass {
       const std::int64_t width = std::min(kTile, V - first);
       const at::Tensor weights = unembedding().weight.narrow(0, first, width).to(rows.values.scalar_type());
       at::Tensor logits = aten_product(rows.values, weights);  // [S · P, width]
-      if (unembedding().bias.defined()) logits.add_(unembedding().bias.narrow(0, first, width));
-      DeviceTile tile(transformed(std::move(logits)), first);
+      const at::Tensor& bias = unembedding().bias;
+      finish_logits(logits, bias.defined() ? bias.narrow(0, first, width) : bias, unembedding().transform);
+      DeviceTile tile(std::move(logits), first);
       tile.times_weights = [&](const at::Tensor& coefficients) { return at::mm(coefficients, weights); };
       reducer.add(tile);
     }
@@ -68,10 +70,13 @@ class AtenPass : public VocabularyPass {
     const at::Tensor ids = copied_to(rows.values.device(), at::from_blob(columns.data(), {P * W}, at::kLong));
     const at::Tensor weights =
         unembedding().weight.index_select(0, ids).to(rows.values.scalar_type()).view({P, W, d});
-    at::Tensor logits =
-        at::bmm(rows.values.view({S, P, d}).transpose(0, 1), weights.transpose(1, 2)).transpose(0, 1);
-    if (unembedding().bias.defined()) logits = logits + unembedding().bias.index_select(0, ids).view({P, W});
-    return transformed(logits.contiguous());
+    at::Tensor logits = at::bmm(rows.values.view({S, P, d}).transpose(0, 1), weights.transpose(1, 2))
+                            .transpose(0, 1)
+                            .contiguous();
+    const at::Tensor& bias = unembedding().bias;
+    finish_logits(logits, bias.defined() ? bias.index_select(0, ids).view({P, W}) : bias,
+                  unembedding().transform);
+    return logits;
   }
 
   std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
@@ -81,14 +86,6 @@ class AtenPass : public VocabularyPass {
 
   std::int64_t logit_stride() const override { return vocab_size(); }
   const RowStatistics* row_statistics() const override { return nullptr; }
-
- private:
-  at::Tensor transformed(at::Tensor logits) const {
-    const LogitTransform& transform = unembedding().transform;
-    if (transform.soft_cap > 0)
-      return logits.mul_(transform.scale / transform.soft_cap).tanh_().mul_(transform.soft_cap);
-    return transform.scale == 1 ? logits : logits.mul_(transform.scale);
-  }
 };
 
 class AtenBackend : public Backend {

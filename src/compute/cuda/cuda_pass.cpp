@@ -14,6 +14,7 @@
 #include "compute/cuda/cuda_backend.hpp"
 #include "compute/cuda/cuda_statistics.hpp"
 #include "compute/cuda/split_terms.hpp"
+#include "compute/logit_tensors.hpp"
 #include "compute/reducer.hpp"
 #include "depthlens/compute/transfer.hpp"
 #include "depthlens/util/error.hpp"
@@ -96,17 +97,6 @@ class CudaPass : public VocabularyPass {
     return rows.blocks.narrow(1, rows.first_state * rows.num_positions, rows.num_rows());
   }
 
-  /// Makes logits of products where they lie; `bias`: of their tokens, or undefined.
-  void finish(at::Tensor& products, const at::Tensor& bias) const {
-    if (bias.defined()) products.add_(bias);
-    const auto& [scale, cap] = unembedding().transform;
-    if (cap > 0) {
-      products.mul_(scale / cap).tanh_().mul_(cap);
-    } else if (scale != 1) {
-      products.mul_(scale);
-    }
-  }
-
   /// Of all tokens in float32, and readable as far as rows of tiles are.
   at::Tensor bias_of_kernels() const {
     return at::constant_pad_nd(unembedding().bias.to(at::kFloat), {0, logit_stride() - vocab_size()});
@@ -144,7 +134,7 @@ void CudaPass::run(const StateRows& rows, Reducer& reducer) const {
     const at::Tensor products = buffer.narrow(0, 0, R * stride).view({R, stride}).narrow(1, 0, width);
     if (R > 0) multiply(products, terms, weights);
     DeviceTile of_tile(products, first, [&](at::Tensor& of_all) {
-      finish(of_all, bias.defined() ? bias.narrow(0, first, width) : bias);
+      finish_logits(of_all, bias.defined() ? bias.narrow(0, first, width) : bias, unembedding().transform);
     });
     of_tile.times_weights = [&](const at::Tensor& coefficients) {
       const at::Tensor sums = at::empty({coefficients.size(0), weights.size(2)}, coefficients.options());
@@ -211,7 +201,8 @@ at::Tensor CudaPass::gather(const StateRows& rows, const at::Tensor& tokens) con
             .view({count, W, d});
     logits.narrow(1, first, count).copy_(at::bmm(states, weights.transpose(1, 2)).transpose(0, 1));
   }
-  finish(logits, bias.defined() ? bias.index_select(0, ids.flatten()).view({P, W}) : bias);
+  finish_logits(logits, bias.defined() ? bias.index_select(0, ids.flatten()).view({P, W}) : bias,
+                unembedding().transform);
   return logits;
 }
 

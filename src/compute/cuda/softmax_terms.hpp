@@ -26,7 +26,7 @@ DEPTHLENS_BOTH_SIDES void take(Greatest& greatest, const Greatest& other) {
 }
 
 /// The derivative of a logit by what it was before the model's transform, from the logit
-/// (transform_slope.hpp).
+/// (logit_tensors.hpp).
 struct Slope {
   float scale;
   float by_cap;  // 1 / cap; 0: no cap

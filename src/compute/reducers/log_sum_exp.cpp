@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "compute/cpu/host_tile.hpp"
+#include "compute/logit_tensors.hpp"
 #include "compute/reducer.hpp"
-#include "compute/transform_slope.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 
