@@ -13,7 +13,7 @@ build=$root/build
 venv=$root/.venv
 logs=$build/logs
 
-# With ccache, a second clone finds the objects of the first.
+# With CMAKE_CXX_COMPILER_LAUNCHER=ccache, a second clone finds the objects of the first.
 export CCACHE_BASEDIR=$root
 
 build_packages=(cmake ninja-build g++ pkg-config python3-venv libsentencepiece-dev nlohmann-json3-dev libcli11-dev
@@ -150,11 +150,9 @@ configure() {
   done
   [[ -n $needed ]] || return 0
 
-  local arguments=(-G Ninja)
-  ! command -v ccache >/dev/null || arguments+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   on_failure="A library that CMake does not find is installed as root by: apt-get install ${build_packages[*]}"
   step "Configuring $(basename "$folder")/" \
-    cmake "${fresh[@]}" -S "$root" -B "$folder" "${arguments[@]}" "${@/#/-D}"
+    cmake "${fresh[@]}" -S "$root" -B "$folder" -G Ninja "${@/#/-D}"
   on_failure=
 }
 

@@ -52,8 +52,9 @@ check_format
 if [[ -n $sanitize ]]; then
   asan=$root/build-asan
   # Line numbers in reports at little cost; with full debug information the files that include libtorch grow tenfold.
+  # Files must compile by what they include themselves.
   configure "$asan" DEPTHLENS_TESTS=ON CMAKE_BUILD_TYPE=None CMAKE_CXX_FLAGS="-O1 -g1" \
-    DEPTHLENS_SANITIZE=address,undefined "${warnings[@]}"
+    DEPTHLENS_SANITIZE=address,undefined DEPTHLENS_PRECOMPILE=OFF "${warnings[@]}"
   build "$asan"
   run_tests "$asan" -L 'unit|golden'
 fi

