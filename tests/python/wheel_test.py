@@ -76,6 +76,7 @@ class Bundle(unittest.TestCase):
             "\tlibcrypto.so.3 => /lib/x86_64-linux-gnu/libcrypto.so.3 (0x00007f48d4400000)\n"
             f"\tlibtorch_cpu.so => {self.folder}/torch/lib/libtorch_cpu.so (0x00007f48d4a00000)\n"
             f"\tlibgomp.so.1 => {self.folder}/torch/lib/libgomp.so.1 (0x00007f48d4a00000)\n"
+            f"\tlibcudart.so.13 => {self.folder}/torch/lib/../../nvidia/cu13/lib/libcudart.so.13 (0x00007f48d4600000)\n"
             "\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f48d3e1e000)\n"
             "\t/lib64/ld-linux-x86-64.so.2 (0x00007f48ea1dd000)\n"
         )

@@ -3,10 +3,11 @@
 
     bundle_libraries.py --program PROGRAM --into PREFIX --libtorch FOLDER [--header FILE…]
 
-PREFIX/lib gets every shared library that PROGRAM loads, but for those of libtorch's folder and those that every Linux
-has (BASE); each looks for its own ones beside itself. PREFIX/share/doc/depthlens/licences gets the licence text of each,
-and of the libraries whose headers are compiled in (--header), as Debian's packages have them; common/ in it the texts
-that these point to. Called by cmake/installation.cmake; needs ldd, patchelf and dpkg-query.
+PREFIX/lib gets every shared library that PROGRAM loads, but for those of libtorch's folder, those of CUDA that pip
+installs beside torch, and those that every Linux has (BASE); each looks for its own ones beside itself.
+PREFIX/share/doc/depthlens/licences gets the licence text of each, and of the libraries whose headers are compiled in
+(--header), as Debian's packages have them; common/ in it the texts that these point to. Called by
+cmake/installation.cmake; needs ldd, patchelf and dpkg-query.
 """
 
 import argparse
@@ -54,6 +55,7 @@ def main() -> None:
 def needed_libraries(program: Path, libtorch: Path) -> "dict[str, Path]":
     """The libraries to bundle, by the names under which the loader looks for them."""
     libtorch = libtorch.resolve()
+    cuda = libtorch.parents[1] / "nvidia"
     libraries = {}
     for line in run("ldd", program).splitlines():
         match = re.match(r"\s*(\S+) => (.+?)(?: \(0x[0-9a-f]+\))?$", line)
@@ -63,7 +65,7 @@ def needed_libraries(program: Path, libtorch: Path) -> "dict[str, Path]":
         if place == "not found":
             sys.exit(f"{program} does not find {name}")
         resolved = Path(place).resolve()
-        if BASE.match(name) or libtorch in resolved.parents:
+        if BASE.match(name) or libtorch in resolved.parents or cuda in resolved.parents:
             continue
         libraries[name] = resolved
     return libraries
