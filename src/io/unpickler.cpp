@@ -136,20 +136,25 @@ class Unpickler {
  public:
   explicit Unpickler(const PickleSource& source) : source_(source) {}
 
-  PickleValue run() {
+  Unpickled run() {
     while (!stopped_) {
       opcode_at_ = next_;
       step(static_cast<Opcode>(read_integer(1)));
     }
     const Object* root = pop();
     if (!stack_.empty() || !marks_.empty()) fail("values left on the stack");
-    return result_of(*root, 0);
+    return {.value = result_of(*root, 0), .length = next_};
   }
 
  private:
+  /// Where the present opcode is, within the file.
+  std::string place() const {
+    return source_.begin ? cat("byte ", *source_.begin + opcode_at_) : cat("data.pkl, byte ", opcode_at_);
+  }
+
   [[noreturn]] void fail(std::string found, std::string expected = {}) const {
     throw util::format_error({.what = "cannot read the pickle",
-                              .where = cat(source_.file_name, ": data.pkl, byte ", opcode_at_),
+                              .where = source_.file_name + ": " + place(),
                               .expected = std::move(expected),
                               .found = std::move(found)});
   }
@@ -378,23 +383,26 @@ class Unpickler {
     if (!global) {
       throw util::format_error(
           {.what = cat("the pickle in ", in_quotes(source_.file_name), " asks for ", in_quotes(name)),
-           .where = cat("data.pkl, byte ", opcode_at_),
+           .where = place(),
            .expected = "tensors, dictionaries, lists, strings and numbers only",
            .hint = "nothing of the file was run; save a plain dictionary of tensors"});
     }
     std::visit([this](auto value) { push(value); }, *global);
   }
 
-  /// ("storage", type, key, location, number of elements). The location, such as "cuda:0", does not matter
-  /// here.
+  /// ("storage", type, key, location, number of elements[, view]). The location, such as "cuda:0", does not
+  /// matter here. The view, in files without zip, is that of a part of another storage, or None since PyTorch
+  /// 0.4.
   void push_storage(const Objects& id) {
-    if (id.size() != 5 || expect<std::string>(id[0], "'storage'") != "storage") {
-      fail("another persistent id", "('storage', type, key, location, number of elements)");
+    if (id.size() != (source_.begin ? 6 : 5) || expect<std::string>(id[0], "'storage'") != "storage") {
+      fail("another persistent id",
+           cat("('storage', type, key, location, number of elements", source_.begin ? ", view)" : ")"));
     }
+    if (source_.begin) expect<std::monostate>(id[5], "no view of another storage, as PyTorch before 0.4 has");
     const at::ScalarType dtype = expect<StorageType>(id[1], "a storage type").dtype;
     const std::string& key = expect<std::string>(id[2], "a storage key");
     const std::uint64_t num_elements = size_of(id[4]);
-    const StorageRecord record = source_.find_storage(key);
+    const StorageRecord record = source_.find_storage(key, dtype, num_elements);
     if (num_elements > record.length / c10::elementSize(dtype)) {
       fail(cat("a record 'data/", key, "' of ", record.length, " bytes"),
            cat(num_elements, " elements of ", c10::toString(dtype)));
@@ -553,7 +561,7 @@ class Unpickler {
 
 }  // namespace
 
-PickleValue unpickle(const PickleSource& source) {
+Unpickled unpickle(const PickleSource& source) {
   return Unpickler(source).run();
 }
 

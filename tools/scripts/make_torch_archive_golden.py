@@ -33,7 +33,7 @@ def main():
 
     # Layouts: 0..11 in one storage, seen in several ways.
     base = torch.arange(12, dtype=torch.float32).reshape(3, 4)
-    save("layouts.pt", {
+    layouts = {
         "base": base,
         "transposed": base.t(),
         "rows_1_2": base[1:],
@@ -43,7 +43,12 @@ def main():
         "scalar": torch.tensor(7.5),
         "empty": torch.empty(0, 3),
         "parameter": torch.nn.Parameter(torch.tensor([1.5, -2.5])),
-    })
+    }
+    save("layouts.pt", layouts)
+
+    # The same as versions before 1.6 write it: without zip, keys of storages that are addresses.
+    save("old_dtypes.pt", dtypes, _use_new_zipfile_serialization=False)
+    save("old_layouts.pt", layouts, _use_new_zipfile_serialization=False, pickle_protocol=4)
 
     # A state_dict: OrderedDict with a _metadata attribute, as pytorch_model.bin and params.pt have it.
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1, bias=False))
@@ -52,7 +57,7 @@ def main():
             parameter.copy_(torch.arange(parameter.numel()).reshape(parameter.shape) + 10 * number)
     save("state_dict.bin", model.state_dict())
     save("wrapped.pt", {"epoch": 3, "model": model.state_dict(), "name": "x"})
-    save("legacy.pt", model.state_dict(), _use_new_zipfile_serialization=False)
+    save("old_state_dict.bin", model.state_dict(), _use_new_zipfile_serialization=False)
 
     # The shape of a Jacobian lens, with every kind of plain value.
     save("nested.pt", {

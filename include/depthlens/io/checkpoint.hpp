@@ -49,9 +49,9 @@ class TensorFile {
   /// Refused by name on opening: a dtype other than F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL (so
   /// the F8 ones).
   static TensorFile open_safetensors(const std::filesystem::path& path);
-  /// One file of torch.save (zip or refused): a dictionary of tensors, perhaps nested; keys and positions in
-  /// lists are joined by ".". What is no tensor is left out. The checksum of a tensor's bytes is compared
-  /// when they are first viewed or loaded.
+  /// One file of torch.save, as zip or as before version 1.6: a dictionary of tensors, perhaps nested; keys
+  /// and positions in lists are joined by ".". What is no tensor is left out. The checksum of a tensor's
+  /// bytes, which a zip has, is compared when they are first viewed or loaded.
   static TensorFile open_torch(const std::filesystem::path& path);
 
   const std::map<std::string, TensorEntry>& entries() const { return entries_; }
@@ -112,8 +112,8 @@ struct PickleValue {
   at::Tensor values = {};         ///< in what is to be written; where undefined, `tensor` is
 };
 
-/// The value in a torch.save zip archive. Nothing of it is executed. Throws a format error that names what
-/// was refused.
+/// The value in a file of torch.save, as zip or as before version 1.6. Nothing of it is executed. Throws a
+/// format error that names what was refused.
 PickleValue read_torch_archive(const std::filesystem::path& path);
 
 }  // namespace depthlens::io

@@ -122,16 +122,34 @@ struct Tensor {
   std::int64_t offset = 0;
   std::vector<std::int64_t> shape = {2, 3};
   std::vector<std::int64_t> strides = {3, 1};
+  std::string view = "";  ///< of another storage: what files without zip have behind the size
 };
 
 inline std::string tensor(const Tensor& parts) {
   const std::string storage = tuple({text("storage"), global("torch", parts.storage_type), text(parts.key),
-                                     text(parts.location), integer(parts.num_stored)}) +
+                                     text(parts.location), integer(parts.num_stored), parts.view}) +
                               "Q";
   return global("torch._utils", "_rebuild_tensor_v2") +
          tuple({storage, integer(parts.offset), tuple(parts.shape), tuple(parts.strides), "\x89",
                 global("collections", "OrderedDict") + ")" + kReduce}) +
          kReduce;
+}
+
+/// The pickles and storages of a file of torch.save without zip; `value` and `keys` are without start and
+/// stop.
+struct OldFile {
+  std::string value;
+  std::string keys = "](" + text("0") + "e";
+  std::string storages = little_endian(6, 8) + bytes_of<float>({0, 1, 2, 3, 4, 5});
+  std::string version = "M\xe9\x03";
+  std::string machine = dictionary({text("little_endian"), "\x88"});
+};
+
+inline std::string old_file(const OldFile& parts) {
+  std::string bytes = kStart + "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" + kStop;
+  for (const std::string& part : {parts.version, parts.machine, parts.value, parts.keys})
+    bytes += kStart + part + kStop;
+  return bytes + parts.storages;
 }
 
 }  // namespace depthlens::test::pickle
