@@ -39,10 +39,9 @@ ArchSpec read_cohere2(const util::JsonView& config) {
   const std::int64_t pattern = read_size(config, "sliding_window_pattern", 4);
   const auto slides =
       sliding_blocks(config, spec.num_layers, [&](std::int64_t i) { return (i + 1) % pattern != 0; });
-  const auto window = read_optional_size(config, "sliding_window", 4096);
-  set_windows(spec, config, slides, window);
+  set_windows(spec, config, slides, 4096);
   for (std::size_t i = 0; i < slides.size(); ++i) {
-    if (!slides[i] || !window) spec.blocks[i].rope = BlockSpec::kNoRope;
+    if (!slides[i]) spec.blocks[i].rope = BlockSpec::kNoRope;
   }
   return spec;
 }

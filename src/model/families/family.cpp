@@ -473,16 +473,37 @@ std::vector<bool> sliding_blocks(const JsonView& config, std::int64_t num_layers
   return slides;
 }
 
+std::optional<std::int64_t> read_window(const JsonView& config, std::optional<std::int64_t> class_default) {
+  const auto value = find(config, "sliding_window");
+  if (value && value->raw().is_number() && value->raw().get<double>() <= 0) {
+    throw util::format_error({.what = "a window of attention in which no position sees anything",
+                              .where = value->where(),
+                              .expected = "a positive number of positions, or null for no window",
+                              .found = util::summary(value->raw())});
+  }
+  return read_optional_size(config, "sliding_window", class_default);
+}
+
 void set_windows(ArchSpec& spec, const JsonView& config, const std::vector<bool>& slides,
-                 std::optional<std::int64_t> window) {
+                 std::optional<std::int64_t> class_default, bool in_use) {
+  const auto first = std::find(slides.begin(), slides.end(), true);
+  if (first == slides.end()) return;
+  const auto window = in_use ? read_window(config, class_default) : std::nullopt;
+  if (!window && config.has("layer_types")) {
+    config.at("layer_types")
+        .at(static_cast<std::size_t>(first - slides.begin()))
+        .fail("full_attention, since the config has no sliding window (sliding_window, use_sliding_window)");
+  }
+  if (!window) {
+    throw util::format_error(
+        {.what = "no sliding window",
+         .where = config.where() + ": sliding_window",
+         .expected = "a number of positions: the family has blocks whose attention slides",
+         .found = "null",
+         .hint = "layer_types says which blocks do; transformers refuses null, too"});
+  }
   for (std::size_t i = 0; i < slides.size(); ++i) {
-    if (!slides[i]) continue;
-    if (!window && config.has("layer_types"))
-      config.at("layer_types")
-          .at(i)
-          .fail(
-              "full_attention, since the config has no sliding window (sliding_window, use_sliding_window)");
-    spec.blocks[i].window = window.value_or(0);
+    if (slides[i]) spec.blocks[i].window = *window;
   }
 }
 

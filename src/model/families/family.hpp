@@ -132,10 +132,15 @@ void set_ropes_by_kind(ArchSpec& spec, const util::JsonView& config, const std::
 std::vector<bool> sliding_blocks(const util::JsonView& config, std::int64_t num_layers,
                                  const std::function<bool(std::int64_t)>& class_rule);
 
-/// Windows of `sliding_window` for the blocks that slide; none where it is null. Throws where it is null and
-/// `layer_types` asks for windows.
+/// The window of attention, `sliding_window`; null means none. Throws for one that is not positive: it would
+/// let no position see anything, and transformers' kinds of attention make different numbers of that.
+std::optional<std::int64_t> read_window(const util::JsonView& config,
+                                        std::optional<std::int64_t> class_default);
+
+/// Gives the blocks that slide their window, which is read only where some block does. Throws where they have
+/// none: `sliding_window` is null, or the config says that windows are not `in_use`.
 void set_windows(ArchSpec& spec, const util::JsonView& config, const std::vector<bool>& slides,
-                 std::optional<std::int64_t> window);
+                 std::optional<std::int64_t> class_default, bool in_use = true);
 
 /// Warns of a key that transformers does not read in this family, where it says something else than `used`.
 void tell_unused(const util::JsonView& config, const std::string& key, const util::Json& used,

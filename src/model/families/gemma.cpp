@@ -76,8 +76,7 @@ ArchSpec read_gemma2(const util::JsonView& config) {
   ArchSpec spec = read_four_norms(filled, parts);
   spec.attention.soft_cap = read_optional_number(filled, "attn_logit_softcapping", {}).value_or(0);
   set_windows(spec, filled,
-              sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i % 2 == 0; }),
-              read_optional_size(filled, "sliding_window", {}));
+              sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i % 2 == 0; }), {});
   return spec;
 }
 
@@ -93,7 +92,7 @@ ArchSpec read_gemma3(const util::JsonView& config) {
   ArchSpec spec = read_four_norms(filled, parts);
   const auto slides =
       sliding_blocks(config, spec.num_layers, [&](std::int64_t i) { return (i + 1) % pattern != 0; });
-  set_windows(spec, filled, slides, read_optional_size(filled, "sliding_window", {}));
+  set_windows(spec, filled, slides, {});
   set_ropes_by_kind(spec, config, slides, {.class_theta = 1e6},
                     {.theta = "rope_local_base_freq", .class_theta = 1e4});
   return spec;

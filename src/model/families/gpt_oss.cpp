@@ -78,8 +78,7 @@ ArchSpec read_gpt_oss(const util::JsonView& config) {
                                                             .attention_out_bias = bias,
                                                             .dense_mlp = false});
   set_windows(spec, config,
-              sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i % 2 == 0; }),
-              read_optional_size(config, "sliding_window", 128));
+              sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i % 2 == 0; }), 128);
   spec.block_tensors.push_back({Slot::kAttentionSinks, "layers.{i}.self_attn.sinks", {spec.num_heads}});
   spec.experts = {.count = read_size(config, name_of_size(config, "num_local_experts", "num_experts"), 128),
                   .chosen = read_size(config, "num_experts_per_tok", 4),

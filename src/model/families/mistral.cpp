@@ -7,7 +7,7 @@ namespace depthlens::model {
 
 ArchSpec read_mistral(const util::JsonView& config) {
   ArchSpec spec = read_llama_like(config, {.max_positions = 131072, .kv_heads = 8});
-  set_one_window(spec, read_optional_size(config, "sliding_window", 4096));
+  set_one_window(spec, read_window(config, 4096));
   return spec;
 }
 
@@ -17,7 +17,7 @@ ArchSpec read_mixtral(const util::JsonView& config) {
                                            .epsilon = 1e-5,
                                            .rope = {.class_theta = 1e6},
                                            .dense_mlp = false});
-  set_one_window(spec, read_optional_size(config, "sliding_window", {}));
+  set_one_window(spec, read_window(config, {}));
   const std::string count = name_of_size(config, "num_local_experts", "num_experts");
   spec.experts = {.count = read_size(config, count, 8),
                   .chosen = read_size(config, "num_experts_per_tok", 2),
@@ -35,10 +35,9 @@ ArchSpec read_mixtral(const util::JsonView& config) {
 
 ArchSpec read_ministral(const util::JsonView& config) {
   ArchSpec spec = read_llama_like(config, {.max_positions = 131072, .kv_heads = 8});
-  const auto window = read_optional_size(config, "sliding_window", 4096);
-  set_windows(spec, config,
-              sliding_blocks(config, spec.num_layers, [&](std::int64_t) { return window.has_value(); }),
-              window);
+  const bool slides = read_window(config, 4096).has_value();
+  set_windows(spec, config, sliding_blocks(config, spec.num_layers, [&](std::int64_t) { return slides; }),
+              4096);
   return spec;
 }
 
@@ -60,7 +59,7 @@ ArchSpec read_ministral3(const util::JsonView& config) {
                                .head_size = 128,
                                .epsilon = 1e-5,
                                .rope = {.others = {"llama_4_scaling_beta", "max_position_embeddings"}}});
-  set_one_window(spec, read_optional_size(config, "sliding_window", {}));
+  set_one_window(spec, read_window(config, {}));
   const util::JsonView rope =
       filled.at(has_settings(filled, "rope_scaling") ? "rope_scaling" : "rope_parameters");
   spec.attention.query_growth = rope.at("llama_4_scaling_beta").as_number();

@@ -48,7 +48,7 @@ ArchSpec read_olmo3(const util::JsonView& config) {
   ArchSpec spec = read_norms_after(config, {.own_rope = true});
   const auto slides =
       sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return (i + 1) % 4 != 0; });
-  set_windows(spec, config, slides, read_optional_size(config, "sliding_window", 4096));
+  set_windows(spec, config, slides, 4096);
   set_ropes_by_kind(spec, config, slides, {.class_theta = 5e5}, {.theta = "", .class_theta = 5e5});
   return spec;
 }

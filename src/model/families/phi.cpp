@@ -67,7 +67,7 @@ ArchSpec read_phi3(const util::JsonView& config) {
       spec, {.slot = Slot::kMlpGateWeight, .name = "layers.{i}.mlp.gate_up_proj.weight", .shape = {2 * m, d}},
       {{Slot::kMlpGateWeight, m}, {Slot::kMlpUpWeight, m}});
   spec.block_tensors.push_back({Slot::kMlpDownWeight, "layers.{i}.mlp.down_proj.weight", {d, m}});
-  set_one_window(spec, read_optional_size(config, "sliding_window", {}));
+  set_one_window(spec, read_window(config, {}));
   return spec;
 }
 

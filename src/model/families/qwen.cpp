@@ -9,10 +9,15 @@
 namespace depthlens::model {
 namespace {
 
+constexpr std::int64_t kClassWindow = 4096;
+
+bool uses_windows(const util::JsonView& config) {
+  return read_flag(config, "use_sliding_window", false);
+}
+
 /// The window that `use_sliding_window` switches on.
 std::optional<std::int64_t> window_in_use(const util::JsonView& config) {
-  if (!read_flag(config, "use_sliding_window", false)) return std::nullopt;
-  return read_optional_size(config, "sliding_window", 4096);
+  return uses_windows(config) ? read_window(config, kClassWindow) : std::nullopt;
 }
 
 ArchSpec with_sliding_windows(ArchSpec spec, const util::JsonView& config) {
@@ -25,7 +30,7 @@ ArchSpec with_sliding_windows(ArchSpec spec, const util::JsonView& config) {
       config, spec.num_layers, [&](std::int64_t i) { return by_number[static_cast<std::size_t>(i)]; });
   if (slides != by_number)
     tell_unused(config, "max_window_layers", nullptr, "layer_types says which blocks have windows");
-  set_windows(spec, config, slides, window);
+  set_windows(spec, config, slides, kClassWindow, uses_windows(config));
   return spec;
 }
 
@@ -82,12 +87,12 @@ ArchSpec read_qwen2_moe(const util::JsonView& config) {
                                 .shape = {1, spec.hidden_size},
                                 .blocks = TensorRule::Blocks::kExperts});
   // Every second block below `max_window_layers`.
-  const auto window = window_in_use(config);
+  const bool used = uses_windows(config);
   const std::int64_t end = read_size(config, "max_window_layers", 28, /*lowest=*/0);
-  set_windows(spec, config,
-              sliding_blocks(config, spec.num_layers,
-                             [&](std::int64_t i) { return window && i % 2 == 0 && i < end; }),
-              window);
+  set_windows(
+      spec, config,
+      sliding_blocks(config, spec.num_layers, [&](std::int64_t i) { return used && i % 2 == 0 && i < end; }),
+      kClassWindow, used);
   return spec;
 }
 

@@ -25,11 +25,10 @@ ArchSpec read_smollm3(const util::JsonView& config) {
     if (!rotates[i]) spec.blocks[i].rope = BlockSpec::kNoRope;
   }
   const bool used = read_flag(config, "use_sliding_window", false);
-  const auto window = used ? read_optional_size(config, "sliding_window", {}) : std::nullopt;
   const auto slides = sliding_blocks(config, spec.num_layers, [&](std::int64_t i) {
-    return window.has_value() && !rotates[static_cast<std::size_t>(i)];
+    return used && config.has("sliding_window") && !rotates[static_cast<std::size_t>(i)];
   });
-  set_windows(spec, config, slides, window);
+  set_windows(spec, config, slides, {}, used);
   return spec;
 }
 

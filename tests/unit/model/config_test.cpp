@@ -272,6 +272,48 @@ TEST_CASE("config: each family has a place in the registry and in the test of de
   const std::vector<std::string> known = model::known_architectures();
   CHECK(known.size() == 34);  // two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
+TEST_CASE("config: a window of null, of nothing and of less") {
+  const Json three = {{"num_hidden_layers", 3}, {"use_sliding_window", true}, {"max_window_layers", 1}};
+  const Json all_full = Json::array({"full_attention", "full_attention", "full_attention"});
+  const Json first_slides = Json::array({"sliding_attention", "full_attention", "full_attention"});
+  // What transformers 5.24 does of tiny models of each: these compute full attention where it is null …
+  for (const std::string family : {"mistral", "mixtral", "ministral3", "phi3", "qwen3_moe"}) {
+    const Json config = with(smallest(family), three);
+    CHECK_FALSE(has_windows(read(with(config, {{"sliding_window", nullptr}}))));
+    for (const int window : {0, -1, -7})
+      refused(with(config, {{"sliding_window", window}}), {"sees anything", util::cat("found ", window)});
+  }
+  // … these too, unless layer_types names blocks that slide …
+  for (const std::string family : {"qwen2", "qwen3", "smollm3", "ministral"}) {
+    const Json config = with(smallest(family), three), none = with(config, {{"sliding_window", nullptr}});
+    CHECK_FALSE(has_windows(read(none)));
+    refused(with(none, {{"layer_types", first_slides}}), {"layer_types[0]", "full_attention"});
+    const Json slides = family == "smollm3" ? with(config, {{"no_rope_layers", {1, 0, 0}}}) : config;
+    for (const int window : {0, -1}) refused(with(slides, {{"sliding_window", window}}), {"sees anything"});
+  }
+  // … and these have blocks that slide, and stop. What no block uses does not matter.
+  for (const std::string family : {"gemma2", "gemma3_text", "olmo3", "cohere2", "gpt_oss", "qwen2_moe"}) {
+    INFO(family);
+    const Json config = with(smallest(family), three), none = with(config, {{"sliding_window", nullptr}});
+    refused(none, {"no sliding window", "config.json: sliding_window", "found null"});
+    refused(with(none, {{"layer_types", first_slides}}), {"layer_types[0]"});
+    CHECK_FALSE(has_windows(read(with(none, {{"layer_types", all_full}}))));
+    for (const int window : {0, -1}) {
+      refused(with(config, {{"sliding_window", window}}), {"sees anything", util::cat("found ", window)});
+      CHECK_FALSE(has_windows(read(with(config, {{"sliding_window", window}, {"layer_types", all_full}}))));
+    }
+    CHECK(windows(read(with(config, {{"sliding_window", 5}, {"layer_types", first_slides}}))) ==
+          Windows{5, 0, 0});
+  }
+  for (const std::string family : {"qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "smollm3"}) {
+    const Json off = with(smallest(family), {{"use_sliding_window", false}, {"sliding_window", 0}});
+    CHECK_FALSE(has_windows(read(off)));  // as transformers writes it for Qwen 2 with experts
+    CHECK(told(off).empty());
+  }
+  for (const int window : {0, -1})
+    refused(with(smallest("gpt_neo"), {{"window_size", window}}), {"window_size"});
+}
+
 }
 
 TEST_CASE("config: rotary scalings") {
