@@ -214,10 +214,10 @@ ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {
   const bool stored = weights.has(rule->name);
   const std::string embedding = names.of(*of_slot(Slot::kTokenEmbedding), 0);
   if (stored && weights.has(embedding) && differ(rule->name, embedding)) {
-    util::log_warning(
-        util::cat(weights.source(), ": ", rule->name, " differs from ", embedding,
-                  ", though the config ties them (tie_word_embeddings): it is used, and they are not "
-                  "tied, as transformers 5 does; versions before ignored it"));
+    util::log_warning(util::cat(
+        weights.source(), ": ", rule->name, " differs from ", embedding,
+        ", though the config or its class ties them (tie_word_embeddings): it is used, and they are "
+        "not tied, as transformers 5 does; versions before ignored it"));
     spec.tied_unembedding = false;
     return spec;
   }

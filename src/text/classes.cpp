@@ -95,8 +95,8 @@ struct ModelClass {
   bool whatever_the_folder_says = false;
 };
 
-/// What transformers registers for the models that depthlens has. BLOOM, Falcon, GPT-OSS, Llama and SmolLM3
-/// have no entry: their folders decide.
+/// What transformers registers for the models that depthlens has. BLOOM, Falcon, GPT-OSS, Idefics 3, Llama,
+/// SmolLM3 and what sees with them (LLaVA's for videos and OneVision) have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},
@@ -104,6 +104,7 @@ constexpr ModelClass kModelClasses[] = {
     {"gemma2", "GemmaTokenizer"},
     {"gemma3", "GemmaTokenizer"},
     {"gemma3_text", "GemmaTokenizer"},
+    {"got_ocr2", kGeneric.name, true},
     {"gpt2", "GPT2Tokenizer"},
     {"gpt_bigcode", kGeneric.name, true},
     {"gpt_neo", "GPT2Tokenizer"},
@@ -111,9 +112,15 @@ constexpr ModelClass kModelClasses[] = {
     {"gptj", "GPT2Tokenizer"},
     {"granite", kGeneric.name, true},
     {"granitemoe", kGeneric.name, true},
+    {"idefics2", "LlamaTokenizer"},
+    {"internvl", "Qwen2Tokenizer"},
+    {"lighton_ocr", "Qwen2Tokenizer"},
+    {"llava", kGeneric.name, true},
+    {"llava_next", kGeneric.name, true},
     {"ministral", kGeneric.name, true},
     {"ministral3", kGeneric.name, true},
     {"mistral", kGeneric.name, true},
+    {"mistral3", kGeneric.name, true},
     {"mixtral", kGeneric.name, true},
     {"olmo", "GPTNeoXTokenizer"},
     {"olmo2", kGeneric.name, true},
@@ -123,11 +130,16 @@ constexpr ModelClass kModelClasses[] = {
     {"phi", "GPT2Tokenizer"},
     {"phi3", kGeneric.name, true},
     {"qwen2", "Qwen2Tokenizer", true},
+    {"qwen2_5_vl", "Qwen2Tokenizer"},
     {"qwen2_moe", "Qwen2Tokenizer"},
+    {"qwen2_vl", "Qwen2Tokenizer"},
     {"qwen3", "Qwen2Tokenizer"},
     {"qwen3_moe", "Qwen2Tokenizer"},
+    {"qwen3_vl", "Qwen2Tokenizer"},
+    {"smolvlm", kGeneric.name, true},
     {"stablelm", kGeneric.name, true},
     {"starcoder2", "GPT2Tokenizer"},
+    {"vipllava", kGeneric.name, true},
 };
 
 const TokenizerClass& class_named(std::string_view name) {

@@ -207,6 +207,23 @@ TEST_CASE("parts that see pictures are passed over, and nothing else") {
   CHECK(bare.load()->num_parameters() == wrapped.load()->num_parameters());
 }
 
+TEST_CASE("a wrapper that says nothing of ties has its class's, and an unembedding of its own is used") {
+  const std::string embedding = "language_model.model.embed_tokens.weight";
+  const std::string own = "language_model.lm_head.weight";
+  const Changed none("mistral3", [](Tensors&) {});
+  CHECK(none.load()->spec().tied_unembedding);
+  CHECK(none.told().empty());
+  const Changed same("mistral3", [&](Tensors& t) { t[own] = t.at(embedding).clone(); });
+  CHECK(same.load()->spec().tied_unembedding);
+  CHECK(same.told().empty());
+  const Changed other("mistral3", [&](Tensors& t) { t[own] = t.at(embedding) * 2; });
+  CHECK_FALSE(other.load()->spec().tied_unembedding);
+  other.check_told({own + " differs from " + embedding, "the config or its class ties them"});
+  // Where neither ties them, one that is missing is an error.
+  const Changed missing("llava", [&](Tensors& t) { t.erase(own); });
+  test::check_error(ErrorCode::kFormat, {"lm_head.weight"}, [&] { missing.load(); });
+}
+
 TEST_CASE("a tensor with values that are not finite is named") {
   CHECK_FALSE(
       model::non_finite_tensor(*Model::load(test::golden_model("llama-gqa-sharded"), {})).has_value());

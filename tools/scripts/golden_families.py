@@ -38,6 +38,26 @@ GEMMA3 = {"head_dim": 8, "num_hidden_layers": 4, "query_pre_attn_scalar": 5, "sl
           "layer_types": ALTERNATING,
           "rope_parameters": {"full_attention": rope("linear", 1000.0, factor=2.0), "sliding_attention": rope(theta=100.0)}}
 
+def seeing(family, text, text_family=None, **changes):
+    """A model that sees pictures, with as little of eyes as its class can have."""
+    sizes = {"vocab_size": 66, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64, "bos_token_id": 1,
+             "eos_token_id": 2, "pad_token_id": 0, "dtype": "bfloat16"}
+    eyes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_heads": 2,
+            "depth": 1, "image_size": 8, "patch_size": 4, "projection_dim": 8, "head_dim": 4, "out_hidden_size": 16,
+            "temporal_patch_size": 1, "num_position_embeddings": 4, "deepstack_visual_indexes": [0], "window_size": 8,
+            "fullatt_block_indexes": [0], "vocab_size": 10, "scale_factor": 1}
+    text = {**sizes, **text} | ({"model_type": text_family} if text_family else {})
+    return AutoConfig.for_model(family, vision_config=eyes, text_config=text, **changes)
+
+
+def num_texts(config):
+    """Tokens with ids below this one stand for text."""
+    return 64 if hasattr(config, "text_config") else config.vocab_size
+
+
+SECTIONS = {"mrope_section": [1, 1, 0]}
+
 # name: (config, storage type, seed, deviation of embedding and unembedding), as in make_golden.py
 VARIANTS = {
     "gemma": (common("gemma", head_dim=8), BF16, 40, 0.6),
@@ -99,6 +119,15 @@ VARIANTS = {
     "llama-dynamic": (common("llama", hidden_size=32, num_hidden_layers=2, max_position_embeddings=6,
                              rope_parameters=rope("dynamic", factor=2.0)), BF16, 73, 0.45),
     "qwen2-yarn": (common("qwen2", rope_parameters=YARN), BF16, 74, 0.6),
+    # Models that see pictures, of which the language model is read.
+    "llava": (seeing("llava", {"rope_parameters": rope()}, image_token_index=65), BF16, 76, 0.6),
+    "mistral3": (seeing("mistral3", {"sliding_window": 3, "rope_parameters": rope()}, "mistral", image_token_index=65),
+                 BF16, 77, 0.6),
+    "smolvlm": (seeing("smolvlm", {"rope_parameters": rope()}, "llama", image_token_id=65, scale_factor=1), BF16, 78, 0.6),
+    "qwen2-5-vl": (seeing("qwen2_5_vl", {"rope_parameters": rope(**SECTIONS)}, image_token_id=65, video_token_id=64,
+                          tie_word_embeddings=True), BF16, 79, 0.6),
+    "qwen3-vl": (seeing("qwen3_vl", {"head_dim": 8, "rope_parameters": rope(mrope_section=[2, 1, 1], mrope_interleaved=True)},
+                        image_token_id=65, video_token_id=64), BF16, 80, 0.6),
 }
 
 
@@ -181,8 +210,33 @@ def old_rope(kind=None):
     return change
 
 
+def short_text_config(folder, config, model):
+    """As Llava 1.5: what the text class has stays out of the config, its model_type too."""
+    text = config["text_config"]
+    for key in ("model_type", "rms_norm_eps", "hidden_act", "attention_bias", "mlp_bias", "tie_word_embeddings"):
+        del text[key]
+    config["text_config"] = dict(text)
+    write(folder / "config.json", config)
+
+
+def without_ties(folder, config, model):
+    """As Mistral Small 3.1: neither config says whether embedding and unembedding are one."""
+    del config["tie_word_embeddings"], config["text_config"]["tie_word_embeddings"]
+    write(folder / "config.json", config)
+
+
+def flat(folder, config, model):
+    """As Qwen 2.5 VL was published: the language model's settings outside, rotary ones by their old name."""
+    text = config.pop("text_config")
+    del text["model_type"]
+    rotary = text.pop("rope_parameters")
+    config |= text | {"rope_theta": rotary["rope_theta"], "rope_scaling": {"type": "mrope", **SECTIONS}}
+    write(folder / "config.json", config)
+
+
 # Beside what transformers writes, before the reference values are computed.
-OLD_SPELLINGS = {"gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
+OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat,
+                 "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
                  "qwen2-yarn": old_config(old_rope()), "phi3-longrope": old_config(old_rope("su"))}
 
 
@@ -225,7 +279,7 @@ PUBLISHED_FORMS = {"gemma3-wrapper": wrapped, "gpt-oss-mxfp4": packed}
 
 def readout(model, norm, states):
     """What the model makes of states before its final norm: norm, projection, unembedding, bias, scale, soft cap."""
-    config = model.config
+    config = model.config.get_text_config()
     base = model.base_model
     x = states if norm is None else norm(states)
     projection = getattr(getattr(base, "decoder", base), "project_out", None)

@@ -54,7 +54,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.utils.logging import disable_progress_bar
 
 LENGTHS = (10, 5)  # tokens of the two sequences
@@ -78,17 +78,21 @@ class Float64Arithmetic(TorchFunctionMode):
         return function(*map(widen, args), **{key: widen(value) for key, value in (kwargs or {}).items()})
 
 
+def auto_class(config):
+    return AutoModelForImageTextToText if hasattr(config, "text_config") else AutoModelForCausalLM
+
+
 def load_float64(folder):
     """The model of `folder` with its stored weights in float64. Run it under Float64Arithmetic."""
     config = AutoConfig.from_pretrained(folder)
     # Eager attention of transformers 5.24 adds Falcon's position biases twice; SDPA has no soft caps and no sinks.
     attention = "sdpa" if getattr(config, "alibi", False) else "eager"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation=attention,
-                                                 experts_implementation="eager").eval()
+    model = auto_class(config).from_pretrained(folder, dtype=torch.float64, attn_implementation=attention,
+                                               experts_implementation="eager").eval()
     with Float64Arithmetic(), torch.no_grad():
         for module in model.modules():
             buffers = [name for name, _ in module.named_buffers(recurse=False) if name.endswith("inv_freq")]
-            if buffers:  # float32, computed when the module was made
+            if buffers and hasattr(module, "config"):  # float32, computed when the module was made
                 module.__init__(module.config)
                 assert all(getattr(module, name).dtype == torch.float64 for name in buffers)
     return model
@@ -96,7 +100,8 @@ def load_float64(folder):
 
 def blocks_and_final_norm(model):
     base = model.base_model
-    base = getattr(base, "decoder", base)
+    for inner in ("decoder", "language_model", "text_model"):
+        base = getattr(base, inner, base)
     blocks = base.h if hasattr(base, "h") else base.layers
     norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm")]
     return blocks, next((norm for norm in norms if norm is not None), None)
@@ -250,7 +255,7 @@ LENS_VARIANTS = {"gpt2": (0,), "neox-parallel": (1,), "llama-gqa-sharded": (0, 2
 
 
 def write_checkpoint(name, folder, config, dtype, seed, head_std):
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model = auto_class(config).from_config(config, dtype=torch.float32).eval()
     randomize(name, model, torch.Generator().manual_seed(seed), head_std)
     model = model.to(dtype)
     model.save_pretrained(folder, max_shard_size="12KB" if "sharded" in name else "5GB")
@@ -474,7 +479,7 @@ def make_variant(name, folder):
             decode = Decoder(model)
         for attempt in range(1000):  # until no competing logits are too close
             random = np.random.default_rng([seed, attempt])
-            sequences = [random.integers(0, model.config.vocab_size, length) for length in LENGTHS]
+            sequences = [random.integers(0, golden_families.num_texts(model.config), length) for length in LENGTHS]
             choice.gap = float("inf")
             computed = [states_and_logits(load_float64(folder) if depends_on_length(model) else model, tokens)
                         for tokens in sequences]
@@ -562,7 +567,7 @@ def main():
         make_variant(name, options.out / name)
     families = ("bloom cohere cohere2 falcon gemma gemma2 gemma3_text glm4_moe gpt2 gptj gpt_neo gpt_neox gpt_oss granite llama "
                 "ministral ministral3 mistral mixtral olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
-                "qwen3_moe smollm3 stablelm").split()
+                "qwen3_moe smollm3 stablelm qwen2_vl_text qwen2_5_vl_text qwen3_vl_text").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

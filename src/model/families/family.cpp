@@ -637,28 +637,78 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
               windows ? "sliding_window holds for every block" : "no block has a window");
 }
 
-/// Models that see pictures around a language model, which alone is read.
+/// A model that sees pictures around a language model, which alone is read.
 struct Wrapper {
+  /// Whether the unembedding is the embedding, as transformers 5 has it. What the config outside says counts.
+  enum class Ties {
+    kNo,   ///< not where it says nothing; the language model's own config does not matter
+    kYes,  ///< they are where it says nothing; likewise
+    kIfInside   ///< as kNo, but they also are where the language model's config or its class says so
+  };
   std::string architecture, model_type;
+  std::string text_type;  ///< the language model's `model_type`, where its config names none
+  Ties ties;
+  bool any_text = true;  ///< no: its config is one of `text_type`, whatever it names
+  bool flat = false;     ///< where there is no `text_config`, its settings stand outside
 };
 const std::vector<Wrapper>& wrappers() {
-  static const std::vector<Wrapper> all = {{"Gemma3ForConditionalGeneration", "gemma3"},
-                                           {"Mistral3ForConditionalGeneration", "mistral3"}};
+  using Ties = Wrapper::Ties;
+  static const std::vector<Wrapper> all = {
+      {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text", Ties::kYes, /*any_text=*/false},
+      {"GotOcr2ForConditionalGeneration", "got_ocr2", "qwen2", Ties::kYes},
+      {"Idefics2ForConditionalGeneration", "idefics2", "mistral", Ties::kNo},
+      {"Idefics3ForConditionalGeneration", "idefics3", "llama", Ties::kNo},
+      {"InternVLForConditionalGeneration", "internvl", "qwen2", Ties::kYes},
+      {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3", Ties::kYes},
+      {"LlavaForConditionalGeneration", "llava", "llama", Ties::kIfInside},
+      {"LlavaNextForConditionalGeneration", "llava_next", "llama", Ties::kNo},
+      {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama", Ties::kIfInside},
+      {"LlavaOnevisionForConditionalGeneration", "llava_onevision", "qwen2", Ties::kIfInside},
+      {"Mistral3ForConditionalGeneration", "mistral3", "mistral", Ties::kYes},
+      {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text", Ties::kIfInside, /*any_text=*/false,
+       /*flat=*/true},
+      {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text", Ties::kIfInside,
+       /*any_text=*/false, /*flat=*/true},
+      {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text", Ties::kNo, /*any_text=*/false},
+      {"SmolVLMForConditionalGeneration", "smolvlm", "llama", Ties::kNo},
+      {"VideoLlavaForConditionalGeneration", "video_llava", "llama", Ties::kNo},
+      {"VipLlavaForConditionalGeneration", "vipllava", "llama", Ties::kNo},
+  };
+  return all;
+}
+
+/// Sizes of the classes of language models that wrappers are published with: their configs leave out what is
+/// the class's.
+const std::map<std::string, Json>& class_sizes() {
+  const auto sizes = [](int vocab, int hidden, int mlp) {
+    return Json{{"vocab_size", vocab},
+                {"hidden_size", hidden},
+                {"intermediate_size", mlp},
+                {"num_hidden_layers", 32},
+                {"num_attention_heads", 32}};
+  };
+  static const std::map<std::string, Json> all = {{"llama", sizes(32000, 4096, 11008)},
+                                                  {"mistral", sizes(32000, 4096, 14336)},
+                                                  {"qwen2", sizes(151936, 4096, 22016)},
+                                                  {"qwen3", sizes(151936, 4096, 22016)}};
   return all;
 }
 
 /// The wrapper that a config is of, or none.
 const Wrapper* named_wrapper(const JsonView& config) {
-  if (!config.has("text_config") || !config.at("text_config").is_object()) return nullptr;
-  const std::string architecture = config.has("architectures") && config.at("architectures").is_array() &&
-                                           config.at("architectures").size() > 0
-                                       ? config.at("architectures").at(0).as_string()
-                                       : "";
+  const auto find_by = [](const std::string Wrapper::*name, const std::string& value) -> const Wrapper* {
+    const auto found = std::find_if(wrappers().begin(), wrappers().end(),
+                                    [&](const Wrapper& wrapper) { return wrapper.*name == value; });
+    return found == wrappers().end() ? nullptr : &*found;
+  };
+  const bool named = config.has("architectures") && config.at("architectures").is_array() &&
+                     config.at("architectures").size() > 0;
   const std::string type = config.get_string("model_type", "");
-  const auto found = std::find_if(wrappers().begin(), wrappers().end(), [&](const Wrapper& wrapper) {
-    return architecture.empty() ? wrapper.model_type == type : wrapper.architecture == architecture;
-  });
-  return found == wrappers().end() ? nullptr : &*found;
+  const Wrapper* of_type = find_by(&Wrapper::model_type, type);
+  if (!named) return of_type;
+  const Wrapper* found = find_by(&Wrapper::architecture, config.at("architectures").at(0).as_string());
+  if (found == nullptr || type.empty() || found == of_type) return found;
+  config.at("model_type").fail(util::cat("'", found->model_type, "', as architectures says"));
 }
 
 ArchSpec read_language_model(const JsonView& config) {
@@ -673,23 +723,64 @@ ArchSpec read_language_model(const JsonView& config) {
   return spec;
 }
 
-ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
-  Json text = config.at("text_config").raw();
+/// The language model's config with all that the wrapper's class adds to it.
+Json text_config_of(const JsonView& config, const Wrapper& wrapper) {
+  const bool inside = config.has("text_config");
+  if (!inside && !wrapper.flat) config.at("text_config");
+  if (inside && !config.at("text_config").is_object()) config.at("text_config").fail("an object");
+  Json text = inside ? config.at("text_config").raw() : config.raw();
   text.erase("architectures");  // the model's are outside
-  for (const char* key : {"tie_word_embeddings", "quantization_config"}) {
-    if (config.raw().contains(key)) text[key] = config.raw().at(key);
+  if (!inside) text.erase("model_type");
+  const auto type = text.find("model_type");
+  if (type == text.end()) {
+    text["model_type"] = wrapper.text_type;
+  } else if (!wrapper.any_text) {
+    if (*type != wrapper.text_type && *type != wrapper.model_type)
+      config.at("text_config").at("model_type").fail(util::in_quotes(wrapper.text_type));
+    *type = wrapper.text_type;
   }
-  ArchSpec spec = read_language_model({text, config.where() + ": text_config"});
+  if (config.raw().contains("quantization_config"))
+    text["quantization_config"] = config.raw().at("quantization_config");
+  const auto sizes = class_sizes().find(JsonView(text, config.where()).get_string("model_type", ""));
+  return sizes == class_sizes().end() ? text : with_class_defaults({text, config.where()}, sizes->second);
+}
+
+/// A wrapper has a linear unembedding of its own, and transformers leaves out what the language model's class
+/// makes of logits; so it cannot be told which of the two is meant.
+void check_readout(const JsonView& config, const Wrapper& wrapper, const ArchSpec& spec) {
+  const bool biased = std::any_of(spec.model_tensors.begin(), spec.model_tensors.end(),
+                                  [](const TensorRule& rule) { return rule.slot == Slot::kUnembeddingBias; });
+  const auto fail = [&](const std::string& found) {
+    throw util::format_error(
+        {.what = "unsupported language model in " + util::in_quotes(wrapper.architecture),
+         .where = config.where() + ": text_config",
+         .expected = "tensors named as Llama's, and logits as the unembedding makes them",
+         .found = found});
+  };
+  if (spec.prefixes != std::vector<std::string>{"model."}) fail("other names of tensors");
+  if (biased) fail("a bias of the logits");
+  if (spec.logit_transform.scale != 1) fail("scaled logits, which transformers leaves unscaled here");
+  if (spec.logit_transform.soft_cap != 0)
+    fail("a soft cap of the logits, which transformers leaves out here");
+}
+
+ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
+  const Json text = text_config_of(config, wrapper);
+  const std::string where = config.where() + (config.has("text_config") ? ": text_config" : "");
+  ArchSpec spec = read_language_model({text, where});
+  check_readout(config, wrapper, spec);
   spec.architecture = wrapper.architecture;
-  const std::vector<std::string> bare = spec.prefixes;
-  for (const std::string& prefix : bare) {
-    spec.prefixes.push_back("language_model." + prefix);
-    spec.prefixes.push_back("model.language_model.");
-  }
+  using Ties = Wrapper::Ties;
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", wrapper.ties == Ties::kYes) ||
+                          (wrapper.ties == Ties::kIfInside && spec.tied_unembedding);
+  for (const char* prefix : {"language_model.model.", "model.language_model.", "model.text_model."})
+    spec.prefixes.emplace_back(prefix);
   for (TensorRule& rule : spec.model_tensors) {
     if (rule.slot == Slot::kUnembedding) rule.other_names.push_back("language_model." + rule.name);
   }
-  for (const std::string part : {"vision_tower.*", "multi_modal_projector.*"}) {
+  for (const std::string part :
+       {"vision_tower.*", "multi_modal_projector.*", "image_newline", "image_tower.*", "video_tower.*",
+        "visual.*", "vision_model.*", "connector.*", "vision_encoder.*", "vision_projection.*"}) {
     spec.ignorable.push_back(part);
     spec.ignorable.push_back("model." + part);
   }

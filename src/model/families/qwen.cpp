@@ -1,6 +1,8 @@
-// Qwen 2 and 2.5 (biases on queries, keys and values), Qwen 3 (norms on queries and keys of each head), and
-// both with experts. Odd: the blocks from `max_window_layers` on, or those that `layer_types` names, can have
-// sliding attention windows; with experts the rules are others.
+// Qwen 2 and 2.5 (biases on queries, keys and values), Qwen 3 (norms on queries and keys of each head), both
+// with experts, and the language models of those that see. Those turn parts of a head by three coordinates of
+// what is seen, which are one and the same for text: its position. Odd: the blocks from `max_window_layers`
+// on, or those that `layer_types` names, can have sliding attention windows; with experts the rules are
+// others.
 #include <algorithm>
 
 #include "depthlens/util/text.hpp"
@@ -73,6 +75,50 @@ ArchSpec read_qwen3(const util::JsonView& config) {
                                                        .attention_out_bias = bias,
                                                        .query_key_norm = true}),
                               config);
+}
+
+// Of Qwen 2 VL and 2.5 VL. Odd: "mrope" as rotary scaling means none.
+ArchSpec read_qwen2_vl(const util::JsonView& config) {
+  util::Json whole = with_class_defaults(config, {{"vocab_size", 152064},
+                                                  {"hidden_size", 8192},
+                                                  {"intermediate_size", 29568},
+                                                  {"num_hidden_layers", 80},
+                                                  {"num_attention_heads", 64},
+                                                  {"max_window_layers", 80}});
+  for (const char* block : {"rope_scaling", "rope_parameters"}) {
+    for (const char* key : {"type", "rope_type"}) {
+      if (config.has(block) && config.at(block).is_object() &&
+          config.at(block).raw().value(key, util::Json()) == "mrope")
+        whole[block][key] = "default";
+    }
+  }
+  const util::JsonView filled(whole, config.where());
+  return with_sliding_windows(
+      read_llama_like(filled, {.max_positions = 32768,
+                               .kv_heads = 8,
+                               .epsilon = 1e-5,
+                               .rope = {.class_theta = 1e6, .others = {"mrope_section"}},
+                               .qkv_bias = true}),
+      filled);
+}
+
+// Of Qwen 3 VL, which has no windows.
+ArchSpec read_qwen3_vl(const util::JsonView& config) {
+  require_value(config, "use_sliding_window", false);
+  const util::Json whole = with_class_defaults(config, {{"vocab_size", 151936},
+                                                        {"hidden_size", 4096},
+                                                        {"intermediate_size", 22016},
+                                                        {"num_hidden_layers", 32},
+                                                        {"num_attention_heads", 32}});
+  const bool bias = read_flag(config, "attention_bias", false);
+  return read_llama_like({whole, config.where()},
+                         {.max_positions = 128000,
+                          .kv_heads = 32,
+                          .head_size = 128,
+                          .rope = {.class_theta = 5e5, .others = {"mrope_section", "mrope_interleaved"}},
+                          .qkv_bias = bias,
+                          .attention_out_bias = bias,
+                          .query_key_norm = true});
 }
 
 ArchSpec read_qwen2_moe(const util::JsonView& config) {

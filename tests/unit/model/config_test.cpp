@@ -1,5 +1,6 @@
 // config.json to ArchSpec: defaults of the families' classes, null, settings that contradict each other.
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <map>
 
@@ -35,6 +36,9 @@ Json smallest(const std::string& family) {
         {"ffn_dim", 48}}},
       {"gemma2", Json::object()},
       {"gemma3_text", Json::object()},
+      {"qwen2_vl_text", Json::object()},
+      {"qwen2_5_vl_text", Json::object()},
+      {"qwen3_vl_text", Json::object()},
   };
   const auto found = all.find(family);
   Json config = found != all.end() ? found->second
@@ -93,7 +97,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 32);
+  REQUIRE(classes.size() == 35);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -268,10 +272,6 @@ TEST_CASE("config: windows of attention by family") {
   check_told(with(smallest("llama"), {{"sliding_window", 72}}), {"sliding_window (72) is ignored"});
 }
 
-TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
-  const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 34);  // two of them wrap a language model
-  CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 TEST_CASE("config: a window of null, of nothing and of less") {
   const Json three = {{"num_hidden_layers", 3}, {"use_sliding_window", true}, {"max_window_layers", 1}};
   const Json all_full = Json::array({"full_attention", "full_attention", "full_attention"});
@@ -314,6 +314,10 @@ TEST_CASE("config: a window of null, of nothing and of less") {
     refused(with(smallest("gpt_neo"), {{"window_size", window}}), {"window_size"});
 }
 
+TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
+  const std::vector<std::string> known = model::known_architectures();
+  CHECK(known.size() == 52);  // seventeen of them wrap a language model
+  CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
 TEST_CASE("config: rotary scalings") {
@@ -481,9 +485,170 @@ TEST_CASE("config: a model that sees pictures has its language model inside") {
   refused(with(wrapper, {{"quantization_config", {{"quant_method", "x"}}}}), {"quantization_config"});
   text["hidden_activation"] = "relu2";
   refused(with(wrapper, {{"text_config", text}}), {"text_config", "hidden_activation", "relu2"});
-  refused(
-      {{"architectures", {"LlavaForConditionalGeneration"}}, {"model_type", "llava"}, {"text_config", text}},
-      {"LlavaForConditionalGeneration"});
+  Json without = wrapper;
+  without["text_config"] = nullptr;
+  refused(without, {"'text_config' is null"});
+  without.erase("text_config");
+  refused(without, {"missing key 'text_config'"});
+  refused(with(wrapper, {{"text_config", "gemma"}}), {"text_config", "an object"});
+  refused(with(wrapper, {{"model_type", "llava"}}), {"model_type", "'gemma3'", "found \"llava\""});
+  refused(with(wrapper, {{"text_config", smallest("llama")}}), {"text_config: model_type", "'gemma3_text'"});
+}
+
+namespace {
+
+/// A config of this wrapper, with as much of its language model as must be there.
+Json wrapped(const std::string& architecture, const std::string& type, const Json& text) {
+  return {{"architectures", {architecture}}, {"model_type", type}, {"text_config", text}};
+}
+
+const std::vector<std::array<std::string, 3>>& wrapper_names() {
+  static const std::vector<std::array<std::string, 3>> all = {
+      {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text"},
+      {"GotOcr2ForConditionalGeneration", "got_ocr2", "qwen2"},
+      {"Idefics2ForConditionalGeneration", "idefics2", "mistral"},
+      {"Idefics3ForConditionalGeneration", "idefics3", "llama"},
+      {"InternVLForConditionalGeneration", "internvl", "qwen2"},
+      {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3"},
+      {"LlavaForConditionalGeneration", "llava", "llama"},
+      {"LlavaNextForConditionalGeneration", "llava_next", "llama"},
+      {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama"},
+      {"LlavaOnevisionForConditionalGeneration", "llava_onevision", "qwen2"},
+      {"Mistral3ForConditionalGeneration", "mistral3", "mistral"},
+      {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text"},
+      {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text"},
+      {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"},
+      {"SmolVLMForConditionalGeneration", "smolvlm", "llama"},
+      {"VideoLlavaForConditionalGeneration", "video_llava", "llama"},
+      {"VipLlavaForConditionalGeneration", "vipllava", "llama"},
+  };
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("config: a language model inside without model_type is of the wrapper's default class") {
+  const std::filesystem::path path =
+      std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
+  const Json classes = util::parse_json(util::read_file(path), path.string());
+  for (const auto& [architecture, type, text_type] : wrapper_names()) {
+    INFO(architecture);
+    Json sizes = {{"model_type", text_type}};
+    for (const char* key :
+         {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"})
+      sizes[key] = classes.at(text_type).at(key);
+    const auto inside = read(sizes);
+    auto spec = read(wrapped(architecture, type, Json::object()));
+    CHECK(spec == read(wrapped(architecture, type, sizes)));
+    CHECK(spec.architecture == architecture);
+    CHECK(spec.blocks == inside.blocks);
+    CHECK(spec.ropes == inside.ropes);
+    CHECK(spec.block_tensors == inside.block_tensors);
+    CHECK(spec.hidden_size == inside.hidden_size);
+    CHECK(spec.vocab_size == inside.vocab_size);
+    // And the wrapper is known by its model_type alone.
+    CHECK(read({{"model_type", type}, {"text_config", sizes}}).architecture == architecture);
+  }
+  // A key that is in the config counts, and another family where the wrapper can hold it.
+  const Json llava =
+      wrapped("LlavaForConditionalGeneration", "llava", with(smallest("qwen2"), {{"num_hidden_layers", 2}}));
+  CHECK(read(llava).num_layers == 2);
+  CHECK(read(llava).ropes == read(smallest("qwen2")).ropes);
+  Json no_size = smallest("phi3");
+  no_size.erase("hidden_size");
+  refused(wrapped("LlavaForConditionalGeneration", "llava", no_size), {"text_config", "'hidden_size'"});
+}
+
+TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.24 has it") {
+  // For each, without a word outside: neither, the language model's config says no, says yes. Measured.
+  const std::map<std::string, std::array<bool, 3>> ties = {{"gemma3", {true, true, true}},
+                                                           {"got_ocr2", {true, true, true}},
+                                                           {"idefics2", {false, false, false}},
+                                                           {"idefics3", {false, false, false}},
+                                                           {"internvl", {true, true, true}},
+                                                           {"lighton_ocr", {true, true, true}},
+                                                           {"llava", {false, false, true}},
+                                                           {"llava_next", {false, false, false}},
+                                                           {"llava_next_video", {false, false, true}},
+                                                           {"llava_onevision", {false, false, true}},
+                                                           {"mistral3", {true, true, true}},
+                                                           {"qwen2_vl", {false, false, true}},
+                                                           {"qwen2_5_vl", {false, false, true}},
+                                                           {"qwen3_vl", {false, false, false}},
+                                                           {"smolvlm", {false, false, false}},
+                                                           {"video_llava", {false, false, false}},
+                                                           {"vipllava", {false, false, false}}};
+  for (const auto& [architecture, type, text_type] : wrapper_names()) {
+    INFO(architecture);
+    const auto tied = [&, architecture = architecture, type = type](const Json& text, const Json& outside) {
+      return read(with(wrapped(architecture, type, text), outside)).tied_unembedding;
+    };
+    const Json no = {{"tie_word_embeddings", false}}, yes = {{"tie_word_embeddings", true}};
+    const std::array<bool, 3>& expected = ties.at(type);
+    CHECK(tied(Json::object(), Json::object()) == expected[0]);
+    CHECK(tied(no, Json::object()) == expected[1]);
+    CHECK(tied(yes, Json::object()) == expected[2]);
+    CHECK(tied(no, yes));
+    CHECK_FALSE(tied(no, no));
+    CHECK(tied(yes, no) == (expected[2] && !expected[0]));
+  }
+  // Gemma's class ties without a word.
+  CHECK(read(wrapped("LlavaForConditionalGeneration", "llava", smallest("gemma"))).tied_unembedding);
+  CHECK_FALSE(
+      read(wrapped("LlavaNextForConditionalGeneration", "llava_next", smallest("gemma"))).tied_unembedding);
+}
+
+TEST_CASE("config: what transformers leaves out of a wrapper's readout is refused") {
+  const auto refuse = [](const Json& text, const std::vector<std::string>& parts) {
+    refused(wrapped("LlavaForConditionalGeneration", "llava", text), parts);
+  };
+  refuse(with(smallest("granite"), {{"logits_scaling", 8.0}}), {"text_config", "scaled logits"});
+  CHECK(read(wrapped("LlavaForConditionalGeneration", "llava", smallest("granite"))).num_layers == 30);
+  refuse(smallest("cohere2"), {"scaled logits"});
+  refuse(smallest("gemma2"), {"a soft cap of the logits"});
+  refuse(smallest("phi"), {"a bias of the logits"});
+  refuse(smallest("gpt2"), {"other names of tensors"});
+  refused(wrapped("Gemma3ForConditionalGeneration", "gemma3", {{"final_logit_softcapping", 30.0}}),
+          {"a soft cap of the logits"});
+}
+
+TEST_CASE("config: Qwen's coordinates of what is seen are the position of a text") {
+  const Json sections = {16, 24, 24};
+  const Json vl = {{"model_type", "qwen2_5_vl_text"}, {"rope_theta", 2e6}};
+  const auto plain = read(vl);
+  CHECK(plain.ropes.front().theta == 2e6);
+  CHECK(read(with(vl, {{"rope_scaling", {{"type", "mrope"}, {"mrope_section", sections}}}})) == plain);
+  CHECK(read(with(vl, {{"rope_scaling",
+                        {{"type", "mrope"}, {"rope_type", "default"}, {"mrope_section", sections}}}})) ==
+        plain);
+  CHECK(read({{"model_type", "qwen2_5_vl_text"},
+              {"rope_parameters",
+               {{"rope_type", "default"}, {"rope_theta", 2e6}, {"mrope_section", sections}}}}) == plain);
+  const auto yarn =
+      read(with(vl, {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"mrope_section", sections}}}}));
+  CHECK(yarn.ropes.front().scaling == model::RopeSpec::Scaling::kYarn);
+  refused(with(smallest("qwen2"), {{"rope_scaling", {{"type", "mrope"}, {"mrope_section", sections}}}}),
+          {"'mrope'"});
+  const Json vl3 = {{"model_type", "qwen3_vl_text"}};
+  const Json settings = {{"rope_type", "default"}, {"mrope_section", sections}, {"mrope_interleaved", true}};
+  CHECK(read(with(vl3, {{"rope_scaling", settings}})) == read(vl3));
+  refused(with(vl3, {{"rope_scaling", with(settings, {{"rope_type", "mrope"}, {"type", "mrope"}})}}),
+          {"'mrope'"});
+  refused(with(vl3, {{"use_sliding_window", true}}), {"use_sliding_window"});
+
+  // As Qwen 2 VL and 2.5 VL were published: no text_config.
+  Json flat = {{"architectures", {"Qwen2_5_VLForConditionalGeneration"}},
+               {"model_type", "qwen2_5_vl"},
+               {"tie_word_embeddings", true},
+               {"hidden_size", 2048},
+               {"vision_config", {{"hidden_size", 8}}}};
+  CHECK(read(flat).hidden_size == 2048);
+  CHECK(read(flat).tied_unembedding);
+  CHECK(read(flat) ==
+        read(with(wrapped("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", {{"hidden_size", 2048}}),
+                  {{"tie_word_embeddings", true}})));
+  // Settings inside count where there are both.
+  CHECK(read(with(flat, {{"text_config", {{"hidden_size", 1024}}}})).hidden_size == 1024);
 }
 
 TEST_CASE("config: one thing under two names") {
