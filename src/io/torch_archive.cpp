@@ -51,7 +51,7 @@ void refuse_other_formats(const util::MappedFile& file) {
   const bool tar = bytes.size() > 262 && bytes.substr(257, 5) == "ustar"sv;
   throw format_error(
       {.what = in_quotes(file.path().string()) + " is no file of torch.save that can be read",
-       .found = tar                  ? "the format of PyTorch before 0.2, as tar"
+       .found = tar                  ? "the first format of torch.save, as tar"
                 : bytes.empty()      ? "an empty file"
                 : bytes[0] == '\x80' ? "a bare pickle"
                                      : "another format",

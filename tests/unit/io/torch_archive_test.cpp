@@ -167,7 +167,7 @@ TEST_CASE("torch archive: files that are no archives") {
   refuse("\x80\x02}.", {"a bare pickle"});
   std::string tar(512, '\0');
   tar.replace(257, 5, "ustar");
-  refuse(tar, {"the format of PyTorch before 0.2, as tar",
+  refuse(tar, {"the first format of torch.save, as tar",
                "torch.save(torch.load(FILE, weights_only=False), FILE)"});
   refuse("version https://git-lfs.github.com/spec/v1\n", {"a git-lfs pointer"});
   refuse("PK\x03\x04 and no more", {"damaged torch.save archive", "bad.bin"});
