@@ -9,6 +9,7 @@
 
 #include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
 #include "report/run_files.hpp"
 
@@ -158,7 +159,9 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
     for (const fs::path& file : util::entries_with(path_ / folder, extension))
       earlier.push_back(fs::path(folder) / file.filename());
   }
-  staging().replace(path_, "run.json", earlier);
+  const bool whole = run.value("status", "") == "complete";
+  staging().replace(
+      path_, "run.json", earlier, whole ? util::set_work_done : +[] {});
   fs::remove(path_ / "replicates", ignored);  // where nothing is left in it
 }
 

@@ -110,6 +110,7 @@ train::JacobianSums fit_share(const Session& session, const std::vector<train::P
   };
   train::JacobianSums sums = train::fit_jacobians(session.model(), prompts, fit);
   progress.finish();
+  if (shard.count > 1) util::set_work_done();
   return sums;
 }
 
@@ -140,7 +141,7 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
       training_json(session, fitted.text != nullptr ? fitted.text->inputs : std::vector<data::InputSummary>(),
                     settings, compute::Precision::kFloat32, fitted.started);
   if (fitted.text == nullptr) record.erase("inputs");
-  write_training_json(folder / "jacobian_training.json", record);
+  write_last_file(folder / "jacobian_training.json", record);
   util::log_info(
       util::cat("the lens, the mean over ", sums.num_prompts, " prompts, is ", (folder / kLens).string()));
 }

@@ -226,8 +226,15 @@ void Run::Job::open_folder() {
       not_writable = error;
     }
     if (options.overwrite) {
-      for (const auto& entry : fs::directory_iterator(fs::path(options.out) / "parts")) {
-        if (entry.path().filename() != "lock") fs::remove_all(entry.path());
+      std::error_code error;
+      const fs::path parts = fs::path(options.out) / "parts";
+      for (const auto& entry : fs::directory_iterator(parts, error)) {
+        if (!error && entry.path().filename() != "lock") fs::remove_all(entry.path(), error);
+      }
+      if (error) {
+        throw util::output_error({.what = "cannot remove what an earlier run has saved",
+                                  .where = util::in_quotes(parts.string()),
+                                  .found = error.message()});
       }
     }
     if (store) store->set("folder", lock ? lock->text() : "cannot be written");
@@ -542,6 +549,7 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
     if (job.store) job.store->set("complete", job.complete ? "yes" : "no");
     if (job.complete) {
       util::log_info("the run is complete: " + job.options.out);
+      util::set_work_done();
       if (!job.share) job.clear();  // left where an end came between the last steps
       return false;
     }
@@ -700,8 +708,9 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     }
     for (int rank = 0; rank < job.ranks->world_size; ++rank) {
       if (rank == job.ranks->rank) continue;
+      const std::string name = job.store->get(util::cat("state/", rank));
       const SavedState other =
-          job.saved->read_when_there(job.store->get(util::cat("state/", rank)), kStoreTimeout);
+          util::read_back([&] { return job.saved->read_when_there(name, kStoreTimeout); });
       DEPTHLENS_ASSERT(!job.done.overlaps(other.parts));
       job.state.merge(other.state, other.path.string());
       job.done.add(other.parts);
@@ -712,21 +721,22 @@ std::vector<tables::Table> Run::finish(const Session& session) {
   const std::string stopped_after =
       util::cat("stopped after ", util::with_thousands(job.counts->counts[RunCounts::kPositions]),
                 " positions; ", job.options.out, " holds ");
-  if (job.stopped && job.folder->holds_whole_run()) {
+  if (job.stopped && util::read_back([&] { return job.folder->holds_whole_run(); })) {
     util::log_warning(stopped_after +
                       "the run that was to be replaced, and what was finished of this one; --resume goes on");
     throw util::interrupted_error();
   }
   job.records->flush();
-  const std::vector<tables::Table> tables =
-      write_run_files(*job.folder, {.run = job.run(),
-                                    .context = job.context,
-                                    .state = job.state,
-                                    .records = job.records->segments(),
-                                    .records_folder = job.saved->folder(),
-                                    .partial = job.stopped,
-                                    .share = job.share,
-                                    .unlike = job.volatile_json(session)});
+  const std::vector<tables::Table> tables = util::read_back([&] {
+    return write_run_files(*job.folder, {.run = job.run(),
+                                         .context = job.context,
+                                         .state = job.state,
+                                         .records = job.records->segments(),
+                                         .records_folder = job.saved->folder(),
+                                         .partial = job.stopped,
+                                         .share = job.share,
+                                         .unlike = job.volatile_json(session)});
+  });
   if (job.stopped) {
     util::log_warning(stopped_after + "what was finished (status partial); --resume goes on");
     throw util::interrupted_error();

@@ -307,6 +307,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   const fs::path record_path = folder.path() / "training.json";
   if (folder.resumes() && util::exists(record_path)) {
     util::log_info("the training is complete: " + output.out);
+    util::set_work_done();
     return;
   }
   put_trained(*trained, trainer.settings(), lens);
@@ -324,7 +325,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   const OrderedJson counted = token_counts_json(training.damping.token_counts, counts);
   if (!counted.is_null()) record["token_counts"] = counted;
   record["volatile"]["training_seconds"] = training_seconds.count();
-  write_training_json(record_path, record);
+  write_last_file(record_path, record);
   util::log_info("the lens is in " + output.out);
 }
 
@@ -373,7 +374,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
   lens::write_tuned_lens_folder(out, joined);
   joined_record["settings"]["layers"] = {0, taken.size() - 1};
   joined_record.erase("volatile");
-  write_training_json(out / "training.json", joined_record);
+  write_last_file(out / "training.json", joined_record);
   util::log_info("the lens is in " + output.out);
 }
 

@@ -6,6 +6,7 @@
 #include "depthlens/run/source.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
 #include "depthlens/util/version.hpp"
 
@@ -53,8 +54,9 @@ OrderedJson training_json(const Session& session, const std::vector<data::InputS
             {"kernel", session.model().backend().kernel_name(precision)}}}};
 }
 
-void write_training_json(const fs::path& path, const OrderedJson& record) {
-  util::write_file(path, record.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
+void write_last_file(const fs::path& path, const OrderedJson& record) {
+  util::write_file(path, record.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n",
+                   util::set_work_done);
 }
 
 }  // namespace depthlens::run

@@ -27,6 +27,7 @@ lens::LensProvenance provenance_of(const ModelOptions& options, const Session& s
 util::OrderedJson training_json(const Session& session, const std::vector<data::InputSummary>& inputs,
                                 const util::OrderedJson& settings, compute::Precision precision,
                                 std::chrono::steady_clock::time_point started);
-void write_training_json(const std::filesystem::path& path, const util::OrderedJson& record);
+/// Writes that beside the lens. With it the work is done (util/interrupt.hpp).
+void write_last_file(const std::filesystem::path& path, const util::OrderedJson& record);
 
 }  // namespace depthlens::run

@@ -204,7 +204,7 @@ void AtomicFile::flush_buffer() {
   buffer_.clear();
 }
 
-void AtomicFile::commit() {
+void AtomicFile::commit(const std::function<void()>& when_there) {
   flush_buffer();
   if (::fsync(descriptor_) != 0 && errno != EINVAL) throw cannot_write(path_, reason());
   const std::scoped_lock lock(unfinished().mutex);
@@ -215,6 +215,7 @@ void AtomicFile::commit() {
     ::unlink(temporary_.c_str());
     throw cannot_write(path_, why);
   }
+  when_there();
 }
 
 GrowingFile::GrowingFile(fs::path path) : path_(std::move(path)) {
@@ -254,6 +255,11 @@ void GrowingFile::truncate(std::uint64_t size) {
 void GrowingFile::sync() {
   flush();
   if (::fsync(descriptor_) != 0 && errno != EINVAL) throw cannot_write(path_, reason());
+  struct stat own = {}, there = {};
+  if (::fstat(descriptor_, &own) != 0 || ::stat(path_.c_str(), &there) != 0)
+    throw cannot_write(path_, reason());
+  if (own.st_dev != there.st_dev || own.st_ino != there.st_ino)
+    throw cannot_write(path_, "another file in its place");
 }
 
 void GrowingFile::keep() {
@@ -282,22 +288,26 @@ StagingFolder::~StagingFolder() {
 }
 
 void StagingFolder::replace(const fs::path& target, const fs::path& last,
-                            const std::vector<fs::path>& superseded) {
+                            const std::vector<fs::path>& superseded,
+                            const std::function<void()>& when_there) {
   const std::scoped_lock lock(unfinished().mutex);
   std::error_code error;
   std::vector<fs::path> files;
-  for (fs::recursive_directory_iterator item(path_), end; item != end; ++item) {
+  fs::recursive_directory_iterator item(path_, error), end;
+  for (; !error && item != end; item.increment(error)) {
     const fs::path place = item->path().lexically_relative(path_);
-    const bool in_the_way = is_folder(target / place);
-    if (in_the_way != item->is_directory() && fs::exists(fs::symlink_status(target / place, error)))
+    const bool in_the_way = is_folder(target / place), is_inside = is_folder(item->path());
+    if (in_the_way != is_inside && fs::exists(fs::symlink_status(target / place, error)))
       throw cannot_write(target / place, in_the_way ? "a folder of that name" : "a file of that name");
-    if (item->is_directory()) {
+    if (is_inside) {
       fs::create_directory(target / place, error);
       if (error) throw cannot_write(target / place, error.message());
     } else if (place != last) {
       files.push_back(place);
     }
+    error.clear();
   }
+  if (error) throw cannot_write(target, error.message());
   const auto move = [&](const fs::path& place) {
     fs::rename(path_ / place, target / place, error);
     if (error) throw cannot_write(target / place, error.message());
@@ -308,12 +318,13 @@ void StagingFolder::replace(const fs::path& target, const fs::path& last,
     if (std::find(files.begin(), files.end(), old) == files.end()) fs::remove(target / old, error);
   }
   move(last);
+  when_there();
 }
 
-void write_file(const fs::path& path, std::string_view bytes) {
+void write_file(const fs::path& path, std::string_view bytes, const std::function<void()>& when_there) {
   AtomicFile file(path);
   file.write(bytes);
-  file.commit();
+  file.commit(when_there);
 }
 
 void create_folders(const fs::path& path) {

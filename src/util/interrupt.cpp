@@ -25,6 +25,7 @@ namespace {
 
 std::atomic<int> finishing = 0;  // number of FinishOnInterrupt
 std::atomic<int> first_signal = 0;
+std::atomic<bool> work_done = false;
 constexpr auto kSameEnd = std::chrono::seconds(10);
 
 /// That the signal was heard.
@@ -68,7 +69,7 @@ void watch_interrupts(void (*end)()) {
         first = now;
       }
       if (finishing > 0 && (!again || is_same_end(signal, now - first))) {
-        if (!again) tell();
+        if (!again && !work_done) tell();
         continue;
       }
       end();
@@ -93,11 +94,20 @@ FinishOnInterrupt::~FinishOnInterrupt() {
   --finishing;
 }
 
+void set_work_done() {
+  work_done = true;
+}
+
+bool work_is_done() {
+  return work_done;
+}
+
 bool interrupted() {
-  return first_signal != 0;
+  return first_signal != 0 && !work_done;
 }
 
 int interrupted_status() {
+  if (work_done) return 0;
   return first_signal == SIGHUP ? 128 + SIGHUP : static_cast<int>(ErrorCode::kInterrupted);
 }
 

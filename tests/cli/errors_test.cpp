@@ -619,6 +619,67 @@ TEST_CASE("SIGINT and SIGTERM save what was finished and end with 130") {
   }
 }
 
+TEST_CASE("a signal that comes when everything is there does not make a failure of it") {
+  const SmallModel model;
+  const std::string input = model.beside("text.txt").string();
+  write_bytes(input, small_text());
+  const auto out = [&](const std::string& name) { return model.beside(name).string(); };
+  const auto command = [&](const std::string& name, const std::string& to, const Words& more = {}) {
+    return Words{name, "--model", model.path(), "--input", input, "--out", out(to)} + more;
+  };
+  for (const std::string share : {"0", "1"})
+    check_done(command("analyze", "share-" + share, {"--shard", share + "/2"}));
+  const Words short_training = {"--steps",      "2", "--tokens-per-step",   "8",
+                                "--max-length", "8", "--validation-tokens", "0"};
+  struct Case {
+    Words words;
+    std::string last;  // of the files, when it is whole
+  };
+  const std::vector<Case> cases = {
+      {command("analyze", "run"), "run/run.json"},
+      {command("eval-lens", "quality"), "quality/run.json"},
+      {{"merge", out("share-0"), out("share-1"), "--out", out("merged")}, "merged/run.json"},
+      {command("train-lens", "lens", short_training), "lens/training.json"},
+      {{"train-lens", "--type", "jacobian", "--prompts", "1", "--max-length", "23", "--input",
+        "data/corpora/bread.txt", "--out", out("jacobians")},
+       "jacobians/jacobian_training.json"}};
+  for (const auto& [words, last] : cases) {
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+      INFO(words[0] << ", signal " << signal);
+      fs::remove_all(fs::path(out(last)).parent_path());
+      Process process(Start{.arguments = words});
+      while (process.running() && !fs::exists(out(last))) ::usleep(50);
+      while (process.running()) {
+        process.send(signal);
+        ::usleep(500);
+      }
+      const Result result = process.wait();
+      INFO(result.err);
+      CHECK(result.status == 0);
+      CHECK(result.signal == 0);
+      CHECK_FALSE(contains(result.err, "error"));
+      CHECK_FALSE(contains(result.err, "Ctrl-C"));
+      CHECK(fs::exists(out(last)));
+    }
+  }
+}
+
+TEST_CASE("a run folder that vanishes meanwhile cannot be written: 6") {
+  for (const Words& more : {Words{"--max-records", "0"}, Words{"--max-records", "0", "--shard", "0/2"}}) {
+    const LongRun run;
+    Process process(Start{.arguments = run.command(more)});
+    await_saved_parts(process, run.out);
+    std::error_code ignored;
+    for (int i = 0; i < 1000 && fs::exists(run.out); ++i) fs::remove_all(run.out, ignored);
+    const Result result = process.wait();
+    INFO(result.err);
+    CHECK(result.status == 6);
+    CHECK(contains(result.err, "depthlens: error: cannot "));
+    CHECK(contains(result.err, run.out.string()));
+    CHECK_FALSE(fs::exists(run.out / "run.json"));
+  }
+}
+
 TEST_CASE("a run whose messages nobody reads any more is saved, and goes on") {
   const LongRun run;
   CHECK(run.sent(Start{.arguments = run.command(), .unread = {1, 2}}, {SIGINT}).status == 130);

@@ -134,10 +134,12 @@ int fail(depthlens::util::ErrorCode code, const std::string& message, const std:
 
 /// The end that a signal brings, on the thread that watches for it, while others are at work.
 void end_interrupted() {
-  const auto held = depthlens::util::remove_unfinished();
-  if (::isatty(STDERR_FILENO) == 1) std::fputc('\n', stderr);  // a line of progress may stand there
-  const Error error = depthlens::util::interrupted_error();
-  std::fprintf(stderr, "depthlens: error: %s\n", error.what());
+  const auto held = depthlens::util::remove_unfinished();  // none finishes the work from here on
+  if (!depthlens::util::work_is_done()) {
+    if (::isatty(STDERR_FILENO) == 1) std::fputc('\n', stderr);  // a line of progress may stand there
+    const Error error = depthlens::util::interrupted_error();
+    std::fprintf(stderr, "depthlens: error: %s\n", error.what());
+  }
   ::_exit(depthlens::util::interrupted_status());
 }
 
@@ -150,6 +152,7 @@ int main(int argc, char** argv) {
   try {
     run({argv + 1, argv + argc});
     check_stdout();
+    depthlens::util::set_work_done();
     return 0;
   } catch (const NobodyReads&) {
     return 128 + SIGPIPE;  // as a shell says of a program that the signal ended

@@ -4,11 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "depthlens/util/error.hpp"
 
 namespace depthlens::util {
 
@@ -59,7 +62,8 @@ std::string unique_name();
 std::string host_name();
 
 /// A file that appears under its name only when `commit()` returns: written to NAME.….tmp, synced, renamed.
-/// Without commit the temporary file is removed. Throws output errors.
+/// Without commit the temporary file is removed. Throws output errors. `when_there` is called when it has its
+/// name, before a signal of this program's may end it.
 class AtomicFile {
  public:
   explicit AtomicFile(fs::path path);
@@ -68,7 +72,7 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(std::string_view bytes);
-  void commit();
+  void commit(const std::function<void()>& when_there = [] {});
 
  private:
   void flush_buffer();
@@ -94,7 +98,7 @@ class GrowingFile {
   void truncate(std::uint64_t size);
   /// Lets other readers of the file see what was written.
   void flush();
-  /// Brings it to the disk.
+  /// Brings it to the disk. Throws where the file is not in its place any more.
   void sync();
   /// From now on the file stays.
   void keep();
@@ -124,14 +128,33 @@ class StagingFolder {
 
   /// Gives every file in it the same place in `target`, in one go that no signal of this program's
   /// interrupts: `last`, one of them, goes first and comes last, so that what is there without it is not
-  /// whole; then `superseded` go. Where a folder is in the way of a file, nothing is changed.
-  void replace(const fs::path& target, const fs::path& last, const std::vector<fs::path>& superseded = {});
+  /// whole; then `superseded` go. Where a folder is in the way of a file, nothing is changed. `when_there` is
+  /// called at its end, in the same go.
+  void replace(
+      const fs::path& target, const fs::path& last, const std::vector<fs::path>& superseded = {},
+      const std::function<void()>& when_there = [] {});
 
  private:
   fs::path path_;
 };
 
-void write_file(const fs::path& path, std::string_view bytes);
+void write_file(
+    const fs::path& path, std::string_view bytes, const std::function<void()>& when_there = [] {});
+
+/// What `read` returns, which reads back what this program has written itself: that something of it cannot be
+/// read any more is an output error.
+template <typename Read>
+auto read_back(const Read& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInput) throw;
+    ErrorText text = error.text();
+    text.hint = "the program wrote it, and something changed or removed it meanwhile";
+    throw output_error(text);
+  }
+}
+
 /// The folder and those above it. Throws output errors.
 void create_folders(const fs::path& path);
 

@@ -27,10 +27,16 @@ class FinishOnInterrupt {
   FinishOnInterrupt& operator=(const FinishOnInterrupt&) = delete;
 };
 
+/// Says that what the program was started for is there, whole and in its place: from now on a signal ends it
+/// with success, one that came before is forgotten, and what is left to do is to tidy up.
+void set_work_done();
+bool work_is_done();
+
 /// Whether a signal came that the program is to act on itself.
 bool interrupted();
 
-/// The exit status of an end by the signal that came first: 129 for SIGHUP, else 130.
+/// The exit status of an end by the signal that came first: 129 for SIGHUP, else 130; 0 where the work was
+/// done.
 int interrupted_status();
 
 }  // namespace depthlens::util

@@ -222,6 +222,45 @@ TEST_CASE("staging folder: where something is in the way nothing changes, and wi
               [&] { const util::StagingFolder staging(folder.path() / "none"); });
 }
 
+TEST_CASE("what vanishes while it is written is an output error; what is whole is told in the same go") {
+  const TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  int times = 0;
+  util::write_file(folder.path() / "file", "x", [&] { times += fs::exists(folder.path() / "file"); });
+  fs::create_directory(run);
+  {
+    util::StagingFolder staging(run);
+    util::write_file(staging.path() / "last", "new");
+    staging.replace(run, "last", {}, [&] { times += fs::exists(run / "last"); });
+    CHECK(times == 2);
+    fs::remove_all(run);
+    check_error(ErrorCode::kOutput, {"cannot write", "run'", "No such file"},
+                [&] { staging.replace(run, "last", {}, [&] { ++times; }); });
+  }
+  util::create_folders(run);
+  util::GrowingFile growing(run / "grows");
+  growing.write("one");
+  growing.sync();
+  fs::rename(run / "grows", run / "elsewhere");
+  growing.write("two");
+  check_error(ErrorCode::kOutput, {"cannot write", "grows'", "No such file"}, [&] { growing.sync(); });
+  util::write_file(run / "grows", "of another");
+  check_error(ErrorCode::kOutput, {"cannot write", "grows'", "another file"}, [&] { growing.sync(); });
+  CHECK(times == 2);
+}
+
+TEST_CASE("read_back: what a program wrote and cannot read any more is an output error") {
+  const TemporaryFolder folder;
+  const fs::path path = folder.write("state", "x");
+  CHECK(util::read_back([&] { return util::read_file(path); }) == "x");
+  fs::remove(path);
+  check_error(ErrorCode::kOutput,
+              {"cannot read", "state'", "No such file", "changed or removed it meanwhile"},
+              [&] { util::read_back([&] { return util::read_file(path); }); });
+  check_error(ErrorCode::kFormat, {"damaged"},
+              [&] { util::read_back([]() -> int { throw util::format_error({.what = "damaged"}); }); });
+}
+
 TEST_CASE("sha256: the vectors of FIPS 180-2") {
   CHECK(util::sha256("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   CHECK(util::sha256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
