@@ -72,11 +72,30 @@ Candidates candidates_in(const fs::path& folder, LensKind kind) {
   return found;
 }
 
+/// Whether a folder's config.json is not that of a lens. Throws where it cannot be read.
+bool has_other_config(const fs::path& folder) {
+  constexpr std::uint64_t kMax = 1 << 20;
+  const std::string where = (folder / "config.json").string();
+  const util::Json document = util::parse_json(util::read_file(where, kMax), where);
+  const util::JsonView view(document, where);
+  return !view.has("d_model") || view.has("model_type") || view.has("architectures");
+}
+
+/// Whether the file is the params.pt of a lens' folder, whose configuration says what it belongs to.
+bool stands_in_lens_folder(const fs::path& file) {
+  const fs::path folder = fs::absolute(file).parent_path();
+  return file.filename() == "params.pt" && util::exists(file) && util::exists(folder / "config.json") &&
+         !has_other_config(folder);
+}
+
 }  // namespace
 
 fs::path find_lens_or_none(const fs::path& path, LensKind kind) {
   std::error_code ignored;
-  if (!fs::is_directory(path, ignored)) return path;
+  if (!fs::is_directory(path, ignored)) {
+    if (kind == LensKind::kJacobian || !stands_in_lens_folder(path)) return path;
+    return path.has_parent_path() ? path.parent_path() : fs::path(".");
+  }
   if (kind != LensKind::kJacobian && fs::exists(path / "params.pt", ignored)) return path;
   const Candidates found = candidates_in(path, kind);
   if (found.lenses.size() == 1) return found.lenses.front();
@@ -114,13 +133,10 @@ void check_replaceable(const fs::path& target) {
   if (fs::is_directory(target, ignored)) {
     const fs::path config = target / "config.json";
     if (!util::exists(config)) return;
-    constexpr std::uint64_t kMax = 1 << 20;
-    const std::string bytes = util::read_file(config, kMax);
     try {
-      const util::Json document = util::parse_json(bytes, config.string());
-      const util::JsonView view(document, config.string());
-      if (view.has("d_model") && !view.has("model_type") && !view.has("architectures")) return;
-    } catch (const util::Error&) {
+      if (!has_other_config(target)) return;
+    } catch (const util::Error& error) {
+      if (error.code() == util::ErrorCode::kInput) throw;
       // No lens either.
     }
     refuse(config);

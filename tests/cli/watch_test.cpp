@@ -106,6 +106,19 @@ TEST_CASE("watched tokens: texts of several tokens, unknown ids and unusable pai
   check_error(desk.command("analyze", {text}, "out", {"--watch", "\xff"}), 2, {"UTF-8"});
 }
 
+TEST_CASE("watched tokens: of a byte and a piece with one text the piece is meant") {
+  const Desk desk;
+  const std::string out = desk.model.beside("out").string();
+  check_done({"analyze", "--input", desk.file("text.txt", "A stone fell."), "--out", out, "--watch", ".",
+              "--watch", "#49"});
+  const FinishedRun run = FinishedRun::read(out);
+  const Json& watched = run.run.at("settings").at("watch");
+  CHECK(watched[0].at("text") == ".");
+  CHECK(watched[1].at("text") == ". (#49)");  // <0x2E>
+  // The text's own full stop.
+  CHECK(run.records.back().at("token").at("id") == watched[0].at("id"));
+}
+
 TEST_CASE("watched tokens of facts: the gold answer and a given wrong one") {
   const Desk desk;
   const std::string facts =

@@ -81,15 +81,21 @@ class Finder {
     const std::vector<text::TokenId> tokens = tokenizer_.encode(text);
     if (tokens.size() == 1 && tokens.front() < size_) return of_id(tokens.front());
     if (named.size() == 1) return of_id(named.front());
+    // Bytes that are tokens of their own have the texts of others; what a text is made of is meant.
+    const std::vector<text::TokenId> within = tokenizer_.encode("a" + text);
+    if (!within.empty() && std::find(named.begin(), named.end(), within.back()) != named.end())
+      return of_id(within.back());
     fail(text, where, tokens, named);
   }
 
   /// Which token it is, and which has the text to the letter where that is another one.
   void tell(text::TokenId id, const std::string& text) const {
     const std::vector<text::TokenId> named = with_text(text);
-    const bool also = named.size() == 1 && named.front() != id;
-    util::log_info(util::cat("watching ", shown(id),
-                             also ? util::cat("; ", shown(named.front()), " is another token") : ""));
+    std::string others;
+    for (const text::TokenId other : named) {
+      if (other != id) others += util::cat("; ", shown(other), " is another token");
+    }
+    util::log_info(util::cat("watching ", shown(id), others));
   }
 
   std::vector<text::TokenId> with_text(const std::string& text) const {

@@ -67,9 +67,9 @@ using StoredLens = std::variant<StoredTunedLens, StoredJacobianLens>;
 /// Which lenses are looked for.
 enum class LensKind { kTuned, kJacobian, kAny };
 
-/// The lens that a path stands for: itself where it is a file or a tuned-lens folder, else the one lens of
-/// that kind in the folder or below it. Hidden folders are passed over. Throws an input error where there is
-/// none or more than one, naming them.
+/// The lens that a path stands for: itself where it is a file or a tuned-lens folder, that folder where it is
+/// the params.pt in it, else the one lens of that kind in the folder or below it. Hidden folders are passed
+/// over. Throws an input error where there is none or more than one, naming them.
 std::filesystem::path find_lens(const std::filesystem::path& path, LensKind kind);
 /// The same; "" where there is none.
 std::filesystem::path find_lens_or_none(const std::filesystem::path& path, LensKind kind);

@@ -641,9 +641,9 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
 struct Wrapper {
   /// Whether the unembedding is the embedding, as transformers 5 has it. What the config outside says counts.
   enum class Ties {
-    kNo,   ///< not where it says nothing; the language model's own config does not matter
-    kYes,  ///< they are where it says nothing; likewise
-    kIfInside   ///< as kNo, but they also are where the language model's config or its class says so
+    kNo,       ///< not where it says nothing; the language model's own config does not matter
+    kYes,      ///< they are where it says nothing; likewise
+    kIfInside  ///< as kNo, but they also are where the language model's config or its class says so
   };
   std::string architecture, model_type;
   std::string text_type;  ///< the language model's `model_type`, where its config names none

@@ -235,6 +235,7 @@ TEST_CASE("tuned lens: a folder whose config.json tells of another model or kind
                                folder.path() / "params.pt");
     folder.write("config.json", config);
     check_error(ErrorCode::kFormat, parts, [&] { load("tuned", folder.path()); });
+    check_error(ErrorCode::kFormat, parts, [&] { load("tuned", folder.path() / "params.pt"); });
   };
   refused(R"({"d_model": 768, "num_hidden_layers": 3})",
           {"config.json", "d_model", "expected 16, found 768"});
