@@ -72,20 +72,20 @@ Candidates candidates_in(const fs::path& folder, LensKind kind) {
   return found;
 }
 
-/// Whether a folder's config.json is not that of a lens. Throws where it cannot be read.
-bool has_other_config(const fs::path& folder) {
+/// Whether a folder's config.json is that of a lens. Throws where it cannot be read.
+bool has_lens_config(const fs::path& folder) {
   constexpr std::uint64_t kMax = 1 << 20;
   const std::string where = (folder / "config.json").string();
   const util::Json document = util::parse_json(util::read_file(where, kMax), where);
   const util::JsonView view(document, where);
-  return !view.has("d_model") || view.has("model_type") || view.has("architectures");
+  return view.has("d_model") && !view.has("model_type") && !view.has("architectures");
 }
 
-/// Whether the file is the params.pt of a lens' folder, whose configuration says what it belongs to.
-bool stands_in_lens_folder(const fs::path& file) {
-  const fs::path folder = fs::absolute(file).parent_path();
-  return file.filename() == "params.pt" && util::exists(file) && util::exists(folder / "config.json") &&
-         !has_other_config(folder);
+/// The tuned-lens folder whose params.pt the file is; "" where it is none of such a folder.
+fs::path folder_of_parameters(const fs::path& file) {
+  if (file.filename() != "params.pt" || !util::exists(file)) return {};
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  return util::exists(folder / "config.json") && has_lens_config(folder) ? folder : fs::path();
 }
 
 }  // namespace
@@ -93,8 +93,8 @@ bool stands_in_lens_folder(const fs::path& file) {
 fs::path find_lens_or_none(const fs::path& path, LensKind kind) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
-    if (kind == LensKind::kJacobian || !stands_in_lens_folder(path)) return path;
-    return path.has_parent_path() ? path.parent_path() : fs::path(".");
+    const fs::path folder = kind == LensKind::kJacobian ? fs::path() : folder_of_parameters(path);
+    return folder.empty() ? path : folder;
   }
   if (kind != LensKind::kJacobian && fs::exists(path / "params.pt", ignored)) return path;
   const Candidates found = candidates_in(path, kind);
@@ -134,7 +134,7 @@ void check_replaceable(const fs::path& target) {
     const fs::path config = target / "config.json";
     if (!util::exists(config)) return;
     try {
-      if (!has_other_config(target)) return;
+      if (has_lens_config(target)) return;
     } catch (const util::Error& error) {
       if (error.code() == util::ErrorCode::kInput) throw;
       // No lens either.
