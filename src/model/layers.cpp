@@ -34,6 +34,13 @@ namespace depthlens::model {
 
 using util::ceil_div;
 
+std::function<at::Tensor(const at::Tensor&)> moved_to(at::Device device) {
+  return [=](const at::Tensor& tensor) {
+    if (!tensor.defined() || tensor.device() == device) return tensor;
+    return compute::copied_to(device, tensor);
+  };
+}
+
 at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& weight,
                       const at::Tensor& bias, double epsilon) {
   const at::Tensor x = input.to(at::kFloat);

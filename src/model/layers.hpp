@@ -5,11 +5,15 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "depthlens/model/arch_spec.hpp"
 
 namespace depthlens::model {
+
+/// Moves tensors to a device, for which the host does not wait; what is there, or undefined, stays as it is.
+std::function<at::Tensor(const at::Tensor&)> moved_to(at::Device device);
 
 /// A norm over the last dimension, computed in float32. `weight` and `bias` may be undefined, or have the
 /// input's last dimensions.

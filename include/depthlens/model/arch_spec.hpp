@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,8 @@ struct RopeSpec {
   std::vector<double> short_factors = {};  ///< kLongRope only: of each frequency, dims / 2
   std::vector<double> long_factors = {};   ///< of windows longer than `original_max_positions`
   double amplitude = 1;                    ///< of cosines and sines
+  /// Of the pairs, which all turn by theta^(−2n/dims), only the first ones do: this share of them (Gemma 4).
+  double turning_share = 1;
 
   /// Whether the angles of a position depend on how long its window is.
   bool depends_on_length() const { return scaling == Scaling::kDynamic || scaling == Scaling::kLongRope; }
@@ -68,11 +71,46 @@ struct AttentionSpec {
   double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
   bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
   PositionBias position_bias = PositionBias::kNone;
+  bool value_norm = false;   ///< values are normed by head, without a weight
+  bool output_gate = false;  ///< what the heads make is multiplied by sigmoid of a projection of the input
   /// Queries are multiplied by 1 + this · ln(1 + floor(position / `query_growth_length`)).
   double query_growth = 0;
   double query_growth_length = 1;
 
   bool operator==(const AttentionSpec&) const = default;
+};
+
+/// Attention whose queries, keys and values are made of narrow vectors (DeepSeek). A head of queries and keys
+/// has a part that is not rotated and, behind it, the one that is; the latter is the same in all heads of
+/// keys.
+struct LatentSpec {
+  std::int64_t query_rank = 0;      ///< 0: queries are projected from the input at once
+  std::int64_t key_value_rank = 0;  ///< 0: the model's attention is not of this kind
+  std::int64_t value_size = 0;      ///< of a head
+  double norm_epsilon = 1e-6;       ///< of the narrow vectors
+
+  bool operator==(const LatentSpec&) const = default;
+};
+
+/// Attention with heads of other sizes than most blocks have (Gemma 4's full blocks).
+struct WideHeadsSpec {
+  std::int64_t num_kv_heads = 0;  ///< 0: no block has such
+  std::int64_t head_size = 0;
+  bool keys_are_values = false;  ///< values are the projection of keys, before its norm
+
+  bool operator==(const WideHeadsSpec&) const = default;
+};
+
+/// What a gated delta rule (Qwen 3.5) mixes positions with: a state of [key_size, value_size] for each head
+/// of values, which a position reads, corrects and lets fade.
+struct DeltaNetSpec {
+  std::int64_t key_heads = 0;  ///< 0: no block has such
+  std::int64_t value_heads = 0;
+  std::int64_t key_size = 0;  ///< of a head, of queries too
+  std::int64_t value_size = 0;
+  std::int64_t kernel = 0;  ///< positions that the convolution before it sees, its own included
+
+  bool operator==(const DeltaNetSpec&) const = default;
 };
 
 /// A mixture of experts: of each token, a router's scores choose some of the MLPs.
@@ -91,7 +129,11 @@ struct ExpertSpec {
   Weighting weighting = Weighting::kSoftmaxOfAll;
   double scale = 1;         ///< of the weights of those chosen
   std::int64_t groups = 1;  ///< of experts in order: only those of the `chosen_groups` best can be chosen,
-  std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best
+  std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
+  bool groups_by_best = false;     ///< or as its best
+  /// The experts stand beside the block's MLP and read the same residual stream, each branch between norms of
+  /// its own; the router reads the stream normed without a weight, times its scale / sqrt(d) (Gemma 4).
+  bool beside_mlp = false;
 
   bool is_logistic() const {
     return weighting == Weighting::kLogistic || weighting == Weighting::kLogisticShares;
@@ -99,12 +141,23 @@ struct ExpertSpec {
   bool operator==(const ExpertSpec&) const = default;
 };
 
+/// What brings the positions of a window together.
+enum class Mixer {
+  kAttention,
+  kWideAttention,  ///< with the heads of `ArchSpec::wide`
+  kDeltaNet,
+};
+
 /// What one block has of its own.
 struct BlockSpec {
   static constexpr int kNoRope = -1;
+  static constexpr std::int64_t kOwnKeys = -1;
   std::int64_t window = 0;  ///< how many positions attention sees, its own included; 0: all before it
   int rope = kNoRope;       ///< which of the model's
   bool experts = false;     ///< the MLP is the mixture of experts
+  Mixer mixer = Mixer::kAttention;
+  std::int64_t keys_of =
+      kOwnKeys;  ///< the block before it whose keys and values it reads in place of its own
 
   bool operator==(const BlockSpec&) const = default;
 };
@@ -114,6 +167,9 @@ enum class Slot {
   // of the model
   kTokenEmbedding,
   kPositionEmbedding,
+  kBlockEmbedding,            ///< [V', L · p]: what each block is told of a token
+  kBlockEmbeddingProjection,  ///< [L · p, d], of the state of layer 0
+  kBlockEmbeddingNormWeight,  ///< [p], of the latter
   kEmbeddingProjection,
   kEmbeddingNormWeight,
   kEmbeddingNormBias,
@@ -142,6 +198,30 @@ enum class Slot {
   kKeyNormWeight,
   kKeyNormBias,
   kAttentionSinks,  ///< [H]: a score more in each softmax, of nothing
+  kAttentionGateWeight,
+  kAttentionGateBias,
+  kLatentQueryWeight,  ///< [query_rank, d]; kQueryWeight then reads these
+  kLatentQueryBias,
+  kLatentQueryNormWeight,
+  kLatentWeight,  ///< [key_value_rank, d]; kKeyWeight (parts that are not rotated) and kValueWeight read
+                  ///< these
+  kLatentBias,
+  kLatentNormWeight,
+  kRotatedKeyWeight,  ///< [dims of the rope, d]
+  kRotatedKeyBias,
+  kDeltaQueryWeight,  ///< [heads · size, d], as the next three
+  kDeltaKeyWeight,
+  kDeltaValueWeight,
+  kDeltaGateWeight,
+  kDeltaUpdateWeight,  ///< [value_heads, d], as the next one
+  kDeltaDecayWeight,
+  kDeltaQueryConvolution,  ///< [heads · size, 1, kernel], as the next two
+  kDeltaKeyConvolution,
+  kDeltaValueConvolution,
+  kDeltaDecayBias,  ///< [value_heads], as the next one
+  kDeltaLogDecay,
+  kDeltaNormWeight,  ///< [value_size]
+  kDeltaOutWeight,
   kAttentionOutWeight,
   kAttentionOutBias,
   kMlpGateWeight,
@@ -152,6 +232,11 @@ enum class Slot {
   kMlpDownBias,
   kRouterWeight,  ///< [E, d]
   kRouterBias,
+  kRouterScale,        ///< [d]
+  kExpertScale,        ///< [E]: of the weights of those chosen
+  kExpertsNormWeight,  ///< where experts stand beside the MLP: before them, behind them, behind the MLP
+  kExpertsOutNormWeight,
+  kDenseOutNormWeight,
   kSharedGateWeight,
   kSharedUpWeight,
   kSharedDownWeight,
@@ -162,6 +247,10 @@ enum class Slot {
   kExpertUpBias,
   kExpertDownWeight,
   kExpertDownBias,
+  kBlockInputGateWeight,  ///< [p, d]: act of it, times what the block is told of the token,
+  kBlockInputOutWeight,   ///< [d, p], through this and the next is added at the block's end
+  kBlockInputNormWeight,
+  kBlockScale,  ///< [1]: of the block's output
   kNumSlots,
 };
 
@@ -169,19 +258,32 @@ inline bool is_of_expert(Slot slot) {
   return slot >= Slot::kExpertGateWeight && slot <= Slot::kExpertDownBias;
 }
 
+/// Some of the blocks: those that are so in all that is said here.
+struct BlockFilter {
+  std::optional<bool> experts = {};
+  std::optional<Mixer> mixer = {};
+  std::optional<bool> own_keys = {};
+
+  bool admits(const BlockSpec& block) const {
+    return (!experts || *experts == block.experts) && (!mixer || *mixer == block.mixer) &&
+           (!own_keys || *own_keys == (block.keys_of == BlockSpec::kOwnKeys));
+  }
+  bool operator==(const BlockFilter&) const = default;
+};
+
 /// One required tensor. In `name` the text "{i}" stands for the block's index, "{n}" for that of an expert or
 /// of a head; `shape` is that of each tensor as stored. A tensor that has the values of several slots has a
 /// rule for each.
 struct TensorRule {
-  enum class Blocks { kAll, kDense, kExperts };
   enum class Storage {
     kPlain,
     kMxfp4,  ///< as NAME_blocks and NAME_scales, 32 numbers of 4 bits to a scale; `shape` is without them
   };
-  /// Which rows of the stored tensor, after transposing it: `count` of them, every `step`th from `first` on.
+  /// Which rows of the stored tensor, after transposing it: `count` of them, in runs of `run`, each of which
+  /// begins `step` rows behind the one before, from `first` on.
   struct Rows {
     std::int64_t first = 0, count = 0;  ///< count 0: all
-    std::int64_t step = 1;
+    std::int64_t step = 1, run = 1;
     bool operator==(const Rows&) const = default;
   };
 
@@ -190,7 +292,7 @@ struct TensorRule {
   std::vector<std::int64_t> shape;
   bool transposed = false;                    ///< stored as [in, out] (GPT-2's Conv1D), used as [out, in]
   std::vector<std::string> other_names = {};  ///< of the unembedding, where checkpoints have others
-  Blocks blocks = Blocks::kAll;
+  BlockFilter blocks = {};                    ///< which have it
   Rows rows = {};
   bool of_all_experts = false;  ///< one tensor whose first dimension is the expert's
   Storage storage = Storage::kPlain;
@@ -223,9 +325,13 @@ struct ArchSpec {
   bool shared_norm = false;        ///< and they read it through attention's norm
   double residual_scale = 1;       ///< of what attention and MLP add
   AttentionSpec attention;
-  std::vector<RopeSpec> ropes;    ///< the different ones; none: the model has no rotary positions
-  std::vector<BlockSpec> blocks;  ///< L
-  bool gated_mlp = false;         ///< down(act(gate x) · up x), else down(act(up x))
+  LatentSpec latent;
+  WideHeadsSpec wide;
+  DeltaNetSpec delta_net;
+  std::int64_t block_embedding_size = 0;  ///< p, of what each block is told of a token; 0: nothing
+  std::vector<RopeSpec> ropes;            ///< the different ones; none: the model has no rotary positions
+  std::vector<BlockSpec> blocks;          ///< L
+  bool gated_mlp = false;                 ///< down(act(gate x) · up x), else down(act(up x))
   Activation activation = Activation::kGelu;
   /// 0, or GPT-OSS' form of a gated MLP: down((u + 1) · g · sigmoid(alpha · g)), g = min(gate x, limit), u =
   /// up x clamped to ±limit.
@@ -246,9 +352,11 @@ struct ArchSpec {
 
   /// Whether block `i` has the tensor of this rule.
   bool has(const TensorRule& rule, std::int64_t i) const {
-    return rule.blocks == TensorRule::Blocks::kAll ||
-           blocks[static_cast<std::size_t>(i)].experts == (rule.blocks == TensorRule::Blocks::kExperts);
+    return rule.blocks.admits(blocks[static_cast<std::size_t>(i)]);
   }
+  /// Whether a block reads nothing but the state before it, at all positions: not what the tokens were, nor
+  /// keys and values of an earlier block.
+  bool states_are_all() const;
   /// The widest MLP that a token passes through, that of experts being the sum over those chosen.
   std::int64_t widest_mlp() const;
 

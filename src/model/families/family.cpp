@@ -789,6 +789,12 @@ ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
 
 }  // namespace
 
+bool ArchSpec::states_are_all() const {
+  return block_embedding_size == 0 && std::all_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) {
+           return block.keys_of == BlockSpec::kOwnKeys;
+         });
+}
+
 std::int64_t ArchSpec::widest_mlp() const {
   const bool dense =
       std::any_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) { return !block.experts; });

@@ -205,7 +205,7 @@ void add_norms_of_projections(ArchSpec& spec);
 void check_experts(const util::JsonView& config, const ArchSpec& spec);
 
 /// The MLP "layers.{i}.mlp.{gate,up,down}_proj" of these blocks.
-void add_gated_mlp(ArchSpec& spec, bool bias, TensorRule::Blocks blocks = TensorRule::Blocks::kAll);
+void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks = {});
 
 /// Experts with matrices of their own, "layers.{i}.STEM.{n}.NAME.weight" for gate, up and down, and the
 /// router "layers.{i}.ROUTER.weight".

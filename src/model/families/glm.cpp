@@ -29,13 +29,13 @@ ArchSpec read_glm4_moe(const util::JsonView& config) {
   const std::int64_t first = read_size(config, "first_k_dense_replace", 1, /*lowest=*/0);
   for (std::int64_t i = 0; i < spec.num_layers; ++i)
     spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
-  add_gated_mlp(spec, /*bias=*/false, TensorRule::Blocks::kDense);
+  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
   add_experts(spec);
   add_shared_expert(spec, "shared_experts", spec.experts.mlp_size * read_size(config, "n_shared_experts", 1));
   spec.block_tensors.push_back({.slot = Slot::kRouterBias,
                                 .name = "layers.{i}.mlp.gate.e_score_correction_bias",
                                 .shape = {spec.experts.count},
-                                .blocks = TensorRule::Blocks::kExperts});
+                                .blocks = {.experts = true}});
   spec.ignorable.push_back(util::cat("layers.", spec.num_layers, ".*"));
   return spec;
 }

@@ -28,7 +28,7 @@ void add_gpt_oss_experts(ArchSpec& spec, bool mxfp4) {
          .name = stem + name,
          .shape = mxfp4 ? std::vector<std::int64_t>{E, out, in} : std::vector<std::int64_t>{E, in, out},
          .transposed = !mxfp4,
-         .blocks = TensorRule::Blocks::kExperts,
+         .blocks = {.experts = true},
          .rows = rows,
          .of_all_experts = true,
          .storage = mxfp4 ? TensorRule::Storage::kMxfp4 : TensorRule::Storage::kPlain});
@@ -37,7 +37,7 @@ void add_gpt_oss_experts(ArchSpec& spec, bool mxfp4) {
     spec.block_tensors.push_back({.slot = slot,
                                   .name = stem + name,
                                   .shape = {E, out},
-                                  .blocks = TensorRule::Blocks::kExperts,
+                                  .blocks = {.experts = true},
                                   .rows = rows,
                                   .of_all_experts = true});
   };
@@ -55,7 +55,7 @@ void add_gpt_oss_experts(ArchSpec& spec, bool mxfp4) {
     spec.block_tensors.push_back({.slot = slot,
                                   .name = std::string("layers.{i}.mlp.router.") + name,
                                   .shape = shape,
-                                  .blocks = TensorRule::Blocks::kExperts});
+                                  .blocks = {.experts = true}});
   }
 }
 

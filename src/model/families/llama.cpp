@@ -49,7 +49,7 @@ void add_attention(ArchSpec& spec, const LlamaLike& parts) {
 
 }  // namespace
 
-void add_gated_mlp(ArchSpec& spec, bool bias, TensorRule::Blocks blocks) {
+void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks) {
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
     spec.block_tensors.push_back(
@@ -70,7 +70,7 @@ void add_experts(ArchSpec& spec, const ExpertNames& names) {
     spec.block_tensors.push_back({.slot = slot,
                                   .name = "layers.{i}." + name + ".weight",
                                   .shape = std::move(shape),
-                                  .blocks = TensorRule::Blocks::kExperts});
+                                  .blocks = {.experts = true}});
   };
   add(Slot::kRouterWeight, names.router, {spec.experts.count, d});
   add(Slot::kExpertGateWeight, names.stem + ".{n}." + names.gate, {m, d});
@@ -85,7 +85,7 @@ void add_shared_expert(ArchSpec& spec, const std::string& stem, std::int64_t mlp
     spec.block_tensors.push_back({.slot = slot,
                                   .name = "layers.{i}.mlp." + stem + "." + name + ".weight",
                                   .shape = std::move(shape),
-                                  .blocks = TensorRule::Blocks::kExperts});
+                                  .blocks = {.experts = true}});
   };
   add(Slot::kSharedGateWeight, "gate_proj", {mlp_size, d});
   add(Slot::kSharedUpWeight, "up_proj", {mlp_size, d});

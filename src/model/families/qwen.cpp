@@ -55,7 +55,7 @@ void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const Expert
       spec.blocks[static_cast<std::size_t>(i)].experts = false;
     }
   }
-  add_gated_mlp(spec, /*bias=*/false, TensorRule::Blocks::kDense);
+  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
   add_experts(spec);
 }
 
@@ -131,7 +131,7 @@ ArchSpec read_qwen2_moe(const util::JsonView& config) {
   spec.block_tensors.push_back({.slot = Slot::kSharedShareWeight,
                                 .name = "layers.{i}.mlp.shared_expert_gate.weight",
                                 .shape = {1, spec.hidden_size},
-                                .blocks = TensorRule::Blocks::kExperts});
+                                .blocks = {.experts = true}});
   // Every second block below `max_window_layers`.
   const bool used = uses_windows(config);
   const std::int64_t end = read_size(config, "max_window_layers", 28, /*lowest=*/0);

@@ -1,0 +1,282 @@
+// The one decoder block.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "depthlens/compute/attention.hpp"
+#include "depthlens/compute/mxfp4.hpp"
+#include "depthlens/compute/transfer.hpp"
+#include "depthlens/model/model.hpp"
+#include "layers.hpp"
+
+namespace depthlens::model {
+
+at::Tensor Model::Matrix::unfolded() const {
+  return scales.defined() ? compute::unfold_mxfp4(values, scales) : values;
+}
+
+at::Tensor Model::norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const {
+  return apply_norm(spec_.norm, input, weight, bias, spec_.norm_epsilon);
+}
+
+compute::PackedRows Model::packed(const compute::Backend& backend, const at::Tensor& input) const {
+  return backend.pack(input.to(options_.dtype), options_.products);
+}
+
+std::array<at::Tensor, 3> Model::projections(const Weights& block, const at::Tensor& input) const {
+  const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+  const compute::Backend& backend = *block.backend;
+  const compute::PackedRows rows = packed(backend, input);
+  at::Tensor q, k, v;
+  if (block[Slot::kQkvWeight].defined()) {
+    const std::int64_t queries = H / G;
+    const at::Tensor fused =
+        backend.linear(rows, block[Slot::kQkvWeight], block[Slot::kQkvBias]).view({T, G, queries + 2, dh});
+    q = fused.narrow(2, 0, queries).reshape({T, H, dh});
+    k = fused.select(2, queries);
+    v = fused.select(2, queries + 1);
+  } else {
+    q = backend.linear(rows, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
+    k = backend.linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
+    v = backend.linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
+  }
+  if (block[Slot::kQueryNormWeight].defined()) {
+    const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
+      if (!spec_.attention.query_key_norm_of_projection) return norm(x, block[weight], block[bias]);
+      return norm(x.flatten(1), block[weight], block[bias]).view(x.sizes());
+    };
+    q = normed(q, Slot::kQueryNormWeight, Slot::kQueryNormBias);
+    k = normed(k, Slot::kKeyNormWeight, Slot::kKeyNormBias);
+  }
+  if (const double clip = spec_.attention.clip_projections; clip > 0)
+    return {q.clamp(-clip, clip), k.clamp(-clip, clip), v.clamp(-clip, clip)};
+  return {q, k, v};
+}
+
+at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
+                            const Positions& positions) const {
+  const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+  auto [q, k, v] = projections(block, input);
+  if (spec.rope != BlockSpec::kNoRope) {
+    const auto rope = static_cast<std::size_t>(spec.rope);
+    q = rotate(q, spec_.ropes[rope], positions.rotations[rope]);
+    k = rotate(k, spec_.ropes[rope], positions.rotations[rope]);
+  }
+  if (positions.query_scale.defined()) q = q * positions.query_scale;
+  if (G != H) {  // each key-value head serves H / G query heads
+    k = k.repeat_interleave(H / G, 1);
+    v = v.repeat_interleave(H / G, 1);
+  }
+  const compute::AttentionRule rule{.scale = spec_.attention.scale,
+                                    .soft_cap = spec_.attention.soft_cap,
+                                    .position_bias = positions.bias,
+                                    .window = spec.window,
+                                    .sinks = block[Slot::kAttentionSinks]};
+  const auto projected = [&](const at::Tensor& mixed) {  // [T, H, dh]
+    return block.backend->linear(packed(*block.backend, mixed.reshape({T, H * dh})),
+                                 block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
+  };
+  if (compute::attends_adjoining(q, positions.windows, rule)) {
+    const at::ScalarType dtype = options_.dtype;
+    return projected(compute::attend_adjoining(q.to(dtype), k.to(dtype), v.to(dtype), positions.windows, rule)
+                         .to(at::kFloat));
+  }
+  // Splitting and joining, not views and copies: the derivative of a view is as large as the whole batch.
+  std::vector<std::int64_t> rows;
+  for (const WindowGroup& group : positions.groups) rows.push_back(group.rows);
+  const std::vector<at::Tensor> queries = q.split_with_sizes(rows), keys = k.split_with_sizes(rows),
+                                values = v.split_with_sizes(rows);
+  std::vector<at::Tensor> mixed;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const WindowGroup& group = positions.groups[i];
+    const auto by_head = [&](const at::Tensor& x) {  // [windows, H, longest, dh]
+      const at::Tensor whole = group.padded.defined() ? x.index_select(0, group.padded) : x;
+      return whole.unflatten(0, {group.windows, group.longest}).transpose(1, 2).to(options_.dtype);
+    };
+    const at::Tensor out = compute::attend(by_head(queries[i]), by_head(keys[i]), by_head(values[i]), rule)
+                               .transpose(1, 2)
+                               .to(at::kFloat)
+                               .flatten(0, 1);
+    mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
+  }
+  return projected(at::cat(mixed));
+}
+
+at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights,
+                      const compute::PackedRows& rows) const {
+  const at::Tensor up = backend.linear(rows, weights.up.unfolded(), weights.up_bias);
+  const at::Tensor inner =
+      spec_.gated_mlp ? gated(spec_, backend.linear(rows, weights.gate.unfolded(), weights.gate_bias), up)
+                      : activate(spec_.activation, up);
+  return backend.linear(packed(backend, inner), weights.down.unfolded(), weights.down_bias);
+}
+
+std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::PackedRows& rows) const {
+  using Weighting = ExpertSpec::Weighting;
+  const ExpertSpec& experts = spec_.experts;
+  const bool logistic_scores = experts.is_logistic();
+  at::Tensor scores = block.backend->linear(rows, block[Slot::kRouterWeight],
+                                            logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
+  at::Tensor ranked = scores;  // [T, E]
+  if (logistic_scores) {
+    scores = logistic(scores);
+    ranked = scores + block[Slot::kRouterBias];
+  }
+  if (experts.groups > 1) {
+    const at::Tensor by_group = ranked.unflatten(1, {experts.groups, -1});  // [T, groups, E / groups]
+    const at::Tensor best_of_group = std::get<0>(by_group.topk(2, -1)).sum(-1);
+    const at::Tensor groups = std::get<1>(best_of_group.topk(experts.chosen_groups, -1));
+    const at::Tensor out = at::ones_like(best_of_group, at::kBool).scatter(1, groups, false);
+    ranked = by_group.masked_fill(out.unsqueeze(-1), -std::numeric_limits<double>::infinity()).flatten(1);
+  }
+  const auto [best, chosen] = ranked.topk(experts.chosen, -1);
+  at::Tensor weights = experts.weighting == Weighting::kSoftmaxOfChosen ? best.softmax(-1)
+                       : logistic_scores                                ? scores.gather(1, chosen)
+                                         : scores.softmax(-1).gather(1, chosen);
+  if (experts.weighting == Weighting::kShares || experts.weighting == Weighting::kLogisticShares)
+    weights = weights / weights.sum(-1, /*keepdim=*/true);
+  if (experts.scale != 1) weights = weights * experts.scale;
+  return {chosen, weights};
+}
+
+at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const {
+  const std::int64_t T = input.size(0), k = spec_.experts.chosen;
+  const compute::Backend& backend = *block.backend;
+  const compute::PackedRows rows = packed(backend, input);
+  const auto [chosen, weights] = choice(block, rows);
+
+  at::Tensor output = at::zeros_like(input);
+  if (block[Slot::kSharedUpWeight].defined()) {
+    const at::Tensor shared = mlp(backend,
+                                  {.gate = {block[Slot::kSharedGateWeight], {}},
+                                   .up = {block[Slot::kSharedUpWeight], {}},
+                                   .down = {block[Slot::kSharedDownWeight], {}}},
+                                  rows);
+    const at::Tensor& share = block[Slot::kSharedShareWeight];
+    output = share.defined() ? shared * logistic(backend.linear(rows, share, {})) : shared;
+  }
+  // Places in `chosen`, by expert and then by token.
+  const at::Tensor on_host = chosen.cpu().contiguous();
+  std::vector<std::vector<std::int64_t>> of_experts(static_cast<std::size_t>(spec_.experts.count));
+  for (std::int64_t place = 0; place < T * k; ++place)
+    of_experts[static_cast<std::size_t>(on_host.const_data_ptr<std::int64_t>()[place])].push_back(place);
+  std::vector<std::int64_t> by_expert;
+  for (const auto& places : of_experts) by_expert.insert(by_expert.end(), places.begin(), places.end());
+  const at::Tensor places = index_tensor(by_expert, backend.device()), tokens = places.floor_divide(k);
+  std::int64_t first = 0;
+  for (std::size_t e = 0; e < of_experts.size(); ++e) {
+    const auto count = static_cast<std::int64_t>(of_experts[e].size());
+    if (count == 0) continue;
+    const at::Tensor place = places.narrow(0, first, count), token = tokens.narrow(0, first, count);
+    first += count;
+    const MlpWeights expert = block.experts.empty()
+                                  ? load_expert(i, static_cast<std::int64_t>(e), moved_to(backend.device()))
+                                  : block.experts[e].on(backend.device());
+    const at::Tensor out = mlp(backend, expert, packed(backend, input.index_select(0, token)));
+    output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
+  }
+  return output;
+}
+
+std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows,
+                                                 const compute::Backend& backend) {
+  const std::int64_t padding = backend.work_sizes().attention_padding;
+  std::vector<WindowGroup> groups;
+  for (std::size_t first = 0, end = 0; first < windows.lengths.size(); first = end) {
+    WindowGroup group = {.rows = 0, .windows = 0, .longest = 0, .padded = {}, .kept = {}};
+    for (; end < windows.lengths.size(); ++end, ++group.windows) {
+      const std::int64_t length = windows.lengths[end], longest = std::max(group.longest, length);
+      if ((group.windows + 1) * longest > padding * (group.rows + length)) break;
+      group.rows += length;
+      group.longest = longest;
+    }
+    if (group.windows * group.longest > group.rows) {
+      std::vector<std::int64_t> padded, kept;
+      std::int64_t row = 0;
+      for (std::size_t i = first; i < end; ++i) {
+        for (std::int64_t t = 0; t < group.longest; ++t) {
+          const bool present = t < windows.lengths[i];
+          if (present) kept.push_back(static_cast<std::int64_t>(padded.size()));
+          padded.push_back(present ? row++ : row - 1);
+        }
+      }
+      group.padded = index_tensor(padded, backend.device());
+      group.kept = index_tensor(kept, backend.device());
+    }
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+Model::Positions Model::prepared(const PackedWindows& windows, const compute::Backend& backend) const {
+  const at::Device device = backend.device();
+  Positions prepared;
+  prepared.groups = groups_of(windows, backend);
+  for (const RopeSpec& rope : spec_.ropes)
+    prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device));
+  const std::int64_t longest = *std::max_element(windows.lengths.begin(), windows.lengths.end());
+  if (device.is_cuda()) {
+    std::vector<std::int32_t> begins = {0};
+    for (const std::int64_t length : windows.lengths)
+      begins.push_back(begins.back() + static_cast<std::int32_t>(length));
+    const auto count = static_cast<std::int64_t>(begins.size());
+    prepared.windows = {.begins = compute::copied_to(device, at::from_blob(begins.data(), {count}, at::kInt)),
+                        .longest = longest};
+  }
+  prepared.bias = position_bias(spec_, longest, device);
+  if (const AttentionSpec& attention = spec_.attention; attention.query_growth != 0) {
+    std::vector<float> scales;
+    for (const std::int64_t position : positions_of(windows)) {
+      const double steps = std::floor(static_cast<double>(position) / attention.query_growth_length);
+      scales.push_back(static_cast<float>(1 + attention.query_growth * std::log1p(steps)));
+    }
+    const auto T = static_cast<std::int64_t>(scales.size());
+    prepared.query_scale = compute::copied_to(device, at::from_blob(scales.data(), {T, 1, 1}, at::kFloat));
+  }
+  return prepared;
+}
+
+at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tensor& states,
+                            const Positions& positions) const {
+  const BlockSpec& spec = spec_.blocks[static_cast<std::size_t>(i)];
+  const NormPlace place = spec_.norm_place;
+  const bool before = place == NormPlace::kBefore || place == NormPlace::kBeforeAndAfter;
+  const bool after = place == NormPlace::kAfter || place == NormPlace::kBeforeAndAfter;
+  const auto read = [&](const at::Tensor& x, Slot weight, Slot bias) {
+    return before ? norm(x, block[weight], block[bias]) : x;
+  };
+  const auto added = [&](const at::Tensor& x, at::Tensor branch, Slot out_norm, Slot weight, Slot bias) {
+    if (after) branch = norm(branch, block[out_norm], {});
+    if (spec_.residual_scale != 1) branch = branch * spec_.residual_scale;
+    const at::Tensor sum = x + branch;
+    return place == NormPlace::kOfSum ? norm(sum, block[weight], block[bias]) : sum;
+  };
+
+  const at::Tensor attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
+  const at::Tensor middle =
+      added(states, attention(spec, block, attention_reads, positions), Slot::kAttentionOutNormWeight,
+            Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
+  const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
+                                                 : read(spec_.parallel_residual ? states : middle,
+                                                        Slot::kMlpNormWeight, Slot::kMlpNormBias);
+  const at::Tensor out = spec.experts ? mixture(i, block, mlp_reads)
+                                      : mlp(*block.backend,
+                                            {.gate = {block[Slot::kMlpGateWeight], {}},
+                                             .up = {block[Slot::kMlpUpWeight], {}},
+                                             .down = {block[Slot::kMlpDownWeight], {}},
+                                             .gate_bias = block[Slot::kMlpGateBias],
+                                             .up_bias = block[Slot::kMlpUpBias],
+                                             .down_bias = block[Slot::kMlpDownBias]},
+                                            packed(*block.backend, mlp_reads));
+  return added(middle, out, Slot::kMlpOutNormWeight, Slot::kMlpNormWeight, Slot::kMlpNormBias);
+}
+
+}  // namespace depthlens::model
