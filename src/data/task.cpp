@@ -91,8 +91,8 @@ Task TaskBuilder::finish() && {
   return std::move(task_);
 }
 
-std::vector<TokenId> TaskBuilder::begun(const std::vector<TokenId>& tokens, const std::string& id) {
-  if (begins_with(bos_, tokens)) notes_->own_bos.add("item " + util::in_quotes(id));
+std::vector<TokenId> TaskBuilder::begun(const std::vector<TokenId>& tokens, const ItemId& id) {
+  if (begins_with(bos_, tokens)) notes_->own_bos.add("item " + util::in_quotes(id.text));
   return with_bos(bos_, tokens);
 }
 
@@ -110,7 +110,7 @@ void TaskBuilder::add(TaskItem item) {
 bool TaskBuilder::add(const Fact& fact) {
   const std::string prompt(without_space_at_end(fact.prompt)), answer(util::trimmed(fact.answer));
   const std::int64_t document = next_document_++;
-  if (notes_->repetitions.repeats(fact.id, prompt, answer)) {
+  if (notes_->repetitions.repeats(fact.id.text, prompt, answer)) {
     ++task_.dropped[Drop::kRepeatedFact];
     return false;
   }
@@ -129,7 +129,7 @@ bool TaskBuilder::add(const Fact& fact) {
     const text::Continuation wrong = text::continuation(tokenizer_, prompt, " ", item.distractor_text);
     // What the distractor does not share with the answer must begin in the answer's place.
     if (wrong.prompt == tokens.prompt) item.set_distractor(wrong.answer);
-    if (item.distractor < 0) notes_->same_beginning.add("item " + util::in_quotes(fact.id));
+    if (item.distractor < 0) notes_->same_beginning.add("item " + util::in_quotes(fact.id.text));
   }
   add(std::move(item));
   return true;
@@ -176,7 +176,7 @@ void TaskBuilder::add_options(TaskItem& item, const Question& question) {
   }
   item.context = begun(context, question.id);
   const std::string where =
-      util::cat(notes_->input, notes_->input.empty() ? "item " : ", item ", question.id);
+      util::cat(notes_->input, notes_->input.empty() ? "item " : ", item ", question.id.text);
   for (std::size_t o = 0; o < tokens.size(); ++o) {
     const std::string& option = question.options[o];
     const TokenId id = tokens[o].id;
@@ -198,7 +198,7 @@ void TaskBuilder::add_options(TaskItem& item, const Question& question) {
   }
   const auto num_long =
       std::count_if(tokens.begin(), tokens.end(), [](const OptionToken& t) { return t.of_several; });
-  if (num_long > 0) notes_->with_long_options.add(util::in_quotes(question.id));
+  if (num_long > 0) notes_->with_long_options.add(util::in_quotes(question.id.text));
   notes_->num_long_options += num_long;
 }
 
@@ -209,14 +209,14 @@ bool TaskBuilder::add(const Question& question) {
   for (std::size_t o = 0; o < question.options.size(); ++o)
     asked += '\0' + (logged ? question.continuations[o] : " " + question.options[o]);
   const std::int64_t document = next_document_++;
-  if (notes_->repetitions.repeats(question.id, asked, question.options[question.answer])) {
+  if (notes_->repetitions.repeats(question.id.text, asked, question.options[question.answer])) {
     ++task_.dropped[Drop::kRepeatedItem];
     return false;
   }
   if (!logged && prompt != question.prompt)
-    notes_->space_left_out.add("item " + util::in_quotes(question.id));
+    notes_->space_left_out.add("item " + util::in_quotes(question.id.text));
   if (!logged && without_space_at_end(prompt) != prompt)
-    notes_->other_space.add("item " + util::in_quotes(question.id));
+    notes_->other_space.add("item " + util::in_quotes(question.id.text));
   TaskItem item{.id = question.id,
                 .document = document,
                 .input = input_,
@@ -261,7 +261,7 @@ void TaskBuilder::keep_per_class(std::int64_t most, std::uint64_t seed) {
   if (most <= 0) return;
   std::map<std::string, std::vector<std::pair<std::uint64_t, std::size_t>>> by_class;
   for (std::size_t i = 0; i < task_.items.size(); ++i)
-    by_class[task_.items[i].word_class].emplace_back(hash_of(seed, task_.items[i].id), i);
+    by_class[task_.items[i].word_class].emplace_back(hash_of(seed, task_.items[i].id.text), i);
   std::vector<bool> keep(task_.items.size(), false);
   for (auto& [name, all] : by_class) {
     std::sort(all.begin(), all.end());

@@ -12,6 +12,7 @@
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "tally.hpp"
 #include "task_text.hpp"
@@ -85,12 +86,12 @@ std::string filled(const JsonView& object, const std::string& key) {
   return text;
 }
 
-std::string id_of(const JsonView& object, const std::string& place) {
+ItemId id_of(const JsonView& object, const std::string& place) {
   for (const char* key : {"id", "case_id", "doc_id"}) {
     if (!object.has(key)) continue;
     const JsonView id = object.at(key);
     if (!id.is_string() && !id.is_number()) id.fail("a text or a number");
-    return id.is_string() ? id.as_string() : id.raw().dump();
+    return id.is_string() ? ItemId(id.as_string()) : ItemId(id.raw().dump(), /*is_number=*/true);
   }
   return place;
 }
@@ -113,7 +114,7 @@ std::vector<std::string> aliases_of(const JsonView& object) {
   return aliases;
 }
 
-Fact fact_of(const JsonView& object, std::string id) {
+Fact fact_of(const JsonView& object, ItemId id) {
   return {.id = std::move(id),
           .prompt = filled(object, object.has("cloze") ? "cloze" : "prompt"),
           .answer = filled(object, "answer"),
@@ -371,6 +372,8 @@ std::vector<std::string> as_spelled(std::vector<std::string> options, const std:
 
 }  // namespace
 
+std::string ItemId::json() const { return is_number ? text : util::json_string(text); }
+
 std::string Question::text() const {
   if (!continuations.empty()) return prompt + continuations[answer];
   return prompt + " " + options[answer];
@@ -384,7 +387,7 @@ TaskFile<Fact> read_facts(const std::string& path) {
     if (object.has("single_hops")) {  // MQuAKE
       const JsonView hops = object.at("single_hops");
       for (std::size_t i = 0; i < hops.size(); ++i)
-        file.items.push_back(fact_of(hops.at(i), util::cat(id_of(object, place), ".", i)));
+        file.items.push_back(fact_of(hops.at(i), util::cat(id_of(object, place).text, ".", i)));
     } else if (object.has("requested_rewrite")) {  // CounterFact
       const JsonView rewrite = object.at("requested_rewrite");
       file.items.push_back(
@@ -449,7 +452,7 @@ TaskFile<PromptPair> read_prompt_pairs(const std::string& path) {
   TaskFile<PromptPair> file{.sha256 = text.sha256, .items = {}};
   Tally with_more;
   for_each_object(text, [&](const JsonView& object, const std::string& place) {
-    const std::string id = id_of(object, place);
+    const ItemId id = id_of(object, place);
     file.items.push_back(
         {.id = id, .source = fact_of(object.at("source"), id), .target = fact_of(object.at("target"), id)});
     const PromptPair& pair = file.items.back();

@@ -50,7 +50,7 @@ void PatchingRecords::accept(const data::PairItem& item, const decode::PatchingR
   using Prediction = decode::LastPrediction;
   constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
   write_(util::cat(
-      "{\"document\": ", item.document, ", \"item\": ", util::json_string(item.id),
+      "{\"document\": ", item.document, ", \"item\": ", item.id.json(),
       ", \"source\": ", prompt(item.pair.source, item.pair.source_answer, result.source),
       ", \"target\": ", prompt(item.pair.target, item.pair.target_answer, result.target), ", \"positions\": ",
       array(result.length,

@@ -156,7 +156,7 @@ void RecordWriter::Line::append_item(const decode::PositionReadout& position) {
     return;
   }
   const data::TaskItem& item = options_.task->items[static_cast<std::size_t>(position.where().item)];
-  text_.add(util::json_string(item.id));
+  text_.add(item.id.json());
   switch (options_.task->kind) {
     case data::InputKind::kFacts:
       text_.add(", \"answer_position\": ");

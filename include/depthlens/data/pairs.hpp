@@ -34,7 +34,7 @@ std::vector<TokenRole> token_roles(const decode::PatchingPair& pair);
 
 /// One pair in tokens.
 struct PairItem {
-  std::string id;
+  ItemId id;
   std::int64_t document = 0;  ///< place among the pairs of all inputs
   decode::PatchingPair pair;
   std::vector<TokenRole> roles;  ///< [T]

@@ -23,7 +23,7 @@ struct TaskItem {
     std::string text;
     TokenId id;
   };
-  std::string id;
+  ItemId id;
   std::int64_t document = 0;          ///< place of the item, or of its sentence, in all inputs
   std::int64_t number = -1;           ///< among all items that were read, dropped ones included
   std::int64_t input = 0;             ///< index of its input
@@ -96,7 +96,7 @@ class TaskBuilder {
   struct Notes;
   void add(TaskItem item);
   /// `tokens` behind BOS, without a second one where they begin with it.
-  std::vector<TokenId> begun(const std::vector<TokenId>& tokens, const std::string& id);
+  std::vector<TokenId> begun(const std::vector<TokenId>& tokens, const ItemId& id);
 
   struct OptionToken {
     TokenId id = -1;          ///< the last one of the option

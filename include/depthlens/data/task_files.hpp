@@ -5,15 +5,28 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "depthlens/data/dropped.hpp"
 
 namespace depthlens::data {
 
+/// What an item is called: a text, or a number, which stays one in records.
+struct ItemId {
+  ItemId(std::string said, bool number = false) : text(std::move(said)), is_number(number) {}
+  ItemId(const char* said = "") : ItemId(std::string(said)) {}
+  /// As it stands in JSON.
+  std::string json() const;
+  bool operator==(const ItemId&) const = default;
+
+  std::string text;  ///< a number as JSON has it
+  bool is_number;
+};
+
 /// A prompt and the answer that should follow it.
 struct Fact {
-  std::string id;
+  ItemId id;
   std::string prompt;
   std::string answer;
   std::vector<std::string> aliases = {};
@@ -22,7 +35,7 @@ struct Fact {
 
 /// A question whose answer is one of 2 to 26 options.
 struct Question {
-  std::string id;
+  ItemId id;
   std::string prompt;
   std::vector<std::string> options;  ///< without white space around them
   std::size_t answer = 0;            ///< index into `options`
@@ -42,7 +55,7 @@ inline constexpr std::array<const char*, 17> kUposTags = {"ADJ",   "ADP",   "ADV
 
 /// A word of a sentence, with the text before it.
 struct TaggedWord {
-  std::string id;
+  ItemId id;
   std::int64_t sentence = 0;
   std::string prompt;     ///< the sentence before the word, without white space at its end
   std::string separator;  ///< " " or "", what stands between prompt and word
@@ -52,7 +65,7 @@ struct TaggedWord {
 
 /// Two prompts whose answers differ, for exchanging states between them.
 struct PromptPair {
-  std::string id;
+  ItemId id;
   Fact source, target;
 };
 

@@ -12,6 +12,7 @@
 
 using namespace depthlens;
 using data::Fact;
+using data::ItemId;
 using data::Question;
 using test::check_error;
 using util::ErrorCode;
@@ -45,7 +46,10 @@ void check_questions_refused(const std::string& bytes, const Texts& parts, const
   check_error(ErrorCode::kInput, parts, [&] { questions_of(bytes, options); });
 }
 
-void check_fact(const Fact& fact, const std::string& id, const std::string& prompt, const std::string& answer,
+/// An id that is a number.
+ItemId numbered(int id) { return {std::to_string(id), /*number=*/true}; }
+
+void check_fact(const Fact& fact, const ItemId& id, const std::string& prompt, const std::string& answer,
                 const Texts& aliases = {}) {
   CHECK(fact.id == id);
   CHECK(fact.prompt == prompt);
@@ -53,7 +57,7 @@ void check_fact(const Fact& fact, const std::string& id, const std::string& prom
   CHECK(fact.aliases == aliases);
 }
 
-void check_question(const Question& question, const std::string& id, const std::string& prompt,
+void check_question(const Question& question, const ItemId& id, const std::string& prompt,
                     const Texts& options, std::size_t answer) {
   CHECK(question.id == id);
   CHECK(question.prompt == prompt);
@@ -72,7 +76,7 @@ TEST_CASE("facts: JSON lines, with their names of keys, ids and aliases") {
       R"({"prompt": "No id", "answer": "x", "aliases": null, "id": null})");
   REQUIRE(file.items.size() == 3);
   check_fact(file.items[0], "paris", "The capital of France is", "Paris", {"Lutetia", "Paname"});
-  check_fact(file.items[1], "7", "Water is", "wet", {"humid"});
+  check_fact(file.items[1], numbered(7), "Water is", "wet", {"humid"});
   check_fact(file.items[2], "4", "No id", "x");  // the line's place in the file
 }
 
@@ -89,7 +93,7 @@ TEST_CASE("facts: an array, as the paper publishes them") {
       "0}]\n");
   REQUIRE(file.items.size() == 2);
   check_fact(file.items[0], "0", "a b", "c");
-  check_fact(file.items[1], "0", "d", "e");
+  check_fact(file.items[1], numbered(0), "d", "e");
 }
 
 TEST_CASE("facts: MQuAKE's array gives its single hops") {
@@ -112,7 +116,7 @@ TEST_CASE("facts: CounterFact's array, the subject put in its place") {
       "prompt": "The mother tongue of {} is", "relation_id": "P103", "subject": "Danielle Darrieux",
       "target_new": {"str": "English"}, "target_true": {"str": "French"}}}])");
   REQUIRE(file.items.size() == 1);
-  check_fact(file.items[0], "0", "The mother tongue of Danielle Darrieux is", "French");
+  check_fact(file.items[0], numbered(0), "The mother tongue of Danielle Darrieux is", "French");
   check_facts_refused(
       R"([{"requested_rewrite": {"prompt": "of whom", "subject": "x", "target_true": {"str": "y"}}}])",
       {"task.jsonl[0]: requested_rewrite: prompt", "{}", "of whom"});
@@ -259,10 +263,10 @@ TEST_CASE("questions: samples of lm-evaluation-harness, in both spellings") {
   const std::string number = R"({"doc_id": 6, "target": "1", "arguments": [["Q:", " 1"], ["Q:", " 0"]]})";
   const auto file = questions_of("[" + list + "," + object + "," + text + "," + number + "]");
   REQUIRE(file.items.size() == 4);
-  check_question(file.items[0], "3", "Q:\nAnswer:", {"A", "B"}, 1);
-  check_question(file.items[1], "4", "Q:", {"no", "yes"}, 0);
+  check_question(file.items[0], numbered(3), "Q:\nAnswer:", {"A", "B"}, 1);
+  check_question(file.items[1], numbered(4), "Q:", {"no", "yes"}, 0);
   check_question(file.items[2], "x", "Q:", {"no", "yes"}, 1);
-  check_question(file.items[3], "6", "Q:", {"1", "0"}, 0);
+  check_question(file.items[3], numbered(6), "Q:", {"1", "0"}, 0);
   CHECK(file.items[0].continuations == Texts{" A", " B"});  // to the letter
   CHECK(file.items[0].text() == "Q:\nAnswer: B");
 }

@@ -60,7 +60,7 @@ Task words(const std::vector<std::string>& classes, std::int64_t per_class, std:
 
 std::set<std::string> ids_of(const Task& task) {
   std::set<std::string> ids;
-  for (const TaskItem& item : task.items) ids.insert(item.id);
+  for (const TaskItem& item : task.items) ids.insert(item.id.text);
   return ids;
 }
 
