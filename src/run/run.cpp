@@ -108,6 +108,8 @@ struct Run::Job {
   OrderedJson volatile_json(const Session& session) const;
   /// Where the store has the name of this rank's saved state.
   std::string saved_key() const { return util::cat("saved/", ranks->rank); }
+  /// Where it has the name of the state of a rank that has done its part.
+  static std::string state_key(int rank) { return util::cat("state/", rank); }
   /// Where it has the rank that does the i-th part of those to do.
   static std::string claim_key(std::int64_t i) { return util::cat("claim/", i); }
   std::string own_name() const { return util::cat(ranks->rank); }
@@ -122,6 +124,9 @@ struct Run::Job {
   }
   void agree_with_ranks();
   bool take_back();
+  /// Whether a rank has done its part, and whether all have.
+  bool has_ended(int rank) const { return store->has(state_key(rank)); }
+  bool all_have_ended() const;
   bool is_writer();
   void await_end();
 
@@ -342,6 +347,13 @@ void Run::Job::agree_with_ranks() {
   to_do = PartSet::from_json({of_others, "rank 0"}).missing(PartSet(0, plan->num_parts() - 1));
 }
 
+bool Run::Job::all_have_ended() const {
+  for (int rank = 0; rank < ranks->world_size; ++rank) {
+    if (!has_ended(rank)) return false;
+  }
+  return true;
+}
+
 /// A rank other than 0: takes over what it saved before it died and was started again, and claims again what
 /// it lost. False where it had done its part.
 bool Run::Job::take_back() {
@@ -353,10 +365,7 @@ bool Run::Job::take_back() {
       if (is_writer()) clear();
       return false;
     }
-    const auto had_ended = [&](int rank) { return store->has(util::cat("state/", rank)); };
-    bool all_ended = true;
-    for (int rank = 0; rank < ranks->world_size; ++rank) all_ended = all_ended && had_ended(rank);
-    if (had_ended(ranks->rank) && !(all_ended && is_writer())) return false;
+    if (has_ended(ranks->rank) && !(all_have_ended() && is_writer())) return false;
     const auto claims =
         std::min<std::int64_t>(store->add("parts", 0), static_cast<std::int64_t>(to_do.size()));
     std::vector<std::int64_t> parts;  // its own
@@ -698,17 +707,14 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     if (job.stopped) throw util::interrupted_error();
     job.store->check_failures();
     // Others may be at their last parts still; who ends last writes the folder.
-    job.store->set(util::cat("state/", job.ranks->rank), job.saved->own_state().filename().string());
-    bool all_ended = true;
-    for (int rank = 0; rank < job.ranks->world_size; ++rank)
-      all_ended = all_ended && job.store->has(util::cat("state/", rank));
-    if (!all_ended || !job.is_writer()) {
+    job.store->set(Job::state_key(job.ranks->rank), job.saved->own_state().filename().string());
+    if (!job.all_have_ended() || !job.is_writer()) {
       if (job.ranks->rank == 0 && !job.ranks->store_is_hosted) job.await_end();
       return {};
     }
     for (int rank = 0; rank < job.ranks->world_size; ++rank) {
       if (rank == job.ranks->rank) continue;
-      const std::string name = job.store->get(util::cat("state/", rank));
+      const std::string name = job.store->get(Job::state_key(rank));
       const SavedState other =
           util::read_back([&] { return job.saved->read_when_there(name, kStoreTimeout); });
       DEPTHLENS_ASSERT(!job.done.overlaps(other.parts));
