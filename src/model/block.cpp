@@ -11,6 +11,7 @@
 #include <limits>
 #include <utility>
 
+#include "delta_net.hpp"
 #include "depthlens/compute/attention.hpp"
 #include "depthlens/compute/mxfp4.hpp"
 #include "depthlens/compute/transfer.hpp"
@@ -31,10 +32,10 @@ compute::PackedRows Model::packed(const compute::Backend& backend, const at::Ten
   return backend.pack(input.to(options_.dtype), options_.products);
 }
 
-std::array<at::Tensor, 3> Model::projections(const Weights& block, const at::Tensor& input) const {
-  const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+std::array<at::Tensor, 3> Model::projections(const Weights& block, const compute::PackedRows& rows) const {
+  const std::int64_t H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+  const std::int64_t T = rows.values.size(0);
   const compute::Backend& backend = *block.backend;
-  const compute::PackedRows rows = packed(backend, input);
   at::Tensor q, k, v;
   if (block[Slot::kQkvWeight].defined()) {
     const std::int64_t queries = H / G;
@@ -64,7 +65,8 @@ std::array<at::Tensor, 3> Model::projections(const Weights& block, const at::Ten
 at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
                             const Positions& positions) const {
   const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
-  auto [q, k, v] = projections(block, input);
+  const compute::PackedRows packed_input = packed(*block.backend, input);
+  auto [q, k, v] = projections(block, packed_input);
   if (spec.rope != BlockSpec::kNoRope) {
     const auto rope = static_cast<std::size_t>(spec.rope);
     q = rotate(q, spec_.ropes[rope], positions.rotations[rope]);
@@ -80,8 +82,14 @@ at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const a
                                     .position_bias = positions.bias,
                                     .window = spec.window,
                                     .sinks = block[Slot::kAttentionSinks]};
+  at::Tensor gate;  // [T, H · dh]
+  if (spec_.attention.output_gate) {
+    gate = logistic(block.backend->linear(packed_input, block[Slot::kAttentionGateWeight],
+                                          block[Slot::kAttentionGateBias]));
+  }
   const auto projected = [&](const at::Tensor& mixed) {  // [T, H, dh]
-    return block.backend->linear(packed(*block.backend, mixed.reshape({T, H * dh})),
+    const at::Tensor flat = mixed.reshape({T, H * dh});
+    return block.backend->linear(packed(*block.backend, gate.defined() ? flat * gate : flat),
                                  block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
   };
   if (compute::attends_adjoining(q, positions.windows, rule)) {
@@ -106,6 +114,51 @@ at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const a
                                .to(at::kFloat)
                                .flatten(0, 1);
     mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
+  }
+  return projected(at::cat(mixed));
+}
+
+at::Tensor Model::delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const {
+  const compute::Backend& backend = *block.backend;
+  const compute::PackedRows packed_input = packed(backend, input);
+  const auto product = [&](Slot slot) { return backend.linear(packed_input, block[slot], {}); };
+  const DeltaNetRows rows = {.queries = product(Slot::kDeltaQueryWeight),
+                             .keys = product(Slot::kDeltaKeyWeight),
+                             .values = product(Slot::kDeltaValueWeight),
+                             .gates = product(Slot::kDeltaGateWeight),
+                             .updates = product(Slot::kDeltaUpdateWeight),
+                             .decays = product(Slot::kDeltaDecayWeight)};
+  const DeltaNetWeights weights = {.query_convolution = block[Slot::kDeltaQueryConvolution],
+                                   .key_convolution = block[Slot::kDeltaKeyConvolution],
+                                   .value_convolution = block[Slot::kDeltaValueConvolution],
+                                   .decay_bias = block[Slot::kDeltaDecayBias],
+                                   .log_decay = block[Slot::kDeltaLogDecay],
+                                   .norm = block[Slot::kDeltaNormWeight],
+                                   .norm_epsilon = spec_.norm_epsilon,
+                                   .activation = spec_.activation};
+  const auto projected = [&](const at::Tensor& mixed) {
+    return backend.linear(packed(backend, mixed), block[Slot::kDeltaOutWeight], {});
+  };
+  if (input.is_cpu() && !compute::records_gradient(input))
+    return projected(mix_windows_by_delta_rule(spec_.delta_net, weights, rows, positions.lengths));
+  std::vector<at::Tensor> mixed;
+  std::int64_t first = 0;
+  for (const WindowGroup& group : positions.groups) {
+    const auto of_group = [&](const at::Tensor& x) {  // [windows, longest, n]
+      const at::Tensor part = x.narrow(0, first, group.rows);
+      const at::Tensor whole = group.padded.defined() ? part.index_select(0, group.padded) : part;
+      return whole.unflatten(0, {group.windows, group.longest});
+    };
+    const at::Tensor out = mix_by_delta_rule(spec_.delta_net, weights,
+                                             {.queries = of_group(rows.queries),
+                                              .keys = of_group(rows.keys),
+                                              .values = of_group(rows.values),
+                                              .gates = of_group(rows.gates),
+                                              .updates = of_group(rows.updates),
+                                              .decays = of_group(rows.decays)})
+                               .flatten(0, 1);
+    mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
+    first += group.rows;
   }
   return projected(at::cat(mixed));
 }
@@ -219,6 +272,7 @@ std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows,
 Model::Positions Model::prepared(const PackedWindows& windows, const compute::Backend& backend) const {
   const at::Device device = backend.device();
   Positions prepared;
+  prepared.lengths = windows.lengths;
   prepared.groups = groups_of(windows, backend);
   for (const RopeSpec& rope : spec_.ropes)
     prepared.rotations.push_back(rotary_tables(rope, windows.lengths, device));
@@ -261,9 +315,11 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
   };
 
   const at::Tensor attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
-  const at::Tensor middle =
-      added(states, attention(spec, block, attention_reads, positions), Slot::kAttentionOutNormWeight,
-            Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
+  const at::Tensor mixed = spec.mixer == Mixer::kDeltaNet
+                               ? delta_net(block, attention_reads, positions)
+                               : attention(spec, block, attention_reads, positions);
+  const at::Tensor middle = added(states, mixed, Slot::kAttentionOutNormWeight, Slot::kAttentionNormWeight,
+                                  Slot::kAttentionNormBias);
   const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
                                                  : read(spec_.parallel_residual ? states : middle,
                                                         Slot::kMlpNormWeight, Slot::kMlpNormBias);

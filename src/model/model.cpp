@@ -20,6 +20,7 @@
 #include <set>
 #include <utility>
 
+#include "delta_net.hpp"
 #include "depthlens/compute/mxfp4.hpp"
 #include "depthlens/compute/transfer.hpp"
 #include "depthlens/io/checkpoint.hpp"
@@ -150,8 +151,10 @@ class Model::WeightFiles {
   /// The type in which a tensor is kept that is stored as `stored`.
   at::ScalarType kept_as(const TensorRule& rule, at::ScalarType stored,
                          const compute::Backend& backend) const {
-    // Vectors are few, and norms and biases are applied in float32.
-    if (rule.shape.size() == (rule.of_all_experts ? 2 : 1)) return at::kFloat;
+    // Vectors are few, and norms and biases are applied in float32; so are convolutions, which have three
+    // dimensions.
+    const std::size_t dims = rule.shape.size() - (rule.of_all_experts ? 1 : 0);
+    if (dims != 2) return at::kFloat;
     return options_.dtype == at::kFloat && backend.multiplies_stored(stored) ? stored : options_.dtype;
   }
 
@@ -353,7 +356,9 @@ std::uint64_t Model::memory() const {
 
 std::int64_t Model::tokens_at_once(std::int64_t num_kept, double memory) const {
   const std::int64_t d = spec_.hidden_size;
-  const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + 4 * spec_.widest_mlp()));
+  const std::int64_t mixer = spec_.num_blocks(Mixer::kDeltaNet) > 0 ? delta_net_floats(spec_.delta_net) : 0;
+  const auto per_token =
+      static_cast<double>(4 * (num_kept * d + 8 * d + std::max(4 * spec_.widest_mlp(), mixer)));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(memory / per_token));
 }
 

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
@@ -181,9 +182,31 @@ std::optional<std::int64_t> TensorNames::block_of_ignorable(const ArchSpec& spec
   return found;
 }
 
+namespace {
+
+/// Puts those of the other rules whose tensors are there in the place of the rules of their slots. Where both
+/// name the same tensor, its shape decides.
+void choose_stored_form(ArchSpec& spec, const TensorNames& names, const io::TensorFile& weights) {
+  for (const TensorRule& other : std::exchange(spec.other_block_tensors, {})) {
+    std::int64_t block = 0;
+    while (block < spec.num_layers && !(spec.has(other, block) && weights.has(names.of(other, block))))
+      ++block;
+    if (block == spec.num_layers) continue;
+    const auto is_of_slot = [&](const TensorRule& rule) { return rule.slot == other.slot; };
+    const auto rule = std::find_if(spec.block_tensors.begin(), spec.block_tensors.end(), is_of_slot);
+    const bool same_name = rule != spec.block_tensors.end() && rule->name == other.name;
+    if (same_name && weights.entries().at(names.of(other, block)).shape != other.shape) continue;
+    std::erase_if(spec.block_tensors, is_of_slot);
+    spec.block_tensors.push_back(other);
+  }
+}
+
+}  // namespace
+
 ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {
   tell_disagreeing_tables(spec, weights);
   const TensorNames names(spec, weights);
+  choose_stored_form(spec, names, weights);
   const auto of_slot = [&](Slot slot) {
     return std::find_if(spec.model_tensors.begin(), spec.model_tensors.end(),
                         [&](const TensorRule& rule) { return rule.slot == slot; });

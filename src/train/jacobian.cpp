@@ -40,9 +40,18 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
   const std::int64_t d = spec.hidden_size, heads = spec.num_heads * spec.head_size;
   // Inputs of both norms; queries, keys, values and attention's output; of the MLP what its activation reads,
   // and of a gated one also the two factors.
-  const std::int64_t block = 2 * d + 4 * heads + (spec.gated_mlp ? 3 : 1) * spec.widest_mlp();
-  const std::int64_t gradients = spec.num_layers * d + 4 * std::max(spec.widest_mlp(), 3 * heads);
-  const std::int64_t floats = spec.num_layers * block + gradients;
+  const std::int64_t block = 2 * d + (spec.gated_mlp ? 3 : 1) * spec.widest_mlp();
+  // Of a delta rule: of each head of values the matrices of a chunk, both sides of its system, the state, and
+  // what the norm and the gate read; and what the convolutions and the norms of queries and keys read.
+  const model::DeltaNetSpec& delta = spec.delta_net;
+  const std::int64_t of_head = 4 * model::DeltaNetSpec::kChunk + 3 * delta.key_size + 7 * delta.value_size +
+                               delta.key_size * delta.value_size / model::DeltaNetSpec::kChunk;
+  const std::int64_t rule = delta.value_heads * of_head + 8 * delta.keys() + 2 * delta.values();
+  const std::int64_t rules = spec.num_blocks(model::Mixer::kDeltaNet);
+  const std::int64_t gradients =
+      spec.num_layers * d + 4 * std::max({spec.widest_mlp(), 3 * heads, rules > 0 ? rule / 4 : 0});
+  const std::int64_t floats =
+      spec.num_layers * block + rules * rule + (spec.num_layers - rules) * 4 * heads + gradients;
   return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
 }
 

@@ -91,6 +91,14 @@ OrderedJson describe_model_folder(const fs::path& folder) {
   for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
   if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))
     described["attention_windows"] = windows;
+  if (const std::int64_t rules = spec.num_blocks(model::Mixer::kDeltaNet); rules > 0) {
+    described["mixers"] = {{"attention", spec.num_layers - rules}, {"delta_net", rules}};
+    described["delta_net"] = {{"key_heads", spec.delta_net.key_heads},
+                              {"value_heads", spec.delta_net.value_heads},
+                              {"key_size", spec.delta_net.key_size},
+                              {"value_size", spec.delta_net.value_size},
+                              {"kernel", spec.delta_net.kernel}};
+  }
   described["rotary"] = run::describe_rotary(spec);
   if (spec.experts.count > 0) {
     described["experts"] = {{"count", spec.experts.count},

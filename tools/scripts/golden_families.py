@@ -31,6 +31,10 @@ def rope(kind="default", theta=500.0, **settings):
 
 YARN = rope("yarn", factor=4.0, original_max_position_embeddings=8)
 EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
+DELTA_NET = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6,
+             "linear_value_head_dim": 5, "linear_conv_kernel_dim": 3,
+             "rms_norm_eps": 1e-3}
+HYBRID = ["full_attention", "linear_attention"] * 2
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 PARTS_OF_HEAD = {"rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.75,
                  "short_factor": [1.0, 1.5, 2.0], "long_factor": [1.0, 3.0, 5.0]}
@@ -74,6 +78,15 @@ VARIANTS = {
     "glm4-moe": (common("glm4_moe", num_experts_per_tok=3, n_routed_experts=6, moe_intermediate_size=12, n_group=3,
                         topk_group=2, routed_scaling_factor=1.5, use_qk_norm=True, attention_bias=True, head_dim=8,
                         rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 75, 0.6),
+    # Three chunks of the delta rule.
+    "qwen3-5": (common("qwen3_5_text", **DELTA_NET, vocab_size=34, num_hidden_layers=2, max_position_embeddings=256,
+                       head_dim=8, attention_bias=True,
+                       layer_types=HYBRID[1:3], rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 90, 0.6),
+    "qwen3-5-moe": (common("qwen3_5_moe_text", **{**DELTA_NET, "linear_num_key_heads": 1}, **EXPERTS, head_dim=16,
+                           shared_expert_intermediate_size=20, num_hidden_layers=4), BF16, 96, 0.6),
+    "qwen3-next": (common("qwen3_next", **DELTA_NET, **EXPERTS, shared_expert_intermediate_size=20, head_dim=8,
+                          mlp_only_layers=[0], layer_types=HYBRID[1:], attention_bias=True, norm_topk_prob=False,
+                          rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 92, 0.6),
     "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
     "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
@@ -126,6 +139,15 @@ VARIANTS = {
     "smolvlm": (seeing("smolvlm", {"rope_parameters": rope()}, "llama", image_token_id=65, scale_factor=1), BF16, 78, 0.6),
     "qwen2-5-vl": (seeing("qwen2_5_vl", {"rope_parameters": rope(**SECTIONS)}, image_token_id=65, video_token_id=64,
                           tie_word_embeddings=True), BF16, 79, 0.6),
+    "qwen3-5-wrapper": (seeing("qwen3_5", {**DELTA_NET, "head_dim": 16, "layer_types": HYBRID[1:3],
+                                           "rope_parameters": rope(mrope_section=[1, 1, 0], mrope_interleaved=True)},
+                               image_token_id=65, video_token_id=64, tie_word_embeddings=True), BF16, 93, 0.6),
+    "qwen3-5-moe-wrapper": (seeing("qwen3_5_moe", {**DELTA_NET, **EXPERTS, "shared_expert_intermediate_size": 20,
+                                                   "head_dim": 16, "layer_types": HYBRID[1:3]},
+                                   image_token_id=65, video_token_id=64), BF16, 94, 0.6),
+    "qwen3-vl-moe": (seeing("qwen3_vl_moe", {**EXPERTS, "head_dim": 8, "mlp_only_layers": [0], "norm_topk_prob": True,
+                                             "rope_parameters": rope(mrope_section=[2, 1, 1], mrope_interleaved=True)},
+                            image_token_id=65, video_token_id=64), BF16, 95, 0.6),
     "qwen3-vl": (seeing("qwen3_vl", {"head_dim": 8, "rope_parameters": rope(mrope_section=[2, 1, 1], mrope_interleaved=True)},
                         image_token_id=65, video_token_id=64), BF16, 80, 0.6),
 }
@@ -135,13 +157,17 @@ VARIANTS = {
 
 
 def adjust(name, model, generator):
-    """Gemma's norms are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
+    """Gemma's and Qwen 3.5's norms are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
     for key, buffer in model.named_buffers():
         if key.endswith("e_score_correction_bias"):
             buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
         if name.startswith("gemma") and "norm" in key:
             parameter.data.sub_(1)
+        elif name.startswith(("qwen3-5", "qwen3-next")) and "norm" in key and "linear_attn" not in key and "visual" not in key:
+            parameter.data.sub_(1)
+        elif key.endswith("A_log"):  # states that fade within a position and such that last
+            parameter.data.copy_(2 * torch.randn(parameter.shape, generator=generator) - 2)
         elif name == "gpt-oss-mxfp4" and key.endswith(("experts.gate_up_proj", "experts.down_proj")):
             parameter.data.copy_(unfolded(*mxfp4(parameter, generator)).transpose(1, 2))
         elif parameter.dim() == 3:
@@ -270,8 +296,27 @@ def packed(folder, generator, write_safetensors):
     write(folder / "config.json", config)
 
 
+def stacked(folder, generator, write_safetensors):
+    """As Qwen 3.5 with experts: those of all experts in one tensor, and beside it a part that predicts one token more."""
+    tensors = load_file(folder / "model.safetensors")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    for stem in [f"model.language_model.layers.{i}.mlp.experts." for i in range(text["num_hidden_layers"])]:
+        gate, up, down = (torch.stack([tensors.pop(f"{stem}{e}.{part}_proj.weight") for e in range(text["num_experts"])])
+                          for part in ("gate", "up", "down"))
+        tensors |= {f"{stem}gate_up_proj": torch.cat([gate, up], 1), f"{stem}down_proj": down}
+    tensors["mtp.fc.weight"] = torch.ones(4, 8, dtype=BF16)
+    write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+
+
+def turned(folder, generator, write_safetensors):
+    """As Qwen 3 VL with experts: their matrices as [expert, in, out]."""
+    tensors = {name: tensor.transpose(1, 2) if ".experts." in name else tensor
+               for name, tensor in load_file(folder / "model.safetensors").items()}
+    write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+
+
 # In place of what transformers writes, when the reference values are there.
-PUBLISHED_FORMS = {"gemma3-wrapper": wrapped, "gpt-oss-mxfp4": packed}
+PUBLISHED_FORMS = {"qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped, "gpt-oss-mxfp4": packed}
 
 
 # ---------------------------------------------------------------- the whole readout
@@ -302,7 +347,7 @@ class SmallestChoice:
         self.model, self.gap, self.hooks = model, float("inf"), []
 
     def __enter__(self):
-        chosen = getattr(self.model.config, "num_experts_per_tok", None)
+        chosen = getattr(self.model.config.get_text_config(), "num_experts_per_tok", None)
         for name, module in self.model.named_modules():
             if chosen and name.endswith((".gate", ".router")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))

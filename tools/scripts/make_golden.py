@@ -58,6 +58,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoM
 from transformers.utils.logging import disable_progress_bar
 
 LENGTHS = (10, 5)  # tokens of the two sequences
+OTHER_LENGTHS = {"qwen3-5": (131, 5)}  # of variants that need more to show all that they do
 TOP_K = 10
 MARGIN = 5e-5  # logits; float32 arithmetic on these models is off by about 1e-6
 EXPERT_MARGIN = 1e-3  # scores of a router
@@ -479,7 +480,7 @@ def make_variant(name, folder):
             decode = Decoder(model)
         for attempt in range(1000):  # until no competing logits are too close
             random = np.random.default_rng([seed, attempt])
-            sequences = [random.integers(0, golden_families.num_texts(model.config), length) for length in LENGTHS]
+            sequences = [random.integers(0, golden_families.num_texts(model.config), length) for length in OTHER_LENGTHS.get(name, LENGTHS)]
             choice.gap = float("inf")
             computed = [states_and_logits(load_float64(folder) if depends_on_length(model) else model, tokens)
                         for tokens in sequences]
@@ -567,7 +568,8 @@ def main():
         make_variant(name, options.out / name)
     families = ("bloom cohere cohere2 falcon gemma gemma2 gemma3_text glm4_moe gpt2 gptj gpt_neo gpt_neox gpt_oss granite llama "
                 "ministral ministral3 mistral mixtral olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
-                "qwen3_moe smollm3 stablelm qwen2_vl_text qwen2_5_vl_text qwen3_vl_text").split()
+                "qwen3_moe smollm3 stablelm qwen2_vl_text qwen2_5_vl_text qwen3_vl_text qwen3_5_text qwen3_5_moe_text qwen3_next "
+                "qwen3_vl_moe_text").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

@@ -102,14 +102,19 @@ struct WideHeadsSpec {
 };
 
 /// What a gated delta rule (Qwen 3.5) mixes positions with: a state of [key_size, value_size] for each head
-/// of values, which a position reads, corrects and lets fade.
+/// of values, which a position reads, corrects and lets fade. A head of queries and keys serves value_heads /
+/// key_heads neighbouring heads of values. The norm of a head has the epsilon of the model's norms.
 struct DeltaNetSpec {
-  std::int64_t key_heads = 0;  ///< 0: no block has such
+  static constexpr std::int64_t kChunk = 64;  ///< positions that are computed at once
+  std::int64_t key_heads = 0;                 ///< 0: no block has such
   std::int64_t value_heads = 0;
   std::int64_t key_size = 0;  ///< of a head, of queries too
   std::int64_t value_size = 0;
   std::int64_t kernel = 0;  ///< positions that the convolution before it sees, its own included
 
+  /// Numbers of one position: of queries or keys, and of values.
+  std::int64_t keys() const { return key_heads * key_size; }
+  std::int64_t values() const { return value_heads * value_size; }
   bool operator==(const DeltaNetSpec&) const = default;
 };
 
@@ -346,6 +351,9 @@ struct ArchSpec {
   std::vector<std::string> prefixes;
   std::vector<TensorRule> model_tensors;  ///< the unembedding too, tied or not
   std::vector<TensorRule> block_tensors;
+  /// Other ways in which a checkpoint may store what fills a slot of a block: where it has a rule's tensor,
+  /// `settled` (model/stored_weights.hpp) puts the rule in place of those of the same slot above.
+  std::vector<TensorRule> other_block_tensors;
   /// Names (with "{i}", or "*" at the end) of tensors that carry no weight of the model: masks, cached
   /// tables, parts that see pictures.
   std::vector<std::string> ignorable;
@@ -359,6 +367,8 @@ struct ArchSpec {
   bool states_are_all() const;
   /// The widest MLP that a token passes through, that of experts being the sum over those chosen.
   std::int64_t widest_mlp() const;
+  /// How many blocks have this mixer.
+  std::int64_t num_blocks(Mixer mixer) const;
 
   bool operator==(const ArchSpec&) const = default;
 };

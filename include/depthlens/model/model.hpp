@@ -144,6 +144,7 @@ class Model {
   /// What the positions of some windows mean to attention, for all blocks of a device.
   struct Positions {
     compute::AdjoiningWindows windows;  // on a card
+    std::vector<std::int64_t> lengths;  // of the windows
     std::vector<WindowGroup> groups;
     std::vector<std::array<at::Tensor, 2>> rotations;  // of each of the model's ropes
     at::Tensor bias;                                   // [H, longest window], or undefined
@@ -174,7 +175,8 @@ class Model {
   at::Tensor attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
                        const Positions& positions) const;
   /// Queries [T, H, dh], keys and values [T, G, dh], before positions come in.
-  std::array<at::Tensor, 3> projections(const Weights& block, const at::Tensor& input) const;
+  std::array<at::Tensor, 3> projections(const Weights& block, const compute::PackedRows& rows) const;
+  at::Tensor delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   at::Tensor mlp(const compute::Backend& backend, const MlpWeights& weights,
                  const compute::PackedRows& rows) const;
   /// Which experts each token chooses, int64 [T, k], and with what weights.

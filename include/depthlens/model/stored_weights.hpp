@@ -12,8 +12,9 @@ namespace depthlens::model {
 /// The spec of a config with what the weights decide. An unembedding that is said to be the embedding, and
 /// that the file has all the same, is the embedding only where the two are equal; else the file's is used,
 /// with a warning. Where the unembedding is tied, `model_tensors` has none. Warns of cached tables that
-/// disagree with the config: they are never used. Throws a format error where the unembedding is there under
-/// two names with different values.
+/// disagree with the config: they are never used. Of the forms in which tensors of a block may be stored,
+/// those that are there are in `block_tensors`, and `other_block_tensors` is empty. Throws a format error
+/// where the unembedding is there under two names with different values.
 ArchSpec settled(ArchSpec spec, const io::TensorFile& weights);
 
 /// What the model's tensor of a slot is called in this checkpoint; nothing where it is not there. The spec is

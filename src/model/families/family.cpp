@@ -551,9 +551,10 @@ void set_one_window(ArchSpec& spec, std::optional<std::int64_t> window) {
   for (BlockSpec& block : spec.blocks) block.window = window.value_or(0);
 }
 
-ExpertSpec::Weighting read_softmax_weighting(const JsonView& config) {
-  return read_flag(config, "norm_topk_prob", false) ? ExpertSpec::Weighting::kShares
-                                                    : ExpertSpec::Weighting::kSoftmaxOfAll;
+ExpertSpec::Weighting read_softmax_weighting(const JsonView& config, ExpertSpec::Weighting class_default) {
+  using Weighting = ExpertSpec::Weighting;
+  const bool shares = read_flag(config, "norm_topk_prob", class_default == Weighting::kShares);
+  return shares ? Weighting::kShares : Weighting::kSoftmaxOfAll;
 }
 
 void add_linear(ArchSpec& spec, const std::string& stem, Slot weight, Slot bias,
@@ -631,8 +632,11 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
     tell_unused(config, "sliding_window", nullptr, "no block has a window");
   if (!config.has("layer_types")) return;
   Json used = Json::array();
-  for (const BlockSpec& block : spec.blocks)
-    used.push_back(block.window > 0 ? "sliding_attention" : "full_attention");
+  for (const BlockSpec& block : spec.blocks) {
+    used.push_back(block.mixer == Mixer::kDeltaNet ? "linear_attention"
+                   : block.window > 0              ? "sliding_attention"
+                                                   : "full_attention");
+  }
   tell_unused(config, "layer_types", used,
               windows ? "sliding_window holds for every block" : "no block has a window");
 }
@@ -670,6 +674,11 @@ const std::vector<Wrapper>& wrappers() {
       {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text", Ties::kIfInside,
        /*any_text=*/false, /*flat=*/true},
       {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text", Ties::kNo, /*any_text=*/false},
+      {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text", Ties::kNo,
+       /*any_text=*/false},
+      {"Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text", Ties::kNo, /*any_text=*/false},
+      {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", "qwen3_5_moe_text", Ties::kNo,
+       /*any_text=*/false},
       {"SmolVLMForConditionalGeneration", "smolvlm", "llama", Ties::kNo},
       {"VideoLlavaForConditionalGeneration", "video_llava", "llama", Ties::kNo},
       {"VipLlavaForConditionalGeneration", "vipllava", "llama", Ties::kNo},
@@ -793,6 +802,11 @@ bool ArchSpec::states_are_all() const {
   return block_embedding_size == 0 && std::all_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) {
            return block.keys_of == BlockSpec::kOwnKeys;
          });
+}
+
+std::int64_t ArchSpec::num_blocks(Mixer mixer) const {
+  return std::count_if(blocks.begin(), blocks.end(),
+                       [&](const BlockSpec& block) { return block.mixer == mixer; });
 }
 
 std::int64_t ArchSpec::widest_mlp() const {

@@ -54,7 +54,11 @@ ArchSpec read_qwen2_vl(const util::JsonView& config);
 ArchSpec read_qwen2_moe(const util::JsonView& config);
 ArchSpec read_qwen3(const util::JsonView& config);
 ArchSpec read_qwen3_vl(const util::JsonView& config);
+ArchSpec read_qwen3_vl_moe(const util::JsonView& config);
 ArchSpec read_qwen3_moe(const util::JsonView& config);
+ArchSpec read_qwen3_5(const util::JsonView& config);
+ArchSpec read_qwen3_5_moe(const util::JsonView& config);
+ArchSpec read_qwen3_next(const util::JsonView& config);
 ArchSpec read_smollm3(const util::JsonView& config);
 ArchSpec read_stablelm(const util::JsonView& config);
 
@@ -218,8 +222,17 @@ void add_experts(ArchSpec& spec, const ExpertNames& names = {});
 /// The MLP "layers.{i}.mlp.STEM.{gate,up,down}_proj" that all tokens see beside the experts.
 void add_shared_expert(ArchSpec& spec, const std::string& stem, std::int64_t mlp_size);
 
+/// The same where a checkpoint has those of all experts in one tensor, "layers.{i}.mlp.experts.gate_up_proj"
+/// with the rows of gate before those of up, and "….down_proj". Matrices are stored as [out, in], or
+/// `transposed`.
+std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed = false);
+
+/// Which blocks of a Qwen have experts, and those: all but `mlp_only_layers`, every `decoder_sparse_step`th.
+void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
+
 /// Softmax over all experts, shared out among those chosen where `norm_topk_prob` says so.
-ExpertSpec::Weighting read_softmax_weighting(const util::JsonView& config);
+ExpertSpec::Weighting read_softmax_weighting(
+    const util::JsonView& config, ExpertSpec::Weighting class_default = ExpertSpec::Weighting::kSoftmaxOfAll);
 
 /// The same window for all blocks, where there is one.
 void set_one_window(ArchSpec& spec, std::optional<std::int64_t> window);

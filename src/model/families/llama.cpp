@@ -78,6 +78,24 @@ void add_experts(ArchSpec& spec, const ExpertNames& names) {
   add(Slot::kExpertDownWeight, names.stem + ".{n}." + names.down, {d, m});
 }
 
+std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed) {
+  const std::int64_t d = spec.hidden_size, m = spec.experts.mlp_size, E = spec.experts.count;
+  const auto rule = [&](Slot slot, const char* name, std::int64_t out, std::int64_t in,
+                        const TensorRule::Rows& rows) {
+    return TensorRule{
+        .slot = slot,
+        .name = std::string("layers.{i}.mlp.experts.") + name,
+        .shape = transposed ? std::vector<std::int64_t>{E, in, out} : std::vector<std::int64_t>{E, out, in},
+        .transposed = transposed,
+        .blocks = {.experts = true},
+        .rows = rows,
+        .of_all_experts = true};
+  };
+  return {rule(Slot::kExpertGateWeight, "gate_up_proj", 2 * m, d, {.first = 0, .count = m}),
+          rule(Slot::kExpertUpWeight, "gate_up_proj", 2 * m, d, {.first = m, .count = m}),
+          rule(Slot::kExpertDownWeight, "down_proj", d, m, {})};
+}
+
 void add_shared_expert(ArchSpec& spec, const std::string& stem, std::int64_t mlp_size) {
   const std::int64_t d = spec.hidden_size;
   spec.experts.shared_mlp_size = mlp_size;

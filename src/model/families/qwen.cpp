@@ -1,9 +1,10 @@
 // Qwen 2 and 2.5 (biases on queries, keys and values), Qwen 3 (norms on queries and keys of each head), both
 // with experts, and the language models of those that see. Those turn parts of a head by three coordinates of
-// what is seen, which are one and the same for text: its position. Odd: the blocks from `max_window_layers`
-// on, or those that `layer_types` names, can have sliding attention windows; with experts the rules are
-// others.
+// what is seen, which are one and the same for text: its position. Qwen 3.5 has a file of its own. Odd: the
+// blocks from `max_window_layers` on, or those that `layer_types` names, can have sliding attention windows;
+// with experts the rules are others.
 #include <algorithm>
+#include <vector>
 
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
@@ -36,13 +37,14 @@ ArchSpec with_sliding_windows(ArchSpec spec, const util::JsonView& config) {
   return spec;
 }
 
-/// Which blocks have experts, and those: all but `mlp_only_layers`, every `decoder_sparse_step`th.
+}  // namespace
+
 void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults) {
   const std::string count = name_of_size(config, "num_experts", "num_local_experts");
   spec.experts = {.count = read_size(config, count, class_defaults.count),
                   .chosen = read_size(config, "num_experts_per_tok", class_defaults.chosen),
                   .mlp_size = read_size(config, "moe_intermediate_size", class_defaults.mlp_size),
-                  .weighting = read_softmax_weighting(config)};
+                  .weighting = read_softmax_weighting(config, class_defaults.weighting)};
   check_experts(config, spec);
   const std::int64_t step = read_size(config, "decoder_sparse_step", 1);
   for (std::int64_t i = 0; i < spec.num_layers; ++i)
@@ -58,8 +60,6 @@ void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const Expert
   add_gated_mlp(spec, /*bias=*/false, {.experts = false});
   add_experts(spec);
 }
-
-}  // namespace
 
 ArchSpec read_qwen2(const util::JsonView& config) {
   return with_sliding_windows(
@@ -119,6 +119,38 @@ ArchSpec read_qwen3_vl(const util::JsonView& config) {
                           .qkv_bias = bias,
                           .attention_out_bias = bias,
                           .query_key_norm = true});
+}
+
+// Of Qwen 3 VL with experts, whose weights always add up to 1. Odd: those of all experts are one tensor,
+// stored as [out, in] or as [in, out]; its shape says which.
+ArchSpec read_qwen3_vl_moe(const util::JsonView& config) {
+  require_value(config, "use_sliding_window", false);
+  tell_unused(config, "norm_topk_prob", true, "the weights of experts always add up to 1");
+  const util::Json whole = with_class_defaults(config, {{"vocab_size", 151936},
+                                                        {"hidden_size", 2048},
+                                                        {"intermediate_size", 5632},
+                                                        {"num_hidden_layers", 24},
+                                                        {"num_attention_heads", 16}});
+  const bool bias = read_flag(config, "attention_bias", false);
+  ArchSpec spec =
+      read_llama_like({whole, config.where()},
+                      {.max_positions = 128000,
+                       .kv_heads = 16,
+                       .tied_unembedding = true,
+                       .rope = {.class_theta = 5e5, .others = {"mrope_section", "mrope_interleaved"}},
+                       .qkv_bias = bias,
+                       .attention_out_bias = bias,
+                       .query_key_norm = true,
+                       .dense_mlp = false});
+  add_qwen_experts(spec, config, {.count = 60, .chosen = 4, .mlp_size = 1408});
+  spec.experts.weighting = ExpertSpec::Weighting::kShares;
+  if (spec.hidden_size == spec.experts.mlp_size || spec.hidden_size == 2 * spec.experts.mlp_size)
+    config.at("moe_intermediate_size")
+        .fail("not the hidden size, nor half of it: the shape of experts could not tell how they are stored");
+  std::erase_if(spec.block_tensors, [](const TensorRule& rule) { return is_of_expert(rule.slot); });
+  for (const TensorRule& rule : stacked_experts(spec)) spec.block_tensors.push_back(rule);
+  spec.other_block_tensors = stacked_experts(spec, /*transposed=*/true);
+  return spec;
 }
 
 ArchSpec read_qwen2_moe(const util::JsonView& config) {

@@ -62,6 +62,13 @@ const std::vector<Family>& families() {
        read_qwen3_moe,
        {"num_experts", "num_local_experts"}},
       {{"Qwen3VLTextModel"}, "qwen3_vl_text", read_qwen3_vl},
+      {{"Qwen3VLMoeTextModel"}, "qwen3_vl_moe_text", read_qwen3_vl_moe, {"num_experts", "num_local_experts"}},
+      {{"Qwen3_5ForCausalLM", "Qwen3_5TextModel"}, "qwen3_5_text", read_qwen3_5},
+      {{"Qwen3_5MoeForCausalLM", "Qwen3_5MoeTextModel"},
+       "qwen3_5_moe_text",
+       read_qwen3_5_moe,
+       {"num_experts"}},
+      {{"Qwen3NextForCausalLM", "Qwen3NextModel"}, "qwen3_next", read_qwen3_next, {"num_experts"}},
       {{"SmolLM3ForCausalLM", "SmolLM3Model"}, "smollm3", read_smollm3, {"no_rope_layers"}},
       {{"StableLmForCausalLM", "StableLmModel"}, "stablelm", read_stablelm, {"qk_layernorm"}},
   };

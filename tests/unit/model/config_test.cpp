@@ -39,6 +39,9 @@ Json smallest(const std::string& family) {
       {"qwen2_vl_text", Json::object()},
       {"qwen2_5_vl_text", Json::object()},
       {"qwen3_vl_text", Json::object()},
+      {"qwen3_vl_moe_text", Json::object()},
+      {"qwen3_5_text", Json::object()},
+      {"qwen3_5_moe_text", Json::object()},
   };
   const auto found = all.find(family);
   Json config = found != all.end() ? found->second
@@ -97,7 +100,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 35);
+  REQUIRE(classes.size() == 39);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -316,7 +319,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 52);  // seventeen of them wrap a language model
+  CHECK(known.size() == 59);  // seventeen of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -518,6 +521,9 @@ const std::vector<std::array<std::string, 3>>& wrapper_names() {
       {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text"},
       {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text"},
       {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"},
+      {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text"},
+      {"Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"},
+      {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", "qwen3_5_moe_text"},
       {"SmolVLMForConditionalGeneration", "smolvlm", "llama"},
       {"VideoLlavaForConditionalGeneration", "video_llava", "llama"},
       {"VipLlavaForConditionalGeneration", "vipllava", "llama"},
@@ -536,7 +542,7 @@ TEST_CASE("config: a language model inside without model_type is of the wrapper'
     Json sizes = {{"model_type", text_type}};
     for (const char* key :
          {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"})
-      sizes[key] = classes.at(text_type).at(key);
+      if (classes.at(text_type).contains(key)) sizes[key] = classes.at(text_type).at(key);
     const auto inside = read(sizes);
     auto spec = read(wrapped(architecture, type, Json::object()));
     CHECK(spec == read(wrapped(architecture, type, sizes)));
@@ -576,6 +582,9 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
                                                            {"qwen2_vl", {false, false, true}},
                                                            {"qwen2_5_vl", {false, false, true}},
                                                            {"qwen3_vl", {false, false, false}},
+                                                           {"qwen3_vl_moe", {false, false, false}},
+                                                           {"qwen3_5", {false, false, false}},
+                                                           {"qwen3_5_moe", {false, false, false}},
                                                            {"smolvlm", {false, false, false}},
                                                            {"video_llava", {false, false, false}},
                                                            {"vipllava", {false, false, false}}};
@@ -650,6 +659,61 @@ TEST_CASE("config: Qwen's coordinates of what is seen are the position of a text
                   {{"tie_word_embeddings", true}})));
   // Settings inside count where there are both.
   CHECK(read(with(flat, {{"text_config", {{"hidden_size", 1024}}}})).hidden_size == 1024);
+}
+
+TEST_CASE("config: which blocks of Qwen 3.5 mix positions by a delta rule") {
+  using model::Mixer;
+  const auto kinds = [](const model::ArchSpec& spec) {
+    std::string text;
+    for (const model::BlockSpec& block : spec.blocks) {
+      CHECK((block.mixer == Mixer::kDeltaNet) == (block.rope == model::BlockSpec::kNoRope));
+      text += block.mixer == Mixer::kDeltaNet ? 'r' : 'a';
+    }
+    return text;
+  };
+  const Json linear = "linear_attention", full = "full_attention";
+  for (const std::string family : {"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"}) {
+    INFO(family);
+    const Json config = with(smallest(family), {{"num_hidden_layers", 5}});
+    CHECK(kinds(read(config)) == "rrrar");
+    CHECK(read(config).num_blocks(Mixer::kDeltaNet) == 4);
+    CHECK(kinds(read(with(config, {{"full_attention_interval", 2}}))) == "rarar");
+    CHECK(kinds(read(with(config, {{"layer_types", nullptr}}))) == "rrrar");
+    const Json types = {full, linear, linear, full, full};
+    CHECK(kinds(read(with(config, {{"layer_types", types}}))) == "arraa");
+    CHECK(told(with(config, {{"layer_types", {linear, linear, linear, full, linear}},
+                             {"full_attention_interval", 4}}))
+              .empty());
+    refused(with(config, {{"layer_types", {full, linear}}}), {"layer_types", "an array of 5"});
+    refused(with(config, {{"layer_types", {full, linear, "sliding_attention", full, full}}}),
+            {"layer_types", "sliding_attention"});
+    refused(with(config, {{"full_attention_interval", 0}}), {"full_attention_interval"});
+    refused(with(config, {{"linear_num_key_heads", 3}}), {"does not divide", "a divisor of 32", "3"});
+    refused(with(config, {{"linear_conv_kernel_dim", 0}}), {"linear_conv_kernel_dim"});
+    CHECK(read(with(config, {{"partial_rotary_factor", 0.5}})).ropes.front().dims == 128);
+    CHECK(
+        read(with(config, {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}}))
+            .ropes.front()
+            .dims == 128);
+    CHECK(read(with(config, {{"rope_parameters", {{"rope_type", "default"}}}})).ropes.front().dims == 64);
+  }
+  check_told(
+      with(smallest("qwen3_5_text"),
+           {{"num_hidden_layers", 2}, {"layer_types", {full, linear}}, {"full_attention_interval", 2}}),
+      {"full_attention_interval (2) is ignored"});
+  check_told(with(smallest("qwen3_5_text"), {{"attn_output_gate", false}}),
+             {"attn_output_gate (false) is ignored"});
+  const Json moe = smallest("qwen3_5_moe_text"), next = smallest("qwen3_next");
+  using Weighting = model::ExpertSpec::Weighting;
+  check_told(with(moe, {{"norm_topk_prob", false}}), {"norm_topk_prob (false) is ignored"});
+  check_told(with(moe, {{"mlp_only_layers", {1}}}), {"mlp_only_layers"});
+  CHECK(read(next).experts.weighting == Weighting::kShares);
+  CHECK(read(with(next, {{"norm_topk_prob", false}})).experts.weighting == Weighting::kSoftmaxOfAll);
+  CHECK_FALSE(read(with(next, {{"mlp_only_layers", {1}}})).blocks[1].experts);
+  CHECK(read(with(next, {{"mlp_only_layers", nullptr}})).blocks[1].experts);
+  refused(with(smallest("qwen3_5_text"), {{"num_experts", 4}}), {"unsupported setting 'num_experts'"});
+  refused(with(smallest("qwen3_vl_moe_text"), {{"hidden_size", 2816}, {"moe_intermediate_size", 1408}}),
+          {"moe_intermediate_size", "half of it"});
 }
 
 TEST_CASE("config: one thing under two names") {
