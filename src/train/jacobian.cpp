@@ -37,10 +37,11 @@ constexpr double kQuantum = 1.0 / (std::int64_t{1} << 32);
 
 /// Bytes of float32 that a recorded pass keeps for one token, with those of a backward pass at work.
 std::int64_t bytes_of_token(const model::ArchSpec& spec) {
-  const std::int64_t d = spec.hidden_size, heads = spec.num_heads * spec.head_size;
+  const std::int64_t d = spec.hidden_size, heads = spec.width_of_heads();
   // Inputs of both norms; queries, keys, values and attention's output; of the MLP what its activation reads,
-  // and of a gated one also the two factors.
-  const std::int64_t block = 2 * d + 4 * heads + (spec.gated_mlp ? 3 : 1) * spec.widest_mlp();
+  // and of a gated one also the two factors; of narrow vectors what their norms read and put out.
+  const std::int64_t narrow = spec.latent.query_rank + spec.latent.key_value_rank;
+  const std::int64_t block = 2 * d + 4 * heads + (spec.gated_mlp ? 3 : 1) * spec.widest_mlp() + 3 * narrow;
   const std::int64_t gradients = spec.num_layers * d + 4 * std::max(spec.widest_mlp(), 3 * heads);
   const std::int64_t floats = spec.num_layers * block + gradients;
   return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
