@@ -2,6 +2,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/zeros_like.h>
@@ -62,12 +63,49 @@ std::array<at::Tensor, 3> Model::projections(const Weights& block, const compute
   return {q, k, v};
 }
 
+std::array<at::Tensor, 3> Model::latent_projections(const BlockSpec& spec, const Weights& block,
+                                                    const compute::PackedRows& rows,
+                                                    const Positions& positions) const {
+  const LatentSpec& latent = spec_.latent;
+  const auto rope = static_cast<std::size_t>(spec.rope);
+  const std::int64_t T = rows.values.size(0), H = spec_.num_heads, dh = spec_.head_size;
+  const std::int64_t rotated = spec_.ropes[rope].dims, plain = dh - rotated;
+  const compute::Backend& backend = *block.backend;
+  const auto narrow = [&](Slot weight, Slot bias, Slot norm_weight) {
+    const at::Tensor made = backend.linear(rows, block[weight], block[bias]);
+    return packed(backend, apply_norm(spec_.norm, made, block[norm_weight], {}, latent.norm_epsilon));
+  };
+  const auto turned = [&](const at::Tensor& x) {
+    return rotate(x, spec_.ropes[rope], positions.rotations[rope]);
+  };
+  const auto widened = [&](const at::Tensor& x) {
+    const std::int64_t missing = std::max(dh, latent.value_size) - x.size(2);
+    return missing > 0 ? at::constant_pad_nd(x, {0, missing}) : x;
+  };
+
+  const compute::PackedRows of_queries =
+      latent.query_rank > 0
+          ? narrow(Slot::kLatentQueryWeight, Slot::kLatentQueryBias, Slot::kLatentQueryNormWeight)
+          : rows;
+  const at::Tensor q =
+      backend.linear(of_queries, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
+  const compute::PackedRows of_keys = narrow(Slot::kLatentWeight, Slot::kLatentBias, Slot::kLatentNormWeight);
+  const at::Tensor k = backend.linear(of_keys, block[Slot::kKeyWeight], {}).view({T, H, plain});
+  const at::Tensor v = backend.linear(of_keys, block[Slot::kValueWeight], {}).view({T, H, latent.value_size});
+  const at::Tensor of_all =
+      backend.linear(rows, block[Slot::kRotatedKeyWeight], block[Slot::kRotatedKeyBias]).unsqueeze(1);
+  return {widened(at::cat({q.narrow(2, 0, plain), turned(q.narrow(2, plain, rotated))}, 2)),
+          widened(at::cat({k, turned(of_all).expand({T, H, rotated})}, 2)), widened(v)};
+}
+
 at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
                             const Positions& positions) const {
-  const std::int64_t T = input.size(0), H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+  const std::int64_t H = spec_.num_heads, G = spec_.num_kv_heads;
+  const bool latent = spec_.latent.key_value_rank > 0;
   const compute::PackedRows packed_input = packed(*block.backend, input);
-  auto [q, k, v] = projections(block, packed_input);
-  if (spec.rope != BlockSpec::kNoRope) {
+  auto [q, k, v] =
+      latent ? latent_projections(spec, block, packed_input, positions) : projections(block, packed_input);
+  if (!latent && spec.rope != BlockSpec::kNoRope) {
     const auto rope = static_cast<std::size_t>(spec.rope);
     q = rotate(q, spec_.ropes[rope], positions.rotations[rope]);
     k = rotate(k, spec_.ropes[rope], positions.rotations[rope]);
@@ -87,8 +125,9 @@ at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const a
     gate = logistic(block.backend->linear(packed_input, block[Slot::kAttentionGateWeight],
                                           block[Slot::kAttentionGateBias]));
   }
-  const auto projected = [&](const at::Tensor& mixed) {  // [T, H, dh]
-    const at::Tensor flat = mixed.reshape({T, H * dh});
+  const auto projected = [&](const at::Tensor& mixed) {  // [T, H, …]
+    const at::Tensor values = latent ? mixed.narrow(2, 0, spec_.latent.value_size) : mixed;
+    const at::Tensor flat = values.flatten(1);
     return block.backend->linear(packed(*block.backend, gate.defined() ? flat * gate : flat),
                                  block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
   };
@@ -185,7 +224,8 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
   }
   if (experts.groups > 1) {
     const at::Tensor by_group = ranked.unflatten(1, {experts.groups, -1});  // [T, groups, E / groups]
-    const at::Tensor best_of_group = std::get<0>(by_group.topk(2, -1)).sum(-1);
+    const std::int64_t counted = experts.groups_by_best ? 1 : 2;
+    const at::Tensor best_of_group = std::get<0>(by_group.topk(counted, -1)).sum(-1);
     const at::Tensor groups = std::get<1>(best_of_group.topk(experts.chosen_groups, -1));
     const at::Tensor out = at::ones_like(best_of_group, at::kBool).scatter(1, groups, false);
     ranked = by_group.masked_fill(out.unsqueeze(-1), -std::numeric_limits<double>::infinity()).flatten(1);

@@ -67,6 +67,8 @@ at::Tensor activate_block(Activation kind, const at::Tensor& input) {
       return at::gelu(input, "tanh");
     case Activation::kRelu:
       return at::relu(input);
+    case Activation::kReluSquared:
+      return at::relu(input).square();
     case Activation::kSilu:
       return at::silu(input);
   }

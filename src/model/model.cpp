@@ -356,9 +356,11 @@ std::uint64_t Model::memory() const {
 
 std::int64_t Model::tokens_at_once(std::int64_t num_kept, double memory) const {
   const std::int64_t d = spec_.hidden_size;
-  const std::int64_t mixer = spec_.num_blocks(Mixer::kDeltaNet) > 0 ? delta_net_floats(spec_.delta_net) : 0;
-  const auto per_token =
-      static_cast<double>(4 * (num_kept * d + 8 * d + std::max(4 * spec_.widest_mlp(), mixer)));
+  // Attention and MLP are not at work at once; the former has queries, keys, values and what it puts out, of
+  // which the first three are made of parts.
+  const std::int64_t rule = spec_.num_blocks(Mixer::kDeltaNet) > 0 ? delta_net_floats(spec_.delta_net) : 0;
+  const std::int64_t branch = std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule});
+  const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + branch));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(memory / per_token));
 }
 

@@ -95,15 +95,22 @@ struct ModelClass {
   bool whatever_the_folder_says = false;
 };
 
-/// What transformers registers for the models that depthlens has. BLOOM, Falcon, GPT-OSS, Idefics 3, Llama,
-/// SmolLM3 and what sees with them (LLaVA's for videos and OneVision) have no entry: their folders decide.
+/// What transformers registers for the models that depthlens has. Arcee, BLOOM, DeepSeek, EXAONE 4, Falcon,
+/// GPT-OSS, Helium, Idefics 3, Llama, Seed-OSS, SmolLM3 and what sees with them (LLaVA's for videos and
+/// OneVision) have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
+    {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},
+    {"ernie4_5", kGeneric.name, true},
     {"gemma", "GemmaTokenizer"},
     {"gemma2", "GemmaTokenizer"},
     {"gemma3", "GemmaTokenizer"},
     {"gemma3_text", "GemmaTokenizer"},
+    {"glm", kGeneric.name, true},
+    {"glm4", kGeneric.name, true},
+    {"glm4_moe", kGeneric.name, true},
+    {"glm4_moe_lite", kGeneric.name, true},
     {"got_ocr2", kGeneric.name, true},
     {"gpt2", "GPT2Tokenizer"},
     {"gpt_bigcode", kGeneric.name, true},
@@ -122,6 +129,7 @@ constexpr ModelClass kModelClasses[] = {
     {"mistral", kGeneric.name, true},
     {"mistral3", kGeneric.name, true},
     {"mixtral", kGeneric.name, true},
+    {"nemotron", kGeneric.name, true},
     {"olmo", "GPTNeoXTokenizer"},
     {"olmo2", kGeneric.name, true},
     {"olmo3", kGeneric.name, true},

@@ -37,9 +37,10 @@ constexpr double kQuantum = 1.0 / (std::int64_t{1} << 32);
 
 /// Bytes of float32 that a recorded pass keeps for one token, with those of a backward pass at work.
 std::int64_t bytes_of_token(const model::ArchSpec& spec) {
-  const std::int64_t d = spec.hidden_size, heads = spec.num_heads * spec.head_size;
+  const std::int64_t d = spec.hidden_size, heads = spec.width_of_heads();
   // Inputs of both norms; queries, keys, values and attention's output; of the MLP what its activation reads,
-  // and of a gated one also the two factors.
+  // and of a gated one also the two factors; of narrow vectors what their norms read and put out.
+  const std::int64_t narrow = spec.latent.query_rank + spec.latent.key_value_rank;
   const std::int64_t block = 2 * d + (spec.gated_mlp ? 3 : 1) * spec.widest_mlp();
   // Of a delta rule: of each head of values the matrices of a chunk, both sides of its system, the state, and
   // what the norm and the gate read; and what the convolutions and the norms of queries and keys read.
@@ -51,7 +52,7 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
   const std::int64_t gradients =
       spec.num_layers * d + 4 * std::max({spec.widest_mlp(), 3 * heads, rules > 0 ? rule / 4 : 0});
   const std::int64_t floats =
-      spec.num_layers * block + rules * rule + (spec.num_layers - rules) * 4 * heads + gradients;
+      spec.num_layers * block + rules * rule + (spec.num_layers - rules) * (4 * heads + 3 * narrow) + gradients;
   return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
 }
 

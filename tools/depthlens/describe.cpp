@@ -87,6 +87,12 @@ OrderedJson describe_model_folder(const fs::path& folder) {
                     {"parameters_stored", weights.num_elements()},
                     {"bytes_stored", weights.num_bytes()},
                     {"stored_types", stored_types(weights)}});
+  if (const model::LatentSpec& latent = spec.latent; latent.key_value_rank > 0) {
+    described["latent_attention"] = {
+        {"query_rank", latent.query_rank == 0 ? OrderedJson() : OrderedJson(latent.query_rank)},
+        {"key_value_rank", latent.key_value_rank},
+        {"value_size", latent.value_size}};
+  }
   OrderedJson windows = OrderedJson::array();
   for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
   if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))

@@ -30,6 +30,7 @@ def rope(kind="default", theta=500.0, **settings):
 
 
 YARN = rope("yarn", factor=4.0, original_max_position_embeddings=8)
+MSCALES = {**YARN, "mscale": 0.7, "mscale_all_dim": 1.6}
 EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
 DELTA_NET = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6,
              "linear_value_head_dim": 5, "linear_conv_kernel_dim": 3,
@@ -41,6 +42,13 @@ PARTS_OF_HEAD = {"rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_f
 GEMMA3 = {"head_dim": 8, "num_hidden_layers": 4, "query_pre_attn_scalar": 5, "sliding_window": 3,
           "layer_types": ALTERNATING,
           "rope_parameters": {"full_attention": rope("linear", 1000.0, factor=2.0), "sliding_attention": rope(theta=100.0)}}
+
+def latent(family, **changes):
+    """A config of latent attention."""
+    return common(family, **{"num_key_value_heads": 4, "q_lora_rank": 7, "kv_lora_rank": 10, "qk_nope_head_dim": 4,
+                             "qk_rope_head_dim": 4, "v_head_dim": 5, "n_routed_experts": 6, "n_shared_experts": 2,
+                             "moe_intermediate_size": 12, **changes})
+
 
 def seeing(family, text, text_family=None, **changes):
     """A model that sees pictures, with as little of eyes as its class can have."""
@@ -87,6 +95,30 @@ VARIANTS = {
     "qwen3-next": (common("qwen3_next", **DELTA_NET, **EXPERTS, shared_expert_intermediate_size=20, head_dim=8,
                           mlp_only_layers=[0], layer_types=HYBRID[1:], attention_bias=True, norm_topk_prob=False,
                           rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 92, 0.6),
+    # Latent attention: values narrower and wider than heads; V2 without narrow queries, and with groups of experts.
+    "deepseek-v2": (latent("deepseek_v2", q_lora_rank=None, num_experts_per_tok=2, topk_method="greedy",
+                           first_k_dense_replace=1, rope_parameters=rope()), BF16, 84, 0.6),
+    "deepseek-v2-groups": (latent("deepseek_v2", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2,
+                                  topk_method="group_limited_greedy", routed_scaling_factor=1.7, rope_parameters=MSCALES),
+                           BF16, 85, 0.6),
+    "deepseek-v3": (latent("deepseek_v3", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2,
+                           routed_scaling_factor=1.5, first_k_dense_replace=1, rope_parameters=MSCALES), BF16, 86, 0.6),
+    "deepseek-v3-halves": (latent("deepseek_v3", q_lora_rank=None, rope_interleave=False, v_head_dim=10, n_group=1,
+                                  topk_group=1, norm_topk_prob=False, num_experts_per_tok=2, first_k_dense_replace=0,
+                                  rope_parameters=YARN), BF16, 87, 0.6),
+    "glm4-moe-lite": (latent("glm4_moe_lite", v_head_dim=8, num_experts_per_tok=2, rms_norm_eps=1e-2,
+                             mlp_layer_types=["dense", "sparse", "dense"], rope_parameters=rope()), BF16, 88, 0.6),
+    "glm": (common("glm", head_dim=8, rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 89, 0.6),
+    "glm4": (common("glm4", head_dim=8, rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 90, 0.6),
+    "starcoder2": (common("starcoder2", sliding_window=3, rope_parameters=rope()), BF16, 91, 0.6),
+    "exaone4": (common("exaone4", num_hidden_layers=4, sliding_window=3, sliding_window_pattern=2, rope_parameters=rope()),
+                BF16, 92, 0.6),
+    "nemotron": (common("nemotron", hidden_size=32, num_hidden_layers=2, attention_bias=True, mlp_bias=True,
+                        rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 93, 0.45),
+    "arcee": (common("arcee", mlp_bias=True, rope_parameters=rope()), BF16, 94, 0.6),
+    "seed-oss": (common("seed_oss", head_dim=8, attention_out_bias=True, mlp_bias=True, rope_parameters=rope()), BF16, 95, 0.6),
+    "ernie4-5": (common("ernie4_5", head_dim=8, use_bias=True, rope_parameters=rope()), BF16, 96, 0.6),
+    "helium": (common("helium", head_dim=4, attention_bias=True, mlp_bias=True, rope_parameters=rope()), BF16, 97, 0.6),
     "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
     "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
@@ -107,6 +139,9 @@ VARIANTS = {
     "opt-350m-like": (own("opt", hidden_size=16, num_hidden_layers=2, ffn_dim=24, num_attention_heads=4,
                           max_position_embeddings=16, word_embed_proj_dim=8, do_layer_norm_before=False), BF16, 57, 0.6),
     "gptj": (own("gptj", n_embd=16, n_layer=2, n_head=2, rotary_dim=4, n_positions=32), BF16, 58, 0.6),
+    "codegen": (own("codegen", n_embd=32, n_layer=2, n_head=8, rotary_dim=2, n_positions=32), BF16, 98, 0.45),
+    "gpt-bigcode": (own("gpt_bigcode", n_embd=16, n_layer=2, n_head=4, n_positions=16), BF16, 99, 0.6),
+    "gpt-bigcode-heads": (own("gpt_bigcode", n_embd=16, n_layer=2, n_head=4, n_positions=16, multi_query=False), BF16, 100, 0.6),
     "gpt-neo": (own("gpt_neo", hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
                     window_size=3, max_position_embeddings=32), BF16, 59, 0.6),
     "bloom": (own("bloom", hidden_size=24, n_layer=2, n_head=6), F32, 60, 0.6),
@@ -157,12 +192,12 @@ VARIANTS = {
 
 
 def adjust(name, model, generator):
-    """Gemma's and Qwen 3.5's norms are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
+    """Gemma's, Nemotron's and Qwen 3.5's norms are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
     for key, buffer in model.named_buffers():
         if key.endswith("e_score_correction_bias"):
             buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
-        if name.startswith("gemma") and "norm" in key:
+        if name.startswith(("gemma", "nemotron")) and "norm" in key and key.endswith("weight"):
             parameter.data.sub_(1)
         elif name.startswith(("qwen3-5", "qwen3-next")) and "norm" in key and "linear_attn" not in key and "visual" not in key:
             parameter.data.sub_(1)

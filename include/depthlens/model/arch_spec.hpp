@@ -28,7 +28,7 @@ enum class NormPlace {
   kOfSum,           ///< N(h + f(h))
 };
 
-enum class Activation { kGelu, kGeluTanh, kRelu, kSilu };
+enum class Activation { kGelu, kGeluTanh, kRelu, kReluSquared, kSilu };
 
 /// Rotary position embedding of the first `dims` values of a head: pairs (x_n, x_{n + dims/2}) turn by
 /// position · f_n, where f_n = theta^(−2n/dims) as the scaling changes it.
@@ -81,8 +81,8 @@ struct AttentionSpec {
 };
 
 /// Attention whose queries, keys and values are made of narrow vectors (DeepSeek). A head of queries and keys
-/// has a part that is not rotated and, behind it, the one that is; the latter is the same in all heads of
-/// keys.
+/// has a part that is not rotated and, behind it, the one that is, of the size of the block's rotary
+/// embedding; the latter is the same in all heads of keys.
 struct LatentSpec {
   std::int64_t query_rank = 0;      ///< 0: queries are projected from the input at once
   std::int64_t key_value_rank = 0;  ///< 0: the model's attention is not of this kind
@@ -369,6 +369,9 @@ struct ArchSpec {
   std::int64_t widest_mlp() const;
   /// How many blocks have this mixer.
   std::int64_t num_blocks(Mixer mixer) const;
+
+  /// Of queries, or of values where they are wider, over all heads.
+  std::int64_t width_of_heads() const;
 
   bool operator==(const ArchSpec&) const = default;
 };

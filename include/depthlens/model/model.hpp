@@ -176,6 +176,9 @@ class Model {
                        const Positions& positions) const;
   /// Queries [T, H, dh], keys and values [T, G, dh], before positions come in.
   std::array<at::Tensor, 3> projections(const Weights& block, const compute::PackedRows& rows) const;
+  /// The same of latent attention, rotated, and of one width: what is narrower has zeros behind it.
+  std::array<at::Tensor, 3> latent_projections(const BlockSpec& spec, const Weights& block,
+                                               const compute::PackedRows& rows, const Positions& positions) const;
   at::Tensor delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   at::Tensor mlp(const compute::Backend& backend, const MlpWeights& weights,
                  const compute::PackedRows& rows) const;

@@ -157,15 +157,18 @@ void require_value(const JsonView& config, const std::string& key, const Json& v
                             .where = found->where(),
                             .expected = value.is_null() ? "none" : util::summary(value),
                             .found = util::summary(found->raw()),
-                            .hint = "it changes the mathematics, and depthlens does not implement it"});
+                            .hint = key == "quantization_config"
+                                        ? "the weights are quantized: take a conversion to bfloat16, float16 "
+                                          "or float32, whose config.json has no such setting"
+                                        : "it changes the mathematics, and depthlens does not implement it"});
 }
 
 Activation read_activation(const JsonView& config, const std::string& key, const std::string& class_default) {
   static const std::map<std::string, Activation> known = {
       {"gelu", Activation::kGelu},          {"gelu_new", Activation::kGeluTanh},
       {"gelu_fast", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh},
-      {"relu", Activation::kRelu},          {"silu", Activation::kSilu},
-      {"swish", Activation::kSilu},
+      {"relu", Activation::kRelu},          {"relu2", Activation::kReluSquared},
+      {"silu", Activation::kSilu},          {"swish", Activation::kSilu},
   };
   const auto value = find(config, key);
   const std::string name = value ? value->as_string() : class_default;
@@ -405,6 +408,13 @@ RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys&
        .hint = "transformers takes rope_scaling where both are: remove the other"});
 }
 
+double yarn_growth_of_scores(const JsonView& config, const RopeSpec& rope) {
+  if (rope.scaling != Scaling::kYarn) return 1;
+  const JsonView block = config.at(has_settings(config, "rope_scaling") ? "rope_scaling" : "rope_parameters");
+  const double scale = block.get_number("mscale_all_dim", 0);
+  return scale == 0 ? 1 : std::pow(growth(rope.factor, scale), 2);
+}
+
 void set_ropes_by_kind(ArchSpec& spec, const JsonView& config, const std::vector<bool>& slides,
                        const RopeKeys& full, const RopeKeys& sliding) {
   Json of_full = Json::object(), of_sliding = Json::object();
@@ -518,9 +528,10 @@ void check_experts(const JsonView& config, const ArchSpec& spec) {
          util::cat("num_experts_per_tok of at most ", experts.count), experts.chosen);
   }
   if (experts.groups == 1) return;
-  if (experts.count % experts.groups != 0 || experts.count / experts.groups < 2)
-    fail("groups that do not divide the experts", util::cat("groups of two or more of ", experts.count),
-         experts.groups);
+  const std::int64_t least = experts.groups_by_best ? 1 : 2;
+  if (experts.count % experts.groups != 0 || experts.count / experts.groups < least)
+    fail("groups that do not divide the experts",
+         util::cat("groups of ", least, " or more of ", experts.count), experts.groups);
   if (experts.chosen_groups > experts.groups ||
       experts.chosen > experts.chosen_groups * (experts.count / experts.groups)) {
     fail("too few or too many groups of experts",
@@ -813,6 +824,10 @@ std::int64_t ArchSpec::widest_mlp() const {
   const bool dense =
       std::any_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) { return !block.experts; });
   return std::max(dense ? mlp_size : 0, experts.chosen * experts.mlp_size + experts.shared_mlp_size);
+}
+
+std::int64_t ArchSpec::width_of_heads() const {
+  return num_heads * std::max(head_size, latent.value_size);
 }
 
 ArchSpec read_arch_spec(const JsonView& config) {

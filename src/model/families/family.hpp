@@ -23,25 +23,37 @@ struct Family {
 
 const std::vector<Family>& families();
 
+ArchSpec read_arcee(const util::JsonView& config);
 ArchSpec read_bloom(const util::JsonView& config);
+ArchSpec read_codegen(const util::JsonView& config);
 ArchSpec read_cohere(const util::JsonView& config);
 ArchSpec read_cohere2(const util::JsonView& config);
+ArchSpec read_deepseek_v2(const util::JsonView& config);
+ArchSpec read_deepseek_v3(const util::JsonView& config);
+ArchSpec read_ernie4_5(const util::JsonView& config);
+ArchSpec read_exaone4(const util::JsonView& config);
 ArchSpec read_falcon(const util::JsonView& config);
 ArchSpec read_gemma(const util::JsonView& config);
 ArchSpec read_gemma2(const util::JsonView& config);
 ArchSpec read_gemma3(const util::JsonView& config);
+ArchSpec read_glm(const util::JsonView& config);
+ArchSpec read_glm4(const util::JsonView& config);
 ArchSpec read_glm4_moe(const util::JsonView& config);
+ArchSpec read_glm4_moe_lite(const util::JsonView& config);
 ArchSpec read_gpt2(const util::JsonView& config);
+ArchSpec read_gpt_bigcode(const util::JsonView& config);
 ArchSpec read_gpt_neo(const util::JsonView& config);
 ArchSpec read_gpt_neox(const util::JsonView& config);
 ArchSpec read_gpt_oss(const util::JsonView& config);
 ArchSpec read_gptj(const util::JsonView& config);
 ArchSpec read_granite(const util::JsonView& config);
+ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
 ArchSpec read_mixtral(const util::JsonView& config);
+ArchSpec read_nemotron(const util::JsonView& config);
 ArchSpec read_olmo(const util::JsonView& config);
 ArchSpec read_olmo2(const util::JsonView& config);
 ArchSpec read_olmo3(const util::JsonView& config);
@@ -59,8 +71,10 @@ ArchSpec read_qwen3_moe(const util::JsonView& config);
 ArchSpec read_qwen3_5(const util::JsonView& config);
 ArchSpec read_qwen3_5_moe(const util::JsonView& config);
 ArchSpec read_qwen3_next(const util::JsonView& config);
+ArchSpec read_seed_oss(const util::JsonView& config);
 ArchSpec read_smollm3(const util::JsonView& config);
 ArchSpec read_stablelm(const util::JsonView& config);
+ArchSpec read_starcoder2(const util::JsonView& config);
 
 // Settings are read as transformers 5 reads them: a key that is absent has the default of the family's class,
 // and null is not absent. What must be in the config has no default here.
@@ -119,6 +133,10 @@ struct RopeKeys {
 /// | rope_type, …} with the base beside it. `spec` has the sizes. Throws for a scaling that is not known, for
 /// a setting that the scaling does not use, and for two blocks that differ.
 RopeSpec read_rope(const util::JsonView& config, const ArchSpec& spec, const RopeKeys& keys = {});
+
+/// What scores are multiplied by where YaRN's `mscale_all_dim` is given; `rope` is what the config's settings
+/// were read as.
+double yarn_growth_of_scores(const util::JsonView& config, const RopeSpec& rope);
 
 /// The same of one block of settings, or of none.
 RopeSpec read_rope_block(const util::JsonView& config, const std::optional<util::JsonView>& block,
@@ -193,12 +211,13 @@ struct LlamaLike {
   RopeKeys rope = {};
   bool own_rope = false;        ///< rotary settings are read by the family itself
   bool partial_rotary = false;  ///< no: a head is rotated whole or the config is refused
+  bool attention = true;        ///< no: its tensors are the family's affair
   bool qkv = true;              ///< projections of their own; no: their tensors are the family's affair
   bool qkv_bias = false;
   bool attention_out_bias = false;
   bool mlp_bias = false;
   bool query_key_norm = false;  ///< of each head, q_norm and k_norm
-  bool dense_mlp = true;        ///< no: its tensors are the family's affair
+  bool dense_mlp = true;        ///< likewise
 };
 ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts);
 
@@ -210,6 +229,12 @@ void check_experts(const util::JsonView& config, const ArchSpec& spec);
 
 /// The MLP "layers.{i}.mlp.{gate,up,down}_proj" of these blocks.
 void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks = {});
+
+/// The MLP down(act(up x)) "layers.{i}.mlp.{UP,DOWN}" of all blocks, in place of a gated one.
+struct PlainMlpNames {
+  std::string up, down;
+};
+void add_plain_mlp(ArchSpec& spec, const PlainMlpNames& names, bool bias);
 
 /// Experts with matrices of their own, "layers.{i}.STEM.{n}.NAME.weight" for gate, up and down, and the
 /// router "layers.{i}.ROUTER.weight".
@@ -229,6 +254,9 @@ std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed = 
 
 /// Which blocks of a Qwen have experts, and those: all but `mlp_only_layers`, every `decoder_sparse_step`th.
 void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
+/// Experts by logistic scores, a bias and groups, and a shared one (GLM 4.5, DeepSeek V3); what predicts
+/// further tokens behind the last block may be in the checkpoint. `class_defaults` has what absent keys mean.
+void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
 
 /// Softmax over all experts, shared out among those chosen where `norm_topk_prob` says so.
 ExpertSpec::Weighting read_softmax_weighting(

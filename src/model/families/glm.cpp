@@ -1,10 +1,76 @@
-// GLM 4.5 to 4.7: Llama with half of each head rotated, and experts chosen by logistic scores and a bias,
-// beside a shared one, in all blocks but the first. Odd: the bias decides only who is chosen, and checkpoints
-// have another block behind the last, which predicts a second token and is not read.
+// GLM 4 (9B and 32B): Llama with half of each head rotated, by pairs of neighbours, gate and up in one
+// matrix, and in the models of 2025 norms behind the branches, too. GLM 4.5 to 4.7: experts chosen by
+// logistic scores and a bias, beside a shared one, in all blocks but the first. Odd: the bias decides only
+// who is chosen, and checkpoints have another block behind the last, which predicts a second token and is not
+// read.
+#include <algorithm>
+
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
+namespace {
+
+ArchSpec read_dense_glm(const util::JsonView& config, LlamaLike parts) {
+  parts.max_positions = 131072;
+  parts.kv_heads = 2;
+  parts.head_size = 128;
+  parts.epsilon = 1.5625e-7;
+  parts.rope.class_share = 0.5;
+  parts.partial_rotary = true;
+  parts.qkv_bias = read_flag(config, "attention_bias", true);
+  parts.dense_mlp = false;
+  ArchSpec spec = read_llama_like(config, parts);
+  for (RopeSpec& rope : spec.ropes) rope.interleaved = true;
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
+  add_rows_of(
+      spec, {.slot = Slot::kMlpGateWeight, .name = "layers.{i}.mlp.gate_up_proj.weight", .shape = {2 * m, d}},
+      {{Slot::kMlpGateWeight, m}, {Slot::kMlpUpWeight, m}});
+  spec.block_tensors.push_back({Slot::kMlpDownWeight, "layers.{i}.mlp.down_proj.weight", {d, m}});
+  return spec;
+}
+
+}  // namespace
+
+void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults) {
+  using Weighting = ExpertSpec::Weighting;
+  const std::string count = name_of_size(config, "n_routed_experts", "num_local_experts");
+  spec.experts = {.count = read_size(config, count, class_defaults.count),
+                  .chosen = read_size(config, "num_experts_per_tok", class_defaults.chosen),
+                  .mlp_size = read_size(config, "moe_intermediate_size", class_defaults.mlp_size),
+                  .weighting = read_flag(config, "norm_topk_prob", true) ? Weighting::kLogisticShares
+                                                                         : Weighting::kLogistic,
+                  .scale = read_number(config, "routed_scaling_factor", class_defaults.scale),
+                  .groups = read_size(config, "n_group", class_defaults.groups),
+                  .chosen_groups = read_size(config, "topk_group", class_defaults.chosen_groups)};
+  check_experts(config, spec);
+  add_experts(spec);
+  add_shared_expert(spec, "shared_experts", spec.experts.mlp_size * read_size(config, "n_shared_experts", 1));
+  spec.block_tensors.push_back({.slot = Slot::kRouterBias,
+                                .name = "layers.{i}.mlp.gate.e_score_correction_bias",
+                                .shape = {spec.experts.count},
+                                .blocks = {.experts = true}});
+  constexpr std::int64_t kMost = 16;
+  const std::string predicting = name_of_size(config, "num_nextn_predict_layers", "num_mtp_layers");
+  const std::int64_t more = std::clamp<std::int64_t>(config.get_integer(predicting, 0, 1 << 24, 1), 1, kMost);
+  for (std::int64_t i = 0; i < more; ++i)
+    spec.ignorable.push_back(util::cat("layers.", spec.num_layers + i, ".*"));
+}
+
+ArchSpec read_glm(const util::JsonView& config) {
+  return read_dense_glm(config, {});
+}
+
+// Odd: `post_attention_layernorm` is the norm before the MLP.
+ArchSpec read_glm4(const util::JsonView& config) {
+  ArchSpec spec =
+      read_dense_glm(config, {.norms = {{Slot::kAttentionNormWeight, "input_layernorm"},
+                                        {Slot::kAttentionOutNormWeight, "post_self_attn_layernorm"},
+                                        {Slot::kMlpNormWeight, "post_attention_layernorm"},
+                                        {Slot::kMlpOutNormWeight, "post_mlp_layernorm"}}});
+  spec.norm_place = NormPlace::kBeforeAndAfter;
+  return spec;
+}
 
 ArchSpec read_glm4_moe(const util::JsonView& config) {
   ArchSpec spec = read_llama_like(config, {.max_positions = 131072,
@@ -15,28 +81,11 @@ ArchSpec read_glm4_moe(const util::JsonView& config) {
                                            .qkv_bias = read_flag(config, "attention_bias", false),
                                            .query_key_norm = read_flag(config, "use_qk_norm", false),
                                            .dense_mlp = false});
-  using Weighting = ExpertSpec::Weighting;
-  spec.experts = {
-      .count = read_size(config, name_of_size(config, "n_routed_experts", "num_local_experts"), 128),
-      .chosen = read_size(config, "num_experts_per_tok", 8),
-      .mlp_size = read_size(config, "moe_intermediate_size", 1408),
-      .weighting =
-          read_flag(config, "norm_topk_prob", true) ? Weighting::kLogisticShares : Weighting::kLogistic,
-      .scale = read_number(config, "routed_scaling_factor", 1),
-      .groups = read_size(config, "n_group", 1),
-      .chosen_groups = read_size(config, "topk_group", 1)};
-  check_experts(config, spec);
   const std::int64_t first = read_size(config, "first_k_dense_replace", 1, /*lowest=*/0);
   for (std::int64_t i = 0; i < spec.num_layers; ++i)
     spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
   add_gated_mlp(spec, /*bias=*/false, {.experts = false});
-  add_experts(spec);
-  add_shared_expert(spec, "shared_experts", spec.experts.mlp_size * read_size(config, "n_shared_experts", 1));
-  spec.block_tensors.push_back({.slot = Slot::kRouterBias,
-                                .name = "layers.{i}.mlp.gate.e_score_correction_bias",
-                                .shape = {spec.experts.count},
-                                .blocks = {.experts = true}});
-  spec.ignorable.push_back(util::cat("layers.", spec.num_layers, ".*"));
+  add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
   return spec;
 }
 

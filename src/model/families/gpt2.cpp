@@ -1,13 +1,16 @@
 // GPT-2: learned positions, layer norms, one fused projection. Odd: its linear maps are stored as [in, out]
-// ("Conv1D").
+// ("Conv1D"). GPT-BigCode (SantaCoder, StarCoder 1) stores them as usual, and its heads share one key and one
+// value, or else have theirs beside their queries.
 #include "family.hpp"
 
 namespace depthlens::model {
 
-ArchSpec read_gpt2(const util::JsonView& config) {
+namespace {
+
+/// All but the projections of queries, keys and values. `transposed` is how matrices are stored.
+ArchSpec read_like_gpt2(const util::JsonView& config, bool transposed, const std::string& activation) {
   require_value(config, "scale_attn_weights", true);
-  require_value(config, "scale_attn_by_inverse_layer_idx", false);
-  // reorder_and_upcast_attn changes only the precision in which transformers works.
+  // What is said of float32 there changes only the precision in which transformers works.
   const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
 
   ArchSpec spec = read_stack(config, {.layers = {"n_layer", "num_hidden_layers"},
@@ -18,7 +21,7 @@ ArchSpec read_gpt2(const util::JsonView& config) {
   spec.max_positions =
       read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 1024);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
-  spec.activation = read_activation(config, "activation_function", "gelu_new");
+  spec.activation = read_activation(config, "activation_function", activation);
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
 
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
@@ -30,18 +33,34 @@ ArchSpec read_gpt2(const util::JsonView& config) {
       {Slot::kFinalNormBias, "ln_f.bias", {d}},
       {Slot::kUnembedding, "lm_head.weight", {V, d}},
   };
+  const auto matrix = [&](Slot slot, const std::string& name, std::int64_t out, std::int64_t in) {
+    return TensorRule{.slot = slot,
+                      .name = "h.{i}." + name + ".weight",
+                      .shape = transposed ? std::vector{in, out} : std::vector{out, in},
+                      .transposed = transposed};
+  };
   spec.block_tensors = {
       {Slot::kAttentionNormWeight, "h.{i}.ln_1.weight", {d}},
       {Slot::kAttentionNormBias, "h.{i}.ln_1.bias", {d}},
-      {Slot::kAttentionOutWeight, "h.{i}.attn.c_proj.weight", {d, d}, true},
+      matrix(Slot::kAttentionOutWeight, "attn.c_proj", d, d),
       {Slot::kAttentionOutBias, "h.{i}.attn.c_proj.bias", {d}},
       {Slot::kMlpNormWeight, "h.{i}.ln_2.weight", {d}},
       {Slot::kMlpNormBias, "h.{i}.ln_2.bias", {d}},
-      {Slot::kMlpUpWeight, "h.{i}.mlp.c_fc.weight", {d, m}, true},
+      matrix(Slot::kMlpUpWeight, "mlp.c_fc", m, d),
       {Slot::kMlpUpBias, "h.{i}.mlp.c_fc.bias", {m}},
-      {Slot::kMlpDownWeight, "h.{i}.mlp.c_proj.weight", {m, d}, true},
+      matrix(Slot::kMlpDownWeight, "mlp.c_proj", d, m),
       {Slot::kMlpDownBias, "h.{i}.mlp.c_proj.bias", {d}},
   };
+  spec.ignorable = {"h.{i}.attn.bias", "h.{i}.attn.masked_bias"};
+  return spec;
+}
+
+}  // namespace
+
+ArchSpec read_gpt2(const util::JsonView& config) {
+  require_value(config, "scale_attn_by_inverse_layer_idx", false);
+  ArchSpec spec = read_like_gpt2(config, /*transposed=*/true, "gelu_new");
+  const std::int64_t d = spec.hidden_size;
   add_rows_of(spec,
               {.slot = Slot::kQueryWeight,
                .name = "h.{i}.attn.c_attn.weight",
@@ -50,7 +69,15 @@ ArchSpec read_gpt2(const util::JsonView& config) {
               {{Slot::kQueryWeight, d}, {Slot::kKeyWeight, d}, {Slot::kValueWeight, d}});
   add_rows_of(spec, {.slot = Slot::kQueryBias, .name = "h.{i}.attn.c_attn.bias", .shape = {3 * d}},
               {{Slot::kQueryBias, d}, {Slot::kKeyBias, d}, {Slot::kValueBias, d}});
-  spec.ignorable = {"h.{i}.attn.bias", "h.{i}.attn.masked_bias"};
+  return spec;
+}
+
+ArchSpec read_gpt_bigcode(const util::JsonView& config) {
+  ArchSpec spec = read_like_gpt2(config, /*transposed=*/false, "gelu_pytorch_tanh");
+  if (read_flag(config, "multi_query", true)) spec.num_kv_heads = 1;
+  const std::int64_t rows = (spec.num_heads + 2 * spec.num_kv_heads) * spec.head_size;
+  add_linear(spec, "h.{i}.attn.c_attn", Slot::kQkvWeight, Slot::kQkvBias, {rows, spec.hidden_size},
+             /*with_bias=*/true);
   return spec;
 }
 

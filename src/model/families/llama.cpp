@@ -64,6 +64,13 @@ void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks) {
   add(Slot::kMlpDownBias, "down_proj.bias", {d});
 }
 
+void add_plain_mlp(ArchSpec& spec, const PlainMlpNames& names, bool bias) {
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
+  spec.gated_mlp = false;
+  add_linear(spec, "layers.{i}.mlp." + names.up, Slot::kMlpUpWeight, Slot::kMlpUpBias, {m, d}, bias);
+  add_linear(spec, "layers.{i}.mlp." + names.down, Slot::kMlpDownWeight, Slot::kMlpDownBias, {d, m}, bias);
+}
+
 void add_experts(ArchSpec& spec, const ExpertNames& names) {
   const std::int64_t d = spec.hidden_size, m = spec.experts.mlp_size;
   const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
@@ -158,7 +165,7 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
     const Slot bias = slot == Slot::kAttentionNormWeight ? Slot::kAttentionNormBias : Slot::kMlpNormBias;
     spec.block_tensors.push_back({bias, "layers.{i}." + name + ".bias", {d}});
   }
-  add_attention(spec, parts);
+  if (parts.attention) add_attention(spec, parts);
   if (parts.dense_mlp) add_gated_mlp(spec, parts.mlp_bias);
   spec.ignorable = {"layers.{i}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"};
   return spec;

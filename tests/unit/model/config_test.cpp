@@ -23,6 +23,8 @@ namespace {
 Json smallest(const std::string& family) {
   static const std::map<std::string, Json> all = {
       {"gpt2", {{"vocab_size", 50}, {"n_embd", 64}, {"n_layer", 3}, {"n_head", 4}}},
+      {"codegen", {{"vocab_size", 50}, {"n_embd", 256}, {"n_layer", 3}, {"n_head", 4}}},
+      {"gpt_bigcode", {{"vocab_size", 50}, {"n_embd", 64}, {"n_layer", 3}, {"n_head", 4}}},
       {"gptj", {{"vocab_size", 50}, {"n_embd", 256}, {"n_layer", 3}, {"n_head", 4}}},
       {"gpt_neo", {{"vocab_size", 50}, {"hidden_size", 64}, {"num_layers", 24}, {"num_heads", 4}}},
       {"bloom", {{"vocab_size", 50}, {"hidden_size", 64}, {"n_layer", 3}, {"n_head", 4}}},
@@ -34,6 +36,32 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"num_attention_heads", 4},
         {"ffn_dim", 48}}},
+      // Heads as the class has: those of keys and values are no others.
+      {"deepseek_v2",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 32},
+        {"num_experts_per_tok", 6}}},
+      {"deepseek_v3",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 4},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 128}}},
+      {"glm4_moe_lite",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 20}}},
+      {"helium",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 20}}},
       {"gemma2", Json::object()},
       {"gemma3_text", Json::object()},
       {"qwen2_vl_text", Json::object()},
@@ -100,7 +128,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 39);
+  REQUIRE(classes.size() == 53);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -319,7 +347,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 59);  // seventeen of them wrap a language model
+  CHECK(known.size() == 70);  // twenty of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -472,6 +500,105 @@ TEST_CASE("config: experts") {
   refused(with(oss, {{"quantization_config", {{"quant_method", "fp8"}}}}), {"quantization_config", "mxfp4"});
 }
 
+TEST_CASE("config: latent attention") {
+  const Json v2 = smallest("deepseek_v2"), v3 = smallest("deepseek_v3"), lite = smallest("glm4_moe_lite");
+  const auto spec = read(v3);
+  CHECK(spec.head_size == 192);
+  CHECK(spec.num_kv_heads == 128);
+  CHECK((spec.latent == model::LatentSpec{.query_rank = 1536, .key_value_rank = 512, .value_size = 128}));
+  CHECK(spec.ropes.front().dims == 64);
+  CHECK(spec.ropes.front().interleaved);
+  CHECK_FALSE(read(with(v3, {{"rope_interleave", false}})).ropes.front().interleaved);
+  CHECK_FALSE(read(with(v3, {{"rope_interleave", nullptr}})).ropes.front().interleaved);
+  CHECK(read(with(v3, {{"q_lora_rank", nullptr}})).latent.query_rank == 0);
+  CHECK(spec.attention.scale == Approx(1 / std::sqrt(192)).epsilon(1e-15));
+
+  // The settings of DeepSeek V3 as it is published.
+  const Json yarn = {{"type", "yarn"},
+                     {"factor", 40},
+                     {"mscale", 1.0},
+                     {"mscale_all_dim", 1.0},
+                     {"beta_fast", 32},
+                     {"beta_slow", 1},
+                     {"original_max_position_embeddings", 4096}};
+  const auto scaled = read(with(v3, {{"rope_scaling", yarn}, {"max_position_embeddings", 163840}}));
+  constexpr double kGrowth = 1.3688879454113936;
+  CHECK(scaled.attention.scale == Approx(kGrowth * kGrowth / std::sqrt(192)).epsilon(1e-15));
+  CHECK(scaled.ropes.front().amplitude == 1);
+  const auto without = read(with(v3, {{"rope_scaling", with(yarn, {{"mscale_all_dim", 0}})}}));
+  CHECK(without.attention.scale == spec.attention.scale);
+  CHECK(without.ropes.front().amplitude == Approx(kGrowth).epsilon(1e-15));
+
+  CHECK(read(with(v3, {{"num_key_value_heads", nullptr}})).num_kv_heads == 128);
+  CHECK(read(with(v2, {{"num_key_value_heads", nullptr}})).num_kv_heads == 32);
+  refused(with(v3, {{"num_key_value_heads", 64}}), {"num_key_value_heads", "128", "found 64"});
+  refused(with(v3, {{"num_attention_heads", 256}}),
+          {"num_key_value_heads", "128, which holds where it is not"});
+  refused(with(v3, {{"head_dim", 192}}), {"head_dim", "64", "found 192"});
+  CHECK(read(with(lite, {{"head_dim", 32}})).ropes.front().dims == 32);
+  refused(with(lite, {{"head_dim", 32}, {"qk_rope_head_dim", 64}}), {"head_dim", "qk_rope_head_dim"});
+  check_told(with(v2, {{"head_dim", 128}}), {"head_dim"});
+  refused(with(v3, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor"});
+  refused(with(v3, {{"qk_rope_head_dim", 3}}), {"an even number"});
+  refused(with(v3, {{"v_head_dim", nullptr}}), {"v_head_dim"});
+  refused(with(v3, {{"quantization_config", {{"quant_method", "fp8"}}}}),
+          {"quantization_config", "conversion to bfloat16"});
+
+  using Weighting = model::ExpertSpec::Weighting;
+  CHECK(spec.experts.weighting == Weighting::kLogisticShares);
+  CHECK(read(v2).experts.weighting == Weighting::kSoftmaxOfAll);
+  CHECK(read(v2).experts.groups == 1);
+  check_told(with(v2, {{"norm_topk_prob", true}}), {"norm_topk_prob"});
+  check_told(with(v3, {{"scoring_func", "softmax"}}), {"scoring_func", "sigmoid"});
+  const Json grouped = with(v2, {{"topk_method", "group_limited_greedy"}, {"n_group", 8}, {"topk_group", 3}});
+  CHECK(read(grouped).experts.groups == 8);
+  CHECK(read(grouped).experts.groups_by_best);
+  CHECK(read(with(grouped, {{"n_group", 64}, {"topk_group", 6}})).experts.groups == 64);
+  refused(with(grouped, {{"n_group", nullptr}}), {"n_group"});
+  refused(with(grouped, {{"n_group", 64}}), {"topk_group", "room for 6"});
+  refused(with(v2, {{"topk_method", "noaux_tc"}}), {"topk_method", "group_limited_greedy"});
+  refused(with(v2, {{"topk_method", nullptr}}), {"topk_method"});
+  refused(with(v2, {{"mlp_bias", true}}), {"mlp_bias"});
+  refused(with(v3, {{"moe_layer_freq", 2}}), {"moe_layer_freq"});
+
+  const auto with_experts = [](const Json& config) {
+    std::vector<bool> blocks;
+    for (const model::BlockSpec& block : read(config).blocks) blocks.push_back(block.experts);
+    return blocks;
+  };
+  CHECK(with_experts(v2) == std::vector<bool>{true, true, true});
+  CHECK(with_experts(v3) == std::vector<bool>{false, false, false, true});
+  CHECK(with_experts(lite) == std::vector<bool>{false, true, true});
+  CHECK(with_experts(with(lite, {{"mlp_layer_types", {"sparse", "dense", "sparse"}}})) ==
+        std::vector<bool>{true, false, true});
+  refused(with(lite, {{"mlp_layer_types", {"sparse", "dense"}}}), {"mlp_layer_types", "3 values"});
+  refused(with(lite, {{"mlp_layer_types", {"sparse", "dense", "moe"}}}),
+          {"mlp_layer_types", "dense or sparse"});
+  check_told(with(lite, {{"first_k_dense_replace", 2}}), {"first_k_dense_replace"});
+}
+
+TEST_CASE("config: EXAONE 4 rotates in sliding blocks, or without windows in all") {
+  const Json exaone = with(smallest("exaone4"), {{"num_hidden_layers", 4}});
+  const auto rotates = [](const Json& config) {
+    std::vector<bool> blocks;
+    for (const model::BlockSpec& block : read(config).blocks)
+      blocks.push_back(block.rope != model::BlockSpec::kNoRope);
+    return blocks;
+  };
+  CHECK(windows(read(exaone)) == Windows{4096, 4096, 4096, 0});
+  CHECK(rotates(exaone) == std::vector<bool>{true, true, true, false});
+  const Json plain = with(exaone, {{"sliding_window", nullptr}});
+  CHECK_FALSE(has_windows(read(plain)));
+  CHECK(rotates(plain) == std::vector<bool>{true, true, true, true});
+  refused(with(exaone, {{"sliding_window_pattern", "LLLG"}}), {"sliding_window_pattern"});
+  const Json named =
+      with(exaone,
+           {{"sliding_window_pattern", "LG"},
+            {"layer_types", {"sliding_attention", "full_attention", "sliding_attention", "full_attention"}}});
+  CHECK(windows(read(named)) == Windows{4096, 0, 4096, 0});
+  CHECK(rotates(named) == std::vector<bool>{true, false, true, false});
+}
+
 TEST_CASE("config: a model that sees pictures has its language model inside") {
   Json text = smallest("gemma3_text");
   text["num_hidden_layers"] = 2;
@@ -486,8 +613,8 @@ TEST_CASE("config: a model that sees pictures has its language model inside") {
   CHECK(spec.tied_unembedding);
   CHECK_FALSE(read(with(wrapper, {{"tie_word_embeddings", false}})).tied_unembedding);
   refused(with(wrapper, {{"quantization_config", {{"quant_method", "x"}}}}), {"quantization_config"});
-  text["hidden_activation"] = "relu2";
-  refused(with(wrapper, {{"text_config", text}}), {"text_config", "hidden_activation", "relu2"});
+  text["hidden_activation"] = "quick_gelu";
+  refused(with(wrapper, {{"text_config", text}}), {"text_config", "hidden_activation", "quick_gelu"});
   Json without = wrapper;
   without["text_config"] = nullptr;
   refused(without, {"'text_config' is null"});

@@ -1,0 +1,194 @@
+// DeepSeek V2 and V3 (V3, R1, Kimi K2, Moonlight) and GLM 4.7 Flash: queries, keys and values are made of
+// narrow vectors, a part of each head is rotated, by pairs of neighbours, and keys have that part in common;
+// experts beside shared ones in all blocks but the first. Odd: the norms of the narrow vectors have an
+// epsilon of their own; YaRN makes scores larger, and cosines too; V2 weighs experts by a softmax over all,
+// V3 as GLM 4.5 does; checkpoints have blocks behind the last, which predict further tokens and are not read.
+#include <algorithm>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "family.hpp"
+
+namespace depthlens::model {
+namespace {
+
+/// What the classes have for absent keys, where they differ.
+struct LatentLike {
+  std::int64_t max_positions;
+  std::optional<std::int64_t> kv_heads;  ///< none: as many as heads
+  double epsilon = 1e-6;
+  std::int64_t query_rank = 1536, plain = 128, value_size = 128;
+};
+
+/// The heads all have keys of their own, and what the config says of them can only repeat that.
+void check_kv_heads(const util::JsonView& config, std::int64_t heads, const LatentLike& parts) {
+  const auto given = read_optional_size(config, "num_key_value_heads", parts.kv_heads).value_or(heads);
+  if (heads / given == 1) return;
+  throw util::format_error(
+      {.what = "num_key_value_heads is not num_attention_heads",
+       .where = config.where(),
+       .expected = util::cat(heads, ": keys are made of narrow vectors for each head"),
+       .found =
+           util::cat(given, config.has("num_key_value_heads") ? "" : ", which holds where it is not given")});
+}
+
+/// All but MLP and experts. `rotated` is the size of the part of a head that is.
+ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool interleaved,
+                     const LatentLike& parts) {
+  const std::int64_t heads = read_size(config, "num_attention_heads");
+  check_kv_heads(config, heads, parts);
+  const std::int64_t plain = read_size(config, "qk_nope_head_dim", parts.plain);
+  util::Json whole = config.raw();
+  whole["num_key_value_heads"] = heads;
+  whole["head_dim"] = plain + rotated;
+  ArchSpec spec = read_llama_like({whole, config.where()}, {.max_positions = parts.max_positions,
+                                                            .epsilon = parts.epsilon,
+                                                            .own_rope = true,
+                                                            .attention = false,
+                                                            .dense_mlp = false});
+  ArchSpec of_part = spec;
+  of_part.head_size = rotated;
+  require_value(config, "partial_rotary_factor", 1.0);
+  RopeSpec rope = read_rope(config, of_part, {.share = ""});
+  rope.interleaved = interleaved;
+  set_rope(spec, rope);
+  spec.attention.scale *= yarn_growth_of_scores(config, rope);
+  LatentSpec& latent = spec.latent;
+  latent.query_rank = read_optional_size(config, "q_lora_rank", parts.query_rank).value_or(0);
+  latent.key_value_rank = read_size(config, "kv_lora_rank", 512);
+  latent.value_size = read_size(config, "v_head_dim", parts.value_size);
+
+  const bool bias = read_flag(config, "attention_bias", false);
+  const std::int64_t d = spec.hidden_size, q = heads * spec.head_size, rank = latent.key_value_rank;
+  const std::string attention = "layers.{i}.self_attn.";
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape,
+                       TensorRule::Rows rows = {}) {
+    spec.block_tensors.push_back(
+        {.slot = slot, .name = attention + name, .shape = std::move(shape), .rows = rows});
+  };
+  if (const std::int64_t r = latent.query_rank; r > 0) {
+    add(Slot::kLatentQueryWeight, "q_a_proj.weight", {r, d});
+    if (bias) add(Slot::kLatentQueryBias, "q_a_proj.bias", {r});
+    add(Slot::kLatentQueryNormWeight, "q_a_layernorm.weight", {r});
+    add(Slot::kQueryWeight, "q_b_proj.weight", {q, r});
+  } else {
+    add(Slot::kQueryWeight, "q_proj.weight", {q, d});
+  }
+  const TensorRule::Rows narrow = {.first = 0, .count = rank}, of_all = {.first = rank, .count = rotated};
+  add(Slot::kLatentWeight, "kv_a_proj_with_mqa.weight", {rank + rotated, d}, narrow);
+  add(Slot::kRotatedKeyWeight, "kv_a_proj_with_mqa.weight", {rank + rotated, d}, of_all);
+  if (bias) {
+    add(Slot::kLatentBias, "kv_a_proj_with_mqa.bias", {rank + rotated}, narrow);
+    add(Slot::kRotatedKeyBias, "kv_a_proj_with_mqa.bias", {rank + rotated}, of_all);
+    add(Slot::kAttentionOutBias, "o_proj.bias", {d});
+  }
+  add(Slot::kLatentNormWeight, "kv_a_layernorm.weight", {rank});
+  const std::int64_t v = latent.value_size, step = plain + v;
+  add(Slot::kKeyWeight, "kv_b_proj.weight", {heads * step, rank},
+      {.first = 0, .count = heads * plain, .step = step, .run = plain});
+  add(Slot::kValueWeight, "kv_b_proj.weight", {heads * step, rank},
+      {.first = plain, .count = heads * v, .step = step, .run = v});
+  add(Slot::kAttentionOutWeight, "o_proj.weight", {d, heads * v});
+  return spec;
+}
+
+void set_first_dense(ArchSpec& spec, std::int64_t first) {
+  for (std::int64_t i = 0; i < spec.num_layers; ++i)
+    spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
+}
+
+/// Which blocks have experts where a list says so; without one, all but the first.
+void read_mlp_kinds(const util::JsonView& config, ArchSpec& spec) {
+  set_first_dense(spec, 1);
+  if (config.has("mlp_layer_types")) {
+    const util::JsonView types = config.at("mlp_layer_types");
+    if (!types.is_array() || static_cast<std::int64_t>(types.size()) != spec.num_layers)
+      types.fail(util::cat("an array of ", spec.num_layers, " values, one a block"));
+    for (std::size_t i = 0; i < types.size(); ++i) {
+      const std::string type = types.at(i).as_string();
+      if (type != "dense" && type != "sparse") types.at(i).fail("dense or sparse");
+      spec.blocks[i].experts = type == "sparse";
+    }
+  }
+  const auto first = std::find_if(spec.blocks.begin(), spec.blocks.end(),
+                                  [](const BlockSpec& block) { return block.experts; });
+  tell_unused(config, "first_k_dense_replace", first - spec.blocks.begin(),
+              "mlp_layer_types, or the class, says which blocks have experts");
+}
+
+/// What the class says of its router, where the config says it, too.
+void tell_unused_router(const util::JsonView& config, const std::string& scores, const std::string& method) {
+  require_value(config, "moe_layer_freq", 1);
+  tell_unused(config, "scoring_func", scores, "scores of the router are " + scores);
+  if (!method.empty()) tell_unused(config, "topk_method", method, "the router is of the kind " + method);
+}
+
+/// Of the class of V3, and of those made after it.
+ArchSpec read_like_v3(const util::JsonView& config, std::int64_t rotated, const LatentLike& parts,
+                      const ExpertSpec& experts) {
+  ArchSpec spec = read_latent(config, rotated, read_flag(config, "rope_interleave", true), parts);
+  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_logistic_experts(spec, config, experts);
+  tell_unused_router(config, "sigmoid", "noaux_tc");
+  return spec;
+}
+
+}  // namespace
+
+// Odd: `head_dim` is the size of the rotated part, whatever the config says; `norm_topk_prob` is not read.
+ArchSpec read_deepseek_v2(const util::JsonView& config) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  tell_unused(config, "rope_interleave", true, "rotated pairs are neighbours");
+  tell_unused(config, "norm_topk_prob", false, "weights of experts are not shared out");
+  require_value(config, "mlp_bias", false);
+  ArchSpec spec = read_latent(config, rotated, /*interleaved=*/true, {.max_positions = 2048, .kv_heads = {}});
+  spec.experts = {.count = read_size(config, name_of_size(config, "n_routed_experts", "num_experts"), 64),
+                  .chosen = read_size(config, "num_experts_per_tok"),
+                  .mlp_size = read_size(config, "moe_intermediate_size", 1407),
+                  .weighting = ExpertSpec::Weighting::kSoftmaxOfAll,
+                  .scale = read_number(config, "routed_scaling_factor", 1),
+                  .groups_by_best = true};
+  const std::string method = config.get_string("topk_method", "greedy");
+  if (method == "group_limited_greedy") {
+    spec.experts.groups = read_size(config, "n_group");
+    spec.experts.chosen_groups = read_size(config, "topk_group");
+  } else if (config.raw().contains("topk_method") && config.raw().at("topk_method") != "greedy") {
+    config.at("topk_method").fail("greedy or group_limited_greedy");
+  }
+  check_experts(config, spec);
+  set_first_dense(spec, read_size(config, "first_k_dense_replace", 0, /*lowest=*/0));
+  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_experts(spec);
+  add_shared_expert(spec, "shared_experts", spec.experts.mlp_size * read_size(config, "n_shared_experts", 2));
+  tell_unused_router(config, "softmax", "");
+  return spec;
+}
+
+// Odd: `head_dim`, where the config has it, is the size of the rotated part.
+ArchSpec read_deepseek_v3(const util::JsonView& config) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  require_value(config, "head_dim", rotated);
+  ArchSpec spec = read_like_v3(
+      config, rotated, {.max_positions = 4096, .kv_heads = 128},
+      {.count = 256, .chosen = 8, .mlp_size = 2048, .scale = 2.5, .groups = 8, .chosen_groups = 4});
+  set_first_dense(spec, read_size(config, "first_k_dense_replace", 3, /*lowest=*/0));
+  return spec;
+}
+
+// Odd: `head_dim` is another name of qk_rope_head_dim.
+ArchSpec read_glm4_moe_lite(const util::JsonView& config) {
+  const std::int64_t rotated = read_size(config, name_of_size(config, "qk_rope_head_dim", "head_dim"), 64);
+  ArchSpec spec = read_like_v3(config, rotated,
+                               {.max_positions = 202752,
+                                .kv_heads = 20,
+                                .epsilon = 1e-5,
+                                .query_rank = 768,
+                                .plain = 192,
+                                .value_size = 256},
+                               {.count = 64, .chosen = 4, .mlp_size = 1536, .scale = 1.8});
+  read_mlp_kinds(config, spec);
+  return spec;
+}
+
+}  // namespace depthlens::model
