@@ -95,8 +95,9 @@ struct ModelClass {
   bool whatever_the_folder_says = false;
 };
 
-/// What transformers registers for the models that depthlens has. BLOOM, Falcon, GPT-OSS, Idefics 3, Llama,
-/// SmolLM3 and what sees with them (LLaVA's for videos and OneVision) have no entry: their folders decide.
+/// What transformers registers for the models that depthlens has. BLOOM, Falcon, Gemma 4, GPT-OSS, Idefics 3,
+/// Llama, SmolLM3 and what sees with them (LLaVA's for videos and OneVision) have no entry: their folders
+/// decide.
 constexpr ModelClass kModelClasses[] = {
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},

@@ -37,7 +37,8 @@ constexpr double kQuantum = 1.0 / (std::int64_t{1} << 32);
 
 /// Bytes of float32 that a recorded pass keeps for one token, with those of a backward pass at work.
 std::int64_t bytes_of_token(const model::ArchSpec& spec) {
-  const std::int64_t d = spec.hidden_size, heads = spec.num_heads * spec.head_size;
+  const std::int64_t d = spec.hidden_size,
+                     heads = spec.num_heads * std::max(spec.head_size, spec.wide.head_size);
   // Inputs of both norms; queries, keys, values and attention's output; of the MLP what its activation reads,
   // and of a gated one also the two factors.
   const std::int64_t block = 2 * d + 4 * heads + (spec.gated_mlp ? 3 : 1) * spec.widest_mlp();
@@ -51,6 +52,7 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
 JacobianFitter::JacobianFitter(const model::Model& model, const JacobianOptions& options)
     : model_(model), options_(options) {
   DEPTHLENS_ASSERT(options.skip_first >= 0 && options.batch_rows >= 0 && options.memory_bytes >= 0);
+  model.require_states_are_all("the fit of a Jacobian lens");
   if (model.spec().num_layers >= 2) return;
   throw util::usage_error({.what = "this model has no Jacobian lens",
                            .where = model.folder().string(),

@@ -565,9 +565,9 @@ def main():
     for name in options.only:
         shutil.rmtree(options.out / name, ignore_errors=True)
         make_variant(name, options.out / name)
-    families = ("bloom cohere cohere2 falcon gemma gemma2 gemma3_text glm4_moe gpt2 gptj gpt_neo gpt_neox gpt_oss granite llama "
-                "ministral ministral3 mistral mixtral olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
-                "qwen3_moe smollm3 stablelm qwen2_vl_text qwen2_5_vl_text qwen3_vl_text").split()
+    families = ("bloom cohere cohere2 falcon gemma gemma2 gemma3_text gemma4_text gemma4_unified_text glm4_moe gpt2 gptj "
+                "gpt_neo gpt_neox gpt_oss granite llama ministral ministral3 mistral mixtral olmo olmo2 olmo3 olmoe opt phi phi3 "
+                "qwen2 qwen2_moe qwen3 qwen3_moe smollm3 stablelm qwen2_vl_text qwen2_5_vl_text qwen3_vl_text").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

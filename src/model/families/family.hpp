@@ -30,6 +30,8 @@ ArchSpec read_falcon(const util::JsonView& config);
 ArchSpec read_gemma(const util::JsonView& config);
 ArchSpec read_gemma2(const util::JsonView& config);
 ArchSpec read_gemma3(const util::JsonView& config);
+ArchSpec read_gemma4(const util::JsonView& config);
+ArchSpec read_gemma4_unified(const util::JsonView& config);
 ArchSpec read_glm4_moe(const util::JsonView& config);
 ArchSpec read_gpt2(const util::JsonView& config);
 ArchSpec read_gpt_neo(const util::JsonView& config);
@@ -189,6 +191,7 @@ struct LlamaLike {
   RopeKeys rope = {};
   bool own_rope = false;        ///< rotary settings are read by the family itself
   bool partial_rotary = false;  ///< no: a head is rotated whole or the config is refused
+  bool attention = true;        ///< no: all tensors of attention are the family's affair
   bool qkv = true;              ///< projections of their own; no: their tensors are the family's affair
   bool qkv_bias = false;
   bool attention_out_bias = false;
@@ -204,8 +207,8 @@ void add_norms_of_projections(ArchSpec& spec);
 /// Throws where more experts are chosen than there are, or groups do not divide them.
 void check_experts(const util::JsonView& config, const ArchSpec& spec);
 
-/// The MLP "layers.{i}.mlp.{gate,up,down}_proj" of these blocks.
-void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks = {});
+/// The MLP "layers.{i}.mlp.{gate,up,down}_proj" of these blocks; of `mlp_size` where `size` is 0.
+void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks = {}, std::int64_t size = 0);
 
 /// Experts with matrices of their own, "layers.{i}.STEM.{n}.NAME.weight" for gate, up and down, and the
 /// router "layers.{i}.ROUTER.weight".

@@ -49,8 +49,8 @@ void add_attention(ArchSpec& spec, const LlamaLike& parts) {
 
 }  // namespace
 
-void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks) {
-  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
+void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks, std::int64_t size) {
+  const std::int64_t d = spec.hidden_size, m = size > 0 ? size : spec.mlp_size;
   const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
     spec.block_tensors.push_back(
         {.slot = slot, .name = "layers.{i}.mlp." + name, .shape = std::move(shape), .blocks = blocks});
@@ -140,7 +140,7 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
     const Slot bias = slot == Slot::kAttentionNormWeight ? Slot::kAttentionNormBias : Slot::kMlpNormBias;
     spec.block_tensors.push_back({bias, "layers.{i}." + name + ".bias", {d}});
   }
-  add_attention(spec, parts);
+  if (parts.attention) add_attention(spec, parts);
   if (parts.dense_mlp) add_gated_mlp(spec, parts.mlp_bias);
   spec.ignorable = {"layers.{i}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"};
   return spec;
