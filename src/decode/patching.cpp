@@ -105,7 +105,9 @@ Patcher::Patcher(const model::Model& model, PatchingOptions options)
     : model_(model),
       options_(std::move(options)),
       pass_(model.backend().vocabulary_pass(model.head().unembedding, compute::Precision::kFloat32)),
-      decoder_(std::make_unique<compute::StatisticsDecoder>(*pass_, std::vector<std::uint8_t>(), 0)) {}
+      decoder_(std::make_unique<compute::StatisticsDecoder>(*pass_, std::vector<std::uint8_t>(), 0)) {
+  model.require_states_are_all("activation patching");
+}
 
 Patcher::~Patcher() = default;
 

@@ -33,8 +33,10 @@ compute::PackedRows Model::packed(const compute::Backend& backend, const at::Ten
   return backend.pack(input.to(options_.dtype), options_.products);
 }
 
-std::array<at::Tensor, 3> Model::projections(const Weights& block, const compute::PackedRows& rows) const {
-  const std::int64_t H = spec_.num_heads, G = spec_.num_kv_heads, dh = spec_.head_size;
+std::array<at::Tensor, 3> Model::projections(const BlockSpec& spec, const Weights& block,
+                                             const compute::PackedRows& rows) const {
+  const HeadSizes heads = spec_.heads_of(spec);
+  const std::int64_t H = spec_.num_heads, G = heads.num_kv_heads, dh = heads.head_size;
   const std::int64_t T = rows.values.size(0);
   const compute::Backend& backend = *block.backend;
   at::Tensor q, k, v;
@@ -47,8 +49,13 @@ std::array<at::Tensor, 3> Model::projections(const Weights& block, const compute
     v = fused.select(2, queries + 1);
   } else {
     q = backend.linear(rows, block[Slot::kQueryWeight], block[Slot::kQueryBias]).view({T, H, dh});
-    k = backend.linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
-    v = backend.linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
+    if (spec.keys_of == BlockSpec::kOwnKeys) {
+      k = backend.linear(rows, block[Slot::kKeyWeight], block[Slot::kKeyBias]).view({T, G, dh});
+      const bool keys_are_values = spec.mixer == Mixer::kWideAttention && spec_.wide.keys_are_values;
+      v = keys_are_values
+              ? k
+              : backend.linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
+    }
   }
   if (block[Slot::kQueryNormWeight].defined()) {
     const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
@@ -56,8 +63,9 @@ std::array<at::Tensor, 3> Model::projections(const Weights& block, const compute
       return norm(x.flatten(1), block[weight], block[bias]).view(x.sizes());
     };
     q = normed(q, Slot::kQueryNormWeight, Slot::kQueryNormBias);
-    k = normed(k, Slot::kKeyNormWeight, Slot::kKeyNormBias);
+    if (k.defined()) k = normed(k, Slot::kKeyNormWeight, Slot::kKeyNormBias);
   }
+  if (spec_.attention.value_norm && v.defined()) v = norm(v, {}, {});
   if (const double clip = spec_.attention.clip_projections; clip > 0)
     return {q.clamp(-clip, clip), k.clamp(-clip, clip), v.clamp(-clip, clip)};
   return {q, k, v};
@@ -98,17 +106,26 @@ std::array<at::Tensor, 3> Model::latent_projections(const BlockSpec& spec, const
           widened(at::cat({k, turned(of_all).expand({T, H, rotated})}, 2)), widened(v)};
 }
 
-at::Tensor Model::attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
-                            const Positions& positions) const {
-  const std::int64_t H = spec_.num_heads, G = spec_.num_kv_heads;
+at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tensor& input,
+                            const Positions& positions, Carried& carried) const {
+  const BlockSpec& spec = spec_.blocks[static_cast<std::size_t>(i)];
+  const std::int64_t H = spec_.num_heads, G = spec_.heads_of(spec).num_kv_heads;
   const bool latent = spec_.latent.key_value_rank > 0;
   const compute::PackedRows packed_input = packed(*block.backend, input);
-  auto [q, k, v] =
-      latent ? latent_projections(spec, block, packed_input, positions) : projections(block, packed_input);
+  auto [q, k, v] = latent ? latent_projections(spec, block, packed_input, positions)
+                          : projections(spec, block, packed_input);
   if (!latent && spec.rope != BlockSpec::kNoRope) {
     const auto rope = static_cast<std::size_t>(spec.rope);
     q = rotate(q, spec_.ropes[rope], positions.rotations[rope]);
-    k = rotate(k, spec_.ropes[rope], positions.rotations[rope]);
+    if (k.defined()) k = rotate(k, spec_.ropes[rope], positions.rotations[rope]);
+  }
+  if (spec.keys_of != BlockSpec::kOwnKeys) {
+    auto& kept = carried.keys_values.at(spec.keys_of);
+    for (at::Tensor& tensor : kept) tensor = moved_to(input.device())(tensor);
+    k = kept[0];
+    v = kept[1];
+  } else if (spec_.last_reader_of(i) > i) {
+    carried.keys_values[i] = {k, v};
   }
   if (positions.query_scale.defined()) q = q * positions.query_scale;
   if (G != H) {  // each key-value head serves H / G query heads
@@ -237,14 +254,17 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
   if (experts.weighting == Weighting::kShares || experts.weighting == Weighting::kLogisticShares)
     weights = weights / weights.sum(-1, /*keepdim=*/true);
   if (experts.scale != 1) weights = weights * experts.scale;
+  if (const at::Tensor& scale = block[Slot::kExpertScale]; scale.defined())
+    weights = weights * scale.index_select(0, chosen.flatten()).view_as(weights);
   return {chosen, weights};
 }
 
-at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const {
+at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor& input,
+                          const at::Tensor& routed) const {
   const std::int64_t T = input.size(0), k = spec_.experts.chosen;
   const compute::Backend& backend = *block.backend;
   const compute::PackedRows rows = packed(backend, input);
-  const auto [chosen, weights] = choice(block, rows);
+  const auto [chosen, weights] = choice(block, routed.is_same(input) ? rows : packed(backend, routed));
 
   at::Tensor output = at::zeros_like(input);
   if (block[Slot::kSharedUpWeight].defined()) {
@@ -277,6 +297,26 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
     output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
   }
   return output;
+}
+
+at::Tensor Model::feed_forward(std::int64_t i, const Weights& block, const at::Tensor& input,
+                               const at::Tensor& middle) const {
+  const bool experts = spec_.blocks[static_cast<std::size_t>(i)].experts;
+  if (experts && !spec_.experts.beside_mlp) return mixture(i, block, input, input);
+  const at::Tensor dense = mlp(*block.backend,
+                               {.gate = {block[Slot::kMlpGateWeight], {}},
+                                .up = {block[Slot::kMlpUpWeight], {}},
+                                .down = {block[Slot::kMlpDownWeight], {}},
+                                .gate_bias = block[Slot::kMlpGateBias],
+                                .up_bias = block[Slot::kMlpUpBias],
+                                .down_bias = block[Slot::kMlpDownBias]},
+                               packed(*block.backend, input));
+  if (!experts) return dense;
+  const at::Tensor routed =
+      norm(middle, {}, {}) * block[Slot::kRouterScale] / std::sqrt(static_cast<double>(spec_.hidden_size));
+  const at::Tensor mixed = mixture(i, block, norm(middle, block[Slot::kExpertsNormWeight], {}), routed);
+  return norm(dense, block[Slot::kDenseOutNormWeight], {}) +
+         norm(mixed, block[Slot::kExpertsOutNormWeight], {});
 }
 
 std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows,
@@ -339,8 +379,7 @@ Model::Positions Model::prepared(const PackedWindows& windows, const compute::Ba
 }
 
 at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tensor& states,
-                            const Positions& positions) const {
-  const BlockSpec& spec = spec_.blocks[static_cast<std::size_t>(i)];
+                            const Positions& positions, Carried& carried) const {
   const NormPlace place = spec_.norm_place;
   const bool before = place == NormPlace::kBefore || place == NormPlace::kBeforeAndAfter;
   const bool after = place == NormPlace::kAfter || place == NormPlace::kBeforeAndAfter;
@@ -357,22 +396,24 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
   const at::Tensor attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
   const at::Tensor mixed = spec.mixer == Mixer::kDeltaNet
                                ? delta_net(block, attention_reads, positions)
-                               : attention(spec, block, attention_reads, positions);
+                               : attention(i, block, attention_reads, positions, carried);
   const at::Tensor middle = added(states, mixed, Slot::kAttentionOutNormWeight, Slot::kAttentionNormWeight,
                                   Slot::kAttentionNormBias);
   const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
                                                  : read(spec_.parallel_residual ? states : middle,
                                                         Slot::kMlpNormWeight, Slot::kMlpNormBias);
-  const at::Tensor out = spec.experts ? mixture(i, block, mlp_reads)
-                                      : mlp(*block.backend,
-                                            {.gate = {block[Slot::kMlpGateWeight], {}},
-                                             .up = {block[Slot::kMlpUpWeight], {}},
-                                             .down = {block[Slot::kMlpDownWeight], {}},
-                                             .gate_bias = block[Slot::kMlpGateBias],
-                                             .up_bias = block[Slot::kMlpUpBias],
-                                             .down_bias = block[Slot::kMlpDownBias]},
-                                            packed(*block.backend, mlp_reads));
-  return added(middle, out, Slot::kMlpOutNormWeight, Slot::kMlpNormWeight, Slot::kMlpNormBias);
+  at::Tensor out = added(middle, feed_forward(i, block, mlp_reads, middle), Slot::kMlpOutNormWeight,
+                         Slot::kMlpNormWeight, Slot::kMlpNormBias);
+  if (block[Slot::kBlockInputGateWeight].defined()) {
+    const compute::Backend& backend = *block.backend;
+    const std::int64_t p = spec_.block_embedding_size;
+    const at::Tensor told = carried.told.narrow(1, i * p, p).to(backend.device());
+    const at::Tensor gate = backend.linear(packed(backend, out), block[Slot::kBlockInputGateWeight], {});
+    const at::Tensor gated = activate(spec_.activation, gate) * told;
+    const at::Tensor read = backend.linear(packed(backend, gated), block[Slot::kBlockInputOutWeight], {});
+    out = out + norm(read, block[Slot::kBlockInputNormWeight], {});
+  }
+  return block[Slot::kBlockScale].defined() ? out * block[Slot::kBlockScale] : out;
 }
 
 }  // namespace depthlens::model

@@ -175,6 +175,7 @@ std::vector<double> rotary_frequencies(const RopeSpec& rope, std::int64_t length
     }
     frequencies[i] = frequency;
   }
+  std::fill(frequencies.end() - rope.still_pairs, frequencies.end(), 0);
   return frequencies;
 }
 

@@ -43,11 +43,19 @@ bool is_of_head(Slot slot, const ArchSpec& spec) {
          (slot == Slot::kTokenEmbedding && spec.tied_unembedding);
 }
 
-/// Whether a tensor of the model makes the states of layer 0.
+/// Whether a tensor of the model makes the states of layer 0, or what blocks are told beside them.
 bool is_of_embedding(Slot slot) {
   return slot == Slot::kTokenEmbedding || slot == Slot::kPositionEmbedding ||
          slot == Slot::kEmbeddingProjection || slot == Slot::kEmbeddingNormWeight ||
-         slot == Slot::kEmbeddingNormBias;
+         slot == Slot::kEmbeddingNormBias || slot == Slot::kBlockEmbeddingProjection ||
+         slot == Slot::kBlockEmbeddingNormWeight;
+}
+
+/// Whether a tensor of the model stays where the checkpoint is, as it is stored. The embedding for each block
+/// is larger than all that it is read by, and only the rows of tokens are: they are gathered on the host,
+/// from the mapped file, and sent to where they are needed.
+bool stays_on_host(Slot slot) {
+  return slot == Slot::kBlockEmbedding;
 }
 
 }  // namespace
@@ -151,6 +159,7 @@ class Model::WeightFiles {
   /// The type in which a tensor is kept that is stored as `stored`.
   at::ScalarType kept_as(const TensorRule& rule, at::ScalarType stored,
                          const compute::Backend& backend) const {
+    if (stays_on_host(rule.slot)) return stored;
     // Vectors are few, and norms and biases are applied in float32; so are convolutions, which have three
     // dimensions.
     const std::size_t dims = rule.shape.size() - (rule.of_all_experts ? 1 : 0);
@@ -301,7 +310,8 @@ void Model::load_weights() {
     if (options_.head_only && !is_of_head(rule.slot, spec_)) continue;
     const bool on_first = is_of_embedding(rule.slot);
     const compute::Backend& place = on_first ? *options_.backends.front() : backend();
-    weights_[rule.slot] = moved_to(place.device())(files->load(rule, 0, place));
+    const at::Tensor loaded = files->load(rule, 0, place);
+    weights_[rule.slot] = stays_on_host(rule.slot) ? loaded : moved_to(place.device())(loaded);
   }
   if (!options_.stream_layers && !options_.head_only) {
     for (std::int64_t i = 0; i < spec_.num_layers; ++i) {
@@ -360,7 +370,7 @@ std::int64_t Model::tokens_at_once(std::int64_t num_kept, double memory) const {
   // which the first three are made of parts.
   const std::int64_t rule = spec_.num_blocks(Mixer::kDeltaNet) > 0 ? delta_net_floats(spec_.delta_net) : 0;
   const std::int64_t branch = std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule});
-  const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + branch));
+  const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + branch + spec_.carried_size()));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(memory / per_token));
 }
 
@@ -506,8 +516,24 @@ std::vector<std::int64_t> Model::positions_of(const PackedWindows& windows) cons
   return positions;
 }
 
+void Model::require_states_are_all(const std::string& what) const {
+  if (spec_.states_are_all()) return;
+  throw util::usage_error({.what = util::cat(what, " is not possible with this model"),
+                           .where = folder_.string(),
+                           .expected = "a model whose blocks read nothing but the residual state before them",
+                           .found = util::cat(spec_.architecture, ", whose later blocks also read ",
+                                              spec_.block_embedding_size > 0
+                                                  ? "what the tokens were, by embeddings for each block"
+                                                  : "keys and values of earlier blocks"),
+                           .hint = "a run cannot go on from states of another run, or changed ones"});
+}
+
 at::Tensor Model::embed(const PackedWindows& windows) const {
   const c10::InferenceMode inference;
+  return embed_on_first(windows).to(device());
+}
+
+at::Tensor Model::embed_on_first(const PackedWindows& windows) const {
   const std::vector<std::int64_t> positions = positions_of(windows);
   DEPTHLENS_ASSERT(positions.size() == windows.tokens.size());
   DEPTHLENS_ASSERT(std::all_of(windows.tokens.begin(), windows.tokens.end(),
@@ -529,11 +555,41 @@ at::Tensor Model::embed(const PackedWindows& windows) const {
   }
   if (weights_[Slot::kEmbeddingNormWeight].defined())
     x = norm(x, weights_[Slot::kEmbeddingNormWeight], weights_[Slot::kEmbeddingNormBias]);
-  return x.to(device());
+  return x;
+}
+
+at::Tensor Model::told_of(const PackedWindows& windows, const at::Tensor& embedded) const {
+  const at::Tensor& table = weights_[Slot::kBlockEmbedding];
+  const std::int64_t d = spec_.hidden_size, L = spec_.num_layers, p = spec_.block_embedding_size;
+  for (const std::int64_t id : windows.tokens) {
+    if (id < table.size(0)) continue;
+    throw util::input_error({.what = util::cat("token ", id, " is unknown to the model's blocks"),
+                             .where = folder_.string() + ": config.json: vocab_size_per_layer_input",
+                             .expected = util::cat("a token below ", table.size(0)),
+                             .found = util::cat("a vocabulary of ", spec_.vocab_size, " tokens")});
+  }
+  const compute::Backend& first = *options_.backends.front();
+  // Rounded as the token embedding and its scale are; never wider on its way than it is stored.
+  at::Tensor rows = at::embedding(table, index_tensor(windows.tokens, at::kCPU));
+  if (options_.dtype != at::kFloat) rows = rows.to(options_.dtype);
+  const double scale = at::scalar_tensor(std::sqrt(static_cast<double>(p)), options_.dtype).item<double>();
+  const at::Tensor of_tokens = moved_to(first.device())(rows).to(at::kFloat) * scale;
+  const at::Tensor projected =
+      first.linear(packed(first, embedded), weights_[Slot::kBlockEmbeddingProjection], {}) /
+      std::sqrt(static_cast<double>(d));
+  const at::Tensor of_states =
+      norm(projected.unflatten(1, {L, p}), weights_[Slot::kBlockEmbeddingNormWeight], {}).flatten(1);
+  return (of_states + of_tokens) * std::sqrt(0.5);
 }
 
 void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
                        const ResidualTap& tap) const {
+  DEPTHLENS_ASSERT(spec_.states_are_all());
+  run_from(first_block, states, windows, {}, tap);
+}
+
+void Model::run_from(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
+                     Carried carried, const ResidualTap& tap) const {
   std::optional<c10::InferenceMode> inference;
   const bool records = compute::records_gradient(states);
   if (!records) inference.emplace();
@@ -553,7 +609,10 @@ void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const
       prepared_on = &backend;
     }
     x = x.to(prepared_on->device());
-    x = run_block(i, streamed ? streamed->next(i) : blocks_[static_cast<std::size_t>(i)], x, *positions);
+    x = run_block(i, streamed ? streamed->next(i) : blocks_[static_cast<std::size_t>(i)], x, *positions,
+                  carried);
+    std::erase_if(carried.keys_values,
+                  [&](const auto& made) { return spec_.last_reader_of(made.first) <= i; });
     if (streamed) files_->release(spec_, i);
     const at::Tensor shown = x.to(device());
     tap(i + 1, shown);
@@ -565,9 +624,11 @@ void Model::run_blocks(std::int64_t first_block, const at::Tensor& states, const
 
 void Model::forward(const PackedWindows& windows, const ResidualTap& tap) const {
   const c10::InferenceMode inference;
-  const at::Tensor embedded = embed(windows);
-  tap(0, embedded);
-  run_blocks(0, embedded, windows, tap);
+  const at::Tensor embedded = embed_on_first(windows), states = embedded.to(device());
+  Carried carried;
+  if (spec_.block_embedding_size > 0) carried.told = told_of(windows, embedded);
+  tap(0, states);
+  run_from(0, states, windows, std::move(carried), tap);
 }
 
 }  // namespace depthlens::model

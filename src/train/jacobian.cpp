@@ -51,8 +51,8 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
   const std::int64_t rules = spec.num_blocks(model::Mixer::kDeltaNet);
   const std::int64_t gradients =
       spec.num_layers * d + 4 * std::max({spec.widest_mlp(), 3 * heads, rules > 0 ? rule / 4 : 0});
-  const std::int64_t floats =
-      spec.num_layers * block + rules * rule + (spec.num_layers - rules) * (4 * heads + 3 * narrow) + gradients;
+  const std::int64_t floats = spec.num_layers * block + rules * rule +
+                              (spec.num_layers - rules) * (4 * heads + 3 * narrow) + gradients;
   return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
 }
 
@@ -61,6 +61,7 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
 JacobianFitter::JacobianFitter(const model::Model& model, const JacobianOptions& options)
     : model_(model), options_(options) {
   DEPTHLENS_ASSERT(options.skip_first >= 0 && options.batch_rows >= 0 && options.memory_bytes >= 0);
+  model.require_states_are_all("the fit of a Jacobian lens");
   if (model.spec().num_layers >= 2) return;
   throw util::usage_error({.what = "this model has no Jacobian lens",
                            .where = model.folder().string(),

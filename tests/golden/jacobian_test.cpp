@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "depthlens/decode/engine.hpp"
+#include "depthlens/decode/patching.hpp"
 #include "depthlens/io/writers.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/util/error.hpp"
@@ -167,6 +168,7 @@ TEST_CASE("Jacobians equal differences of the model's runs") {
     if (with_kinks.count(variant) > 0) continue;
     INFO(variant);
     const auto model = Model::load(test::golden_model(variant), {});
+    if (!model->spec().states_are_all()) continue;
     const Prompt prompt = golden_prompts(variant).front();
     const auto found = JacobianFitter(*model, {.skip_first = kSkipFirst}).of_prompt(prompt);
     const auto expected = brute_force(*model, prompt);
@@ -214,10 +216,27 @@ TEST_CASE("what precedes and follows the counted positions has no part in a Jaco
   CHECK(fitter.long_enough(Prompt(kSkipFirst + 2, 0)));
 }
 
+TEST_CASE("what goes on from states is refused where blocks read more than these") {
+  std::vector<std::string> refused;
+  for (const std::string& variant : test::golden_variants()) {
+    const auto model = Model::load(test::golden_model(variant), {});
+    if (model->spec().states_are_all()) continue;
+    refused.push_back(variant);
+    INFO(variant);
+    const std::string also = variant == "gemma4-unified" ? "keys and values" : "what the tokens were";
+    test::check_error(util::ErrorCode::kUsage, {"Jacobian lens", variant, "residual state", also},
+                      [&] { JacobianFitter(*model, {}); });
+    test::check_error(util::ErrorCode::kUsage, {"activation patching", variant, "residual state", also},
+                      [&] { decode::Patcher(*model, {}); });
+  }
+  CHECK(refused == std::vector<std::string>{"gemma4-small", "gemma4-unified", "gemma4-wrapper"});
+}
+
 TEST_CASE("a run of blocks goes on from a changed state") {
   for (const auto& [device, variant] : test::on_placements(test::golden_variants())) {
     INFO(variant << " on " << device);
     const auto model = Model::load(test::golden_model(variant), {.backends = test::backends_on(device)});
+    if (!model->spec().states_are_all()) continue;
     const test::Reference reference(variant);
     const model::PackedWindows windows{.tokens = reference.tokens(0),
                                        .lengths = {static_cast<std::int64_t>(reference.tokens(0).size())}};

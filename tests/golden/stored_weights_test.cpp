@@ -194,8 +194,8 @@ TEST_CASE("parts that see pictures are passed over, and nothing else") {
   const Changed wrapped("gemma3-wrapper", [](Tensors&) {});
   CHECK(wrapped.load()->spec().architecture == "Gemma3ForConditionalGeneration");
   CHECK(wrapped.told().empty());
-  const Changed more("gemma3-wrapper", [](Tensors& t) { t["audio_tower.weight"] = at::ones({2}); });
-  test::check_error(ErrorCode::kFormat, {"no place for", "audio_tower.weight"}, [&] { more.load(); });
+  const Changed more("gemma3-wrapper", [](Tensors& t) { t["sound_tower.weight"] = at::ones({2}); });
+  test::check_error(ErrorCode::kFormat, {"no place for", "sound_tower.weight"}, [&] { more.load(); });
   const Changed bare("gemma3-wrapper", [](Tensors& t) {
     Tensors renamed;
     for (const auto& [name, tensor] : t) {

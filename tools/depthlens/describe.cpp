@@ -93,6 +93,26 @@ OrderedJson describe_model_folder(const fs::path& folder) {
         {"key_value_rank", latent.key_value_rank},
         {"value_size", latent.value_size}};
   }
+  if (spec.wide.num_kv_heads > 0) {
+    OrderedJson blocks = OrderedJson::array();
+    for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+      if (spec.blocks[i].mixer == model::Mixer::kWideAttention) blocks.push_back(i);
+    }
+    described["wide_attention"] = {
+        {"blocks", blocks}, {"key_value_heads", spec.wide.num_kv_heads}, {"head_size", spec.wide.head_size}};
+  }
+  if (spec.mlp_size_of_readers > 0) described["mlp_size_of_readers"] = spec.mlp_size_of_readers;
+  if (spec.block_embedding_size > 0) described["block_embedding_size"] = spec.block_embedding_size;
+  if (std::any_of(spec.blocks.begin(), spec.blocks.end(), [](const model::BlockSpec& block) {
+        return block.keys_of != model::BlockSpec::kOwnKeys;
+      })) {
+    OrderedJson keys = OrderedJson::array();
+    for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+      const std::int64_t maker = spec.blocks[i].keys_of;
+      keys.push_back(maker == model::BlockSpec::kOwnKeys ? static_cast<std::int64_t>(i) : maker);
+    }
+    described["keys_of"] = keys;
+  }
   OrderedJson windows = OrderedJson::array();
   for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
   if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))

@@ -50,7 +50,7 @@ def latent(family, **changes):
                              "moe_intermediate_size": 12, **changes})
 
 
-def seeing(family, text, text_family=None, **changes):
+def seeing(family, text, text_family=None, own_eyes=None, **changes):
     """A model that sees pictures, with as little of eyes as its class can have."""
     sizes = {"vocab_size": 66, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
              "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64, "bos_token_id": 1,
@@ -58,7 +58,7 @@ def seeing(family, text, text_family=None, **changes):
     eyes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_heads": 2,
             "depth": 1, "image_size": 8, "patch_size": 4, "projection_dim": 8, "head_dim": 4, "out_hidden_size": 16,
             "temporal_patch_size": 1, "num_position_embeddings": 4, "deepstack_visual_indexes": [0], "window_size": 8,
-            "fullatt_block_indexes": [0], "vocab_size": 10, "scale_factor": 1}
+            "fullatt_block_indexes": [0], "vocab_size": 10, "scale_factor": 1} | (own_eyes or {})
     text = {**sizes, **text} | ({"model_type": text_family} if text_family else {})
     return AutoConfig.for_model(family, vision_config=eyes, text_config=text, **changes)
 
@@ -69,6 +69,15 @@ def num_texts(config):
 
 
 SECTIONS = {"mrope_section": [1, 1, 0]}
+SLIDING, FULL = "sliding_attention", "full_attention"
+GEMMA4 = {"head_dim": 4, "global_head_dim": 12, "sliding_window": 3, "final_logit_softcapping": 2.0,
+          "hidden_size_per_layer_input": 0, "rope_parameters": {
+              FULL: rope("proportional", partial_rotary_factor=0.4), SLIDING: rope(theta=100.0)}}
+# As the small ones: blocks are told of tokens, and the last ones read keys and values of the last two that have any.
+GEMMA4_SMALL = GEMMA4 | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 70, "num_kv_shared_layers": 3,
+                         "use_double_wide_mlp": True, "num_hidden_layers": 6,
+                         "layer_types": [SLIDING, SLIDING, FULL, SLIDING, SLIDING, FULL]}
+GEMMA4_LARGE = GEMMA4 | {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "layer_types": [SLIDING, FULL, FULL]}
 
 # name: (config, storage type, seed, deviation of embedding and unembedding), as in make_golden.py
 VARIANTS = {
@@ -77,6 +86,10 @@ VARIANTS = {
                       final_logit_softcapping=2.0), BF16, 41, 0.6),
     "gemma3-text": (common("gemma3_text", **GEMMA3), BF16, 42, 0.6),
     "gemma3-wrapper": (common("gemma3_text", **GEMMA3, num_attention_heads=8, num_key_value_heads=4), BF16, 43, 0.6),
+    "gemma4-small": (common("gemma4_text", **GEMMA4_SMALL | {"head_dim": 8}, num_key_value_heads=1), BF16, 86, 0.6),
+    "gemma4-large": (common("gemma4_text", **GEMMA4_LARGE, attention_bias=True), BF16, 82, 0.6),
+    "gemma4-experts": (common("gemma4_text", **GEMMA4_LARGE, enable_moe_block=True, num_experts=5, top_k_experts=2,
+                              moe_intermediate_size=12), BF16, 83, 0.6),
     "mixtral": (common("mixtral", num_local_experts=4, num_experts_per_tok=2, rope_parameters=rope()), BF16, 44, 0.6),
     "qwen2-moe": (common("qwen2_moe", **EXPERTS, shared_expert_intermediate_size=20, mlp_only_layers=[1],
                          use_sliding_window=True, sliding_window=3, max_window_layers=2, rope_parameters=rope()),
@@ -185,6 +198,12 @@ VARIANTS = {
                             image_token_id=65, video_token_id=64), BF16, 95, 0.6),
     "qwen3-vl": (seeing("qwen3_vl", {"head_dim": 8, "rope_parameters": rope(mrope_section=[2, 1, 1], mrope_interleaved=True)},
                         image_token_id=65, video_token_id=64), BF16, 80, 0.6),
+    "gemma4-wrapper": (seeing("gemma4", {**GEMMA4_SMALL, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+                                         "use_double_wide_mlp": False, "layer_types": [SLIDING, FULL, SLIDING, FULL]},
+                              "gemma4_text", {"position_embedding_size": 4}, image_token_id=65, video_token_id=64, audio_token_id=65), BF16, 84, 0.6),
+    "gemma4-unified": (seeing("gemma4_unified", {**GEMMA4_LARGE, "num_hidden_layers": 3, "num_kv_shared_layers": 1},
+                              "gemma4_unified_text", {"mm_embed_dim": 8, "mm_posemb_size": 4, "output_proj_dims": 16},
+                              image_token_id=65, video_token_id=64, audio_token_id=65), BF16, 85, 0.6),
 }
 
 
@@ -192,12 +211,14 @@ VARIANTS = {
 
 
 def adjust(name, model, generator):
-    """Gemma's, Nemotron's and Qwen 3.5's norms are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
+    """Norms of Gemma before 4, of Nemotron and of Qwen 3.5 are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
     for key, buffer in model.named_buffers():
         if key.endswith("e_score_correction_bias"):
             buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
+        elif key.endswith("layer_scalar"):
+            buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
-        if name.startswith(("gemma", "nemotron")) and "norm" in key and key.endswith("weight"):
+        if name.startswith(("gemma", "nemotron")) and not name.startswith("gemma4") and "norm" in key and key.endswith("weight"):
             parameter.data.sub_(1)
         elif name.startswith(("qwen3-5", "qwen3-next")) and "norm" in key and "linear_attn" not in key and "visual" not in key:
             parameter.data.sub_(1)
@@ -253,6 +274,13 @@ def old_gemma3(config):
                "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
 
 
+def published_gemma4(config):
+    """The sizes of heads of full blocks beside those of the others."""
+    heads = list(config.pop("per_layer_config").values())
+    assert all(other == heads[0] for other in heads)
+    config |= {"global_head_dim": heads[0]["head_dim"], "num_global_key_value_heads": heads[0]["num_key_value_heads"]}
+
+
 def old_olmo3(config):
     full = config.pop("rope_parameters")["full_attention"]
     del config["layer_types"]
@@ -297,7 +325,7 @@ def flat(folder, config, model):
 
 # Beside what transformers writes, before the reference values are computed.
 OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat,
-                 "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
+                 "gemma4-large": old_config(published_gemma4), "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
                  "qwen2-yarn": old_config(old_rope()), "phi3-longrope": old_config(old_rope("su"))}
 
 
@@ -312,6 +340,15 @@ def wrapped(folder, generator, write_safetensors):
     tensors = {f"language_model.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
     tensors["multi_modal_projector.mm_input_projection_weight"] = torch.ones(4, 16, dtype=BF16)
     tensors["vision_tower.vision_model.embeddings.patch_embedding.bias"] = torch.ones(4, dtype=BF16)
+    write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+
+
+def with_unread_keys(folder, generator, write_safetensors):
+    """As Gemma 4 was published: blocks that read another's keys and values have projections for their own, too."""
+    tensors = load_file(folder / "model.safetensors")
+    for i in range(3, 6):
+        for name in ("k_proj", "v_proj", "k_norm"):
+            tensors[f"model.layers.{i}.self_attn.{name}.weight"] = torch.ones(4, dtype=BF16)
     write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
 
 
@@ -351,7 +388,8 @@ def turned(folder, generator, write_safetensors):
 
 
 # In place of what transformers writes, when the reference values are there.
-PUBLISHED_FORMS = {"qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped, "gpt-oss-mxfp4": packed}
+PUBLISHED_FORMS = {"qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
+                   "gemma4-small": with_unread_keys, "gpt-oss-mxfp4": packed}
 
 
 # ---------------------------------------------------------------- the whole readout
@@ -382,9 +420,10 @@ class SmallestChoice:
         self.model, self.gap, self.hooks = model, float("inf"), []
 
     def __enter__(self):
-        chosen = getattr(self.model.config.get_text_config(), "num_experts_per_tok", None)
+        config = self.model.config.get_text_config()
+        chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k_experts", None)
         for name, module in self.model.named_modules():
-            if chosen and name.endswith((".gate", ".router")) and getattr(module, "weight", None) is not None:
+            if chosen and name.endswith((".gate", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
         return self
 

@@ -74,7 +74,8 @@ struct PatchingOptions {
 /// Patches one pair after the other.
 class Patcher {
  public:
-  /// The model must outlive the patcher.
+  /// The model must outlive the patcher. Throws a usage error for a model whose blocks read more than states
+  /// (model::Model::require_states_are_all).
   Patcher(const model::Model& model, PatchingOptions options);
   ~Patcher();
 

@@ -50,8 +50,7 @@ struct RopeSpec {
   std::vector<double> short_factors = {};  ///< kLongRope only: of each frequency, dims / 2
   std::vector<double> long_factors = {};   ///< of windows longer than `original_max_positions`
   double amplitude = 1;                    ///< of cosines and sines
-  /// Of the pairs, which all turn by theta^(−2n/dims), only the first ones do: this share of them (Gemma 4).
-  double turning_share = 1;
+  std::int64_t still_pairs = 0;            ///< so many of the last pairs do not turn (Gemma 4)
 
   /// Whether the angles of a position depend on how long its window is.
   bool depends_on_length() const { return scaling == Scaling::kDynamic || scaling == Scaling::kLongRope; }
@@ -90,6 +89,11 @@ struct LatentSpec {
   double norm_epsilon = 1e-6;       ///< of the narrow vectors
 
   bool operator==(const LatentSpec&) const = default;
+};
+
+/// How many heads of keys and values there are, and how large all heads are.
+struct HeadSizes {
+  std::int64_t num_kv_heads = 0, head_size = 0;
 };
 
 /// Attention with heads of other sizes than most blocks have (Gemma 4's full blocks).
@@ -237,7 +241,7 @@ enum class Slot {
   kMlpDownBias,
   kRouterWeight,  ///< [E, d]
   kRouterBias,
-  kRouterScale,        ///< [d]
+  kRouterScale,        ///< [d], of what the router reads
   kExpertScale,        ///< [E]: of the weights of those chosen
   kExpertsNormWeight,  ///< where experts stand beside the MLP: before them, behind them, behind the MLP
   kExpertsOutNormWeight,
@@ -317,8 +321,10 @@ struct ArchSpec {
   std::int64_t num_heads = 0;      // H
   std::int64_t num_kv_heads = 0;   // G
   std::int64_t head_size = 0;      // dh
-  std::int64_t mlp_size = 0;       ///< of the blocks without experts
+  std::int64_t mlp_size = 0;       ///< of the blocks without experts, or beside them
   std::int64_t max_positions = 0;  ///< the longest window the model allows
+  /// Of the MLPs of blocks that read another's keys and values, where it is not `mlp_size`; 0: it is.
+  std::int64_t mlp_size_of_readers = 0;
 
   double embedding_scale = 1;        ///< rounded to the type of the products, as transformers does
   std::int64_t position_offset = 0;  ///< row of the position embedding that position 0 has
@@ -365,6 +371,16 @@ struct ArchSpec {
   /// Whether a block reads nothing but the state before it, at all positions: not what the tokens were, nor
   /// keys and values of an earlier block.
   bool states_are_all() const;
+  /// The last block that reads the keys and values which block `i` makes; `i` where it alone does.
+  std::int64_t last_reader_of(std::int64_t i) const;
+  /// Of the attention of a block.
+  HeadSizes heads_of(const BlockSpec& block) const {
+    if (block.mixer == Mixer::kWideAttention)
+      return {.num_kv_heads = wide.num_kv_heads, .head_size = wide.head_size};
+    return {.num_kv_heads = num_kv_heads, .head_size = head_size};
+  }
+  /// Numbers of a token that a pass keeps for later blocks, beside the states.
+  std::int64_t carried_size() const;
   /// The widest MLP that a token passes through, that of experts being the sum over those chosen.
   std::int64_t widest_mlp() const;
   /// How many blocks have this mixer.

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -95,7 +96,9 @@ class Model {
   std::int64_t num_parameters() const { return num_parameters_; }
 
   /// Runs the windows through all blocks. Ids must lie in the vocabulary and lengths within `max_positions`;
-  /// the result for a window does not depend on the others. The same as `embed`, then `run_blocks` from 0.
+  /// the result for a window does not depend on the others. The same as `embed`, then `run_blocks` from 0,
+  /// where the latter can be called. Throws an input error for a token of which the model has nothing to tell
+  /// its blocks (`block_embedding_size`): a table that is shorter than the vocabulary.
   void forward(const PackedWindows& windows, const ResidualTap& tap) const;
 
   /// The states of layer 0: float32 [T, d], on the model's device.
@@ -104,7 +107,7 @@ class Model {
   /// Goes on from `states`, float32 [T, d] of layer `first_block` on the model's device, through the blocks
   /// `first_block` … L − 1; the tap is called with layers `first_block` + 1 … L. The states may be those of
   /// another run, changed at will: only the lengths of `windows` matter here, not the tokens. `states` itself
-  /// is not changed.
+  /// is not changed. Only for models of which `spec().states_are_all()`; see `require_states_are_all`.
   ///
   /// Where gradients are enabled and `states` requires one, every state shown to the tap can be
   /// differentiated with respect to `states` and to the states shown before. Its values then differ from
@@ -112,6 +115,10 @@ class Model {
   /// mode, from which no gradient can be taken until they are cloned.
   void run_blocks(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
                   const ResidualTap& tap) const;
+
+  /// Throws a usage error where a run cannot go on from states alone: later blocks also read what the tokens
+  /// were, or keys and values that an earlier block made. `what` needs that, as "activation patching".
+  void require_states_are_all(const std::string& what) const;
 
  private:
   /// A matrix [out, in], or its MXFP4 form: bytes [out, in / 32, 16] with scales [out, in / 32].
@@ -151,6 +158,12 @@ class Model {
     at::Tensor query_scale;                            // [T, 1, 1], or undefined
   };
 
+  /// What a pass hands to later blocks beside the states.
+  struct Carried {
+    at::Tensor told;  // [T, L · p], what each block is told of its tokens; undefined where nothing
+    std::map<std::int64_t, std::array<at::Tensor, 2>> keys_values;  // by block, where later ones read them
+  };
+
   /// What is done to each tensor of the host's memory as it has been loaded.
   using Placing = std::function<at::Tensor(const at::Tensor& loaded)>;
 
@@ -169,22 +182,38 @@ class Model {
   static std::vector<WindowGroup> groups_of(const PackedWindows& windows, const compute::Backend& backend);
   Positions prepared(const PackedWindows& windows, const compute::Backend& backend) const;
 
+  /// The states of layer 0, on the first device.
+  at::Tensor embed_on_first(const PackedWindows& windows) const;
+  /// What the blocks are told of the tokens, of which these are the states of layer 0.
+  at::Tensor told_of(const PackedWindows& windows, const at::Tensor& embedded) const;
+  void run_from(std::int64_t first_block, const at::Tensor& states, const PackedWindows& windows,
+                Carried carried, const ResidualTap& tap) const;
+
   /// One block's part of the stream; `i` is its index.
   at::Tensor run_block(std::int64_t i, const Weights& block, const at::Tensor& states,
-                       const Positions& positions) const;
-  at::Tensor attention(const BlockSpec& spec, const Weights& block, const at::Tensor& input,
-                       const Positions& positions) const;
-  /// Queries [T, H, dh], keys and values [T, G, dh], before positions come in.
-  std::array<at::Tensor, 3> projections(const Weights& block, const compute::PackedRows& rows) const;
+                       const Positions& positions, Carried& carried) const;
+  at::Tensor attention(std::int64_t i, const Weights& block, const at::Tensor& input,
+                       const Positions& positions, Carried& carried) const;
+  /// Queries [T, H, dh], keys and values [T, G, dh], before positions come in. The latter are undefined where
+  /// the block reads those of another.
+  std::array<at::Tensor, 3> projections(const BlockSpec& spec, const Weights& block,
+                                        const compute::PackedRows& rows) const;
   /// The same of latent attention, rotated, and of one width: what is narrower has zeros behind it.
   std::array<at::Tensor, 3> latent_projections(const BlockSpec& spec, const Weights& block,
-                                               const compute::PackedRows& rows, const Positions& positions) const;
+                                               const compute::PackedRows& rows,
+                                               const Positions& positions) const;
   at::Tensor delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   at::Tensor mlp(const compute::Backend& backend, const MlpWeights& weights,
                  const compute::PackedRows& rows) const;
   /// Which experts each token chooses, int64 [T, k], and with what weights.
   std::array<at::Tensor, 2> choice(const Weights& block, const compute::PackedRows& rows) const;
-  at::Tensor mixture(std::int64_t i, const Weights& block, const at::Tensor& input) const;
+  /// The router reads `routed`, the experts `input`.
+  at::Tensor mixture(std::int64_t i, const Weights& block, const at::Tensor& input,
+                     const at::Tensor& routed) const;
+  /// The MLP of a block, and the experts in its place or beside it; both read `input`, or the stream `middle`
+  /// through norms of their own.
+  at::Tensor feed_forward(std::int64_t i, const Weights& block, const at::Tensor& input,
+                          const at::Tensor& middle) const;
   at::Tensor norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) const;
   compute::PackedRows packed(const compute::Backend& backend, const at::Tensor& input) const;
 

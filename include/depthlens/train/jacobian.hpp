@@ -31,7 +31,8 @@ struct JacobianOptions {
   std::int64_t batch_rows = 0;
 };
 
-/// The Jacobians of single prompts. Keeps a reference to the model, which must have two blocks or more.
+/// The Jacobians of single prompts. Keeps a reference to the model. Throws a usage error for a model of less
+/// than two blocks, and for one whose blocks read more than states (model::Model::require_states_are_all).
 class JacobianFitter {
  public:
   /// Called after each backward pass with the rows done, of d; false, unless all are: give up.

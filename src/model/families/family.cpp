@@ -641,7 +641,10 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
   if (windows) tell_unused(config, "use_sliding_window", true, spec.architecture + " has such windows");
   if (!windows && read_flag(config, "use_sliding_window", true))
     tell_unused(config, "sliding_window", nullptr, "no block has a window");
-  if (!config.has("layer_types")) return;
+  const bool all = std::all_of(spec.blocks.begin(), spec.blocks.end(),
+                               [](const BlockSpec& block) { return block.window > 0; });
+  // Where some blocks have windows, a family reads which, and tells what it makes of them.
+  if (!config.has("layer_types") || windows != all) return;
   Json used = Json::array();
   for (const BlockSpec& block : spec.blocks) {
     used.push_back(block.mixer == Mixer::kDeltaNet ? "linear_attention"
@@ -663,13 +666,18 @@ struct Wrapper {
   std::string architecture, model_type;
   std::string text_type;  ///< the language model's `model_type`, where its config names none
   Ties ties;
-  bool any_text = true;  ///< no: its config is one of `text_type`, whatever it names
-  bool flat = false;     ///< where there is no `text_config`, its settings stand outside
+  bool any_text = true;      ///< no: its config is one of `text_type`, whatever it names
+  bool flat = false;         ///< where there is no `text_config`, its settings stand outside
+  bool caps_logits = false;  ///< as the language model says; no: a soft cap is left out
 };
 const std::vector<Wrapper>& wrappers() {
   using Ties = Wrapper::Ties;
   static const std::vector<Wrapper> all = {
       {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text", Ties::kYes, /*any_text=*/false},
+      {"Gemma4ForConditionalGeneration", "gemma4", "gemma4_text", Ties::kYes, /*any_text=*/false,
+       /*flat=*/false, /*caps_logits=*/true},
+      {"Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text", Ties::kYes,
+       /*any_text=*/false, /*flat=*/false, /*caps_logits=*/true},
       {"GotOcr2ForConditionalGeneration", "got_ocr2", "qwen2", Ties::kYes},
       {"Idefics2ForConditionalGeneration", "idefics2", "mistral", Ties::kNo},
       {"Idefics3ForConditionalGeneration", "idefics3", "llama", Ties::kNo},
@@ -780,7 +788,7 @@ void check_readout(const JsonView& config, const Wrapper& wrapper, const ArchSpe
   if (spec.prefixes != std::vector<std::string>{"model."}) fail("other names of tensors");
   if (biased) fail("a bias of the logits");
   if (spec.logit_transform.scale != 1) fail("scaled logits, which transformers leaves unscaled here");
-  if (spec.logit_transform.soft_cap != 0)
+  if (spec.logit_transform.soft_cap != 0 && !wrapper.caps_logits)
     fail("a soft cap of the logits, which transformers leaves out here");
 }
 
@@ -800,7 +808,8 @@ ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
   }
   for (const std::string part :
        {"vision_tower.*", "multi_modal_projector.*", "image_newline", "image_tower.*", "video_tower.*",
-        "visual.*", "vision_model.*", "connector.*", "vision_encoder.*", "vision_projection.*"}) {
+        "visual.*", "vision_model.*", "connector.*", "vision_encoder.*", "vision_projection.*",
+        "vision_embedder.*", "embed_vision.*", "audio_tower.*", "embed_audio.*"}) {
     spec.ignorable.push_back(part);
     spec.ignorable.push_back("model." + part);
   }
@@ -821,13 +830,32 @@ std::int64_t ArchSpec::num_blocks(Mixer mixer) const {
 }
 
 std::int64_t ArchSpec::widest_mlp() const {
-  const bool dense =
+  const std::int64_t dense = std::max(mlp_size, mlp_size_of_readers);
+  const std::int64_t mixed = experts.chosen * experts.mlp_size + experts.shared_mlp_size;
+  if (experts.beside_mlp) return dense + mixed;
+  const bool any_dense =
       std::any_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) { return !block.experts; });
-  return std::max(dense ? mlp_size : 0, experts.chosen * experts.mlp_size + experts.shared_mlp_size);
+  return std::max(any_dense ? dense : 0, mixed);
+}
+
+std::int64_t ArchSpec::last_reader_of(std::int64_t i) const {
+  for (std::int64_t reader = num_layers - 1; reader > i; --reader) {
+    if (blocks[static_cast<std::size_t>(reader)].keys_of == i) return reader;
+  }
+  return i;
+}
+
+std::int64_t ArchSpec::carried_size() const {
+  std::int64_t size = num_layers * block_embedding_size;
+  for (std::int64_t i = 0; i < num_layers; ++i) {
+    const HeadSizes heads = heads_of(blocks[static_cast<std::size_t>(i)]);
+    if (last_reader_of(i) > i) size += 2 * heads.num_kv_heads * heads.head_size;
+  }
+  return size;
 }
 
 std::int64_t ArchSpec::width_of_heads() const {
-  return num_heads * std::max(head_size, latent.value_size);
+  return num_heads * std::max({head_size, latent.value_size, wide.head_size});
 }
 
 ArchSpec read_arch_spec(const JsonView& config) {

@@ -36,6 +36,8 @@ ArchSpec read_falcon(const util::JsonView& config);
 ArchSpec read_gemma(const util::JsonView& config);
 ArchSpec read_gemma2(const util::JsonView& config);
 ArchSpec read_gemma3(const util::JsonView& config);
+ArchSpec read_gemma4(const util::JsonView& config);
+ArchSpec read_gemma4_unified(const util::JsonView& config);
 ArchSpec read_glm(const util::JsonView& config);
 ArchSpec read_glm4(const util::JsonView& config);
 ArchSpec read_glm4_moe(const util::JsonView& config);
@@ -211,7 +213,7 @@ struct LlamaLike {
   RopeKeys rope = {};
   bool own_rope = false;        ///< rotary settings are read by the family itself
   bool partial_rotary = false;  ///< no: a head is rotated whole or the config is refused
-  bool attention = true;        ///< no: its tensors are the family's affair
+  bool attention = true;        ///< no: all tensors of attention are the family's affair
   bool qkv = true;              ///< projections of their own; no: their tensors are the family's affair
   bool qkv_bias = false;
   bool attention_out_bias = false;
@@ -227,8 +229,8 @@ void add_norms_of_projections(ArchSpec& spec);
 /// Throws where more experts are chosen than there are, or groups do not divide them.
 void check_experts(const util::JsonView& config, const ArchSpec& spec);
 
-/// The MLP "layers.{i}.mlp.{gate,up,down}_proj" of these blocks.
-void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks = {});
+/// The MLP "layers.{i}.mlp.{gate,up,down}_proj" of these blocks; of `mlp_size` where `size` is 0.
+void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks = {}, std::int64_t size = 0);
 
 /// The MLP down(act(up x)) "layers.{i}.mlp.{UP,DOWN}" of all blocks, in place of a gated one.
 struct PlainMlpNames {

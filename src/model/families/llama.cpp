@@ -49,8 +49,8 @@ void add_attention(ArchSpec& spec, const LlamaLike& parts) {
 
 }  // namespace
 
-void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks) {
-  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
+void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks, std::int64_t size) {
+  const std::int64_t d = spec.hidden_size, m = size > 0 ? size : spec.mlp_size;
   const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
     spec.block_tensors.push_back(
         {.slot = slot, .name = "layers.{i}.mlp." + name, .shape = std::move(shape), .blocks = blocks});

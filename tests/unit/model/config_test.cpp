@@ -64,6 +64,8 @@ Json smallest(const std::string& family) {
         {"num_attention_heads", 20}}},
       {"gemma2", Json::object()},
       {"gemma3_text", Json::object()},
+      {"gemma4_text", Json::object()},
+      {"gemma4_unified_text", Json::object()},
       {"qwen2_vl_text", Json::object()},
       {"qwen2_5_vl_text", Json::object()},
       {"qwen3_vl_text", Json::object()},
@@ -128,7 +130,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 53);
+  REQUIRE(classes.size() == 55);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -347,7 +349,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 70);  // twenty of them wrap a language model
+  CHECK(known.size() == 74);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -432,6 +434,145 @@ TEST_CASE("config: rotary settings of their own for blocks that slide") {
   }
   const Json rounded = {{"full_attention", with(yarn, {{"truncate", false}})}};
   check_told(with(gemma, {{"rope_parameters", rounded}}), {"truncate", "full_attention", "transformers"});
+}
+
+TEST_CASE("config: heads, windows and rotary settings of Gemma 4's two kinds of block") {
+  using model::Mixer;
+  const std::string sliding = "sliding_attention", full = "full_attention";
+  for (const std::string family : {"gemma4_text", "gemma4_unified_text"}) {
+    INFO(family);
+    const auto tells = [&](const Json& config, const std::vector<std::string>& parts) {
+      if (family == "gemma4_text") check_told(config, parts);  // a warning comes once, whoever's it is
+    };
+    const std::int64_t window = family == "gemma4_text" ? 512 : 1024;
+    const Json six = with(smallest(family), {{"num_hidden_layers", 6}});
+    const auto spec = read(six);
+    CHECK(windows(spec) == Windows{window, window, window, window, window, 0});
+    CHECK(spec.max_positions == (family == "gemma4_text" ? 131072 : 262144));
+    CHECK(spec.blocks[4].mixer == Mixer::kAttention);
+    CHECK(spec.blocks[5].mixer == Mixer::kWideAttention);
+    CHECK(spec.heads_of(spec.blocks[4]).head_size == 256);
+    CHECK(spec.heads_of(spec.blocks[5]).head_size == 512);
+    CHECK(spec.heads_of(spec.blocks[5]).num_kv_heads == 4);
+    const auto rope_of = [](const model::ArchSpec& of, std::size_t i) {
+      return of.ropes.at(static_cast<std::size_t>(of.blocks[i].rope));
+    };
+    CHECK(rope_of(spec, 4).theta == 1e4);
+    CHECK(rope_of(spec, 4).still_pairs == 0);
+    CHECK(rope_of(spec, 5).theta == 1e6);
+    CHECK(rope_of(spec, 5).dims == 512);
+    CHECK(rope_of(spec, 5).still_pairs == 192);
+
+    // The last block is full whatever is said; by the class's own rule without a word.
+    const Json types = {sliding, full, full, sliding, sliding, sliding};
+    tells(with(six, {{"layer_types", types}}), {"layer_types", "last block"});
+    CHECK(windows(read(with(six, {{"layer_types", types}}))) == Windows{window, 0, 0, window, window, 0});
+    CHECK(windows(read(with(six, {{"num_hidden_layers", 2}}))) == Windows{window, 0});
+    CHECK(told(with(six, {{"num_hidden_layers", 2}})).empty());
+    refused(with(six, {{"layer_types", {sliding, full}}}), {"layer_types", "6 values"});
+
+    // Two spellings of heads; key-value heads of full blocks only where keys are values.
+    const Json two = with(smallest(family), {{"num_hidden_layers", 2}, {"attention_k_eq_v", true}});
+    const auto published = read(with(two, {{"global_head_dim", 128}, {"num_global_key_value_heads", 2}}));
+    CHECK(published.wide.keys_are_values);
+    CHECK(published.wide.num_kv_heads == 2);
+    CHECK(published.wide.head_size == 128);
+    const Json heads = {{"head_dim", 128}, {"num_key_value_heads", 2}};
+    CHECK(read(with(two, {{"per_layer_config", {{"1", heads}}}})) == published);
+    CHECK(read(with(two, {{"per_layer_config", {{"01", heads}}}})) == published);
+    const Json without_values = with(two, {{"attention_k_eq_v", false}, {"num_global_key_value_heads", 2}});
+    tells(without_values, {"num_global_key_value_heads (2) is ignored", "attention_k_eq_v"});
+    CHECK(read(without_values).wide.num_kv_heads == 4);
+    for (const Json& none : {Json(nullptr), Json::object()})
+      CHECK(read(with(two, {{"per_layer_config", none}})).wide.head_size == 256);
+    tells(with(two, {{"per_layer_config", {{"1", heads}}}, {"global_head_dim", 64}}),
+          {"global_head_dim (64) is ignored", "per_layer_config"});
+    refused(with(two, {{"per_layer_config", {{"2", heads}}}}), {"per_layer_config", "2 blocks"});
+    refused(with(two, {{"per_layer_config", {{"1", {{"intermediate_size", 8}}}}}}),
+            {"per_layer_config", "'intermediate_size'"});
+    refused(with(six, {{"per_layer_config", {{"3", heads}}}}), {"per_layer_config", sliding});
+    refused(with(two, {{"global_head_dim", nullptr}}), {"global_head_dim"});
+    refused(with(two, {{"num_global_key_value_heads", 3}}), {"divide the 8 heads, not 3"});
+
+    // Rotary settings.
+    const auto with_ropes = [&](const Json& of_sliding, const Json& of_full) {
+      return with(two, {{"rope_parameters", {{sliding, of_sliding}, {full, of_full}}}});
+    };
+    const Json plain = {{"rope_type", "default"}, {"rope_theta", 100.0}};
+    const Json part = {{"rope_type", "proportional"}, {"rope_theta", 200.0}};
+    CHECK(rope_of(read(with_ropes(plain, part)), 1).still_pairs == 0);
+    const auto scaled =
+        rope_of(read(with_ropes(plain, with(part, {{"partial_rotary_factor", 0.003}, {"factor", 2}}))), 1);
+    CHECK(scaled.still_pairs == 256);
+    CHECK(scaled.factor == 2);
+    CHECK(scaled.scaling == model::RopeSpec::Scaling::kLinear);
+    tells(with_ropes(with(plain, {{"partial_rotary_factor", 0.5}}), part),
+          {"sliding_attention: partial_rotary_factor (0.5) is ignored"});
+    CHECK(rope_of(read(with(with_ropes(plain, part), {{"partial_rotary_factor", 0.5}})), 1).still_pairs ==
+          128);
+    refused(with_ropes(plain, with(part, {{"partial_rotary_factor", 2}})), {"partial_rotary_factor"});
+    refused(with_ropes(plain, with(part, {{"rope_type", "yarn"}})), {"full_attention: rope_type", "yarn"});
+    refused(with_ropes(plain, {{"rope_type", "default"}}), {"full_attention", "'rope_theta'"});
+    refused(with_ropes(plain, with(part, {{"beta_fast", 2}})), {"full_attention", "'beta_fast'"});
+    refused(with_ropes(nullptr, part), {"sliding_attention"});
+    refused(with(two, {{"rope_parameters", plain}}), {"rope_parameters: rope_theta", "only full_attention"});
+    refused(with(two, {{"rope_parameters", Json::object()}}), {"'sliding_attention'"});
+    refused(with(two, {{"rope_scaling", part}}), {"rope_scaling"});
+    tells(with(two, {{"rope_theta", 5e5}}), {"rope_theta (500000.0) is ignored"});
+
+    CHECK(read(with(six, {{"use_bidirectional_attention", "vision"}})) == spec);
+    CHECK(read(with(six, {{"use_bidirectional_attention", nullptr}})) == spec);
+    for (const Json& seeing_all : {Json("all"), Json(true)})
+      refused(with(six, {{"use_bidirectional_attention", seeing_all}}), {"use_bidirectional_attention"});
+  }
+}
+
+TEST_CASE("config: what Gemma 4's blocks share and are told, and the experts beside its MLP") {
+  const Json six = with(smallest("gemma4_text"), {{"num_hidden_layers", 6}, {"num_kv_shared_layers", 3}});
+  const auto keys_of = [](const model::ArchSpec& spec) {
+    Windows all;
+    for (const model::BlockSpec& block : spec.blocks) all.push_back(block.keys_of);
+    return all;
+  };
+  const Json types = {"sliding_attention", "full_attention",    "sliding_attention",
+                      "sliding_attention", "sliding_attention", "full_attention"};
+  const Json shared = with(six, {{"layer_types", types}});
+  CHECK(keys_of(read(shared)) == Windows{-1, -1, -1, 2, 2, 1});
+  CHECK(read(shared).last_reader_of(2) == 4);
+  CHECK(read(shared).last_reader_of(1) == 5);
+  CHECK(read(shared).last_reader_of(0) == 0);
+  CHECK_FALSE(read(shared).states_are_all());
+  CHECK(read(shared).widest_mlp() == 9216);
+  CHECK(read(with(shared, {{"use_double_wide_mlp", true}})).widest_mlp() == 18432);
+  CHECK(read(shared).carried_size() == 6 * 256 + 2 * 4 * 256 + 2 * 4 * 512);
+  refused(six, {"num_kv_shared_layers", "full_attention"});
+  refused(with(shared, {{"num_kv_shared_layers", 6}}), {"num_kv_shared_layers", "fewer than the 6"});
+  refused(with(shared, {{"num_kv_shared_layers", nullptr}}), {"num_kv_shared_layers"});
+
+  const auto told_size = [&](const Json& size) {
+    return read(with(smallest("gemma4_text"), {{"hidden_size_per_layer_input", size}})).block_embedding_size;
+  };
+  CHECK(read(smallest("gemma4_text")).block_embedding_size == 256);
+  CHECK(told_size(8) == 8);
+  CHECK(told_size(0) == 0);
+  CHECK(told_size(nullptr) == 0);
+  CHECK_FALSE(read(smallest("gemma4_text")).states_are_all());
+  CHECK(read(with(smallest("gemma4_text"), {{"hidden_size_per_layer_input", 0}})).states_are_all());
+  CHECK(read(smallest("gemma4_unified_text")).states_are_all());
+  check_told(with(smallest("gemma4_unified_text"), {{"hidden_size_per_layer_input", 8}}),
+             {"hidden_size_per_layer_input (8) is ignored"});
+
+  const Json mixed = with(
+      smallest("gemma4_text"),
+      {{"enable_moe_block", true}, {"num_experts", 5}, {"top_k_experts", 2}, {"moe_intermediate_size", 12}});
+  CHECK(read(mixed).experts.beside_mlp);
+  CHECK(read(mixed).widest_mlp() == 9216 + 24);
+  refused(with(mixed, {{"top_k_experts", 6}}), {"more experts"});
+  refused(with(mixed, {{"num_experts", nullptr}}), {"num_experts"});
+  Json without = mixed;
+  without.erase("top_k_experts");
+  refused(without, {"'top_k_experts'"});
+  CHECK(told(with(mixed, {{"enable_moe_block", false}})).size() == 3);
 }
 
 TEST_CASE("config: settings that a family takes or ignores otherwise than its relatives") {
@@ -635,6 +776,8 @@ Json wrapped(const std::string& architecture, const std::string& type, const Jso
 const std::vector<std::array<std::string, 3>>& wrapper_names() {
   static const std::vector<std::array<std::string, 3>> all = {
       {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text"},
+      {"Gemma4ForConditionalGeneration", "gemma4", "gemma4_text"},
+      {"Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text"},
       {"GotOcr2ForConditionalGeneration", "got_ocr2", "qwen2"},
       {"Idefics2ForConditionalGeneration", "idefics2", "mistral"},
       {"Idefics3ForConditionalGeneration", "idefics3", "llama"},
@@ -696,6 +839,8 @@ TEST_CASE("config: a language model inside without model_type is of the wrapper'
 TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.24 has it") {
   // For each, without a word outside: neither, the language model's config says no, says yes. Measured.
   const std::map<std::string, std::array<bool, 3>> ties = {{"gemma3", {true, true, true}},
+                                                           {"gemma4", {true, true, true}},
+                                                           {"gemma4_unified", {true, true, true}},
                                                            {"got_ocr2", {true, true, true}},
                                                            {"idefics2", {false, false, false}},
                                                            {"idefics3", {false, false, false}},
@@ -747,6 +892,11 @@ TEST_CASE("config: what transformers leaves out of a wrapper's readout is refuse
   refuse(smallest("gpt2"), {"other names of tensors"});
   refused(wrapped("Gemma3ForConditionalGeneration", "gemma3", {{"final_logit_softcapping", 30.0}}),
           {"a soft cap of the logits"});
+  for (const auto& [architecture, type] :
+       {std::pair("Gemma4ForConditionalGeneration", "gemma4"),
+        std::pair("Gemma4UnifiedForConditionalGeneration", "gemma4_unified")})
+    CHECK(read(wrapped(architecture, type, {{"final_logit_softcapping", 30.0}})).logit_transform.soft_cap ==
+          30);
 }
 
 TEST_CASE("config: Qwen's coordinates of what is seen are the position of a text") {
