@@ -594,6 +594,13 @@ std::int64_t head_size_of(const JsonView& config, const ArchSpec& spec, const st
 
 namespace {
 
+/// Types of published configs whose models are of another's class; transformers leaves them to code beside
+/// the weights.
+const std::map<std::string, std::string>& types_of_another() {
+  static const std::map<std::string, std::string> all = {{"kimi_k2", "deepseek_v3"}};
+  return all;
+}
+
 /// The family that `model_type` and every entry of `architectures` mean, and the architecture.
 std::pair<const Family*, std::string> named_family(const JsonView& config) {
   std::vector<std::pair<std::string, const Family*>> named;
@@ -611,7 +618,9 @@ std::pair<const Family*, std::string> named_family(const JsonView& config) {
   }
   const bool by_architecture = !named.empty();
   const std::string type = config.get_string("model_type", "");
-  if (!type.empty()) add(type, [&](const Family& family) { return family.model_type == type; });
+  const auto another = types_of_another().find(type);
+  const std::string& meant = another == types_of_another().end() ? type : another->second;
+  if (!type.empty()) add(type, [&](const Family& family) { return family.model_type == meant; });
   if (named.empty()) {
     throw util::format_error(
         {.what = "the config names neither 'architectures' nor 'model_type'", .where = config.where()});

@@ -718,6 +718,18 @@ TEST_CASE("config: latent attention") {
   check_told(with(lite, {{"first_k_dense_replace", 2}}), {"first_k_dense_replace"});
 }
 
+TEST_CASE("config: Kimi K2 is of DeepSeek V3's class") {
+  Json kimi =
+      with(smallest("deepseek_v3"), {{"n_group", 1}, {"topk_group", 1}, {"num_nextn_predict_layers", 0}});
+  const auto spec = read(kimi);
+  kimi["model_type"] = "kimi_k2";
+  CHECK(read(kimi) == spec);
+  kimi["architectures"] = {"DeepseekV3ForCausalLM"};
+  CHECK(read(kimi) == spec);
+  kimi["architectures"] = {"LlamaForCausalLM"};
+  refused(kimi, {"two kinds of model", "'kimi_k2'"});
+}
+
 TEST_CASE("config: EXAONE 4 rotates in sliding blocks, or without windows in all") {
   const Json exaone = with(smallest("exaone4"), {{"num_hidden_layers", 4}});
   const auto rotates = [](const Json& config) {
