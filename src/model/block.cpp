@@ -159,13 +159,13 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   const std::vector<at::Tensor> queries = q.split_with_sizes(rows), keys = k.split_with_sizes(rows),
                                 values = v.split_with_sizes(rows);
   std::vector<at::Tensor> mixed;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const WindowGroup& group = positions.groups[i];
+  for (std::size_t g = 0; g < rows.size(); ++g) {
+    const WindowGroup& group = positions.groups[g];
     const auto by_head = [&](const at::Tensor& x) {  // [windows, H, longest, dh]
       const at::Tensor whole = group.padded.defined() ? x.index_select(0, group.padded) : x;
       return whole.unflatten(0, {group.windows, group.longest}).transpose(1, 2).to(options_.dtype);
     };
-    const at::Tensor out = compute::attend(by_head(queries[i]), by_head(keys[i]), by_head(values[i]), rule)
+    const at::Tensor out = compute::attend(by_head(queries[g]), by_head(keys[g]), by_head(values[g]), rule)
                                .transpose(1, 2)
                                .to(at::kFloat)
                                .flatten(0, 1);
@@ -394,9 +394,9 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
   };
 
   const at::Tensor attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
-  const at::Tensor mixed = spec.mixer == Mixer::kDeltaNet
-                               ? delta_net(block, attention_reads, positions)
-                               : attention(i, block, attention_reads, positions, carried);
+  const bool rule = spec_.blocks[static_cast<std::size_t>(i)].mixer == Mixer::kDeltaNet;
+  const at::Tensor mixed = rule ? delta_net(block, attention_reads, positions)
+                                : attention(i, block, attention_reads, positions, carried);
   const at::Tensor middle = added(states, mixed, Slot::kAttentionOutNormWeight, Slot::kAttentionNormWeight,
                                   Slot::kAttentionNormBias);
   const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
@@ -410,8 +410,8 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
     const at::Tensor told = carried.told.narrow(1, i * p, p).to(backend.device());
     const at::Tensor gate = backend.linear(packed(backend, out), block[Slot::kBlockInputGateWeight], {});
     const at::Tensor gated = activate(spec_.activation, gate) * told;
-    const at::Tensor read = backend.linear(packed(backend, gated), block[Slot::kBlockInputOutWeight], {});
-    out = out + norm(read, block[Slot::kBlockInputNormWeight], {});
+    const at::Tensor told_out = backend.linear(packed(backend, gated), block[Slot::kBlockInputOutWeight], {});
+    out = out + norm(told_out, block[Slot::kBlockInputNormWeight], {});
   }
   return block[Slot::kBlockScale].defined() ? out * block[Slot::kBlockScale] : out;
 }
