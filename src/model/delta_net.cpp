@@ -1,29 +1,21 @@
-// The gated delta rule by chunks of positions: within one, what its positions write is the solution of a
-// triangular system; from one to the next goes the state.
+// What is around the gated delta rule: convolutions before it, the norm and the gate behind it.
 #include "delta_net.hpp"
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/baddbmm.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linalg_solve_triangular.h>
-#include <ATen/ops/matmul.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
-#include <ATen/ops/stack.h>
-#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <limits>
 
+#include "depthlens/compute/delta_rule.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 #include "layers.hpp"
@@ -59,64 +51,6 @@ at::Tensor unit_length(const at::Tensor& x) {
   return x * at::rsqrt(x.square().sum(-1, /*keepdim=*/true) + kEpsilon);
 }
 
-/// What a chunk does to the state S [key_size, value_size], of N heads and all chunks, [chunks, N, …]: it
-/// writes written − reads · S with its keys, and shows shown · S + seen · what it writes.
-struct Chunks {
-  at::Tensor written, reads, shown, seen, keys, decay;
-};
-
-/// Queries and keys [chunks, W, groups, 1, kChunk, key_size], values [chunks, W, groups, heads, kChunk,
-/// value_size], updates and log decays [chunks, W, groups, heads, kChunk, 1].
-Chunks chunks_of(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-                 const at::Tensor& updates, const at::Tensor& log_decays) {
-  // Sums of logs can be large where what matters is their small differences; and no exponential here is of
-  // more than 0.
-  const at::Tensor sums = log_decays.squeeze(-1).to(at::kDouble).cumsum(-1);
-  const at::Tensor later = at::ones({kChunk, kChunk}, values.options().dtype(at::kBool)).triu(1);
-  const at::Tensor between = (sums.unsqueeze(-1) - sums.unsqueeze(-2))
-                                 .to(at::kFloat)
-                                 .masked_fill(later, -std::numeric_limits<double>::infinity())
-                                 .exp();
-  const at::Tensor from_start = sums.to(at::kFloat).exp().unsqueeze(-1);
-  const at::Tensor last = sums.narrow(-1, kChunk - 1, 1);
-  const at::Tensor to_end = (last - sums).to(at::kFloat).exp().unsqueeze(-1);
-
-  const at::Tensor turned = keys.transpose(-1, -2);
-  const at::Tensor system = at::matmul(keys, turned) * between * updates;
-  const at::Tensor sides = at::cat({values * updates, keys * (updates * from_start)}, -1);
-  // Of the system the entries below the diagonal are read.
-  const at::Tensor solved = at::linalg_solve_triangular(system, sides, /*upper=*/false, /*left=*/true,
-                                                        /*unitriangular=*/true);
-  const std::vector<at::Tensor> parts = solved.split_with_sizes({values.size(-1), keys.size(-1)}, -1);
-  const auto by_head = [](const at::Tensor& x) { return x.flatten(1, 3); };
-  return {.written = by_head(parts[0]),
-          .reads = by_head(parts[1]),
-          .shown = by_head(queries * from_start),
-          .seen = by_head(at::matmul(queries, turned) * between),
-          .keys = by_head(keys * to_end),
-          .decay = by_head(last.to(at::kFloat).exp().unsqueeze(-1))};
-}
-
-/// Of each chunk what the state shows of it, [chunks, N, kChunk, value_size].
-at::Tensor run_through(const Chunks& chunks) {
-  // Taken apart at once: the derivative of a view is as large as the whole.
-  const auto written = chunks.written.unbind(), reads = chunks.reads.unbind(), shown = chunks.shown.unbind(),
-             seen = chunks.seen.unbind(), keys = chunks.keys.unbind(), decay = chunks.decay.unbind();
-  at::Tensor state;
-  std::vector<at::Tensor> outputs;
-  for (std::size_t c = 0; c < written.size(); ++c) {
-    if (!state.defined()) {  // nothing has been written
-      outputs.push_back(at::matmul(seen[c], written[c]));
-      state = at::matmul(keys[c].transpose(-1, -2), written[c]);
-      continue;
-    }
-    const at::Tensor writes = at::baddbmm(written[c], reads[c], state, /*beta=*/1, /*alpha=*/-1);
-    outputs.push_back(at::baddbmm(at::matmul(shown[c], state), seen[c], writes));
-    if (c + 1 < written.size()) state = at::baddbmm(state * decay[c], keys[c].transpose(-1, -2), writes);
-  }
-  return at::stack(outputs);
-}
-
 }  // namespace
 
 std::int64_t delta_net_floats(const DeltaNetSpec& spec) {
@@ -138,11 +72,11 @@ at::Tensor mix_by_delta_rule(const DeltaNetSpec& spec, const DeltaNetWeights& we
     return unit_length(chunked(convolved(weights.activation, x, convolution), 1));
   };
   const at::Tensor log_decays = -weights.log_decay.exp() * at::softplus(rows.decays + weights.decay_bias);
-  const Chunks chunks = chunks_of(
+  const at::Tensor shown = compute::gated_delta_rule(
       of_keys(rows.queries, weights.query_convolution) * scale, of_keys(rows.keys, weights.key_convolution),
       chunked(convolved(weights.activation, rows.values, weights.value_convolution), heads),
       chunked(at::sigmoid(rows.updates), heads), chunked(log_decays, heads));
-  const at::Tensor mixed = run_through(chunks)                       // [chunks, N, kChunk, size]
+  const at::Tensor mixed = shown                                     // [chunks, N, kChunk, size]
                                .unflatten(1, {W, spec.value_heads})  // N is W · value_heads
                                .permute({1, 0, 3, 2, 4})             // [W, chunks, kChunk, heads, size]
                                .reshape({W, whole, spec.value_heads, spec.value_size})

@@ -14,6 +14,10 @@ using util::in_quotes;
 
 constexpr std::string_view kEndOfText = "<|endoftext|>";
 
+constexpr const char* kQwen3_5Name = "Qwen3_5Tokenizer";
+constexpr std::string_view kQwen3_5Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 /// Takes a tokenizer.json as it stands; so do classes that transformers does not know.
 constexpr TokenizerClass kGeneric = {.name = "PreTrainedTokenizer"};
 
@@ -40,6 +44,11 @@ constexpr TokenizerClass kClasses[] = {
      .pad = "<|padding|>"},
     {.name = "Qwen2Tokenizer",
      .steps = ClassSteps::kQwen2,
+     .eos = kEndOfText,
+     .unk = kEndOfText,
+     .pad = kEndOfText},
+    {.name = kQwen3_5Name,
+     .steps = ClassSteps::kQwen3_5,
      .eos = kEndOfText,
      .unk = kEndOfText,
      .pad = kEndOfText},
@@ -76,16 +85,16 @@ constexpr TokenizerClass kClasses[] = {
 /// Classes with steps of their own that depthlens does not have.
 constexpr TokenizerClass kUnknown = {.name = "", .steps = ClassSteps::kUnknown};
 constexpr std::string_view kUnknownNames[] = {
-    "AlbertTokenizer",     "BartTokenizer",       "BarthezTokenizer",    "BertTokenizer",
-    "BigBirdTokenizer",    "BlenderbotTokenizer", "CamembertTokenizer",  "CLIPTokenizer",
-    "DebertaTokenizer",    "DebertaV2Tokenizer",  "EsmcTokenizer",       "FunnelTokenizer",
-    "HerbertTokenizer",    "LasrTokenizer",       "LayoutLMv3Tokenizer", "LEDTokenizer",
-    "LongformerTokenizer", "LukeTokenizer",       "MarkupLMTokenizer",   "MBart50Tokenizer",
-    "MBartTokenizer",      "MPNetTokenizer",      "MvpTokenizer",        "NllbTokenizer",
-    "NougatTokenizer",     "OpenAIGPTTokenizer",  "PegasusTokenizer",    "Qwen3_5Tokenizer",
-    "ReformerTokenizer",   "RemBertTokenizer",    "RobertaTokenizer",    "SeamlessM4TTokenizer",
-    "Siglip2Tokenizer",    "T5Tokenizer",         "UdopTokenizer",       "WhisperTokenizer",
-    "XGLMTokenizer",       "XLMRobertaTokenizer", "XLNetTokenizer",
+    "AlbertTokenizer",     "BartTokenizer",       "BarthezTokenizer",     "BertTokenizer",
+    "BigBirdTokenizer",    "BlenderbotTokenizer", "CamembertTokenizer",   "CLIPTokenizer",
+    "DebertaTokenizer",    "DebertaV2Tokenizer",  "EsmcTokenizer",        "FunnelTokenizer",
+    "HerbertTokenizer",    "LasrTokenizer",       "LayoutLMv3Tokenizer",  "LEDTokenizer",
+    "LongformerTokenizer", "LukeTokenizer",       "MarkupLMTokenizer",    "MBart50Tokenizer",
+    "MBartTokenizer",      "MPNetTokenizer",      "MvpTokenizer",         "NllbTokenizer",
+    "NougatTokenizer",     "OpenAIGPTTokenizer",  "PegasusTokenizer",     "ReformerTokenizer",
+    "RemBertTokenizer",    "RobertaTokenizer",    "SeamlessM4TTokenizer", "Siglip2Tokenizer",
+    "T5Tokenizer",         "UdopTokenizer",       "WhisperTokenizer",     "XGLMTokenizer",
+    "XLMRobertaTokenizer", "XLNetTokenizer",
 };
 
 struct ModelClass {
@@ -142,8 +151,14 @@ constexpr ModelClass kModelClasses[] = {
     {"qwen2_moe", "Qwen2Tokenizer"},
     {"qwen2_vl", "Qwen2Tokenizer"},
     {"qwen3", "Qwen2Tokenizer"},
+    {"qwen3_5", "Qwen3_5Tokenizer", true},
+    {"qwen3_5_moe", "Qwen3_5Tokenizer", true},
+    {"qwen3_5_moe_text", "Qwen3_5Tokenizer", true},
+    {"qwen3_5_text", "Qwen3_5Tokenizer"},
     {"qwen3_moe", "Qwen2Tokenizer"},
+    {"qwen3_next", "Qwen2Tokenizer"},
     {"qwen3_vl", "Qwen2Tokenizer"},
+    {"qwen3_vl_moe", "Qwen2Tokenizer"},
     {"smolvlm", kGeneric.name, true},
     {"stablelm", kGeneric.name, true},
     {"starcoder2", "GPT2Tokenizer"},
@@ -199,6 +214,12 @@ TextSteps steps_of(const TokenizerClass& tokenizer_class, const TokenizerSetting
     case ClassSteps::kQwen2:
       steps.normalizer.add({Normalizer::Kind::kNfc});
       steps.pre_tokenizer.add(llama3_splitter(1));
+      if (prefix_space) steps.pre_tokenizer.add(byte_level_splitter(false, true));
+      return steps;
+    case ClassSteps::kQwen3_5:
+      steps.normalizer.add({Normalizer::Kind::kNfc});
+      steps.pre_tokenizer.add(regex_splitter(std::string(kQwen3_5Pattern), SplitBehavior::kIsolated,
+                                             /*invert=*/false, kQwen3_5Name));
       if (prefix_space) steps.pre_tokenizer.add(byte_level_splitter(false, true));
       return steps;
     case ClassSteps::kCohere:

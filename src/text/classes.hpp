@@ -16,6 +16,7 @@ enum class ClassSteps {
   kGpt2,     ///< its own, over bytes: GPT-2's pattern
   kNeox,     ///< the same behind NFC
   kQwen2,    ///< NFC and Qwen 2's pattern
+  kQwen3_5,  ///< the same with Qwen 3.5's, where marks go with letters
   kCohere,   ///< NFC, digits apart and GPT-2's pattern
   kLlama,    ///< its own, over characters: spaces are marked, and one is put before the text
   kGemma,    ///< spaces are marked
@@ -35,7 +36,7 @@ struct TokenizerClass {
 
   bool over_bytes() const {
     return steps == ClassSteps::kGpt2 || steps == ClassSteps::kNeox || steps == ClassSteps::kQwen2 ||
-           steps == ClassSteps::kCohere;
+           steps == ClassSteps::kQwen3_5 || steps == ClassSteps::kCohere;
   }
   bool over_characters() const { return steps == ClassSteps::kLlama || steps == ClassSteps::kGemma; }
 };

@@ -58,6 +58,31 @@ TEST_CASE("classes: vocab.json and merges.txt are cut as the class does it") {
   CHECK(load_files(files)->encode(word) == Ids{20});
 }
 
+TEST_CASE("classes: marks go with letters in Qwen 3.5's, not in Qwen 2's") {
+  const std::string text = "b\u20dd";  // three bytes, of which the first can be merged with the letter
+  Json vocabulary = small_vocabulary();
+  vocabulary["\u00e2"] = 20;
+  vocabulary["\u0125"] = 21;
+  vocabulary["\u013f"] = 22;
+  vocabulary["b\u00e2"] = 23;
+  const auto ids = [&](const Json& config, const char* model = "{}") {
+    Files files = slow_files(config, model);
+    files["vocab.json"] = vocabulary.dump();
+    files["merges.txt"] += "b \u00e2\n";
+    return load_files(files)->encode(text);
+  };
+  const Ids apart = {1, 20, 21, 22}, together = {23, 21, 22};
+  CHECK(ids(of_class("Qwen2Tokenizer")) == apart);
+  CHECK(ids(of_class("Qwen3_5Tokenizer")) == together);
+  for (const char* type : {"qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text"})
+    CHECK(ids(Json::object(), Json{{"model_type", type}}.dump().c_str()) == together);
+  for (const char* type : {"qwen3_next", "qwen3_vl_moe"})
+    CHECK(ids(Json::object(), Json{{"model_type", type}}.dump().c_str()) == apart);
+  // What folders of Qwen 3.5 name is not trusted, but where the text's model is dense and alone.
+  CHECK(ids(of_class("Qwen2Tokenizer"), R"({"model_type": "qwen3_5"})") == together);
+  CHECK(ids(of_class("Qwen2Tokenizer"), R"({"model_type": "qwen3_5_text"})") == apart);
+}
+
 TEST_CASE("classes: NFC is of Qwen 2's and GPT-NeoX's, not of GPT-2's") {
   Json vocabulary = small_vocabulary();
   vocabulary["\u00c3"] = 20;  // the bytes of U+00E9
