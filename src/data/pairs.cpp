@@ -73,7 +73,8 @@ bool PairBuilder::add(const PromptPair& texts) {
     return std::string(source) + '\0' + std::string(target);
   };
   const bool repeated = repetitions_->repeats(
-      texts.id.text, both(without_space_at_end(texts.source.prompt), without_space_at_end(texts.target.prompt)),
+      texts.id.text,
+      both(without_space_at_end(texts.source.prompt), without_space_at_end(texts.target.prompt)),
       both(util::trimmed(texts.source.answer), util::trimmed(texts.target.answer)));
   if (repeated) {
     ++task_.dropped[Drop::kRepeatedPair];

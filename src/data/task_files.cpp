@@ -372,7 +372,9 @@ std::vector<std::string> as_spelled(std::vector<std::string> options, const std:
 
 }  // namespace
 
-std::string ItemId::json() const { return is_number ? text : util::json_string(text); }
+std::string ItemId::json() const {
+  return is_number ? text : util::json_string(text);
+}
 
 std::string Question::text() const {
   if (!continuations.empty()) return prompt + continuations[answer];
