@@ -387,7 +387,7 @@ TEST_CASE("choices: options of the file, given options, and logged samples") {
       gzip(R"({"doc_id": 9, "target": "1", "arguments": [["the sea is", " on"], ["the sea is", " wide"]]})"
            "\n"),
       "samples.jsonl.gz");
-  const TaskRun samples("exit", logged, small);  // the kind is recognised by the file
+  const TaskRun samples("exit", logged, small);           // the kind is recognised by the file
   CHECK(samples.finished.records.at(0).at("item") == 9);  // a number stays one
   CHECK(samples.finished.run.at("inputs")[0].at("sha256") == util::sha256(read_bytes(logged)));
   CHECK(texts(samples) == std::vector<std::string>{"on", "wide"});

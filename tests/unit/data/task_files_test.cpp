@@ -47,7 +47,9 @@ void check_questions_refused(const std::string& bytes, const Texts& parts, const
 }
 
 /// An id that is a number.
-ItemId numbered(int id) { return {std::to_string(id), /*number=*/true}; }
+ItemId numbered(int id) {
+  return {std::to_string(id), /*number=*/true};
+}
 
 void check_fact(const Fact& fact, const ItemId& id, const std::string& prompt, const std::string& answer,
                 const Texts& aliases = {}) {
