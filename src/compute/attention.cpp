@@ -1,16 +1,20 @@
 // By libtorch's fused attention where it has what the rule asks for, else one block of rows after another.
 #include "depthlens/compute/attention.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tanh.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -104,10 +108,9 @@ at::Tensor attend_by_blocks(const at::Tensor& queries, const at::Tensor& keys, c
   return at::cat(outputs, 2);
 }
 
-}  // namespace
-
-at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-                  const AttentionRule& rule) {
+/// Of windows [B, H, T, dh] together.
+at::Tensor attend_to_windows(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                             const AttentionRule& rule) {
   const std::int64_t B = queries.size(0), T = queries.size(2);
   AttentionRule used = rule;
   if (rule.window >= T) used.window = 0;
@@ -124,6 +127,46 @@ at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::T
         attend_by_blocks(queries.narrow(0, b, 1), keys.narrow(0, b, 1), values.narrow(0, b, 1), used));
   }
   return at::cat(windows);
+}
+
+/// Whether what libtorch's fused attention makes of a window depends, in the last bits, on its neighbours,
+/// its place in memory and the number of threads: seen with heads of fewer than 16 numbers, and with a single
+/// one.
+bool depends_on_company(const at::Tensor& queries, const AttentionRule& rule) {
+  constexpr std::int64_t kSmall = 16;
+  return queries.is_cpu() && is_fused(rule) && (queries.size(1) == 1 || queries.size(3) < kSmall) &&
+         !records_gradient(queries);
+}
+
+/// Each window and head by one thread, from memory of its own.
+at::Tensor attend_apart(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                        const AttentionRule& rule) {
+  const std::int64_t H = queries.size(1), tasks = queries.size(0) * H;
+  at::Tensor out = at::empty(queries.sizes(), queries.options());
+  std::atomic<std::int64_t> next = 0;
+  // Two at least: a thread that is alone has its products shared out among others.
+  at::parallel_for(0, std::max<std::int64_t>(2, at::get_num_threads()), 1, [&](std::int64_t, std::int64_t) {
+    const c10::InferenceMode inference;  // a setting of each thread
+    for (std::int64_t task = next++; task < tasks; task = next++) {
+      const std::int64_t window = task / H, head = task % H;
+      const auto of_task = [&](const at::Tensor& x) {  // [1, 1, T, dh]
+        return x.select(0, window).narrow(0, head, 1).clone(at::MemoryFormat::Contiguous).unsqueeze(0);
+      };
+      AttentionRule of_head = rule;
+      if (rule.position_bias.defined()) of_head.position_bias = rule.position_bias.narrow(0, head, 1);
+      out.select(0, window).select(0, head).copy_(
+          attend_to_windows(of_task(queries), of_task(keys), of_task(values), of_head).flatten(0, 2));
+    }
+  });
+  return out;
+}
+
+}  // namespace
+
+at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                  const AttentionRule& rule) {
+  return depends_on_company(queries, rule) ? attend_apart(queries, keys, values, rule)
+                                           : attend_to_windows(queries, keys, values, rule);
 }
 
 bool attends_adjoining(const at::Tensor& queries, const AdjoiningWindows& windows,
