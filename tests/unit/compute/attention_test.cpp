@@ -1,6 +1,7 @@
 // Attention in blocks of rows, against one softmax over a mask in float64.
 #include "depthlens/compute/attention.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
@@ -13,6 +14,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -56,10 +58,11 @@ double distance(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 TEST_CASE("attention: a window shorter than the text, wherever blocks of rows begin and end") {
+  const std::int64_t size = GENERATE(8, 16);  // small heads go another way
   for (const std::int64_t T : {5, 513, 1300}) {
     for (const std::int64_t span : {1, 4, 511, 513, 700, 1299, 1300}) {
-      INFO("T " << T << ", window " << span);
-      const auto random = [&] { return at::randn({1, 2, T, 8}, at::kDouble) * 1.5; };
+      INFO("T " << T << ", window " << span << ", heads of " << size);
+      const auto random = [&] { return at::randn({1, 2, T, size}, at::kDouble) * 1.5; };
       const at::Tensor q = random(), k = random(), v = random();
       const at::Tensor expected = masked_attention(q, k, v, span);
       for (const std::string& device : test::devices()) {
@@ -70,6 +73,30 @@ TEST_CASE("attention: a window shorter than the text, wherever blocks of rows be
         CHECK(found.device().type() == at::Device(device).type());
         CHECK(distance(found, expected) < 2e-5);
         if (span >= T) CHECK(at::equal(found, attend(there(q), there(k), there(v), 0)));
+      }
+    }
+  }
+}
+
+TEST_CASE("attention: a window has the same bits alone, among others, and on any number of threads") {
+  const int threads = at::get_num_threads();
+  for (const auto& [heads, size] : {std::pair<std::int64_t, std::int64_t>{4, 8}, {3, 10}, {1, 32}, {4, 16}}) {
+    for (const std::int64_t T : {9, 23, 100}) {
+      for (const std::int64_t span : {0, 7}) {
+        INFO(heads << " heads of " << size << ", T " << T << ", window " << span);
+        // As of a model: rows of all heads one behind the other.
+        const auto random = [&] { return at::randn({3, T, heads, size}).transpose(1, 2); };
+        const at::Tensor q = random(), k = random(), v = random();
+        const at::Tensor together = attend(q, k, v, span);
+        for (const int count : {1, 2, 5}) {
+          at::set_num_threads(count);
+          for (std::int64_t b = 0; b < 3; ++b) {
+            const auto alone = [&](const at::Tensor& x) { return x.narrow(0, b, 1).transpose(1, 2).clone(); };
+            const auto by_head = [&](const at::Tensor& x) { return alone(x).transpose(1, 2); };
+            CHECK(at::equal(attend(by_head(q), by_head(k), by_head(v), span), together.narrow(0, b, 1)));
+          }
+        }
+        at::set_num_threads(threads);
       }
     }
   }
