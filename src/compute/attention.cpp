@@ -130,12 +130,13 @@ at::Tensor attend_to_windows(const at::Tensor& queries, const at::Tensor& keys, 
 }
 
 /// Whether what libtorch's fused attention makes of a window depends, in the last bits, on its neighbours,
-/// its place in memory and the number of threads: seen with heads of fewer than 16 numbers, and with a single
-/// one.
+/// its place in memory and the number of threads: seen with heads of fewer than 16 numbers, with a single
+/// one, and where rows of all heads do not begin at multiples of 16 bytes.
 bool depends_on_company(const at::Tensor& queries, const AttentionRule& rule) {
-  constexpr std::int64_t kSmall = 16;
-  return queries.is_cpu() && is_fused(rule) && (queries.size(1) == 1 || queries.size(3) < kSmall) &&
-         !records_gradient(queries);
+  constexpr std::int64_t kNumbers = 16;
+  const std::int64_t heads = queries.size(1), size = queries.size(3);
+  return queries.is_cpu() && is_fused(rule) &&
+         (heads == 1 || size < kNumbers || heads * size % kNumbers != 0) && !records_gradient(queries);
 }
 
 /// Each window and head by one thread, from memory of its own.

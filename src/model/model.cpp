@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/GradMode.h>
@@ -111,7 +112,17 @@ class Model::WeightFiles {
         rows.push_back(file_.load(names_.of(rule, block, n), at::kFloat));
       return at::stack(rows);
     }
-    return used(rule, names_.of(rule, block), backend);
+    const std::string name = names_.of(rule, block);
+    const at::Tensor tensor = used(rule, name, backend);
+    // It only ranks, so that nothing which is added up would show it.
+    if (rule.slot == Slot::kRouterBias && !at::isfinite(tensor).all().item<bool>()) {
+      throw util::format_error({.what = "tensor '" + name + "' is not finite",
+                                .where = where_,
+                                .expected = "numbers",
+                                .found = "NaN or an infinity",
+                                .hint = "the checkpoint is damaged: experts are chosen by it"});
+    }
+    return tensor;
   }
 
   /// Likewise the part of a rule of experts that is `expert`'s. Its scales are undefined where the storage
@@ -145,6 +156,9 @@ class Model::WeightFiles {
       if (claimed_.count(name) == 0 && !TensorNames::is_ignorable(spec, name)) left.push_back(name);
     }
     if (left.empty()) return;
+    const bool quantized = std::any_of(left.begin(), left.end(), [](const std::string& name) {
+      return name.ends_with(".weight_scale_inv") || name.ends_with(".weight_scale");
+    });
     const std::size_t shown = std::min<std::size_t>(left.size(), 3);
     throw util::format_error(
         {.what = "tensors that the architecture has no place for",
@@ -152,7 +166,8 @@ class Model::WeightFiles {
          .expected = "only those of " + spec.architecture,
          .found = util::cat(util::join({left.begin(), left.begin() + shown}, ", "),
                             left.size() > shown ? util::cat(" and ", left.size() - shown, " more") : ""),
-         .hint = "an adapter (LoRA) must be merged into the weights first"});
+         .hint = quantized ? "the weights are quantized: take a conversion to bfloat16, float16 or float32"
+                           : "an adapter (LoRA) must be merged into the weights first"});
   }
 
  private:

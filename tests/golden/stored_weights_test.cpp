@@ -236,5 +236,24 @@ TEST_CASE("a tensor with values that are not finite is named") {
   }
 }
 
+TEST_CASE("a bias by which experts are chosen is finite, which no state would show") {
+  const std::string name = "model.layers.1.mlp.gate.e_score_correction_bias";
+  for (const std::string variant : {"deepseek-v3", "glm4-moe"}) {
+    INFO(variant);
+    const Changed damaged(variant,
+                          [&](Tensors& t) { t.at(name)[0] = std::numeric_limits<double>::quiet_NaN(); });
+    test::check_error(ErrorCode::kFormat, {name, "is not finite"}, [&] { damaged.load(); });
+  }
+}
+
+TEST_CASE("scales of quantized weights are told from an adapter") {
+  const Changed scaled("llama",
+                       [](Tensors& t) { t["model.layers.0.mlp.up_proj.weight_scale_inv"] = at::ones({1}); });
+  test::check_error(ErrorCode::kFormat, {"weight_scale_inv", "the weights are quantized"},
+                    [&] { scaled.load(); });
+  const Changed adapted("llama", [](Tensors& t) { t["model.layers.0.mlp.lora_A.weight"] = at::ones({1}); });
+  test::check_error(ErrorCode::kFormat, {"lora_A", "must be merged"}, [&] { adapted.load(); });
+}
+
 }  // namespace
 }  // namespace depthlens

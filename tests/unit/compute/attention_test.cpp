@@ -80,7 +80,8 @@ TEST_CASE("attention: a window shorter than the text, wherever blocks of rows be
 
 TEST_CASE("attention: a window has the same bits alone, among others, and on any number of threads") {
   const int threads = at::get_num_threads();
-  for (const auto& [heads, size] : {std::pair<std::int64_t, std::int64_t>{4, 8}, {3, 10}, {1, 32}, {4, 16}}) {
+  for (const auto& [heads, size] :
+       {std::pair<std::int64_t, std::int64_t>{4, 8}, {3, 10}, {1, 32}, {4, 16}, {3, 18}, {3, 17}}) {
     for (const std::int64_t T : {9, 23, 100}) {
       for (const std::int64_t span : {0, 7}) {
         INFO(heads << " heads of " << size << ", T " << T << ", window " << span);
