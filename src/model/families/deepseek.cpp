@@ -92,23 +92,12 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
   return spec;
 }
 
-void set_first_dense(ArchSpec& spec, std::int64_t first) {
-  for (std::int64_t i = 0; i < spec.num_layers; ++i)
-    spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
-}
-
 /// Which blocks have experts where a list says so; without one, all but the first.
 void read_mlp_kinds(const util::JsonView& config, ArchSpec& spec) {
   set_first_dense(spec, 1);
-  if (config.has("mlp_layer_types")) {
-    const util::JsonView types = config.at("mlp_layer_types");
-    if (!types.is_array() || static_cast<std::int64_t>(types.size()) != spec.num_layers)
-      types.fail(util::cat("an array of ", spec.num_layers, " values, one a block"));
-    for (std::size_t i = 0; i < types.size(); ++i) {
-      const std::string type = types.at(i).as_string();
-      if (type != "dense" && type != "sparse") types.at(i).fail("dense or sparse");
-      spec.blocks[i].experts = type == "sparse";
-    }
+  if (const auto sparse =
+          read_kinds_of_blocks(config, "mlp_layer_types", spec.num_layers, "dense", "sparse")) {
+    for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].experts = (*sparse)[i];
   }
   const auto first = std::find_if(spec.blocks.begin(), spec.blocks.end(),
                                   [](const BlockSpec& block) { return block.experts; });

@@ -465,21 +465,29 @@ void set_rope(ArchSpec& spec, const RopeSpec& rope) {
     spec.max_positions = static_cast<std::int64_t>(rope.factor * rope.original_max_positions);
 }
 
+std::optional<std::vector<bool>> read_kinds_of_blocks(const JsonView& config, const std::string& key,
+                                                      std::int64_t num_layers, const std::string& one,
+                                                      const std::string& other) {
+  if (!config.has(key)) return std::nullopt;
+  const JsonView given = config.at(key);
+  if (!given.is_array() || static_cast<std::int64_t>(given.size()) != num_layers)
+    given.fail(util::cat("an array of ", num_layers, " values, one a block"));
+  std::vector<bool> kinds;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const std::string kind = given.at(i).as_string();
+    if (kind != one && kind != other) given.at(i).fail(util::cat(one, " or ", other));
+    kinds.push_back(kind == other);
+  }
+  return kinds;
+}
+
 std::vector<bool> sliding_blocks(const JsonView& config, std::int64_t num_layers,
                                  const std::function<bool(std::int64_t)>& class_rule) {
+  if (const auto given =
+          read_kinds_of_blocks(config, "layer_types", num_layers, "full_attention", "sliding_attention"))
+    return *given;
   std::vector<bool> slides;
-  if (!config.has("layer_types")) {
-    for (std::int64_t i = 0; i < num_layers; ++i) slides.push_back(class_rule(i));
-    return slides;
-  }
-  const JsonView types = config.at("layer_types");
-  if (!types.is_array() || static_cast<std::int64_t>(types.size()) != num_layers)
-    types.fail(util::cat("an array of ", num_layers, " values, one a block"));
-  for (std::size_t i = 0; i < types.size(); ++i) {
-    const std::string type = types.at(i).as_string();
-    slides.push_back(type == "sliding_attention");
-    if (!slides.back() && type != "full_attention") types.at(i).fail("full_attention or sliding_attention");
-  }
+  for (std::int64_t i = 0; i < num_layers; ++i) slides.push_back(class_rule(i));
   return slides;
 }
 

@@ -153,6 +153,12 @@ void set_rope(ArchSpec& spec, const RopeSpec& rope);
 void set_ropes_by_kind(ArchSpec& spec, const util::JsonView& config, const std::vector<bool>& slides,
                        const RopeKeys& full, const RopeKeys& sliding);
 
+/// Of each block, whether it is of the `other` kind, by a list of one kind or the other for each; nothing
+/// where the config has none. Throws for further kinds.
+std::optional<std::vector<bool>> read_kinds_of_blocks(const util::JsonView& config, const std::string& key,
+                                                      std::int64_t num_layers, const std::string& one,
+                                                      const std::string& other);
+
 /// Of each block, whether its attention slides: by `layer_types`, or by the rule of the class. Throws for
 /// other kinds of attention.
 std::vector<bool> sliding_blocks(const util::JsonView& config, std::int64_t num_layers,
@@ -259,6 +265,9 @@ void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const Expert
 /// Experts by logistic scores, a bias and groups, and a shared one (GLM 4.5, DeepSeek V3); what predicts
 /// further tokens behind the last block may be in the checkpoint. `class_defaults` has what absent keys mean.
 void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
+
+/// Gives all blocks experts but the first ones.
+void set_first_dense(ArchSpec& spec, std::int64_t first);
 
 /// Softmax over all experts, shared out among those chosen where `norm_topk_prob` says so.
 ExpertSpec::Weighting read_softmax_weighting(

@@ -32,6 +32,11 @@ ArchSpec read_dense_glm(const util::JsonView& config, LlamaLike parts) {
 
 }  // namespace
 
+void set_first_dense(ArchSpec& spec, std::int64_t first) {
+  for (std::int64_t i = 0; i < spec.num_layers; ++i)
+    spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
+}
+
 void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults) {
   using Weighting = ExpertSpec::Weighting;
   const std::string count = name_of_size(config, "n_routed_experts", "num_local_experts");
@@ -81,9 +86,7 @@ ArchSpec read_glm4_moe(const util::JsonView& config) {
                                            .qkv_bias = read_flag(config, "attention_bias", false),
                                            .query_key_norm = read_flag(config, "use_qk_norm", false),
                                            .dense_mlp = false});
-  const std::int64_t first = read_size(config, "first_k_dense_replace", 1, /*lowest=*/0);
-  for (std::int64_t i = 0; i < spec.num_layers; ++i)
-    spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
+  set_first_dense(spec, read_size(config, "first_k_dense_replace", 1, /*lowest=*/0));
   add_gated_mlp(spec, /*bias=*/false, {.experts = false});
   add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
   return spec;

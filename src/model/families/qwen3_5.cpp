@@ -18,23 +18,13 @@ constexpr std::int64_t kClassInterval = 4;
 /// Blocks that `layer_types` says have linear attention, or all but every `full_attention_interval`th.
 void set_mixers(ArchSpec& spec, const util::JsonView& config) {
   const std::int64_t interval = read_size(config, "full_attention_interval", kClassInterval);
+  const auto full =
+      read_kinds_of_blocks(config, "layer_types", spec.num_layers, "linear_attention", "full_attention");
   bool by_interval = true;
-  if (config.has("layer_types")) {
-    const util::JsonView types = config.at("layer_types");
-    if (!types.is_array() || static_cast<std::int64_t>(types.size()) != spec.num_layers)
-      types.fail(util::cat("an array of ", spec.num_layers, " values, one a block"));
-  }
   for (std::int64_t i = 0; i < spec.num_layers; ++i) {
     const auto place = static_cast<std::size_t>(i);
-    bool linear = (i + 1) % interval != 0;
-    if (config.has("layer_types")) {
-      const util::JsonView type = config.at("layer_types").at(place);
-      const std::string name = type.as_string();
-      if (name != "linear_attention" && name != "full_attention")
-        type.fail("linear_attention or full_attention");
-      by_interval = by_interval && linear == (name == "linear_attention");
-      linear = name == "linear_attention";
-    }
+    const bool by_class = (i + 1) % interval != 0, linear = full ? !(*full)[place] : by_class;
+    by_interval = by_interval && linear == by_class;
     if (!linear) continue;
     spec.blocks[place].mixer = Mixer::kDeltaNet;
     spec.blocks[place].rope = BlockSpec::kNoRope;
