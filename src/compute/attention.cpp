@@ -1,7 +1,6 @@
 // By libtorch's fused attention where it has what the rule asks for, else one block of rows after another.
 #include "depthlens/compute/attention.hpp"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/arange.h>
@@ -11,15 +10,14 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tanh.h>
-#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 #include <optional>
 #include <vector>
 
 #include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/runtime.hpp"
 
 namespace depthlens::compute {
 namespace {
@@ -144,20 +142,15 @@ at::Tensor attend_apart(const at::Tensor& queries, const at::Tensor& keys, const
                         const AttentionRule& rule) {
   const std::int64_t H = queries.size(1), tasks = queries.size(0) * H;
   at::Tensor out = at::empty(queries.sizes(), queries.options());
-  std::atomic<std::int64_t> next = 0;
-  // Two at least: a thread that is alone has its products shared out among others.
-  at::parallel_for(0, std::max<std::int64_t>(2, at::get_num_threads()), 1, [&](std::int64_t, std::int64_t) {
-    const c10::InferenceMode inference;  // a setting of each thread
-    for (std::int64_t task = next++; task < tasks; task = next++) {
-      const std::int64_t window = task / H, head = task % H;
-      const auto of_task = [&](const at::Tensor& x) {  // [1, 1, T, dh]
-        return x.select(0, window).narrow(0, head, 1).clone(at::MemoryFormat::Contiguous).unsqueeze(0);
-      };
-      AttentionRule of_head = rule;
-      if (rule.position_bias.defined()) of_head.position_bias = rule.position_bias.narrow(0, head, 1);
-      out.select(0, window).select(0, head).copy_(
-          attend_to_windows(of_task(queries), of_task(keys), of_task(values), of_head).flatten(0, 2));
-    }
+  for_each_by_one_thread(tasks, [&](std::int64_t task) {
+    const std::int64_t window = task / H, head = task % H;
+    const auto of_task = [&](const at::Tensor& x) {  // [1, 1, T, dh]
+      return x.select(0, window).narrow(0, head, 1).clone(at::MemoryFormat::Contiguous).unsqueeze(0);
+    };
+    AttentionRule of_head = rule;
+    if (rule.position_bias.defined()) of_head.position_bias = rule.position_bias.narrow(0, head, 1);
+    out.select(0, window).select(0, head).copy_(
+        attend_to_windows(of_task(queries), of_task(keys), of_task(values), of_head).flatten(0, 2));
   });
   return out;
 }

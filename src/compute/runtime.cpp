@@ -3,10 +3,13 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 #include <malloc.h>
 #include <torch/headeronly/version.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <new>
 #include <string_view>
@@ -25,6 +28,15 @@ void set_threads(int threads) {
 
 int num_threads() {
   return at::get_num_threads();
+}
+
+void for_each_by_one_thread(std::int64_t count, const std::function<void(std::int64_t i)>& use) {
+  std::atomic<std::int64_t> next = 0;
+  // Two threads at least: what one does that is alone would be shared out.
+  at::parallel_for(0, std::max(2, at::get_num_threads()), 1, [&](std::int64_t, std::int64_t) {
+    const c10::InferenceMode inference;  // a setting of each thread
+    for (std::int64_t i = next++; i < count; i = next++) use(i);
+  });
 }
 
 void release_free_memory() {

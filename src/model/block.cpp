@@ -162,14 +162,12 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   for (std::size_t g = 0; g < rows.size(); ++g) {
     const WindowGroup& group = positions.groups[g];
     const auto by_head = [&](const at::Tensor& x) {  // [windows, H, longest, dh]
-      const at::Tensor whole = group.padded.defined() ? x.index_select(0, group.padded) : x;
-      return whole.unflatten(0, {group.windows, group.longest}).transpose(1, 2).to(options_.dtype);
+      return group.by_window(x).transpose(1, 2).to(options_.dtype);
     };
-    const at::Tensor out = compute::attend(by_head(queries[g]), by_head(keys[g]), by_head(values[g]), rule)
-                               .transpose(1, 2)
-                               .to(at::kFloat)
-                               .flatten(0, 1);
-    mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
+    mixed.push_back(
+        group.by_row(compute::attend(by_head(queries[g]), by_head(keys[g]), by_head(values[g]), rule)
+                         .transpose(1, 2)
+                         .to(at::kFloat)));
   }
   return projected(at::cat(mixed));
 }
@@ -200,20 +198,16 @@ at::Tensor Model::delta_net(const Weights& block, const at::Tensor& input, const
   std::vector<at::Tensor> mixed;
   std::int64_t first = 0;
   for (const WindowGroup& group : positions.groups) {
-    const auto of_group = [&](const at::Tensor& x) {  // [windows, longest, n]
-      const at::Tensor part = x.narrow(0, first, group.rows);
-      const at::Tensor whole = group.padded.defined() ? part.index_select(0, group.padded) : part;
-      return whole.unflatten(0, {group.windows, group.longest});
+    const auto of_group = [&](const at::Tensor& x) {
+      return group.by_window(x.narrow(0, first, group.rows));
     };
-    const at::Tensor out = mix_by_delta_rule(spec_.delta_net, weights,
-                                             {.queries = of_group(rows.queries),
-                                              .keys = of_group(rows.keys),
-                                              .values = of_group(rows.values),
-                                              .gates = of_group(rows.gates),
-                                              .updates = of_group(rows.updates),
-                                              .decays = of_group(rows.decays)})
-                               .flatten(0, 1);
-    mixed.push_back(group.kept.defined() ? out.index_select(0, group.kept) : out);
+    mixed.push_back(group.by_row(mix_by_delta_rule(spec_.delta_net, weights,
+                                                   {.queries = of_group(rows.queries),
+                                                    .keys = of_group(rows.keys),
+                                                    .values = of_group(rows.values),
+                                                    .gates = of_group(rows.gates),
+                                                    .updates = of_group(rows.updates),
+                                                    .decays = of_group(rows.decays)})));
     first += group.rows;
   }
   return projected(at::cat(mixed));
@@ -317,6 +311,16 @@ at::Tensor Model::feed_forward(std::int64_t i, const Weights& block, const at::T
   const at::Tensor mixed = mixture(i, block, norm(middle, block[Slot::kExpertsNormWeight], {}), routed);
   return norm(dense, block[Slot::kDenseOutNormWeight], {}) +
          norm(mixed, block[Slot::kExpertsOutNormWeight], {});
+}
+
+at::Tensor Model::WindowGroup::by_window(const at::Tensor& of_rows) const {
+  const at::Tensor whole = padded.defined() ? of_rows.index_select(0, padded) : of_rows;
+  return whole.unflatten(0, {windows, longest});
+}
+
+at::Tensor Model::WindowGroup::by_row(const at::Tensor& of_windows) const {
+  const at::Tensor rows_of_all = of_windows.flatten(0, 1);
+  return kept.defined() ? rows_of_all.index_select(0, kept) : rows_of_all;
 }
 
 std::vector<Model::WindowGroup> Model::groups_of(const PackedWindows& windows,

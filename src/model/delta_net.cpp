@@ -1,7 +1,6 @@
 // What is around the gated delta rule: convolutions before it, the norm and the gate behind it.
 #include "delta_net.hpp"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
@@ -9,13 +8,12 @@
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
-#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include "depthlens/compute/delta_rule.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 #include "layers.hpp"
@@ -127,14 +125,8 @@ at::Tensor mix_windows_by_delta_rule(const DeltaNetSpec& spec, const DeltaNetWei
                                   .decays = rows_of(rows.decays, heads)})
                    .squeeze(0));
   };
-  // Each task is computed by one thread: shared out among several, libtorch's operations round the ends of
-  // their shares in other ways. So there are two at least, since one alone would be shared out.
-  const auto tasks = static_cast<std::int64_t>(lengths.size()) * groups;
-  std::atomic<std::int64_t> next = 0;
-  at::parallel_for(0, std::max<std::int64_t>(2, at::get_num_threads()), 1, [&](std::int64_t, std::int64_t) {
-    const c10::InferenceMode inference;  // a setting of each thread
-    for (std::int64_t task = next++; task < tasks; task = next++)
-      mix(static_cast<std::size_t>(task / groups), task % groups);
+  compute::for_each_by_one_thread(static_cast<std::int64_t>(lengths.size()) * groups, [&](std::int64_t task) {
+    mix(static_cast<std::size_t>(task / groups), task % groups);
   });
   return mixed;
 }

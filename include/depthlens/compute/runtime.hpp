@@ -3,7 +3,9 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -12,6 +14,10 @@ namespace depthlens::compute {
 /// Threads of one operation; call once, before any computation. Results do not depend on it.
 void set_threads(int threads);
 int num_threads();
+
+/// Calls use(i) for 0 ≤ i < count on all threads, in inference mode, each by one thread alone: libtorch's
+/// operations in it are shared out among no others, and so round alike whatever stands beside them.
+void for_each_by_one_thread(std::int64_t count, const std::function<void(std::int64_t i)>& use);
 
 /// Gives memory that was freed back to the system. Tensors of many sizes come and go with every batch, and
 /// what lies between those in use would grow with the corpus.

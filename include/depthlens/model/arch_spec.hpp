@@ -94,13 +94,12 @@ struct LatentSpec {
 /// How many heads of keys and values there are, and how large all heads are.
 struct HeadSizes {
   std::int64_t num_kv_heads = 0, head_size = 0;
+  bool operator==(const HeadSizes&) const = default;
 };
 
 /// Attention with heads of other sizes than most blocks have (Gemma 4's full blocks).
-struct WideHeadsSpec {
-  std::int64_t num_kv_heads = 0;  ///< 0: no block has such
-  std::int64_t head_size = 0;
-  bool keys_are_values = false;  ///< values are the projection of keys, before its norm
+struct WideHeadsSpec : HeadSizes {  // 0 heads: no block has such
+  bool keys_are_values = false;     ///< values are the projection of keys, before its norm
 
   bool operator==(const WideHeadsSpec&) const = default;
 };
@@ -165,8 +164,8 @@ struct BlockSpec {
   int rope = kNoRope;       ///< which of the model's
   bool experts = false;     ///< the MLP is the mixture of experts
   Mixer mixer = Mixer::kAttention;
-  std::int64_t keys_of =
-      kOwnKeys;  ///< the block before it whose keys and values it reads in place of its own
+  /// The block before it whose keys and values it reads in place of its own.
+  std::int64_t keys_of = kOwnKeys;
 
   bool operator==(const BlockSpec&) const = default;
 };
@@ -375,8 +374,7 @@ struct ArchSpec {
   std::int64_t last_reader_of(std::int64_t i) const;
   /// Of the attention of a block.
   HeadSizes heads_of(const BlockSpec& block) const {
-    if (block.mixer == Mixer::kWideAttention)
-      return {.num_kv_heads = wide.num_kv_heads, .head_size = wide.head_size};
+    if (block.mixer == Mixer::kWideAttention) return wide;
     return {.num_kv_heads = num_kv_heads, .head_size = head_size};
   }
   /// Numbers of a token that a pass keeps for later blocks, beside the states.

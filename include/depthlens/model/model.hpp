@@ -147,6 +147,10 @@ class Model {
     std::int64_t rows, windows, longest;
     at::Tensor padded;  ///< [windows · longest] rows of the group; undefined where all are equally long
     at::Tensor kept;    ///< [rows] of these
+
+    /// [rows, …] as [windows, longest, …], and back.
+    at::Tensor by_window(const at::Tensor& of_rows) const;
+    at::Tensor by_row(const at::Tensor& of_windows) const;
   };
   /// What the positions of some windows mean to attention, for all blocks of a device.
   struct Positions {

@@ -13,11 +13,10 @@ ArchSpec read_parallel(const util::JsonView& config, double class_theta) {
                                            .epsilon_key = "layer_norm_eps",
                                            .epsilon = 1e-5,
                                            .norms = {{Slot::kAttentionNormWeight, "input_layernorm"}},
-                                           .rope = {.class_theta = class_theta},
+                                           .rope = {.class_theta = class_theta, .interleaved = true},
                                            .qkv_bias = bias,
                                            .attention_out_bias = bias});
   spec.parallel_residual = spec.shared_norm = true;
-  for (RopeSpec& rope : spec.ropes) rope.interleaved = true;
   spec.logit_transform.scale = read_number(config, "logit_scale", 0.0625);
   return spec;
 }

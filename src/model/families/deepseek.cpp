@@ -49,8 +49,7 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
   ArchSpec of_part = spec;
   of_part.head_size = rotated;
   require_value(config, "partial_rotary_factor", 1.0);
-  RopeSpec rope = read_rope(config, of_part, {.share = ""});
-  rope.interleaved = interleaved;
+  const RopeSpec rope = read_rope(config, of_part, {.share = "", .interleaved = interleaved});
   set_rope(spec, rope);
   spec.attention.scale *= yarn_growth_of_scores(config, rope);
   LatentSpec& latent = spec.latent;

@@ -348,6 +348,7 @@ RopeSpec read_rope_block(const JsonView& config, const std::optional<JsonView>& 
     }
   }
   if (!(rope.theta > 0)) config.fail("a positive rotary base");
+  rope.interleaved = keys.interleaved;
   rope.dims =
       share >= 0 && share <= 1 ? static_cast<std::int64_t>(static_cast<double>(spec.head_size) * share) : -1;
   if (rope.dims < 0 || rope.dims % 2 != 0) {

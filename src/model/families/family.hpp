@@ -129,6 +129,7 @@ struct RopeKeys {
   std::optional<std::int64_t> original_max_positions = {};
   /// Settings in the block that the family itself reads.
   std::vector<std::string> others = {};
+  bool interleaved = false;  ///< pairs are of neighbours
 };
 
 /// Rotary settings in either spelling: `rope_parameters` {rope_type, rope_theta, …}, or `rope_scaling` {type

@@ -95,7 +95,7 @@ std::pair<HeadSizes, HeadSizes> read_heads(const JsonView& config, const std::ve
     for (std::size_t i = 0; i < slides.size(); ++i) {
       if (slides[i] != sliding) continue;
       if (!first) first = of_blocks[i];
-      if (first->head_size != of_blocks[i].head_size || first->num_kv_heads != of_blocks[i].num_kv_heads)
+      if (*first != of_blocks[i])
         config.at(key).fail(util::cat("the same heads in all blocks of ", sliding ? kSliding : kFull));
     }
     return first.value_or(common);
@@ -302,9 +302,7 @@ ArchSpec read_common(const JsonView& given, std::int64_t max_positions, std::int
   }
   spec.num_kv_heads = of_sliding.num_kv_heads;
   spec.head_size = of_sliding.head_size;
-  spec.wide = {.num_kv_heads = of_full.num_kv_heads,
-               .head_size = of_full.head_size,
-               .keys_are_values = keys_are_values};
+  spec.wide = {of_full, keys_are_values};
   for (std::size_t i = 0; i < slides.size(); ++i)
     spec.blocks[i].mixer = slides[i] ? Mixer::kAttention : Mixer::kWideAttention;
   set_windows(spec, config, slides, window);

@@ -17,11 +17,11 @@ ArchSpec read_dense_glm(const util::JsonView& config, LlamaLike parts) {
   parts.head_size = 128;
   parts.epsilon = 1.5625e-7;
   parts.rope.class_share = 0.5;
+  parts.rope.interleaved = true;
   parts.partial_rotary = true;
   parts.qkv_bias = read_flag(config, "attention_bias", true);
   parts.dense_mlp = false;
   ArchSpec spec = read_llama_like(config, parts);
-  for (RopeSpec& rope : spec.ropes) rope.interleaved = true;
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   add_rows_of(
       spec, {.slot = Slot::kMlpGateWeight, .name = "layers.{i}.mlp.gate_up_proj.weight", .shape = {2 * m, d}},
