@@ -204,7 +204,7 @@ class Calibration : public Experiment {
           const auto known = [&](double value, bool exists) {
             return exists ? tables::Cell(value) : tables::Cell();
           };
-          table.add({name, shape_.layer(row), bucket, tables::share(count, total),
+          table.add({name, shape_.layer(row), bucket, tables::cell(tables::share(count, total)),
                      known(bias.predicted, has_sums), known(bias.kl, has_sums),
                      known(bias.kl / all.kl, all.kl > 0)});
         };

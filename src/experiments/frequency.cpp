@@ -19,12 +19,17 @@ class Frequency : public Experiment {
     shape_ = shape;
     positions_ = index(shape.num_lenses(), 0, 0);
     targets_ = positions_ + 1;
-    sums_ = &state_.sums("frequency.sums", target_index(buckets_.size()), seed_);
+    tokens_ = target_index(buckets_.size());
+    sums_ = &state_.sums("frequency.sums", token_index(buckets_.size()), seed_);
   }
 
   void accept(const decode::PositionReadout& position) override {
     const std::span<double> sums = sums_->of(unit_of(position));
     sums[positions_] += 1;
+    if (position.where().position >= position.query().num_bos) {
+      sums[tokens_] += 1;
+      sums[token_index(bucket_of(position.token()))] += 1;
+    }
     if (const decode::TokenId target = position.watched_id(decode::kWatchedTarget);
         target != decode::kNoToken) {
       sums[targets_] += 1;
@@ -41,9 +46,8 @@ class Frequency : public Experiment {
 
   std::vector<tables::Table> tables() const override {
     using tables::kEstimated;
-    tables::Table corpus{.name = "frequency.corpus",
-                         .columns = {{"bucket"}, {"count", "tokens"}, {"share", "share of tokens"}},
-                         .rows = {}};
+    tables::EstimateTable corpus("frequency.corpus",
+                                 {{"bucket"}, {"count", "tokens"}, {"share", "share of tokens", kEstimated}});
     tables::EstimateTable targets(
         "frequency.targets", {{"bucket"}, {"count", "targets"}, {"share", "share of targets", kEstimated}});
     tables::EstimateTable top1("frequency.top1_share", {{"lens"},
@@ -55,10 +59,15 @@ class Frequency : public Experiment {
         "frequency.mean_probability",
         {{"lens"}, {"layer"}, {"bucket"}, {"probability", "mean probability", kEstimated}});
     std::int64_t total = 0;
-    for (const std::int64_t count : buckets_.corpus_counts) total += count;
+    bool is_of_positions = true;  // the table has counted the tokens of the positions, and no others
     for (std::int64_t b = 0; b < buckets_.size(); ++b) {
-      const std::int64_t count = buckets_.corpus_counts[static_cast<std::size_t>(b)];
-      corpus.add({name(b), count, tables::share(count, total)});
+      total += corpus_count(b);
+      is_of_positions = is_of_positions && count(token_index(b)) == corpus_count(b);
+    }
+    for (std::int64_t b = 0; b < buckets_.size(); ++b) {
+      corpus.add({name(b), corpus_count(b),
+                  is_of_positions ? sums_->ratio(token_index(b), tokens_)
+                                  : tables::Estimate{.value = tables::share(corpus_count(b), total)}});
       targets.add({name(b), this->count(target_index(b)), sums_->ratio(target_index(b), targets_)});
     }
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
@@ -71,7 +80,8 @@ class Frequency : public Experiment {
         }
       }
     }
-    return {corpus, std::move(targets).finish(), std::move(top1).finish(), std::move(mass).finish()};
+    return {std::move(corpus).finish(), std::move(targets).finish(), std::move(top1).finish(),
+            std::move(mass).finish()};
   }
 
  private:
@@ -88,14 +98,21 @@ class Frequency : public Experiment {
   std::size_t target_index(std::int64_t bucket) const {
     return targets_ + 1 + static_cast<std::size_t>(bucket);
   }
+  std::size_t token_index(std::int64_t bucket) const {
+    return tokens_ + 1 + static_cast<std::size_t>(bucket);
+  }
   std::int64_t count(std::size_t i) const { return sums_->count(i); }
+  std::int64_t corpus_count(std::int64_t bucket) const {
+    return buckets_.corpus_counts[static_cast<std::size_t>(bucket)];
+  }
 
   tables::State& state_;
   data::TokenBuckets buckets_;
   std::uint64_t seed_;
   decode::ReadoutShape shape_;
-  std::size_t positions_ = 0, targets_ = 0;  // their places in `sums_`
-  tables::BootstrapSums* sums_ = nullptr;    // [N, R, buckets, 2], positions, targets, [buckets]
+  std::size_t positions_ = 0, targets_ = 0, tokens_ = 0;  // their places in `sums_`
+  /// [N, R, buckets, 2], positions, targets, [buckets], tokens (of the positions, without BOS), [buckets]
+  tables::BootstrapSums* sums_ = nullptr;
 };
 
 }  // namespace

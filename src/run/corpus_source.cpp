@@ -99,6 +99,7 @@ bool CorpusSource::next(decode::Query& query) {
              .input = static_cast<std::int64_t>(document_.input),
              .input_document = document_.index_in_input,
              .id = document_.id,
+             .num_bos = session_.bos() ? 1 : 0,
              .tokens = std::move(windows_[next_window_++]),
              .positions = {}};
     const auto length = static_cast<std::int64_t>(query.tokens.size());

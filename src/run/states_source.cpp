@@ -36,7 +36,8 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
     : TextSource(options),
       expected_({.layers = std::move(layers),
                  .hidden_size = session.spec().hidden_size,
-                 .vocab_size = session.spec().vocab_size}) {
+                 .vocab_size = session.spec().vocab_size}),
+      bos_(session.bos()) {
   const std::int64_t L = session.spec().num_layers;
   if (expected_.layers.empty()) {
     for (std::int64_t layer = 0; layer <= L; ++layer) expected_.layers.push_back(layer);
@@ -62,9 +63,7 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
     data::InputSummary& input = inputs_.files.emplace_back();
     input.path = files_[f].string();
     input.documents = 1;
-    for (std::size_t t = 0; t < states.tokens().size(); ++t) {
-      // BOS begins a window, it is no part of the text.
-      if (t == 0 && session.bos() && states.tokens()[0] == *session.bos()) continue;
+    for (std::size_t t = num_bos(states); t < states.tokens().size(); ++t) {
       survey_.counts.add(states.tokens()[t]);
       ++input.tokens;
     }
@@ -104,6 +103,10 @@ void StatesSource::check_unchanged() {
   }
 }
 
+std::size_t StatesSource::num_bos(const decode::StoredStates& states) const {
+  return bos_ && !states.tokens().empty() && states.tokens()[0] == *bos_ ? 1 : 0;
+}
+
 void StatesSource::begin_part(std::int64_t part) {
   next_file_ = static_cast<std::size_t>(plan_.begin(part).document);
   end_file_ =
@@ -125,6 +128,7 @@ bool StatesSource::next(decode::Query& query) {
              .positions = {}};
     query.states = std::make_shared<const decode::StoredStates>(files_[f], expected_);
     query.tokens = query.states->tokens();
+    query.num_bos = static_cast<std::int64_t>(num_bos(*query.states));
     DEPTHLENS_ASSERT(static_cast<std::int64_t>(query.tokens.size()) == length);
     add_positions(query, positions);
     return true;

@@ -63,8 +63,8 @@ Cell cell(const std::optional<double>& value) {
   return *value;
 }
 
-Cell share(std::int64_t part, std::int64_t whole) {
-  if (whole == 0) return std::monostate();
+std::optional<double> share(std::int64_t part, std::int64_t whole) {
+  if (whole == 0) return std::nullopt;
   return static_cast<double>(part) / static_cast<double>(whole);
 }
 

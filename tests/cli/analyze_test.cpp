@@ -91,6 +91,7 @@ TEST_CASE("analyze writes the documented files and nothing else") {
                                           "tables/settling.depth.csv",
                                           "tables/settling.first_hit.csv",
                                           "replicates/lens.quality.npy",
+                                          "replicates/frequency.corpus.npy",
                                           "replicates/frequency.targets.npy",
                                           "replicates/frequency.top1_share.npy",
                                           "replicates/frequency.mean_probability.npy",

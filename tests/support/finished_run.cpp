@@ -38,7 +38,7 @@ std::vector<Documented> documented_tables(std::size_t num_lenses) {
         "top1_accuracy", "final_rank_mean", "final_rank_median", "targets"},
        {"kl_final", "kl_reverse", "entropy", "cross_entropy", "top1_agreement", "top1_accuracy",
         "final_rank_mean"}},
-      {"frequency.corpus", {"bucket", "count", "share"}, {}},
+      {"frequency.corpus", {"bucket", "count", "share"}, {"share"}},
       {"frequency.targets", {"bucket", "count", "share"}, {"share"}},
       {"frequency.top1_share", {"lens", "layer", "bucket", "count", "share"}, {"share"}},
       {"frequency.mean_probability", {"lens", "layer", "bucket", "probability"}, {"probability"}},

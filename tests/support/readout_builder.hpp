@@ -25,6 +25,7 @@ struct BuiltPosition {
   std::int64_t document = 0, window = 0, position = 0;
   decode::TokenId token = 0, target = decode::kNoToken, final_id = 0;
   std::int64_t item = -1;
+  std::int64_t num_bos = 0;                        // of the window
   std::vector<decode::TokenId> watched = {};       // beside final and target
   std::vector<std::vector<BuiltRow>> lenses = {};  // [N][R]
 };
@@ -76,6 +77,7 @@ class ReadoutBuilder {
       decode::Query query;
       query.document = built.document;
       query.window = built.window;
+      query.num_bos = built.num_bos;
       query.tokens.assign(static_cast<std::size_t>(built.position) + 1, built.token);
       query.positions = {{.position = built.position,
                           .target = built.target,

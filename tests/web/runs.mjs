@@ -109,7 +109,7 @@ export function boundedRun(folder, { L = 6, scale = 1, ...run } = {}) {
     "lens.quality": table(["lens", "layer", "positions", ...measures("kl_final", "entropy", "cross_entropy", "top1_agreement", "top1_accuracy", "final_rank_mean"), "final_rank_median", "targets"],
       each(lenses, layers).map(([lens, layer]) => [lens, layer, 120, ...bounded(scale * (layer === L ? 0 : layer === 0 ? 40 : 1 - 0.1 * layer)), ...bounded(3), ...bounded(4), ...bounded(layer / L), ...bounded(0.3), ...bounded(1 + 90 * (L - layer)), 2, 118])),
     "lens.difference": table(["lens", "baseline", "layer", "positions", ...measures(...differences)], layers.map((layer) => ["tuned", "logit", layer, 120, ...differences.flatMap(() => [layer - L, layer - L - 1, layer - L + 1])])),
-    "frequency.corpus": table(["bucket", "count", "share"], buckets.map((bucket, i) => [bucket, 500 - 100 * i, [0.42, 0.33, 0.25][i]]), { count: "tokens" }),
+    "frequency.corpus": table(["bucket", "count", ...measures("share")], buckets.map((bucket, i) => [bucket, 500 - 100 * i, [0.42, 0.33, 0.25][i], null, null]), { count: "tokens" }),
     "frequency.targets": table(["bucket", "count", "share"], buckets.map((bucket, i) => [bucket, [60, 40, 20][i], [0.5, 1 / 3, 1 / 6][i]]), { count: "tokens" }),
     "frequency.top1_share": table(["lens", "layer", "bucket", "count", ...measures("share")], each(lenses, layers, buckets).map(([lens, layer, bucket]) => [lens, layer, bucket, 40, ...bounded({ top_1_10: 0.7, top_11_100: 0.2, rest: 0.1 }[bucket])])),
     "settling.depth": table(["lens", "layer", "count", ...measures("share")], each(lenses, layers).map(([lens, layer]) => [lens, layer, 120 / (L + 1), ...bounded(1 / (L + 1))])),

@@ -77,7 +77,8 @@ struct Query {
   std::int64_t input = 0;           ///< index of the input that the document came from
   std::int64_t input_document = 0;  ///< index of the document within that
   std::string id = {};              ///< of the document itself, as JSON; "" where it has none
-  std::int64_t part = 0;  ///< of the run that it belongs to (run/plan.hpp); parts come one after the other
+  std::int64_t part = 0;     ///< of the run that it belongs to (run/plan.hpp); parts come one after the other
+  std::int64_t num_bos = 0;  ///< tokens at its start that are no part of the text: 1 where BOS was put there
   std::vector<TokenId> tokens;                      ///< BOS included where there is one
   std::vector<Position> positions;                  ///< in increasing order
   std::shared_ptr<const StoredStates> states = {};  ///< in place of a forward pass over the tokens

@@ -191,7 +191,11 @@ class StatesSource : public TextSource {
   bool next(decode::Query& query) override;
 
  private:
+  /// 1 where BOS begins the window: it is no part of the text.
+  std::size_t num_bos(const decode::StoredStates& states) const;
+
   decode::StoredStates::Expected expected_;
+  std::optional<text::TokenId> bos_;
   std::vector<std::filesystem::path> files_;
   std::vector<std::pair<std::uintmax_t, std::filesystem::file_time_type>> stamps_;  // size, time
   std::vector<std::int64_t> lengths_;                                               // tokens

@@ -49,6 +49,6 @@ class Histogram {
 Cell cell(const std::optional<double>& value);
 
 /// part / whole, or nothing where the whole is 0.
-Cell share(std::int64_t part, std::int64_t whole);
+std::optional<double> share(std::int64_t part, std::int64_t whole);
 
 }  // namespace depthlens::tables

@@ -94,10 +94,10 @@ function differencesOf(name) {
   };
 }
 
-/** The plots of tables whose differences are known, around 0. Runs on the same text have the same targets. */
+/** The plots of tables whose differences are known, around 0. Runs on the same text have the same tokens and targets. */
 function differenceFigures() {
-  const [first] = RUNS;
-  return PLOTS.filter((spec) => spec.table !== "frequency.targets" && !spec.source && !spec.order && spec.kind !== "matrix" && RUNS.some(({ difference }) => difference?.paired && Object.hasOwn(difference.tables, spec.table)))
+  const [first] = RUNS, same = ["frequency.corpus", "frequency.targets"];
+  return PLOTS.filter((spec) => !same.includes(spec.table) && !spec.source && !spec.order && spec.kind !== "matrix" && RUNS.some(({ difference }) => difference?.paired && Object.hasOwn(difference.tables, spec.table)))
     .map((spec) => plotFigure({ ...spec, name: `difference.${spec.table}`, source: () => differencesOf(spec.table), title: `Difference to ${plain(first.name)}: ${titleOf(spec)}`,
       difference: true, zero: true, scale: "linear", least: undefined, reference: undefined, note: "" }))
     .filter(Boolean);

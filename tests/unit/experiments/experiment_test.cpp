@@ -155,7 +155,7 @@ TEST_CASE("registry: the columns of every table are those of the contract in the
         c += c < columns.size() && column.name == columns[c] ? 1 : 0;
       CHECK(c == columns.size());
       for (const tables::Column& column : table.columns) {
-        const bool fixed = name == "frequency.corpus" || name == "calibration.frequency_bias";
+        const bool fixed = name == "calibration.frequency_bias";
         const bool is_mean = column.name.rfind("mean_", 0) == 0 || column.name == "share";
         const bool is_end = column.name.ends_with("_low") || column.name.ends_with("_high");
         if (is_mean && !is_end && !fixed) CHECK(column.estimated);

@@ -22,7 +22,58 @@ TEST_CASE("frequency.corpus: counts and shares of the frequency table, not of th
     CHECK(table.word(b, "bucket") == kBuckets[b]);
     CHECK(table.integer(b, "count") == counts[b]);
     CHECK(table.number(b, "share") == shares[b]);
+    // Five positions are not what the table counted.
+    CHECK(table.is_nothing(b, "share_low"));
+    CHECK(table.is_nothing(b, "share_high"));
   }
+}
+
+TEST_CASE("frequency.corpus: intervals where the table counted the tokens of the positions") {
+  const ReadoutBuilder drawn = some_readouts(60, 2);
+  ReadoutBuilder builder({"logit", "tuned"}, kRows, kVocabulary, 3, some_buckets().bucket_of, 4);
+  data::TokenBuckets buckets = some_buckets();
+  buckets.corpus_counts.assign(4, 0);
+  tables::State expected;
+  tables::BootstrapSums& sums = expected.sums("sums", 5, 0);
+  for (std::size_t p = 0; p < drawn.positions().size(); ++p) {
+    BuiltPosition position = drawn.positions()[p];
+    position.document =
+        static_cast<std::int64_t>(p / 6);  // each of ten begins with BOS, which no table counts
+    position.position = static_cast<std::int64_t>(p % 6);
+    position.num_bos = 1;
+    if (position.position > 0) {
+      const std::size_t bucket = buckets.bucket_of[static_cast<std::size_t>(position.token)];
+      ++buckets.corpus_counts[bucket];
+      const std::span<double> of = sums.of(static_cast<std::uint64_t>(position.document));
+      of[bucket] += 1;
+      of[4] += 1;
+    }
+    builder.add(position);
+  }
+  expected.commit();
+  const auto corpus = [&](const data::TokenBuckets& counted) {
+    Trial trial("frequency", {.buckets = counted});
+    trial.show(builder);
+    return TableReader(trial.last().tables().front());
+  };
+  const TableReader table = corpus(buckets);
+  CHECK(table.columns() == std::vector<std::string>{"bucket", "count", "share", "share_low", "share_high"});
+  for (std::size_t b = 0; b < 4; ++b) {
+    INFO(kBuckets[b]);
+    const tables::Estimate estimate = sums.ratio(b, 4);
+    CHECK(table.integer(b, "count") == buckets.corpus_counts[b]);
+    CHECK(table.number(b, "share") == estimate.value);
+    if (b == 2) {  // the empty bucket
+      CHECK(table.number(b, "share") == 0);
+      continue;
+    }
+    CHECK(table.number(b, "share_low") == estimate.interval.low);
+    CHECK(table.number(b, "share_high") == estimate.interval.high);
+    CHECK(table.number(b, "share_low") < table.number(b, "share"));
+    CHECK(table.number(b, "share") < table.number(b, "share_high"));
+  }
+  ++buckets.corpus_counts[3];  // a token of a text that was not shown
+  for (std::size_t b = 0; b < 4; ++b) CHECK(corpus(buckets).is_nothing(b, "share_low"));
 }
 
 TEST_CASE("frequency.top1_share and mean_probability: recomputed by brute force") {
