@@ -172,6 +172,19 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   return projected(at::cat(mixed));
 }
 
+at::Tensor Model::over_groups(const Positions& positions, const std::vector<at::Tensor>& rows,
+                              const MixWindows& mix) {
+  std::vector<at::Tensor> mixed;
+  std::int64_t first = 0;
+  for (const WindowGroup& group : positions.groups) {
+    std::vector<at::Tensor> of_group;
+    for (const at::Tensor& x : rows) of_group.push_back(group.by_window(x.narrow(0, first, group.rows)));
+    mixed.push_back(group.by_row(mix(of_group)));
+    first += group.rows;
+  }
+  return at::cat(mixed);
+}
+
 at::Tensor Model::delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const {
   const compute::Backend& backend = *block.backend;
   const compute::PackedRows packed_input = packed(backend, input);
@@ -195,22 +208,17 @@ at::Tensor Model::delta_net(const Weights& block, const at::Tensor& input, const
   };
   if (input.is_cpu() && !compute::records_gradient(input))
     return projected(mix_windows_by_delta_rule(spec_.delta_net, weights, rows, positions.lengths));
-  std::vector<at::Tensor> mixed;
-  std::int64_t first = 0;
-  for (const WindowGroup& group : positions.groups) {
-    const auto of_group = [&](const at::Tensor& x) {
-      return group.by_window(x.narrow(0, first, group.rows));
-    };
-    mixed.push_back(group.by_row(mix_by_delta_rule(spec_.delta_net, weights,
-                                                   {.queries = of_group(rows.queries),
-                                                    .keys = of_group(rows.keys),
-                                                    .values = of_group(rows.values),
-                                                    .gates = of_group(rows.gates),
-                                                    .updates = of_group(rows.updates),
-                                                    .decays = of_group(rows.decays)})));
-    first += group.rows;
-  }
-  return projected(at::cat(mixed));
+  return projected(over_groups(positions,
+                               {rows.queries, rows.keys, rows.values, rows.gates, rows.updates, rows.decays},
+                               [&](const std::vector<at::Tensor>& of_group) {
+                                 return mix_by_delta_rule(spec_.delta_net, weights,
+                                                          {.queries = of_group[0],
+                                                           .keys = of_group[1],
+                                                           .values = of_group[2],
+                                                           .gates = of_group[3],
+                                                           .updates = of_group[4],
+                                                           .decays = of_group[5]});
+                               }));
 }
 
 at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights,

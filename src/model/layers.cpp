@@ -103,6 +103,17 @@ at::Tensor activate(Activation kind, const at::Tensor& input) {
   return by_blocks(input, [kind](const at::Tensor& part) { return activate_block(kind, part); });
 }
 
+at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const std::int64_t kernel = weight.size(2), T = x.size(1);
+  const at::Tensor before = at::constant_pad_nd(x, {0, 0, kernel - 1, 0});
+  at::Tensor sum;
+  for (std::int64_t k = 0; k < kernel; ++k) {
+    const at::Tensor part = before.narrow(1, k, T) * weight.select(2, k).squeeze(1);
+    sum = sum.defined() ? sum + part : part;
+  }
+  return bias.defined() ? sum + bias : sum;
+}
+
 at::Tensor logistic(const at::Tensor& input) {
   return by_blocks(input, [](const at::Tensor& part) { return at::sigmoid(part); });
 }

@@ -45,8 +45,8 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
   // Of a delta rule: of each head of values the matrices of a chunk, both sides of its system, the state, and
   // what the norm and the gate read; and what the convolutions and the norms of queries and keys read.
   const model::DeltaNetSpec& delta = spec.delta_net;
-  const std::int64_t of_head = 4 * model::DeltaNetSpec::kChunk + 3 * delta.key_size + 7 * delta.value_size +
-                               delta.key_size * delta.value_size / model::DeltaNetSpec::kChunk;
+  const std::int64_t of_head = 4 * model::kStateChunk + 3 * delta.key_size + 7 * delta.value_size +
+                               delta.key_size * delta.value_size / model::kStateChunk;
   const std::int64_t rule = delta.value_heads * of_head + 8 * delta.keys() + 2 * delta.values();
   const std::int64_t rules = spec.num_blocks(model::Mixer::kDeltaNet);
   const std::int64_t gradients =

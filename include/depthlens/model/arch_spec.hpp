@@ -104,12 +104,14 @@ struct WideHeadsSpec : HeadSizes {  // 0 heads: no block has such
   bool operator==(const WideHeadsSpec&) const = default;
 };
 
+/// Positions that a mixer with a state computes at once.
+inline constexpr std::int64_t kStateChunk = 64;
+
 /// What a gated delta rule (Qwen 3.5) mixes positions with: a state of [key_size, value_size] for each head
 /// of values, which a position reads, corrects and lets fade. A head of queries and keys serves value_heads /
 /// key_heads neighbouring heads of values. The norm of a head has the epsilon of the model's norms.
 struct DeltaNetSpec {
-  static constexpr std::int64_t kChunk = 64;  ///< positions that are computed at once
-  std::int64_t key_heads = 0;                 ///< 0: no block has such
+  std::int64_t key_heads = 0;  ///< 0: no block has such
   std::int64_t value_heads = 0;
   std::int64_t key_size = 0;  ///< of a head, of queries too
   std::int64_t value_size = 0;

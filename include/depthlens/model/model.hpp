@@ -206,6 +206,11 @@ class Model {
   std::array<at::Tensor, 3> latent_projections(const BlockSpec& spec, const Weights& block,
                                                const compute::PackedRows& rows,
                                                const Positions& positions) const;
+  /// Makes [W, T, …] of several [W, T, …], of W windows.
+  using MixWindows = std::function<at::Tensor(const std::vector<at::Tensor>& rows)>;
+  /// What `mix` makes of the windows of each group; all are [rows of all windows, …].
+  static at::Tensor over_groups(const Positions& positions, const std::vector<at::Tensor>& rows,
+                                const MixWindows& mix);
   at::Tensor delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   at::Tensor mlp(const compute::Backend& backend, const MlpWeights& weights,
                  const compute::PackedRows& rows) const;
