@@ -17,6 +17,7 @@
 #include "depthlens/compute/mxfp4.hpp"
 #include "depthlens/compute/transfer.hpp"
 #include "depthlens/model/model.hpp"
+#include "depthlens/util/error.hpp"
 #include "layers.hpp"
 
 namespace depthlens::model {
@@ -221,6 +222,36 @@ at::Tensor Model::delta_net(const Weights& block, const at::Tensor& input, const
                                }));
 }
 
+at::Tensor Model::convolution(const Weights& block, const at::Tensor& input,
+                              const Positions& positions) const {
+  const compute::Backend& backend = *block.backend;
+  const std::vector<at::Tensor> parts =
+      backend.linear(packed(backend, input), block[Slot::kMixerInWeight], block[Slot::kMixerInBias])
+          .chunk(3, 1);
+  const at::Tensor convolved =
+      over_groups(positions, {parts[0] * parts[2]}, [&](const std::vector<at::Tensor>& of_group) {
+        return causal_convolution(of_group[0], block[Slot::kMixerConvolution],
+                                  block[Slot::kMixerConvolutionBias]);
+      });
+  return backend.linear(packed(backend, parts[1] * convolved), block[Slot::kMixerOutWeight],
+                        block[Slot::kMixerOutBias]);
+}
+
+at::Tensor Model::mixed(std::int64_t i, const Weights& block, const at::Tensor& input,
+                        const Positions& positions, Carried& carried) const {
+  switch (spec_.blocks[static_cast<std::size_t>(i)].mixer) {
+    case Mixer::kAttention:
+    case Mixer::kWideAttention:
+      return attention(i, block, input, positions, carried);
+    case Mixer::kDeltaNet:
+      return delta_net(block, input, positions);
+    case Mixer::kConvolution:
+      return convolution(block, input, positions);
+  }
+  DEPTHLENS_ASSERT(false);
+  return {};
+}
+
 at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights,
                       const compute::PackedRows& rows) const {
   const at::Tensor up = backend.linear(rows, weights.up.unfolded(), weights.up_bias);
@@ -238,8 +269,8 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
                                             logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
   at::Tensor ranked = scores;  // [T, E]
   if (logistic_scores) {
-    scores = logistic(scores);
-    ranked = scores + block[Slot::kRouterBias];
+    scores = ranked = logistic(scores);
+    if (const at::Tensor& bias = block[Slot::kRouterBias]; bias.defined()) ranked = scores + bias;
   }
   if (experts.groups > 1) {
     const at::Tensor by_group = ranked.unflatten(1, {experts.groups, -1});  // [T, groups, E / groups]
@@ -254,7 +285,7 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
                        : logistic_scores                                ? scores.gather(1, chosen)
                                          : scores.softmax(-1).gather(1, chosen);
   if (experts.weighting == Weighting::kShares || experts.weighting == Weighting::kLogisticShares)
-    weights = weights / weights.sum(-1, /*keepdim=*/true);
+    weights = weights / (weights.sum(-1, /*keepdim=*/true) + experts.shares_epsilon);
   if (experts.scale != 1) weights = weights * experts.scale;
   if (const at::Tensor& scale = block[Slot::kExpertScale]; scale.defined())
     weights = weights * scale.index_select(0, chosen.flatten()).view_as(weights);
@@ -406,11 +437,9 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
   };
 
   const at::Tensor attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
-  const bool rule = spec_.blocks[static_cast<std::size_t>(i)].mixer == Mixer::kDeltaNet;
-  const at::Tensor mixed = rule ? delta_net(block, attention_reads, positions)
-                                : attention(i, block, attention_reads, positions, carried);
-  const at::Tensor middle = added(states, mixed, Slot::kAttentionOutNormWeight, Slot::kAttentionNormWeight,
-                                  Slot::kAttentionNormBias);
+  const at::Tensor middle =
+      added(states, mixed(i, block, attention_reads, positions, carried), Slot::kAttentionOutNormWeight,
+            Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
   const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
                                                  : read(spec_.parallel_residual ? states : middle,
                                                         Slot::kMlpNormWeight, Slot::kMlpNormBias);

@@ -384,7 +384,9 @@ std::int64_t Model::tokens_at_once(std::int64_t num_kept, double memory) const {
   // Attention and MLP are not at work at once; the former has queries, keys, values and what it puts out, of
   // which the first three are made of parts.
   const std::int64_t rule = spec_.num_blocks(Mixer::kDeltaNet) > 0 ? delta_net_floats(spec_.delta_net) : 0;
-  const std::int64_t branch = std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule});
+  const std::int64_t convolution = spec_.num_blocks(Mixer::kConvolution) > 0 ? 6 * d : 0;
+  const std::int64_t branch =
+      std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule, convolution});
   const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + branch + spec_.carried_size()));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(memory / per_token));
 }

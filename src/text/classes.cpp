@@ -105,8 +105,8 @@ struct ModelClass {
 };
 
 /// What transformers registers for the models that depthlens has. Arcee, BLOOM, DeepSeek, EXAONE 4, Falcon,
-/// Gemma 4, GPT-OSS, Helium, Idefics 3, Llama, Seed-OSS, SmolLM3 and what sees with them (LLaVA's for videos
-/// and OneVision) have no entry: their folders decide.
+/// Gemma 4, GPT-OSS, Helium, Idefics 3, LFM2, Llama, Seed-OSS, SmolLM3 and what sees with them (LLaVA's for
+/// videos and OneVision) have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
     {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},

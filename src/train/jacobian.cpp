@@ -48,11 +48,16 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
   const std::int64_t of_head = 4 * model::kStateChunk + 3 * delta.key_size + 7 * delta.value_size +
                                delta.key_size * delta.value_size / model::kStateChunk;
   const std::int64_t rule = delta.value_heads * of_head + 8 * delta.keys() + 2 * delta.values();
-  const std::int64_t rules = spec.num_blocks(model::Mixer::kDeltaNet);
+  const auto count = [&](model::Mixer mixer) { return spec.num_blocks(mixer); };
+  using model::Mixer;
+  const std::int64_t rules = count(Mixer::kDeltaNet);
   const std::int64_t gradients =
       spec.num_layers * d + 4 * std::max({spec.widest_mlp(), 3 * heads, rules > 0 ? rule / 4 : 0});
-  const std::int64_t floats = spec.num_layers * block + rules * rule +
-                              (spec.num_layers - rules) * (4 * heads + 3 * narrow) + gradients;
+  const std::int64_t attending = count(Mixer::kAttention) + count(Mixer::kWideAttention);
+  // Of a convolution: the projections, their product, what the kernel's places make of it, and what goes out.
+  const std::int64_t convolution = (5 + spec.convolution_kernel) * d;
+  const std::int64_t floats = spec.num_layers * block + rules * rule + attending * (4 * heads + 3 * narrow) +
+                              count(Mixer::kConvolution) * convolution + gradients;
   return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
 }
 

@@ -117,8 +117,20 @@ OrderedJson describe_model_folder(const fs::path& folder) {
   for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
   if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))
     described["attention_windows"] = windows;
-  if (const std::int64_t rules = spec.num_blocks(model::Mixer::kDeltaNet); rules > 0) {
-    described["mixers"] = {{"attention", spec.num_layers - rules}, {"delta_net", rules}};
+  using model::Mixer;
+  const std::int64_t attending = spec.num_blocks(Mixer::kAttention) + spec.num_blocks(Mixer::kWideAttention);
+  if (attending < spec.num_layers) {
+    OrderedJson mixers = OrderedJson::object();
+    const auto add = [&](const std::string& name, std::int64_t count) {
+      if (count > 0) mixers[name] = count;
+    };
+    add("attention", attending);
+    add("delta_net", spec.num_blocks(Mixer::kDeltaNet));
+    add("convolution", spec.num_blocks(Mixer::kConvolution));
+    described["mixers"] = mixers;
+  }
+  if (spec.convolution_kernel > 0) described["convolution_kernel"] = spec.convolution_kernel;
+  if (spec.num_blocks(Mixer::kDeltaNet) > 0) {
     described["delta_net"] = {{"key_heads", spec.delta_net.key_heads},
                               {"value_heads", spec.delta_net.value_heads},
                               {"key_size", spec.delta_net.key_size},

@@ -108,6 +108,11 @@ VARIANTS = {
     "qwen3-next": (common("qwen3_next", **DELTA_NET, **EXPERTS, shared_expert_intermediate_size=20, head_dim=8,
                           mlp_only_layers=[0], layer_types=HYBRID[1:], attention_bias=True, norm_topk_prob=False,
                           rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 92, 0.6),
+    # Of the MLP's 24 values 16 are left, 17 by the factor, 24 in multiples of 8.
+    "lfm2": (common("lfm2", layer_types=["conv", "full_attention", "conv"], conv_bias=True, norm_eps=1e-2,
+                    block_ffn_dim_multiplier=1.1, block_multiple_of=8, rope_parameters=rope()), BF16, 101, 0.6),
+    "lfm2-moe": (common("lfm2_moe", **EXPERTS, layer_types=["full_attention", "conv", "conv"], conv_L_cache=4,
+                        num_dense_layers=1, routed_scaling_factor=1.5, rope_parameters=rope()), BF16, 102, 0.6),
     # Latent attention: values narrower and wider than heads; V2 without narrow queries, and with groups of experts.
     "deepseek-v2": (latent("deepseek_v2", q_lora_rank=None, num_experts_per_tok=2, topk_method="greedy",
                            first_k_dense_replace=1, rope_parameters=rope()), BF16, 84, 0.6),
@@ -213,7 +218,7 @@ VARIANTS = {
 def adjust(name, model, generator):
     """Norms of Gemma before 4, of Nemotron and of Qwen 3.5 are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
     for key, buffer in model.named_buffers():
-        if key.endswith("e_score_correction_bias"):
+        if key.endswith(("e_score_correction_bias", "expert_bias")):
             buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
         elif key.endswith("layer_scalar"):
             buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator))
@@ -287,6 +292,15 @@ def old_olmo3(config):
     config |= {"rope_theta": full.pop("rope_theta"), "rope_scaling": full}
 
 
+def old_lfm2(config):
+    """As LFM2 was published first."""
+    kinds = config.pop("layer_types")
+    config |= {"full_attn_idxs": [i for i, kind in enumerate(kinds) if kind != "conv"],
+               "block_ff_dim": config.pop("intermediate_size"), "tie_embedding": config.pop("tie_word_embeddings"),
+               "rope_theta": config.pop("rope_parameters")["rope_theta"], "num_heads": config["num_attention_heads"],
+               "block_dim": config["hidden_size"], "conv_dim": config["hidden_size"], "block_norm_eps": config["norm_eps"]}
+
+
 def old_rope(kind=None):
     def change(config):
         settings = config.pop("rope_parameters")
@@ -325,7 +339,7 @@ def flat(folder, config, model):
 
 # Beside what transformers writes, before the reference values are computed.
 OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat,
-                 "gemma4-large": old_config(published_gemma4), "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
+                 "lfm2": old_config(old_lfm2), "gemma4-large": old_config(published_gemma4), "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
                  "qwen2-yarn": old_config(old_rope()), "phi3-longrope": old_config(old_rope("su"))}
 
 
@@ -432,6 +446,8 @@ class SmallestChoice:
             scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight.double(), getattr(module, "bias", None))
             if hasattr(module, "e_score_correction_bias"):
                 scores = scores.sigmoid() + module.e_score_correction_bias.double()
+            elif len(args) > 1 and args[1] is not None:
+                scores = scores.sigmoid() + args[1].double()
             ordered = scores.sort(-1, descending=True).values
             self.gap = min(self.gap, float((ordered[:, chosen - 1] - ordered[:, chosen]).min()))
         return hook

@@ -137,8 +137,9 @@ struct ExpertSpec {
   std::int64_t mlp_size = 0;
   std::int64_t shared_mlp_size = 0;  ///< of an MLP that sees every token, beside those chosen; 0: none
   Weighting weighting = Weighting::kSoftmaxOfAll;
-  double scale = 1;         ///< of the weights of those chosen
-  std::int64_t groups = 1;  ///< of experts in order: only those of the `chosen_groups` best can be chosen,
+  double scale = 1;           ///< of the weights of those chosen
+  double shares_epsilon = 0;  ///< added to the sum that shares are of
+  std::int64_t groups = 1;    ///< of experts in order: only those of the `chosen_groups` best can be chosen,
   std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
   bool groups_by_best = false;     ///< or as its best
   /// The experts stand beside the block's MLP and read the same residual stream, each branch between norms of
@@ -156,6 +157,8 @@ enum class Mixer {
   kAttention,
   kWideAttention,  ///< with the heads of `ArchSpec::wide`
   kDeltaNet,
+  /// A short convolution between two gates (LFM2): c · conv(b · x), where b, c and x are projections.
+  kConvolution,
 };
 
 /// What one block has of its own.
@@ -232,6 +235,13 @@ enum class Slot {
   kDeltaLogDecay,
   kDeltaNormWeight,  ///< [value_size]
   kDeltaOutWeight,
+  // of a convolution
+  kMixerInWeight,  ///< [3 · d, d], rows of b, c and x
+  kMixerInBias,
+  kMixerConvolution,  ///< [d, 1, kernel]
+  kMixerConvolutionBias,
+  kMixerOutWeight,
+  kMixerOutBias,
   kAttentionOutWeight,
   kAttentionOutBias,
   kMlpGateWeight,
@@ -340,6 +350,7 @@ struct ArchSpec {
   LatentSpec latent;
   WideHeadsSpec wide;
   DeltaNetSpec delta_net;
+  std::int64_t convolution_kernel = 0;    ///< positions that a convolution sees, its own included
   std::int64_t block_embedding_size = 0;  ///< p, of what each block is told of a token; 0: nothing
   std::vector<RopeSpec> ropes;            ///< the different ones; none: the model has no rotary positions
   std::vector<BlockSpec> blocks;          ///< L

@@ -50,6 +50,8 @@ ArchSpec read_gpt_oss(const util::JsonView& config);
 ArchSpec read_gptj(const util::JsonView& config);
 ArchSpec read_granite(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
+ArchSpec read_lfm2(const util::JsonView& config);
+ArchSpec read_lfm2_moe(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
@@ -154,8 +156,13 @@ void set_rope(ArchSpec& spec, const RopeSpec& rope);
 void set_ropes_by_kind(ArchSpec& spec, const util::JsonView& config, const std::vector<bool>& slides,
                        const RopeKeys& full, const RopeKeys& sliding);
 
-/// Of each block, whether it is of the `other` kind, by a list of one kind or the other for each; nothing
-/// where the config has none. Throws for further kinds.
+/// The kind of each block, by a list of these kinds; nothing where the config has none. Kinds that
+/// transformers 5 has other names for ("attention", "mamba") are read as those. Throws for further kinds.
+std::optional<std::vector<std::string>> read_kinds_of_blocks(const util::JsonView& config,
+                                                             const std::string& key, std::int64_t num_layers,
+                                                             const std::vector<std::string>& kinds);
+
+/// The same of two kinds: of each block, whether it is of the `other`.
 std::optional<std::vector<bool>> read_kinds_of_blocks(const util::JsonView& config, const std::string& key,
                                                       std::int64_t num_layers, const std::string& one,
                                                       const std::string& other);
@@ -256,10 +263,10 @@ void add_experts(ArchSpec& spec, const ExpertNames& names = {});
 /// The MLP "layers.{i}.mlp.STEM.{gate,up,down}_proj" that all tokens see beside the experts.
 void add_shared_expert(ArchSpec& spec, const std::string& stem, std::int64_t mlp_size);
 
-/// The same where a checkpoint has those of all experts in one tensor, "layers.{i}.mlp.experts.gate_up_proj"
-/// with the rows of gate before those of up, and "….down_proj". Matrices are stored as [out, in], or
-/// `transposed`.
-std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed = false);
+/// The same where a checkpoint has those of all experts in one tensor, "layers.{i}.STEM.gate_up_proj" with
+/// the rows of gate before those of up, and "….down_proj". Matrices are stored as [out, in], or `transposed`.
+std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed = false,
+                                        const std::string& stem = "mlp.experts");
 
 /// Which blocks of a Qwen have experts, and those: all but `mlp_only_layers`, every `decoder_sparse_step`th.
 void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);

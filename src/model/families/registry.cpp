@@ -64,6 +64,8 @@ const std::vector<Family>& families() {
        read_granite,
        {"embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"}},
       {{"HeliumForCausalLM", "HeliumModel"}, "helium", read_helium},
+      {{"Lfm2ForCausalLM", "Lfm2Model"}, "lfm2", read_lfm2},
+      {{"Lfm2MoeForCausalLM", "Lfm2MoeModel"}, "lfm2_moe", read_lfm2_moe, {"num_experts"}},
       {{"LlamaForCausalLM", "LlamaModel"}, "llama", read_llama},
       {{"MinistralForCausalLM", "MinistralModel"}, "ministral", read_ministral},
       {{"Ministral3ForCausalLM", "Ministral3Model"}, "ministral3", read_ministral3},

@@ -62,6 +62,13 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"intermediate_size", 48},
         {"num_attention_heads", 20}}},
+      {"lfm2_moe",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 32},
+        {"layer_types", {"conv", "full_attention", "conv"}}}},
       {"gemma2", Json::object()},
       {"gemma3_text", Json::object()},
       {"gemma4_text", Json::object()},
@@ -130,7 +137,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 55);
+  REQUIRE(classes.size() == 57);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -1003,6 +1010,67 @@ TEST_CASE("config: which blocks of Qwen 3.5 mix positions by a delta rule") {
   refused(with(smallest("qwen3_5_text"), {{"num_experts", 4}}), {"unsupported setting 'num_experts'"});
   refused(with(smallest("qwen3_vl_moe_text"), {{"hidden_size", 2816}, {"moe_intermediate_size", 1408}}),
           {"moe_intermediate_size", "half of it"});
+}
+
+TEST_CASE("config: LFM2's blocks, and the size of its MLP") {
+  using model::Mixer;
+  const Json least = with(smallest("lfm2"), {{"num_hidden_layers", 4}});
+  const auto kinds = [](const Json& config) {
+    std::string text;
+    for (const model::BlockSpec& block : read(config).blocks) {
+      CHECK((block.mixer == Mixer::kConvolution) == (block.rope == model::BlockSpec::kNoRope));
+      text += block.mixer == Mixer::kConvolution ? 'c' : 'a';
+    }
+    return text;
+  };
+  CHECK(kinds(least) == "aaaa");
+  CHECK(kinds(with(least, {{"full_attn_idxs", {2}}})) == "ccac");
+  CHECK(kinds(with(least, {{"full_attn_idxs", Json::array()}})) == "cccc");
+  const Json types = {"conv", "full_attention", "conv", "attention"};
+  CHECK(kinds(with(least, {{"layer_types", types}})) == "caca");
+  CHECK(told(with(least, {{"layer_types", types}, {"full_attn_idxs", {1, 3}}})).empty());
+  check_told(with(least, {{"layer_types", types}, {"full_attn_idxs", {1}}}), {"full_attn_idxs"});
+  refused(with(least, {{"full_attn_idxs", {4}}}), {"full_attn_idxs", "from 0 to 3"});
+  refused(with(least, {{"full_attn_idxs", 2}}), {"full_attn_idxs", "an array of blocks"});
+  refused(with(least, {{"layer_types", {"conv"}}}), {"layer_types", "an array of 4"});
+  refused(with(least, {{"layer_types", {"conv", "conv", "conv", "linear_attention"}}}),
+          {"layer_types", "linear_attention"});
+
+  const auto size = [&](const Json& changes) { return read(with(least, changes)).mlp_size; };
+  CHECK(size({{"intermediate_size", 12288}}) == 8192);
+  CHECK(size({{"block_ff_dim", 12288}}) == 8192);
+  CHECK(size({{"intermediate_size", 100}}) == 256);
+  CHECK(size({{"intermediate_size", 12288}, {"block_ffn_dim_multiplier", 1.1}}) == 9216);
+  CHECK(size({{"intermediate_size", 100}, {"block_ffn_dim_multiplier", nullptr}}) == 66);
+  CHECK(size({{"intermediate_size", 100}, {"block_auto_adjust_ff_dim", false}}) == 100);
+  CHECK(size({{"intermediate_size", 100}, {"block_auto_adjust_ff_dim", nullptr}}) == 100);
+  refused(with(least, {{"block_multiple_of", 0}}), {"block_multiple_of"});
+  refused(with(least, {{"block_ffn_dim_multiplier", 1e9}}), {"unsupported size of the MLP"});
+  refused(with(least, {{"block_ffn_dim_multiplier", 1e-9}}), {"unsupported size of the MLP"});
+  refused(with(least, {{"intermediate_size", 1}, {"block_ffn_dim_multiplier", nullptr}}),
+          {"unsupported size of the MLP"});
+  refused(with(least, {{"conv_L_cache", 0}}), {"conv_L_cache"});
+
+  CHECK(read(least).tied_unembedding);
+  CHECK_FALSE(read(with(least, {{"tie_embedding", false}})).tied_unembedding);
+  CHECK_FALSE(
+      read(with(least, {{"tie_word_embeddings", true}, {"tie_embedding", nullptr}})).tied_unembedding);
+  check_told(with(least, {{"num_heads", 8}}), {"num_heads (8) is ignored"});
+  check_told(with(least, {{"hidden_act", "gelu"}}), {"hidden_act (\"gelu\") is ignored"});
+  CHECK(read(least).convolution_kernel == 3);
+
+  const Json moe = smallest("lfm2_moe");
+  CHECK_FALSE(read(moe).blocks[1].experts);
+  CHECK(read(moe).blocks[2].experts);
+  CHECK(read(moe).mlp_size == 48);
+  CHECK(read(moe).experts.shares_epsilon == 1e-6);
+  const auto has_bias = [](const model::ArchSpec& spec) {
+    return std::any_of(spec.block_tensors.begin(), spec.block_tensors.end(),
+                       [](const auto& rule) { return rule.slot == model::Slot::kRouterBias; });
+  };
+  CHECK(has_bias(read(moe)));
+  CHECK_FALSE(has_bias(read(with(moe, {{"use_expert_bias", false}}))));
+  refused(with(moe, {{"num_experts_per_tok", 33}}), {"more experts are chosen"});
 }
 
 TEST_CASE("config: one thing under two names") {
