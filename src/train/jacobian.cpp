@@ -53,11 +53,19 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
   const std::int64_t rules = count(Mixer::kDeltaNet);
   const std::int64_t gradients =
       spec.num_layers * d + 4 * std::max({spec.widest_mlp(), 3 * heads, rules > 0 ? rule / 4 : 0});
-  const std::int64_t attending = count(Mixer::kAttention) + count(Mixer::kWideAttention);
+  const std::int64_t attending = spec.num_blocks(model::attends);
+  // Of a state space: of each head the matrices of a chunk, what is read and written, the state, and what
+  // skip, gate and norm read; and what goes through the convolution.
+  const model::StateSpaceSpec& space = spec.state_space;
+  const std::int64_t of_space =
+      space.heads * (4 * model::kStateChunk + 2 * space.state_size + 7 * space.head_size +
+                     space.state_size * space.head_size / model::kStateChunk) +
+      (3 + space.kernel) * space.channels();
   // Of a convolution: the projections, their product, what the kernel's places make of it, and what goes out.
   const std::int64_t convolution = (5 + spec.convolution_kernel) * d;
   const std::int64_t floats = spec.num_layers * block + rules * rule + attending * (4 * heads + 3 * narrow) +
-                              count(Mixer::kConvolution) * convolution + gradients;
+                              count(Mixer::kConvolution) * convolution +
+                              spec.num_blocks(model::has_state_space) * of_space + gradients;
   return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
 }
 

@@ -68,7 +68,7 @@ const OrderedJson& get(const OrderedJson& object, const std::string& key) {
 
 OrderedJson describe_model_folder(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
-  const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
+  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
   const model::ArchSpec configured = model::read_arch_spec({config, config_path.string()});
   const io::TensorFile weights = io::open_checkpoint(folder);
   const model::ArchSpec spec = model::settled(configured, weights);
@@ -127,7 +127,17 @@ OrderedJson describe_model_folder(const fs::path& folder) {
     add("attention", attending);
     add("delta_net", spec.num_blocks(Mixer::kDeltaNet));
     add("convolution", spec.num_blocks(Mixer::kConvolution));
+    add("state_space", spec.num_blocks(Mixer::kStateSpace));
+    add("attention_and_state_space", spec.num_blocks(Mixer::kAttentionAndStateSpace));
+    add("none", spec.num_blocks(Mixer::kNone));
     described["mixers"] = mixers;
+  }
+  if (const model::StateSpaceSpec& space = spec.state_space; space.heads > 0) {
+    described["state_space"] = {{"heads", space.heads},
+                                {"head_size", space.head_size},
+                                {"groups", space.groups},
+                                {"state_size", space.state_size},
+                                {"kernel", space.kernel}};
   }
   if (spec.convolution_kernel > 0) described["convolution_kernel"] = spec.convolution_kernel;
   if (spec.num_blocks(Mixer::kDeltaNet) > 0) {

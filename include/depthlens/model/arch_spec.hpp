@@ -3,7 +3,9 @@
 // src/model/families/registry.cpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -66,6 +68,8 @@ enum class PositionBias {
 
 struct AttentionSpec {
   double scale = 1;                           ///< of q · k
+  double input_scale = 1;                     ///< of what the projections read
+  double output_scale = 1;                    ///< of what goes out
   double soft_cap = 0;                        ///< scores are cap · tanh(score / cap); 0: none
   double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
   bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
@@ -123,6 +127,39 @@ struct DeltaNetSpec {
   bool operator==(const DeltaNetSpec&) const = default;
 };
 
+/// What a state space (Mamba 2) mixes positions with: a state of [state_size, head_size] for each head, which
+/// at each position fades, is written to and read. Neighbouring heads, as many as a group has, have what
+/// writes and what reads in common.
+struct StateSpaceSpec {
+  static constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  /// Root mean square norm of what the heads of a group show.
+  enum class Norm {
+    kNone,
+    kBehindGate,
+    kBeforeGate,
+  };
+  std::int64_t heads = 0;  ///< 0: no block has such
+  std::int64_t head_size = 0;
+  std::int64_t groups = 0;
+  std::int64_t state_size = 0;
+  std::int64_t kernel = 0;  ///< positions that the convolution before it sees, its own included
+  double least_step = 0;    ///< steps are clamped to these
+  double largest_step = kNoLimit;
+  Norm norm = Norm::kBehindGate;
+  Activation activation = Activation::kSilu;  ///< behind the convolution
+  double input_scale = 1, output_scale = 1;   ///< of what the projections read, and of what goes out
+  /// Of projections: gates, values, writers, readers, steps.
+  std::array<double, 5> part_scales = {1, 1, 1, 1, 1};
+
+  /// Numbers of one position: of values; of writers or readers; of all that goes through the convolution; of
+  /// all that the input is projected to.
+  std::int64_t values() const { return heads * head_size; }
+  std::int64_t keys() const { return groups * state_size; }
+  std::int64_t channels() const { return values() + 2 * keys(); }
+  std::int64_t projected() const { return values() + channels() + heads; }
+  bool operator==(const StateSpaceSpec&) const = default;
+};
+
 /// A mixture of experts: of each token, a router's scores choose some of the MLPs.
 struct ExpertSpec {
   enum class Weighting {
@@ -136,6 +173,7 @@ struct ExpertSpec {
   std::int64_t chosen = 0;  ///< of each token
   std::int64_t mlp_size = 0;
   std::int64_t shared_mlp_size = 0;  ///< of an MLP that sees every token, beside those chosen; 0: none
+  std::int64_t latent_size = 0;      ///< of narrow vectors that those chosen read and put out; 0: the model's
   Weighting weighting = Weighting::kSoftmaxOfAll;
   double scale = 1;           ///< of the weights of those chosen
   double shares_epsilon = 0;  ///< added to the sum that shares are of
@@ -159,7 +197,18 @@ enum class Mixer {
   kDeltaNet,
   /// A short convolution between two gates (LFM2): c · conv(b · x), where b, c and x are projections.
   kConvolution,
+  kStateSpace,
+  kAttentionAndStateSpace,  ///< side by side
+  kNone,                    ///< the block is an MLP, or experts
 };
+
+inline bool attends(Mixer mixer) {
+  return mixer == Mixer::kAttention || mixer == Mixer::kWideAttention ||
+         mixer == Mixer::kAttentionAndStateSpace;
+}
+inline bool has_state_space(Mixer mixer) {
+  return mixer == Mixer::kStateSpace || mixer == Mixer::kAttentionAndStateSpace;
+}
 
 /// What one block has of its own.
 struct BlockSpec {
@@ -169,6 +218,7 @@ struct BlockSpec {
   int rope = kNoRope;       ///< which of the model's
   bool experts = false;     ///< the MLP is the mixture of experts
   Mixer mixer = Mixer::kAttention;
+  bool feed_forward = true;  ///< no: it mixes positions, and that is all
   /// The block before it whose keys and values it reads in place of its own.
   std::int64_t keys_of = kOwnKeys;
 
@@ -235,13 +285,17 @@ enum class Slot {
   kDeltaLogDecay,
   kDeltaNormWeight,  ///< [value_size]
   kDeltaOutWeight,
-  // of a convolution
-  kMixerInWeight,  ///< [3 · d, d], rows of b, c and x
+  // of a convolution, or of a state space
+  kMixerInWeight,  ///< [3 · d, d], rows of b, c and x; or of gates, values, writers, readers and steps
   kMixerInBias,
-  kMixerConvolution,  ///< [d, 1, kernel]
+  kMixerConvolution,  ///< [d, 1, kernel], or [channels, 1, kernel]
   kMixerConvolutionBias,
   kMixerOutWeight,
   kMixerOutBias,
+  kStateStepBias,  ///< [heads], as the next two
+  kStateLogDecay,
+  kStateSkip,
+  kStateNormWeight,  ///< [values]
   kAttentionOutWeight,
   kAttentionOutBias,
   kMlpGateWeight,
@@ -257,6 +311,8 @@ enum class Slot {
   kExpertsNormWeight,  ///< where experts stand beside the MLP: before them, behind them, behind the MLP
   kExpertsOutNormWeight,
   kDenseOutNormWeight,
+  kExpertsInWeight,  ///< [latent_size, d], and back
+  kExpertsOutWeight,
   kSharedGateWeight,
   kSharedUpWeight,
   kSharedDownWeight,
@@ -311,7 +367,7 @@ struct TensorRule {
   std::string name;
   std::vector<std::int64_t> shape;
   bool transposed = false;                    ///< stored as [in, out] (GPT-2's Conv1D), used as [out, in]
-  std::vector<std::string> other_names = {};  ///< of the unembedding, where checkpoints have others
+  std::vector<std::string> other_names = {};  ///< of a tensor of the model, where checkpoints have others
   BlockFilter blocks = {};                    ///< which have it
   Rows rows = {};
   bool of_all_experts = false;  ///< one tensor whose first dimension is the expert's
@@ -350,11 +406,14 @@ struct ArchSpec {
   LatentSpec latent;
   WideHeadsSpec wide;
   DeltaNetSpec delta_net;
+  StateSpaceSpec state_space;
   std::int64_t convolution_kernel = 0;    ///< positions that a convolution sees, its own included
   std::int64_t block_embedding_size = 0;  ///< p, of what each block is told of a token; 0: nothing
   std::vector<RopeSpec> ropes;            ///< the different ones; none: the model has no rotary positions
   std::vector<BlockSpec> blocks;          ///< L
   bool gated_mlp = false;                 ///< down(act(gate x) · up x), else down(act(up x))
+  double mlp_gate_scale = 1;              ///< of gate x
+  double mlp_out_scale = 1;               ///< of what goes out
   Activation activation = Activation::kGelu;
   /// 0, or GPT-OSS' form of a gated MLP: down((u + 1) · g · sigmoid(alpha · g)), g = min(gate x, limit), u =
   /// up x clamped to ±limit.
@@ -396,6 +455,8 @@ struct ArchSpec {
   std::int64_t widest_mlp() const;
   /// How many blocks have this mixer.
   std::int64_t num_blocks(Mixer mixer) const;
+  /// How many blocks have a mixer of which this is so.
+  std::int64_t num_blocks(bool (*is_so)(Mixer)) const;
 
   /// Of queries, or of values where they are wider, over all heads.
   std::int64_t width_of_heads() const;

@@ -213,6 +213,7 @@ class Model {
                                 const MixWindows& mix);
   at::Tensor delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   at::Tensor convolution(const Weights& block, const at::Tensor& input, const Positions& positions) const;
+  at::Tensor state_space(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   /// What the block's mixer, whichever it is, makes of `input`.
   at::Tensor mixed(std::int64_t i, const Weights& block, const at::Tensor& input, const Positions& positions,
                    Carried& carried) const;

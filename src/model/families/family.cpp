@@ -683,10 +683,13 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
   if (!config.has("layer_types") || windows != all) return;
   Json used = Json::array();
   for (const BlockSpec& block : spec.blocks) {
-    used.push_back(block.mixer == Mixer::kDeltaNet      ? "linear_attention"
-                   : block.mixer == Mixer::kConvolution ? "conv"
-                   : block.window > 0                   ? "sliding_attention"
-                                                        : "full_attention");
+    const Mixer mixer = block.mixer;
+    used.push_back(mixer == Mixer::kDeltaNet || mixer == Mixer::kStateSpace ? "linear_attention"
+                   : mixer == Mixer::kAttentionAndStateSpace                ? "hybrid"
+                   : mixer == Mixer::kConvolution                           ? "conv"
+                   : mixer == Mixer::kNone                                  ? block.experts ? "moe" : "mlp"
+                   : block.window > 0                                       ? "sliding_attention"
+                                                                            : "full_attention");
   }
   Json given = config.at("layer_types").raw();
   for (Json& kind : given) {
@@ -871,12 +874,18 @@ std::int64_t ArchSpec::num_blocks(Mixer mixer) const {
                        [&](const BlockSpec& block) { return block.mixer == mixer; });
 }
 
+std::int64_t ArchSpec::num_blocks(bool (*is_so)(Mixer)) const {
+  return std::count_if(blocks.begin(), blocks.end(),
+                       [&](const BlockSpec& block) { return is_so(block.mixer); });
+}
+
 std::int64_t ArchSpec::widest_mlp() const {
   const std::int64_t dense = std::max(mlp_size, mlp_size_of_readers);
   const std::int64_t mixed = experts.chosen * experts.mlp_size + experts.shared_mlp_size;
   if (experts.beside_mlp) return dense + mixed;
-  const bool any_dense =
-      std::any_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) { return !block.experts; });
+  const bool any_dense = std::any_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) {
+    return block.feed_forward && !block.experts;
+  });
   return std::max(any_dense ? dense : 0, mixed);
 }
 

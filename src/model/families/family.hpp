@@ -26,6 +26,7 @@ const std::vector<Family>& families();
 ArchSpec read_arcee(const util::JsonView& config);
 ArchSpec read_bloom(const util::JsonView& config);
 ArchSpec read_codegen(const util::JsonView& config);
+ArchSpec read_bamba(const util::JsonView& config);
 ArchSpec read_cohere(const util::JsonView& config);
 ArchSpec read_cohere2(const util::JsonView& config);
 ArchSpec read_deepseek_v2(const util::JsonView& config);
@@ -33,6 +34,7 @@ ArchSpec read_deepseek_v3(const util::JsonView& config);
 ArchSpec read_ernie4_5(const util::JsonView& config);
 ArchSpec read_exaone4(const util::JsonView& config);
 ArchSpec read_falcon(const util::JsonView& config);
+ArchSpec read_falcon_h1(const util::JsonView& config);
 ArchSpec read_gemma(const util::JsonView& config);
 ArchSpec read_gemma2(const util::JsonView& config);
 ArchSpec read_gemma3(const util::JsonView& config);
@@ -49,15 +51,18 @@ ArchSpec read_gpt_neox(const util::JsonView& config);
 ArchSpec read_gpt_oss(const util::JsonView& config);
 ArchSpec read_gptj(const util::JsonView& config);
 ArchSpec read_granite(const util::JsonView& config);
+ArchSpec read_granite_moe_hybrid(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_lfm2(const util::JsonView& config);
 ArchSpec read_lfm2_moe(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
+ArchSpec read_mamba2(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
 ArchSpec read_mixtral(const util::JsonView& config);
 ArchSpec read_nemotron(const util::JsonView& config);
+ArchSpec read_nemotron_h(const util::JsonView& config);
 ArchSpec read_olmo(const util::JsonView& config);
 ArchSpec read_olmo2(const util::JsonView& config);
 ArchSpec read_olmo3(const util::JsonView& config);
@@ -91,6 +96,9 @@ bool has_settings(const util::JsonView& config, const std::string& key);
 
 /// A config with the class's rotary settings where it has none.
 util::Json with_rope_parameters(const util::JsonView& config, const util::Json& defaults);
+
+/// The longest window of a model that has no positions, and no limit.
+inline constexpr std::int64_t kAnyLength = std::int64_t{1} << 24;
 
 /// A size of the model: an integer from 1 to 2^24.
 std::int64_t read_size(const util::JsonView& config, const std::string& key);
@@ -280,6 +288,22 @@ void set_first_dense(ArchSpec& spec, std::int64_t first);
 /// Softmax over all experts, shared out among those chosen where `norm_topk_prob` says so.
 ExpertSpec::Weighting read_softmax_weighting(
     const util::JsonView& config, ExpertSpec::Weighting class_default = ExpertSpec::Weighting::kSoftmaxOfAll);
+
+/// What a state space's steps are clamped to: two numbers under this key, or no limits where it is absent.
+void read_step_limits(const util::JsonView& config, const std::string& key, StateSpaceSpec& space);
+
+/// Throws where the heads do not make up so many values, or groups do not divide them.
+void check_state_space(const util::JsonView& config, const StateSpaceSpec& space, std::int64_t values);
+
+/// The state space "layers.{i}.STEM.{in_proj,conv1d,dt_bias,A_log,D,norm,out_proj}" of blocks with this
+/// mixer; `spec.state_space` has its sizes.
+struct StateSpaceBiases {
+  bool in = false, convolution = true, out = false;
+};
+void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const StateSpaceBiases& biases);
+
+/// Granite's factors of the embedding, the scores, what is added to the stream, and the logits.
+void set_granite_factors(ArchSpec& spec, const util::JsonView& config);
 
 /// The same window for all blocks, where there is one.
 void set_one_window(ArchSpec& spec, std::optional<std::int64_t> window);

@@ -69,6 +69,16 @@ Json smallest(const std::string& family) {
         {"intermediate_size", 48},
         {"num_attention_heads", 32},
         {"layer_types", {"conv", "full_attention", "conv"}}}},
+      {"mamba2", {{"vocab_size", 50}, {"hidden_size", 4096}, {"num_hidden_layers", 3}}},
+      // Its blocks are the class's.
+      {"nemotron_h",
+       {{"vocab_size", 50}, {"hidden_size", 512}, {"intermediate_size", 48}, {"num_attention_heads", 32}}},
+      {"bamba",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 32}}},
       {"gemma2", Json::object()},
       {"gemma3_text", Json::object()},
       {"gemma4_text", Json::object()},
@@ -137,7 +147,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 57);
+  REQUIRE(classes.size() == 62);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -1071,6 +1081,122 @@ TEST_CASE("config: LFM2's blocks, and the size of its MLP") {
   CHECK(has_bias(read(moe)));
   CHECK_FALSE(has_bias(read(with(moe, {{"use_expert_bias", false}}))));
   refused(with(moe, {{"num_experts_per_tok", 33}}), {"more experts are chosen"});
+}
+
+namespace {
+
+/// A letter for each block: a attention, s state space, b both, m MLP, e experts.
+std::string kinds_of_mixers(const model::ArchSpec& spec) {
+  using model::Mixer;
+  std::string text;
+  for (const model::BlockSpec& block : spec.blocks) {
+    text += block.mixer == Mixer::kStateSpace               ? 's'
+            : block.mixer == Mixer::kAttentionAndStateSpace ? 'b'
+            : block.mixer == Mixer::kAttention              ? 'a'
+            : block.experts                                 ? 'e'
+                                                            : 'm';
+  }
+  return text;
+}
+
+const Json kInfinity = {{"__float__", "Infinity"}};
+
+}  // namespace
+
+TEST_CASE("config: state spaces") {
+  const Json mamba2 = smallest("mamba2");
+  CHECK(kinds_of_mixers(read(mamba2)) == "sss");
+  for (const model::BlockSpec& block : read(mamba2).blocks) CHECK_FALSE(block.feed_forward);
+  CHECK(read(mamba2).max_positions == 1 << 24);
+  CHECK(read(with(mamba2, {{"time_step_limit", {0.0, kInfinity}}})) == read(mamba2));
+  const auto limited = read(with(mamba2, {{"time_step_limit", {0.1, 2}}}));
+  CHECK(limited.state_space.least_step == 0.1);
+  CHECK(limited.state_space.largest_step == 2);
+  for (const Json& wrong : {Json(nullptr), Json(1.0), Json{0.1}, Json{-0.1, 1.0}, Json{2.0, 1.0},
+                            Json{0.0, 0.0}, Json{"0", 1.0}, Json{0.0, {{"__float__", "NaN"}}}})
+    refused(with(mamba2, {{"time_step_limit", wrong}}), {"time_step_limit"});
+  refused(with(mamba2, {{"head_dim", 32}}), {"do not make up", "8192 values", "128 heads of 32"});
+  refused(with(mamba2, {{"n_groups", 3}}), {"groups", "a divisor of 128", "3"});
+  refused(with(mamba2, {{"conv_kernel", 0}}), {"conv_kernel"});
+  check_told(with(mamba2, {{"norm_before_gate", true}}), {"norm_before_gate (true) is ignored"});
+  check_told(with(mamba2, {{"rms_norm", false}}), {"rms_norm (false) is ignored"});
+
+  const Json nemotron = smallest("nemotron_h");
+  CHECK(kinds_of_mixers(read(nemotron)) == "seam");
+  const auto pattern = read(with(nemotron, {{"hybrid_override_pattern", "MM-*E"}}));
+  CHECK(kinds_of_mixers(pattern) == "ssmae");
+  CHECK(pattern.blocks[1].feed_forward == false);
+  CHECK(pattern.blocks[2].feed_forward);
+  const Json types = {"mamba", "mlp", "attention"};
+  CHECK(kinds_of_mixers(read(with(nemotron, {{"layers_block_type", types}}))) == "sma");
+  CHECK(kinds_of_mixers(read(with(nemotron, {{"layer_types", types}}))) == "sma");
+  CHECK(kinds_of_mixers(
+            read(with(nemotron, {{"layers_block_type", types}, {"hybrid_override_pattern", "M"}}))) == "sma");
+  CHECK(told(with(nemotron, {{"layers_block_type", types}, {"num_hidden_layers", 3}})).empty());
+  check_told(with(nemotron, {{"num_hidden_layers", 52}}), {"num_hidden_layers (52) is ignored"});
+  refused(with(nemotron, {{"hybrid_override_pattern", "MX"}}), {"hybrid_override_pattern", "letters"});
+  refused(with(nemotron, {{"hybrid_override_pattern", ""}}), {"hybrid_override_pattern"});
+  refused(with(nemotron, {{"layers_block_type", Json::array()}}), {"layers_block_type"});
+  refused(with(nemotron, {{"layers_block_type", {"sliding_attention"}}}), {"sliding_attention"});
+  refused(with(nemotron, {{"layers_block_type", types}, {"layer_types", {"mlp"}}}),
+          {"layer_types", "the same as layers_block_type"});
+  refused(with(nemotron, {{"num_local_experts", 4}, {"n_routed_experts", 8}}), {"num_local_experts"});
+  refused(with(nemotron, {{"mlp_bias", true}}), {"mlp_bias"});
+  CHECK(read(with(nemotron, {{"mlp_bias", true}, {"hybrid_override_pattern", "M-"}})).num_layers == 2);
+  CHECK(read(nemotron).state_space.least_step == 0.001);
+  CHECK(told(with(nemotron, {{"time_step_limit", {0, kInfinity}}})).empty());
+  check_told(with(nemotron, {{"time_step_limit", {0.1, kInfinity}}}), {"time_step_limit", "0.001"});
+  CHECK(read(with(nemotron, {{"mamba_dt_min", 0.25}})).state_space.least_step == 0.25);
+  refused(with(nemotron, {{"time_step_min", -1}}), {"time_step_min"});
+  CHECK_FALSE(read(with(nemotron, {{"tie_word_embeddings", nullptr}})).tied_unembedding);
+  check_told(with(nemotron, {{"tie_word_embeddings", true}}), {"tie_word_embeddings (true) is ignored"});
+  CHECK(read(with(nemotron, {{"moe_latent_size", 64}})).experts.latent_size == 64);
+  refused(with(nemotron, {{"mamba_hidden_act", "swiglu"}}), {"unsupported activation", "mamba_hidden_act"});
+
+  using Norm = model::StateSpaceSpec::Norm;
+  const Json h1 = with(smallest("falcon_h1"), {{"num_hidden_layers", 2}});
+  CHECK(kinds_of_mixers(read(h1)) == "bb");
+  CHECK(read(h1).state_space.norm == Norm::kNone);
+  CHECK(read(h1).state_space.values() == 1024);
+  CHECK(read(with(h1, {{"mamba_rms_norm", true}})).state_space.norm == Norm::kBeforeGate);
+  CHECK(read(with(h1, {{"mamba_rms_norm", true}, {"mamba_norm_before_gate", false}})).state_space.norm ==
+        Norm::kBehindGate);
+  CHECK(read(with(h1, {{"mamba_d_ssm", nullptr}, {"mamba_expand", 3}})).state_space.values() == 1536);
+  refused(with(h1, {{"mamba_d_head", 16}}), {"do not make up", "1024 values"});
+  refused(with(h1, {{"mamba_n_heads", 3}}), {"do not make up"});
+  refused(with(h1, {{"mamba_n_heads", 2048}}), {"do not make up"});
+  refused(with(h1, {{"ssm_multipliers", {1, 2}}}), {"ssm_multipliers", "5 numbers"});
+  refused(with(h1, {{"mlp_multipliers", {1, "2"}}}), {"mlp_multipliers"});
+  refused(with(h1, {{"key_multiplier", nullptr}}), {"key_multiplier"});
+  const auto scaled = read(with(h1, {{"key_multiplier", 0.5}, {"mlp_multipliers", {2, 3}}}));
+  CHECK(scaled.attention.scale == read(h1).attention.scale / 2);
+  CHECK(scaled.mlp_gate_scale == 2);
+  CHECK(scaled.mlp_out_scale == 3);
+
+  const Json bamba = smallest("bamba");
+  CHECK(kinds_of_mixers(read(bamba)) == "sss");
+  const auto some = read(with(bamba, {{"attn_layer_indices", {1}}}));
+  CHECK(kinds_of_mixers(some) == "sas");
+  CHECK(some.ropes.front().dims == 8);
+  CHECK(some.blocks[0].rope == model::BlockSpec::kNoRope);
+  refused(with(bamba, {{"attn_layer_indices", {3}}}), {"attn_layer_indices"});
+  check_told(with(bamba, {{"partial_rotary_factor", 1.0}}), {"partial_rotary_factor (1.0) is ignored"});
+
+  const Json granite = with(smallest("granitemoehybrid"), {{"num_hidden_layers", 3}});
+  CHECK(kinds_of_mixers(read(granite)) == "sss");
+  CHECK(read(granite).blocks[0].experts);
+  CHECK(read(granite).ropes.empty());
+  const Json of_granite = {"mamba", "attention", "mamba"};
+  CHECK(kinds_of_mixers(read(with(granite, {{"layer_types", of_granite}}))) == "sas");
+  CHECK(kinds_of_mixers(read(with(granite, {{"layers_block_type", of_granite}}))) == "sas");
+  CHECK(read(with(granite, {{"position_embedding_type", "nope"}})).ropes.empty());
+  CHECK(read(with(granite, {{"position_embedding_type", "rope"}})).ropes.size() == 1);
+  const auto dense = read(with(granite, {{"num_local_experts", 0}}));
+  CHECK_FALSE(dense.blocks[0].experts);
+  CHECK(dense.mlp_size == 1024);
+  refused(with(granite, {{"num_local_experts", nullptr}}), {"num_local_experts"});
+  refused(with(granite, {{"num_experts_per_tok", 9}}), {"more experts are chosen"});
+  refused(with(granite, {{"layer_types", {"mamba"}}}), {"layer_types", "an array of 3"});
 }
 
 TEST_CASE("config: one thing under two names") {
