@@ -19,6 +19,7 @@
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 #include "layers.hpp"
+#include "selective_scan.hpp"
 #include "state_space.hpp"
 
 namespace depthlens::model {
@@ -287,6 +288,44 @@ at::Tensor Model::state_space(const Weights& block, const at::Tensor& input,
       space.output_scale);
 }
 
+at::Tensor Model::selective_scan(const Weights& block, const at::Tensor& input,
+                                 const Positions& positions) const {
+  const SelectiveScanSpec& scan = spec_.selective_scan;
+  const compute::Backend& backend = *block.backend;
+  const std::vector<at::Tensor> made =
+      backend.linear(packed(backend, input), block[Slot::kMixerInWeight], block[Slot::kMixerInBias])
+          .chunk(2, 1);
+  const at::Tensor values = activate(
+      scan.activation, over_groups(positions, {made[0]}, [&](const std::vector<at::Tensor>& of_group) {
+        return causal_convolution(of_group[0], block[Slot::kMixerConvolution],
+                                  block[Slot::kMixerConvolutionBias]);
+      }));
+  std::vector<at::Tensor> parts =
+      backend.linear(packed(backend, values), block[Slot::kScanWeight], {})
+          .split_with_sizes({scan.step_rank, scan.state_size, scan.state_size}, 1);
+  if (scan.norm_epsilon > 0) {
+    for (at::Tensor& part : parts) part = apply_norm(NormKind::kRmsNorm, part, {}, {}, scan.norm_epsilon);
+  }
+  const at::Tensor steps = backend.linear(packed(backend, parts[0]), block[Slot::kScanStepWeight], {});
+  const SelectiveScanWeights weights = {.step_bias = block[Slot::kStateStepBias],
+                                        .skip = block[Slot::kStateSkip],
+                                        .log_decay = block[Slot::kStateLogDecay]};
+  const at::Tensor shown =
+      input.is_cpu() && !compute::records_gradient(input)
+          ? mix_windows_by_selective_scan(
+                weights, {.values = values, .steps = steps, .writers = parts[1], .readers = parts[2]},
+                positions.lengths)
+          : over_groups(positions, {values, steps, parts[1], parts[2]},
+                        [&](const std::vector<at::Tensor>& of_group) {
+                          return mix_by_selective_scan(weights, {.values = of_group[0],
+                                                                 .steps = of_group[1],
+                                                                 .writers = of_group[2],
+                                                                 .readers = of_group[3]});
+                        });
+  const at::Tensor gated = shown * activate(Activation::kSilu, made[1]);
+  return backend.linear(packed(backend, gated), block[Slot::kMixerOutWeight], block[Slot::kMixerOutBias]);
+}
+
 at::Tensor Model::mixed(std::int64_t i, const Weights& block, const at::Tensor& input,
                         const Positions& positions, Carried& carried) const {
   switch (spec_.blocks[static_cast<std::size_t>(i)].mixer) {
@@ -301,6 +340,8 @@ at::Tensor Model::mixed(std::int64_t i, const Weights& block, const at::Tensor& 
       return state_space(block, input, positions);
     case Mixer::kAttentionAndStateSpace:
       return state_space(block, input, positions) + attention(i, block, input, positions, carried);
+    case Mixer::kSelectiveScan:
+      return selective_scan(block, input, positions);
     case Mixer::kNone:
       break;
   }

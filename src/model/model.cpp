@@ -32,6 +32,7 @@
 #include "depthlens/util/text.hpp"
 #include "depthlens/util/worker.hpp"
 #include "layers.hpp"
+#include "selective_scan.hpp"
 #include "state_space.hpp"
 #include "tensor_names.hpp"
 
@@ -183,9 +184,9 @@ class Model::WeightFiles {
                          const compute::Backend& backend) const {
     if (stays_on_host(rule.slot)) return stored;
     // Vectors are few, and norms and biases are applied in float32; so are convolutions, which have three
-    // dimensions.
+    // dimensions, and decays, of whatever shape.
     const std::size_t dims = rule.shape.size() - (rule.of_all_experts ? 1 : 0);
-    if (dims != 2) return at::kFloat;
+    if (dims != 2 || rule.slot == Slot::kStateLogDecay) return at::kFloat;
     return options_.dtype == at::kFloat && backend.multiplies_stored(stored) ? stored : options_.dtype;
   }
 
@@ -393,9 +394,11 @@ std::int64_t Model::tokens_at_once(std::int64_t num_kept, double memory) const {
   const std::int64_t rule = spec_.num_blocks(Mixer::kDeltaNet) > 0 ? delta_net_floats(spec_.delta_net) : 0;
   const std::int64_t space =
       spec_.num_blocks(has_state_space) > 0 ? state_space_floats(spec_.state_space) : 0;
+  const std::int64_t scan =
+      spec_.num_blocks(Mixer::kSelectiveScan) > 0 ? selective_scan_floats(spec_.selective_scan) : 0;
   const std::int64_t convolution = spec_.num_blocks(Mixer::kConvolution) > 0 ? 6 * d : 0;
   const std::int64_t branch =
-      std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule, space, convolution});
+      std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule, space, scan, convolution});
   const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + branch + spec_.carried_size()));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(memory / per_token));
 }

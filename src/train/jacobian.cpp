@@ -61,11 +61,16 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
       space.heads * (4 * model::kStateChunk + 2 * space.state_size + 7 * space.head_size +
                      space.state_size * space.head_size / model::kStateChunk) +
       (3 + space.kernel) * space.channels();
+  // Of a selective scan: decays, what is written, states, and these as they are read; and what convolution,
+  // steps, skip and gate read.
+  const model::SelectiveScanSpec& scan = spec.selective_scan;
+  const std::int64_t of_scan = scan.channels * (4 * scan.state_size + 12 + scan.kernel);
   // Of a convolution: the projections, their product, what the kernel's places make of it, and what goes out.
   const std::int64_t convolution = (5 + spec.convolution_kernel) * d;
   const std::int64_t floats = spec.num_layers * block + rules * rule + attending * (4 * heads + 3 * narrow) +
                               count(Mixer::kConvolution) * convolution +
-                              spec.num_blocks(model::has_state_space) * of_space + gradients;
+                              spec.num_blocks(model::has_state_space) * of_space +
+                              count(Mixer::kSelectiveScan) * of_scan + gradients;
   return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
 }
 

@@ -246,6 +246,31 @@ TEST_CASE("a bias by which experts are chosen is finite, which no state would sh
   }
 }
 
+TEST_CASE("what decides how states fade is finite, which they would not show") {
+  for (const auto& [variant, name] :
+       {std::pair<std::string, std::string>("mamba2", "backbone.layers.1.mixer.A_log"),
+        {"mamba2", "backbone.layers.1.mixer.dt_bias"},
+        {"mamba", "backbone.layers.0.mixer.A_log"},
+        {"qwen3-5", "model.layers.0.linear_attn.A_log"}}) {
+    INFO(variant);
+    const std::string tensor = name;
+    const Changed damaged(
+        variant, [&](Tensors& t) { t.at(tensor).view(-1)[0] = -std::numeric_limits<double>::infinity(); });
+    test::check_error(ErrorCode::kFormat, {tensor, "is not finite"}, [&] { damaged.load(); });
+  }
+}
+
+TEST_CASE("the embedding of a Mamba by its older name") {
+  const std::string now = "backbone.embeddings.weight", before = "backbone.embedding.weight";
+  const Changed older("mamba", [&](Tensors& t) {
+    t[before] = t.at(now);
+    t.erase(now);
+  });
+  CHECK(older.load()->num_parameters() == Model::load(test::golden_model("mamba"), {})->num_parameters());
+  const Changed both("mamba", [&](Tensors& t) { t[before] = t.at(now); });
+  test::check_error(ErrorCode::kFormat, {"no place for", before}, [&] { both.load(); });
+}
+
 TEST_CASE("scales of quantized weights are told from an adapter") {
   const Changed scaled("llama",
                        [](Tensors& t) { t["model.layers.0.mlp.up_proj.weight_scale_inv"] = at::ones({1}); });

@@ -129,6 +129,7 @@ OrderedJson describe_model_folder(const fs::path& folder) {
     add("convolution", spec.num_blocks(Mixer::kConvolution));
     add("state_space", spec.num_blocks(Mixer::kStateSpace));
     add("attention_and_state_space", spec.num_blocks(Mixer::kAttentionAndStateSpace));
+    add("selective_scan", spec.num_blocks(Mixer::kSelectiveScan));
     add("none", spec.num_blocks(Mixer::kNone));
     described["mixers"] = mixers;
   }
@@ -138,6 +139,12 @@ OrderedJson describe_model_folder(const fs::path& folder) {
                                 {"groups", space.groups},
                                 {"state_size", space.state_size},
                                 {"kernel", space.kernel}};
+  }
+  if (const model::SelectiveScanSpec& scan = spec.selective_scan; scan.channels > 0) {
+    described["selective_scan"] = {{"channels", scan.channels},
+                                   {"state_size", scan.state_size},
+                                   {"kernel", scan.kernel},
+                                   {"step_rank", scan.step_rank}};
   }
   if (spec.convolution_kernel > 0) described["convolution_kernel"] = spec.convolution_kernel;
   if (spec.num_blocks(Mixer::kDeltaNet) > 0) {

@@ -160,6 +160,21 @@ struct StateSpaceSpec {
   bool operator==(const StateSpaceSpec&) const = default;
 };
 
+/// What a selective scan (Mamba) mixes positions with: a state of `state_size` numbers for each channel, each
+/// of which fades at its own rate.
+struct SelectiveScanSpec {
+  std::int64_t channels = 0;  ///< 0: no block has such
+  std::int64_t state_size = 0;
+  std::int64_t kernel = 0;     ///< positions that the convolution before it sees, its own included
+  std::int64_t step_rank = 0;  ///< of the narrow vectors that steps are made of
+  /// Of the root mean square norms, without weights, of these vectors, of writers and of readers (Falcon
+  /// Mamba); 0: there are none.
+  double norm_epsilon = 0;
+  Activation activation = Activation::kSilu;  ///< behind the convolution
+
+  bool operator==(const SelectiveScanSpec&) const = default;
+};
+
 /// A mixture of experts: of each token, a router's scores choose some of the MLPs.
 struct ExpertSpec {
   enum class Weighting {
@@ -199,7 +214,8 @@ enum class Mixer {
   kConvolution,
   kStateSpace,
   kAttentionAndStateSpace,  ///< side by side
-  kNone,                    ///< the block is an MLP, or experts
+  kSelectiveScan,
+  kNone,  ///< the block is an MLP, or experts
 };
 
 inline bool attends(Mixer mixer) {
@@ -285,16 +301,19 @@ enum class Slot {
   kDeltaLogDecay,
   kDeltaNormWeight,  ///< [value_size]
   kDeltaOutWeight,
-  // of a convolution, or of a state space
-  kMixerInWeight,  ///< [3 · d, d], rows of b, c and x; or of gates, values, writers, readers and steps
+  // of a convolution, of a state space, of a selective scan
+  kMixerInWeight,  ///< [3 · d, d], rows of b, c, x; of gates, values, writers, readers, steps; of values,
+                   ///< gates
   kMixerInBias,
   kMixerConvolution,  ///< [d, 1, kernel], or [channels, 1, kernel]
   kMixerConvolutionBias,
   kMixerOutWeight,
   kMixerOutBias,
-  kStateStepBias,  ///< [heads], as the next two
+  kStateStepBias,  ///< [heads], as the next two; or [channels], [channels, state_size], [channels]
   kStateLogDecay,
   kStateSkip,
+  kScanWeight,       ///< [step_rank + 2 · state_size, channels], rows of narrow steps, writers, readers
+  kScanStepWeight,   ///< [channels, step_rank]
   kStateNormWeight,  ///< [values]
   kAttentionOutWeight,
   kAttentionOutBias,
@@ -407,6 +426,7 @@ struct ArchSpec {
   WideHeadsSpec wide;
   DeltaNetSpec delta_net;
   StateSpaceSpec state_space;
+  SelectiveScanSpec selective_scan;
   std::int64_t convolution_kernel = 0;    ///< positions that a convolution sees, its own included
   std::int64_t block_embedding_size = 0;  ///< p, of what each block is told of a token; 0: nothing
   std::vector<RopeSpec> ropes;            ///< the different ones; none: the model has no rotary positions

@@ -214,6 +214,7 @@ class Model {
   at::Tensor delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   at::Tensor convolution(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   at::Tensor state_space(const Weights& block, const at::Tensor& input, const Positions& positions) const;
+  at::Tensor selective_scan(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   /// What the block's mixer, whichever it is, makes of `input`.
   at::Tensor mixed(std::int64_t i, const Weights& block, const at::Tensor& input, const Positions& positions,
                    Carried& carried) const;

@@ -684,12 +684,13 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
   Json used = Json::array();
   for (const BlockSpec& block : spec.blocks) {
     const Mixer mixer = block.mixer;
-    used.push_back(mixer == Mixer::kDeltaNet || mixer == Mixer::kStateSpace ? "linear_attention"
-                   : mixer == Mixer::kAttentionAndStateSpace                ? "hybrid"
-                   : mixer == Mixer::kConvolution                           ? "conv"
-                   : mixer == Mixer::kNone                                  ? block.experts ? "moe" : "mlp"
-                   : block.window > 0                                       ? "sliding_attention"
-                                                                            : "full_attention");
+    used.push_back(mixer == Mixer::kDeltaNet || mixer == Mixer::kStateSpace || mixer == Mixer::kSelectiveScan
+                       ? "linear_attention"
+                   : mixer == Mixer::kAttentionAndStateSpace ? "hybrid"
+                   : mixer == Mixer::kConvolution            ? "conv"
+                   : mixer == Mixer::kNone                   ? block.experts ? "moe" : "mlp"
+                   : block.window > 0                        ? "sliding_attention"
+                                                             : "full_attention");
   }
   Json given = config.at("layer_types").raw();
   for (Json& kind : given) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -64,7 +65,10 @@ void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const
   if (biases.out) add(Slot::kMixerOutBias, "out_proj.bias", {d});
 }
 
-ArchSpec read_mamba2(const util::JsonView& config) {
+namespace {
+
+/// All but the mixers, which are of this kind.
+ArchSpec read_mamba_like(const util::JsonView& config, Mixer mixer, bool tied_unembedding) {
   ArchSpec spec;
   spec.num_layers = read_size(config, "num_hidden_layers");
   spec.hidden_size = read_size(config, "hidden_size");
@@ -72,9 +76,68 @@ ArchSpec read_mamba2(const util::JsonView& config) {
   spec.max_positions = kAnyLength;
   spec.norm = NormKind::kRmsNorm;
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
-  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", false);
-  spec.blocks.assign(static_cast<std::size_t>(spec.num_layers),
-                     {.mixer = Mixer::kStateSpace, .feed_forward = false});
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", tied_unembedding);
+  spec.blocks.assign(static_cast<std::size_t>(spec.num_layers), {.mixer = mixer, .feed_forward = false});
+  const std::int64_t d = spec.hidden_size, V = spec.vocab_size;
+  spec.prefixes = {"backbone."};
+  spec.model_tensors = {{.slot = Slot::kTokenEmbedding,
+                         .name = "embeddings.weight",
+                         .shape = {V, d},
+                         .other_names = {"embedding.weight"}},
+                        {Slot::kUnembedding, "lm_head.weight", {V, d}},
+                        {Slot::kFinalNormWeight, "norm_f.weight", {d}}};
+  spec.block_tensors = {{Slot::kAttentionNormWeight, "layers.{i}.norm.weight", {d}}};
+  return spec;
+}
+
+ArchSpec read_mamba1(const util::JsonView& config, double norm_epsilon) {
+  ArchSpec spec = read_mamba_like(config, Mixer::kSelectiveScan, /*tied_unembedding=*/true);
+  const std::int64_t d = spec.hidden_size;
+  const bool automatic =
+      !config.raw().contains("time_step_rank") || config.raw().at("time_step_rank") == "auto";
+  const SelectiveScanSpec scan = {
+      .channels = d * read_size(config, "expand", 2),
+      .state_size = read_size(config, "state_size", 16),
+      .kernel = read_size(config, "conv_kernel", 4),
+      .step_rank = automatic ? util::ceil_div(d, std::int64_t{16}) : read_size(config, "time_step_rank"),
+      .norm_epsilon = norm_epsilon,
+      .activation = read_activation(config, "hidden_act", "silu")};
+  spec.selective_scan = scan;
+  tell_unused(config, "intermediate_size", scan.channels,
+              util::cat("expand makes ", scan.channels, " channels"));
+  const std::int64_t D = scan.channels, N = scan.state_size, R = scan.step_rank;
+  const auto add = [&](Slot slot, const char* name, std::vector<std::int64_t> shape) {
+    spec.block_tensors.push_back({slot, std::string("layers.{i}.mixer.") + name, std::move(shape)});
+  };
+  const bool bias = read_flag(config, "use_bias", false);
+  add(Slot::kMixerInWeight, "in_proj.weight", {2 * D, d});
+  if (bias) add(Slot::kMixerInBias, "in_proj.bias", {2 * D});
+  add(Slot::kMixerConvolution, "conv1d.weight", {D, 1, scan.kernel});
+  if (read_flag(config, "use_conv_bias", true)) add(Slot::kMixerConvolutionBias, "conv1d.bias", {D});
+  add(Slot::kScanWeight, "x_proj.weight", {R + 2 * N, D});
+  add(Slot::kScanStepWeight, "dt_proj.weight", {D, R});
+  add(Slot::kStateStepBias, "dt_proj.bias", {D});
+  add(Slot::kStateLogDecay, "A_log", {D, N});
+  add(Slot::kStateSkip, "D", {D});
+  add(Slot::kMixerOutWeight, "out_proj.weight", {d, D});
+  if (bias) add(Slot::kMixerOutBias, "out_proj.bias", {d});
+  return spec;
+}
+
+}  // namespace
+
+ArchSpec read_mamba(const util::JsonView& config) {
+  return read_mamba1(config, /*norm_epsilon=*/0);
+}
+
+ArchSpec read_falcon_mamba(const util::JsonView& config) {
+  const double epsilon = read_number(config, "mixer_rms_eps", 1e-6);
+  if (!(epsilon > 0)) config.at("mixer_rms_eps").fail("a positive number");
+  return read_mamba1(config, epsilon);
+}
+
+ArchSpec read_mamba2(const util::JsonView& config) {
+  ArchSpec spec = read_mamba_like(config, Mixer::kStateSpace, /*tied_unembedding=*/false);
   StateSpaceSpec& space = spec.state_space;
   space.heads = read_size(config, "num_heads", 128);
   space.head_size = read_size(config, "head_dim", 64);
@@ -86,16 +149,6 @@ ArchSpec read_mamba2(const util::JsonView& config) {
   check_state_space(config, space, spec.hidden_size * read_size(config, "expand", 2));
   tell_unused(config, "norm_before_gate", false, "the norm is behind the gate");
   tell_unused(config, "rms_norm", true, "there is a norm behind the gate");
-
-  const std::int64_t d = spec.hidden_size, V = spec.vocab_size;
-  spec.prefixes = {"backbone."};
-  spec.model_tensors = {{.slot = Slot::kTokenEmbedding,
-                         .name = "embeddings.weight",
-                         .shape = {V, d},
-                         .other_names = {"embedding.weight"}},
-                        {Slot::kUnembedding, "lm_head.weight", {V, d}},
-                        {Slot::kFinalNormWeight, "norm_f.weight", {d}}};
-  spec.block_tensors = {{Slot::kAttentionNormWeight, "layers.{i}.norm.weight", {d}}};
   const bool bias = read_flag(config, "use_bias", false);
   add_state_space(spec, "mixer", Mixer::kStateSpace,
                   {.in = bias, .convolution = read_flag(config, "use_conv_bias", true), .out = bias});

@@ -70,6 +70,8 @@ Json smallest(const std::string& family) {
         {"num_attention_heads", 32},
         {"layer_types", {"conv", "full_attention", "conv"}}}},
       {"mamba2", {{"vocab_size", 50}, {"hidden_size", 4096}, {"num_hidden_layers", 3}}},
+      {"mamba", {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 3}}},
+      {"falcon_mamba", {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 3}}},
       // Its blocks are the class's.
       {"nemotron_h",
        {{"vocab_size", 50}, {"hidden_size", 512}, {"intermediate_size", 48}, {"num_attention_heads", 32}}},
@@ -147,7 +149,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 62);
+  REQUIRE(classes.size() == 64);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -1120,6 +1122,18 @@ TEST_CASE("config: state spaces") {
   refused(with(mamba2, {{"conv_kernel", 0}}), {"conv_kernel"});
   check_told(with(mamba2, {{"norm_before_gate", true}}), {"norm_before_gate (true) is ignored"});
   check_told(with(mamba2, {{"rms_norm", false}}), {"rms_norm (false) is ignored"});
+
+  const Json mamba = smallest("mamba");
+  CHECK(read(mamba).selective_scan.channels == 1024);
+  CHECK(read(mamba).selective_scan.step_rank == 32);
+  CHECK(read(with(mamba, {{"hidden_size", 500}})).selective_scan.step_rank == 32);
+  CHECK(read(with(mamba, {{"time_step_rank", 7}})).selective_scan.step_rank == 7);
+  CHECK(read(mamba).tied_unembedding);
+  CHECK(read(smallest("falcon_mamba")).selective_scan.norm_epsilon == 1e-6);
+  refused(with(mamba, {{"time_step_rank", "none"}}), {"time_step_rank"});
+  refused(with(mamba, {{"state_size", 0}}), {"state_size"});
+  refused(with(smallest("falcon_mamba"), {{"mixer_rms_eps", 0}}), {"mixer_rms_eps", "a positive number"});
+  check_told(with(mamba, {{"intermediate_size", 48}}), {"intermediate_size (48) is ignored"});
 
   const Json nemotron = smallest("nemotron_h");
   CHECK(kinds_of_mixers(read(nemotron)) == "seam");
