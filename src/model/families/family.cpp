@@ -500,6 +500,17 @@ std::optional<std::vector<bool>> read_kinds_of_blocks(const JsonView& config, co
   return kinds;
 }
 
+std::optional<std::vector<bool>> read_listed_blocks(const JsonView& config, const std::string& key,
+                                                    std::int64_t num_layers) {
+  if (!config.has(key)) return std::nullopt;
+  const JsonView given = config.at(key);
+  if (!given.is_array()) given.fail("an array of blocks");
+  std::vector<bool> listed(static_cast<std::size_t>(num_layers), false);
+  for (std::size_t n = 0; n < given.size(); ++n)
+    listed[static_cast<std::size_t>(given.at(n).as_integer(0, num_layers - 1))] = true;
+  return listed;
+}
+
 std::vector<bool> sliding_blocks(const JsonView& config, std::int64_t num_layers,
                                  const std::function<bool(std::int64_t)>& class_rule) {
   if (const auto given =

@@ -177,6 +177,11 @@ std::optional<std::vector<bool>> read_kinds_of_blocks(const util::JsonView& conf
                                                       std::int64_t num_layers, const std::string& one,
                                                       const std::string& other);
 
+/// Of each block, whether its number is in a list; nothing where the config has none. Throws for a number
+/// that no block has.
+std::optional<std::vector<bool>> read_listed_blocks(const util::JsonView& config, const std::string& key,
+                                                    std::int64_t num_layers);
+
 /// Of each block, whether its attention slides: by `layer_types`, or by the rule of the class. Throws for
 /// other kinds of attention.
 std::vector<bool> sliding_blocks(const util::JsonView& config, std::int64_t num_layers,

@@ -41,17 +41,6 @@ std::int64_t adjusted_mlp_size(const util::JsonView& config) {
        .found = util::cat(size)});
 }
 
-/// Blocks that `full_attn_idxs` names, or all where there is none.
-std::vector<bool> attention_by_index(const util::JsonView& config, std::int64_t num_layers) {
-  std::vector<bool> attends(static_cast<std::size_t>(num_layers), !config.has("full_attn_idxs"));
-  if (!config.has("full_attn_idxs")) return attends;
-  const util::JsonView given = config.at("full_attn_idxs");
-  if (!given.is_array()) given.fail("an array of blocks");
-  for (std::size_t n = 0; n < given.size(); ++n)
-    attends[static_cast<std::size_t>(given.at(n).as_integer(0, num_layers - 1))] = true;
-  return attends;
-}
-
 void set_mixers(ArchSpec& spec, const std::vector<bool>& attends) {
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
     if (attends[i]) continue;
@@ -129,11 +118,12 @@ ArchSpec read_lfm2_like(const util::JsonView& config, std::optional<std::int64_t
 
 ArchSpec read_lfm2(const util::JsonView& config) {
   ArchSpec spec = read_lfm2_like(config, adjusted_mlp_size(config));
-  const std::vector<bool> by_index = attention_by_index(config, spec.num_layers);
+  const auto by_index = read_listed_blocks(config, "full_attn_idxs", spec.num_layers);
   const auto kinds = read_kinds_of_blocks(config, "layer_types", spec.num_layers, "conv", "full_attention");
-  if (kinds && config.has("full_attn_idxs") && *kinds != by_index)
+  if (kinds && by_index && *kinds != *by_index)
     tell_unused(config, "full_attn_idxs", nullptr, "layer_types says which blocks attend");
-  set_mixers(spec, kinds.value_or(by_index));
+  const std::vector<bool> all(spec.blocks.size(), true);
+  set_mixers(spec, kinds ? *kinds : by_index.value_or(all));
   add_mixers(spec, config);
   add_mlp(spec);
   // Settings of the code that the models were trained with, which the class does not read.

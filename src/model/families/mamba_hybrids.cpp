@@ -1,6 +1,7 @@
 // Falcon-H1: attention and a state space side by side in each block, with a dozen factors. Bamba: a state
-// space in most blocks, attention with half of each head rotated in some. Odd: Falcon-H1's convolution has
-// the MLP's activation, and its state space may have no norm.
+// space in most blocks, attention with half of each head rotated in some. Granite 4: likewise, without
+// positions or with heads rotated whole, four factors, and experts beside a shared one or the latter alone.
+// Odd: Falcon-H1's state space may have no norm, and all convolutions have the MLP's activation.
 #include <algorithm>
 #include <utility>
 
@@ -119,14 +120,8 @@ ArchSpec read_bamba(const util::JsonView& config) {
   ArchSpec spec =
       read_like_llama({whole, config.where()},
                       {.max_positions = 262144, .rope = {.class_share = 0.5}, .partial_rotary = true});
-  std::vector<bool> attends(spec.blocks.size(), false);
-  if (config.has("attn_layer_indices")) {
-    const util::JsonView given = config.at("attn_layer_indices");
-    if (!given.is_array()) given.fail("an array of blocks");
-    for (std::size_t n = 0; n < given.size(); ++n)
-      attends[static_cast<std::size_t>(given.at(n).as_integer(0, spec.num_layers - 1))] = true;
-  }
-  set_mixers(spec, attends);
+  set_mixers(spec, read_listed_blocks(config, "attn_layer_indices", spec.num_layers)
+                       .value_or(std::vector<bool>(spec.blocks.size(), false)));
   add_state_spaces(spec, config);
   return spec;
 }
