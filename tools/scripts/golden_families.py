@@ -265,6 +265,8 @@ def adjust(name, model, generator):
             parameter.data.sub_(1)
         elif key.endswith("A_log"):  # states that fade within a position and such that last
             parameter.data.copy_(2 * torch.randn(parameter.shape, generator=generator) - 2)
+        elif key.endswith("x_proj.weight"):  # writes, reads and steps: their product is what a position adds
+            parameter.data.mul_(0.3)
         elif name == "gpt-oss-mxfp4" and key.endswith(("experts.gate_up_proj", "experts.down_proj")):
             parameter.data.copy_(unfolded(*mxfp4(parameter, generator)).transpose(1, 2))
         elif parameter.dim() == 3:
