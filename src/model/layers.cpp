@@ -77,8 +77,8 @@ at::Tensor activate_block(Activation kind, const at::Tensor& input) {
 }
 
 /// libtorch computes what is left over at the end of each thread's share with other code, whose results
-/// differ in the last bit; so it does at the end of each row where rows do not adjoin. Blocks of 32 rows leave
-/// nothing over on any processor, so that a row has the same bits wherever it stands.
+/// differ in the last bit; so it does at the end of each row where rows do not adjoin. Blocks of 32 rows
+/// leave nothing over on any processor, so that a row has the same bits wherever it stands.
 template <typename Function>
 at::Tensor by_blocks(const at::Tensor& given, const Function& function) {
   if (!given.device().is_cpu() || compute::records_gradient(given)) return function(given);
