@@ -76,7 +76,7 @@ Candidates candidates_in(const fs::path& folder, LensKind kind) {
 bool has_lens_config(const fs::path& folder) {
   constexpr std::uint64_t kMax = 1 << 20;
   const std::string where = (folder / "config.json").string();
-  const util::Json document = util::parse_json(util::read_file(where, kMax), where);
+  const util::Json document = util::parse_config(util::read_file(where, kMax), where);
   const util::JsonView view(document, where);
   return view.has("d_model") && !view.has("model_type") && !view.has("architectures");
 }

@@ -435,7 +435,7 @@ void check_rope(const std::vector<LensFact>& facts, const model::Model& model, b
   if (first == nullptr && library == nullptr) return;
 
   const fs::path path = model.folder() / "config.json";
-  OrderedJson config = util::parse_ordered_json(util::read_file(path, kLargestConfig), path.string());
+  OrderedJson config = util::parse_ordered_config(util::read_file(path, kLargestConfig), path.string());
   if (config.contains("text_config") && config["text_config"].is_object()) {
     const OrderedJson inner = config["text_config"];
     config = inner;

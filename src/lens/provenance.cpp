@@ -57,7 +57,7 @@ bool goes_by(const model::Model& model, const std::string& name) {
   std::vector<std::string> own = {fs::weakly_canonical(model.folder(), ignored).string()};
   const fs::path config_path = model.folder() / "config.json";
   const util::Json config =
-      util::parse_json(util::read_file(config_path, kLargestConfig), config_path.string());
+      util::parse_config(util::read_file(config_path, kLargestConfig), config_path.string());
   if (const auto path = config.find("_name_or_path"); path != config.end() && path->is_string())
     own.push_back(path->get<std::string>());
   for (const std::string& text : own) {

@@ -17,9 +17,20 @@
 #include "depthlens/compute/mxfp4.hpp"
 #include "depthlens/compute/transfer.hpp"
 #include "depthlens/model/model.hpp"
+#include "depthlens/util/error.hpp"
 #include "layers.hpp"
+#include "selective_scan.hpp"
+#include "state_space.hpp"
 
 namespace depthlens::model {
+
+namespace {
+
+at::Tensor scaled(const at::Tensor& x, double scale) {
+  return scale == 1 ? x : x * scale;
+}
+
+}  // namespace
 
 at::Tensor Model::Matrix::unfolded() const {
   return scales.defined() ? compute::unfold_mxfp4(values, scales) : values;
@@ -111,7 +122,7 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   const BlockSpec& spec = spec_.blocks[static_cast<std::size_t>(i)];
   const std::int64_t H = spec_.num_heads, G = spec_.heads_of(spec).num_kv_heads;
   const bool latent = spec_.latent.key_value_rank > 0;
-  const compute::PackedRows packed_input = packed(*block.backend, input);
+  const compute::PackedRows packed_input = packed(*block.backend, scaled(input, spec_.attention.input_scale));
   auto [q, k, v] = latent ? latent_projections(spec, block, packed_input, positions)
                           : projections(spec, block, packed_input);
   if (!latent && spec.rope != BlockSpec::kNoRope) {
@@ -145,8 +156,9 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   const auto projected = [&](const at::Tensor& mixed) {  // [T, H, …]
     const at::Tensor values = latent ? mixed.narrow(2, 0, spec_.latent.value_size) : mixed;
     const at::Tensor flat = values.flatten(1);
-    return block.backend->linear(packed(*block.backend, gate.defined() ? flat * gate : flat),
-                                 block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]);
+    return scaled(block.backend->linear(packed(*block.backend, gate.defined() ? flat * gate : flat),
+                                        block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]),
+                  spec_.attention.output_scale);
   };
   if (compute::attends_adjoining(q, positions.windows, rule)) {
     const at::ScalarType dtype = options_.dtype;
@@ -172,6 +184,19 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   return projected(at::cat(mixed));
 }
 
+at::Tensor Model::over_groups(const Positions& positions, const std::vector<at::Tensor>& rows,
+                              const MixWindows& mix) {
+  std::vector<at::Tensor> mixed;
+  std::int64_t first = 0;
+  for (const WindowGroup& group : positions.groups) {
+    std::vector<at::Tensor> of_group;
+    for (const at::Tensor& x : rows) of_group.push_back(group.by_window(x.narrow(0, first, group.rows)));
+    mixed.push_back(group.by_row(mix(of_group)));
+    first += group.rows;
+  }
+  return at::cat(mixed);
+}
+
 at::Tensor Model::delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const {
   const compute::Backend& backend = *block.backend;
   const compute::PackedRows packed_input = packed(backend, input);
@@ -195,31 +220,147 @@ at::Tensor Model::delta_net(const Weights& block, const at::Tensor& input, const
   };
   if (input.is_cpu() && !compute::records_gradient(input))
     return projected(mix_windows_by_delta_rule(spec_.delta_net, weights, rows, positions.lengths));
-  std::vector<at::Tensor> mixed;
-  std::int64_t first = 0;
-  for (const WindowGroup& group : positions.groups) {
-    const auto of_group = [&](const at::Tensor& x) {
-      return group.by_window(x.narrow(0, first, group.rows));
-    };
-    mixed.push_back(group.by_row(mix_by_delta_rule(spec_.delta_net, weights,
-                                                   {.queries = of_group(rows.queries),
-                                                    .keys = of_group(rows.keys),
-                                                    .values = of_group(rows.values),
-                                                    .gates = of_group(rows.gates),
-                                                    .updates = of_group(rows.updates),
-                                                    .decays = of_group(rows.decays)})));
-    first += group.rows;
+  return projected(over_groups(positions,
+                               {rows.queries, rows.keys, rows.values, rows.gates, rows.updates, rows.decays},
+                               [&](const std::vector<at::Tensor>& of_group) {
+                                 return mix_by_delta_rule(spec_.delta_net, weights,
+                                                          {.queries = of_group[0],
+                                                           .keys = of_group[1],
+                                                           .values = of_group[2],
+                                                           .gates = of_group[3],
+                                                           .updates = of_group[4],
+                                                           .decays = of_group[5]});
+                               }));
+}
+
+at::Tensor Model::convolution(const Weights& block, const at::Tensor& input,
+                              const Positions& positions) const {
+  const compute::Backend& backend = *block.backend;
+  const std::vector<at::Tensor> parts =
+      backend.linear(packed(backend, input), block[Slot::kMixerInWeight], block[Slot::kMixerInBias])
+          .chunk(3, 1);
+  const at::Tensor convolved =
+      over_groups(positions, {parts[0] * parts[2]}, [&](const std::vector<at::Tensor>& of_group) {
+        return causal_convolution(of_group[0], block[Slot::kMixerConvolution],
+                                  block[Slot::kMixerConvolutionBias]);
+      });
+  return backend.linear(packed(backend, parts[1] * convolved), block[Slot::kMixerOutWeight],
+                        block[Slot::kMixerOutBias]);
+}
+
+at::Tensor Model::state_space(const Weights& block, const at::Tensor& input,
+                              const Positions& positions) const {
+  const StateSpaceSpec& space = spec_.state_space;
+  const compute::Backend& backend = *block.backend;
+  const at::Tensor made = backend.linear(packed(backend, scaled(input, space.input_scale)),
+                                         block[Slot::kMixerInWeight], block[Slot::kMixerInBias]);
+  const std::int64_t values = space.values(), keys = space.keys();
+  std::vector<at::Tensor> parts = made.split_with_sizes({values, space.channels(), space.heads}, 1);
+  if (space.part_scales != StateSpaceSpec().part_scales) {
+    parts = made.split_with_sizes({values, values, keys, keys, space.heads}, 1);
+    for (std::size_t i = 0; i < parts.size(); ++i) parts[i] = scaled(parts[i], space.part_scales[i]);
+    parts = {parts[0], at::cat({parts[1], parts[2], parts[3]}, 1), parts[4]};
   }
-  return projected(at::cat(mixed));
+  const StateSpaceRows rows = {.channels = parts[1], .steps = parts[2]};
+  const StateSpaceWeights weights = {.convolution = block[Slot::kMixerConvolution],
+                                     .convolution_bias = block[Slot::kMixerConvolutionBias],
+                                     .step_bias = block[Slot::kStateStepBias],
+                                     .log_decay = block[Slot::kStateLogDecay],
+                                     .skip = block[Slot::kStateSkip]};
+  at::Tensor shown =
+      input.is_cpu() && !compute::records_gradient(input)
+          ? mix_windows_by_state_space(space, weights, rows, positions.lengths)
+          : over_groups(positions, {rows.channels, rows.steps}, [&](const std::vector<at::Tensor>& of_group) {
+              return mix_by_state_space(space, weights, {.channels = of_group[0], .steps = of_group[1]});
+            });
+  const at::Tensor gates = activate(Activation::kSilu, parts[0]);
+  using Norm = StateSpaceSpec::Norm;
+  if (space.norm != Norm::kBeforeGate) shown = shown * gates;
+  if (space.norm != Norm::kNone) {
+    const auto by_group = [&](const at::Tensor& x) { return x.unflatten(-1, {space.groups, -1}); };
+    shown = apply_norm(NormKind::kRmsNorm, by_group(shown), by_group(block[Slot::kStateNormWeight]), {},
+                       spec_.norm_epsilon)
+                .flatten(1);
+  }
+  if (space.norm == Norm::kBeforeGate) shown = shown * gates;
+  return scaled(
+      backend.linear(packed(backend, shown), block[Slot::kMixerOutWeight], block[Slot::kMixerOutBias]),
+      space.output_scale);
+}
+
+at::Tensor Model::selective_scan(const Weights& block, const at::Tensor& input,
+                                 const Positions& positions) const {
+  const SelectiveScanSpec& scan = spec_.selective_scan;
+  const compute::Backend& backend = *block.backend;
+  const std::vector<at::Tensor> made =
+      backend.linear(packed(backend, input), block[Slot::kMixerInWeight], block[Slot::kMixerInBias])
+          .chunk(2, 1);
+  const at::Tensor values = activate(
+      scan.activation, over_groups(positions, {made[0]}, [&](const std::vector<at::Tensor>& of_group) {
+        return causal_convolution(of_group[0], block[Slot::kMixerConvolution],
+                                  block[Slot::kMixerConvolutionBias]);
+      }));
+  std::vector<at::Tensor> parts =
+      backend.linear(packed(backend, values), block[Slot::kScanWeight], {})
+          .split_with_sizes({scan.step_rank, scan.state_size, scan.state_size}, 1);
+  if (scan.norm_epsilon > 0) {
+    for (at::Tensor& part : parts) part = apply_norm(NormKind::kRmsNorm, part, {}, {}, scan.norm_epsilon);
+  }
+  const at::Tensor steps = backend.linear(packed(backend, parts[0]), block[Slot::kScanStepWeight], {});
+  const SelectiveScanWeights weights = {.step_bias = block[Slot::kStateStepBias],
+                                        .skip = block[Slot::kStateSkip],
+                                        .log_decay = block[Slot::kStateLogDecay]};
+  const at::Tensor shown =
+      input.is_cpu() && !compute::records_gradient(input)
+          ? mix_windows_by_selective_scan(
+                weights, {.values = values, .steps = steps, .writers = parts[1], .readers = parts[2]},
+                positions.lengths)
+          : over_groups(positions, {values, steps, parts[1], parts[2]},
+                        [&](const std::vector<at::Tensor>& of_group) {
+                          return mix_by_selective_scan(weights, {.values = of_group[0],
+                                                                 .steps = of_group[1],
+                                                                 .writers = of_group[2],
+                                                                 .readers = of_group[3]});
+                        });
+  const at::Tensor gated = shown * activate(Activation::kSilu, made[1]);
+  return backend.linear(packed(backend, gated), block[Slot::kMixerOutWeight], block[Slot::kMixerOutBias]);
+}
+
+at::Tensor Model::mixed(std::int64_t i, const Weights& block, const at::Tensor& input,
+                        const Positions& positions, Carried& carried) const {
+  switch (spec_.blocks[static_cast<std::size_t>(i)].mixer) {
+    case Mixer::kAttention:
+    case Mixer::kWideAttention:
+      return attention(i, block, input, positions, carried);
+    case Mixer::kDeltaNet:
+      return delta_net(block, input, positions);
+    case Mixer::kConvolution:
+      return convolution(block, input, positions);
+    case Mixer::kStateSpace:
+      return state_space(block, input, positions);
+    case Mixer::kAttentionAndStateSpace:
+      return state_space(block, input, positions) + attention(i, block, input, positions, carried);
+    case Mixer::kSelectiveScan:
+      return selective_scan(block, input, positions);
+    case Mixer::kNone:
+      break;
+  }
+  DEPTHLENS_ASSERT(false);
+  return {};
 }
 
 at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights,
                       const compute::PackedRows& rows) const {
   const at::Tensor up = backend.linear(rows, weights.up.unfolded(), weights.up_bias);
-  const at::Tensor inner =
-      spec_.gated_mlp ? gated(spec_, backend.linear(rows, weights.gate.unfolded(), weights.gate_bias), up)
-                      : activate(spec_.activation, up);
-  return backend.linear(packed(backend, inner), weights.down.unfolded(), weights.down_bias);
+  at::Tensor inner;
+  if (spec_.gated_mlp) {
+    const at::Tensor gate = backend.linear(rows, weights.gate.unfolded(), weights.gate_bias);
+    inner = gated(spec_, scaled(gate, spec_.mlp_gate_scale), up);
+  } else {
+    inner = activate(spec_.activation, up);
+  }
+  return scaled(backend.linear(packed(backend, inner), weights.down.unfolded(), weights.down_bias),
+                spec_.mlp_out_scale);
 }
 
 std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::PackedRows& rows) const {
@@ -230,8 +371,8 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
                                             logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
   at::Tensor ranked = scores;  // [T, E]
   if (logistic_scores) {
-    scores = logistic(scores);
-    ranked = scores + block[Slot::kRouterBias];
+    scores = ranked = logistic(scores);
+    if (const at::Tensor& bias = block[Slot::kRouterBias]; bias.defined()) ranked = scores + bias;
   }
   if (experts.groups > 1) {
     const at::Tensor by_group = ranked.unflatten(1, {experts.groups, -1});  // [T, groups, E / groups]
@@ -246,7 +387,7 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
                        : logistic_scores                                ? scores.gather(1, chosen)
                                          : scores.softmax(-1).gather(1, chosen);
   if (experts.weighting == Weighting::kShares || experts.weighting == Weighting::kLogisticShares)
-    weights = weights / weights.sum(-1, /*keepdim=*/true);
+    weights = weights / (weights.sum(-1, /*keepdim=*/true) + experts.shares_epsilon);
   if (experts.scale != 1) weights = weights * experts.scale;
   if (const at::Tensor& scale = block[Slot::kExpertScale]; scale.defined())
     weights = weights * scale.index_select(0, chosen.flatten()).view_as(weights);
@@ -260,7 +401,9 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
   const compute::PackedRows rows = packed(backend, input);
   const auto [chosen, weights] = choice(block, routed.is_same(input) ? rows : packed(backend, routed));
 
-  at::Tensor output = at::zeros_like(input);
+  const at::Tensor& narrowing = block[Slot::kExpertsInWeight];
+  const at::Tensor reads = narrowing.defined() ? backend.linear(rows, narrowing, {}) : input;
+  at::Tensor output = at::zeros_like(reads), of_shared;
   if (block[Slot::kSharedUpWeight].defined()) {
     const at::Tensor shared = mlp(backend,
                                   {.gate = {block[Slot::kSharedGateWeight], {}},
@@ -268,7 +411,8 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
                                    .down = {block[Slot::kSharedDownWeight], {}}},
                                   rows);
     const at::Tensor& share = block[Slot::kSharedShareWeight];
-    output = share.defined() ? shared * logistic(backend.linear(rows, share, {})) : shared;
+    of_shared = share.defined() ? shared * logistic(backend.linear(rows, share, {})) : shared;
+    if (!narrowing.defined()) output = of_shared;
   }
   // Places in `chosen`, by expert and then by token.
   const at::Tensor on_host = chosen.cpu().contiguous();
@@ -287,10 +431,12 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
     const MlpWeights expert = block.experts.empty()
                                   ? load_expert(i, static_cast<std::int64_t>(e), moved_to(backend.device()))
                                   : block.experts[e].on(backend.device());
-    const at::Tensor out = mlp(backend, expert, packed(backend, input.index_select(0, token)));
+    const at::Tensor out = mlp(backend, expert, packed(backend, reads.index_select(0, token)));
     output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
   }
-  return output;
+  if (!narrowing.defined()) return output;
+  const at::Tensor widened = backend.linear(packed(backend, output), block[Slot::kExpertsOutWeight], {});
+  return of_shared.defined() ? widened + of_shared : widened;
 }
 
 at::Tensor Model::feed_forward(std::int64_t i, const Weights& block, const at::Tensor& input,
@@ -397,17 +543,21 @@ at::Tensor Model::run_block(std::int64_t i, const Weights& block, const at::Tens
     return place == NormPlace::kOfSum ? norm(sum, block[weight], block[bias]) : sum;
   };
 
-  const at::Tensor attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
-  const bool rule = spec_.blocks[static_cast<std::size_t>(i)].mixer == Mixer::kDeltaNet;
-  const at::Tensor mixed = rule ? delta_net(block, attention_reads, positions)
-                                : attention(i, block, attention_reads, positions, carried);
-  const at::Tensor middle = added(states, mixed, Slot::kAttentionOutNormWeight, Slot::kAttentionNormWeight,
-                                  Slot::kAttentionNormBias);
-  const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
-                                                 : read(spec_.parallel_residual ? states : middle,
-                                                        Slot::kMlpNormWeight, Slot::kMlpNormBias);
-  at::Tensor out = added(middle, feed_forward(i, block, mlp_reads, middle), Slot::kMlpOutNormWeight,
-                         Slot::kMlpNormWeight, Slot::kMlpNormBias);
+  const BlockSpec& spec = spec_.blocks[static_cast<std::size_t>(i)];
+  at::Tensor attention_reads, middle = states;
+  if (spec.mixer != Mixer::kNone) {
+    attention_reads = read(states, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
+    middle = added(states, mixed(i, block, attention_reads, positions, carried),
+                   Slot::kAttentionOutNormWeight, Slot::kAttentionNormWeight, Slot::kAttentionNormBias);
+  }
+  at::Tensor out = middle;
+  if (spec.feed_forward) {
+    const at::Tensor mlp_reads = spec_.shared_norm ? attention_reads
+                                                   : read(spec_.parallel_residual ? states : middle,
+                                                          Slot::kMlpNormWeight, Slot::kMlpNormBias);
+    out = added(middle, feed_forward(i, block, mlp_reads, middle), Slot::kMlpOutNormWeight,
+                Slot::kMlpNormWeight, Slot::kMlpNormBias);
+  }
   if (block[Slot::kBlockInputGateWeight].defined()) {
     const compute::Backend& backend = *block.backend;
     const std::int64_t p = spec_.block_embedding_size;

@@ -2,7 +2,6 @@
 #include "delta_net.hpp"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sigmoid.h>
@@ -15,33 +14,15 @@
 #include "depthlens/compute/delta_rule.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/rounding.hpp"
 #include "layers.hpp"
+#include "state_chunks.hpp"
 
 namespace depthlens::model {
 namespace {
 
-constexpr std::int64_t kChunk = DeltaNetSpec::kChunk;
-
-/// Each channel of x [W, T, n] as the sum of its last values, by weight [n, 1, kernel], and the activation.
-/// Not libtorch's convolution: products and sums of whole rows have the same bits in a row of any window.
+/// The convolution of x [W, T, n] and the activation.
 at::Tensor convolved(Activation activation, const at::Tensor& x, const at::Tensor& weight) {
-  const std::int64_t kernel = weight.size(2), T = x.size(1);
-  const at::Tensor before = at::constant_pad_nd(x, {0, 0, kernel - 1, 0});
-  at::Tensor sum;
-  for (std::int64_t k = 0; k < kernel; ++k) {
-    const at::Tensor part = before.narrow(1, k, T) * weight.select(2, k).squeeze(1);
-    sum = sum.defined() ? sum + part : part;
-  }
-  return activate(activation, sum.flatten(0, 1)).view(x.sizes());
-}
-
-/// x [W, chunks · kChunk, groups · heads · size] as [chunks, W, groups, heads, kChunk, size].
-at::Tensor by_chunk(const at::Tensor& x, std::int64_t groups, std::int64_t heads) {
-  return x.unflatten(1, {-1, kChunk})
-      .unflatten(-1, {groups, heads, -1})
-      .permute({1, 0, 3, 4, 2, 5})
-      .contiguous();
+  return activate(activation, causal_convolution(x, weight, /*bias=*/{}).flatten(0, 1)).view(x.sizes());
 }
 
 at::Tensor unit_length(const at::Tensor& x) {
@@ -52,33 +33,24 @@ at::Tensor unit_length(const at::Tensor& x) {
 }  // namespace
 
 std::int64_t delta_net_floats(const DeltaNetSpec& spec) {
-  const std::int64_t of_head = 4 * kChunk + 4 * spec.key_size + 6 * spec.value_size;
+  const std::int64_t of_head = 4 * kStateChunk + 4 * spec.key_size + 6 * spec.value_size;
   return spec.value_heads * of_head + 4 * (spec.keys() + spec.values());
 }
 
 at::Tensor mix_by_delta_rule(const DeltaNetSpec& spec, const DeltaNetWeights& weights,
                              const DeltaNetRows& rows) {
   const std::int64_t groups = spec.key_heads, heads = spec.value_heads / groups;
-  const std::int64_t W = rows.queries.size(0), T = rows.queries.size(1);
-  const std::int64_t whole = util::ceil_div(T, kChunk) * kChunk;
-  // Behind the window keys, values and updates of 0: they neither write nor fade.
-  const auto chunked = [&](const at::Tensor& x, std::int64_t heads_of_group) {
-    return by_chunk(at::constant_pad_nd(x, {0, 0, 0, whole - T}), groups, heads_of_group);
-  };
+  const std::int64_t T = rows.queries.size(1);
   const double scale = 1 / std::sqrt(static_cast<double>(spec.key_size));
   const auto of_keys = [&](const at::Tensor& x, const at::Tensor& convolution) {
-    return unit_length(chunked(convolved(weights.activation, x, convolution), 1));
+    return unit_length(by_chunk(convolved(weights.activation, x, convolution), groups, 1));
   };
   const at::Tensor log_decays = -weights.log_decay.exp() * at::softplus(rows.decays + weights.decay_bias);
   const at::Tensor shown = compute::gated_delta_rule(
       of_keys(rows.queries, weights.query_convolution) * scale, of_keys(rows.keys, weights.key_convolution),
-      chunked(convolved(weights.activation, rows.values, weights.value_convolution), heads),
-      chunked(at::sigmoid(rows.updates), heads), chunked(log_decays, heads));
-  const at::Tensor mixed = shown                                     // [chunks, N, kChunk, size]
-                               .unflatten(1, {W, spec.value_heads})  // N is W · value_heads
-                               .permute({1, 0, 3, 2, 4})             // [W, chunks, kChunk, heads, size]
-                               .reshape({W, whole, spec.value_heads, spec.value_size})
-                               .narrow(1, 0, T);
+      by_chunk(convolved(weights.activation, rows.values, weights.value_convolution), groups, heads),
+      by_chunk(at::sigmoid(rows.updates), groups, heads), by_chunk(log_decays, groups, heads));
+  const at::Tensor mixed = by_position(shown, spec.value_heads, T);
   const at::Tensor normed =
       apply_norm(NormKind::kRmsNorm, mixed, weights.norm, /*bias=*/{}, weights.norm_epsilon);
   return (normed * at::silu(rows.gates).view(normed.sizes())).flatten(2);

@@ -77,11 +77,12 @@ at::Tensor activate_block(Activation kind, const at::Tensor& input) {
 }
 
 /// libtorch computes what is left over at the end of each thread's share with other code, whose results
-/// differ in the last bit. Blocks of 32 rows leave nothing over on any processor, so that a row has the same
-/// bits wherever it stands.
+/// differ in the last bit; so it does at the end of each row where rows do not adjoin. Blocks of 32 rows
+/// leave nothing over on any processor, so that a row has the same bits wherever it stands.
 template <typename Function>
-at::Tensor by_blocks(const at::Tensor& input, const Function& function) {
-  if (!input.device().is_cpu() || compute::records_gradient(input)) return function(input);
+at::Tensor by_blocks(const at::Tensor& given, const Function& function) {
+  if (!given.device().is_cpu() || compute::records_gradient(given)) return function(given);
+  const at::Tensor input = given.contiguous();
   constexpr std::int64_t kRows = 32;
   const std::int64_t rows = input.size(0);
   at::Tensor output = at::empty_like(input);
@@ -101,6 +102,17 @@ at::Tensor by_blocks(const at::Tensor& input, const Function& function) {
 
 at::Tensor activate(Activation kind, const at::Tensor& input) {
   return by_blocks(input, [kind](const at::Tensor& part) { return activate_block(kind, part); });
+}
+
+at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const std::int64_t kernel = weight.size(2), T = x.size(1);
+  const at::Tensor before = at::constant_pad_nd(x, {0, 0, kernel - 1, 0});
+  at::Tensor sum;
+  for (std::int64_t k = 0; k < kernel; ++k) {
+    const at::Tensor part = before.narrow(1, k, T) * weight.select(2, k).squeeze(1);
+    sum = sum.defined() ? sum + part : part;
+  }
+  return bias.defined() ? sum + bias : sum;
 }
 
 at::Tensor logistic(const at::Tensor& input) {

@@ -21,6 +21,12 @@ at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& 
                       const at::Tensor& bias, double epsilon);
 
 at::Tensor activate(Activation kind, const at::Tensor& input);
+
+/// Each channel of x [W, T, n] as the sum of its last values by weight [n, 1, kernel], and `bias` [n] where
+/// it is defined. Not libtorch's convolution: products and sums of whole rows have the same bits in a row of
+/// any window.
+at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
 at::Tensor logistic(const at::Tensor& input);  ///< 1 / (1 + exp(−x))
 
 /// What becomes of gate x and up x, both [T, m]: act(gate x) · up x, or the clamped form of the spec. May

@@ -32,6 +32,8 @@
 #include "depthlens/util/text.hpp"
 #include "depthlens/util/worker.hpp"
 #include "layers.hpp"
+#include "selective_scan.hpp"
+#include "state_space.hpp"
 #include "tensor_names.hpp"
 
 namespace depthlens::model {
@@ -57,6 +59,13 @@ bool is_of_embedding(Slot slot) {
 /// from the mapped file, and sent to where they are needed.
 bool stays_on_host(Slot slot) {
   return slot == Slot::kBlockEmbedding;
+}
+
+/// Whether states can be finite where this is not: it only ranks, or goes through exponentials that make 0 of
+/// an infinity.
+bool hides_infinities(Slot slot) {
+  return slot == Slot::kRouterBias || slot == Slot::kDeltaDecayBias || slot == Slot::kDeltaLogDecay ||
+         slot == Slot::kStateStepBias || slot == Slot::kStateLogDecay;
 }
 
 }  // namespace
@@ -114,13 +123,12 @@ class Model::WeightFiles {
     }
     const std::string name = names_.of(rule, block);
     const at::Tensor tensor = used(rule, name, backend);
-    // It only ranks, so that nothing which is added up would show it.
-    if (rule.slot == Slot::kRouterBias && !at::isfinite(tensor).all().item<bool>()) {
+    if (hides_infinities(rule.slot) && !at::isfinite(tensor).all().item<bool>()) {
       throw util::format_error({.what = "tensor '" + name + "' is not finite",
                                 .where = where_,
                                 .expected = "numbers",
                                 .found = "NaN or an infinity",
-                                .hint = "the checkpoint is damaged: experts are chosen by it"});
+                                .hint = "the checkpoint is damaged, and states would not show it"});
     }
     return tensor;
   }
@@ -176,9 +184,9 @@ class Model::WeightFiles {
                          const compute::Backend& backend) const {
     if (stays_on_host(rule.slot)) return stored;
     // Vectors are few, and norms and biases are applied in float32; so are convolutions, which have three
-    // dimensions.
+    // dimensions, and decays, of whatever shape.
     const std::size_t dims = rule.shape.size() - (rule.of_all_experts ? 1 : 0);
-    if (dims != 2) return at::kFloat;
+    if (dims != 2 || rule.slot == Slot::kStateLogDecay) return at::kFloat;
     return options_.dtype == at::kFloat && backend.multiplies_stored(stored) ? stored : options_.dtype;
   }
 
@@ -286,7 +294,7 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, co
   if (backends.empty()) backends = {compute::Backend::create()};
   if (options.head_only) backends = {backends.back()};  // the head is on the last
   const std::filesystem::path config_path = folder / "config.json";
-  const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
+  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
   model->spec_ = read_arch_spec({config, config_path.string()});
   model->load_weights();
   return model;
@@ -384,7 +392,13 @@ std::int64_t Model::tokens_at_once(std::int64_t num_kept, double memory) const {
   // Attention and MLP are not at work at once; the former has queries, keys, values and what it puts out, of
   // which the first three are made of parts.
   const std::int64_t rule = spec_.num_blocks(Mixer::kDeltaNet) > 0 ? delta_net_floats(spec_.delta_net) : 0;
-  const std::int64_t branch = std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule});
+  const std::int64_t space =
+      spec_.num_blocks(has_state_space) > 0 ? state_space_floats(spec_.state_space) : 0;
+  const std::int64_t scan =
+      spec_.num_blocks(Mixer::kSelectiveScan) > 0 ? selective_scan_floats(spec_.selective_scan) : 0;
+  const std::int64_t convolution = spec_.num_blocks(Mixer::kConvolution) > 0 ? 6 * d : 0;
+  const std::int64_t branch =
+      std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule, space, scan, convolution});
   const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + branch + spec_.carried_size()));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(memory / per_token));
 }

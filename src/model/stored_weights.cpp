@@ -207,6 +207,14 @@ ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {
   tell_disagreeing_tables(spec, weights);
   const TensorNames names(spec, weights);
   choose_stored_form(spec, names, weights);
+  for (TensorRule& rule : spec.model_tensors) {
+    if (is_beside(rule) || weights.has(names.of(rule, 0))) continue;
+    for (const std::string& other : rule.other_names) {
+      TensorRule renamed = rule;
+      renamed.name = other;
+      if (weights.has(names.of(renamed, 0))) rule.name = other;
+    }
+  }
   const auto of_slot = [&](Slot slot) {
     return std::find_if(spec.model_tensors.begin(), spec.model_tensors.end(),
                         [&](const TensorRule& rule) { return rule.slot == slot; });

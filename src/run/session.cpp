@@ -51,7 +51,7 @@ Session::Session(const ModelOptions& options) : options_(options), folder_(optio
                              " has no quicker product of fewer bits"));
   }
   const fs::path config_path = folder_ / "config.json";
-  const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
+  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
   spec_ = model::read_arch_spec({config, config_path.string()});
   tokenizer_ = text::load_tokenizer(folder_);
 

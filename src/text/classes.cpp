@@ -104,14 +104,15 @@ struct ModelClass {
   bool whatever_the_folder_says = false;
 };
 
-/// What transformers registers for the models that depthlens has. Arcee, BLOOM, DeepSeek, EXAONE 4, Falcon,
-/// Gemma 4, GPT-OSS, Helium, Idefics 3, Llama, Seed-OSS, SmolLM3 and what sees with them (LLaVA's for videos
-/// and OneVision) have no entry: their folders decide.
+/// What transformers registers for the models that depthlens has. Arcee, Bamba, BLOOM, DeepSeek, EXAONE 4,
+/// Falcon, Falcon-H1, Gemma 4, GPT-OSS, Helium, Idefics 3, LFM2, Llama, Nemotron-H, Seed-OSS, SmolLM3 and
+/// what sees with them (LLaVA's for videos and OneVision) have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
     {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},
     {"ernie4_5", kGeneric.name, true},
+    {"falcon_mamba", "GPTNeoXTokenizer"},
     {"gemma", "GemmaTokenizer"},
     {"gemma2", "GemmaTokenizer"},
     {"gemma3", "GemmaTokenizer"},
@@ -128,11 +129,14 @@ constexpr ModelClass kModelClasses[] = {
     {"gptj", "GPT2Tokenizer"},
     {"granite", kGeneric.name, true},
     {"granitemoe", kGeneric.name, true},
+    {"granitemoehybrid", kGeneric.name, true},
     {"idefics2", "LlamaTokenizer"},
     {"internvl", "Qwen2Tokenizer"},
     {"lighton_ocr", "Qwen2Tokenizer"},
     {"llava", kGeneric.name, true},
     {"llava_next", kGeneric.name, true},
+    {"mamba", "GPTNeoXTokenizer"},
+    {"mamba2", "GPTNeoXTokenizer"},
     {"ministral", kGeneric.name, true},
     {"ministral3", kGeneric.name, true},
     {"mistral", kGeneric.name, true},

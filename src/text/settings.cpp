@@ -29,7 +29,7 @@ using Names = std::map<std::string, std::optional<AddedToken>>;
 
 void with_file(const fs::path& path, const std::function<void(const JsonView&)>& use) {
   if (!util::exists(path)) return;
-  const Json document = util::parse_json(util::read_file(path, kLargestSettings), path.string());
+  const Json document = util::parse_config(util::read_file(path, kLargestSettings), path.string());
   const JsonView root(document, path.string());
   if (!root.is_object()) root.fail("an object");
   use(root);

@@ -83,7 +83,38 @@ Document parse_strictly(std::string_view text, const std::string& where) {
   return document;
 }
 
+std::string with_tagged_floats(std::string_view text) {
+  std::string tagged;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size();) {
+    std::string_view word;
+    if (!in_string) {
+      for (const std::string_view known : {"-Infinity", "Infinity", "NaN"}) {
+        if (word.empty() && text.substr(i).starts_with(known)) word = known;
+      }
+    }
+    if (!word.empty()) {
+      tagged += cat("{\"__float__\": \"", word, "\"}");
+      i += word.size();
+      continue;
+    }
+    if (text[i] == '"') in_string = !in_string;
+    const std::size_t length = in_string && text[i] == '\\' && i + 1 < text.size() ? 2 : 1;
+    tagged += text.substr(i, length);
+    i += length;
+  }
+  return tagged;
+}
+
 }  // namespace
+
+Json parse_config(std::string_view text, const std::string& where) {
+  return parse_strictly<Json>(with_tagged_floats(text), where);
+}
+
+OrderedJson parse_ordered_config(std::string_view text, const std::string& where) {
+  return parse_strictly<OrderedJson>(with_tagged_floats(text), where);
+}
 
 Json parse_json(std::string_view text, const std::string& where) {
   return parse_strictly<Json>(text, where);

@@ -2,8 +2,10 @@
 #include "depthlens/model/stored_weights.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
 
 #include <filesystem>
 #include <functional>
@@ -16,6 +18,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
@@ -244,6 +247,93 @@ TEST_CASE("a bias by which experts are chosen is finite, which no state would sh
                           [&](Tensors& t) { t.at(name)[0] = std::numeric_limits<double>::quiet_NaN(); });
     test::check_error(ErrorCode::kFormat, {name, "is not finite"}, [&] { damaged.load(); });
   }
+}
+
+TEST_CASE("what decides how states fade is finite, which they would not show") {
+  for (const auto& [variant, name] :
+       {std::pair<std::string, std::string>("mamba2", "backbone.layers.1.mixer.A_log"),
+        {"mamba2", "backbone.layers.1.mixer.dt_bias"},
+        {"mamba", "backbone.layers.0.mixer.A_log"},
+        {"qwen3-5", "model.layers.0.linear_attn.A_log"}}) {
+    INFO(variant);
+    const std::string tensor = name;
+    const Changed damaged(
+        variant, [&](Tensors& t) { t.at(tensor).view(-1)[0] = -std::numeric_limits<double>::infinity(); });
+    test::check_error(ErrorCode::kFormat, {tensor, "is not finite"}, [&] { damaged.load(); });
+  }
+}
+
+TEST_CASE("the embedding of a Mamba by its older name") {
+  const std::string now = "backbone.embeddings.weight", before = "backbone.embedding.weight";
+  const Changed older("mamba", [&](Tensors& t) {
+    t[before] = t.at(now);
+    t.erase(now);
+  });
+  CHECK(older.load()->num_parameters() == Model::load(test::golden_model("mamba"), {})->num_parameters());
+  const Changed both("mamba", [&](Tensors& t) { t[before] = t.at(now); });
+  test::check_error(ErrorCode::kFormat, {"no place for", before}, [&] { both.load(); });
+}
+
+/// The states of the last layer, of a golden checkpoint's tokens.
+at::Tensor last_state(const Model& model, const std::string& variant) {
+  const std::vector<std::int64_t> tokens = test::Reference(variant).tokens(0);
+  at::Tensor last;
+  model.forward({.tokens = tokens, .lengths = {static_cast<std::int64_t>(tokens.size())}},
+                [&](std::int64_t, const at::Tensor& state) { last = state; });
+  return last;
+}
+
+TEST_CASE("experts as published, and as transformers 5 has them in memory, are the same model") {
+  const auto check_same = [](const std::string& variant, const Changed& changed) {
+    INFO(variant);
+    const auto published = Model::load(test::golden_model(variant), {});
+    CHECK(at::equal(last_state(*changed.load(), variant), last_state(*published, variant)));
+  };
+  // The matrices of these names, one behind the other, of all experts as one tensor.
+  const auto stack = [](Tensors& t, const std::string& stem, const std::vector<std::string>& names,
+                        const std::string& stacked) {
+    std::vector<at::Tensor> all;
+    for (int e = 0; t.count(util::cat(stem, e, ".", names[0], ".weight")) > 0; ++e) {
+      std::vector<at::Tensor> rows;
+      for (const std::string& name : names) {
+        const std::string stored = util::cat(stem, e, ".", name, ".weight");
+        rows.push_back(t.at(stored));
+        t.erase(stored);
+      }
+      all.push_back(at::cat(rows));
+    }
+    t[stem + stacked] = at::stack(all);
+  };
+  check_same("lfm2-moe", Changed("lfm2-moe", [&](Tensors& t) {
+               for (const std::string i : {"1", "2"}) {
+                 const std::string stem = "model.layers." + i + ".feed_forward.experts.";
+                 stack(t, stem, {"w1", "w3"}, "gate_up_proj");
+                 stack(t, stem, {"w2"}, "down_proj");
+               }
+             }));
+  check_same("nemotron-h", Changed("nemotron-h", [&](Tensors& t) {
+               stack(t, "backbone.layers.1.mixer.experts.", {"up_proj"}, "up_proj");
+               stack(t, "backbone.layers.1.mixer.experts.", {"down_proj"}, "down_proj");
+               Tensors renamed;
+               for (const auto& [name, tensor] : t) {
+                 const std::string old = "backbone.";
+                 renamed[name.starts_with(old) ? "model." + name.substr(old.size()) : name] = tensor;
+               }
+               renamed["mtp.layers.0.norm.weight"] = at::ones({4});
+               t = renamed;
+             }));
+  check_same("granite-hybrid", Changed("granite-hybrid", [](Tensors& t) {
+               for (const std::string i : {"0", "1", "2"}) {
+                 const std::string stem = "model.layers." + i + ".block_sparse_moe.";
+                 for (const auto& [old, now] :
+                      {std::pair<std::string, std::string>("router.layer.weight", "router.weight"),
+                       {"input_linear.weight", "experts.gate_up_proj"},
+                       {"output_linear.weight", "experts.down_proj"}}) {
+                   t[stem + now] = t.at(stem + old);
+                   t.erase(stem + old);
+                 }
+               }
+             }));
 }
 
 TEST_CASE("scales of quantized weights are told from an adapter") {

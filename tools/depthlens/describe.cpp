@@ -68,7 +68,7 @@ const OrderedJson& get(const OrderedJson& object, const std::string& key) {
 
 OrderedJson describe_model_folder(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
-  const util::Json config = util::parse_json(util::read_file(config_path, 64 << 20), config_path.string());
+  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
   const model::ArchSpec configured = model::read_arch_spec({config, config_path.string()});
   const io::TensorFile weights = io::open_checkpoint(folder);
   const model::ArchSpec spec = model::settled(configured, weights);
@@ -117,8 +117,37 @@ OrderedJson describe_model_folder(const fs::path& folder) {
   for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
   if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))
     described["attention_windows"] = windows;
-  if (const std::int64_t rules = spec.num_blocks(model::Mixer::kDeltaNet); rules > 0) {
-    described["mixers"] = {{"attention", spec.num_layers - rules}, {"delta_net", rules}};
+  using model::Mixer;
+  const std::int64_t attending = spec.num_blocks(Mixer::kAttention) + spec.num_blocks(Mixer::kWideAttention);
+  if (attending < spec.num_layers) {
+    OrderedJson mixers = OrderedJson::object();
+    const auto add = [&](const std::string& name, std::int64_t count) {
+      if (count > 0) mixers[name] = count;
+    };
+    add("attention", attending);
+    add("delta_net", spec.num_blocks(Mixer::kDeltaNet));
+    add("convolution", spec.num_blocks(Mixer::kConvolution));
+    add("state_space", spec.num_blocks(Mixer::kStateSpace));
+    add("attention_and_state_space", spec.num_blocks(Mixer::kAttentionAndStateSpace));
+    add("selective_scan", spec.num_blocks(Mixer::kSelectiveScan));
+    add("none", spec.num_blocks(Mixer::kNone));
+    described["mixers"] = mixers;
+  }
+  if (const model::StateSpaceSpec& space = spec.state_space; space.heads > 0) {
+    described["state_space"] = {{"heads", space.heads},
+                                {"head_size", space.head_size},
+                                {"groups", space.groups},
+                                {"state_size", space.state_size},
+                                {"kernel", space.kernel}};
+  }
+  if (const model::SelectiveScanSpec& scan = spec.selective_scan; scan.channels > 0) {
+    described["selective_scan"] = {{"channels", scan.channels},
+                                   {"state_size", scan.state_size},
+                                   {"kernel", scan.kernel},
+                                   {"step_rank", scan.step_rank}};
+  }
+  if (spec.convolution_kernel > 0) described["convolution_kernel"] = spec.convolution_kernel;
+  if (spec.num_blocks(Mixer::kDeltaNet) > 0) {
     described["delta_net"] = {{"key_heads", spec.delta_net.key_heads},
                               {"value_heads", spec.delta_net.value_heads},
                               {"key_size", spec.delta_net.key_size},

@@ -69,6 +69,13 @@ def num_texts(config):
 
 
 SECTIONS = {"mrope_section": [1, 1, 0]}
+MAMBA_OF_NEMOTRON = {"mamba_num_heads": 4, "mamba_head_dim": 6, "n_groups": 2, "ssm_state_size": 5, "conv_kernel": 3,
+                     "head_dim": 8, "time_step_min": 0.01}
+MAMBA_OF_HYBRID = {"mamba_n_heads": 4, "mamba_n_groups": 2, "mamba_d_state": 5, "mamba_d_conv": 3}
+FACTORS = {"embedding_multiplier": 1.3, "lm_head_multiplier": 0.7, "key_multiplier": 0.6, "attention_in_multiplier": 0.8,
+           "attention_out_multiplier": 1.2, "ssm_in_multiplier": 0.9, "ssm_out_multiplier": 1.1,
+           "mlp_multipliers": [0.7, 1.4], "ssm_multipliers": [0.8, 1.2, 0.7, 1.3, 0.9]}
+GRANITE = {"embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.6, "logits_scaling": 0.7}
 SLIDING, FULL = "sliding_attention", "full_attention"
 GEMMA4 = {"head_dim": 4, "global_head_dim": 12, "sliding_window": 3, "final_logit_softcapping": 2.0,
           "hidden_size_per_layer_input": 0, "rope_parameters": {
@@ -108,6 +115,40 @@ VARIANTS = {
     "qwen3-next": (common("qwen3_next", **DELTA_NET, **EXPERTS, shared_expert_intermediate_size=20, head_dim=8,
                           mlp_only_layers=[0], layer_types=HYBRID[1:], attention_bias=True, norm_topk_prob=False,
                           rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 92, 0.6),
+    # Of the MLP's 24 values 16 are left, 17 by the factor, 24 in multiples of 8.
+    "lfm2": (common("lfm2", layer_types=["conv", "full_attention", "conv"], conv_bias=True, norm_eps=1e-2,
+                    block_ffn_dim_multiplier=1.1, block_multiple_of=8, rope_parameters=rope()), BF16, 101, 0.6),
+    "lfm2-moe": (common("lfm2_moe", **EXPERTS, layer_types=["full_attention", "conv", "conv"], conv_L_cache=4,
+                        num_dense_layers=1, routed_scaling_factor=1.5, rope_parameters=rope()), BF16, 102, 0.6),
+    # Three chunks of the state space.
+    "mamba2": (own("mamba2", vocab_size=34, hidden_size=12, num_hidden_layers=2, num_heads=4, head_dim=6, n_groups=2,
+                   state_size=5, conv_kernel=3, use_bias=True, layer_norm_epsilon=1e-2), BF16, 103, 0.6),
+    "mamba2-limits": (own("mamba2", hidden_size=12, num_hidden_layers=2, num_heads=6, head_dim=4, n_groups=1, state_size=5,
+                          use_conv_bias=False, time_step_limit=(0.8, 1.6), tie_word_embeddings=True), BF16, 104, 0.6),
+    "mamba": (own("mamba", vocab_size=34, hidden_size=20, num_hidden_layers=2, state_size=5, conv_kernel=3, use_bias=True,
+                  layer_norm_epsilon=1e-2), BF16, 112, 0.6),
+    "falcon-mamba": (own("falcon_mamba", hidden_size=12, num_hidden_layers=2, state_size=5, time_step_rank=3,
+                         use_conv_bias=False, mixer_rms_eps=1e-2, tie_word_embeddings=False), BF16, 113, 0.6),
+    "nemotron-h": (common("nemotron_h", **MAMBA_OF_NEMOTRON, num_experts_per_tok=2, n_routed_experts=6, n_group=3, topk_group=2,
+                          moe_intermediate_size=12, moe_shared_expert_intermediate_size=20, routed_scaling_factor=1.5,
+                          layers_block_type=["linear_attention", "moe", "full_attention", "mlp"]), BF16, 105, 0.6),
+    "nemotron-h-narrow": (common("nemotron_h", **MAMBA_OF_NEMOTRON, num_experts_per_tok=2, n_routed_experts=5, use_bias=True,
+                                 moe_intermediate_size=12, moe_shared_expert_intermediate_size=20, moe_latent_size=8,
+                                 layers_block_type=["moe", "linear_attention", "full_attention"]), BF16, 106, 0.6),
+    "falcon-h1": (common("falcon_h1", **MAMBA_OF_HYBRID, **FACTORS, mamba_d_ssm=20, mamba_rms_norm=True, num_hidden_layers=2,
+                         attention_bias=True, mlp_bias=True, mamba_proj_bias=True, projectors_bias=True,
+                         rope_parameters=rope()), BF16, 107, 0.6),
+    "falcon-h1-plain": (common("falcon_h1", **MAMBA_OF_HYBRID, mamba_d_ssm=None, num_hidden_layers=2,
+                               time_step_limit=(0.3, float("inf")), tie_word_embeddings=True, rope_parameters=rope()),
+                        BF16, 108, 0.6),
+    "bamba": (common("bamba", **MAMBA_OF_HYBRID, attn_layer_indices=[1], attention_bias=True, mlp_bias=True,
+                     mamba_proj_bias=True, hidden_size=32, num_hidden_layers=2), BF16, 109, 0.45),
+    "granite-hybrid": (common("granitemoehybrid", **MAMBA_OF_HYBRID, **GRANITE, num_local_experts=5, num_experts_per_tok=2,
+                              shared_intermediate_size=20, mamba_proj_bias=True, attention_bias=True,
+                              layer_types=["linear_attention", "full_attention", "linear_attention"]), BF16, 110, 0.6),
+    "granite-hybrid-dense": (common("granitemoehybrid", **MAMBA_OF_HYBRID, **GRANITE, num_local_experts=0, num_hidden_layers=2,
+                                    shared_intermediate_size=20, layer_types=["full_attention", "linear_attention"],
+                                    position_embedding_type="rope", rope_parameters=rope()), BF16, 111, 0.6),
     # Latent attention: values narrower and wider than heads; V2 without narrow queries, and with groups of experts.
     "deepseek-v2": (latent("deepseek_v2", q_lora_rank=None, num_experts_per_tok=2, topk_method="greedy",
                            first_k_dense_replace=1, rope_parameters=rope()), BF16, 84, 0.6),
@@ -213,17 +254,19 @@ VARIANTS = {
 def adjust(name, model, generator):
     """Norms of Gemma before 4, of Nemotron and of Qwen 3.5 are stored as w and used as 1 + w; fused experts are [expert, in, out] or [expert, out, in]."""
     for key, buffer in model.named_buffers():
-        if key.endswith("e_score_correction_bias"):
+        if key.endswith(("e_score_correction_bias", "expert_bias")):
             buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
         elif key.endswith("layer_scalar"):
             buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
-        if name.startswith(("gemma", "nemotron")) and not name.startswith("gemma4") and "norm" in key and key.endswith("weight"):
+        if name.startswith(("gemma", "nemotron")) and not name.startswith(("gemma4", "nemotron-h")) and "norm" in key and key.endswith("weight"):
             parameter.data.sub_(1)
         elif name.startswith(("qwen3-5", "qwen3-next")) and "norm" in key and "linear_attn" not in key and "visual" not in key:
             parameter.data.sub_(1)
         elif key.endswith("A_log"):  # states that fade within a position and such that last
             parameter.data.copy_(2 * torch.randn(parameter.shape, generator=generator) - 2)
+        elif key.endswith("x_proj.weight"):  # writes, reads and steps: their product is what a position adds
+            parameter.data.mul_(0.3)
         elif name == "gpt-oss-mxfp4" and key.endswith(("experts.gate_up_proj", "experts.down_proj")):
             parameter.data.copy_(unfolded(*mxfp4(parameter, generator)).transpose(1, 2))
         elif parameter.dim() == 3:
@@ -287,6 +330,15 @@ def old_olmo3(config):
     config |= {"rope_theta": full.pop("rope_theta"), "rope_scaling": full}
 
 
+def old_lfm2(config):
+    """As LFM2 was published first."""
+    kinds = config.pop("layer_types")
+    config |= {"full_attn_idxs": [i for i, kind in enumerate(kinds) if kind != "conv"],
+               "block_ff_dim": config.pop("intermediate_size"), "tie_embedding": config.pop("tie_word_embeddings"),
+               "rope_theta": config.pop("rope_parameters")["rope_theta"], "num_heads": config["num_attention_heads"],
+               "block_dim": config["hidden_size"], "conv_dim": config["hidden_size"], "block_norm_eps": config["norm_eps"]}
+
+
 def old_rope(kind=None):
     def change(config):
         settings = config.pop("rope_parameters")
@@ -325,7 +377,7 @@ def flat(folder, config, model):
 
 # Beside what transformers writes, before the reference values are computed.
 OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat,
-                 "gemma4-large": old_config(published_gemma4), "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
+                 "lfm2": old_config(old_lfm2), "gemma4-large": old_config(published_gemma4), "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
                  "qwen2-yarn": old_config(old_rope()), "phi3-longrope": old_config(old_rope("su"))}
 
 
@@ -404,7 +456,9 @@ def readout(model, norm, states):
     logits = model.get_output_embeddings()(x if projection is None else projection(x))
     if config.model_type in ("cohere", "cohere2"):
         logits = logits * config.logit_scale
-    if config.model_type == "granite":
+    if config.model_type == "falcon_h1":
+        logits = logits * config.lm_head_multiplier
+    if config.model_type in ("granite", "granitemoehybrid"):
         logits = logits / config.logits_scaling
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -432,6 +486,8 @@ class SmallestChoice:
             scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight.double(), getattr(module, "bias", None))
             if hasattr(module, "e_score_correction_bias"):
                 scores = scores.sigmoid() + module.e_score_correction_bias.double()
+            elif len(args) > 1 and args[1] is not None:
+                scores = scores.sigmoid() + args[1].double()
             ordered = scores.sort(-1, descending=True).values
             self.gap = min(self.gap, float((ordered[:, chosen - 1] - ordered[:, chosen]).min()))
         return hook

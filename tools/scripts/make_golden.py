@@ -58,7 +58,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoM
 from transformers.utils.logging import disable_progress_bar
 
 LENGTHS = (10, 5)  # tokens of the two sequences
-OTHER_LENGTHS = {"qwen3-5": (131, 5)}  # of variants that need more to show all that they do
+OTHER_LENGTHS = {"qwen3-5": (131, 5), "mamba2": (131, 5), "mamba": (70, 5)}  # of variants that need more to show all that they do
 TOP_K = 10
 MARGIN = 5e-5  # logits; float32 arithmetic on these models is off by about 1e-6
 EXPERT_MARGIN = 1e-3  # scores of a router
@@ -104,7 +104,7 @@ def blocks_and_final_norm(model):
     for inner in ("decoder", "language_model", "text_model"):
         base = getattr(base, inner, base)
     blocks = base.h if hasattr(base, "h") else base.layers
-    norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm")]
+    norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm", "embedding_norm", "norm_f")]
     return blocks, next((norm for norm in norms if norm is not None), None)
 
 
@@ -136,7 +136,7 @@ def randomize(name, model, generator, head_std):
     for key, parameter in model.named_parameters():  # tied weights come once
         values = torch.randn(parameter.shape, generator=generator)
         is_embedding = any(part in key for part in ("wte", "embed_in", "embed_tokens", "lm_head", "embed_out",
-                                                    "word_embeddings.weight"))
+                                                    "embeddings.weight"))
         if key.endswith("bias"):
             values *= 0.3
         elif values.dim() == 1:
@@ -570,7 +570,7 @@ def main():
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
                 "gpt_oss granite helium llama ministral ministral3 mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
-                "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text").split()
+                "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

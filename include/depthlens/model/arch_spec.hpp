@@ -3,7 +3,9 @@
 // src/model/families/registry.cpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -66,6 +68,8 @@ enum class PositionBias {
 
 struct AttentionSpec {
   double scale = 1;                           ///< of q · k
+  double input_scale = 1;                     ///< of what the projections read
+  double output_scale = 1;                    ///< of what goes out
   double soft_cap = 0;                        ///< scores are cap · tanh(score / cap); 0: none
   double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
   bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
@@ -104,12 +108,14 @@ struct WideHeadsSpec : HeadSizes {  // 0 heads: no block has such
   bool operator==(const WideHeadsSpec&) const = default;
 };
 
+/// Positions that a mixer with a state computes at once.
+inline constexpr std::int64_t kStateChunk = 64;
+
 /// What a gated delta rule (Qwen 3.5) mixes positions with: a state of [key_size, value_size] for each head
 /// of values, which a position reads, corrects and lets fade. A head of queries and keys serves value_heads /
 /// key_heads neighbouring heads of values. The norm of a head has the epsilon of the model's norms.
 struct DeltaNetSpec {
-  static constexpr std::int64_t kChunk = 64;  ///< positions that are computed at once
-  std::int64_t key_heads = 0;                 ///< 0: no block has such
+  std::int64_t key_heads = 0;  ///< 0: no block has such
   std::int64_t value_heads = 0;
   std::int64_t key_size = 0;  ///< of a head, of queries too
   std::int64_t value_size = 0;
@@ -119,6 +125,54 @@ struct DeltaNetSpec {
   std::int64_t keys() const { return key_heads * key_size; }
   std::int64_t values() const { return value_heads * value_size; }
   bool operator==(const DeltaNetSpec&) const = default;
+};
+
+/// What a state space (Mamba 2) mixes positions with: a state of [state_size, head_size] for each head, which
+/// at each position fades, is written to and read. Neighbouring heads, as many as a group has, have what
+/// writes and what reads in common.
+struct StateSpaceSpec {
+  static constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  /// Root mean square norm of what the heads of a group show.
+  enum class Norm {
+    kNone,
+    kBehindGate,
+    kBeforeGate,
+  };
+  std::int64_t heads = 0;  ///< 0: no block has such
+  std::int64_t head_size = 0;
+  std::int64_t groups = 0;
+  std::int64_t state_size = 0;
+  std::int64_t kernel = 0;  ///< positions that the convolution before it sees, its own included
+  double least_step = 0;    ///< steps are clamped to these
+  double largest_step = kNoLimit;
+  Norm norm = Norm::kBehindGate;
+  Activation activation = Activation::kSilu;  ///< behind the convolution
+  double input_scale = 1, output_scale = 1;   ///< of what the projections read, and of what goes out
+  /// Of projections: gates, values, writers, readers, steps.
+  std::array<double, 5> part_scales = {1, 1, 1, 1, 1};
+
+  /// Numbers of one position: of values; of writers or readers; of all that goes through the convolution; of
+  /// all that the input is projected to.
+  std::int64_t values() const { return heads * head_size; }
+  std::int64_t keys() const { return groups * state_size; }
+  std::int64_t channels() const { return values() + 2 * keys(); }
+  std::int64_t projected() const { return values() + channels() + heads; }
+  bool operator==(const StateSpaceSpec&) const = default;
+};
+
+/// What a selective scan (Mamba) mixes positions with: a state of `state_size` numbers for each channel, each
+/// of which fades at its own rate.
+struct SelectiveScanSpec {
+  std::int64_t channels = 0;  ///< 0: no block has such
+  std::int64_t state_size = 0;
+  std::int64_t kernel = 0;     ///< positions that the convolution before it sees, its own included
+  std::int64_t step_rank = 0;  ///< of the narrow vectors that steps are made of
+  /// Of the root mean square norms, without weights, of these vectors, of writers and of readers (Falcon
+  /// Mamba); 0: there are none.
+  double norm_epsilon = 0;
+  Activation activation = Activation::kSilu;  ///< behind the convolution
+
+  bool operator==(const SelectiveScanSpec&) const = default;
 };
 
 /// A mixture of experts: of each token, a router's scores choose some of the MLPs.
@@ -134,9 +188,11 @@ struct ExpertSpec {
   std::int64_t chosen = 0;  ///< of each token
   std::int64_t mlp_size = 0;
   std::int64_t shared_mlp_size = 0;  ///< of an MLP that sees every token, beside those chosen; 0: none
+  std::int64_t latent_size = 0;      ///< of narrow vectors that those chosen read and put out; 0: the model's
   Weighting weighting = Weighting::kSoftmaxOfAll;
-  double scale = 1;         ///< of the weights of those chosen
-  std::int64_t groups = 1;  ///< of experts in order: only those of the `chosen_groups` best can be chosen,
+  double scale = 1;           ///< of the weights of those chosen
+  double shares_epsilon = 0;  ///< added to the sum that shares are of
+  std::int64_t groups = 1;    ///< of experts in order: only those of the `chosen_groups` best can be chosen,
   std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
   bool groups_by_best = false;     ///< or as its best
   /// The experts stand beside the block's MLP and read the same residual stream, each branch between norms of
@@ -154,7 +210,21 @@ enum class Mixer {
   kAttention,
   kWideAttention,  ///< with the heads of `ArchSpec::wide`
   kDeltaNet,
+  /// A short convolution between two gates (LFM2): c · conv(b · x), where b, c and x are projections.
+  kConvolution,
+  kStateSpace,
+  kAttentionAndStateSpace,  ///< side by side
+  kSelectiveScan,
+  kNone,  ///< the block is an MLP, or experts
 };
+
+inline bool attends(Mixer mixer) {
+  return mixer == Mixer::kAttention || mixer == Mixer::kWideAttention ||
+         mixer == Mixer::kAttentionAndStateSpace;
+}
+inline bool has_state_space(Mixer mixer) {
+  return mixer == Mixer::kStateSpace || mixer == Mixer::kAttentionAndStateSpace;
+}
 
 /// What one block has of its own.
 struct BlockSpec {
@@ -164,6 +234,7 @@ struct BlockSpec {
   int rope = kNoRope;       ///< which of the model's
   bool experts = false;     ///< the MLP is the mixture of experts
   Mixer mixer = Mixer::kAttention;
+  bool feed_forward = true;  ///< no: it mixes positions, and that is all
   /// The block before it whose keys and values it reads in place of its own.
   std::int64_t keys_of = kOwnKeys;
 
@@ -230,6 +301,20 @@ enum class Slot {
   kDeltaLogDecay,
   kDeltaNormWeight,  ///< [value_size]
   kDeltaOutWeight,
+  // of a convolution, of a state space, of a selective scan
+  kMixerInWeight,  ///< [3 · d, d], rows of b, c, x; of gates, values, writers, readers, steps; of values,
+                   ///< gates
+  kMixerInBias,
+  kMixerConvolution,  ///< [d, 1, kernel], or [channels, 1, kernel]
+  kMixerConvolutionBias,
+  kMixerOutWeight,
+  kMixerOutBias,
+  kStateStepBias,  ///< [heads], as the next two; or [channels], [channels, state_size], [channels]
+  kStateLogDecay,
+  kStateSkip,
+  kScanWeight,       ///< [step_rank + 2 · state_size, channels], rows of narrow steps, writers, readers
+  kScanStepWeight,   ///< [channels, step_rank]
+  kStateNormWeight,  ///< [values]
   kAttentionOutWeight,
   kAttentionOutBias,
   kMlpGateWeight,
@@ -245,6 +330,8 @@ enum class Slot {
   kExpertsNormWeight,  ///< where experts stand beside the MLP: before them, behind them, behind the MLP
   kExpertsOutNormWeight,
   kDenseOutNormWeight,
+  kExpertsInWeight,  ///< [latent_size, d], and back
+  kExpertsOutWeight,
   kSharedGateWeight,
   kSharedUpWeight,
   kSharedDownWeight,
@@ -299,7 +386,7 @@ struct TensorRule {
   std::string name;
   std::vector<std::int64_t> shape;
   bool transposed = false;                    ///< stored as [in, out] (GPT-2's Conv1D), used as [out, in]
-  std::vector<std::string> other_names = {};  ///< of the unembedding, where checkpoints have others
+  std::vector<std::string> other_names = {};  ///< of a tensor of the model, where checkpoints have others
   BlockFilter blocks = {};                    ///< which have it
   Rows rows = {};
   bool of_all_experts = false;  ///< one tensor whose first dimension is the expert's
@@ -338,10 +425,15 @@ struct ArchSpec {
   LatentSpec latent;
   WideHeadsSpec wide;
   DeltaNetSpec delta_net;
+  StateSpaceSpec state_space;
+  SelectiveScanSpec selective_scan;
+  std::int64_t convolution_kernel = 0;    ///< positions that a convolution sees, its own included
   std::int64_t block_embedding_size = 0;  ///< p, of what each block is told of a token; 0: nothing
   std::vector<RopeSpec> ropes;            ///< the different ones; none: the model has no rotary positions
   std::vector<BlockSpec> blocks;          ///< L
   bool gated_mlp = false;                 ///< down(act(gate x) · up x), else down(act(up x))
+  double mlp_gate_scale = 1;              ///< of gate x
+  double mlp_out_scale = 1;               ///< of what goes out
   Activation activation = Activation::kGelu;
   /// 0, or GPT-OSS' form of a gated MLP: down((u + 1) · g · sigmoid(alpha · g)), g = min(gate x, limit), u =
   /// up x clamped to ±limit.
@@ -383,6 +475,8 @@ struct ArchSpec {
   std::int64_t widest_mlp() const;
   /// How many blocks have this mixer.
   std::int64_t num_blocks(Mixer mixer) const;
+  /// How many blocks have a mixer of which this is so.
+  std::int64_t num_blocks(bool (*is_so)(Mixer)) const;
 
   /// Of queries, or of values where they are wider, over all heads.
   std::int64_t width_of_heads() const;

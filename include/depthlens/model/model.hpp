@@ -206,7 +206,18 @@ class Model {
   std::array<at::Tensor, 3> latent_projections(const BlockSpec& spec, const Weights& block,
                                                const compute::PackedRows& rows,
                                                const Positions& positions) const;
+  /// Makes [W, T, …] of several [W, T, …], of W windows.
+  using MixWindows = std::function<at::Tensor(const std::vector<at::Tensor>& rows)>;
+  /// What `mix` makes of the windows of each group; all are [rows of all windows, …].
+  static at::Tensor over_groups(const Positions& positions, const std::vector<at::Tensor>& rows,
+                                const MixWindows& mix);
   at::Tensor delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const;
+  at::Tensor convolution(const Weights& block, const at::Tensor& input, const Positions& positions) const;
+  at::Tensor state_space(const Weights& block, const at::Tensor& input, const Positions& positions) const;
+  at::Tensor selective_scan(const Weights& block, const at::Tensor& input, const Positions& positions) const;
+  /// What the block's mixer, whichever it is, makes of `input`.
+  at::Tensor mixed(std::int64_t i, const Weights& block, const at::Tensor& input, const Positions& positions,
+                   Carried& carried) const;
   at::Tensor mlp(const compute::Backend& backend, const MlpWeights& weights,
                  const compute::PackedRows& rows) const;
   /// Which experts each token chooses, int64 [T, k], and with what weights.

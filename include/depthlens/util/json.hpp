@@ -19,6 +19,10 @@ Json parse_json(std::string_view text, const std::string& where);
 /// The same with the keys of objects in the order of the document. No file is parsed by any other way: a tree
 /// of unbounded depth ends in a crash when it is walked, printed or freed.
 OrderedJson parse_ordered_json(std::string_view text, const std::string& where);
+/// The same of a model's config.json, in which Python may have written Infinity, -Infinity or NaN, which JSON
+/// has no words for: they are read as transformers 5 writes them, {"__float__": "Infinity"}.
+Json parse_config(std::string_view text, const std::string& where);
+OrderedJson parse_ordered_config(std::string_view text, const std::string& where);
 
 /// A view of one JSON value that knows where it came from. Valid while the document lives.
 class JsonView {

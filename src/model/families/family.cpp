@@ -466,20 +466,49 @@ void set_rope(ArchSpec& spec, const RopeSpec& rope) {
     spec.max_positions = static_cast<std::int64_t>(rope.factor * rope.original_max_positions);
 }
 
-std::optional<std::vector<bool>> read_kinds_of_blocks(const JsonView& config, const std::string& key,
-                                                      std::int64_t num_layers, const std::string& one,
-                                                      const std::string& other) {
+namespace {
+
+/// A kind of block by the name that transformers 5 has for it.
+std::string present_kind(const std::string& kind) {
+  return kind == "attention" ? "full_attention" : kind == "mamba" ? "linear_attention" : kind;
+}
+
+}  // namespace
+
+std::optional<std::vector<std::string>> read_kinds_of_blocks(const JsonView& config, const std::string& key,
+                                                             std::int64_t num_layers,
+                                                             const std::vector<std::string>& kinds) {
   if (!config.has(key)) return std::nullopt;
   const JsonView given = config.at(key);
   if (!given.is_array() || static_cast<std::int64_t>(given.size()) != num_layers)
     given.fail(util::cat("an array of ", num_layers, " values, one a block"));
-  std::vector<bool> kinds;
+  std::vector<std::string> found;
   for (std::size_t i = 0; i < given.size(); ++i) {
-    const std::string kind = given.at(i).as_string();
-    if (kind != one && kind != other) given.at(i).fail(util::cat(one, " or ", other));
-    kinds.push_back(kind == other);
+    found.push_back(present_kind(given.at(i).as_string()));
+    if (!holds(kinds, found.back())) given.at(i).fail(util::join(kinds, " or "));
   }
+  return found;
+}
+
+std::optional<std::vector<bool>> read_kinds_of_blocks(const JsonView& config, const std::string& key,
+                                                      std::int64_t num_layers, const std::string& one,
+                                                      const std::string& other) {
+  const auto found = read_kinds_of_blocks(config, key, num_layers, {one, other});
+  if (!found) return std::nullopt;
+  std::vector<bool> kinds;
+  for (const std::string& kind : *found) kinds.push_back(kind == other);
   return kinds;
+}
+
+std::optional<std::vector<bool>> read_listed_blocks(const JsonView& config, const std::string& key,
+                                                    std::int64_t num_layers) {
+  if (!config.has(key)) return std::nullopt;
+  const JsonView given = config.at(key);
+  if (!given.is_array()) given.fail("an array of blocks");
+  std::vector<bool> listed(static_cast<std::size_t>(num_layers), false);
+  for (std::size_t n = 0; n < given.size(); ++n)
+    listed[static_cast<std::size_t>(given.at(n).as_integer(0, num_layers - 1))] = true;
+  return listed;
 }
 
 std::vector<bool> sliding_blocks(const JsonView& config, std::int64_t num_layers,
@@ -665,10 +694,20 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
   if (!config.has("layer_types") || windows != all) return;
   Json used = Json::array();
   for (const BlockSpec& block : spec.blocks) {
-    used.push_back(block.mixer == Mixer::kDeltaNet ? "linear_attention"
-                   : block.window > 0              ? "sliding_attention"
-                                                   : "full_attention");
+    const Mixer mixer = block.mixer;
+    used.push_back(mixer == Mixer::kDeltaNet || mixer == Mixer::kStateSpace || mixer == Mixer::kSelectiveScan
+                       ? "linear_attention"
+                   : mixer == Mixer::kAttentionAndStateSpace ? "hybrid"
+                   : mixer == Mixer::kConvolution            ? "conv"
+                   : mixer == Mixer::kNone                   ? block.experts ? "moe" : "mlp"
+                   : block.window > 0                        ? "sliding_attention"
+                                                             : "full_attention");
   }
+  Json given = config.at("layer_types").raw();
+  for (Json& kind : given) {
+    if (kind.is_string()) kind = present_kind(kind.get<std::string>());
+  }
+  if (given == used) return;
   tell_unused(config, "layer_types", used,
               windows ? "sliding_window holds for every block" : "no block has a window");
 }
@@ -847,12 +886,18 @@ std::int64_t ArchSpec::num_blocks(Mixer mixer) const {
                        [&](const BlockSpec& block) { return block.mixer == mixer; });
 }
 
+std::int64_t ArchSpec::num_blocks(bool (*is_so)(Mixer)) const {
+  return std::count_if(blocks.begin(), blocks.end(),
+                       [&](const BlockSpec& block) { return is_so(block.mixer); });
+}
+
 std::int64_t ArchSpec::widest_mlp() const {
   const std::int64_t dense = std::max(mlp_size, mlp_size_of_readers);
   const std::int64_t mixed = experts.chosen * experts.mlp_size + experts.shared_mlp_size;
   if (experts.beside_mlp) return dense + mixed;
-  const bool any_dense =
-      std::any_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) { return !block.experts; });
+  const bool any_dense = std::any_of(blocks.begin(), blocks.end(), [](const BlockSpec& block) {
+    return block.feed_forward && !block.experts;
+  });
   return std::max(any_dense ? dense : 0, mixed);
 }
 

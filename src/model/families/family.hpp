@@ -26,6 +26,7 @@ const std::vector<Family>& families();
 ArchSpec read_arcee(const util::JsonView& config);
 ArchSpec read_bloom(const util::JsonView& config);
 ArchSpec read_codegen(const util::JsonView& config);
+ArchSpec read_bamba(const util::JsonView& config);
 ArchSpec read_cohere(const util::JsonView& config);
 ArchSpec read_cohere2(const util::JsonView& config);
 ArchSpec read_deepseek_v2(const util::JsonView& config);
@@ -33,6 +34,8 @@ ArchSpec read_deepseek_v3(const util::JsonView& config);
 ArchSpec read_ernie4_5(const util::JsonView& config);
 ArchSpec read_exaone4(const util::JsonView& config);
 ArchSpec read_falcon(const util::JsonView& config);
+ArchSpec read_falcon_h1(const util::JsonView& config);
+ArchSpec read_falcon_mamba(const util::JsonView& config);
 ArchSpec read_gemma(const util::JsonView& config);
 ArchSpec read_gemma2(const util::JsonView& config);
 ArchSpec read_gemma3(const util::JsonView& config);
@@ -49,13 +52,19 @@ ArchSpec read_gpt_neox(const util::JsonView& config);
 ArchSpec read_gpt_oss(const util::JsonView& config);
 ArchSpec read_gptj(const util::JsonView& config);
 ArchSpec read_granite(const util::JsonView& config);
+ArchSpec read_granite_moe_hybrid(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
+ArchSpec read_lfm2(const util::JsonView& config);
+ArchSpec read_lfm2_moe(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
+ArchSpec read_mamba(const util::JsonView& config);
+ArchSpec read_mamba2(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
 ArchSpec read_mixtral(const util::JsonView& config);
 ArchSpec read_nemotron(const util::JsonView& config);
+ArchSpec read_nemotron_h(const util::JsonView& config);
 ArchSpec read_olmo(const util::JsonView& config);
 ArchSpec read_olmo2(const util::JsonView& config);
 ArchSpec read_olmo3(const util::JsonView& config);
@@ -89,6 +98,9 @@ bool has_settings(const util::JsonView& config, const std::string& key);
 
 /// A config with the class's rotary settings where it has none.
 util::Json with_rope_parameters(const util::JsonView& config, const util::Json& defaults);
+
+/// The longest window of a model that has no positions, and no limit.
+inline constexpr std::int64_t kAnyLength = std::int64_t{1} << 24;
 
 /// A size of the model: an integer from 1 to 2^24.
 std::int64_t read_size(const util::JsonView& config, const std::string& key);
@@ -154,11 +166,21 @@ void set_rope(ArchSpec& spec, const RopeSpec& rope);
 void set_ropes_by_kind(ArchSpec& spec, const util::JsonView& config, const std::vector<bool>& slides,
                        const RopeKeys& full, const RopeKeys& sliding);
 
-/// Of each block, whether it is of the `other` kind, by a list of one kind or the other for each; nothing
-/// where the config has none. Throws for further kinds.
+/// The kind of each block, by a list of these kinds; nothing where the config has none. Kinds that
+/// transformers 5 has other names for ("attention", "mamba") are read as those. Throws for further kinds.
+std::optional<std::vector<std::string>> read_kinds_of_blocks(const util::JsonView& config,
+                                                             const std::string& key, std::int64_t num_layers,
+                                                             const std::vector<std::string>& kinds);
+
+/// The same of two kinds: of each block, whether it is of the `other`.
 std::optional<std::vector<bool>> read_kinds_of_blocks(const util::JsonView& config, const std::string& key,
                                                       std::int64_t num_layers, const std::string& one,
                                                       const std::string& other);
+
+/// Of each block, whether its number is in a list; nothing where the config has none. Throws for a number
+/// that no block has.
+std::optional<std::vector<bool>> read_listed_blocks(const util::JsonView& config, const std::string& key,
+                                                    std::int64_t num_layers);
 
 /// Of each block, whether its attention slides: by `layer_types`, or by the rule of the class. Throws for
 /// other kinds of attention.
@@ -256,10 +278,10 @@ void add_experts(ArchSpec& spec, const ExpertNames& names = {});
 /// The MLP "layers.{i}.mlp.STEM.{gate,up,down}_proj" that all tokens see beside the experts.
 void add_shared_expert(ArchSpec& spec, const std::string& stem, std::int64_t mlp_size);
 
-/// The same where a checkpoint has those of all experts in one tensor, "layers.{i}.mlp.experts.gate_up_proj"
-/// with the rows of gate before those of up, and "….down_proj". Matrices are stored as [out, in], or
-/// `transposed`.
-std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed = false);
+/// The same where a checkpoint has those of all experts in one tensor, "layers.{i}.STEM.gate_up_proj" with
+/// the rows of gate before those of up, and "….down_proj". Matrices are stored as [out, in], or `transposed`.
+std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed = false,
+                                        const std::string& stem = "mlp.experts");
 
 /// Which blocks of a Qwen have experts, and those: all but `mlp_only_layers`, every `decoder_sparse_step`th.
 void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
@@ -273,6 +295,22 @@ void set_first_dense(ArchSpec& spec, std::int64_t first);
 /// Softmax over all experts, shared out among those chosen where `norm_topk_prob` says so.
 ExpertSpec::Weighting read_softmax_weighting(
     const util::JsonView& config, ExpertSpec::Weighting class_default = ExpertSpec::Weighting::kSoftmaxOfAll);
+
+/// What a state space's steps are clamped to: two numbers under this key, or no limits where it is absent.
+void read_step_limits(const util::JsonView& config, const std::string& key, StateSpaceSpec& space);
+
+/// Throws where the heads do not make up so many values, or groups do not divide them.
+void check_state_space(const util::JsonView& config, const StateSpaceSpec& space, std::int64_t values);
+
+/// The state space "layers.{i}.STEM.{in_proj,conv1d,dt_bias,A_log,D,norm,out_proj}" of blocks with this
+/// mixer; `spec.state_space` has its sizes.
+struct StateSpaceBiases {
+  bool in = false, convolution = true, out = false;
+};
+void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const StateSpaceBiases& biases);
+
+/// Granite's factors of the embedding, the scores, what is added to the stream, and the logits.
+void set_granite_factors(ArchSpec& spec, const util::JsonView& config);
 
 /// The same window for all blocks, where there is one.
 void set_one_window(ArchSpec& spec, std::optional<std::int64_t> window);

@@ -85,13 +85,13 @@ void add_experts(ArchSpec& spec, const ExpertNames& names) {
   add(Slot::kExpertDownWeight, names.stem + ".{n}." + names.down, {d, m});
 }
 
-std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed) {
+std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed, const std::string& stem) {
   const std::int64_t d = spec.hidden_size, m = spec.experts.mlp_size, E = spec.experts.count;
   const auto rule = [&](Slot slot, const char* name, std::int64_t out, std::int64_t in,
                         const TensorRule::Rows& rows) {
     return TensorRule{
         .slot = slot,
-        .name = std::string("layers.{i}.mlp.experts.") + name,
+        .name = "layers.{i}." + stem + "." + name,
         .shape = transposed ? std::vector<std::int64_t>{E, in, out} : std::vector<std::int64_t>{E, out, in},
         .transposed = transposed,
         .blocks = {.experts = true},

@@ -62,6 +62,25 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"intermediate_size", 48},
         {"num_attention_heads", 20}}},
+      {"lfm2_moe",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 32},
+        {"layer_types", {"conv", "full_attention", "conv"}}}},
+      {"mamba2", {{"vocab_size", 50}, {"hidden_size", 4096}, {"num_hidden_layers", 3}}},
+      {"mamba", {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 3}}},
+      {"falcon_mamba", {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 3}}},
+      // Its blocks are the class's.
+      {"nemotron_h",
+       {{"vocab_size", 50}, {"hidden_size", 512}, {"intermediate_size", 48}, {"num_attention_heads", 32}}},
+      {"bamba",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 32}}},
       {"gemma2", Json::object()},
       {"gemma3_text", Json::object()},
       {"gemma4_text", Json::object()},
@@ -130,7 +149,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 55);
+  REQUIRE(classes.size() == 64);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -349,7 +368,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 77);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 86);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1003,6 +1022,195 @@ TEST_CASE("config: which blocks of Qwen 3.5 mix positions by a delta rule") {
   refused(with(smallest("qwen3_5_text"), {{"num_experts", 4}}), {"unsupported setting 'num_experts'"});
   refused(with(smallest("qwen3_vl_moe_text"), {{"hidden_size", 2816}, {"moe_intermediate_size", 1408}}),
           {"moe_intermediate_size", "half of it"});
+}
+
+TEST_CASE("config: LFM2's blocks, and the size of its MLP") {
+  using model::Mixer;
+  const Json least = with(smallest("lfm2"), {{"num_hidden_layers", 4}});
+  const auto kinds = [](const Json& config) {
+    std::string text;
+    for (const model::BlockSpec& block : read(config).blocks) {
+      CHECK((block.mixer == Mixer::kConvolution) == (block.rope == model::BlockSpec::kNoRope));
+      text += block.mixer == Mixer::kConvolution ? 'c' : 'a';
+    }
+    return text;
+  };
+  CHECK(kinds(least) == "aaaa");
+  CHECK(kinds(with(least, {{"full_attn_idxs", {2}}})) == "ccac");
+  CHECK(kinds(with(least, {{"full_attn_idxs", Json::array()}})) == "cccc");
+  const Json types = {"conv", "full_attention", "conv", "attention"};
+  CHECK(kinds(with(least, {{"layer_types", types}})) == "caca");
+  CHECK(told(with(least, {{"layer_types", types}, {"full_attn_idxs", {1, 3}}})).empty());
+  check_told(with(least, {{"layer_types", types}, {"full_attn_idxs", {1}}}), {"full_attn_idxs"});
+  refused(with(least, {{"full_attn_idxs", {4}}}), {"full_attn_idxs", "from 0 to 3"});
+  refused(with(least, {{"full_attn_idxs", 2}}), {"full_attn_idxs", "an array of blocks"});
+  refused(with(least, {{"layer_types", {"conv"}}}), {"layer_types", "an array of 4"});
+  refused(with(least, {{"layer_types", {"conv", "conv", "conv", "linear_attention"}}}),
+          {"layer_types", "linear_attention"});
+
+  const auto size = [&](const Json& changes) { return read(with(least, changes)).mlp_size; };
+  CHECK(size({{"intermediate_size", 12288}}) == 8192);
+  CHECK(size({{"block_ff_dim", 12288}}) == 8192);
+  CHECK(size({{"intermediate_size", 100}}) == 256);
+  CHECK(size({{"intermediate_size", 12288}, {"block_ffn_dim_multiplier", 1.1}}) == 9216);
+  CHECK(size({{"intermediate_size", 100}, {"block_ffn_dim_multiplier", nullptr}}) == 66);
+  CHECK(size({{"intermediate_size", 100}, {"block_auto_adjust_ff_dim", false}}) == 100);
+  CHECK(size({{"intermediate_size", 100}, {"block_auto_adjust_ff_dim", nullptr}}) == 100);
+  refused(with(least, {{"block_multiple_of", 0}}), {"block_multiple_of"});
+  refused(with(least, {{"block_ffn_dim_multiplier", 1e9}}), {"unsupported size of the MLP"});
+  refused(with(least, {{"block_ffn_dim_multiplier", 1e-9}}), {"unsupported size of the MLP"});
+  refused(with(least, {{"intermediate_size", 1}, {"block_ffn_dim_multiplier", nullptr}}),
+          {"unsupported size of the MLP"});
+  refused(with(least, {{"conv_L_cache", 0}}), {"conv_L_cache"});
+
+  CHECK(read(least).tied_unembedding);
+  CHECK_FALSE(read(with(least, {{"tie_embedding", false}})).tied_unembedding);
+  CHECK_FALSE(
+      read(with(least, {{"tie_word_embeddings", true}, {"tie_embedding", nullptr}})).tied_unembedding);
+  check_told(with(least, {{"num_heads", 8}}), {"num_heads (8) is ignored"});
+  check_told(with(least, {{"hidden_act", "gelu"}}), {"hidden_act (\"gelu\") is ignored"});
+  CHECK(read(least).convolution_kernel == 3);
+
+  const Json moe = smallest("lfm2_moe");
+  CHECK_FALSE(read(moe).blocks[1].experts);
+  CHECK(read(moe).blocks[2].experts);
+  CHECK(read(moe).mlp_size == 48);
+  CHECK(read(moe).experts.shares_epsilon == 1e-6);
+  const auto has_bias = [](const model::ArchSpec& spec) {
+    return std::any_of(spec.block_tensors.begin(), spec.block_tensors.end(),
+                       [](const auto& rule) { return rule.slot == model::Slot::kRouterBias; });
+  };
+  CHECK(has_bias(read(moe)));
+  CHECK_FALSE(has_bias(read(with(moe, {{"use_expert_bias", false}}))));
+  refused(with(moe, {{"num_experts_per_tok", 33}}), {"more experts are chosen"});
+}
+
+namespace {
+
+/// A letter for each block: a attention, s state space, b both, m MLP, e experts.
+std::string kinds_of_mixers(const model::ArchSpec& spec) {
+  using model::Mixer;
+  std::string text;
+  for (const model::BlockSpec& block : spec.blocks) {
+    text += block.mixer == Mixer::kStateSpace               ? 's'
+            : block.mixer == Mixer::kAttentionAndStateSpace ? 'b'
+            : block.mixer == Mixer::kAttention              ? 'a'
+            : block.experts                                 ? 'e'
+                                                            : 'm';
+  }
+  return text;
+}
+
+const Json kInfinity = {{"__float__", "Infinity"}};
+
+}  // namespace
+
+TEST_CASE("config: state spaces") {
+  const Json mamba2 = smallest("mamba2");
+  CHECK(kinds_of_mixers(read(mamba2)) == "sss");
+  for (const model::BlockSpec& block : read(mamba2).blocks) CHECK_FALSE(block.feed_forward);
+  CHECK(read(mamba2).max_positions == 1 << 24);
+  CHECK(read(with(mamba2, {{"time_step_limit", {0.0, kInfinity}}})) == read(mamba2));
+  const auto limited = read(with(mamba2, {{"time_step_limit", {0.1, 2}}}));
+  CHECK(limited.state_space.least_step == 0.1);
+  CHECK(limited.state_space.largest_step == 2);
+  for (const Json& wrong : {Json(nullptr), Json(1.0), Json{0.1}, Json{-0.1, 1.0}, Json{2.0, 1.0},
+                            Json{0.0, 0.0}, Json{"0", 1.0}, Json{0.0, {{"__float__", "NaN"}}}})
+    refused(with(mamba2, {{"time_step_limit", wrong}}), {"time_step_limit"});
+  refused(with(mamba2, {{"head_dim", 32}}), {"do not make up", "8192 values", "128 heads of 32"});
+  refused(with(mamba2, {{"n_groups", 3}}), {"groups", "a divisor of 128", "3"});
+  refused(with(mamba2, {{"conv_kernel", 0}}), {"conv_kernel"});
+  check_told(with(mamba2, {{"norm_before_gate", true}}), {"norm_before_gate (true) is ignored"});
+  check_told(with(mamba2, {{"rms_norm", false}}), {"rms_norm (false) is ignored"});
+
+  const Json mamba = smallest("mamba");
+  CHECK(read(mamba).selective_scan.channels == 1024);
+  CHECK(read(mamba).selective_scan.step_rank == 32);
+  CHECK(read(with(mamba, {{"hidden_size", 500}})).selective_scan.step_rank == 32);
+  CHECK(read(with(mamba, {{"time_step_rank", 7}})).selective_scan.step_rank == 7);
+  CHECK(read(mamba).tied_unembedding);
+  CHECK(read(smallest("falcon_mamba")).selective_scan.norm_epsilon == 1e-6);
+  refused(with(mamba, {{"time_step_rank", "none"}}), {"time_step_rank"});
+  refused(with(mamba, {{"state_size", 0}}), {"state_size"});
+  refused(with(smallest("falcon_mamba"), {{"mixer_rms_eps", 0}}), {"mixer_rms_eps", "a positive number"});
+  check_told(with(mamba, {{"intermediate_size", 48}}), {"intermediate_size (48) is ignored"});
+
+  const Json nemotron = smallest("nemotron_h");
+  CHECK(kinds_of_mixers(read(nemotron)) == "seam");
+  const auto pattern = read(with(nemotron, {{"hybrid_override_pattern", "MM-*E"}}));
+  CHECK(kinds_of_mixers(pattern) == "ssmae");
+  CHECK(pattern.blocks[1].feed_forward == false);
+  CHECK(pattern.blocks[2].feed_forward);
+  const Json types = {"mamba", "mlp", "attention"};
+  CHECK(kinds_of_mixers(read(with(nemotron, {{"layers_block_type", types}}))) == "sma");
+  CHECK(kinds_of_mixers(read(with(nemotron, {{"layer_types", types}}))) == "sma");
+  CHECK(kinds_of_mixers(
+            read(with(nemotron, {{"layers_block_type", types}, {"hybrid_override_pattern", "M"}}))) == "sma");
+  CHECK(told(with(nemotron, {{"layers_block_type", types}, {"num_hidden_layers", 3}})).empty());
+  check_told(with(nemotron, {{"num_hidden_layers", 52}}), {"num_hidden_layers (52) is ignored"});
+  refused(with(nemotron, {{"hybrid_override_pattern", "MX"}}), {"hybrid_override_pattern", "letters"});
+  refused(with(nemotron, {{"hybrid_override_pattern", ""}}), {"hybrid_override_pattern"});
+  refused(with(nemotron, {{"layers_block_type", Json::array()}}), {"layers_block_type"});
+  refused(with(nemotron, {{"layers_block_type", {"sliding_attention"}}}), {"sliding_attention"});
+  refused(with(nemotron, {{"layers_block_type", types}, {"layer_types", {"mlp"}}}),
+          {"layer_types", "the same as layers_block_type"});
+  refused(with(nemotron, {{"num_local_experts", 4}, {"n_routed_experts", 8}}), {"num_local_experts"});
+  refused(with(nemotron, {{"mlp_bias", true}}), {"mlp_bias"});
+  CHECK(read(with(nemotron, {{"mlp_bias", true}, {"hybrid_override_pattern", "M-"}})).num_layers == 2);
+  CHECK(read(nemotron).state_space.least_step == 0.001);
+  CHECK(told(with(nemotron, {{"time_step_limit", {0, kInfinity}}})).empty());
+  check_told(with(nemotron, {{"time_step_limit", {0.1, kInfinity}}}), {"time_step_limit", "0.001"});
+  CHECK(read(with(nemotron, {{"mamba_dt_min", 0.25}})).state_space.least_step == 0.25);
+  refused(with(nemotron, {{"time_step_min", -1}}), {"time_step_min"});
+  CHECK_FALSE(read(with(nemotron, {{"tie_word_embeddings", nullptr}})).tied_unembedding);
+  check_told(with(nemotron, {{"tie_word_embeddings", true}}), {"tie_word_embeddings (true) is ignored"});
+  CHECK(read(with(nemotron, {{"moe_latent_size", 64}})).experts.latent_size == 64);
+  refused(with(nemotron, {{"mamba_hidden_act", "swiglu"}}), {"unsupported activation", "mamba_hidden_act"});
+
+  using Norm = model::StateSpaceSpec::Norm;
+  const Json h1 = with(smallest("falcon_h1"), {{"num_hidden_layers", 2}});
+  CHECK(kinds_of_mixers(read(h1)) == "bb");
+  CHECK(read(h1).state_space.norm == Norm::kNone);
+  CHECK(read(h1).state_space.values() == 1024);
+  CHECK(read(with(h1, {{"mamba_rms_norm", true}})).state_space.norm == Norm::kBeforeGate);
+  CHECK(read(with(h1, {{"mamba_rms_norm", true}, {"mamba_norm_before_gate", false}})).state_space.norm ==
+        Norm::kBehindGate);
+  CHECK(read(with(h1, {{"mamba_d_ssm", nullptr}, {"mamba_expand", 3}})).state_space.values() == 1536);
+  refused(with(h1, {{"mamba_d_head", 16}}), {"do not make up", "1024 values"});
+  refused(with(h1, {{"mamba_n_heads", 3}}), {"do not make up"});
+  refused(with(h1, {{"mamba_n_heads", 2048}}), {"do not make up"});
+  refused(with(h1, {{"ssm_multipliers", {1, 2}}}), {"ssm_multipliers", "5 numbers"});
+  refused(with(h1, {{"mlp_multipliers", {1, "2"}}}), {"mlp_multipliers"});
+  refused(with(h1, {{"key_multiplier", nullptr}}), {"key_multiplier"});
+  const auto scaled = read(with(h1, {{"key_multiplier", 0.5}, {"mlp_multipliers", {2, 3}}}));
+  CHECK(scaled.attention.scale == read(h1).attention.scale / 2);
+  CHECK(scaled.mlp_gate_scale == 2);
+  CHECK(scaled.mlp_out_scale == 3);
+
+  const Json bamba = smallest("bamba");
+  CHECK(kinds_of_mixers(read(bamba)) == "sss");
+  const auto some = read(with(bamba, {{"attn_layer_indices", {1}}}));
+  CHECK(kinds_of_mixers(some) == "sas");
+  CHECK(some.ropes.front().dims == 8);
+  CHECK(some.blocks[0].rope == model::BlockSpec::kNoRope);
+  refused(with(bamba, {{"attn_layer_indices", {3}}}), {"attn_layer_indices"});
+  check_told(with(bamba, {{"partial_rotary_factor", 1.0}}), {"partial_rotary_factor (1.0) is ignored"});
+
+  const Json granite = with(smallest("granitemoehybrid"), {{"num_hidden_layers", 3}});
+  CHECK(kinds_of_mixers(read(granite)) == "sss");
+  CHECK(read(granite).blocks[0].experts);
+  CHECK(read(granite).ropes.empty());
+  const Json of_granite = {"mamba", "attention", "mamba"};
+  CHECK(kinds_of_mixers(read(with(granite, {{"layer_types", of_granite}}))) == "sas");
+  CHECK(kinds_of_mixers(read(with(granite, {{"layers_block_type", of_granite}}))) == "sas");
+  CHECK(read(with(granite, {{"position_embedding_type", "nope"}})).ropes.empty());
+  CHECK(read(with(granite, {{"position_embedding_type", "rope"}})).ropes.size() == 1);
+  const auto dense = read(with(granite, {{"num_local_experts", 0}}));
+  CHECK_FALSE(dense.blocks[0].experts);
+  CHECK(dense.mlp_size == 1024);
+  refused(with(granite, {{"num_local_experts", nullptr}}), {"num_local_experts"});
+  refused(with(granite, {{"num_experts_per_tok", 9}}), {"more experts are chosen"});
+  refused(with(granite, {{"layer_types", {"mamba"}}}), {"layer_types", "an array of 3"});
 }
 
 TEST_CASE("config: one thing under two names") {

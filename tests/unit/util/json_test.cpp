@@ -13,7 +13,9 @@ using test::check_error;
 using util::ErrorCode;
 using util::Json;
 using util::JsonView;
+using util::parse_config;
 using util::parse_json;
+using util::parse_ordered_config;
 
 namespace {
 
@@ -77,6 +79,20 @@ TEST_CASE("json: nesting up to 512 is read, deeper is refused") {
   std::string flat = "[";
   for (int i = 0; i < 2000; ++i) flat += "[],{},";
   CHECK(parse_json(flat + "0]", "x").size() == 4001);
+}
+
+TEST_CASE("json: infinities in what Python wrote are read, where they may stand") {
+  const Json read =
+      parse_config(R"({"a": [0.0, Infinity], "b": -Infinity, "NaN": NaN, "c": "Infinity \" NaN"})", "f");
+  CHECK(read.at("a") == Json{0.0, {{"__float__", "Infinity"}}});
+  CHECK(read.at("b") == Json{{"__float__", "-Infinity"}});
+  CHECK(read.at("NaN") == Json{{"__float__", "NaN"}});
+  CHECK(read.at("c") == "Infinity \" NaN");
+  CHECK(parse_ordered_config("[Infinity]", "f").at(0).contains("__float__"));
+  for (const std::string wrong :
+       {"Infinity1", "+Infinity", "{Infinity: 1}", "[infinity]", "\"Infinity", "1Infinity"})
+    check_error(ErrorCode::kFormat, {"not valid JSON"}, [&] { parse_config(wrong, "f"); });
+  check_error(ErrorCode::kFormat, {"not valid JSON"}, [] { parse_json("[Infinity]", "f"); });
 }
 
 TEST_CASE("json: in the order of the document, and as strictly") {

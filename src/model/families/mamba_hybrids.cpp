@@ -1,0 +1,188 @@
+// Falcon-H1: attention and a state space side by side in each block, with a dozen factors. Bamba: a state
+// space in most blocks, attention with half of each head rotated in some. Granite 4: likewise, without
+// positions or with heads rotated whole, four factors, and experts beside a shared one or the latter alone.
+// Odd: Falcon-H1's state space may have no norm, and all convolutions have the MLP's activation.
+#include <algorithm>
+#include <utility>
+
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "family.hpp"
+
+namespace depthlens::model {
+namespace {
+
+/// What the classes have in common; `values` is how many the state space has.
+void read_state_space(ArchSpec& spec, const util::JsonView& config, std::int64_t values) {
+  StateSpaceSpec& space = spec.state_space;
+  space.heads = read_size(config, "mamba_n_heads", 128);
+  const util::Json automatic = "auto";
+  const bool given = config.raw().contains("mamba_d_head") && config.raw().at("mamba_d_head") != automatic;
+  space.head_size = given ? read_size(config, "mamba_d_head") : values / space.heads;
+  space.groups = read_size(config, "mamba_n_groups", 1);
+  space.state_size = read_size(config, "mamba_d_state", 256);
+  space.kernel = read_size(config, "mamba_d_conv", 4);
+  space.activation = spec.activation;
+  read_step_limits(config, "time_step_limit", space);
+  check_state_space(config, space, values);
+}
+
+std::int64_t expanded(const util::JsonView& config, std::int64_t hidden_size) {
+  return hidden_size * read_size(config, "mamba_expand", 2);
+}
+
+/// Llama's parts under other names.
+ArchSpec read_like_llama(const util::JsonView& config, LlamaLike parts) {
+  parts.kv_heads = 8;
+  parts.norms = {{Slot::kAttentionNormWeight, "input_layernorm"}, {Slot::kMlpNormWeight, "pre_ff_layernorm"}};
+  parts.epsilon = 1e-5;
+  parts.final_norm_weight = false;
+  parts.qkv_bias = parts.attention_out_bias = read_flag(config, "attention_bias", false);
+  parts.mlp_bias = read_flag(config, "mlp_bias", false);
+  ArchSpec spec = read_llama_like(config, parts);
+  spec.model_tensors.push_back({Slot::kFinalNormWeight, "final_layernorm.weight", {spec.hidden_size}});
+  const std::string mlp = "layers.{i}.mlp.";
+  for (TensorRule& rule : spec.block_tensors) {
+    if (rule.name.starts_with(mlp)) rule.name = "layers.{i}.feed_forward." + rule.name.substr(mlp.size());
+  }
+  return spec;
+}
+
+/// State spaces in all blocks that do not attend.
+void set_mixers(ArchSpec& spec, const std::vector<bool>& attends) {
+  for (TensorRule& rule : spec.block_tensors) {
+    if (rule.name.starts_with("layers.{i}.self_attn.")) rule.blocks.mixer = Mixer::kAttention;
+  }
+  for (std::size_t i = 0; i < attends.size(); ++i) {
+    if (attends[i]) continue;
+    spec.blocks[i].mixer = Mixer::kStateSpace;
+    spec.blocks[i].rope = BlockSpec::kNoRope;
+  }
+}
+
+void add_state_spaces(ArchSpec& spec, const util::JsonView& config) {
+  read_state_space(spec, config, expanded(config, spec.hidden_size));
+  const bool bias = read_flag(config, "mamba_proj_bias", false);
+  add_state_space(spec, "mamba", Mixer::kStateSpace,
+                  {.in = bias, .convolution = read_flag(config, "mamba_conv_bias", true), .out = bias});
+}
+
+/// Factors in a list of so many; null: all are 1.
+std::vector<double> read_factors(const util::JsonView& config, const std::string& key, std::size_t count) {
+  if (!config.has(key)) return std::vector<double>(count, 1);
+  const util::JsonView given = config.at(key);
+  if (!given.is_array() || given.size() != count) given.fail(util::cat("an array of ", count, " numbers"));
+  std::vector<double> factors;
+  for (std::size_t i = 0; i < count; ++i) factors.push_back(given.at(i).as_number());
+  return factors;
+}
+
+}  // namespace
+
+ArchSpec read_falcon_h1(const util::JsonView& config) {
+  ArchSpec spec = read_like_llama(config, {.max_positions = 8192});
+  for (BlockSpec& block : spec.blocks) block.mixer = Mixer::kAttentionAndStateSpace;
+  const auto values = read_optional_size(config, "mamba_d_ssm", 1024);
+  read_state_space(spec, config, values ? *values : expanded(config, spec.hidden_size));
+  using Norm = StateSpaceSpec::Norm;
+  StateSpaceSpec& space = spec.state_space;
+  space.norm = !read_flag(config, "mamba_rms_norm", false)         ? Norm::kNone
+               : read_flag(config, "mamba_norm_before_gate", true) ? Norm::kBeforeGate
+                                                                   : Norm::kBehindGate;
+  add_state_space(spec, "mamba", Mixer::kAttentionAndStateSpace,
+                  {.in = read_flag(config, "mamba_proj_bias", false),
+                   .convolution = read_flag(config, "mamba_conv_bias", true),
+                   .out = read_flag(config, "projectors_bias", false)});
+  spec.embedding_scale = read_number(config, "embedding_multiplier", 1);
+  spec.logit_transform.scale = read_number(config, "lm_head_multiplier", 1);
+  spec.attention.scale *= read_number(config, "key_multiplier", 1);
+  spec.attention.input_scale = read_number(config, "attention_in_multiplier", 1);
+  spec.attention.output_scale = read_number(config, "attention_out_multiplier", 1);
+  space.input_scale = read_number(config, "ssm_in_multiplier", 1);
+  space.output_scale = read_number(config, "ssm_out_multiplier", 1);
+  const std::vector<double> of_parts = read_factors(config, "ssm_multipliers", space.part_scales.size());
+  std::copy(of_parts.begin(), of_parts.end(), space.part_scales.begin());
+  const std::vector<double> of_mlp = read_factors(config, "mlp_multipliers", 2);
+  spec.mlp_gate_scale = of_mlp[0];
+  spec.mlp_out_scale = of_mlp[1];
+  tell_unused(config, "mamba_use_mlp", true, "all blocks have an MLP");
+  tell_unused(config, "attn_layer_indices", nullptr, "all blocks attend");
+  spec.ignorable.push_back("layers.{i}.mamba.mup_vector");
+  return spec;
+}
+
+ArchSpec read_bamba(const util::JsonView& config) {
+  // The class has its own, whatever stands beside the rotary settings.
+  tell_unused(config, "partial_rotary_factor", 0.5,
+              "half of each head is rotated, or what rope_parameters say");
+  util::Json whole = config.raw();
+  whole.erase("partial_rotary_factor");
+  ArchSpec spec =
+      read_like_llama({whole, config.where()},
+                      {.max_positions = 262144, .rope = {.class_share = 0.5}, .partial_rotary = true});
+  set_mixers(spec, read_listed_blocks(config, "attn_layer_indices", spec.num_layers)
+                       .value_or(std::vector<bool>(spec.blocks.size(), false)));
+  add_state_spaces(spec, config);
+  return spec;
+}
+
+ArchSpec read_granite_moe_hybrid(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  ArchSpec spec = read_llama_like(config, {.max_positions = 2048,
+                                           .own_rope = true,
+                                           .qkv_bias = bias,
+                                           .attention_out_bias = bias,
+                                           .dense_mlp = false});
+  const auto kind = config.raw().find("position_embedding_type");
+  if (kind != config.raw().end() && *kind == "rope") {
+    require_value(config, "partial_rotary_factor", 1.0);
+    set_rope(spec, read_rope(config, spec, {.share = ""}));
+  }
+  set_granite_factors(spec, config);
+  const auto attends = read_kinds_of_blocks(config, name_of_size(config, "layer_types", "layers_block_type"),
+                                            spec.num_layers, "linear_attention", "full_attention");
+  set_mixers(spec, attends.value_or(std::vector<bool>(spec.blocks.size(), false)));
+  add_state_spaces(spec, config);
+
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
+  const std::int64_t shared = read_size(config, "shared_intermediate_size", 1024);
+  const std::int64_t E = read_size(config, "num_local_experts", 8, /*lowest=*/0);
+  spec.mlp_size = E > 0 ? 0 : shared;
+  add_rows_of(spec,
+              {.slot = Slot::kMlpGateWeight,
+               .name = "layers.{i}.shared_mlp.input_linear.weight",
+               .shape = {2 * shared, d}},
+              {{E > 0 ? Slot::kSharedGateWeight : Slot::kMlpGateWeight, shared},
+               {E > 0 ? Slot::kSharedUpWeight : Slot::kMlpUpWeight, shared}});
+  spec.block_tensors.push_back({E > 0 ? Slot::kSharedDownWeight : Slot::kMlpDownWeight,
+                                "layers.{i}.shared_mlp.output_linear.weight",
+                                {d, shared}});
+  if (E == 0) return spec;
+  spec.experts = {.count = E,
+                  .chosen = read_size(config, "num_experts_per_tok", 2),
+                  .mlp_size = m,
+                  .shared_mlp_size = shared,
+                  .weighting = ExpertSpec::Weighting::kSoftmaxOfChosen};
+  check_experts(config, spec);
+  set_first_dense(spec, 0);
+  // As published, and as transformers 5 names them.
+  const std::string stem = "layers.{i}.block_sparse_moe.";
+  const auto add = [&](const std::string& router, const std::string& in, const std::string& out,
+                       std::vector<TensorRule>& rules) {
+    const TensorRule both = {
+        .slot = Slot::kExpertGateWeight, .name = stem + in, .shape = {E, 2 * m, d}, .of_all_experts = true};
+    rules.push_back({Slot::kRouterWeight, stem + router, {E, d}});
+    rules.push_back(both);
+    rules.back().rows = {.first = 0, .count = m};
+    rules.push_back(both);
+    rules.back().slot = Slot::kExpertUpWeight;
+    rules.back().rows = {.first = m, .count = m};
+    rules.push_back(
+        {.slot = Slot::kExpertDownWeight, .name = stem + out, .shape = {E, d, m}, .of_all_experts = true});
+  };
+  add("router.layer.weight", "input_linear.weight", "output_linear.weight", spec.block_tensors);
+  add("router.weight", "experts.gate_up_proj", "experts.down_proj", spec.other_block_tensors);
+  return spec;
+}
+
+}  // namespace depthlens::model
