@@ -128,6 +128,7 @@ constexpr ModelClass kModelClasses[] = {
     {"gptj", "GPT2Tokenizer"},
     {"granite", kGeneric.name, true},
     {"granitemoe", kGeneric.name, true},
+    {"granitemoeshared", kGeneric.name, true},
     {"idefics2", "LlamaTokenizer"},
     {"internvl", "Qwen2Tokenizer"},
     {"lighton_ocr", "Qwen2Tokenizer"},

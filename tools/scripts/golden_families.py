@@ -166,6 +166,13 @@ VARIANTS = {
                            parallel_attn=False, alibi=True, bias=True), BF16, 63, 0.6),
     "granite": (common("granite", embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.6,
                        logits_scaling=0.7, rope_parameters=rope()), BF16, 64, 0.6),
+    "granite-moe": (common("granitemoe", embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.6,
+                           logits_scaling=0.7, attention_bias=True, num_local_experts=5, num_experts_per_tok=3,
+                           rope_parameters=rope()), BF16, 110, 0.6),
+    "granite-moe-shared": (common("granitemoeshared", embedding_multiplier=0.5, attention_multiplier=0.4,
+                                  residual_multiplier=0.8, logits_scaling=1.3, num_local_experts=4, num_experts_per_tok=2,
+                                  shared_intermediate_size=20, tie_word_embeddings=True, rope_parameters=rope()),
+                           BF16, 111, 0.6),
     "smollm3": (common("smollm3", num_hidden_layers=4, use_sliding_window=True, sliding_window=3), BF16, 65, 0.6),
     "cohere": (common("cohere", logit_scale=0.7, use_qk_norm=True), BF16, 66, 0.6),
     "cohere2": (common("cohere2", num_hidden_layers=4, logit_scale=1.5, sliding_window=3), BF16, 67, 0.6),
@@ -404,7 +411,7 @@ def readout(model, norm, states):
     logits = model.get_output_embeddings()(x if projection is None else projection(x))
     if config.model_type in ("cohere", "cohere2"):
         logits = logits * config.logit_scale
-    if config.model_type == "granite":
+    if config.model_type.startswith("granite"):
         logits = logits / config.logits_scaling
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -49,6 +49,8 @@ ArchSpec read_gpt_neox(const util::JsonView& config);
 ArchSpec read_gpt_oss(const util::JsonView& config);
 ArchSpec read_gptj(const util::JsonView& config);
 ArchSpec read_granite(const util::JsonView& config);
+ArchSpec read_granite_moe(const util::JsonView& config);
+ArchSpec read_granite_moe_shared(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
@@ -266,6 +268,14 @@ void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const Expert
 /// Experts by logistic scores, a bias and groups, and a shared one (GLM 4.5, DeepSeek V3); what predicts
 /// further tokens behind the last block may be in the checkpoint. `class_defaults` has what absent keys mean.
 void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
+
+/// Granite's factors of the embedding, the scores, what is added to the stream, and the logits.
+void set_granite_factors(ArchSpec& spec, const util::JsonView& config);
+
+/// Its experts and their router, "layers.{i}.block_sparse_moe.…", and the MLP beside them,
+/// "layers.{i}.shared_mlp.…", of which `mlp_size` 0 means none.
+void add_granite_experts(ArchSpec& spec);
+void add_granite_shared_expert(ArchSpec& spec, std::int64_t mlp_size);
 
 /// Gives all blocks experts but the first ones.
 void set_first_dense(ArchSpec& spec, std::int64_t first);

@@ -4,18 +4,22 @@
 
 namespace depthlens::model {
 
-ArchSpec read_granite(const util::JsonView& config) {
-  const bool bias = read_flag(config, "attention_bias", false);
-  ArchSpec spec = read_llama_like(config, {.max_positions = 2048,
-                                           .qkv_bias = bias,
-                                           .attention_out_bias = bias,
-                                           .mlp_bias = read_flag(config, "mlp_bias", false)});
+void set_granite_factors(ArchSpec& spec, const util::JsonView& config) {
   spec.embedding_scale = read_number(config, "embedding_multiplier", 1);
   spec.attention.scale = read_number(config, "attention_multiplier", 1);
   spec.residual_scale = read_number(config, "residual_multiplier", 1);
   const double divisor = read_number(config, "logits_scaling", 1);
   if (!(divisor > 0)) config.at("logits_scaling").fail("a positive number");
   spec.logit_transform.scale = 1 / divisor;
+}
+
+ArchSpec read_granite(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  ArchSpec spec = read_llama_like(config, {.max_positions = 2048,
+                                           .qkv_bias = bias,
+                                           .attention_out_bias = bias,
+                                           .mlp_bias = read_flag(config, "mlp_bias", false)});
+  set_granite_factors(spec, config);
   return spec;
 }
 
