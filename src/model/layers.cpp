@@ -236,15 +236,15 @@ at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const RotaryTables&
 
 namespace {
 
-/// One slope a head: powers of 2^(−8/n), where n is the largest power of two up to H; for the heads that are
-/// left over every second power of 2^(−4/n) (Press et al., arXiv 2108.12409).
-std::vector<double> alibi_slopes(std::int64_t num_heads) {
+/// One slope a head: powers of 2^(−max/n), where n is the largest power of two up to H; for the heads that
+/// are left over every second power of 2^(−max/2n) (Press et al., arXiv 2108.12409).
+std::vector<double> alibi_slopes(std::int64_t num_heads, double max) {
   std::int64_t n = 1;
   while (2 * n <= num_heads) n *= 2;
   std::vector<double> slopes;
   for (std::int64_t h = 0; h < num_heads; ++h) {
-    const double exponent = h < n ? -8.0 * static_cast<double>(h + 1) / static_cast<double>(n)
-                                  : -4.0 * static_cast<double>(2 * (h - n) + 1) / static_cast<double>(n);
+    const double exponent = h < n ? -max * static_cast<double>(h + 1) / static_cast<double>(n)
+                                  : -max / 2 * static_cast<double>(2 * (h - n) + 1) / static_cast<double>(n);
     slopes.push_back(std::exp2(exponent));
   }
   return slopes;
@@ -259,7 +259,7 @@ at::Tensor position_bias(const ArchSpec& spec, std::int64_t length, at::Device d
     return static_cast<double>(static_cast<float>(c10::BFloat16(static_cast<float>(value))));
   };
   std::vector<float> values;
-  for (const double slope : alibi_slopes(spec.num_heads)) {
+  for (const double slope : alibi_slopes(spec.num_heads, spec.attention.position_bias_max)) {
     for (std::int64_t position = 0; position < length; ++position) {
       const auto place = static_cast<double>(position);
       values.push_back(static_cast<float>(kind == PositionBias::kSlopes

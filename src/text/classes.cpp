@@ -139,6 +139,7 @@ constexpr ModelClass kModelClasses[] = {
     {"mistral", kGeneric.name, true},
     {"mistral3", kGeneric.name, true},
     {"mixtral", kGeneric.name, true},
+    {"mpt", "GPTNeoXTokenizer"},
     {"nemotron", kGeneric.name, true},
     {"olmo", "GPTNeoXTokenizer"},
     {"olmo2", kGeneric.name, true},

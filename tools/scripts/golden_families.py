@@ -157,6 +157,10 @@ VARIANTS = {
     "gpt-bigcode-heads": (own("gpt_bigcode", n_embd=16, n_layer=2, n_head=4, n_positions=16, multi_query=False), BF16, 100, 0.6),
     "gpt-neo": (own("gpt_neo", hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
                     window_size=3, max_position_embeddings=32), BF16, 59, 0.6),
+    "mpt": (own("mpt", d_model=16, n_layers=2, n_heads=4, max_seq_len=16), BF16, 112, 0.6),
+    # As StoryWriter, and with a number of heads that is no power of two.
+    "mpt-slopes": (own("mpt", d_model=24, n_layers=2, n_heads=6, max_seq_len=16, attn_config={
+        "alibi_bias_max": 16, "clip_qkv": 0.7, "softmax_scale": 0.6}), BF16, 113, 0.6),
     "bloom": (own("bloom", hidden_size=24, n_layer=2, n_head=6), F32, 60, 0.6),
     "falcon-7b-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4), BF16, 61, 0.6),
     "falcon-40b-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2,

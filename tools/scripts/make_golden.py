@@ -43,6 +43,7 @@ tuned-paper has top_ids and entropy only. No two logits that a rank or a top-k d
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
@@ -55,6 +56,7 @@ import torch
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.utils.logging import disable_progress_bar
 
 LENGTHS = (10, 5)  # tokens of the two sequences
@@ -90,6 +92,9 @@ def load_float64(folder):
     attention = "sdpa" if getattr(config, "alibi", False) else "eager"
     model = auto_class(config).from_pretrained(folder, dtype=torch.float64, attn_implementation=attention,
                                                experts_implementation="eager").eval()
+    if config.model_type == "mpt":  # transformers 5.24 leaves this setting out
+        model.transformer.build_mpt_alibi_tensor = functools.partial(
+            build_mpt_alibi_tensor, alibi_bias_max=config.attn_config.alibi_bias_max)
     with Float64Arithmetic(), torch.no_grad():
         for module in model.modules():
             buffers = [name for name, _ in module.named_buffers(recurse=False) if name.endswith("inv_freq")]
@@ -103,8 +108,8 @@ def blocks_and_final_norm(model):
     base = model.base_model
     for inner in ("decoder", "language_model", "text_model"):
         base = getattr(base, inner, base)
-    blocks = base.h if hasattr(base, "h") else base.layers
-    norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm")]
+    blocks = next(getattr(base, name) for name in ("h", "layers", "blocks") if hasattr(base, name))
+    norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm", "norm_f")]
     return blocks, next((norm for norm in norms if norm is not None), None)
 
 
@@ -568,7 +573,7 @@ def main():
         make_variant(name, options.out / name)
     families = ("arcee bloom codegen cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon gemma gemma2 gemma3_text "
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
-                "gpt_oss granite granitemoe granitemoeshared helium llama ministral ministral3 mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
+                "gpt_oss granite granitemoe granitemoeshared helium llama ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
                 "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})

@@ -70,7 +70,8 @@ struct AttentionSpec {
   double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
   bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
   PositionBias position_bias = PositionBias::kNone;
-  bool value_norm = false;   ///< values are normed by head, without a weight
+  double position_bias_max = 8;  ///< slopes go down to 2 to the minus this
+  bool value_norm = false;       ///< values are normed by head, without a weight
   bool output_gate = false;  ///< what the heads make is multiplied by sigmoid of a projection of the input
   /// Queries are multiplied by 1 + this · ln(1 + floor(position / `query_growth_length`)).
   double query_growth = 0;

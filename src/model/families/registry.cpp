@@ -79,6 +79,7 @@ const std::vector<Family>& families() {
       {{"Ministral3ForCausalLM", "Ministral3Model"}, "ministral3", read_ministral3},
       {{"MistralForCausalLM", "MistralModel"}, "mistral", read_mistral},
       {{"MixtralForCausalLM", "MixtralModel"}, "mixtral", read_mixtral, {"num_local_experts", "num_experts"}},
+      {{"MptForCausalLM", "MPTForCausalLM", "MptModel"}, "mpt", read_mpt},
       {{"NemotronForCausalLM", "NemotronModel"}, "nemotron", read_nemotron},
       {{"OlmoForCausalLM", "OlmoModel"}, "olmo", read_olmo, {"clip_qkv"}},
       {{"Olmo2ForCausalLM", "Olmo2Model"}, "olmo2", read_olmo2},
