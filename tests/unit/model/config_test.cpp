@@ -642,6 +642,54 @@ TEST_CASE("config: experts") {
   refused(with(oss, {{"quantization_config", {{"quant_method", "fp8"}}}}), {"quantization_config", "mxfp4"});
 }
 
+TEST_CASE("config: Granite with experts") {
+  using Weighting = model::ExpertSpec::Weighting;
+  const Json alone = smallest("granitemoe"), shared = smallest("granitemoeshared");
+  const auto spec = read(with(alone, {{"logits_scaling", 4.0}, {"attention_multiplier", 0.5}}));
+  CHECK(spec.experts.weighting == Weighting::kSoftmaxOfChosen);
+  CHECK(spec.experts.count == 8);
+  CHECK(spec.logit_transform.scale == 0.25);
+  CHECK(spec.attention.scale == 0.5);
+  CHECK(read(shared).experts.shared_mlp_size == 0);
+  CHECK((read(shared).block_tensors == read(alone).block_tensors));
+  CHECK(read(with(shared, {{"shared_intermediate_size", 24}})).experts.shared_mlp_size == 24);
+  refused(with(shared, {{"shared_intermediate_size", -1}}), {"shared_intermediate_size"});
+  refused(with(alone, {{"num_experts_per_tok", 9}}), {"num_experts_per_tok", "at most 8", "found 9"});
+  refused(with(alone, {{"num_local_experts", nullptr}}), {"num_local_experts", "found null"});
+  refused(with(alone, {{"num_experts", 8}}), {"num_experts"});
+  refused(with(alone, {{"logits_scaling", 0}}), {"logits_scaling", "positive"});
+  refused(with(alone, {{"mlp_bias", true}}), {"mlp_bias"});
+}
+
+TEST_CASE("config: MPT") {
+  const Json mpt = smallest("mpt");
+  const auto attention = [&](const Json& settings) { return with(mpt, {{"attn_config", settings}}); };
+  CHECK(read(mpt).mlp_size == 2048);
+  CHECK(read(attention(Json::object())) == read(mpt));
+  CHECK(read(attention(nullptr)) == read(mpt));
+  CHECK(read(attention({{"softmax_scale", nullptr}, {"clip_qkv", nullptr}, {"prefix_lm", false}})) ==
+        read(mpt));
+  CHECK(read(attention({{"softmax_scale", 0.5}})).attention.scale == 0.5);
+  CHECK(read(attention({{"clip_qkv", 6}})).attention.clip_projections == 6);
+  check_told(attention({{"alibi_bias_max", 16}}), {"alibi_bias_max", "2^-16", "2^-8"});
+  CHECK(read(attention({{"alibi_bias_max", 16}})).attention.position_bias_max == 16);
+  CHECK(told(attention({{"alibi_bias_max", 8}})).empty());
+  for (const char* key : {"prefix_lm", "attn_uses_sequence_id", "qk_ln", "qk_gn", "rope"})
+    refused(attention({{key, true}}), {"attn_config", key});
+  refused(attention({{"alibi", false}}), {"alibi"});
+  refused(attention({{"attn_type", "multiquery_attention"}}), {"attn_type"});
+  refused(attention({{"alibi_bias_max", 0}}), {"alibi_bias_max", "positive"});
+  refused(attention({{"clip_qkv", -1}}), {"clip_qkv", "positive"});
+  refused(attention({{"sliding_window_size", 8}}), {"sliding_window_size"});
+  refused(attention(7), {"attn_config", "an object"});
+  refused(with(mpt, {{"expansion_ratio", 2}}), {"expansion_ratio"});
+  refused(with(mpt, {{"no_bias", false}}), {"no_bias"});
+  refused(with(mpt, {{"logit_scale", "inv_sqrt_d_model"}}), {"logit_scale"});
+  refused(with(mpt, {{"norm_type", "rmsnorm"}}), {"norm_type"});
+  CHECK(read(with(mpt, {{"norm_type", "layernorm"}})) == read(mpt));
+  CHECK(read(with(mpt, {{"architectures", Json::array({"MPTForCausalLM"})}})).num_layers == 3);
+}
+
 TEST_CASE("config: latent attention") {
   const Json v2 = smallest("deepseek_v2"), v3 = smallest("deepseek_v3"), lite = smallest("glm4_moe_lite");
   const auto spec = read(v3);
