@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/maximum.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -222,12 +223,33 @@ at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights
   return backend.linear(packed(backend, inner), weights.down.unfolded(), weights.down_bias);
 }
 
+namespace {
+
+/// Which experts are chosen one after the other, and with what weights, by scores [T, E].
+std::array<at::Tensor, 2> chosen_near_best(const ExpertSpec& experts, const at::Tensor& scores) {
+  constexpr double kOut = -std::numeric_limits<double>::infinity();
+  const at::Tensor sizes = scores.abs();
+  at::Tensor left = scores;
+  std::vector<at::Tensor> all_chosen, all_weights;
+  for (std::int64_t n = 0; n < experts.chosen; ++n) {
+    const auto [best, chosen] = left.max(-1, /*keepdim=*/true);
+    const at::Tensor far = (best - scores) / at::maximum(sizes, best) > experts.nearness;
+    all_weights.push_back(left.masked_fill(far, kOut).softmax(-1).gather(1, chosen));
+    all_chosen.push_back(chosen);
+    left = left.scatter(1, chosen, kOut);
+  }
+  return {at::cat(all_chosen, 1), at::cat(all_weights, 1)};
+}
+
+}  // namespace
+
 std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::PackedRows& rows) const {
   using Weighting = ExpertSpec::Weighting;
   const ExpertSpec& experts = spec_.experts;
   const bool logistic_scores = experts.is_logistic();
   at::Tensor scores = block.backend->linear(rows, block[Slot::kRouterWeight],
                                             logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
+  if (experts.weighting == Weighting::kNearBest) return chosen_near_best(experts, scores);
   at::Tensor ranked = scores;  // [T, E]
   if (logistic_scores) {
     scores = logistic(scores);

@@ -23,6 +23,7 @@
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <utility>
 #include <vector>
 
 #include "depthlens/compute/backend.hpp"
@@ -181,26 +182,29 @@ std::vector<double> rotary_frequencies(const RopeSpec& rope, std::int64_t length
 
 RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& lengths,
                            at::Device device) {
-  // Windows of the same frequencies turn alike: the longest of them has the angles of all.
+  // Windows of the same amplitude and frequencies turn alike: the longest of them has the angles of all.
   struct Angles {
     std::int64_t length = 0;
     std::vector<float> cosines, sines;
   };
-  std::map<std::vector<double>, Angles> all;
+  std::map<std::pair<double, std::vector<double>>, Angles> all;
   std::vector<const Angles*> of_windows;
   std::int64_t T = 0;
   for (const std::int64_t length : lengths) {
-    Angles& angles = all[rotary_frequencies(rope, length)];
+    const bool is_long = static_cast<double>(length) > rope.original_max_positions;
+    const double amplitude = is_long && rope.long_amplitude > 0 ? rope.long_amplitude : rope.amplitude;
+    Angles& angles = all[{amplitude, rotary_frequencies(rope, length)}];
     angles.length = std::max(angles.length, length);
     of_windows.push_back(&angles);
     T += length;
   }
-  for (auto& [frequencies, angles] : all) {
+  for (auto& [turns, angles] : all) {
+    const auto& [amplitude, frequencies] = turns;
     for (std::int64_t position = 0; position < angles.length; ++position) {
       for (const double frequency : frequencies) {
         const double angle = static_cast<double>(position) * frequency;
-        angles.cosines.push_back(static_cast<float>(rope.amplitude * std::cos(angle)));
-        angles.sines.push_back(static_cast<float>(rope.amplitude * std::sin(angle)));
+        angles.cosines.push_back(static_cast<float>(amplitude * std::cos(angle)));
+        angles.sines.push_back(static_cast<float>(amplitude * std::sin(angle)));
       }
     }
   }

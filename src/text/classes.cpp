@@ -148,6 +148,7 @@ constexpr ModelClass kModelClasses[] = {
     {"opt", "GPT2Tokenizer"},
     {"phi", "GPT2Tokenizer"},
     {"phi3", kGeneric.name, true},
+    {"phimoe", kGeneric.name, true},
     {"qwen2", "Qwen2Tokenizer", true},
     {"qwen2_5_vl", "Qwen2Tokenizer"},
     {"qwen2_moe", "Qwen2Tokenizer"},

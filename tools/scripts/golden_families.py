@@ -39,6 +39,8 @@ HYBRID = ["full_attention", "linear_attention"] * 2
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 PARTS_OF_HEAD = {"rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.75,
                  "short_factor": [1.0, 1.5, 2.0], "long_factor": [1.0, 3.0, 5.0]}
+MSCALED_LONGROPE = {"rope_type": "longrope", "rope_theta": 500.0, "short_factor": [1.0, 1.5], "long_factor": [2.0, 3.0],
+                    "short_mscale": 1.1, "long_mscale": 1.3}
 GEMMA3 = {"head_dim": 8, "num_hidden_layers": 4, "query_pre_attn_scalar": 5, "sliding_window": 3,
           "layer_types": ALTERNATING,
           "rope_parameters": {"full_attention": rope("linear", 1000.0, factor=2.0), "sliding_attention": rope(theta=100.0)}}
@@ -141,6 +143,10 @@ VARIANTS = {
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
                              tie_word_embeddings=True, rope_parameters=PARTS_OF_HEAD), BF16, 53, 0.45),
+    "phimoe": (common("phimoe", attention_bias=True, lm_head_bias=True, num_local_experts=6, router_jitter_noise=0.3,
+                      sliding_window=4, rope_parameters=rope()), BF16, 114, 0.6),
+    "phimoe-longrope": (common("phimoe", num_hidden_layers=2, num_local_experts=4, router_jitter_noise=0.1,
+                               rope_parameters={**MSCALED_LONGROPE, "original_max_position_embeddings": 7}), BF16, 115, 0.6),
     "gpt-oss": (common("gpt_oss", head_dim=8, sliding_window=3, num_local_experts=4, num_experts_per_tok=2,
                        swiglu_limit=0.5, rope_parameters={**YARN, "truncate": False, "beta_fast": 32.0, "beta_slow": 1.0}),
                 BF16, 54, 0.6),
@@ -424,6 +430,13 @@ def readout(model, norm, states):
 # ---------------------------------------------------------------- experts
 
 
+def gap_of_near_best(scores, ordered, nearness):
+    """How far Phi 3.5's first expert is from the second, and how far the others are from where they no longer count."""
+    distances = [((best - scores) / torch.maximum(scores.abs(), best) - nearness).abs().min()
+                 for best in (ordered[:, :1], ordered[:, 1:2])]
+    return float(min([(ordered[:, 0] - ordered[:, 1]).min(), *distances]))
+
+
 class SmallestChoice:
     """While it is open: by how much the last expert that is chosen beats the first that is not, over all tokens."""
 
@@ -444,6 +457,8 @@ class SmallestChoice:
             if hasattr(module, "e_score_correction_bias"):
                 scores = scores.sigmoid() + module.e_score_correction_bias.double()
             ordered = scores.sort(-1, descending=True).values
+            if hasattr(module, "router_jitter_noise"):
+                self.gap = min(self.gap, gap_of_near_best(scores, ordered, 2 * module.router_jitter_noise))
             self.gap = min(self.gap, float((ordered[:, chosen - 1] - ordered[:, chosen]).min()))
         return hook
 

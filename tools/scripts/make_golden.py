@@ -56,6 +56,7 @@ import torch
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.utils.logging import disable_progress_bar
 
@@ -101,7 +102,14 @@ def load_float64(folder):
             if buffers and hasattr(module, "config"):  # float32, computed when the module was made
                 module.__init__(module.config)
                 assert all(getattr(module, name).dtype == torch.float64 for name in buffers)
+                if config.model_type == "phimoe":  # transformers 5.24 does not tell it how long the text is
+                    module.register_forward_pre_hook(tell_length, with_kwargs=True)
     return model
+
+
+def tell_length(rotary, args, kwargs):
+    if rotary.rope_type == "longrope":
+        rotary.rope_init_fn = functools.partial(ROPE_INIT_FUNCTIONS["longrope"], seq_len=int(kwargs["position_ids"].max()) + 1)
 
 
 def blocks_and_final_norm(model):
@@ -573,7 +581,7 @@ def main():
         make_variant(name, options.out / name)
     families = ("arcee bloom codegen cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon gemma gemma2 gemma3_text "
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
-                "gpt_oss granite granitemoe granitemoeshared helium llama ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
+                "gpt_oss granite granitemoe granitemoeshared helium llama ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
                 "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})

@@ -50,6 +50,7 @@ struct RopeSpec {
   std::vector<double> short_factors = {};  ///< kLongRope only: of each frequency, dims / 2
   std::vector<double> long_factors = {};   ///< of windows longer than `original_max_positions`
   double amplitude = 1;                    ///< of cosines and sines
+  double long_amplitude = 0;               ///< kLongRope: of windows as above, where it is not the same
   std::int64_t still_pairs = 0;            ///< so many of the last pairs do not turn (Gemma 4)
 
   /// Whether the angles of a position depend on how long its window is.
@@ -128,8 +129,11 @@ struct ExpertSpec {
     kSoftmaxOfAll,     ///< probabilities over all experts, of which the chosen ones keep theirs
     kShares,           ///< the same, divided by their sum
     kSoftmaxOfChosen,  ///< a softmax over the scores of those chosen
-    kLogistic,         ///< 1 / (1 + exp(−score)); the choice goes by that plus the router's bias
-    kLogisticShares,   ///< the same, divided by their sum
+    /// One is chosen after the other, the best of those left, weighed by a softmax over those left whose
+    /// scores are less than it by no more than `nearness` times the larger of the two (SparseMixer).
+    kNearBest,
+    kLogistic,        ///< 1 / (1 + exp(−score)); the choice goes by that plus the router's bias
+    kLogisticShares,  ///< the same, divided by their sum
   };
   std::int64_t count = 0;   ///< E; 0: the model has none
   std::int64_t chosen = 0;  ///< of each token
@@ -137,6 +141,7 @@ struct ExpertSpec {
   std::int64_t shared_mlp_size = 0;  ///< of an MLP that sees every token, beside those chosen; 0: none
   Weighting weighting = Weighting::kSoftmaxOfAll;
   double scale = 1;         ///< of the weights of those chosen
+  double nearness = 0;      ///< kNearBest only
   std::int64_t groups = 1;  ///< of experts in order: only those of the `chosen_groups` best can be chosen,
   std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
   bool groups_by_best = false;     ///< or as its best

@@ -66,6 +66,7 @@ ArchSpec read_olmoe(const util::JsonView& config);
 ArchSpec read_opt(const util::JsonView& config);
 ArchSpec read_phi(const util::JsonView& config);
 ArchSpec read_phi3(const util::JsonView& config);
+ArchSpec read_phimoe(const util::JsonView& config);
 ArchSpec read_qwen2(const util::JsonView& config);
 ArchSpec read_qwen2_vl(const util::JsonView& config);
 ArchSpec read_qwen2_moe(const util::JsonView& config);

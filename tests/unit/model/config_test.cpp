@@ -131,7 +131,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 58);
+  REQUIRE(classes.size() == 59);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -350,7 +350,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 80);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 81);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -659,6 +659,40 @@ TEST_CASE("config: Granite with experts") {
   refused(with(alone, {{"num_experts", 8}}), {"num_experts"});
   refused(with(alone, {{"logits_scaling", 0}}), {"logits_scaling", "positive"});
   refused(with(alone, {{"mlp_bias", true}}), {"mlp_bias"});
+}
+
+TEST_CASE("config: Phi 3.5 with experts") {
+  using Scaling = model::RopeSpec::Scaling;
+  const Json phi = smallest("phimoe");
+  CHECK(read(phi).experts.weighting == model::ExpertSpec::Weighting::kNearBest);
+  CHECK(read(phi).experts.nearness == 0.02);
+  CHECK(read(phi).norm == model::NormKind::kLayerNorm);
+  CHECK(windows(read(with(phi, {{"sliding_window", 9}}))).front() == 9);
+  const Json numbers = Json::array({1, 1, 1, 1, 1, 1, 1, 1}), larger = Json::array({2, 2, 2, 2, 2, 2, 2, 2});
+  const Json block = {{"type", "longrope"},
+                      {"short_factor", numbers},
+                      {"long_factor", larger},
+                      {"short_mscale", 1.1},
+                      {"long_mscale", 1.3},
+                      {"rope_theta", 1e4},
+                      {"original_max_position_embeddings", 64}};
+  const Json scaled = with(phi, {{"rope_scaling", block}});
+  check_told(scaled, {"rope_scaling", "longer than 64", "short_factor for all"});
+  const auto rope = read(scaled).ropes.front();
+  CHECK(rope.scaling == Scaling::kLongRope);
+  CHECK(rope.amplitude == 1.1);
+  CHECK(rope.long_amplitude == 1.3);
+  for (const char* key : {"short_mscale", "long_mscale"}) {
+    Json without = block;
+    without.erase(key);
+    refused(with(phi, {{"rope_scaling", without}}), {key});
+    refused(with(phi, {{"rope_scaling", with(block, {{key, 0}})}}), {key, "positive"});
+  }
+  refused(with(phi, {{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}}), {"longrope, or none"});
+  refused(with(phi, {{"num_experts_per_tok", 3}}), {"num_experts_per_tok"});
+  refused(with(phi, {{"num_local_experts", 1}}), {"at most 1", "found 2"});
+  refused(with(phi, {{"router_jitter_noise", -0.1}}), {"router_jitter_noise"});
+  CHECK(read(with(phi, {{"architectures", Json::array({"PhiMoEForCausalLM"})}})).num_layers == 30);
 }
 
 TEST_CASE("config: MPT") {
