@@ -246,13 +246,13 @@ std::array<at::Tensor, 2> chosen_near_best(const ExpertSpec& experts, const at::
 std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::PackedRows& rows) const {
   using Weighting = ExpertSpec::Weighting;
   const ExpertSpec& experts = spec_.experts;
-  const bool logistic_scores = experts.is_logistic();
+  const bool ranks_by_bias = experts.ranks_by_bias();
   at::Tensor scores = block.backend->linear(rows, block[Slot::kRouterWeight],
-                                            logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
+                                            ranks_by_bias ? at::Tensor() : block[Slot::kRouterBias]);
   if (experts.weighting == Weighting::kNearBest) return chosen_near_best(experts, scores);
   at::Tensor ranked = scores;  // [T, E]
-  if (logistic_scores) {
-    scores = logistic(scores);
+  if (ranks_by_bias) {
+    scores = experts.is_logistic() ? logistic(scores) : scores.softmax(-1);
     ranked = scores + block[Slot::kRouterBias];
   }
   if (experts.groups > 1) {
@@ -265,10 +265,9 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
   }
   const auto [best, chosen] = ranked.topk(experts.chosen, -1);
   at::Tensor weights = experts.weighting == Weighting::kSoftmaxOfChosen ? best.softmax(-1)
-                       : logistic_scores                                ? scores.gather(1, chosen)
-                                         : scores.softmax(-1).gather(1, chosen);
-  if (experts.weighting == Weighting::kShares || experts.weighting == Weighting::kLogisticShares)
-    weights = weights / weights.sum(-1, /*keepdim=*/true);
+                       : ranks_by_bias                                  ? scores.gather(1, chosen)
+                                       : scores.softmax(-1).gather(1, chosen);
+  if (experts.shares()) weights = weights / weights.sum(-1, /*keepdim=*/true).clamp_min(experts.least_sum);
   if (experts.scale != 1) weights = weights * experts.scale;
   if (const at::Tensor& scale = block[Slot::kExpertScale]; scale.defined())
     weights = weights * scale.index_select(0, chosen.flatten()).view_as(weights);

@@ -112,6 +112,7 @@ constexpr ModelClass kModelClasses[] = {
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},
     {"ernie4_5", kGeneric.name, true},
+    {"ernie4_5_moe", kGeneric.name, true},
     {"gemma", "GemmaTokenizer"},
     {"gemma2", "GemmaTokenizer"},
     {"gemma3", "GemmaTokenizer"},

@@ -133,6 +133,9 @@ VARIANTS = {
     "arcee": (common("arcee", mlp_bias=True, rope_parameters=rope()), BF16, 94, 0.6),
     "seed-oss": (common("seed_oss", head_dim=8, attention_out_bias=True, mlp_bias=True, rope_parameters=rope()), BF16, 95, 0.6),
     "ernie4-5": (common("ernie4_5", head_dim=8, use_bias=True, rope_parameters=rope()), BF16, 96, 0.6),
+    "ernie4-5-moe": (common("ernie4_5_moe", num_hidden_layers=5, moe_num_experts=6, moe_k=2, moe_intermediate_size=12,
+                            moe_num_shared_experts=2, moe_layer_start_index=1, moe_layer_end_index=3, moe_layer_interval=2,
+                            moe_norm_min=0.5, rope_parameters=rope()), BF16, 116, 0.6),
     "helium": (common("helium", head_dim=4, attention_bias=True, mlp_bias=True, rope_parameters=rope()), BF16, 97, 0.6),
     "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
     "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
@@ -454,6 +457,8 @@ class SmallestChoice:
     def look(self, chosen):
         def hook(module, args, output):
             scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight.double(), getattr(module, "bias", None))
+            if hasattr(module, "moe_statics"):
+                scores = scores.softmax(-1) + module.moe_statics.e_score_correction_bias.double()
             if hasattr(module, "e_score_correction_bias"):
                 scores = scores.sigmoid() + module.e_score_correction_bias.double()
             ordered = scores.sort(-1, descending=True).values

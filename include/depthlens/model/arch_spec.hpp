@@ -134,6 +134,7 @@ struct ExpertSpec {
     kNearBest,
     kLogistic,        ///< 1 / (1 + exp(−score)); the choice goes by that plus the router's bias
     kLogisticShares,  ///< the same, divided by their sum
+    kBiasedShares,    ///< as kShares; the choice goes by the probability plus the router's bias
   };
   std::int64_t count = 0;   ///< E; 0: the model has none
   std::int64_t chosen = 0;  ///< of each token
@@ -142,6 +143,7 @@ struct ExpertSpec {
   Weighting weighting = Weighting::kSoftmaxOfAll;
   double scale = 1;         ///< of the weights of those chosen
   double nearness = 0;      ///< kNearBest only
+  double least_sum = 0;     ///< what weights are divided by where their sum is less
   std::int64_t groups = 1;  ///< of experts in order: only those of the `chosen_groups` best can be chosen,
   std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
   bool groups_by_best = false;     ///< or as its best
@@ -151,6 +153,12 @@ struct ExpertSpec {
 
   bool is_logistic() const {
     return weighting == Weighting::kLogistic || weighting == Weighting::kLogisticShares;
+  }
+  /// Whether the router's bias decides only who is chosen.
+  bool ranks_by_bias() const { return is_logistic() || weighting == Weighting::kBiasedShares; }
+  bool shares() const {
+    return weighting == Weighting::kShares || weighting == Weighting::kLogisticShares ||
+           weighting == Weighting::kBiasedShares;
   }
   bool operator==(const ExpertSpec&) const = default;
 };

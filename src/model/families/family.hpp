@@ -31,6 +31,7 @@ ArchSpec read_cohere2(const util::JsonView& config);
 ArchSpec read_deepseek_v2(const util::JsonView& config);
 ArchSpec read_deepseek_v3(const util::JsonView& config);
 ArchSpec read_ernie4_5(const util::JsonView& config);
+ArchSpec read_ernie4_5_moe(const util::JsonView& config);
 ArchSpec read_exaone4(const util::JsonView& config);
 ArchSpec read_falcon(const util::JsonView& config);
 ArchSpec read_gemma(const util::JsonView& config);

@@ -19,6 +19,7 @@ const std::vector<Family>& families() {
        read_deepseek_v3,
        {"kv_lora_rank", "rope_interleave", "num_local_experts"}},
       {{"Ernie4_5ForCausalLM", "Ernie4_5Model"}, "ernie4_5", read_ernie4_5},
+      {{"Ernie4_5_MoeForCausalLM", "Ernie4_5_MoeModel"}, "ernie4_5_moe", read_ernie4_5_moe, {"num_experts"}},
       {{"Exaone4ForCausalLM", "Exaone4Model"}, "exaone4", read_exaone4},
       {{"FalconForCausalLM", "FalconModel"}, "falcon", read_falcon, {"alibi"}},
       {{"GemmaForCausalLM", "GemmaModel"}, "gemma", read_gemma},

@@ -131,7 +131,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 59);
+  REQUIRE(classes.size() == 60);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -350,7 +350,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 81);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 82);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -693,6 +693,28 @@ TEST_CASE("config: Phi 3.5 with experts") {
   refused(with(phi, {{"num_local_experts", 1}}), {"at most 1", "found 2"});
   refused(with(phi, {{"router_jitter_noise", -0.1}}), {"router_jitter_noise"});
   CHECK(read(with(phi, {{"architectures", Json::array({"PhiMoEForCausalLM"})}})).num_layers == 30);
+}
+
+TEST_CASE("config: Ernie 4.5 with experts") {
+  const Json ernie = with(smallest("ernie4_5_moe"), {{"num_hidden_layers", 4}});
+  const auto with_experts = [&](const Json& changes) {
+    std::vector<bool> blocks;
+    for (const model::BlockSpec& block : read(with(ernie, changes)).blocks) blocks.push_back(block.experts);
+    return blocks;
+  };
+  CHECK(with_experts(Json::object()) == std::vector<bool>{false, true, true, true});
+  CHECK(with_experts({{"moe_layer_end_index", 2}}) == std::vector<bool>{false, true, true, false});
+  CHECK(with_experts({{"moe_layer_interval", 2}}) == std::vector<bool>{false, true, false, true});
+  CHECK(with_experts({{"moe_layer_start_index", 0}}) == std::vector<bool>{true, true, true, true});
+  CHECK(read(ernie).experts.weighting == model::ExpertSpec::Weighting::kBiasedShares);
+  CHECK(read(ernie).experts.shared_mlp_size == 3072);
+  CHECK(read(with(ernie, {{"moe_num_shared_experts", 0}})).experts.shared_mlp_size == 0);
+  CHECK(read(with(ernie, {{"num_experts", 32}})).experts.count == 32);
+  refused(with(ernie, {{"num_experts", 32}, {"moe_num_experts", 16}}), {"num_experts"});
+  refused(with(ernie, {{"moe_k", 65}}), {"at most 64", "found 65"});
+  refused(with(ernie, {{"use_bias", true}}), {"use_bias"});
+  refused(with(ernie, {{"moe_layer_interval", 0}}), {"moe_layer_interval"});
+  refused(with(ernie, {{"moe_layer_end_index", -2}}), {"moe_layer_end_index"});
 }
 
 TEST_CASE("config: MPT") {
