@@ -34,6 +34,16 @@ compute::PackedRows Model::packed(const compute::Backend& backend, const at::Ten
   return backend.pack(input.to(options_.dtype), options_.products);
 }
 
+void Model::norm_queries_and_keys(const Weights& block, at::Tensor& q, at::Tensor& k) const {
+  if (!block[Slot::kQueryNormWeight].defined()) return;
+  const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
+    if (!spec_.attention.query_key_norm_of_projection) return norm(x, block[weight], block[bias]);
+    return norm(x.flatten(1), block[weight], block[bias]).view(x.sizes());
+  };
+  q = normed(q, Slot::kQueryNormWeight, Slot::kQueryNormBias);
+  if (k.defined()) k = normed(k, Slot::kKeyNormWeight, Slot::kKeyNormBias);
+}
+
 std::array<at::Tensor, 3> Model::projections(const BlockSpec& spec, const Weights& block,
                                              const compute::PackedRows& rows) const {
   const HeadSizes heads = spec_.heads_of(spec);
@@ -58,14 +68,7 @@ std::array<at::Tensor, 3> Model::projections(const BlockSpec& spec, const Weight
               : backend.linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
     }
   }
-  if (block[Slot::kQueryNormWeight].defined()) {
-    const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
-      if (!spec_.attention.query_key_norm_of_projection) return norm(x, block[weight], block[bias]);
-      return norm(x.flatten(1), block[weight], block[bias]).view(x.sizes());
-    };
-    q = normed(q, Slot::kQueryNormWeight, Slot::kQueryNormBias);
-    if (k.defined()) k = normed(k, Slot::kKeyNormWeight, Slot::kKeyNormBias);
-  }
+  if (!spec_.attention.query_key_norm_behind_rope) norm_queries_and_keys(block, q, k);
   if (spec_.attention.value_norm && v.defined()) v = norm(v, {}, {});
   if (const double clip = spec_.attention.clip_projections; clip > 0)
     return {q.clamp(-clip, clip), k.clamp(-clip, clip), v.clamp(-clip, clip)};
@@ -120,6 +123,7 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
     q = rotate(q, spec_.ropes[rope], positions.rotations[rope]);
     if (k.defined()) k = rotate(k, spec_.ropes[rope], positions.rotations[rope]);
   }
+  if (spec_.attention.query_key_norm_behind_rope) norm_queries_and_keys(block, q, k);
   if (spec.keys_of != BlockSpec::kOwnKeys) {
     auto& kept = carried.keys_values.at(spec.keys_of);
     for (at::Tensor& tensor : kept) tensor = moved_to(input.device())(tensor);

@@ -137,6 +137,9 @@ VARIANTS = {
                             moe_num_shared_experts=2, moe_layer_start_index=1, moe_layer_end_index=3, moe_layer_interval=2,
                             moe_norm_min=0.5, rope_parameters=rope()), BF16, 116, 0.6),
     "helium": (common("helium", head_dim=4, attention_bias=True, mlp_bias=True, rope_parameters=rope()), BF16, 97, 0.6),
+    "hunyuan": (common("hunyuan_v1_dense", head_dim=8, attention_bias=True,
+                       rope_parameters=rope("dynamic", alpha=20.0, factor=1.0)), BF16, 117, 0.6),
+    "hunyuan-moe": (common("hunyuan_v1_moe", head_dim=6, num_experts=5, moe_topk=2, rope_parameters=rope()), BF16, 118, 0.6),
     "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
     "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
@@ -450,7 +453,7 @@ class SmallestChoice:
         config = self.model.config.get_text_config()
         chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k_experts", None)
         for name, module in self.model.named_modules():
-            if chosen and name.endswith((".gate", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
+            if chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
         return self
 

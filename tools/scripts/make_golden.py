@@ -93,6 +93,8 @@ def load_float64(folder):
     attention = "sdpa" if getattr(config, "alibi", False) else "eager"
     model = auto_class(config).from_pretrained(folder, dtype=torch.float64, attn_implementation=attention,
                                                experts_implementation="eager").eval()
+    if config.model_type == "hunyuan_v1_moe":  # its routers stay in float32
+        model.double()
     if config.model_type == "mpt":  # transformers 5.24 leaves this setting out
         model.transformer.build_mpt_alibi_tensor = functools.partial(
             build_mpt_alibi_tensor, alibi_bias_max=config.attn_config.alibi_bias_max)
@@ -581,7 +583,7 @@ def main():
         make_variant(name, options.out / name)
     families = ("arcee bloom codegen cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 falcon gemma gemma2 gemma3_text "
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
-                "gpt_oss granite granitemoe granitemoeshared helium llama ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
+                "gpt_oss granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
                 "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})

@@ -70,6 +70,7 @@ struct AttentionSpec {
   double soft_cap = 0;                        ///< scores are cap · tanh(score / cap); 0: none
   double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
   bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
+  bool query_key_norm_behind_rope = false;    ///< else before it
   PositionBias position_bias = PositionBias::kNone;
   double position_bias_max = 8;  ///< slopes go down to 2 to the minus this
   bool value_norm = false;       ///< values are normed by head, without a weight

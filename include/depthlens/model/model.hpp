@@ -206,6 +206,8 @@ class Model {
   std::array<at::Tensor, 3> latent_projections(const BlockSpec& spec, const Weights& block,
                                                const compute::PackedRows& rows,
                                                const Positions& positions) const;
+  /// By head or over all heads, where the architecture has such norms; keys may be undefined.
+  void norm_queries_and_keys(const Weights& block, at::Tensor& q, at::Tensor& k) const;
   at::Tensor delta_net(const Weights& block, const at::Tensor& input, const Positions& positions) const;
   at::Tensor mlp(const compute::Backend& backend, const MlpWeights& weights,
                  const compute::PackedRows& rows) const;

@@ -53,6 +53,8 @@ ArchSpec read_granite(const util::JsonView& config);
 ArchSpec read_granite_moe(const util::JsonView& config);
 ArchSpec read_granite_moe_shared(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
+ArchSpec read_hunyuan_dense(const util::JsonView& config);
+ArchSpec read_hunyuan_moe(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);

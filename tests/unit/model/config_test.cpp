@@ -1,6 +1,7 @@
 // config.json to ArchSpec: defaults of the families' classes, null, settings that contradict each other.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <map>
 
@@ -131,7 +132,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 60);
+  REQUIRE(classes.size() == 62);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -350,7 +351,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 82);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 84);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -715,6 +716,35 @@ TEST_CASE("config: Ernie 4.5 with experts") {
   refused(with(ernie, {{"use_bias", true}}), {"use_bias"});
   refused(with(ernie, {{"moe_layer_interval", 0}}), {"moe_layer_interval"});
   refused(with(ernie, {{"moe_layer_end_index", -2}}), {"moe_layer_end_index"});
+}
+
+TEST_CASE("config: HunYuan") {
+  const Json dense = smallest("hunyuan_v1_dense"), experts = smallest("hunyuan_v1_moe");
+  CHECK(read(dense).attention.query_key_norm_behind_rope);
+  const Json published = {{"alpha", 1000.0}, {"beta_fast", 32},   {"beta_slow", 1},       {"factor", 1.0},
+                          {"mscale", 1.0},   {"type", "dynamic"}, {"mscale_all_dim", 1.0}};
+  const auto scaled = read(with(dense, {{"rope_theta", 500.0}, {"rope_scaling", published}}));
+  CHECK(scaled.ropes.front().scaling == model::RopeSpec::Scaling::kNone);
+  CHECK(std::abs(scaled.ropes.front().theta / (500 * std::pow(1000, 16.0 / 14)) - 1) < 1e-12);
+  CHECK(scaled.max_positions == 2048);
+  CHECK(told(with(dense, {{"rope_theta", 500.0}, {"rope_scaling", published}})).empty());
+  CHECK(read(with(dense, {{"rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}}}})).ropes.front().scaling ==
+        model::RopeSpec::Scaling::kDynamic);
+  refused(with(dense, {{"rope_scaling", with(published, {{"alpha", -1}})}}), {"alpha", "positive"});
+  refused(with(dense, {{"rope_scaling", with(published, {{"type", "linear"}})}}), {"alpha"});
+  refused(with(with(dense, {{"head_dim", 2}}), {{"rope_scaling", published}}),
+          {"more than one rotated pair"});
+  refused(with(dense, {{"use_qk_norm", false}}), {"use_qk_norm"});
+  refused(with(dense, {{"use_cla", true}}), {"use_cla"});
+  refused(with(dense, {{"num_experts", 4}}), {"num_experts"});
+  const auto spec = read(with(experts, {{"num_experts", 8}, {"moe_topk", {2, 2}}, {"kv_lora_rank", 512}}));
+  CHECK(spec.experts.count == 8);
+  CHECK(spec.experts.chosen == 2);
+  CHECK(spec.experts.shared_mlp_size == 48);
+  refused(with(experts, {{"num_experts", 8}, {"moe_topk", {2, 3}}}), {"moe_topk", "the same"});
+  refused(with(experts, {{"num_experts", 8}, {"moe_topk", 9}}), {"at most 8", "found 9"});
+  refused(with(experts, {{"moe_intermediate_size", {32, 32}}}), {"moe_intermediate_size", "48"});
+  refused(with(experts, {{"num_shared_expert", {2}}}), {"num_shared_expert"});
 }
 
 TEST_CASE("config: MPT") {
