@@ -223,7 +223,8 @@ at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights
   const at::Tensor up = backend.linear(rows, weights.up.unfolded(), weights.up_bias);
   const at::Tensor inner =
       spec_.gated_mlp ? gated(spec_, backend.linear(rows, weights.gate.unfolded(), weights.gate_bias), up)
-                      : activate(spec_.activation, up);
+      : spec_.activation == Activation::kXielu ? activate_xielu(up, weights.xielu)
+                                               : activate(spec_.activation, up);
   return backend.linear(packed(backend, inner), weights.down.unfolded(), weights.down_bias);
 }
 
@@ -328,7 +329,9 @@ at::Tensor Model::feed_forward(std::int64_t i, const Weights& block, const at::T
                                 .down = {block[Slot::kMlpDownWeight], {}},
                                 .gate_bias = block[Slot::kMlpGateBias],
                                 .up_bias = block[Slot::kMlpUpBias],
-                                .down_bias = block[Slot::kMlpDownBias]},
+                                .down_bias = block[Slot::kMlpDownBias],
+                                .xielu = {block[Slot::kXieluAbove], block[Slot::kXieluBelow],
+                                          block[Slot::kXieluSlope], block[Slot::kXieluLimit]}},
                                packed(*block.backend, input));
   if (!experts) return dense;
   const at::Tensor routed =

@@ -7,15 +7,19 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/expm1.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/minimum.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/BFloat16.h>
 
@@ -72,6 +76,8 @@ at::Tensor activate_block(Activation kind, const at::Tensor& input) {
       return at::relu(input).square();
     case Activation::kSilu:
       return at::silu(input);
+    case Activation::kXielu:
+      break;
   }
   DEPTHLENS_ASSERT(false);
   return {};
@@ -102,6 +108,17 @@ at::Tensor by_blocks(const at::Tensor& input, const Function& function) {
 
 at::Tensor activate(Activation kind, const at::Tensor& input) {
   return by_blocks(input, [kind](const at::Tensor& part) { return activate_block(kind, part); });
+}
+
+at::Tensor activate_xielu(const at::Tensor& input, const std::array<at::Tensor, 4>& numbers) {
+  const at::Tensor& slope = numbers[2];
+  const at::Tensor& limit = numbers[3];
+  const at::Tensor above = at::softplus(numbers[0]), below = slope + at::softplus(numbers[1]);
+  return by_blocks(input, [&](const at::Tensor& x) {
+    const at::Tensor curved =
+        at::where(x > 0, x.square() * above, (at::expm1(at::minimum(x, limit)) - x) * below);
+    return curved + x * slope;
+  });
 }
 
 at::Tensor logistic(const at::Tensor& input) {

@@ -21,6 +21,8 @@ at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& 
                       const at::Tensor& bias, double epsilon);
 
 at::Tensor activate(Activation kind, const at::Tensor& input);
+/// Activation::kXielu (arXiv 2411.13010) with a block's numbers, in the order of their slots.
+at::Tensor activate_xielu(const at::Tensor& input, const std::array<at::Tensor, 4>& numbers);
 at::Tensor logistic(const at::Tensor& input);  ///< 1 / (1 + exp(−x))
 
 /// What becomes of gate x and up x, both [T, m]: act(gate x) · up x, or the clamped form of the spec. May

@@ -140,6 +140,9 @@ VARIANTS = {
     "hunyuan": (common("hunyuan_v1_dense", head_dim=8, attention_bias=True,
                        rope_parameters=rope("dynamic", alpha=20.0, factor=1.0)), BF16, 117, 0.6),
     "hunyuan-moe": (common("hunyuan_v1_moe", head_dim=6, num_experts=5, moe_topk=2, rope_parameters=rope()), BF16, 118, 0.6),
+    "apertus": (common("apertus", head_dim=8, attention_bias=True, rope_parameters=rope(
+        "llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
+                BF16, 119, 0.6),
     "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
     "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
@@ -238,6 +241,8 @@ def adjust(name, model, generator):
     for key, buffer in model.named_buffers():
         if key.endswith("e_score_correction_bias"):
             buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
+        elif key.endswith(("act_fn.beta", "act_fn.eps")):
+            buffer.copy_(0.5 + 0.2 * torch.randn(buffer.shape, generator=generator) if key.endswith("beta") else torch.tensor(-0.1))
         elif key.endswith("layer_scalar"):
             buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():

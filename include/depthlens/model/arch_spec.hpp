@@ -28,7 +28,14 @@ enum class NormPlace {
   kOfSum,           ///< N(h + f(h))
 };
 
-enum class Activation { kGelu, kGeluTanh, kRelu, kReluSquared, kSilu };
+enum class Activation {
+  kGelu,
+  kGeluTanh,
+  kRelu,
+  kReluSquared,
+  kSilu,
+  kXielu,  ///< with numbers of each block's own (Slot::kXieluAbove and the next three); of plain MLPs only
+};
 
 /// Rotary position embedding of the first `dims` values of a head: pairs (x_n, x_{n + dims/2}) turn by
 /// position · f_n, where f_n = theta^(−2n/dims) as the scaling changes it.
@@ -253,6 +260,10 @@ enum class Slot {
   kMlpUpBias,
   kMlpDownWeight,
   kMlpDownBias,
+  kXieluAbove,    ///< [1]: behind softplus, of the square of what is positive,
+  kXieluBelow,    ///< [1]: and, more than the next, of exp(x) − 1 − x of the rest
+  kXieluSlope,    ///< []: of what is added everywhere, in proportion to x
+  kXieluLimit,    ///< []: the largest x in the exponent
   kRouterWeight,  ///< [E, d]
   kRouterBias,
   kRouterScale,        ///< [d], of what the router reads

@@ -129,6 +129,7 @@ class Model {
   struct MlpWeights {
     Matrix gate = {}, up = {}, down = {};
     at::Tensor gate_bias = {}, up_bias = {}, down_bias = {};
+    std::array<at::Tensor, 4> xielu = {};  ///< of the activation, where it has such
     MlpWeights on(at::Device device) const;
   };
   /// The tensors of one block or of the model, by slot; undefined where the architecture has none.

@@ -23,6 +23,7 @@ struct Family {
 
 const std::vector<Family>& families();
 
+ArchSpec read_apertus(const util::JsonView& config);
 ArchSpec read_arcee(const util::JsonView& config);
 ArchSpec read_bloom(const util::JsonView& config);
 ArchSpec read_codegen(const util::JsonView& config);

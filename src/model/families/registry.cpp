@@ -5,6 +5,7 @@ namespace depthlens::model {
 
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {
+      {{"ApertusForCausalLM", "ApertusModel"}, "apertus", read_apertus},
       {{"ArceeForCausalLM", "ArceeModel"}, "arcee", read_arcee},
       {{"BloomForCausalLM", "BloomModel"}, "bloom", read_bloom},
       {{"CodeGenForCausalLM", "CodeGenModel"}, "codegen", read_codegen},

@@ -132,7 +132,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 62);
+  REQUIRE(classes.size() == 63);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -351,7 +351,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 84);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 85);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -745,6 +745,20 @@ TEST_CASE("config: HunYuan") {
   refused(with(experts, {{"num_experts", 8}, {"moe_topk", 9}}), {"at most 8", "found 9"});
   refused(with(experts, {{"moe_intermediate_size", {32, 32}}}), {"moe_intermediate_size", "48"});
   refused(with(experts, {{"num_shared_expert", {2}}}), {"num_shared_expert"});
+}
+
+TEST_CASE("config: Apertus") {
+  const Json apertus = smallest("apertus");
+  CHECK(read(apertus).activation == model::Activation::kXielu);
+  CHECK_FALSE(read(apertus).gated_mlp);
+  CHECK(read(apertus).ropes.front().scaling == model::RopeSpec::Scaling::kLlama3);
+  CHECK(read(apertus).ropes.front().theta == 12e6);
+  CHECK(read(with(apertus, {{"rope_scaling", {{"type", "default"}}}})).ropes.front().theta == 12e6);
+  CHECK(read(with(apertus, {{"hidden_act", "relu2"}})).block_tensors.size() ==
+        read(apertus).block_tensors.size() - 4);
+  refused(with(apertus, {{"qk_norm", false}}), {"qk_norm"});
+  refused(with(apertus, {{"post_norm", true}}), {"post_norm"});
+  refused(with(smallest("llama"), {{"hidden_act", "xielu"}}), {"xielu"});
 }
 
 TEST_CASE("config: MPT") {
