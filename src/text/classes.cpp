@@ -135,6 +135,7 @@ constexpr ModelClass kModelClasses[] = {
     {"lighton_ocr", "Qwen2Tokenizer"},
     {"llava", kGeneric.name, true},
     {"llava_next", kGeneric.name, true},
+    {"minimax_m2", kGeneric.name, true},
     {"ministral", kGeneric.name, true},
     {"ministral3", kGeneric.name, true},
     {"mistral", kGeneric.name, true},

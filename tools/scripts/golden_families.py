@@ -143,6 +143,11 @@ VARIANTS = {
     "apertus": (common("apertus", head_dim=8, attention_bias=True, rope_parameters=rope(
         "llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
                 BF16, 119, 0.6),
+    "dots1": (common("dots1", attention_bias=True, n_routed_experts=6, num_experts_per_tok=3, n_shared_experts=2,
+                     moe_intermediate_size=12, n_group=3, topk_group=2, first_k_dense_replace=1, routed_scaling_factor=1.5,
+                     sliding_window=3, max_window_layers=2, rope_parameters=rope()), BF16, 120, 0.6),
+    "minimax-m2": (common("minimax_m2", head_dim=8, num_local_experts=5, num_experts_per_tok=2,
+                          rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 121, 0.6),
     "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
     "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
@@ -467,6 +472,8 @@ class SmallestChoice:
             scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight.double(), getattr(module, "bias", None))
             if hasattr(module, "moe_statics"):
                 scores = scores.softmax(-1) + module.moe_statics.e_score_correction_bias.double()
+            if len(args) > 1:  # MiniMax M2
+                scores = scores.sigmoid() + args[1].double()
             if hasattr(module, "e_score_correction_bias"):
                 scores = scores.sigmoid() + module.e_score_correction_bias.double()
             ordered = scores.sort(-1, descending=True).values

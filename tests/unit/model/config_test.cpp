@@ -64,6 +64,15 @@ Json smallest(const std::string& family) {
         {"intermediate_size", 48},
         {"num_attention_heads", 20}}},
       {"mpt", {{"vocab_size", 50}, {"d_model", 512}, {"n_layers", 3}, {"n_heads", 32}}},
+      {"dots1",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 30},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 32},
+        {"n_routed_experts", 8},
+        {"num_experts_per_tok", 2},
+        {"n_shared_experts", 1}}},
       {"gemma2", Json::object()},
       {"gemma3_text", Json::object()},
       {"gemma4_text", Json::object()},
@@ -132,7 +141,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 63);
+  REQUIRE(classes.size() == 65);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -351,7 +360,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 85);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 87);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -759,6 +768,25 @@ TEST_CASE("config: Apertus") {
   refused(with(apertus, {{"qk_norm", false}}), {"qk_norm"});
   refused(with(apertus, {{"post_norm", true}}), {"post_norm"});
   refused(with(smallest("llama"), {{"hidden_act", "xielu"}}), {"xielu"});
+}
+
+TEST_CASE("config: dots.llm1 and MiniMax M2") {
+  using Weighting = model::ExpertSpec::Weighting;
+  const Json dots = with(smallest("dots1"), {{"num_hidden_layers", 3}}), minimax = smallest("minimax_m2");
+  CHECK(read(dots).experts.weighting == Weighting::kLogistic);
+  CHECK(read(with(dots, {{"norm_topk_prob", true}})).experts.weighting == Weighting::kLogisticShares);
+  CHECK(windows(read(with(dots, {{"max_window_layers", 2}}))) == Windows{0, 0, 4096});
+  CHECK_FALSE(has_windows(read(with(dots, {{"max_window_layers", 0}, {"sliding_window", nullptr}}))));
+  refused(with(dots, {{"n_routed_experts", nullptr}}), {"n_routed_experts"});
+  refused(with(dots, {{"moe_layer_freq", 2}}), {"moe_layer_freq"});
+  CHECK(read(minimax).experts.weighting == Weighting::kLogisticShares);
+  CHECK(read(minimax).ropes.front().dims == 128);
+  CHECK(read(with(minimax, {{"rotary_dim", 64}})).ropes.front().dims == 64);
+  CHECK(read(with(minimax, {{"attn_type_list", {1, 1}}, {"use_qk_norm", true}})).num_layers == 30);
+  refused(with(minimax, {{"attn_type_list", {1, 0}}}), {"attn_type_list", "full attention"});
+  refused(with(minimax, {{"use_qk_norm", false}}), {"use_qk_norm"});
+  refused(with(minimax, {{"shared_intermediate_size", 8}}), {"shared_intermediate_size"});
+  refused(with(minimax, {{"rotary_dim", 129}}), {"rotary"});
 }
 
 TEST_CASE("config: MPT") {
