@@ -104,9 +104,9 @@ struct ModelClass {
   bool whatever_the_folder_says = false;
 };
 
-/// What transformers registers for the models that depthlens has. Arcee, BLOOM, DeepSeek, EXAONE 4, Falcon,
-/// Gemma 4, GPT-OSS, Helium, Idefics 3, Llama, Seed-OSS, SmolLM3 and what sees with them (LLaVA's for videos
-/// and OneVision) have no entry: their folders decide.
+/// What transformers registers for the models that depthlens has. Apertus, Arcee, BLOOM, DeepSeek, dots.llm1,
+/// EXAONE 4, Falcon, Gemma 4, GPT-OSS, Helium, HunYuan, Idefics 3, Llama, Seed-OSS, SmolLM3 and what sees
+/// with them (LLaVA's for videos and OneVision) have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
     {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},
