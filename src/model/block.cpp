@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/maximum.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -44,6 +45,16 @@ compute::PackedRows Model::packed(const compute::Backend& backend, const at::Ten
   return backend.pack(input.to(options_.dtype), options_.products);
 }
 
+void Model::norm_queries_and_keys(const Weights& block, at::Tensor& q, at::Tensor& k) const {
+  if (!block[Slot::kQueryNormWeight].defined()) return;
+  const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
+    if (!spec_.attention.query_key_norm_of_projection) return norm(x, block[weight], block[bias]);
+    return norm(x.flatten(1), block[weight], block[bias]).view(x.sizes());
+  };
+  q = normed(q, Slot::kQueryNormWeight, Slot::kQueryNormBias);
+  if (k.defined()) k = normed(k, Slot::kKeyNormWeight, Slot::kKeyNormBias);
+}
+
 std::array<at::Tensor, 3> Model::projections(const BlockSpec& spec, const Weights& block,
                                              const compute::PackedRows& rows) const {
   const HeadSizes heads = spec_.heads_of(spec);
@@ -68,14 +79,7 @@ std::array<at::Tensor, 3> Model::projections(const BlockSpec& spec, const Weight
               : backend.linear(rows, block[Slot::kValueWeight], block[Slot::kValueBias]).view({T, G, dh});
     }
   }
-  if (block[Slot::kQueryNormWeight].defined()) {
-    const auto normed = [&](const at::Tensor& x, Slot weight, Slot bias) {
-      if (!spec_.attention.query_key_norm_of_projection) return norm(x, block[weight], block[bias]);
-      return norm(x.flatten(1), block[weight], block[bias]).view(x.sizes());
-    };
-    q = normed(q, Slot::kQueryNormWeight, Slot::kQueryNormBias);
-    if (k.defined()) k = normed(k, Slot::kKeyNormWeight, Slot::kKeyNormBias);
-  }
+  if (!spec_.attention.query_key_norm_behind_rope) norm_queries_and_keys(block, q, k);
   if (spec_.attention.value_norm && v.defined()) v = norm(v, {}, {});
   if (const double clip = spec_.attention.clip_projections; clip > 0)
     return {q.clamp(-clip, clip), k.clamp(-clip, clip), v.clamp(-clip, clip)};
@@ -130,6 +134,7 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
     q = rotate(q, spec_.ropes[rope], positions.rotations[rope]);
     if (k.defined()) k = rotate(k, spec_.ropes[rope], positions.rotations[rope]);
   }
+  if (spec_.attention.query_key_norm_behind_rope) norm_queries_and_keys(block, q, k);
   if (spec.keys_of != BlockSpec::kOwnKeys) {
     auto& kept = carried.keys_values.at(spec.keys_of);
     for (at::Tensor& tensor : kept) tensor = moved_to(input.device())(tensor);
@@ -357,21 +362,43 @@ at::Tensor Model::mlp(const compute::Backend& backend, const MlpWeights& weights
     const at::Tensor gate = backend.linear(rows, weights.gate.unfolded(), weights.gate_bias);
     inner = gated(spec_, scaled(gate, spec_.mlp_gate_scale), up);
   } else {
-    inner = activate(spec_.activation, up);
+    inner = spec_.activation == Activation::kXielu ? activate_xielu(up, weights.xielu)
+                                                   : activate(spec_.activation, up);
   }
   return scaled(backend.linear(packed(backend, inner), weights.down.unfolded(), weights.down_bias),
                 spec_.mlp_out_scale);
 }
 
+namespace {
+
+/// Which experts are chosen one after the other, and with what weights, by scores [T, E].
+std::array<at::Tensor, 2> chosen_near_best(const ExpertSpec& experts, const at::Tensor& scores) {
+  constexpr double kOut = -std::numeric_limits<double>::infinity();
+  const at::Tensor sizes = scores.abs();
+  at::Tensor left = scores;
+  std::vector<at::Tensor> all_chosen, all_weights;
+  for (std::int64_t n = 0; n < experts.chosen; ++n) {
+    const auto [best, chosen] = left.max(-1, /*keepdim=*/true);
+    const at::Tensor far = (best - scores) / at::maximum(sizes, best) > experts.nearness;
+    all_weights.push_back(left.masked_fill(far, kOut).softmax(-1).gather(1, chosen));
+    all_chosen.push_back(chosen);
+    left = left.scatter(1, chosen, kOut);
+  }
+  return {at::cat(all_chosen, 1), at::cat(all_weights, 1)};
+}
+
+}  // namespace
+
 std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::PackedRows& rows) const {
   using Weighting = ExpertSpec::Weighting;
   const ExpertSpec& experts = spec_.experts;
-  const bool logistic_scores = experts.is_logistic();
+  const bool ranks_by_bias = experts.ranks_by_bias();
   at::Tensor scores = block.backend->linear(rows, block[Slot::kRouterWeight],
-                                            logistic_scores ? at::Tensor() : block[Slot::kRouterBias]);
+                                            ranks_by_bias ? at::Tensor() : block[Slot::kRouterBias]);
+  if (experts.weighting == Weighting::kNearBest) return chosen_near_best(experts, scores);
   at::Tensor ranked = scores;  // [T, E]
-  if (logistic_scores) {
-    scores = ranked = logistic(scores);
+  if (ranks_by_bias) {
+    scores = ranked = experts.is_logistic() ? logistic(scores) : scores.softmax(-1);
     if (const at::Tensor& bias = block[Slot::kRouterBias]; bias.defined()) ranked = scores + bias;
   }
   if (experts.groups > 1) {
@@ -384,10 +411,12 @@ std::array<at::Tensor, 2> Model::choice(const Weights& block, const compute::Pac
   }
   const auto [best, chosen] = ranked.topk(experts.chosen, -1);
   at::Tensor weights = experts.weighting == Weighting::kSoftmaxOfChosen ? best.softmax(-1)
-                       : logistic_scores                                ? scores.gather(1, chosen)
-                                         : scores.softmax(-1).gather(1, chosen);
-  if (experts.weighting == Weighting::kShares || experts.weighting == Weighting::kLogisticShares)
-    weights = weights / (weights.sum(-1, /*keepdim=*/true) + experts.shares_epsilon);
+                       : ranks_by_bias                                  ? scores.gather(1, chosen)
+                                       : scores.softmax(-1).gather(1, chosen);
+  if (experts.shares()) {
+    const at::Tensor sum = weights.sum(-1, /*keepdim=*/true) + experts.shares_epsilon;
+    weights = weights / sum.clamp_min(experts.least_sum);
+  }
   if (experts.scale != 1) weights = weights * experts.scale;
   if (const at::Tensor& scale = block[Slot::kExpertScale]; scale.defined())
     weights = weights * scale.index_select(0, chosen.flatten()).view_as(weights);
@@ -449,7 +478,9 @@ at::Tensor Model::feed_forward(std::int64_t i, const Weights& block, const at::T
                                 .down = {block[Slot::kMlpDownWeight], {}},
                                 .gate_bias = block[Slot::kMlpGateBias],
                                 .up_bias = block[Slot::kMlpUpBias],
-                                .down_bias = block[Slot::kMlpDownBias]},
+                                .down_bias = block[Slot::kMlpDownBias],
+                                .xielu = {block[Slot::kXieluAbove], block[Slot::kXieluBelow],
+                                          block[Slot::kXieluSlope], block[Slot::kXieluLimit]}},
                                packed(*block.backend, input));
   if (!experts) return dense;
   const at::Tensor routed =

@@ -7,15 +7,19 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/expm1.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/minimum.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/BFloat16.h>
 
@@ -23,6 +27,7 @@
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <utility>
 #include <vector>
 
 #include "depthlens/compute/backend.hpp"
@@ -71,6 +76,8 @@ at::Tensor activate_block(Activation kind, const at::Tensor& input) {
       return at::relu(input).square();
     case Activation::kSilu:
       return at::silu(input);
+    case Activation::kXielu:
+      break;
   }
   DEPTHLENS_ASSERT(false);
   return {};
@@ -102,6 +109,17 @@ at::Tensor by_blocks(const at::Tensor& given, const Function& function) {
 
 at::Tensor activate(Activation kind, const at::Tensor& input) {
   return by_blocks(input, [kind](const at::Tensor& part) { return activate_block(kind, part); });
+}
+
+at::Tensor activate_xielu(const at::Tensor& input, const std::array<at::Tensor, 4>& numbers) {
+  const at::Tensor& slope = numbers[2];
+  const at::Tensor& limit = numbers[3];
+  const at::Tensor above = at::softplus(numbers[0]), below = slope + at::softplus(numbers[1]);
+  return by_blocks(input, [&](const at::Tensor& x) {
+    const at::Tensor curved =
+        at::where(x > 0, x.square() * above, (at::expm1(at::minimum(x, limit)) - x) * below);
+    return curved + x * slope;
+  });
 }
 
 at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -193,26 +211,29 @@ std::vector<double> rotary_frequencies(const RopeSpec& rope, std::int64_t length
 
 RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& lengths,
                            at::Device device) {
-  // Windows of the same frequencies turn alike: the longest of them has the angles of all.
+  // Windows of the same amplitude and frequencies turn alike: the longest of them has the angles of all.
   struct Angles {
     std::int64_t length = 0;
     std::vector<float> cosines, sines;
   };
-  std::map<std::vector<double>, Angles> all;
+  std::map<std::pair<double, std::vector<double>>, Angles> all;
   std::vector<const Angles*> of_windows;
   std::int64_t T = 0;
   for (const std::int64_t length : lengths) {
-    Angles& angles = all[rotary_frequencies(rope, length)];
+    const bool is_long = static_cast<double>(length) > rope.original_max_positions;
+    const double amplitude = is_long && rope.long_amplitude > 0 ? rope.long_amplitude : rope.amplitude;
+    Angles& angles = all[{amplitude, rotary_frequencies(rope, length)}];
     angles.length = std::max(angles.length, length);
     of_windows.push_back(&angles);
     T += length;
   }
-  for (auto& [frequencies, angles] : all) {
+  for (auto& [turns, angles] : all) {
+    const auto& [amplitude, frequencies] = turns;
     for (std::int64_t position = 0; position < angles.length; ++position) {
       for (const double frequency : frequencies) {
         const double angle = static_cast<double>(position) * frequency;
-        angles.cosines.push_back(static_cast<float>(rope.amplitude * std::cos(angle)));
-        angles.sines.push_back(static_cast<float>(rope.amplitude * std::sin(angle)));
+        angles.cosines.push_back(static_cast<float>(amplitude * std::cos(angle)));
+        angles.sines.push_back(static_cast<float>(amplitude * std::sin(angle)));
       }
     }
   }
@@ -248,15 +269,15 @@ at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const RotaryTables&
 
 namespace {
 
-/// One slope a head: powers of 2^(−8/n), where n is the largest power of two up to H; for the heads that are
-/// left over every second power of 2^(−4/n) (Press et al., arXiv 2108.12409).
-std::vector<double> alibi_slopes(std::int64_t num_heads) {
+/// One slope a head: powers of 2^(−max/n), where n is the largest power of two up to H; for the heads that
+/// are left over every second power of 2^(−max/2n) (Press et al., arXiv 2108.12409).
+std::vector<double> alibi_slopes(std::int64_t num_heads, double max) {
   std::int64_t n = 1;
   while (2 * n <= num_heads) n *= 2;
   std::vector<double> slopes;
   for (std::int64_t h = 0; h < num_heads; ++h) {
-    const double exponent = h < n ? -8.0 * static_cast<double>(h + 1) / static_cast<double>(n)
-                                  : -4.0 * static_cast<double>(2 * (h - n) + 1) / static_cast<double>(n);
+    const double exponent = h < n ? -max * static_cast<double>(h + 1) / static_cast<double>(n)
+                                  : -max / 2 * static_cast<double>(2 * (h - n) + 1) / static_cast<double>(n);
     slopes.push_back(std::exp2(exponent));
   }
   return slopes;
@@ -271,7 +292,7 @@ at::Tensor position_bias(const ArchSpec& spec, std::int64_t length, at::Device d
     return static_cast<double>(static_cast<float>(c10::BFloat16(static_cast<float>(value))));
   };
   std::vector<float> values;
-  for (const double slope : alibi_slopes(spec.num_heads)) {
+  for (const double slope : alibi_slopes(spec.num_heads, spec.attention.position_bias_max)) {
     for (std::int64_t position = 0; position < length; ++position) {
       const auto place = static_cast<double>(position);
       values.push_back(static_cast<float>(kind == PositionBias::kSlopes

@@ -21,6 +21,8 @@ at::Tensor apply_norm(NormKind kind, const at::Tensor& input, const at::Tensor& 
                       const at::Tensor& bias, double epsilon);
 
 at::Tensor activate(Activation kind, const at::Tensor& input);
+/// Activation::kXielu (arXiv 2411.13010) with a block's numbers, in the order of their slots.
+at::Tensor activate_xielu(const at::Tensor& input, const std::array<at::Tensor, 4>& numbers);
 
 /// Each channel of x [W, T, n] as the sum of its last values by weight [n, 1, kernel], and `bias` [n] where
 /// it is defined. Not libtorch's convolution: products and sums of whole rows have the same bits in a row of

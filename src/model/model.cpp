@@ -183,10 +183,10 @@ class Model::WeightFiles {
   at::ScalarType kept_as(const TensorRule& rule, at::ScalarType stored,
                          const compute::Backend& backend) const {
     if (stays_on_host(rule.slot)) return stored;
-    // Vectors are few, and norms and biases are applied in float32; so are convolutions, which have three
-    // dimensions, and decays, of whatever shape.
+    // Vectors are few, and norms and biases are applied in float32, also one that is stored as a row; so are
+    // convolutions, which have three dimensions, and decays, of whatever shape.
     const std::size_t dims = rule.shape.size() - (rule.of_all_experts ? 1 : 0);
-    if (dims != 2 || rule.slot == Slot::kStateLogDecay) return at::kFloat;
+    if (dims != 2 || rule.slot == Slot::kStateLogDecay || rule.slot == Slot::kRouterBias) return at::kFloat;
     return options_.dtype == at::kFloat && backend.multiplies_stored(stored) ? stored : options_.dtype;
   }
 

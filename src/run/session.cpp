@@ -97,6 +97,7 @@ util::OrderedJson describe_rotary(const model::ArchSpec& spec) {
     if (rope.scaling != Scaling::kNone && rope.scaling != Scaling::kLinear)
       one["original_max_positions"] = rope.original_max_positions;
     if (rope.amplitude != 1) one["amplitude"] = rope.amplitude;
+    if (rope.long_amplitude > 0) one["long_amplitude"] = rope.long_amplitude;
     if (rope.still_pairs > 0) one["still_pairs"] = rope.still_pairs;
     all.push_back(std::move(one));
   }

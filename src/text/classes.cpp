@@ -104,14 +104,16 @@ struct ModelClass {
   bool whatever_the_folder_says = false;
 };
 
-/// What transformers registers for the models that depthlens has. Arcee, Bamba, BLOOM, DeepSeek, EXAONE 4,
-/// Falcon, Falcon-H1, Gemma 4, GPT-OSS, Helium, Idefics 3, LFM2, Llama, Nemotron-H, Seed-OSS, SmolLM3 and
-/// what sees with them (LLaVA's for videos and OneVision) have no entry: their folders decide.
+/// What transformers registers for the models that depthlens has. Apertus, Arcee, Bamba, BLOOM, DeepSeek,
+/// dots.llm1, EXAONE 4, Falcon, Falcon-H1, Gemma 4, GPT-OSS, Helium, HunYuan, Idefics 3, LFM2, Llama,
+/// Nemotron-H, Seed-OSS, SmolLM3 and what sees with them (LLaVA's for videos and OneVision) have no entry:
+/// their folders decide.
 constexpr ModelClass kModelClasses[] = {
     {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},
     {"ernie4_5", kGeneric.name, true},
+    {"ernie4_5_moe", kGeneric.name, true},
     {"falcon_mamba", "GPTNeoXTokenizer"},
     {"gemma", "GemmaTokenizer"},
     {"gemma2", "GemmaTokenizer"},
@@ -130,6 +132,7 @@ constexpr ModelClass kModelClasses[] = {
     {"granite", kGeneric.name, true},
     {"granitemoe", kGeneric.name, true},
     {"granitemoehybrid", kGeneric.name, true},
+    {"granitemoeshared", kGeneric.name, true},
     {"idefics2", "LlamaTokenizer"},
     {"internvl", "Qwen2Tokenizer"},
     {"lighton_ocr", "Qwen2Tokenizer"},
@@ -137,11 +140,13 @@ constexpr ModelClass kModelClasses[] = {
     {"llava_next", kGeneric.name, true},
     {"mamba", "GPTNeoXTokenizer"},
     {"mamba2", "GPTNeoXTokenizer"},
+    {"minimax_m2", kGeneric.name, true},
     {"ministral", kGeneric.name, true},
     {"ministral3", kGeneric.name, true},
     {"mistral", kGeneric.name, true},
     {"mistral3", kGeneric.name, true},
     {"mixtral", kGeneric.name, true},
+    {"mpt", "GPTNeoXTokenizer"},
     {"nemotron", kGeneric.name, true},
     {"olmo", "GPTNeoXTokenizer"},
     {"olmo2", kGeneric.name, true},
@@ -150,6 +155,7 @@ constexpr ModelClass kModelClasses[] = {
     {"opt", "GPT2Tokenizer"},
     {"phi", "GPT2Tokenizer"},
     {"phi3", kGeneric.name, true},
+    {"phimoe", kGeneric.name, true},
     {"qwen2", "Qwen2Tokenizer", true},
     {"qwen2_5_vl", "Qwen2Tokenizer"},
     {"qwen2_moe", "Qwen2Tokenizer"},

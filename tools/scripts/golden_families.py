@@ -39,6 +39,8 @@ HYBRID = ["full_attention", "linear_attention"] * 2
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 PARTS_OF_HEAD = {"rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.75,
                  "short_factor": [1.0, 1.5, 2.0], "long_factor": [1.0, 3.0, 5.0]}
+MSCALED_LONGROPE = {"rope_type": "longrope", "rope_theta": 500.0, "short_factor": [1.0, 1.5], "long_factor": [2.0, 3.0],
+                    "short_mscale": 1.1, "long_mscale": 1.3}
 GEMMA3 = {"head_dim": 8, "num_hidden_layers": 4, "query_pre_attn_scalar": 5, "sliding_window": 3,
           "layer_types": ALTERNATING,
           "rope_parameters": {"full_attention": rope("linear", 1000.0, factor=2.0), "sliding_attention": rope(theta=100.0)}}
@@ -172,7 +174,21 @@ VARIANTS = {
     "arcee": (common("arcee", mlp_bias=True, rope_parameters=rope()), BF16, 94, 0.6),
     "seed-oss": (common("seed_oss", head_dim=8, attention_out_bias=True, mlp_bias=True, rope_parameters=rope()), BF16, 95, 0.6),
     "ernie4-5": (common("ernie4_5", head_dim=8, use_bias=True, rope_parameters=rope()), BF16, 96, 0.6),
+    "ernie4-5-moe": (common("ernie4_5_moe", num_hidden_layers=5, moe_num_experts=6, moe_k=2, moe_intermediate_size=12,
+                            moe_num_shared_experts=2, moe_layer_start_index=1, moe_layer_end_index=3, moe_layer_interval=2,
+                            moe_norm_min=0.5, rope_parameters=rope()), BF16, 116, 0.6),
     "helium": (common("helium", head_dim=4, attention_bias=True, mlp_bias=True, rope_parameters=rope()), BF16, 97, 0.6),
+    "hunyuan": (common("hunyuan_v1_dense", head_dim=8, attention_bias=True,
+                       rope_parameters=rope("dynamic", alpha=20.0, factor=1.0)), BF16, 117, 0.6),
+    "hunyuan-moe": (common("hunyuan_v1_moe", head_dim=6, num_experts=5, moe_topk=2, rope_parameters=rope()), BF16, 118, 0.6),
+    "apertus": (common("apertus", head_dim=8, attention_bias=True, rope_parameters=rope(
+        "llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
+                BF16, 119, 0.6),
+    "dots1": (common("dots1", attention_bias=True, n_routed_experts=6, num_experts_per_tok=3, n_shared_experts=2,
+                     moe_intermediate_size=12, n_group=3, topk_group=2, first_k_dense_replace=1, routed_scaling_factor=1.5,
+                     sliding_window=3, max_window_layers=2, rope_parameters=rope()), BF16, 120, 0.6),
+    "minimax-m2": (common("minimax_m2", head_dim=8, num_local_experts=5, num_experts_per_tok=2,
+                          rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 121, 0.6),
     "olmoe": (common("olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.7, rope_parameters=rope()), BF16, 47, 0.6),
     "olmo": (common("olmo", clip_qkv=0.7, rope_parameters=rope()), BF16, 48, 0.6),
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
@@ -182,6 +198,10 @@ VARIANTS = {
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
                              tie_word_embeddings=True, rope_parameters=PARTS_OF_HEAD), BF16, 53, 0.45),
+    "phimoe": (common("phimoe", attention_bias=True, lm_head_bias=True, num_local_experts=6, router_jitter_noise=0.3,
+                      sliding_window=4, rope_parameters=rope()), BF16, 114, 0.6),
+    "phimoe-longrope": (common("phimoe", num_hidden_layers=2, num_local_experts=4, router_jitter_noise=0.1,
+                               rope_parameters={**MSCALED_LONGROPE, "original_max_position_embeddings": 7}), BF16, 115, 0.6),
     "gpt-oss": (common("gpt_oss", head_dim=8, sliding_window=3, num_local_experts=4, num_experts_per_tok=2,
                        swiglu_limit=0.5, rope_parameters={**YARN, "truncate": False, "beta_fast": 32.0, "beta_slow": 1.0}),
                 BF16, 54, 0.6),
@@ -198,6 +218,10 @@ VARIANTS = {
     "gpt-bigcode-heads": (own("gpt_bigcode", n_embd=16, n_layer=2, n_head=4, n_positions=16, multi_query=False), BF16, 100, 0.6),
     "gpt-neo": (own("gpt_neo", hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
                     window_size=3, max_position_embeddings=32), BF16, 59, 0.6),
+    "mpt": (own("mpt", d_model=16, n_layers=2, n_heads=4, max_seq_len=16), BF16, 112, 0.6),
+    # As StoryWriter, and with a number of heads that is no power of two.
+    "mpt-slopes": (own("mpt", d_model=24, n_layers=2, n_heads=6, max_seq_len=16, attn_config={
+        "alibi_bias_max": 16, "clip_qkv": 0.7, "softmax_scale": 0.6}), BF16, 113, 0.6),
     "bloom": (own("bloom", hidden_size=24, n_layer=2, n_head=6), F32, 60, 0.6),
     "falcon-7b-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4), BF16, 61, 0.6),
     "falcon-40b-like": (own("falcon", hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2,
@@ -207,6 +231,13 @@ VARIANTS = {
                            parallel_attn=False, alibi=True, bias=True), BF16, 63, 0.6),
     "granite": (common("granite", embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.6,
                        logits_scaling=0.7, rope_parameters=rope()), BF16, 64, 0.6),
+    "granite-moe": (common("granitemoe", embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.6,
+                           logits_scaling=0.7, attention_bias=True, num_local_experts=5, num_experts_per_tok=3,
+                           rope_parameters=rope()), BF16, 110, 0.6),
+    "granite-moe-shared": (common("granitemoeshared", embedding_multiplier=0.5, attention_multiplier=0.4,
+                                  residual_multiplier=0.8, logits_scaling=1.3, num_local_experts=4, num_experts_per_tok=2,
+                                  shared_intermediate_size=20, tie_word_embeddings=True, rope_parameters=rope()),
+                           BF16, 111, 0.6),
     "smollm3": (common("smollm3", num_hidden_layers=4, use_sliding_window=True, sliding_window=3), BF16, 65, 0.6),
     "cohere": (common("cohere", logit_scale=0.7, use_qk_norm=True), BF16, 66, 0.6),
     "cohere2": (common("cohere2", num_hidden_layers=4, logit_scale=1.5, sliding_window=3), BF16, 67, 0.6),
@@ -256,6 +287,8 @@ def adjust(name, model, generator):
     for key, buffer in model.named_buffers():
         if key.endswith(("e_score_correction_bias", "expert_bias")):
             buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
+        elif key.endswith(("act_fn.beta", "act_fn.eps")):
+            buffer.copy_(0.5 + 0.2 * torch.randn(buffer.shape, generator=generator) if key.endswith("beta") else torch.tensor(-0.1))
         elif key.endswith("layer_scalar"):
             buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
@@ -458,13 +491,20 @@ def readout(model, norm, states):
         logits = logits * config.logit_scale
     if config.model_type == "falcon_h1":
         logits = logits * config.lm_head_multiplier
-    if config.model_type in ("granite", "granitemoehybrid"):
+    if config.model_type.startswith("granite"):
         logits = logits / config.logits_scaling
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 # ---------------------------------------------------------------- experts
+
+
+def gap_of_near_best(scores, ordered, nearness):
+    """How far Phi 3.5's first expert is from the second, and how far the others are from where they no longer count."""
+    distances = [((best - scores) / torch.maximum(scores.abs(), best) - nearness).abs().min()
+                 for best in (ordered[:, :1], ordered[:, 1:2])]
+    return float(min([(ordered[:, 0] - ordered[:, 1]).min(), *distances]))
 
 
 class SmallestChoice:
@@ -477,18 +517,22 @@ class SmallestChoice:
         config = self.model.config.get_text_config()
         chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k_experts", None)
         for name, module in self.model.named_modules():
-            if chosen and name.endswith((".gate", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
+            if chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
         return self
 
     def look(self, chosen):
         def hook(module, args, output):
             scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight.double(), getattr(module, "bias", None))
+            if hasattr(module, "moe_statics"):
+                scores = scores.softmax(-1) + module.moe_statics.e_score_correction_bias.double()
             if hasattr(module, "e_score_correction_bias"):
                 scores = scores.sigmoid() + module.e_score_correction_bias.double()
             elif len(args) > 1 and args[1] is not None:
                 scores = scores.sigmoid() + args[1].double()
             ordered = scores.sort(-1, descending=True).values
+            if hasattr(module, "router_jitter_noise"):
+                self.gap = min(self.gap, gap_of_near_best(scores, ordered, 2 * module.router_jitter_noise))
             self.gap = min(self.gap, float((ordered[:, chosen - 1] - ordered[:, chosen]).min()))
         return hook
 

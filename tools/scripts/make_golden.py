@@ -43,6 +43,7 @@ tuned-paper has top_ids and entropy only. No two logits that a rank or a top-k d
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
@@ -55,6 +56,8 @@ import torch
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.utils.logging import disable_progress_bar
 
 LENGTHS = (10, 5)  # tokens of the two sequences
@@ -90,20 +93,32 @@ def load_float64(folder):
     attention = "sdpa" if getattr(config, "alibi", False) else "eager"
     model = auto_class(config).from_pretrained(folder, dtype=torch.float64, attn_implementation=attention,
                                                experts_implementation="eager").eval()
+    if config.model_type == "hunyuan_v1_moe":  # its routers stay in float32
+        model.double()
+    if config.model_type == "mpt":  # transformers 5.24 leaves this setting out
+        model.transformer.build_mpt_alibi_tensor = functools.partial(
+            build_mpt_alibi_tensor, alibi_bias_max=config.attn_config.alibi_bias_max)
     with Float64Arithmetic(), torch.no_grad():
         for module in model.modules():
             buffers = [name for name, _ in module.named_buffers(recurse=False) if name.endswith("inv_freq")]
             if buffers and hasattr(module, "config"):  # float32, computed when the module was made
                 module.__init__(module.config)
                 assert all(getattr(module, name).dtype == torch.float64 for name in buffers)
+                if config.model_type == "phimoe":  # transformers 5.24 does not tell it how long the text is
+                    module.register_forward_pre_hook(tell_length, with_kwargs=True)
     return model
+
+
+def tell_length(rotary, args, kwargs):
+    if rotary.rope_type == "longrope":
+        rotary.rope_init_fn = functools.partial(ROPE_INIT_FUNCTIONS["longrope"], seq_len=int(kwargs["position_ids"].max()) + 1)
 
 
 def blocks_and_final_norm(model):
     base = model.base_model
     for inner in ("decoder", "language_model", "text_model"):
         base = getattr(base, inner, base)
-    blocks = base.h if hasattr(base, "h") else base.layers
+    blocks = next(getattr(base, name) for name in ("h", "layers", "blocks") if hasattr(base, name))
     norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm", "embedding_norm", "norm_f")]
     return blocks, next((norm for norm in norms if norm is not None), None)
 
@@ -566,9 +581,9 @@ def main():
     for name in options.only:
         shutil.rmtree(options.out / name, ignore_errors=True)
         make_variant(name, options.out / name)
-    families = ("arcee bloom codegen cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon gemma gemma2 gemma3_text "
+    families = ("apertus arcee bloom codegen cohere cohere2 deepseek_v2 deepseek_v3 dots1 ernie4_5 ernie4_5_moe exaone4 falcon gemma gemma2 gemma3_text "
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
-                "gpt_oss granite helium llama ministral ministral3 mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
+                "gpt_oss granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama minimax_m2 ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
                 "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})

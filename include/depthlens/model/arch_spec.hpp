@@ -30,7 +30,14 @@ enum class NormPlace {
   kOfSum,           ///< N(h + f(h))
 };
 
-enum class Activation { kGelu, kGeluTanh, kRelu, kReluSquared, kSilu };
+enum class Activation {
+  kGelu,
+  kGeluTanh,
+  kRelu,
+  kReluSquared,
+  kSilu,
+  kXielu,  ///< with numbers of each block's own (Slot::kXieluAbove and the next three); of plain MLPs only
+};
 
 /// Rotary position embedding of the first `dims` values of a head: pairs (x_n, x_{n + dims/2}) turn by
 /// position · f_n, where f_n = theta^(−2n/dims) as the scaling changes it.
@@ -52,6 +59,7 @@ struct RopeSpec {
   std::vector<double> short_factors = {};  ///< kLongRope only: of each frequency, dims / 2
   std::vector<double> long_factors = {};   ///< of windows longer than `original_max_positions`
   double amplitude = 1;                    ///< of cosines and sines
+  double long_amplitude = 0;               ///< kLongRope: of windows as above, where it is not the same
   std::int64_t still_pairs = 0;            ///< so many of the last pairs do not turn (Gemma 4)
 
   /// Whether the angles of a position depend on how long its window is.
@@ -73,8 +81,10 @@ struct AttentionSpec {
   double soft_cap = 0;                        ///< scores are cap · tanh(score / cap); 0: none
   double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
   bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
+  bool query_key_norm_behind_rope = false;    ///< else before it
   PositionBias position_bias = PositionBias::kNone;
-  bool value_norm = false;   ///< values are normed by head, without a weight
+  double position_bias_max = 8;  ///< slopes go down to 2 to the minus this
+  bool value_norm = false;       ///< values are normed by head, without a weight
   bool output_gate = false;  ///< what the heads make is multiplied by sigmoid of a projection of the input
   /// Queries are multiplied by 1 + this · ln(1 + floor(position / `query_growth_length`)).
   double query_growth = 0;
@@ -181,8 +191,12 @@ struct ExpertSpec {
     kSoftmaxOfAll,     ///< probabilities over all experts, of which the chosen ones keep theirs
     kShares,           ///< the same, divided by their sum
     kSoftmaxOfChosen,  ///< a softmax over the scores of those chosen
-    kLogistic,         ///< 1 / (1 + exp(−score)); the choice goes by that plus the router's bias
-    kLogisticShares,   ///< the same, divided by their sum
+    /// One is chosen after the other, the best of those left, weighed by a softmax over those left whose
+    /// scores are less than it by no more than `nearness` times the larger of the two (SparseMixer).
+    kNearBest,
+    kLogistic,        ///< 1 / (1 + exp(−score)); the choice goes by that plus the router's bias
+    kLogisticShares,  ///< the same, divided by their sum
+    kBiasedShares,    ///< as kShares; the choice goes by the probability plus the router's bias
   };
   std::int64_t count = 0;   ///< E; 0: the model has none
   std::int64_t chosen = 0;  ///< of each token
@@ -191,7 +205,9 @@ struct ExpertSpec {
   std::int64_t latent_size = 0;      ///< of narrow vectors that those chosen read and put out; 0: the model's
   Weighting weighting = Weighting::kSoftmaxOfAll;
   double scale = 1;           ///< of the weights of those chosen
-  double shares_epsilon = 0;  ///< added to the sum that shares are of
+  double nearness = 0;        ///< kNearBest only
+  double shares_epsilon = 0;  ///< added to the sum that shares are of,
+  double least_sum = 0;       ///< which is taken for this where it is less
   std::int64_t groups = 1;    ///< of experts in order: only those of the `chosen_groups` best can be chosen,
   std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
   bool groups_by_best = false;     ///< or as its best
@@ -201,6 +217,12 @@ struct ExpertSpec {
 
   bool is_logistic() const {
     return weighting == Weighting::kLogistic || weighting == Weighting::kLogisticShares;
+  }
+  /// Whether the router's bias decides only who is chosen.
+  bool ranks_by_bias() const { return is_logistic() || weighting == Weighting::kBiasedShares; }
+  bool shares() const {
+    return weighting == Weighting::kShares || weighting == Weighting::kLogisticShares ||
+           weighting == Weighting::kBiasedShares;
   }
   bool operator==(const ExpertSpec&) const = default;
 };
@@ -323,6 +345,10 @@ enum class Slot {
   kMlpUpBias,
   kMlpDownWeight,
   kMlpDownBias,
+  kXieluAbove,    ///< [1]: behind softplus, of the square of what is positive,
+  kXieluBelow,    ///< [1]: and, more than the next, of exp(x) − 1 − x of the rest
+  kXieluSlope,    ///< []: of what is added everywhere, in proportion to x
+  kXieluLimit,    ///< []: the largest x in the exponent
   kRouterWeight,  ///< [E, d]
   kRouterBias,
   kRouterScale,        ///< [d], of what the router reads

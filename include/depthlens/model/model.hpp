@@ -129,6 +129,7 @@ class Model {
   struct MlpWeights {
     Matrix gate = {}, up = {}, down = {};
     at::Tensor gate_bias = {}, up_bias = {}, down_bias = {};
+    std::array<at::Tensor, 4> xielu = {};  ///< of the activation, where it has such
     MlpWeights on(at::Device device) const;
   };
   /// The tensors of one block or of the model, by slot; undefined where the architecture has none.
@@ -206,6 +207,8 @@ class Model {
   std::array<at::Tensor, 3> latent_projections(const BlockSpec& spec, const Weights& block,
                                                const compute::PackedRows& rows,
                                                const Positions& positions) const;
+  /// By head or over all heads, where the architecture has such norms; keys may be undefined.
+  void norm_queries_and_keys(const Weights& block, at::Tensor& q, at::Tensor& k) const;
   /// Makes [W, T, …] of several [W, T, …], of W windows.
   using MixWindows = std::function<at::Tensor(const std::vector<at::Tensor>& rows)>;
   /// What `mix` makes of the windows of each group; all are [rows of all windows, …].

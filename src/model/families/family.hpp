@@ -23,6 +23,7 @@ struct Family {
 
 const std::vector<Family>& families();
 
+ArchSpec read_apertus(const util::JsonView& config);
 ArchSpec read_arcee(const util::JsonView& config);
 ArchSpec read_bloom(const util::JsonView& config);
 ArchSpec read_codegen(const util::JsonView& config);
@@ -31,7 +32,9 @@ ArchSpec read_cohere(const util::JsonView& config);
 ArchSpec read_cohere2(const util::JsonView& config);
 ArchSpec read_deepseek_v2(const util::JsonView& config);
 ArchSpec read_deepseek_v3(const util::JsonView& config);
+ArchSpec read_dots1(const util::JsonView& config);
 ArchSpec read_ernie4_5(const util::JsonView& config);
+ArchSpec read_ernie4_5_moe(const util::JsonView& config);
 ArchSpec read_exaone4(const util::JsonView& config);
 ArchSpec read_falcon(const util::JsonView& config);
 ArchSpec read_falcon_h1(const util::JsonView& config);
@@ -52,17 +55,23 @@ ArchSpec read_gpt_neox(const util::JsonView& config);
 ArchSpec read_gpt_oss(const util::JsonView& config);
 ArchSpec read_gptj(const util::JsonView& config);
 ArchSpec read_granite(const util::JsonView& config);
+ArchSpec read_granite_moe(const util::JsonView& config);
 ArchSpec read_granite_moe_hybrid(const util::JsonView& config);
+ArchSpec read_granite_moe_shared(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
+ArchSpec read_hunyuan_dense(const util::JsonView& config);
+ArchSpec read_hunyuan_moe(const util::JsonView& config);
 ArchSpec read_lfm2(const util::JsonView& config);
 ArchSpec read_lfm2_moe(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
 ArchSpec read_mamba(const util::JsonView& config);
 ArchSpec read_mamba2(const util::JsonView& config);
+ArchSpec read_minimax_m2(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
 ArchSpec read_mixtral(const util::JsonView& config);
+ArchSpec read_mpt(const util::JsonView& config);
 ArchSpec read_nemotron(const util::JsonView& config);
 ArchSpec read_nemotron_h(const util::JsonView& config);
 ArchSpec read_olmo(const util::JsonView& config);
@@ -72,6 +81,7 @@ ArchSpec read_olmoe(const util::JsonView& config);
 ArchSpec read_opt(const util::JsonView& config);
 ArchSpec read_phi(const util::JsonView& config);
 ArchSpec read_phi3(const util::JsonView& config);
+ArchSpec read_phimoe(const util::JsonView& config);
 ArchSpec read_qwen2(const util::JsonView& config);
 ArchSpec read_qwen2_vl(const util::JsonView& config);
 ArchSpec read_qwen2_moe(const util::JsonView& config);
@@ -289,6 +299,14 @@ void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const Expert
 /// further tokens behind the last block may be in the checkpoint. `class_defaults` has what absent keys mean.
 void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
 
+/// Granite's factors of the embedding, the scores, what is added to the stream, and the logits.
+void set_granite_factors(ArchSpec& spec, const util::JsonView& config);
+
+/// Its experts and their router, "layers.{i}.block_sparse_moe.…", and the MLP beside them,
+/// "layers.{i}.shared_mlp.…", of which `mlp_size` 0 means none.
+void add_granite_experts(ArchSpec& spec);
+void add_granite_shared_expert(ArchSpec& spec, std::int64_t mlp_size);
+
 /// Gives all blocks experts but the first ones.
 void set_first_dense(ArchSpec& spec, std::int64_t first);
 
@@ -308,9 +326,6 @@ struct StateSpaceBiases {
   bool in = false, convolution = true, out = false;
 };
 void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const StateSpaceBiases& biases);
-
-/// Granite's factors of the embedding, the scores, what is added to the stream, and the logits.
-void set_granite_factors(ArchSpec& spec, const util::JsonView& config);
 
 /// The same window for all blocks, where there is one.
 void set_one_window(ArchSpec& spec, std::optional<std::int64_t> window);

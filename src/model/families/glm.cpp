@@ -40,11 +40,11 @@ void set_first_dense(ArchSpec& spec, std::int64_t first) {
 void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults) {
   using Weighting = ExpertSpec::Weighting;
   const std::string count = name_of_size(config, "n_routed_experts", "num_local_experts");
+  const bool shares = read_flag(config, "norm_topk_prob", class_defaults.weighting != Weighting::kLogistic);
   spec.experts = {.count = read_size(config, count, class_defaults.count),
                   .chosen = read_size(config, "num_experts_per_tok", class_defaults.chosen),
                   .mlp_size = read_size(config, "moe_intermediate_size", class_defaults.mlp_size),
-                  .weighting = read_flag(config, "norm_topk_prob", true) ? Weighting::kLogisticShares
-                                                                         : Weighting::kLogistic,
+                  .weighting = shares ? Weighting::kLogisticShares : Weighting::kLogistic,
                   .scale = read_number(config, "routed_scaling_factor", class_defaults.scale),
                   .groups = read_size(config, "n_group", class_defaults.groups),
                   .chosen_groups = read_size(config, "topk_group", class_defaults.chosen_groups)};

@@ -1,5 +1,6 @@
 // Families that are Llama but for what their configs leave out, biases, and which values a pair is of: Ernie
-// 4.5 (without experts), Helium, Seed-OSS.
+// 4.5, Helium, Seed-OSS. Ernie with experts chooses them by probabilities and a bias, which decides only who
+// is chosen; its checkpoints have parts that predict further tokens and are not read.
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -16,6 +17,41 @@ ArchSpec read_ernie4_5(const util::JsonView& config) {
                                                    .qkv_bias = bias,
                                                    .attention_out_bias = bias,
                                                    .mlp_bias = bias});
+}
+
+ArchSpec read_ernie4_5_moe(const util::JsonView& config) {
+  // Of the experts' MLPs transformers leaves biases out.
+  require_value(config, "use_bias", false);
+  tell_unused(config, "compression_ratio", 1.0, "positions are not divided");
+  ArchSpec spec = read_llama_like(config, {.max_positions = 131072,
+                                           .kv_heads = 4,
+                                           .tied_unembedding = true,
+                                           .epsilon = 1e-5,
+                                           .rope = {.class_theta = 5e5, .interleaved = true},
+                                           .dense_mlp = false});
+  spec.experts = {.count = read_size(config, name_of_size(config, "moe_num_experts", "num_experts"), 64),
+                  .chosen = read_size(config, name_of_size(config, "moe_k", "num_experts_per_tok"), 6),
+                  .mlp_size = read_size(config, "moe_intermediate_size", 1536),
+                  .weighting = ExpertSpec::Weighting::kBiasedShares,
+                  .least_sum = read_number(config, "moe_norm_min", 1e-12)};
+  check_experts(config, spec);
+  const std::int64_t interval = read_size(config, "moe_layer_interval", 1);
+  const std::int64_t first = read_size(config, "moe_layer_start_index", 1, /*lowest=*/0);
+  const std::int64_t given = read_size(config, "moe_layer_end_index", -1, /*lowest=*/-1);
+  const std::int64_t last = given == -1 ? spec.num_layers - 1 : given;
+  for (std::int64_t i = 0; i < spec.num_layers; ++i)
+    spec.blocks[static_cast<std::size_t>(i)].experts = (i + 1) % interval == 0 && i >= first && i <= last;
+  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_experts(spec);
+  spec.block_tensors.push_back({.slot = Slot::kRouterBias,
+                                .name = "layers.{i}.mlp.moe_statics.e_score_correction_bias",
+                                .shape = {1, spec.experts.count},
+                                .blocks = {.experts = true}});
+  if (const std::int64_t shared = read_size(config, "moe_num_shared_experts", 2, /*lowest=*/0); shared > 0)
+    add_shared_expert(spec, "shared_experts", shared * spec.experts.mlp_size);
+  for (const char* part : {"mtp_block.*", "mtp_emb_norm.*", "mtp_hidden_norm.*", "mtp_linear_proj.*"})
+    spec.ignorable.push_back(part);
+  return spec;
 }
 
 ArchSpec read_helium(const util::JsonView& config) {

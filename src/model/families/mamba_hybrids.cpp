@@ -147,41 +147,24 @@ ArchSpec read_granite_moe_hybrid(const util::JsonView& config) {
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const std::int64_t shared = read_size(config, "shared_intermediate_size", 1024);
   const std::int64_t E = read_size(config, "num_local_experts", 8, /*lowest=*/0);
-  spec.mlp_size = E > 0 ? 0 : shared;
-  add_rows_of(spec,
-              {.slot = Slot::kMlpGateWeight,
-               .name = "layers.{i}.shared_mlp.input_linear.weight",
-               .shape = {2 * shared, d}},
-              {{E > 0 ? Slot::kSharedGateWeight : Slot::kMlpGateWeight, shared},
-               {E > 0 ? Slot::kSharedUpWeight : Slot::kMlpUpWeight, shared}});
-  spec.block_tensors.push_back({E > 0 ? Slot::kSharedDownWeight : Slot::kMlpDownWeight,
-                                "layers.{i}.shared_mlp.output_linear.weight",
-                                {d, shared}});
-  if (E == 0) return spec;
+  if (E == 0) {
+    spec.mlp_size = shared;
+    const std::string stem = "layers.{i}.shared_mlp.";
+    add_rows_of(
+        spec, {.slot = Slot::kMlpGateWeight, .name = stem + "input_linear.weight", .shape = {2 * shared, d}},
+        {{Slot::kMlpGateWeight, shared}, {Slot::kMlpUpWeight, shared}});
+    spec.block_tensors.push_back({Slot::kMlpDownWeight, stem + "output_linear.weight", {d, shared}});
+    return spec;
+  }
+  spec.mlp_size = 0;
   spec.experts = {.count = E,
                   .chosen = read_size(config, "num_experts_per_tok", 2),
                   .mlp_size = m,
-                  .shared_mlp_size = shared,
                   .weighting = ExpertSpec::Weighting::kSoftmaxOfChosen};
   check_experts(config, spec);
   set_first_dense(spec, 0);
-  // As published, and as transformers 5 names them.
-  const std::string stem = "layers.{i}.block_sparse_moe.";
-  const auto add = [&](const std::string& router, const std::string& in, const std::string& out,
-                       std::vector<TensorRule>& rules) {
-    const TensorRule both = {
-        .slot = Slot::kExpertGateWeight, .name = stem + in, .shape = {E, 2 * m, d}, .of_all_experts = true};
-    rules.push_back({Slot::kRouterWeight, stem + router, {E, d}});
-    rules.push_back(both);
-    rules.back().rows = {.first = 0, .count = m};
-    rules.push_back(both);
-    rules.back().slot = Slot::kExpertUpWeight;
-    rules.back().rows = {.first = m, .count = m};
-    rules.push_back(
-        {.slot = Slot::kExpertDownWeight, .name = stem + out, .shape = {E, d, m}, .of_all_experts = true});
-  };
-  add("router.layer.weight", "input_linear.weight", "output_linear.weight", spec.block_tensors);
-  add("router.weight", "experts.gate_up_proj", "experts.down_proj", spec.other_block_tensors);
+  add_granite_experts(spec);
+  add_granite_shared_expert(spec, shared);
   return spec;
 }
 

@@ -1,6 +1,7 @@
 // config.json to ArchSpec: defaults of the families' classes, null, settings that contradict each other.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <map>
 
@@ -81,6 +82,16 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"intermediate_size", 48},
         {"num_attention_heads", 32}}},
+      {"mpt", {{"vocab_size", 50}, {"d_model", 512}, {"n_layers", 3}, {"n_heads", 32}}},
+      {"dots1",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 30},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 32},
+        {"n_routed_experts", 8},
+        {"num_experts_per_tok", 2},
+        {"n_shared_experts", 1}}},
       {"gemma2", Json::object()},
       {"gemma3_text", Json::object()},
       {"gemma4_text", Json::object()},
@@ -149,7 +160,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 64);
+  REQUIRE(classes.size() == 74);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -368,7 +379,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 86);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 96);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -658,6 +669,172 @@ TEST_CASE("config: experts") {
   refused(with(smallest("gpt_oss"), {{"quantization_config", {{"quant_method", "mxfp4"}}}}),
           {"multiples of 32"});
   refused(with(oss, {{"quantization_config", {{"quant_method", "fp8"}}}}), {"quantization_config", "mxfp4"});
+}
+
+TEST_CASE("config: Granite with experts") {
+  using Weighting = model::ExpertSpec::Weighting;
+  const Json alone = smallest("granitemoe"), shared = smallest("granitemoeshared");
+  const auto spec = read(with(alone, {{"logits_scaling", 4.0}, {"attention_multiplier", 0.5}}));
+  CHECK(spec.experts.weighting == Weighting::kSoftmaxOfChosen);
+  CHECK(spec.experts.count == 8);
+  CHECK(spec.logit_transform.scale == 0.25);
+  CHECK(spec.attention.scale == 0.5);
+  CHECK(read(shared).experts.shared_mlp_size == 0);
+  CHECK((read(shared).block_tensors == read(alone).block_tensors));
+  CHECK(read(with(shared, {{"shared_intermediate_size", 24}})).experts.shared_mlp_size == 24);
+  refused(with(shared, {{"shared_intermediate_size", -1}}), {"shared_intermediate_size"});
+  refused(with(alone, {{"num_experts_per_tok", 9}}), {"num_experts_per_tok", "at most 8", "found 9"});
+  refused(with(alone, {{"num_local_experts", nullptr}}), {"num_local_experts", "found null"});
+  refused(with(alone, {{"num_experts", 8}}), {"num_experts"});
+  refused(with(alone, {{"logits_scaling", 0}}), {"logits_scaling", "positive"});
+  refused(with(alone, {{"mlp_bias", true}}), {"mlp_bias"});
+}
+
+TEST_CASE("config: Phi 3.5 with experts") {
+  using Scaling = model::RopeSpec::Scaling;
+  const Json phi = smallest("phimoe");
+  CHECK(read(phi).experts.weighting == model::ExpertSpec::Weighting::kNearBest);
+  CHECK(read(phi).experts.nearness == 0.02);
+  CHECK(read(phi).norm == model::NormKind::kLayerNorm);
+  CHECK(windows(read(with(phi, {{"sliding_window", 9}}))).front() == 9);
+  const Json numbers = Json::array({1, 1, 1, 1, 1, 1, 1, 1}), larger = Json::array({2, 2, 2, 2, 2, 2, 2, 2});
+  const Json block = {{"type", "longrope"},
+                      {"short_factor", numbers},
+                      {"long_factor", larger},
+                      {"short_mscale", 1.1},
+                      {"long_mscale", 1.3},
+                      {"rope_theta", 1e4},
+                      {"original_max_position_embeddings", 64}};
+  const Json scaled = with(phi, {{"rope_scaling", block}});
+  check_told(scaled, {"rope_scaling", "longer than 64", "short_factor for all"});
+  const auto rope = read(scaled).ropes.front();
+  CHECK(rope.scaling == Scaling::kLongRope);
+  CHECK(rope.amplitude == 1.1);
+  CHECK(rope.long_amplitude == 1.3);
+  for (const char* key : {"short_mscale", "long_mscale"}) {
+    Json without = block;
+    without.erase(key);
+    refused(with(phi, {{"rope_scaling", without}}), {key});
+    refused(with(phi, {{"rope_scaling", with(block, {{key, 0}})}}), {key, "positive"});
+  }
+  refused(with(phi, {{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}}), {"longrope, or none"});
+  refused(with(phi, {{"num_experts_per_tok", 3}}), {"num_experts_per_tok"});
+  refused(with(phi, {{"num_local_experts", 1}}), {"at most 1", "found 2"});
+  refused(with(phi, {{"router_jitter_noise", -0.1}}), {"router_jitter_noise"});
+  CHECK(read(with(phi, {{"architectures", Json::array({"PhiMoEForCausalLM"})}})).num_layers == 30);
+}
+
+TEST_CASE("config: Ernie 4.5 with experts") {
+  const Json ernie = with(smallest("ernie4_5_moe"), {{"num_hidden_layers", 4}});
+  const auto with_experts = [&](const Json& changes) {
+    std::vector<bool> blocks;
+    for (const model::BlockSpec& block : read(with(ernie, changes)).blocks) blocks.push_back(block.experts);
+    return blocks;
+  };
+  CHECK(with_experts(Json::object()) == std::vector<bool>{false, true, true, true});
+  CHECK(with_experts({{"moe_layer_end_index", 2}}) == std::vector<bool>{false, true, true, false});
+  CHECK(with_experts({{"moe_layer_interval", 2}}) == std::vector<bool>{false, true, false, true});
+  CHECK(with_experts({{"moe_layer_start_index", 0}}) == std::vector<bool>{true, true, true, true});
+  CHECK(read(ernie).experts.weighting == model::ExpertSpec::Weighting::kBiasedShares);
+  CHECK(read(ernie).experts.shared_mlp_size == 3072);
+  CHECK(read(with(ernie, {{"moe_num_shared_experts", 0}})).experts.shared_mlp_size == 0);
+  CHECK(read(with(ernie, {{"num_experts", 32}})).experts.count == 32);
+  refused(with(ernie, {{"num_experts", 32}, {"moe_num_experts", 16}}), {"num_experts"});
+  refused(with(ernie, {{"moe_k", 65}}), {"at most 64", "found 65"});
+  refused(with(ernie, {{"use_bias", true}}), {"use_bias"});
+  refused(with(ernie, {{"moe_layer_interval", 0}}), {"moe_layer_interval"});
+  refused(with(ernie, {{"moe_layer_end_index", -2}}), {"moe_layer_end_index"});
+}
+
+TEST_CASE("config: HunYuan") {
+  const Json dense = smallest("hunyuan_v1_dense"), experts = smallest("hunyuan_v1_moe");
+  CHECK(read(dense).attention.query_key_norm_behind_rope);
+  const Json published = {{"alpha", 1000.0}, {"beta_fast", 32},   {"beta_slow", 1},       {"factor", 1.0},
+                          {"mscale", 1.0},   {"type", "dynamic"}, {"mscale_all_dim", 1.0}};
+  const auto scaled = read(with(dense, {{"rope_theta", 500.0}, {"rope_scaling", published}}));
+  CHECK(scaled.ropes.front().scaling == model::RopeSpec::Scaling::kNone);
+  CHECK(std::abs(scaled.ropes.front().theta / (500 * std::pow(1000, 16.0 / 14)) - 1) < 1e-12);
+  CHECK(scaled.max_positions == 2048);
+  CHECK(told(with(dense, {{"rope_theta", 500.0}, {"rope_scaling", published}})).empty());
+  CHECK(read(with(dense, {{"rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}}}})).ropes.front().scaling ==
+        model::RopeSpec::Scaling::kDynamic);
+  refused(with(dense, {{"rope_scaling", with(published, {{"alpha", -1}})}}), {"alpha", "positive"});
+  refused(with(dense, {{"rope_scaling", with(published, {{"type", "linear"}})}}), {"alpha"});
+  refused(with(with(dense, {{"head_dim", 2}}), {{"rope_scaling", published}}),
+          {"more than one rotated pair"});
+  refused(with(dense, {{"use_qk_norm", false}}), {"use_qk_norm"});
+  refused(with(dense, {{"use_cla", true}}), {"use_cla"});
+  refused(with(dense, {{"num_experts", 4}}), {"num_experts"});
+  const auto spec = read(with(experts, {{"num_experts", 8}, {"moe_topk", {2, 2}}, {"kv_lora_rank", 512}}));
+  CHECK(spec.experts.count == 8);
+  CHECK(spec.experts.chosen == 2);
+  CHECK(spec.experts.shared_mlp_size == 48);
+  refused(with(experts, {{"num_experts", 8}, {"moe_topk", {2, 3}}}), {"moe_topk", "the same"});
+  refused(with(experts, {{"num_experts", 8}, {"moe_topk", 9}}), {"at most 8", "found 9"});
+  refused(with(experts, {{"moe_intermediate_size", {32, 32}}}), {"moe_intermediate_size", "48"});
+  refused(with(experts, {{"num_shared_expert", {2}}}), {"num_shared_expert"});
+}
+
+TEST_CASE("config: Apertus") {
+  const Json apertus = smallest("apertus");
+  CHECK(read(apertus).activation == model::Activation::kXielu);
+  CHECK_FALSE(read(apertus).gated_mlp);
+  CHECK(read(apertus).ropes.front().scaling == model::RopeSpec::Scaling::kLlama3);
+  CHECK(read(apertus).ropes.front().theta == 12e6);
+  CHECK(read(with(apertus, {{"rope_scaling", {{"type", "default"}}}})).ropes.front().theta == 12e6);
+  CHECK(read(with(apertus, {{"hidden_act", "relu2"}})).block_tensors.size() ==
+        read(apertus).block_tensors.size() - 4);
+  refused(with(apertus, {{"qk_norm", false}}), {"qk_norm"});
+  refused(with(apertus, {{"post_norm", true}}), {"post_norm"});
+  refused(with(smallest("llama"), {{"hidden_act", "xielu"}}), {"xielu"});
+}
+
+TEST_CASE("config: dots.llm1 and MiniMax M2") {
+  using Weighting = model::ExpertSpec::Weighting;
+  const Json dots = with(smallest("dots1"), {{"num_hidden_layers", 3}}), minimax = smallest("minimax_m2");
+  CHECK(read(dots).experts.weighting == Weighting::kLogistic);
+  CHECK(read(with(dots, {{"norm_topk_prob", true}})).experts.weighting == Weighting::kLogisticShares);
+  CHECK(windows(read(with(dots, {{"max_window_layers", 2}}))) == Windows{0, 0, 4096});
+  CHECK_FALSE(has_windows(read(with(dots, {{"max_window_layers", 0}, {"sliding_window", nullptr}}))));
+  refused(with(dots, {{"n_routed_experts", nullptr}}), {"n_routed_experts"});
+  refused(with(dots, {{"moe_layer_freq", 2}}), {"moe_layer_freq"});
+  CHECK(read(minimax).experts.weighting == Weighting::kLogisticShares);
+  CHECK(read(minimax).ropes.front().dims == 128);
+  CHECK(read(with(minimax, {{"rotary_dim", 64}})).ropes.front().dims == 64);
+  CHECK(read(with(minimax, {{"attn_type_list", {1, 1}}, {"use_qk_norm", true}})).num_layers == 30);
+  refused(with(minimax, {{"attn_type_list", {1, 0}}}), {"attn_type_list", "full attention"});
+  refused(with(minimax, {{"use_qk_norm", false}}), {"use_qk_norm"});
+  refused(with(minimax, {{"shared_intermediate_size", 8}}), {"shared_intermediate_size"});
+  refused(with(minimax, {{"rotary_dim", 129}}), {"rotary"});
+}
+
+TEST_CASE("config: MPT") {
+  const Json mpt = smallest("mpt");
+  const auto attention = [&](const Json& settings) { return with(mpt, {{"attn_config", settings}}); };
+  CHECK(read(mpt).mlp_size == 2048);
+  CHECK(read(attention(Json::object())) == read(mpt));
+  CHECK(read(attention(nullptr)) == read(mpt));
+  CHECK(read(attention({{"softmax_scale", nullptr}, {"clip_qkv", nullptr}, {"prefix_lm", false}})) ==
+        read(mpt));
+  CHECK(read(attention({{"softmax_scale", 0.5}})).attention.scale == 0.5);
+  CHECK(read(attention({{"clip_qkv", 6}})).attention.clip_projections == 6);
+  check_told(attention({{"alibi_bias_max", 16}}), {"alibi_bias_max", "2^-16", "2^-8"});
+  CHECK(read(attention({{"alibi_bias_max", 16}})).attention.position_bias_max == 16);
+  CHECK(told(attention({{"alibi_bias_max", 8}})).empty());
+  for (const char* key : {"prefix_lm", "attn_uses_sequence_id", "qk_ln", "qk_gn", "rope"})
+    refused(attention({{key, true}}), {"attn_config", key});
+  refused(attention({{"alibi", false}}), {"alibi"});
+  refused(attention({{"attn_type", "multiquery_attention"}}), {"attn_type"});
+  refused(attention({{"alibi_bias_max", 0}}), {"alibi_bias_max", "positive"});
+  refused(attention({{"clip_qkv", -1}}), {"clip_qkv", "positive"});
+  refused(attention({{"sliding_window_size", 8}}), {"sliding_window_size"});
+  refused(attention(7), {"attn_config", "an object"});
+  refused(with(mpt, {{"expansion_ratio", 2}}), {"expansion_ratio"});
+  refused(with(mpt, {{"no_bias", false}}), {"no_bias"});
+  refused(with(mpt, {{"logit_scale", "inv_sqrt_d_model"}}), {"logit_scale"});
+  refused(with(mpt, {{"norm_type", "rmsnorm"}}), {"norm_type"});
+  CHECK(read(with(mpt, {{"norm_type", "layernorm"}})) == read(mpt));
+  CHECK(read(with(mpt, {{"architectures", Json::array({"MPTForCausalLM"})}})).num_layers == 3);
 }
 
 TEST_CASE("config: latent attention") {
