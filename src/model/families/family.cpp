@@ -335,17 +335,21 @@ void read_scaling(const JsonView& block, const std::string& type, std::int64_t m
 
 RopeSpec read_rope_block(const JsonView& config, const std::optional<JsonView>& block, const ArchSpec& spec,
                          const RopeKeys& keys) {
+  if (block && !block->is_object()) block->fail("an object");
+  // What the block says is not asked for beside it, where null may then stand.
+  const auto given = [&](const std::string& in_block, const std::string& beside, double class_default) {
+    if (const auto value = block ? find(*block, in_block) : std::nullopt) return value->as_number();
+    return beside.empty() ? class_default : read_number(config, beside, class_default);
+  };
   RopeSpec rope;
-  rope.theta = keys.theta.empty() ? keys.class_theta : read_number(config, keys.theta, keys.class_theta);
-  double share = keys.share.empty() ? 1 : read_number(config, keys.share, keys.class_share);
-  if (block) {
-    if (!block->is_object()) block->fail("an object");
-    rope.theta = read_number(*block, "rope_theta", rope.theta);
-    if (keys.share.empty()) {
-      require_value(*block, "partial_rotary_factor", 1.0);
-    } else {
-      share = read_number(*block, "partial_rotary_factor", share);
-    }
+  rope.theta = given("rope_theta", keys.theta, keys.class_theta);
+  double share = 1;
+  if (keys.share.empty()) {
+    if (block) require_value(*block, "partial_rotary_factor", 1.0);
+  } else if (const auto beside = find(config, keys.share); beside && beside->is_null() && keys.null_share) {
+    share = given("partial_rotary_factor", "", *keys.null_share);
+  } else {
+    share = given("partial_rotary_factor", keys.share, keys.class_share);
   }
   if (!(rope.theta > 0)) config.fail("a positive rotary base");
   rope.interleaved = keys.interleaved;

@@ -125,6 +125,7 @@ struct RopeKeys {
   double class_theta = 10000;
   std::string share = "partial_rotary_factor";  ///< part of the head that is rotated; "": always all of it
   double class_share = 1;
+  std::optional<double> null_share = 1;  ///< what null beside the block means; nothing: it is refused
   /// What a class has for `original_max_position_embeddings` beside the block, which beats the one in it.
   std::optional<std::int64_t> original_max_positions = {};
   /// Settings in the block that the family itself reads.

@@ -178,6 +178,69 @@ TEST_CASE("config: null is what Python makes of None, not the default") {
   refused(with(smallest("qwen2"), {{"max_window_layers", nullptr}}), {"max_window_layers"});
 }
 
+TEST_CASE("config: what null means beside what settles it") {
+  const Json block = {{"rope_type", "default"}, {"rope_theta", 500.0}};
+  const Json half = with(block, {{"partial_rotary_factor", 0.5}});
+  const Json linear = "linear_attention", full = "full_attention";
+  struct Row {
+    std::string family;
+    Json settings;  ///< with a null
+    Json meant;     ///< null: refused
+    std::string key;
+  };
+  const auto beside = [](const Json& rope, const std::string& key) {
+    return Json{{"rope_parameters", rope}, {key, nullptr}};
+  };
+  const auto alone = [](const Json& rope) { return Json{{"rope_parameters", rope}}; };
+  std::vector<Row> rows;
+  for (const std::string family : {"llama", "mistral", "deepseek_v3", "qwen2", "gpt_oss"}) {
+    rows.push_back({family, beside(block, "rope_theta"), alone(block), ""});
+    rows.push_back({family, beside(block, "partial_rotary_factor"), alone(block), ""});
+    rows.push_back({family, {{"rope_theta", nullptr}}, nullptr, "rope_theta"});
+    rows.push_back({family, beside({{"rope_type", "default"}}, "rope_theta"), nullptr, "rope_theta"});
+    rows.push_back({family, alone(with(block, {{"rope_theta", nullptr}})), nullptr, "rope_theta"});
+  }
+  for (const std::string family :
+       {"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next", "glm", "glm4", "glm4_moe"}) {
+    const Json whole = with(block, {{"partial_rotary_factor", 1.0}});
+    rows.push_back({family, beside(half, "rope_theta"), alone(half), ""});
+    rows.push_back({family, beside(half, "partial_rotary_factor"), alone(half), ""});
+    rows.push_back({family, beside(block, "partial_rotary_factor"), alone(whole), ""});
+    rows.push_back(
+        {family, alone(with(block, {{"partial_rotary_factor", nullptr}})), nullptr, "partial_rotary_factor"});
+  }
+  for (const std::string family : {"stablelm", "nemotron", "phi", "phi3"}) {
+    rows.push_back({family, beside(half, "partial_rotary_factor"), alone(half), ""});
+    rows.push_back({family, beside(block, "partial_rotary_factor"), nullptr, "partial_rotary_factor"});
+  }
+  rows.push_back({"gpt_neox", beside(half, "rotary_pct"), alone(half), ""});
+  rows.push_back({"gpt_neox", beside(block, "rotary_pct"), nullptr, "rotary_pct"});
+  for (const std::string family : {"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"}) {
+    const Json types = {{"num_hidden_layers", 2}, {"layer_types", {linear, full}}};
+    const Json interval = {{"full_attention_interval", nullptr}};
+    rows.push_back({family, with(types, interval), types, ""});
+    rows.push_back({family, interval, nullptr, "full_attention_interval"});
+  }
+  for (const std::string family : {"deepseek_v3", "glm4_moe", "glm4_moe_lite"}) {
+    for (const std::string key : {"n_group", "topk_group", "num_experts_per_tok"})
+      rows.push_back({family, {{key, nullptr}}, nullptr, key});
+    rows.push_back({family, {{"topk_method", nullptr}}, Json::object(), ""});
+  }
+  const Json greedy = {{"num_experts_per_tok", 2}, {"topk_method", "greedy"}};
+  rows.push_back({"deepseek_v2", with(greedy, {{"n_group", nullptr}, {"topk_group", nullptr}}), greedy, ""});
+  rows.push_back({"deepseek_v2", with(greedy, {{"topk_method", nullptr}}), nullptr, "topk_method"});
+  rows.push_back(
+      {"deepseek_v2", with(greedy, {{"num_experts_per_tok", nullptr}}), nullptr, "num_experts_per_tok"});
+  for (const Row& row : rows) {
+    INFO(row.family << " " << row.settings.dump());
+    if (row.meant.is_null()) {
+      refused(with(smallest(row.family), row.settings), {row.key, "null"});
+    } else {
+      CHECK(read(with(smallest(row.family), row.settings)) == read(with(smallest(row.family), row.meant)));
+    }
+  }
+}
+
 TEST_CASE("config: two blocks of rotary settings mean the same or are refused") {
   const Json llama = smallest("llama"), linear = {{"type", "linear"}, {"factor", 4.0}};
   refused(with(llama, {{"rope_scaling", linear},
