@@ -96,13 +96,15 @@ def load_float64(folder):
             if buffers and hasattr(module, "config"):  # float32, computed when the module was made
                 module.__init__(module.config)
                 assert all(getattr(module, name).dtype == torch.float64 for name in buffers)
-    return model
+    # Of Llama 4, transformers 5.24 runs what stands around the language model only with pictures.
+    return model.language_model if config.model_type == "llama4" else model
 
 
 def blocks_and_final_norm(model):
     base = model.base_model
     for inner in ("decoder", "language_model", "text_model"):
         base = getattr(base, inner, base)
+    base = getattr(base, "model", base)  # Llama 4's base is all
     blocks = base.h if hasattr(base, "h") else base.layers
     norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm")]
     return blocks, next((norm for norm in norms if norm is not None), None)
@@ -568,7 +570,7 @@ def main():
         make_variant(name, options.out / name)
     families = ("arcee bloom codegen cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon gemma gemma2 gemma3_text "
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
-                "gpt_oss granite helium llama ministral ministral3 mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
+                "gpt_oss granite helium llama llama4_text ministral ministral3 mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
                 "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})

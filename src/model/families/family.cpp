@@ -302,8 +302,8 @@ void read_scaling(const JsonView& block, const std::string& type, std::int64_t m
     case Scaling::kLlama3:
       rope.low_frequency_factor = positive(block, "low_freq_factor");
       rope.high_frequency_factor = positive(block, "high_freq_factor");
-      if (!(rope.high_frequency_factor > rope.low_frequency_factor))
-        block.fail("0 < low_freq_factor < high_freq_factor");
+      if (rope.high_frequency_factor < rope.low_frequency_factor)
+        block.fail("0 < low_freq_factor <= high_freq_factor");
       break;
     case Scaling::kYarn: {
       // Python takes 0 for absent here.
@@ -671,6 +671,7 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
   for (const BlockSpec& block : spec.blocks) {
     used.push_back(block.mixer == Mixer::kDeltaNet ? "linear_attention"
                    : block.window > 0              ? "sliding_attention"
+                   : block.chunk > 0               ? "chunked_attention"
                                                    : "full_attention");
   }
   tell_unused(config, "layer_types", used,
@@ -681,9 +682,10 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
 struct Wrapper {
   /// Whether the unembedding is the embedding, as transformers 5 has it. What the config outside says counts.
   enum class Ties {
-    kNo,       ///< not where it says nothing; the language model's own config does not matter
-    kYes,      ///< they are where it says nothing; likewise
-    kIfInside  ///< as kNo, but they also are where the language model's config or its class says so
+    kNo,        ///< not where it says nothing; the language model's own config does not matter
+    kYes,       ///< they are where it says nothing; likewise
+    kIfInside,  ///< as kNo, but they also are where the language model's config or its class says so
+    kAsInside   ///< as the language model's config or its class says; what it says outside does not matter
   };
   std::string architecture, model_type;
   std::string text_type;  ///< the language model's `model_type`, where its config names none
@@ -705,6 +707,7 @@ const std::vector<Wrapper>& wrappers() {
       {"Idefics3ForConditionalGeneration", "idefics3", "llama", Ties::kNo},
       {"InternVLForConditionalGeneration", "internvl", "qwen2", Ties::kYes},
       {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3", Ties::kYes},
+      {"Llama4ForConditionalGeneration", "llama4", "llama4_text", Ties::kAsInside, /*any_text=*/false},
       {"LlavaForConditionalGeneration", "llava", "llama", Ties::kIfInside},
       {"LlavaNextForConditionalGeneration", "llava_next", "llama", Ties::kNo},
       {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama", Ties::kIfInside},
@@ -821,8 +824,10 @@ ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
   check_readout(config, wrapper, spec);
   spec.architecture = wrapper.architecture;
   using Ties = Wrapper::Ties;
-  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", wrapper.ties == Ties::kYes) ||
-                          (wrapper.ties == Ties::kIfInside && spec.tied_unembedding);
+  if (wrapper.ties != Ties::kAsInside) {
+    spec.tied_unembedding = read_flag(config, "tie_word_embeddings", wrapper.ties == Ties::kYes) ||
+                            (wrapper.ties == Ties::kIfInside && spec.tied_unembedding);
+  }
   for (const char* prefix : {"language_model.model.", "model.language_model.", "model.text_model."})
     spec.prefixes.emplace_back(prefix);
   for (TensorRule& rule : spec.model_tensors) {

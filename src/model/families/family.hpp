@@ -51,6 +51,7 @@ ArchSpec read_gptj(const util::JsonView& config);
 ArchSpec read_granite(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
+ArchSpec read_llama4(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
