@@ -86,6 +86,8 @@ VARIANTS = {
     "gemma": (common("gemma", head_dim=8), BF16, 40, 0.6),
     "gemma2": (common("gemma2", head_dim=8, query_pre_attn_scalar=5, sliding_window=3, attn_logit_softcapping=1.0,
                       final_logit_softcapping=2.0), BF16, 41, 0.6),
+    "vaultgemma": (common("vaultgemma", head_dim=8, query_pre_attn_scalar=5, sliding_window=3, attn_logit_softcapping=1.0,
+                          final_logit_softcapping=2.0), BF16, 103, 0.6),
     "gemma3-text": (common("gemma3_text", **GEMMA3), BF16, 42, 0.6),
     "gemma3-wrapper": (common("gemma3_text", **GEMMA3, num_attention_heads=8, num_key_value_heads=4), BF16, 43, 0.6),
     "gemma4-small": (common("gemma4_text", **GEMMA4_SMALL | {"head_dim": 8}, num_key_value_heads=1), BF16, 86, 0.6),
@@ -229,7 +231,7 @@ def adjust(name, model, generator):
         elif key.endswith("layer_scalar"):
             buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
-        if name.startswith(("gemma", "nemotron")) and not name.startswith("gemma4") and "norm" in key and key.endswith("weight"):
+        if name.startswith(("gemma", "nemotron", "vaultgemma")) and not name.startswith("gemma4") and "norm" in key and key.endswith("weight"):
             parameter.data.sub_(1)
         elif name.startswith(("qwen3-5", "qwen3-next")) and "norm" in key and "linear_attn" not in key and "visual" not in key:
             parameter.data.sub_(1)

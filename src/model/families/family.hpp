@@ -78,6 +78,7 @@ ArchSpec read_seed_oss(const util::JsonView& config);
 ArchSpec read_smollm3(const util::JsonView& config);
 ArchSpec read_stablelm(const util::JsonView& config);
 ArchSpec read_starcoder2(const util::JsonView& config);
+ArchSpec read_vaultgemma(const util::JsonView& config);
 
 // Settings are read as transformers 5 reads them: a key that is absent has the default of the family's class,
 // and null is not absent. What must be in the config has no default here.

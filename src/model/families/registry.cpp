@@ -108,6 +108,10 @@ const std::vector<Family>& families() {
       {{"SmolLM3ForCausalLM", "SmolLM3Model"}, "smollm3", read_smollm3, {"no_rope_layers"}},
       {{"StableLmForCausalLM", "StableLmModel"}, "stablelm", read_stablelm, {"qk_layernorm"}},
       {{"Starcoder2ForCausalLM", "Starcoder2Model"}, "starcoder2", read_starcoder2},
+      {{"VaultGemmaForCausalLM", "VaultGemmaModel"},
+       "vaultgemma",
+       read_vaultgemma,
+       {"attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"}},
   };
   return all;
 }

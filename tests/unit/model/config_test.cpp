@@ -63,6 +63,7 @@ Json smallest(const std::string& family) {
         {"intermediate_size", 48},
         {"num_attention_heads", 20}}},
       {"gemma2", Json::object()},
+      {"vaultgemma", Json::object()},
       {"gemma3_text", Json::object()},
       {"gemma4_text", Json::object()},
       {"gemma4_unified_text", Json::object()},
@@ -131,7 +132,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 56);
+  REQUIRE(classes.size() == 57);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -413,7 +414,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 79);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 80);  // twenty-two of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
