@@ -106,10 +106,29 @@ at::Tensor attend_by_blocks(const at::Tensor& queries, const at::Tensor& keys, c
   return at::cat(outputs, 2);
 }
 
+at::Tensor attend_to_windows(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                             const AttentionRule& rule);
+
+/// Each chunk as a window of its own.
+at::Tensor attend_by_chunks(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                            const AttentionRule& rule) {
+  std::vector<at::Tensor> chunks;
+  for (std::int64_t first = 0; first < queries.size(2); first += rule.chunk) {
+    const std::int64_t rows = std::min(rule.chunk, queries.size(2) - first);
+    AttentionRule of_chunk = rule;
+    of_chunk.chunk = 0;
+    if (rule.position_bias.defined()) of_chunk.position_bias = rule.position_bias.narrow(1, first, rows);
+    chunks.push_back(attend_to_windows(queries.narrow(2, first, rows), keys.narrow(2, first, rows),
+                                       values.narrow(2, first, rows), of_chunk));
+  }
+  return at::cat(chunks, 2);
+}
+
 /// Of windows [B, H, T, dh] together.
 at::Tensor attend_to_windows(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
                              const AttentionRule& rule) {
   const std::int64_t B = queries.size(0), T = queries.size(2);
+  if (rule.chunk > 0 && rule.chunk < T) return attend_by_chunks(queries, keys, values, rule);
   AttentionRule used = rule;
   if (rule.window >= T) used.window = 0;
   const bool small_mask = is_fused(rule) && !rule.position_bias.defined();
@@ -167,7 +186,8 @@ bool attends_adjoining(const at::Tensor& queries, const AdjoiningWindows& window
                        const AttentionRule& rule) {
   constexpr std::int64_t kAligned = 8;  // numbers of a head
   return queries.is_cuda() && is_fused(rule) && !rule.position_bias.defined() &&
-         (rule.window == 0 || rule.window >= windows.longest) && queries.size(2) % kAligned == 0 &&
+         (rule.window == 0 || rule.window >= windows.longest) &&
+         (rule.chunk == 0 || rule.chunk >= windows.longest) && queries.size(2) % kAligned == 0 &&
          !records_gradient(queries);
 }
 

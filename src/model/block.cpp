@@ -133,6 +133,10 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
     const auto rope = static_cast<std::size_t>(spec.rope);
     q = rotate(q, spec_.ropes[rope], positions.rotations[rope]);
     if (k.defined()) k = rotate(k, spec_.ropes[rope], positions.rotations[rope]);
+    if (spec_.attention.norm_of_rotated) {
+      q = norm(q, {}, {});
+      if (k.defined()) k = norm(k, {}, {});
+    }
   }
   if (spec_.attention.query_key_norm_behind_rope) norm_queries_and_keys(block, q, k);
   if (spec.keys_of != BlockSpec::kOwnKeys) {
@@ -143,7 +147,8 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   } else if (spec_.last_reader_of(i) > i) {
     carried.keys_values[i] = {k, v};
   }
-  if (positions.query_scale.defined()) q = q * positions.query_scale;
+  const bool grows = spec.rope == BlockSpec::kNoRope || !spec_.attention.query_growth_unrotated;
+  if (positions.query_scale.defined() && grows) q = q * positions.query_scale;
   if (G != H) {  // each key-value head serves H / G query heads
     k = k.repeat_interleave(H / G, 1);
     v = v.repeat_interleave(H / G, 1);
@@ -152,6 +157,7 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
                                     .soft_cap = spec_.attention.soft_cap,
                                     .position_bias = positions.bias,
                                     .window = spec.window,
+                                    .chunk = spec.chunk,
                                     .sinks = block[Slot::kAttentionSinks]};
   at::Tensor gate;  // [T, H · dh]
   if (spec_.attention.output_gate) {
@@ -460,8 +466,13 @@ at::Tensor Model::mixture(std::int64_t i, const Weights& block, const at::Tensor
     const MlpWeights expert = block.experts.empty()
                                   ? load_expert(i, static_cast<std::int64_t>(e), moved_to(backend.device()))
                                   : block.experts[e].on(backend.device());
-    const at::Tensor out = mlp(backend, expert, packed(backend, reads.index_select(0, token)));
-    output.index_add_(0, token, out * weights.flatten().index_select(0, place).unsqueeze(1));
+    const at::Tensor weight = weights.flatten().index_select(0, place).unsqueeze(1);
+    const at::Tensor read = reads.index_select(0, token);
+    if (spec_.experts.weighs_input) {
+      output.index_add_(0, token, mlp(backend, expert, packed(backend, read * weight)));
+    } else {
+      output.index_add_(0, token, mlp(backend, expert, packed(backend, read)) * weight);
+    }
   }
   if (!narrowing.defined()) return output;
   const at::Tensor widened = backend.linear(packed(backend, output), block[Slot::kExpertsOutWeight], {});
@@ -550,7 +561,8 @@ Model::Positions Model::prepared(const PackedWindows& windows, const compute::Ba
   if (const AttentionSpec& attention = spec_.attention; attention.query_growth != 0) {
     std::vector<float> scales;
     for (const std::int64_t position : positions_of(windows)) {
-      const double steps = std::floor(static_cast<double>(position) / attention.query_growth_length);
+      const auto grown = static_cast<double>(position + attention.query_growth_first);
+      const double steps = std::floor(grown / attention.query_growth_length);
       scales.push_back(static_cast<float>(1 + attention.query_growth * std::log1p(steps)));
     }
     const auto T = static_cast<std::int64_t>(scales.size());

@@ -154,7 +154,7 @@ namespace {
 double llama3_frequency(const RopeSpec& rope, double frequency) {
   const double turns = rope.original_max_positions * frequency / (2 * std::numbers::pi);
   if (turns < rope.low_frequency_factor) return frequency / rope.factor;
-  if (turns > rope.high_frequency_factor) return frequency;
+  if (turns >= rope.high_frequency_factor) return frequency;
   const double smooth =
       (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor);
   return frequency * ((1 - smooth) / rope.factor + smooth);

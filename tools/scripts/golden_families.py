@@ -35,6 +35,8 @@ EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 
 DELTA_NET = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6,
              "linear_value_head_dim": 5, "linear_conv_kernel_dim": 3,
              "rms_norm_eps": 1e-3}
+LLAMA4 = {"head_dim": 8, "num_local_experts": 4, "intermediate_size": 12, "intermediate_size_mlp": 20,
+          "attention_chunk_size": 4, "floor_scale": 3, "attn_scale": 0.4}
 HYBRID = ["full_attention", "linear_attention"] * 2
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 PARTS_OF_HEAD = {"rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.75,
@@ -93,6 +95,8 @@ VARIANTS = {
     "gemma": (common("gemma", head_dim=8), BF16, 40, 0.6),
     "gemma2": (common("gemma2", head_dim=8, query_pre_attn_scalar=5, sliding_window=3, attn_logit_softcapping=1.0,
                       final_logit_softcapping=2.0), BF16, 41, 0.6),
+    "vaultgemma": (common("vaultgemma", head_dim=8, query_pre_attn_scalar=5, sliding_window=3, attn_logit_softcapping=1.0,
+                          final_logit_softcapping=2.0), BF16, 103, 0.6),
     "gemma3-text": (common("gemma3_text", **GEMMA3), BF16, 42, 0.6),
     "gemma3-wrapper": (common("gemma3_text", **GEMMA3, num_attention_heads=8, num_key_value_heads=4), BF16, 43, 0.6),
     "gemma4-small": (common("gemma4_text", **GEMMA4_SMALL | {"head_dim": 8}, num_key_value_heads=1), BF16, 86, 0.6),
@@ -151,6 +155,11 @@ VARIANTS = {
     "granite-hybrid-dense": (common("granitemoehybrid", **MAMBA_OF_HYBRID, **GRANITE, num_local_experts=0, num_hidden_layers=2,
                                     shared_intermediate_size=20, layer_types=["full_attention", "linear_attention"],
                                     position_embedding_type="rope", rope_parameters=rope()), BF16, 111, 0.6),
+    # As Scout's rotary scaling, without a ramp.
+    "llama4": (common("llama4_text", **LLAMA4, num_hidden_layers=4, interleave_moe_layer_step=2, num_experts_per_tok=2,
+                      attention_bias=True, rope_parameters=rope("llama3", factor=4.0, low_freq_factor=1.0,
+                                                                high_freq_factor=1.0, original_max_position_embeddings=32)),
+               BF16, 101, 0.6),
     # Latent attention: values narrower and wider than heads; V2 without narrow queries, and with groups of experts.
     "deepseek-v2": (latent("deepseek_v2", q_lora_rank=None, num_experts_per_tok=2, topk_method="greedy",
                            first_k_dense_replace=1, rope_parameters=rope()), BF16, 84, 0.6),
@@ -268,6 +277,10 @@ VARIANTS = {
     "qwen3-vl-moe": (seeing("qwen3_vl_moe", {**EXPERTS, "head_dim": 8, "mlp_only_layers": [0], "norm_topk_prob": True,
                                              "rope_parameters": rope(mrope_section=[2, 1, 1], mrope_interleaved=True)},
                             image_token_id=65, video_token_id=64), BF16, 95, 0.6),
+    "llama4-wrapper": (seeing("llama4", {**LLAMA4, "num_hidden_layers": 3, "no_rope_layers": [1, 0, 1], "use_qk_norm": False,
+                                         "moe_layers": [1], "num_experts_per_tok": 1, "rope_parameters": rope()},
+                              own_eyes={"pixel_shuffle_ratio": 1.0, "vision_output_dim": 8, "projector_input_dim": 8,
+                                        "projector_output_dim": 8}, image_token_index=65), BF16, 102, 0.6),
     "qwen3-vl": (seeing("qwen3_vl", {"head_dim": 8, "rope_parameters": rope(mrope_section=[2, 1, 1], mrope_interleaved=True)},
                         image_token_id=65, video_token_id=64), BF16, 80, 0.6),
     "gemma4-wrapper": (seeing("gemma4", {**GEMMA4_SMALL, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
@@ -292,7 +305,7 @@ def adjust(name, model, generator):
         elif key.endswith("layer_scalar"):
             buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
-        if name.startswith(("gemma", "nemotron")) and not name.startswith(("gemma4", "nemotron-h")) and "norm" in key and key.endswith("weight"):
+        if name.startswith(("gemma", "nemotron", "vaultgemma")) and not name.startswith(("gemma4", "nemotron-h")) and "norm" in key and key.endswith("weight"):
             parameter.data.sub_(1)
         elif name.startswith(("qwen3-5", "qwen3-next")) and "norm" in key and "linear_attn" not in key and "visual" not in key:
             parameter.data.sub_(1)
@@ -303,7 +316,7 @@ def adjust(name, model, generator):
         elif name == "gpt-oss-mxfp4" and key.endswith(("experts.gate_up_proj", "experts.down_proj")):
             parameter.data.copy_(unfolded(*mxfp4(parameter, generator)).transpose(1, 2))
         elif parameter.dim() == 3:
-            fan_in = parameter.shape[1 if name.startswith("gpt-oss") else 2]
+            fan_in = parameter.shape[1 if name.startswith(("gpt-oss", "llama4")) else 2]
             parameter.data.copy_(1.3 / fan_in**0.5 * torch.randn(parameter.shape, generator=generator))
 
 

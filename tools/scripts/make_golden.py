@@ -106,7 +106,8 @@ def load_float64(folder):
                 assert all(getattr(module, name).dtype == torch.float64 for name in buffers)
                 if config.model_type == "phimoe":  # transformers 5.24 does not tell it how long the text is
                     module.register_forward_pre_hook(tell_length, with_kwargs=True)
-    return model
+    # Of Llama 4, transformers 5.24 runs what stands around the language model only with pictures.
+    return model.language_model if config.model_type == "llama4" else model
 
 
 def tell_length(rotary, args, kwargs):
@@ -118,6 +119,7 @@ def blocks_and_final_norm(model):
     base = model.base_model
     for inner in ("decoder", "language_model", "text_model"):
         base = getattr(base, inner, base)
+    base = getattr(base, "model", base)  # Llama 4's base is all
     blocks = next(getattr(base, name) for name in ("h", "layers", "blocks") if hasattr(base, name))
     norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm", "embedding_norm", "norm_f")]
     return blocks, next((norm for norm in norms if norm is not None), None)
@@ -583,9 +585,9 @@ def main():
         make_variant(name, options.out / name)
     families = ("apertus arcee bloom codegen cohere cohere2 deepseek_v2 deepseek_v3 dots1 ernie4_5 ernie4_5_moe exaone4 falcon gemma gemma2 gemma3_text "
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
-                "gpt_oss granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama minimax_m2 ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
+                "gpt_oss granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama llama4_text minimax_m2 ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
-                "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba").split()
+                "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba vaultgemma").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

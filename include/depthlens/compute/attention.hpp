@@ -13,7 +13,9 @@ struct AttentionRule {
   double soft_cap = 0;            ///< then cap · tanh(score / cap); 0: none
   at::Tensor position_bias = {};  ///< [H, ≥ T] float32: that of the key's position is added; or undefined
   std::int64_t window = 0;        ///< positions that each one sees, its own included; 0: all before it
-  at::Tensor sinks = {};          ///< [H] float32: one more score in each softmax, of nothing; or undefined
+  /// Positions of a chunk: each sees those of its own chunk only, the first of which begins at 0; 0: all.
+  std::int64_t chunk = 0;
+  at::Tensor sinks = {};  ///< [H] float32: one more score in each softmax, of nothing; or undefined
 };
 
 /// Queries, keys and values [B, H, T, dh] of one type, of B windows; returns [B, H, T, dh] of that type.

@@ -86,9 +86,14 @@ struct AttentionSpec {
   double position_bias_max = 8;  ///< slopes go down to 2 to the minus this
   bool value_norm = false;       ///< values are normed by head, without a weight
   bool output_gate = false;  ///< what the heads make is multiplied by sigmoid of a projection of the input
-  /// Queries are multiplied by 1 + this · ln(1 + floor(position / `query_growth_length`)).
+  bool norm_of_rotated = false;  ///< in blocks that rotate them, queries and keys are then normed by head,
+                                 ///< without a weight
+  /// Queries are multiplied by 1 + this · ln(1 + floor((position + `query_growth_first`) /
+  /// `query_growth_length`)), in all blocks or in those that rotate nothing.
   double query_growth = 0;
   double query_growth_length = 1;
+  std::int64_t query_growth_first = 0;
+  bool query_growth_unrotated = false;
 
   bool operator==(const AttentionSpec&) const = default;
 };
@@ -194,7 +199,7 @@ struct ExpertSpec {
     /// One is chosen after the other, the best of those left, weighed by a softmax over those left whose
     /// scores are less than it by no more than `nearness` times the larger of the two (SparseMixer).
     kNearBest,
-    kLogistic,        ///< 1 / (1 + exp(−score)); the choice goes by that plus the router's bias
+    kLogistic,        ///< 1 / (1 + exp(−score)); the choice goes by that plus the router's bias, if any
     kLogisticShares,  ///< the same, divided by their sum
     kBiasedShares,    ///< as kShares; the choice goes by the probability plus the router's bias
   };
@@ -211,6 +216,7 @@ struct ExpertSpec {
   std::int64_t groups = 1;    ///< of experts in order: only those of the `chosen_groups` best can be chosen,
   std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
   bool groups_by_best = false;     ///< or as its best
+  bool weighs_input = false;       ///< what an expert reads is multiplied by its weight, not what it makes
   /// The experts stand beside the block's MLP and read the same residual stream, each branch between norms of
   /// its own; the router reads the stream normed without a weight, times its scale / sqrt(d) (Gemma 4).
   bool beside_mlp = false;
@@ -253,6 +259,7 @@ struct BlockSpec {
   static constexpr int kNoRope = -1;
   static constexpr std::int64_t kOwnKeys = -1;
   std::int64_t window = 0;  ///< how many positions attention sees, its own included; 0: all before it
+  std::int64_t chunk = 0;   ///< so many positions see only each other, then the next; 0: all before it
   int rope = kNoRope;       ///< which of the model's
   bool experts = false;     ///< the MLP is the mixture of experts
   Mixer mixer = Mixer::kAttention;

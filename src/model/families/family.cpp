@@ -303,8 +303,8 @@ void read_scaling(const JsonView& block, const std::string& type, std::int64_t m
     case Scaling::kLlama3:
       rope.low_frequency_factor = positive(block, "low_freq_factor");
       rope.high_frequency_factor = positive(block, "high_freq_factor");
-      if (!(rope.high_frequency_factor > rope.low_frequency_factor))
-        block.fail("0 < low_freq_factor < high_freq_factor");
+      if (rope.high_frequency_factor < rope.low_frequency_factor)
+        block.fail("0 < low_freq_factor <= high_freq_factor");
       break;
     case Scaling::kYarn: {
       // Python takes 0 for absent here.
@@ -336,17 +336,21 @@ void read_scaling(const JsonView& block, const std::string& type, std::int64_t m
 
 RopeSpec read_rope_block(const JsonView& config, const std::optional<JsonView>& block, const ArchSpec& spec,
                          const RopeKeys& keys) {
+  if (block && !block->is_object()) block->fail("an object");
+  // What the block says is not asked for beside it, where null may then stand.
+  const auto given = [&](const std::string& in_block, const std::string& beside, double class_default) {
+    if (const auto value = block ? find(*block, in_block) : std::nullopt) return value->as_number();
+    return beside.empty() ? class_default : read_number(config, beside, class_default);
+  };
   RopeSpec rope;
-  rope.theta = keys.theta.empty() ? keys.class_theta : read_number(config, keys.theta, keys.class_theta);
-  double share = keys.share.empty() ? 1 : read_number(config, keys.share, keys.class_share);
-  if (block) {
-    if (!block->is_object()) block->fail("an object");
-    rope.theta = read_number(*block, "rope_theta", rope.theta);
-    if (keys.share.empty()) {
-      require_value(*block, "partial_rotary_factor", 1.0);
-    } else {
-      share = read_number(*block, "partial_rotary_factor", share);
-    }
+  rope.theta = given("rope_theta", keys.theta, keys.class_theta);
+  double share = 1;
+  if (keys.share.empty()) {
+    if (block) require_value(*block, "partial_rotary_factor", 1.0);
+  } else if (const auto beside = find(config, keys.share); beside && beside->is_null() && keys.null_share) {
+    share = given("partial_rotary_factor", "", *keys.null_share);
+  } else {
+    share = given("partial_rotary_factor", keys.share, keys.class_share);
   }
   if (!(rope.theta > 0)) config.fail("a positive rotary base");
   rope.interleaved = keys.interleaved;
@@ -702,6 +706,7 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
                    : mixer == Mixer::kConvolution            ? "conv"
                    : mixer == Mixer::kNone                   ? block.experts ? "moe" : "mlp"
                    : block.window > 0                        ? "sliding_attention"
+                   : block.chunk > 0                         ? "chunked_attention"
                                                              : "full_attention");
   }
   Json given = config.at("layer_types").raw();
@@ -717,9 +722,10 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
 struct Wrapper {
   /// Whether the unembedding is the embedding, as transformers 5 has it. What the config outside says counts.
   enum class Ties {
-    kNo,       ///< not where it says nothing; the language model's own config does not matter
-    kYes,      ///< they are where it says nothing; likewise
-    kIfInside  ///< as kNo, but they also are where the language model's config or its class says so
+    kNo,        ///< not where it says nothing; the language model's own config does not matter
+    kYes,       ///< they are where it says nothing; likewise
+    kIfInside,  ///< as kNo, but they also are where the language model's config or its class says so
+    kAsInside   ///< as the language model's config or its class says; what it says outside does not matter
   };
   std::string architecture, model_type;
   std::string text_type;  ///< the language model's `model_type`, where its config names none
@@ -741,6 +747,7 @@ const std::vector<Wrapper>& wrappers() {
       {"Idefics3ForConditionalGeneration", "idefics3", "llama", Ties::kNo},
       {"InternVLForConditionalGeneration", "internvl", "qwen2", Ties::kYes},
       {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3", Ties::kYes},
+      {"Llama4ForConditionalGeneration", "llama4", "llama4_text", Ties::kAsInside, /*any_text=*/false},
       {"LlavaForConditionalGeneration", "llava", "llama", Ties::kIfInside},
       {"LlavaNextForConditionalGeneration", "llava_next", "llama", Ties::kNo},
       {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama", Ties::kIfInside},
@@ -865,8 +872,10 @@ ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
   check_readout(config, wrapper, spec);
   spec.architecture = wrapper.architecture;
   using Ties = Wrapper::Ties;
-  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", wrapper.ties == Ties::kYes) ||
-                          (wrapper.ties == Ties::kIfInside && spec.tied_unembedding);
+  if (wrapper.ties != Ties::kAsInside) {
+    spec.tied_unembedding = read_flag(config, "tie_word_embeddings", wrapper.ties == Ties::kYes) ||
+                            (wrapper.ties == Ties::kIfInside && spec.tied_unembedding);
+  }
   for (const char* prefix : {"language_model.model.", "model.language_model.", "model.text_model."})
     spec.prefixes.emplace_back(prefix);
   for (TensorRule& rule : spec.model_tensors) {

@@ -64,6 +64,7 @@ ArchSpec read_hunyuan_moe(const util::JsonView& config);
 ArchSpec read_lfm2(const util::JsonView& config);
 ArchSpec read_lfm2_moe(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
+ArchSpec read_llama4(const util::JsonView& config);
 ArchSpec read_mamba(const util::JsonView& config);
 ArchSpec read_mamba2(const util::JsonView& config);
 ArchSpec read_minimax_m2(const util::JsonView& config);
@@ -96,6 +97,7 @@ ArchSpec read_seed_oss(const util::JsonView& config);
 ArchSpec read_smollm3(const util::JsonView& config);
 ArchSpec read_stablelm(const util::JsonView& config);
 ArchSpec read_starcoder2(const util::JsonView& config);
+ArchSpec read_vaultgemma(const util::JsonView& config);
 
 // Settings are read as transformers 5 reads them: a key that is absent has the default of the family's class,
 // and null is not absent. What must be in the config has no default here.
@@ -147,6 +149,7 @@ struct RopeKeys {
   double class_theta = 10000;
   std::string share = "partial_rotary_factor";  ///< part of the head that is rotated; "": always all of it
   double class_share = 1;
+  std::optional<double> null_share = 1;  ///< what null beside the block means; nothing: it is refused
   /// What a class has for `original_max_position_embeddings` beside the block, which beats the one in it.
   std::optional<std::int64_t> original_max_positions = {};
   /// Settings in the block that the family itself reads.

@@ -1,7 +1,7 @@
-// Gemma 1, 2 and 3: norms whose weight is 1 + w, a scaled embedding, tied unembedding. Gemma 2 has norms on
-// both sides of a branch, soft caps and a sliding window in every second block; Gemma 3 norms on queries and
-// keys, five sliding blocks to a full one, and rotary settings of their own for each kind. Odd: in Gemma 2
-// and 3 `post_attention_layernorm` is the norm of attention's output.
+// Gemma 1, 2 and 3, VaultGemma: norms whose weight is 1 + w, a scaled embedding, tied unembedding. Gemma 2
+// has norms on both sides of a branch, soft caps and a sliding window in every second block; Gemma 3 norms on
+// queries and keys, five sliding blocks to a full one, and rotary settings of their own for each kind. Odd:
+// in Gemma 2 and 3 `post_attention_layernorm` is the norm of attention's output.
 #include <cmath>
 
 #include "depthlens/util/error.hpp"
@@ -77,6 +77,16 @@ ArchSpec read_gemma2(const util::JsonView& config) {
   spec.attention.soft_cap = read_optional_number(filled, "attn_logit_softcapping", {}).value_or(0);
   set_windows(spec, filled,
               sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i % 2 == 0; }), {});
+  return spec;
+}
+
+// Gemma 2 without norms behind the branches.
+ArchSpec read_vaultgemma(const util::JsonView& config) {
+  ArchSpec spec = read_gemma2(config);
+  spec.norm_place = NormPlace::kBefore;
+  std::erase_if(spec.block_tensors, [](const TensorRule& rule) {
+    return rule.slot == Slot::kAttentionOutNormWeight || rule.slot == Slot::kMlpOutNormWeight;
+  });
   return spec;
 }
 

@@ -14,8 +14,10 @@ ArchSpec read_gpt_neox(const util::JsonView& config) {
   spec.parallel_residual = read_flag(config, "use_parallel_residual", true);
   spec.activation = read_activation(config, "hidden_act", "gelu");
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", false);
-  set_rope(spec,
-           read_rope(config, spec, {.theta = "rotary_emb_base", .share = "rotary_pct", .class_share = 0.25}));
+  set_rope(
+      spec,
+      read_rope(config, spec,
+                {.theta = "rotary_emb_base", .share = "rotary_pct", .class_share = 0.25, .null_share = {}}));
 
   const bool attention_bias = read_flag(config, "attention_bias", true);
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;

@@ -27,7 +27,7 @@ ArchSpec read_nemotron(const util::JsonView& config) {
                                     .epsilon_key = "norm_eps",
                                     .norm_bias = true,
                                     .norms_less_one = true,
-                                    .rope = {.class_share = 0.5},
+                                    .rope = {.class_share = 0.5, .null_share = {}},
                                     .partial_rotary = true});
 }
 

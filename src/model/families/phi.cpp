@@ -12,7 +12,7 @@ ArchSpec read_phi(const util::JsonView& config) {
                                            .norms = {{Slot::kAttentionNormWeight, "input_layernorm"}},
                                            .final_norm_weight = false,
                                            .activation = "gelu_new",
-                                           .rope = {.class_share = 0.5},
+                                           .rope = {.class_share = 0.5, .null_share = {}},
                                            .partial_rotary = true,
                                            .qkv_bias = true,
                                            .dense_mlp = false});
@@ -51,12 +51,13 @@ ArchSpec read_phi3(const util::JsonView& config) {
         renamed[block][key] = "longrope";
     }
   }
-  ArchSpec spec = read_llama_like({renamed, config.where()}, {.max_positions = 4096,
-                                                              .epsilon = 1e-5,
-                                                              .rope = {.original_max_positions = 4096},
-                                                              .partial_rotary = true,
-                                                              .qkv = false,
-                                                              .dense_mlp = false});
+  ArchSpec spec =
+      read_llama_like({renamed, config.where()}, {.max_positions = 4096,
+                                                  .epsilon = 1e-5,
+                                                  .rope = {.null_share = {}, .original_max_positions = 4096},
+                                                  .partial_rotary = true,
+                                                  .qkv = false,
+                                                  .dense_mlp = false});
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
   add_rows_of(

@@ -17,9 +17,11 @@ constexpr std::int64_t kClassInterval = 4;
 
 /// Blocks that `layer_types` says have linear attention, or all but every `full_attention_interval`th.
 void set_mixers(ArchSpec& spec, const util::JsonView& config) {
-  const std::int64_t interval = read_size(config, "full_attention_interval", kClassInterval);
   const auto full =
       read_kinds_of_blocks(config, "layer_types", spec.num_layers, "linear_attention", "full_attention");
+  const bool told = !full || config.has("full_attention_interval");  // null beside layer_types is not read
+  const std::int64_t interval =
+      told ? read_size(config, "full_attention_interval", kClassInterval) : kClassInterval;
   bool by_interval = true;
   for (std::int64_t i = 0; i < spec.num_layers; ++i) {
     const auto place = static_cast<std::size_t>(i);

@@ -96,6 +96,10 @@ const std::vector<Family>& families() {
       {{"Lfm2ForCausalLM", "Lfm2Model"}, "lfm2", read_lfm2},
       {{"Lfm2MoeForCausalLM", "Lfm2MoeModel"}, "lfm2_moe", read_lfm2_moe, {"num_experts"}},
       {{"LlamaForCausalLM", "LlamaModel"}, "llama", read_llama},
+      {{"Llama4ForCausalLM", "Llama4TextModel"},
+       "llama4_text",
+       read_llama4,
+       {"use_qk_norm", "num_local_experts", "no_rope_layers", "attention_chunk_size"}},
       {{"MambaForCausalLM", "MambaModel"}, "mamba", read_mamba},
       {{"Mamba2ForCausalLM", "Mamba2Model"}, "mamba2", read_mamba2},
       {{"MiniMaxM2ForCausalLM", "MiniMaxM2Model"},
@@ -147,6 +151,10 @@ const std::vector<Family>& families() {
       {{"SmolLM3ForCausalLM", "SmolLM3Model"}, "smollm3", read_smollm3, {"no_rope_layers"}},
       {{"StableLmForCausalLM", "StableLmModel"}, "stablelm", read_stablelm, {"qk_layernorm"}},
       {{"Starcoder2ForCausalLM", "Starcoder2Model"}, "starcoder2", read_starcoder2},
+      {{"VaultGemmaForCausalLM", "VaultGemmaModel"},
+       "vaultgemma",
+       read_vaultgemma,
+       {"attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"}},
   };
   return all;
 }

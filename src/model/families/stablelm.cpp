@@ -12,7 +12,7 @@ ArchSpec read_stablelm(const util::JsonView& config) {
                      .epsilon_key = "layer_norm_eps",
                      .epsilon = 1e-5,
                      .norm_bias = true,
-                     .rope = {.class_share = 0.25},
+                     .rope = {.class_share = 0.25, .null_share = {}},
                      .partial_rotary = true,
                      .qkv_bias = read_flag(config, "use_qkv_bias", false)};
   if (parallel) parts.norms = {{Slot::kAttentionNormWeight, "input_layernorm"}};

@@ -31,6 +31,7 @@ at::Tensor reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   const at::Tensor i = at::arange(T).unsqueeze(1), j = at::arange(T);
   at::Tensor hidden = j.gt(i);
   if (rule.window > 0) hidden = hidden.logical_or(j.le(i - rule.window));
+  if (rule.chunk > 0) hidden = hidden.logical_or(j.lt(i - i.remainder(rule.chunk)));
   at::Tensor scores = at::matmul(q, k.transpose(-1, -2)) * rule.scale;
   if (rule.soft_cap > 0) scores = (scores / rule.soft_cap).tanh() * rule.soft_cap;
   if (rule.position_bias.defined())
@@ -132,6 +133,31 @@ TEST_CASE("attention: a window has the gradient of the mask") {
   CHECK(distance(q1.grad(), q2.grad()) < 1e-9);
   CHECK(distance(k1.grad(), k2.grad()) < 1e-9);
   CHECK(distance(v1.grad(), v2.grad()) < 1e-9);
+}
+
+TEST_CASE("attention: a chunk sees itself only, wherever the text ends") {
+  const std::int64_t size = GENERATE(8, 16);  // small heads go another way
+  for (const std::int64_t T : {5, 513, 1300}) {
+    for (const std::int64_t chunk : {1, 4, 511, 513, 650, 1299, 1300}) {
+      INFO("T " << T << ", chunk " << chunk << ", heads of " << size);
+      const auto random = [&] { return at::randn({2, 2, T, size}, at::kDouble) * 1.5; };
+      const at::Tensor q = random(), k = random(), v = random();
+      compute::AttentionRule rule = {.scale = 0.3, .chunk = chunk};
+      for (const bool capped : {false, true}) {
+        rule.soft_cap = capped ? 2.0 : 0.0;
+        const at::Tensor expected = reference(q, k, v, rule);
+        for (const std::string& device : test::devices()) {
+          INFO("on " << device << ", capped " << capped);
+          const auto there = [&](const at::Tensor& x) { return x.to(at::Device(device), at::kFloat); };
+          const at::Tensor found = compute::attend(there(q), there(k), there(v), rule);
+          CHECK(distance(found, expected) < 2e-5);
+          // A window of two has the bits that it has alone.
+          const auto first = [&](const at::Tensor& x) { return there(x.narrow(0, 0, 1)); };
+          CHECK(at::equal(found.narrow(0, 0, 1), compute::attend(first(q), first(k), first(v), rule)));
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("attention: caps, sinks and biases of positions, with windows and without") {

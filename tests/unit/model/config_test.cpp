@@ -93,6 +93,7 @@ Json smallest(const std::string& family) {
         {"num_experts_per_tok", 2},
         {"n_shared_experts", 1}}},
       {"gemma2", Json::object()},
+      {"vaultgemma", Json::object()},
       {"gemma3_text", Json::object()},
       {"gemma4_text", Json::object()},
       {"gemma4_unified_text", Json::object()},
@@ -102,6 +103,7 @@ Json smallest(const std::string& family) {
       {"qwen3_vl_moe_text", Json::object()},
       {"qwen3_5_text", Json::object()},
       {"qwen3_5_moe_text", Json::object()},
+      {"llama4_text", Json::object()},
   };
   const auto found = all.find(family);
   Json config = found != all.end() ? found->second
@@ -160,7 +162,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 74);
+  REQUIRE(classes.size() == 76);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -206,6 +208,69 @@ TEST_CASE("config: null is what Python makes of None, not the default") {
   refused(with(smallest("gpt2"), {{"scale_attn_weights", nullptr}}), {"scale_attn_weights", "found null"});
   refused(with(smallest("llama"), {{"is_causal", nullptr}}), {"is_causal"});
   refused(with(smallest("qwen2"), {{"max_window_layers", nullptr}}), {"max_window_layers"});
+}
+
+TEST_CASE("config: what null means beside what settles it") {
+  const Json block = {{"rope_type", "default"}, {"rope_theta", 500.0}};
+  const Json half = with(block, {{"partial_rotary_factor", 0.5}});
+  const Json linear = "linear_attention", full = "full_attention";
+  struct Row {
+    std::string family;
+    Json settings;  ///< with a null
+    Json meant;     ///< null: refused
+    std::string key;
+  };
+  const auto beside = [](const Json& rope, const std::string& key) {
+    return Json{{"rope_parameters", rope}, {key, nullptr}};
+  };
+  const auto alone = [](const Json& rope) { return Json{{"rope_parameters", rope}}; };
+  std::vector<Row> rows;
+  for (const std::string family : {"llama", "mistral", "deepseek_v3", "qwen2", "gpt_oss"}) {
+    rows.push_back({family, beside(block, "rope_theta"), alone(block), ""});
+    rows.push_back({family, beside(block, "partial_rotary_factor"), alone(block), ""});
+    rows.push_back({family, {{"rope_theta", nullptr}}, nullptr, "rope_theta"});
+    rows.push_back({family, beside({{"rope_type", "default"}}, "rope_theta"), nullptr, "rope_theta"});
+    rows.push_back({family, alone(with(block, {{"rope_theta", nullptr}})), nullptr, "rope_theta"});
+  }
+  for (const std::string family :
+       {"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next", "glm", "glm4", "glm4_moe"}) {
+    const Json whole = with(block, {{"partial_rotary_factor", 1.0}});
+    rows.push_back({family, beside(half, "rope_theta"), alone(half), ""});
+    rows.push_back({family, beside(half, "partial_rotary_factor"), alone(half), ""});
+    rows.push_back({family, beside(block, "partial_rotary_factor"), alone(whole), ""});
+    rows.push_back(
+        {family, alone(with(block, {{"partial_rotary_factor", nullptr}})), nullptr, "partial_rotary_factor"});
+  }
+  for (const std::string family : {"stablelm", "nemotron", "phi", "phi3"}) {
+    rows.push_back({family, beside(half, "partial_rotary_factor"), alone(half), ""});
+    rows.push_back({family, beside(block, "partial_rotary_factor"), nullptr, "partial_rotary_factor"});
+  }
+  rows.push_back({"gpt_neox", beside(half, "rotary_pct"), alone(half), ""});
+  rows.push_back({"gpt_neox", beside(block, "rotary_pct"), nullptr, "rotary_pct"});
+  for (const std::string family : {"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"}) {
+    const Json types = {{"num_hidden_layers", 2}, {"layer_types", {linear, full}}};
+    const Json interval = {{"full_attention_interval", nullptr}};
+    rows.push_back({family, with(types, interval), types, ""});
+    rows.push_back({family, interval, nullptr, "full_attention_interval"});
+  }
+  for (const std::string family : {"deepseek_v3", "glm4_moe", "glm4_moe_lite"}) {
+    for (const std::string key : {"n_group", "topk_group", "num_experts_per_tok"})
+      rows.push_back({family, {{key, nullptr}}, nullptr, key});
+    rows.push_back({family, {{"topk_method", nullptr}}, Json::object(), ""});
+  }
+  const Json greedy = {{"num_experts_per_tok", 2}, {"topk_method", "greedy"}};
+  rows.push_back({"deepseek_v2", with(greedy, {{"n_group", nullptr}, {"topk_group", nullptr}}), greedy, ""});
+  rows.push_back({"deepseek_v2", with(greedy, {{"topk_method", nullptr}}), nullptr, "topk_method"});
+  rows.push_back(
+      {"deepseek_v2", with(greedy, {{"num_experts_per_tok", nullptr}}), nullptr, "num_experts_per_tok"});
+  for (const Row& row : rows) {
+    INFO(row.family << " " << row.settings.dump());
+    if (row.meant.is_null()) {
+      refused(with(smallest(row.family), row.settings), {row.key, "null"});
+    } else {
+      CHECK(read(with(smallest(row.family), row.settings)) == read(with(smallest(row.family), row.meant)));
+    }
+  }
 }
 
 TEST_CASE("config: two blocks of rotary settings mean the same or are refused") {
@@ -379,7 +444,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 96);  // twenty-two of them wrap a language model
+  CHECK(known.size() == 99);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -991,6 +1056,7 @@ const std::vector<std::array<std::string, 3>>& wrapper_names() {
       {"Idefics3ForConditionalGeneration", "idefics3", "llama"},
       {"InternVLForConditionalGeneration", "internvl", "qwen2"},
       {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3"},
+      {"Llama4ForConditionalGeneration", "llama4", "llama4_text"},
       {"LlavaForConditionalGeneration", "llava", "llama"},
       {"LlavaNextForConditionalGeneration", "llava_next", "llama"},
       {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama"},
@@ -1054,6 +1120,7 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
                                                            {"idefics3", {false, false, false}},
                                                            {"internvl", {true, true, true}},
                                                            {"lighton_ocr", {true, true, true}},
+                                                           {"llama4", {false, false, true}},
                                                            {"llava", {false, false, true}},
                                                            {"llava_next", {false, false, false}},
                                                            {"llava_next_video", {false, false, true}},
@@ -1078,7 +1145,7 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
     CHECK(tied(Json::object(), Json::object()) == expected[0]);
     CHECK(tied(no, Json::object()) == expected[1]);
     CHECK(tied(yes, Json::object()) == expected[2]);
-    CHECK(tied(no, yes));
+    CHECK(tied(no, yes) == (type != "llama4"));  // whose language model ties by itself
     CHECK_FALSE(tied(no, no));
     CHECK(tied(yes, no) == (expected[2] && !expected[0]));
   }
@@ -1388,6 +1455,68 @@ TEST_CASE("config: state spaces") {
   refused(with(granite, {{"num_local_experts", nullptr}}), {"num_local_experts"});
   refused(with(granite, {{"num_experts_per_tok", 9}}), {"more experts are chosen"});
   refused(with(granite, {{"layer_types", {"mamba"}}}), {"layer_types", "an array of 3"});
+}
+
+TEST_CASE("config: Llama 4's blocks with positions, chunks and experts") {
+  const Json config = {{"model_type", "llama4_text"}, {"num_hidden_layers", 4}};
+  const Json full = "full_attention", chunked = "chunked_attention";
+  const auto kinds = [](const model::ArchSpec& spec) {  // r: rotates, c: sees a chunk, e: has experts
+    std::string text;
+    for (const model::BlockSpec& block : spec.blocks) {
+      if (!text.empty()) text += ' ';
+      text += block.rope == model::BlockSpec::kNoRope ? '-' : 'r';
+      text += block.chunk > 0 ? 'c' : '-';
+      text += block.experts ? 'e' : '-';
+    }
+    return text;
+  };
+  const auto spec = read(config);
+  CHECK(kinds(spec) == "rce rce rce --e");
+  CHECK(spec.blocks.front().chunk == 8192);
+  CHECK(spec.experts.weighs_input);
+  CHECK(spec.experts.mlp_size == 8192);
+  CHECK(spec.experts.shared_mlp_size == 8192);
+  CHECK(spec.mlp_size == 16384);
+  CHECK(spec.attention.norm_of_rotated);
+  CHECK(spec.attention.query_growth == 0.1);
+  CHECK(spec.attention.query_growth_length == 8192);
+  CHECK(spec.ropes.front().interleaved);
+  for (const Json& nothing : {Json(nullptr), Json::array()})
+    CHECK(read(with(config, {{"no_rope_layers", nothing}})) == spec);
+  CHECK(kinds(read(with(config, {{"no_rope_layers", {0, 1, 1, 0}}}))) == "--e rce rce --e");
+  CHECK(kinds(read(with(config, {{"no_rope_layer_interval", 2}}))) == "rce --e rce --e");
+  CHECK(kinds(read(with(config, {{"attention_chunk_size", nullptr}}))) == "r-e r-e r-e --e");
+  CHECK(kinds(read(with(config, {{"layer_types", {full, chunked, full, chunked}}}))) == "r-e rce r-e -ce");
+  CHECK(told(with(config, {{"layer_types", {chunked, chunked, chunked, full}}})).empty());
+  CHECK(kinds(read(with(config, {{"interleave_moe_layer_step", 2}}))) == "rc- rce rc- --e");
+  CHECK(kinds(read(with(config, {{"moe_layers", {0, 3}}}))) == "rce rc- rc- --e");
+  CHECK(kinds(read(with(config, {{"moe_layers", Json::array()}}))) == "rc- rc- rc- ---");
+  check_told(with(config, {{"moe_layers", {0, 3}}, {"interleave_moe_layer_step", 2}}),
+             {"interleave_moe_layer_step (2) is ignored"});
+  CHECK_FALSE(read(with(config, {{"use_qk_norm", false}})).attention.norm_of_rotated);
+  CHECK(read(with(config, {{"attn_temperature_tuning", false}})).attention.query_growth == 0);
+  // Scout's scaling has no ramp between what is kept and what is divided.
+  const Json scaling = {{"rope_type", "llama3"},
+                        {"factor", 16.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 1.0},
+                        {"original_max_position_embeddings", 8192}};
+  CHECK(read(with(config, {{"rope_scaling", scaling}})).ropes.front().factor == 16);
+  refused(with(config, {{"rope_scaling", with(scaling, {{"low_freq_factor", 2.0}})}}), {"low_freq_factor"});
+  // The class refuses these, too.
+  for (const char* key :
+       {"num_key_value_heads", "head_dim", "no_rope_layer_interval", "floor_scale", "attn_scale",
+        "num_local_experts", "num_experts_per_tok", "intermediate_size_mlp", "interleave_moe_layer_step"})
+    refused(with(config, {{key, nullptr}}), {key, "null"});
+  refused(with(config, {{"attn_temperature_tuning", 4}}), {"attn_temperature_tuning", "4"});
+  refused(with(config, {{"no_rope_layers", {1, 0}}}), {"no_rope_layers", "an array of 4"});
+  refused(with(config, {{"layer_types", {full, full, full, "sliding_attention"}}}), {"sliding_attention"});
+  refused(with(config, {{"layer_types", {full, chunked, full, full}}, {"attention_chunk_size", nullptr}}),
+          {"layer_types", "attention_chunk_size is null"});
+  refused(with(config, {{"moe_layers", {4}}}), {"moe_layers", "4"});
+  for (const char* key : {"attention_chunk_size", "floor_scale", "interleave_moe_layer_step"})
+    refused(with(config, {{key, 0}}), {key, "0"});
+  refused(with(config, {{"num_experts_per_tok", 17}}), {"more experts are chosen than there are"});
 }
 
 TEST_CASE("config: one thing under two names") {
