@@ -14,6 +14,12 @@ using util::in_quotes;
 
 constexpr std::string_view kEndOfText = "<|endoftext|>";
 
+constexpr std::pair<std::string_view, std::string_view> kOfCodeLlama[] = {{"prefix_token", "▁<PRE>"},
+                                                                          {"middle_token", "▁<MID>"},
+                                                                          {"suffix_token", "▁<SUF>"},
+                                                                          {"eot_token", "▁<EOT>"},
+                                                                          {"fill_token", "<FILL_ME>"}};
+
 constexpr const char* kQwen3_5Name = "Qwen3_5Tokenizer";
 constexpr std::string_view kQwen3_5Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -72,7 +78,8 @@ constexpr TokenizerClass kClasses[] = {
      .bos_rule = ClassBos::kAlways,
      .bos = "<s>",
      .eos = "</s>",
-     .unk = "<unk>"},
+     .unk = "<unk>",
+     .others = kOfCodeLlama},
     {.name = "GemmaTokenizer",
      .steps = ClassSteps::kGemma,
      .bos = "<bos>",
@@ -266,6 +273,11 @@ void add_names_of_class(const TokenizerClass& tokenizer_class, TokenizerSettings
   add("pad_token", tokenizer_class.pad);
   add("cls_token", tokenizer_class.cls);
   add("mask_token", tokenizer_class.mask);
+  KeyedTokens others;
+  for (const auto& [key, name] : tokenizer_class.others)
+    others.emplace_back(key, AddedToken{.content = std::string(name), .special = true});
+  add_all(others, std::move(settings.model_special));
+  settings.model_special = std::move(others);
   settings.plain_special_tokens = tokenizer_class.steps == ClassSteps::kQwen2;
 }
 

@@ -2,8 +2,10 @@
 // some of what they do.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "pre_tokenizer.hpp"
 #include "settings.hpp"
@@ -33,6 +35,8 @@ struct TokenizerClass {
   bool heeds_legacy = false;  ///< of kLlama: with `legacy` a space is put behind each added token too
   /// The tokens that the class names where no file does (null is a name: none); "": none.
   std::string_view bos = "", eos = "", unk = "", sep = "", pad = "", cls = "", mask = "";
+  /// The same by keys of the class's own.
+  std::span<const std::pair<std::string_view, std::string_view>> others = {};
 
   bool over_bytes() const {
     return steps == ClassSteps::kGpt2 || steps == ClassSteps::kNeox || steps == ClassSteps::kQwen2 ||

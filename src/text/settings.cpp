@@ -2,7 +2,10 @@
 #include "settings.hpp"
 
 #include <algorithm>
+#include <array>
 #include <functional>
+#include <string_view>
+#include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -18,21 +21,32 @@ using util::cat;
 using util::in_quotes;
 using util::Json;
 using util::JsonView;
+using util::OrderedJson;
 
 constexpr std::uint64_t kLargestSettings = std::uint64_t{64} << 20;
 
 /// In the order in which transformers adds tokens that have no id yet.
-constexpr const char* kNameKeys[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                     "pad_token", "cls_token", "mask_token"};
+constexpr std::array<std::string_view, 7> kNameKeys = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                                       "pad_token", "cls_token", "mask_token"};
 
 using Names = std::map<std::string, std::optional<AddedToken>>;
 
-void with_file(const fs::path& path, const std::function<void(const JsonView&)>& use) {
+/// An object and the same with its keys in the order of the file: tokens without an id get theirs in it.
+struct OrderedView {
+  JsonView json;
+  const OrderedJson& ordered;
+
+  OrderedView at(const std::string& key) const { return {json.at(key), ordered.at(key)}; }
+};
+
+void with_file(const fs::path& path, const std::function<void(const OrderedView&)>& use) {
   if (!util::exists(path)) return;
-  const Json document = util::parse_config(util::read_file(path, kLargestSettings), path.string());
+  const std::string text = util::read_file(path, kLargestSettings);
+  const Json document = util::parse_config(text, path.string());
+  const OrderedJson ordered = util::parse_ordered_config(text, path.string());
   const JsonView root(document, path.string());
   if (!root.is_object()) root.fail("an object");
-  use(root);
+  use({root, ordered});
 }
 
 std::optional<bool> optional_bool(const JsonView& json, const std::string& key) {
@@ -59,28 +73,97 @@ bool contains(const std::vector<AddedToken>& tokens, const std::string& content)
 
 Names read_names(const JsonView& json) {
   Names names;
-  for (const char* key : kNameKeys) {
+  for (const std::string_view name : kNameKeys) {
+    const std::string key(name);
     if (!json.raw().contains(key)) continue;
     names[key] = json.has(key) ? std::optional(named_token(json.at(key))) : std::nullopt;
   }
   return names;
 }
 
-std::vector<AddedToken> read_more_special(const JsonView& json) {
-  std::vector<AddedToken> tokens;
-  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
-    if (!json.has(key)) continue;
-    const JsonView list = json.at(key);
-    if (list.is_object()) {
-      for (const auto& name : list.keys()) tokens.push_back(named_token(list.at(name)));
-    } else if (list.is_array()) {
-      for (std::size_t i = 0; i < list.size(); ++i) tokens.push_back(named_token(list.at(i)));
-    } else {
-      list.fail("a list of tokens");
-    }
+/// Of all keys that `is_one` takes.
+KeyedTokens keyed_tokens(
+    const OrderedView& object,
+    const std::function<bool(const std::string& key, const OrderedJson& value)>& is_one) {
+  KeyedTokens tokens;
+  for (const auto& [key, value] : object.ordered.items()) {
+    if (is_one(key, value)) tokens.emplace_back(key, named_token(object.json.at(key)));
   }
   return tokens;
 }
+
+/// The special tokens beside the named ones, as transformers 5 gathers them from tokenizer_config.json and
+/// then from special_tokens_map.json: by keys "…_token", by keys of an object, and in two lists of which one
+/// counts.
+class MoreSpecialTokens {
+ public:
+  void read_config(const OrderedView& root) {
+    const bool has_extra = read_lists(root);
+    if (additional_ && !has_extra) extra_ = std::exchange(additional_, {});
+    add_all(by_key_, tokens_by_key(root));
+    add_all(by_key_, std::exchange(of_extra_, {}));
+    constexpr const char* kModelSpecific = "model_specific_special_tokens";
+    if (by_key_.empty() && root.json.has(kModelSpecific)) by_key_ = all_of(root.at(kModelSpecific));
+  }
+
+  void read_map(const OrderedView& root) {
+    std::vector<AddedToken> before = extra_.value_or(std::vector<AddedToken>());
+    read_lists(root);
+    if (extra_) {
+      for (AddedToken& token : std::exchange(*extra_, std::move(before))) {
+        if (!contains(*extra_, token.content)) extra_->push_back(std::move(token));
+      }
+    }
+    KeyedTokens all = tokens_by_key(root);
+    add_all(by_key_, std::exchange(of_extra_, {}));
+    add_all(all, std::move(by_key_));
+    by_key_ = std::move(all);
+  }
+
+  void give_to(TokenizerSettings& settings) && {
+    settings.model_special = std::move(by_key_);
+    if (const auto& list = extra_ ? extra_ : additional_) settings.more_special = *list;
+  }
+
+ private:
+  static KeyedTokens all_of(const OrderedView& object) {
+    if (!object.json.is_object()) object.json.fail("an object of tokens");
+    return keyed_tokens(object, [](const std::string&, const OrderedJson&) { return true; });
+  }
+  static KeyedTokens tokens_by_key(const OrderedView& root) {
+    return keyed_tokens(root, [](const std::string& key, const OrderedJson& value) {
+      return key.ends_with("_token") &&
+             std::find(kNameKeys.begin(), kNameKeys.end(), key) == kNameKeys.end() &&
+             (value.is_string() || value.is_object());
+    });
+  }
+  static std::vector<AddedToken> list_of(const JsonView& root, const char* key) {
+    std::vector<AddedToken> tokens;
+    if (!root.has(key)) return tokens;  // null
+    const JsonView list = root.at(key);
+    if (!list.is_array()) list.fail("a list of tokens");
+    for (std::size_t i = 0; i < list.size(); ++i) tokens.push_back(named_token(list.at(i)));
+    return tokens;
+  }
+
+  /// Whether `root` has any of the tokens that are called extra.
+  bool read_lists(const OrderedView& root) {
+    constexpr const char *kAdditional = "additional_special_tokens", *kExtra = "extra_special_tokens";
+    const Json& raw = root.json.raw();
+    if (raw.contains(kAdditional)) additional_ = list_of(root.json, kAdditional);
+    if (!raw.contains(kExtra)) return false;
+    if (raw.at(kExtra).is_object()) {
+      of_extra_ = all_of(root.at(kExtra));
+      extra_.reset();
+      return !of_extra_.empty();
+    }
+    extra_ = list_of(root.json, kExtra);
+    return !extra_->empty();
+  }
+
+  KeyedTokens by_key_, of_extra_;
+  std::optional<std::vector<AddedToken>> additional_, extra_;  // nothing: there is no such key
+};
 
 std::vector<AddedToken> read_added_list(const JsonView& decoder) {
   std::vector<AddedToken> tokens;
@@ -133,7 +216,6 @@ void read_tokenizer_config(const JsonView& root, TokenizerSettings& settings) {
   settings.add_prefix_space = optional_bool(root, "add_prefix_space");
   settings.split_special_tokens = root.get_bool("split_special_tokens", false);
   settings.names = read_names(root);
-  settings.more_special = read_more_special(root);
   settings.lists_added = root.has("added_tokens_decoder");
   if (settings.lists_added) settings.added = read_added_list(root.at("added_tokens_decoder"));
   sort_by_id(settings.added);
@@ -153,10 +235,6 @@ void read_special_tokens_map(const JsonView& root, TokenizerSettings& settings) 
                             " counts, as in transformers"));
     }
     if (!settings.lists_added) settings.names[key] = token;
-  }
-  if (settings.lists_added) return;
-  for (AddedToken& token : read_more_special(root)) {
-    if (!contains(settings.more_special, token.content)) settings.more_special.push_back(std::move(token));
   }
 }
 
@@ -225,6 +303,18 @@ std::string model_type_of(const JsonView& root) {
 
 }  // namespace
 
+void add_all(KeyedTokens& all, KeyedTokens more) {
+  for (auto& [key, token] : more) {
+    const auto same =
+        std::find_if(all.begin(), all.end(), [&](const auto& entry) { return entry.first == key; });
+    if (same == all.end()) {
+      all.emplace_back(key, std::move(token));
+    } else {
+      same->second = std::move(token);
+    }
+  }
+}
+
 std::optional<std::string> TokenizerSettings::name_of(const std::string& key) const {
   const auto found = names.find(key);
   if (found == names.end() || !found->second) return std::nullopt;
@@ -248,22 +338,28 @@ TokenizerSettings read_settings(const fs::path& folder) {
   TokenizerSettings settings;
   settings.where = (folder / "tokenizer_config.json").string();
   settings.config_file = (folder / "config.json").string();
-  with_file(folder / "tokenizer_config.json",
-            [&](const JsonView& root) { read_tokenizer_config(root, settings); });
-  with_file(folder / "special_tokens_map.json",
-            [&](const JsonView& root) { read_special_tokens_map(root, settings); });
+  MoreSpecialTokens more;
+  with_file(folder / "tokenizer_config.json", [&](const OrderedView& root) {
+    read_tokenizer_config(root.json, settings);
+    more.read_config(root);
+  });
+  with_file(folder / "special_tokens_map.json", [&](const OrderedView& root) {
+    read_special_tokens_map(root.json, settings);
+    if (!settings.lists_added) more.read_map(root);
+  });
+  std::move(more).give_to(settings);
   with_file(folder / "added_tokens.json",
-            [&](const JsonView& root) { read_added_tokens_file(root, settings); });
-  with_file(folder / "config.json", [&](const JsonView& root) {
-    settings.model_type = model_type_of(root);
+            [&](const OrderedView& root) { read_added_tokens_file(root.json, settings); });
+  with_file(folder / "config.json", [&](const OrderedView& root) {
+    settings.model_type = model_type_of(root.json);
     if (settings.tokenizer_class.empty()) {
-      settings.tokenizer_class = root.get_string("tokenizer_class", "");
-      settings.class_file = root.where();
+      settings.tokenizer_class = root.json.get_string("tokenizer_class", "");
+      settings.class_file = root.json.where();
     }
-    read_stated_ids(root, settings);
+    read_stated_ids(root.json, settings);
   });
   with_file(folder / "generation_config.json",
-            [&](const JsonView& root) { read_stated_ids(root, settings); });
+            [&](const OrderedView& root) { read_stated_ids(root.json, settings); });
   constexpr std::string_view kFast = "Fast";
   if (settings.tokenizer_class.ends_with(kFast))
     settings.tokenizer_class.resize(settings.tokenizer_class.size() - kFast.size());
@@ -279,11 +375,15 @@ void add_tokens_of(const TokenizerSettings& settings, AddedTokens& tokens) {
       tokens.add(token, settings.where);
     }
   };
-  for (const char* key : kNameKeys) {
-    const auto named = settings.names.find(key);
+  for (const std::string_view key : kNameKeys) {
+    const auto named = settings.names.find(std::string(key));
     if (named == settings.names.end() || !named->second) continue;
     add_special(*named->second);
     tokens.mark_special(named->second->content);
+  }
+  for (const auto& [key, token] : settings.model_special) {
+    add_special(token);
+    tokens.mark_special(token.content);
   }
   for (const AddedToken& token : settings.more_special) add_special(token);
   tokens.warn_of_ids();

@@ -7,12 +7,19 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "added_tokens.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::text {
+
+/// Special tokens by key, in the order in which they are added, without ids.
+using KeyedTokens = std::vector<std::pair<std::string, AddedToken>>;
+
+/// A later token of a key takes the place of the earlier one.
+void add_all(KeyedTokens& all, KeyedTokens more);
 
 /// Ids that config.json or generation_config.json gives for a special token.
 struct StatedIds {
@@ -32,7 +39,8 @@ struct TokenizerSettings {
 
   /// By key ("bos_token", …), as special tokens without ids; nothing: told to be none.
   std::map<std::string, std::optional<AddedToken>> names;
-  std::vector<AddedToken> more_special;  ///< without ids and keys
+  KeyedTokens model_special;             ///< by keys of the model's own ("image_token", …)
+  std::vector<AddedToken> more_special;  ///< without ids and keys; added behind those
   bool plain_special_tokens = false;     ///< these and the named ones are stripped of flags such as lstrip
   std::vector<AddedToken> added;         ///< with ids, in their order
   /// tokenizer_config.json lists all added tokens: the other files' are not read.

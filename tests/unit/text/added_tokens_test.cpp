@@ -127,6 +127,34 @@ TEST_CASE("added tokens: from added_tokens.json and named tokens") {
   CHECK(tokenizer->size() == 24);
 }
 
+TEST_CASE("added tokens: keys that end in _token name special ones, in the order of the file") {
+  const auto load_with = [](const std::string& config, const std::string& map = "{}") {
+    return load_files({{"tokenizer.json", small_tokenizer().dump()},
+                       {"tokenizer_config.json", config},
+                       {"special_tokens_map.json", map}});
+  };
+  // Expected as transformers 5.24 makes them of these files.
+  CHECK(load_with(R"({"pad_token": "<p>", "video_token": "<v>", "audio_token": "<a>", "add_bos_token": false,
+                      "image_token": null, "extra_special_tokens": ["<x>"]})")
+            ->encode("<p><v><a><x>") == Ids{8, 9, 10, 11});
+  const auto spaced = load_with(R"({"boi_token": {"__type": "AddedToken", "content": "<b>", "lstrip": true,
+                                    "rstrip": true, "normalized": false, "single_word": false, "special": true}})");
+  CHECK(spaced->encode("a <b> a") == Ids{0, 8, 0});
+  CHECK(load_with(R"({"model_specific_special_tokens": {"z_token": "<z>", "y": "<y>"}})")->encode("<z><y>") ==
+        Ids{8, 9});
+  // The keys before it take its place.
+  CHECK(load_with(R"({"z_token": "<z>", "model_specific_special_tokens": {"y": "<y>"}})")->size() == 9);
+  CHECK(load_with(R"({"z_token": "<z>"})", R"({"y_token": "<y>"})")->encode("<y><z>") == Ids{8, 9});
+  // Of the two lists the later one's name counts, unless it is empty or names its tokens.
+  const std::string both = R"({"additional_special_tokens": ["<x>"], "extra_special_tokens": )";
+  CHECK(load_with(both + R"(["<y>"]})")->encode("<y>") == Ids{8});
+  CHECK(load_with(both + R"(["<y>"]})")->size() == 9);
+  CHECK(load_with(both + "[]}")->encode("<x>") == Ids{8});
+  CHECK(load_with(both + R"({"y": "<y>"}})")->encode("<y><x>") == Ids{8, 9});
+  check_error(util::ErrorCode::kFormat, {"model_specific_special_tokens", "an object"},
+              [&] { load_with(R"({"model_specific_special_tokens": ["<z>"]})"); });
+}
+
 TEST_CASE(
     "added tokens: added_tokens_decoder decides on flags, and added_tokens.json is not read beside it") {
   Json json = small_tokenizer();
