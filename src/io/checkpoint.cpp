@@ -154,6 +154,12 @@ void tell_left_out(const TensorFile& weights, const std::vector<TensorFile>& sha
   }
 }
 
+/// A path relative to the model's folder, without "./"; "" where it leads out of that.
+std::string path_in_folder(const util::JsonView& path) {
+  const std::string plain = fs::path(path.as_string()).lexically_normal().generic_string();
+  return is_valid_hub_path(plain) ? plain : "";
+}
+
 /// What an index says: the tensors of each shard.
 std::map<std::string, std::vector<std::string>> parse_index(const std::string& text,
                                                             const std::string& where) {
@@ -162,9 +168,9 @@ std::map<std::string, std::vector<std::string>> parse_index(const std::string& t
   std::map<std::string, std::vector<std::string>> tensors_of_shard;
   for (const std::string& name : weight_map.keys()) {
     const util::JsonView shard = weight_map.at(name);
-    if (!is_valid_hub_path(shard.as_string()) || is_index(shard.as_string()))
-      shard.fail("a file of weights in the same folder or below it");
-    tensors_of_shard[shard.as_string()].push_back(name);
+    const std::string file = path_in_folder(shard);
+    if (file.empty() || is_index(file)) shard.fail("a file of weights in the same folder or below it");
+    tensors_of_shard[file].push_back(name);
   }
   if (tensors_of_shard.empty()) weight_map.fail("tensors and their files");
   return tensors_of_shard;
@@ -174,10 +180,10 @@ std::map<std::string, std::vector<std::string>> read_index(const fs::path& index
   return parse_index(util::read_file(index_path), index_path.string());
 }
 
-/// The tensors that the index names, each from its own shard. What else is in the shards is left out, and
-/// told.
-TensorFile open_sharded(const fs::path& index_path) {
-  const fs::path folder = index_path.parent_path();
+/// The tensors that the index names, each from its own shard in the folder. What else is in the shards is
+/// left out, and told.
+TensorFile open_sharded(const fs::path& folder, const std::string& index) {
+  const fs::path index_path = folder / index;
   const std::string where = index_path.string();
   const std::map<std::string, std::vector<std::string>> tensors_of_shard = read_index(index_path);
 
@@ -310,12 +316,36 @@ std::string other_weights_hint(const fs::path& folder) {
          "transformers";
 }
 
+/// The file or index that config.json names in place of the usual ones, if it does.
+std::optional<std::string> named_weights(const fs::path& folder) {
+  constexpr const char* kKey = "transformers_weights";
+  const fs::path path = folder / "config.json";
+  if (!util::exists(path)) return std::nullopt;
+  const std::string text = util::read_file(path);
+  if (text.find(kKey) == std::string::npos) return std::nullopt;
+  const util::Json document = util::parse_config(text, path.string());
+  const util::JsonView config(document, path.string());
+  if (!config.has(kKey)) return std::nullopt;
+  const util::JsonView named = config.at(kKey);
+  std::string name = path_in_folder(named);
+  if (name.empty() || !(name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")))
+    named.fail("a file NAME.safetensors or NAME.safetensors.index.json in the model's folder or below it");
+  if (!util::exists(folder / name)) {
+    throw input_error(
+        {.what = cat("no weights ", in_quotes(name), ", which config.json names"),
+         .where = folder.string(),
+         .hint = cat("without its key ", kKey, " the weights are sought under their usual names")});
+  }
+  return name;
+}
+
 /// The file that the weights of a folder are found by, in transformers' order.
 std::string weights_or_index(const fs::path& folder) {
   std::error_code ignored;
   if (!fs::is_directory(folder, ignored)) {
     throw input_error({.what = "no folder " + in_quotes(folder.string())});
   }
+  if (const auto named = named_weights(folder)) return *named;
   for (const std::string& name : weight_file_names()) {
     if (util::exists(folder / name)) return name;
   }
@@ -414,8 +444,8 @@ std::uint64_t TensorFile::num_bytes() const {
 }
 
 TensorFile open_checkpoint(const fs::path& folder) {
-  const fs::path path = folder / weights_or_index(folder);
-  TensorFile weights = is_index(path) ? open_sharded(path) : open_weights(path);
+  const std::string name = weights_or_index(folder);
+  TensorFile weights = is_index(name) ? open_sharded(folder, name) : open_weights(folder / name);
   tell_other_weights(weights, folder);
   tell_unread_files(folder);
   return weights;

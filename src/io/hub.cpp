@@ -450,16 +450,18 @@ fs::path Hub::get(const Wanted& wanted) const {
 fs::path Hub::model(const std::string& path_or_id, ModelParts parts) const {
   const fs::path path(path_or_id);
   if (util::is_file(path / "config.json")) return path;
-  const bool folder = util::is_folder(path);
+  const bool folder = util::is_folder(path), adapter = util::exists(path / "adapter_config.json");
   if (util::is_file(path)) {
     throw util::input_error({.what = "a model is a folder",
                              .expected = "a folder with config.json, or a name on the hub",
                              .found = "the file " + in_quotes(path_or_id)});
   }
   if (looks_like_path(path_or_id)) {
-    throw util::input_error({.what = folder ? "no model in the folder " + in_quotes(path_or_id)
-                                            : "no folder " + in_quotes(path_or_id),
-                             .expected = folder ? "config.json in it" : ""});
+    throw util::input_error(
+        {.what = folder ? "no model in the folder " + in_quotes(path_or_id)
+                        : "no folder " + in_quotes(path_or_id),
+         .expected = folder ? "config.json in it" : "",
+         .hint = adapter ? "there is only an adapter: merge it into its base model and save that" : ""});
   }
   const HubId id = parse_hub_id(path_or_id);
   Wanted wanted{.what = "the model " + in_quotes(path_or_id),

@@ -164,8 +164,14 @@ class Model::WeightFiles {
       if (claimed_.count(name) == 0 && !TensorNames::is_ignorable(spec, name)) left.push_back(name);
     }
     if (left.empty()) return;
-    const bool quantized = std::any_of(left.begin(), left.end(), [](const std::string& name) {
-      return name.ends_with(".weight_scale_inv") || name.ends_with(".weight_scale");
+    const auto any = [&](const auto& is_one) { return std::any_of(left.begin(), left.end(), is_one); };
+    const bool quantized = any([](const std::string& name) {
+      return name.ends_with(".weight_scale_inv") || name.ends_with(".weight_scale") ||
+             name.ends_with(".qweight") || name.ends_with(".qzeros") || name.ends_with(".scales") ||
+             name.ends_with(".g_idx") || name.ends_with(".SCB");
+    });
+    const bool adapter = any([](const std::string& name) {
+      return name.find("lora_") != std::string::npos || name.find(".base_layer.") != std::string::npos;
     });
     const std::size_t shown = std::min<std::size_t>(left.size(), 3);
     throw util::format_error(
@@ -175,7 +181,9 @@ class Model::WeightFiles {
          .found = util::cat(util::join({left.begin(), left.begin() + shown}, ", "),
                             left.size() > shown ? util::cat(" and ", left.size() - shown, " more") : ""),
          .hint = quantized ? "the weights are quantized: take a conversion to bfloat16, float16 or float32"
-                           : "an adapter (LoRA) must be merged into the weights first"});
+                 : adapter ? "an adapter (LoRA) must be merged into the weights first"
+                           : "config.json may be another model's, or the weights are of more than a language "
+                             "model: a value head, a classifier, more blocks than it says"});
   }
 
  private:
@@ -227,6 +235,10 @@ class Model::WeightFiles {
       std::vector<std::string> names;
       for (const auto& [other, entry] : file_.entries()) names.push_back(other);
       std::string hint = util::did_you_mean(name, names);
+      for (const std::string& other : names) {
+        if (hint.empty() && other.ends_with("." + name))
+          hint = "there is '" + other + "': save the model without what stands before its name";
+      }
       if (hint.empty() && rule.slot == Slot::kUnembedding)
         hint = "where the unembedding is the embedding, config.json must say tie_word_embeddings: true";
       throw util::format_error({.what = "missing tensor '" + name + "'",

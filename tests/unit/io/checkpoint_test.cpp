@@ -95,6 +95,32 @@ TEST_CASE("checkpoint: the files that a model is read from") {
   check_error(ErrorCode::kInput, {"no weights in"}, [] { io::model_files("/"); });
 }
 
+TEST_CASE("checkpoint: config.json may name the weights") {
+  const TemporaryFolder folder;
+  folder.write("model.safetensors", bytes_named({"x"}, 1));
+  folder.write("weights/tuned.safetensors", bytes_named({"x"}, 2));
+  folder.write("weights/shard.safetensors", bytes_named({"x"}, 3));
+  folder.write("weights/all.safetensors.index.json", R"({"weight_map":{"x":"./weights/shard.safetensors"}})");
+  const auto named = [&](const std::string& value) {
+    folder.write("config.json", R"({"transformers_weights": )" + value + "}");
+  };
+  named("null");
+  CHECK(first_value(open_checkpoint(folder.path()), "x") == 1);
+  named(R"("weights/tuned.safetensors")");
+  CHECK(first_value(open_checkpoint(folder.path()), "x") == 2);
+  CHECK(io::model_files(folder.path()).at(1) == "weights/tuned.safetensors");
+  named(R"("./weights/all.safetensors.index.json")");  // its shards lie in the model's folder
+  CHECK(first_value(open_checkpoint(folder.path()), "x") == 3);
+  named(R"("other.safetensors")");
+  check_error(ErrorCode::kInput, {"'other.safetensors'", "config.json names"},
+              [&] { open_checkpoint(folder.path()); });
+  for (const char* value : {R"("../model.safetensors")", R"("/model.safetensors")", R"("model.bin")", "3"}) {
+    INFO(value);
+    named(value);
+    check_error(ErrorCode::kFormat, {"transformers_weights"}, [&] { open_checkpoint(folder.path()); });
+  }
+}
+
 TEST_CASE("checkpoint: an index that does not fit its shards") {
   const TemporaryFolder folder;
   const auto refuse = [&](const std::string& index, ErrorCode code, const std::vector<std::string>& parts) {
