@@ -273,7 +273,7 @@ class Run {
   std::set<std::int64_t> layers_;  // that are kept of a forward pass
   bool splits_at_parts_ = false;   // a chunk holds positions of one part only
   std::int64_t tokens_per_batch_ = 0;
-  bool stopped_ = false;
+  bool stopped_ = false, told_of_stored_ = false;
   std::int64_t checked_part_ = -1, checked_in_part_ = 0;  // the last one that was seen, and positions checked
   // Of what has been shown.
   std::optional<std::int64_t> part_;   // in progress
@@ -337,6 +337,8 @@ void Run::process_whole(const std::vector<Query>& batch) {
   model::PackedWindows windows;
   std::vector<BatchPosition> positions;
   const bool is_stored = batch.front().states != nullptr;
+  if (is_stored && !std::exchange(told_of_stored_, true))
+    batch.front().states->tensors().tell_if_normed(model_.head());
   for (const Query& query : batch) {
     DEPTHLENS_ASSERT((query.states != nullptr) == is_stored);
     const auto start = static_cast<std::int64_t>(windows.tokens.size());

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 
 #include "decode/stored_tensors.hpp"
 #include "depthlens/io/checkpoint.hpp"
@@ -15,6 +16,7 @@
 #include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::decode {
@@ -97,6 +99,18 @@ StoredStates::StoredStates(const std::filesystem::path& path, const Expected& ex
 
 StoredStates::~StoredStates() = default;
 
+void StoredStates::check_values() const {
+  constexpr std::int64_t kAtOnce = 1024;
+  const auto T = static_cast<std::int64_t>(tokens_.size());
+  for (const std::int64_t layer : tensors_->layers) {
+    for (std::int64_t first = 0; first < T; first += kAtOnce) {
+      std::vector<std::int64_t> positions(static_cast<std::size_t>(std::min(kAtOnce, T - first)));
+      std::iota(positions.begin(), positions.end(), first);
+      tensors_->rows(layer, positions);
+    }
+  }
+}
+
 at::Tensor StoredStates::Tensors::rows(std::int64_t layer, const std::vector<std::int64_t>& positions) const {
   const auto place = std::find(layers.begin(), layers.end(), layer);
   DEPTHLENS_ASSERT(place != layers.end());
@@ -113,6 +127,26 @@ at::Tensor StoredStates::Tensors::rows(std::int64_t layer, const std::vector<std
          finite ? util::cat("values up to ", most) : "finite numbers",
          util::cat(finite ? "a larger one" : "NaN or an infinity", " at layer ", layer, ", position ",
                    positions[static_cast<std::size_t>(row)]));
+}
+
+void StoredStates::Tensors::tell_if_normed(const model::OutputHead& head) const {
+  // Fewer could have a mean square of 1 by chance.
+  constexpr std::int64_t kLeast = 4, kMost = 64;
+  constexpr double kRounding = 1e-2;
+  if (head.norm == model::NormKind::kNone || states.size(0) < kLeast) return;
+  const at::Tensor last = states.select(1, states.size(1) - 1).narrow(0, 0, std::min(kMost, states.size(0)));
+  at::Tensor standard = last.to(at::kDouble);
+  const auto on_host = [](const at::Tensor& x) { return x.to(at::kCPU, at::kDouble); };
+  if (head.norm_bias.defined()) standard = standard - on_host(head.norm_bias);
+  if (head.norm_weight.defined()) standard = standard / on_host(head.norm_weight);
+  const auto all_near = [&](const at::Tensor& values, double value) {
+    return ((values - value).abs() < kRounding).all().item<bool>();  // not so of NaN
+  };
+  if (!all_near(standard.square().mean(1), 1)) return;
+  if (head.norm == model::NormKind::kLayerNorm && !all_near(standard.mean(1), 0)) return;
+  util::log_warning(util::cat(path, ": the states of layer ", layers.back(),
+                              " look as if the final norm had been applied to them, as to the last of "
+                              "hidden_states in transformers; they are read as states before it"));
 }
 
 StateWriter::StateWriter(std::filesystem::path folder) : folder_(std::move(folder)) {

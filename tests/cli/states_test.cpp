@@ -1,4 +1,5 @@
 // Residual states from files and into files: --states, --save-states, and --layers.
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -156,6 +157,44 @@ TEST_CASE("states in bfloat16 are read, near what float32 gives") {
   }
 }
 
+TEST_CASE("states that the final norm has been applied to are reported") {
+  const StatesDesk desk;
+  const auto told = [&](const std::string& out) {
+    const Result result =
+        check_done(desk.of_states(desk.first().string(), out, {"--experiment", "trajectory"}));
+    return contains(result.err, "layer 3 look as if the final norm had been applied");
+  };
+  CHECK_FALSE(told("before"));
+  const auto floats_of = [](const Safetensors& file, const std::string& name) {
+    const OrderedJson& entry = file.header.at(name);
+    REQUIRE(entry["dtype"] == "F32");
+    const auto begin = entry["data_offsets"][0].get<std::size_t>(),
+               end = entry["data_offsets"][1].get<std::size_t>();
+    std::vector<float> values((end - begin) / sizeof(float));
+    std::memcpy(values.data(), file.data.data() + begin, end - begin);
+    return values;
+  };
+  const Safetensors weights = desk.model.weights();
+  const std::vector<float> weight = floats_of(weights, "transformer.ln_f.weight"),
+                           bias = floats_of(weights, "transformer.ln_f.bias");
+  Safetensors file = Safetensors::read(desk.first());
+  std::vector<float> states = floats_of(file, "hidden_states");  // [T, 4, 16]
+  const std::size_t d = weight.size(), S = 4;
+  for (std::size_t first = (S - 1) * d; first < states.size(); first += S * d) {
+    double mean = 0, square = 0;
+    for (std::size_t i = 0; i < d; ++i) mean += states[first + i] / static_cast<double>(d);
+    for (std::size_t i = 0; i < d; ++i)
+      square += std::pow(states[first + i] - mean, 2) / static_cast<double>(d);
+    for (std::size_t i = 0; i < d; ++i)
+      states[first + i] =
+          static_cast<float>((states[first + i] - mean) / std::sqrt(square + 1e-5)) * weight[i] + bias[i];
+  }
+  std::memcpy(file.data.data() + file.header["hidden_states"]["data_offsets"][0].get<std::size_t>(),
+              states.data(), states.size() * sizeof(float));
+  write_bytes(desk.first(), file.bytes());
+  CHECK(told("behind"));
+}
+
 TEST_CASE("states that do not fit are refused by name") {
   const StatesDesk desk;
   const std::string path = desk.first().string();
@@ -208,6 +247,8 @@ TEST_CASE("states that do not fit are refused by name") {
   for (std::size_t i = 0; i < 4; ++i) file.data[at("hidden_states") + i] = '\xff';
   write_bytes(path, file.bytes());
   check_error(desk.of_states(desk.states.string(), "x"), 3, {path, "not finite", "layer 0, position 0"});
+  check_error(desk.of_states(desk.states.string(), "x", {"--positions", "last"}), 3,
+              {path, "not finite", "layer 0, position 0"});
   write_bytes(path, good.bytes().substr(0, good.bytes().size() - 5));
   refused({});
   write_bytes(path, good.bytes());

@@ -31,6 +31,9 @@ class StoredStates {
 
   const std::string& path() const { return path_; }
   const std::vector<TokenId>& tokens() const { return tokens_; }  ///< [T]
+  /// Throws an input error where a state is not finite, or too large for a norm: of positions that the engine
+  /// is not asked for, too.
+  void check_values() const;
 
   struct Tensors;
   /// For the engine.
