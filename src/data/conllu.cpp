@@ -240,9 +240,12 @@ class Reader {
       std::string text = placed_tokens();
       if (!stated_text_.empty()) text = align(text);
       const std::string name = name_of_sentence();
+      const std::size_t before = result_.items.size();
       for (const Token& token : tokens_) {
         if (is_wanted(token.tag)) add_word(token, name, text);
       }
+      if (result_.items.size() > before && !texts_.insert(text).second)
+        repeated_texts_.add(util::cat("line ", tokens_.front().line, ", ", util::in_quotes(text)));
       result_.sentences.push_back(std::move(text));
     }
     tokens_.clear();
@@ -345,6 +348,7 @@ class Reader {
                        "the prompts are those of '# text'");
     repeated_names_.warn(file_.name, "sentences with the sent_id of another one",
                          "records tell their words by 'document' only");
+    repeated_texts_.warn(file_.name, "sentences with the text of an earlier one", "the words of each count");
   }
 
   const TaskText& file_;
@@ -352,8 +356,8 @@ class Reader {
   std::int64_t min_prompt_chars_;
   std::int64_t line_number_ = 0, num_words_of_file_ = 0;
   TaggedFile result_;
-  std::set<std::string> names_;
-  Tally untagged_, other_spaces_, repeated_names_;
+  std::set<std::string> names_, texts_;
+  Tally untagged_, other_spaces_, repeated_names_, repeated_texts_;
   // the sentence at hand
   std::string sentence_id_, stated_text_;
   std::vector<Token> tokens_;

@@ -15,6 +15,13 @@
 namespace depthlens::data {
 namespace {
 
+/// White space of Unicode beyond ASCII, and what has no width: U+0085, U+00A0, U+1680, U+2000 to U+200D,
+/// U+2028, U+2029, U+202F, U+205F, U+2060, U+3000, U+FEFF.
+constexpr std::string_view kBlanks[] = {"\u0085", "\u00A0", "\u1680", "\u2000", "\u2001", "\u2002",
+                                        "\u2003", "\u2004", "\u2005", "\u2006", "\u2007", "\u2008",
+                                        "\u2009", "\u200A", "\u200B", "\u200C", "\u200D", "\u2028",
+                                        "\u2029", "\u202F", "\u205F", "\u2060", "\u3000", "\uFEFF"};
+
 constexpr std::uint64_t kMaxDocument = std::uint64_t{1} << 30;
 
 bool is_blank(std::string_view line) {
@@ -142,6 +149,7 @@ std::optional<std::string> DocumentReader::next_paragraphs() {
   while (next_line(line)) {
     look_at_carriage_returns(line);
     if (!is_blank(line)) {
+      look_at_blanks(line);
       if (!document.empty()) document += '\n';
       document += line;
       if (document.size() > kMaxDocument) fail_too_long(line_place());
@@ -151,6 +159,21 @@ std::optional<std::string> DocumentReader::next_paragraphs() {
   }
   if (document.empty()) return std::nullopt;
   return document;
+}
+
+/// Word processors and pages of the web put such characters into lines that look empty.
+void DocumentReader::look_at_blanks(std::string_view line) {
+  if (told_of_blank_) return;
+  for (std::string_view rest = util::trimmed(line); !rest.empty(); rest = util::trimmed(rest)) {
+    const auto* const blank = std::find_if(std::begin(kBlanks), std::end(kBlanks),
+                                           [&](std::string_view one) { return rest.starts_with(one); });
+    if (blank == std::end(kBlanks)) return;
+    rest.remove_prefix(blank->size());
+  }
+  told_of_blank_ = true;
+  util::log_warning(line_place() +
+                    " holds nothing but spaces that are not ASCII, such as U+00A0, perhaps others too: it "
+                    "belongs to its text and separates no documents");
 }
 
 /// Python's text mode makes line feeds of them; tokenizers, and so this program, take a text as it is.

@@ -51,7 +51,8 @@ struct TaskBuilder::Notes {
 
   std::string input = {};
   Repetitions repetitions;
-  Tally own_bos = {}, space_left_out = {}, other_space = {}, with_long_options = {}, same_beginning = {};
+  Tally own_bos = {}, space_left_out = {}, break_left_out = {}, other_space = {}, with_long_options = {},
+        same_beginning = {};
   std::int64_t num_long_options = 0;
 
   void tell() {
@@ -59,13 +60,15 @@ struct TaskBuilder::Notes {
     own_bos.warn(input, "prompts that begin with BOS themselves", "no second one is put before them");
     space_left_out.warn(input, "prompts that end in a space",
                         "it is left out: every option is read with a space before it");
+    break_left_out.warn(input, "prompts that end in a line break or a tab",
+                        "it is left out: an answer follows behind a space");
     other_space.warn(input, "prompts that end in a line break or a tab",
                      "an option is read with a space before it even so");
     with_long_options.warn(input, util::cat(num_long_options, " options of several tokens, items"),
                            "only the last token of an option is ranked, at the place of its first");
     same_beginning.warn(input, "facts whose distractor begins with the same token as their answer",
                         "they are read as if they had none");
-    own_bos = space_left_out = other_space = with_long_options = same_beginning = {};
+    own_bos = space_left_out = break_left_out = other_space = with_long_options = same_beginning = {};
     num_long_options = 0;
   }
 };
@@ -114,6 +117,8 @@ bool TaskBuilder::add(const Fact& fact) {
     ++task_.dropped[Drop::kRepeatedFact];
     return false;
   }
+  if (without_space_at_end(fact.prompt, " ") != prompt)
+    notes_->break_left_out.add("item " + util::in_quotes(fact.id.text));
   const text::Continuation tokens = text::continuation(tokenizer_, prompt, " ", answer);
   TaskItem item{.id = fact.id,
                 .document = document,

@@ -55,6 +55,7 @@ class DocumentReader {
   char next_character();
   std::string text_of(std::string_view json, const std::string& where);
   void look_at_carriage_returns(std::string_view line);
+  void look_at_blanks(std::string_view line);
 
   void take_id(const util::JsonView& object);
 
@@ -64,7 +65,7 @@ class DocumentReader {
   std::optional<std::string> pending_;  // a line that was looked at
   Format format_ = Format::kText;
   bool told_of_crlf_ = false, told_of_carriage_return_ = false, told_of_nul_ = false, told_of_mark_ = false,
-       told_of_id_ = false;
+       told_of_id_ = false, told_of_blank_ = false;
   std::string id_;
   // of an array
   std::int64_t element_ = 0;

@@ -279,8 +279,11 @@ TEST_CASE("CoNLL-U: a sent_id that stands twice is reported") {
         read("# sent_id = a\n" + low + "# sent_id = b\n" + low + "# sent_id = a\n" + low, {"NOUN"});
     CHECK(file.items.size() == 3);
   });
-  REQUIRE(told.size() == 1);
+  REQUIRE(told.size() == 2);
   CHECK(holds(told[0], "sentences with the sent_id of another one: 1 (first: line 10, 'a')"));
+  CHECK(holds(
+      told[1],
+      "sentences with the text of an earlier one: 2 (first: line 6, 'Low tide'); the words of each count"));
 }
 
 TEST_CASE("CoNLL-U: forms may hold spaces and any letters") {

@@ -301,6 +301,12 @@ TEST_CASE("text: carriage returns stay and are reported; where they alone end li
   check_told("{\"text\": \"a\\r\\nb\"}\r\n", "crlf.jsonl", {"a\r\nb"}, {});
 }
 
+TEST_CASE("text: a line that only looks empty separates nothing, and is reported") {
+  check_told("one\n\u00a0 \u3000\ntwo\n", "nbsp.txt", {"one\n\u00a0 \u3000\ntwo"},
+             {"line 2 holds nothing but spaces", "separates no documents"});
+  check_told("one\n\u00a0x\ntwo\n", "text.txt", {"one\n\u00a0x\ntwo"}, {});
+}
+
 TEST_CASE("reader: the digest is of the whole file, also where it is asked for early") {
   for (const std::string bytes : {"a\n\nb\n\nc", "a\n\nb\n", "a\r\n", "", "\n\n\n", "\xEF\xBB\xBFx"}) {
     Input input(bytes, "x.txt");

@@ -383,6 +383,22 @@ TEST_CASE("questions: a logged one has the tokens of its continuations behind it
   CHECK(mixed.options[1].text == "B");
 }
 
+TEST_CASE("facts: a line break at the end of a prompt is left out and reported, a space is not") {
+  const LetterTokenizer tokenizer;
+  const Texts told = test::warnings_of([&] {
+    TaskBuilder builder(InputKind::kFacts, tokenizer, std::nullopt, 100);
+    builder.begin_input("f.jsonl");
+    builder.add(Fact{.id = "0", .prompt = "a: ", .answer = "b"});
+    builder.add(Fact{.id = "1", .prompt = "c:\n", .answer = "d"});
+    const Task task = std::move(builder).finish();
+    REQUIRE(task.items.size() == 2);
+    CHECK(task.items[1].context == Ids{'c', ':'});
+  });
+  CHECK(told ==
+        Texts{"f.jsonl: prompts that end in a line break or a tab: 1 (first: item '1'); it is left out: "
+              "an answer follows behind a space"});
+}
+
 TEST_CASE("questions: a space at the end of a prompt is left out, options of several tokens are reported") {
   const LetterTokenizer tokenizer;
   Task task;
