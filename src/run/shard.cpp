@@ -117,7 +117,8 @@ Shard parse_shard(const std::string& text, const Environment& environment) {
   const std::vector<std::string> parts = util::split(text, '/');
   Shard shard;
   if (parts.size() == 2 && util::parse_int(parts[0], shard.index) && util::parse_int(parts[1], shard.count) &&
-      shard.index >= 0 && shard.index < shard.count && shard.count <= std::numeric_limits<int>::max())
+      shard.index >= 0 && shard.index < shard.count && shard.count <= std::numeric_limits<int>::max() &&
+      text == util::cat(shard.index, "/", shard.count))  // no zeros before them
     return shard;
   throw util::usage_error({.what = "no share of a run",
                            .where = kFlag,

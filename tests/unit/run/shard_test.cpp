@@ -43,7 +43,7 @@ TEST_CASE("a share given by hand is I/N") {
   check_shard(parse_shard("0/1", made_up({})), 0, 1);
   check_shard(parse_shard("3/16", made_up({})), 3, 16);
   for (const char* text : {"", "4/4", "-1/4", "1", "1/", "/4", "1/2/3", "1 / 4", "a/b", "0/0", "1/-2", "AUTO",
-                           "+1/4", "0/99999999999999999999", "0/3000000000"}) {
+                           "+1/4", "00/4", "0/04", "0/99999999999999999999", "0/3000000000"}) {
     INFO(text);
     check_error(util::ErrorCode::kUsage, {"--shard", "I/N", "0/4", text},
                 [&] { parse_shard(text, made_up({})); });
