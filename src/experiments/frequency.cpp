@@ -67,7 +67,7 @@ class Frequency : public Experiment {
     for (std::int64_t b = 0; b < buckets_.size(); ++b) {
       corpus.add({name(b), corpus_count(b),
                   is_of_positions ? sums_->ratio(token_index(b), tokens_)
-                                  : tables::Estimate{.value = tables::share(corpus_count(b), total)}});
+                                  : tables::Estimate{tables::share(corpus_count(b), total), {}, {}}});
       targets.add({name(b), this->count(target_index(b)), sums_->ratio(target_index(b), targets_)});
     }
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {

@@ -309,7 +309,7 @@ HubUnreachable HubClient::unreachable(const std::string& address, const HttpFail
       {.what = certificate ? "the hub cannot be trusted" : "the hub cannot be reached",
        .where = shown(address),
        .found = settings_.told(why),
-       .hint = certificate ? "SSL_CERT_FILE names a file of further certificates to trust"
+       .hint = certificate ? "SSL_CERT_FILE names a file of certificates to trust in place of the system's"
                : proxy     ? "the proxy asks for a name and a password: https_proxy=http://NAME:PASSWORD@HOST"
                        : "behind a proxy set https_proxy; HF_ENDPOINT names another hub; without a network "
                          "copy the cache from a machine that has one (docs/hub.md)"});

@@ -107,7 +107,7 @@ ArchSpec read_falcon_h1(const util::JsonView& config) {
   spec.mlp_out_scale = of_mlp[1];
   tell_unused(config, "mamba_use_mlp", true, "all blocks have an MLP");
   tell_unused(config, "attn_layer_indices", nullptr, "all blocks attend");
-  spec.ignorable.push_back("layers.{i}.mamba.mup_vector");
+  spec.ignorable.emplace_back("layers.{i}.mamba.mup_vector");
   return spec;
 }
 
