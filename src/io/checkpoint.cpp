@@ -154,10 +154,12 @@ void tell_left_out(const TensorFile& weights, const std::vector<TensorFile>& sha
   }
 }
 
-/// A path relative to the model's folder, without "./"; "" where it leads out of that.
+/// A path relative to the model's folder, without "./" before it; "" where it leads out of that.
 std::string path_in_folder(const util::JsonView& path) {
-  const std::string plain = fs::path(path.as_string()).lexically_normal().generic_string();
-  return is_valid_hub_path(plain) ? plain : "";
+  const std::string given = path.as_string();
+  std::string_view plain = given;
+  while (plain.starts_with("./")) plain.remove_prefix(2);
+  return is_valid_hub_path(plain) ? std::string(plain) : "";
 }
 
 /// What an index says: the tensors of each shard.
