@@ -196,9 +196,10 @@ TEST_CASE("CoNLL-U: '# text' tells the spaces, whatever the forms say") {
   check_word(file.items[1], "0.3", "The miller", "", "'s", "PART");
   check_word(file.items[2], "0.4", "The miller's", " ", "dog", "NOUN");
   check_word(file.items[5], "1.4", "The miller 's", " ", "dog", "NOUN");
-  REQUIRE(told.size() == 1);
+  REQUIRE(told.size() == 2);
   CHECK(holds(told[0],
               "x.conllu: sentences whose '# text' has other spaces than SpaceAfter says: 1 (first: line 2"));
+  CHECK(holds(told[1], "sentences with the text of an earlier one: 1"));
   // Forms and text may differ in spaces within a word, and in spaces that do not break.
   const TaggedFile spaces = read(
       "# text = 10\u00A0000 sacks\u00A0!\n" + words({{"10 000", "NUM"}, {"sacks", "NOUN"}, {"!", "PUNCT"}}),
