@@ -190,7 +190,7 @@ class TorchrunTest(cluster.Case):
                     time.sleep(0.5)  # it decodes by then, and nothing is told to end at once any more
                     cluster.kill(processes[failing].pid, signal.SIGTERM)
                     self.assertEqual(processes[failing].wait(SECONDS), 130, processes[failing].log_text())
-                    self.assertEqual(processes[1 - failing].wait(20), 3, processes[1 - failing].log_text())
+                    self.assertEqual(processes[1 - failing].wait(60), 3, processes[1 - failing].log_text())
                     self.assertIn(f"rank {failing} has failed", processes[1 - failing].log_text())
                 with cluster.Process(self.program("--resume"), log=self.folder / "resumed") as process:
                     self.check_ended(process)
@@ -252,7 +252,7 @@ class TorchrunTest(cluster.Case):
         with first, second:
             self.assertEqual(second.wait(SECONDS), 2, second.log_text())
             self.assertIn("settings.seed", second.log_text())
-            self.assertEqual(first.wait(20), 3, first.log_text())
+            self.assertEqual(first.wait(60), 3, first.log_text())
 
     def test_the_environment_is_refused_where_it_makes_no_sense(self):
         environment = cluster.clean_environment(RANK="2", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="1")

@@ -261,7 +261,8 @@ TEST_CASE("hub: what cannot be had leaves nothing under a final name") {
   SECTION("another content") {
     bench.hub.set_rules({{{"on", "cdn GET"}, {"corrupt", true}}});
     refused(ErrorCode::kFormat, {"another content than it has announced", "'model.safetensors'", "SHA-256"});
-    CHECK(bench.unfinished().empty());
+    // Small files, named by a git SHA-1, that were under way meanwhile may be left to be gone on with.
+    for (const std::string& name : bench.unfinished()) CHECK(name.find('.') == 40);
   }
   SECTION("another content of a small file") {
     bench.hub.set_rules({{{"on", "hub GET .*tokenizer.json"}, {"corrupt", true}}});
