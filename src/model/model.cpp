@@ -64,8 +64,8 @@ bool stays_on_host(Slot slot) {
 /// Whether states can be finite where this is not: it only ranks, or goes through exponentials that make 0 of
 /// an infinity.
 bool hides_infinities(Slot slot) {
-  return slot == Slot::kRouterBias || slot == Slot::kDeltaDecayBias || slot == Slot::kDeltaLogDecay ||
-         slot == Slot::kStateStepBias || slot == Slot::kStateLogDecay;
+  return slot == Slot::kRouterBias || slot == Slot::kRouterWeight || slot == Slot::kDeltaDecayBias ||
+         slot == Slot::kDeltaLogDecay || slot == Slot::kStateStepBias || slot == Slot::kStateLogDecay;
 }
 
 }  // namespace
