@@ -134,7 +134,7 @@ class MoreSpecialTokens {
     return keyed_tokens(root, [](const std::string& key, const OrderedJson& value) {
       return key.ends_with("_token") &&
              std::find(kNameKeys.begin(), kNameKeys.end(), key) == kNameKeys.end() &&
-             (value.is_string() || value.is_object());
+             (value.is_string() || (value.is_object() && value.contains("content")));
     });
   }
   static std::vector<AddedToken> list_of(const JsonView& root, const char* key) {

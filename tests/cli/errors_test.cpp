@@ -276,9 +276,8 @@ TEST_CASE("a damaged or unsupported config.json ends with 4") {
   bench.check_config({{"hidden_size", 17}, {"head_dim", nullptr}}, {"num_attention_heads"});
   bench.check_config({{"num_key_value_heads", 3}}, {"num_key_value_heads", "found 3"});
   bench.check_config({{"num_hidden_layers", 0}}, {"num_hidden_layers", "found 0"});
-  bench.check_config(
-      {{"architectures", {"RwkvForCausalLM"}}},
-      {"unsupported architecture 'RwkvForCausalLM'", path, "expected one of", "LlamaForCausalLM"});
+  bench.check_config({{"architectures", {"RwkvForCausalLM"}}}, {"unsupported architecture 'RwkvForCausalLM'",
+                                                                path, "expected one of", "LlamaForCausalLM"});
   bench.check_config({{"architectures", {"LlamaForCasualLM"}}}, {"hint: did you mean 'LlamaForCausalLM'"});
   bench.check_config({{"architectures", "LlamaForCausalLM"}}, {"architectures", "expected an array"});
   bench.check_config(
