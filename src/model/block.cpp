@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/zeros_like.h>
@@ -29,6 +30,20 @@ namespace {
 
 at::Tensor scaled(const at::Tensor& x, double scale) {
   return scale == 1 ? x : x * scale;
+}
+
+/// Which rows of windows have no attention, [T, 1] bool: the query, or a key that may be seen from there, is
+/// not finite, of which libtorch's attention on the processor makes 0. Undefined where there are none.
+at::Tensor rows_without_attention(const at::Tensor& queries, const at::Tensor& keys,
+                                  const std::vector<std::int64_t>& lengths) {
+  const auto broken = [](const at::Tensor& x) {
+    return at::isfinite(x.flatten(1).sum(1, /*keepdim=*/true, at::kDouble)).logical_not();
+  };
+  const at::Tensor of_queries = broken(queries), of_keys = broken(keys);
+  if (!of_queries.logical_or(of_keys).any().item<bool>()) return {};
+  std::vector<at::Tensor> seen;
+  for (const at::Tensor& window : of_keys.split_with_sizes(lengths)) seen.push_back(window.cumsum(0).gt(0));
+  return of_queries.logical_or(at::cat(seen));
 }
 
 }  // namespace
@@ -149,6 +164,9 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   }
   const bool grows = spec.rope == BlockSpec::kNoRope || !spec_.attention.query_growth_unrotated;
   if (positions.query_scale.defined() && grows) q = q * positions.query_scale;
+  at::Tensor broken;
+  if (q.is_cpu())
+    broken = rows_without_attention(q.to(options_.dtype), k.to(options_.dtype), positions.lengths);
   if (G != H) {  // each key-value head serves H / G query heads
     k = k.repeat_interleave(H / G, 1);
     v = v.repeat_interleave(H / G, 1);
@@ -166,7 +184,8 @@ at::Tensor Model::attention(std::int64_t i, const Weights& block, const at::Tens
   }
   const auto projected = [&](const at::Tensor& mixed) {  // [T, H, …]
     const at::Tensor values = latent ? mixed.narrow(2, 0, spec_.latent.value_size) : mixed;
-    const at::Tensor flat = values.flatten(1);
+    at::Tensor flat = values.flatten(1);
+    if (broken.defined()) flat = flat.masked_fill(broken, std::numeric_limits<double>::quiet_NaN());
     return scaled(block.backend->linear(packed(*block.backend, gate.defined() ? flat * gate : flat),
                                         block[Slot::kAttentionOutWeight], block[Slot::kAttentionOutBias]),
                   spec_.attention.output_scale);

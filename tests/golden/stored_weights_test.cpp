@@ -14,6 +14,7 @@
 
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/writers.hpp"
+#include "depthlens/model/finite.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -235,6 +236,24 @@ TEST_CASE("a tensor with values that are not finite is named") {
          {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
       const Changed damaged("llama", [&](Tensors& t) { t.at(name).view(-1)[3] = value; });
       CHECK(model::non_finite_tensor(*damaged.load()) == damaged.path() + ": " + name);
+    }
+  }
+}
+
+TEST_CASE("queries and keys that are not finite show in the states") {
+  // libtorch's attention makes 0 of them.
+  for (const std::string name :
+       {"model.layers.1.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight"}) {
+    for (const double value :
+         {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+      INFO(name << ' ' << value);
+      const Changed damaged("llama", [&](Tensors& t) { t.at(name).view(-1)[3] = value; });
+      const auto model = damaged.load();
+      test::check_error(ErrorCode::kFormat, {name}, [&] {
+        model::forward_finite(
+            *model, {.tokens = {1, 2, 3, 4, 5}, .lengths = {3, 2}}, [](std::int64_t, const at::Tensor&) {},
+            [](std::int64_t) { return std::string(); });
+      });
     }
   }
 }
