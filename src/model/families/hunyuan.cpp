@@ -44,7 +44,8 @@ ArchSpec read_hunyuan(const util::JsonView& config, bool dense_mlp) {
   require_value(config, "use_qk_norm", true);
   for (const char* key : {"use_cla", "use_mla", "mlp_bias", "position_embedding_xdrope"})
     require_value(config, key, false);
-  require_value(config, "norm_type", "rms");
+  if (!config.has("norm_type") || config.at("norm_type").raw() != "hf_rms")  // another word for it
+    require_value(config, "norm_type", "rms");
   const bool bias = read_flag(config, "attention_bias", false);
   ArchSpec spec = read_llama_like(config, {.max_positions = 2048,
                                            .epsilon = 1e-5,
@@ -86,7 +87,8 @@ ArchSpec read_hunyuan_moe(const util::JsonView& config) {
   require_value(config, "use_mixed_mlp_moe", true);
   require_value(config, "moe_layer_num_skipped", 0);
   tell_unused(config, "norm_topk_prob", true, "the weights of experts always add up to 1");
-  require_value(config, "routed_scaling_factor", 1.0);
+  if (!config.has("routed_scaling_factor") || config.at("routed_scaling_factor").raw() != false)
+    require_value(config, "routed_scaling_factor", 1.0);
   ArchSpec spec = read_hunyuan(config, /*dense_mlp=*/false);
   const std::string count = name_of_size(config, "num_experts", "num_local_experts");
   const std::string chosen = name_of_size(config, "moe_topk", "num_experts_per_tok");

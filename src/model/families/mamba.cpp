@@ -96,15 +96,15 @@ ArchSpec read_mamba1(const util::JsonView& config, double norm_epsilon) {
   const bool automatic =
       !config.raw().contains("time_step_rank") || config.raw().at("time_step_rank") == "auto";
   const SelectiveScanSpec scan = {
-      .channels = d * read_size(config, "expand", 2),
+      // The class makes it of `expand`; what a config has takes its place (Falcon Mamba 7B).
+      .channels = config.has("intermediate_size") ? read_size(config, "intermediate_size")
+                                                  : d * read_size(config, "expand", 2),
       .state_size = read_size(config, "state_size", 16),
       .kernel = read_size(config, "conv_kernel", 4),
       .step_rank = automatic ? util::ceil_div(d, std::int64_t{16}) : read_size(config, "time_step_rank"),
       .norm_epsilon = norm_epsilon,
       .activation = read_activation(config, "hidden_act", "silu")};
   spec.selective_scan = scan;
-  tell_unused(config, "intermediate_size", scan.channels,
-              util::cat("expand makes ", scan.channels, " channels"));
   const std::int64_t D = scan.channels, N = scan.state_size, R = scan.step_rank;
   const auto add = [&](Slot slot, const char* name, std::vector<std::int64_t> shape) {
     spec.block_tensors.push_back({slot, std::string("layers.{i}.mixer.") + name, std::move(shape)});

@@ -19,7 +19,8 @@ ArchSpec read_minimax_m2(const util::JsonView& config) {
     }
   }
   util::Json whole = config.raw();
-  if (config.has("rotary_dim") && !config.has("partial_rotary_factor")) {
+  // null is a share: that of the whole head.
+  if (config.has("rotary_dim") && !config.raw().contains("partial_rotary_factor")) {
     whole["partial_rotary_factor"] = static_cast<double>(read_size(config, "rotary_dim")) /
                                      static_cast<double>(read_size(config, "head_dim", 128));
   }

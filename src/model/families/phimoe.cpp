@@ -30,6 +30,8 @@ void set_factors(ArchSpec& spec, const util::JsonView& config) {
   require_value(block, "attention_factor", nullptr);
   rope.amplitude = read_factor(block, "short_mscale");
   rope.long_amplitude = read_factor(block, "long_mscale");
+  tell_unused(config, "original_max_position_embeddings", rope.original_max_positions,
+              util::cat(rope.original_max_positions, " of the rotary settings counts"));
   if (rope.short_factors != rope.long_factors) {
     util::log_warning(
         util::cat(block.where(), ": windows longer than ", rope.original_max_positions,
@@ -42,16 +44,19 @@ void set_factors(ArchSpec& spec, const util::JsonView& config) {
 
 ArchSpec read_phimoe(const util::JsonView& config) {
   const bool bias = read_flag(config, "attention_bias", false);
-  ArchSpec spec =
-      read_llama_like(config, {.max_positions = 131072,
-                               .kv_heads = 8,
-                               .norm = NormKind::kLayerNorm,
-                               .epsilon = 1e-5,
-                               .norm_bias = true,
-                               .rope = {.class_theta = 1e6, .others = {"short_mscale", "long_mscale"}},
-                               .qkv_bias = bias,
-                               .attention_out_bias = bias,
-                               .dense_mlp = false});
+  // The class takes that of the rotary block, or max_position_embeddings.
+  util::Json whole = config.raw();
+  whole.erase("original_max_position_embeddings");
+  ArchSpec spec = read_llama_like({whole, config.where()},
+                                  {.max_positions = 131072,
+                                   .kv_heads = 8,
+                                   .norm = NormKind::kLayerNorm,
+                                   .epsilon = 1e-5,
+                                   .norm_bias = true,
+                                   .rope = {.class_theta = 1e6, .others = {"short_mscale", "long_mscale"}},
+                                   .qkv_bias = bias,
+                                   .attention_out_bias = bias,
+                                   .dense_mlp = false});
   set_factors(spec, config);
   set_one_window(spec, read_window(config, {}));
   if (read_flag(config, "lm_head_bias", false))

@@ -1377,7 +1377,7 @@ TEST_CASE("config: state spaces") {
   refused(with(mamba, {{"time_step_rank", "none"}}), {"time_step_rank"});
   refused(with(mamba, {{"state_size", 0}}), {"state_size"});
   refused(with(smallest("falcon_mamba"), {{"mixer_rms_eps", 0}}), {"mixer_rms_eps", "a positive number"});
-  check_told(with(mamba, {{"intermediate_size", 48}}), {"intermediate_size (48) is ignored"});
+  CHECK(read(with(mamba, {{"intermediate_size", 48}, {"expand", 16}})).selective_scan.channels == 48);
 
   const Json nemotron = smallest("nemotron_h");
   CHECK(kinds_of_mixers(read(nemotron)) == "seam");
