@@ -37,7 +37,8 @@ at::Tensor scaled(const at::Tensor& x, double scale) {
 at::Tensor rows_without_attention(const at::Tensor& queries, const at::Tensor& keys,
                                   const std::vector<std::int64_t>& lengths) {
   const auto broken = [](const at::Tensor& x) {
-    return at::isfinite(x.flatten(1).sum(1, /*keepdim=*/true, at::kDouble)).logical_not();
+    const auto [least, most] = x.detach().flatten(1).aminmax(1, /*keepdim=*/true);  // NaN where there is one
+    return at::isfinite(least).logical_and(at::isfinite(most)).logical_not();
   };
   const at::Tensor of_queries = broken(queries), of_keys = broken(keys);
   if (!of_queries.logical_or(of_keys).any().item<bool>()) return {};

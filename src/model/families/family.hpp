@@ -288,6 +288,9 @@ struct ExpertNames {
 };
 void add_experts(ArchSpec& spec, const ExpertNames& names = {});
 
+/// The same in all blocks, by the names of Mixtral, "layers.{i}.block_sparse_moe.experts.{n}.w1.weight", ….
+void add_experts_of_mixtral(ArchSpec& spec);
+
 /// The MLP "layers.{i}.mlp.STEM.{gate,up,down}_proj" that all tokens see beside the experts.
 void add_shared_expert(ArchSpec& spec, const std::string& stem, std::int64_t mlp_size);
 

@@ -37,12 +37,7 @@ ArchSpec read_minimax_m2(const util::JsonView& config) {
                   .mlp_size = spec.mlp_size,
                   .weighting = ExpertSpec::Weighting::kLogisticShares};
   check_experts(config, spec);
-  for (BlockSpec& block : spec.blocks) block.experts = true;
-  add_experts(spec, {.router = "block_sparse_moe.gate",
-                     .stem = "block_sparse_moe.experts",
-                     .gate = "w1",
-                     .up = "w3",
-                     .down = "w2"});
+  add_experts_of_mixtral(spec);
   spec.block_tensors.push_back({.slot = Slot::kRouterBias,
                                 .name = "layers.{i}.block_sparse_moe.e_score_correction_bias",
                                 .shape = {spec.experts.count},

@@ -70,12 +70,7 @@ ArchSpec read_phimoe(const util::JsonView& config) {
                   .nearness = 2 * read_number(config, "router_jitter_noise", 0.01)};
   if (!(spec.experts.nearness >= 0)) config.at("router_jitter_noise").fail("a number that is not negative");
   check_experts(config, spec);
-  for (BlockSpec& block : spec.blocks) block.experts = true;
-  add_experts(spec, {.router = "block_sparse_moe.gate",
-                     .stem = "block_sparse_moe.experts",
-                     .gate = "w1",
-                     .up = "w3",
-                     .down = "w2"});
+  add_experts_of_mixtral(spec);
   return spec;
 }
 

@@ -5,14 +5,12 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/randn_like.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <vector>
 
-#include "support/catch.hpp"
+#include "same_derivatives.hpp"
 
 using namespace depthlens;
 
@@ -60,10 +58,6 @@ at::Tensor recurrence(const Arguments& given) {
   return at::stack(chunks);
 }
 
-double largest(const at::Tensor& x) {
-  return x.abs().max().item<double>();
-}
-
 }  // namespace
 
 TEST_CASE("the gated delta rule by chunks is the recurrence, and has its derivatives") {
@@ -76,15 +70,6 @@ TEST_CASE("the gated delta rule by chunks is the recurrence, and has its derivat
     const at::Tensor expected = recurrence(given);
     const at::Tensor found =
         compute::gated_delta_rule(given.queries, given.keys, given.values, given.updates, given.log_decays);
-    REQUIRE(found.sizes() == expected.sizes());
-    CHECK(largest(found - expected) < 5e-6 * (1 + largest(expected)));
-
-    const at::Tensor cotangent = at::randn_like(found);
-    const auto of_found = torch::autograd::grad({found}, inputs, {cotangent});
-    const auto of_expected = torch::autograd::grad({expected}, inputs, {cotangent.to(at::kDouble)});
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      INFO("argument " << i);
-      CHECK(largest(of_found[i] - of_expected[i]) < 2e-5 * (1 + largest(of_expected[i])));
-    }
+    test::check_same(found, expected, inputs);
   }
 }
