@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/tables/estimates.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -31,28 +32,25 @@ Json setting(const JsonView& run, const std::string& key) {
   return run.has("settings") ? value_or_null(run.at("settings"), key) : Json();
 }
 
-/// Why documents of two runs are not the same ones; "" where they are.
-std::string difference_of_inputs(const JsonView& a, const JsonView& b) {
-  for (const JsonView& run : {a, b}) {
-    if (run.get_string("status", "complete") != "complete") return "one of them is not complete";
+/// [[sha256, documents], …] of a run's inputs; null where the contents of one are not known.
+Json contents_of_inputs(const JsonView& run) {
+  Json all = Json::array();
+  const std::size_t count = run.has("inputs") ? run.at("inputs").size() : 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const JsonView input = run.at("inputs").at(i);
+    if (!input.has("sha256")) return nullptr;
+    all.push_back({input.at("sha256").raw(), value_or_null(input, "documents")});
   }
-  const auto hashes = [](const JsonView& run) {
-    std::vector<Json> all;
-    if (!run.has("inputs")) return all;
-    const JsonView inputs = run.at("inputs");
-    for (std::size_t i = 0; i < inputs.size(); ++i) all.push_back(value_or_null(inputs.at(i), "sha256"));
-    return all;
-  };
-  const std::vector<Json> of_a = hashes(a);
-  const bool known = !of_a.empty() && std::find(of_a.begin(), of_a.end(), Json()) == of_a.end();
-  if (!known || of_a != hashes(b)) return "their inputs differ";
-  for (const char* key : kSettingsOfPairs) {
-    const Json in_a = setting(a, key), in_b = setting(b, key);
-    if (in_a != in_b) {
-      return util::cat("settings.", key, " differs: ", util::summary(in_a), " and ", util::summary(in_b));
-    }
-  }
-  return "";
+  return all.empty() ? Json() : all;
+}
+
+/// `key`, one of `reasons_not_paired`, in words.
+std::string in_words(const std::string& key, const JsonView& a, const JsonView& b) {
+  if (key == "status") return "one of them is not complete";
+  if (key == "inputs") return "their inputs differ";
+  const std::string name = key.substr(key.find('.') + 1);
+  return util::cat(key, " differs: ", util::summary(setting(a, name)), " and ",
+                   util::summary(setting(b, name)));
 }
 
 /// Whether buckets of one name hold the same tokens.
@@ -208,10 +206,25 @@ tables::Table table_difference(const std::string& name, const StoredTable& a, co
 
 }  // namespace
 
+std::vector<std::string> reasons_not_paired(const JsonView& a, const JsonView& b) {
+  std::vector<std::string> reasons;
+  if (!is_complete(a) || !is_complete(b)) reasons.emplace_back("status");
+  const Json inputs = contents_of_inputs(a);
+  if (inputs.is_null() || inputs != contents_of_inputs(b)) reasons.emplace_back("inputs");
+  for (const char* key :
+       {"positions", "limit", "seed", "keep", "classes", "min_prompt_chars", "per_class", "options"}) {
+    if (setting(a, key) != setting(b, key)) reasons.push_back(util::cat("settings.", key));
+  }
+  return reasons;
+}
+
 RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
   const RunFiles a(baseline), b(run);
-  RunDifference difference{.unpaired = difference_of_inputs(a.run(), b.run())};
-  if (!difference.unpaired.empty()) return difference;
+  RunDifference difference;
+  if (const auto reasons = reasons_not_paired(a.run(), b.run()); !reasons.empty()) {
+    difference.unpaired = in_words(reasons.front(), a.run(), b.run());
+    return difference;
+  }
   const bool same_buckets = have_same_buckets(a.run(), b.run());
   const auto has_one_lens = [](const JsonView& of) {
     return of.has("lenses") && of.at("lenses").size() == 1;

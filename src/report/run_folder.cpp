@@ -18,11 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kMaxRunJson = std::uint64_t{256} << 20;
-
 /// Of a run, in its folder itself.
-constexpr std::array<const char*, 4> kFiles = {"summary.json", kRecordFiles[0], kRecordFiles[1],
-                                               "report.html"};
+constexpr std::array<const char*, 4> kFiles = {kSummaryFile, kRecordFiles[0], kRecordFiles[1], "report.html"};
 
 util::OrderedJson json_cell(const tables::Cell& cell) {
   if (const auto* integer = std::get_if<std::int64_t>(&cell)) return *integer;
@@ -65,13 +62,13 @@ void check_replaceable(const fs::path& folder) {
                               .where = util::in_quotes(file.string()),
                               .hint = "choose another --out, or remove that file"});
   };
-  const fs::path run = folder / "run.json";
+  const fs::path run = folder / kRunFile;
   if (util::exists(run)) {
-    const std::string bytes = util::read_file(run, kMaxRunJson);
     try {
-      const util::Json document = util::parse_json(bytes, run.string());
+      const util::Json document = read_run_json(folder);
       check_schema({document, run.string()});
-    } catch (const util::Error&) {
+    } catch (const util::Error& error) {
+      if (error.code() == util::ErrorCode::kInput) throw;
       refuse(run);
     }
     return;
@@ -84,10 +81,19 @@ void check_replaceable(const fs::path& folder) {
 
 }  // namespace
 
+util::OrderedJson read_run_json(const fs::path& folder) {
+  const fs::path path = folder / kRunFile;
+  return util::parse_ordered_json(util::read_file(path, kLargestDescription), path.string());
+}
+
+bool is_complete(const util::JsonView& run) {
+  return run.get_string("status", "") == "complete";
+}
+
 RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
   util::create_folders(path_);
   std::error_code ignored;
-  for (const char* name : {"parts", "run.json", "summary.json", kRecordFiles[0], kRecordFiles[1]}) {
+  for (const char* name : {"parts", kRunFile, kSummaryFile, kRecordFiles[0], kRecordFiles[1]}) {
     if (mode != Mode::kNew || !fs::exists(path_ / name, ignored)) continue;
     // A share keeps its state when it is complete, until it is merged.
     const bool unfinished = std::string_view(name) == "parts" && !holds_whole_share();
@@ -103,17 +109,14 @@ RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
 }
 
 bool RunFolder::holds_whole_run() const {
-  const fs::path path = path_ / "run.json";
+  const fs::path path = path_ / kRunFile;
   if (!util::exists(path)) return false;
-  const util::Json run = util::parse_json(util::read_file(path, kMaxRunJson), path.string());
-  return util::JsonView(run, path.string()).get_string("status", "") == "complete";
+  const util::Json run = read_run_json(path_);
+  return is_complete({run, path.string()});
 }
 
 bool RunFolder::holds_whole_share() const {
-  const fs::path path = path_ / "run.json";
-  if (!holds_whole_run()) return false;
-  const util::Json run = util::parse_json(util::read_file(path, kMaxRunJson), path.string());
-  return run.contains("shard");
+  return holds_whole_run() && read_run_json(path_).contains("shard");
 }
 
 util::StagingFolder& RunFolder::staging() {
@@ -147,9 +150,9 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
     util::create_folders(work / "replicates");
     util::write_file(work / "replicates" / (table.name + ".npy"), replicates_npy(table));
   }
-  util::write_file(work / "summary.json", summary_json(tables));
+  util::write_file(work / kSummaryFile, summary_json(tables));
   for (const ExtraFile& file : files) util::write_file(work / file.name, file.bytes);
-  util::write_file(work / "run.json",
+  util::write_file(work / kRunFile,
                    run.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n");
 
   // The earlier run may have had files that this one has not.
@@ -161,7 +164,7 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
   }
   const bool whole = run.value("status", "") == "complete";
   staging().replace(
-      path_, "run.json", earlier, whole ? util::set_work_done : +[] {});
+      path_, kRunFile, earlier, whole ? util::set_work_done : +[] {});
   fs::remove(path_ / "replicates", ignored);  // where nothing is left in it
 }
 

@@ -202,7 +202,7 @@ void Run::Job::open_folder() {
   if (store && ranks->rank > 0) {
     const std::string of_rank_0 = store->get("folder");
     // The lock goes when the run is written.
-    const bool is_there = store->has("written") ? util::exists(fs::path(options.out) / "run.json")
+    const bool is_there = store->has("written") ? util::exists(fs::path(options.out) / report::kRunFile)
                                                 : of_rank_0 == FolderLock::text_in(options.out);
     if (is_guest && !is_there) {
       throw util::usage_error({.what = "the ranks that answer are at another run",
@@ -309,20 +309,18 @@ void Run::Job::take_saved() {
 
 /// Whether the folder holds this run from beginning to end. Throws a usage error where it holds another.
 bool Run::Job::is_complete() const {
-  const fs::path path = folder->path() / "run.json";
+  const fs::path path = folder->path() / report::kRunFile;
   const bool has_saved = !saved->paths().empty();
   if (!util::exists(path) || (has_saved && !to_do.empty())) return false;
-  const OrderedJson there =
-      util::parse_ordered_json(util::read_file(path, std::uint64_t{256} << 20), path.string());
+  const OrderedJson there = report::read_run_json(folder->path());
   // This run was to replace another one, and came to its end but for that.
   if (has_saved && !difference_of(identity_of(there), identity_of(run())).empty()) return false;
   check_same(there, util::in_quotes(path.string()));
-  if (!there.is_object() || !there.contains("status") || there.at("status") != "complete") return false;
+  const util::Json document(there);
+  const util::JsonView view(document, path.string());
+  if (!report::is_complete(view)) return false;
   std::optional<Shard> of_folder;
-  if (there.contains("shard")) {
-    const util::Json shard(there.at("shard"));
-    of_folder = Shard::from_json({shard, path.string()});
-  }
+  if (view.has("shard")) of_folder = Shard::from_json(view.at("shard"));
   check_same_share(of_folder, util::in_quotes(path.string()));
   return true;
 }

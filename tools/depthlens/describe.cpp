@@ -13,6 +13,7 @@
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/stored_weights.hpp"
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/digest.hpp"
@@ -183,11 +184,11 @@ OrderedJson describe_model_folder(const fs::path& folder) {
 }
 
 OrderedJson describe_run(const fs::path& folder) {
-  const fs::path path = folder / "run.json";
-  const OrderedJson run = util::parse_ordered_json(util::read_file(path, 64 << 20), path.string());
+  const OrderedJson run = report::read_run_json(folder);
   if (!run.is_object()) {
-    throw util::format_error(
-        {.what = "not the description of a run", .where = path.string(), .expected = "a JSON object"});
+    throw util::format_error({.what = "not the description of a run",
+                              .where = (folder / report::kRunFile).string(),
+                              .expected = "a JSON object"});
   }
   OrderedJson described = {{"kind", "run"}, {"path", folder.string()}};
   described.update(run);

@@ -14,6 +14,7 @@
 #include "depthlens/io/hub.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/arch_spec.hpp"
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -71,7 +72,7 @@ OrderedJson describe(const Subject& subject, const io::Hub& hub) {
     described["known_architectures"] = model::known_architectures();
     return described;
   }
-  if (util::exists(path / "run.json")) return describe_run(path);
+  if (util::exists(path / report::kRunFile)) return describe_run(path);
   if (subject.says_lens) {
     const fs::path lens = subject.kind == lens::LensKind::kJacobian ? hub.jacobian_lens(subject.path)
                                                                     : hub.tuned_lens(subject.path);
