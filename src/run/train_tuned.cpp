@@ -10,12 +10,14 @@
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/data/training_text.hpp"
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/provenance.hpp"
 #include "depthlens/run/saved_parts.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
 #include "depthlens/run/training.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/train/lens_folder.hpp"
 #include "depthlens/train/tuned_trainer.hpp"
 #include "depthlens/util/error.hpp"
@@ -304,7 +306,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   }
 
   // Written last, and gone with the first step of another training: with it the lens is there.
-  const fs::path record_path = folder.path() / "training.json";
+  const fs::path record_path = folder.path() / train::kTunedRecord;
   if (folder.resumes() && util::exists(record_path)) {
     util::log_info("the training is complete: " + output.out);
     util::set_work_done();
@@ -331,13 +333,13 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
 
 void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOptions& output) {
   const fs::path out = output.out;
-  require_no_lens(out / "params.pt", output.overwrite);
+  require_no_lens(out / lens::kTunedParameters, output.overwrite);
   lens::StoredTunedLens joined;
   std::vector<bool> taken;
   util::Json settings;
   OrderedJson joined_record;
   for (const std::string& part : parts) {
-    const fs::path record_path = fs::path(part) / "training.json";
+    const fs::path record_path = fs::path(part) / train::kTunedRecord;
     const std::string text = util::read_file(record_path, 64 << 20);
     const util::Json record = util::parse_json(text, record_path.string());
     const util::JsonView view(record, record_path.string());
@@ -374,7 +376,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
   lens::write_tuned_lens_folder(out, joined);
   joined_record["settings"]["layers"] = {0, taken.size() - 1};
   joined_record.erase("volatile");
-  write_last_file(out / "training.json", joined_record);
+  write_last_file(out / train::kTunedRecord, joined_record);
   util::log_info("the lens is in " + output.out);
 }
 

@@ -11,11 +11,13 @@
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/hub_cache.hpp"
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/stored_weights.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/text/tokenizer.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/util/digest.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -50,10 +52,10 @@ OrderedJson stored_types(const std::vector<at::Tensor>& tensors) {
 OrderedJson read_training(const fs::path& lens) {
   std::error_code ignored;
   const fs::path folder = fs::is_directory(lens, ignored) ? lens : lens.parent_path();
-  const bool jacobian = lens.filename() == "jacobian_lens.pt";
-  const bool tuned = folder == lens || lens.filename() == "params.pt";
+  const bool jacobian = lens.filename() == train::kJacobianLens;
+  const bool tuned = folder == lens || lens.filename() == lens::kTunedParameters;
   if (!jacobian && !tuned) return nullptr;
-  const fs::path file = folder / (jacobian ? "jacobian_training.json" : "training.json");
+  const fs::path file = folder / (jacobian ? train::kJacobianRecord : train::kTunedRecord);
   if (!util::exists(file)) return nullptr;
   OrderedJson training = util::parse_ordered_json(util::read_file(file, 64 << 20), file.string());
   if (training.is_object()) training.erase("volatile");
