@@ -7,6 +7,7 @@
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
 #include "stored_lens.hpp"
@@ -50,21 +51,11 @@ void look_at(const fs::path& file, LensKind kind, Candidates& found) {
 
 Candidates candidates_in(const fs::path& folder, LensKind kind) {
   Candidates found;
-  std::error_code error;
-  std::size_t seen = 0;
-  fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied, error), end;
-  for (; !error && entry != end && ++seen < kMost; entry.increment(error)) {
-    const fs::path& path = entry->path();
-    std::error_code ignored;
-    if (fs::is_directory(path, ignored)) {
-      const bool hidden = path.filename().string().rfind('.', 0) == 0;
-      if (hidden || entry.depth() >= kDeepest) entry.disable_recursion_pending();
-    } else if (fs::is_regular_file(path, ignored)) {
-      if (path.filename() != "params.pt") {
-        look_at(path, kind, found);
-      } else if (kind != LensKind::kJacobian) {
-        found.lenses.push_back(path.parent_path());
-      }
+  for (const fs::path& file : util::files_below(folder)) {
+    if (file.filename() != kTunedParameters) {
+      look_at(file, kind, found);
+    } else if (kind != LensKind::kJacobian) {
+      found.lenses.push_back(file.parent_path());
     }
   }
   std::sort(found.lenses.begin(), found.lenses.end());

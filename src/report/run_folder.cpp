@@ -9,6 +9,7 @@
 
 #include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
 #include "report/run_files.hpp"
@@ -128,9 +129,9 @@ util::StagingFolder& RunFolder::staging() {
 }
 
 void RunFolder::remove_leftovers() const {
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(path_, ignored)) {
-    if (util::StagingFolder::is_one(entry.path())) fs::remove_all(entry.path(), ignored);
+  for (const fs::path& entry : util::entries_of(path_)) {
+    std::error_code ignored;
+    if (util::StagingFolder::is_one(entry)) fs::remove_all(entry, ignored);
   }
 }
 

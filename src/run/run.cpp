@@ -22,6 +22,7 @@
 #include "depthlens/run/session.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -233,8 +234,8 @@ void Run::Job::open_folder() {
     if (options.overwrite) {
       std::error_code error;
       const fs::path parts = fs::path(options.out) / "parts";
-      for (const auto& entry : fs::directory_iterator(parts, error)) {
-        if (!error && entry.path().filename() != "lock") fs::remove_all(entry.path(), error);
+      for (const fs::path& entry : util::entries_of(parts, error)) {
+        if (!error && entry.filename() != "lock") fs::remove_all(entry, error);
       }
       if (error) {
         throw util::output_error({.what = "cannot remove what an earlier run has saved",
