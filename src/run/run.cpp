@@ -114,6 +114,7 @@ struct Run::Job {
   /// Where it has the rank that does the i-th part of those to do.
   static std::string claim_key(std::int64_t i) { return util::cat("claim/", i); }
   std::string own_name() const { return util::cat(ranks->rank); }
+  std::int64_t num_ranks() const { return ranks ? ranks->world_size : 1; }
   void check_same(const OrderedJson& other, const std::string& where) const;
   void check_same_share(const std::optional<Shard>& other, const std::string& where) const;
   void take_saved();
@@ -152,7 +153,7 @@ struct Run::Job {
   std::unique_ptr<RecordLog> records;
   PartSet done;
   std::vector<std::int64_t> to_do;
-  std::int64_t weight_to_do = 0;
+  std::int64_t own_weight = 0;  // to do in this process: ranks share it, about alike
   std::int64_t next_to_do = 0;
   std::deque<std::int64_t> claimed;
   std::deque<std::int64_t> lost;  // claimed by this rank before it died, and not saved
@@ -575,8 +576,9 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
                              job.done.size() + static_cast<std::int64_t>(job.to_do.size()),
                              " parts are done"));
   }
-  for (const std::int64_t part : job.to_do) job.weight_to_do += plan.weight(part);
-  job.pacing.emplace(job.weight_to_do / (job.ranks ? job.ranks->world_size : 1));
+  for (const std::int64_t part : job.to_do) job.own_weight += plan.weight(part);
+  job.own_weight /= job.num_ranks();
+  job.pacing.emplace(job.own_weight);
   return true;
 }
 
@@ -631,7 +633,7 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
     return true;
   };
 
-  const double of_all = static_cast<double>(job.weight_to_do) / static_cast<double>(job.plan->total_weight());
+  const double of_all = static_cast<double>(job.own_weight) / static_cast<double>(job.plan->total_weight());
   util::Progress progress(source.doing(), "positions",
                           static_cast<std::int64_t>(static_cast<double>(source.num_positions()) * of_all));
   decode::EngineOptions options;
@@ -663,7 +665,12 @@ void Run::patch(const Session& session, PairsSource& source) {
     records.emplace([&](decode::TokenId id) { return session.tokenizer().token_text(id); },
                     [&](std::string_view line) { job.records->add(line); });
   }
-  util::Progress progress("patching", "pairs", static_cast<std::int64_t>(source.task().items.size()));
+  std::int64_t pairs = 0;
+  for (const std::int64_t part : job.to_do) {
+    const auto [first, end] = source.items_of(part);
+    pairs += static_cast<std::int64_t>(end - first);
+  }
+  util::Progress progress("patching", "pairs", pairs / job.num_ranks());
   decode::Patcher patcher(session.model(),
                           {.predicted_only = !job.context.keeps_all, .should_stop = util::interrupted});
   while (const std::optional<std::int64_t> part = job.claim()) {
