@@ -24,6 +24,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
+#include "depthlens/util/ranges.hpp"
 #include "depthlens/util/text.hpp"
 #include "run/training_files.hpp"
 
@@ -38,18 +39,15 @@ using util::OrderedJson;
 void set_layers(train::TrainSettings& settings, const std::string& text, std::int64_t num_layers) {
   settings.num_layers = num_layers;
   if (text.empty()) return;
-  const std::vector<std::string> parts = util::split(text, '-');
-  std::int64_t first = 0, last = 0;
-  const bool read =
-      parts.size() <= 2 && util::parse_int(parts.front(), first) && util::parse_int(parts.back(), last);
-  if (!read || first < 0 || last < first || last >= num_layers) {
+  const auto range = util::parse_range(text);
+  if (!range || range->first > range->last || range->last >= num_layers) {
     throw util::usage_error({.what = "unusable layers",
                              .where = "--layers",
                              .expected = util::cat("A-B with 0 ≤ A ≤ B ≤ ", num_layers - 1),
                              .found = util::in_quotes(text)});
   }
-  settings.first_layer = first;
-  settings.num_layers = last - first + 1;
+  settings.first_layer = range->first;
+  settings.num_layers = range->last - range->first + 1;
 }
 
 train::OptimizerSettings optimizer_settings(const TunedTraining& training) {
