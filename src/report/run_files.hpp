@@ -25,7 +25,6 @@ class RunFiles {
 
   util::JsonView run() const { return {run_, run_path_}; }
   util::JsonView summary() const { return {summary_, summary_path_}; }
-  util::JsonView tables() const { return summary().at("tables"); }
 
  private:
   std::string run_path_, summary_path_;

@@ -1,17 +1,15 @@
 // Writes run folders.
 #include "depthlens/report/run_folder.hpp"
 
-#include <algorithm>
 #include <array>
-#include <bit>
 #include <set>
 #include <string_view>
 
-#include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
+#include "report/replicates.hpp"
 #include "report/run_files.hpp"
 
 namespace depthlens::report {
@@ -35,25 +33,6 @@ tables::Cell read_cell(const util::JsonView& cell) {
   if (cell.is_number()) return cell.as_number();
   if (!cell.is_string()) cell.fail("a number, a string or null");
   return cell.as_string();
-}
-
-/// NumPy's own format, version 1.0: [rows, estimated columns, replicates] of float32.
-std::string replicates_npy(const tables::Table& table) {
-  static_assert(std::endian::native == std::endian::little);
-  const auto columns = std::count_if(table.columns.begin(), table.columns.end(),
-                                     [](const tables::Column& column) { return column.estimated; });
-  std::string header = util::cat("{'descr': '<f4', 'fortran_order': False, 'shape': (", table.rows.size(),
-                                 ", ", columns, ", ", tables::kReplicates, "), }");
-  constexpr std::size_t kBefore = 10, kAlignment = 64;  // bytes before the header; of all before the numbers
-  const std::size_t size = (kBefore + header.size() + 1 + kAlignment - 1) / kAlignment * kAlignment - kBefore;
-  header.resize(size - 1, ' ');
-  std::string bytes("\x93NUMPY\x01\x00", 8);
-  bytes += static_cast<char>(size % 256);
-  bytes += static_cast<char>(size / 256);
-  bytes += header + "\n";
-  bytes.append(reinterpret_cast<const char*>(table.replicates.data()),
-               table.replicates.size() * sizeof(float));
-  return bytes;
 }
 
 /// What is to be replaced has to be a run: files of other programs may have the same names.
@@ -208,12 +187,16 @@ std::vector<tables::Table> read_summary(const util::JsonView& document) {
       const util::JsonView units = all.at(name).at("units");
       for (tables::Column& column : table.columns) column.unit = units.get_string(column.name, "");
     }
+    for (tables::Column& column : table.columns) column.estimated = names.count(column.name + "_low") > 0;
     for (std::size_t r = 0; r < rows.size(); ++r) {
       const util::JsonView row = rows.at(r);
       if (!row.is_array() || row.size() != table.columns.size())
         row.fail(util::cat("a row of ", table.columns.size(), " cells"));
       std::vector<tables::Cell> cells;
-      for (std::size_t c = 0; c < row.size(); ++c) cells.push_back(read_cell(row.at(c)));
+      for (std::size_t c = 0; c < row.size(); ++c) {
+        cells.push_back(read_cell(row.at(c)));
+        if (table.columns[c].estimated && row.at(c).is_string()) row.at(c).fail("a number or null");
+      }
       table.add(std::move(cells));
     }
     read.push_back(std::move(table));
