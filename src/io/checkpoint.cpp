@@ -15,6 +15,7 @@
 #include "depthlens/io/model_files.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -252,9 +253,8 @@ void tell_other_weights(const TensorFile& weights, const fs::path& folder) {
   std::set<std::string> read, unread, other;
   for (const auto& [name, entry] : weights.entries())
     read.insert(entry.file->path().lexically_relative(folder).string());
-  std::error_code ignored;
-  for (const auto& item : fs::directory_iterator(folder, ignored)) {
-    const std::string name = item.path().filename().string();
+  for (const fs::path& path : util::entries_of(folder)) {
+    const std::string name = path.filename().string();
     const bool weight_file = name.ends_with(".safetensors")
                                  ? !name.starts_with("adapter_")
                                  : name.starts_with("pytorch_model") && name.ends_with(".bin");
@@ -299,15 +299,12 @@ void tell_unread_files(const fs::path& folder) {
 /// What to do with a folder that has only weights of other programs.
 std::string other_weights_hint(const fs::path& folder) {
   std::string found;
-  std::error_code error;
-  for (const auto& item : fs::directory_iterator(folder, error)) {
-    const std::string name = item.path().filename().string();
-    const std::string extension = item.path().extension().string();
+  for (const fs::path& path : util::entries_of(folder)) {
+    const std::string extension = path.extension().string();
     const bool weights = extension == ".gguf" || extension == ".h5" || extension == ".msgpack" ||
                          extension == ".onnx" || extension == ".pth" || extension == ".pt" ||
                          extension == ".bin" || extension == ".safetensors";
-    if (weights && (found.empty() || name < found))
-      found = name;  // the first by name, whatever the folder's order
+    if (weights && found.empty()) found = path.filename().string();  // the first by name
   }
   if (found.empty()) return {};
   if (found.rfind("adapter_model.", 0) == 0) {

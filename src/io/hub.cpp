@@ -10,6 +10,7 @@
 #include "depthlens/io/model_files.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "hub_download.hpp"
@@ -52,12 +53,8 @@ std::vector<std::string> files_beside_lens(const std::string& path) {
 
 /// The lens files in a folder of a snapshot, and below it.
 std::vector<fs::path> lenses_below(const fs::path& folder) {
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, error)) {
-    if (is_lens_file(entry.path().filename().string()) && util::is_file(entry.path()))
-      found.push_back(entry.path());
-  }
+  std::vector<fs::path> found = util::files_below(folder);
+  std::erase_if(found, [](const fs::path& file) { return !is_lens_file(file.filename().string()); });
   return found;
 }
 

@@ -17,6 +17,7 @@
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
@@ -69,12 +70,13 @@ constexpr const char* kUnfinished = ".dl.incomplete";
 /// Files of ours that hold the beginning of a blob, `ETAG.XXXXXXXX.dl.incomplete`, and those of others.
 std::vector<fs::path> unfinished_files(const fs::path& blob, const std::string& end) {
   std::vector<fs::path> found;
-  std::error_code error, ignored;
+  std::error_code ignored;
   const std::string begin = blob.filename().string() + ".";
-  for (const auto& entry : fs::directory_iterator(blob.parent_path(), error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(begin) && name.ends_with(end) && fs::is_regular_file(entry.symlink_status(ignored)))
-      found.push_back(entry.path());
+  for (const fs::path& path : util::entries_of(blob.parent_path())) {
+    const std::string name = path.filename().string();
+    if (name.starts_with(begin) && name.ends_with(end) &&
+        fs::is_regular_file(fs::symlink_status(path, ignored)))
+      found.push_back(path);
   }
   return found;
 }

@@ -3,9 +3,11 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
 #include "stored_lens.hpp"
@@ -48,24 +50,12 @@ void look_at(const fs::path& file, LensKind kind, Candidates& found) {
 }
 
 Candidates candidates_in(const fs::path& folder, LensKind kind) {
-  constexpr int kDeepest = 6;
-  constexpr std::size_t kMost = 20000;
   Candidates found;
-  std::error_code error;
-  std::size_t seen = 0;
-  fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied, error), end;
-  for (; !error && entry != end && ++seen < kMost; entry.increment(error)) {
-    const fs::path& path = entry->path();
-    std::error_code ignored;
-    if (fs::is_directory(path, ignored)) {
-      const bool hidden = path.filename().string().rfind('.', 0) == 0;
-      if (hidden || entry.depth() >= kDeepest) entry.disable_recursion_pending();
-    } else if (fs::is_regular_file(path, ignored)) {
-      if (path.filename() != "params.pt") {
-        look_at(path, kind, found);
-      } else if (kind != LensKind::kJacobian) {
-        found.lenses.push_back(path.parent_path());
-      }
+  for (const fs::path& file : util::files_below(folder)) {
+    if (file.filename() != kTunedParameters) {
+      look_at(file, kind, found);
+    } else if (kind != LensKind::kJacobian) {
+      found.lenses.push_back(file.parent_path());
     }
   }
   std::sort(found.lenses.begin(), found.lenses.end());
@@ -75,7 +65,7 @@ Candidates candidates_in(const fs::path& folder, LensKind kind) {
 /// Whether a folder's config.json is that of a lens. Throws where it cannot be read.
 bool has_lens_config(const fs::path& folder) {
   constexpr std::uint64_t kMax = 1 << 20;
-  const std::string where = (folder / "config.json").string();
+  const std::string where = (folder / kTunedConfig).string();
   const util::Json document = util::parse_config(util::read_file(where, kMax), where);
   const util::JsonView view(document, where);
   return view.has("d_model") && !view.has("model_type") && !view.has("architectures");
@@ -83,9 +73,9 @@ bool has_lens_config(const fs::path& folder) {
 
 /// The tuned-lens folder whose params.pt the file is; "" where it is none of such a folder.
 fs::path folder_of_parameters(const fs::path& file) {
-  if (file.filename() != "params.pt" || !util::exists(file)) return {};
+  if (file.filename() != kTunedParameters || !util::exists(file)) return {};
   const fs::path folder = file.has_parent_path() ? file.parent_path() : ".";
-  return util::exists(folder / "config.json") && has_lens_config(folder) ? folder : fs::path();
+  return util::exists(folder / kTunedConfig) && has_lens_config(folder) ? folder : fs::path();
 }
 
 }  // namespace
@@ -131,7 +121,7 @@ void check_replaceable(const fs::path& target) {
                               .hint = "choose another place for the lens, or remove that file"});
   };
   if (fs::is_directory(target, ignored)) {
-    const fs::path config = target / "config.json";
+    const fs::path config = target / kTunedConfig;
     if (!util::exists(config)) return;
     try {
       if (has_lens_config(target)) return;

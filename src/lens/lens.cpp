@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
@@ -48,7 +49,7 @@ using Parts = std::vector<std::string>;
 Parts parts_of_path(const std::string& path) {
   std::filesystem::path rest = std::filesystem::path(path).lexically_normal();
   if (!rest.has_filename()) rest = rest.parent_path();  // behind a slash
-  if (rest.filename() == "params.pt") rest = rest.parent_path();
+  if (rest.filename() == kTunedParameters) rest = rest.parent_path();
   if (rest.extension() == ".pt" || rest.extension() == ".safetensors") rest.replace_extension();
   Parts parts;
   for (const std::filesystem::path& part : rest.relative_path()) parts.push_back(part.string());

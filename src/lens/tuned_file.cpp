@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "depthlens/io/writers.hpp"
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -19,8 +20,6 @@ namespace fs = std::filesystem;
 using util::cat;
 
 constexpr const char* kConfigType = "linear_tuned_lens";
-constexpr const char* kParameters = "params.pt";
-constexpr const char* kConfig = "config.json";
 
 /// What config.json tells of the model.
 constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> kOfConfig[] = {
@@ -235,9 +234,9 @@ StoredTunedLens read_tuned_lens(const fs::path& given) {
   const fs::path path = find_lens(given, LensKind::kTuned);
   std::error_code ignored;
   const bool folder = fs::is_directory(path, ignored);
-  const fs::path file_path = folder ? path / kParameters : path;
+  const fs::path file_path = folder ? path / kTunedParameters : path;
   // The configuration first: it is small, and more often missing.
-  const fs::path config_path = path / kConfig;
+  const fs::path config_path = path / kTunedConfig;
   const std::string config = folder ? util::read_file(config_path, 1 << 20) : "";
   const io::TensorFile file = open_tensors(file_path);
   StoredTunedLens lens;
@@ -306,9 +305,9 @@ void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int6
 void write_tuned_lens_folder(const fs::path& folder, const StoredTunedLens& lens, TunedKeys keys) {
   util::create_folders(folder);
   util::StagingFolder work(folder);
-  io::write_torch_archive(work.path() / kParameters, state_dict(lens, keys));
-  util::write_file(work.path() / kConfig, config_text(lens));
-  work.replace(folder, kConfig);
+  io::write_torch_archive(work.path() / kTunedParameters, state_dict(lens, keys));
+  util::write_file(work.path() / kTunedConfig, config_text(lens));
+  work.replace(folder, kTunedConfig);
 }
 
 void write_tuned_lens_folder(const fs::path& folder, const TunedParameters& parameters,

@@ -2,26 +2,24 @@
 #include "depthlens/report/difference.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
-#include <optional>
-#include <set>
+#include <span>
 
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/tables/estimates.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
+#include "report/replicates.hpp"
 #include "report/run_files.hpp"
 
 namespace depthlens::report {
 namespace {
 
 namespace fs = std::filesystem;
-using tables::Cell, tables::Column, tables::Estimate;
+using tables::Cell, tables::Column, tables::Estimate, tables::Table;
 using util::Json, util::JsonView;
-
-constexpr auto kReplicates = static_cast<std::size_t>(tables::kReplicates);
 
 Json value_or_null(const JsonView& object, const std::string& key) {
   return object.has(key) ? object.at(key).raw() : Json();
@@ -31,28 +29,25 @@ Json setting(const JsonView& run, const std::string& key) {
   return run.has("settings") ? value_or_null(run.at("settings"), key) : Json();
 }
 
-/// Why documents of two runs are not the same ones; "" where they are.
-std::string difference_of_inputs(const JsonView& a, const JsonView& b) {
-  for (const JsonView& run : {a, b}) {
-    if (run.get_string("status", "complete") != "complete") return "one of them is not complete";
+/// [[sha256, documents], …] of a run's inputs; null where the contents of one are not known.
+Json contents_of_inputs(const JsonView& run) {
+  Json all = Json::array();
+  const std::size_t count = run.has("inputs") ? run.at("inputs").size() : 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const JsonView input = run.at("inputs").at(i);
+    if (!input.has("sha256")) return nullptr;
+    all.push_back({input.at("sha256").raw(), value_or_null(input, "documents")});
   }
-  const auto hashes = [](const JsonView& run) {
-    std::vector<Json> all;
-    if (!run.has("inputs")) return all;
-    const JsonView inputs = run.at("inputs");
-    for (std::size_t i = 0; i < inputs.size(); ++i) all.push_back(value_or_null(inputs.at(i), "sha256"));
-    return all;
-  };
-  const std::vector<Json> of_a = hashes(a);
-  const bool known = !of_a.empty() && std::find(of_a.begin(), of_a.end(), Json()) == of_a.end();
-  if (!known || of_a != hashes(b)) return "their inputs differ";
-  for (const char* key : kSettingsOfPairs) {
-    const Json in_a = setting(a, key), in_b = setting(b, key);
-    if (in_a != in_b) {
-      return util::cat("settings.", key, " differs: ", util::summary(in_a), " and ", util::summary(in_b));
-    }
-  }
-  return "";
+  return all.empty() ? Json() : all;
+}
+
+/// `key`, one of `reasons_not_paired`, in words.
+std::string in_words(const std::string& key, const JsonView& a, const JsonView& b) {
+  if (key == "status") return "one of them is not complete";
+  if (key == "inputs") return "their inputs differ";
+  const std::string name = key.substr(key.find('.') + 1);
+  return util::cat(key, " differs: ", util::summary(setting(a, name)), " and ",
+                   util::summary(setting(b, name)));
 }
 
 /// Whether buckets of one name hold the same tokens.
@@ -72,135 +67,77 @@ bool counts_cases(const std::string& column) {
   return column == "count" || column == "positions" || column == "changed";
 }
 
-/// A table of summary.json, with its replicates.
-class StoredTable {
- public:
-  StoredTable(const JsonView& table, const fs::path& replicates) : table_(table) {
-    const JsonView columns = table.at("columns");
-    std::set<std::string> names;
-    for (std::size_t c = 0; c < columns.size(); ++c) {
-      names_.push_back(columns.at(c).as_string());
-      names.insert(names_.back());
-    }
-    for (std::size_t c = 0; c < names_.size(); ++c) {
-      if (names.count(names_[c] + "_low") > 0) estimated_.push_back(c);
-    }
-    const std::size_t first_mean = estimated_.empty() ? names_.size() : estimated_.front();
-    while (num_keys_ < first_mean && !counts_cases(names_[num_keys_])) ++num_keys_;
-    read(replicates);
-  }
+/// The leading columns, which name a row.
+std::vector<Column> keys_of(const Table& table) {
+  const auto end = std::find_if(table.columns.begin(), table.columns.end(), [](const Column& column) {
+    return column.estimated || counts_cases(column.name);
+  });
+  return {table.columns.begin(), end};
+}
 
-  std::size_t num_rows() const { return table_.at("rows").size(); }
+/// Places of the columns that are estimated.
+std::vector<std::size_t> estimated_of(const Table& table) {
+  std::vector<std::size_t> places;
+  for (std::size_t c = 0; c < table.columns.size(); ++c) {
+    if (table.columns[c].estimated) places.push_back(c);
+  }
+  return places;
+}
 
-  std::vector<Column> keys() const {
-    std::vector<Column> all;
-    for (std::size_t c = 0; c < num_keys_; ++c) all.push_back({names_[c], unit(names_[c])});
-    return all;
-  }
-  std::vector<Column> estimated() const {
-    std::vector<Column> all;
-    for (const std::size_t c : estimated_) all.push_back({names_[c], unit(names_[c]), tables::kEstimated});
-    return all;
-  }
-  bool has_key(const std::string& name) const {
-    return std::find(names_.begin(), names_.begin() + static_cast<std::ptrdiff_t>(num_keys_), name) !=
-           names_.begin() + static_cast<std::ptrdiff_t>(num_keys_);
-  }
+/// The columns that a table of differences has.
+std::vector<Column> compared_columns(const Table& table) {
+  std::vector<Column> columns = keys_of(table);
+  for (const std::size_t c : estimated_of(table)) columns.push_back(table.columns[c]);
+  return columns;
+}
 
-  std::vector<Cell> key_of(std::size_t row) const {
-    std::vector<Cell> all;
-    for (std::size_t c = 0; c < num_keys_; ++c) {
-      const JsonView cell = cell_at(row, c);
-      if (cell.is_integer()) {
-        all.emplace_back(cell.as_integer(INT64_MIN, INT64_MAX));
-      } else if (cell.is_number()) {
-        all.emplace_back(cell.as_number());
-      } else if (cell.is_null()) {
-        all.emplace_back(std::monostate());
-      } else {
-        all.emplace_back(cell.as_string());
-      }
-    }
-    return all;
-  }
+bool have_same_names(const std::vector<Column>& a, const std::vector<Column>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Column& x, const Column& y) {
+    return x.name == y.name && x.estimated == y.estimated;
+  });
+}
 
-  Estimate estimate(std::size_t row, std::size_t i) const {
-    Estimate estimate;
-    if (const JsonView cell = cell_at(row, estimated_[i]); !cell.is_null()) estimate.value = cell.as_number();
-    const std::byte* first = replicates_ + (row * estimated_.size() + i) * kReplicates * sizeof(float);
-    std::vector<float> values(kReplicates);
-    std::memcpy(values.data(), first, kReplicates * sizeof(float));
-    const bool has_any = std::any_of(values.begin(), values.end(), [](float v) { return v == v; });
-    if (has_any) estimate.replicates.assign(values.begin(), values.end());
-    return estimate;
-  }
-
- private:
-  JsonView cell_at(std::size_t row, std::size_t column) const {
-    const JsonView cells = table_.at("rows").at(row);
-    if (cells.size() != names_.size()) cells.fail(util::cat("a row of ", names_.size(), " cells"));
-    return cells.at(column);
-  }
-
-  std::string unit(const std::string& name) const {
-    return table_.has("units") ? table_.at("units").get_string(name, "") : "";
-  }
-
-  /// The file as `RunFolder` writes it: its header is recognised by its length and by what the table needs.
-  void read(const fs::path& path) {
-    file_ = util::MappedFile::open(path);
-    const auto expected = num_rows() * estimated_.size() * kReplicates * sizeof(float);
-    constexpr std::size_t kStart = 10;  // bytes before the header
-    const auto* bytes = reinterpret_cast<const unsigned char*>(file_->data());
-    const bool begins = file_->size() >= kStart && std::memcmp(bytes, "\x93NUMPY\x01\x00", kStart - 2) == 0;
-    const std::size_t header = begins ? kStart + bytes[8] + std::size_t{256} * bytes[9] : 0;
-    const std::string shape =
-        util::cat("'shape': (", num_rows(), ", ", estimated_.size(), ", ", kReplicates, ")");
-    const bool fits =
-        begins && file_->size() == header + expected &&
-        std::string_view(reinterpret_cast<const char*>(bytes), header).find(shape) != std::string_view::npos;
-    if (!fits) {
-      throw util::format_error({.what = "replicates that do not fit their table",
-                                .where = path.string(),
-                                .expected = util::cat("float32 with ", shape, ", ", expected, " bytes"),
-                                .found = util::cat(file_->size(), " bytes in all")});
-    }
-    replicates_ = file_->data() + header;
-  }
-
-  JsonView table_;
-  std::vector<std::string> names_;
-  std::vector<std::size_t> estimated_;  // columns
-  std::size_t num_keys_ = 0;            // leading columns that name a row
-  std::shared_ptr<const util::MappedFile> file_;
-  const std::byte* replicates_ = nullptr;
-};
+/// The cell in the `i`th estimated column, which is `column`, with its replicates.
+Estimate estimate_at(const Table& table, std::size_t row, std::size_t column, std::size_t i,
+                     std::size_t num_estimated) {
+  constexpr auto kReplicates = static_cast<std::size_t>(tables::kReplicates);
+  Estimate estimate;
+  const Cell& cell = table.rows[row][column];
+  if (const auto* number = std::get_if<double>(&cell)) estimate.value = *number;
+  if (const auto* number = std::get_if<std::int64_t>(&cell)) estimate.value = static_cast<double>(*number);
+  const std::span values(table.replicates.data() + (row * num_estimated + i) * kReplicates, kReplicates);
+  const bool has_any = std::any_of(values.begin(), values.end(), [](float v) { return v == v; });
+  if (has_any) estimate.replicates.assign(values.begin(), values.end());
+  return estimate;
+}
 
 /// A row's key as one text; the lens is left out where it does not tell rows apart.
-std::string joined(const std::vector<Cell>& key, const std::vector<Column>& columns, bool any_lens) {
+std::string key_of(const std::vector<Cell>& row, const std::vector<Column>& keys, bool any_lens) {
   std::string all;
-  for (std::size_t c = 0; c < key.size(); ++c) {
-    if (any_lens && (columns[c].name == "lens" || columns[c].name == "baseline")) continue;
-    all += tables::cell_text(key[c]) + '\0';
+  for (std::size_t c = 0; c < keys.size(); ++c) {
+    if (any_lens && (keys[c].name == "lens" || keys[c].name == "baseline")) continue;
+    all += tables::cell_text(row[c]) + '\0';
   }
   return all;
 }
 
-tables::Table table_difference(const std::string& name, const StoredTable& a, const StoredTable& b,
-                               bool any_lens) {
-  std::vector<Column> columns = b.keys();
-  const std::vector<Column> keys = columns, estimated = b.estimated();
-  columns.insert(columns.end(), estimated.begin(), estimated.end());
-  tables::EstimateTable table(name, columns);
+/// Of tables with the same columns.
+Table table_difference(const Table& a, const Table& b, bool any_lens) {
+  const std::vector<Column> keys = keys_of(b);
+  const std::vector<std::size_t> estimated = estimated_of(b), estimated_in_a = estimated_of(a);
+  tables::EstimateTable table(b.name, compared_columns(b));
   std::map<std::string, std::size_t> rows_of_a;
-  for (std::size_t row = 0; row < a.num_rows(); ++row) rows_of_a[joined(a.key_of(row), keys, any_lens)] = row;
-  for (std::size_t row = 0; row < b.num_rows(); ++row) {
-    const std::vector<Cell> key = b.key_of(row);
-    const auto found = rows_of_a.find(joined(key, keys, any_lens));
+  for (std::size_t row = 0; row < a.rows.size(); ++row) rows_of_a[key_of(a.rows[row], keys, any_lens)] = row;
+  for (std::size_t row = 0; row < b.rows.size(); ++row) {
+    const auto found = rows_of_a.find(key_of(b.rows[row], keys, any_lens));
     if (found == rows_of_a.end()) continue;
-    std::vector<tables::EstimateTable::Field> fields(key.begin(), key.end());
-    for (std::size_t i = 0; i < estimated.size(); ++i)
-      fields.emplace_back(tables::difference(b.estimate(row, i), a.estimate(found->second, i)));
+    std::vector<tables::EstimateTable::Field> fields(
+        b.rows[row].begin(), b.rows[row].begin() + static_cast<std::ptrdiff_t>(keys.size()));
+    for (std::size_t i = 0; i < estimated.size(); ++i) {
+      fields.emplace_back(
+          tables::difference(estimate_at(b, row, estimated[i], i, estimated.size()),
+                             estimate_at(a, found->second, estimated_in_a[i], i, estimated.size())));
+    }
     table.add(std::move(fields));
   }
   return std::move(table).finish();
@@ -208,31 +145,50 @@ tables::Table table_difference(const std::string& name, const StoredTable& a, co
 
 }  // namespace
 
+std::vector<std::string> reasons_not_paired(const JsonView& a, const JsonView& b) {
+  std::vector<std::string> reasons;
+  if (!is_complete(a) || !is_complete(b)) reasons.emplace_back("status");
+  const Json inputs = contents_of_inputs(a);
+  if (inputs.is_null() || inputs != contents_of_inputs(b)) reasons.emplace_back("inputs");
+  for (const char* key :
+       {"positions", "limit", "seed", "keep", "classes", "min_prompt_chars", "per_class", "options"}) {
+    if (setting(a, key) != setting(b, key)) reasons.push_back(util::cat("settings.", key));
+  }
+  return reasons;
+}
+
 RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
   const RunFiles a(baseline), b(run);
-  RunDifference difference{.unpaired = difference_of_inputs(a.run(), b.run())};
-  if (!difference.unpaired.empty()) return difference;
+  RunDifference difference;
+  if (const auto reasons = reasons_not_paired(a.run(), b.run()); !reasons.empty()) {
+    difference.unpaired = in_words(reasons.front(), a.run(), b.run());
+    return difference;
+  }
   const bool same_buckets = have_same_buckets(a.run(), b.run());
   const auto has_one_lens = [](const JsonView& of) {
     return of.has("lenses") && of.at("lenses").size() == 1;
   };
   const bool any_lens = has_one_lens(a.run()) && has_one_lens(b.run());
-  for (const std::string& name : b.tables().keys()) {
-    const auto file = [&](const fs::path& folder) { return folder / "replicates" / (name + ".npy"); };
-    if (!a.tables().has(name) || !util::exists(file(baseline)) || !util::exists(file(run))) continue;
-    const StoredTable of_a(a.tables().at(name), file(baseline)), of_b(b.tables().at(name), file(run));
-    const auto names = [](const std::vector<Column>& columns) {
-      std::vector<std::string> all;
-      for (const Column& column : columns) all.push_back(column.name);
-      return all;
-    };
-    if (names(of_a.keys()) != names(of_b.keys()) || names(of_a.estimated()) != names(of_b.estimated()))
-      continue;
-    if (of_b.has_key("bucket") && !same_buckets) {
-      difference.left_out.push_back(name);
+  std::vector<Table> of_a = read_summary(a.summary());
+  for (Table& table : read_summary(b.summary())) {
+    const auto other = std::find_if(of_a.begin(), of_a.end(),
+                                    [&](const Table& candidate) { return candidate.name == table.name; });
+    const fs::path file = fs::path("replicates") / (table.name + ".npy");
+    if (other == of_a.end() || !util::exists(baseline / file) || !util::exists(run / file)) continue;
+    const std::vector<Column> columns = compared_columns(table);
+    if (!have_same_names(columns, compared_columns(*other))) continue;
+    const bool by_bucket = std::any_of(columns.begin(), columns.end(), [](const Column& column) {
+      return !column.estimated && column.name == "bucket";
+    });
+    if (by_bucket && !same_buckets) {
+      difference.left_out.push_back(table.name);
       continue;
     }
-    difference.tables.push_back(table_difference(name, of_a, of_b, any_lens));
+    read_replicates(baseline / file, *other);
+    read_replicates(run / file, table);
+    difference.tables.push_back(table_difference(*other, table, any_lens));
+    other->replicates.clear();
+    other->replicates.shrink_to_fit();
   }
   return difference;
 }

@@ -5,28 +5,13 @@
 #include <utility>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/ranges.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::report {
 namespace {
 
 constexpr std::string_view kIdPrefix = "id:";
-
-bool is_index(const std::string& text, std::int64_t& value) {
-  return !text.empty() &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; }) &&
-         util::parse_int(text, value);
-}
-
-/// "7" or "3-9".
-bool is_range(const std::string& text, std::int64_t& first, std::int64_t& last) {
-  if (is_index(text, first)) {
-    last = first;
-    return true;
-  }
-  const std::vector<std::string> ends = util::split(text, '-');
-  return ends.size() == 2 && is_index(ends[0], first) && is_index(ends[1], last);
-}
 
 /// An item's id as text; "" where there is none.
 std::string id_of(const util::JsonView& record) {
@@ -52,18 +37,18 @@ std::vector<RecordChoice::Request> RecordChoice::parsed(const std::vector<std::s
   for (const std::string& value : values) {
     std::vector<Request> ranges;
     for (const std::string& part : util::split(value, ',')) {
-      Request range{.text = part, .id = {}};
-      if (!is_range(part, range.first, range.last)) {
+      const auto range = util::parse_range(part);
+      if (!range) {
         ranges.clear();
         break;
       }
-      if (range.first > range.last) {
+      if (range->first > range->last) {
         throw util::usage_error(
             {.what = "a range that ends before it begins",
              .where = flag + " " + util::in_quotes(value),
              .hint = ids ? util::cat("an id of this form: ", flag, " ", kIdPrefix, value) : ""});
       }
-      ranges.push_back(std::move(range));
+      ranges.push_back({.text = part, .id = {}, .first = range->first, .last = range->last});
     }
     if (ranges.empty()) {
       const std::string id = value.starts_with(kIdPrefix) ? value.substr(kIdPrefix.size()) : value;

@@ -7,26 +7,8 @@
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::report {
-namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::uint64_t kLargestDescription = std::uint64_t{256} << 20;
-
-}  // namespace
-
-RunTexts::RunTexts(const fs::path& folder) {
-  if (!util::exists(folder / "run.json")) {
-    std::error_code ignored;
-    throw util::input_error({.what = fs::is_directory(folder, ignored) ? "the folder holds no finished run"
-                                                                       : "there is no such run folder",
-                             .where = util::in_quotes(folder.string()),
-                             .expected = "a folder with run.json and summary.json",
-                             .hint = "depthlens analyze --input FILE.txt --out DIR makes one"});
-  }
-  run = util::read_file(folder / "run.json", kLargestDescription);
-  summary = util::read_file(folder / "summary.json", kLargestDescription);
-}
 
 void check_schema(const util::JsonView& document) {
   const std::int64_t version = document.at("schema_version").as_integer(INT64_MIN, INT64_MAX);
@@ -38,10 +20,16 @@ void check_schema(const util::JsonView& document) {
 }
 
 RunFiles::RunFiles(const fs::path& folder)
-    : run_path_((folder / "run.json").string()), summary_path_((folder / "summary.json").string()) {
-  const RunTexts texts(folder);
-  run_ = util::parse_json(texts.run, run_path_);
-  summary_ = util::parse_json(texts.summary, summary_path_);
+    : run_path_((folder / kRunFile).string()), summary_path_((folder / kSummaryFile).string()) {
+  if (!util::exists(run_path_)) {
+    throw util::input_error(
+        {.what = util::is_folder(folder) ? "the folder holds no finished run" : "there is no such run folder",
+         .where = util::in_quotes(folder.string()),
+         .expected = "a folder with run.json and summary.json",
+         .hint = "depthlens analyze --input FILE.txt --out DIR makes one"});
+  }
+  run_ = read_run_json(folder);
+  summary_ = util::parse_json(util::read_file(summary_path_, kLargestDescription), summary_path_);
   check_schema(run());
   check_schema({summary_, summary_path_});
 }

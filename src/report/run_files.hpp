@@ -1,6 +1,7 @@
 // The two files that describe a finished run, read and checked.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -8,25 +9,22 @@
 
 namespace depthlens::report {
 
-/// The texts of run.json and summary.json. Throws an input error where `folder` holds no run.
-struct RunTexts {
-  explicit RunTexts(const std::filesystem::path& folder);
-  std::string run, summary;
-};
+/// Bytes of each of them.
+inline constexpr std::uint64_t kLargestDescription = std::uint64_t{256} << 20;
 
 /// Throws a format error where the document has another schema_version than this program's.
 void check_schema(const util::JsonView& document);
 
-/// The same, parsed; its views live as long as it does.
+/// run.json and summary.json; their views live as long as it does.
 class RunFiles {
  public:
+  /// Throws an input error where `folder` holds no run, and format errors.
   explicit RunFiles(const std::filesystem::path& folder);
   RunFiles(const RunFiles&) = delete;
   RunFiles& operator=(const RunFiles&) = delete;
 
   util::JsonView run() const { return {run_, run_path_}; }
   util::JsonView summary() const { return {summary_, summary_path_}; }
-  util::JsonView tables() const { return summary().at("tables"); }
 
  private:
   std::string run_path_, summary_path_;

@@ -1,16 +1,15 @@
 // Writes run folders.
 #include "depthlens/report/run_folder.hpp"
 
-#include <algorithm>
 #include <array>
-#include <bit>
 #include <set>
 #include <string_view>
 
-#include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
+#include "report/replicates.hpp"
 #include "report/run_files.hpp"
 
 namespace depthlens::report {
@@ -18,11 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kMaxRunJson = std::uint64_t{256} << 20;
-
 /// Of a run, in its folder itself.
-constexpr std::array<const char*, 4> kFiles = {"summary.json", kRecordFiles[0], kRecordFiles[1],
-                                               "report.html"};
+constexpr std::array<const char*, 4> kFiles = {kSummaryFile, kRecordFiles[0], kRecordFiles[1], "report.html"};
 
 util::OrderedJson json_cell(const tables::Cell& cell) {
   if (const auto* integer = std::get_if<std::int64_t>(&cell)) return *integer;
@@ -39,25 +35,6 @@ tables::Cell read_cell(const util::JsonView& cell) {
   return cell.as_string();
 }
 
-/// NumPy's own format, version 1.0: [rows, estimated columns, replicates] of float32.
-std::string replicates_npy(const tables::Table& table) {
-  static_assert(std::endian::native == std::endian::little);
-  const auto columns = std::count_if(table.columns.begin(), table.columns.end(),
-                                     [](const tables::Column& column) { return column.estimated; });
-  std::string header = util::cat("{'descr': '<f4', 'fortran_order': False, 'shape': (", table.rows.size(),
-                                 ", ", columns, ", ", tables::kReplicates, "), }");
-  constexpr std::size_t kBefore = 10, kAlignment = 64;  // bytes before the header; of all before the numbers
-  const std::size_t size = (kBefore + header.size() + 1 + kAlignment - 1) / kAlignment * kAlignment - kBefore;
-  header.resize(size - 1, ' ');
-  std::string bytes("\x93NUMPY\x01\x00", 8);
-  bytes += static_cast<char>(size % 256);
-  bytes += static_cast<char>(size / 256);
-  bytes += header + "\n";
-  bytes.append(reinterpret_cast<const char*>(table.replicates.data()),
-               table.replicates.size() * sizeof(float));
-  return bytes;
-}
-
 /// What is to be replaced has to be a run: files of other programs may have the same names.
 void check_replaceable(const fs::path& folder) {
   const auto refuse = [](const fs::path& file) {
@@ -65,13 +42,13 @@ void check_replaceable(const fs::path& folder) {
                               .where = util::in_quotes(file.string()),
                               .hint = "choose another --out, or remove that file"});
   };
-  const fs::path run = folder / "run.json";
+  const fs::path run = folder / kRunFile;
   if (util::exists(run)) {
-    const std::string bytes = util::read_file(run, kMaxRunJson);
     try {
-      const util::Json document = util::parse_json(bytes, run.string());
+      const util::Json document = read_run_json(folder);
       check_schema({document, run.string()});
-    } catch (const util::Error&) {
+    } catch (const util::Error& error) {
+      if (error.code() == util::ErrorCode::kInput) throw;
       refuse(run);
     }
     return;
@@ -84,10 +61,19 @@ void check_replaceable(const fs::path& folder) {
 
 }  // namespace
 
+util::OrderedJson read_run_json(const fs::path& folder) {
+  const fs::path path = folder / kRunFile;
+  return util::parse_ordered_json(util::read_file(path, kLargestDescription), path.string());
+}
+
+bool is_complete(const util::JsonView& run) {
+  return run.get_string("status", "") == "complete";
+}
+
 RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
   util::create_folders(path_);
   std::error_code ignored;
-  for (const char* name : {"parts", "run.json", "summary.json", kRecordFiles[0], kRecordFiles[1]}) {
+  for (const char* name : {"parts", kRunFile, kSummaryFile, kRecordFiles[0], kRecordFiles[1]}) {
     if (mode != Mode::kNew || !fs::exists(path_ / name, ignored)) continue;
     // A share keeps its state when it is complete, until it is merged.
     const bool unfinished = std::string_view(name) == "parts" && !holds_whole_share();
@@ -103,17 +89,14 @@ RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
 }
 
 bool RunFolder::holds_whole_run() const {
-  const fs::path path = path_ / "run.json";
+  const fs::path path = path_ / kRunFile;
   if (!util::exists(path)) return false;
-  const util::Json run = util::parse_json(util::read_file(path, kMaxRunJson), path.string());
-  return util::JsonView(run, path.string()).get_string("status", "") == "complete";
+  const util::Json run = read_run_json(path_);
+  return is_complete({run, path.string()});
 }
 
 bool RunFolder::holds_whole_share() const {
-  const fs::path path = path_ / "run.json";
-  if (!holds_whole_run()) return false;
-  const util::Json run = util::parse_json(util::read_file(path, kMaxRunJson), path.string());
-  return run.contains("shard");
+  return holds_whole_run() && read_run_json(path_).contains("shard");
 }
 
 util::StagingFolder& RunFolder::staging() {
@@ -125,9 +108,9 @@ util::StagingFolder& RunFolder::staging() {
 }
 
 void RunFolder::remove_leftovers() const {
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(path_, ignored)) {
-    if (util::StagingFolder::is_one(entry.path())) fs::remove_all(entry.path(), ignored);
+  for (const fs::path& entry : util::entries_of(path_)) {
+    std::error_code ignored;
+    if (util::StagingFolder::is_one(entry)) fs::remove_all(entry, ignored);
   }
 }
 
@@ -147,9 +130,9 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
     util::create_folders(work / "replicates");
     util::write_file(work / "replicates" / (table.name + ".npy"), replicates_npy(table));
   }
-  util::write_file(work / "summary.json", summary_json(tables));
+  util::write_file(work / kSummaryFile, summary_json(tables));
   for (const ExtraFile& file : files) util::write_file(work / file.name, file.bytes);
-  util::write_file(work / "run.json",
+  util::write_file(work / kRunFile,
                    run.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n");
 
   // The earlier run may have had files that this one has not.
@@ -161,7 +144,7 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
   }
   const bool whole = run.value("status", "") == "complete";
   staging().replace(
-      path_, "run.json", earlier, whole ? util::set_work_done : +[] {});
+      path_, kRunFile, earlier, whole ? util::set_work_done : +[] {});
   fs::remove(path_ / "replicates", ignored);  // where nothing is left in it
 }
 
@@ -204,12 +187,16 @@ std::vector<tables::Table> read_summary(const util::JsonView& document) {
       const util::JsonView units = all.at(name).at("units");
       for (tables::Column& column : table.columns) column.unit = units.get_string(column.name, "");
     }
+    for (tables::Column& column : table.columns) column.estimated = names.count(column.name + "_low") > 0;
     for (std::size_t r = 0; r < rows.size(); ++r) {
       const util::JsonView row = rows.at(r);
       if (!row.is_array() || row.size() != table.columns.size())
         row.fail(util::cat("a row of ", table.columns.size(), " cells"));
       std::vector<tables::Cell> cells;
-      for (std::size_t c = 0; c < row.size(); ++c) cells.push_back(read_cell(row.at(c)));
+      for (std::size_t c = 0; c < row.size(); ++c) {
+        cells.push_back(read_cell(row.at(c)));
+        if (table.columns[c].estimated && row.at(c).is_string()) row.at(c).fail("a number or null");
+      }
       table.add(std::move(cells));
     }
     read.push_back(std::move(table));

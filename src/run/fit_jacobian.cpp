@@ -9,6 +9,7 @@
 #include "depthlens/run/saved_parts.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/training.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/train/jacobian.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -24,8 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using util::OrderedJson;
-
-constexpr const char* kLens = "jacobian_lens.pt";
 
 /// With the SHA-256 of files that were not read to their end. A pipe is left as it is, and has none.
 std::vector<data::InputSummary> with_digests(std::vector<data::InputSummary> inputs) {
@@ -127,7 +126,7 @@ struct Fitted {
 void write_lens(const fs::path& folder, const Fitted& fitted) {
   const train::JacobianSums& sums = fitted.sums;
   const Session& session = fitted.session;
-  lens::write_jacobian_lens_archive(folder / kLens,
+  lens::write_jacobian_lens_archive(folder / train::kJacobianLens,
                                     train::jacobian_lens(sums, provenance_of(fitted.model, session)));
   OrderedJson settings = {{"type", "jacobian"}, {"prompts", sums.num_prompts}};
   if (fitted.text != nullptr) {
@@ -141,9 +140,9 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
       training_json(session, fitted.text != nullptr ? fitted.text->inputs : std::vector<data::InputSummary>(),
                     settings, compute::Precision::kFloat32, fitted.started);
   if (fitted.text == nullptr) record.erase("inputs");
-  write_last_file(folder / "jacobian_training.json", record);
-  util::log_info(
-      util::cat("the lens, the mean over ", sums.num_prompts, " prompts, is ", (folder / kLens).string()));
+  write_last_file(folder / train::kJacobianRecord, record);
+  util::log_info(util::cat("the lens, the mean over ", sums.num_prompts, " prompts, is ",
+                           (folder / train::kJacobianLens).string()));
 }
 
 }  // namespace
@@ -154,7 +153,7 @@ void fit_jacobian_lens(const ModelOptions& model, const InputOptions& input, con
   Session session(model);
   session.load();
   const PromptText text = read_prompts(input, fitting.prompts, session);
-  lens::check_replaceable(fs::path(output.out) / kLens);
+  lens::check_replaceable(fs::path(output.out) / train::kJacobianLens);
   const FolderLock lock(output.out, "");
   const train::JacobianSums sums = fit_share(session, text.prompts, fitting.shard, output);
   const Shard& shard = fitting.shard;
@@ -172,7 +171,7 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   const auto started = Clock::now();
   Session session(model);
   const fs::path folder = output.out;
-  require_no_lens(folder / kLens, output.overwrite);
+  require_no_lens(folder / train::kJacobianLens, output.overwrite);
   std::vector<train::JacobianSums> parts;
   for (const std::string& path : sums) parts.push_back(train::load_jacobian_sums(path));
   const train::JacobianSums joined = train::merge_jacobian_sums(parts);

@@ -20,8 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 using util::OrderedJson;
 
-constexpr std::uint64_t kMaxRunJson = std::uint64_t{256} << 20;
-
 struct ShardFolder {
   std::string path;
   Shard share = {};
@@ -32,7 +30,7 @@ struct ShardFolder {
 
 /// What run.json says of a share, without its state.
 ShardFolder look_at(const std::string& path) {
-  const fs::path folder = path, file = folder / "run.json";
+  const fs::path folder = path, file = folder / report::kRunFile;
   const auto refuse = [&](const std::string& what, const std::string& found, const std::string& hint) {
     throw util::usage_error({.what = what,
                              .where = util::in_quotes(path),
@@ -49,16 +47,16 @@ ShardFolder look_at(const std::string& path) {
              "go on with it by --resume, then merge");
     refuse("the folder holds no run", "no run.json", "analyze --shard I/N makes shares");
   }
-  const std::string text = util::read_file(file, kMaxRunJson);
-  const util::Json document = util::parse_json(text, file.string());
+  const OrderedJson there = report::read_run_json(folder);
+  const util::Json document = there;
   const util::JsonView run(document, file.string());
-  if (run.get_string("status", "") != "complete")
+  if (!report::is_complete(run))
     refuse("the share was not finished", "status " + run.get_string("status", "unknown"),
            "go on with it by --resume, then merge");
   if (!run.has("shard"))
     refuse("the folder holds a whole run, not a share of one", "no shard in run.json",
            "analyze --shard I/N makes shares");
-  ShardFolder shard{.path = path, .identity = identity_of(util::parse_ordered_json(text, file.string()))};
+  ShardFolder shard{.path = path, .identity = identity_of(there)};
   shard.share = Shard::from_json(run.at("shard"));
   if (run.has("volatile")) shard.kernel = run.at("volatile").get_string("kernel", "");
   const std::vector<fs::path> states = SavedParts(folder).paths();

@@ -22,6 +22,7 @@
 #include "depthlens/run/session.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -113,6 +114,7 @@ struct Run::Job {
   /// Where it has the rank that does the i-th part of those to do.
   static std::string claim_key(std::int64_t i) { return util::cat("claim/", i); }
   std::string own_name() const { return util::cat(ranks->rank); }
+  std::int64_t num_ranks() const { return ranks ? ranks->world_size : 1; }
   void check_same(const OrderedJson& other, const std::string& where) const;
   void check_same_share(const std::optional<Shard>& other, const std::string& where) const;
   void take_saved();
@@ -151,7 +153,7 @@ struct Run::Job {
   std::unique_ptr<RecordLog> records;
   PartSet done;
   std::vector<std::int64_t> to_do;
-  std::int64_t weight_to_do = 0;
+  std::int64_t own_weight = 0;  // to do in this process: ranks share it, about alike
   std::int64_t next_to_do = 0;
   std::deque<std::int64_t> claimed;
   std::deque<std::int64_t> lost;  // claimed by this rank before it died, and not saved
@@ -202,7 +204,7 @@ void Run::Job::open_folder() {
   if (store && ranks->rank > 0) {
     const std::string of_rank_0 = store->get("folder");
     // The lock goes when the run is written.
-    const bool is_there = store->has("written") ? util::exists(fs::path(options.out) / "run.json")
+    const bool is_there = store->has("written") ? util::exists(fs::path(options.out) / report::kRunFile)
                                                 : of_rank_0 == FolderLock::text_in(options.out);
     if (is_guest && !is_there) {
       throw util::usage_error({.what = "the ranks that answer are at another run",
@@ -233,8 +235,8 @@ void Run::Job::open_folder() {
     if (options.overwrite) {
       std::error_code error;
       const fs::path parts = fs::path(options.out) / "parts";
-      for (const auto& entry : fs::directory_iterator(parts, error)) {
-        if (!error && entry.path().filename() != "lock") fs::remove_all(entry.path(), error);
+      for (const fs::path& entry : util::entries_of(parts, error)) {
+        if (!error && entry.filename() != "lock") fs::remove_all(entry, error);
       }
       if (error) {
         throw util::output_error({.what = "cannot remove what an earlier run has saved",
@@ -309,20 +311,18 @@ void Run::Job::take_saved() {
 
 /// Whether the folder holds this run from beginning to end. Throws a usage error where it holds another.
 bool Run::Job::is_complete() const {
-  const fs::path path = folder->path() / "run.json";
+  const fs::path path = folder->path() / report::kRunFile;
   const bool has_saved = !saved->paths().empty();
   if (!util::exists(path) || (has_saved && !to_do.empty())) return false;
-  const OrderedJson there =
-      util::parse_ordered_json(util::read_file(path, std::uint64_t{256} << 20), path.string());
+  const OrderedJson there = report::read_run_json(folder->path());
   // This run was to replace another one, and came to its end but for that.
   if (has_saved && !difference_of(identity_of(there), identity_of(run())).empty()) return false;
   check_same(there, util::in_quotes(path.string()));
-  if (!there.is_object() || !there.contains("status") || there.at("status") != "complete") return false;
+  const util::Json document(there);
+  const util::JsonView view(document, path.string());
+  if (!report::is_complete(view)) return false;
   std::optional<Shard> of_folder;
-  if (there.contains("shard")) {
-    const util::Json shard(there.at("shard"));
-    of_folder = Shard::from_json({shard, path.string()});
-  }
+  if (view.has("shard")) of_folder = Shard::from_json(view.at("shard"));
   check_same_share(of_folder, util::in_quotes(path.string()));
   return true;
 }
@@ -576,8 +576,9 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
                              job.done.size() + static_cast<std::int64_t>(job.to_do.size()),
                              " parts are done"));
   }
-  for (const std::int64_t part : job.to_do) job.weight_to_do += plan.weight(part);
-  job.pacing.emplace(job.weight_to_do / (job.ranks ? job.ranks->world_size : 1));
+  for (const std::int64_t part : job.to_do) job.own_weight += plan.weight(part);
+  job.own_weight /= job.num_ranks();
+  job.pacing.emplace(job.own_weight);
   return true;
 }
 
@@ -632,7 +633,7 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
     return true;
   };
 
-  const double of_all = static_cast<double>(job.weight_to_do) / static_cast<double>(job.plan->total_weight());
+  const double of_all = static_cast<double>(job.own_weight) / static_cast<double>(job.plan->total_weight());
   util::Progress progress(source.doing(), "positions",
                           static_cast<std::int64_t>(static_cast<double>(source.num_positions()) * of_all));
   decode::EngineOptions options;
@@ -664,7 +665,12 @@ void Run::patch(const Session& session, PairsSource& source) {
     records.emplace([&](decode::TokenId id) { return session.tokenizer().token_text(id); },
                     [&](std::string_view line) { job.records->add(line); });
   }
-  util::Progress progress("patching", "pairs", static_cast<std::int64_t>(source.task().items.size()));
+  std::int64_t pairs = 0;
+  for (const std::int64_t part : job.to_do) {
+    const auto [first, end] = source.items_of(part);
+    pairs += static_cast<std::int64_t>(end - first);
+  }
+  util::Progress progress("patching", "pairs", pairs / job.num_ranks());
   decode::Patcher patcher(session.model(),
                           {.predicted_only = !job.context.keeps_all, .should_stop = util::interrupted});
   while (const std::optional<std::int64_t> part = job.claim()) {

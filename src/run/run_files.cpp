@@ -120,7 +120,7 @@ std::vector<tables::Table> write_run_files(report::RunFolder& folder, RunResult 
   std::vector<report::ExtraFile> files;
   if (context.draws_page) {
     const report::PageRun described =
-        report::describe_run(util::Json(run), tables, (folder.path() / "run.json").string());
+        report::describe_run(util::Json(run), tables, (folder.path() / report::kRunFile).string());
     files.push_back({"report.html", report::run_page(described, page)});
   }
   folder.finish(run, tables, files);

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/ranges.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::run {
@@ -17,10 +18,7 @@ constexpr std::string_view kSample = "sample:";
 
 void check_positions(const std::string& text) {
   if (text == "all" || text == "last") return;
-  std::int64_t count = 0;
-  const std::string digits = text.rfind(kSample, 0) == 0 ? text.substr(kSample.size()) : "";
-  const bool usable = util::parse_int(digits, count) && count > 0 && digits == std::to_string(count);
-  if (usable) return;
+  if (text.starts_with(kSample) && util::parse_index(text.substr(kSample.size())).value_or(0) > 0) return;
   throw util::usage_error({.what = "unknown choice of positions",
                            .expected = "all, last or sample:N with N of at least 1",
                            .found = util::in_quotes(text)});
@@ -50,22 +48,16 @@ std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num
            .found = part.empty() ? "nothing between two commas" : util::in_quotes(part)});
     };
     const std::string item(util::trimmed(part));
-    const auto number = [&](const std::string& digits, std::int64_t least, std::int64_t most) {
-      std::int64_t value = -1;
-      const bool usable = util::parse_int(digits, value) && digits == std::to_string(value);
-      if (!usable || value < least || value > most) throw refuse();
-      return value;
-    };
     constexpr std::string_view kEvery = "every:";
     if (item.rfind(kEvery, 0) == 0) {
-      const std::int64_t step = number(item.substr(kEvery.size()), 1, INT32_MAX);
-      for (std::int64_t layer = 0; layer <= num_layers; layer += step) add(layer);
+      const auto step = util::parse_index(item.substr(kEvery.size()));
+      if (!step || *step < 1 || *step > INT32_MAX) throw refuse();
+      for (std::int64_t layer = 0; layer <= num_layers; layer += *step) add(layer);
       continue;
     }
-    const std::size_t dash = item.find('-');
-    const std::int64_t first = number(item.substr(0, dash), 0, num_layers);
-    const std::int64_t last = dash == item.npos ? first : number(item.substr(dash + 1), first, num_layers);
-    for (std::int64_t layer = first; layer <= last; ++layer) add(layer);
+    const auto range = util::parse_range(item);
+    if (!range || range->first > range->last || range->last > num_layers) throw refuse();
+    for (std::int64_t layer = range->first; layer <= range->last; ++layer) add(layer);
   }
   if (of_states && *layers.rbegin() != num_layers) {
     throw util::usage_error(

@@ -7,6 +7,7 @@
 
 #include "depthlens/run/ranks.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/ranges.hpp"
 #include "depthlens/util/text.hpp"
 #include "run/variables.hpp"
 
@@ -115,11 +116,9 @@ Shard Shard::from_json(const util::JsonView& json) {
 Shard parse_shard(const std::string& text, const Environment& environment) {
   if (text == "auto") return automatic_shard(environment);
   const std::vector<std::string> parts = util::split(text, '/');
-  Shard shard;
-  if (parts.size() == 2 && util::parse_int(parts[0], shard.index) && util::parse_int(parts[1], shard.count) &&
-      shard.index >= 0 && shard.index < shard.count && shard.count <= std::numeric_limits<int>::max() &&
-      text == util::cat(shard.index, "/", shard.count))  // no zeros before them
-    return shard;
+  const auto index = util::parse_index(parts.front()), count = util::parse_index(parts.back());
+  if (parts.size() == 2 && index && count && *index < *count && *count <= std::numeric_limits<int>::max())
+    return {.index = *index, .count = *count};
   throw util::usage_error({.what = "no share of a run",
                            .where = kFlag,
                            .expected = "I/N with 0 ≤ I < N, such as 0/4, or 'auto'",

@@ -10,18 +10,21 @@
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/data/token_counts.hpp"
 #include "depthlens/data/training_text.hpp"
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/provenance.hpp"
 #include "depthlens/run/saved_parts.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
 #include "depthlens/run/training.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/train/lens_folder.hpp"
 #include "depthlens/train/tuned_trainer.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
+#include "depthlens/util/ranges.hpp"
 #include "depthlens/util/text.hpp"
 #include "run/training_files.hpp"
 
@@ -36,18 +39,15 @@ using util::OrderedJson;
 void set_layers(train::TrainSettings& settings, const std::string& text, std::int64_t num_layers) {
   settings.num_layers = num_layers;
   if (text.empty()) return;
-  const std::vector<std::string> parts = util::split(text, '-');
-  std::int64_t first = 0, last = 0;
-  const bool read =
-      parts.size() <= 2 && util::parse_int(parts.front(), first) && util::parse_int(parts.back(), last);
-  if (!read || first < 0 || last < first || last >= num_layers) {
+  const auto range = util::parse_range(text);
+  if (!range || range->first > range->last || range->last >= num_layers) {
     throw util::usage_error({.what = "unusable layers",
                              .where = "--layers",
                              .expected = util::cat("A-B with 0 ≤ A ≤ B ≤ ", num_layers - 1),
                              .found = util::in_quotes(text)});
   }
-  settings.first_layer = first;
-  settings.num_layers = last - first + 1;
+  settings.first_layer = range->first;
+  settings.num_layers = range->last - range->first + 1;
 }
 
 train::OptimizerSettings optimizer_settings(const TunedTraining& training) {
@@ -304,7 +304,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   }
 
   // Written last, and gone with the first step of another training: with it the lens is there.
-  const fs::path record_path = folder.path() / "training.json";
+  const fs::path record_path = folder.path() / train::kTunedRecord;
   if (folder.resumes() && util::exists(record_path)) {
     util::log_info("the training is complete: " + output.out);
     util::set_work_done();
@@ -331,13 +331,13 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
 
 void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOptions& output) {
   const fs::path out = output.out;
-  require_no_lens(out / "params.pt", output.overwrite);
+  require_no_lens(out / lens::kTunedParameters, output.overwrite);
   lens::StoredTunedLens joined;
   std::vector<bool> taken;
   util::Json settings;
   OrderedJson joined_record;
   for (const std::string& part : parts) {
-    const fs::path record_path = fs::path(part) / "training.json";
+    const fs::path record_path = fs::path(part) / train::kTunedRecord;
     const std::string text = util::read_file(record_path, 64 << 20);
     const util::Json record = util::parse_json(text, record_path.string());
     const util::JsonView view(record, record_path.string());
@@ -374,7 +374,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
   lens::write_tuned_lens_folder(out, joined);
   joined_record["settings"]["layers"] = {0, taken.size() - 1};
   joined_record.erase("volatile");
-  write_last_file(out / "training.json", joined_record);
+  write_last_file(out / train::kTunedRecord, joined_record);
   util::log_info("the lens is in " + output.out);
 }
 

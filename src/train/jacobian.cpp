@@ -19,6 +19,7 @@
 #include "depthlens/io/writers.hpp"
 #include "depthlens/lens/provenance.hpp"
 #include "depthlens/model/finite.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -30,8 +31,6 @@ namespace {
 namespace fs = std::filesystem;
 using util::cat;
 
-constexpr const char* kCheckpointName = "jacobian_sums.safetensors";
-constexpr const char* kConvergenceName = "convergence.jsonl";
 constexpr const char* kCheckpointFormat = "depthlens-jacobian-sums";
 constexpr double kQuantum = 1.0 / (std::int64_t{1} << 32);
 
@@ -223,7 +222,7 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
                            const JacobianFit& fit) {
   using Clock = std::chrono::steady_clock;
   const JacobianFitter fitter(model, fit.options);
-  const fs::path checkpoint = fit.folder / kCheckpointName, convergence = fit.folder / kConvergenceName;
+  const fs::path checkpoint = fit.folder / kJacobianSums, convergence = fit.folder / kJacobianConvergence;
   const std::int64_t d = model.spec().hidden_size;
 
   JacobianSums state;

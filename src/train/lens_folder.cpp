@@ -7,6 +7,8 @@
 
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/writers.hpp"
+#include "depthlens/lens/file_names.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
@@ -17,10 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 using util::OrderedJson;
 
-constexpr const char* kCheckpoint = "checkpoint.safetensors";
-constexpr const char* kLog = "training.jsonl";
 /// Written when a training has ended.
-constexpr const char* kOfLens[] = {"params.pt", "config.json", "training.json"};
+constexpr const char* kOfLens[] = {lens::kTunedParameters, lens::kTunedConfig, kTunedRecord};
 constexpr const char* kFormatVersion = "2";
 constexpr const char* kLogTensor = "log";
 
@@ -45,10 +45,10 @@ std::string difference(const OrderedJson& before, const OrderedJson& now) {
 }  // namespace
 
 LensFolder::LensFolder(fs::path path, bool overwrite, bool resume)
-    : path_(std::move(path)), resumes_(resume && util::exists(path_ / kCheckpoint)) {
+    : path_(std::move(path)), resumes_(resume && util::exists(path_ / kTunedCheckpoint)) {
   lens::check_replaceable(path_);
   util::create_folders(path_);
-  for (const char* name : {kOfLens[0], kOfLens[1], kOfLens[2], kCheckpoint, kLog, "run.json"}) {
+  for (const char* name : {kOfLens[0], kOfLens[1], kOfLens[2], kTunedCheckpoint, kTunedLog, "run.json"}) {
     if (resumes_ || overwrite || !util::exists(path_ / name)) continue;
     throw util::output_error({.what = "the folder is in use",
                               .where = util::in_quotes((path_ / name).string()),
@@ -78,13 +78,13 @@ void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const O
     std::error_code ignored;
     fs::remove(path_ / name, ignored);
   }
-  util::write_file(path_ / kLog, log_);
+  util::write_file(path_ / kTunedLog, log_);
   io::NamedTensors tensors;
   for (const auto& [name, tensor] : tensors_of(trainer, best)) tensors.emplace_back(name, tensor);
   // The log too: training.jsonl may be cut or changed until the training goes on.
   tensors.emplace_back(kLogTensor, at::from_blob(const_cast<char*>(log_.data()),
                                                  {static_cast<std::int64_t>(log_.size())}, at::kByte));
-  io::write_safetensors(path_ / kCheckpoint, tensors,
+  io::write_safetensors(path_ / kTunedCheckpoint, tensors,
                         {{"format", "depthlens training checkpoint"},
                          {"format_version", kFormatVersion},
                          {"steps_done", std::to_string(trainer.steps_done())},
@@ -94,7 +94,7 @@ void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const O
 }
 
 void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJson& settings) {
-  const fs::path file_path = path_ / kCheckpoint;
+  const fs::path file_path = path_ / kTunedCheckpoint;
   const std::string where = file_path.string();
   const io::TensorFile file = io::TensorFile::open_safetensors(file_path);
   const auto damaged = [&](const std::string& what) {

@@ -18,6 +18,7 @@
 
 #include "depthlens/util/descriptor.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::util {
@@ -88,12 +89,8 @@ bool is_folder(const fs::path& path) {
 }
 
 std::vector<fs::path> entries_with(const fs::path& folder, std::string_view extension) {
-  std::vector<fs::path> entries;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    if (entry.path().extension() == extension) entries.push_back(entry.path());
-  }
-  std::sort(entries.begin(), entries.end());
+  std::vector<fs::path> entries = entries_of(folder);
+  std::erase_if(entries, [&](const fs::path& entry) { return entry.extension() != extension; });
   return entries;
 }
 

@@ -520,6 +520,13 @@ TEST_CASE("a run folder that cannot be written ends with 6") {
   };
   check_error({"analyze", "--model", bench.model.path(), "--input", bench.input, "--out", bench.input}, 2,
               {"would replace what is read", "--input " + bench.input});
+  for (const char* name : {"run.json", "jacobian_sums.safetensors", "convergence.jsonl"}) {
+    const std::string inside = (bench.out / name).string();
+    write_bytes(inside, "the tide");
+    check_error({"analyze", "--model", bench.model.path(), "--input", inside, "--out", bench.out.string()}, 2,
+                {"would replace what is read", "--input " + inside});
+    fs::remove(inside);
+  }
   refused(bench.input + "/out", {"cannot write", bench.input});
   refused("/proc/out", {"cannot write", "/proc/out"});
   refused("/dev/full", {"cannot write", "/dev/full"});

@@ -182,6 +182,38 @@ TEST_CASE("two runs differ in inputs, lenses and warnings") {
   CHECK(contains(lines, "\nlenses.logit: "));
 }
 
+TEST_CASE("runs whose run.json lacks what makes them comparable are not, whoever compares them") {
+  const Bench bench;
+  const Json run = bench.run("a");
+  bench.run("b");
+  const auto path = bench.model.beside("b") / "run.json";
+  const auto check = [&](const Json& changed, const std::string& why) {
+    write_bytes(path, changed.dump());
+    CHECK(bench.compared("a", "b").at("paired").at("why") == Json({why}));
+    check_done(
+        {"report", "--compare", bench.at("a"), bench.at("b"), "--out", bench.at("page.html"), "--quiet"});
+    CHECK(contains(read_bytes(bench.at("page.html")), "\"paired\":false"));
+  };
+  Json changed = run;
+  changed.erase("status");
+  check(changed, "status");
+  changed = run;
+  changed.at("inputs")[0].at("documents") = 1000;
+  check(changed, "inputs");
+  changed = run;
+  changed.at("inputs")[0].erase("sha256");
+  check(changed, "inputs");
+}
+
+TEST_CASE("info reads a run.json of any size that the program reads") {
+  const Bench bench;
+  bench.run("a");
+  const auto path = bench.model.beside("a") / "run.json";
+  write_bytes(path, read_bytes(path) + std::string(std::size_t{65} << 20, ' '));
+  CHECK(bench.info({bench.at("a")}).at("status") == "complete");
+  CHECK(bench.info({bench.model.beside("").string()})[0].at("status") == "complete");
+}
+
 TEST_CASE("two models and two lenses are compared, other things are not") {
   const Bench bench;
   const SmallModel other;

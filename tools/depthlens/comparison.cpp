@@ -72,7 +72,10 @@ class Comparer {
       const bool tells = part != "schema_version" && part != "status";
       if (found_.different.size() == before && tells) found_.same.push_back(part);
     }
-    if (get(a_, "kind") == "run") found_.unpaired = unpaired();
+    if (get(a_, "kind") == "run") {
+      const util::Json a(a_), b(b_);
+      found_.unpaired = report::reasons_not_paired({a, get(a_, "path")}, {b, get(b_, "path")});
+    }
     return std::move(found_);
   }
 
@@ -123,24 +126,6 @@ class Comparer {
     const OrderedJson &a = get(a_, key), &b = get(b_, key);
     const OrderedJson only_a = missing(a, b), only_b = missing(b, a);
     if (!only_a.empty() || !only_b.empty()) found_.different.push_back({key, only_a, only_b});
-  }
-
-  std::vector<std::string> unpaired() const {
-    std::vector<std::string> why;
-    const auto contents = [](const OrderedJson& run) {
-      OrderedJson list = OrderedJson::array();
-      for (const OrderedJson& input : get(run, "inputs"))
-        list.push_back({get(input, "sha256"), get(input, "documents")});
-      return list;
-    };
-    const OrderedJson of_a = contents(a_);
-    if (of_a.empty() || of_a != contents(b_)) why.emplace_back("inputs");
-    for (const char* key : report::kSettingsOfPairs) {
-      if (get(get(a_, "settings"), key) != get(get(b_, "settings"), key))
-        why.push_back(cat("settings.", key));
-    }
-    if (get(a_, "status") != "complete" || get(b_, "status") != "complete") why.emplace_back("status");
-    return why;
   }
 
   const OrderedJson& a_;

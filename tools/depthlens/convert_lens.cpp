@@ -4,6 +4,7 @@
 
 #include "command.hpp"
 #include "depthlens/io/hub.hpp"
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
@@ -28,8 +29,8 @@ struct ConvertOptions {
 /// Whether writing to `out` would replace what is read.
 bool is_same(const fs::path& in, const fs::path& out) {
   std::error_code ignored;
-  for (const fs::path& source : {in, in / "params.pt", in / "config.json"}) {
-    for (const fs::path& target : {out, out / "params.pt", out / "config.json"}) {
+  for (const fs::path& source : {in, in / lens::kTunedParameters, in / lens::kTunedConfig}) {
+    for (const fs::path& target : {out, out / lens::kTunedParameters, out / lens::kTunedConfig}) {
       if (fs::equivalent(source, target, ignored)) return true;
     }
   }

@@ -11,10 +11,13 @@
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/hub_cache.hpp"
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/stored_weights.hpp"
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/run/session.hpp"
 #include "depthlens/text/tokenizer.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/util/digest.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -49,44 +52,18 @@ OrderedJson stored_types(const std::vector<at::Tensor>& tensors) {
 OrderedJson read_training(const fs::path& lens) {
   std::error_code ignored;
   const fs::path folder = fs::is_directory(lens, ignored) ? lens : lens.parent_path();
-  const bool jacobian = lens.filename() == "jacobian_lens.pt";
-  const bool tuned = folder == lens || lens.filename() == "params.pt";
+  const bool jacobian = lens.filename() == train::kJacobianLens;
+  const bool tuned = folder == lens || lens.filename() == lens::kTunedParameters;
   if (!jacobian && !tuned) return nullptr;
-  const fs::path file = folder / (jacobian ? "jacobian_training.json" : "training.json");
+  const fs::path file = folder / (jacobian ? train::kJacobianRecord : train::kTunedRecord);
   if (!util::exists(file)) return nullptr;
   OrderedJson training = util::parse_ordered_json(util::read_file(file, 64 << 20), file.string());
   if (training.is_object()) training.erase("volatile");
   return training;
 }
 
-}  // namespace
-
-const OrderedJson& get(const OrderedJson& object, const std::string& key) {
-  static const OrderedJson nothing;
-  return object.is_object() && object.contains(key) ? object.at(key) : nothing;
-}
-
-OrderedJson describe_model_folder(const fs::path& folder) {
-  const fs::path config_path = folder / "config.json";
-  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
-  const model::ArchSpec configured = model::read_arch_spec({config, config_path.string()});
-  const io::TensorFile weights = io::open_checkpoint(folder);
-  const model::ArchSpec spec = model::settled(configured, weights);
-  OrderedJson described = {{"kind", "model"}, {"path", folder.string()}};
-  if (const auto commit = io::hub_commit(folder)) described["revision"] = *commit;
-  described.update({{"architecture", spec.architecture},
-                    {"layers", spec.num_layers},
-                    {"hidden_size", spec.hidden_size},
-                    {"vocab_size", spec.vocab_size},
-                    {"heads", spec.num_heads},
-                    {"key_value_heads", spec.num_kv_heads},
-                    {"head_size", spec.head_size},
-                    {"mlp_size", spec.mlp_size},
-                    {"max_positions", spec.max_positions},
-                    {"tied_unembedding", spec.tied_unembedding},
-                    {"parameters_stored", weights.num_elements()},
-                    {"bytes_stored", weights.num_bytes()},
-                    {"stored_types", stored_types(weights)}});
+/// What blocks of some models have and those of most have not, in attention and in sizes.
+void describe_peculiarities(const model::ArchSpec& spec, OrderedJson& described) {
   if (const model::LatentSpec& latent = spec.latent; latent.key_value_rank > 0) {
     described["latent_attention"] = {
         {"query_rank", latent.query_rank == 0 ? OrderedJson() : OrderedJson(latent.query_rank)},
@@ -117,6 +94,10 @@ OrderedJson describe_model_folder(const fs::path& folder) {
   for (const model::BlockSpec& block : spec.blocks) windows.push_back(block.window);
   if (std::any_of(windows.begin(), windows.end(), [](const OrderedJson& window) { return window > 0; }))
     described["attention_windows"] = windows;
+}
+
+/// How many blocks mix their positions in which way, where not all attend.
+void describe_mixers(const model::ArchSpec& spec, OrderedJson& described) {
   using model::Mixer;
   const std::int64_t attending = spec.num_blocks(Mixer::kAttention) + spec.num_blocks(Mixer::kWideAttention);
   if (attending < spec.num_layers) {
@@ -133,6 +114,10 @@ OrderedJson describe_model_folder(const fs::path& folder) {
     add("none", spec.num_blocks(Mixer::kNone));
     described["mixers"] = mixers;
   }
+}
+
+/// The sizes of what mixes positions in place of attention.
+void describe_recurrences(const model::ArchSpec& spec, OrderedJson& described) {
   if (const model::StateSpaceSpec& space = spec.state_space; space.heads > 0) {
     described["state_space"] = {{"heads", space.heads},
                                 {"head_size", space.head_size},
@@ -147,13 +132,61 @@ OrderedJson describe_model_folder(const fs::path& folder) {
                                    {"step_rank", scan.step_rank}};
   }
   if (spec.convolution_kernel > 0) described["convolution_kernel"] = spec.convolution_kernel;
-  if (spec.num_blocks(Mixer::kDeltaNet) > 0) {
+  if (spec.num_blocks(model::Mixer::kDeltaNet) > 0) {
     described["delta_net"] = {{"key_heads", spec.delta_net.key_heads},
                               {"value_heads", spec.delta_net.value_heads},
                               {"key_size", spec.delta_net.key_size},
                               {"value_size", spec.delta_net.value_size},
                               {"kernel", spec.delta_net.kernel}};
   }
+}
+
+OrderedJson describe_tokenizer(const fs::path& folder) {
+  const auto tokenizer = text::load_tokenizer(folder);
+  const auto token = [&](std::optional<text::TokenId> id) -> OrderedJson {
+    if (!id) return nullptr;
+    return {{"id", *id}, {"text", tokenizer->token_text(*id)}};
+  };
+  OrderedJson described = {{"kind", tokenizer->kind()},
+                           {"size", tokenizer->size()},
+                           {"bos", token(tokenizer->bos())},
+                           {"eos", token(tokenizer->eos())},
+                           {"adds_bos", tokenizer->adds_bos()}};
+  described.update(util::digest_json(run::begin_tokenizer_digests(folder)->get()));
+  return described;
+}
+
+}  // namespace
+
+const OrderedJson& get(const OrderedJson& object, const std::string& key) {
+  static const OrderedJson nothing;
+  return object.is_object() && object.contains(key) ? object.at(key) : nothing;
+}
+
+OrderedJson describe_model_folder(const fs::path& folder) {
+  const fs::path config_path = folder / "config.json";
+  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
+  const model::ArchSpec configured = model::read_arch_spec({config, config_path.string()});
+  const io::TensorFile weights = io::open_checkpoint(folder);
+  const model::ArchSpec spec = model::settled(configured, weights);
+  OrderedJson described = {{"kind", "model"}, {"path", folder.string()}};
+  if (const auto commit = io::hub_commit(folder)) described["revision"] = *commit;
+  described.update({{"architecture", spec.architecture},
+                    {"layers", spec.num_layers},
+                    {"hidden_size", spec.hidden_size},
+                    {"vocab_size", spec.vocab_size},
+                    {"heads", spec.num_heads},
+                    {"key_value_heads", spec.num_kv_heads},
+                    {"head_size", spec.head_size},
+                    {"mlp_size", spec.mlp_size},
+                    {"max_positions", spec.max_positions},
+                    {"tied_unembedding", spec.tied_unembedding},
+                    {"parameters_stored", weights.num_elements()},
+                    {"bytes_stored", weights.num_bytes()},
+                    {"stored_types", stored_types(weights)}});
+  describe_peculiarities(spec, described);
+  describe_mixers(spec, described);
+  describe_recurrences(spec, described);
   described["rotary"] = run::describe_rotary(spec);
   if (spec.experts.count > 0) {
     described["experts"] = {{"count", spec.experts.count},
@@ -161,17 +194,7 @@ OrderedJson describe_model_folder(const fs::path& folder) {
                             {"mlp_size", spec.experts.mlp_size},
                             {"shared_mlp_size", spec.experts.shared_mlp_size}};
   }
-  const auto tokenizer = text::load_tokenizer(folder);
-  const auto token = [&](std::optional<text::TokenId> id) -> OrderedJson {
-    if (!id) return nullptr;
-    return {{"id", *id}, {"text", tokenizer->token_text(*id)}};
-  };
-  described["tokenizer"] = {{"kind", tokenizer->kind()},
-                            {"size", tokenizer->size()},
-                            {"bos", token(tokenizer->bos())},
-                            {"eos", token(tokenizer->eos())},
-                            {"adds_bos", tokenizer->adds_bos()}};
-  described["tokenizer"].update(util::digest_json(run::begin_tokenizer_digests(folder)->get()));
+  described["tokenizer"] = describe_tokenizer(folder);
   constexpr std::uint64_t kSlow = std::uint64_t{1} << 30;
   if (weights.num_bytes() > kSlow)
     util::log_info("hashing " + util::as_bytes(weights.num_bytes()) + " of weights");
@@ -183,11 +206,11 @@ OrderedJson describe_model_folder(const fs::path& folder) {
 }
 
 OrderedJson describe_run(const fs::path& folder) {
-  const fs::path path = folder / "run.json";
-  const OrderedJson run = util::parse_ordered_json(util::read_file(path, 64 << 20), path.string());
+  const OrderedJson run = report::read_run_json(folder);
   if (!run.is_object()) {
-    throw util::format_error(
-        {.what = "not the description of a run", .where = path.string(), .expected = "a JSON object"});
+    throw util::format_error({.what = "not the description of a run",
+                              .where = (folder / report::kRunFile).string(),
+                              .expected = "a JSON object"});
   }
   OrderedJson described = {{"kind", "run"}, {"path", folder.string()}};
   described.update(run);

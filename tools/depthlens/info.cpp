@@ -12,8 +12,10 @@
 #include "command.hpp"
 #include "comparison.hpp"
 #include "depthlens/io/hub.hpp"
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/arch_spec.hpp"
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
@@ -37,7 +39,7 @@ struct InfoOptions {
 };
 
 /// Of a run, a model, or a lens of either kind.
-constexpr const char* kMarks[] = {"run.json", "config.json", "params.pt"};
+constexpr const char* kMarks[] = {report::kRunFile, "config.json", lens::kTunedParameters};
 
 /// "SUBJECT" or "tuned:SUBJECT", "jacobian:SUBJECT", as --lens takes it.
 struct Subject {
@@ -71,13 +73,14 @@ OrderedJson describe(const Subject& subject, const io::Hub& hub) {
     described["known_architectures"] = model::known_architectures();
     return described;
   }
-  if (util::exists(path / "run.json")) return describe_run(path);
+  if (util::exists(path / report::kRunFile)) return describe_run(path);
   if (subject.says_lens) {
     const fs::path lens = subject.kind == lens::LensKind::kJacobian ? hub.jacobian_lens(subject.path)
                                                                     : hub.tuned_lens(subject.path);
     return describe_lens(lens::find_lens(lens, subject.kind));
   }
-  if (util::exists(path / "params.pt") || fs::is_regular_file(path, ignored)) return describe_lens(path);
+  if (util::exists(path / lens::kTunedParameters) || fs::is_regular_file(path, ignored))
+    return describe_lens(path);
   if (fs::is_directory(path, ignored) && !util::exists(path / "config.json")) {
     const fs::path lens = lens::find_lens_or_none(path, lens::LensKind::kAny);
     if (!lens.empty()) return describe_lens(lens);

@@ -2,9 +2,13 @@
 #include "outputs.hpp"
 
 #include <algorithm>
-#include <array>
 #include <fstream>
+#include <iterator>
 
+#include "depthlens/lens/file_names.hpp"
+#include "depthlens/report/record_file.hpp"
+#include "depthlens/report/run_folder.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -31,17 +35,31 @@ void check_replaceable(const fs::path& file, const std::string& kind,
 
 void check_not_replaced(const std::string& flag, const std::vector<std::string>& inputs,
                         const fs::path& out) {
-  constexpr std::array<std::string_view, 12> kOfResults = {
-      "run.json",   "summary.json", "records.jsonl", "records.jsonl.zst", "report.html",   "tables",
-      "replicates", "parts",        "params.pt",     "config.json",       "training.json", "training.jsonl"};
+  constexpr std::string_view kOfResults[] = {report::kRunFile,
+                                             report::kSummaryFile,
+                                             report::kRecordFiles[0],
+                                             report::kRecordFiles[1],
+                                             "report.html",
+                                             "tables",
+                                             "replicates",
+                                             "parts",
+                                             lens::kTunedParameters,
+                                             lens::kTunedConfig,
+                                             train::kTunedRecord,
+                                             train::kTunedLog,
+                                             train::kTunedCheckpoint,
+                                             train::kJacobianLens,
+                                             train::kJacobianRecord,
+                                             train::kJacobianSums,
+                                             train::kJacobianConvergence};
   std::error_code ignored;
   const fs::path target = fs::weakly_canonical(out, ignored);
   for (const std::string& input : inputs) {
     if (!fs::exists(input, ignored)) continue;
     const fs::path place = fs::weakly_canonical(input, ignored).lexically_relative(target);
     if (place.empty() || *place.begin() == "..") continue;
-    const bool is_result =
-        std::find(kOfResults.begin(), kOfResults.end(), place.begin()->string()) != kOfResults.end();
+    const bool is_result = std::find(std::begin(kOfResults), std::end(kOfResults), place.begin()->string()) !=
+                           std::end(kOfResults);
     if (!is_result && place != ".") continue;
     if (place == "." && fs::is_directory(input, ignored)) continue;
     throw util::usage_error({.what = "the result would replace what is read",

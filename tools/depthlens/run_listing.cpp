@@ -8,6 +8,7 @@
 
 #include "comparison.hpp"
 #include "depthlens/report/record_file.hpp"
+#include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
@@ -31,11 +32,10 @@ ListedRun read_run(const fs::path& folder, const std::string& path) {
     return ListedRun{.path = path, .status = "damaged", .problem = std::move(why)};
   };
   try {
-    const fs::path file = folder / "run.json";
-    OrderedJson run = util::parse_ordered_json(util::read_file(file, 64 << 20), file.string());
+    OrderedJson run = report::read_run_json(folder);
     if (!run.is_object() || !run.contains("status") || !run.at("status").is_string())
       return damaged("run.json does not describe a run");
-    if (!util::exists(folder / "summary.json")) return damaged("summary.json is missing");
+    if (!util::exists(folder / report::kSummaryFile)) return damaged("summary.json is missing");
     const std::string status = run.at("status");
     return {.path = path, .status = status, .run = std::move(run)};
   } catch (const util::Error& error) {
@@ -60,7 +60,7 @@ class Finder {
 
  private:
   void visit(const fs::path& folder, int depth) {
-    const bool finished = util::exists(folder / "run.json");
+    const bool finished = util::exists(folder / report::kRunFile);
     const bool begun = std::any_of(std::begin(kOfUnfinished), std::end(kOfUnfinished),
                                    [&](const char* name) { return util::exists(folder / name); });
     if (finished || begun) {

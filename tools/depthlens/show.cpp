@@ -17,6 +17,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
+#include "depthlens/util/ranges.hpp"
 #include "depthlens/util/text.hpp"
 #include "model_flags.hpp"
 #include "watch_options.hpp"
@@ -121,30 +122,23 @@ std::optional<double> difference(const Cell& cell, const experiments::WatchedPai
 
 /// The positions of a text of `length` tokens that are to be shown, as the flags ask for them: 0 ≤ first ≤
 /// last < length.
-struct Range {
-  std::int64_t first, last;
-};
-
-Range wanted_positions(const ShowOptions& options, std::int64_t length) {
+util::IndexRange wanted_positions(const ShowOptions& options, std::int64_t length) {
   if (options.last > 0) return {std::max<std::int64_t>(0, length - options.last), length - 1};
   if (options.positions.empty()) return {0, length - 1};
-  const std::vector<std::string> ends = util::split(options.positions, '-');
-  Range range = {};
-  const bool readable = ends.size() <= 2 && util::parse_int(ends.front(), range.first) &&
-                        util::parse_int(ends.back(), range.last) && range.first <= range.last;
-  if (!readable) {
+  const auto range = util::parse_range(options.positions);
+  if (!range || range->first > range->last) {
     throw util::usage_error({.what = "not a range of positions",
                              .where = "--positions",
                              .expected = "A-B with A ≤ B, or one position, numbered as in the table",
                              .found = util::in_quotes(options.positions)});
   }
-  if (range.last >= length) {
+  if (range->last >= length) {
     throw util::usage_error({.what = "no such position in the text",
                              .where = "--positions",
                              .expected = util::cat("positions from 0 to ", length - 1),
                              .found = util::in_quotes(options.positions)});
   }
-  return range;
+  return *range;
 }
 
 /// The window that shows positions of a text, and which these are.
@@ -158,7 +152,7 @@ Window window_of(const std::vector<text::TokenId>& tokens, const ShowOptions& op
                  const Session& session) {
   const auto length = static_cast<std::int64_t>(tokens.size());
   const std::int64_t most = session.max_length(), bos = session.bos() ? 1 : 0;
-  Range range = wanted_positions(options, length);
+  util::IndexRange range = wanted_positions(options, length);
   if (!options.chooses_positions() && length > most) {
     util::log_warning(util::cat("the text has ", util::with_thousands(length), " tokens; the first ",
                                 util::with_thousands(most),

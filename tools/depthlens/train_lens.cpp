@@ -25,21 +25,6 @@ struct TrainOptions {
   std::vector<std::string> sums;
 };
 
-/// "I/N" with 0 ≤ I < N; "": all.
-run::Shard parse_shard(const std::string& text) {
-  run::Shard shard;
-  if (text.empty()) return shard;
-  const std::vector<std::string> parts = util::split(text, '/');
-  if (parts.size() != 2 || !util::parse_int(parts[0], shard.index) ||
-      !util::parse_int(parts[1], shard.count) || shard.index < 0 || shard.index >= shard.count) {
-    throw util::usage_error({.what = "no share of a fit",
-                             .where = "--shard",
-                             .expected = "I/N with 0 ≤ I < N, such as 0/4",
-                             .found = util::in_quotes(text)});
-  }
-  return shard;
-}
-
 /// "K:FACTOR", such as 10:0.001; "": leaves `damping` as it is.
 void parse_damp_frequent(const std::string& text, run::FrequentDamping& damping) {
   if (text.empty()) return;
@@ -125,7 +110,7 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
                              .where = "--keep best",
                              .expected = "--validation-tokens and --validate-every above 0"});
   }
-  options.jacobian.shard = parse_shard(options.shard);
+  if (!options.shard.empty()) options.jacobian.shard = run::parse_shard(options.shard);
   if (!options.join.empty()) {
     run::join_tuned_lenses(options.join, corpus);
     return;
@@ -237,8 +222,8 @@ std::function<void()> setup_train_lens(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--shard", options->shard,
                  "Jacobian: do the share I of N (from 0) of the prompts, those whose number is I modulo N; "
-                 "--from-sums joins them")
-      ->type_name("I/N");
+                 "auto: the place in a Slurm array or step; --from-sums joins them")
+      ->type_name("I/N|auto");
   add_repeatable(app, "--from-sums", options->sums,
                  "Jacobian: join the jacobian_sums.safetensors of all shards; may be given several times")
       ->type_name("FILE");

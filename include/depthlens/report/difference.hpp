@@ -1,22 +1,23 @@
 // How two runs on the same inputs differ, table by table, with intervals of the differences.
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "depthlens/tables/table.hpp"
+#include "depthlens/util/json.hpp"
 
 namespace depthlens::report {
 
-/// The settings that decide which documents or items, and which positions of them, a run is about. Runs with
-/// the same inputs that agree in these can be compared document by document.
-inline constexpr std::array kSettingsOfPairs = {"positions",        "limit",     "seed",   "keep", "classes",
-                                                "min_prompt_chars", "per_class", "options"};
+/// Why two runs, by their run.json, cannot be compared document by document: the keys that keep them from it.
+/// "status" where one of them is not complete, "inputs" where these differ in contents or number of documents
+/// or are not known, "settings.KEY" of those that decide which documents or items, and which positions of
+/// them, a run is about. Empty: they can. Throws format errors.
+std::vector<std::string> reasons_not_paired(const util::JsonView& a, const util::JsonView& b);
 
 struct RunDifference {
-  /// Why the runs cannot be compared document by document; "" where they can.
+  /// The first of `reasons_not_paired`, in words; "" where there is none.
   std::string unpaired = {};
   /// Tables that both runs have and that cannot be compared: those by bucket, where buckets hold other
   /// tokens.

@@ -15,6 +15,16 @@ namespace depthlens::report {
 
 inline constexpr int kSchemaVersion = 1;
 
+/// Of a finished run: what describes it, written last, and its tables.
+inline constexpr const char* kRunFile = "run.json";
+inline constexpr const char* kSummaryFile = "summary.json";
+
+/// run.json of the run in `folder`, whatever it says. Throws input errors where it cannot be read or is too
+/// large, format errors where it is no JSON.
+util::OrderedJson read_run_json(const std::filesystem::path& folder);
+/// Whether a run.json is that of a run that came to its end. Throws format errors.
+bool is_complete(const util::JsonView& run);
+
 /// A picture or page of a run, beside run.json.
 struct ExtraFile {
   std::string name;

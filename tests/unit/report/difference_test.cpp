@@ -31,7 +31,9 @@ tables::Estimate mean_of(std::uint64_t documents, const std::function<double(dou
 struct Run {
   std::vector<std::string> lenses = {"logit"};
   util::OrderedJson settings = {{"positions", "all"}, {"limit", 0}, {"seed", 0}, {"token_counts", "input"}};
-  std::string sha256 = "a";
+  util::OrderedJson sha256 = "a";
+  std::int64_t documents = 30;
+  util::OrderedJson status = "complete";  // null: no key
   std::int64_t layers = 2;
   std::function<double(double)> value = [](double i) { return i; };
 
@@ -49,11 +51,12 @@ struct Run {
         quality.add({lens, layer, std::int64_t{30}, mean_of(30, value), 1.0});
     }
     buckets.add({"rest", std::int64_t{3}, mean_of(30, value)});
-    const util::OrderedJson run = {{"schema_version", 1},
-                                   {"model", {{"layers", layers}, {"vocab_size", 9}}},
-                                   {"lenses", all_lenses},
-                                   {"inputs", {{{"path", name}, {"sha256", sha256}}}},
-                                   {"settings", settings}};
+    util::OrderedJson run = {{"schema_version", 1},
+                             {"model", {{"layers", layers}, {"vocab_size", 9}}},
+                             {"lenses", all_lenses},
+                             {"inputs", {{{"path", name}, {"sha256", sha256}, {"documents", documents}}}},
+                             {"settings", settings}};
+    if (!status.is_null()) run["status"] = status;
     report::RunFolder target(folder.path() / name, report::RunFolder::Mode::kNew);
     target.finish(run, {std::move(quality).finish(), std::move(buckets).finish()});
     return folder.path() / name;
@@ -109,6 +112,16 @@ TEST_CASE("difference of runs: what keeps them from being paired is named") {
   CHECK(
       report::run_difference(a, run.write(folder, "last")).unpaired.rfind("settings.positions differs", 0) ==
       0);
+  for (const util::OrderedJson& status : {util::OrderedJson("partial"), util::OrderedJson()}) {
+    const auto unfinished = Run{.status = status}.write(folder, "status" + status.dump());
+    CHECK(report::run_difference(a, unfinished).unpaired == "one of them is not complete");
+  }
+  CHECK(report::run_difference(a, Run{.documents = 29}.write(folder, "documents")).unpaired ==
+        "their inputs differ");
+  // Contents that are not known are not the same ones.
+  const auto unknown = Run{.sha256 = nullptr}.write(folder, "unknown");
+  CHECK(report::run_difference(unknown, Run{.sha256 = nullptr}.write(folder, "unknown too")).unpaired ==
+        "their inputs differ");
   // Buckets of another frequency table hold other tokens.
   run = {};
   run.settings["token_counts"] = "counts.json";
