@@ -11,15 +11,6 @@ ArchSpec read_mistral(const util::JsonView& config) {
   return spec;
 }
 
-void add_experts_of_mixtral(ArchSpec& spec) {
-  for (BlockSpec& block : spec.blocks) block.experts = true;
-  add_experts(spec, {.router = "block_sparse_moe.gate",
-                     .stem = "block_sparse_moe.experts",
-                     .gate = "w1",
-                     .up = "w3",
-                     .down = "w2"});
-}
-
 ArchSpec read_mixtral(const util::JsonView& config) {
   ArchSpec spec = read_llama_like(config, {.max_positions = 131072,
                                            .kv_heads = 8,
