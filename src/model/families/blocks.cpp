@@ -80,6 +80,14 @@ std::optional<std::vector<bool>> read_listed_blocks(const JsonView& config, cons
   return listed;
 }
 
+void set_other_mixer(ArchSpec& spec, const std::vector<bool>& attends, Mixer mixer) {
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+    if (attends[i]) continue;
+    spec.blocks[i].mixer = mixer;
+    spec.blocks[i].rope = BlockSpec::kNoRope;
+  }
+}
+
 std::vector<bool> sliding_blocks(const JsonView& config, std::int64_t num_layers,
                                  const std::function<bool(std::int64_t)>& class_rule) {
   if (const auto given =

@@ -44,6 +44,9 @@ std::optional<std::vector<bool>> read_kinds_of_blocks(const util::JsonView& conf
 std::optional<std::vector<bool>> read_listed_blocks(const util::JsonView& config, const std::string& key,
                                                     std::int64_t num_layers);
 
+/// Gives the blocks that do not attend this mixer, which rotates nothing.
+void set_other_mixer(ArchSpec& spec, const std::vector<bool>& attends, Mixer mixer);
+
 /// Of each block, whether its attention slides: by `layer_types`, or by the rule of the class. Throws for
 /// other kinds of attention.
 std::vector<bool> sliding_blocks(const util::JsonView& config, std::int64_t num_layers,

@@ -104,8 +104,9 @@ ArchSpec read_vaultgemma(const util::JsonView& config);
 
 // What one family's file takes from another's.
 
-/// Which blocks of a Qwen have experts, and those: all but `mlp_only_layers`, every `decoder_sparse_step`th.
-void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
+/// What a Qwen's config says of its experts, and which blocks have them: all but `mlp_only_layers`, every
+/// `decoder_sparse_step`th; and the MLP of the others.
+void read_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
 
 /// Granite's factors of the embedding, the scores, what is added to the stream, and the logits.
 void set_granite_factors(ArchSpec& spec, const util::JsonView& config);

@@ -54,7 +54,7 @@ ArchSpec read_glm4_moe(const util::JsonView& config) {
                                            .query_key_norm = read_flag(config, "use_qk_norm", false),
                                            .dense_mlp = false});
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 1, /*lowest=*/0));
-  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
   return spec;
 }

@@ -1,7 +1,5 @@
 #include "llama_like.hpp"
 
-#include <utility>
-
 #include "blocks.hpp"
 #include "config_keys.hpp"
 #include "depthlens/util/error.hpp"
@@ -19,33 +17,6 @@ RopeSpec read_llama_rope(const util::JsonView& config, const ArchSpec& spec, con
                             .where = config.where(),
                             .expected = "heads that are rotated whole",
                             .found = util::cat(rope.dims, " of ", spec.head_size, " values")});
-}
-
-void add_attention(ArchSpec& spec, const LlamaLike& parts) {
-  const std::int64_t d = spec.hidden_size;
-  const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
-  const std::string attention = "layers.{i}.self_attn.";
-  std::vector<TensorRule>& rules = spec.block_tensors;
-  if (parts.qkv) {
-    rules.push_back({Slot::kQueryWeight, attention + "q_proj.weight", {q, d}});
-    rules.push_back({Slot::kKeyWeight, attention + "k_proj.weight", {kv, d}});
-    rules.push_back({Slot::kValueWeight, attention + "v_proj.weight", {kv, d}});
-  }
-  rules.push_back({Slot::kAttentionOutWeight, attention + "o_proj.weight", {d, q}});
-  if (parts.qkv_bias) {
-    rules.push_back({Slot::kQueryBias, attention + "q_proj.bias", {q}});
-    rules.push_back({Slot::kKeyBias, attention + "k_proj.bias", {kv}});
-    rules.push_back({Slot::kValueBias, attention + "v_proj.bias", {kv}});
-  }
-  if (parts.attention_out_bias) rules.push_back({Slot::kAttentionOutBias, attention + "o_proj.bias", {d}});
-  if (parts.query_key_norm) {
-    for (const auto& [slot, name] : {std::pair{Slot::kQueryNormWeight, "q_norm.weight"},
-                                     std::pair{Slot::kKeyNormWeight, "k_norm.weight"}})
-      rules.push_back({.slot = slot,
-                       .name = attention + name,
-                       .shape = {spec.head_size},
-                       .less_one = parts.norms_less_one});
-  }
 }
 
 }  // namespace
@@ -90,8 +61,17 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
     const Slot bias = slot == Slot::kAttentionNormWeight ? Slot::kAttentionNormBias : Slot::kMlpNormBias;
     spec.block_tensors.push_back({bias, "layers.{i}." + name + ".bias", {d}});
   }
-  if (parts.attention) add_attention(spec, parts);
-  if (parts.dense_mlp) add_gated_mlp(spec, parts.mlp_bias);
+  if (parts.attention) {
+    add_attention(spec, {.out = parts.attention_out,
+                         .query_norm = parts.query_key_norm ? "q_norm" : "",
+                         .key_norm = parts.query_key_norm ? "k_norm" : "",
+                         .norms_less_one = parts.norms_less_one,
+                         .qkv = parts.qkv,
+                         .qkv_bias = parts.qkv_bias,
+                         .out_bias = parts.attention_out_bias,
+                         .mixer = parts.mixer});
+  }
+  if (parts.dense_mlp) add_gated_mlp(spec, {.stem = parts.mlp_stem, .bias = parts.mlp_bias});
   spec.ignorable = {"layers.{i}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"};
   return spec;
 }

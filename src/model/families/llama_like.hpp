@@ -33,12 +33,15 @@ struct LlamaLike {
   bool own_rope = false;        ///< rotary settings are read by the family itself
   bool partial_rotary = false;  ///< no: a head is rotated whole or the config is refused
   bool attention = true;        ///< no: all tensors of attention are the family's affair
-  bool qkv = true;              ///< projections of their own; no: their tensors are the family's affair
+  bool qkv = true;              ///< projections of their own; no: likewise
   bool qkv_bias = false;
+  std::string attention_out = "o_proj";
   bool attention_out_bias = false;
+  std::optional<Mixer> mixer = {};  ///< of the blocks that attend, where others do not
+  std::string mlp_stem = "mlp";
   bool mlp_bias = false;
   bool query_key_norm = false;  ///< of each head, q_norm and k_norm
-  bool dense_mlp = true;        ///< likewise
+  bool dense_mlp = true;        ///< no: the MLPs are the family's affair
 };
 ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts);
 

@@ -1,6 +1,5 @@
 // Mistral, Ministral and Mixtral: Llama with a sliding attention window, and with experts. Odd: a config of
 // Mistral's without `sliding_window` has one of 4,096, and only null means none.
-#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -55,8 +54,7 @@ ArchSpec read_ministral3(const util::JsonView& config) {
                                .epsilon = 1e-5,
                                .rope = {.others = {"llama_4_scaling_beta", "max_position_embeddings"}}});
   set_one_window(spec, read_window(config, {}));
-  const util::JsonView rope =
-      filled.at(has_settings(filled, "rope_scaling") ? "rope_scaling" : "rope_parameters");
+  const util::JsonView rope = rope_block(filled);
   spec.attention.query_growth = rope.at("llama_4_scaling_beta").as_number();
   // Scalings without such a length refuse it in their block.
   const double length = spec.ropes.empty() ? 0 : spec.ropes.front().original_max_positions;

@@ -1,5 +1,4 @@
 // From a config to the description of its model: of a language model, or of the one in a model that sees.
-#include "depthlens/util/error.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"

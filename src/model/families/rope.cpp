@@ -178,6 +178,7 @@ RopeSpec read_rope_block(const JsonView& config, const std::optional<JsonView>& 
     if (const auto value = block ? find_key(*block, in_block) : std::nullopt) return value->as_number();
     return beside.empty() ? class_default : read_number(config, beside, class_default);
   };
+  const std::int64_t head_size = keys.head_size.value_or(spec.head_size);
   RopeSpec rope;
   rope.theta = given("rope_theta", keys.theta, keys.class_theta);
   double share = 1;
@@ -192,12 +193,12 @@ RopeSpec read_rope_block(const JsonView& config, const std::optional<JsonView>& 
   if (!(rope.theta > 0)) config.fail("a positive rotary base");
   rope.interleaved = keys.interleaved;
   rope.dims =
-      share >= 0 && share <= 1 ? static_cast<std::int64_t>(static_cast<double>(spec.head_size) * share) : -1;
+      share >= 0 && share <= 1 ? static_cast<std::int64_t>(static_cast<double>(head_size) * share) : -1;
   if (rope.dims < 0 || rope.dims % 2 != 0) {
     throw util::format_error({.what = "unsupported rotary share",
                               .where = config.where(),
                               .expected = "an even number of rotary values, at most the head size",
-                              .found = util::cat(share, " of ", spec.head_size)});
+                              .found = util::cat(share, " of ", head_size)});
   }
   if (block) read_scaling(*block, scaling_type(*block), spec.max_positions, keys, rope);
   return rope;
@@ -231,7 +232,7 @@ RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys&
   }
   const auto read = [&](const std::optional<JsonView>& block) {
     RopeSpec rope = read_rope_block(config, block, spec, keys);
-    tell_unused_rope(config, rope, spec.head_size);
+    tell_unused_rope(config, rope, keys.head_size.value_or(spec.head_size));
     if (block && has_original_length(rope)) {
       tell_unused(*block, original, rope.original_max_positions,
                   util::cat(original, " beside the block is ", rope.original_max_positions));
@@ -251,10 +252,13 @@ RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys&
        .hint = "transformers takes rope_scaling where both are: remove the other"});
 }
 
+JsonView rope_block(const JsonView& config) {
+  return config.at(has_settings(config, "rope_scaling") ? "rope_scaling" : "rope_parameters");
+}
+
 double yarn_growth_of_scores(const JsonView& config, const RopeSpec& rope) {
   if (rope.scaling != Scaling::kYarn) return 1;
-  const JsonView block = config.at(has_settings(config, "rope_scaling") ? "rope_scaling" : "rope_parameters");
-  const double scale = block.get_number("mscale_all_dim", 0);
+  const double scale = rope_block(config).get_number("mscale_all_dim", 0);
   return scale == 0 ? 1 : std::pow(growth(rope.factor, scale), 2);
 }
 
@@ -306,6 +310,24 @@ void set_rope(ArchSpec& spec, const RopeSpec& rope) {
   // What is beyond this length is what the scaling is for.
   if (rope.scaling == Scaling::kDynamic)
     spec.max_positions = static_cast<std::int64_t>(rope.factor * rope.original_max_positions);
+}
+
+void rotate_only(ArchSpec& spec, const std::vector<bool>& blocks) {
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+    if (!blocks[i]) spec.blocks[i].rope = BlockSpec::kNoRope;
+  }
+}
+
+std::vector<bool> rotating_blocks(const JsonView& config, std::int64_t num_layers) {
+  const std::int64_t interval = read_size(config, "no_rope_layer_interval", 4);
+  std::vector<bool> rotates;
+  for (std::int64_t i = 0; i < num_layers; ++i) rotates.push_back((i + 1) % interval != 0);
+  if (!config.has("no_rope_layers")) return rotates;
+  const JsonView list = config.at("no_rope_layers");
+  if (!list.is_array() || static_cast<std::int64_t>(list.size()) != num_layers)
+    list.fail(util::cat("an array of ", num_layers, " values, one a block"));
+  for (std::size_t i = 0; i < list.size(); ++i) rotates[i] = list.at(i).as_integer(0, 1) == 1;
+  return rotates;
 }
 
 }  // namespace depthlens::model

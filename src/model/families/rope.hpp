@@ -25,12 +25,17 @@ struct RopeKeys {
   /// Settings in the block that the family itself reads.
   std::vector<std::string> others = {};
   bool interleaved = false;  ///< pairs are of neighbours
+  /// Of what a share is rotated; none: the spec's.
+  std::optional<std::int64_t> head_size = {};
 };
 
 /// Rotary settings in either spelling: `rope_parameters` {rope_type, rope_theta, …}, or `rope_scaling` {type
 /// | rope_type, …} with the base beside it. `spec` has the sizes. Throws for a scaling that is not known, for
 /// a setting that the scaling does not use, and for two blocks that differ.
 RopeSpec read_rope(const util::JsonView& config, const ArchSpec& spec, const RopeKeys& keys = {});
+
+/// The block of rotary settings that counts where there are two. There must be one.
+util::JsonView rope_block(const util::JsonView& config);
 
 /// What scores are multiplied by where YaRN's `mscale_all_dim` is given; `rope` is what the config's settings
 /// were read as.
@@ -42,6 +47,12 @@ RopeSpec read_rope_block(const util::JsonView& config, const std::optional<util:
 
 /// Gives all blocks this rotary embedding, or none where it rotates nothing.
 void set_rope(ArchSpec& spec, const RopeSpec& rope);
+
+/// Leaves the rotary embedding to these blocks.
+void rotate_only(ArchSpec& spec, const std::vector<bool>& blocks);
+
+/// Of each block, whether it rotates: 1 in `no_rope_layers`, or all but every `no_rope_layer_interval`th.
+std::vector<bool> rotating_blocks(const util::JsonView& config, std::int64_t num_layers);
 
 /// For families whose sliding blocks have rotary settings of their own: nested in `rope_parameters`, or in
 /// the older spelling, where `rope_scaling` is that of the full blocks. A key's `theta` may be empty: always

@@ -21,6 +21,40 @@ void add_rows_of(ArchSpec& spec, const TensorRule& whole,
   }
 }
 
+void add_attention(ArchSpec& spec, const AttentionParts& parts) {
+  const HeadSizes heads =
+      parts.heads.value_or(HeadSizes{.num_kv_heads = spec.num_kv_heads, .head_size = spec.head_size});
+  const std::int64_t d = spec.hidden_size, q = spec.num_heads * heads.head_size,
+                     kv = heads.num_kv_heads * heads.head_size;
+  const BlockFilter all = {.mixer = parts.mixer}, makers = {.mixer = parts.mixer, .own_keys = true};
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape,
+                       const BlockFilter& blocks) {
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = "layers.{i}." + parts.stem + "." + name,
+                                  .shape = std::move(shape),
+                                  .blocks = blocks});
+  };
+  const auto add_projection = [&](Slot weight, Slot bias, const std::string& name, std::int64_t out,
+                                  std::int64_t in, bool with_bias, const BlockFilter& blocks) {
+    add(weight, name + ".weight", {out, in}, blocks);
+    if (with_bias) add(bias, name + ".bias", {out}, blocks);
+  };
+  const auto add_norm = [&](Slot slot, const std::string& name, const BlockFilter& blocks) {
+    if (name.empty()) return;
+    add(slot, name + ".weight", {heads.head_size}, blocks);
+    spec.block_tensors.back().less_one = parts.norms_less_one;
+  };
+  if (parts.qkv) {
+    add_projection(Slot::kQueryWeight, Slot::kQueryBias, "q_proj", q, d, parts.qkv_bias, all);
+    add_projection(Slot::kKeyWeight, Slot::kKeyBias, "k_proj", kv, d, parts.qkv_bias, makers);
+    if (parts.values)
+      add_projection(Slot::kValueWeight, Slot::kValueBias, "v_proj", kv, d, parts.qkv_bias, makers);
+  }
+  add_projection(Slot::kAttentionOutWeight, Slot::kAttentionOutBias, parts.out, d, q, parts.out_bias, all);
+  add_norm(Slot::kQueryNormWeight, parts.query_norm, all);
+  add_norm(Slot::kKeyNormWeight, parts.key_norm, makers);
+}
+
 void add_norms_of_projections(ArchSpec& spec) {
   spec.attention.query_key_norm_of_projection = true;
   spec.block_tensors.push_back(
@@ -29,19 +63,20 @@ void add_norms_of_projections(ArchSpec& spec) {
       {Slot::kKeyNormWeight, "layers.{i}.self_attn.k_norm.weight", {spec.num_kv_heads * spec.head_size}});
 }
 
-void add_gated_mlp(ArchSpec& spec, bool bias, const BlockFilter& blocks, std::int64_t size) {
-  const std::int64_t d = spec.hidden_size, m = size > 0 ? size : spec.mlp_size;
-  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
-    spec.block_tensors.push_back(
-        {.slot = slot, .name = "layers.{i}.mlp." + name, .shape = std::move(shape), .blocks = blocks});
+void add_gated_mlp(ArchSpec& spec, const GatedMlp& mlp) {
+  const std::int64_t d = spec.hidden_size, m = mlp.size > 0 ? mlp.size : spec.mlp_size;
+  const auto add = [&](Slot weight, Slot bias, const std::string& name, std::int64_t out, std::int64_t in) {
+    const std::string stem = "layers.{i}." + mlp.stem + "." + name;
+    const auto rule = [&](Slot slot, const char* part, std::vector<std::int64_t> shape) {
+      spec.block_tensors.push_back(
+          {.slot = slot, .name = stem + part, .shape = std::move(shape), .blocks = mlp.blocks});
+    };
+    rule(weight, ".weight", {out, in});
+    if (mlp.bias) rule(bias, ".bias", {out});
   };
-  add(Slot::kMlpGateWeight, "gate_proj.weight", {m, d});
-  add(Slot::kMlpUpWeight, "up_proj.weight", {m, d});
-  add(Slot::kMlpDownWeight, "down_proj.weight", {d, m});
-  if (!bias) return;
-  add(Slot::kMlpGateBias, "gate_proj.bias", {m});
-  add(Slot::kMlpUpBias, "up_proj.bias", {m});
-  add(Slot::kMlpDownBias, "down_proj.bias", {d});
+  add(Slot::kMlpGateWeight, Slot::kMlpGateBias, mlp.names[0], m, d);
+  add(Slot::kMlpUpWeight, Slot::kMlpUpBias, mlp.names[1], m, d);
+  add(Slot::kMlpDownWeight, Slot::kMlpDownBias, mlp.names[2], d, m);
 }
 
 void add_plain_mlp(ArchSpec& spec, const PlainMlpNames& names, bool bias) {
