@@ -45,13 +45,15 @@ ArchSpec read_glm4(const util::JsonView& config) {
 }
 
 ArchSpec read_glm4_moe(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  const bool query_key_norm = read_flag(config, "use_qk_norm", false);
   ArchSpec spec = read_llama_like(config, {.max_positions = 131072,
                                            .kv_heads = 8,
                                            .epsilon = 1e-5,
                                            .rope = {.class_share = 0.5},
                                            .partial_rotary = true,
-                                           .qkv_bias = read_flag(config, "attention_bias", false),
-                                           .query_key_norm = read_flag(config, "use_qk_norm", false),
+                                           .qkv_bias = bias,
+                                           .query_key_norm = query_key_norm,
                                            .dense_mlp = false});
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 1, /*lowest=*/0));
   add_gated_mlp(spec, {.blocks = {.experts = false}});

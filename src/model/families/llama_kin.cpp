@@ -55,23 +55,27 @@ ArchSpec read_ernie4_5_moe(const util::JsonView& config) {
 }
 
 ArchSpec read_helium(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
   return read_llama_like(config, {.max_positions = 4096,
                                   .kv_heads = 20,
                                   .head_size = 128,
                                   .epsilon = 1e-8,
                                   .rope = {.class_theta = 1e5, .interleaved = true},
-                                  .qkv_bias = read_flag(config, "attention_bias", false),
-                                  .mlp_bias = read_flag(config, "mlp_bias", false)});
+                                  .qkv_bias = bias,
+                                  .mlp_bias = mlp_bias});
 }
 
 ArchSpec read_seed_oss(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", true);
+  const bool out_bias = read_flag(config, "attention_out_bias", false);
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
   const util::Json whole = with_class_defaults(config, {{"head_dim", 128}});
-  return read_llama_like({whole, config.where()},
-                         {.max_positions = 524288,
-                          .kv_heads = 8,
-                          .qkv_bias = read_flag(config, "attention_bias", true),
-                          .attention_out_bias = read_flag(config, "attention_out_bias", false),
-                          .mlp_bias = read_flag(config, "mlp_bias", false)});
+  return read_llama_like({whole, config.where()}, {.max_positions = 524288,
+                                                   .kv_heads = 8,
+                                                   .qkv_bias = bias,
+                                                   .attention_out_bias = out_bias,
+                                                   .mlp_bias = mlp_bias});
 }
 
 }  // namespace depthlens::model

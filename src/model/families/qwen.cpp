@@ -147,10 +147,9 @@ ArchSpec read_qwen3_vl_moe(const util::JsonView& config) {
 }
 
 ArchSpec read_qwen2_moe(const util::JsonView& config) {
-  ArchSpec spec = read_llama_like(config, {.max_positions = 32768,
-                                           .kv_heads = 16,
-                                           .qkv_bias = read_flag(config, "qkv_bias", true),
-                                           .dense_mlp = false});
+  const bool bias = read_flag(config, "qkv_bias", true);
+  ArchSpec spec =
+      read_llama_like(config, {.max_positions = 32768, .kv_heads = 16, .qkv_bias = bias, .dense_mlp = false});
   read_qwen_experts(spec, config, {.count = 60, .chosen = 4, .mlp_size = 1408});
   add_experts(spec);
   add_shared_expert(spec, "mlp.shared_expert", read_size(config, "shared_expert_intermediate_size", 5632),
