@@ -90,13 +90,14 @@ std::vector<std::int64_t> different_positions(const PatchingPair& pair, std::int
 }
 
 /// How many windows of `length` tokens may run together.
-std::int64_t windows_at_a_time(const model::ArchSpec& spec, std::int64_t length, std::uint64_t memory) {
-  const std::int64_t half = static_cast<std::int64_t>(memory / 2);
-  // Per token the largest of a block's intermediate results, per window its logits and what becomes of them.
-  const std::int64_t states = 4 * length * (8 * spec.hidden_size + 4 * spec.widest_mlp());
-  const std::int64_t logits = 32 * spec.vocab_size;
+std::int64_t windows_at_a_time(const model::Model& model, std::int64_t length, std::uint64_t memory) {
+  const std::uint64_t half = memory / 2;
+  // The states that are changed are kept; of each window, its logits and what becomes of them.
+  const std::int64_t tokens = model.tokens_at_once(/*num_kept=*/1, static_cast<double>(half));
+  const std::int64_t logits = 32 * model.spec().vocab_size;
   constexpr std::int64_t kMaxTokens = 4096;
-  return std::max<std::int64_t>(1, std::min({half / states, half / logits, kMaxTokens / length}));
+  return std::max<std::int64_t>(
+      1, std::min({tokens / length, static_cast<std::int64_t>(half) / logits, kMaxTokens / length}));
 }
 
 }  // namespace
@@ -164,7 +165,7 @@ std::optional<PatchingResult> Patcher::patch_whole(const PatchingPair& pair, boo
   result.patched.assign(static_cast<std::size_t>((L + 1) * T), result.target);
   result.patched.back() = result.source;
   const std::int64_t most =
-      windows_at_a_time(spec, T, options_.memory > 0 ? options_.memory : 2 * model_.memory() / 3);
+      windows_at_a_time(model_, T, options_.memory > 0 ? options_.memory : 2 * model_.memory() / 3);
   for (std::int64_t layer = 0; layer < L; ++layer) {
     const at::Tensor from = states[static_cast<std::size_t>(layer)].narrow(0, 0, T);
     const at::Tensor into = states[static_cast<std::size_t>(layer)].narrow(0, T, T);

@@ -37,6 +37,14 @@ std::int64_t delta_net_floats(const DeltaNetSpec& spec) {
   return spec.value_heads * of_head + 4 * (spec.keys() + spec.values());
 }
 
+std::int64_t recorded_delta_net_floats(const DeltaNetSpec& spec) {
+  // Of each head of values the matrices of a chunk, both sides of its system, the state, and what the norm
+  // and the gate read; and what the convolutions and the norms of queries and keys read.
+  const std::int64_t of_head = 4 * kStateChunk + 3 * spec.key_size + 7 * spec.value_size +
+                               spec.key_size * spec.value_size / kStateChunk;
+  return spec.value_heads * of_head + 8 * spec.keys() + 2 * spec.values();
+}
+
 at::Tensor mix_by_delta_rule(const DeltaNetSpec& spec, const DeltaNetWeights& weights,
                              const DeltaNetRows& rows) {
   const std::int64_t groups = spec.key_heads, heads = spec.value_heads / groups;

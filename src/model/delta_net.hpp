@@ -26,8 +26,9 @@ struct DeltaNetRows {
   at::Tensor queries, keys, values, gates, updates, decays;
 };
 
-/// How many numbers the intermediate results of one position are, about.
+/// How many numbers the intermediate results of one position are, about, and how many a recorded pass keeps.
 std::int64_t delta_net_floats(const DeltaNetSpec& spec);
+std::int64_t recorded_delta_net_floats(const DeltaNetSpec& spec);
 
 /// What a block's output projection reads, [W, T, value_heads · value_size], of W windows of T positions
 /// each. Rows behind a window change nothing before them. Every operation can be differentiated; memory grows

@@ -21,10 +21,10 @@
 #include <set>
 #include <utility>
 
-#include "delta_net.hpp"
 #include "depthlens/compute/mxfp4.hpp"
 #include "depthlens/compute/transfer.hpp"
 #include "depthlens/io/checkpoint.hpp"
+#include "depthlens/model/memory.hpp"
 #include "depthlens/model/stored_weights.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -32,8 +32,6 @@
 #include "depthlens/util/text.hpp"
 #include "depthlens/util/worker.hpp"
 #include "layers.hpp"
-#include "selective_scan.hpp"
-#include "state_space.hpp"
 #include "tensor_names.hpp"
 
 namespace depthlens::model {
@@ -400,18 +398,7 @@ std::uint64_t Model::memory() const {
 }
 
 std::int64_t Model::tokens_at_once(std::int64_t num_kept, double memory) const {
-  const std::int64_t d = spec_.hidden_size;
-  // Attention and MLP are not at work at once; the former has queries, keys, values and what it puts out, of
-  // which the first three are made of parts.
-  const std::int64_t rule = spec_.num_blocks(Mixer::kDeltaNet) > 0 ? delta_net_floats(spec_.delta_net) : 0;
-  const std::int64_t space =
-      spec_.num_blocks(has_state_space) > 0 ? state_space_floats(spec_.state_space) : 0;
-  const std::int64_t scan =
-      spec_.num_blocks(Mixer::kSelectiveScan) > 0 ? selective_scan_floats(spec_.selective_scan) : 0;
-  const std::int64_t convolution = spec_.num_blocks(Mixer::kConvolution) > 0 ? 6 * d : 0;
-  const std::int64_t branch =
-      std::max({4 * spec_.widest_mlp(), 6 * spec_.width_of_heads(), rule, space, scan, convolution});
-  const auto per_token = static_cast<double>(4 * (num_kept * d + 8 * d + branch + spec_.carried_size()));
+  const auto per_token = static_cast<double>(4 * (num_kept * spec_.hidden_size + floats_of_pass(spec_)));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(memory / per_token));
 }
 

@@ -18,6 +18,12 @@ std::int64_t selective_scan_floats(const SelectiveScanSpec& spec) {
   return spec.channels * (8 + spec.kernel) + 4 * spec.channels * spec.state_size;
 }
 
+std::int64_t recorded_selective_scan_floats(const SelectiveScanSpec& spec) {
+  // Decays, what is written, states, and these as they are read; and what convolution, steps, skip and gate
+  // read.
+  return spec.channels * (4 * spec.state_size + 12 + spec.kernel);
+}
+
 at::Tensor mix_by_selective_scan(const SelectiveScanWeights& weights, const SelectiveScanRows& rows) {
   const at::Tensor steps = at::softplus(rows.steps + weights.step_bias);
   return compute::selective_scan(steps, -weights.log_decay.exp(), rows.values * steps, rows.writers,

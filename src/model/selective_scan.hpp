@@ -22,8 +22,9 @@ struct SelectiveScanRows {
   at::Tensor values, steps, writers, readers;
 };
 
-/// How many numbers the intermediate results of one position are, about.
+/// How many numbers the intermediate results of one position are, about, and how many a recorded pass keeps.
 std::int64_t selective_scan_floats(const SelectiveScanSpec& spec);
+std::int64_t recorded_selective_scan_floats(const SelectiveScanSpec& spec);
 
 /// What the states show, and the values that skip them, [W, T, channels], of W windows of T positions each.
 /// Rows behind a window change nothing before them. Every operation can be differentiated.

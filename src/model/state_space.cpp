@@ -31,6 +31,14 @@ std::int64_t state_space_floats(const StateSpaceSpec& spec) {
   return spec.heads * of_head + 5 * spec.channels();
 }
 
+std::int64_t recorded_state_space_floats(const StateSpaceSpec& spec) {
+  // Of each head the matrices of a chunk, what is read and written, the state, and what skip, gate and norm
+  // read; and what goes through the convolution.
+  const std::int64_t of_head = 4 * kStateChunk + 2 * spec.state_size + 7 * spec.head_size +
+                               spec.state_size * spec.head_size / kStateChunk;
+  return spec.heads * of_head + (3 + spec.kernel) * spec.channels();
+}
+
 at::Tensor mix_by_state_space(const StateSpaceSpec& spec, const StateSpaceWeights& weights,
                               const StateSpaceRows& rows) {
   const std::int64_t groups = spec.groups, heads = spec.heads / groups, T = rows.steps.size(1);

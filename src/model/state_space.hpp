@@ -24,8 +24,9 @@ struct StateSpaceRows {
   at::Tensor steps;     ///< [..., heads]
 };
 
-/// How many numbers the intermediate results of one position are, about.
+/// How many numbers the intermediate results of one position are, about, and how many a recorded pass keeps.
 std::int64_t state_space_floats(const StateSpaceSpec& spec);
+std::int64_t recorded_state_space_floats(const StateSpaceSpec& spec);
 
 /// What the states show, and the values that skip them, [W, T, heads · head_size], of W windows of T
 /// positions each. Rows behind a window change nothing before them. Every operation can be differentiated;

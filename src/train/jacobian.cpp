@@ -19,6 +19,7 @@
 #include "depthlens/io/writers.hpp"
 #include "depthlens/lens/provenance.hpp"
 #include "depthlens/model/finite.hpp"
+#include "depthlens/model/memory.hpp"
 #include "depthlens/train/file_names.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
@@ -34,43 +35,9 @@ using util::cat;
 constexpr const char* kCheckpointFormat = "depthlens-jacobian-sums";
 constexpr double kQuantum = 1.0 / (std::int64_t{1} << 32);
 
-/// Bytes of float32 that a recorded pass keeps for one token, with those of a backward pass at work.
+/// Bytes that a recorded pass takes for one token: with a third for what comes and goes, as measured.
 std::int64_t bytes_of_token(const model::ArchSpec& spec) {
-  const std::int64_t d = spec.hidden_size, heads = spec.width_of_heads();
-  // Inputs of both norms; queries, keys, values and attention's output; of the MLP what its activation reads,
-  // and of a gated one also the two factors; of narrow vectors what their norms read and put out.
-  const std::int64_t narrow = spec.latent.query_rank + spec.latent.key_value_rank;
-  const std::int64_t block = 2 * d + (spec.gated_mlp ? 3 : 1) * spec.widest_mlp();
-  // Of a delta rule: of each head of values the matrices of a chunk, both sides of its system, the state, and
-  // what the norm and the gate read; and what the convolutions and the norms of queries and keys read.
-  const model::DeltaNetSpec& delta = spec.delta_net;
-  const std::int64_t of_head = 4 * model::kStateChunk + 3 * delta.key_size + 7 * delta.value_size +
-                               delta.key_size * delta.value_size / model::kStateChunk;
-  const std::int64_t rule = delta.value_heads * of_head + 8 * delta.keys() + 2 * delta.values();
-  const auto count = [&](model::Mixer mixer) { return spec.num_blocks(mixer); };
-  using model::Mixer;
-  const std::int64_t rules = count(Mixer::kDeltaNet);
-  const std::int64_t gradients =
-      spec.num_layers * d + 4 * std::max({spec.widest_mlp(), 3 * heads, rules > 0 ? rule / 4 : 0});
-  const std::int64_t attending = spec.num_blocks(model::attends);
-  // Of a state space: of each head the matrices of a chunk, what is read and written, the state, and what
-  // skip, gate and norm read; and what goes through the convolution.
-  const model::StateSpaceSpec& space = spec.state_space;
-  const std::int64_t of_space =
-      space.heads * (4 * model::kStateChunk + 2 * space.state_size + 7 * space.head_size +
-                     space.state_size * space.head_size / model::kStateChunk) +
-      (3 + space.kernel) * space.channels();
-  // Of a selective scan: decays, what is written, states, and these as they are read; and what convolution,
-  // steps, skip and gate read.
-  const model::SelectiveScanSpec& scan = spec.selective_scan;
-  const std::int64_t of_scan = scan.channels * (4 * scan.state_size + 12 + scan.kernel);
-  // Of a convolution: the projections, their product, what the kernel's places make of it, and what goes out.
-  const std::int64_t convolution = (5 + spec.convolution_kernel) * d;
-  const std::int64_t floats = spec.num_layers * block + rules * rule + attending * (4 * heads + 3 * narrow) +
-                              count(Mixer::kConvolution) * convolution +
-                              spec.num_blocks(model::has_state_space) * of_space +
-                              count(Mixer::kSelectiveScan) * of_scan + gradients;
-  return 4 * floats * 4 / 3;  // a third for what comes and goes, as measured
+  return 4 * model::floats_of_recorded_pass(spec) * 4 / 3;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "depthlens/io/writers.hpp"
+#include "depthlens/model/memory.hpp"
 #include "depthlens/model/model.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
@@ -177,6 +178,29 @@ TEST_CASE("a pair can be given up between two batches of runs") {
     CHECK((statistics.windows == 0) == (most == 0));
     CHECK(patcher.patch(pair));  // and taken up again, from its beginning
     CHECK_FALSE(patcher.take_statistics().stopped);
+  }
+}
+
+TEST_CASE("so many patched runs are made at once as their memory holds, whatever mixes positions") {
+  for (const std::string variant : {"gpt2", "mamba", "mamba2", "deepseek-v3", "lfm2", "qwen3-next"}) {
+    INFO(variant);
+    const auto model = Model::load(test::golden_model(variant), {});
+    const model::ArchSpec& spec = model->spec();
+    const PatchingPair pair = {.source = {1, 2, 3, 4, 5, 6, 7, 8},
+                               .target = {1, 9, 8, 7, 6, 5, 4, 3},
+                               .source_answer = 1,
+                               .target_answer = 2};
+    // The other half is for logits.
+    const std::int64_t of_window = pair.length() * 4 * (spec.hidden_size + model::floats_of_pass(spec));
+    REQUIRE(of_window > 32 * spec.vocab_size);
+    for (const std::int64_t windows : {1, 3}) {
+      int asked = 0;
+      Patcher patcher(*model, {.memory = static_cast<std::uint64_t>(2 * windows * of_window),
+                               .should_stop = [&] { return ++asked < 0; }});
+      REQUIRE(patcher.patch(pair));
+      const std::int64_t patched = pair.length() - 1;  // in each layer
+      CHECK(asked == 1 + spec.num_layers * ((patched + windows - 1) / windows));
+    }
   }
 }
 

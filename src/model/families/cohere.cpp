@@ -39,9 +39,7 @@ ArchSpec read_cohere2(const util::JsonView& config) {
   const auto slides =
       sliding_blocks(config, spec.num_layers, [&](std::int64_t i) { return (i + 1) % pattern != 0; });
   set_windows(spec, config, slides, 4096);
-  for (std::size_t i = 0; i < slides.size(); ++i) {
-    if (!slides[i]) spec.blocks[i].rope = BlockSpec::kNoRope;
-  }
+  rotate_only(spec, slides);
   return spec;
 }
 

@@ -46,10 +46,9 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
                                                             .own_rope = true,
                                                             .attention = false,
                                                             .dense_mlp = false});
-  ArchSpec of_part = spec;
-  of_part.head_size = rotated;
   require_value(config, "partial_rotary_factor", 1.0);
-  const RopeSpec rope = read_rope(config, of_part, {.share = "", .interleaved = interleaved});
+  const RopeSpec rope =
+      read_rope(config, spec, {.share = "", .interleaved = interleaved, .head_size = rotated});
   set_rope(spec, rope);
   spec.attention.scale *= yarn_growth_of_scores(config, rope);
   LatentSpec& latent = spec.latent;
@@ -115,7 +114,7 @@ void tell_unused_router(const util::JsonView& config, const std::string& scores,
 ArchSpec read_like_v3(const util::JsonView& config, std::int64_t rotated, const LatentLike& parts,
                       const ExpertSpec& experts) {
   ArchSpec spec = read_latent(config, rotated, read_flag(config, "rope_interleave", true), parts);
-  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_logistic_experts(spec, config, experts);
   tell_unused_router(config, "sigmoid", "noaux_tc");
   return spec;
@@ -146,9 +145,10 @@ ArchSpec read_deepseek_v2(const util::JsonView& config) {
   }
   check_experts(config, spec);
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 0, /*lowest=*/0));
-  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_experts(spec);
-  add_shared_expert(spec, "shared_experts", spec.experts.mlp_size * read_size(config, "n_shared_experts", 2));
+  add_shared_expert(spec, "mlp.shared_experts",
+                    spec.experts.mlp_size * read_size(config, "n_shared_experts", 2));
   tell_unused_router(config, "softmax", "");
   return spec;
 }

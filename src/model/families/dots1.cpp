@@ -14,7 +14,7 @@ ArchSpec read_dots1(const util::JsonView& config) {
                                            .dense_mlp = false});
   require_value(config, "moe_layer_freq", 1);
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 0, /*lowest=*/0));
-  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
   // The class has no sizes of experts.
   read_size(config, name_of_size(config, "n_routed_experts", "num_local_experts"));
   for (const char* key : {"num_experts_per_tok", "n_shared_experts"}) read_size(config, key);

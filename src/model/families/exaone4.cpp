@@ -21,9 +21,7 @@ ArchSpec read_exaone4(const util::JsonView& config) {
   const auto slides =
       sliding_blocks(config, spec.num_layers, [&](std::int64_t i) { return (i + 1) % pattern != 0; });
   set_windows(spec, config, slides, kClassWindow, used);
-  for (std::size_t i = 0; i < slides.size(); ++i) {
-    if (used && !slides[i]) spec.blocks[i].rope = BlockSpec::kNoRope;
-  }
+  if (used) rotate_only(spec, slides);
   return spec;
 }
 

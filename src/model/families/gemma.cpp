@@ -4,7 +4,6 @@
 // in Gemma 2 and 3 `post_attention_layernorm` is the norm of attention's output.
 #include <cmath>
 
-#include "depthlens/util/error.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -20,15 +19,18 @@ ArchSpec with_scaled_embedding(ArchSpec spec) {
   return spec;
 }
 
-/// What Gemma 2 and 3 share. All sizes have defaults: published configs of Gemma 3 leave most of them out.
-ArchSpec read_four_norms(const util::JsonView& config, LlamaLike parts) {
+/// What Gemma 2 and 3 share, with norms before the branches or also behind them. All sizes have defaults:
+/// published configs of Gemma 3 leave most of them out.
+ArchSpec read_later_gemma(const util::JsonView& config, LlamaLike parts, NormPlace place) {
   parts.norms = {{Slot::kAttentionNormWeight, "input_layernorm"},
-                 {Slot::kAttentionOutNormWeight, "post_attention_layernorm"},
-                 {Slot::kMlpNormWeight, "pre_feedforward_layernorm"},
-                 {Slot::kMlpOutNormWeight, "post_feedforward_layernorm"}};
+                 {Slot::kMlpNormWeight, "pre_feedforward_layernorm"}};
+  if (place == NormPlace::kBeforeAndAfter) {
+    parts.norms.emplace_back(Slot::kAttentionOutNormWeight, "post_attention_layernorm");
+    parts.norms.emplace_back(Slot::kMlpOutNormWeight, "post_feedforward_layernorm");
+  }
   parts.activation_key = "hidden_activation";
   ArchSpec spec = with_scaled_embedding(read_llama_like(config, parts));
-  spec.norm_place = NormPlace::kBeforeAndAfter;
+  spec.norm_place = place;
   spec.attention.scale = 1 / std::sqrt(static_cast<double>(read_size(config, "query_pre_attn_scalar")));
   spec.logit_transform.soft_cap = read_optional_number(config, "final_logit_softcapping", {}).value_or(0);
   return spec;
@@ -53,6 +55,20 @@ util::Json with_defaults(const util::JsonView& config, const util::Json& own) {
   return with_class_defaults(config, defaults);
 }
 
+ArchSpec read_like_gemma2(const util::JsonView& config, NormPlace place) {
+  const util::Json whole = with_defaults(
+      config, {{"vocab_size", 256000}, {"final_logit_softcapping", 30.0}, {"attn_logit_softcapping", 50.0}});
+  const util::JsonView filled(whole, config.where());
+  LlamaLike parts = gemma_parts(config);
+  parts.max_positions = 8192;
+  parts.head_size = 256;
+  ArchSpec spec = read_later_gemma(filled, parts, place);
+  spec.attention.soft_cap = read_optional_number(filled, "attn_logit_softcapping", {}).value_or(0);
+  set_windows(spec, filled,
+              sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i % 2 == 0; }), {});
+  return spec;
+}
+
 }  // namespace
 
 ArchSpec read_gemma(const util::JsonView& config) {
@@ -67,27 +83,12 @@ ArchSpec read_gemma(const util::JsonView& config) {
 }
 
 ArchSpec read_gemma2(const util::JsonView& config) {
-  const util::Json whole = with_defaults(
-      config, {{"vocab_size", 256000}, {"final_logit_softcapping", 30.0}, {"attn_logit_softcapping", 50.0}});
-  const util::JsonView filled(whole, config.where());
-  LlamaLike parts = gemma_parts(config);
-  parts.max_positions = 8192;
-  parts.head_size = 256;
-  ArchSpec spec = read_four_norms(filled, parts);
-  spec.attention.soft_cap = read_optional_number(filled, "attn_logit_softcapping", {}).value_or(0);
-  set_windows(spec, filled,
-              sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i % 2 == 0; }), {});
-  return spec;
+  return read_like_gemma2(config, NormPlace::kBeforeAndAfter);
 }
 
 // Gemma 2 without norms behind the branches.
 ArchSpec read_vaultgemma(const util::JsonView& config) {
-  ArchSpec spec = read_gemma2(config);
-  spec.norm_place = NormPlace::kBefore;
-  std::erase_if(spec.block_tensors, [](const TensorRule& rule) {
-    return rule.slot == Slot::kAttentionOutNormWeight || rule.slot == Slot::kMlpOutNormWeight;
-  });
-  return spec;
+  return read_like_gemma2(config, NormPlace::kBefore);
 }
 
 ArchSpec read_gemma3(const util::JsonView& config) {
@@ -99,7 +100,7 @@ ArchSpec read_gemma3(const util::JsonView& config) {
   parts.head_size = 256;
   parts.query_key_norm = true;
   parts.own_rope = true;
-  ArchSpec spec = read_four_norms(filled, parts);
+  ArchSpec spec = read_later_gemma(filled, parts, NormPlace::kBeforeAndAfter);
   const auto slides =
       sliding_blocks(config, spec.num_layers, [&](std::int64_t i) { return (i + 1) % pattern != 0; });
   set_windows(spec, filled, slides, {});

@@ -117,8 +117,6 @@ RopeSpec read_kind_of_rope(const JsonView& config, const ArchSpec& spec, const s
   if (!given.is_object()) given.fail("an object");
   given.at("rope_theta");
   Json settings = given.raw();
-  ArchSpec of_kind = spec;
-  of_kind.head_size = head_size;
   std::int64_t still = 0;
   const std::string share = "partial_rotary_factor", type = given.get_string("rope_type", "default");
   if (type == "proportional") {
@@ -137,8 +135,8 @@ RopeSpec read_kind_of_rope(const JsonView& config, const ArchSpec& spec, const s
   } else if (config.has(share)) {
     require_value(config, share, 1.0);
   }
-  RopeSpec rope = read_rope_block(config, JsonView(settings, given.where()), of_kind,
-                                  {.theta = "", .class_theta = 1e4, .share = ""});
+  RopeSpec rope = read_rope_block(config, JsonView(settings, given.where()), spec,
+                                  {.theta = "", .class_theta = 1e4, .share = "", .head_size = head_size});
   rope.still_pairs = still;
   return rope;
 }
@@ -187,25 +185,13 @@ void set_readers(ArchSpec& spec, const JsonView& config, const std::vector<bool>
 }
 
 void add_attention_of(ArchSpec& spec, Mixer mixer, const HeadSizes& heads, bool values, bool bias) {
-  const std::int64_t d = spec.hidden_size, dh = heads.head_size;
-  const std::int64_t q = spec.num_heads * dh, kv = heads.num_kv_heads * dh;
-  const BlockFilter all = {.mixer = mixer}, makers = {.mixer = mixer, .own_keys = true};
-  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape,
-                       const BlockFilter& blocks) {
-    spec.block_tensors.push_back(
-        {.slot = slot, .name = "layers.{i}.self_attn." + name, .shape = std::move(shape), .blocks = blocks});
-  };
-  const auto add_projection = [&](Slot weight, Slot bias_slot, const std::string& name, std::int64_t out,
-                                  std::int64_t in, const BlockFilter& blocks) {
-    add(weight, name + ".weight", {out, in}, blocks);
-    if (bias) add(bias_slot, name + ".bias", {out}, blocks);
-  };
-  add_projection(Slot::kQueryWeight, Slot::kQueryBias, "q_proj", q, d, all);
-  add_projection(Slot::kKeyWeight, Slot::kKeyBias, "k_proj", kv, d, makers);
-  if (values) add_projection(Slot::kValueWeight, Slot::kValueBias, "v_proj", kv, d, makers);
-  add_projection(Slot::kAttentionOutWeight, Slot::kAttentionOutBias, "o_proj", d, q, all);
-  add(Slot::kQueryNormWeight, "q_norm.weight", {dh}, all);
-  add(Slot::kKeyNormWeight, "k_norm.weight", {dh}, makers);
+  add_attention(spec, {.query_norm = "q_norm",
+                       .key_norm = "k_norm",
+                       .values = values,
+                       .qkv_bias = bias,
+                       .out_bias = bias,
+                       .mixer = mixer,
+                       .heads = heads});
 }
 
 void add_block_embeddings(ArchSpec& spec, const JsonView& config) {
@@ -244,7 +230,7 @@ void add_experts_beside(ArchSpec& spec, const JsonView& config) {
                   .weighting = ExpertSpec::Weighting::kShares,
                   .beside_mlp = true};
   check_experts(config, spec);
-  for (BlockSpec& block : spec.blocks) block.experts = true;
+  set_first_dense(spec, 0);
   const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape,
                        TensorRule::Rows rows = {}) {
     spec.block_tensors.push_back({.slot = slot,
@@ -311,8 +297,8 @@ ArchSpec read_common(const JsonView& given, std::int64_t max_positions, std::int
   add_attention_of(spec, Mixer::kAttention, of_sliding, /*values=*/true, bias);
   add_attention_of(spec, Mixer::kWideAttention, of_full, /*values=*/!keys_are_values, bias);
   if (read_flag(config, "use_double_wide_mlp", false)) spec.mlp_size_of_readers = 2 * spec.mlp_size;
-  add_gated_mlp(spec, /*bias=*/false, {.own_keys = true});
-  add_gated_mlp(spec, /*bias=*/false, {.own_keys = false}, spec.mlp_size_of_readers);
+  add_gated_mlp(spec, {.blocks = {.own_keys = true}});
+  add_gated_mlp(spec, {.blocks = {.own_keys = false}, .size = spec.mlp_size_of_readers});
   spec.block_tensors.push_back({Slot::kBlockScale, "layers.{i}.layer_scalar", {1}});
   return spec;
 }

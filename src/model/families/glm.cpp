@@ -3,9 +3,6 @@
 // logistic scores and a bias, beside a shared one, in all blocks but the first. Odd: the bias decides only
 // who is chosen, and checkpoints have another block behind the last, which predicts a second token and is not
 // read.
-#include <algorithm>
-
-#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -32,36 +29,6 @@ ArchSpec read_dense_glm(const util::JsonView& config, LlamaLike parts) {
 
 }  // namespace
 
-void set_first_dense(ArchSpec& spec, std::int64_t first) {
-  for (std::int64_t i = 0; i < spec.num_layers; ++i)
-    spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
-}
-
-void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults) {
-  using Weighting = ExpertSpec::Weighting;
-  const std::string count = name_of_size(config, "n_routed_experts", "num_local_experts");
-  const bool shares = read_flag(config, "norm_topk_prob", class_defaults.weighting != Weighting::kLogistic);
-  spec.experts = {.count = read_size(config, count, class_defaults.count),
-                  .chosen = read_size(config, "num_experts_per_tok", class_defaults.chosen),
-                  .mlp_size = read_size(config, "moe_intermediate_size", class_defaults.mlp_size),
-                  .weighting = shares ? Weighting::kLogisticShares : Weighting::kLogistic,
-                  .scale = read_number(config, "routed_scaling_factor", class_defaults.scale),
-                  .groups = read_size(config, "n_group", class_defaults.groups),
-                  .chosen_groups = read_size(config, "topk_group", class_defaults.chosen_groups)};
-  check_experts(config, spec);
-  add_experts(spec);
-  add_shared_expert(spec, "shared_experts", spec.experts.mlp_size * read_size(config, "n_shared_experts", 1));
-  spec.block_tensors.push_back({.slot = Slot::kRouterBias,
-                                .name = "layers.{i}.mlp.gate.e_score_correction_bias",
-                                .shape = {spec.experts.count},
-                                .blocks = {.experts = true}});
-  constexpr std::int64_t kMost = 16;
-  const std::string predicting = name_of_size(config, "num_nextn_predict_layers", "num_mtp_layers");
-  const std::int64_t more = std::clamp<std::int64_t>(config.get_integer(predicting, 0, 1 << 24, 1), 1, kMost);
-  for (std::int64_t i = 0; i < more; ++i)
-    spec.ignorable.push_back(util::cat("layers.", spec.num_layers + i, ".*"));
-}
-
 ArchSpec read_glm(const util::JsonView& config) {
   return read_dense_glm(config, {});
 }
@@ -78,16 +45,18 @@ ArchSpec read_glm4(const util::JsonView& config) {
 }
 
 ArchSpec read_glm4_moe(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  const bool query_key_norm = read_flag(config, "use_qk_norm", false);
   ArchSpec spec = read_llama_like(config, {.max_positions = 131072,
                                            .kv_heads = 8,
                                            .epsilon = 1e-5,
                                            .rope = {.class_share = 0.5},
                                            .partial_rotary = true,
-                                           .qkv_bias = read_flag(config, "attention_bias", false),
-                                           .query_key_norm = read_flag(config, "use_qk_norm", false),
+                                           .qkv_bias = bias,
+                                           .query_key_norm = query_key_norm,
                                            .dense_mlp = false});
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 1, /*lowest=*/0));
-  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
   return spec;
 }

@@ -49,14 +49,7 @@ void add_gpt_oss_experts(ArchSpec& spec, bool mxfp4) {
   add_bias(Slot::kExpertGateBias, "gate_up_proj_bias", 2 * m, even);
   add_bias(Slot::kExpertUpBias, "gate_up_proj_bias", 2 * m, odd);
   add_bias(Slot::kExpertDownBias, "down_proj_bias", d, {});
-  for (const auto& [slot, name, shape] :
-       {std::tuple{Slot::kRouterWeight, "weight", std::vector<std::int64_t>{E, d}},
-        std::tuple{Slot::kRouterBias, "bias", std::vector<std::int64_t>{E}}}) {
-    spec.block_tensors.push_back({.slot = slot,
-                                  .name = std::string("layers.{i}.mlp.router.") + name,
-                                  .shape = shape,
-                                  .blocks = {.experts = true}});
-  }
+  add_router(spec, "mlp.router", "mlp.router.bias");
 }
 
 }  // namespace
@@ -85,7 +78,7 @@ ArchSpec read_gpt_oss(const util::JsonView& config) {
                   .mlp_size = spec.mlp_size,
                   .weighting = ExpertSpec::Weighting::kSoftmaxOfChosen};
   check_experts(config, spec);
-  for (BlockSpec& block : spec.blocks) block.experts = true;
+  set_first_dense(spec, 0);
   // The class's activation is fixed: hidden_act is not read.
   spec.clamped_gate_limit = read_number(config, "swiglu_limit", 7.0);
   spec.clamped_gate_alpha = read_number(config, "swiglu_alpha", 1.702);

@@ -15,10 +15,9 @@ void set_granite_factors(ArchSpec& spec, const util::JsonView& config) {
 
 ArchSpec read_granite(const util::JsonView& config) {
   const bool bias = read_flag(config, "attention_bias", false);
-  ArchSpec spec = read_llama_like(config, {.max_positions = 2048,
-                                           .qkv_bias = bias,
-                                           .attention_out_bias = bias,
-                                           .mlp_bias = read_flag(config, "mlp_bias", false)});
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
+  ArchSpec spec = read_llama_like(
+      config, {.max_positions = 2048, .qkv_bias = bias, .attention_out_bias = bias, .mlp_bias = mlp_bias});
   set_granite_factors(spec, config);
   return spec;
 }

@@ -55,7 +55,7 @@ ArchSpec read_granite_moe(const util::JsonView& config) {
                   .mlp_size = spec.mlp_size,
                   .weighting = ExpertSpec::Weighting::kSoftmaxOfChosen};
   check_experts(config, spec);
-  for (BlockSpec& block : spec.blocks) block.experts = true;
+  set_first_dense(spec, 0);
   add_granite_experts(spec);
   return spec;
 }

@@ -3,7 +3,6 @@
 // weights' own code has further kinds of layers, which are refused.
 #include <cmath>
 
-#include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -72,8 +71,7 @@ std::int64_t read_same_size(const util::JsonView& config, const std::string& key
   for (std::size_t i = 1; i < list.size(); ++i) {
     if (list.at(i).raw() != list.at(0).raw()) list.at(i).fail("the same for all blocks");
   }
-  constexpr std::int64_t kLargest = std::int64_t{1} << 24;
-  return list.at(0).as_integer(1, kLargest);
+  return list.at(0).as_integer(1, kLargestSize);
 }
 
 }  // namespace
@@ -103,9 +101,9 @@ ArchSpec read_hunyuan_moe(const util::JsonView& config) {
   };
   require_same("moe_intermediate_size", spec.mlp_size);
   require_same("num_shared_expert", 1);
-  for (BlockSpec& block : spec.blocks) block.experts = true;
+  set_first_dense(spec, 0);
   add_experts(spec, {.router = "mlp.gate.wg"});
-  add_shared_expert(spec, "shared_mlp", spec.mlp_size);
+  add_shared_expert(spec, "mlp.shared_mlp", spec.mlp_size);
   return spec;
 }
 

@@ -12,8 +12,6 @@
 namespace depthlens::model {
 namespace {
 
-constexpr std::int64_t kLargestMlp = std::int64_t{1} << 24;
-
 /// The config with what the class makes of other names.
 util::Json with_usual_names(const util::JsonView& config) {
   util::Json whole = config.raw();
@@ -32,47 +30,34 @@ std::int64_t adjusted_mlp_size(const util::JsonView& config) {
     const auto multiple = static_cast<double>(read_size(config, "block_multiple_of", 256));
     size = multiple * std::ceil(cut(*factor * size) / multiple);
   }
-  if (size >= 1 && size <= static_cast<double>(kLargestMlp)) return static_cast<std::int64_t>(size);
+  if (size >= 1 && size <= static_cast<double>(kLargestSize)) return static_cast<std::int64_t>(size);
   throw util::format_error(
       {.what = "unsupported size of the MLP",
        .where = config.where(),
-       .expected = util::cat("1 to ", kLargestMlp,
+       .expected = util::cat("1 to ", kLargestSize,
                              " after block_auto_adjust_ff_dim, block_ffn_dim_multiplier, block_multiple_of"),
        .found = util::cat(size)});
 }
 
-void set_mixers(ArchSpec& spec, const std::vector<bool>& attends) {
-  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
-    if (attends[i]) continue;
-    spec.blocks[i].mixer = Mixer::kConvolution;
-    spec.blocks[i].rope = BlockSpec::kNoRope;
-  }
-}
-
 void add_mixers(ArchSpec& spec, const util::JsonView& config) {
-  const std::int64_t d = spec.hidden_size, dh = spec.head_size;
-  const std::int64_t q = spec.num_heads * dh, kv = spec.num_kv_heads * dh;
+  add_attention(spec, {.out = "out_proj",
+                       .query_norm = "q_layernorm",
+                       .key_norm = "k_layernorm",
+                       .mixer = Mixer::kAttention});
+  const std::int64_t d = spec.hidden_size;
   const bool bias = read_flag(config, "conv_bias", false);
   spec.convolution_kernel = read_size(config, "conv_L_cache", 3);
-  const auto add = [&](Slot slot, Mixer mixer, const std::string& name, std::vector<std::int64_t> shape) {
-    spec.block_tensors.push_back(
-        {.slot = slot, .name = "layers.{i}." + name, .shape = std::move(shape), .blocks = {.mixer = mixer}});
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = "layers.{i}.conv." + name,
+                                  .shape = std::move(shape),
+                                  .blocks = {.mixer = Mixer::kConvolution}});
   };
-  const auto attention = [&](Slot slot, const char* name, std::vector<std::int64_t> shape) {
-    add(slot, Mixer::kAttention, std::string("self_attn.") + name + ".weight", std::move(shape));
-  };
-  attention(Slot::kQueryWeight, "q_proj", {q, d});
-  attention(Slot::kKeyWeight, "k_proj", {kv, d});
-  attention(Slot::kValueWeight, "v_proj", {kv, d});
-  attention(Slot::kQueryNormWeight, "q_layernorm", {dh});
-  attention(Slot::kKeyNormWeight, "k_layernorm", {dh});
-  attention(Slot::kAttentionOutWeight, "out_proj", {d, q});
   const auto convolution = [&](Slot weight, Slot bias_slot, const char* name,
                                std::vector<std::int64_t> shape) {
-    const std::string stem = std::string("conv.") + name;
     const std::int64_t out = shape.front();
-    add(weight, Mixer::kConvolution, stem + ".weight", std::move(shape));
-    if (bias) add(bias_slot, Mixer::kConvolution, stem + ".bias", {out});
+    add(weight, std::string(name) + ".weight", std::move(shape));
+    if (bias) add(bias_slot, std::string(name) + ".bias", {out});
   };
   convolution(Slot::kMixerInWeight, Slot::kMixerInBias, "in_proj", {3 * d, d});
   convolution(Slot::kMixerConvolution, Slot::kMixerConvolutionBias, "conv", {d, 1, spec.convolution_kernel});
@@ -81,16 +66,7 @@ void add_mixers(ArchSpec& spec, const util::JsonView& config) {
 
 /// The MLP "layers.{i}.feed_forward.{w1,w3,w2}".
 void add_mlp(ArchSpec& spec, const BlockFilter& blocks = {}) {
-  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
-  const auto add = [&](Slot slot, const char* name, std::vector<std::int64_t> shape) {
-    spec.block_tensors.push_back({.slot = slot,
-                                  .name = std::string("layers.{i}.feed_forward.") + name + ".weight",
-                                  .shape = std::move(shape),
-                                  .blocks = blocks});
-  };
-  add(Slot::kMlpGateWeight, "w1", {m, d});
-  add(Slot::kMlpUpWeight, "w3", {m, d});
-  add(Slot::kMlpDownWeight, "w2", {d, m});
+  add_gated_mlp(spec, {.stem = "feed_forward", .names = {"w1", "w3", "w2"}, .blocks = blocks});
 }
 
 /// All but the mixers and the MLP; `mlp_size` where the config's is not.
@@ -123,7 +99,7 @@ ArchSpec read_lfm2(const util::JsonView& config) {
   if (kinds && by_index && *kinds != *by_index)
     tell_unused(config, "full_attn_idxs", nullptr, "layer_types says which blocks attend");
   const std::vector<bool> all(spec.blocks.size(), true);
-  set_mixers(spec, kinds ? *kinds : by_index.value_or(all));
+  set_other_mixer(spec, kinds ? *kinds : by_index.value_or(all), Mixer::kConvolution);
   add_mixers(spec, config);
   add_mlp(spec);
   // Settings of the code that the models were trained with, which the class does not read.
@@ -141,7 +117,7 @@ ArchSpec read_lfm2_moe(const util::JsonView& config) {
   ArchSpec spec = read_lfm2_like(config, std::nullopt);
   const auto kinds = read_kinds_of_blocks(config, "layer_types", spec.num_layers, "conv", "full_attention");
   if (!kinds) config.at("layer_types");  // without it, the class makes no model
-  set_mixers(spec, *kinds);
+  set_other_mixer(spec, *kinds, Mixer::kConvolution);
   add_mixers(spec, config);
   spec.experts = {.count = read_size(config, "num_experts", 32),
                   .chosen = read_size(config, "num_experts_per_tok", 4),
@@ -153,18 +129,14 @@ ArchSpec read_lfm2_moe(const util::JsonView& config) {
   check_experts(config, spec);
   set_first_dense(spec, read_size(config, "num_dense_layers", 2, /*lowest=*/0));
   add_mlp(spec, {.experts = false});
+  const bool biased = read_flag(config, "use_expert_bias", true);
   add_experts(spec, {.router = "feed_forward.gate",
+                     .router_bias = biased ? "feed_forward.expert_bias" : "",
                      .stem = "feed_forward.experts",
                      .gate = "w1",
                      .up = "w3",
                      .down = "w2"});
   spec.other_block_tensors = stacked_experts(spec, /*transposed=*/false, "feed_forward.experts");
-  if (read_flag(config, "use_expert_bias", true)) {
-    spec.block_tensors.push_back({.slot = Slot::kRouterBias,
-                                  .name = "layers.{i}.feed_forward.expert_bias",
-                                  .shape = {spec.experts.count},
-                                  .blocks = {.experts = true}});
-  }
   return spec;
 }
 

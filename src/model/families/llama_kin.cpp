@@ -41,37 +41,41 @@ ArchSpec read_ernie4_5_moe(const util::JsonView& config) {
   const std::int64_t last = given == -1 ? spec.num_layers - 1 : given;
   for (std::int64_t i = 0; i < spec.num_layers; ++i)
     spec.blocks[static_cast<std::size_t>(i)].experts = (i + 1) % interval == 0 && i >= first && i <= last;
-  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_experts(spec);
   spec.block_tensors.push_back({.slot = Slot::kRouterBias,
                                 .name = "layers.{i}.mlp.moe_statics.e_score_correction_bias",
                                 .shape = {1, spec.experts.count},
                                 .blocks = {.experts = true}});
   if (const std::int64_t shared = read_size(config, "moe_num_shared_experts", 2, /*lowest=*/0); shared > 0)
-    add_shared_expert(spec, "shared_experts", shared * spec.experts.mlp_size);
+    add_shared_expert(spec, "mlp.shared_experts", shared * spec.experts.mlp_size);
   for (const char* part : {"mtp_block.*", "mtp_emb_norm.*", "mtp_hidden_norm.*", "mtp_linear_proj.*"})
     spec.ignorable.push_back(part);
   return spec;
 }
 
 ArchSpec read_helium(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
   return read_llama_like(config, {.max_positions = 4096,
                                   .kv_heads = 20,
                                   .head_size = 128,
                                   .epsilon = 1e-8,
                                   .rope = {.class_theta = 1e5, .interleaved = true},
-                                  .qkv_bias = read_flag(config, "attention_bias", false),
-                                  .mlp_bias = read_flag(config, "mlp_bias", false)});
+                                  .qkv_bias = bias,
+                                  .mlp_bias = mlp_bias});
 }
 
 ArchSpec read_seed_oss(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", true);
+  const bool out_bias = read_flag(config, "attention_out_bias", false);
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
   const util::Json whole = with_class_defaults(config, {{"head_dim", 128}});
-  return read_llama_like({whole, config.where()},
-                         {.max_positions = 524288,
-                          .kv_heads = 8,
-                          .qkv_bias = read_flag(config, "attention_bias", true),
-                          .attention_out_bias = read_flag(config, "attention_out_bias", false),
-                          .mlp_bias = read_flag(config, "mlp_bias", false)});
+  return read_llama_like({whole, config.where()}, {.max_positions = 524288,
+                                                   .kv_heads = 8,
+                                                   .qkv_bias = bias,
+                                                   .attention_out_bias = out_bias,
+                                                   .mlp_bias = mlp_bias});
 }
 
 }  // namespace depthlens::model

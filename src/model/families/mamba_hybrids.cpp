@@ -3,9 +3,7 @@
 // positions or with heads rotated whole, four factors, and experts beside a shared one or the latter alone.
 // Odd: Falcon-H1's state space may have no norm, and all convolutions have the MLP's activation.
 #include <algorithm>
-#include <utility>
 
-#include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -38,29 +36,17 @@ ArchSpec read_like_llama(const util::JsonView& config, LlamaLike parts) {
   parts.epsilon = 1e-5;
   parts.final_norm_weight = false;
   parts.qkv_bias = parts.attention_out_bias = read_flag(config, "attention_bias", false);
+  parts.mlp_stem = "feed_forward";
   parts.mlp_bias = read_flag(config, "mlp_bias", false);
   ArchSpec spec = read_llama_like(config, parts);
   spec.model_tensors.push_back({Slot::kFinalNormWeight, "final_layernorm.weight", {spec.hidden_size}});
-  const std::string mlp = "layers.{i}.mlp.";
-  for (TensorRule& rule : spec.block_tensors) {
-    if (rule.name.starts_with(mlp)) rule.name = "layers.{i}.feed_forward." + rule.name.substr(mlp.size());
-  }
   return spec;
 }
 
-/// State spaces in all blocks that do not attend.
-void set_mixers(ArchSpec& spec, const std::vector<bool>& attends) {
-  for (TensorRule& rule : spec.block_tensors) {
-    if (rule.name.starts_with("layers.{i}.self_attn.")) rule.blocks.mixer = Mixer::kAttention;
-  }
-  for (std::size_t i = 0; i < attends.size(); ++i) {
-    if (attends[i]) continue;
-    spec.blocks[i].mixer = Mixer::kStateSpace;
-    spec.blocks[i].rope = BlockSpec::kNoRope;
-  }
-}
-
-void add_state_spaces(ArchSpec& spec, const util::JsonView& config) {
+/// Of the blocks that do not attend; nothing: none does.
+void add_state_spaces(ArchSpec& spec, const util::JsonView& config,
+                      const std::optional<std::vector<bool>>& attends) {
+  set_other_mixer(spec, attends.value_or(std::vector<bool>(spec.blocks.size(), false)), Mixer::kStateSpace);
   read_state_space(spec, config, expanded(config, spec.hidden_size));
   const bool bias = read_flag(config, "mamba_proj_bias", false);
   add_state_space(spec, "mamba", Mixer::kStateSpace,
@@ -117,12 +103,11 @@ ArchSpec read_bamba(const util::JsonView& config) {
               "half of each head is rotated, or what rope_parameters say");
   util::Json whole = config.raw();
   whole.erase("partial_rotary_factor");
-  ArchSpec spec =
-      read_like_llama({whole, config.where()},
-                      {.max_positions = 262144, .rope = {.class_share = 0.5}, .partial_rotary = true});
-  set_mixers(spec, read_listed_blocks(config, "attn_layer_indices", spec.num_layers)
-                       .value_or(std::vector<bool>(spec.blocks.size(), false)));
-  add_state_spaces(spec, config);
+  ArchSpec spec = read_like_llama({whole, config.where()}, {.max_positions = 262144,
+                                                            .rope = {.class_share = 0.5},
+                                                            .partial_rotary = true,
+                                                            .mixer = Mixer::kAttention});
+  add_state_spaces(spec, config, read_listed_blocks(config, "attn_layer_indices", spec.num_layers));
   return spec;
 }
 
@@ -132,6 +117,7 @@ ArchSpec read_granite_moe_hybrid(const util::JsonView& config) {
                                            .own_rope = true,
                                            .qkv_bias = bias,
                                            .attention_out_bias = bias,
+                                           .mixer = Mixer::kAttention,
                                            .dense_mlp = false});
   const auto kind = config.raw().find("position_embedding_type");
   if (kind != config.raw().end() && *kind == "rope") {
@@ -141,8 +127,7 @@ ArchSpec read_granite_moe_hybrid(const util::JsonView& config) {
   set_granite_factors(spec, config);
   const auto attends = read_kinds_of_blocks(config, name_of_size(config, "layer_types", "layers_block_type"),
                                             spec.num_layers, "linear_attention", "full_attention");
-  set_mixers(spec, attends.value_or(std::vector<bool>(spec.blocks.size(), false)));
-  add_state_spaces(spec, config);
+  add_state_spaces(spec, config, attends);
 
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const std::int64_t shared = read_size(config, "shared_intermediate_size", 1024);

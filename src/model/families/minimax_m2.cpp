@@ -37,11 +37,7 @@ ArchSpec read_minimax_m2(const util::JsonView& config) {
                   .mlp_size = spec.mlp_size,
                   .weighting = ExpertSpec::Weighting::kLogisticShares};
   check_experts(config, spec);
-  add_experts_of_mixtral(spec);
-  spec.block_tensors.push_back({.slot = Slot::kRouterBias,
-                                .name = "layers.{i}.block_sparse_moe.e_score_correction_bias",
-                                .shape = {spec.experts.count},
-                                .blocks = {.experts = true}});
+  add_experts_of_mixtral(spec, "block_sparse_moe.e_score_correction_bias");
   return spec;
 }
 

@@ -1,6 +1,5 @@
 // Mistral, Ministral and Mixtral: Llama with a sliding attention window, and with experts. Odd: a config of
 // Mistral's without `sliding_window` has one of 4,096, and only null means none.
-#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -9,15 +8,6 @@ ArchSpec read_mistral(const util::JsonView& config) {
   ArchSpec spec = read_llama_like(config, {.max_positions = 131072, .kv_heads = 8});
   set_one_window(spec, read_window(config, 4096));
   return spec;
-}
-
-void add_experts_of_mixtral(ArchSpec& spec) {
-  for (BlockSpec& block : spec.blocks) block.experts = true;
-  add_experts(spec, {.router = "block_sparse_moe.gate",
-                     .stem = "block_sparse_moe.experts",
-                     .gate = "w1",
-                     .up = "w3",
-                     .down = "w2"});
 }
 
 ArchSpec read_mixtral(const util::JsonView& config) {
@@ -64,8 +54,7 @@ ArchSpec read_ministral3(const util::JsonView& config) {
                                .epsilon = 1e-5,
                                .rope = {.others = {"llama_4_scaling_beta", "max_position_embeddings"}}});
   set_one_window(spec, read_window(config, {}));
-  const util::JsonView rope =
-      filled.at(has_settings(filled, "rope_scaling") ? "rope_scaling" : "rope_parameters");
+  const util::JsonView rope = rope_block(filled);
   spec.attention.query_growth = rope.at("llama_4_scaling_beta").as_number();
   // Scalings without such a length refuse it in their block.
   const double length = spec.ropes.empty() ? 0 : spec.ropes.front().original_max_positions;

@@ -4,7 +4,6 @@
 #include <map>
 #include <utility>
 
-#include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -41,21 +40,6 @@ std::string name_of(const util::JsonView& config, const std::string& own, const 
   return config.raw().contains(other) ? other : own;
 }
 
-void add_attention(ArchSpec& spec) {
-  const std::int64_t d = spec.hidden_size;
-  const std::int64_t q = spec.num_heads * spec.head_size, kv = spec.num_kv_heads * spec.head_size;
-  const auto add = [&](Slot slot, const char* name, std::vector<std::int64_t> shape) {
-    spec.block_tensors.push_back({.slot = slot,
-                                  .name = std::string("layers.{i}.mixer.") + name + ".weight",
-                                  .shape = std::move(shape),
-                                  .blocks = {.mixer = Mixer::kAttention}});
-  };
-  add(Slot::kQueryWeight, "q_proj", {q, d});
-  add(Slot::kKeyWeight, "k_proj", {kv, d});
-  add(Slot::kValueWeight, "v_proj", {kv, d});
-  add(Slot::kAttentionOutWeight, "o_proj", {d, q});
-}
-
 void add_mlp(ArchSpec& spec, bool bias) {
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const auto add = [&](Slot slot, const char* name, std::vector<std::int64_t> shape) {
@@ -72,18 +56,10 @@ void add_mlp(ArchSpec& spec, bool bias) {
 }
 
 void add_experts_of_blocks(ArchSpec& spec, const util::JsonView& config) {
-  using Weighting = ExpertSpec::Weighting;
   ExpertSpec& experts = spec.experts;
-  experts = {.count = read_size(config, name_of_size(config, "n_routed_experts", "num_local_experts"), 8),
-             .chosen = read_size(config, "num_experts_per_tok", 2),
-             .mlp_size = read_size(config, "moe_intermediate_size", 7688),
-             .shared_mlp_size = read_size(config, "moe_shared_expert_intermediate_size", 7688),
-             .latent_size = read_optional_size(config, "moe_latent_size", {}).value_or(0),
-             .weighting = read_flag(config, "norm_topk_prob", true) ? Weighting::kLogisticShares
-                                                                    : Weighting::kLogistic,
-             .scale = read_number(config, "routed_scaling_factor", 1),
-             .groups = read_size(config, "n_group", 1),
-             .chosen_groups = read_size(config, "topk_group", 1)};
+  experts = read_logistic_experts(config, {.count = 8, .chosen = 2, .mlp_size = 7688});
+  experts.shared_mlp_size = read_size(config, "moe_shared_expert_intermediate_size", 7688);
+  experts.latent_size = read_optional_size(config, "moe_latent_size", {}).value_or(0);
   check_experts(config, spec);
   require_value(config, "mlp_bias", false);  // of shared experts
   tell_unused(config, "n_shared_experts", 1, "the shared expert is of moe_shared_expert_intermediate_size");
@@ -95,10 +71,9 @@ void add_experts_of_blocks(ArchSpec& spec, const util::JsonView& config) {
                       .shape = std::move(shape),
                       .blocks = {.experts = true}};
   };
+  add_router(spec, "mixer.gate", "mixer.gate.e_score_correction_bias");
   for (const TensorRule& added :
-       {rule(Slot::kRouterWeight, "gate.weight", {E, d}),
-        rule(Slot::kRouterBias, "gate.e_score_correction_bias", {E}),
-        rule(Slot::kSharedUpWeight, "shared_experts.up_proj.weight", {experts.shared_mlp_size, d}),
+       {rule(Slot::kSharedUpWeight, "shared_experts.up_proj.weight", {experts.shared_mlp_size, d}),
         rule(Slot::kSharedDownWeight, "shared_experts.down_proj.weight", {d, experts.shared_mlp_size}),
         rule(Slot::kExpertUpWeight, "experts.{n}.up_proj.weight", {m, in}),
         rule(Slot::kExpertDownWeight, "experts.{n}.down_proj.weight", {in, m})})
@@ -184,7 +159,7 @@ ArchSpec read_nemotron_h(const util::JsonView& config) {
     spec.block_tensors.push_back(
         {.slot = slot, .name = "layers.{i}.norm.weight", .shape = {d}, .blocks = {.mixer = mixer}});
   }
-  add_attention(spec);
+  add_attention(spec, {.stem = "mixer", .mixer = Mixer::kAttention});
   add_mlp(spec, read_flag(config, "mlp_bias", false));
   if (experts) add_experts_of_blocks(spec, config);
   read_state_space(spec, config);

@@ -68,7 +68,7 @@ ArchSpec read_olmoe(const util::JsonView& config) {
                   .mlp_size = spec.mlp_size,
                   .weighting = read_softmax_weighting(config)};
   check_experts(config, spec);
-  for (BlockSpec& block : spec.blocks) block.experts = true;
+  set_first_dense(spec, 0);
   add_experts(spec);
   return spec;
 }

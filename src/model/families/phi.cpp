@@ -15,6 +15,8 @@ ArchSpec read_phi(const util::JsonView& config) {
                                            .rope = {.class_share = 0.5, .null_share = {}},
                                            .partial_rotary = true,
                                            .qkv_bias = true,
+                                           .attention_out = "dense",
+                                           .attention_out_bias = true,
                                            .dense_mlp = false});
   spec.gated_mlp = false;
   spec.parallel_residual = spec.shared_norm = true;
@@ -22,14 +24,10 @@ ArchSpec read_phi(const util::JsonView& config) {
   spec.model_tensors.push_back({Slot::kUnembeddingBias, "lm_head.bias", {V}});
   spec.model_tensors.push_back({Slot::kFinalNormWeight, "final_layernorm.weight", {d}});
   spec.model_tensors.push_back({Slot::kFinalNormBias, "final_layernorm.bias", {d}});
-  for (TensorRule& rule : spec.block_tensors) {
-    if (rule.slot == Slot::kAttentionOutWeight) rule.name = "layers.{i}.self_attn.dense.weight";
-  }
   const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
     spec.block_tensors.push_back({slot, "layers.{i}." + name, std::move(shape)});
   };
   add(Slot::kAttentionNormBias, "input_layernorm.bias", {d});
-  add(Slot::kAttentionOutBias, "self_attn.dense.bias", {d});
   add(Slot::kMlpUpWeight, "mlp.fc1.weight", {m, d});
   add(Slot::kMlpUpBias, "mlp.fc1.bias", {m});
   add(Slot::kMlpDownWeight, "mlp.fc2.weight", {d, m});

@@ -19,8 +19,7 @@ double read_factor(const util::JsonView& block, const std::string& key) {
 void set_factors(ArchSpec& spec, const util::JsonView& config) {
   if (spec.ropes.empty() || spec.ropes.front().scaling == RopeSpec::Scaling::kNone) return;
   RopeSpec& rope = spec.ropes.front();
-  const util::JsonView block =
-      config.at(has_settings(config, "rope_scaling") ? "rope_scaling" : "rope_parameters");
+  const util::JsonView block = rope_block(config);
   if (rope.scaling != RopeSpec::Scaling::kLongRope) {
     throw util::format_error({.what = "unsupported rotary scaling",
                               .where = block.where(),

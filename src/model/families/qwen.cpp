@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -39,7 +38,7 @@ ArchSpec with_sliding_windows(ArchSpec spec, const util::JsonView& config) {
 
 }  // namespace
 
-void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults) {
+void read_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults) {
   const std::string count = name_of_size(config, "num_experts", "num_local_experts");
   spec.experts = {.count = read_size(config, count, class_defaults.count),
                   .chosen = read_size(config, "num_experts_per_tok", class_defaults.chosen),
@@ -47,18 +46,12 @@ void add_qwen_experts(ArchSpec& spec, const util::JsonView& config, const Expert
                   .weighting = read_softmax_weighting(config, class_defaults.weighting)};
   check_experts(config, spec);
   const std::int64_t step = read_size(config, "decoder_sparse_step", 1);
-  for (std::int64_t i = 0; i < spec.num_layers; ++i)
-    spec.blocks[static_cast<std::size_t>(i)].experts = (i + 1) % step == 0;
-  if (config.has("mlp_only_layers")) {
-    const util::JsonView list = config.at("mlp_only_layers");
-    if (!list.is_array()) list.fail("an array of indices of blocks");
-    for (std::size_t n = 0; n < list.size(); ++n) {
-      const std::int64_t i = list.at(n).as_integer(0, spec.num_layers - 1);
-      spec.blocks[static_cast<std::size_t>(i)].experts = false;
-    }
+  const auto dense = read_listed_blocks(config, "mlp_only_layers", spec.num_layers);
+  for (std::int64_t i = 0; i < spec.num_layers; ++i) {
+    const auto place = static_cast<std::size_t>(i);
+    spec.blocks[place].experts = (i + 1) % step == 0 && !(dense && (*dense)[place]);
   }
-  add_gated_mlp(spec, /*bias=*/false, {.experts = false});
-  add_experts(spec);
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
 }
 
 ArchSpec read_qwen2(const util::JsonView& config) {
@@ -142,28 +135,25 @@ ArchSpec read_qwen3_vl_moe(const util::JsonView& config) {
                        .attention_out_bias = bias,
                        .query_key_norm = true,
                        .dense_mlp = false});
-  add_qwen_experts(spec, config, {.count = 60, .chosen = 4, .mlp_size = 1408});
+  read_qwen_experts(spec, config, {.count = 60, .chosen = 4, .mlp_size = 1408});
   spec.experts.weighting = ExpertSpec::Weighting::kShares;
   if (spec.hidden_size == spec.experts.mlp_size || spec.hidden_size == 2 * spec.experts.mlp_size)
     config.at("moe_intermediate_size")
         .fail("not the hidden size, nor half of it: the shape of experts could not tell how they are stored");
-  std::erase_if(spec.block_tensors, [](const TensorRule& rule) { return is_of_expert(rule.slot); });
+  add_router(spec, "mlp.gate");
   for (const TensorRule& rule : stacked_experts(spec)) spec.block_tensors.push_back(rule);
   spec.other_block_tensors = stacked_experts(spec, /*transposed=*/true);
   return spec;
 }
 
 ArchSpec read_qwen2_moe(const util::JsonView& config) {
-  ArchSpec spec = read_llama_like(config, {.max_positions = 32768,
-                                           .kv_heads = 16,
-                                           .qkv_bias = read_flag(config, "qkv_bias", true),
-                                           .dense_mlp = false});
-  add_qwen_experts(spec, config, {.count = 60, .chosen = 4, .mlp_size = 1408});
-  add_shared_expert(spec, "shared_expert", read_size(config, "shared_expert_intermediate_size", 5632));
-  spec.block_tensors.push_back({.slot = Slot::kSharedShareWeight,
-                                .name = "layers.{i}.mlp.shared_expert_gate.weight",
-                                .shape = {1, spec.hidden_size},
-                                .blocks = {.experts = true}});
+  const bool bias = read_flag(config, "qkv_bias", true);
+  ArchSpec spec =
+      read_llama_like(config, {.max_positions = 32768, .kv_heads = 16, .qkv_bias = bias, .dense_mlp = false});
+  read_qwen_experts(spec, config, {.count = 60, .chosen = 4, .mlp_size = 1408});
+  add_experts(spec);
+  add_shared_expert(spec, "mlp.shared_expert", read_size(config, "shared_expert_intermediate_size", 5632),
+                    /*weighed=*/true);
   // Every second block below `max_window_layers`.
   const bool used = uses_windows(config);
   const std::int64_t end = read_size(config, "max_window_layers", 28, /*lowest=*/0);
@@ -182,7 +172,8 @@ ArchSpec read_qwen3_moe(const util::JsonView& config) {
                                            .attention_out_bias = bias,
                                            .query_key_norm = true,
                                            .dense_mlp = false});
-  add_qwen_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 768});
+  read_qwen_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 768});
+  add_experts(spec);
   set_one_window(spec, window_in_use(config));
   return spec;
 }

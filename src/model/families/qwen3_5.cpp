@@ -17,21 +17,16 @@ constexpr std::int64_t kClassInterval = 4;
 
 /// Blocks that `layer_types` says have linear attention, or all but every `full_attention_interval`th.
 void set_mixers(ArchSpec& spec, const util::JsonView& config) {
-  const auto full =
+  const auto by_list =
       read_kinds_of_blocks(config, "layer_types", spec.num_layers, "linear_attention", "full_attention");
-  const bool told = !full || config.has("full_attention_interval");  // null beside layer_types is not read
+  const bool told = !by_list || config.has("full_attention_interval");  // null beside layer_types is not read
   const std::int64_t interval =
       told ? read_size(config, "full_attention_interval", kClassInterval) : kClassInterval;
-  bool by_interval = true;
-  for (std::int64_t i = 0; i < spec.num_layers; ++i) {
-    const auto place = static_cast<std::size_t>(i);
-    const bool by_class = (i + 1) % interval != 0, linear = full ? !(*full)[place] : by_class;
-    by_interval = by_interval && linear == by_class;
-    if (!linear) continue;
-    spec.blocks[place].mixer = Mixer::kDeltaNet;
-    spec.blocks[place].rope = BlockSpec::kNoRope;
-  }
-  if (!by_interval)
+  std::vector<bool> by_interval;
+  for (std::int64_t i = 0; i < spec.num_layers; ++i) by_interval.push_back((i + 1) % interval == 0);
+  const std::vector<bool> attends = by_list.value_or(by_interval);
+  set_other_mixer(spec, attends, Mixer::kDeltaNet);
+  if (attends != by_interval)
     tell_unused(config, "full_attention_interval", nullptr, "layer_types says which blocks attend to all");
 }
 
@@ -59,11 +54,15 @@ void add_gated_attention(ArchSpec& spec, bool bias) {
   const auto add = [&](Slot weight, Slot bias_slot, const char* name, std::int64_t stored,
                        const TensorRule::Rows& rows) {
     const std::string stem = std::string("layers.{i}.self_attn.") + name;
-    spec.block_tensors.push_back(
-        {.slot = weight, .name = stem + ".weight", .shape = {stored, d}, .rows = rows});
-    if (bias)
-      spec.block_tensors.push_back(
-          {.slot = bias_slot, .name = stem + ".bias", .shape = {stored}, .rows = rows});
+    const auto rule = [&](Slot slot, const char* part, std::vector<std::int64_t> shape) {
+      spec.block_tensors.push_back({.slot = slot,
+                                    .name = stem + part,
+                                    .shape = std::move(shape),
+                                    .blocks = {.mixer = Mixer::kAttention},
+                                    .rows = rows});
+    };
+    rule(weight, ".weight", {stored, d});
+    if (bias) rule(bias_slot, ".bias", {stored});
   };
   const auto rows = [&](std::int64_t first) {
     return TensorRule::Rows{.first = first, .count = q, .step = 2 * dh, .run = dh};
@@ -144,12 +143,10 @@ ArchSpec read_hybrid(const util::JsonView& config, std::int64_t kv_heads, bool b
                .partial_rotary = true,
                .qkv = false,
                .attention_out_bias = bias,
+               .mixer = Mixer::kAttention,
                .query_key_norm = true,
                .dense_mlp = false});
   add_gated_attention(spec, bias);
-  for (TensorRule& rule : spec.block_tensors) {
-    if (rule.name.starts_with("layers.{i}.self_attn.")) rule.blocks.mixer = Mixer::kAttention;
-  }
   set_mixers(spec, config);
   read_delta_net(spec, config);
   add_delta_net(spec, by_key_head);
@@ -161,11 +158,9 @@ ArchSpec read_hybrid(const util::JsonView& config, std::int64_t kv_heads, bool b
 }
 
 void add_experts_beside_shared(ArchSpec& spec, const util::JsonView& config) {
-  add_shared_expert(spec, "shared_expert", read_size(config, "shared_expert_intermediate_size", 512));
-  spec.block_tensors.push_back({.slot = Slot::kSharedShareWeight,
-                                .name = "layers.{i}.mlp.shared_expert_gate.weight",
-                                .shape = {1, spec.hidden_size},
-                                .blocks = {.experts = true}});
+  add_experts(spec);
+  add_shared_expert(spec, "mlp.shared_expert", read_size(config, "shared_expert_intermediate_size", 512),
+                    /*weighed=*/true);
   spec.other_block_tensors = stacked_experts(spec);
 }
 
@@ -178,7 +173,7 @@ ArchSpec read_qwen3_5(const util::JsonView& config) {
                                                         {"num_hidden_layers", 32},
                                                         {"num_attention_heads", 16}});
   return read_hybrid({whole, config.where()}, /*kv_heads=*/4, /*by_key_head=*/false,
-                     [](ArchSpec& spec) { add_gated_mlp(spec, /*bias=*/false); });
+                     [](ArchSpec& spec) { add_gated_mlp(spec); });
 }
 
 ArchSpec read_qwen3_5_moe(const util::JsonView& config) {
@@ -200,15 +195,14 @@ ArchSpec read_qwen3_5_moe(const util::JsonView& config) {
                     .mlp_size = read_size(config, "moe_intermediate_size", 512),
                     .weighting = ExpertSpec::Weighting::kShares};
     check_experts(config, made);
-    for (BlockSpec& block : made.blocks) block.experts = true;
-    add_experts(made);
+    set_first_dense(made, 0);
     add_experts_beside_shared(made, config);
   });
 }
 
 ArchSpec read_qwen3_next(const util::JsonView& config) {
   return read_hybrid(config, /*kv_heads=*/2, /*by_key_head=*/true, [&](ArchSpec& spec) {
-    add_qwen_experts(
+    read_qwen_experts(
         spec, config,
         {.count = 512, .chosen = 10, .mlp_size = 512, .weighting = ExpertSpec::Weighting::kShares});
     add_experts_beside_shared(spec, config);

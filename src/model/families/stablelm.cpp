@@ -5,6 +5,7 @@
 namespace depthlens::model {
 
 ArchSpec read_stablelm(const util::JsonView& config) {
+  const bool bias = read_flag(config, "use_qkv_bias", false);
   const bool parallel = read_flag(config, "use_parallel_residual", false);
   LlamaLike parts = {.max_positions = 4096,
                      .kv_heads = 32,
@@ -14,7 +15,7 @@ ArchSpec read_stablelm(const util::JsonView& config) {
                      .norm_bias = true,
                      .rope = {.class_share = 0.25, .null_share = {}},
                      .partial_rotary = true,
-                     .qkv_bias = read_flag(config, "use_qkv_bias", false)};
+                     .qkv_bias = bias};
   if (parallel) parts.norms = {{Slot::kAttentionNormWeight, "input_layernorm"}};
   ArchSpec spec = read_llama_like(config, parts);
   spec.parallel_residual = spec.shared_norm = parallel;

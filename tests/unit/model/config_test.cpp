@@ -180,6 +180,19 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   }
 }
 
+TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
+  const std::vector<std::pair<std::string, std::string>> flags = {
+      {"llama", "mlp_bias"},           {"granite", "mlp_bias"},        {"glm4_moe", "attention_bias"},
+      {"glm4_moe", "use_qk_norm"},     {"helium", "attention_bias"},   {"helium", "mlp_bias"},
+      {"seed_oss", "mlp_bias"},        {"seed_oss", "attention_bias"}, {"seed_oss", "attention_out_bias"},
+      {"qwen2_moe", "qkv_bias"},       {"smollm3", "mlp_bias"},        {"stablelm", "use_qkv_bias"},
+      {"falcon_h1", "projectors_bias"}};
+  for (const auto& [family, key] : flags) {
+    INFO(family);
+    refused(with(smallest(family), {{key, "yes"}}), {key, "yes"});
+  }
+}
+
 TEST_CASE("config: defaults that were mistaken before") {
   CHECK(windows(read(smallest("mistral"))) == Windows(30, 4096));
   CHECK(read(smallest("mistral")).num_kv_heads == 8);

@@ -1,0 +1,89 @@
+#include "rules.hpp"
+
+namespace depthlens::model {
+
+void add_linear(ArchSpec& spec, const std::string& stem, Slot weight, Slot bias,
+                std::vector<std::int64_t> shape, bool with_bias) {
+  const std::int64_t out = shape.front();
+  spec.block_tensors.push_back({weight, stem + ".weight", std::move(shape)});
+  if (with_bias) spec.block_tensors.push_back({bias, stem + ".bias", {out}});
+}
+
+void add_rows_of(ArchSpec& spec, const TensorRule& whole,
+                 const std::vector<std::pair<Slot, std::int64_t>>& parts) {
+  std::int64_t first = 0;
+  for (const auto& [slot, count] : parts) {
+    TensorRule rule = whole;
+    rule.slot = slot;
+    rule.rows = {.first = first, .count = count};
+    spec.block_tensors.push_back(std::move(rule));
+    first += count;
+  }
+}
+
+void add_attention(ArchSpec& spec, const AttentionParts& parts) {
+  const HeadSizes heads =
+      parts.heads.value_or(HeadSizes{.num_kv_heads = spec.num_kv_heads, .head_size = spec.head_size});
+  const std::int64_t d = spec.hidden_size, q = spec.num_heads * heads.head_size,
+                     kv = heads.num_kv_heads * heads.head_size;
+  const BlockFilter all = {.mixer = parts.mixer}, makers = {.mixer = parts.mixer, .own_keys = true};
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape,
+                       const BlockFilter& blocks) {
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = "layers.{i}." + parts.stem + "." + name,
+                                  .shape = std::move(shape),
+                                  .blocks = blocks});
+  };
+  const auto add_projection = [&](Slot weight, Slot bias, const std::string& name, std::int64_t out,
+                                  std::int64_t in, bool with_bias, const BlockFilter& blocks) {
+    add(weight, name + ".weight", {out, in}, blocks);
+    if (with_bias) add(bias, name + ".bias", {out}, blocks);
+  };
+  const auto add_norm = [&](Slot slot, const std::string& name, const BlockFilter& blocks) {
+    if (name.empty()) return;
+    add(slot, name + ".weight", {heads.head_size}, blocks);
+    spec.block_tensors.back().less_one = parts.norms_less_one;
+  };
+  if (parts.qkv) {
+    add_projection(Slot::kQueryWeight, Slot::kQueryBias, "q_proj", q, d, parts.qkv_bias, all);
+    add_projection(Slot::kKeyWeight, Slot::kKeyBias, "k_proj", kv, d, parts.qkv_bias, makers);
+    if (parts.values)
+      add_projection(Slot::kValueWeight, Slot::kValueBias, "v_proj", kv, d, parts.qkv_bias, makers);
+  }
+  add_projection(Slot::kAttentionOutWeight, Slot::kAttentionOutBias, parts.out, d, q, parts.out_bias, all);
+  add_norm(Slot::kQueryNormWeight, parts.query_norm, all);
+  add_norm(Slot::kKeyNormWeight, parts.key_norm, makers);
+}
+
+void add_norms_of_projections(ArchSpec& spec) {
+  spec.attention.query_key_norm_of_projection = true;
+  spec.block_tensors.push_back(
+      {Slot::kQueryNormWeight, "layers.{i}.self_attn.q_norm.weight", {spec.num_heads * spec.head_size}});
+  spec.block_tensors.push_back(
+      {Slot::kKeyNormWeight, "layers.{i}.self_attn.k_norm.weight", {spec.num_kv_heads * spec.head_size}});
+}
+
+void add_gated_mlp(ArchSpec& spec, const GatedMlp& mlp) {
+  const std::int64_t d = spec.hidden_size, m = mlp.size > 0 ? mlp.size : spec.mlp_size;
+  const auto add = [&](Slot weight, Slot bias, const std::string& name, std::int64_t out, std::int64_t in) {
+    const std::string stem = "layers.{i}." + mlp.stem + "." + name;
+    const auto rule = [&](Slot slot, const char* part, std::vector<std::int64_t> shape) {
+      spec.block_tensors.push_back(
+          {.slot = slot, .name = stem + part, .shape = std::move(shape), .blocks = mlp.blocks});
+    };
+    rule(weight, ".weight", {out, in});
+    if (mlp.bias) rule(bias, ".bias", {out});
+  };
+  add(Slot::kMlpGateWeight, Slot::kMlpGateBias, mlp.names[0], m, d);
+  add(Slot::kMlpUpWeight, Slot::kMlpUpBias, mlp.names[1], m, d);
+  add(Slot::kMlpDownWeight, Slot::kMlpDownBias, mlp.names[2], d, m);
+}
+
+void add_plain_mlp(ArchSpec& spec, const PlainMlpNames& names, bool bias) {
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
+  spec.gated_mlp = false;
+  add_linear(spec, "layers.{i}.mlp." + names.up, Slot::kMlpUpWeight, Slot::kMlpUpBias, {m, d}, bias);
+  add_linear(spec, "layers.{i}.mlp." + names.down, Slot::kMlpDownWeight, Slot::kMlpDownBias, {d, m}, bias);
+}
+
+}  // namespace depthlens::model

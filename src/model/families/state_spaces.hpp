@@ -1,0 +1,24 @@
+// State spaces (Mamba 2) as families have them in common.
+#pragma once
+
+#include <string>
+
+#include "depthlens/model/arch_spec.hpp"
+#include "depthlens/util/json.hpp"
+
+namespace depthlens::model {
+
+/// What a state space's steps are clamped to: two numbers under this key, or no limits where it is absent.
+void read_step_limits(const util::JsonView& config, const std::string& key, StateSpaceSpec& space);
+
+/// Throws where the heads do not make up so many values, or groups do not divide them.
+void check_state_space(const util::JsonView& config, const StateSpaceSpec& space, std::int64_t values);
+
+/// The state space "layers.{i}.STEM.{in_proj,conv1d,dt_bias,A_log,D,norm,out_proj}" of blocks with this
+/// mixer; `spec.state_space` has its sizes.
+struct StateSpaceBiases {
+  bool in = false, convolution = true, out = false;
+};
+void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const StateSpaceBiases& biases);
+
+}  // namespace depthlens::model

@@ -1,0 +1,156 @@
+#include "wrappers.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "config_keys.hpp"
+#include "depthlens/util/error.hpp"
+#include "depthlens/util/text.hpp"
+#include "language_model.hpp"
+
+namespace depthlens::model {
+
+using util::Json;
+using util::JsonView;
+
+const std::vector<Wrapper>& wrappers() {
+  using Ties = Wrapper::Ties;
+  static const std::vector<Wrapper> all = {
+      {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text", Ties::kYes, /*any_text=*/false},
+      {"Gemma4ForConditionalGeneration", "gemma4", "gemma4_text", Ties::kYes, /*any_text=*/false,
+       /*flat=*/false, /*caps_logits=*/true},
+      {"Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text", Ties::kYes,
+       /*any_text=*/false, /*flat=*/false, /*caps_logits=*/true},
+      {"GotOcr2ForConditionalGeneration", "got_ocr2", "qwen2", Ties::kYes},
+      {"Idefics2ForConditionalGeneration", "idefics2", "mistral", Ties::kNo},
+      {"Idefics3ForConditionalGeneration", "idefics3", "llama", Ties::kNo},
+      {"InternVLForConditionalGeneration", "internvl", "qwen2", Ties::kYes},
+      {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3", Ties::kYes},
+      {"Llama4ForConditionalGeneration", "llama4", "llama4_text", Ties::kAsInside, /*any_text=*/false},
+      {"LlavaForConditionalGeneration", "llava", "llama", Ties::kIfInside},
+      {"LlavaNextForConditionalGeneration", "llava_next", "llama", Ties::kNo},
+      {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama", Ties::kIfInside},
+      {"LlavaOnevisionForConditionalGeneration", "llava_onevision", "qwen2", Ties::kIfInside},
+      {"Mistral3ForConditionalGeneration", "mistral3", "mistral", Ties::kYes},
+      {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text", Ties::kIfInside, /*any_text=*/false,
+       /*flat=*/true},
+      {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text", Ties::kIfInside,
+       /*any_text=*/false, /*flat=*/true},
+      {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text", Ties::kNo, /*any_text=*/false},
+      {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text", Ties::kNo,
+       /*any_text=*/false},
+      {"Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text", Ties::kNo, /*any_text=*/false},
+      {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", "qwen3_5_moe_text", Ties::kNo,
+       /*any_text=*/false},
+      {"SmolVLMForConditionalGeneration", "smolvlm", "llama", Ties::kNo},
+      {"VideoLlavaForConditionalGeneration", "video_llava", "llama", Ties::kNo},
+      {"VipLlavaForConditionalGeneration", "vipllava", "llama", Ties::kNo},
+  };
+  return all;
+}
+
+const Wrapper* named_wrapper(const JsonView& config) {
+  const auto find_by = [](const std::string Wrapper::*name, const std::string& value) -> const Wrapper* {
+    const auto found = std::find_if(wrappers().begin(), wrappers().end(),
+                                    [&](const Wrapper& wrapper) { return wrapper.*name == value; });
+    return found == wrappers().end() ? nullptr : &*found;
+  };
+  const bool named = config.has("architectures") && config.at("architectures").is_array() &&
+                     config.at("architectures").size() > 0;
+  const std::string type = config.get_string("model_type", "");
+  const Wrapper* of_type = find_by(&Wrapper::model_type, type);
+  if (!named) return of_type;
+  const Wrapper* found = find_by(&Wrapper::architecture, config.at("architectures").at(0).as_string());
+  if (found == nullptr || type.empty() || found == of_type) return found;
+  config.at("model_type").fail(util::cat("'", found->model_type, "', as architectures says"));
+}
+
+namespace {
+
+/// Sizes of the classes of language models that wrappers are published with: their configs leave out what is
+/// the class's.
+const std::map<std::string, Json>& class_sizes() {
+  const auto sizes = [](int vocab, int hidden, int mlp) {
+    return Json{{"vocab_size", vocab},
+                {"hidden_size", hidden},
+                {"intermediate_size", mlp},
+                {"num_hidden_layers", 32},
+                {"num_attention_heads", 32}};
+  };
+  static const std::map<std::string, Json> all = {{"llama", sizes(32000, 4096, 11008)},
+                                                  {"mistral", sizes(32000, 4096, 14336)},
+                                                  {"qwen2", sizes(151936, 4096, 22016)},
+                                                  {"qwen3", sizes(151936, 4096, 22016)}};
+  return all;
+}
+
+/// The language model's config with all that the wrapper's class adds to it.
+Json text_config_of(const JsonView& config, const Wrapper& wrapper) {
+  const bool inside = config.has("text_config");
+  if (!inside && !wrapper.flat) config.at("text_config");
+  if (inside && !config.at("text_config").is_object()) config.at("text_config").fail("an object");
+  Json text = inside ? config.at("text_config").raw() : config.raw();
+  text.erase("architectures");  // the model's are outside
+  if (!inside) text.erase("model_type");
+  const auto type = text.find("model_type");
+  if (type == text.end()) {
+    text["model_type"] = wrapper.text_type;
+  } else if (!wrapper.any_text) {
+    if (*type != wrapper.text_type && *type != wrapper.model_type)
+      config.at("text_config").at("model_type").fail(util::in_quotes(wrapper.text_type));
+    *type = wrapper.text_type;
+  }
+  if (config.raw().contains("quantization_config"))
+    text["quantization_config"] = config.raw().at("quantization_config");
+  const auto sizes = class_sizes().find(JsonView(text, config.where()).get_string("model_type", ""));
+  return sizes == class_sizes().end() ? text : with_class_defaults({text, config.where()}, sizes->second);
+}
+
+/// A wrapper has a linear unembedding of its own, and transformers leaves out what the language model's class
+/// makes of logits; so it cannot be told which of the two is meant.
+void check_readout(const JsonView& config, const Wrapper& wrapper, const ArchSpec& spec) {
+  const bool biased = std::any_of(spec.model_tensors.begin(), spec.model_tensors.end(),
+                                  [](const TensorRule& rule) { return rule.slot == Slot::kUnembeddingBias; });
+  const auto fail = [&](const std::string& found) {
+    throw util::format_error(
+        {.what = "unsupported language model in " + util::in_quotes(wrapper.architecture),
+         .where = config.where() + ": text_config",
+         .expected = "tensors named as Llama's, and logits as the unembedding makes them",
+         .found = found});
+  };
+  if (spec.prefixes != std::vector<std::string>{"model."}) fail("other names of tensors");
+  if (biased) fail("a bias of the logits");
+  if (spec.logit_transform.scale != 1) fail("scaled logits, which transformers leaves unscaled here");
+  if (spec.logit_transform.soft_cap != 0 && !wrapper.caps_logits)
+    fail("a soft cap of the logits, which transformers leaves out here");
+}
+
+}  // namespace
+
+ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
+  const Json text = text_config_of(config, wrapper);
+  const std::string where = config.where() + (config.has("text_config") ? ": text_config" : "");
+  ArchSpec spec = read_language_model({text, where});
+  check_readout(config, wrapper, spec);
+  spec.architecture = wrapper.architecture;
+  using Ties = Wrapper::Ties;
+  if (wrapper.ties != Ties::kAsInside) {
+    spec.tied_unembedding = read_flag(config, "tie_word_embeddings", wrapper.ties == Ties::kYes) ||
+                            (wrapper.ties == Ties::kIfInside && spec.tied_unembedding);
+  }
+  for (const char* prefix : {"language_model.model.", "model.language_model.", "model.text_model."})
+    spec.prefixes.emplace_back(prefix);
+  for (TensorRule& rule : spec.model_tensors) {
+    if (rule.slot == Slot::kUnembedding) rule.other_names.push_back("language_model." + rule.name);
+  }
+  for (const std::string part :
+       {"vision_tower.*", "multi_modal_projector.*", "image_newline", "image_tower.*", "video_tower.*",
+        "visual.*", "vision_model.*", "connector.*", "vision_encoder.*", "vision_projection.*",
+        "vision_embedder.*", "embed_vision.*", "audio_tower.*", "embed_audio.*"}) {
+    spec.ignorable.push_back(part);
+    spec.ignorable.push_back("model." + part);
+  }
+  return spec;
+}
+
+}  // namespace depthlens::model
