@@ -116,6 +116,12 @@ Activation read_activation(const JsonView& config, const std::string& key, const
   for (const std::string other : {"hidden_act", "hidden_activation", "activation_function"})
     tell_unused(config, other, name, util::cat("the activation is ", name));
   const auto found = known.find(name);
+  if (name == "xielu" && class_default != "xielu") {
+    throw util::format_error({.what = "unsupported activation",
+                              .where = config.where() + ": " + key,
+                              .expected = "xielu in Apertus only: it has numbers of each block",
+                              .found = "'xielu'"});
+  }
   if (found != known.end()) return found->second;
   std::vector<std::string> names;
   for (const auto& [known_name, kind] : known) names.push_back(known_name);

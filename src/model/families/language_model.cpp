@@ -112,14 +112,6 @@ ArchSpec read_language_model(const JsonView& config) {
   }
   ArchSpec spec = family->read(config);
   spec.architecture = architecture;
-  const bool has_numbers = std::any_of(spec.block_tensors.begin(), spec.block_tensors.end(),
-                                       [](const TensorRule& rule) { return rule.slot == Slot::kXieluAbove; });
-  if (spec.activation == Activation::kXielu && !has_numbers) {
-    throw util::format_error({.what = "unsupported activation",
-                              .where = config.where(),
-                              .expected = "xielu in Apertus only: it has numbers of each block",
-                              .found = "'xielu' in " + architecture});
-  }
   DEPTHLENS_ASSERT(static_cast<std::int64_t>(spec.blocks.size()) == spec.num_layers);
   tell_unused_windows(config, spec);
   return spec;

@@ -864,7 +864,9 @@ TEST_CASE("config: Apertus") {
         read(apertus).block_tensors.size() - 4);
   refused(with(apertus, {{"qk_norm", false}}), {"qk_norm"});
   refused(with(apertus, {{"post_norm", true}}), {"post_norm"});
-  refused(with(smallest("llama"), {{"hidden_act", "xielu"}}), {"xielu"});
+  for (const std::string family : {"llama", "mamba", "falcon_mamba", "mamba2", "bamba", "falcon_h1"})
+    refused(with(smallest(family), {{"hidden_act", "xielu"}}), {"hidden_act", "xielu in Apertus only"});
+  refused(with(smallest("nemotron_h"), {{"mamba_hidden_act", "xielu"}}), {"mamba_hidden_act", "xielu"});
 }
 
 TEST_CASE("config: dots.llm1 and MiniMax M2") {
