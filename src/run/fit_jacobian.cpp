@@ -134,7 +134,7 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
     settings["max_length"] = session.max_length();
     settings["bos"] = session.describe_bos();
   }
-  settings["dtype"] = fitted.model.dtype;
+  settings["dtype"] = name_of(kDtypes, fitted.model.dtype);
   if (fitted.text != nullptr) settings["limit"] = fitted.text->limit;
   settings["data_digest"] = sums.list_digest;
   OrderedJson record =
