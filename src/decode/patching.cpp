@@ -52,7 +52,7 @@ std::vector<LastPrediction> predictions(const model::Model& model, const compute
     const double* watched = said.watched_logits.data() + row * kWatched;
     all.push_back({.top1 = said.top_ids[row],
                    .log_probability_difference = watched[kSource] - watched[kTarget],
-                   .kl = std::max(0.0, said.kl_final[row])});  // rounding may leave −1e-9
+                   .kl = not_negative(said.kl_final[row])});
   }
   return all;
 }
@@ -70,12 +70,7 @@ double error_of(const model::OutputHead& head, const compute::StatisticsDecoder&
                                                    .watched = {kNoToken}});
   const at::Tensor plain =
       std::get<0>(compute::plain_log_probabilities(head.unembedding, normed).topk(K, 1)).to(at::kCPU);
-  double error = 0;
-  for (std::int64_t k = 0; k < K; ++k) {
-    const double decoded = said.top_logits[static_cast<std::size_t>(k)] - said.log_sum_exp[0];
-    error = std::max(error, std::abs(decoded - plain.const_data_ptr<double>()[k]));
-  }
-  return error;
+  return error_of_best(said, 0, {plain.const_data_ptr<double>(), static_cast<std::size_t>(K)});
 }
 
 /// The positions whose state at `layer` < L differs between the prompts. Up to the first different token all

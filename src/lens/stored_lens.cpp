@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "depthlens/io/metadata_reader.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -17,23 +18,8 @@ namespace fs = std::filesystem;
 constexpr const char* kFormat = "depthlens-lens";
 constexpr const char* kFormatVersion = "1";
 
-std::string find_or(const Metadata& metadata, const std::string& key, const std::string& fallback) {
-  const auto found = metadata.find(key);
-  return found == metadata.end() ? fallback : found->second;
-}
-
-std::optional<std::int64_t> number_of(const Metadata& metadata, const std::string& key,
-                                      const std::string& where) {
-  const auto found = metadata.find(key);
-  if (found == metadata.end()) return std::nullopt;
-  std::int64_t value = 0;
-  if (!util::parse_int(found->second, value) || value < 0) {
-    throw util::format_error({.what = "damaged metadata",
-                              .where = where + ": __metadata__: " + key,
-                              .expected = "a number",
-                              .found = util::in_quotes(found->second)});
-  }
-  return value;
+io::MetadataReader reader(const Metadata& metadata, const std::string& where) {
+  return {metadata, where, "damaged metadata"};
 }
 
 }  // namespace
@@ -54,7 +40,7 @@ io::TensorFile open_tensors(const fs::path& file) {
 
 void require_number(const Metadata& metadata, const std::string& key, std::int64_t value,
                     const std::string& where) {
-  const std::optional<std::int64_t> found = number_of(metadata, key, where);
+  const std::optional<std::int64_t> found = reader(metadata, where).find_number(key);
   if (!found || *found == value) return;
   throw util::format_error({.what = "the metadata does not fit the parameters in the same file",
                             .where = where + ": __metadata__: " + key,
@@ -74,8 +60,9 @@ void take(std::optional<std::string>& value, const std::string& said, const std:
 
 LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_type,
                              const std::string& where) {
-  if (find_or(metadata, "format", "") == kFormat) {
-    const std::string version = find_or(metadata, "format_version", "");
+  const io::MetadataReader said = reader(metadata, where);
+  if (said.find("format") == kFormat) {
+    const std::string version = said.find("format_version").value_or("");
     if (version != kFormatVersion) {
       throw util::format_error({.what = "a lens file of another version",
                                 .where = where + ": __metadata__: format_version",
@@ -83,22 +70,18 @@ LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_t
                                 .found = util::in_quotes(version),
                                 .hint = "a newer depthlens may read it"});
     }
-    const std::string type = find_or(metadata, "lens_type", lens_type);
+    const std::string type = said.find("lens_type").value_or(lens_type);
     if (type != lens_type) {
       throw not_a_lens(lens_type, where + ": __metadata__: lens_type", lens_type, util::in_quotes(type));
     }
   }
-  const auto text = [&](const std::string& key) -> std::optional<std::string> {
-    const auto found = metadata.find(key);
-    return found == metadata.end() ? std::nullopt : std::optional(found->second);
-  };
-  return {.model = text("model"),
-          .revision = text("revision"),
-          .unembed_hash = text("unembed_hash"),
-          .model_digest = text("model_digest"),
-          .steps = number_of(metadata, "steps", where),
-          .tokens = number_of(metadata, "tokens", where),
-          .data_digest = text("data_digest")};
+  return {.model = said.find("model"),
+          .revision = said.find("revision"),
+          .unembed_hash = said.find("unembed_hash"),
+          .model_digest = said.find("model_digest"),
+          .steps = said.find_number("steps"),
+          .tokens = said.find_number("tokens"),
+          .data_digest = said.find("data_digest")};
 }
 
 Metadata metadata_of(const LensProvenance& provenance, const std::string& lens_type,

@@ -133,9 +133,9 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
     settings["max_length"] = session.max_length();
     settings["bos"] = session.describe_bos();
   }
-  settings["dtype"] = fitted.model.dtype;
+  settings["dtype"] = name_of(kDtypes, fitted.model.dtype);
   if (fitted.text != nullptr) settings["limit"] = fitted.text->limit;
-  settings["data_digest"] = sums.list_digest;
+  settings["data_digest"] = sums.fit.list_digest;
   OrderedJson record =
       training_json(session, fitted.text != nullptr ? fitted.text->inputs : std::vector<data::InputSummary>(),
                     settings, compute::Precision::kFloat32, fitted.started);
@@ -177,7 +177,7 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   const train::JacobianSums joined = train::merge_jacobian_sums(parts);
   train::require_all_shards(joined);
   session.load();
-  if (joined.model_fingerprint != lens::model_fingerprint(session.model()))
+  if (joined.fit.model_fingerprint != lens::model_fingerprint(session.model()))
     throw util::format_error({.what = "the sums were made with another model", .where = sums.front()});
   util::create_folders(folder);
   write_lens(folder, {.session = session, .model = model, .sums = joined, .started = started});

@@ -18,10 +18,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-at::ScalarType parse_dtype(const std::string& name) {
-  if (name == "bfloat16") return at::kBFloat16;
-  if (name == "float16") return at::kHalf;
-  return at::kFloat;  // "auto" too: no faster type keeps the promised accuracy
+at::ScalarType scalar_type(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kBfloat16:
+      return at::kBFloat16;
+    case Dtype::kFloat16:
+      return at::kHalf;
+    case Dtype::kAuto:  // no faster type keeps the promised accuracy
+    case Dtype::kFloat32:
+      break;
+  }
+  return at::kFloat;
 }
 
 }  // namespace
@@ -41,12 +48,11 @@ fs::path demo_model() {
 Session::Session(const ModelOptions& options) : options_(options), folder_(options.folder) {
   DEPTHLENS_ASSERT(!folder_.empty());
   using compute::Precision;
-  backends_ =
-      compute::Backend::create_all({.device = options.device,
-                                    .kernel = options.kernel,
-                                    .decode = options.decode == "fast" ? Precision::kFast : Precision::kExact,
-                                    .should_stop = options.should_stop});
-  if (options.decode == "fast" && decoder().decode_precision() != Precision::kFast) {
+  backends_ = compute::Backend::create_all({.device = options.device,
+                                            .kernel = options.kernel,
+                                            .decode = options.decode,
+                                            .should_stop = options.should_stop});
+  if (options.decode == Precision::kFast && decoder().decode_precision() != Precision::kFast) {
     util::log_info(util::cat("--decode fast is exact here: ", decoder().kernel_name(),
                              " has no quicker product of fewer bits"));
   }
@@ -55,11 +61,11 @@ Session::Session(const ModelOptions& options) : options_(options), folder_(optio
   spec_ = model::read_arch_spec({config, config_path.string()});
   tokenizer_ = text::load_tokenizer(folder_);
 
-  if (options.add_bos == "yes" || (options.add_bos == "auto" && tokenizer_->adds_bos())) {
+  if (options.add_bos == Wish::kYes || (options.add_bos == Wish::kAuto && tokenizer_->adds_bos())) {
     bos_ = tokenizer_->bos();
     if (!bos_) {
-      throw util::usage_error(
-          {.what = "the model's tokenizer has no BOS token", .where = "--add-bos " + options.add_bos});
+      throw util::usage_error({.what = "the model's tokenizer has no BOS token",
+                               .where = "--add-bos " + name_of(kWishes, options.add_bos)});
     }
     check_in_vocabulary({*bos_});
   }
@@ -122,15 +128,14 @@ void Session::load(bool with_digests) {
   const bool rounds_later =
       options_.is_for_fast_products || decoder().decode_precision() == compute::Precision::kFast;
   model_ = model::Model::load(
-      folder_, {.dtype = parse_dtype(options_.dtype),
-                .products = options_.dtype == "auto" && rounds_later ? compute::Precision::kExact
-                                                                     : compute::Precision::kFloat32,
+      folder_, {.dtype = scalar_type(options_.dtype),
+                .products = options_.dtype == Dtype::kAuto && rounds_later ? compute::Precision::kExact
+                                                                           : compute::Precision::kFloat32,
                 .backends = backends_,
                 .stream_layers = options_.stream_layers,
                 .head_only = options_.head_only});
-  const auto alignment = options_.alignment == "paper" ? lens::Alignment::kPaper : lens::Alignment::kTrained;
   for (const lens::LensRequest& request : options_.requests) {
-    lenses_.push_back(lens::load_lens(request, *model_, alignment));
+    lenses_.push_back(lens::load_lens(request, *model_, options_.alignment));
     lens_commits_.push_back(io::hub_commit(request.place()));
   }
 }
@@ -162,14 +167,15 @@ void Session::check_in_vocabulary(const std::vector<text::TokenId>& tokens) cons
 }
 
 util::OrderedJson Session::describe_model() const {
-  util::OrderedJson described = {{"path", options_.model.empty() ? "data/demo" : options_.model},
-                                 {"architecture", spec_.architecture},
-                                 {"layers", spec_.num_layers},
-                                 {"hidden_size", spec_.hidden_size},
-                                 {"vocab_size", spec_.vocab_size},
-                                 {"rotary", describe_rotary(spec_)},
-                                 {"parameters", model_->num_parameters()},
-                                 {"dtype", options_.dtype == "auto" ? "float32" : options_.dtype}};
+  util::OrderedJson described = {
+      {"path", options_.model.empty() ? "data/demo" : options_.model},
+      {"architecture", spec_.architecture},
+      {"layers", spec_.num_layers},
+      {"hidden_size", spec_.hidden_size},
+      {"vocab_size", spec_.vocab_size},
+      {"rotary", describe_rotary(spec_)},
+      {"parameters", model_->num_parameters()},
+      {"dtype", name_of(kDtypes, options_.dtype == Dtype::kAuto ? Dtype::kFloat32 : options_.dtype)}};
   if (const auto commit = io::hub_commit(folder_)) described["revision"] = *commit;
   if (model_digests_) described.update(util::digest_json(model_digests_->get()));
   return described;
@@ -183,7 +189,7 @@ util::OrderedJson Session::describe_tokenizer() const {
 
 util::OrderedJson Session::describe_arithmetic() const {
   return {{"kernel", decoder().kernel_name()},
-          {"decode", decoder().decode_precision() == compute::Precision::kFast ? "fast" : "exact"},
+          {"decode", name_of(kDecodePrecisions, decoder().decode_precision())},
           {"stream_layers", options_.stream_layers}};
 }
 

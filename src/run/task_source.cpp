@@ -126,10 +126,10 @@ TaskSource::TaskSource(data::InputKind kind, const InputOptions& inputs, const T
       task_options_(options),
       session_(session),
       task_(read(kind, seed)),
-      retry_(options.whitespace_retry == "yes" ||
-             (options.whitespace_retry == "auto" && kind != data::InputKind::kQuestions)) {
+      retry_(options.whitespace_retry == Wish::kYes ||
+             (options.whitespace_retry == Wish::kAuto && kind != data::InputKind::kQuestions)) {
   for (const data::TaskItem& item : task_.items)
-    has_aliases_ = has_aliases_ || (options.correct_only() && !item.aliases.empty());
+    has_aliases_ = has_aliases_ || (options.correct_only && !item.aliases.empty());
   for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
   plan_ = plan_of(task_, may_ask_again());
 }
@@ -289,7 +289,7 @@ bool TaskSource::decide(const decode::PositionReadout& position, RunCounts& coun
   const bool right = item.is_right(k, said);
   const bool white_space = k == 0 && retry_ && !right && text::is_whitespace(session_.tokenizer(), said);
   std::optional<data::TaskItem> other;
-  if (k == 0 && !right && task_options_.correct_only()) {
+  if (k == 0 && !right && task_options_.correct_only) {
     other = data::with_alias(item, said, session_.tokenizer(), session_.bos(), session_.max_length());
     counts.counts.add(RunCounts::kByAlias, other ? 1 : 0);
   }
@@ -301,7 +301,7 @@ bool TaskSource::decide(const decode::PositionReadout& position, RunCounts& coun
     again_.emplace(index, std::move(*other));
     return false;
   }
-  if (right || !task_options_.correct_only()) return true;
+  if (right || !task_options_.correct_only) return true;
   counts.dropped.add(static_cast<std::size_t>(white_space ? data::Drop::kPositionWhiteSpace
                                                           : data::Drop::kPositionNotPredicted));
   return false;

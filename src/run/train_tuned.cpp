@@ -51,10 +51,7 @@ void set_layers(train::TrainSettings& settings, const std::string& text, std::in
 }
 
 train::OptimizerSettings optimizer_settings(const TunedTraining& training) {
-  train::OptimizerSettings settings;
-  if (training.optimizer == "adam") settings.kind = train::OptimizerKind::kAdam;
-  if (training.optimizer == "muon") settings.kind = train::OptimizerKind::kMuon;
-  settings = train::default_settings(settings.kind, training.steps);
+  train::OptimizerSettings settings = train::default_settings(training.optimizer, training.steps);
   settings.lr_scale = training.lr_scale;
   if (training.momentum) settings.momentum = *training.momentum;
   if (training.weight_decay) settings.weight_decay = *training.weight_decay;
@@ -151,21 +148,18 @@ train::Damping damping_of(const FrequentDamping& damping, const data::TokenCount
   if (damping.num_tokens == 0) return {};
   std::vector<text::TokenId> tokens = counts.by_frequency();
   tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(damping.num_tokens)));
-  return {.tokens = tokens,
-          .factor = damping.factor,
-          .mode = damping.mode == "vocabulary" ? train::Damping::Mode::kVocabulary
-                                               : train::Damping::Mode::kPosition};
+  return {.tokens = tokens, .factor = damping.factor, .mode = damping.mode};
 }
 
 train::TrainSettings settings_of(const TunedTraining& training, const ModelOptions& model,
                                  const Session& session, const data::TokenCounts& counts) {
   train::TrainSettings settings{
       .steps = training.steps,
-      .loss = training.loss == "ce" ? train::Loss::kCrossEntropy : train::Loss::kKl,
+      .loss = training.loss,
       .optimizer = optimizer_settings(training),
       .bias_only = training.bias_only,
       .damping = damping_of(training.damping, counts),
-      .precision = model.dtype == "float32" ? compute::Precision::kFloat32 : compute::Precision::kFast};
+      .precision = model.dtype == Dtype::kFloat32 ? compute::Precision::kFloat32 : compute::Precision::kFast};
   set_layers(settings, training.layers, session.spec().num_layers);
   return settings;
 }
@@ -181,25 +175,26 @@ OrderedJson settings_json(const TunedTraining& training, const ModelOptions& mod
                       {"windows_per_step", text.windows_per_step},
                       {"max_length", session.max_length()},
                       {"bos", session.describe_bos()},
-                      {"optimizer", training.optimizer},
+                      {"optimizer", name_of(kOptimizers, training.optimizer)},
                       {"lr_scale", settings.optimizer.lr_scale},
                       {"momentum", settings.optimizer.momentum},
                       {"weight_decay", settings.optimizer.weight_decay},
                       {"warmup_steps", settings.optimizer.warmup_steps},
-                      {"loss", training.loss},
+                      {"loss", name_of(kLosses, training.loss)},
                       {"bias_only", settings.bias_only},
                       {"init", training.init},
                       {"layers", {settings.first_layer, settings.first_layer + settings.num_layers - 1}},
                       {"clip_norm", settings.clip_norm},
-                      {"damp_mode", damped ? OrderedJson(training.damping.mode) : OrderedJson(nullptr)},
+                      {"damp_mode", damped ? OrderedJson(name_of(kDampingModes, training.damping.mode))
+                                           : OrderedJson(nullptr)},
                       {"damp_factor", settings.damping.factor},
                       {"damped_tokens", settings.damping.tokens},
                       {"epochs", training.epochs},
                       {"validation_tokens", training.validation_tokens},
                       {"validate_every", training.validate_every},
-                      {"keep", training.keep},
+                      {"keep", name_of(kKeepBest, training.keep_best)},
                       {"seed", training.seed},
-                      {"dtype", model.dtype},
+                      {"dtype", name_of(kDtypes, model.dtype)},
                       {"products", trainer.products()},
                       {"data_digest", text.windows.digest()}};
   const OrderedJson described = session.describe_model();
@@ -288,7 +283,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   plan.validation = text.validation();
   plan.validate_every = training.validate_every;
   plan.checkpoint_every = training.checkpoint_every;
-  plan.keep_best = training.keep == "best";
+  plan.keep_best = training.keep_best;
   plan.settings = settings_json(training, model_options, session, text, trainer);
   TrainingProgress progress(settings, tokens_per_step);
   plan.on_step = [&](const train::LogLine& line) { progress.show(line); };

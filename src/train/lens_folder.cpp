@@ -6,6 +6,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "depthlens/io/checkpoint.hpp"
+#include "depthlens/io/metadata_reader.hpp"
 #include "depthlens/io/writers.hpp"
 #include "depthlens/lens/file_names.hpp"
 #include "depthlens/train/file_names.hpp"
@@ -22,6 +23,7 @@ using util::OrderedJson;
 /// Written when a training has ended.
 constexpr const char* kOfLens[] = {lens::kTunedParameters, lens::kTunedConfig, kTunedRecord};
 constexpr const char* kFormatVersion = "2";
+constexpr const char* kNoCheckpoint = "not a checkpoint of a training";
 constexpr const char* kLogTensor = "log";
 
 std::map<std::string, at::Tensor> tensors_of(const TunedTrainer& trainer, const BestLens& best) {
@@ -98,31 +100,22 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
   const std::string where = file_path.string();
   const io::TensorFile file = io::TensorFile::open_safetensors(file_path);
   const auto damaged = [&](const std::string& what) {
-    return util::format_error({.what = "not a checkpoint of a training", .where = where, .found = what});
+    return util::format_error({.what = kNoCheckpoint, .where = where, .found = what});
   };
-  const auto entry = [&](const std::string& key) {
-    const auto found = file.metadata().find(key);
-    if (found == file.metadata().end()) throw damaged("no metadata " + util::in_quotes(key));
-    return found->second;
-  };
-  const auto number = [&](const std::string& key) {
-    std::int64_t value = 0;
-    if (!util::parse_int(entry(key), value)) throw damaged(key + " " + util::in_quotes(entry(key)));
-    return value;
-  };
-  if (entry("format_version") != kFormatVersion)
-    throw damaged("format version " + util::in_quotes(entry("format_version")));
-  const OrderedJson before = util::parse_ordered_json(entry("settings"), where);
+  const io::MetadataReader metadata(file.metadata(), where, kNoCheckpoint);
+  if (const std::string version = metadata.text("format_version"); version != kFormatVersion)
+    throw damaged("format version " + util::in_quotes(version));
+  const OrderedJson before = util::parse_ordered_json(metadata.text("settings"), where);
   if (const std::string other = difference(before, settings); !other.empty()) {
     throw util::usage_error({.what = "the training was begun with other settings",
                              .where = where,
                              .found = other,
                              .hint = "give the same flags, or begin anew with --overwrite"});
   }
-  const std::int64_t steps_done = number("steps_done");
-  if (steps_done < 0 || steps_done > trainer.settings().steps) throw damaged(util::cat(steps_done, " steps"));
-  best.step = number("best_step");
-  const OrderedJson best_kl = util::parse_ordered_json(entry("best_kl"), where);
+  const std::int64_t steps_done = metadata.number("steps_done");
+  if (steps_done > trainer.settings().steps) throw damaged(util::cat(steps_done, " steps"));
+  best.step = metadata.number("best_step", -1);
+  const OrderedJson best_kl = util::parse_ordered_json(metadata.text("best_kl"), where);
   if (best_kl.is_number()) best.kl = best_kl.get<double>();
   if (best.step >= 0) {
     best.parameters = TunedTrainer::zeros_like(trainer.parameters());

@@ -38,6 +38,15 @@ struct LensGradient::Normed {
   at::Tensor output;    // y [..., d]
 };
 
+/// Of the pass over the vocabulary: what the losses are made from.
+struct LensGradient::Sums {
+  at::Tensor final_output;    // y_f [P, d]
+  at::Tensor final_value;     // [P] float64, log-sum-exp of the final layer
+  at::Tensor final_expected;  // [P, d] its gradient
+  at::Tensor value;           // [L, P] float64, of the layers
+  at::Tensor expected;        // [L, P, d]; undefined where no derivative is wanted
+};
+
 struct LensGradient::Evaluated {
   Normed layers;          // [L, P, d]
   at::Tensor loss;        // [L, P] float64
@@ -99,69 +108,84 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
   out.layers = normed(translated(states, parameters));
   const at::Tensor outputs =
       at::cat({normed(positions.final_states.to(dtype)).output, out.layers.output.view({L * P, d})});
-  const at::Tensor final_output = outputs.narrow(0, 0, P);  // y_f [P, d]
   out.layers.output = outputs.narrow(0, P, L * P).view({L, P, d});
   const compute::LogSumExpValues values =
       compute::log_sum_exp(*pass_, outputs, with_derivative ? (L + 1) * P : P, token_scale_);
   out.final_top = values.top.narrow(0, 0, P);
-  const at::Tensor value = values.value.narrow(0, P, L * P).view({L, P});
-  at::Tensor expected;
-  if (with_derivative) expected = values.gradient.narrow(0, P, L * P).view({L, P, d});
-  const auto& [scale, cap] = head_.unembedding.transform;
-  const at::Tensor& bias = head_.unembedding.bias;
-  const auto unembedding_rows = [&](const at::Tensor& ids) {
-    return head_.unembedding.weight.index_select(0, ids).to(dtype).mul(scale);  // [n, d]
-  };
-  const bool damped_logits = damping_.mode == Damping::Mode::kVocabulary && !damping_.tokens.empty();
+  const Sums sums{
+      .final_output = outputs.narrow(0, 0, P),
+      .final_value = values.value.narrow(0, 0, P),
+      .final_expected = values.gradient.narrow(0, 0, P),
+      .value = values.value.narrow(0, P, L * P).view({L, P}),
+      .expected = with_derivative ? values.gradient.narrow(0, P, L * P).view({L, P, d}) : at::Tensor()};
+  if (loss_ == Loss::kCrossEntropy) {
+    DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
+    set_cross_entropy(sums, model::index_tensor(positions.targets, outputs.device()), out);
+  } else if (head_.unembedding.transform.soft_cap > 0) {
+    set_capped_divergence(sums, out);
+  } else {
+    set_divergence(sums, out);
+  }
+  return out;
+}
 
-  if (loss_ == Loss::kKl && cap > 0) {
-    // Capped logits are not linear in the norm's output: the final distribution is kept and met once more.
-    const at::Tensor final_value = values.value.narrow(0, 0, P);
-    const at::Tensor final_logits = compute::logits(*pass_, pass_->pack(final_output, 1));  // [P, V]
-    const at::Tensor probabilities = (final_logits - final_value.unsqueeze(1).to(dtype)).exp_();
-    const at::Tensor final_expected = (probabilities * final_logits).sum(-1, /*keepdim=*/false, at::kDouble);
-    const compute::ExpectedLogits of_layers =
-        compute::expected_logits(*pass_, out.layers.output.view({L * P, d}), probabilities, token_scale_);
-    out.loss = value - final_value - (of_layers.value.view({L, P}) - final_expected);
-    if (with_derivative) out.derivative = expected.sub_(of_layers.gradient.reshape({L, P, d}));
-    return out;
+bool LensGradient::damps_logits() const {
+  return damping_.mode == Damping::Mode::kVocabulary && !damping_.tokens.empty();
+}
+
+at::Tensor LensGradient::unembedding_rows(const at::Tensor& ids, at::ScalarType dtype) const {
+  return head_.unembedding.weight.index_select(0, ids).to(dtype).mul(head_.unembedding.transform.scale);
+}
+
+// Logits are linear in the norm's output: two expected rows of the unembedding tell all.
+void LensGradient::set_divergence(const Sums& sums, Evaluated& out) const {
+  const at::ScalarType dtype = sums.final_output.scalar_type();
+  at::Tensor undamped = sums.final_expected;
+  if (damps_logits()) {  // the value of the divergence needs what the scale took away
+    const at::Tensor ids = model::index_tensor(
+        std::vector<std::int64_t>(damping_.tokens.begin(), damping_.tokens.end()), undamped.device());
+    const at::Tensor rows = unembedding_rows(ids, dtype);     // [n, d]
+    at::Tensor logits = at::mm(sums.final_output, rows.t());  // [P, n]
+    if (const at::Tensor& bias = head_.unembedding.bias; bias.defined())
+      logits = logits + bias.index_select(0, ids).to(dtype).mul(head_.unembedding.transform.scale);
+    const at::Tensor probabilities = (logits - sums.final_value.unsqueeze(1).to(dtype)).exp_();
+    undamped = sums.final_expected + at::mm(probabilities, rows).mul_(1 - damping_.factor);
   }
-  if (loss_ == Loss::kKl) {
-    const at::Tensor final_value = values.value.narrow(0, 0, P);        // [P]
-    const at::Tensor final_expected = values.gradient.narrow(0, 0, P);  // [P, d]
-    at::Tensor undamped = final_expected;
-    if (damped_logits) {  // the value of the divergence needs what the scale took away
-      const at::Tensor ids = model::index_tensor(
-          std::vector<std::int64_t>(damping_.tokens.begin(), damping_.tokens.end()), final_output.device());
-      const at::Tensor rows = unembedding_rows(ids);       // [n, d]
-      at::Tensor logits = at::mm(final_output, rows.t());  // [P, n]
-      if (bias.defined()) logits = logits + bias.index_select(0, ids).to(dtype).mul(scale);
-      const at::Tensor probabilities = (logits - final_value.unsqueeze(1).to(dtype)).exp_();
-      undamped = final_expected + at::mm(probabilities, rows).mul_(1 - damping_.factor);
-    }
-    const at::Tensor linear =
-        (out.layers.output - final_output).mul_(undamped).sum(-1, /*keepdim=*/false, at::kDouble);
-    out.loss = value - final_value - linear;
-    if (with_derivative) out.derivative = expected.sub_(final_expected);
-    return out;
-  }
-  DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
-  const at::Tensor targets = model::index_tensor(positions.targets, final_output.device());
-  at::Tensor rows = unembedding_rows(targets);  // [P, d]
+  const at::Tensor linear =
+      (out.layers.output - sums.final_output).mul_(undamped).sum(-1, /*keepdim=*/false, at::kDouble);
+  out.loss = sums.value - sums.final_value - linear;
+  if (sums.expected.defined()) out.derivative = sums.expected.sub_(sums.final_expected);
+}
+
+// Capped logits are not linear in the norm's output: the final distribution is kept and met once more.
+void LensGradient::set_capped_divergence(const Sums& sums, Evaluated& out) const {
+  const at::ScalarType dtype = sums.final_output.scalar_type();
+  const at::Tensor final_logits = compute::logits(*pass_, pass_->pack(sums.final_output, 1));  // [P, V]
+  const at::Tensor probabilities = (final_logits - sums.final_value.unsqueeze(1).to(dtype)).exp_();
+  const at::Tensor final_expected = (probabilities * final_logits).sum(-1, /*keepdim=*/false, at::kDouble);
+  const compute::ExpectedLogits of_layers = compute::expected_logits(
+      *pass_, out.layers.output.view({-1, out.layers.output.size(2)}), probabilities, token_scale_);
+  out.loss = sums.value - sums.final_value - (of_layers.value.view(sums.value.sizes()) - final_expected);
+  if (sums.expected.defined())
+    out.derivative = sums.expected.sub_(of_layers.gradient.reshape(sums.expected.sizes()));
+}
+
+void LensGradient::set_cross_entropy(const Sums& sums, const at::Tensor& targets, Evaluated& out) const {
+  const at::ScalarType dtype = sums.final_output.scalar_type();
+  const auto& [scale, cap] = head_.unembedding.transform;
+  at::Tensor rows = unembedding_rows(targets, dtype);  // [P, d]
   at::Tensor logits = (out.layers.output * rows).sum(-1, /*keepdim=*/false, at::kDouble);
-  if (bias.defined()) logits.add_(bias.index_select(0, targets).mul(scale));
+  if (const at::Tensor& bias = head_.unembedding.bias; bias.defined())
+    logits.add_(bias.index_select(0, targets).mul(scale));
   if (cap > 0) logits = (logits / cap).tanh_().mul_(cap);
-  out.loss = value - logits;
-  if (!with_derivative) return out;
-  if (damped_logits) {
-    rows = rows * token_scale_.index_select(0, targets).to(dtype).unsqueeze(1);
-  }
+  out.loss = sums.value - logits;
+  if (!sums.expected.defined()) return;
+  if (damps_logits()) rows = rows * token_scale_.index_select(0, targets).to(dtype).unsqueeze(1);
   if (cap > 0) {
     const at::Tensor slopes = (logits / cap).square_().neg_().add_(1).to(dtype);  // [L, P]
     rows = rows * slopes.unsqueeze(-1);
   }
-  out.derivative = expected.sub_(rows);
-  return out;
+  out.derivative = sums.expected.sub_(rows);
 }
 
 std::vector<TrainingPositions> LensGradient::pieces(const TrainingPositions& positions) const {

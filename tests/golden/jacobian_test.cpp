@@ -388,10 +388,10 @@ TEST_CASE("the sums of workers add up to those of one, to the last bit") {
     CHECK(same_sums(train::merge_jacobian_sums({two, parts[2]}), whole));
     CHECK_THROWS_AS(train::merge_jacobian_sums({two, parts[0]}), util::Error);  // the same prompts twice
     JacobianSums other = parts[1];
-    other.model_fingerprint = "another";
+    other.fit.model_fingerprint = "another";
     CHECK_THROWS_AS(train::merge_jacobian_sums({parts[0], other}), util::Error);
     other = parts[1];
-    other.skip_first = 16;
+    other.fit.skip_first = 16;
     CHECK_THROWS_AS(train::merge_jacobian_sums({parts[0], other}), util::Error);
 
     // The lens is that of one worker; without a shard there is none.
@@ -407,12 +407,12 @@ TEST_CASE("the sums of workers add up to those of one, to the last bit") {
     other.shards = {0};
     refused({"shard 0 of 3 twice"}, [&] { train::merge_jacobian_sums({parts[0], other}); });
     other = parts[1];
-    other.list_digest = "another";
+    other.fit.list_digest = "another";
     refused({"different fits", "list of prompts another"}, [&] {
       train::merge_jacobian_sums({parts[0], other});
     });
     other = parts[1];
-    other.num_shards = 4;
+    other.fit.num_shards = 4;
     refused({"different fits", "number of shards 4"}, [&] { train::merge_jacobian_sums({parts[0], other}); });
     other = parts[1];
     --other.num_prompts;

@@ -48,7 +48,7 @@ struct AnalyzeOptions {
 
 util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
   util::OrderedJson settings = {{"experiments", experiments::parse_experiment_names(options.experiments)},
-                                {"lens_alignment", options.model.alignment},
+                                {"lens_alignment", run::name_of(run::kAlignments, options.model.alignment)},
                                 {"allow_lens_mismatch", options.model.allow_lens_mismatch},
                                 {"max_length", session.max_length()},
                                 {"add_bos", session.bos().has_value()},
@@ -59,8 +59,8 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
                                 {"max_records", options.max_records},
                                 {"token_counts", options.token_counts},
                                 {"buckets", data::parse_bucket_edges(options.buckets)},
-                                {"decode", options.model.decode},
-                                {"dtype", options.model.dtype},
+                                {"decode", run::name_of(run::kDecodePrecisions, options.model.decode)},
+                                {"dtype", run::name_of(run::kDtypes, options.model.dtype)},
                                 {"device", options.model.device},
                                 {"limit", options.corpus.limit},
                                 {"seed", options.common.seed}};
@@ -77,13 +77,13 @@ util::OrderedJson patching_settings_json(const AnalyzeOptions& options, const Se
   for (const char* key :
        {"lens_alignment", "allow_lens_mismatch", "top_k", "positions", "token_counts", "buckets", "decode"})
     settings.erase(key);
-  settings["keep"] = options.task.keep;
+  settings["keep"] = run::name_of(run::kCorrectOnly, options.task.correct_only);
   return settings;
 }
 
 /// The settings that only tasks have.
 void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, const run::TaskSource& run) {
-  settings["keep"] = options.keep;
+  settings["keep"] = run::name_of(run::kCorrectOnly, options.correct_only);
   settings["whitespace_retry"] = run.retries_whitespace();
   if (run.task().kind == data::InputKind::kWords) {
     settings["classes"] = run.task().classes;
@@ -114,7 +114,7 @@ run::RunContext context_of(const AnalyzeOptions& options, const Session& session
                      .top_k = options.top_k,
                      .most = options.max_records};
   context.draws_page = options.report == "yes";
-  context.keeps_all = !options.task.correct_only();
+  context.keeps_all = !options.task.correct_only;
   return context;
 }
 
@@ -365,11 +365,9 @@ std::function<void()> setup_analyze(CLI::App& app) {
       ->type_name("N,...")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--decode", options->model.decode,
-                 "Products: exact, of the documented accuracy, or fast, a single one of low precision where "
-                 "the processor has it")
-      ->check(one_of({"exact", "fast"}))
-      ->capture_default_str();
+  add_choice(app, "--decode", options->model.decode, run::kDecodePrecisions,
+             "Products: exact, of the documented accuracy, or fast, a single one of low precision where "
+             "the processor has it");
   app.add_option("--layers", options->layers,
                  "Layers that are decoded: 0,4,8 or 0-8 or every:4; the last one always is (default: all)")
       ->type_name("LIST")

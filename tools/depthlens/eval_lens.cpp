@@ -35,14 +35,14 @@ struct EvalLensOptions {
 };
 
 util::OrderedJson settings_json(const EvalLensOptions& options, const Session& session) {
-  return {{"lens_alignment", options.model.alignment},
+  return {{"lens_alignment", run::name_of(run::kAlignments, options.model.alignment)},
           {"allow_lens_mismatch", options.model.allow_lens_mismatch},
           {"max_length", session.max_length()},
           {"add_bos", session.bos().has_value()},
           {"bos", session.describe_bos()},
           {"positions", options.corpus.positions},
           {"transfer", options.transfer},
-          {"dtype", options.model.dtype},
+          {"dtype", run::name_of(run::kDtypes, options.model.dtype)},
           {"device", options.model.device},
           {"limit", options.corpus.limit},
           {"seed", options.common.seed}};

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "depthlens/run/choices.hpp"
+
 namespace depthlens::tool {
 
 /// Checks for `CLI::Option::check`. Each throws a usage error that says what is expected and what was found;
@@ -22,6 +24,18 @@ CLI::Validator integer(std::int64_t least = std::numeric_limits<std::int64_t>::m
 /// A finite number for which `allowed` holds; `range` says so in words, such as "from 0 to 1".
 CLI::Validator number(const std::string& range, std::function<bool(double)> allowed);
 CLI::Validator one_of(std::vector<std::string> names);
+
+/// Adds a flag that sets `value` to what a table names.
+template <class Value, std::size_t N>
+CLI::Option* add_choice(CLI::App& app, const std::string& flag, Value& value,
+                        const run::Choice<Value> (&choices)[N], const std::string& description) {
+  std::vector<std::string> names;
+  for (const run::Choice<Value>& choice : choices) names.emplace_back(choice.name);
+  const auto take = [&](const std::string& name) { value = run::value_of(choices, name); };
+  return app.add_option_function<std::string>(flag, take, description)
+      ->check(one_of(std::move(names)))
+      ->default_str(run::name_of(choices, value));
+}
 
 /// `text` as `number` reads it; false where it is none.
 bool parse_number(std::string_view text, double& value);

@@ -54,16 +54,12 @@ void check_corpus_options(const CorpusOptions& options, const std::string& comma
 }
 
 void add_task_options(CLI::App& app, TaskOptions& options) {
-  app.add_option("--keep", options.keep,
-                 "Tasks and pairs: answers that count: those that are the model's own top-1, or all")
-      ->check(one_of({"correct", "all"}))
-      ->capture_default_str();
-  app.add_option(
-         "--whitespace-retry", options.whitespace_retry,
-         "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "
-         "and facts)")
-      ->check(one_of({"auto", "yes", "no"}))
-      ->capture_default_str();
+  add_choice(app, "--keep", options.correct_only, run::kCorrectOnly,
+             "Tasks and pairs: answers that count: those that are the model's own top-1, or all");
+  add_choice(
+      app, "--whitespace-retry", options.whitespace_retry, run::kWishes,
+      "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "
+      "and facts)");
   app.add_option("--classes", options.classes, "pos: word classes (UPOS)")
       ->type_name("CLASS,...")
       ->delimiter(',')

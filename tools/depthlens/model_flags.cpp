@@ -33,16 +33,12 @@ void add_model_option(CLI::App& app, ModelOptions& options) {
 }
 
 void add_bos_option(CLI::App& app, ModelOptions& options) {
-  app.add_option("--add-bos", options.add_bos,
-                 "Begin every window with BOS: as the model's tokenizer does it, or always, or never")
-      ->check(one_of({"auto", "yes", "no"}))
-      ->capture_default_str();
+  add_choice(app, "--add-bos", options.add_bos, run::kWishes,
+             "Begin every window with BOS: as the model's tokenizer does it, or always, or never");
 }
 
 void add_arithmetic_options(CLI::App& app, ModelOptions& options) {
-  app.add_option("--dtype", options.dtype, "Arithmetic of the forward pass")
-      ->check(one_of({"auto", "float32", "bfloat16", "float16"}))
-      ->capture_default_str();
+  add_choice(app, "--dtype", options.dtype, run::kDtypes, "Arithmetic of the forward pass");
   app.add_option("--device", options.device,
                  "cpu, cuda or cuda:N; several cards with commas share the model's blocks")
       ->type_name("DEVICE,...")
@@ -61,11 +57,9 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
       "given several times (default: logit)",
       /*lists=*/false)  // so that what follows may be the text of show
       ->type_name("LENS");
-  app.add_option("--lens-alignment", options.alignment,
-                 "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
-                 "layer off)")
-      ->check(one_of({"trained", "paper"}))
-      ->capture_default_str();
+  add_choice(app, "--lens-alignment", options.alignment, run::kAlignments,
+             "Which tuned translator serves a layer: the one trained on it, or the paper's scripts' (one "
+             "layer off)");
   app.add_flag("--allow-lens-mismatch", options.allow_lens_mismatch,
                "Warn of a lens that was made for another model, instead of refusing it");
   app.add_option("--max-length", options.max_length,

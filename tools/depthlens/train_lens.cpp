@@ -82,7 +82,7 @@ std::vector<Condition> conditions(const CLI::App& app, const TrainOptions& optio
            .holds = !options.damp_frequent.empty(),
            .needs = "--damp-frequent"},
           {.flags = {"--momentum"},
-           .holds = options.tuned.optimizer != "adam",
+           .holds = options.tuned.optimizer != train::OptimizerKind::kAdam,
            .needs = "--optimizer sgd or muon",
            .found = "adam"},
           {.flags = {"--validate-every"},
@@ -105,7 +105,7 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
   run::TunedTraining& tuned = options.tuned;
   tuned.seed = options.common.seed;
   parse_damp_frequent(options.damp_frequent, tuned.damping);
-  if (tuned.keep == "best" && (tuned.validation_tokens == 0 || tuned.validate_every == 0)) {
+  if (tuned.keep_best && (tuned.validation_tokens == 0 || tuned.validate_every == 0)) {
     throw util::usage_error({.what = "the best lens is found by validation",
                              .where = "--keep best",
                              .expected = "--validation-tokens and --validate-every above 0"});
@@ -155,9 +155,7 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--epochs", tuned.epochs, "Times that the text may be read, each time in another order")
       ->check(integer(1, 1000000))
       ->capture_default_str();
-  app.add_option("--optimizer", tuned.optimizer, "Rule of the steps")
-      ->check(one_of({"sgd", "adam", "muon"}))
-      ->capture_default_str();
+  add_choice(app, "--optimizer", tuned.optimizer, run::kOptimizers, "Rule of the steps");
   const auto defaults = [](train::OptimizerKind kind) { return train::default_settings(kind, 1); };
   const train::OptimizerSettings sgd = defaults(train::OptimizerKind::kSgd),
                                  adam = defaults(train::OptimizerKind::kAdam),
@@ -176,9 +174,8 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--warmup-steps", tuned.warmup_steps,
                  "Steps of a rising learning rate (default 0; adam: a fifth of the steps, at most 1000)")
       ->check(integer(0));
-  app.add_option("--loss", tuned.loss, "kl: KL(final ‖ layer); ce: cross-entropy of the next token")
-      ->check(one_of({"kl", "ce"}))
-      ->capture_default_str();
+  add_choice(app, "--loss", tuned.loss, run::kLosses,
+             "kl: KL(final ‖ layer); ce: cross-entropy of the next token");
   app.add_flag("--bias-only", tuned.bias_only, "Train the biases, leave the weights as they are");
   app.add_option("--init", tuned.init, "Begin with this tuned lens instead of the logit lens")
       ->type_name("LENS");
@@ -200,18 +197,15 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--validate-every", tuned.validate_every, "Steps between validations (0: never)")
       ->check(integer(0))
       ->capture_default_str();
-  app.add_option("--keep", tuned.keep, "The lens of the last step, or the one with the least held out KL")
-      ->check(one_of({"best", "last"}))
-      ->capture_default_str();
+  add_choice(app, "--keep", tuned.keep_best, run::kKeepBest,
+             "The lens of the last step, or the one with the least held out KL");
   app.add_option(
          "--damp-frequent", options->damp_frequent,
          "Scale the update that the K most frequent tokens cause, such as 10:0.001 (see docs/methods.md)")
       ->type_name("K:FACTOR");
-  app.add_option("--damp-mode", tuned.damping.mode,
-                 "What is scaled: the loss where the model's top-1 is such a token, or the gradient through "
-                 "its logit")
-      ->check(one_of({"position", "vocabulary"}))
-      ->capture_default_str();
+  add_choice(app, "--damp-mode", tuned.damping.mode, run::kDampingModes,
+             "What is scaled: the loss where the model's top-1 is such a token, or the gradient through "
+             "its logit");
   app.add_option("--token-counts", tuned.damping.token_counts,
                  "Frequency table: a file of count-tokens, or the input")
       ->type_name("FILE|input")

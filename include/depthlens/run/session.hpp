@@ -12,20 +12,34 @@
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/model/model.hpp"
+#include "depthlens/run/choices.hpp"
 #include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/digest.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::run {
 
+/// Arithmetic of the forward pass. `kAuto`: float32.
+enum class Dtype { kAuto, kFloat32, kBfloat16, kFloat16 };
+inline constexpr Choice<Dtype> kDtypes[] = {{Dtype::kAuto, "auto"},
+                                            {Dtype::kFloat32, "float32"},
+                                            {Dtype::kBfloat16, "bfloat16"},
+                                            {Dtype::kFloat16, "float16"}};
+
+inline constexpr Choice<compute::Precision> kDecodePrecisions[] = {{compute::Precision::kExact, "exact"},
+                                                                   {compute::Precision::kFast, "fast"}};
+
+inline constexpr Choice<lens::Alignment> kAlignments[] = {{lens::Alignment::kTrained, "trained"},
+                                                          {lens::Alignment::kPaper, "paper"}};
+
 struct ModelOptions {
   std::string model;                  ///< as it was named; "": the demo model
   std::filesystem::path folder = {};  ///< where that is
   bool offline = false;               ///< nothing is fetched from the hub
-  std::string dtype = "auto";
+  Dtype dtype = Dtype::kAuto;
   std::string device = "cpu";  ///< one, or several cards with commas (compute::BackendOptions)
-  std::string decode = "exact";
-  /// What follows the forward pass multiplies with as few bits as `decode` fast does.
+  compute::Precision decode = compute::Precision::kExact;  ///< one of `kDecodePrecisions`
+  /// What follows the forward pass multiplies with as few bits as `kFast` says.
   bool is_for_fast_products = false;
   std::string kernel;                      ///< as DEPTHLENS_KERNEL names it; "": the quickest
   std::function<bool()> should_stop = {};  ///< gives up products (compute::BackendOptions)
@@ -33,11 +47,11 @@ struct ModelOptions {
   bool head_only = false;  ///< states come from elsewhere: the model's blocks are not needed
   std::vector<std::string> lenses = {"logit"};   ///< as they were named
   std::vector<lens::LensRequest> requests = {};  ///< what that asks for, and where it is
-  std::string alignment = "trained";
+  lens::Alignment alignment = lens::Alignment::kTrained;
   bool allow_lens_mismatch = false;
   std::optional<std::int64_t> max_length = {};  ///< where the user gives one; the model may allow less
   std::int64_t default_max_length = 512;
-  std::string add_bos = "auto";
+  Wish add_bos = Wish::kAuto;  ///< BOS before every window; `kAuto`: as the tokenizer does it
 };
 
 /// Opens things in the order of their cost, so that a mistake is reported before anything large is loaded.

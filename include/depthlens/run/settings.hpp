@@ -8,6 +8,7 @@
 
 #include "depthlens/report/record_fields.hpp"
 #include "depthlens/report/record_file.hpp"
+#include "depthlens/run/choices.hpp"
 
 namespace depthlens::run {
 
@@ -40,15 +41,16 @@ struct OutputOptions {
   std::string shard;  ///< I/N or auto; "": the whole run
 };
 
+/// Whether the answers that count are those that are the model's own top-1 only.
+inline constexpr Choice<bool> kCorrectOnly[] = {{true, "correct"}, {false, "all"}};
+
 struct TaskOptions {
-  std::string keep = "correct";
-  std::string whitespace_retry = "auto";
+  bool correct_only = true;
+  Wish whitespace_retry = Wish::kAuto;  ///< `kAuto`: of words and facts
   std::string classes = "DET,ADP,PUNCT,VERB,NOUN,ADJ";
   std::int64_t min_prompt_chars = 15;
   std::int64_t per_class = 0;
   std::string options;  ///< of questions that have none of their own; a usage error where there are none such
-
-  bool correct_only() const { return keep == "correct"; }
 };
 
 struct RecordSettings {

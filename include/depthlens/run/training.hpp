@@ -8,8 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/run/choices.hpp"
 #include "depthlens/run/ranks.hpp"
 #include "depthlens/run/settings.hpp"
+#include "depthlens/train/settings.hpp"
 
 namespace depthlens::run {
 
@@ -20,11 +22,21 @@ struct ModelOptions;
 constexpr std::int64_t kTunedLength = 2048;
 constexpr std::int64_t kJacobianLength = 128;
 
+inline constexpr Choice<train::OptimizerKind> kOptimizers[] = {{train::OptimizerKind::kSgd, "sgd"},
+                                                               {train::OptimizerKind::kAdam, "adam"},
+                                                               {train::OptimizerKind::kMuon, "muon"}};
+inline constexpr Choice<train::Loss> kLosses[] = {{train::Loss::kKl, "kl"},
+                                                  {train::Loss::kCrossEntropy, "ce"}};
+inline constexpr Choice<train::Damping::Mode> kDampingModes[] = {
+    {train::Damping::Mode::kPosition, "position"}, {train::Damping::Mode::kVocabulary, "vocabulary"}};
+/// Which lens is kept: the one with the least held out KL, or that of the last step.
+inline constexpr Choice<bool> kKeepBest[] = {{true, "best"}, {false, "last"}};
+
 /// The update that the most frequent tokens cause, made smaller (`train::Damping`).
 struct FrequentDamping {
-  std::int64_t num_tokens = 0;         ///< the most frequent ones; 0: nothing is damped
-  double factor = 1;                   ///< 0 … 1
-  std::string mode = "position";       ///< or vocabulary
+  std::int64_t num_tokens = 0;  ///< the most frequent ones; 0: nothing is damped
+  double factor = 1;            ///< 0 … 1
+  train::Damping::Mode mode = train::Damping::Mode::kPosition;
   std::string token_counts = "input";  ///< a file of count-tokens, or the input
 };
 
@@ -33,12 +45,12 @@ struct TunedTraining {
   std::int64_t steps = 250;
   std::int64_t tokens_per_step = 262144;  ///< rounded down to whole windows
   std::int64_t epochs = 1;                ///< how often the text may be read
-  std::string optimizer = "sgd";          ///< adam, muon
-  double lr_scale = 1;                    ///< of the optimizer's own learning rate
-  std::optional<double> momentum = {};    ///< without it, as the next two: `train::default_settings`
+  train::OptimizerKind optimizer = train::OptimizerKind::kSgd;
+  double lr_scale = 1;                  ///< of the optimizer's own learning rate
+  std::optional<double> momentum = {};  ///< without it, as the next two: `train::default_settings`
   std::optional<double> weight_decay = {};
   std::optional<std::int64_t> warmup_steps = {};
-  std::string loss = "kl";  ///< or ce: cross-entropy of the next token
+  train::Loss loss = train::Loss::kKl;
   bool bias_only = false;
   std::string init;                    ///< the tuned lens to begin with, as it was named; "": the logit lens
   std::filesystem::path init_folder;   ///< where that is
@@ -46,7 +58,7 @@ struct TunedTraining {
   std::int64_t checkpoint_every = 25;  ///< steps; 0: at the end only
   std::int64_t validation_tokens = 16384;  ///< held out, rounded up to whole windows; 0: none
   std::int64_t validate_every = 25;        ///< steps; 0: never
-  std::string keep = "last";               ///< or best: the lens with the least held out KL
+  bool keep_best = false;                  ///< the lens with the least held out KL, not the last one
   FrequentDamping damping;
   std::int64_t seed = 0;  ///< of the order of the windows
 };

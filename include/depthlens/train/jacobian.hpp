@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/model/model.hpp"
+#include "depthlens/train/jacobian_sums.hpp"
 #include "depthlens/util/interrupt.hpp"
 
 namespace depthlens::train {
@@ -56,27 +56,6 @@ class JacobianFitter {
   JacobianOptions options_;
 };
 
-/// Sums over prompts, and what they are sums of. They are exact while no element passes 2^21, for the addends
-/// are multiples of 2^-32: the same prompts give the same bits in any order and any division among workers.
-struct JacobianSums {
-  std::int64_t hidden_size = 0;
-  std::int64_t num_layers = 0;
-  std::int64_t skip_first = 0;
-  std::string model_fingerprint;             ///< `lens::model_fingerprint` of the model
-  std::string dtype;                         ///< of the model's arithmetic
-  std::int64_t num_shards = 1;               ///< into which the list of prompts was divided
-  std::vector<std::int64_t> shards = {0};    ///< that are in the sums
-  std::string list_digest;                   ///< `prompts_digest` of the whole list
-  std::vector<std::string> prompts_digests;  ///< of the list of prompts; after a merge, of each list
-  std::int64_t num_listed = 0;               ///< prompts of these shards
-  std::int64_t num_prompts = 0;              ///< that are in the sums
-  std::int64_t num_skipped = 0;              ///< that were too short
-  std::int64_t next_prompt = 0;              ///< index of the first prompt not looked at; after a merge 0
-  std::string convergence;                   ///< the lines of convergence.jsonl; after a merge none
-  std::vector<at::Tensor> sums;              ///< of J_l, l = 0 … L − 2: float64 [d, d] on the CPU
-  std::string where;                         ///< the file that they were read from, for messages
-};
-
 /// SHA-256 of the token ids and lengths.
 std::string prompts_digest(const std::vector<Prompt>& prompts);
 
@@ -107,32 +86,11 @@ struct JacobianFit {
 /// Fits over the prompts in order and returns the sums, which are also in the checkpoint then. Stopped, it
 /// writes the checkpoint and throws `util::interrupted_error`; resumed, it gives the same bits as without the
 /// interruption (on processors and with the same options and number of threads). A line of convergence.jsonl
-/// is
-/// {"prompt", "tokens", "change"}: by how much the prompt moved the mean of each block, as the Frobenius norm
-/// of the difference over that of the mean before it; null for the first. Prompts that are too short are left
-/// out and counted. Throws output errors where the folder holds another fit or cannot be written, a usage
-/// error where a checkpoint to resume from is of other prompts, another model or another `skip_first`.
+/// is {"prompt", "tokens", "change"}: by how much the prompt moved the mean of each block, as the Frobenius
+/// norm of the difference over that of the mean before it; null for the first. Prompts that are too short are
+/// left out and counted. Throws output errors where the folder holds another fit or cannot be written, a
+/// usage error where a checkpoint to resume from is of other prompts, another model or another `skip_first`.
 JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>& prompts,
                            const JacobianFit& fit);
-
-/// A checkpoint, whole or not at all.
-void save_jacobian_sums(const std::filesystem::path& path, const JacobianSums& sums);
-
-/// Throws input and format errors that name the file and the key.
-JacobianSums load_jacobian_sums(const std::filesystem::path& path);
-
-/// Adds the sums of several workers. Throws a usage error where they are of different models, settings or
-/// lists of prompts, where one is not finished, and where two are of the same shard or the same prompts.
-JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts);
-
-/// Throws a usage error that names the shards that are not in the sums.
-void require_all_shards(const JacobianSums& sums);
-
-/// The mean over prompts as a lens, for `lens::write_jacobian_lens_archive` or `…_safetensors`: J_l in
-/// `dtype` for l = 0 … L − 2, as published ones; the Jacobian of the last block is the identity and is not
-/// stored. To the provenance the digest of the prompts is added. Throws a usage error where shards are
-/// missing, and a self-check error where the sums hold no prompt or a mean passes the range of `dtype`.
-lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::LensProvenance& provenance,
-                                       at::ScalarType dtype = at::kHalf);
 
 }  // namespace depthlens::train

@@ -42,6 +42,7 @@ class LensGradient {
 
  private:
   struct Normed;
+  struct Sums;
   struct Evaluated;
   /// h + A h + b for each layer: [L, P, d].
   at::Tensor translated(const at::Tensor& states, const lens::TunedParameters& parameters) const;
@@ -55,6 +56,13 @@ class LensGradient {
                               double scale, lens::TunedParameters& gradients) const;
   Evaluated evaluate(const TrainingPositions& positions, const lens::TunedParameters& parameters,
                      bool with_derivative) const;
+  /// Each sets the loss, and the derivative where it is wanted.
+  void set_divergence(const Sums& sums, Evaluated& out) const;
+  void set_capped_divergence(const Sums& sums, Evaluated& out) const;
+  void set_cross_entropy(const Sums& sums, const at::Tensor& targets, Evaluated& out) const;
+  bool damps_logits() const;
+  /// Of these tokens, scaled as logits are: [n, d].
+  at::Tensor unembedding_rows(const at::Tensor& ids, at::ScalarType dtype) const;
 
   const model::OutputHead& head_;
   const compute::Backend& backend_;
@@ -62,8 +70,7 @@ class LensGradient {
   std::unique_ptr<compute::VocabularyPass> pass_;
   Loss loss_;
   Damping damping_;
-  at::Tensor
-      token_scale_;  // [V] float32 for the damping of tokens' logits; undefined where it is of another kind
+  at::Tensor token_scale_;  // [V] float32 for the damping of tokens' logits; undefined without that
 };
 
 }  // namespace depthlens::train

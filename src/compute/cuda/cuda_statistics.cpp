@@ -17,10 +17,6 @@
 namespace depthlens::compute::cuda {
 namespace {
 
-std::size_t sized(std::int64_t size) {
-  return static_cast<std::size_t>(size);
-}
-
 /// A part of the block: `count` values from byte `place` on.
 template <typename T>
 struct Part {

@@ -19,6 +19,11 @@
 
 namespace depthlens::compute {
 
+/// Of an index or a size that is not negative.
+inline std::size_t sized(std::int64_t size) {
+  return static_cast<std::size_t>(size);
+}
+
 /// What is known of one row after some tiles.
 struct RowState {
   float m = -std::numeric_limits<float>::infinity();
