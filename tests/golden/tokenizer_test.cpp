@@ -3,7 +3,6 @@
 #include "depthlens/text/tokenizer.hpp"
 
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <set>
@@ -137,14 +136,13 @@ void make_variant(const Json& variant, const test::TemporaryFolder& folder) {
   for (const auto& [name, content] : variant.at("files").items()) folder.write(name, content.dump());
 }
 
-/// The folder of the shared tokenizers, or empty with the reason printed.
+/// The folder of the shared tokenizers, or empty with a warning that says why.
 fs::path shared_tokenizers() {
   const char* set = std::getenv("DEPTHLENS_SHARED_DATA");
   const fs::path data =
       set != nullptr ? fs::path(set) : fs::path(DEPTHLENS_SOURCE_DIR) / ".." / "shared" / "data";
   if (fs::is_directory(data / "tokenizers")) return data / "tokenizers";
-  std::printf("skipped: no folder %s (DEPTHLENS_SHARED_DATA names another)\n",
-              (data / "tokenizers").string().c_str());
+  WARN("skipped: no folder " << (data / "tokenizers").string() << " (DEPTHLENS_SHARED_DATA names another)");
   return {};
 }
 

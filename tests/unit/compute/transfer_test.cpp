@@ -5,6 +5,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 
 #include <vector>
 
@@ -33,12 +34,17 @@ TEST_CASE("what is copied to a device may change behind it", "[cuda]") {
   CHECK_FALSE(copied_to(device, at::Tensor()).defined());
 }
 
-TEST_CASE("a copy on the host holds what the device had when it was begun", "[cuda]") {
-  const at::Device device(GENERATE(from_range(devices())));
-  // Long enough that a card is still at it.
+/// Ones [1024, 1024], which take so long to come that a card is still at it.
+at::Tensor slow_ones(at::Device device) {
   const at::Tensor ones = at::ones({1024, 1024}, at::kFloat).to(device);
   at::Tensor product = ones;
   for (int i = 0; i < 8; ++i) product = at::mm(product, ones).div_(1024);
+  return product;
+}
+
+TEST_CASE("a copy on the host holds what the device had when it was begun", "[cuda]") {
+  const at::Device device(GENERATE(from_range(devices())));
+  const at::Tensor product = slow_ones(device);
   HostCopy copy(product);
   if (!device.is_cpu()) product.fill_(7);  // on the processor the tensor itself is the copy
   CHECK(copy.defined());
@@ -49,9 +55,16 @@ TEST_CASE("a copy on the host holds what the device had when it was begun", "[cu
 TEST_CASE("a mark is reached when what was given before it is done", "[cuda]") {
   const at::Device device(GENERATE(from_range(devices())));
   WorkMark().wait();
+  const at::Tensor host = staged_for(device, at::zeros({1024, 1024}));
+  host.copy_(slow_ones(device), /*non_blocking=*/true);
   WorkMark first(device), moved = std::move(first);
+  moved.wait();
+  CHECK(host.equal(at::ones({1024, 1024})));
+  host.zero_();
+  host.copy_(slow_ones(device), /*non_blocking=*/true);
   moved = WorkMark(device);
   moved.wait();
+  CHECK(host.equal(at::ones({1024, 1024})));
   moved.wait();
 }
 
