@@ -133,6 +133,10 @@ at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& weight, con
   return bias.defined() ? sum + bias : sum;
 }
 
+at::Tensor scaled(const at::Tensor& input, double scale) {
+  return scale == 1 ? input : input * scale;
+}
+
 at::Tensor logistic(const at::Tensor& input) {
   return by_blocks(input, [](const at::Tensor& part) { return at::sigmoid(part); });
 }

@@ -29,7 +29,8 @@ at::Tensor activate_xielu(const at::Tensor& input, const std::array<at::Tensor, 
 /// any window.
 at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-at::Tensor logistic(const at::Tensor& input);  ///< 1 / (1 + exp(−x))
+at::Tensor scaled(const at::Tensor& input, double scale);  ///< itself where that is 1
+at::Tensor logistic(const at::Tensor& input);              ///< 1 / (1 + exp(−x))
 
 /// What becomes of gate x and up x, both [T, m]: act(gate x) · up x, or the clamped form of the spec. May
 /// change its arguments where they record no gradient.
