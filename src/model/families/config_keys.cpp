@@ -103,6 +103,16 @@ void require_value(const JsonView& config, const std::string& key, const Json& v
                                         : "it changes the mathematics, and depthlens does not implement it"});
 }
 
+void require_divides(const JsonView& config, const std::string& key, std::int64_t divisor,
+                     const std::string& of_key, std::int64_t of) {
+  if (of % divisor == 0) return;
+  throw util::format_error(
+      {.what = key + " does not divide " + of_key,
+       .where = config.where(),
+       .expected = util::cat("a divisor of ", of),
+       .found = util::cat(divisor, config.has(key) ? "" : ", which holds where it is not given")});
+}
+
 Activation read_activation(const JsonView& config, const std::string& key, const std::string& class_default) {
   static const std::map<std::string, Activation> known = {
       {"gelu", Activation::kGelu},          {"gelu_new", Activation::kGeluTanh},

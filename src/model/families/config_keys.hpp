@@ -60,6 +60,10 @@ void tell_unused(const util::JsonView& config, const std::string& key, const uti
 /// mathematics in ways that are not supported.
 void require_value(const util::JsonView& config, const std::string& key, const util::Json& value);
 
+/// Throws unless `divisor`, the value of `key` or what holds where it is not given, divides that of `of_key`.
+void require_divides(const util::JsonView& config, const std::string& key, std::int64_t divisor,
+                     const std::string& of_key, std::int64_t of);
+
 bool holds(const std::vector<std::string>& names, const std::string& name);
 
 }  // namespace depthlens::model

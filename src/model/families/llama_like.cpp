@@ -25,14 +25,7 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
   ArchSpec spec = read_stack(config);
   spec.num_kv_heads =
       read_optional_size(config, "num_key_value_heads", parts.kv_heads).value_or(spec.num_heads);
-  if (spec.num_heads % spec.num_kv_heads != 0) {
-    throw util::format_error(
-        {.what = "num_key_value_heads does not divide num_attention_heads",
-         .where = config.where(),
-         .expected = util::cat("a divisor of ", spec.num_heads),
-         .found = util::cat(spec.num_kv_heads,
-                            config.has("num_key_value_heads") ? "" : ", which holds where it is not given")});
-  }
+  require_divides(config, "num_key_value_heads", spec.num_kv_heads, "num_attention_heads", spec.num_heads);
   const auto head_size = parts.head_size ? read_size(config, "head_dim", *parts.head_size)
                                          : read_optional_size(config, "head_dim", {});
   set_head_size(spec, head_size ? *head_size : head_size_of(config, spec, "num_attention_heads"));

@@ -6,8 +6,6 @@
 #include <functional>
 #include <utility>
 
-#include "depthlens/util/error.hpp"
-#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -37,13 +35,8 @@ void read_delta_net(ArchSpec& spec, const util::JsonView& config) {
            .key_size = read_size(config, "linear_key_head_dim", 128),
            .value_size = read_size(config, "linear_value_head_dim", 128),
            .kernel = read_size(config, "linear_conv_kernel_dim", 4)};
-  if (delta.value_heads % delta.key_heads == 0) return;
-  throw util::format_error(
-      {.what = "linear_num_key_heads does not divide linear_num_value_heads",
-       .where = config.where(),
-       .expected = util::cat("a divisor of ", delta.value_heads),
-       .found = util::cat(delta.key_heads,
-                          config.has("linear_num_key_heads") ? "" : ", which holds where it is not given")});
+  require_divides(config, "linear_num_key_heads", delta.key_heads, "linear_num_value_heads",
+                  delta.value_heads);
 }
 
 /// Queries, keys and values, and the gates of what they make.
@@ -53,16 +46,8 @@ void add_gated_attention(ArchSpec& spec, bool bias) {
   spec.attention.output_gate = true;
   const auto add = [&](Slot weight, Slot bias_slot, const char* name, std::int64_t stored,
                        const TensorRule::Rows& rows) {
-    const std::string stem = std::string("layers.{i}.self_attn.") + name;
-    const auto rule = [&](Slot slot, const char* part, std::vector<std::int64_t> shape) {
-      spec.block_tensors.push_back({.slot = slot,
-                                    .name = stem + part,
-                                    .shape = std::move(shape),
-                                    .blocks = {.mixer = Mixer::kAttention},
-                                    .rows = rows});
-    };
-    rule(weight, ".weight", {stored, d});
-    if (bias) rule(bias_slot, ".bias", {stored});
+    add_linear(spec, std::string("layers.{i}.self_attn.") + name, weight, bias_slot, {stored, d}, bias,
+               {.mixer = Mixer::kAttention}, rows);
   };
   const auto rows = [&](std::int64_t first) {
     return TensorRule::Rows{.first = first, .count = q, .step = 2 * dh, .run = dh};

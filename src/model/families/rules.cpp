@@ -3,10 +3,15 @@
 namespace depthlens::model {
 
 void add_linear(ArchSpec& spec, const std::string& stem, Slot weight, Slot bias,
-                std::vector<std::int64_t> shape, bool with_bias) {
+                std::vector<std::int64_t> shape, bool with_bias, const BlockFilter& blocks,
+                const TensorRule::Rows& rows) {
+  const auto add = [&](Slot slot, const char* part, std::vector<std::int64_t> of_part) {
+    spec.block_tensors.push_back(
+        {.slot = slot, .name = stem + part, .shape = std::move(of_part), .blocks = blocks, .rows = rows});
+  };
   const std::int64_t out = shape.front();
-  spec.block_tensors.push_back({weight, stem + ".weight", std::move(shape)});
-  if (with_bias) spec.block_tensors.push_back({bias, stem + ".bias", {out}});
+  add(weight, ".weight", std::move(shape));
+  if (with_bias) add(bias, ".bias", {out});
 }
 
 void add_rows_of(ArchSpec& spec, const TensorRule& whole,
@@ -27,22 +32,18 @@ void add_attention(ArchSpec& spec, const AttentionParts& parts) {
   const std::int64_t d = spec.hidden_size, q = spec.num_heads * heads.head_size,
                      kv = heads.num_kv_heads * heads.head_size;
   const BlockFilter all = {.mixer = parts.mixer}, makers = {.mixer = parts.mixer, .own_keys = true};
-  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape,
-                       const BlockFilter& blocks) {
-    spec.block_tensors.push_back({.slot = slot,
-                                  .name = "layers.{i}." + parts.stem + "." + name,
-                                  .shape = std::move(shape),
-                                  .blocks = blocks});
-  };
+  const std::string stem = "layers.{i}." + parts.stem + ".";
   const auto add_projection = [&](Slot weight, Slot bias, const std::string& name, std::int64_t out,
                                   std::int64_t in, bool with_bias, const BlockFilter& blocks) {
-    add(weight, name + ".weight", {out, in}, blocks);
-    if (with_bias) add(bias, name + ".bias", {out}, blocks);
+    add_linear(spec, stem + name, weight, bias, {out, in}, with_bias, blocks);
   };
   const auto add_norm = [&](Slot slot, const std::string& name, const BlockFilter& blocks) {
     if (name.empty()) return;
-    add(slot, name + ".weight", {heads.head_size}, blocks);
-    spec.block_tensors.back().less_one = parts.norms_less_one;
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = stem + name + ".weight",
+                                  .shape = {heads.head_size},
+                                  .blocks = blocks,
+                                  .less_one = parts.norms_less_one});
   };
   if (parts.qkv) {
     add_projection(Slot::kQueryWeight, Slot::kQueryBias, "q_proj", q, d, parts.qkv_bias, all);
@@ -66,13 +67,7 @@ void add_norms_of_projections(ArchSpec& spec) {
 void add_gated_mlp(ArchSpec& spec, const GatedMlp& mlp) {
   const std::int64_t d = spec.hidden_size, m = mlp.size > 0 ? mlp.size : spec.mlp_size;
   const auto add = [&](Slot weight, Slot bias, const std::string& name, std::int64_t out, std::int64_t in) {
-    const std::string stem = "layers.{i}." + mlp.stem + "." + name;
-    const auto rule = [&](Slot slot, const char* part, std::vector<std::int64_t> shape) {
-      spec.block_tensors.push_back(
-          {.slot = slot, .name = stem + part, .shape = std::move(shape), .blocks = mlp.blocks});
-    };
-    rule(weight, ".weight", {out, in});
-    if (mlp.bias) rule(bias, ".bias", {out});
+    add_linear(spec, "layers.{i}." + mlp.stem + "." + name, weight, bias, {out, in}, mlp.bias, mlp.blocks);
   };
   add(Slot::kMlpGateWeight, Slot::kMlpGateBias, mlp.names[0], m, d);
   add(Slot::kMlpUpWeight, Slot::kMlpUpBias, mlp.names[1], m, d);

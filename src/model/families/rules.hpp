@@ -11,9 +11,10 @@
 
 namespace depthlens::model {
 
-/// A matrix with its bias, STEM.weight and STEM.bias (or a norm's two vectors).
+/// A matrix with its bias, STEM.weight and STEM.bias (or a norm's two vectors); of both these rows.
 void add_linear(ArchSpec& spec, const std::string& stem, Slot weight, Slot bias,
-                std::vector<std::int64_t> shape, bool with_bias);
+                std::vector<std::int64_t> shape, bool with_bias, const BlockFilter& blocks = {},
+                const TensorRule::Rows& rows = {});
 
 /// One stored tensor whose rows, as they are used, are those of several slots in turn.
 void add_rows_of(ArchSpec& spec, const TensorRule& whole,
