@@ -14,6 +14,7 @@
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -48,14 +49,12 @@ void check_room(const CachedRepository& cached, const std::vector<HubFile>& file
   const fs::space_info room = fs::space(place, error);
   if (error || needed <= room.available) return;
   // What an earlier try has left counts as done.
-  const auto end = fs::directory_iterator();
-  for (auto entry = fs::directory_iterator(cached.folder() / "blobs", error); !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
+  for (const fs::path& path : util::entries_of(cached.folder() / "blobs")) {
+    const std::string name = path.filename().string();
     const bool begun = std::any_of(files.begin(), files.end(),
                                    [&](const HubFile& file) { return name.rfind(file.etag + ".", 0) == 0; });
     std::error_code ignored;
-    const std::uintmax_t size = begun ? fs::file_size(entry->path(), ignored) : 0;
+    const std::uintmax_t size = begun ? fs::file_size(path, ignored) : 0;
     if (begun && !ignored) needed -= std::min<std::uint64_t>(needed, size);
   }
   if (needed <= room.available) return;

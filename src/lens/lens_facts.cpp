@@ -9,6 +9,7 @@
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "plain_yaml.hpp"
@@ -156,15 +157,11 @@ std::string expected_stem(const std::string& model) {
 
 /// Whether the folder holds another file that could be a lens.
 bool has_company(const fs::path& file) {
-  std::error_code error;
-  for (fs::directory_iterator entry(file.parent_path().empty() ? fs::path(".") : file.parent_path(), error),
-       end;
-       !error && entry != end; entry.increment(error)) {
-    const fs::path extension = entry->path().extension();
-    if ((extension == ".pt" || extension == ".safetensors") && entry->path().filename() != file.filename())
-      return true;
-  }
-  return false;
+  const std::vector<fs::path> beside = util::entries_of(file.has_parent_path() ? file.parent_path() : ".");
+  return std::any_of(beside.begin(), beside.end(), [&](const fs::path& path) {
+    const fs::path extension = path.extension();
+    return (extension == ".pt" || extension == ".safetensors") && path.filename() != file.filename();
+  });
 }
 
 /// Rotary settings of a config.json or of a lens as they matter: {"rope_theta", "rope_type", …}, a plain type

@@ -4,6 +4,7 @@
 #include <array>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/folders.hpp"
@@ -88,15 +89,20 @@ RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
   util::create_folders(path_ / "tables");
 }
 
-bool RunFolder::holds_whole_run() const {
+std::optional<util::Json> RunFolder::whole_run() const {
   const fs::path path = path_ / kRunFile;
-  if (!util::exists(path)) return false;
-  const util::Json run = read_run_json(path_);
-  return is_complete({run, path.string()});
+  if (!util::exists(path)) return std::nullopt;
+  util::Json run = read_run_json(path_);
+  return is_complete({run, path.string()}) ? std::optional(std::move(run)) : std::nullopt;
+}
+
+bool RunFolder::holds_whole_run() const {
+  return whole_run().has_value();
 }
 
 bool RunFolder::holds_whole_share() const {
-  return holds_whole_run() && read_run_json(path_).contains("shard");
+  const std::optional<util::Json> run = whole_run();
+  return run && run->contains("shard");
 }
 
 util::StagingFolder& RunFolder::staging() {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,8 @@ class RunFolder {
               const std::vector<ExtraFile>& files = {});
 
  private:
+  /// run.json of a complete run; nothing where there is none.
+  std::optional<util::Json> whole_run() const;
   bool holds_whole_share() const;
   util::StagingFolder& staging();
 

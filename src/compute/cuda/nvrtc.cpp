@@ -4,13 +4,13 @@
 #include <dlfcn.h>
 #include <link.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <system_error>
 #include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -34,15 +34,13 @@ bool find(void* library, const char* name, Function*& function) {
 /// Files of a folder whose name begins so, in order; none where there is no such folder.
 std::vector<fs::path> files_named(const fs::path& folder, const std::string& beginning) {
   std::vector<fs::path> found;
-  std::error_code error;
-  for (fs::directory_iterator i(folder, error), end; !error && i != end; i.increment(error)) {
-    const std::string name = i->path().filename().string();
+  for (const fs::path& path : util::entries_of(folder)) {
+    const std::string name = path.filename().string();
     // "alt": a second build for old systems, which the first does not go with.
     if (name.rfind(beginning, 0) == 0 && name.find(".so") != std::string::npos &&
         name.find(".alt") == std::string::npos)
-      found.push_back(i->path());
+      found.push_back(path);
   }
-  std::sort(found.begin(), found.end());
   return found;
 }
 
@@ -57,11 +55,7 @@ std::vector<fs::path> library_folders() {
   if (error) return folders;
   folders.push_back(libtorch.parent_path());
   const fs::path packages = libtorch.parent_path().parent_path().parent_path() / "nvidia";
-  std::vector<fs::path> beside;
-  for (fs::directory_iterator i(packages, error), end; !error && i != end; i.increment(error))
-    beside.push_back(i->path() / "lib");
-  std::sort(beside.begin(), beside.end());
-  folders.insert(folders.end(), beside.begin(), beside.end());
+  for (const fs::path& package : util::entries_of(packages)) folders.push_back(package / "lib");
   return folders;
 }
 
