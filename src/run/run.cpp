@@ -722,7 +722,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
       if (rank == job.ranks->rank) continue;
       const std::string name = job.store->get(Job::state_key(rank));
       const SavedState other =
-          util::read_back([&] { return job.saved->read_when_there(name, kStoreTimeout); });
+          util::read_back([&] { return job.saved->read_when_there(name, kStoreTimeout, util::interrupted); });
       DEPTHLENS_ASSERT(!job.done.overlaps(other.parts));
       job.state.merge(other.state, other.path.string());
       job.done.add(other.parts);
