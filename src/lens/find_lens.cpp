@@ -104,14 +104,14 @@ fs::path find_lens_or_none(const fs::path& path, LensKind kind) {
 fs::path find_lens(const fs::path& path, LensKind kind) {
   fs::path found = find_lens_or_none(path, kind);
   if (!found.empty()) return found;
-  const bool jacobian = kind == LensKind::kJacobian;
-  throw util::input_error({.what = cat("no ",
-                                       kind == LensKind::kTuned ? "tuned lens"
-                                       : jacobian               ? "Jacobian lens"
-                                                                : "lens",
-                                       " in ", in_quotes(path.string())),
-                           .expected = jacobian ? "FILE.pt with 'J', or FILE.safetensors"
-                                                : "params.pt and config.json, or FILE.safetensors"});
+  for (const LensType& type : lens_types()) {
+    if (!type.files || (kind != LensKind::kAny && kind != type.files->kind)) continue;
+    throw util::input_error({.what = cat("no ", kind == LensKind::kAny ? "" : type.title + " ", "lens in ",
+                                         in_quotes(path.string())),
+                             .expected = type.files->expected});
+  }
+  DEPTHLENS_ASSERT(false);
+  return {};
 }
 
 void check_replaceable(const fs::path& target) {

@@ -1,4 +1,4 @@
-// Which lenses there are, how they are asked for, and what their files have in common.
+// How lenses are asked for, and what their files have in common.
 #include "depthlens/lens/lens.hpp"
 
 #include <ATen/ops/isfinite.h>
@@ -10,6 +10,7 @@
 #include <set>
 
 #include "depthlens/lens/file_names.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
@@ -19,28 +20,6 @@
 
 namespace depthlens::lens {
 namespace {
-
-struct Kind {
-  std::string type;
-  bool has_file;
-  std::unique_ptr<Lens> (*make)(const LensRequest&, const model::Model&, Alignment);
-};
-
-// To add a lens: write its file, declare its maker in lens_files.hpp, add one line here.
-const std::vector<Kind>& kinds() {
-  static const std::vector<Kind> all = {
-      {"logit", false, make_logit_lens},
-      {"tuned", true, make_tuned_lens},
-      {"jacobian", true, make_jacobian_lens},
-  };
-  return all;
-}
-
-const Kind* find_kind(const std::string& type) {
-  const auto found =
-      std::find_if(kinds().begin(), kinds().end(), [&](const Kind& kind) { return kind.type == type; });
-  return found == kinds().end() ? nullptr : &*found;
-}
 
 using Parts = std::vector<std::string>;
 
@@ -120,12 +99,12 @@ LensRequest parse_lens_request(const std::string& text) {
   const std::size_t colon = rest.find(':');
   request.type = rest.substr(0, colon);
   if (colon != std::string::npos) request.path = rest.substr(colon + 1);
-  const Kind* kind = find_kind(request.type);
-  if (kind == nullptr || kind->has_file != !request.path.empty() ||
-      (!kind->has_file && colon != std::string::npos)) {
+  const LensType* type = find_lens_type(request.type);
+  if (type == nullptr || type->files.has_value() == request.path.empty() ||
+      (!type->files && colon != std::string::npos)) {
     throw util::usage_error({.what = "unusable lens",
                              .where = "--lens",
-                             .expected = "logit, tuned:PATH or jacobian:PATH, perhaps after NAME=",
+                             .expected = lens_words() + ", perhaps after NAME=",
                              .found = util::in_quotes(text)});
   }
   return request;
@@ -157,9 +136,9 @@ std::vector<LensRequest> with_names(std::vector<LensRequest> requests) {
 }
 
 std::unique_ptr<Lens> load_lens(const LensRequest& request, const model::Model& model, Alignment alignment) {
-  const Kind* kind = find_kind(request.type);
-  DEPTHLENS_ASSERT(kind != nullptr);
-  return kind->make(request, model, alignment);
+  const LensType* type = find_lens_type(request.type);
+  DEPTHLENS_ASSERT(type != nullptr);
+  return type->make(request, model, alignment);
 }
 
 at::Tensor checked_parameter(const at::Tensor& tensor, const std::vector<std::int64_t>& shape,

@@ -103,9 +103,11 @@ Metadata metadata_of(const LensProvenance& provenance, const std::string& lens_t
   return metadata;
 }
 
-util::Error not_a_lens(const std::string& kind, const std::string& where, std::string expected,
+util::Error not_a_lens(const std::string& lens_type, const std::string& where, std::string expected,
                        std::string found) {
-  return util::format_error({.what = util::cat("not a ", kind == kTunedType ? "tuned" : "Jacobian", " lens"),
+  const LensType* type = find_lens_type(lens_type);
+  DEPTHLENS_ASSERT(type != nullptr);
+  return util::format_error({.what = util::cat("not a ", type->title, " lens"),
                              .where = where,
                              .expected = std::move(expected),
                              .found = std::move(found)});

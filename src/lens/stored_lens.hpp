@@ -10,6 +10,7 @@
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/lens/lens.hpp"
 #include "depthlens/lens/lens_file.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 
@@ -17,8 +18,6 @@ namespace depthlens::lens {
 
 using Metadata = std::map<std::string, std::string>;
 
-constexpr const char* kTunedType = "tuned";
-constexpr const char* kJacobianType = "jacobian";
 /// By which the dictionary of an archive tells itself a Jacobian lens, a checkpoint of its fitting, or a fit
 /// of the J++ lens.
 constexpr const char* kJacobianKeys[] = {"J", "jacobian_sum", "parameters"};
@@ -39,7 +38,7 @@ Metadata metadata_of(const LensProvenance& provenance, const std::string& lens_t
                      std::int64_t hidden_size);
 
 /// "not a … lens" with what else was found.
-util::Error not_a_lens(const std::string& kind, const std::string& where, std::string expected,
+util::Error not_a_lens(const std::string& lens_type, const std::string& where, std::string expected,
                        std::string found);
 /// Throws unless the tensor is of a floating-point type and of that shape.
 void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& shape, const std::string& name,

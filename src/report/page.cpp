@@ -2,15 +2,12 @@
 #include "depthlens/report/page.hpp"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
-#include <cmath>
 #include <map>
 #include <memory>
-#include <variant>
 
 #include "depthlens/report/record_file.hpp"
 #include "depthlens/report/run_folder.hpp"
+#include "depthlens/tables/table_json.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
@@ -28,41 +25,14 @@ std::string text_json(const std::string& text) {
   return util::Json(text).dump(-1, ' ', false, util::Json::error_handler_t::replace);
 }
 
-/// Six significant digits; the run folder has them all.
-std::string cell_json(const tables::Cell& cell) {
-  if (const auto* integer = std::get_if<std::int64_t>(&cell)) return std::to_string(*integer);
-  if (const auto* text = std::get_if<std::string>(&cell)) return text_json(*text);
-  const auto* number = std::get_if<double>(&cell);
-  if (number == nullptr || !std::isfinite(*number)) return "null";
-  std::array<char, 32> buffer;
-  const auto end =
-      std::to_chars(buffer.data(), buffer.data() + buffer.size(), *number, std::chars_format::general, 6);
-  return {buffer.data(), end.ptr};
-}
-
-std::string table_json(const tables::Table& table) {
-  util::Json columns = util::Json::array(), units = util::Json::object();
-  for (const tables::Column& column : table.columns) {
-    columns.push_back(column.name);
-    if (!column.unit.empty()) units[column.name] = column.unit;
-  }
-  std::string out = util::cat("{\"columns\":", columns.dump(), ",\"units\":", units.dump(), ",\"rows\":[");
-  for (std::size_t r = 0; r < table.rows.size(); ++r) {
-    out += r > 0 ? ",[" : "[";
-    for (std::size_t c = 0; c < table.rows[r].size(); ++c)
-      out += (c > 0 ? "," : "") + cell_json(table.rows[r][c]);
-    out += "]";
-  }
-  return out + "]}";
-}
-
-/// {"NAME": TABLE, …}, in the order of the names.
+/// {"NAME": TABLE, …}, in the order of the names. Six significant digits; the run folder has them all.
 std::string tables_json(const std::vector<tables::Table>& tables) {
   std::map<std::string, const tables::Table*> by_name;
   for (const tables::Table& table : tables) by_name[table.name] = &table;
   std::string out = "{";
   for (const auto& [name, table] : by_name)
-    out += (out.size() > 1 ? "," : "") + text_json(name) + ":" + table_json(*table);
+    out += (out.size() > 1 ? "," : "") + text_json(name) + ":" +
+           tables::to_json(*table, tables::JsonForm::kSmall);
   return out + "}";
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "depthlens/tables/table_json.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
@@ -20,13 +21,6 @@ namespace fs = std::filesystem;
 
 /// Of a run, in its folder itself.
 constexpr std::array<const char*, 4> kFiles = {kSummaryFile, kRecordFiles[0], kRecordFiles[1], "report.html"};
-
-util::OrderedJson json_cell(const tables::Cell& cell) {
-  if (const auto* integer = std::get_if<std::int64_t>(&cell)) return *integer;
-  if (const auto* number = std::get_if<double>(&cell)) return *number;
-  if (const auto* word = std::get_if<std::string>(&cell)) return *word;
-  return nullptr;
-}
 
 tables::Cell read_cell(const util::JsonView& cell) {
   if (cell.is_null()) return std::monostate();
@@ -158,19 +152,8 @@ std::string summary_json(const std::vector<tables::Table>& tables) {
   std::string out = util::cat("{\"schema_version\": ", kSchemaVersion, ", \"tables\": {");
   for (std::size_t t = 0; t < tables.size(); ++t) {
     const tables::Table& table = tables[t];
-    util::OrderedJson columns = util::OrderedJson::array(), units = util::OrderedJson::object();
-    for (const tables::Column& column : table.columns) {
-      columns.push_back(column.name);
-      if (!column.unit.empty()) units[column.name] = column.unit;
-    }
-    out += util::cat(t > 0 ? ",\n" : "\n", util::OrderedJson(table.name).dump(),
-                     ": {\"columns\": ", columns.dump(), ",\n \"units\": ", units.dump(), ",\n \"rows\": [");
-    for (std::size_t r = 0; r < table.rows.size(); ++r) {
-      util::OrderedJson row = util::OrderedJson::array();
-      for (const tables::Cell& cell : table.rows[r]) row.push_back(json_cell(cell));
-      out += util::cat(r > 0 ? ",\n  " : "\n  ", row.dump());
-    }
-    out += "]}";
+    out += util::cat(t > 0 ? ",\n" : "\n", util::OrderedJson(table.name).dump(), ": ",
+                     tables::to_json(table, tables::JsonForm::kWhole));
   }
   return out + "}}\n";
 }

@@ -16,6 +16,7 @@
 #include "depthlens/report/patching_records.hpp"
 #include "depthlens/report/records.hpp"
 #include "depthlens/report/run_folder.hpp"
+#include "depthlens/run/own_work.hpp"
 #include "depthlens/run/ranks.hpp"
 #include "depthlens/run/record_log.hpp"
 #include "depthlens/run/saved_parts.hpp"
@@ -576,8 +577,8 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
                              job.done.size() + static_cast<std::int64_t>(job.to_do.size()),
                              " parts are done"));
   }
-  for (const std::int64_t part : job.to_do) job.own_weight += plan.weight(part);
-  job.own_weight /= job.num_ranks();
+  job.own_weight =
+      own_share(job.to_do, job.num_ranks(), [&](std::int64_t part) { return plan.weight(part); });
   job.pacing.emplace(job.own_weight);
   return true;
 }
@@ -633,9 +634,8 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
     return true;
   };
 
-  const double of_all = static_cast<double>(job.own_weight) / static_cast<double>(job.plan->total_weight());
   util::Progress progress(source.doing(), "positions",
-                          static_cast<std::int64_t>(static_cast<double>(source.num_positions()) * of_all));
+                          units_of_weight(*job.plan, job.own_weight, source.num_positions()));
   decode::EngineOptions options;
   options.more_groups = std::move(more_groups);
   options.save_states = std::move(save_states);
@@ -665,12 +665,10 @@ void Run::patch(const Session& session, PairsSource& source) {
     records.emplace([&](decode::TokenId id) { return session.tokenizer().token_text(id); },
                     [&](std::string_view line) { job.records->add(line); });
   }
-  std::int64_t pairs = 0;
-  for (const std::int64_t part : job.to_do) {
-    const auto [first, end] = source.items_of(part);
-    pairs += static_cast<std::int64_t>(end - first);
-  }
-  util::Progress progress("patching", "pairs", pairs / job.num_ranks());
+  util::Progress progress("patching", "pairs", own_share(job.to_do, job.num_ranks(), [&](std::int64_t part) {
+                            const auto [first, end] = source.items_of(part);
+                            return static_cast<std::int64_t>(end - first);
+                          }));
   decode::Patcher patcher(session.model(),
                           {.predicted_only = !job.context.keeps_all, .should_stop = util::interrupted});
   while (const std::optional<std::int64_t> part = job.claim()) {
@@ -722,7 +720,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
       if (rank == job.ranks->rank) continue;
       const std::string name = job.store->get(Job::state_key(rank));
       const SavedState other =
-          util::read_back([&] { return job.saved->read_when_there(name, kStoreTimeout); });
+          util::read_back([&] { return job.saved->read_when_there(name, kStoreTimeout, util::interrupted); });
       DEPTHLENS_ASSERT(!job.done.overlaps(other.parts));
       job.state.merge(other.state, other.path.string());
       job.done.add(other.parts);

@@ -77,10 +77,14 @@ fs::path SavedParts::new_records() const {
   return folder_ / (name_ + ".records");
 }
 
-SavedState SavedParts::read_when_there(const std::string& name, std::chrono::seconds timeout) const {
+SavedState SavedParts::read_when_there(const std::string& name, std::chrono::seconds timeout,
+                                       const std::function<bool()>& should_stop) const {
   const fs::path path = folder_ / name;
-  for (auto waited = std::chrono::seconds(0); waited < timeout && !util::exists(path); ++waited)
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+  const auto begin = std::chrono::steady_clock::now();
+  while (!util::exists(path) && std::chrono::steady_clock::now() - begin < timeout) {
+    if (should_stop()) throw util::interrupted_error();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
   return read(path);
 }
 

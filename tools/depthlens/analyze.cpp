@@ -46,24 +46,39 @@ struct AnalyzeOptions {
   }
 };
 
-util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session) {
-  util::OrderedJson settings = {{"experiments", experiments::parse_experiment_names(options.experiments)},
-                                {"lens_alignment", run::name_of(run::kAlignments, options.model.alignment)},
-                                {"allow_lens_mismatch", options.model.allow_lens_mismatch},
-                                {"max_length", session.max_length()},
-                                {"add_bos", session.bos().has_value()},
-                                {"bos", session.describe_bos()},
-                                {"top_k", options.top_k},
-                                {"positions", options.corpus.positions},
-                                {"records", options.records},
-                                {"max_records", options.max_records},
-                                {"token_counts", options.token_counts},
-                                {"buckets", data::parse_bucket_edges(options.buckets)},
-                                {"decode", run::name_of(run::kDecodePrecisions, options.model.decode)},
-                                {"dtype", run::name_of(run::kDtypes, options.model.dtype)},
-                                {"device", options.model.device},
-                                {"limit", options.corpus.limit},
-                                {"seed", options.common.seed}};
+/// What a run does, and so which settings bear on it.
+struct Bearing {
+  bool uses_lenses = true;  ///< not patching
+  bool runs_model = true;   ///< not stored states
+};
+
+util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& session, Bearing bearing = {}) {
+  util::OrderedJson settings = util::OrderedJson::object();
+  settings["experiments"] = experiments::parse_experiment_names(options.experiments);
+  if (bearing.uses_lenses) {
+    settings["lens_alignment"] = run::name_of(run::kAlignments, options.model.alignment);
+    settings["allow_lens_mismatch"] = options.model.allow_lens_mismatch;
+  }
+  if (bearing.runs_model) {
+    settings["max_length"] = session.max_length();
+    settings["add_bos"] = session.bos().has_value();
+  }
+  settings["bos"] = session.describe_bos();
+  if (bearing.uses_lenses) {
+    settings["top_k"] = options.top_k;
+    settings["positions"] = options.corpus.positions;
+  }
+  settings["records"] = options.records;
+  settings["max_records"] = options.max_records;
+  if (bearing.uses_lenses) {
+    settings["token_counts"] = options.token_counts;
+    settings["buckets"] = data::parse_bucket_edges(options.buckets);
+    settings["decode"] = run::name_of(run::kDecodePrecisions, options.model.decode);
+  }
+  settings["dtype"] = run::name_of(run::kDtypes, options.model.dtype);
+  settings["device"] = options.model.device;
+  settings["limit"] = options.corpus.limit;
+  settings["seed"] = options.common.seed;
   if (options.fields().is_chosen()) settings["record_fields"] = options.fields().names();
   if (!options.save_states.empty()) settings["save_states"] = true;
   if (!options.layers.empty())
@@ -71,12 +86,8 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
   return settings;
 }
 
-/// The settings that bear on patching.
 util::OrderedJson patching_settings_json(const AnalyzeOptions& options, const Session& session) {
-  util::OrderedJson settings = settings_json(options, session);
-  for (const char* key :
-       {"lens_alignment", "allow_lens_mismatch", "top_k", "positions", "token_counts", "buckets", "decode"})
-    settings.erase(key);
+  util::OrderedJson settings = settings_json(options, session, {.uses_lenses = false});
   settings["keep"] = run::name_of(run::kCorrectOnly, options.task.correct_only);
   return settings;
 }
@@ -170,8 +181,7 @@ void analyze_states(const AnalyzeOptions& options) {
                            run::parse_layers(options.state_layers, L, run::LayerList::kOfStates), session,
                            static_cast<std::uint64_t>(options.common.seed));
   run::RunContext context = context_of(options, session);
-  util::OrderedJson settings = settings_json(options, session);
-  for (const char* key : {"max_length", "add_bos"}) settings.erase(key);
+  util::OrderedJson settings = settings_json(options, session, {.runs_model = false});
   if (static_cast<std::int64_t>(source.layers().size()) <= L) {
     context.shape.layers = source.layers();
     settings["layers"] = source.layers();

@@ -6,6 +6,7 @@
 #include "depthlens/io/hub.hpp"
 #include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
@@ -94,7 +95,7 @@ void run_convert_lens(const ConvertOptions& options) {
                   "FILE.safetensors or FILE.pt");
     }
   }
-  util::log_info(util::cat(tuned != nullptr ? "tuned" : "Jacobian", " lens written to ", options.out));
+  util::log_info(util::cat(lens::type_of(stored).title, " lens written to ", options.out));
 }
 
 }  // namespace

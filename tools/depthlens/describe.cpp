@@ -13,6 +13,7 @@
 #include "depthlens/io/hub_cache.hpp"
 #include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "depthlens/model/stored_weights.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/run/session.hpp"
@@ -221,6 +222,7 @@ OrderedJson describe_lens(const fs::path& given) {
   const fs::path path = lens::find_lens(given, lens::LensKind::kAny);
   OrderedJson described = {{"kind", "lens"}, {"path", path.string()}};
   const lens::StoredLens stored = lens::read_lens(path);
+  described["type"] = lens::type_of(stored).name;
   std::vector<at::Tensor> tensors;
   const auto describe_provenance = [&](const lens::LensProvenance& known) {
     const auto add = [&](const char* key, const auto& value) {
@@ -245,7 +247,6 @@ OrderedJson describe_lens(const fs::path& given) {
     if (!told_by.empty()) described["told_by"] = told_by;
   };
   if (const auto* tuned = std::get_if<lens::StoredTunedLens>(&stored)) {
-    described["type"] = "tuned";
     described["layers"] = tuned->num_layers();
     described["hidden_size"] = tuned->hidden_size();
     described["bias"] = !tuned->biases.empty();
@@ -256,7 +257,6 @@ OrderedJson describe_lens(const fs::path& given) {
     tensors.insert(tensors.end(), tuned->biases.begin(), tuned->biases.end());
   } else {
     const auto& jacobian = std::get<lens::StoredJacobianLens>(stored);
-    described["type"] = "jacobian";
     described["hidden_size"] = jacobian.hidden_size();
     described["blocks"] = OrderedJson::array();
     for (const auto& [block, tensor] : jacobian.jacobians) {

@@ -6,6 +6,7 @@
 
 #include "command.hpp"
 #include "depthlens/io/hub.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -22,10 +23,9 @@ struct DownloadOptions {
 };
 
 std::filesystem::path fetch(const io::Hub& hub, const std::string& wanted) {
-  const std::string tuned = "tuned:", jacobian = "jacobian:";
-  if (wanted.rfind(tuned, 0) == 0) return hub.tuned_lens(wanted.substr(tuned.size()));
-  if (wanted.rfind(jacobian, 0) == 0) return hub.jacobian_lens(wanted.substr(jacobian.size()));
-  return hub.model(wanted);
+  std::string name = wanted;
+  if (const lens::LensType* type = lens::take_type(name)) return lens::place_of(*type, name, hub);
+  return hub.model(name);
 }
 
 void run_download(const DownloadOptions& options) {
@@ -33,7 +33,8 @@ void run_download(const DownloadOptions& options) {
     throw util::usage_error(
         {.what = options.wanted.empty() ? "nothing to download"
                                         : "--lenses tells what there is, and fetches nothing",
-         .expected = "ORG/NAME, tuned:MODEL or jacobian:ORG/NAME:FILE; or --lenses MODEL alone",
+         .expected =
+             util::cat("ORG/NAME, ", lens::either(lens::hub_lens_words()), "; or --lenses MODEL alone"),
          .hint = "depthlens download --help shows an example"});
   }
   apply_common_options(options.common);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "command.hpp"
@@ -14,6 +15,7 @@
 #include "depthlens/io/hub.hpp"
 #include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "depthlens/model/arch_spec.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
@@ -41,26 +43,22 @@ struct InfoOptions {
 /// Of a run, a model, or a lens of either kind.
 constexpr const char* kMarks[] = {report::kRunFile, "config.json", lens::kTunedParameters};
 
-/// "SUBJECT" or "tuned:SUBJECT", "jacobian:SUBJECT", as --lens takes it.
+/// "SUBJECT", or a lens such as "tuned:SUBJECT", as --lens takes it.
 struct Subject {
   std::string path;
-  bool says_lens = false;
-  lens::LensKind kind = lens::LensKind::kAny;
+  const lens::LensType* type;  ///< of a lens; nullptr: it may be anything
 };
 
-Subject parse_subject(const std::string& text) {
-  for (const auto& [prefix, kind] : {std::pair<std::string, lens::LensKind>{"tuned:", lens::LensKind::kTuned},
-                                     {"jacobian:", lens::LensKind::kJacobian}}) {
-    if (text.rfind(prefix, 0) == 0) return {text.substr(prefix.size()), true, kind};
-  }
-  return {text};
+Subject parse_subject(std::string text) {
+  const lens::LensType* type = lens::take_type(text);
+  return {.path = std::move(text), .type = type};
 }
 
 /// Whether it is a folder without a model, a lens or a run of its own.
 bool may_hold_runs(const Subject& subject) {
   std::error_code ignored;
   const fs::path path = subject.path;
-  if (subject.says_lens || !fs::is_directory(path, ignored)) return false;
+  if (subject.type != nullptr || !fs::is_directory(path, ignored)) return false;
   return std::none_of(std::begin(kMarks), std::end(kMarks),
                       [&](const char* name) { return util::exists(path / name); });
 }
@@ -74,10 +72,9 @@ OrderedJson describe(const Subject& subject, const io::Hub& hub) {
     return described;
   }
   if (util::exists(path / report::kRunFile)) return describe_run(path);
-  if (subject.says_lens) {
-    const fs::path lens = subject.kind == lens::LensKind::kJacobian ? hub.jacobian_lens(subject.path)
-                                                                    : hub.tuned_lens(subject.path);
-    return describe_lens(lens::find_lens(lens, subject.kind));
+  if (subject.type != nullptr) {
+    const fs::path place = lens::place_of(*subject.type, subject.path, hub);
+    return describe_lens(lens::find_lens(place, subject.type->files->kind));
   }
   if (util::exists(path / lens::kTunedParameters) || fs::is_regular_file(path, ignored))
     return describe_lens(path);

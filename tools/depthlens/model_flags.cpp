@@ -8,6 +8,7 @@
 
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/lens/lens.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -53,8 +54,8 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
   add_arithmetic_options(app, options);
   add_repeatable(
       app, "--lens", options.lenses,
-      "[NAME=]logit, tuned:PATH or jacobian:PATH; or of the hub tuned:MODEL, jacobian:ORG/NAME:FILE; may be "
-      "given several times (default: logit)",
+      util::cat("[NAME=]", lens::lens_words(), "; or of the hub ", util::join(lens::hub_lens_words(), ", "),
+                "; may be given several times (default: logit)"),
       /*lists=*/false)  // so that what follows may be the text of show
       ->type_name("LENS");
   add_choice(app, "--lens-alignment", options.alignment, run::kAlignments,
@@ -108,12 +109,7 @@ ModelOptions located(ModelOptions options) {
   check_devices(options);
   options.folder = model_folder(options);
   const io::Hub hub({.offline = options.offline});
-  for (lens::LensRequest& request : options.requests) {
-    if (request.type == "tuned") request.found = hub.tuned_lens(request.path);
-    if (request.type != "jacobian") continue;
-    request.found = hub.jacobian_lens(request.path);
-    request.path = io::with_file(request.path, request.found);
-  }
+  for (lens::LensRequest& request : options.requests) lens::locate(request, hub);
   return options;
 }
 
@@ -122,16 +118,24 @@ ModelOptions located(const ModelOptions& options, const run::Run& run, const Com
 }
 
 std::vector<Condition> lens_conditions(const ModelOptions& options) {
-  bool tuned = false, any_file = false;
+  bool any_alignment = false, any_file = false;
   for (const std::string& text : options.lenses) {
-    const lens::LensRequest request = lens::parse_lens_request(text);
-    tuned = tuned || request.type == "tuned";
-    any_file = any_file || !request.path.empty();
+    const lens::LensType* type = lens::find_lens_type(lens::parse_lens_request(text).type);
+    any_alignment = any_alignment || type->has_alignment;
+    any_file = any_file || type->files;
   }
-  return {{.flags = {"--lens-alignment"}, .holds = tuned, .needs = "a tuned lens (--lens tuned:PATH)"},
+  std::vector<std::string> titles, words;
+  for (const lens::LensType& type : lens::lens_types()) {
+    if (!type.has_alignment) continue;
+    titles.push_back(type.title);
+    words.push_back(type.words());
+  }
+  return {{.flags = {"--lens-alignment"},
+           .holds = any_alignment,
+           .needs = util::cat("a ", lens::either(titles), " lens (--lens ", lens::either(words), ")")},
           {.flags = {"--allow-lens-mismatch"},
            .holds = any_file,
-           .needs = "a lens from a file (--lens tuned:PATH or jacobian:PATH)"}};
+           .needs = util::cat("a lens from a file (--lens ", lens::lens_file_words(), ")")}};
 }
 
 }  // namespace depthlens::tool

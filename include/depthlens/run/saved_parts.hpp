@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,8 +48,10 @@ class SavedParts {
   /// Every state there is, in the order of `paths`. Throws format errors for damaged ones.
   std::vector<SavedState> read() const;
   static SavedState read(const std::filesystem::path& path);
-  /// A state that another process has saved: a shared file system may show it some time later.
-  SavedState read_when_there(const std::string& name, std::chrono::seconds timeout) const;
+  /// A state that another process has saved: a shared file system may show it some time later. Asks
+  /// `should_stop` a few times a second; throws where that says so.
+  SavedState read_when_there(const std::string& name, std::chrono::seconds timeout,
+                             const std::function<bool()>& should_stop) const;
 
   /// Where the records of this process go.
   std::filesystem::path new_records() const;

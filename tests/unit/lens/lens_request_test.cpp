@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "depthlens/lens/lens.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "support/check_error.hpp"
 
 using namespace depthlens;
@@ -103,4 +104,19 @@ TEST_CASE("lens names: what tells the paths of several lenses apart") {
   CHECK(names_of({"tuned:a/lens", "tuned:a/lens.safetensors"}) == Names{"tuned", "tuned-2"});
   // Each type by itself.
   CHECK(names_of({"tuned:a", "jacobian:b"}) == Names{"tuned", "jacobian"});
+}
+
+TEST_CASE("lens types: their words for help and messages, and the names that they begin") {
+  CHECK(lens::lens_words() == "logit, tuned:PATH or jacobian:PATH");
+  CHECK(lens::lens_file_words() == "tuned:PATH or jacobian:PATH");
+  CHECK(lens::hub_lens_words() == std::vector<std::string>{"tuned:MODEL", "jacobian:ORG/NAME:FILE"});
+  CHECK(lens::either({"a"}) == "a");
+  for (const lens::LensType& type : lens::lens_types()) {
+    INFO(type.name);
+    CHECK(lens::find_lens_type(type.name) == &type);
+    std::string text = type.name + ":a:b";
+    CHECK(lens::take_type(text) == (type.files ? &type : nullptr));
+    CHECK(text == (type.files ? "a:b" : type.name + ":a:b"));
+  }
+  CHECK(lens::find_lens_type("tuned:") == nullptr);
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -63,8 +64,38 @@ TEST_CASE("saved parts: what was saved is read, and the newest takes the place o
   tables::State state = state_of(1);
   state.merge(states[0].state, "x");
   CHECK(state.counts("n", 1)[0] == 6);
-  CHECK(parts.read_when_there(parts.own_state().filename().string(), std::chrono::seconds(0)).parts.size() ==
-        5);
+}
+
+TEST_CASE(
+    "saved parts: a state of another process is waited for, but no longer than the program is to go on") {
+  const test::TemporaryFolder folder;
+  SavedParts other(folder.path());
+  other.save(state_of(3), PartSet(0, 4), {}, described(1));
+  const fs::path there = other.own_state(), aside = folder.path() / "aside";
+  const SavedParts parts(folder.path());
+  const std::string name = there.filename().string();
+  int asked = 0;
+  const auto never = [&] { return ++asked < 0; };
+  CHECK(parts.read_when_there(name, std::chrono::seconds(0), never).parts.size() == 5);
+  CHECK(asked == 0);
+
+  fs::rename(there, aside);
+  test::check_error(util::ErrorCode::kInput, {there.string()},
+                    [&] { parts.read_when_there(name, std::chrono::seconds(0), never); });
+  const auto shows_it = [&] {
+    if (++asked == 2) fs::rename(aside, there);
+    return false;
+  };
+  CHECK(parts.read_when_there(name, std::chrono::seconds(300), shows_it).parts.size() == 5);
+
+  fs::rename(there, aside);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto interrupted = [&] {
+    return std::chrono::steady_clock::now() - begin > std::chrono::milliseconds(300);
+  };
+  test::check_error(util::ErrorCode::kInterrupted, {},
+                    [&] { parts.read_when_there(name, std::chrono::seconds(300), interrupted); });
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));  // of a machine that is busy
 }
 
 TEST_CASE("saved parts: another process takes over, and only then what it took goes") {

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "depthlens/tables/table_json.hpp"
 #include "depthlens/util/csv.hpp"
 #include "support/catch.hpp"
 
@@ -64,4 +65,23 @@ TEST_CASE("table: a row of another width is a defect of the caller") {
   Table table{.name = "t", .columns = {{"a"}, {"b"}}, .rows = {}};
   CHECK_THROWS_AS(table.add({std::int64_t{1}}), std::logic_error);
   CHECK(table.rows.empty());
+}
+
+TEST_CASE("JSON: a table whole, as summary.json has it, and small, as a page has it") {
+  Table table{.name = "x", .columns = {{"lens"}, {"z", "nats"}, {"count"}, {"a", "tokens"}}, .rows = {}};
+  CHECK(tables::to_json(table, tables::JsonForm::kWhole) ==
+        "{\"columns\": [\"lens\",\"z\",\"count\",\"a\"],\n \"units\": {\"z\":\"nats\",\"a\":\"tokens\"},\n "
+        "\"rows\": []}");
+  table.add({std::string("say \"é\""), 1.0 / 3, std::int64_t{-7}, Cell()});
+  table.add({std::string(), 2.0, INT64_MAX, std::numeric_limits<double>::quiet_NaN()});
+  table.add({Cell(), 1234567.0, std::int64_t{0}, 1e-10});
+  CHECK(tables::to_json(table, tables::JsonForm::kWhole) ==
+        "{\"columns\": [\"lens\",\"z\",\"count\",\"a\"],\n \"units\": {\"z\":\"nats\",\"a\":\"tokens\"},\n "
+        "\"rows\": [\n  [\"say \\\"é\\\"\",0.3333333333333333,-7,null],\n  "
+        "[\"\",2.0,9223372036854775807,null],\n"
+        "  [null,1234567.0,0,1e-10]]}");
+  CHECK(tables::to_json(table, tables::JsonForm::kSmall) ==
+        "{\"columns\":[\"lens\",\"z\",\"count\",\"a\"],\"units\":{\"a\":\"tokens\",\"z\":\"nats\"},\"rows\":["
+        "[\"say "
+        "\\\"é\\\"\",0.333333,-7,null],[\"\",2,9223372036854775807,null],[null,1.23457e+06,0,1e-10]]}");
 }
