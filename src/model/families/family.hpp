@@ -108,6 +108,11 @@ ArchSpec read_vaultgemma(const util::JsonView& config);
 /// `decoder_sparse_step`th; and the MLP of the others.
 void read_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
 
+/// GPT-2's norms, output projection and MLP, and its fused projections in one matrix that is stored as [in,
+/// out].
+void add_gpt2_block(ArchSpec& spec, bool transposed);
+void add_gpt2_projections(ArchSpec& spec);
+
 /// Granite's factors of the embedding, the scores, what is added to the stream, and the logits.
 void set_granite_factors(ArchSpec& spec, const util::JsonView& config);
 
