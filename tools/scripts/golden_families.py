@@ -203,6 +203,11 @@ VARIANTS = {
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
     "olmo3": (common("olmo3", num_hidden_layers=4, sliding_window=3, rope_parameters={
         "full_attention": {**YARN, "rope_theta": 5e5}, "sliding_attention": rope(theta=5e5)}), BF16, 50, 0.6),
+    "olmo-hybrid": (common("olmo_hybrid", linear_conv_kernel_dim=3, rms_norm_eps=1e-2,
+                           rope_parameters=rope(theta=None)), BF16, 122, 0.6),
+    "olmo-hybrid-rotary": (common("olmo_hybrid", num_hidden_layers=2, layer_types=HYBRID[:2], attention_bias=True,
+                                  linear_num_key_heads=2, linear_key_head_dim=6, linear_value_head_dim=5,
+                                  linear_allow_neg_eigval=False, rope_parameters=rope()), BF16, 123, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
@@ -485,8 +490,30 @@ def turned(folder, generator, write_safetensors):
     write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
 
 
+def of_olmo_hybrid(published):
+    """As published, or with transformers' own names; when it saves it cuts the convolutions into equal thirds."""
+    def change(folder, generator, write_safetensors):
+        config = json.loads((folder / "config.json").read_text())
+        keys = config["linear_num_key_heads"] * config["linear_key_head_dim"]
+        values = config["linear_num_value_heads"] * config["linear_value_head_dim"]
+        tensors = load_file(folder / "model.safetensors")
+        for i, kind in enumerate(config["layer_types"]):
+            stem = f"model.layers.{i}."
+            if kind == "linear_attention":
+                convolutions = torch.cat([tensors.pop(f"{stem}linear_attn.{part}_conv1d.weight") for part in "qkv"])
+                if published:
+                    for part, rows in zip("qkv", convolutions.split([keys, keys, values])):
+                        tensors[f"{stem}linear_attn.{part}_conv1d.weight"] = rows
+                    continue
+                tensors[f"{stem}linear_attn.conv1d.weight"] = convolutions
+                tensors[f"{stem}input_layernorm.weight"] = tensors.pop(f"{stem}attention_layer_norm.weight")
+            tensors[f"{stem}post_attention_layernorm.weight"] = tensors.pop(f"{stem}feedforward_layer_norm.weight")
+        write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+    return change
+
+
 # In place of what transformers writes, when the reference values are there.
-PUBLISHED_FORMS = {"qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
+PUBLISHED_FORMS = {"olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
                    "gemma4-small": with_unread_keys, "gpt-oss-mxfp4": packed}
 
 

@@ -81,6 +81,7 @@ ArchSpec read_nemotron_h(const util::JsonView& config);
 ArchSpec read_olmo(const util::JsonView& config);
 ArchSpec read_olmo2(const util::JsonView& config);
 ArchSpec read_olmo3(const util::JsonView& config);
+ArchSpec read_olmo_hybrid(const util::JsonView& config);
 ArchSpec read_olmoe(const util::JsonView& config);
 ArchSpec read_opt(const util::JsonView& config);
 ArchSpec read_phi(const util::JsonView& config);

@@ -116,6 +116,7 @@ const std::vector<Family>& families() {
       {{"OlmoForCausalLM", "OlmoModel"}, "olmo", read_olmo, {"clip_qkv"}},
       {{"Olmo2ForCausalLM", "Olmo2Model"}, "olmo2", read_olmo2},
       {{"Olmo3ForCausalLM", "Olmo3Model"}, "olmo3", read_olmo3},
+      {{"OlmoHybridForCausalLM", "OlmoHybridModel"}, "olmo_hybrid", read_olmo_hybrid},
       {{"OlmoeForCausalLM", "OlmoeModel"},
        "olmoe",
        read_olmoe,

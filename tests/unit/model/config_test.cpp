@@ -162,7 +162,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 76);
+  REQUIRE(classes.size() == 77);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -457,7 +457,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 99);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 100);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1557,4 +1557,48 @@ TEST_CASE("config: settings that change the mathematics are refused in every fam
     for (const std::string family : {"gpt2", "llama", "mistral", "qwen2", "qwen3"})
       refused(with(smallest(family), {{key, value}}), {"unsupported setting '" + key + "'"});
   }
+}
+
+TEST_CASE("config: OLMo Hybrid's positions, kinds of blocks and sizes of the delta rule") {
+  const Json least = smallest("olmo_hybrid");
+  const auto spec = read(least);
+  CHECK(spec.num_blocks(model::Mixer::kDeltaNet) == 23);
+  CHECK(spec.ropes.front().theta == 1e4);
+  for (const model::BlockSpec& block : spec.blocks) {
+    const bool attends = block.mixer == model::Mixer::kAttention;
+    CHECK(block.norm_place.value_or(spec.norm_place) ==
+          (attends ? model::NormPlace::kAfter : model::NormPlace::kBefore));
+    CHECK((block.rope == model::BlockSpec::kNoRope) == !attends);
+  }
+  CHECK(spec.delta_net.key_heads == 32);
+  CHECK(spec.delta_net.key_size == 12);
+  CHECK(spec.delta_net.value_size == 24);
+  CHECK(spec.delta_net.update_scale == 2);
+  CHECK(read(with(least, {{"linear_allow_neg_eigval", false}})).delta_net.update_scale == 1);
+  CHECK(read(with(least, {{"linear_num_key_heads", 8}})).delta_net.value_size == 96);
+  refused(with(least, {{"linear_num_key_heads", 5}}), {"linear_num_key_heads", "a divisor of 32"});
+  refused(with(least, {{"linear_key_head_dim", 0}}), {"linear_key_head_dim"});
+  refused(with(least, {{"linear_num_key_heads", 1024}}), {"linear_num_key_heads"});
+  refused(with(least, {{"num_hidden_layers", 2}, {"layer_types", {"linear_attention", "sliding_attention"}}}),
+          {"layer_types", "sliding_attention"});
+  const auto three = read(with(least, {{"num_hidden_layers", 3}}));
+  CHECK(three.blocks.back().mixer == model::Mixer::kAttention);
+  CHECK(three.num_blocks(model::Mixer::kDeltaNet) == 2);
+
+  const Json null_base = {{"rope_theta", nullptr}, {"rope_type", "default"}};
+  for (const Json& settings : {Json{{"rope_parameters", null_base}}, Json{{"rope_theta", nullptr}},
+                               Json{{"rope_theta", nullptr}, {"rope_parameters", {{"rope_type", "default"}}}},
+                               Json{{"rope_theta", nullptr}, {"rope_parameters", nullptr}}}) {
+    INFO(settings.dump());
+    CHECK(read(with(least, settings)).ropes.empty());
+  }
+  CHECK(read(with(least, {{"rope_theta", 500.0}, {"rope_parameters", nullptr}})).ropes.front().theta == 500);
+  refused(with(least, {{"rope_parameters", null_base}, {"rope_scaling", {{"rope_theta", 5.0}}}}),
+          {"rope_theta", "null"});
+  // Told once in a process, by whichever test is first.
+  read(with(least, {{"rope_parameters", nullptr}}));
+  const auto all = util::warnings();
+  CHECK(std::any_of(all.begin(), all.end(), [](const std::string& warning) {
+    return warning.find("rope_parameters: null means the base 10000") != std::string::npos;
+  }));
 }
