@@ -162,7 +162,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 77);
+  REQUIRE(classes.size() == 80);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -457,7 +457,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 100);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 103);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1601,4 +1601,37 @@ TEST_CASE("config: OLMo Hybrid's positions, kinds of blocks and sizes of the del
   CHECK(std::any_of(all.begin(), all.end(), [](const std::string& warning) {
     return warning.find("rope_parameters: null means the base 10000") != std::string::npos;
   }));
+}
+
+TEST_CASE("config: FlexOlmo, nanochat and Jamba") {
+  const auto flex = read(smallest("flex_olmo"));
+  CHECK(flex.norm_place == model::NormPlace::kAfter);
+  CHECK(flex.ropes.front().theta == 5e5);
+  CHECK(flex.norm_epsilon == 1e-6);
+  CHECK(flex.experts.count == 7);
+  CHECK(read(with(smallest("flex_olmo"), {{"num_local_experts", 9}})).experts.count == 9);
+  refused(with(smallest("flex_olmo"), {{"num_experts_per_tok", 8}}), {"more experts are chosen"});
+
+  const Json nanochat = smallest("nanochat");
+  CHECK(read(nanochat).logit_transform.soft_cap == 15);
+  CHECK(read(with(nanochat, {{"final_logit_softcapping", nullptr}})).logit_transform.soft_cap == 0);
+  CHECK(read(nanochat).ropes.front().backwards);
+  CHECK(read(nanochat).activation == model::Activation::kReluSquared);
+  CHECK(read(nanochat).embedding_norm);
+
+  const Json jamba = smallest("jamba");
+  CHECK(read(jamba).num_blocks(model::Mixer::kAttention) == 4);
+  CHECK(read(jamba).ropes.empty());
+  CHECK(read(jamba).blocks[1].experts);
+  CHECK_FALSE(read(jamba).blocks[2].experts);
+  CHECK(read(jamba).selective_scan.step_rank == 32);
+  CHECK(read(with(jamba, {{"mamba_dt_rank", 7}})).selective_scan.step_rank == 7);
+  const auto dense = read(with(jamba, {{"num_experts", 1}}));
+  CHECK(dense.experts.count == 0);
+  CHECK_FALSE(dense.blocks[1].experts);
+  refused(with(jamba, {{"attn_layer_offset", 8}}), {"attn_layer_offset", "less than the period"});
+  refused(with(jamba, {{"expert_layer_period", 1}}), {"expert_layer_period"});
+  refused(with(jamba, {{"mamba_dt_rank", nullptr}}), {"mamba_dt_rank"});
+  refused(with(jamba, {{"mamba_d_state", 0}}), {"mamba_d_state"});
+  check_told(with(jamba, {{"rope_theta", 1e4}}), {"rope_theta", "no positions"});
 }
