@@ -116,6 +116,7 @@ struct ModelClass {
 /// Llama, nanochat, Nemotron-H, Seed-OSS, SmolLM3, Solar Open and what sees with them (LLaVA's for videos and
 /// OneVision) have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
+    {"biogpt", "BioGptTokenizer"},
     {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},
@@ -162,6 +163,7 @@ constexpr ModelClass kModelClasses[] = {
     {"olmo3", kGeneric.name, true},
     {"olmo_hybrid", kGeneric.name, true},
     {"olmoe", "GPTNeoXTokenizer"},
+    {"openai-gpt", "OpenAIGPTTokenizer"},
     {"opt", "GPT2Tokenizer"},
     {"phi", "GPT2Tokenizer"},
     {"phi3", kGeneric.name, true},
@@ -183,6 +185,7 @@ constexpr ModelClass kModelClasses[] = {
     {"stablelm", kGeneric.name, true},
     {"starcoder2", "GPT2Tokenizer"},
     {"vipllava", kGeneric.name, true},
+    {"xglm", "XGLMTokenizer"},
 };
 
 const TokenizerClass& class_named(std::string_view name) {

@@ -28,6 +28,7 @@ const std::vector<Family>& families();
 
 ArchSpec read_apertus(const util::JsonView& config);
 ArchSpec read_arcee(const util::JsonView& config);
+ArchSpec read_biogpt(const util::JsonView& config);
 ArchSpec read_bloom(const util::JsonView& config);
 ArchSpec read_codegen(const util::JsonView& config);
 ArchSpec read_bamba(const util::JsonView& config);
@@ -52,6 +53,7 @@ ArchSpec read_glm(const util::JsonView& config);
 ArchSpec read_glm4(const util::JsonView& config);
 ArchSpec read_glm4_moe(const util::JsonView& config);
 ArchSpec read_glm4_moe_lite(const util::JsonView& config);
+ArchSpec read_gpt1(const util::JsonView& config);
 ArchSpec read_gpt2(const util::JsonView& config);
 ArchSpec read_gpt_bigcode(const util::JsonView& config);
 ArchSpec read_gpt_neo(const util::JsonView& config);
@@ -105,6 +107,7 @@ ArchSpec read_smollm3(const util::JsonView& config);
 ArchSpec read_stablelm(const util::JsonView& config);
 ArchSpec read_starcoder2(const util::JsonView& config);
 ArchSpec read_vaultgemma(const util::JsonView& config);
+ArchSpec read_xglm(const util::JsonView& config);
 
 // What one family's file takes from another's.
 

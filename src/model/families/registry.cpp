@@ -8,6 +8,7 @@ const std::vector<Family>& families() {
       {{"ApertusForCausalLM", "ApertusModel"}, "apertus", read_apertus},
       {{"ArceeForCausalLM", "ArceeModel"}, "arcee", read_arcee},
       {{"BambaForCausalLM", "BambaModel"}, "bamba", read_bamba},
+      {{"BioGptForCausalLM", "BioGptModel"}, "biogpt", read_biogpt},
       {{"BloomForCausalLM", "BloomModel"}, "bloom", read_bloom},
       {{"CodeGenForCausalLM", "CodeGenModel"}, "codegen", read_codegen},
       {{"CohereForCausalLM", "CohereModel"}, "cohere", read_cohere, {"logit_scale", "use_qk_norm"}},
@@ -127,6 +128,7 @@ const std::vector<Family>& families() {
        "olmoe",
        read_olmoe,
        {"clip_qkv", "num_experts", "num_local_experts"}},
+      {{"OpenAIGPTLMHeadModel", "OpenAIGPTModel"}, "openai-gpt", read_gpt1},
       {{"OPTForCausalLM", "OPTModel"}, "opt", read_opt, {"layer_norm_elementwise_affine"}},
       {{"PhiForCausalLM", "PhiModel"}, "phi", read_phi, {"qk_layernorm"}},
       {{"Phi3ForCausalLM", "Phi3Model"}, "phi3", read_phi3},
@@ -162,6 +164,7 @@ const std::vector<Family>& families() {
        "vaultgemma",
        read_vaultgemma,
        {"attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"}},
+      {{"XGLMForCausalLM", "XGLMModel"}, "xglm", read_xglm},
   };
   return all;
 }

@@ -31,6 +31,9 @@ Json smallest(const std::string& family) {
       {"bloom", {{"vocab_size", 50}, {"hidden_size", 64}, {"n_layer", 3}, {"n_head", 4}}},
       {"falcon",
        {{"vocab_size", 50}, {"hidden_size", 64}, {"num_hidden_layers", 3}, {"num_attention_heads", 4}}},
+      {"openai-gpt", {{"vocab_size", 50}, {"n_embd", 64}, {"n_layer", 3}, {"n_head", 4}}},
+      {"xglm",
+       {{"vocab_size", 50}, {"d_model", 64}, {"num_layers", 3}, {"attention_heads", 4}, {"ffn_dim", 48}}},
       {"opt",
        {{"vocab_size", 50},
         {"hidden_size", 64},
@@ -162,7 +165,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 80);
+  REQUIRE(classes.size() == 83);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -457,7 +460,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 103);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 106);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1634,4 +1637,30 @@ TEST_CASE("config: FlexOlmo, nanochat and Jamba") {
   refused(with(jamba, {{"mamba_dt_rank", nullptr}}), {"mamba_dt_rank"});
   refused(with(jamba, {{"mamba_d_state", 0}}), {"mamba_d_state"});
   check_told(with(jamba, {{"rope_theta", 1e4}}), {"rope_theta", "no positions"});
+}
+
+TEST_CASE("config: GPT, XGLM and BioGPT") {
+  const Json gpt = smallest("openai-gpt");
+  CHECK(read(gpt).norm_place == model::NormPlace::kOfSum);
+  CHECK_FALSE(read(gpt).final_norm);
+  CHECK(read(gpt).activation == model::Activation::kGeluTanh);
+  CHECK(read(with(gpt, {{"afn", "relu"}})).activation == model::Activation::kRelu);
+  CHECK(read(with(gpt, {{"afn", "swish"}})).activation == model::Activation::kSilu);
+  refused(with(gpt, {{"afn", "gelu_new"}}), {"afn", "gelu_new"});
+  check_told(with(gpt, {{"activation_function", "relu"}}), {"activation_function", "afn"});
+
+  const Json xglm = smallest("xglm");
+  CHECK(read(xglm).sinusoidal_positions);
+  CHECK(read(xglm).position_offset == 2);
+  CHECK(read(xglm).embedding_scale == 8);
+  CHECK(read(with(xglm, {{"scale_embedding", false}})).embedding_scale == 1);
+  CHECK(read(with(xglm, {{"pad_token_id", nullptr}})) == read(xglm));
+  refused(with(xglm, {{"pad_token_id", 2}}), {"pad_token_id"});
+  refused(with(xglm, {{"d_model", 2}, {"attention_heads", 1}}), {"d_model", "at least 4"});
+  refused(with(xglm, {{"add_cross_attention", true}}), {"add_cross_attention"});
+
+  const Json biogpt = smallest("biogpt");
+  CHECK(read(biogpt).norm_epsilon == 1e-5);
+  CHECK_FALSE(read(biogpt).sinusoidal_positions);
+  check_told(with(biogpt, {{"layer_norm_eps", 1e-6}}), {"layer_norm_eps", "1e-05"});
 }
