@@ -218,6 +218,15 @@ VARIANTS = {
     "xglm": (own("xglm", d_model=18, num_layers=2, attention_heads=3, ffn_dim=24, max_position_embeddings=16), BF16, 128, 0.6),
     "biogpt": (own("biogpt", hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
                    max_position_embeddings=16), BF16, 129, 0.6),
+    "afmoe": (common("afmoe", head_dim=8, num_hidden_layers=4, **EXPERTS, num_shared_experts=2, sliding_window=3,
+                     global_attn_every_n_layers=2, mup_enabled=True, route_scale=1.5, attention_bias=True,
+                     rope_parameters=rope()), BF16, 130, 0.6),
+    "solar-open": (common("solar_open", head_dim=8, n_routed_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2,
+                          moe_intermediate_size=12, routed_scaling_factor=1.5, attention_bias=True,
+                          rope_parameters=rope()), BF16, 131, 0.6),
+    "exaone-moe": (common("exaone_moe", head_dim=8, num_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2,
+                          num_shared_experts=2, moe_intermediate_size=12, sliding_window=3, sliding_window_pattern=3,
+                          rope_parameters=rope()), BF16, 132, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
@@ -567,13 +576,16 @@ class SmallestChoice:
         config = self.model.config.get_text_config()
         chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k_experts", None)
         for name, module in self.model.named_modules():
-            if chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
+            if hasattr(module, "route_scale"):  # AFMoE's router
+                self.hooks.append(module.register_forward_hook(self.look(chosen)))
+            elif chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
         return self
 
     def look(self, chosen):
         def hook(module, args, output):
-            scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight.double(), getattr(module, "bias", None))
+            weight = module.gate.weight if hasattr(module, "route_scale") else module.weight
+            scores = torch.nn.functional.linear(args[0].flatten(0, -2), weight.double(), getattr(module, "bias", None))
             if hasattr(module, "moe_statics"):
                 scores = scores.softmax(-1) + module.moe_statics.e_score_correction_bias.double()
             if hasattr(module, "e_score_correction_bias"):

@@ -26,6 +26,7 @@ struct Family {
 
 const std::vector<Family>& families();
 
+ArchSpec read_afmoe(const util::JsonView& config);
 ArchSpec read_apertus(const util::JsonView& config);
 ArchSpec read_arcee(const util::JsonView& config);
 ArchSpec read_biogpt(const util::JsonView& config);
@@ -40,6 +41,7 @@ ArchSpec read_dots1(const util::JsonView& config);
 ArchSpec read_ernie4_5(const util::JsonView& config);
 ArchSpec read_ernie4_5_moe(const util::JsonView& config);
 ArchSpec read_exaone4(const util::JsonView& config);
+ArchSpec read_exaone_moe(const util::JsonView& config);
 ArchSpec read_falcon(const util::JsonView& config);
 ArchSpec read_falcon_h1(const util::JsonView& config);
 ArchSpec read_falcon_mamba(const util::JsonView& config);
@@ -104,6 +106,7 @@ ArchSpec read_qwen3_5_moe(const util::JsonView& config);
 ArchSpec read_qwen3_next(const util::JsonView& config);
 ArchSpec read_seed_oss(const util::JsonView& config);
 ArchSpec read_smollm3(const util::JsonView& config);
+ArchSpec read_solar_open(const util::JsonView& config);
 ArchSpec read_stablelm(const util::JsonView& config);
 ArchSpec read_starcoder2(const util::JsonView& config);
 ArchSpec read_vaultgemma(const util::JsonView& config);

@@ -5,6 +5,7 @@ namespace depthlens::model {
 
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {
+      {{"AfmoeForCausalLM", "AfmoeModel"}, "afmoe", read_afmoe, {"num_experts"}},
       {{"ApertusForCausalLM", "ApertusModel"}, "apertus", read_apertus},
       {{"ArceeForCausalLM", "ArceeModel"}, "arcee", read_arcee},
       {{"BambaForCausalLM", "BambaModel"}, "bamba", read_bamba},
@@ -25,6 +26,7 @@ const std::vector<Family>& families() {
       {{"Ernie4_5ForCausalLM", "Ernie4_5Model"}, "ernie4_5", read_ernie4_5},
       {{"Ernie4_5_MoeForCausalLM", "Ernie4_5_MoeModel"}, "ernie4_5_moe", read_ernie4_5_moe, {"num_experts"}},
       {{"Exaone4ForCausalLM", "Exaone4Model"}, "exaone4", read_exaone4},
+      {{"ExaoneMoeForCausalLM", "ExaoneMoeModel"}, "exaone_moe", read_exaone_moe, {"num_experts"}},
       {{"FalconForCausalLM", "FalconModel"}, "falcon", read_falcon, {"alibi"}},
       {{"FalconH1ForCausalLM", "FalconH1Model"}, "falcon_h1", read_falcon_h1, {"embedding_multiplier"}},
       {{"FalconMambaForCausalLM", "FalconMambaModel"}, "falcon_mamba", read_falcon_mamba},
@@ -158,6 +160,10 @@ const std::vector<Family>& families() {
       {{"Qwen3NextForCausalLM", "Qwen3NextModel"}, "qwen3_next", read_qwen3_next, {"num_experts"}},
       {{"SeedOssForCausalLM", "SeedOssModel"}, "seed_oss", read_seed_oss},
       {{"SmolLM3ForCausalLM", "SmolLM3Model"}, "smollm3", read_smollm3, {"no_rope_layers"}},
+      {{"SolarOpenForCausalLM", "SolarOpenModel"},
+       "solar_open",
+       read_solar_open,
+       {"num_local_experts", "use_qk_norm"}},
       {{"StableLmForCausalLM", "StableLmModel"}, "stablelm", read_stablelm, {"qk_layernorm"}},
       {{"Starcoder2ForCausalLM", "Starcoder2Model"}, "starcoder2", read_starcoder2},
       {{"VaultGemmaForCausalLM", "VaultGemmaModel"},

@@ -34,6 +34,8 @@ Json smallest(const std::string& family) {
       {"openai-gpt", {{"vocab_size", 50}, {"n_embd", 64}, {"n_layer", 3}, {"n_head", 4}}},
       {"xglm",
        {{"vocab_size", 50}, {"d_model", 64}, {"num_layers", 3}, {"attention_heads", 4}, {"ffn_dim", 48}}},
+      {"solar_open",
+       {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 30}, {"num_attention_heads", 32}}},
       {"opt",
        {{"vocab_size", 50},
         {"hidden_size", 64},
@@ -165,7 +167,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 83);
+  REQUIRE(classes.size() == 86);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -460,7 +462,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 106);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 109);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1663,4 +1665,38 @@ TEST_CASE("config: GPT, XGLM and BioGPT") {
   CHECK(read(biogpt).norm_epsilon == 1e-5);
   CHECK_FALSE(read(biogpt).sinusoidal_positions);
   check_told(with(biogpt, {{"layer_norm_eps", 1e-6}}), {"layer_norm_eps", "1e-05"});
+}
+
+TEST_CASE("config: AFMoE, Solar Open and EXAONE with experts") {
+  const Json afmoe = smallest("afmoe");
+  const auto spec = read(afmoe);
+  CHECK(spec.blocks[2].window == 1024);
+  CHECK(spec.blocks[2].rope == 0);
+  CHECK(spec.blocks[3].window == 0);
+  CHECK(spec.blocks[3].rope == model::BlockSpec::kNoRope);
+  CHECK(spec.embedding_scale == 1);
+  CHECK(read(with(afmoe, {{"hidden_size", 1024}, {"mup_enabled", true}})).embedding_scale == 32);
+  CHECK_FALSE(spec.blocks[0].experts);
+  CHECK(spec.experts.shared_mlp_size == 2 * 1408);
+  check_told(with(afmoe, {{"score_func", "softmax"}}), {"score_func"});
+  refused(with(afmoe, {{"sliding_window", nullptr}}), {"sliding_window"});
+
+  const Json solar = smallest("solar_open");
+  CHECK(read(solar).blocks[0].experts);
+  CHECK(read(solar).ropes.front().theta == 1e6);
+  CHECK(read(solar).mlp_size == 0);
+  CHECK(read(with(solar, {{"partial_rotary_factor", 0.5}})).ropes.front().dims == 64);
+  check_told(with(solar, {{"use_qk_norm", true}}), {"use_qk_norm"});
+  refused(with(solar, {{"n_group", 3}}), {"groups that do not divide"});
+
+  const Json exaone = smallest("exaone_moe");
+  CHECK(read(exaone).experts.scale == 2.5);
+  CHECK_FALSE(read(exaone).blocks[0].experts);
+  CHECK(read(exaone).blocks[1].experts);
+  CHECK(read(exaone).blocks[3].rope == model::BlockSpec::kNoRope);
+  CHECK(read(with(exaone, {{"num_experts", 12}})).experts.count == 12);
+  CHECK(read(with(exaone, {{"num_hidden_layers", 2}, {"mlp_layer_types", {"sparse", "dense"}}}))
+            .blocks[0]
+            .experts);
+  refused(with(exaone, {{"num_experts_per_tok", 65}}), {"more experts are chosen"});
 }
