@@ -57,7 +57,7 @@ at::Tensor of_tokens(const Block& block, const at::Tensor& stream) {
 
 at::Tensor run_block(const Block& block, const at::Tensor& states) {
   const ArchSpec& arch = block.arch;
-  const NormPlace place = arch.norm_place;
+  const NormPlace place = block.spec().norm_place.value_or(arch.norm_place);
   const bool before = place == NormPlace::kBefore || place == NormPlace::kBeforeAndAfter;
   const bool after = place == NormPlace::kAfter || place == NormPlace::kBeforeAndAfter;
   const auto read = [&](const at::Tensor& x, Slot weight, Slot bias) {

@@ -57,7 +57,8 @@ at::Tensor mix_by_delta_rule(const DeltaNetSpec& spec, const DeltaNetWeights& we
   const at::Tensor shown = compute::gated_delta_rule(
       of_keys(rows.queries, weights.query_convolution) * scale, of_keys(rows.keys, weights.key_convolution),
       by_chunk(convolved(weights.activation, rows.values, weights.value_convolution), groups, heads),
-      by_chunk(at::sigmoid(rows.updates), groups, heads), by_chunk(log_decays, groups, heads));
+      by_chunk(scaled(at::sigmoid(rows.updates), spec.update_scale), groups, heads),
+      by_chunk(log_decays, groups, heads));
   const at::Tensor mixed = by_position(shown, spec.value_heads, T);
   const at::Tensor normed =
       apply_norm(NormKind::kRmsNorm, mixed, weights.norm, /*bias=*/{}, weights.norm_epsilon);

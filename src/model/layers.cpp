@@ -235,7 +235,7 @@ RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>
     const auto& [amplitude, frequencies] = turns;
     for (std::int64_t position = 0; position < angles.length; ++position) {
       for (const double frequency : frequencies) {
-        const double angle = static_cast<double>(position) * frequency;
+        const double angle = static_cast<double>(rope.backwards ? -position : position) * frequency;
         angles.cosines.push_back(static_cast<float>(amplitude * std::cos(angle)));
         angles.sines.push_back(static_cast<float>(amplitude * std::sin(angle)));
       }
@@ -252,6 +252,31 @@ RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>
     return compute::copied_to(device, at::from_blob(rows.data(), {T, columns}, at::kFloat));
   };
   return {table(&Angles::cosines), table(&Angles::sines)};
+}
+
+at::Tensor sinusoidal_positions(const std::vector<std::int64_t>& rows, std::int64_t d, at::Device device) {
+  const auto columns = static_cast<std::size_t>(d), half = columns / 2;
+  std::vector<double> frequencies(half);
+  constexpr double kBase = 10000;
+  for (std::size_t n = 0; n < half; ++n)
+    frequencies[n] = std::pow(kBase, -static_cast<double>(n) / static_cast<double>(half - 1));
+  std::map<std::int64_t, std::size_t> first_with;  // windows have the same positions
+  std::vector<float> values(rows.size() * columns, 0);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto row = values.begin() + static_cast<std::ptrdiff_t>(i * columns);
+    const auto [known, is_new] = first_with.emplace(rows[i], i);
+    if (!is_new) {
+      std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(known->second * columns), columns, row);
+      continue;
+    }
+    for (std::size_t n = 0; n < half; ++n) {
+      const double angle = static_cast<double>(rows[i]) * frequencies[n];
+      row[static_cast<std::ptrdiff_t>(n)] = static_cast<float>(std::sin(angle));
+      row[static_cast<std::ptrdiff_t>(half + n)] = static_cast<float>(std::cos(angle));
+    }
+  }
+  return compute::copied_to(
+      device, at::from_blob(values.data(), {static_cast<std::int64_t>(rows.size()), d}, at::kFloat));
 }
 
 at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const RotaryTables& tables) {

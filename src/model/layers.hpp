@@ -44,6 +44,10 @@ std::vector<double> rotary_frequencies(const RopeSpec& rope, std::int64_t length
 using RotaryTables = std::array<at::Tensor, 2>;
 RotaryTables rotary_tables(const RopeSpec& rope, const std::vector<std::int64_t>& lengths, at::Device device);
 
+/// Rows [n, d] of the position embedding of `ArchSpec::sinusoidal_positions`, in float32; an odd d has a zero
+/// at its end.
+at::Tensor sinusoidal_positions(const std::vector<std::int64_t>& rows, std::int64_t d, at::Device device);
+
 /// Rotates the first `rope.dims` values of each head of x [T, H, dh].
 at::Tensor rotate(const at::Tensor& x, const RopeSpec& rope, const RotaryTables& tables);
 

@@ -2,6 +2,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 
+#include <array>
 #include <vector>
 
 #include "block.hpp"
@@ -65,14 +66,15 @@ at::Tensor delta_net(const Block& block, const at::Tensor& input) {
                         .updates = all[4],
                         .decays = all[5]};
   };
-  const DeltaNetWeights weights = {.query_convolution = block[Slot::kDeltaQueryConvolution],
-                                   .key_convolution = block[Slot::kDeltaKeyConvolution],
-                                   .value_convolution = block[Slot::kDeltaValueConvolution],
-                                   .decay_bias = block[Slot::kDeltaDecayBias],
-                                   .log_decay = block[Slot::kDeltaLogDecay],
-                                   .norm = block[Slot::kDeltaNormWeight],
-                                   .norm_epsilon = block.arch.norm_epsilon,
-                                   .activation = block.arch.activation};
+  const DeltaNetWeights weights = {
+      .query_convolution = block[Slot::kDeltaQueryConvolution],
+      .key_convolution = block[Slot::kDeltaKeyConvolution],
+      .value_convolution = block[Slot::kDeltaValueConvolution],
+      .decay_bias = block[Slot::kDeltaDecayBias],
+      .log_decay = block[Slot::kDeltaLogDecay],
+      .norm = block[Slot::kDeltaNormWeight],
+      .norm_epsilon = delta.norm_epsilon > 0 ? delta.norm_epsilon : block.arch.norm_epsilon,
+      .activation = block.arch.activation};
   const at::Tensor mixed = over_windows(
       block.positions, rows,
       [&](const std::vector<at::Tensor>& all) {
@@ -119,7 +121,10 @@ at::Tensor selective_scan(const Block& block, const at::Tensor& input) {
       block.linear(values, Slot::kScanWeight)
           .split_with_sizes({scan.step_rank, scan.state_size, scan.state_size}, 1);
   if (scan.norm_epsilon > 0) {
-    for (at::Tensor& part : parts) part = apply_norm(NormKind::kRmsNorm, part, {}, {}, scan.norm_epsilon);
+    constexpr std::array kNorms = {Slot::kScanStepNormWeight, Slot::kScanWriterNormWeight,
+                                   Slot::kScanReaderNormWeight};
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      parts[i] = apply_norm(NormKind::kRmsNorm, parts[i], block[kNorms[i]], {}, scan.norm_epsilon);
   }
   const at::Tensor steps = block.linear(parts[0], Slot::kScanStepWeight);
   const SelectiveScanWeights weights = {.step_bias = block[Slot::kStateStepBias],

@@ -201,14 +201,17 @@ at::Tensor Model::Parts::embed(const PackedWindows& windows) const {
   at::Tensor x = rows_of(Slot::kTokenEmbedding, windows.tokens);
   if (weights[Slot::kEmbeddingProjection].defined())
     x = first().linear(packed(x), weights[Slot::kEmbeddingProjection], {});
-  if (spec.embedding_scale != 1)
-    x = x * at::scalar_tensor(spec.embedding_scale, options.dtype).item<double>();
-  if (weights[Slot::kPositionEmbedding].defined()) {
+  if (spec.embedding_scale != 1) {
+    const at::ScalarType type = spec.rounds_embedding_scale ? options.dtype : at::kFloat;
+    x = x * at::scalar_tensor(spec.embedding_scale, type).item<double>();
+  }
+  if (spec.sinusoidal_positions || weights[Slot::kPositionEmbedding].defined()) {
     std::vector<std::int64_t> rows = positions;
     for (std::int64_t& row : rows) row += spec.position_offset;
-    x = x + rows_of(Slot::kPositionEmbedding, rows);
+    x = x + (spec.sinusoidal_positions ? sinusoidal_positions(rows, spec.hidden_size, first().device())
+                                       : rows_of(Slot::kPositionEmbedding, rows));
   }
-  if (weights[Slot::kEmbeddingNormWeight].defined())
+  if (spec.embedding_norm)
     x = norm(x, weights[Slot::kEmbeddingNormWeight], weights[Slot::kEmbeddingNormBias]);
   return x;
 }

@@ -17,11 +17,14 @@
 namespace depthlens::model {
 namespace {
 
-/// Whether states can be finite where this is not: it only ranks, or goes through exponentials that make 0 of
-/// an infinity.
+/// Whether states can be finite where this is not: it only ranks, or what it makes goes through exponentials
+/// that make 0 or 1 of an infinity.
 bool hides_infinities(Slot slot) {
-  return slot == Slot::kRouterBias || slot == Slot::kRouterWeight || slot == Slot::kDeltaDecayBias ||
-         slot == Slot::kDeltaLogDecay || slot == Slot::kStateStepBias || slot == Slot::kStateLogDecay;
+  return slot == Slot::kRouterBias || slot == Slot::kRouterWeight || slot == Slot::kSharedShareWeight ||
+         slot == Slot::kAttentionGateWeight || slot == Slot::kAttentionGateBias ||
+         slot == Slot::kDeltaUpdateWeight || slot == Slot::kDeltaDecayWeight ||
+         slot == Slot::kDeltaDecayBias || slot == Slot::kDeltaLogDecay || slot == Slot::kScanStepWeight ||
+         slot == Slot::kStateStepBias || slot == Slot::kStateLogDecay;
 }
 
 at::Tensor of_rows(const TensorRule& rule, const at::Tensor& tensor) {

@@ -92,16 +92,16 @@ constexpr TokenizerClass kClasses[] = {
 /// Classes with steps of their own that depthlens does not have.
 constexpr TokenizerClass kUnknown = {.name = "", .steps = ClassSteps::kUnknown};
 constexpr std::string_view kUnknownNames[] = {
-    "AlbertTokenizer",     "BartTokenizer",       "BarthezTokenizer",     "BertTokenizer",
-    "BigBirdTokenizer",    "BlenderbotTokenizer", "CamembertTokenizer",   "CLIPTokenizer",
-    "DebertaTokenizer",    "DebertaV2Tokenizer",  "EsmcTokenizer",        "FunnelTokenizer",
-    "HerbertTokenizer",    "LasrTokenizer",       "LayoutLMv3Tokenizer",  "LEDTokenizer",
-    "LongformerTokenizer", "LukeTokenizer",       "MarkupLMTokenizer",    "MBart50Tokenizer",
-    "MBartTokenizer",      "MPNetTokenizer",      "MvpTokenizer",         "NllbTokenizer",
-    "NougatTokenizer",     "OpenAIGPTTokenizer",  "PegasusTokenizer",     "ReformerTokenizer",
-    "RemBertTokenizer",    "RobertaTokenizer",    "SeamlessM4TTokenizer", "Siglip2Tokenizer",
-    "T5Tokenizer",         "UdopTokenizer",       "WhisperTokenizer",     "XGLMTokenizer",
-    "XLMRobertaTokenizer", "XLNetTokenizer",
+    "AlbertTokenizer",   "BartTokenizer",       "BarthezTokenizer",    "BertTokenizer",
+    "BigBirdTokenizer",  "BioGptTokenizer",     "BlenderbotTokenizer", "CamembertTokenizer",
+    "CLIPTokenizer",     "DebertaTokenizer",    "DebertaV2Tokenizer",  "EsmcTokenizer",
+    "FunnelTokenizer",   "HerbertTokenizer",    "LasrTokenizer",       "LayoutLMv3Tokenizer",
+    "LEDTokenizer",      "LongformerTokenizer", "LukeTokenizer",       "MarkupLMTokenizer",
+    "MBart50Tokenizer",  "MBartTokenizer",      "MPNetTokenizer",      "MvpTokenizer",
+    "NllbTokenizer",     "NougatTokenizer",     "OpenAIGPTTokenizer",  "PegasusTokenizer",
+    "ReformerTokenizer", "RemBertTokenizer",    "RobertaTokenizer",    "SeamlessM4TTokenizer",
+    "Siglip2Tokenizer",  "T5Tokenizer",         "UdopTokenizer",       "WhisperTokenizer",
+    "XGLMTokenizer",     "XLMRobertaTokenizer", "XLNetTokenizer",
 };
 
 struct ModelClass {
@@ -111,17 +111,19 @@ struct ModelClass {
   bool whatever_the_folder_says = false;
 };
 
-/// What transformers registers for the models that depthlens has. Apertus, Arcee, Bamba, BLOOM, DeepSeek,
-/// dots.llm1, EXAONE 4, Falcon, Falcon-H1, Gemma 4, GPT-OSS, Helium, HunYuan, Idefics 3, LFM2, Llama,
-/// Nemotron-H, Seed-OSS, SmolLM3 and what sees with them (LLaVA's for videos and OneVision) have no entry:
-/// their folders decide.
+/// What transformers registers for the models that depthlens has. AFMoE, Apertus, Arcee, Bamba, BLOOM,
+/// DeepSeek, dots.llm1, EXAONE 4, Falcon, Falcon-H1, Gemma 4, GPT-OSS, Helium, HunYuan, Idefics 3, LFM2,
+/// Llama, nanochat, Nemotron-H, Seed-OSS, SmolLM3, Solar Open and what sees with them (LLaVA's for videos and
+/// OneVision) have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
+    {"biogpt", "BioGptTokenizer"},
     {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},
     {"ernie4_5", kGeneric.name, true},
     {"ernie4_5_moe", kGeneric.name, true},
     {"falcon_mamba", "GPTNeoXTokenizer"},
+    {"flex_olmo", kGeneric.name, true},
     {"gemma", "GemmaTokenizer"},
     {"gemma2", "GemmaTokenizer"},
     {"gemma3", "GemmaTokenizer"},
@@ -142,6 +144,7 @@ constexpr ModelClass kModelClasses[] = {
     {"granitemoeshared", kGeneric.name, true},
     {"idefics2", "LlamaTokenizer"},
     {"internvl", "Qwen2Tokenizer"},
+    {"jamba", kGeneric.name, true},
     {"lighton_ocr", "Qwen2Tokenizer"},
     {"llava", kGeneric.name, true},
     {"llava_next", kGeneric.name, true},
@@ -158,7 +161,9 @@ constexpr ModelClass kModelClasses[] = {
     {"olmo", "GPTNeoXTokenizer"},
     {"olmo2", kGeneric.name, true},
     {"olmo3", kGeneric.name, true},
+    {"olmo_hybrid", kGeneric.name, true},
     {"olmoe", "GPTNeoXTokenizer"},
+    {"openai-gpt", "OpenAIGPTTokenizer"},
     {"opt", "GPT2Tokenizer"},
     {"phi", "GPT2Tokenizer"},
     {"phi3", kGeneric.name, true},
@@ -180,6 +185,7 @@ constexpr ModelClass kModelClasses[] = {
     {"stablelm", kGeneric.name, true},
     {"starcoder2", "GPT2Tokenizer"},
     {"vipllava", kGeneric.name, true},
+    {"xglm", "XGLMTokenizer"},
 };
 
 const TokenizerClass& class_named(std::string_view name) {

@@ -268,13 +268,18 @@ TEST_CASE("a bias by which experts are chosen is finite, which no state would sh
   }
 }
 
-TEST_CASE("what decides how states fade is finite, which they would not show") {
+TEST_CASE("gates, and what decides how states fade, are finite, which states would not show") {
   for (const auto& [variant, name] :
        {std::pair<std::string, std::string>("mamba2", "backbone.layers.1.mixer.A_log"),
         {"mamba2", "backbone.layers.1.mixer.dt_bias"},
         {"mamba", "backbone.layers.0.mixer.A_log"},
-        {"qwen3-5", "model.layers.0.linear_attn.A_log"}}) {
-    INFO(variant);
+        {"jamba", "model.layers.0.mamba.dt_proj.weight"},
+        {"qwen3-5", "model.layers.0.linear_attn.A_log"},
+        {"qwen3-5", "model.layers.0.linear_attn.in_proj_a.weight"},
+        {"olmo-hybrid", "model.layers.1.linear_attn.b_proj.weight"},
+        {"afmoe", "model.layers.2.self_attn.gate_proj.weight"},
+        {"qwen2-moe", "model.layers.0.mlp.shared_expert_gate.weight"}}) {
+    INFO(variant << ", " << name);
     const std::string tensor = name;
     const Changed damaged(
         variant, [&](Tensors& t) { t.at(tensor).view(-1)[0] = -std::numeric_limits<double>::infinity(); });

@@ -203,6 +203,30 @@ VARIANTS = {
     "olmo2": (common("olmo2", rope_parameters=rope()), BF16, 49, 0.6),
     "olmo3": (common("olmo3", num_hidden_layers=4, sliding_window=3, rope_parameters={
         "full_attention": {**YARN, "rope_theta": 5e5}, "sliding_attention": rope(theta=5e5)}), BF16, 50, 0.6),
+    "olmo-hybrid": (common("olmo_hybrid", linear_conv_kernel_dim=3, rms_norm_eps=1e-2,
+                           rope_parameters=rope(theta=None)), BF16, 122, 0.6),
+    "olmo-hybrid-rotary": (common("olmo_hybrid", num_hidden_layers=2, layer_types=HYBRID[:2], attention_bias=True,
+                                  linear_num_key_heads=2, linear_key_head_dim=6, linear_value_head_dim=5,
+                                  linear_allow_neg_eigval=False, rope_parameters=rope()), BF16, 123, 0.6),
+    "flex-olmo": (common("flex_olmo", num_experts=5, num_experts_per_tok=2, rms_norm_eps=1e-2, rope_parameters=rope()),
+                  BF16, 124, 0.6),
+    "nanochat": (common("nanochat", hidden_size=16, final_logit_softcapping=2.0, rms_norm_eps=1e-2, attention_bias=True,
+                        rope_parameters=rope()), BF16, 125, 0.6),
+    "jamba": (common("jamba", num_hidden_layers=4, attn_layer_period=3, attn_layer_offset=2, num_experts=4,
+                     mamba_d_state=5, mamba_d_conv=3, mamba_dt_rank=3, rms_norm_eps=1e-2, mamba_proj_bias=True), BF16, 126, 0.6),
+    "gpt1": (own("openai-gpt", n_embd=16, n_layer=2, n_head=4, n_positions=16), F32, 127, 0.6),
+    "xglm": (own("xglm", d_model=18, num_layers=2, attention_heads=3, ffn_dim=24, max_position_embeddings=16), BF16, 128, 0.6),
+    "biogpt": (own("biogpt", hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
+                   max_position_embeddings=16), BF16, 129, 0.6),
+    "afmoe": (common("afmoe", head_dim=8, num_hidden_layers=4, **EXPERTS, num_shared_experts=2, sliding_window=3,
+                     global_attn_every_n_layers=2, mup_enabled=True, route_scale=1.5, attention_bias=True,
+                     rope_parameters=rope()), BF16, 130, 0.6),
+    "solar-open": (common("solar_open", head_dim=8, n_routed_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2,
+                          moe_intermediate_size=12, routed_scaling_factor=1.5, attention_bias=True,
+                          rope_parameters=rope()), BF16, 131, 0.6),
+    "exaone-moe": (common("exaone_moe", head_dim=8, num_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2,
+                          num_shared_experts=2, moe_intermediate_size=12, sliding_window=3, sliding_window_pattern=3,
+                          rope_parameters=rope()), BF16, 132, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
@@ -485,8 +509,30 @@ def turned(folder, generator, write_safetensors):
     write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
 
 
+def of_olmo_hybrid(published):
+    """As published, or with transformers' own names; when it saves it cuts the convolutions into equal thirds."""
+    def change(folder, generator, write_safetensors):
+        config = json.loads((folder / "config.json").read_text())
+        keys = config["linear_num_key_heads"] * config["linear_key_head_dim"]
+        values = config["linear_num_value_heads"] * config["linear_value_head_dim"]
+        tensors = load_file(folder / "model.safetensors")
+        for i, kind in enumerate(config["layer_types"]):
+            stem = f"model.layers.{i}."
+            if kind == "linear_attention":
+                convolutions = torch.cat([tensors.pop(f"{stem}linear_attn.{part}_conv1d.weight") for part in "qkv"])
+                if published:
+                    for part, rows in zip("qkv", convolutions.split([keys, keys, values])):
+                        tensors[f"{stem}linear_attn.{part}_conv1d.weight"] = rows
+                    continue
+                tensors[f"{stem}linear_attn.conv1d.weight"] = convolutions
+                tensors[f"{stem}input_layernorm.weight"] = tensors.pop(f"{stem}attention_layer_norm.weight")
+            tensors[f"{stem}post_attention_layernorm.weight"] = tensors.pop(f"{stem}feedforward_layer_norm.weight")
+        write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+    return change
+
+
 # In place of what transformers writes, when the reference values are there.
-PUBLISHED_FORMS = {"qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
+PUBLISHED_FORMS = {"olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
                    "gemma4-small": with_unread_keys, "gpt-oss-mxfp4": packed}
 
 
@@ -530,13 +576,16 @@ class SmallestChoice:
         config = self.model.config.get_text_config()
         chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k_experts", None)
         for name, module in self.model.named_modules():
-            if chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
+            if hasattr(module, "route_scale"):  # AFMoE's router
+                self.hooks.append(module.register_forward_hook(self.look(chosen)))
+            elif chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
         return self
 
     def look(self, chosen):
         def hook(module, args, output):
-            scores = torch.nn.functional.linear(args[0].flatten(0, -2), module.weight.double(), getattr(module, "bias", None))
+            weight = module.gate.weight if hasattr(module, "route_scale") else module.weight
+            scores = torch.nn.functional.linear(args[0].flatten(0, -2), weight.double(), getattr(module, "bias", None))
             if hasattr(module, "moe_statics"):
                 scores = scores.softmax(-1) + module.moe_statics.e_score_correction_bias.double()
             if hasattr(module, "e_score_correction_bias"):

@@ -79,6 +79,8 @@ class Float64Arithmetic(TorchFunctionMode):
 
         if function is torch.Tensor.float:
             return args[0].double()
+        if function is torch.full and abs(args[1]) > torch.finfo(torch.float32).max:  # XGLM's least score
+            return torch.full(*args, **{**(kwargs or {}), "dtype": torch.float64})
         return function(*map(widen, args), **{key: widen(value) for key, value in (kwargs or {}).items()})
 
 
@@ -93,13 +95,16 @@ def load_float64(folder):
     attention = "sdpa" if getattr(config, "alibi", False) else "eager"
     model = auto_class(config).from_pretrained(folder, dtype=torch.float64, attn_implementation=attention,
                                                experts_implementation="eager").eval()
-    if config.model_type == "hunyuan_v1_moe":  # its routers stay in float32
+    if config.model_type in ("hunyuan_v1_moe", "afmoe", "exaone_moe"):  # routers or norms stay in float32
         model.double()
     if config.model_type == "mpt":  # transformers 5.24 leaves this setting out
         model.transformer.build_mpt_alibi_tensor = functools.partial(
             build_mpt_alibi_tensor, alibi_bias_max=config.attn_config.alibi_bias_max)
     with Float64Arithmetic(), torch.no_grad():
         for module in model.modules():
+            if hasattr(module, "make_weights"):  # XGLM's positions, float32 likewise
+                module.weights = module.get_embedding(*module.weights.shape, module.padding_idx)
+                assert module.weights.dtype == torch.float64
             buffers = [name for name, _ in module.named_buffers(recurse=False) if name.endswith("inv_freq")]
             if buffers and hasattr(module, "config"):  # float32, computed when the module was made
                 module.__init__(module.config)
@@ -121,7 +126,7 @@ def blocks_and_final_norm(model):
         base = getattr(base, inner, base)
     base = getattr(base, "model", base)  # Llama 4's base is all
     blocks = next(getattr(base, name) for name in ("h", "layers", "blocks") if hasattr(base, name))
-    norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm", "embedding_norm", "norm_f")]
+    norms = [getattr(base, name, None) for name in ("ln_f", "final_layer_norm", "final_layernorm", "norm", "embedding_norm", "norm_f", "layer_norm")]
     return blocks, next((norm for norm in norms if norm is not None), None)
 
 
@@ -135,7 +140,7 @@ def states_and_logits(model, tokens):
         states.append((args[0] if args else kwargs["hidden_states"])[0])
 
     def after(_, args, output):
-        states.append((output[0] if isinstance(output, tuple) else output)[0])
+        states.append((output[0] if isinstance(output, (tuple, list)) else output)[0])
 
     hooks = [blocks[0].register_forward_pre_hook(before_first, with_kwargs=True)]
     hooks += [block.register_forward_hook(after) for block in blocks]
@@ -153,17 +158,17 @@ def randomize(name, model, generator, head_std):
     for key, parameter in model.named_parameters():  # tied weights come once
         values = torch.randn(parameter.shape, generator=generator)
         is_embedding = any(part in key for part in ("wte", "embed_in", "embed_tokens", "lm_head", "embed_out",
-                                                    "embeddings.weight"))
+                                                    "embeddings.weight", "tokens_embed"))
         if key.endswith("bias"):
             values *= 0.3
         elif values.dim() == 1:
             values = 1 + 0.3 * values
         elif is_embedding:
             values *= head_std
-        elif "wpe" in key or "embed_positions" in key:
+        elif "wpe" in key or "embed_positions" in key or "positions_embed" in key:
             values *= 0.4
         else:
-            is_conv1d = ".c_" in key and model.config.model_type == "gpt2"
+            is_conv1d = ".c_" in key and model.config.model_type in ("gpt2", "openai-gpt")
             fan_in = parameter.shape[0 if is_conv1d else 1]  # GPT-2's Conv1D holds [in, out], Linear [out, in]
             values *= 1.3 / fan_in**0.5
         parameter.data.copy_(values)
@@ -587,7 +592,7 @@ def main():
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
                 "gpt_oss granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama llama4_text minimax_m2 ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
-                "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba vaultgemma").split()
+                "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba vaultgemma olmo_hybrid flex_olmo nanochat jamba openai-gpt xglm biogpt afmoe solar_open exaone_moe").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

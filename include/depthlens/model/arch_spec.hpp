@@ -61,6 +61,7 @@ struct RopeSpec {
   double amplitude = 1;                    ///< of cosines and sines
   double long_amplitude = 0;               ///< kLongRope: of windows as above, where it is not the same
   std::int64_t still_pairs = 0;            ///< so many of the last pairs do not turn (Gemma 4)
+  bool backwards = false;                  ///< pairs turn by minus the angles (nanochat)
 
   /// Whether the angles of a position depend on how long its window is.
   bool depends_on_length() const { return scaling == Scaling::kDynamic || scaling == Scaling::kLongRope; }
@@ -128,13 +129,15 @@ inline constexpr std::int64_t kStateChunk = 64;
 
 /// What a gated delta rule (Qwen 3.5) mixes positions with: a state of [key_size, value_size] for each head
 /// of values, which a position reads, corrects and lets fade. A head of queries and keys serves value_heads /
-/// key_heads neighbouring heads of values. The norm of a head has the epsilon of the model's norms.
+/// key_heads neighbouring heads of values.
 struct DeltaNetSpec {
   std::int64_t key_heads = 0;  ///< 0: no block has such
   std::int64_t value_heads = 0;
   std::int64_t key_size = 0;  ///< of a head, of queries too
   std::int64_t value_size = 0;
   std::int64_t kernel = 0;  ///< positions that the convolution before it sees, its own included
+  double update_scale = 1;  ///< of the logistic numbers that say how much of a correction is written
+  double norm_epsilon = 0;  ///< of the norm of a head; 0: that of the model's norms
 
   /// Numbers of one position: of queries or keys, and of values.
   std::int64_t keys() const { return key_heads * key_size; }
@@ -182,8 +185,8 @@ struct SelectiveScanSpec {
   std::int64_t state_size = 0;
   std::int64_t kernel = 0;     ///< positions that the convolution before it sees, its own included
   std::int64_t step_rank = 0;  ///< of the narrow vectors that steps are made of
-  /// Of the root mean square norms, without weights, of these vectors, of writers and of readers (Falcon
-  /// Mamba); 0: there are none.
+  /// Of the root mean square norms of these vectors, of writers and of readers, with weights (Jamba) or
+  /// without (Falcon Mamba); 0: there are none.
   double norm_epsilon = 0;
   Activation activation = Activation::kSilu;  ///< behind the convolution
 
@@ -266,6 +269,7 @@ struct BlockSpec {
   bool feed_forward = true;  ///< no: it mixes positions, and that is all
   /// The block before it whose keys and values it reads in place of its own.
   std::int64_t keys_of = kOwnKeys;
+  std::optional<NormPlace> norm_place = {};  ///< where it is not the model's
 
   bool operator==(const BlockSpec&) const = default;
 };
@@ -341,9 +345,12 @@ enum class Slot {
   kStateStepBias,  ///< [heads], as the next two; or [channels], [channels, state_size], [channels]
   kStateLogDecay,
   kStateSkip,
-  kScanWeight,       ///< [step_rank + 2 · state_size, channels], rows of narrow steps, writers, readers
-  kScanStepWeight,   ///< [channels, step_rank]
-  kStateNormWeight,  ///< [values]
+  kScanWeight,            ///< [step_rank + 2 · state_size, channels], rows of narrow steps, writers, readers
+  kScanStepWeight,        ///< [channels, step_rank]
+  kScanStepNormWeight,    ///< [step_rank], of the narrow steps,
+  kScanWriterNormWeight,  ///< [state_size], of writers,
+  kScanReaderNormWeight,  ///< [state_size], and of readers
+  kStateNormWeight,       ///< [values]
   kAttentionOutWeight,
   kAttentionOutBias,
   kMlpGateWeight,
@@ -445,10 +452,15 @@ struct ArchSpec {
   /// Of the MLPs of blocks that read another's keys and values, where it is not `mlp_size`; 0: it is.
   std::int64_t mlp_size_of_readers = 0;
 
-  double embedding_scale = 1;        ///< rounded to the type of the products, as transformers does
+  double embedding_scale = 1;
+  /// As transformers does in some families: to the type of the products.
+  bool rounds_embedding_scale = true;
+  bool embedding_norm = false;       ///< the states of layer 0 are normed
   std::int64_t position_offset = 0;  ///< row of the position embedding that position 0 has
+  /// Instead of learned rows: sines, then cosines, of row · 10000^(−n / (d / 2 − 1)), n < d / 2 (XGLM).
+  bool sinusoidal_positions = false;
   NormKind norm = NormKind::kLayerNorm;
-  NormPlace norm_place = NormPlace::kBefore;
+  NormPlace norm_place = NormPlace::kBefore;  ///< of blocks that have no other
   double norm_epsilon = 1e-5;
   bool final_norm = true;
   bool parallel_residual = false;  ///< attention and MLP both read the block's input

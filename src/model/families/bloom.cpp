@@ -20,6 +20,7 @@ ArchSpec read_bloom(const util::JsonView& config) {
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
 
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
+  spec.embedding_norm = true;
   spec.prefixes = {"transformer."};
   spec.model_tensors = {
       {Slot::kTokenEmbedding, "word_embeddings.weight", {V, d}},

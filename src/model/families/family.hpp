@@ -26,8 +26,10 @@ struct Family {
 
 const std::vector<Family>& families();
 
+ArchSpec read_afmoe(const util::JsonView& config);
 ArchSpec read_apertus(const util::JsonView& config);
 ArchSpec read_arcee(const util::JsonView& config);
+ArchSpec read_biogpt(const util::JsonView& config);
 ArchSpec read_bloom(const util::JsonView& config);
 ArchSpec read_codegen(const util::JsonView& config);
 ArchSpec read_bamba(const util::JsonView& config);
@@ -39,9 +41,11 @@ ArchSpec read_dots1(const util::JsonView& config);
 ArchSpec read_ernie4_5(const util::JsonView& config);
 ArchSpec read_ernie4_5_moe(const util::JsonView& config);
 ArchSpec read_exaone4(const util::JsonView& config);
+ArchSpec read_exaone_moe(const util::JsonView& config);
 ArchSpec read_falcon(const util::JsonView& config);
 ArchSpec read_falcon_h1(const util::JsonView& config);
 ArchSpec read_falcon_mamba(const util::JsonView& config);
+ArchSpec read_flex_olmo(const util::JsonView& config);
 ArchSpec read_gemma(const util::JsonView& config);
 ArchSpec read_gemma2(const util::JsonView& config);
 ArchSpec read_gemma3(const util::JsonView& config);
@@ -51,6 +55,7 @@ ArchSpec read_glm(const util::JsonView& config);
 ArchSpec read_glm4(const util::JsonView& config);
 ArchSpec read_glm4_moe(const util::JsonView& config);
 ArchSpec read_glm4_moe_lite(const util::JsonView& config);
+ArchSpec read_gpt1(const util::JsonView& config);
 ArchSpec read_gpt2(const util::JsonView& config);
 ArchSpec read_gpt_bigcode(const util::JsonView& config);
 ArchSpec read_gpt_neo(const util::JsonView& config);
@@ -64,6 +69,7 @@ ArchSpec read_granite_moe_shared(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_hunyuan_dense(const util::JsonView& config);
 ArchSpec read_hunyuan_moe(const util::JsonView& config);
+ArchSpec read_jamba(const util::JsonView& config);
 ArchSpec read_lfm2(const util::JsonView& config);
 ArchSpec read_lfm2_moe(const util::JsonView& config);
 ArchSpec read_llama(const util::JsonView& config);
@@ -76,11 +82,13 @@ ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
 ArchSpec read_mixtral(const util::JsonView& config);
 ArchSpec read_mpt(const util::JsonView& config);
+ArchSpec read_nanochat(const util::JsonView& config);
 ArchSpec read_nemotron(const util::JsonView& config);
 ArchSpec read_nemotron_h(const util::JsonView& config);
 ArchSpec read_olmo(const util::JsonView& config);
 ArchSpec read_olmo2(const util::JsonView& config);
 ArchSpec read_olmo3(const util::JsonView& config);
+ArchSpec read_olmo_hybrid(const util::JsonView& config);
 ArchSpec read_olmoe(const util::JsonView& config);
 ArchSpec read_opt(const util::JsonView& config);
 ArchSpec read_phi(const util::JsonView& config);
@@ -98,15 +106,22 @@ ArchSpec read_qwen3_5_moe(const util::JsonView& config);
 ArchSpec read_qwen3_next(const util::JsonView& config);
 ArchSpec read_seed_oss(const util::JsonView& config);
 ArchSpec read_smollm3(const util::JsonView& config);
+ArchSpec read_solar_open(const util::JsonView& config);
 ArchSpec read_stablelm(const util::JsonView& config);
 ArchSpec read_starcoder2(const util::JsonView& config);
 ArchSpec read_vaultgemma(const util::JsonView& config);
+ArchSpec read_xglm(const util::JsonView& config);
 
 // What one family's file takes from another's.
 
 /// What a Qwen's config says of its experts, and which blocks have them: all but `mlp_only_layers`, every
 /// `decoder_sparse_step`th; and the MLP of the others.
 void read_qwen_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
+
+/// GPT-2's norms, output projection and MLP, and its fused projections in one matrix that is stored as [in,
+/// out].
+void add_gpt2_block(ArchSpec& spec, bool transposed);
+void add_gpt2_projections(ArchSpec& spec);
 
 /// Granite's factors of the embedding, the scores, what is added to the stream, and the logits.
 void set_granite_factors(ArchSpec& spec, const util::JsonView& config);

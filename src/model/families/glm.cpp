@@ -2,7 +2,7 @@
 // matrix, and in the models of 2025 norms behind the branches, too. GLM 4.5 to 4.7: experts chosen by
 // logistic scores and a bias, beside a shared one, in all blocks but the first. Odd: the bias decides only
 // who is chosen, and checkpoints have another block behind the last, which predicts a second token and is not
-// read.
+// read. Solar Open: the same experts in all blocks, heads that are rotated whole and have no norms.
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -58,6 +58,27 @@ ArchSpec read_glm4_moe(const util::JsonView& config) {
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 1, /*lowest=*/0));
   add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
+  return spec;
+}
+
+ArchSpec read_solar_open(const util::JsonView& config) {
+  const bool bias = read_flag(config, "attention_bias", false);
+  util::Json whole = config.raw();
+  whole["intermediate_size"] = 1;  // the class has none
+  ArchSpec spec = read_llama_like({whole, config.where()}, {.max_positions = 131072,
+                                                            .kv_heads = 8,
+                                                            .head_size = 128,
+                                                            .epsilon = 1e-5,
+                                                            .rope = {.class_theta = 1e6},
+                                                            .partial_rotary = true,
+                                                            .qkv_bias = bias,
+                                                            .dense_mlp = false});
+  spec.mlp_size = 0;
+  set_first_dense(spec, 0);
+  const std::string reason = "all blocks have experts, and heads no norms";
+  tell_unused(config, "first_k_dense_replace", 0, reason);
+  tell_unused(config, "use_qk_norm", false, reason);
+  add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1280});
   return spec;
 }
 

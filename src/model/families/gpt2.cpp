@@ -5,34 +5,8 @@
 
 namespace depthlens::model {
 
-namespace {
-
-/// All but the projections of queries, keys and values. `transposed` is how matrices are stored.
-ArchSpec read_like_gpt2(const util::JsonView& config, bool transposed, const std::string& activation) {
-  require_value(config, "scale_attn_weights", true);
-  // What is said of float32 there changes only the precision in which transformers works.
-  const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
-
-  ArchSpec spec = read_stack(config, {.layers = {"n_layer", "num_hidden_layers"},
-                                      .hidden = {"n_embd", "hidden_size"},
-                                      .heads = {"n_head", "num_attention_heads"}});
-  set_head_size(spec, head_size_of(config, spec, heads));
-  spec.mlp_size = read_optional_size(config, "n_inner", {}).value_or(4 * spec.hidden_size);
-  spec.max_positions =
-      read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 1024);
-  spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
-  spec.activation = read_activation(config, "activation_function", activation);
-  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
-
-  const std::int64_t d = spec.hidden_size, m = spec.mlp_size, V = spec.vocab_size;
-  spec.prefixes = {"transformer."};
-  spec.model_tensors = {
-      {Slot::kTokenEmbedding, "wte.weight", {V, d}},
-      {Slot::kPositionEmbedding, "wpe.weight", {spec.max_positions, d}},
-      {Slot::kFinalNormWeight, "ln_f.weight", {d}},
-      {Slot::kFinalNormBias, "ln_f.bias", {d}},
-      {Slot::kUnembedding, "lm_head.weight", {V, d}},
-  };
+void add_gpt2_block(ArchSpec& spec, bool transposed) {
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const auto matrix = [&](Slot slot, const std::string& name, std::int64_t out, std::int64_t in) {
     return TensorRule{.slot = slot,
                       .name = "h.{i}." + name + ".weight",
@@ -52,14 +26,9 @@ ArchSpec read_like_gpt2(const util::JsonView& config, bool transposed, const std
       {Slot::kMlpDownBias, "h.{i}.mlp.c_proj.bias", {d}},
   };
   spec.ignorable = {"h.{i}.attn.bias", "h.{i}.attn.masked_bias"};
-  return spec;
 }
 
-}  // namespace
-
-ArchSpec read_gpt2(const util::JsonView& config) {
-  require_value(config, "scale_attn_by_inverse_layer_idx", false);
-  ArchSpec spec = read_like_gpt2(config, /*transposed=*/true, "gelu_new");
+void add_gpt2_projections(ArchSpec& spec) {
   const std::int64_t d = spec.hidden_size;
   add_rows_of(spec,
               {.slot = Slot::kQueryWeight,
@@ -69,6 +38,46 @@ ArchSpec read_gpt2(const util::JsonView& config) {
               {{Slot::kQueryWeight, d}, {Slot::kKeyWeight, d}, {Slot::kValueWeight, d}});
   add_rows_of(spec, {.slot = Slot::kQueryBias, .name = "h.{i}.attn.c_attn.bias", .shape = {3 * d}},
               {{Slot::kQueryBias, d}, {Slot::kKeyBias, d}, {Slot::kValueBias, d}});
+}
+
+namespace {
+
+/// All but the projections of queries, keys and values. `transposed` is how matrices are stored.
+ArchSpec read_like_gpt2(const util::JsonView& config, bool transposed, const std::string& activation) {
+  require_value(config, "scale_attn_weights", true);
+  // What is said of float32 there changes only the precision in which transformers works.
+  const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
+
+  ArchSpec spec = read_stack(config, {.layers = {"n_layer", "num_hidden_layers"},
+                                      .hidden = {"n_embd", "hidden_size"},
+                                      .heads = {"n_head", "num_attention_heads"}});
+  set_head_size(spec, head_size_of(config, spec, heads));
+  spec.mlp_size = read_optional_size(config, "n_inner", {}).value_or(4 * spec.hidden_size);
+  spec.max_positions =
+      read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 1024);
+  spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
+  spec.activation = read_activation(config, "activation_function", activation);
+  spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
+
+  const std::int64_t d = spec.hidden_size, V = spec.vocab_size;
+  spec.prefixes = {"transformer."};
+  spec.model_tensors = {
+      {Slot::kTokenEmbedding, "wte.weight", {V, d}},
+      {Slot::kPositionEmbedding, "wpe.weight", {spec.max_positions, d}},
+      {Slot::kFinalNormWeight, "ln_f.weight", {d}},
+      {Slot::kFinalNormBias, "ln_f.bias", {d}},
+      {Slot::kUnembedding, "lm_head.weight", {V, d}},
+  };
+  add_gpt2_block(spec, transposed);
+  return spec;
+}
+
+}  // namespace
+
+ArchSpec read_gpt2(const util::JsonView& config) {
+  require_value(config, "scale_attn_by_inverse_layer_idx", false);
+  ArchSpec spec = read_like_gpt2(config, /*transposed=*/true, "gelu_new");
+  add_gpt2_projections(spec);
   return spec;
 }
 

@@ -36,7 +36,7 @@ ArchSpec read_mamba1(const util::JsonView& config, double norm_epsilon) {
   const std::int64_t d = spec.hidden_size;
   const bool automatic =
       !config.raw().contains("time_step_rank") || config.raw().at("time_step_rank") == "auto";
-  const SelectiveScanSpec scan = {
+  spec.selective_scan = {
       // The class makes it of `expand`; what a config has takes its place (Falcon Mamba 7B).
       .channels = config.has("intermediate_size") ? read_size(config, "intermediate_size")
                                                   : d * read_size(config, "expand", 2),
@@ -45,23 +45,8 @@ ArchSpec read_mamba1(const util::JsonView& config, double norm_epsilon) {
       .step_rank = automatic ? util::ceil_div(d, std::int64_t{16}) : read_size(config, "time_step_rank"),
       .norm_epsilon = norm_epsilon,
       .activation = read_activation(config, "hidden_act", "silu")};
-  spec.selective_scan = scan;
-  const std::int64_t D = scan.channels, N = scan.state_size, R = scan.step_rank;
-  const auto add = [&](Slot slot, const char* name, std::vector<std::int64_t> shape) {
-    spec.block_tensors.push_back({slot, std::string("layers.{i}.mixer.") + name, std::move(shape)});
-  };
-  const bool bias = read_flag(config, "use_bias", false);
-  add(Slot::kMixerInWeight, "in_proj.weight", {2 * D, d});
-  if (bias) add(Slot::kMixerInBias, "in_proj.bias", {2 * D});
-  add(Slot::kMixerConvolution, "conv1d.weight", {D, 1, scan.kernel});
-  if (read_flag(config, "use_conv_bias", true)) add(Slot::kMixerConvolutionBias, "conv1d.bias", {D});
-  add(Slot::kScanWeight, "x_proj.weight", {R + 2 * N, D});
-  add(Slot::kScanStepWeight, "dt_proj.weight", {D, R});
-  add(Slot::kStateStepBias, "dt_proj.bias", {D});
-  add(Slot::kStateLogDecay, "A_log", {D, N});
-  add(Slot::kStateSkip, "D", {D});
-  add(Slot::kMixerOutWeight, "out_proj.weight", {d, D});
-  if (bias) add(Slot::kMixerOutBias, "out_proj.bias", {d});
+  add_selective_scan(spec, {.bias = read_flag(config, "use_bias", false),
+                            .convolution_bias = read_flag(config, "use_conv_bias", true)});
   return spec;
 }
 

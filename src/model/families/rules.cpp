@@ -56,12 +56,16 @@ void add_attention(ArchSpec& spec, const AttentionParts& parts) {
   add_norm(Slot::kKeyNormWeight, parts.key_norm, makers);
 }
 
-void add_norms_of_projections(ArchSpec& spec) {
+void add_norms_of_projections(ArchSpec& spec, std::optional<Mixer> mixer) {
   spec.attention.query_key_norm_of_projection = true;
-  spec.block_tensors.push_back(
-      {Slot::kQueryNormWeight, "layers.{i}.self_attn.q_norm.weight", {spec.num_heads * spec.head_size}});
-  spec.block_tensors.push_back(
-      {Slot::kKeyNormWeight, "layers.{i}.self_attn.k_norm.weight", {spec.num_kv_heads * spec.head_size}});
+  const auto add = [&](Slot slot, const char* name, std::int64_t heads) {
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = std::string("layers.{i}.self_attn.") + name + ".weight",
+                                  .shape = {heads * spec.head_size},
+                                  .blocks = {.mixer = mixer}});
+  };
+  add(Slot::kQueryNormWeight, "q_norm", spec.num_heads);
+  add(Slot::kKeyNormWeight, "k_norm", spec.num_kv_heads);
 }
 
 void add_gated_mlp(ArchSpec& spec, const GatedMlp& mlp) {

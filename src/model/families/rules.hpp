@@ -35,8 +35,9 @@ struct AttentionParts {
 };
 void add_attention(ArchSpec& spec, const AttentionParts& parts);
 
-/// q_norm and k_norm over the whole projections (OLMo 2 and 3, OLMoE).
-void add_norms_of_projections(ArchSpec& spec);
+/// q_norm and k_norm over the whole projections (OLMo 2 and 3, OLMoE), of all blocks or of those with this
+/// mixer.
+void add_norms_of_projections(ArchSpec& spec, std::optional<Mixer> mixer = {});
 
 /// The MLP "layers.{i}.STEM.{GATE,UP,DOWN}".
 struct GatedMlp {

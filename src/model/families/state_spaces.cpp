@@ -62,4 +62,31 @@ void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const
   if (biases.out) add(Slot::kMixerOutBias, "out_proj.bias", {d});
 }
 
+void add_selective_scan(ArchSpec& spec, const SelectiveScanNames& names) {
+  const SelectiveScanSpec& scan = spec.selective_scan;
+  const std::int64_t d = spec.hidden_size, D = scan.channels, N = scan.state_size, R = scan.step_rank;
+  const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape) {
+    spec.block_tensors.push_back({.slot = slot,
+                                  .name = "layers.{i}." + names.stem + "." + name,
+                                  .shape = std::move(shape),
+                                  .blocks = {.mixer = names.mixer}});
+  };
+  add(Slot::kMixerInWeight, "in_proj.weight", {2 * D, d});
+  if (names.bias) add(Slot::kMixerInBias, "in_proj.bias", {2 * D});
+  add(Slot::kMixerConvolution, "conv1d.weight", {D, 1, scan.kernel});
+  if (names.convolution_bias) add(Slot::kMixerConvolutionBias, "conv1d.bias", {D});
+  add(Slot::kScanWeight, "x_proj.weight", {R + 2 * N, D});
+  const std::array<std::pair<Slot, std::int64_t>, 3> norms = {
+      {{Slot::kScanStepNormWeight, R}, {Slot::kScanWriterNormWeight, N}, {Slot::kScanReaderNormWeight, N}}};
+  for (std::size_t i = 0; i < norms.size(); ++i) {
+    if (!names.norms[i].empty()) add(norms[i].first, names.norms[i] + ".weight", {norms[i].second});
+  }
+  add(Slot::kScanStepWeight, "dt_proj.weight", {D, R});
+  add(Slot::kStateStepBias, "dt_proj.bias", {D});
+  add(Slot::kStateLogDecay, "A_log", {D, N});
+  add(Slot::kStateSkip, "D", {D});
+  add(Slot::kMixerOutWeight, "out_proj.weight", {d, D});
+  if (names.bias) add(Slot::kMixerOutBias, "out_proj.bias", {d});
+}
+
 }  // namespace depthlens::model

@@ -1,6 +1,8 @@
-// State spaces (Mamba 2) as families have them in common.
+// State spaces (Mamba 2) and selective scans (Mamba 1) as families have them in common.
 #pragma once
 
+#include <array>
+#include <optional>
 #include <string>
 
 #include "depthlens/model/arch_spec.hpp"
@@ -20,5 +22,16 @@ struct StateSpaceBiases {
   bool in = false, convolution = true, out = false;
 };
 void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const StateSpaceBiases& biases);
+
+/// The selective scan "layers.{i}.STEM.{in_proj,conv1d,x_proj,dt_proj,A_log,D,out_proj}";
+/// `spec.selective_scan` has its sizes.
+struct SelectiveScanNames {
+  std::string stem = "mixer";
+  std::optional<Mixer> mixer = {};  ///< of blocks with this one alone
+  bool bias = false;                ///< of what goes in and out
+  bool convolution_bias = true;
+  std::array<std::string, 3> norms = {};  ///< of narrow steps, writers and readers; "": they have no weights
+};
+void add_selective_scan(ArchSpec& spec, const SelectiveScanNames& names);
 
 }  // namespace depthlens::model

@@ -31,6 +31,11 @@ Json smallest(const std::string& family) {
       {"bloom", {{"vocab_size", 50}, {"hidden_size", 64}, {"n_layer", 3}, {"n_head", 4}}},
       {"falcon",
        {{"vocab_size", 50}, {"hidden_size", 64}, {"num_hidden_layers", 3}, {"num_attention_heads", 4}}},
+      {"openai-gpt", {{"vocab_size", 50}, {"n_embd", 64}, {"n_layer", 3}, {"n_head", 4}}},
+      {"xglm",
+       {{"vocab_size", 50}, {"d_model", 64}, {"num_layers", 3}, {"attention_heads", 4}, {"ffn_dim", 48}}},
+      {"solar_open",
+       {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 30}, {"num_attention_heads", 32}}},
       {"opt",
        {{"vocab_size", 50},
         {"hidden_size", 64},
@@ -162,7 +167,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 76);
+  REQUIRE(classes.size() == 86);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -457,7 +462,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 99);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 109);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1557,4 +1562,141 @@ TEST_CASE("config: settings that change the mathematics are refused in every fam
     for (const std::string family : {"gpt2", "llama", "mistral", "qwen2", "qwen3"})
       refused(with(smallest(family), {{key, value}}), {"unsupported setting '" + key + "'"});
   }
+}
+
+TEST_CASE("config: OLMo Hybrid's positions, kinds of blocks and sizes of the delta rule") {
+  const Json least = smallest("olmo_hybrid");
+  const auto spec = read(least);
+  CHECK(spec.num_blocks(model::Mixer::kDeltaNet) == 23);
+  CHECK(spec.ropes.front().theta == 1e4);
+  for (const model::BlockSpec& block : spec.blocks) {
+    const bool attends = block.mixer == model::Mixer::kAttention;
+    CHECK(block.norm_place.value_or(spec.norm_place) ==
+          (attends ? model::NormPlace::kAfter : model::NormPlace::kBefore));
+    CHECK((block.rope == model::BlockSpec::kNoRope) == !attends);
+  }
+  CHECK(spec.delta_net.key_heads == 32);
+  CHECK(spec.delta_net.key_size == 12);
+  CHECK(spec.delta_net.value_size == 24);
+  CHECK(spec.delta_net.update_scale == 2);
+  CHECK(read(with(least, {{"linear_allow_neg_eigval", false}})).delta_net.update_scale == 1);
+  CHECK(read(with(least, {{"linear_num_key_heads", 8}})).delta_net.value_size == 96);
+  refused(with(least, {{"linear_num_key_heads", 5}}), {"linear_num_key_heads", "a divisor of 32"});
+  refused(with(least, {{"linear_key_head_dim", 0}}), {"linear_key_head_dim"});
+  refused(with(least, {{"linear_num_key_heads", 1024}}), {"linear_num_key_heads"});
+  refused(with(least, {{"num_hidden_layers", 2}, {"layer_types", {"linear_attention", "sliding_attention"}}}),
+          {"layer_types", "sliding_attention"});
+  const auto three = read(with(least, {{"num_hidden_layers", 3}}));
+  CHECK(three.blocks.back().mixer == model::Mixer::kAttention);
+  CHECK(three.num_blocks(model::Mixer::kDeltaNet) == 2);
+
+  const Json null_base = {{"rope_theta", nullptr}, {"rope_type", "default"}};
+  for (const Json& settings : {Json{{"rope_parameters", null_base}}, Json{{"rope_theta", nullptr}},
+                               Json{{"rope_theta", nullptr}, {"rope_parameters", {{"rope_type", "default"}}}},
+                               Json{{"rope_theta", nullptr}, {"rope_parameters", nullptr}}}) {
+    INFO(settings.dump());
+    CHECK(read(with(least, settings)).ropes.empty());
+  }
+  CHECK(read(with(least, {{"rope_theta", 500.0}, {"rope_parameters", nullptr}})).ropes.front().theta == 500);
+  refused(with(least, {{"rope_parameters", null_base}, {"rope_scaling", {{"rope_theta", 5.0}}}}),
+          {"rope_theta", "null"});
+  // Told once in a process, by whichever test is first.
+  read(with(least, {{"rope_parameters", nullptr}}));
+  const auto all = util::warnings();
+  CHECK(std::any_of(all.begin(), all.end(), [](const std::string& warning) {
+    return warning.find("rope_parameters: null means the base 10000") != std::string::npos;
+  }));
+}
+
+TEST_CASE("config: FlexOlmo, nanochat and Jamba") {
+  const auto flex = read(smallest("flex_olmo"));
+  CHECK(flex.norm_place == model::NormPlace::kAfter);
+  CHECK(flex.ropes.front().theta == 5e5);
+  CHECK(flex.norm_epsilon == 1e-6);
+  CHECK(flex.experts.count == 7);
+  CHECK(read(with(smallest("flex_olmo"), {{"num_local_experts", 9}})).experts.count == 9);
+  refused(with(smallest("flex_olmo"), {{"num_experts_per_tok", 8}}), {"more experts are chosen"});
+
+  const Json nanochat = smallest("nanochat");
+  CHECK(read(nanochat).logit_transform.soft_cap == 15);
+  CHECK(read(with(nanochat, {{"final_logit_softcapping", nullptr}})).logit_transform.soft_cap == 0);
+  CHECK(read(nanochat).ropes.front().backwards);
+  CHECK(read(nanochat).activation == model::Activation::kReluSquared);
+  CHECK(read(nanochat).embedding_norm);
+
+  const Json jamba = smallest("jamba");
+  CHECK(read(jamba).num_blocks(model::Mixer::kAttention) == 4);
+  CHECK(read(jamba).ropes.empty());
+  CHECK(read(jamba).blocks[1].experts);
+  CHECK_FALSE(read(jamba).blocks[2].experts);
+  CHECK(read(jamba).selective_scan.step_rank == 32);
+  CHECK(read(with(jamba, {{"mamba_dt_rank", 7}})).selective_scan.step_rank == 7);
+  const auto dense = read(with(jamba, {{"num_experts", 1}}));
+  CHECK(dense.experts.count == 0);
+  CHECK_FALSE(dense.blocks[1].experts);
+  refused(with(jamba, {{"attn_layer_offset", 8}}), {"attn_layer_offset", "less than the period"});
+  refused(with(jamba, {{"expert_layer_period", 1}}), {"expert_layer_period"});
+  refused(with(jamba, {{"mamba_dt_rank", nullptr}}), {"mamba_dt_rank"});
+  refused(with(jamba, {{"mamba_d_state", 0}}), {"mamba_d_state"});
+  check_told(with(jamba, {{"rope_theta", 1e4}}), {"rope_theta", "no positions"});
+}
+
+TEST_CASE("config: GPT, XGLM and BioGPT") {
+  const Json gpt = smallest("openai-gpt");
+  CHECK(read(gpt).norm_place == model::NormPlace::kOfSum);
+  CHECK_FALSE(read(gpt).final_norm);
+  CHECK(read(gpt).activation == model::Activation::kGeluTanh);
+  CHECK(read(with(gpt, {{"afn", "relu"}})).activation == model::Activation::kRelu);
+  CHECK(read(with(gpt, {{"afn", "swish"}})).activation == model::Activation::kSilu);
+  refused(with(gpt, {{"afn", "gelu_new"}}), {"afn", "gelu_new"});
+  check_told(with(gpt, {{"activation_function", "relu"}}), {"activation_function", "afn"});
+
+  const Json xglm = smallest("xglm");
+  CHECK(read(xglm).sinusoidal_positions);
+  CHECK(read(xglm).position_offset == 2);
+  CHECK(read(xglm).embedding_scale == 8);
+  CHECK(read(with(xglm, {{"scale_embedding", false}})).embedding_scale == 1);
+  CHECK(read(with(xglm, {{"pad_token_id", nullptr}})) == read(xglm));
+  refused(with(xglm, {{"pad_token_id", 2}}), {"pad_token_id"});
+  refused(with(xglm, {{"d_model", 2}, {"attention_heads", 1}}), {"d_model", "at least 4"});
+  refused(with(xglm, {{"add_cross_attention", true}}), {"add_cross_attention"});
+
+  const Json biogpt = smallest("biogpt");
+  CHECK(read(biogpt).norm_epsilon == 1e-5);
+  CHECK_FALSE(read(biogpt).sinusoidal_positions);
+  check_told(with(biogpt, {{"layer_norm_eps", 1e-6}}), {"layer_norm_eps", "1e-05"});
+}
+
+TEST_CASE("config: AFMoE, Solar Open and EXAONE with experts") {
+  const Json afmoe = smallest("afmoe");
+  const auto spec = read(afmoe);
+  CHECK(spec.blocks[2].window == 1024);
+  CHECK(spec.blocks[2].rope == 0);
+  CHECK(spec.blocks[3].window == 0);
+  CHECK(spec.blocks[3].rope == model::BlockSpec::kNoRope);
+  CHECK(spec.embedding_scale == 1);
+  CHECK(read(with(afmoe, {{"hidden_size", 1024}, {"mup_enabled", true}})).embedding_scale == 32);
+  CHECK_FALSE(spec.blocks[0].experts);
+  CHECK(spec.experts.shared_mlp_size == 2 * 1408);
+  check_told(with(afmoe, {{"score_func", "softmax"}}), {"score_func"});
+  refused(with(afmoe, {{"sliding_window", nullptr}}), {"sliding_window"});
+
+  const Json solar = smallest("solar_open");
+  CHECK(read(solar).blocks[0].experts);
+  CHECK(read(solar).ropes.front().theta == 1e6);
+  CHECK(read(solar).mlp_size == 0);
+  CHECK(read(with(solar, {{"partial_rotary_factor", 0.5}})).ropes.front().dims == 64);
+  check_told(with(solar, {{"use_qk_norm", true}}), {"use_qk_norm"});
+  refused(with(solar, {{"n_group", 3}}), {"groups that do not divide"});
+
+  const Json exaone = smallest("exaone_moe");
+  CHECK(read(exaone).experts.scale == 2.5);
+  CHECK_FALSE(read(exaone).blocks[0].experts);
+  CHECK(read(exaone).blocks[1].experts);
+  CHECK(read(exaone).blocks[3].rope == model::BlockSpec::kNoRope);
+  CHECK(read(with(exaone, {{"num_experts", 12}})).experts.count == 12);
+  CHECK(read(with(exaone, {{"num_hidden_layers", 2}, {"mlp_layer_types", {"sparse", "dense"}}}))
+            .blocks[0]
+            .experts);
+  refused(with(exaone, {{"num_experts_per_tok", 65}}), {"more experts are chosen"});
 }
