@@ -21,7 +21,7 @@ using util::in_quotes;
 
 struct Candidates {
   std::vector<fs::path> lenses;
-  std::vector<fs::path> checkpoints;  // of a fitting: named by the reader where there is nothing else
+  std::vector<fs::path> others;  // checkpoints of a fitting, and damaged files: the reader tells what one is
 };
 
 /// What a file that may be anything is.
@@ -35,7 +35,7 @@ void look_at(const fs::path& file, LensKind kind, Candidates& found) {
       if (find(root, "J") != nullptr) {
         found.lenses.push_back(file);
       } else if (find(root, "jacobian_sum") != nullptr) {
-        found.checkpoints.push_back(file);
+        found.others.push_back(file);
       }
       return;
     }
@@ -45,7 +45,7 @@ void look_at(const fs::path& file, LensKind kind, Candidates& found) {
     if ((jacobian && kind != LensKind::kTuned) || (tuned && kind != LensKind::kJacobian))
       found.lenses.push_back(file);
   } catch (const util::Error&) {
-    // No lens, or one that is named when it is asked for by its own path.
+    found.others.push_back(file);
   }
 }
 
@@ -89,7 +89,7 @@ fs::path find_lens_or_none(const fs::path& path, LensKind kind) {
   if (kind != LensKind::kJacobian && fs::exists(path / "params.pt", ignored)) return path;
   const Candidates found = candidates_in(path, kind);
   if (found.lenses.size() == 1) return found.lenses.front();
-  if (found.lenses.empty()) return found.checkpoints.size() == 1 ? found.checkpoints.front() : fs::path();
+  if (found.lenses.empty()) return found.others.size() == 1 ? found.others.front() : fs::path();
   constexpr std::size_t kShown = 4;
   std::vector<std::string> names;
   for (std::size_t i = 0; i < std::min(found.lenses.size(), kShown); ++i)

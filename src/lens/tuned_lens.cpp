@@ -1,7 +1,10 @@
 // The tuned lens (Belrose et al. 2023): h + W_i h + b_i at layer i, from a tuned-lens folder or our
 // safetensors.
+#include <ATen/ops/any.h>
+
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/lens/provenance.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_files.hpp"
 #include "stored_lens.hpp"
@@ -52,6 +55,18 @@ class TunedLens : public Lens {
   Alignment alignment_;
 };
 
+/// "0, 1": the layers whose translators are zeros.
+std::string untrained(const std::vector<Translator>& translators) {
+  std::vector<std::string> layers;
+  for (std::size_t i = 0; i < translators.size(); ++i) {
+    const Translator& translator = translators[i];
+    if (!translator.weight.any().item<bool>() &&
+        !(translator.bias.defined() && translator.bias.any().item<bool>()))
+      layers.push_back(std::to_string(i));
+  }
+  return layers.size() == translators.size() ? "" : util::join(layers, ", ");  // all: one that is as it began
+}
+
 }  // namespace
 
 std::unique_ptr<Lens> make_tuned_lens(const LensRequest& request, const model::Model& model,
@@ -67,6 +82,11 @@ std::unique_ptr<Lens> make_tuned_lens(const LensRequest& request, const model::M
     translator.weight = checked_parameter(stored.weights[i], {d, d}, util::cat(i, ".weight"), stored.where);
     if (stored.biases.empty()) continue;
     translator.bias = checked_parameter(stored.biases[i], {d}, util::cat(i, ".bias"), stored.where);
+  }
+  if (const std::string layers = untrained(translators); !layers.empty()) {
+    util::log_warning(util::cat(request.place().string(), ": translators of zeros at layers ", layers,
+                                ", which are read as by the logit lens; a part of a training (--layers) is "
+                                "joined with the others by train-lens --join"));
   }
   return std::make_unique<TunedLens>(request, lens_digest(stored), std::move(translators), alignment,
                                      about_lens(stored), model.backend());

@@ -1,4 +1,5 @@
 // A text → prompts → sums of Jacobians → their mean as a lens; and the sums of shards → the lens.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <utility>
@@ -99,6 +100,7 @@ train::JacobianSums fit_share(const Session& session, const std::vector<train::P
   fit.shard = shard.index;
   fit.num_shards = shard.count;
   fit.list_digest = train::prompts_digest(all);
+  fit.model_digest = digest_of_model(session);
   fit.resume = output.resume;
   fit.overwrite = output.overwrite;
   fit.progress = [&](const train::JacobianProgress& at) {
@@ -126,8 +128,12 @@ struct Fitted {
 void write_lens(const fs::path& folder, const Fitted& fitted) {
   const train::JacobianSums& sums = fitted.sums;
   const Session& session = fitted.session;
-  lens::write_jacobian_lens_archive(folder / train::kJacobianLens,
-                                    train::jacobian_lens(sums, provenance_of(fitted.model, session)));
+  const lens::StoredJacobianLens lens = train::jacobian_lens(sums, provenance_of(fitted.model, session));
+  if (!lens.jacobians.empty() && lens.jacobians.begin()->second.scalar_type() == at::kFloat)
+    util::log_warning("a mean Jacobian passes the range of float16: the lens is stored in float32");
+  std::error_code ignored;
+  fs::remove(folder / train::kJacobianRecord, ignored);  // of a lens before: with it a lens is whole
+  lens::write_jacobian_lens_archive(folder / train::kJacobianLens, lens);
   OrderedJson settings = {{"type", "jacobian"}, {"prompts", sums.num_prompts}};
   if (fitted.text != nullptr) {
     settings["max_length"] = session.max_length();
@@ -155,6 +161,7 @@ void fit_jacobian_lens(const ModelOptions& model, const InputOptions& input, con
   const PromptText text = read_prompts(input, fitting.prompts, session);
   lens::check_replaceable(fs::path(output.out) / train::kJacobianLens);
   const FolderLock lock(output.out, "");
+  util::remove_leftovers(output.out);
   const train::JacobianSums sums = fit_share(session, text.prompts, fitting.shard, output);
   const Shard& shard = fitting.shard;
   if (shard.count > 1) {  // the mean over a share would pass for the lens
@@ -177,9 +184,21 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   const train::JacobianSums joined = train::merge_jacobian_sums(parts);
   train::require_all_shards(joined);
   session.load();
-  if (joined.fit.model_fingerprint != lens::model_fingerprint(session.model()))
-    throw util::format_error({.what = "the sums were made with another model", .where = sums.front()});
+  if (joined.fit.model_fingerprint != lens::model_fingerprint(session.model()) ||
+      joined.fit.model_digest != digest_of_model(session))
+    throw util::usage_error({.what = "the sums were made with another model", .where = sums.front()});
   util::create_folders(folder);
+  const FolderLock lock(output.out, "");
+  util::remove_leftovers(folder);
+  std::error_code ignored;
+  const fs::path own_sums = folder / train::kJacobianSums;
+  const bool are_joined = std::any_of(sums.begin(), sums.end(), [&](const std::string& path) {
+    return fs::equivalent(path, own_sums, ignored);
+  });
+  if (!are_joined) {  // of another fit, which they would go on with
+    fs::remove(own_sums, ignored);
+    fs::remove(folder / train::kJacobianConvergence, ignored);
+  }
   write_lens(folder, {.session = session, .model = model, .sums = joined, .started = started});
 }
 

@@ -197,8 +197,7 @@ OrderedJson settings_json(const TunedTraining& training, const ModelOptions& mod
                       {"dtype", name_of(kDtypes, model.dtype)},
                       {"products", trainer.products()},
                       {"data_digest", text.windows.digest()}};
-  const OrderedJson described = session.describe_model();
-  json["model_files_digest"] = described.at("digest");
+  json["model_files_digest"] = digest_of_model(session);
   if (!training.init.empty())
     json["init_digest"] = lens::lens_digest(lens::read_tuned_lens(training.init_folder));
   return json;
@@ -262,6 +261,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   Session session(of_session);
   train::LensFolder folder(output.out, output.overwrite, output.resume);
   const FolderLock lock(output.out, "");
+  util::remove_leftovers(output.out);
   const Text text = read_text(input, training, session);
   const data::TokenCounts counts = damping_counts(training.damping, session, text);
   const train::TrainSettings settings = settings_of(training, model_options, session, counts);
@@ -298,7 +298,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
     throw util::interrupted_error();
   }
 
-  // Written last, and gone with the first step of another training: with it the lens is there.
+  // Written last, and gone with the first checkpoint of another training: with it the lens is there.
   const fs::path record_path = folder.path() / train::kTunedRecord;
   if (folder.resumes() && util::exists(record_path)) {
     util::log_info("the training is complete: " + output.out);
@@ -366,7 +366,14 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
   for (std::size_t i = 0; i < taken.size(); ++i) {
     if (!taken[i]) throw util::format_error({.what = util::cat("no part has layer ", i), .where = "--join"});
   }
+  util::create_folders(out);
+  const FolderLock lock(output.out, "");
+  util::remove_leftovers(out);
+  // The record before the lens, so that none tells of another; and a training that was there cannot go on.
+  std::error_code ignored;
+  fs::remove(out / train::kTunedRecord, ignored);
   lens::write_tuned_lens_folder(out, joined);
+  for (const char* name : {train::kTunedCheckpoint, train::kTunedLog}) fs::remove(out / name, ignored);
   joined_record["settings"]["layers"] = {0, taken.size() - 1};
   joined_record.erase("volatile");
   write_last_file(out / train::kTunedRecord, joined_record);

@@ -27,6 +27,11 @@ void require_no_lens(const fs::path& file, bool overwrite) {
                             .hint = "replace it with --overwrite, or choose another --out"});
 }
 
+std::string digest_of_model(const Session& session) {
+  const OrderedJson described = session.describe_model();
+  return described.at("digest").get<std::string>();
+}
+
 lens::LensProvenance provenance_of(const ModelOptions& options, const Session& session) {
   const model::Model& model = session.model();
   lens::LensProvenance provenance;

@@ -172,6 +172,7 @@ JacobianSums beginning(const model::Model& model, const std::vector<Prompt>& pro
                              .num_layers = model.spec().num_layers,
                              .skip_first = fit.options.skip_first,
                              .model_fingerprint = lens::model_fingerprint(model),
+                             .model_digest = fit.model_digest,
                              .dtype = at::toString(model.dtype()),
                              .num_shards = fit.num_shards,
                              .list_digest = fit.list_digest.empty() ? digest : fit.list_digest},
@@ -207,13 +208,19 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
   const fs::path checkpoint = fit.folder / kJacobianSums;
   JacobianSums state = beginning(model, prompts, fit, checkpoint);
 
+  const auto num_prompts = static_cast<std::int64_t>(prompts.size());
   Clock::time_point written = Clock::now();
   const auto write = [&] {
-    util::write_file(fit.folder / kJacobianConvergence, state.convergence);
     save_jacobian_sums(checkpoint, state);
+    if (state.next_prompt < num_prompts) {
+      for (const char* name : {kJacobianLens, kJacobianRecord}) {
+        std::error_code ignored;
+        fs::remove(fit.folder / name, ignored);
+      }
+    }
+    util::write_file(fit.folder / kJacobianConvergence, state.convergence);
     written = Clock::now();
   };
-  const auto num_prompts = static_cast<std::int64_t>(prompts.size());
   const auto report = [&](std::int64_t rows_done) {
     if (fit.progress) {
       fit.progress({.prompt = state.next_prompt,

@@ -5,6 +5,7 @@
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 using util::cat;
 
 constexpr const char* kFormat = "depthlens-jacobian-sums";
-constexpr const char* kFormatVersion = "1";
+constexpr const char* kFormatVersion = "2";
 constexpr const char* kNoCheckpoint = "no checkpoint of Jacobians";
 
 /// "0 2 5"
@@ -33,10 +34,10 @@ std::string numbers_text(const std::vector<std::int64_t>& numbers) {
 }
 
 std::vector<std::string> in_words(const JacobianIdentity& fit) {
-  return {cat("hidden_size ", fit.hidden_size), cat("num_layers ", fit.num_layers),
-          cat("skip_first ", fit.skip_first),   "model " + fit.model_fingerprint,
-          "arithmetic in " + fit.dtype,         cat("number of shards ", fit.num_shards),
-          "list of prompts " + fit.list_digest};
+  return {cat("hidden_size ", fit.hidden_size),     cat("num_layers ", fit.num_layers),
+          cat("skip_first ", fit.skip_first),       "model " + fit.model_fingerprint,
+          "model files " + fit.model_digest,        "arithmetic in " + fit.dtype,
+          cat("number of shards ", fit.num_shards), "list of prompts " + fit.list_digest};
 }
 
 /// Throws a usage error of that text with the first fact that `found` does not share with `expected`.
@@ -91,6 +92,7 @@ JacobianSums read_facts(const io::TensorFile& file) {
                             .num_layers = metadata.number("num_layers"),
                             .skip_first = metadata.number("skip_first"),
                             .model_fingerprint = metadata.text("model_fingerprint"),
+                            .model_digest = metadata.text("model_digest"),
                             .dtype = metadata.text("dtype"),
                             .num_shards = metadata.number("num_shards"),
                             .list_digest = metadata.text("list_digest")},
@@ -106,21 +108,27 @@ JacobianSums read_facts(const io::TensorFile& file) {
   return sums;
 }
 
-/// The mean of block `l` in `dtype`.
-at::Tensor mean_of(const JacobianSums& sums, std::size_t l, at::ScalarType dtype) {
+/// The means of the blocks, float64.
+std::vector<at::Tensor> means_of(const JacobianSums& sums) {
   if (sums.num_prompts == 0) {
     throw util::self_check_error(
         {.what = "the Jacobian lens has no prompts",
          .expected = cat("a prompt of more than ", sums.fit.skip_first + 1, " tokens"),
          .found = cat(sums.num_skipped, " that are too short")});
   }
-  const at::Tensor mean = (sums.sums[l] / static_cast<double>(sums.num_prompts)).to(dtype);
-  if (!at::isfinite(mean).all().item<bool>()) {
-    throw util::self_check_error({.what = cat("a mean Jacobian passes the range of ", at::toString(dtype)),
-                                  .where = cat("block ", l),
-                                  .hint = "store the lens in float32"});
+  std::vector<at::Tensor> means;
+  for (const at::Tensor& sum : sums.sums) means.push_back(sum / static_cast<double>(sums.num_prompts));
+  return means;
+}
+
+/// In `dtype`; nothing where one of them passes its range.
+std::optional<std::vector<at::Tensor>> rounded(const std::vector<at::Tensor>& means, at::ScalarType dtype) {
+  std::vector<at::Tensor> all;
+  for (const at::Tensor& mean : means) {
+    all.push_back(mean.to(dtype));
+    if (!at::isfinite(all.back()).all().item<bool>()) return std::nullopt;
   }
-  return mean;
+  return all;
 }
 
 }  // namespace
@@ -135,6 +143,7 @@ void save_jacobian_sums(const fs::path& path, const JacobianSums& sums) {
                          {"num_layers", cat(sums.fit.num_layers)},
                          {"skip_first", cat(sums.fit.skip_first)},
                          {"model_fingerprint", sums.fit.model_fingerprint},
+                         {"model_digest", sums.fit.model_digest},
                          {"prompts_digests", util::join(sums.prompts_digests, " ")},
                          {"num_prompts", cat(sums.num_prompts)},
                          {"num_skipped", cat(sums.num_skipped)},
@@ -172,7 +181,7 @@ void require_same_prompts(const JacobianSums& begun, const JacobianSums& saved) 
   require_same(words(begun), words(saved),
                {.what = "the checkpoint is of another fit",
                 .where = saved.where,
-                .hint = "begin anew in another folder"});
+                .hint = "begin anew with --overwrite, or in another folder"});
 }
 
 JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts) {
@@ -237,8 +246,12 @@ lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::Len
   require_all_shards(sums);
   lens::StoredJacobianLens lens;
   util::OrderedJson blocks = util::OrderedJson::array();
-  for (std::size_t l = 0; l < sums.sums.size(); ++l) {
-    lens.jacobians.emplace(l, mean_of(sums, l, dtype));
+  const std::vector<at::Tensor> means = means_of(sums);
+  std::optional<std::vector<at::Tensor>> stored = rounded(means, dtype);
+  if (!stored) stored = rounded(means, at::kFloat);
+  if (!stored) throw util::self_check_error({.what = "a mean Jacobian passes the range of float32"});
+  for (std::size_t l = 0; l < stored->size(); ++l) {
+    lens.jacobians.emplace(l, (*stored)[l]);
     blocks.push_back(l);
   }
   lens.fields = {{"n_prompts", sums.num_prompts},

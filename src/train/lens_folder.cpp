@@ -75,12 +75,6 @@ void LensFolder::log(const LogLine& line, Loss loss) {
 }
 
 void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const OrderedJson& settings) const {
-  // No lens stands beside a training that is not at its end: one that is there is of an older training.
-  for (const char* name : kOfLens) {
-    std::error_code ignored;
-    fs::remove(path_ / name, ignored);
-  }
-  util::write_file(path_ / kTunedLog, log_);
   io::NamedTensors tensors;
   for (const auto& [name, tensor] : tensors_of(trainer, best)) tensors.emplace_back(name, tensor);
   // The log too: training.jsonl may be cut or changed until the training goes on.
@@ -93,6 +87,27 @@ void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const O
                          {"best_step", std::to_string(best.step)},
                          {"best_kl", OrderedJson(best.kl).dump()},
                          {"settings", settings.dump()}});
+  remove_lens();
+  util::write_file(path_ / kTunedLog, log_);
+}
+
+void LensFolder::remove_lens() const {
+  for (const char* name : kOfLens) {
+    std::error_code ignored;
+    fs::remove(path_ / name, ignored);
+  }
+}
+
+bool LensFolder::has_lens_of(const OrderedJson& settings) const {
+  const fs::path record = path_ / kTunedRecord;
+  if (!util::exists(record)) return false;
+  constexpr std::uint64_t kMax = 64 << 20;
+  try {
+    const OrderedJson json = util::parse_ordered_json(util::read_file(record, kMax), record.string());
+    return json.is_object() && json.contains("settings") && difference(json["settings"], settings).empty();
+  } catch (const util::Error&) {
+    return false;  // damaged: written again
+  }
 }
 
 void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJson& settings) {
@@ -138,6 +153,10 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
   const at::Tensor log = file.has(kLogTensor) ? file.view(kLogTensor) : at::Tensor();
   if (!log.defined() || log.scalar_type() != at::kByte || log.dim() != 1) throw damaged("no log");
   log_.assign(static_cast<const char*>(log.const_data_ptr()), log.nbytes());
+  // The end may have come between checkpoint and log, or before an older lens was removed.
+  if (const fs::path path = path_ / kTunedLog; !util::exists(path) || util::read_file(path) != log_)
+    util::write_file(path, log_);
+  if (steps_done < trainer.settings().steps || !has_lens_of(settings)) remove_lens();
 }
 
 std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFolder& folder,

@@ -58,11 +58,22 @@ void write_all(int descriptor, std::string_view bytes, const fs::path& path) {
   }
 }
 
+constexpr const char* kTemporary = ".tmp";
+
 /// The path of a file beside `path`, not longer than a file system takes, where `path` is not.
 fs::path temporary_name(const fs::path& path) {
   constexpr std::size_t kLongest = 255;
-  const std::string end = cat(".", unique_name(), ".tmp");
+  const std::string end = cat(".", unique_name(), kTemporary);
   return path.parent_path() / (path.filename().string().substr(0, kLongest - end.size()) + end);
+}
+
+/// Whether it has a name of that kind.
+bool is_temporary(const fs::path& path) {
+  constexpr std::size_t kDigits = 16;  // of a unique name
+  const fs::path name = path.filename().stem();
+  const std::string unique = name.extension().string();
+  return path.extension() == kTemporary && unique.size() == kDigits + 1 && !name.stem().empty() &&
+         unique.find_first_not_of("0123456789abcdef", 1) == std::string::npos;
 }
 
 Descriptor open_to_read(const fs::path& path) {
@@ -282,6 +293,13 @@ StagingFolder::~StagingFolder() {
   std::error_code ignored;
   fs::remove_all(path_, ignored);
   unfinished().trees.erase(path_);
+}
+
+void remove_leftovers(const fs::path& folder) {
+  for (const fs::path& entry : entries_of(folder)) {
+    std::error_code ignored;
+    if (StagingFolder::is_one(entry) || is_temporary(entry)) fs::remove_all(entry, ignored);
+  }
 }
 
 void StagingFolder::replace(const fs::path& target, const fs::path& last,

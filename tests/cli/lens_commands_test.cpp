@@ -209,6 +209,23 @@ TEST_CASE("layers trained by several processes join to one lens") {
   check_done(bench.train("other", {"--layers", "2", "--lr-scale", "0.5"}));
   check_error(join({"low", "other"}, "x"), 4, {"not parts of one training"});
   check_error(bench.train("x", {"--layers", "2-3"}), 2, {"--layers", "2"});
+
+  // A part is told to be one where it is used, the whole is not.
+  const auto use = [&](const std::string& name) {
+    return check_done({"analyze", "--model", bench.model.path(), "--input", bench.text, "--lens",
+                       "tuned:" + bench.out(name), "--out", bench.out(name + "-run"), "--overwrite"})
+        .err;
+  };
+  CHECK(contains(use("high"), "zeros at layers 0, 1,"));
+  CHECK_FALSE(contains(use("joined"), "zeros"));
+  // Nothing takes the place of what it is made from, and no other training goes on beside what was joined.
+  check_error(join({"low", "high"}, "low") + std::vector<std::string>{"--overwrite"}, 2,
+              {"would replace what is read", "--join"});
+  check_error(bench.train("low", {"--init", bench.out("low"), "--overwrite"}), 2,
+              {"would replace what is read", "--init"});
+  check_done(join({"low", "high"}, "other") + std::vector<std::string>{"--overwrite"});
+  CHECK_FALSE(fs::exists(fs::path(bench.out("other")) / "checkpoint.safetensors"));
+  CHECK(files_below(bench.out("other")).at("params.pt") == files_below(bench.out("joined")).at("params.pt"));
 }
 
 TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
@@ -250,6 +267,25 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
   check_done({"train-lens", "--type", "jacobian", "--input", "data/corpora/bread.txt", "--max-length", "23",
               "--prompts", "2", "--shard", "1/2", "--out", bench.out("foreign"), "--quiet"});
   check_error(join(sums("part0") + sums("foreign")), 2, {"different fits", "foreign", "list of prompts"});
+  // A model that differs in one weight of a block is another, of which neither sums nor checkpoints are
+  // taken.
+  const fs::path demo = fs::path(DEPTHLENS_SOURCE_DIR) / "data/demo", changed = bench.out("changed");
+  fs::create_directory(changed);
+  for (const fs::directory_entry& file : fs::directory_iterator(demo))
+    if (file.is_regular_file()) fs::copy_file(file.path(), changed / file.path().filename());
+  Safetensors weights = Safetensors::read(demo / "model.safetensors");
+  for (const auto& [name, entry] : weights.header.items()) {
+    if (name.find("layers.1.") == std::string::npos || name.find("down_proj") == std::string::npos) continue;
+    weights.data[entry.at("data_offsets")[0].get<std::size_t>()] ^= 1;
+  }
+  write_bytes(changed / "model.safetensors", weights.bytes());
+  const std::vector<std::string> by_changed = {"--model", changed.string()};
+  check_done(of_demo + by_changed +
+             std::vector<std::string>{"--shard", "1/2", "--out", bench.out("of-changed")});
+  check_error(join(sums("part0") + sums("of-changed")), 2, {"different fits", "of-changed", "model files"});
+  check_error(join(sums("part0") + sums("part1")) + by_changed, 2, {"another model"});
+  check_error(of_demo + by_changed + std::vector<std::string>{"--out", bench.out("whole"), "--resume"}, 2,
+              {"another fit", "model files"});
   check_error(of_demo + std::vector<std::string>{"--shard", "2/3", "--out", bench.out("none")}, 2,
               {"no prompt", "--shard 2/3"});
   CHECK_FALSE(fs::exists(bench.out("none")));
@@ -275,6 +311,15 @@ TEST_CASE(
   const auto before = files_below(lens);
   check_done(bench.train("lens", {"--resume"}));
   CHECK(files_below(lens) == before);
+  // What writers that were killed have left goes; what only looks like that stays.
+  const std::vector<std::string> left = {"params.pt.0123456789abcdef.tmp", ".new-0123456789abcdef",
+                                         "training.jsonl.fedcba9876543210.tmp"};
+  for (const std::string& name : left) write_bytes(lens / name, "left");
+  write_bytes(lens / "mine.tmp", "kept");
+  check_done(bench.train("lens", {"--resume"}));
+  for (const std::string& name : left) CHECK_FALSE(fs::exists(lens / name));
+  CHECK(read_bytes(lens / "mine.tmp") == "kept");
+  fs::remove(lens / "mine.tmp");
   // As a full disk or a kill between checkpoint and lens leaves it.
   for (const char* name : {"params.pt", "config.json", "training.json"}) fs::remove(lens / name);
   check_done(bench.train("lens", {"--resume", "--quiet"}));

@@ -392,6 +392,9 @@ TEST_CASE("the sums of workers add up to those of one, to the last bit") {
     other.fit.model_fingerprint = "another";
     CHECK_THROWS_AS(train::merge_jacobian_sums({parts[0], other}), util::Error);
     other = parts[1];
+    other.fit.model_digest = "another";
+    CHECK_THROWS_AS(train::merge_jacobian_sums({parts[0], other}), util::Error);
+    other = parts[1];
     other.fit.skip_first = 16;
     CHECK_THROWS_AS(train::merge_jacobian_sums({parts[0], other}), util::Error);
 
@@ -424,6 +427,25 @@ TEST_CASE("the sums of workers add up to those of one, to the last bit") {
   }
 }
 
+TEST_CASE("means beyond the range of float16 are stored in float32, all of them") {
+  JacobianSums sums;
+  sums.fit = {.hidden_size = 2, .num_layers = 3, .num_shards = 1};
+  sums.num_listed = sums.num_prompts = 4;
+  sums.sums = {at::full({2, 2}, 4 * 65504.0, at::kDouble), at::full({2, 2}, 2.0, at::kDouble)};
+  const auto types = [&] {
+    std::set<at::ScalarType> all;
+    for (const auto& [block, jacobian] : train::jacobian_lens(sums, {}).jacobians)
+      all.insert(jacobian.scalar_type());
+    return all;
+  };
+  CHECK(types() == std::set{at::kHalf});
+  sums.sums[0].fill_(4 * 65536.0);
+  CHECK(types() == std::set{at::kFloat});
+  CHECK(train::jacobian_lens(sums, {}).jacobians.at(0).max().item<double>() == 65536);
+  sums.sums[0].fill_(1e40);
+  test::check_error(util::ErrorCode::kSelfCheck, "range of float32", [&] { train::jacobian_lens(sums, {}); });
+}
+
 TEST_CASE("a checkpoint is only gone on with by its own fit") {
   const auto model = Model::load(test::golden_model("gpt2"), {});
   const auto prompts = golden_prompts("gpt2");
@@ -445,11 +467,21 @@ TEST_CASE("a checkpoint is only gone on with by its own fit") {
   CHECK(code_of(*model, several_prompts("gpt2"), fit) == util::ErrorCode::kUsage);
   const auto other = Model::load(test::golden_model("neox-parallel"), {});
   CHECK(code_of(*other, prompts, fit) == util::ErrorCode::kUsage);
+  fit.model_digest = "another";
+  CHECK(code_of(*model, prompts, fit) == util::ErrorCode::kUsage);
+  fit.model_digest = "";
   fit.options.skip_first = 1;
   CHECK(code_of(*model, prompts, fit) == util::ErrorCode::kUsage);
   fit.resume = false;
   fit.overwrite = true;
+  // A lens of the fit before stands until one of the new fit could be made, or until it cannot be any more.
+  for (const char* name : {"jacobian_lens.pt", "jacobian_training.json"}) folder.write(name, "old");
   CHECK_FALSE(same_sums(train::fit_jacobians(*model, prompts, fit), first));
+  CHECK(util::exists(folder.path() / "jacobian_lens.pt"));
+  fit.stop = [n = 0]() mutable { return ++n > 2; };
+  CHECK(code_of(*model, prompts, fit) == util::ErrorCode::kInterrupted);
+  for (const char* name : {"jacobian_lens.pt", "jacobian_training.json"})
+    CHECK_FALSE(util::exists(folder.path() / name));
 
   folder.write("jacobian_sums.safetensors", "no such file");
   CHECK_THROWS_AS(train::load_jacobian_sums(folder.path() / "jacobian_sums.safetensors"), util::Error);

@@ -257,6 +257,57 @@ TEST_CASE("an older lens does not stand beside the training that takes its place
   CHECK(util::exists(path / "checkpoint.safetensors"));
 }
 
+TEST_CASE("whenever a training ends, its folder has a whole one to go on with, old or new") {
+  const test::TemporaryFolder temporary;
+  Setup setup(runs()[0], 6);
+  const auto path = temporary.path() / "lens";
+  const auto train = [&](bool resume, std::int64_t stop_after) {
+    train::TunedTrainer trainer = setup.trainer();
+    setup.plan.should_stop = [&, stop_after] { return trainer.steps_done() == stop_after; };
+    train::LensFolder folder(path, !resume, resume);
+    return train::run_training(trainer, folder, setup.plan).has_value();
+  };
+  const auto all_there = [&] {
+    return util::exists(path / "params.pt") && util::exists(path / "training.json");
+  };
+  temporary.write("lens/params.pt", "old");
+  temporary.write("lens/training.json", R"({"settings": {"of": "another"}})");
+  temporary.write("lens/config.json", R"({"d_model": 16})");
+  temporary.write("lens/training.jsonl", "old");
+
+  // No room for the first checkpoint: what was there stays, the log too.
+  temporary.write("lens/checkpoint.safetensors/in the way", "");
+  test::check_error(util::ErrorCode::kOutput, "checkpoint.safetensors", [&] { train(false, 1); });
+  CHECK(all_there());
+  CHECK(util::read_file(path / "training.jsonl") == "old");
+  std::filesystem::remove_all(path / "checkpoint.safetensors");
+
+  // An end between the checkpoint, the removal of the old lens, and the log.
+  train(false, 2);
+  const std::string log = util::read_file(path / "training.jsonl");
+  for (const bool has_log : {true, false}) {
+    temporary.write("lens/params.pt", "old");
+    temporary.write("lens/training.json", R"({"settings": {"of": "another"}})");
+    if (has_log) temporary.write("lens/training.jsonl", "old");
+    if (!has_log) std::filesystem::remove(path / "training.jsonl");
+    CHECK_FALSE(train(true, 2));
+    CHECK(util::read_file(path / "training.jsonl") == log);
+    CHECK_FALSE(util::exists(path / "params.pt"));
+  }
+
+  // Of a training at its end the lens stays that its record says to be of it, and no other.
+  CHECK(train(true, -1));
+  for (const std::string& settings : {std::string(R"({"of": "another"})"), setup.plan.settings.dump()}) {
+    temporary.write("lens/params.pt", "a lens");
+    temporary.write("lens/training.json", "{\"settings\": " + settings + "}");
+    CHECK(train(true, -1));
+    CHECK(all_there() == (settings == setup.plan.settings.dump()));
+  }
+  temporary.write("lens/training.json", "{\"settings\": ");
+  CHECK(train(true, -1));
+  CHECK_FALSE(all_there());
+}
+
 TEST_CASE("weights stay as they are with biases alone, and a step that is not finite changes nothing") {
   const std::string device = GENERATE(from_range(test::devices()));
   INFO("on " << device);

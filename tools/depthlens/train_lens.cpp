@@ -1,16 +1,21 @@
 // depthlens train-lens: a lens of one's own, from a model and a text.
+#include <filesystem>
 #include <memory>
 
 #include "command.hpp"
+#include "depthlens/lens/file_names.hpp"
 #include "depthlens/run/training.hpp"
 #include "depthlens/train/settings.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "input_flags.hpp"
 #include "model_flags.hpp"
+#include "outputs.hpp"
 
 namespace depthlens::tool {
 namespace {
+
+namespace fs = std::filesystem;
 
 struct TrainOptions {
   CommonOptions common;
@@ -111,7 +116,11 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
                              .expected = "--validation-tokens and --validate-every above 0"});
   }
   if (!options.shard.empty()) options.jacobian.shard = run::parse_shard(options.shard);
+  const auto check_kept = [&](const std::string& flag, const fs::path& lens) {
+    check_not_replaced(flag, {lens.string(), (lens / lens::kTunedParameters).string()}, corpus.out);
+  };
   if (!options.join.empty()) {
+    for (const std::string& part : options.join) check_kept("--join", part);
     run::join_tuned_lenses(options.join, corpus);
     return;
   }
@@ -121,7 +130,10 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
   } else if (is_jacobian) {
     run::fit_jacobian_lens(model, corpus, corpus, options.jacobian);
   } else {
-    if (!tuned.init.empty()) tuned.init_folder = io::Hub({.offline = model.offline}).tuned_lens(tuned.init);
+    if (!tuned.init.empty()) {
+      tuned.init_folder = io::Hub({.offline = model.offline}).tuned_lens(tuned.init);
+      check_kept("--init", tuned.init_folder);
+    }
     run::train_tuned_lens(model, corpus, corpus, tuned);
   }
 }
@@ -180,7 +192,7 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--init", tuned.init, "Begin with this tuned lens instead of the logit lens")
       ->type_name("LENS");
   app.add_option("--layers", tuned.layers,
-                 "Train these translators only, A-B from 0 to L − 1: several processes share a lens")
+                 "Train these translators only, A-B from 0 to L − 1, or one: several processes share a lens")
       ->type_name("A-B");
   add_repeatable(app, "--join", options->join,
                  "Put the lenses of such processes together; once for each folder")

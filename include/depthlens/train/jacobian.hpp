@@ -69,7 +69,8 @@ struct JacobianProgress {
 
 struct JacobianFit {
   JacobianOptions options;
-  /// Holds `jacobian_sums.safetensors`, the checkpoint, and `convergence.jsonl`; made where it is missing.
+  /// Holds `jacobian_sums.safetensors`, the checkpoint, and `convergence.jsonl`; made where it is missing. A
+  /// lens of an older fit goes with the first checkpoint of one that is not at its end.
   std::filesystem::path folder;
   /// Writes the checkpoint after the first prompt that ends so long after the last one was written.
   double checkpoint_seconds = 60;
@@ -77,6 +78,9 @@ struct JacobianFit {
   std::int64_t shard = 0;
   std::int64_t num_shards = 1;
   std::string list_digest = {};
+  /// Of the model's files, by which sums are known as those of one model; "": by `lens::model_fingerprint`
+  /// alone, to which most weights are nothing.
+  std::string model_digest = {};
   bool resume = false;     ///< goes on with the folder's checkpoint, if there is one
   bool overwrite = false;  ///< begins anew over a checkpoint
   std::function<void(const JacobianProgress&)> progress;

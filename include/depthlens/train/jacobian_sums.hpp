@@ -19,6 +19,7 @@ struct JacobianIdentity {
   std::int64_t num_layers = 0;
   std::int64_t skip_first = 0;
   std::string model_fingerprint;  ///< `lens::model_fingerprint` of the model
+  std::string model_digest;       ///< of the model's files; "": not known
   std::string dtype;              ///< of the model's arithmetic
   std::int64_t num_shards = 1;    ///< into which the list of prompts was divided
   std::string list_digest;        ///< `prompts_digest` of the whole list
@@ -60,9 +61,10 @@ JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts);
 void require_all_shards(const JacobianSums& sums);
 
 /// The mean over prompts as a lens, for `lens::write_jacobian_lens_archive` or `…_safetensors`: J_l in
-/// `dtype` for l = 0 … L − 2, as published ones; the Jacobian of the last block is the identity and is not
-/// stored. To the provenance the digest of the prompts is added. Throws a usage error where shards are
-/// missing, and a self-check error where the sums hold no prompt or a mean passes the range of `dtype`.
+/// `dtype` for l = 0 … L − 2, as published ones, or all in float32 where a mean passes the range of that; the
+/// Jacobian of the last block is the identity and is not stored. To the provenance the digest of the prompts
+/// is added. Throws a usage error where shards are missing, and a self-check error where the sums hold no
+/// prompt or a mean passes the range of float32.
 lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::LensProvenance& provenance,
                                        at::ScalarType dtype = at::kHalf);
 

@@ -42,16 +42,20 @@ class LensFolder {
   /// Adds to the log in memory; `save` writes it.
   void log(const LogLine& line, Loss loss);
 
-  /// Writes training.jsonl and checkpoint.safetensors, each whole or not at all, the checkpoint last. Removes
-  /// the lens of an older training.
+  /// Writes checkpoint.safetensors and training.jsonl, each whole or not at all; until the checkpoint is
+  /// there, what the folder held stays. Then the lens of an older training goes.
   void save(const TunedTrainer& trainer, const BestLens& best, const util::OrderedJson& settings) const;
 
-  /// Brings trainer, best lens and log to where the checkpoint left them, whatever training.jsonl holds.
-  /// Throws a usage error that names the setting where the training was of other settings, format errors
-  /// where the file is damaged.
+  /// Brings trainer, best lens and log to where the checkpoint left them, whatever training.jsonl holds,
+  /// which is mended. A lens that is not what this training has come to goes. Throws a usage error that names
+  /// the setting where the training was of other settings, format errors where the file is damaged.
   void restore(TunedTrainer& trainer, BestLens& best, const util::OrderedJson& settings);
 
  private:
+  void remove_lens() const;
+  /// Whether the lens of a training with these settings is there, whole.
+  bool has_lens_of(const util::OrderedJson& settings) const;
+
   std::filesystem::path path_;
   bool resumes_;
   std::string log_;  // the lines

@@ -82,6 +82,10 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// Removes what writers of files and folders that were killed have left in `folder`, in which nobody else may
+/// be writing.
+void remove_leftovers(const fs::path& folder);
+
 /// A new file that grows, and of which a beginning may be relied upon: what was written before `sync`. Goes
 /// with the object, and when the program ends without success, unless it is kept. Throws output errors.
 class GrowingFile {

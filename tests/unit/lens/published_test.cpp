@@ -126,6 +126,9 @@ TEST_CASE("published Jacobian lens: the archive, its folder and a folder above a
               [&] { load(hub.path()); });
   fs::create_directory(hub.path() / "empty");
   check_error(ErrorCode::kInput, {"no Jacobian lens in", "empty"}, [&] { load(hub.path() / "empty"); });
+  const std::string whole = util::read_file(file);
+  hub.write("cut/gpt2_jacobian_lens.pt", std::string_view(whole).substr(0, whole.size() / 2));
+  check_error(ErrorCode::kFormat, {"damaged", "gpt2_jacobian_lens.pt"}, [&] { load(hub.path() / "cut"); });
 }
 
 TEST_CASE("published tuned lens: a folder of the space, of another publisher, and a folder above") {
