@@ -19,9 +19,9 @@ bool fits(const TaskItem& item, std::int64_t max_length) {
   return static_cast<std::int64_t>(item.context.size() + item.answer.size()) - 1 <= max_length;
 }
 
-/// The token, or kNone where it is a space alone: that is not yet the word.
+/// The token, or kNoToken where it is a space alone: that is not yet the word.
 TokenId unless_space(const text::Tokenizer& tokenizer, TokenId id) {
-  return text::is_whitespace(tokenizer, id) ? text::kNone : id;
+  return text::is_whitespace(tokenizer, id) ? text::kNoToken : id;
 }
 
 /// A number from a seed and a text, the same everywhere (FNV-1a, then mixed).
@@ -42,7 +42,7 @@ std::vector<TokenId> TaskItem::tokens() const {
 
 void TaskItem::set_distractor(const std::vector<TokenId>& tokens) {
   const bool differs = !tokens.empty() && !answer.empty() && tokens.front() != answer.front();
-  distractor = differs ? tokens.front() : text::kNone;
+  distractor = differs ? tokens.front() : text::kNoToken;
 }
 
 /// What is to be told of an input.
@@ -134,7 +134,8 @@ bool TaskBuilder::add(const Fact& fact) {
     const text::Continuation wrong = text::continuation(tokenizer_, prompt, " ", item.distractor_text);
     // What the distractor does not share with the answer must begin in the answer's place.
     if (wrong.prompt == tokens.prompt) item.set_distractor(wrong.answer);
-    if (item.distractor < 0) notes_->same_beginning.add("item " + util::in_quotes(fact.id.text));
+    if (item.distractor == text::kNoToken)
+      notes_->same_beginning.add("item " + util::in_quotes(fact.id.text));
   }
   add(std::move(item));
   return true;
@@ -185,7 +186,7 @@ void TaskBuilder::add_options(TaskItem& item, const Question& question) {
   for (std::size_t o = 0; o < tokens.size(); ++o) {
     const std::string& option = question.options[o];
     const TokenId id = tokens[o].id;
-    if (id == text::kNone) {
+    if (id == text::kNoToken) {
       throw util::input_error({.what = util::cat("the option ", util::in_quotes(option), " has no token"),
                                .where = where,
                                .expected = "options that the model's tokenizer can write"});

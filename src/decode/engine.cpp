@@ -32,9 +32,9 @@ namespace depthlens::decode {
 namespace {
 
 constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked part
-constexpr std::size_t kMostWindows = 32768;      // of a batch: libtorch's attention takes no more than 65,535
+constexpr std::size_t kMaxWindows = 32768;       // of a batch: libtorch's attention takes no more than 65,535
 /// Threads that listeners get at the most: the lines of more could not be written as fast as they are made.
-constexpr int kMostShowing = 16;
+constexpr int kMaxShowing = 16;
 
 /// A run of the engine in progress: what stays the same from batch to batch.
 class Decoding {
@@ -42,7 +42,7 @@ class Decoding {
   Decoding(const model::Model& model, const EngineOptions& options, std::vector<LensGroup> groups)
       : model_(model),
         options_(options),
-        threads_(std::min(compute::num_threads(), kMostShowing)),
+        threads_(std::min(compute::num_threads(), kMaxShowing)),
         showing_(options.shows_beside.value_or(!model.device().is_cpu()) ? util::Worker::Where::kOwnThread
                                                                          : util::Worker::Where::kHere) {
     for (const LensGroup& group : groups) groups_.emplace_back(model, group, options);
@@ -414,7 +414,7 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
     while (next) {
       const auto tokens = static_cast<std::int64_t>(next->tokens.size());
       if (!batch.empty() && batch_tokens + tokens > run.tokens_per_batch()) break;
-      if (batch.size() == kMostWindows) break;
+      if (batch.size() == kMaxWindows) break;
       batch_tokens += tokens;
       batch.push_back(std::move(*next));
       pull();

@@ -131,10 +131,10 @@ at::Tensor StoredStates::Tensors::rows(std::int64_t layer, const std::vector<std
 
 void StoredStates::Tensors::tell_if_normed(const model::OutputHead& head) const {
   // Fewer could have a mean square of 1 by chance.
-  constexpr std::int64_t kLeast = 4, kMost = 64;
+  constexpr std::int64_t kMin = 4, kMax = 64;
   constexpr double kRounding = 1e-2;
-  if (head.norm == model::NormKind::kNone || states.size(0) < kLeast) return;
-  const at::Tensor last = states.select(1, states.size(1) - 1).narrow(0, 0, std::min(kMost, states.size(0)));
+  if (head.norm == model::NormKind::kNone || states.size(0) < kMin) return;
+  const at::Tensor last = states.select(1, states.size(1) - 1).narrow(0, 0, std::min(kMax, states.size(0)));
   at::Tensor standard = last.to(at::kDouble);
   const auto on_host = [](const at::Tensor& x) { return x.to(at::kCPU, at::kDouble); };
   if (head.norm_bias.defined()) standard = standard - on_host(head.norm_bias);

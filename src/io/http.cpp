@@ -79,7 +79,7 @@ struct Transfer {
   std::exception_ptr error = nullptr;
 };
 
-constexpr std::size_t kMostHeaders = 1000;
+constexpr std::size_t kMaxHeaders = 1000;
 
 /// Takes a line of the head. Of several heads (100, then 200) the last counts.
 std::size_t take_header(const char* bytes, std::size_t size, std::size_t count, void* context) {
@@ -97,7 +97,7 @@ std::size_t take_header(const char* bytes, std::size_t size, std::size_t count, 
       return length;
     }
     const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos || transfer.answer.headers.size() >= kMostHeaders) return length;
+    if (colon == std::string_view::npos || transfer.answer.headers.size() >= kMaxHeaders) return length;
     transfer.answer.headers[util::lower_case(line.substr(0, colon))] =
         std::string(util::trimmed(line.substr(colon + 1)));
   } catch (...) {
@@ -109,10 +109,10 @@ std::size_t take_header(const char* bytes, std::size_t size, std::size_t count, 
 
 std::size_t take_body(const char* bytes, std::size_t size, std::size_t count, void* context) {
   auto& transfer = *static_cast<Transfer*>(context);
-  constexpr std::size_t kMostAside = std::size_t{64} << 10;
+  constexpr std::size_t kMaxAside = std::size_t{64} << 10;
   if (!transfer.is_content()) {
     transfer.aside += size * count;
-    transfer.enough = transfer.aside > kMostAside;
+    transfer.enough = transfer.aside > kMaxAside;
     return transfer.enough ? 0 : size * count;
   }
   try {

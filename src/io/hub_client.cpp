@@ -23,10 +23,10 @@ using std::chrono::milliseconds;
 using util::cat;
 using util::in_quotes;
 
-constexpr int kMostTries = 5;
-constexpr int kMostRedirects = 20;
-constexpr std::size_t kMostJson = std::size_t{64} << 20;  // bytes of all pages of a list
-constexpr std::size_t kMostPages = 1000;
+constexpr int kMaxTries = 5;
+constexpr int kMaxRedirects = 20;
+constexpr std::size_t kMaxJson = std::size_t{64} << 20;  // bytes of all pages of a list
+constexpr std::size_t kMaxPages = 1000;
 constexpr std::int64_t kLongestWait = 300;  // pauses that the hub may ask for
 
 /// An answer that cannot be joined to what is there already.
@@ -102,7 +102,7 @@ bool is_main_hub(const std::string& origin) {
 /// What a list says of one file. Its hash is "" where that is not told as it should be: as that of a large
 /// file, some tell the hash of a placeholder.
 HubFile listed_file(const util::JsonView& entry, const std::string& commit) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 60;
+  constexpr std::int64_t kMax = std::int64_t{1} << 60;
   HubFile file{.path = entry.at("path").as_string(), .commit = commit};
   const bool large = entry.has("lfs") && entry.at("lfs").is_object();
   const util::JsonView content = large ? entry.at("lfs") : entry;
@@ -114,7 +114,7 @@ HubFile listed_file(const util::JsonView& entry, const std::string& commit) {
                                    [&](std::string_view end) { return file.path.ends_with(end); });
   if (!is_hash(hash) || (hash.size() == 40 && (large || by_name))) return file;
   file.etag = hash;
-  file.size = static_cast<std::uint64_t>(content.at("size").as_integer(0, kMost));
+  file.size = static_cast<std::uint64_t>(content.at("size").as_integer(0, kMax));
   return file;
 }
 
@@ -123,13 +123,13 @@ const char* service_of(RepositoryType type) {
 }
 
 std::chrono::seconds read_seconds(const char* name) {
-  constexpr std::int64_t kDefault = 10, kMost = 86400;
+  constexpr std::int64_t kDefault = 10, kMax = 86400;
   const std::string text = hub_variable(name);
   std::int64_t seconds = kDefault;
-  if (!text.empty() && (!util::parse_int(text, seconds) || seconds < 1 || seconds > kMost)) {
+  if (!text.empty() && (!util::parse_int(text, seconds) || seconds < 1 || seconds > kMax)) {
     throw util::usage_error({.what = "unusable timeout",
                              .where = name,
-                             .expected = cat("seconds from 1 to ", kMost),
+                             .expected = cat("seconds from 1 to ", kMax),
                              .found = in_quotes(text)});
   }
   return std::chrono::seconds(seconds);
@@ -146,8 +146,8 @@ void read_token(HubClientSettings& settings) {
     const std::filesystem::path file = hub_token_file();
     std::error_code ignored;
     if (file.empty() || !std::filesystem::is_regular_file(file, ignored)) return;
-    constexpr std::uint64_t kMost = 64 << 10;
-    settings.token = std::string(util::trimmed(util::read_file(file, kMost)));
+    constexpr std::uint64_t kMax = 64 << 10;
+    settings.token = std::string(util::trimmed(util::read_file(file, kMax)));
     settings.token_source = file.string();
   }
   const bool plain = std::all_of(settings.token.begin(), settings.token.end(), [](char c) {
@@ -163,7 +163,7 @@ void read_token(HubClientSettings& settings) {
 }  // namespace
 
 std::string HubClientSettings::told(std::string_view text) const {
-  constexpr std::size_t kMost = 500;
+  constexpr std::size_t kMax = 500;
   std::string shown(text);
   if (!token.empty()) {
     for (const std::string& secret : {token, percent_encoded(token)}) {
@@ -171,7 +171,7 @@ std::string HubClientSettings::told(std::string_view text) const {
         shown.replace(at, secret.size(), "…");
     }
   }
-  if (shown.size() > kMost) shown = std::string(util::cut_utf8(shown, kMost)) + "…";
+  if (shown.size() > kMax) shown = std::string(util::cut_utf8(shown, kMax)) + "…";
   return util::printable(shown);
 }
 
@@ -254,10 +254,10 @@ HubClient::Reached HubClient::reach(HttpRequest request, const HttpSession::Sink
     const std::string location = answer.header("location");
     if (!is_redirect(answer.status) || location.empty()) return reached;
     const std::string next = resolve_location(request.url, location);
-    if (next.empty() || redirects == kMostRedirects) {
+    if (next.empty() || redirects == kMaxRedirects) {
       throw HttpFailure(HttpFailure::Kind::kBroken, next.empty()
                                                         ? "a redirect to no address"
-                                                        : cat("more than ", kMostRedirects, " redirects"));
+                                                        : cat("more than ", kMaxRedirects, " redirects"));
     }
     const std::string origin = origin_of(next);
     if (here.starts_with("https://") && !origin.starts_with("https://")) {
@@ -323,12 +323,12 @@ HubClient::Reached HubClient::ask(const HttpRequest& request, const HttpSession:
       Reached reached = reach(request, sink, at_other_host);
       answered_ = true;
       answer = reached.answer;
-      if (!may_pass(answer.status) || ++failures == kMostTries) return reached;
+      if (!may_pass(answer.status) || ++failures == kMaxTries) return reached;
     } catch (const HttpFailure& failure) {
       // Where nobody has ever answered, there is most likely no network.
       const bool alone = failure.kind() == HttpFailure::Kind::kNoConnection && !answered_;
       const bool hopeless = failure.kind() == HttpFailure::Kind::kUntrusted || (stop_ && stop_());
-      if (hopeless || ++failures >= (alone ? 2 : kMostTries)) throw unreachable(request.url, failure);
+      if (hopeless || ++failures >= (alone ? 2 : kMaxTries)) throw unreachable(request.url, failure);
       util::log_detail(cat(shown(request.url), ": ", settings_.told(failure.what()), "; once more"));
     }
     pause_after(failures, answer, request.url);
@@ -463,10 +463,10 @@ std::optional<std::vector<HubFile>> HubClient::list(const Repository& repository
   std::set<std::string> seen;
   std::size_t bytes = 0;
   while (true) {
-    if (seen.size() == kMostPages || !seen.insert(address).second || origin_of(address) != origin_)
+    if (seen.size() == kMaxPages || !seen.insert(address).second || origin_of(address) != origin_)
       return none("it goes on at " + shown_address(address));
     HttpAnswer answer;
-    const auto body = get_json(address, kMostJson - bytes, answer);
+    const auto body = get_json(address, kMaxJson - bytes, answer);
     if (!body) return none("longer than 64 MiB");
     if (answer.status == 404 && !folder.empty() && answer.header("x-error-code") == "EntryNotFound")
       return files;
@@ -560,14 +560,14 @@ void HubClient::fetch(const Repository& repository, const HubFile& file, HubSink
     }
     failures = sink.size() > furthest ? 1 : failures + 1;
     furthest = std::max(furthest, sink.size());
-    util::log_detail(cat(shown(request.url), ": ", why, "; try ", failures, " of ", kMostTries));
-    if (failures >= kMostTries) {
+    util::log_detail(cat(shown(request.url), ": ", why, "; try ", failures, " of ", kMaxTries));
+    if (failures >= kMaxTries) {
       if (answer.status != 0) throw refusal(reached, repository, file.commit, file.path);
       throw HubUnreachable(
           util::ErrorCode::kInput,
           {.what = cat("the hub does not give ", in_quotes(file.path), " whole"),
            .where = shown(request.url),
-           .found = cat(why, ", after ", kMostTries, " tries that got no further"),
+           .found = cat(why, ", after ", kMaxTries, " tries that got no further"),
            .hint = sink.size() > 0 ? "what has come so far is kept: the same command goes on from it"
                                    : "run the command again later"});
     }

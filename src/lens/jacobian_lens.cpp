@@ -94,9 +94,9 @@ double distance_from_identity(const at::Tensor& jacobian) {
 /// The last block's output is the target itself: its Jacobian is the identity, which some files hold and
 /// others leave out. Anything else there is anchored elsewhere.
 void check_last(const at::Tensor& jacobian, std::int64_t block, const std::string& where) {
-  constexpr double kMost = 1e-2;  // some are estimates
+  constexpr double kMax = 1e-2;  // some are estimates
   const double distance = distance_from_identity(jacobian);
-  if (distance <= kMost) return;
+  if (distance <= kMax) return;
   throw util::format_error(
       {.what = "the lens is not one of the states after each block",
        .where = util::cat(where, ": J[", block, "]"),

@@ -100,8 +100,8 @@ std::string text_of(const OrderedJson& value) {
 
 /// Of a text of a file, as much as a message has room for.
 std::string shown(const std::string& text) {
-  constexpr std::size_t kMost = 300;
-  return std::string(util::cut_utf8(text, kMost)) + (text.size() > kMost ? "…" : "");
+  constexpr std::size_t kMax = 300;
+  return std::string(util::cut_utf8(text, kMax)) + (text.size() > kMax ? "…" : "");
 }
 
 bool contains_any(const std::string& text, std::initializer_list<const char*> parts) {

@@ -102,9 +102,7 @@ Model::Parts::Parts(const std::filesystem::path& of_folder, const LoadOptions& o
   const c10::NoGradGuard no_gradients;
   if (options.backends.empty()) options.backends = {compute::Backend::create()};
   if (options.head_only) options.backends = {options.backends.back()};  // the head is on the last
-  const std::filesystem::path config_path = folder / "config.json";
-  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
-  spec = read_arch_spec({config, config_path.string()});
+  spec = options.config ? *std::exchange(options.config, std::nullopt) : read_config(folder);
   load_weights();
   make_head();
 }
@@ -286,6 +284,12 @@ void Model::Parts::run_from(std::int64_t first_block, const at::Tensor& states, 
 Model::Model(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 
 Model::~Model() = default;
+
+ArchSpec read_config(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "config.json";
+  const util::Json config = util::parse_config(util::read_file(path, 64 << 20), path.string());
+  return read_arch_spec({config, path.string()});
+}
 
 std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder, const LoadOptions& options) {
   return std::shared_ptr<const Model>(new Model(std::make_unique<const Parts>(folder, options)));

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kPiece = 4;           // lines that a thread puts together at a time
 constexpr std::size_t kPiecesOfThread = 2;  // of a block, so that no thread waits long for the others
-constexpr std::size_t kMostOfInteger = 20;  // characters of 64 bits
+constexpr std::size_t kMaxInteger = 20;     // characters of 64 bits
 
 /// Text that grows at its end; what it takes is kept when it is cleared.
 class Text {
@@ -34,11 +34,11 @@ class Text {
     size_ += text.size();
   }
   void add(std::int64_t value) {
-    char* const to = room(kMostOfInteger);
-    size_ += static_cast<std::size_t>(std::to_chars(to, to + kMostOfInteger, value).ptr - to);
+    char* const to = room(kMaxInteger);
+    size_ += static_cast<std::size_t>(std::to_chars(to, to + kMaxInteger, value).ptr - to);
   }
   void add(float value) {
-    char* const to = room(util::kMostOfJsonNumber);
+    char* const to = room(util::kMaxJsonNumber);
     size_ += static_cast<std::size_t>(util::write_json_number(to, value) - to);
   }
 

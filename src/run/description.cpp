@@ -296,13 +296,13 @@ std::string difference_of(const OrderedJson& a, const OrderedJson& b) {
   };
   const std::string text_a = text_of(a), text_b = text_of(b);
   // Long ones from a little before they differ.
-  constexpr std::size_t kMost = 60, kBefore = 10;
+  constexpr std::size_t kMaxShown = 60, kBefore = 10;
   const auto differs = static_cast<std::size_t>(
       std::mismatch(text_a.begin(), text_a.end(), text_b.begin(), text_b.end()).first - text_a.begin());
-  const std::size_t first = differs + kBefore > kMost ? differs - kBefore : 0;
+  const std::size_t first = differs + kBefore > kMaxShown ? differs - kBefore : 0;
   const auto shown = [&](const std::string& text) {
-    return util::cat(first > 0 ? "…" : "", util::valid_utf8(text.substr(first, kMost)),
-                     text.size() > first + kMost ? "…" : "");
+    return util::cat(first > 0 ? "…" : "", util::valid_utf8(text.substr(first, kMaxShown)),
+                     text.size() > first + kMaxShown ? "…" : "");
   };
   return util::cat(": ", shown(text_a), " and ", shown(text_b));
 }

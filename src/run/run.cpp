@@ -52,9 +52,9 @@ class SavePacing {
   void done(std::int64_t weight) { since_ += weight; }
 
   bool is_due() const {
-    constexpr double kMostSeconds = 120, kTimesCost = 20;
+    constexpr double kMaxSeconds = 120, kTimesCost = 20;
     const double seconds = std::chrono::duration<double>(Clock::now() - last_).count();
-    if (seconds > kMostSeconds) return true;
+    if (seconds > kMaxSeconds) return true;
     return since_ * 12 >= total_ && seconds > kTimesCost * cost_;
   }
 

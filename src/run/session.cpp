@@ -56,9 +56,7 @@ Session::Session(const ModelOptions& options) : options_(options), folder_(optio
     util::log_info(util::cat("--decode fast is exact here: ", decoder().kernel_name(),
                              " has no quicker product of fewer bits"));
   }
-  const fs::path config_path = folder_ / "config.json";
-  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
-  spec_ = model::read_arch_spec({config, config_path.string()});
+  spec_ = model::read_config(folder_);
   tokenizer_ = text::load_tokenizer(folder_);
 
   if (options.add_bos == Wish::kYes || (options.add_bos == Wish::kAuto && tokenizer_->adds_bos())) {
@@ -133,7 +131,8 @@ void Session::load(bool with_digests) {
                                                                            : compute::Precision::kFloat32,
                 .backends = backends_,
                 .stream_layers = options_.stream_layers,
-                .head_only = options_.head_only});
+                .head_only = options_.head_only,
+                .config = spec_});
   for (const lens::LensRequest& request : options_.requests) {
     lenses_.push_back(lens::load_lens(request, *model_, options_.alignment));
     lens_commits_.push_back(io::hub_commit(request.place()));

@@ -211,8 +211,9 @@ std::int64_t TaskSource::num_positions() const {
 }
 
 void TaskSource::watch(const experiments::Watch& watch) {
-  const bool has_distractor = std::any_of(task_.items.begin(), task_.items.end(),
-                                          [](const data::TaskItem& item) { return item.distractor >= 0; });
+  const bool has_distractor =
+      std::any_of(task_.items.begin(), task_.items.end(),
+                  [](const data::TaskItem& item) { return item.distractor != decode::kNoToken; });
   if (watch.has(experiments::WatchedToken::Kind::kDistractor) && !has_distractor)
     throw no_distractor_error("no item has a distractor");
   watch_ = &watch;
@@ -232,7 +233,8 @@ void TaskSource::add_positions(decode::Query& query, std::size_t item_index) con
                                .watched = watched,
                                .item = static_cast<std::int64_t>(item_index),
                                .number = item.number});
-    if (watch_ != nullptr) watch_->append_to(query.positions.back(), k == 0 ? item.distractor : text::kNone);
+    if (watch_ != nullptr)
+      watch_->append_to(query.positions.back(), k == 0 ? item.distractor : decode::kNoToken);
   }
 }
 

@@ -30,9 +30,9 @@ constexpr std::size_t kNumReplicates = static_cast<std::size_t>(kReplicates);
 
 /// A histogram takes memory up to its greatest value, which a file states in a few bytes: all histograms of a
 /// file together may take this much for it.
-constexpr std::size_t kMostPages = std::size_t{1} << 30;
+constexpr std::size_t kMaxPages = std::size_t{1} << 30;
 /// No honest file counts further; as many as will ever be merged stay within 64 bits.
-constexpr std::uint64_t kMostCounts = std::uint64_t{1} << 53;
+constexpr std::uint64_t kMaxCounts = std::uint64_t{1} << 53;
 
 [[noreturn]] void fail_damaged(const std::string& where, std::string expected, std::string found) {
   throw util::format_error({.what = "the state is damaged",
@@ -125,7 +125,7 @@ void Maxima::add(std::size_t i, double value) {
   take_greater(pending_[i], value);
 }
 
-/// An array of one kind. A kind is a struct with kName, kLeastBytes (that a file has for each element, which
+/// An array of one kind. A kind is a struct with kName, kMinBytes (that a file has for each element, which
 /// bounds the size before memory is taken) and a constructor from size and seed, and a line in `kinds`.
 struct State::Array {
   struct Kind {
@@ -140,7 +140,7 @@ struct State::Array {
   struct OfWideSums;
   template <typename OfKind>
   static constexpr Kind kind_of() {
-    return {OfKind::kName, OfKind::kLeastBytes, [](std::size_t size, std::uint64_t seed) {
+    return {OfKind::kName, OfKind::kMinBytes, [](std::size_t size, std::uint64_t seed) {
               std::unique_ptr<Array> made = std::make_unique<OfKind>(size, seed);
               made->kind = OfKind::kName;
               return made;
@@ -164,7 +164,7 @@ struct State::Array {
 
 struct State::Array::OfCounts final : Array {
   static constexpr std::string_view kName = "counts";
-  static constexpr std::size_t kLeastBytes = sizeof(std::int64_t);
+  static constexpr std::size_t kMinBytes = sizeof(std::int64_t);
   OfCounts(std::size_t size, std::uint64_t /*seed*/) : values(size) {}
 
   std::size_t size() const override { return values.size(); }
@@ -187,7 +187,7 @@ struct State::Array::OfCounts final : Array {
 
 struct State::Array::OfMaxima final : Array {
   static constexpr std::string_view kName = "maxima";
-  static constexpr std::size_t kLeastBytes = sizeof(double);
+  static constexpr std::size_t kMinBytes = sizeof(double);
   OfMaxima(std::size_t size, std::uint64_t /*seed*/) : values(size) {}
 
   std::size_t size() const override { return values.size(); }
@@ -216,7 +216,7 @@ struct State::Array::OfMaxima final : Array {
 
 struct State::Array::OfHistograms final : Array {
   static constexpr std::string_view kName = "histograms";
-  static constexpr std::size_t kLeastBytes = sizeof(std::uint64_t);
+  static constexpr std::size_t kMinBytes = sizeof(std::uint64_t);
   OfHistograms(std::size_t size, std::uint64_t /*seed*/) : values(size) {}
 
   std::size_t size() const override { return values.size(); }
@@ -253,7 +253,7 @@ struct State::Array::OfHistograms final : Array {
         const auto value = std::int64_t{reader.take<std::uint32_t>()};
         const auto count = reader.take<std::uint64_t>();
         reader.expect(value > before && value <= INT32_MAX, "values in rising order");
-        reader.expect(count > 0 && count <= kMostCounts - total, "counts of a histogram");
+        reader.expect(count > 0 && count <= kMaxCounts - total, "counts of a histogram");
         reader.take_pages(static_cast<std::size_t>(value - before) / 4);
         histogram.add(value, static_cast<std::int64_t>(count));
         before = value;
@@ -267,7 +267,7 @@ struct State::Array::OfHistograms final : Array {
 
 struct State::Array::OfSums final : Array {
   static constexpr std::string_view kName = "sums";
-  static constexpr std::size_t kLeastBytes = 3 * sizeof(std::uint64_t) + 2;
+  static constexpr std::size_t kMinBytes = 3 * sizeof(std::uint64_t) + 2;
   OfSums(std::size_t size, std::uint64_t seed) : values(size, seed) {}
 
   std::size_t size() const override { return values.size(); }
@@ -329,7 +329,7 @@ struct State::Array::OfSums final : Array {
 
 struct State::Array::OfWideSums final : Array {
   static constexpr std::string_view kName = "wide_sums";
-  static constexpr std::size_t kLeastBytes = sizeof(std::int32_t) + 3 * sizeof(std::uint64_t);
+  static constexpr std::size_t kMinBytes = sizeof(std::int32_t) + 3 * sizeof(std::uint64_t);
   OfWideSums(std::size_t size, std::uint64_t /*seed*/) : values(size) {}
 
   std::size_t size() const override { return values.size(); }
@@ -492,7 +492,7 @@ State State::from_bytes(std::string_view bytes, const std::string& where, std::s
   if (!view.is_array()) view.fail("a list");
   State state;
   state.where_ = where;
-  std::size_t pages_left = kMostPages;
+  std::size_t pages_left = kMaxPages;
   for (std::size_t a = 0; a < view.size(); ++a) {
     const util::JsonView entry = view.at(a);
     const std::string name = entry.at("name").as_string();

@@ -15,8 +15,6 @@
 
 namespace depthlens::text {
 
-constexpr TokenId kNoToken = -1;
-
 /// No tokenizer comes near; a larger id in a file is a mistake that would cost memory for every id below it.
 constexpr TokenId kMaxTokens = TokenId{1} << 22;
 

@@ -39,7 +39,7 @@ std::vector<TokenId> bare_tokens(const Tokenizer& tokenizer, std::string_view te
 
 TokenId option_token(const Tokenizer& tokenizer, std::string_view option) {
   const std::vector<TokenId> tokens = tokenizer.encode(std::string(" ").append(option));
-  return tokens.empty() ? kNone : tokens.back();
+  return tokens.empty() ? kNoToken : tokens.back();
 }
 
 bool is_whitespace(const Tokenizer& tokenizer, TokenId id) {

@@ -192,8 +192,8 @@ std::vector<TrainingPositions> LensGradient::pieces(const TrainingPositions& pos
   const std::int64_t P = positions.final_states.size(0);
   std::int64_t most = P;
   if (loss_ == Loss::kKl && head_.unembedding.transform.soft_cap > 0) {
-    constexpr std::int64_t kMostKept = std::int64_t{1} << 24;  // probabilities
-    most = std::max<std::int64_t>(1, kMostKept / pass_->vocab_size());
+    constexpr std::int64_t kMaxKept = std::int64_t{1} << 24;  // probabilities
+    most = std::max<std::int64_t>(1, kMaxKept / pass_->vocab_size());
   }
   std::vector<TrainingPositions> all;
   for (std::int64_t first = 0; first < P; first += most) {

@@ -26,10 +26,10 @@ namespace {
 /// Positions of each chunk, of `total` in all: chunks as equal as they can be, of at most `most_rows` states
 /// unless 32 positions have more.
 std::int64_t positions_of_chunk(std::int64_t total, std::int64_t num_states, std::int64_t most_rows) {
-  constexpr std::int64_t kLeast = 32;
-  const std::int64_t most = std::max(kLeast, most_rows / num_states / kLeast * kLeast);
+  constexpr std::int64_t kMin = 32;
+  const std::int64_t most = std::max(kMin, most_rows / num_states / kMin * kMin);
   const std::int64_t num_chunks = std::max<std::int64_t>(1, util::ceil_div(total, most));
-  return util::round_up(util::ceil_div(total, num_chunks), kLeast);
+  return util::round_up(util::ceil_div(total, num_chunks), kMin);
 }
 
 std::vector<double> to_vector(const at::Tensor& values) {

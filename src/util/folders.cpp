@@ -22,12 +22,12 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
 
 std::vector<fs::path> files_below(const fs::path& folder) {
   constexpr int kDeepest = 6;
-  constexpr std::size_t kMost = 20'000;
+  constexpr std::size_t kMax = 20'000;
   std::vector<fs::path> files;
   std::error_code error;
   std::size_t seen = 0;
   fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied, error), end;
-  for (; !error && entry != end && ++seen < kMost; entry.increment(error)) {
+  for (; !error && entry != end && ++seen < kMax; entry.increment(error)) {
     const fs::path& path = entry->path();
     if (is_folder(path)) {
       const bool hidden = path.filename().string().starts_with('.');

@@ -14,11 +14,11 @@ namespace depthlens::util {
 
 char* write_json_number(char* to, float value) {
   if (!std::isfinite(value)) return std::copy_n("null", 4, to);
-  return std::to_chars(to, to + kMostOfJsonNumber, value).ptr;
+  return std::to_chars(to, to + kMaxJsonNumber, value).ptr;
 }
 
 std::string json_number(float value) {
-  std::array<char, kMostOfJsonNumber> buffer;
+  std::array<char, kMaxJsonNumber> buffer;
   return {buffer.data(), write_json_number(buffer.data(), value)};
 }
 

@@ -357,5 +357,18 @@ TEST_CASE("a token is not influenced by what follows it") {
   }
 }
 
+TEST_CASE("load: a config that has been read is handed on, and not read again") {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path from = test::golden_model("neox-parallel");
+  for (const auto& file : std::filesystem::directory_iterator(from))
+    std::filesystem::copy(file.path(), folder.path() / file.path().filename());
+  const model::ArchSpec config = model::read_config(folder.path());
+  const auto reference = Model::load(from, {});
+  CHECK(Model::load(folder.path(), {})->spec() == reference->spec());
+  std::filesystem::remove(folder.path() / "config.json");
+  CHECK(Model::load(folder.path(), {.config = config})->spec() == reference->spec());
+  test::check_error(util::ErrorCode::kInput, {"config.json"}, [&] { Model::load(folder.path(), {}); });
+}
+
 }  // namespace
 }  // namespace depthlens

@@ -165,9 +165,7 @@ const OrderedJson& get(const OrderedJson& object, const std::string& key) {
 }
 
 OrderedJson describe_model_folder(const fs::path& folder) {
-  const fs::path config_path = folder / "config.json";
-  const util::Json config = util::parse_config(util::read_file(config_path, 64 << 20), config_path.string());
-  const model::ArchSpec configured = model::read_arch_spec({config, config_path.string()});
+  const model::ArchSpec configured = model::read_config(folder);
   const io::TensorFile weights = io::open_checkpoint(folder);
   const model::ArchSpec spec = model::settled(configured, weights);
   OrderedJson described = {{"kind", "model"}, {"path", folder.string()}};

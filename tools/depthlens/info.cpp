@@ -124,7 +124,7 @@ void add_lines(const OrderedJson& value, const std::string& key, Lines& lines) {
 
 /// One group for each part of the description, with a blank line between.
 void print_described(const OrderedJson& described) {
-  constexpr std::size_t kLeast = 28;
+  constexpr std::size_t kMin = 28;
   bool first = true, was_group = false;
   for (const auto& item : described.items()) {
     Lines lines;
@@ -133,7 +133,7 @@ void print_described(const OrderedJson& described) {
     if (!first && (group || was_group)) std::cout << '\n';
     first = false;
     was_group = group;
-    std::size_t width = kLeast;
+    std::size_t width = kMin;
     for (const auto& [key, text] : lines) width = std::max(width, util::printable(key).size());
     for (const auto& [key, text] : lines) {
       const std::string shown = util::printable(key);

@@ -12,6 +12,7 @@
 
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/logit_transform.hpp"
+#include "depthlens/text/token.hpp"
 
 namespace depthlens::compute {
 
@@ -19,8 +20,8 @@ class DeviceStatistics;
 class Reducer;
 struct DeviceChunk;
 struct RowStatistics;
-using TokenId = std::int32_t;
-inline constexpr TokenId kNoToken = -1;
+using text::kNoToken;
+using text::TokenId;
 
 /// What makes logits of states after the final norm.
 struct Unembedding {

@@ -30,15 +30,16 @@ struct TaskItem {
   std::int64_t input_document = 0;    ///< its place, or its sentence's, in that
   std::vector<TokenId> context = {};  ///< before the first answer token, BOS included; ≥ 1
   std::vector<TokenId> answer = {};   ///< ≥ 1; each is predicted with those before it in place
-  /// The answer's first token without its leading space, or with it, counts too. −1 where there is none, and
-  /// where it is a space alone.
-  TokenId other_form = -1;
+  /// The answer's first token without its leading space, or with it, counts too. kNoToken where there is
+  /// none, and where it is a space alone.
+  TokenId other_form = text::kNoToken;
   std::string word_class = {};
   std::vector<Option> options = {};
   std::size_t gold_option = 0;
   std::string prompt_text = {}, answer_text = {};
-  std::string distractor_text = {};       ///< a wrong answer to be compared with; "" where none is given
-  TokenId distractor = -1;                ///< its first token in the answer's place; −1 where there is none
+  std::string distractor_text = {};  ///< a wrong answer to be compared with; "" where none is given
+  /// Its first token in the answer's place; kNoToken where there is none.
+  TokenId distractor = text::kNoToken;
   std::vector<std::string> aliases = {};  ///< of the answer, not asked for yet
   bool by_alias = false;                  ///< the answer is one of them
   bool retried = false;                   ///< asked again with a space after the prompt
@@ -99,8 +100,8 @@ class TaskBuilder {
   std::vector<TokenId> begun(const std::vector<TokenId>& tokens, const ItemId& id);
 
   struct OptionToken {
-    TokenId id = -1;          ///< the last one of the option
-    bool of_several = false;  ///< others stand before it
+    TokenId id = text::kNoToken;  ///< the last one of the option
+    bool of_several = false;      ///< others stand before it
   };
   OptionToken own_token(const std::string& option);
   /// Of a logged question; cuts `context` to what all continuations leave as it is.

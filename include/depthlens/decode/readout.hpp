@@ -9,10 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "depthlens/text/token.hpp"
+
 namespace depthlens::decode {
 
-using TokenId = std::int32_t;
-inline constexpr TokenId kNoToken = -1;
+using text::kNoToken;
+using text::TokenId;
 
 /// The sizes of a run's readouts.
 struct ReadoutShape {

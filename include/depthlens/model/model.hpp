@@ -34,7 +34,12 @@ struct LoadOptions {
   bool stream_layers = false;
   /// Only what turns states into logits: the blocks are neither needed nor read, and nothing can be run.
   bool head_only = false;
+  /// What `read_config` gave of the folder, where it has been read; nothing: it is read.
+  std::optional<ArchSpec> config = {};
 };
+
+/// Reads `config.json` of a folder (`read_arch_spec`). Throws input errors, too.
+ArchSpec read_config(const std::filesystem::path& folder);
 
 /// What turns a residual state into logits: final norm, and the unembedding with its bias and transform. A
 /// projection that a model has between the two is part of the unembedding here. Tensors are shared with the
@@ -65,8 +70,9 @@ at::Tensor index_tensor(const std::vector<std::int64_t>& values, at::Device devi
 
 class Model {
  public:
-  /// Loads `config.json` and the weights of `folder`. Throws input and format errors that name the file and
-  /// the key or tensor: an unknown architecture, a missing or misshapen tensor, a tensor that nothing claims.
+  /// Loads the weights of `folder`, and `config.json` unless the options have it. Throws input and format
+  /// errors that name the file and the key or tensor: an unknown architecture, a missing or misshapen tensor,
+  /// a tensor that nothing claims.
   static std::shared_ptr<const Model> load(const std::filesystem::path& folder, const LoadOptions& options);
 
   ~Model();

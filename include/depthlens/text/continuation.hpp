@@ -23,8 +23,7 @@ Continuation continuation(const Tokenizer& tokenizer, std::string_view prompt, s
 /// attach to a word.
 std::vector<TokenId> bare_tokens(const Tokenizer& tokenizer, std::string_view text);
 
-/// An option of a question: the last token of " " + `option`, as in the paper. kNone where there is none.
-inline constexpr TokenId kNone = -1;
+/// An option of a question: the last token of " " + `option`, as in the paper; kNoToken where there is none.
 TokenId option_token(const Tokenizer& tokenizer, std::string_view option);
 
 /// Whether the token is nothing but white space, a "▁" or a line break for instance. Special tokens are not.

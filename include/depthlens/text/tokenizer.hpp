@@ -1,7 +1,6 @@
 // Text to token ids and back, exactly as the model's own tokenizer does it.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -9,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-namespace depthlens::text {
+#include "depthlens/text/token.hpp"
 
-using TokenId = std::int32_t;
+namespace depthlens::text {
 
 /// A tokenizer; immutable after loading, and safe to use from several threads.
 class Tokenizer {

@@ -9,8 +9,8 @@ namespace depthlens::util {
 
 /// Shortest form that reads back as the same float; null where the number is not finite.
 std::string json_number(float value);
-/// The same, written at `to`, where kMostOfJsonNumber bytes must be free; returns its end.
-inline constexpr std::size_t kMostOfJsonNumber = 24;
+/// The same, written at `to`, where kMaxJsonNumber bytes must be free; returns its end.
+inline constexpr std::size_t kMaxJsonNumber = 24;
 char* write_json_number(char* to, float value);
 
 enum class JsonAlphabet { kUtf8, kAscii };

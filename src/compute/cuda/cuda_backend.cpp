@@ -33,8 +33,8 @@ class CudaBackend : public Backend {
 
   std::uint64_t memory() const override {
     if (options().memory > 0) return options().memory;
-    constexpr std::uint64_t kLeast = std::uint64_t{64} << 20;
-    return std::max(kLeast, (card_.free_memory() + cached_memory()) / 4);
+    constexpr std::uint64_t kMin = std::uint64_t{64} << 20;
+    return std::max(kMin, (card_.free_memory() + cached_memory()) / 4);
   }
   WorkSizes work_sizes() const override {
     return {.tokens_per_batch = 65536,

@@ -71,8 +71,7 @@ class CudaPass : public VocabularyPass {
       std::call_once(said_too_many_, [] {
         util::log_info(util::cat(
             "statistics on the card by libtorch's operations, which is slower: they are of more than ",
-            cuda::ReduceVariant::kMostBest, " top or ", cuda::ReduceVariant::kMostWatched,
-            " watched tokens"));
+            cuda::ReduceVariant::kMaxBest, " top or ", cuda::ReduceVariant::kMaxWatched, " watched tokens"));
       });
     }
     if (!forms || !forms->are_in(*kernels_)) return nullptr;
@@ -87,9 +86,9 @@ class CudaPass : public VocabularyPass {
  private:
   /// Tokens of a tile of so many rows: few launches, each with enough columns to fill the card.
   std::int64_t tile_width(std::int64_t rows) const {
-    constexpr std::int64_t kLeast = 2048, kMost = 32768;
+    constexpr std::int64_t kMin = 2048, kMax = 32768;
     const std::int64_t fitting = tile_bytes_ / (4 * std::max<std::int64_t>(rows, 1));
-    return std::min(std::clamp(fitting / kLeast * kLeast, kLeast, kMost), logit_stride());
+    return std::min(std::clamp(fitting / kMin * kMin, kMin, kMax), logit_stride());
   }
 
   /// Of the packed rows, those of these states: [terms, S · P, d].

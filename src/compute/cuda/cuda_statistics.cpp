@@ -258,7 +258,7 @@ GroupLists::Lists GroupLists::of(const TokenGroups& groups, std::int64_t vocab_s
 std::optional<ReduceForms> ReduceForms::of(std::int64_t watched, std::int64_t top_k, const Unembedding& head,
                                            bool logits_are_kept) {
   std::optional<ReduceVariant> others = ReduceVariant::for_watched(watched);
-  if (!others || top_k > ReduceVariant::kMostBest) return std::nullopt;
+  if (!others || top_k > ReduceVariant::kMaxBest) return std::nullopt;
   const ReduceVariant final_layer{.states = 1, .watched = others->watched};
   if (!logits_are_kept) {
     using Transform = ReduceVariant::Transform;

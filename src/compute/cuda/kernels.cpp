@@ -55,7 +55,7 @@ struct SplitWork {
 std::optional<ReduceVariant> ReduceVariant::for_watched(std::int64_t watched) {
   // Every watched token of every state of a block takes two registers.
   for (const ReduceVariant& variant : {ReduceVariant{4, 2}, ReduceVariant{4, 4}, ReduceVariant{2, 8},
-                                       ReduceVariant{1, 16}, ReduceVariant{1, kMostWatched}}) {
+                                       ReduceVariant{1, 16}, ReduceVariant{1, kMaxWatched}}) {
     if (watched <= variant.watched) return variant;
   }
   return std::nullopt;

@@ -56,8 +56,8 @@ struct ReduceVariant {
   bool bias = false;  ///< whether products take one
   Transform transform = Transform::kNone;
 
-  static constexpr int kMostBest = 32;     ///< K that it takes
-  static constexpr int kMostWatched = 32;  ///< W that it takes
+  static constexpr int kMaxBest = 32;     ///< K that it takes
+  static constexpr int kMaxWatched = 32;  ///< W that it takes
   /// The one for so many watched tokens that takes logits; none where they are too many.
   static std::optional<ReduceVariant> for_watched(std::int64_t watched);
   auto operator<=>(const ReduceVariant& other) const = default;

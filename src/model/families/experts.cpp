@@ -130,10 +130,10 @@ void add_logistic_experts(ArchSpec& spec, const JsonView& config, const ExpertSp
   add_experts(spec, {.router_bias = "mlp.gate.e_score_correction_bias"});
   add_shared_expert(spec, "mlp.shared_experts",
                     spec.experts.mlp_size * read_size(config, "n_shared_experts", 1));
-  constexpr std::int64_t kMost = 16;
+  constexpr std::int64_t kMax = 16;
   const std::string predicting = name_of_size(config, "num_nextn_predict_layers", "num_mtp_layers");
   const std::int64_t more =
-      std::clamp<std::int64_t>(config.get_integer(predicting, 0, kLargestSize, 1), 1, kMost);
+      std::clamp<std::int64_t>(config.get_integer(predicting, 0, kLargestSize, 1), 1, kMax);
   for (std::int64_t i = 0; i < more; ++i)
     spec.ignorable.push_back(util::cat("layers.", spec.num_layers + i, ".*"));
 }

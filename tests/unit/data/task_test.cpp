@@ -182,7 +182,7 @@ TEST_CASE("words: a space alone is not the other form") {
   builder.add(TaggedWord{.id = "w", .prompt = "ab", .separator = "", .word = ".", .tag = "PUNCT"}, 0);
   const TaskItem item = only_item(std::move(builder));
   CHECK(item.answer == Ids{'.'});
-  CHECK(item.other_form == -1);
+  CHECK(item.other_form == text::kNoToken);
   CHECK_FALSE(item.is_right(0, ' '));
 }
 
@@ -254,7 +254,7 @@ TEST_CASE("asked again: a space after the prompt, none before the answer") {
   CHECK(again->context == Ids{2, 'a', 'b', ' '});
   CHECK(again->answer == Ids{'c', 'd'});
   CHECK(again->first_position() == 3);
-  CHECK(again->other_form == -1);
+  CHECK(again->other_form == text::kNoToken);
   // Context and answer less the last token: 5.
   CHECK(data::with_space_after_prompt(item, tokenizer, 2, 5).has_value());
   CHECK_FALSE(data::with_space_after_prompt(item, tokenizer, 2, 4).has_value());
@@ -269,7 +269,7 @@ TEST_CASE("asked again: of a word only its first token, and the form with a spac
   REQUIRE(again.has_value());
   CHECK(again->context == bytes("ab "));
   CHECK(again->answer == Ids{'c'});
-  CHECK(again->other_form == -1);  // " cd" begins with a space alone, which is not the word
+  CHECK(again->other_form == text::kNoToken);  // " cd" begins with a space alone, which is not the word
 
   const GreedyTokenizer merging({" ab", " cd", "cd", " /"});
   TaskBuilder of_merged(InputKind::kWords, merging, std::nullopt, 100);

@@ -104,7 +104,7 @@ TEST_CASE("option token: the last one of a space and the option") {
     CHECK(option_token(demo(), option) == id);
   }
   CHECK(option_token(demo(), "1990") == 8120);  // "0"
-  CHECK(option_token(GreedyTokenizer({" a"}), "b") == text::kNone);
+  CHECK(option_token(GreedyTokenizer({" a"}), "b") == text::kNoToken);
 }
 
 TEST_CASE("white space: tokens of nothing else") {
