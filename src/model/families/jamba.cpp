@@ -55,10 +55,12 @@ ArchSpec read_jamba(const util::JsonView& config) {
   const auto mixes = every(config, "expert_layer", spec.num_layers, 2, 1);
   set_other_mixer(spec, attends, Mixer::kSelectiveScan);
   read_scan(spec, config);
+  const bool bias = read_flag(config, "mamba_proj_bias", false);
+  const bool convolution_bias = read_flag(config, "mamba_conv_bias", true);
   add_selective_scan(spec, {.stem = "mamba",
                             .mixer = Mixer::kSelectiveScan,
-                            .bias = read_flag(config, "mamba_proj_bias", false),
-                            .convolution_bias = read_flag(config, "mamba_conv_bias", true),
+                            .bias = bias,
+                            .convolution_bias = convolution_bias,
                             .norms = {"dt_layernorm", "b_layernorm", "c_layernorm"}});
   const std::int64_t count = read_size(config, name_of_size(config, "num_experts", "num_local_experts"), 16);
   const std::int64_t chosen = read_size(config, "num_experts_per_tok", 2);

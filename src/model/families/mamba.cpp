@@ -45,8 +45,9 @@ ArchSpec read_mamba1(const util::JsonView& config, double norm_epsilon) {
       .step_rank = automatic ? util::ceil_div(d, std::int64_t{16}) : read_size(config, "time_step_rank"),
       .norm_epsilon = norm_epsilon,
       .activation = read_activation(config, "hidden_act", "silu")};
-  add_selective_scan(spec, {.bias = read_flag(config, "use_bias", false),
-                            .convolution_bias = read_flag(config, "use_conv_bias", true)});
+  const bool bias = read_flag(config, "use_bias", false);
+  const bool convolution_bias = read_flag(config, "use_conv_bias", true);
+  add_selective_scan(spec, {.bias = bias, .convolution_bias = convolution_bias});
   return spec;
 }
 

@@ -24,7 +24,8 @@ struct StateSpaceBiases {
 void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const StateSpaceBiases& biases);
 
 /// The selective scan "layers.{i}.STEM.{in_proj,conv1d,x_proj,dt_proj,A_log,D,out_proj}";
-/// `spec.selective_scan` has its sizes.
+/// `spec.selective_scan` has its sizes. As with `LlamaLike`, read what may be refused before you make the
+/// names.
 struct SelectiveScanNames {
   std::string stem = "mixer";
   std::optional<Mixer> mixer = {};  ///< of blocks with this one alone

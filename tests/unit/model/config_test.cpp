@@ -186,12 +186,34 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
 }
 
 TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
-  const std::vector<std::pair<std::string, std::string>> flags = {
-      {"llama", "mlp_bias"},           {"granite", "mlp_bias"},        {"glm4_moe", "attention_bias"},
-      {"glm4_moe", "use_qk_norm"},     {"helium", "attention_bias"},   {"helium", "mlp_bias"},
-      {"seed_oss", "mlp_bias"},        {"seed_oss", "attention_bias"}, {"seed_oss", "attention_out_bias"},
-      {"qwen2_moe", "qkv_bias"},       {"smollm3", "mlp_bias"},        {"stablelm", "use_qkv_bias"},
-      {"falcon_h1", "projectors_bias"}};
+  const std::vector<std::pair<std::string, std::string>> flags = {{"llama", "mlp_bias"},
+                                                                  {"granite", "mlp_bias"},
+                                                                  {"glm4_moe", "attention_bias"},
+                                                                  {"glm4_moe", "use_qk_norm"},
+                                                                  {"helium", "attention_bias"},
+                                                                  {"helium", "mlp_bias"},
+                                                                  {"seed_oss", "mlp_bias"},
+                                                                  {"seed_oss", "attention_bias"},
+                                                                  {"seed_oss", "attention_out_bias"},
+                                                                  {"qwen2_moe", "qkv_bias"},
+                                                                  {"smollm3", "mlp_bias"},
+                                                                  {"stablelm", "use_qkv_bias"},
+                                                                  {"falcon_h1", "projectors_bias"},
+                                                                  {"mamba", "use_bias"},
+                                                                  {"mamba", "use_conv_bias"},
+                                                                  {"jamba", "mamba_proj_bias"},
+                                                                  {"jamba", "mamba_conv_bias"},
+                                                                  {"olmo_hybrid", "linear_allow_neg_eigval"},
+                                                                  {"olmo_hybrid", "attention_bias"},
+                                                                  {"flex_olmo", "norm_topk_prob"},
+                                                                  {"nanochat", "attention_bias"},
+                                                                  {"openai-gpt", "tie_word_embeddings"},
+                                                                  {"xglm", "scale_embedding"},
+                                                                  {"biogpt", "scale_embedding"},
+                                                                  {"afmoe", "mup_enabled"},
+                                                                  {"afmoe", "attention_bias"},
+                                                                  {"solar_open", "attention_bias"},
+                                                                  {"exaone_moe", "norm_topk_prob"}};
   for (const auto& [family, key] : flags) {
     INFO(family);
     refused(with(smallest(family), {{key, "yes"}}), {key, "yes"});
