@@ -30,7 +30,7 @@ namespace depthlens::compute::cuda {
 
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kStates = DEPTHLENS_STATES, kWatched = DEPTHLENS_WATCHED;
-constexpr int kMaxBest = 32;     // K
+constexpr int kMaxBest = 32;      // K
 constexpr int kCandidates = 224;  // room for new ones
 constexpr int kPool = kMaxBest + kCandidates;
 static_assert(kPool == kThreads, "a thread for each of the pool");
