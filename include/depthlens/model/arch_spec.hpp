@@ -453,8 +453,7 @@ struct ArchSpec {
   std::int64_t mlp_size_of_readers = 0;
 
   double embedding_scale = 1;
-  /// As transformers does in some families: to the type of the products.
-  bool rounds_embedding_scale = true;
+  bool rounds_embedding_scale = false;  ///< to the type of the products (Gemma)
   bool embedding_norm = false;       ///< the states of layer 0 are normed
   std::int64_t position_offset = 0;  ///< row of the position embedding that position 0 has
   /// Instead of learned rows: sines, then cosines, of row · 10000^(−n / (d / 2 − 1)), n < d / 2 (XGLM).

@@ -25,10 +25,8 @@ ArchSpec read_afmoe(const util::JsonView& config) {
   spec.block_tensors.push_back({Slot::kAttentionGateWeight,
                                 "layers.{i}.self_attn.gate_proj.weight",
                                 {spec.num_heads * spec.head_size, spec.hidden_size}});
-  if (read_flag(config, "mup_enabled", false)) {
+  if (read_flag(config, "mup_enabled", false))
     spec.embedding_scale = std::sqrt(static_cast<double>(spec.hidden_size));
-    spec.rounds_embedding_scale = false;
-  }
   const std::int64_t interval = read_size(config, "global_attn_every_n_layers", 4);
   const auto slides =
       sliding_blocks(config, spec.num_layers, [&](std::int64_t i) { return (i + 1) % interval != 0; });

@@ -16,6 +16,7 @@ LlamaLike gemma_parts(const util::JsonView& config) {
 
 ArchSpec with_scaled_embedding(ArchSpec spec) {
   spec.embedding_scale = std::sqrt(static_cast<double>(spec.hidden_size));
+  spec.rounds_embedding_scale = true;
   return spec;
 }
 

@@ -273,6 +273,7 @@ ArchSpec read_common(const JsonView& given, std::int64_t max_positions, std::int
                                .attention = false,
                                .dense_mlp = false});
   spec.embedding_scale = std::sqrt(static_cast<double>(spec.hidden_size));
+  spec.rounds_embedding_scale = true;
   spec.norm_place = NormPlace::kBeforeAndAfter;
   spec.attention.scale = 1;
   spec.attention.value_norm = true;

@@ -15,7 +15,6 @@ constexpr std::int64_t kOffset = 2;
 void add_parts(ArchSpec& spec, const util::JsonView& config, const std::string& unembedding) {
   spec.position_offset = kOffset;
   spec.norm_epsilon = 1e-5;
-  spec.rounds_embedding_scale = false;
   if (read_flag(config, "scale_embedding", true))
     spec.embedding_scale = std::sqrt(static_cast<double>(spec.hidden_size));
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", true);
@@ -48,8 +47,8 @@ ArchSpec read_xglm(const util::JsonView& config) {
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.activation = read_activation(config, "activation_function", "gelu");
   spec.sinusoidal_positions = true;
-  constexpr std::int64_t kLeastSize = 4;  // of which the frequencies are two
-  if (spec.hidden_size < kLeastSize)
+  constexpr std::int64_t kMinSize = 4;  // of which the frequencies are two
+  if (spec.hidden_size < kMinSize)
     config.at(name_of_size(config, "d_model", "hidden_size")).fail("at least 4");
   // transformers puts zeros into the row of the padding token.
   if (const auto padding = find_key(config, "pad_token_id"); padding && !padding->is_null())
