@@ -104,7 +104,8 @@ void require_enough(const Text& text, const InputOptions& input, const TunedTrai
        .hint = text.windows.num_validation() == held_out && windows >= 1
                    ? util::cat("fewer --steps or --tokens-per-step, or --epochs ",
                                (needed + windows - 1) / windows, " to read the text again and again")
-                   : "more text, or fewer --validation-tokens"});
+               : held_out > 0 ? "more text, or fewer --validation-tokens"
+                              : "more text"});
 }
 
 Text read_text(const InputOptions& input, const TunedTraining& training, const Session& session) {

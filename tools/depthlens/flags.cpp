@@ -25,6 +25,7 @@ bool has_leading_zero(std::string_view text) {
   return text.size() > 1 && text[0] == '0' && text[1] >= '0' && text[1] <= '9';
 }
 
+/// Where digits were written that are no number here.
 std::string digits_hint(const std::string& text) {
   if (text.find_first_of("0123456789") == std::string::npos) return "";
   return "plain decimal digits, without a leading zero, a plus sign or separators";
@@ -43,8 +44,9 @@ std::string bounds(std::int64_t least, std::int64_t most, bool in_words) {
 CLI::Validator integer(std::int64_t least, std::int64_t most) {
   const auto check = [least, most](const std::string& text) -> std::string {
     std::int64_t value = 0;
-    if (has_leading_zero(text) || !util::parse_int(text, value) || value < least || value > most)
-      throw unusable("an integer" + bounds(least, most, true), text, digits_hint(text));
+    const bool is_one = !has_leading_zero(text) && util::parse_int(text, value);
+    if (!is_one || value < least || value > most)
+      throw unusable("an integer" + bounds(least, most, true), text, is_one ? "" : digits_hint(text));
     return "";
   };
   return {check, bounds(least, most, false)};
@@ -59,8 +61,9 @@ bool parse_number(std::string_view text, double& value) {
 CLI::Validator number(const std::string& range, std::function<bool(double)> allowed) {
   const auto check = [range, allowed = std::move(allowed)](const std::string& text) -> std::string {
     double value = 0;
-    if (!parse_number(text, value) || !allowed(value))
-      throw unusable("a number " + range, text, digits_hint(text));
+    const bool is_one = parse_number(text, value);
+    if (!is_one || !allowed(value))
+      throw unusable("a number " + range, text, is_one ? "" : digits_hint(text));
     return "";
   };
   return {check, range};
