@@ -81,7 +81,7 @@ PickleValue value_of(PickleValue::Kind kind) {
   value.kind = kind;
   return value;
 }
-PickleValue text(const std::string& string) {
+PickleValue chars(const std::string& string) {
   PickleValue value = value_of(PickleValue::Kind::kString);
   value.string = string;
   return value;
@@ -483,40 +483,40 @@ TEST_CASE("Jacobian lens: archives that are something else, or hostile") {
     check_error(ErrorCode::kFormat, parts, [&] { load(work.path()); });
   };
   const PickleValue identity = tensor(at::eye(kWidth));
-  refused(dictionary({text("jacobian_sum"), dictionary({number(0), identity}), text("n_done"), number(80)}),
+  refused(dictionary({chars("jacobian_sum"), dictionary({number(0), identity}), chars("n_done"), number(80)}),
           {"a checkpoint of its fitting, sums over 80 prompts"});
   check_error(ErrorCode::kFormat, {"a fit of the J++ lens"}, [&] {
     io::write_torch_archive(work.path() / "jpp.pt",
-                            dictionary({text("parameters"), dictionary({text("jacobians"), dictionary({})}),
-                                        text("config"), dictionary({})}));
+                            dictionary({chars("parameters"), dictionary({chars("jacobians"), dictionary({})}),
+                                        chars("config"), dictionary({})}));
     lens::read_lens(work.path() / "jpp.pt");
   });
   fs::remove(work.path() / "jpp.pt");
   check_error(ErrorCode::kFormat, {"under the key 'J'", "found the keys 'version', 'jacobians'"}, [&] {
     io::write_torch_archive(work.path() / "x.pt",
-                            dictionary({text("version"), number(1), text("jacobians"), dictionary({})}));
+                            dictionary({chars("version"), number(1), chars("jacobians"), dictionary({})}));
     lens::read_jacobian_lens(work.path() / "x.pt");
   });
-  refused(dictionary({text("J"), dictionary({text("zero"), identity})}), {"integer keys in 'J'"});
-  refused(dictionary({text("J"), dictionary({number(1), identity, text("1"), identity})}),
+  refused(dictionary({chars("J"), dictionary({chars("zero"), identity})}), {"integer keys in 'J'"});
+  refused(dictionary({chars("J"), dictionary({number(1), identity, chars("1"), identity})}),
           {"one Jacobian for a block", "several for block 1"});
   refused(
-      dictionary({text("J"), dictionary({number(0), tensor(at::full({kWidth, kWidth}, 1).to(at::kLong))})}),
+      dictionary({chars("J"), dictionary({number(0), tensor(at::full({kWidth, kWidth}, 1).to(at::kLong))})}),
       {"J[0]", "floating-point"});
   refused(
-      dictionary({text("J"), dictionary({number(0), tensor(at::eye(kWidth).expand({4, kWidth, kWidth}))})}),
+      dictionary({chars("J"), dictionary({number(0), tensor(at::eye(kWidth).expand({4, kWidth, kWidth}))})}),
       {"J[0]", "wrong shape"});
-  refused(dictionary({text("J"), dictionary({number(INT64_MAX), identity})}), {"does not fit"});
-  refused(dictionary({text("J"), dictionary({number(0), identity}), text("source_layers"), number(3)}),
+  refused(dictionary({chars("J"), dictionary({number(INT64_MAX), identity})}), {"does not fit"});
+  refused(dictionary({chars("J"), dictionary({number(0), identity}), chars("source_layers"), number(3)}),
           {"source_layers"});
   at::Tensor bad = at::eye(kWidth);
   bad[3][4] = std::numeric_limits<float>::quiet_NaN();
   for (const std::int64_t block : {1, 2}) {  // of the last block, too, although it is not used
-    refused(dictionary({text("J"), dictionary({number(0), identity, number(block), tensor(bad)})}),
+    refused(dictionary({chars("J"), dictionary({number(0), identity, number(block), tensor(bad)})}),
             {"not finite", cat("J[", block, "]")});
   }
   io::write_torch_archive(work.path() / "x.pt",
-                          dictionary({text("J"), dictionary({text("0"), identity, text("1"), identity})}));
+                          dictionary({chars("J"), dictionary({chars("0"), identity, chars("1"), identity})}));
   CHECK(load(work.path() / "x.pt")->translates(2));  // numbers as text
 }
 
