@@ -429,7 +429,8 @@ TEST_CASE("the sums of workers add up to those of one, to the last bit") {
 
 TEST_CASE("means beyond the range of float16 are stored in float32, all of them") {
   JacobianSums sums;
-  sums.fit = {.hidden_size = 2, .num_layers = 3, .num_shards = 1};
+  sums.fit.hidden_size = 2;
+  sums.fit.num_layers = 3;
   sums.num_listed = sums.num_prompts = 4;
   sums.sums = {at::full({2, 2}, 4 * 65504.0, at::kDouble), at::full({2, 2}, 2.0, at::kDouble)};
   const auto types = [&] {
@@ -443,7 +444,8 @@ TEST_CASE("means beyond the range of float16 are stored in float32, all of them"
   CHECK(types() == std::set{at::kFloat});
   CHECK(train::jacobian_lens(sums, {}).jacobians.at(0).max().item<double>() == 65536);
   sums.sums[0].fill_(1e40);
-  test::check_error(util::ErrorCode::kSelfCheck, "range of float32", [&] { train::jacobian_lens(sums, {}); });
+  test::check_error(util::ErrorCode::kSelfCheck, {"range of float32"},
+                    [&] { train::jacobian_lens(sums, {}); });
 }
 
 TEST_CASE("a checkpoint is only gone on with by its own fit") {

@@ -277,7 +277,7 @@ TEST_CASE("whenever a training ends, its folder has a whole one to go on with, o
 
   // No room for the first checkpoint: what was there stays, the log too.
   temporary.write("lens/checkpoint.safetensors/in the way", "");
-  test::check_error(util::ErrorCode::kOutput, "checkpoint.safetensors", [&] { train(false, 1); });
+  test::check_error(util::ErrorCode::kOutput, {"checkpoint.safetensors"}, [&] { train(false, 1); });
   CHECK(all_there());
   CHECK(util::read_file(path / "training.jsonl") == "old");
   std::filesystem::remove_all(path / "checkpoint.safetensors");
