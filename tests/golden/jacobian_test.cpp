@@ -476,7 +476,8 @@ TEST_CASE("a checkpoint is only gone on with by its own fit") {
   CHECK(code_of(*model, prompts, fit) == util::ErrorCode::kUsage);
   fit.resume = false;
   fit.overwrite = true;
-  // A lens of the fit before stands until one of the new fit could be made, or until it cannot be any more.
+  fit.checkpoint_seconds = 3600;
+  // A lens of the fit before goes with the first checkpoint of one that is not at its end.
   for (const char* name : {"jacobian_lens.pt", "jacobian_training.json"}) folder.write(name, "old");
   CHECK_FALSE(same_sums(train::fit_jacobians(*model, prompts, fit), first));
   CHECK(util::exists(folder.path() / "jacobian_lens.pt"));
@@ -541,8 +542,8 @@ TEST_CASE("a fitted lens has the published layout") {
 
   JacobianSums large = sums;
   large.sums[1] = large.sums[1] + 1e6;
-  CHECK_THROWS_AS(train::jacobian_lens(large, {}), util::Error);
-  CHECK(train::jacobian_lens(large, {}, at::kFloat).jacobians.size() == 3);
+  for (const auto& [l, jacobian] : train::jacobian_lens(large, {}).jacobians)
+    CHECK(at::equal(jacobian, (large.sums[static_cast<std::size_t>(l)] / 2).to(at::kFloat)));
   JacobianSums none = sums;
   none.num_prompts = 0;
   CHECK_THROWS_AS(train::jacobian_lens(none, {}), util::Error);

@@ -14,6 +14,7 @@
 #include "depthlens/util/files.hpp"
 #include "golden/golden_data.hpp"
 #include "support/catch.hpp"
+#include "support/check_error.hpp"
 #include "support/devices.hpp"
 #include "support/temporary_folder.hpp"
 
