@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <utility>
+#include <vector>
 
 #include "depthlens/data/corpus.hpp"
 #include "depthlens/lens/lens_file.hpp"
@@ -122,6 +123,7 @@ struct Fitted {
   const train::JacobianSums& sums;
   const PromptText* text = nullptr;  ///< null for sums that were joined, which do not tell it
   Clock::time_point started = {};
+  std::vector<fs::path> superseded = {};  ///< of another fit in the folder: they go
 };
 
 /// Writes the lens, and then the record beside it.
@@ -134,6 +136,7 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
   std::error_code ignored;
   fs::remove(folder / train::kJacobianRecord, ignored);  // of a lens before: with it a lens is whole
   lens::write_jacobian_lens_archive(folder / train::kJacobianLens, lens);
+  for (const fs::path& file : fitted.superseded) fs::remove(file, ignored);
   OrderedJson settings = {{"type", "jacobian"}, {"prompts", sums.num_prompts}};
   if (fitted.text != nullptr) {
     settings["max_length"] = session.max_length();
@@ -190,16 +193,19 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   util::create_folders(folder);
   const FolderLock lock(output.out, "");
   util::remove_leftovers(folder);
+  // Another fit that was there could go on beside a lens that is not its own.
   std::error_code ignored;
   const fs::path own_sums = folder / train::kJacobianSums;
   const bool are_joined = std::any_of(sums.begin(), sums.end(), [&](const std::string& path) {
     return fs::equivalent(path, own_sums, ignored);
   });
-  if (!are_joined) {  // of another fit, which they would go on with
-    fs::remove(own_sums, ignored);
-    fs::remove(folder / train::kJacobianConvergence, ignored);
-  }
-  write_lens(folder, {.session = session, .model = model, .sums = joined, .started = started});
+  std::vector<fs::path> superseded;
+  if (!are_joined) superseded = {own_sums, folder / train::kJacobianConvergence};
+  write_lens(folder, {.session = session,
+                      .model = model,
+                      .sums = joined,
+                      .started = started,
+                      .superseded = std::move(superseded)});
 }
 
 }  // namespace depthlens::run

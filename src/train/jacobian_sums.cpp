@@ -108,27 +108,14 @@ JacobianSums read_facts(const io::TensorFile& file) {
   return sums;
 }
 
-/// The means of the blocks, float64.
-std::vector<at::Tensor> means_of(const JacobianSums& sums) {
-  if (sums.num_prompts == 0) {
-    throw util::self_check_error(
-        {.what = "the Jacobian lens has no prompts",
-         .expected = cat("a prompt of more than ", sums.fit.skip_first + 1, " tokens"),
-         .found = cat(sums.num_skipped, " that are too short")});
-  }
+/// The means of the blocks in `dtype`; nothing where one of them passes its range.
+std::optional<std::vector<at::Tensor>> means_of(const JacobianSums& sums, at::ScalarType dtype) {
   std::vector<at::Tensor> means;
-  for (const at::Tensor& sum : sums.sums) means.push_back(sum / static_cast<double>(sums.num_prompts));
-  return means;
-}
-
-/// In `dtype`; nothing where one of them passes its range.
-std::optional<std::vector<at::Tensor>> rounded(const std::vector<at::Tensor>& means, at::ScalarType dtype) {
-  std::vector<at::Tensor> all;
-  for (const at::Tensor& mean : means) {
-    all.push_back(mean.to(dtype));
-    if (!at::isfinite(all.back()).all().item<bool>()) return std::nullopt;
+  for (const at::Tensor& sum : sums.sums) {
+    means.push_back((sum / static_cast<double>(sums.num_prompts)).to(dtype));
+    if (!at::isfinite(means.back()).all().item<bool>()) return std::nullopt;
   }
-  return all;
+  return means;
 }
 
 }  // namespace
@@ -246,12 +233,17 @@ lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::Len
   require_all_shards(sums);
   lens::StoredJacobianLens lens;
   util::OrderedJson blocks = util::OrderedJson::array();
-  const std::vector<at::Tensor> means = means_of(sums);
-  std::optional<std::vector<at::Tensor>> stored = rounded(means, dtype);
-  if (!stored) stored = rounded(means, at::kFloat);
-  if (!stored) throw util::self_check_error({.what = "a mean Jacobian passes the range of float32"});
-  for (std::size_t l = 0; l < stored->size(); ++l) {
-    lens.jacobians.emplace(l, (*stored)[l]);
+  if (sums.num_prompts == 0) {
+    throw util::self_check_error(
+        {.what = "the Jacobian lens has no prompts",
+         .expected = cat("a prompt of more than ", sums.fit.skip_first + 1, " tokens"),
+         .found = cat(sums.num_skipped, " that are too short")});
+  }
+  std::optional<std::vector<at::Tensor>> means = means_of(sums, dtype);
+  if (!means) means = means_of(sums, at::kFloat);
+  if (!means) throw util::self_check_error({.what = "a mean Jacobian passes the range of float32"});
+  for (std::size_t l = 0; l < means->size(); ++l) {
+    lens.jacobians.emplace(l, (*means)[l]);
     blocks.push_back(l);
   }
   lens.fields = {{"n_prompts", sums.num_prompts},
