@@ -454,8 +454,8 @@ struct ArchSpec {
 
   double embedding_scale = 1;
   bool rounds_embedding_scale = false;  ///< to the type of the products (Gemma)
-  bool embedding_norm = false;       ///< the states of layer 0 are normed
-  std::int64_t position_offset = 0;  ///< row of the position embedding that position 0 has
+  bool embedding_norm = false;          ///< the states of layer 0 are normed
+  std::int64_t position_offset = 0;     ///< row of the position embedding that position 0 has
   /// Instead of learned rows: sines, then cosines, of row · 10000^(−n / (d / 2 − 1)), n < d / 2 (XGLM).
   bool sinusoidal_positions = false;
   NormKind norm = NormKind::kLayerNorm;
