@@ -35,6 +35,12 @@ std::int64_t head_size_of(const JsonView& config, const ArchSpec& spec, const st
   config.at(heads_key).fail("a divisor of the hidden size, " + std::to_string(spec.hidden_size));
 }
 
+ArchSpec read_stack_with_heads(const JsonView& config, const StackNames& names) {
+  ArchSpec spec = read_stack(config, names);
+  set_head_size(spec, head_size_of(config, spec, name_of_size(config, names.heads[0], names.heads[1])));
+  return spec;
+}
+
 namespace {
 
 /// A kind of block by the name that transformers 5 has for it.

@@ -25,6 +25,9 @@ ArchSpec read_stack(const util::JsonView& config, const StackNames& names = {});
 /// And the scale of scores that goes with it, 1 / sqrt(size).
 void set_head_size(ArchSpec& spec, std::int64_t size);
 
+/// The same, and heads that share the hidden size out among themselves: their number must divide it.
+ArchSpec read_stack_with_heads(const util::JsonView& config, const StackNames& names = {});
+
 /// The number of heads must divide the hidden size where the head size is not given.
 std::int64_t head_size_of(const util::JsonView& config, const ArchSpec& spec, const std::string& heads_key);
 

@@ -4,11 +4,9 @@
 namespace depthlens::model {
 
 ArchSpec read_bloom(const util::JsonView& config) {
-  const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
-  ArchSpec spec = read_stack(config, {.layers = {"n_layer", "num_hidden_layers"},
-                                      .hidden = {"hidden_size", "n_embed"},
-                                      .heads = {"n_head", "num_attention_heads"}});
-  set_head_size(spec, head_size_of(config, spec, heads));
+  ArchSpec spec = read_stack_with_heads(config, {.layers = {"n_layer", "num_hidden_layers"},
+                                                 .hidden = {"hidden_size", "n_embed"},
+                                                 .heads = {"n_head", "num_attention_heads"}});
   spec.mlp_size = 4 * spec.hidden_size;
   // transformers then leaves biases out.
   if (read_size(config, "pretraining_tp", 1) > 1) require_value(config, "slow_but_exact", false);

@@ -8,8 +8,7 @@
 namespace depthlens::model {
 
 ArchSpec read_falcon(const util::JsonView& config) {
-  ArchSpec spec = read_stack(config);
-  set_head_size(spec, head_size_of(config, spec, "num_attention_heads"));
+  ArchSpec spec = read_stack_with_heads(config);
   spec.mlp_size = read_optional_size(config, "ffn_hidden_size", {}).value_or(4 * spec.hidden_size);
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);

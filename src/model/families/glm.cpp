@@ -63,17 +63,15 @@ ArchSpec read_glm4_moe(const util::JsonView& config) {
 
 ArchSpec read_solar_open(const util::JsonView& config) {
   const bool bias = read_flag(config, "attention_bias", false);
-  util::Json whole = config.raw();
-  whole["intermediate_size"] = 1;  // the class has none
-  ArchSpec spec = read_llama_like({whole, config.where()}, {.max_positions = 131072,
-                                                            .kv_heads = 8,
-                                                            .head_size = 128,
-                                                            .epsilon = 1e-5,
-                                                            .rope = {.class_theta = 1e6},
-                                                            .partial_rotary = true,
-                                                            .qkv_bias = bias,
-                                                            .dense_mlp = false});
-  spec.mlp_size = 0;
+  ArchSpec spec = read_llama_like(config, {.max_positions = 131072,
+                                           .kv_heads = 8,
+                                           .head_size = 128,
+                                           .mlp_size_key = "",
+                                           .epsilon = 1e-5,
+                                           .rope = {.class_theta = 1e6},
+                                           .partial_rotary = true,
+                                           .qkv_bias = bias,
+                                           .dense_mlp = false});
   set_first_dense(spec, 0);
   const std::string reason = "all blocks have experts, and heads no norms";
   tell_unused(config, "first_k_dense_replace", 0, reason);

@@ -46,12 +46,10 @@ namespace {
 ArchSpec read_like_gpt2(const util::JsonView& config, bool transposed, const std::string& activation) {
   require_value(config, "scale_attn_weights", true);
   // What is said of float32 there changes only the precision in which transformers works.
-  const std::string heads = name_of_size(config, "n_head", "num_attention_heads");
 
-  ArchSpec spec = read_stack(config, {.layers = {"n_layer", "num_hidden_layers"},
-                                      .hidden = {"n_embd", "hidden_size"},
-                                      .heads = {"n_head", "num_attention_heads"}});
-  set_head_size(spec, head_size_of(config, spec, heads));
+  ArchSpec spec = read_stack_with_heads(config, {.layers = {"n_layer", "num_hidden_layers"},
+                                                 .hidden = {"n_embd", "hidden_size"},
+                                                 .heads = {"n_head", "num_attention_heads"}});
   spec.mlp_size = read_optional_size(config, "n_inner", {}).value_or(4 * spec.hidden_size);
   spec.max_positions =
       read_size(config, name_of_size(config, "n_positions", "max_position_embeddings"), 1024);

@@ -59,10 +59,8 @@ std::vector<bool> local_blocks(const util::JsonView& config, std::int64_t num_la
 }  // namespace
 
 ArchSpec read_gpt_neo(const util::JsonView& config) {
-  const std::string heads = name_of_size(config, "num_heads", "num_attention_heads");
-  ArchSpec spec = read_stack(
+  ArchSpec spec = read_stack_with_heads(
       config, {.layers = {"num_layers", "num_hidden_layers"}, .heads = {"num_heads", "num_attention_heads"}});
-  set_head_size(spec, head_size_of(config, spec, heads));
   spec.attention.scale = 1;
   spec.mlp_size = read_optional_size(config, "intermediate_size", {}).value_or(4 * spec.hidden_size);
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);

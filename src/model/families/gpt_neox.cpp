@@ -5,8 +5,7 @@
 namespace depthlens::model {
 
 ArchSpec read_gpt_neox(const util::JsonView& config) {
-  ArchSpec spec = read_stack(config);
-  set_head_size(spec, head_size_of(config, spec, "num_attention_heads"));
+  ArchSpec spec = read_stack_with_heads(config);
   require_value(config, "head_dim", spec.head_size);  // transformers rotates by it, and cuts heads without it
   spec.mlp_size = read_size(config, "intermediate_size");
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);

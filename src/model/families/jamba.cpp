@@ -2,7 +2,6 @@
 // norms of narrow steps, writers and readers have weights; one expert means an MLP, and none to choose.
 #include <utility>
 
-#include "depthlens/util/rounding.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -24,13 +23,10 @@ std::vector<bool> every(const util::JsonView& config, const std::string& stem, s
 
 void read_scan(ArchSpec& spec, const util::JsonView& config) {
   const std::int64_t d = spec.hidden_size;
-  const util::Json automatic = "auto";
-  const auto rank = find_key(config, "mamba_dt_rank");
   spec.selective_scan = {.channels = d * read_size(config, "mamba_expand", 2),
                          .state_size = read_size(config, "mamba_d_state", 16),
                          .kernel = read_size(config, "mamba_d_conv", 4),
-                         .step_rank = !rank || rank->raw() == automatic ? util::ceil_div(d, std::int64_t{16})
-                                                                        : read_size(config, "mamba_dt_rank"),
+                         .step_rank = read_step_rank(config, "mamba_dt_rank", d),
                          .norm_epsilon = spec.norm_epsilon,
                          .activation = spec.activation};
   if (!(spec.norm_epsilon > 0)) config.at("rms_norm_eps").fail("a positive number");

@@ -29,7 +29,7 @@ ArchSpec read_llama_like(const util::JsonView& config, const LlamaLike& parts) {
   const auto head_size = parts.head_size ? read_size(config, "head_dim", *parts.head_size)
                                          : read_optional_size(config, "head_dim", {});
   set_head_size(spec, head_size ? *head_size : head_size_of(config, spec, "num_attention_heads"));
-  spec.mlp_size = read_size(config, "intermediate_size");
+  spec.mlp_size = parts.mlp_size_key.empty() ? 0 : read_size(config, parts.mlp_size_key);
   spec.max_positions = read_size(config, "max_position_embeddings", parts.max_positions);
   spec.norm = parts.norm;
   spec.norm_epsilon =

@@ -19,6 +19,7 @@ struct LlamaLike {
   std::optional<std::int64_t> head_size = {};  ///< likewise, null is refused; none: hidden_size over heads
   bool tied_unembedding = false;               ///< likewise
   NormKind norm = NormKind::kRmsNorm;
+  std::string mlp_size_key = "intermediate_size";  ///< "": it has none
   std::string epsilon_key = "rms_norm_eps";
   double epsilon = 1e-6;
   /// The norms of a block with a weight, as "layers.{i}.NAME.weight", and the model's last one.

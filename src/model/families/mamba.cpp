@@ -2,7 +2,6 @@
 // MLP. Odd: there are no positions, so that windows may be of any length.
 #include <utility>
 
-#include "depthlens/util/rounding.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -34,15 +33,13 @@ ArchSpec read_mamba_like(const util::JsonView& config, Mixer mixer, bool tied_un
 ArchSpec read_mamba1(const util::JsonView& config, double norm_epsilon) {
   ArchSpec spec = read_mamba_like(config, Mixer::kSelectiveScan, /*tied_unembedding=*/true);
   const std::int64_t d = spec.hidden_size;
-  const bool automatic =
-      !config.raw().contains("time_step_rank") || config.raw().at("time_step_rank") == "auto";
   spec.selective_scan = {
       // The class makes it of `expand`; what a config has takes its place (Falcon Mamba 7B).
       .channels = config.has("intermediate_size") ? read_size(config, "intermediate_size")
                                                   : d * read_size(config, "expand", 2),
       .state_size = read_size(config, "state_size", 16),
       .kernel = read_size(config, "conv_kernel", 4),
-      .step_rank = automatic ? util::ceil_div(d, std::int64_t{16}) : read_size(config, "time_step_rank"),
+      .step_rank = read_step_rank(config, "time_step_rank", d),
       .norm_epsilon = norm_epsilon,
       .activation = read_activation(config, "hidden_act", "silu")};
   const bool bias = read_flag(config, "use_bias", false);

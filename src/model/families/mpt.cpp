@@ -35,11 +35,9 @@ void read_attention(ArchSpec& spec, const util::JsonView& config) {
 }  // namespace
 
 ArchSpec read_mpt(const util::JsonView& config) {
-  const std::string heads = name_of_size(config, "n_heads", "num_attention_heads");
-  ArchSpec spec = read_stack(config, {.layers = {"n_layers", "num_hidden_layers"},
-                                      .hidden = {"d_model", "hidden_size"},
-                                      .heads = {"n_heads", "num_attention_heads"}});
-  set_head_size(spec, head_size_of(config, spec, heads));
+  ArchSpec spec = read_stack_with_heads(config, {.layers = {"n_layers", "num_hidden_layers"},
+                                                 .hidden = {"d_model", "hidden_size"},
+                                                 .heads = {"n_heads", "num_attention_heads"}});
   require_value(config, "expansion_ratio", 4);
   require_value(config, "no_bias", true);
   if (config.has("norm_type") && config.at("norm_type").raw() != "layernorm")

@@ -7,8 +7,7 @@ namespace depthlens::model {
 
 ArchSpec read_opt(const util::JsonView& config) {
   constexpr std::int64_t kOffset = 2;
-  ArchSpec spec = read_stack(config);
-  set_head_size(spec, head_size_of(config, spec, "num_attention_heads"));
+  ArchSpec spec = read_stack_with_heads(config);
   spec.mlp_size = read_size(config, "ffn_dim");
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.position_offset = kOffset;

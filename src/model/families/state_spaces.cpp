@@ -2,7 +2,9 @@
 
 #include <utility>
 
+#include "config_keys.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::model {
@@ -60,6 +62,12 @@ void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const
   if (space.norm != StateSpaceSpec::Norm::kNone) add(Slot::kStateNormWeight, "norm.weight", {space.values()});
   add(Slot::kMixerOutWeight, "out_proj.weight", {d, space.values()});
   if (biases.out) add(Slot::kMixerOutBias, "out_proj.bias", {d});
+}
+
+std::int64_t read_step_rank(const util::JsonView& config, const std::string& key, std::int64_t hidden_size) {
+  const util::Json& raw = config.raw();
+  const bool automatic = !raw.contains(key) || raw.at(key) == "auto";
+  return automatic ? util::ceil_div(hidden_size, std::int64_t{16}) : read_size(config, key);
 }
 
 void add_selective_scan(ArchSpec& spec, const SelectiveScanNames& names) {

@@ -23,6 +23,10 @@ struct StateSpaceBiases {
 };
 void add_state_space(ArchSpec& spec, const std::string& stem, Mixer mixer, const StateSpaceBiases& biases);
 
+/// How many numbers steps are made of: under this key, a sixteenth of the hidden size where that says "auto"
+/// or is absent.
+std::int64_t read_step_rank(const util::JsonView& config, const std::string& key, std::int64_t hidden_size);
+
 /// The selective scan "layers.{i}.STEM.{in_proj,conv1d,x_proj,dt_proj,A_log,D,out_proj}";
 /// `spec.selective_scan` has its sizes. As with `LlamaLike`, read what may be refused before you make the
 /// names.

@@ -38,11 +38,9 @@ void add_parts(ArchSpec& spec, const util::JsonView& config, const std::string& 
 }  // namespace
 
 ArchSpec read_xglm(const util::JsonView& config) {
-  const std::string heads = name_of_size(config, "attention_heads", "num_attention_heads");
-  ArchSpec spec = read_stack(config, {.layers = {"num_layers", "num_hidden_layers"},
-                                      .hidden = {"d_model", "hidden_size"},
-                                      .heads = {"attention_heads", "num_attention_heads"}});
-  set_head_size(spec, head_size_of(config, spec, heads));
+  ArchSpec spec = read_stack_with_heads(config, {.layers = {"num_layers", "num_hidden_layers"},
+                                                 .hidden = {"d_model", "hidden_size"},
+                                                 .heads = {"attention_heads", "num_attention_heads"}});
   spec.mlp_size = read_size(config, "ffn_dim");
   spec.max_positions = read_size(config, "max_position_embeddings", 2048);
   spec.activation = read_activation(config, "activation_function", "gelu");
@@ -60,8 +58,7 @@ ArchSpec read_xglm(const util::JsonView& config) {
 }
 
 ArchSpec read_biogpt(const util::JsonView& config) {
-  ArchSpec spec = read_stack(config);
-  set_head_size(spec, head_size_of(config, spec, "num_attention_heads"));
+  ArchSpec spec = read_stack_with_heads(config);
   spec.mlp_size = read_size(config, "intermediate_size");
   spec.max_positions = read_size(config, "max_position_embeddings", 1024);
   spec.activation = read_activation(config, "hidden_act", "gelu");
