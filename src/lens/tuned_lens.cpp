@@ -55,13 +55,17 @@ class TunedLens : public Lens {
   Alignment alignment_;
 };
 
+/// Of a trained one the first row tells.
+bool is_zero(const at::Tensor& x) {
+  return !x.select(0, 0).any().item<bool>() && !x.any().item<bool>();
+}
+
 /// "0, 1": the layers whose translators are zeros.
 std::string untrained(const std::vector<Translator>& translators) {
   std::vector<std::string> layers;
   for (std::size_t i = 0; i < translators.size(); ++i) {
     const Translator& translator = translators[i];
-    if (!translator.weight.any().item<bool>() &&
-        !(translator.bias.defined() && translator.bias.any().item<bool>()))
+    if (is_zero(translator.weight) && (!translator.bias.defined() || is_zero(translator.bias)))
       layers.push_back(std::to_string(i));
   }
   return layers.size() == translators.size() ? "" : util::join(layers, ", ");  // all: one that is as it began

@@ -200,8 +200,9 @@ at::Tensor Model::Parts::embed(const PackedWindows& windows) const {
   if (weights[Slot::kEmbeddingProjection].defined())
     x = first().linear(packed(x), weights[Slot::kEmbeddingProjection], {});
   if (spec.embedding_scale != 1) {
-    const at::ScalarType type = spec.rounds_embedding_scale ? options.dtype : at::kFloat;
-    x = x * at::scalar_tensor(spec.embedding_scale, type).item<double>();
+    x = x * (spec.rounds_embedding_scale
+                 ? at::scalar_tensor(spec.embedding_scale, options.dtype).item<double>()
+                 : spec.embedding_scale);
   }
   if (spec.sinusoidal_positions || weights[Slot::kPositionEmbedding].defined()) {
     std::vector<std::int64_t> rows = positions;

@@ -101,7 +101,7 @@ train::JacobianSums fit_share(const Session& session, const std::vector<train::P
   fit.shard = shard.index;
   fit.num_shards = shard.count;
   fit.list_digest = train::prompts_digest(all);
-  fit.model_digest = digest_of_model(session);
+  fit.model_files_digest = model_files_digest(session);
   fit.resume = output.resume;
   fit.overwrite = output.overwrite;
   fit.progress = [&](const train::JacobianProgress& at) {
@@ -188,7 +188,7 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   train::require_all_shards(joined);
   session.load();
   if (joined.fit.model_fingerprint != lens::model_fingerprint(session.model()) ||
-      joined.fit.model_digest != digest_of_model(session))
+      joined.fit.model_files_digest != model_files_digest(session))
     throw util::usage_error({.what = "the sums were made with another model", .where = sums.front()});
   util::create_folders(folder);
   const FolderLock lock(output.out, "");

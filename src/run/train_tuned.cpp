@@ -198,7 +198,7 @@ OrderedJson settings_json(const TunedTraining& training, const ModelOptions& mod
                       {"dtype", name_of(kDtypes, model.dtype)},
                       {"products", trainer.products()},
                       {"data_digest", text.windows.digest()}};
-  json["model_files_digest"] = digest_of_model(session);
+  json["model_files_digest"] = model_files_digest(session);
   if (!training.init.empty())
     json["init_digest"] = lens::lens_digest(lens::read_tuned_lens(training.init_folder));
   return json;

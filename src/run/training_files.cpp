@@ -27,7 +27,7 @@ void require_no_lens(const fs::path& file, bool overwrite) {
                             .hint = "replace it with --overwrite, or choose another --out"});
 }
 
-std::string digest_of_model(const Session& session) {
+std::string model_files_digest(const Session& session) {
   const OrderedJson described = session.describe_model();
   return described.at("digest").get<std::string>();
 }

@@ -21,7 +21,7 @@ std::string place_of(const std::vector<std::string>& inputs);
 void require_no_lens(const std::filesystem::path& file, bool overwrite);
 
 /// Of the files of the session's model, which must have been loaded.
-std::string digest_of_model(const Session& session);
+std::string model_files_digest(const Session& session);
 
 /// Of a lens that was made with the session's model, which must have been loaded.
 lens::LensProvenance provenance_of(const ModelOptions& options, const Session& session);

@@ -172,7 +172,7 @@ JacobianSums beginning(const model::Model& model, const std::vector<Prompt>& pro
                              .num_layers = model.spec().num_layers,
                              .skip_first = fit.options.skip_first,
                              .model_fingerprint = lens::model_fingerprint(model),
-                             .model_digest = fit.model_digest,
+                             .model_files_digest = fit.model_files_digest,
                              .dtype = at::toString(model.dtype()),
                              .num_shards = fit.num_shards,
                              .list_digest = fit.list_digest.empty() ? digest : fit.list_digest},

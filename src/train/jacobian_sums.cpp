@@ -36,7 +36,7 @@ std::string numbers_text(const std::vector<std::int64_t>& numbers) {
 std::vector<std::string> in_words(const JacobianIdentity& fit) {
   return {cat("hidden_size ", fit.hidden_size),     cat("num_layers ", fit.num_layers),
           cat("skip_first ", fit.skip_first),       "model " + fit.model_fingerprint,
-          "model files " + fit.model_digest,        "arithmetic in " + fit.dtype,
+          "model files " + fit.model_files_digest,  "arithmetic in " + fit.dtype,
           cat("number of shards ", fit.num_shards), "list of prompts " + fit.list_digest};
 }
 
@@ -92,7 +92,7 @@ JacobianSums read_facts(const io::TensorFile& file) {
                             .num_layers = metadata.number("num_layers"),
                             .skip_first = metadata.number("skip_first"),
                             .model_fingerprint = metadata.text("model_fingerprint"),
-                            .model_digest = metadata.text("model_digest"),
+                            .model_files_digest = metadata.text("model_files_digest"),
                             .dtype = metadata.text("dtype"),
                             .num_shards = metadata.number("num_shards"),
                             .list_digest = metadata.text("list_digest")},
@@ -130,7 +130,7 @@ void save_jacobian_sums(const fs::path& path, const JacobianSums& sums) {
                          {"num_layers", cat(sums.fit.num_layers)},
                          {"skip_first", cat(sums.fit.skip_first)},
                          {"model_fingerprint", sums.fit.model_fingerprint},
-                         {"model_digest", sums.fit.model_digest},
+                         {"model_files_digest", sums.fit.model_files_digest},
                          {"prompts_digests", util::join(sums.prompts_digests, " ")},
                          {"num_prompts", cat(sums.num_prompts)},
                          {"num_skipped", cat(sums.num_skipped)},

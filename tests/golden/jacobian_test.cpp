@@ -392,7 +392,7 @@ TEST_CASE("the sums of workers add up to those of one, to the last bit") {
     other.fit.model_fingerprint = "another";
     CHECK_THROWS_AS(train::merge_jacobian_sums({parts[0], other}), util::Error);
     other = parts[1];
-    other.fit.model_digest = "another";
+    other.fit.model_files_digest = "another";
     CHECK_THROWS_AS(train::merge_jacobian_sums({parts[0], other}), util::Error);
     other = parts[1];
     other.fit.skip_first = 16;
@@ -469,9 +469,9 @@ TEST_CASE("a checkpoint is only gone on with by its own fit") {
   CHECK(code_of(*model, several_prompts("gpt2"), fit) == util::ErrorCode::kUsage);
   const auto other = Model::load(test::golden_model("neox-parallel"), {});
   CHECK(code_of(*other, prompts, fit) == util::ErrorCode::kUsage);
-  fit.model_digest = "another";
+  fit.model_files_digest = "another";
   CHECK(code_of(*model, prompts, fit) == util::ErrorCode::kUsage);
-  fit.model_digest = "";
+  fit.model_files_digest = "";
   fit.options.skip_first = 1;
   CHECK(code_of(*model, prompts, fit) == util::ErrorCode::kUsage);
   fit.resume = false;

@@ -80,7 +80,7 @@ struct JacobianFit {
   std::string list_digest = {};
   /// Of the model's files, by which sums are known as those of one model; "": by `lens::model_fingerprint`
   /// alone, to which most weights are nothing.
-  std::string model_digest = {};
+  std::string model_files_digest = {};
   bool resume = false;     ///< goes on with the folder's checkpoint, if there is one
   bool overwrite = false;  ///< begins anew over a checkpoint
   std::function<void(const JacobianProgress&)> progress;

@@ -18,11 +18,11 @@ struct JacobianIdentity {
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t skip_first = 0;
-  std::string model_fingerprint;  ///< `lens::model_fingerprint` of the model
-  std::string model_digest;       ///< of the model's files; "": not known
-  std::string dtype;              ///< of the model's arithmetic
-  std::int64_t num_shards = 1;    ///< into which the list of prompts was divided
-  std::string list_digest;        ///< `prompts_digest` of the whole list
+  std::string model_fingerprint;   ///< `lens::model_fingerprint` of the model
+  std::string model_files_digest;  ///< of the model's files; "": not known
+  std::string dtype;               ///< of the model's arithmetic
+  std::int64_t num_shards = 1;     ///< into which the list of prompts was divided
+  std::string list_digest;         ///< `prompts_digest` of the whole list
 };
 
 /// They are exact while no element passes 2^21, for the addends are multiples of 2^-32: the same prompts give
