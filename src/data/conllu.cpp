@@ -93,9 +93,9 @@ struct Range {
   std::int64_t first = 0, last = 0, line = 0;
 };
 
-class Reader {
+class SentenceReader {
  public:
-  Reader(const TaskText& file, const std::vector<std::string>& tags, std::int64_t min_prompt_chars)
+  SentenceReader(const TaskText& file, const std::vector<std::string>& tags, std::int64_t min_prompt_chars)
       : file_(file), tags_(tags), min_prompt_chars_(min_prompt_chars) {
     result_.sha256 = file.sha256;
   }
@@ -371,7 +371,7 @@ class Reader {
 TaggedFile read_tagged_words(const std::string& path, const std::vector<std::string>& tags,
                              std::int64_t min_prompt_chars) {
   const TaskText file = read_task_text(path);
-  return Reader(file, tags, min_prompt_chars).read();
+  return SentenceReader(file, tags, min_prompt_chars).read();
 }
 
 }  // namespace depthlens::data

@@ -51,9 +51,9 @@ std::string skeleton(std::string_view text) {
   return kept;
 }
 
-class Reader {
+class CountReader {
  public:
-  Reader(std::string name, std::int64_t vocab_size, const text::Tokenizer& tokenizer)
+  CountReader(std::string name, std::int64_t vocab_size, const text::Tokenizer& tokenizer)
       : name_(std::move(name)),
         tokenizer_(tokenizer),
         counts_(vocab_size, 0),
@@ -200,7 +200,7 @@ class Reader {
 TokenCounts TokenCounts::read(const std::string& path, std::int64_t vocab_size,
                               const text::Tokenizer& tokenizer) {
   const InputText file = read_input_text(path, std::uint64_t{1} << 30);
-  Reader reader(path, vocab_size, tokenizer);
+  CountReader reader(path, vocab_size, tokenizer);
   try {
     if (util::content_extension(path) == ".csv") {
       reader.read_csv(file.text);

@@ -11,12 +11,12 @@ namespace {
 
 constexpr std::int64_t kRanks = 10;
 
-struct Exit {
+struct ExitRule {
   const char* criterion;
   double threshold;
 };
 /// Left at the first layer where the value reaches the threshold; for the entropy, falls to it.
-constexpr std::array<Exit, 21> kExits = {
+constexpr std::array<ExitRule, 21> kExits = {
     {{"max_probability", 0.3},  {"max_probability", 0.5}, {"max_probability", 0.7},
      {"max_probability", 0.8},  {"max_probability", 0.9}, {"max_probability", 0.95},
      {"max_probability", 0.99}, {"entropy", 3},           {"entropy", 2},
@@ -95,7 +95,7 @@ class Calibration : public Experiment {
     double kl = 0;
   };
 
-  static bool leaves(const Exit& exit, const decode::PositionReadout& position, std::int64_t lens,
+  static bool leaves(const ExitRule& exit, const decode::PositionReadout& position, std::int64_t lens,
                      std::int64_t row) {
     const std::string_view criterion = exit.criterion;
     if (criterion == "entropy") return position.entropy(lens, row) <= exit.threshold;

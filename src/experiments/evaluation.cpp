@@ -13,14 +13,14 @@
 namespace depthlens::experiments {
 namespace {
 
-constexpr std::size_t kStatistics = 2;  // of a translator on a layer: KL, agreement
+constexpr std::size_t kTranslatorStatistics = 2;  // of a translator on a layer: KL, agreement
 
-/// [L, kStatistics] of a translator, and cases.
+/// [L, kTranslatorStatistics] of a translator, and cases.
 tables::BootstrapMeans means_of(const Context& context, const std::string& lens, std::int64_t translator,
                                 std::int64_t num_layers) {
-  return tables::BootstrapMeans(context.state->sums(util::cat("transfer.", lens, ".", translator),
-                                                    static_cast<std::size_t>(num_layers) * kStatistics + 1,
-                                                    context.seed));
+  return tables::BootstrapMeans(
+      context.state->sums(util::cat("transfer.", lens, ".", translator),
+                          static_cast<std::size_t>(num_layers) * kTranslatorStatistics + 1, context.seed));
 }
 
 /// Layer L, where no translator has a part, is left out.
@@ -88,7 +88,7 @@ class Evaluation : public Experiment {
       for (std::int64_t translator = 0; translator < num_translators; ++translator) {
         const auto means = means_of(context_, lens, translator, evaluation_.num_layers);
         for (std::int64_t layer = 0; layer < evaluation_.num_layers; ++layer) {
-          const std::size_t i = static_cast<std::size_t>(layer) * kStatistics;
+          const std::size_t i = static_cast<std::size_t>(layer) * kTranslatorStatistics;
           table.add({lens, translator, layer, means.count(), means.estimate(i), means.estimate(i + 1)});
         }
       }

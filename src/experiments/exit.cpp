@@ -6,7 +6,7 @@
 namespace depthlens::experiments {
 namespace {
 
-constexpr std::size_t kStatistics = 4;  // right, log-probability of the answer, agreement, KL
+constexpr std::size_t kExitStatistics = 4;  // right, log-probability of the answer, agreement, KL
 
 class Exit : public Experiment {
  public:
@@ -16,7 +16,7 @@ class Exit : public Experiment {
 
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
-    values_.assign(static_cast<std::size_t>(shape.num_lenses() * shape.num_rows) * kStatistics, 0);
+    values_.assign(static_cast<std::size_t>(shape.num_lenses() * shape.num_rows) * kExitStatistics, 0);
     means_ = tables::BootstrapMeans(context_.state->sums("exit.means", values_.size() + 1, context_.seed));
   }
 
@@ -58,7 +58,7 @@ class Exit : public Experiment {
 
  private:
   std::size_t index(std::int64_t lens, std::int64_t row) const {
-    return static_cast<std::size_t>(lens * shape_.num_rows + row) * kStatistics;
+    return static_cast<std::size_t>(lens * shape_.num_rows + row) * kExitStatistics;
   }
 
   /// A question is answered by the option that leads, anything else by the top-1.
@@ -71,7 +71,7 @@ class Exit : public Experiment {
   Context context_;
   decode::ReadoutShape shape_;
   std::vector<double> values_;
-  tables::BootstrapMeans means_;  // [N, R, kStatistics]
+  tables::BootstrapMeans means_;  // [N, R, kExitStatistics]
 };
 
 }  // namespace

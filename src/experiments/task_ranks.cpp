@@ -5,7 +5,7 @@
 
 namespace depthlens::experiments {
 namespace {
-constexpr std::int64_t kStatistics = 3;
+constexpr std::int64_t kRankStatistics = 3;
 }
 
 std::optional<std::int64_t> first_layer_with_rank(const decode::PositionReadout& position, std::int64_t lens,
@@ -18,12 +18,12 @@ std::optional<std::int64_t> first_layer_with_rank(const decode::PositionReadout&
 
 RankCurves::RankCurves(const Context& context, const std::string& name, const decode::ReadoutShape& shape)
     : num_rows_(shape.num_rows),
-      values_(place_of(shape, shape.num_lenses(), 0, kStatistics)),
+      values_(place_of(shape, shape.num_lenses(), 0, kRankStatistics)),
       means_(context.state->sums(name + ".means", values_.size() + 1, context.seed)),
       ranks_(&context.state->histograms(name + ".ranks", place_of(shape, shape.num_lenses(), 0))) {}
 
 std::size_t RankCurves::index(std::int64_t lens, std::int64_t row, std::size_t statistic) const {
-  return static_cast<std::size_t>((lens * num_rows_ + row) * kStatistics) + statistic;
+  return static_cast<std::size_t>((lens * num_rows_ + row) * kRankStatistics) + statistic;
 }
 
 void RankCurves::add(const decode::PositionReadout& position, std::int64_t w) {
@@ -33,7 +33,7 @@ void RankCurves::add(const decode::PositionReadout& position, std::int64_t w) {
       values_[index(lens, row, 0)] = static_cast<double>(rank);
       values_[index(lens, row, 1)] = 1 / static_cast<double>(rank);
       values_[index(lens, row, 2)] = rank == 1 ? 1 : 0;
-      ranks_->add(index(lens, row, 0) / static_cast<std::size_t>(kStatistics), rank);
+      ranks_->add(index(lens, row, 0) / static_cast<std::size_t>(kRankStatistics), rank);
     }
   }
   means_.add(unit_of(position), values_);
@@ -49,7 +49,7 @@ tables::Estimate RankCurves::top1_rate(std::int64_t lens, std::int64_t row) cons
   return means_.estimate(index(lens, row, 2));
 }
 tables::Cell RankCurves::median_rank(std::int64_t lens, std::int64_t row) const {
-  return tables::cell((*ranks_)[index(lens, row, 0) / static_cast<std::size_t>(kStatistics)].median());
+  return tables::cell((*ranks_)[index(lens, row, 0) / static_cast<std::size_t>(kRankStatistics)].median());
 }
 
 EarliestLayers::EarliestLayers(const Context& context, const std::string& name,

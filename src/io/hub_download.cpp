@@ -112,7 +112,7 @@ void fetch_one(const CachedRepository& cached, const HubFile& file, HubClient& c
   work.found += static_cast<std::int64_t>(blob.size());
   CountingSink sink(blob, work.there);
   try {
-    constexpr int kMaxTries = 2;
+    constexpr int kMaxFetches = 2;
     for (int tries = 1;; ++tries) {
       client.fetch(cached.repository(), file, sink);
       const auto received = static_cast<std::int64_t>(blob.size());
@@ -120,12 +120,12 @@ void fetch_one(const CachedRepository& cached, const HubFile& file, HubClient& c
       if (end == UnfinishedBlob::End::kFinished) return;
       const bool gone = end == UnfinishedBlob::End::kGone;
       work.there -= received;
-      if (tries == kMaxTries && gone) {
+      if (tries == kMaxFetches && gone) {
         throw util::output_error({.what = cat("what has come of ", in_quotes(file.path), " was taken away"),
                                   .where = cached.blob(file.etag).parent_path().string(),
                                   .hint = "run the command again when nobody clears the cache"});
       }
-      if (tries == kMaxTries) {
+      if (tries == kMaxFetches) {
         throw util::format_error(
             {.what = cat("the hub gives another content than it has announced for ", in_quotes(file.path)),
              .where = cached.repository().name,

@@ -24,8 +24,8 @@ void require_utf8(const std::string& text, const std::string& where) {
       {.what = "text that is not UTF-8 cannot be written", .where = where, .found = util::in_quotes(text)});
 }
 
-std::string header_of(const NamedTensors& tensors, const std::map<std::string, std::string>& metadata,
-                      const std::string& where) {
+std::string header_text(const NamedTensors& tensors, const std::map<std::string, std::string>& metadata,
+                        const std::string& where) {
   util::OrderedJson header = util::OrderedJson::object();
   for (const auto& [key, value] : metadata) {
     require_utf8(key, where + ": __metadata__");
@@ -63,7 +63,7 @@ void write_safetensors(const std::filesystem::path& path, const NamedTensors& te
   std::stable_sort(in_order.begin(), in_order.end(), [](const auto& a, const auto& b) {
     return a.second.element_size() > b.second.element_size();
   });
-  const std::string header = header_of(in_order, metadata, path.string());
+  const std::string header = header_text(in_order, metadata, path.string());
   util::AtomicFile file(path);
   std::string length(sizeof(std::uint64_t), '\0');
   for (std::size_t i = 0; i < length.size(); ++i)

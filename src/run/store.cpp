@@ -29,7 +29,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::string place_of(const Ranks& ranks) {
+std::string place_of_store(const Ranks& ranks) {
   return util::cat("the store at ", ranks.master_address, ":", ranks.master_port);
 }
 
@@ -119,7 +119,7 @@ class TcpStore final : public Store {
       if (!waiting.again())
         throw util::input_error(
             {.what = util::cat("no other process set ", util::in_quotes(key), " within ", duration()),
-             .where = place_of(ranks_),
+             .where = place_of_store(ranks_),
              .hint = "Another rank has died or hangs; what was saved is kept: start again."});
     }
     return guarded([&] {
@@ -158,7 +158,7 @@ class TcpStore final : public Store {
       return std::string(value.begin(), value.end());
     });
     throw util::input_error({.what = util::cat("rank ", rank, " has failed"),
-                             .where = place_of(ranks_),
+                             .where = place_of_store(ranks_),
                              .hint = "It says why. What was saved is kept: start again with --resume."});
   }
 
@@ -209,7 +209,7 @@ class TcpStore final : public Store {
       } catch (const c10::Error& error) {
         if (util::interrupted()) throw util::interrupted_error();
         if (!is_host() && Clock::now() - begin + kTry < timeout_) {
-          if (!std::exchange(told, true)) util::log_info("waiting for rank 0 and " + place_of(ranks_));
+          if (!std::exchange(told, true)) util::log_info("waiting for rank 0 and " + place_of_store(ranks_));
           std::this_thread::sleep_for(std::chrono::milliseconds(200));
           continue;
         }
@@ -260,7 +260,7 @@ class TcpStore final : public Store {
       for (const int rank : missing) names.push_back(util::cat(rank));
       throw util::usage_error(
           {.what = util::cat("not all ranks have come within ", duration()),
-           .where = place_of(ranks_),
+           .where = place_of_store(ranks_),
            .expected = util::cat(ranks_.world_size, " ranks"),
            .found = util::cat("none of ", util::join(names, ", ")),
            .hint = "Start all ranks with one WORLD_SIZE, and several machines by one rendezvous."});
@@ -280,7 +280,7 @@ class TcpStore final : public Store {
       if (!waiting.again()) {
         throw util::usage_error(
             {.what = util::cat("rank 0 has not come within ", duration()),
-             .where = place_of(ranks_),
+             .where = place_of_store(ranks_),
              .hint = "Start all ranks with one WORLD_SIZE, and several machines by one rendezvous."});
       }
     }

@@ -204,7 +204,7 @@ OrderedJson settings_json(const TunedTraining& training, const ModelOptions& mod
   return json;
 }
 
-std::string rounded(double value) {
+std::string four_digits(double value) {
   std::array<char, 32> text;
   std::snprintf(text.data(), text.size(), "%.4g", value);
   return text.data();
@@ -225,10 +225,10 @@ class TrainingProgress {
       const bool is_kl = settings_.loss == train::Loss::kKl;
       const double loss = train::mean_over_layers(line.result->loss);
       if (line.step == 1) first_ = loss;
-      note += util::cat(", mean ", is_kl ? "KL " : "cross-entropy ", rounded(loss));
-      if (first_) note += " (" + rounded(*first_) + " at the start)";
+      note += util::cat(", mean ", is_kl ? "KL " : "cross-entropy ", four_digits(loss));
+      if (first_) note += " (" + four_digits(*first_) + " at the start)";
     }
-    if (validated_) note += util::cat(", held out KL ", rounded(*validated_));
+    if (validated_) note += util::cat(", held out KL ", four_digits(*validated_));
     progress_.set_note(note);
     if (!begun_) progress_.skip(line.step > 0 ? (line.step - 1) * tokens_per_step_ : 0);  // resumed
     begun_ = true;

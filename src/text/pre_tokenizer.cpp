@@ -19,13 +19,13 @@ class Gpt2Lexer {
   const std::uint8_t* flags_ = code_point_flags();
 };
 
-constexpr std::uint8_t kClasses = kLetter | kNumber | kWhiteSpace;
+constexpr std::uint8_t kKinds = kLetter | kNumber | kWhiteSpace;
 
 /// The end of the run of code points whose class (letter, number, space or none) is `wanted`.
 const char* run_end(const std::uint8_t* flags, const char* at, const char* end, std::uint8_t wanted) {
   while (at < end) {
     const char* next = at;
-    if ((flags[next_code_point(next)] & kClasses) != wanted) break;
+    if ((flags[next_code_point(next)] & kKinds) != wanted) break;
     at = next;
   }
   return at;
@@ -66,7 +66,7 @@ const char* Gpt2Lexer::word_end(const char* at, const char* end) const {
   const char* first = at;
   if (*at == ' ' && at + 1 < end) ++first;
   const char* next = first;
-  const std::uint8_t kind = flags_[next_code_point(next)] & kClasses;
+  const std::uint8_t kind = flags_[next_code_point(next)] & kKinds;
   if (kind == kWhiteSpace) return space_run_end(flags_, at, end);
   return run_end(flags_, next, end, kind);
 }
@@ -97,12 +97,12 @@ const char* Llama3Lexer::word_end(const char* at, const char* end) const {
     if (const int length = any_case_contraction_length(at, end)) return at + length;
   }
   const char* next = at;
-  const std::uint8_t kind = flags_[next_code_point(next)] & kClasses;
+  const std::uint8_t kind = flags_[next_code_point(next)] & kKinds;
   if (kind == kLetter) return run_end(flags_, next, end, kLetter);
   if (kind == kNumber) {
     for (int digits = 1; digits < max_digits_ && next < end; ++digits) {
       const char* after = next;
-      if ((flags_[next_code_point(after)] & kClasses) != kNumber) break;
+      if ((flags_[next_code_point(after)] & kKinds) != kNumber) break;
       next = after;
     }
     return next;
@@ -110,7 +110,7 @@ const char* Llama3Lexer::word_end(const char* at, const char* end) const {
   // Anything but a line end may open a word.
   std::uint8_t kind_after = kWhiteSpace;
   const char* after = next;
-  if (next < end) kind_after = flags_[next_code_point(after)] & kClasses;
+  if (next < end) kind_after = flags_[next_code_point(after)] & kKinds;
   if (*at != '\r' && *at != '\n' && next < end && kind_after == kLetter)
     return run_end(flags_, after, end, kLetter);
   const bool opens_punctuation = *at == ' ' && next < end && kind_after == 0;

@@ -23,8 +23,8 @@ namespace fs = std::filesystem;
 using util::cat;
 
 constexpr const char* kFormat = "depthlens-jacobian-sums";
-constexpr const char* kFormatVersion = "2";
-constexpr const char* kNoCheckpoint = "no checkpoint of Jacobians";
+constexpr const char* kSumsVersion = "2";
+constexpr const char* kNoSums = "no checkpoint of Jacobians";
 
 /// "0 2 5"
 std::string numbers_text(const std::vector<std::int64_t>& numbers) {
@@ -57,7 +57,7 @@ std::vector<std::int64_t> read_shards(const std::string& text, std::int64_t num_
   for (const std::string& shard : util::split(text, ' ')) {
     std::int64_t& index = shards.emplace_back();
     if (util::parse_int(shard, index) && index >= 0 && index < num_shards) continue;
-    throw util::format_error({.what = kNoCheckpoint,
+    throw util::format_error({.what = kNoSums,
                               .where = where + ": __metadata__: shards",
                               .expected = cat("numbers from 0 to ", num_shards - 1),
                               .found = util::in_quotes(shard)});
@@ -80,12 +80,12 @@ at::Tensor read_sum(const io::TensorFile& file, const std::string& name, std::in
 /// Everything but the sums.
 JacobianSums read_facts(const io::TensorFile& file) {
   const std::string& where = file.source();
-  const io::MetadataReader metadata(file.metadata(), where, kNoCheckpoint);
+  const io::MetadataReader metadata(file.metadata(), where, kNoSums);
   const std::string format = metadata.text("format"), version = metadata.text("format_version");
-  if (format != kFormat || version != kFormatVersion) {
-    throw util::format_error({.what = kNoCheckpoint,
+  if (format != kFormat || version != kSumsVersion) {
+    throw util::format_error({.what = kNoSums,
                               .where = where,
-                              .expected = cat(kFormat, ", version ", kFormatVersion),
+                              .expected = cat(kFormat, ", version ", kSumsVersion),
                               .found = util::in_quotes(format + ", " + version)});
   }
   JacobianSums sums{.fit = {.hidden_size = metadata.number("hidden_size"),
@@ -125,7 +125,7 @@ void save_jacobian_sums(const fs::path& path, const JacobianSums& sums) {
   for (std::size_t l = 0; l < sums.sums.size(); ++l) tensors.emplace_back(cat(l, ".sum"), sums.sums[l]);
   io::write_safetensors(path, tensors,
                         {{"format", kFormat},
-                         {"format_version", kFormatVersion},
+                         {"format_version", kSumsVersion},
                          {"hidden_size", cat(sums.fit.hidden_size)},
                          {"num_layers", cat(sums.fit.num_layers)},
                          {"skip_first", cat(sums.fit.skip_first)},

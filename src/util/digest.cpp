@@ -21,7 +21,7 @@ namespace {
 /// Up to this size a file is hashed whatever its name says: it takes less than a tenth of a second, and holds
 /// also where somebody has changed a blob in place.
 constexpr std::uint64_t kHashedAnyway = std::uint64_t{64} << 20;
-constexpr std::size_t kPiece = std::size_t{1} << 20;
+constexpr std::size_t kDigestPiece = std::size_t{1} << 20;
 
 /// The name of the blob that a file of the hub cache links to, where that is a SHA-256; else "". (Small files
 /// are named by 40 digits, the SHA-1 that git gives them.)
@@ -50,7 +50,7 @@ void hash_file(const fs::path& path, const std::atomic<bool>& stop, FileDigest& 
   if (!file.sha256.empty()) return;
   ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_SEQUENTIAL);
   Sha256 hash;
-  std::vector<char> piece(kPiece);
+  std::vector<char> piece(kDigestPiece);
   while (!stop) {
     const ssize_t count = ::read(descriptor, piece.data(), piece.size());
     if (count < 0 && errno == EINTR) continue;

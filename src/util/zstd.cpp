@@ -15,20 +15,20 @@ namespace {
 /// The level, the pieces in which libzstd gets the content, and one thread decide the bytes: to change any of
 /// them is to change files.
 constexpr int kLevel = 3;
-constexpr std::size_t kPiece = 128 << 10;
-constexpr std::size_t kMaxLine = std::size_t{1} << 30;
+constexpr std::size_t kFramePiece = 128 << 10;
+constexpr std::size_t kMaxFrameLine = std::size_t{1} << 30;
 
 }  // namespace
 
 ZstdWriter::ZstdWriter(std::function<void(std::string_view)> write)
-    : write_(std::move(write)), context_(::ZSTD_createCCtx()), out_(kPiece) {
+    : write_(std::move(write)), context_(::ZSTD_createCCtx()), out_(kFramePiece) {
   if (context_ == nullptr) throw std::bad_alloc();
   for (const auto& [parameter, value] :
        {std::pair(ZSTD_c_compressionLevel, kLevel), {ZSTD_c_checksumFlag, 1}, {ZSTD_c_nbWorkers, 0}}) {
     const std::size_t result = ::ZSTD_CCtx_setParameter(context_, parameter, value);
     DEPTHLENS_ASSERT(::ZSTD_isError(result) == 0);
   }
-  pending_.reserve(kPiece);
+  pending_.reserve(kFramePiece);
 }
 
 ZstdWriter::~ZstdWriter() {
@@ -37,10 +37,10 @@ ZstdWriter::~ZstdWriter() {
 
 void ZstdWriter::write(std::string_view bytes) {
   while (!bytes.empty()) {
-    const std::string_view part = bytes.substr(0, kPiece - pending_.size());
+    const std::string_view part = bytes.substr(0, kFramePiece - pending_.size());
     pending_ += part;
     bytes.remove_prefix(part.size());
-    if (pending_.size() < kPiece) return;
+    if (pending_.size() < kFramePiece) return;
     compress(pending_, false);
     pending_.clear();
   }
@@ -63,7 +63,7 @@ void ZstdWriter::compress(std::string_view bytes, bool last) {
 }
 
 ZstdLines::ZstdLines(std::string_view compressed, std::string path)
-    : rest_(compressed), size_(compressed.size()), path_(std::move(path)), storage_(kPiece) {
+    : rest_(compressed), size_(compressed.size()), path_(std::move(path)), storage_(kFramePiece) {
   constexpr std::string_view kMagic = "\x28\xb5\x2f\xfd";
   if (rest_.substr(0, kMagic.size()) != kMagic) {
     throw format_error({.what = "not a zstd file",
@@ -106,7 +106,7 @@ bool ZstdLines::next(std::string_view& line) {
     }
     const std::size_t end = piece_.find('\n');
     const std::string_view part = piece_.substr(0, end);
-    if (line_.size() + part.size() > kMaxLine) fail("a line of more than " + as_bytes(kMaxLine));
+    if (line_.size() + part.size() > kMaxFrameLine) fail("a line of more than " + as_bytes(kMaxFrameLine));
     const bool whole = end != std::string_view::npos;
     piece_.remove_prefix(whole ? end + 1 : part.size());
     if (whole && line_.empty()) {

@@ -43,9 +43,9 @@ ListedRun read_run(const fs::path& folder, const std::string& path) {
   }
 }
 
-class Finder {
+class RunFinder {
  public:
-  explicit Finder(fs::path root) : root_(std::move(root)) {}
+  explicit RunFinder(fs::path root) : root_(std::move(root)) {}
 
   std::vector<ListedRun> find() && {
     visit(root_, 0);
@@ -205,7 +205,7 @@ std::string fitted(const std::string& text, std::size_t width) {
 }  // namespace
 
 std::vector<ListedRun> find_runs(const fs::path& folder) {
-  return Finder(folder).find();
+  return RunFinder(folder).find();
 }
 
 OrderedJson listing_json(const std::vector<ListedRun>& runs) {

@@ -15,9 +15,9 @@ namespace {
 
 using experiments::Watch, experiments::WatchedToken;
 
-class Finder {
+class TokenFinder {
  public:
-  Finder(const text::Tokenizer& tokenizer, std::int64_t vocab_size)
+  TokenFinder(const text::Tokenizer& tokenizer, std::int64_t vocab_size)
       : tokenizer_(tokenizer), size_(std::min<std::int64_t>(vocab_size, tokenizer.size())) {}
 
   /// Index into the watch's tokens.
@@ -148,7 +148,7 @@ void add_watch_options(CLI::App& app, WatchOptions& options) {
 
 experiments::Watch find_watched(const WatchOptions& options, const text::Tokenizer& tokenizer,
                                 std::int64_t vocab_size) {
-  Finder finder(tokenizer, vocab_size);
+  TokenFinder finder(tokenizer, vocab_size);
   for (const std::string& text : options.tokens) finder.add(text, "--watch " + util::in_quotes(text));
   for (const std::string& text : options.pairs) finder.add_pair(text);
   return std::move(finder).finish();

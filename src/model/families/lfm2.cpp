@@ -65,7 +65,7 @@ void add_mixers(ArchSpec& spec, const util::JsonView& config) {
 }
 
 /// The MLP "layers.{i}.feed_forward.{w1,w3,w2}".
-void add_mlp(ArchSpec& spec, const BlockFilter& blocks = {}) {
+void add_lfm2_mlp(ArchSpec& spec, const BlockFilter& blocks = {}) {
   add_gated_mlp(spec, {.stem = "feed_forward", .names = {"w1", "w3", "w2"}, .blocks = blocks});
 }
 
@@ -101,7 +101,7 @@ ArchSpec read_lfm2(const util::JsonView& config) {
   const std::vector<bool> all(spec.blocks.size(), true);
   set_other_mixer(spec, kinds ? *kinds : by_index.value_or(all), Mixer::kConvolution);
   add_mixers(spec, config);
-  add_mlp(spec);
+  add_lfm2_mlp(spec);
   // Settings of the code that the models were trained with, which the class does not read.
   tell_unused(config, "num_heads", spec.num_heads, util::cat("there are ", spec.num_heads, " heads"));
   tell_unused(config, "block_norm_eps", spec.norm_epsilon,
@@ -128,7 +128,7 @@ ArchSpec read_lfm2_moe(const util::JsonView& config) {
                   .shares_epsilon = 1e-6};
   check_experts(config, spec);
   set_first_dense(spec, read_size(config, "num_dense_layers", 2, /*lowest=*/0));
-  add_mlp(spec, {.experts = false});
+  add_lfm2_mlp(spec, {.experts = false});
   const bool biased = read_flag(config, "use_expert_bias", true);
   add_experts(spec, {.router = "feed_forward.gate",
                      .router_bias = biased ? "feed_forward.expert_bias" : "",

@@ -11,7 +11,7 @@ namespace depthlens::model {
 namespace {
 
 /// What the classes have in common; `values` is how many the state space has.
-void read_state_space(ArchSpec& spec, const util::JsonView& config, std::int64_t values) {
+void read_hybrid_state_space(ArchSpec& spec, const util::JsonView& config, std::int64_t values) {
   StateSpaceSpec& space = spec.state_space;
   space.heads = read_size(config, "mamba_n_heads", 128);
   const util::Json automatic = "auto";
@@ -47,7 +47,7 @@ ArchSpec read_like_llama(const util::JsonView& config, LlamaLike parts) {
 void add_state_spaces(ArchSpec& spec, const util::JsonView& config,
                       const std::optional<std::vector<bool>>& attends) {
   set_other_mixer(spec, attends.value_or(std::vector<bool>(spec.blocks.size(), false)), Mixer::kStateSpace);
-  read_state_space(spec, config, expanded(config, spec.hidden_size));
+  read_hybrid_state_space(spec, config, expanded(config, spec.hidden_size));
   const bool bias = read_flag(config, "mamba_proj_bias", false);
   add_state_space(spec, "mamba", Mixer::kStateSpace,
                   {.in = bias, .convolution = read_flag(config, "mamba_conv_bias", true), .out = bias});
@@ -69,7 +69,7 @@ ArchSpec read_falcon_h1(const util::JsonView& config) {
   ArchSpec spec = read_like_llama(config, {.max_positions = 8192});
   for (BlockSpec& block : spec.blocks) block.mixer = Mixer::kAttentionAndStateSpace;
   const auto values = read_optional_size(config, "mamba_d_ssm", 1024);
-  read_state_space(spec, config, values ? *values : expanded(config, spec.hidden_size));
+  read_hybrid_state_space(spec, config, values ? *values : expanded(config, spec.hidden_size));
   using Norm = StateSpaceSpec::Norm;
   StateSpaceSpec& space = spec.state_space;
   space.norm = !read_flag(config, "mamba_rms_norm", false)         ? Norm::kNone

@@ -40,7 +40,7 @@ std::string name_of(const util::JsonView& config, const std::string& own, const 
   return config.raw().contains(other) ? other : own;
 }
 
-void add_mlp(ArchSpec& spec, bool bias) {
+void add_nemotron_mlp(ArchSpec& spec, bool bias) {
   const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
   const auto add = [&](Slot slot, const char* name, std::vector<std::int64_t> shape) {
     spec.block_tensors.push_back({.slot = slot,
@@ -89,7 +89,7 @@ void add_experts_of_blocks(ArchSpec& spec, const util::JsonView& config) {
   }
 }
 
-void read_state_space(ArchSpec& spec, const util::JsonView& config) {
+void read_nemotron_state_space(ArchSpec& spec, const util::JsonView& config) {
   StateSpaceSpec& space = spec.state_space;
   space.heads = read_size(config, "mamba_num_heads", 128);
   space.head_size = read_size(config, "mamba_head_dim", 64);
@@ -160,9 +160,9 @@ ArchSpec read_nemotron_h(const util::JsonView& config) {
         {.slot = slot, .name = "layers.{i}.norm.weight", .shape = {d}, .blocks = {.mixer = mixer}});
   }
   add_attention(spec, {.stem = "mixer", .mixer = Mixer::kAttention});
-  add_mlp(spec, read_flag(config, "mlp_bias", false));
+  add_nemotron_mlp(spec, read_flag(config, "mlp_bias", false));
   if (experts) add_experts_of_blocks(spec, config);
-  read_state_space(spec, config);
+  read_nemotron_state_space(spec, config);
   spec.ignorable = {"mtp.*"};
   return spec;
 }

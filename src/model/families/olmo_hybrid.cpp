@@ -41,7 +41,7 @@ std::vector<bool> attending_blocks(const util::JsonView& config, std::int64_t nu
   return attends;
 }
 
-void read_delta_net(ArchSpec& spec, const util::JsonView& config) {
+void read_olmo_delta_net(ArchSpec& spec, const util::JsonView& config) {
   DeltaNetSpec& delta = spec.delta_net;
   constexpr std::int64_t kShare = 4;  // of the stream's three fourths are keys
   constexpr double kNormEpsilon = 1e-5;
@@ -58,7 +58,7 @@ void read_delta_net(ArchSpec& spec, const util::JsonView& config) {
                   delta.value_heads);
 }
 
-void add_delta_net(ArchSpec& spec) {
+void add_olmo_delta_net(ArchSpec& spec) {
   const DeltaNetSpec& delta = spec.delta_net;
   const std::int64_t d = spec.hidden_size, keys = delta.keys(), values = delta.values();
   const auto rule = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape,
@@ -130,8 +130,8 @@ ArchSpec read_olmo_hybrid(const util::JsonView& config) {
                                            .attention_out_bias = bias,
                                            .mixer = Mixer::kAttention});
   set_other_mixer(spec, attending_blocks(config, spec.num_layers), Mixer::kDeltaNet);
-  read_delta_net(spec, config);
-  add_delta_net(spec);
+  read_olmo_delta_net(spec, config);
+  add_olmo_delta_net(spec);
   add_norms(spec);
   add_norms_of_projections(spec, Mixer::kAttention);
   spec.ignorable.emplace_back("mtp.*");

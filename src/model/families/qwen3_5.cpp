@@ -28,7 +28,7 @@ void set_mixers(ArchSpec& spec, const util::JsonView& config) {
     tell_unused(config, "full_attention_interval", nullptr, "layer_types says which blocks attend to all");
 }
 
-void read_delta_net(ArchSpec& spec, const util::JsonView& config) {
+void read_qwen_delta_net(ArchSpec& spec, const util::JsonView& config) {
   DeltaNetSpec& delta = spec.delta_net;
   delta = {.key_heads = read_size(config, "linear_num_key_heads", 16),
            .value_heads = read_size(config, "linear_num_value_heads", 32),
@@ -60,7 +60,7 @@ void add_gated_attention(ArchSpec& spec, bool bias) {
 
 /// The delta rule's tensors, in which rows are those of several slots one behind the other, or likewise
 /// within each head of keys.
-void add_delta_net(ArchSpec& spec, bool by_key_head) {
+void add_qwen_delta_net(ArchSpec& spec, bool by_key_head) {
   const DeltaNetSpec& delta = spec.delta_net;
   const std::int64_t d = spec.hidden_size, keys = delta.keys(), values = delta.values();
   const auto add = [&](Slot slot, const std::string& name, std::vector<std::int64_t> shape,
@@ -133,8 +133,8 @@ ArchSpec read_hybrid(const util::JsonView& config, std::int64_t kv_heads, bool b
                .dense_mlp = false});
   add_gated_attention(spec, bias);
   set_mixers(spec, config);
-  read_delta_net(spec, config);
-  add_delta_net(spec, by_key_head);
+  read_qwen_delta_net(spec, config);
+  add_qwen_delta_net(spec, by_key_head);
   add_mlp(spec);
   tell_unused(config, "attn_output_gate", true, "attention's outputs pass gates");
   // What predicts a second token, and in a language model by itself what sees.
