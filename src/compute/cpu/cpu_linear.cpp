@@ -29,12 +29,12 @@ at::Tensor packed_product(const CpuKernel& kernel, Precision precision, const at
   const auto* blocks = packed.const_data_ptr<std::uint8_t>();
   const std::int64_t num_blocks = ceil_div(T, block_rows);
   DEPTHLENS_ASSERT(packed.numel() >= num_blocks * gemm.block_bytes());
-  at::Tensor out = at::empty({num_blocks * block_rows, n}, at::kFloat);
+  at::Tensor out = at::empty({T, n}, at::kFloat);
   float* to = out.mutable_data_ptr<float>();
 
   constexpr std::int64_t kMaxWidth = 256;  // columns
-  const std::int64_t width = gemm.tile_columns(kMaxWidth), num_tiles = ceil_div(n, width);
-  const std::int64_t whole = n / gemm.panel_columns() * gemm.panel_columns();
+  const PackedGemm::Tiling tiling = gemm.tiling(kMaxWidth, num_blocks);
+  const std::int64_t width = tiling.columns, num_tiles = ceil_div(n, width);
   // So many groups that all threads have work; each packs the weights anew, which its rows must be worth.
   constexpr std::int64_t kMinBlocks = 8;
   const std::int64_t wanted = ceil_div(4 * at::get_num_threads(), num_tiles);
@@ -43,34 +43,33 @@ at::Tensor packed_product(const CpuKernel& kernel, Precision precision, const at
 
   struct Workspace {
     at::Tensor panels;
-    std::vector<float> edge;  // [block_rows, panel] of the columns that fill no panel
+    std::vector<float> products;  // [blocks at once, block_rows, width]
   };
   parallel_for_dynamic(
       num_tiles * num_groups, should_stop,
       [&] {
         return Workspace{aligned_bytes(gemm.columns_bytes(width)),
-                         std::vector<float>(static_cast<std::size_t>(block_rows * gemm.panel_columns()))};
+                         std::vector<float>(static_cast<std::size_t>(tiling.blocks * block_rows * width))};
       },
       [&](std::int64_t item, Workspace& workspace) {
-        const std::int64_t first = item / num_groups * width, end = std::min(n, first + width);
+        const std::int64_t first = item / num_groups * width, count = std::min(n - first, width);
         auto* panels = workspace.panels.mutable_data_ptr<std::uint8_t>();
-        gemm.pack_neighbours(first, end - first, panels);
-        const std::int64_t first_block = item % num_groups * blocks_of_group;
-        const std::int64_t whole_end = std::min(end, whole);
-        for (std::int64_t b = first_block; b < std::min(num_blocks, first_block + blocks_of_group); ++b) {
-          const std::int64_t count = std::min(block_rows, T - b * block_rows);
-          const std::uint8_t* block = blocks + b * gemm.block_bytes();
-          float* rows = to + b * block_rows * n;
-          gemm.multiply(block, count, panels, whole_end - first, rows + first, n);
-          if (whole_end == end) continue;
-          const std::int64_t stride = gemm.panel_columns();
-          gemm.multiply(block, count, panels + gemm.columns_bytes(whole_end - first), end - whole_end,
-                        workspace.edge.data(), stride);
-          for (std::int64_t i = 0; i < count; ++i)
-            std::copy_n(workspace.edge.data() + i * stride, end - whole_end, rows + i * n + whole_end);
+        gemm.pack_neighbours(first, count, panels);
+        const std::int64_t first_block = item % num_groups * blocks_of_group,
+                           end_block = std::min(num_blocks, first_block + blocks_of_group);
+        for (std::int64_t b = first_block; b < end_block; b += tiling.blocks) {
+          const std::int64_t num = std::min(tiling.blocks, end_block - b), row = b * block_rows,
+                             num_rows_here = std::min(T - row, num * block_rows);
+          gemm.multiply({.first = blocks + b * gemm.block_bytes(),
+                         .num_blocks = num,
+                         .count = block_rows,
+                         .last_count = num_rows_here - (num - 1) * block_rows},
+                        tiling.depth, panels, count, workspace.products.data(), width);
+          for (std::int64_t i = 0; i < num_rows_here; ++i)
+            std::copy_n(workspace.products.data() + i * width, count, to + (row + i) * n + first);
         }
       });
-  return out.narrow(0, 0, T);
+  return out;
 }
 
 }  // namespace depthlens::compute

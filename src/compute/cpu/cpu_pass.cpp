@@ -96,19 +96,18 @@ class CpuPass : public VocabularyPass {
   /// A thread's own memory.
   struct Memory {
     at::Tensor panels, coefficients;
-    std::vector<float> logits;  // [block_rows, width]
+    std::vector<float> logits;  // [states at once, block_rows, width]
     std::unique_ptr<Reducer::Workspace> workspace;
   };
 
-  std::vector<float> block_of_logits(std::int64_t width) const {
+  std::vector<float> blocks_of_logits(std::int64_t num_blocks, std::int64_t width) const {
     return std::vector<float>(
-        static_cast<std::size_t>(gemm_.block_rows() * round_up(width, gemm_.panel_columns())));
+        static_cast<std::size_t>(num_blocks * gemm_.block_rows() * round_up(width, gemm_.panel_columns())));
   }
 
   /// Places a tile at the block of positions from `begin` on.
   void place(HostTile& tile, const StateRows& rows, std::int64_t begin) const {
-    tile.begin = begin;
-    tile.count = static_cast<int>(std::min(gemm_.block_rows(), rows.num_positions - begin));
+    tile.place(begin, std::min(gemm_.block_rows(), rows.num_positions - begin));
   }
 
   CpuKernel kernel_;
@@ -120,12 +119,13 @@ class CpuPass : public VocabularyPass {
 
 void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
   const std::int64_t V = vocab_size(), P = rows.num_positions, block_rows = gemm_.block_rows();
-  const std::int64_t slice = round_up(reducer.min_slice_tokens(V), width_);
+  const PackedGemm::Tiling tiling = gemm_.tiling(kMaxWidth, rows.num_states);
+  const std::int64_t width = tiling.columns, slice = round_up(reducer.min_slice_tokens(V), width);
   const std::int64_t num_slices = ceil_div(V, slice), num_blocks = ceil_div(P, block_rows);
   const std::int64_t parts =
       reducer.split() == Split::kBoth ? parts_of_positions(num_slices, num_blocks, rows.num_rows()) : 1;
   reducer.begin({.num_slices = num_slices,
-                 .max_width = width_,
+                 .max_width = width,
                  .block_rows = block_rows,
                  .panel_columns = gemm_.panel_columns(),
                  .num_positions = P});
@@ -133,9 +133,9 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
   parallel_for_dynamic(
       num_slices * parts, should_stop_,
       [&] {
-        return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width_)),
+        return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width)),
                       .coefficients = {},
-                      .logits = block_of_logits(width_),
+                      .logits = blocks_of_logits(tiling.blocks, width),
                       .workspace = reducer.make_workspace()};
       },
       [&](std::int64_t item, Memory& memory) {
@@ -145,10 +145,11 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
         tile.slice = i;
         tile.panels = panels;
         tile.buffer = memory.logits.data();
-        tile.buffer_stride = round_up(width_, gemm_.panel_columns());
-        for (std::int64_t first = i * slice, end = std::min(V, first + slice); first < end; first += width_) {
+        tile.buffer_stride = round_up(width, gemm_.panel_columns());
+        tile.tiling = tiling;
+        for (std::int64_t first = i * slice, end = std::min(V, first + slice); first < end; first += width) {
           tile.first = first;
-          tile.width = static_cast<int>(std::min(width_, end - first));
+          tile.width = static_cast<int>(std::min(width, end - first));
           gemm_.pack_neighbours(first, tile.width, panels);
           for (std::int64_t b = part * num_blocks / parts; b < (part + 1) * num_blocks / parts; ++b) {
             place(tile, rows, b * block_rows);
@@ -197,13 +198,14 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
         [&] {
           return Memory{.panels = {},
                         .coefficients = twice ? aligned_bytes(gemm_.coefficients_bytes(width)) : at::Tensor(),
-                        .logits = block_of_logits(width),
+                        .logits = blocks_of_logits(1, width),
                         .workspace = reducer.make_workspace()};
         },
         [&](std::int64_t group, Memory& memory) {
           HostTile tile(source);
           tile.buffer = memory.logits.data();
           tile.buffer_stride = round_up(width, gemm_.panel_columns());
+          tile.tiling = {.columns = width, .depth = gemm_.depth(), .blocks = 1};
           if (twice) tile.coefficients = memory.coefficients.mutable_data_ptr<std::uint8_t>();
           for (std::int64_t t = 0; t < count; ++t) {
             tile.first = first_of(t);
@@ -234,7 +236,7 @@ at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& to
       [&] {
         return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width_)),
                       .coefficients = {},
-                      .logits = block_of_logits(width_),
+                      .logits = blocks_of_logits(1, width_),
                       .workspace = nullptr};
       },
       [&](std::int64_t b, Memory& memory) {

@@ -16,12 +16,16 @@ struct GemmTile {
   const void* panels;    ///< for each panel its `weight_terms` packed panels
   std::int64_t columns;  ///< in whole panels
   int weight_terms;      ///< at most row_terms
-  std::int64_t d;
+  std::int64_t d;        ///< dimensions that are packed
+  /// Those that are multiplied: a multiple of GemmKernel::kDepth, and up to one or to `d`.
+  std::int64_t first_dimension, end_dimension;
   float* out;  ///< out[i · stride + n]
   std::int64_t stride;
   /// To what is in `out`. Except by AMX the product's own sum is made first: so a sum of very many products
   /// loses few bits.
   bool add = false;
+  /// Whether the same dimensions of the block behind this one are multiplied next.
+  bool block_follows = false;
 };
 
 /// One instruction set's microkernel. A *block* holds up to `block_rows` rows of x, a *panel* `panel_columns`
@@ -35,6 +39,8 @@ struct GemmKernel {
   std::int64_t panel_columns;
   std::int64_t block_rows;
   std::int64_t element_size;  ///< bytes: 4 (float32) or 2 (bfloat16)
+  /// Whether it multiplies a block faster than the third-level cache gives the next, unless by many columns.
+  bool outruns_cache = false;
 
   /// The panel of the weights [d] at `columns` [panel_columns]; nullptr gives zeros.
   void (*pack_columns)(const void* const* columns, WeightType type, std::int64_t d, int term, void* panel);

@@ -13,10 +13,12 @@ constexpr int kTile = 16;  // rows of a tile register
 constexpr int kRows = 2 * kTile, kColumns = 2 * kTile;
 constexpr int kStep = 32;  // dimensions of a tile register
 constexpr std::int64_t kTileElements = kTile * kStep;
-/// Tiles along the dimensions that are multiplied with all columns before the next, two terms of them half as
-/// many: so much of a block's rows stays in the first-level cache. With fewer, sums come and go more often
-/// than that is worth.
-constexpr std::int64_t kStepsAtOnce = 24;  // divided by the terms
+/// Tiles along the dimensions that are multiplied with all columns before the next. Of several terms so many
+/// of a block's rows stay in the first-level cache, beside the weights that go by (2 KiB a step and term); of
+/// one term, sums would come and go more often than that is worth.
+constexpr std::int64_t steps_at_once(int row_terms) {
+  return row_terms == 1 ? 24 : row_terms == 2 ? 8 : 4;
+}
 
 struct alignas(64) TileConfiguration {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -78,25 +80,26 @@ inline void add_step(const char* rows, std::int64_t row_term, const char* weight
 
 template <int kRowTerms, int kWeightTerms>
 void multiply_terms(const GemmTile& tile) {
-  const std::int64_t steps = GemmKernel::depth(tile.d) / kStep;
   const std::int64_t step_bytes = 2 * kTileElements * 2;  // of rows and of weights alike
-  const std::int64_t term_bytes = steps * step_bytes, stride = tile.stride * 4;
+  const std::int64_t term_bytes = GemmKernel::depth(tile.d) / kStep * step_bytes, stride = tile.stride * 4;
+  const std::int64_t first_step = tile.first_dimension / kStep,
+                     end_step = GemmKernel::depth(tile.end_dimension) / kStep;
   const auto* rows = static_cast<const char*>(tile.block);
   _tile_loadconfig(&kConfiguration);
-  constexpr std::int64_t kAtOnce = kStepsAtOnce / kRowTerms;
-  // The block behind this one is mostly the next: a share of it is fetched with each step. (Not where sums
-  // are added to, whose block is one that is packed again and again.)
+  constexpr std::int64_t kAtOnce = steps_at_once(kRowTerms);
+  // A share of the block behind this one is fetched with each step, one term after the other.
   constexpr std::int64_t kLine = 64;
-  const std::int64_t share = (kRowTerms * step_bytes * kColumns / tile.columns + kLine - 1) / kLine * kLine;
-  const char* fetched = rows + kRowTerms * term_bytes;
-  const char* const fetch_end = fetched + (tile.add ? 0 : kRowTerms * term_bytes);
-  for (std::int64_t first = 0; first < steps; first += kAtOnce) {
-    const std::int64_t end = first + kAtOnce < steps ? first + kAtOnce : steps;
+  const std::int64_t lines = (kRowTerms * step_bytes * kColumns / tile.columns + kLine - 1) / kLine;
+  const char* fetched = rows + kRowTerms * term_bytes + first_step * step_bytes;
+  const char* term_end = fetched + (end_step - first_step) * step_bytes;
+  int terms_left = tile.block_follows ? kRowTerms : 0;
+  for (std::int64_t first = first_step; first < end_step; first += kAtOnce) {
+    const std::int64_t end = first + kAtOnce < end_step ? first + kAtOnce : end_step;
     const auto* panel = static_cast<const char*>(tile.panels);
     for (std::int64_t n = 0; n < tile.columns; n += kColumns, panel += kWeightTerms * term_bytes) {
       float* upper = tile.out + n;
       float* lower = upper + kTile * tile.stride;
-      if (first == 0 && !tile.add) {
+      if (first == first_step && !tile.add) {
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
@@ -110,8 +113,14 @@ void multiply_terms(const GemmTile& tile) {
       for (std::int64_t s = first; s < end; ++s) {
         add_step<kRowTerms, kWeightTerms>(rows + s * step_bytes, term_bytes, panel + s * step_bytes,
                                           term_bytes);
-        const char* const until = fetched + share < fetch_end ? fetched + share : fetch_end;
-        for (; fetched < until; fetched += kLine) _mm_prefetch(fetched, _MM_HINT_T1);
+        for (std::int64_t line = 0; line < lines && terms_left > 0; ++line) {
+          _mm_prefetch(fetched, _MM_HINT_T1);
+          fetched += kLine;
+          if (fetched < term_end) continue;
+          fetched = term_end + term_bytes - (end_step - first_step) * step_bytes;
+          term_end += term_bytes;
+          --terms_left;
+        }
       }
       _tile_stored(0, upper, stride);
       _tile_stored(1, upper + kTile, stride);
@@ -146,6 +155,7 @@ bool amx_is_usable() {
 const GemmKernel kAmxGemm = {.panel_columns = kColumns,
                              .block_rows = kRows,
                              .element_size = 2,
+                             .outruns_cache = true,
                              .pack_columns = pack_panel<64, kColumns, true>,
                              .pack_transposed = pack_transposed_panel<kColumns, true>,
                              .pack_rows = pack_rows,

@@ -1,6 +1,7 @@
 // A tile of the vocabulary at a block of neighbouring positions, as reducers read it on the processor.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "compute/cpu/packed_gemm.hpp"
@@ -30,7 +31,7 @@ class HostTile {
   std::int64_t slice = 0;
   std::int64_t first = 0;  ///< token
   int width = 0;           ///< tokens
-  std::int64_t begin = 0;  ///< position
+  std::int64_t begin = 0;  ///< position; set by place()
   int count = 0;           ///< positions
 
   /// Of the pass.
@@ -42,35 +43,40 @@ class HostTile {
   };
   explicit HostTile(const Source& source) : source_(source) {}
 
-  // Of the tile: packed weights [width] and, where a reducer wants them, the transposed ones; a buffer for a
-  // block's logits, and one for a packed block of coefficients.
+  /// Moves to `count` positions from `begin` on.
+  void place(std::int64_t new_begin, std::int64_t new_count) {
+    begin = new_begin;
+    count = static_cast<int>(new_count);
+    made_ = 0;
+  }
+
+  // Of the tile: packed weights [width] and, where a reducer wants them, the transposed ones; a buffer for
+  // the logits of `tiling.blocks` blocks, and one for a packed block of coefficients.
   const std::uint8_t* panels = nullptr;
   const std::uint8_t* transposed = nullptr;
   float* buffer = nullptr;
   std::uint8_t* coefficients = nullptr;
   std::int64_t buffer_stride = 0;
+  PackedGemm::Tiling tiling = {};
 
   const RowStatistics& statistics() const { return source_.statistics; }
   std::int64_t num_states() const { return source_.rows.num_states; }
   std::int64_t stride() const { return buffer_stride; }
 
   /// The logits of a state, [count] rows of `width` that are stride() apart; valid until the next call.
+  /// States are asked for in their order.
   const float* logits(std::int64_t state) {
-    write(state, buffer, buffer_stride);
-    return buffer;
+    if (state < first_made_ || state >= first_made_ + made_) {
+      first_made_ = state;
+      made_ = std::min(tiling.blocks, num_states() - state);
+      write(first_made_, made_, buffer, buffer_stride);
+    }
+    return buffer + (state - first_made_) * source_.gemm.block_rows() * buffer_stride;
   }
 
   /// Writes them to out[i · stride + n]. There must be memory for a whole block of rows and whole panels of
   /// columns.
-  void write(std::int64_t state, float* out, std::int64_t stride) const {
-    const PackedGemm& gemm = source_.gemm;
-    gemm.multiply(block_of(gemm, source_.rows, begin / gemm.block_rows(), state), count, panels, width, out,
-                  stride);
-    const at::Tensor& bias = source_.unembedding.bias;
-    const float* added = bias.defined() ? bias.const_data_ptr<float>() + first : nullptr;
-    for (int i = 0; i < count; ++i)
-      finish_logits(source_.statistics, source_.unembedding.transform, added, out + i * stride, width);
-  }
+  void write(std::int64_t state, float* out, std::int64_t stride) const { write(state, 1, out, stride); }
 
   /// out [count, d] += c [count, width] · w. As for `write`, `out` has whole blocks and panels.
   void add_expected_rows(const float* c, float* out, std::int64_t stride) const {
@@ -78,7 +84,23 @@ class HostTile {
   }
 
  private:
+  void write(std::int64_t first_state, std::int64_t num, float* out, std::int64_t stride) const {
+    const PackedGemm& gemm = source_.gemm;
+    const std::int64_t distance = gemm.block_rows() * stride;
+    const std::uint8_t* blocks = block_of(gemm, source_.rows, begin / gemm.block_rows(), first_state);
+    gemm.multiply({.first = blocks, .num_blocks = num, .count = count, .last_count = count}, tiling.depth,
+                  panels, width, out, stride);
+    const at::Tensor& bias = source_.unembedding.bias;
+    const float* added = bias.defined() ? bias.const_data_ptr<float>() + first : nullptr;
+    for (std::int64_t s = 0; s < num; ++s) {
+      for (int i = 0; i < count; ++i)
+        finish_logits(source_.statistics, source_.unembedding.transform, added,
+                      out + s * distance + i * stride, width);
+    }
+  }
+
   const Source& source_;
+  std::int64_t first_made_ = 0, made_ = 0;  // states whose logits are in the buffer
 };
 
 }  // namespace depthlens::compute

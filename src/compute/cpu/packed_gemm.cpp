@@ -80,6 +80,12 @@ PackedGemm::PackedGemm(const CpuKernel& kernel, Precision precision, at::Tensor 
   weight_terms_ = std::min(row_terms_, needed);
 }
 
+/// Weights that are used again and again: processors that multiply split bfloat16 quickly have second-level
+/// caches of 2 MB.
+std::int64_t PackedGemm::tile_bytes() const {
+  return (kernel_.element_size == 2 ? 800 : 640) << 10;
+}
+
 std::int64_t PackedGemm::block_rows() const {
   return kernel_.block_rows;
 }
@@ -105,10 +111,23 @@ std::int64_t PackedGemm::columns_bytes(std::int64_t columns) const {
 }
 
 std::int64_t PackedGemm::tile_columns(std::int64_t max) const {
-  // Processors that multiply split bfloat16 quickly have second-level caches of 2 MB.
-  const std::int64_t tile_bytes = (kernel_.element_size == 2 ? 800 : 640) << 10;
-  const std::int64_t fit = tile_bytes / columns_bytes(1), wanted = max / kernel_.panel_columns;
+  const std::int64_t fit = tile_bytes() / columns_bytes(1), wanted = max / kernel_.panel_columns;
   return std::max<std::int64_t>(1, std::min(fit, wanted)) * kernel_.panel_columns;
+}
+
+PackedGemm::Tiling PackedGemm::tiling(std::int64_t max_columns, std::int64_t num_blocks) const {
+  constexpr std::int64_t kFewColumns = 160, kFewBlocks = 4;
+  constexpr std::int64_t kProductBytes = 768 << 10;  // beside a slice of the weights
+  const std::int64_t depth = GemmKernel::depth(d_), whole = tile_columns(max_columns);
+  const std::int64_t wide =
+      std::max<std::int64_t>(1, max_columns / kernel_.panel_columns) * kernel_.panel_columns;
+  if (!kernel_.outruns_cache || whole >= std::min(kFewColumns, wide) || num_blocks < kFewBlocks)
+    return {.columns = whole, .depth = depth, .blocks = 1};
+  const std::int64_t slices = ceil_div(columns_bytes(wide), tile_bytes());
+  const std::int64_t fit = std::max<std::int64_t>(1, kProductBytes / (kernel_.block_rows * wide * 4));
+  return {.columns = wide,
+          .depth = util::round_up(ceil_div(depth, slices), GemmKernel::kDepth),
+          .blocks = std::min(num_blocks, fit)};
 }
 
 std::int64_t PackedGemm::tile_columns_packed_twice(std::int64_t max) const {
@@ -171,7 +190,24 @@ void PackedGemm::pack_columns(std::int64_t count, const std::function<std::int64
 
 void PackedGemm::multiply(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
                           std::int64_t columns, float* out, std::int64_t stride) const {
-  kernel_.multiply(tile(block, count, panels, columns, d_, out, stride));
+  multiply({.first = block, .num_blocks = 1, .count = count, .last_count = count}, GemmKernel::depth(d_),
+           panels, columns, out, stride);
+}
+
+void PackedGemm::multiply(const Blocks& blocks, std::int64_t depth, const std::uint8_t* panels,
+                          std::int64_t columns, float* out, std::int64_t stride) const {
+  for (std::int64_t first = 0; first < d_; first += depth) {
+    for (std::int64_t b = 0; b < blocks.num_blocks; ++b) {
+      const std::int64_t count = b + 1 < blocks.num_blocks ? blocks.count : blocks.last_count;
+      GemmTile product = tile(blocks.first + b * block_bytes(), count, panels, columns, d_,
+                              out + b * block_rows() * stride, stride);
+      product.first_dimension = first;
+      product.end_dimension = std::min(d_, first + depth);
+      product.add = first > 0;
+      product.block_follows = true;
+      kernel_.multiply(product);
+    }
+  }
 }
 
 GemmTile PackedGemm::tile(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
@@ -183,6 +219,8 @@ GemmTile PackedGemm::tile(const std::uint8_t* block, std::int64_t count, const s
           .columns = util::round_up(columns, kernel_.panel_columns),
           .weight_terms = weight_terms_,
           .d = d,
+          .first_dimension = 0,
+          .end_dimension = d,
           .out = out,
           .stride = stride};
 }

@@ -39,6 +39,17 @@ class PackedGemm {
   /// The same where they are packed a second time, transposed.
   std::int64_t tile_columns_packed_twice(std::int64_t max) const;
 
+  /// How several blocks are multiplied by one tile.
+  struct Tiling {
+    std::int64_t columns;  ///< of the tile, in whole panels
+    std::int64_t depth;    ///< dimensions that all blocks are multiplied by before the next
+    std::int64_t blocks;   ///< at once
+  };
+  /// Where few columns' weights of all dimensions stay in the second cache, rows go by too often: AMX
+  /// multiplies faster than they come. Then wide tiles are multiplied slice by slice, for which the sums of
+  /// all blocks come and go. That takes some blocks: `num_blocks` are at hand.
+  Tiling tiling(std::int64_t max_columns, std::int64_t num_blocks) const;
+
   /// One block of `count` rows [d].
   void pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const;
   /// Packs the `count` columns from `first` on, in whole panels.
@@ -51,6 +62,15 @@ class PackedGemm {
   /// kernels block_rows() rows are written whatever `count` is.
   void multiply(const std::uint8_t* block, std::int64_t count, const std::uint8_t* panels,
                 std::int64_t columns, float* out, std::int64_t stride) const;
+  /// Several packed rows at once.
+  struct Blocks {
+    const std::uint8_t* first;  ///< the others follow
+    std::int64_t num_blocks;
+    std::int64_t count, last_count;  ///< rows of each, and of the last
+  };
+  /// The same of several blocks, slice by slice; their products begin block_rows() · stride numbers apart.
+  void multiply(const Blocks& blocks, std::int64_t depth, const std::uint8_t* panels, std::int64_t columns,
+                float* out, std::int64_t stride) const;
 
   // Forward and back with the same weights: out [rows, d] += c [rows, width] · w, of the outputs
   // first … first + width − 1.
@@ -65,6 +85,7 @@ class PackedGemm {
                     const std::uint8_t* panels, float* out, std::int64_t stride) const;
 
  private:
+  std::int64_t tile_bytes() const;
   std::int64_t block_term_bytes(std::int64_t d) const;
   std::int64_t panel_term_bytes(std::int64_t d) const;
   /// Panels whose columns are those of `depth` rows of the weights, from `first_row` on.

@@ -273,12 +273,15 @@ template <int kColumns, int kElementSize, int kRows,
                             bool add, float* out, std::int64_t stride)>
 void multiply_by_terms(const GemmTile& tile) {
   const std::int64_t column_bytes = GemmKernel::depth(tile.d) * kElementSize;
-  const auto* block = static_cast<const char*>(tile.block);
-  const auto* panel = static_cast<const char*>(tile.panels);
+  const std::int64_t skipped = tile.first_dimension * kElementSize,
+                     rows = tile.count < kRows ? tile.count : kRows;
+  const auto* block = static_cast<const char*>(tile.block) + rows * skipped;
+  const auto* panel = static_cast<const char*>(tile.panels) + kColumns * skipped;
   for (std::int64_t n = 0; n < tile.columns; n += kColumns) {
     for (int w = 0; w < tile.weight_terms; ++w) {
       for (int r = 0; r + w < tile.row_terms; ++r) {
-        kMultiply(block + r * kRows * column_bytes, tile.count, panel + w * kColumns * column_bytes, tile.d,
+        kMultiply(block + r * kRows * column_bytes, tile.count, panel + w * kColumns * column_bytes,
+                  tile.end_dimension - tile.first_dimension,
                   /*add=*/tile.add || r + w > 0, tile.out + n, tile.stride);
       }
     }
