@@ -133,6 +133,7 @@ class Mixtral(Llama):
 SHAPES = {
     "160m": Neox(50304, 768, 12, 12, 3072, torch.float32, NEOX_TOKENIZER),
     "wide": Llama(128256, 1024, 8, 16, 2816, torch.bfloat16, LLAMA3_TOKENIZER, 8192, kv_heads=4, theta=500000.0),
+    "llama2-4": Llama(32000, 4096, 4, 32, 11008, torch.bfloat16, LLAMA2_TOKENIZER, 4096),
     "7b": Llama(32000, 4096, 32, 32, 11008, torch.float16, LLAMA2_TOKENIZER, 4096),
     "pythia-6.9b": Neox(50432, 4096, 32, 32, 16384, torch.bfloat16, NEOX_TOKENIZER),
     "llama3-8b": Llama(128256, 4096, 32, 32, 14336, torch.bfloat16, LLAMA3_TOKENIZER, 8192, kv_heads=8, theta=500000.0),

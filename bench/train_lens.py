@@ -33,7 +33,7 @@ def windows_of(tokenizer, text, length, count):
     ids = []
     for document in text.split("\n\n"):
         if document.strip():
-            ids.append(tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id)
+            ids.append(next((i for i in (tokenizer.eos_token_id, tokenizer.bos_token_id) if i is not None), 0))
             ids += tokenizer(document.strip("\n"), add_special_tokens=False).input_ids
         if len(ids) >= length * count:
             break
