@@ -182,11 +182,14 @@ build() {
   on_failure=
 }
 
-# setup [NAME…]: everything up to the built program; names are further Debian packages to install.
+# setup [NAME…]: everything up to the built program; names are further Debian packages to install. A new build folder
+# compiles several files in one, which takes less than half of the time; one that is there stays as it is.
 setup() {
+  local at_once=()
   provide_packages "${build_packages[@]}" "$@"
   provide_libtorch
-  configure "$build"
+  [[ -e $build/build.ninja ]] || at_once=(CMAKE_UNITY_BUILD=ON)
+  configure "$build" "${at_once[@]}"
   build "$build" depthlens
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds depthlens and its tests and runs them all:   tools/test.sh [--sanitize]
 # --sanitize builds a second time, in build-asan/, and runs the unit and golden tests under the address and
-# undefined-behaviour sanitizers. With CI set, warnings are errors.
+# undefined-behaviour sanitizers. With CI set, warnings are errors, and the program is compiled several files in one.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 sanitize=
@@ -39,9 +39,11 @@ run_tests() {
 
 provide_packages "${build_packages[@]}" "${test_packages[@]}"
 provide_libtorch
-warnings=()
-[[ -z ${CI:-} ]] || warnings=(DEPTHLENS_WERROR=ON)
-configure "$build" DEPTHLENS_TESTS=ON "${warnings[@]}"
+warnings=() at_once=()
+if [[ -n ${CI:-} ]]; then
+  warnings=(DEPTHLENS_WERROR=ON) at_once=(CMAKE_UNITY_BUILD=ON)
+fi
+configure "$build" DEPTHLENS_TESTS=ON "${warnings[@]}" "${at_once[@]}"
 build "$build"
 "$root/tests/web/setup.sh"
 "$root/tests/cluster/setup.sh"
