@@ -1,4 +1,4 @@
-// Packed products where they serve, libtorch's where not: other types of rows, and recorded gradients.
+// Packed products where they serve, libtorch's where not: rows in float64, and recorded gradients.
 #include "compute/cpu/cpu_backend.hpp"
 
 #include <utility>
@@ -26,8 +26,11 @@ class CpuBackend : public Backend {
 
   PackedRows pack(const at::Tensor& rows, Precision precision) const override {
     PackedRows packed{.values = rows, .precision = precision, .blocks = {}};
-    if (rows.scalar_type() == at::kFloat && !records_gradient(rows))
-      packed.blocks = pack_for_product(kernel_for(precision), precision, rows);
+    if (!multiplies_stored(rows.scalar_type()) || records_gradient(rows)) return packed;
+    // All bits that such rows have.
+    if (rows.scalar_type() == at::kBFloat16) packed.precision = Precision::kFast;
+    if (rows.scalar_type() == at::kHalf) packed.precision = Precision::kFloat32;
+    packed.blocks = pack_for_product(kernel_for(packed.precision), packed.precision, rows.to(at::kFloat));
     return packed;
   }
 
@@ -40,8 +43,9 @@ class CpuBackend : public Backend {
  protected:
   at::Tensor product(const PackedRows& rows, const at::Tensor& weight, Way way) const override {
     if (!rows.blocks.defined()) return aten_linear(rows.values, weight, way);
+    const at::ScalarType type = rows.values.scalar_type();
     return packed_product(kernel_for(rows.precision), rows.precision, rows.blocks, rows.values.size(0),
-                          weight, way, options().should_stop);
+                          type == at::kFloat ? weight : weight.to(type), way, options().should_stop);
   }
 
   bool takes_fewer_bits(Precision precision) const override {

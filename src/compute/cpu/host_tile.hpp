@@ -69,14 +69,18 @@ class HostTile {
     if (state < first_made_ || state >= first_made_ + made_) {
       first_made_ = state;
       made_ = std::min(tiling.blocks, num_states() - state);
-      write(first_made_, made_, buffer, buffer_stride);
+      make(first_made_, made_, buffer, buffer_stride);
     }
     return buffer + (state - first_made_) * source_.gemm.block_rows() * buffer_stride;
   }
 
   /// Writes them to out[i · stride + n]. There must be memory for a whole block of rows and whole panels of
   /// columns.
-  void write(std::int64_t state, float* out, std::int64_t stride) const { write(state, 1, out, stride); }
+  void write(std::int64_t state, float* out, std::int64_t stride) {
+    if (tiling.blocks == 1) return make(state, 1, out, stride);
+    const float* made = logits(state);
+    for (int i = 0; i < count; ++i) std::copy_n(made + i * buffer_stride, width, out + i * stride);
+  }
 
   /// out [count, d] += c [count, width] · w. As for `write`, `out` has whole blocks and panels.
   void add_expected_rows(const float* c, float* out, std::int64_t stride) const {
@@ -84,7 +88,7 @@ class HostTile {
   }
 
  private:
-  void write(std::int64_t first_state, std::int64_t num, float* out, std::int64_t stride) const {
+  void make(std::int64_t first_state, std::int64_t num, float* out, std::int64_t stride) const {
     const PackedGemm& gemm = source_.gemm;
     const std::int64_t distance = gemm.block_rows() * stride;
     const std::uint8_t* blocks = block_of(gemm, source_.rows, begin / gemm.block_rows(), first_state);

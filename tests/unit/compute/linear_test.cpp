@@ -67,6 +67,37 @@ TEST_CASE("linear: of every precision what the kernel's terms keep of both facto
   }
 }
 
+TEST_CASE("linear: rows in 16 bits are multiplied by weights in their type, and sums are of float32") {
+  using compute::Precision;
+  at::manual_seed(5);
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    for (const at::ScalarType stored : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const at::Tensor x = at::randn({40, 200}, at::kFloat).to(type),
+                       weight = at::randn({130, 200}, at::kFloat).to(stored),
+                       g = at::randn({40, 130}).to(type);
+      const at::Tensor multiplied = weight.to(type).to(at::kDouble);
+      const at::Tensor expected = at::matmul(x.to(at::kDouble), multiplied.t()),
+                       back = at::matmul(g.to(at::kDouble), multiplied);
+      const double sum_of_sizes =
+          at::matmul(x.to(at::kDouble).abs(), multiplied.abs().t()).max().item<double>();
+      for (const std::string& name : compute::processor_kernels(Precision::kExact)) {
+        INFO(name << ": rows in " << at::toString(type) << ", weights in " << at::toString(stored));
+        const auto backend = test::backend(name);
+        const at::Tensor y = backend->linear(backend->pack(x, Precision::kFloat32), weight, {}),
+                         z = backend->linear_back(backend->pack(g, Precision::kFloat32), weight);
+        CHECK(y.scalar_type() == at::kFloat);
+        CHECK(z.scalar_type() == at::kFloat);
+        // libtorch rounds a product to the type of its factors.
+        const double bound = sum_of_sizes * (name != "aten" ? 2e-6 : type == at::kHalf ? 0x1p-10 : 0x1p-7);
+        CHECK((y - expected).abs().max().item<double>() < bound);
+        CHECK((z - back).abs().max().item<double>() < bound);
+        if (name != "aten")
+          CHECK(at::equal(backend->linear(x.narrow(0, 39, 1), weight, {}), y.narrow(0, 39, 1)));
+      }
+    }
+  }
+}
+
 TEST_CASE("linear: back, with weights of every stored type and awkward sizes") {
   using compute::Precision;
   at::manual_seed(6);
