@@ -63,7 +63,6 @@ class CpuPass : public VocabularyPass {
         kernel_(kernel),
         precision_(precision),
         gemm_(kernel, precision, unembedding.weight),
-        width_(gemm_.tile_columns(kMaxWidth)),
         should_stop_(std::move(should_stop)) {}
 
   std::string kernel_name() const override { return kernel_.name; }
@@ -100,20 +99,13 @@ class CpuPass : public VocabularyPass {
     std::unique_ptr<Reducer::Workspace> workspace;
   };
 
-  std::vector<float> blocks_of_logits(std::int64_t num_blocks, std::int64_t width) const {
-    return std::vector<float>(
-        static_cast<std::size_t>(num_blocks * gemm_.block_rows() * round_up(width, gemm_.panel_columns())));
-  }
-
-  /// Places a tile at the block of positions from `begin` on.
-  void place(HostTile& tile, const StateRows& rows, std::int64_t begin) const {
-    tile.place(begin, std::min(gemm_.block_rows(), rows.num_positions - begin));
+  std::vector<float> blocks_of_logits(const PackedGemm::Tiling& tiling) const {
+    return std::vector<float>(static_cast<std::size_t>(tiling.blocks * gemm_.block_rows() * tiling.columns));
   }
 
   CpuKernel kernel_;
   Precision precision_;
   PackedGemm gemm_;
-  std::int64_t width_;  // tokens of a tile
   ShouldStop should_stop_;
 };
 
@@ -135,7 +127,7 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
       [&] {
         return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width)),
                       .coefficients = {},
-                      .logits = blocks_of_logits(tiling.blocks, width),
+                      .logits = blocks_of_logits(tiling),
                       .workspace = reducer.make_workspace()};
       },
       [&](std::int64_t item, Memory& memory) {
@@ -145,14 +137,13 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
         tile.slice = i;
         tile.panels = panels;
         tile.buffer = memory.logits.data();
-        tile.buffer_stride = round_up(width, gemm_.panel_columns());
         tile.tiling = tiling;
         for (std::int64_t first = i * slice, end = std::min(V, first + slice); first < end; first += width) {
           tile.first = first;
           tile.width = static_cast<int>(std::min(width, end - first));
           gemm_.pack_neighbours(first, tile.width, panels);
           for (std::int64_t b = part * num_blocks / parts; b < (part + 1) * num_blocks / parts; ++b) {
-            place(tile, rows, b * block_rows);
+            tile.place(b * block_rows);
             reducer.add(tile, memory.workspace.get());
           }
         }
@@ -164,6 +155,7 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
   const bool twice = reducer.wants_expected_rows();
   const std::int64_t width =
       twice ? gemm_.tile_columns_packed_twice(kMaxExpected) : gemm_.tile_columns(kMaxExpected);
+  const PackedGemm::Tiling tiling = {.columns = width, .depth = gemm_.depth(), .blocks = 1};
   const std::int64_t num_tiles = ceil_div(V, width), of_group = std::min(kTilesOfGroup, num_tiles);
   const std::int64_t tile_bytes = gemm_.columns_bytes(width),
                      transposed_bytes = gemm_.transposed_bytes(width);
@@ -198,14 +190,13 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
         [&] {
           return Memory{.panels = {},
                         .coefficients = twice ? aligned_bytes(gemm_.coefficients_bytes(width)) : at::Tensor(),
-                        .logits = blocks_of_logits(1, width),
+                        .logits = blocks_of_logits(tiling),
                         .workspace = reducer.make_workspace()};
         },
         [&](std::int64_t group, Memory& memory) {
           HostTile tile(source);
           tile.buffer = memory.logits.data();
-          tile.buffer_stride = round_up(width, gemm_.panel_columns());
-          tile.tiling = {.columns = width, .depth = gemm_.depth(), .blocks = 1};
+          tile.tiling = tiling;
           if (twice) tile.coefficients = memory.coefficients.mutable_data_ptr<std::uint8_t>();
           for (std::int64_t t = 0; t < count; ++t) {
             tile.first = first_of(t);
@@ -214,7 +205,7 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
             tile.transposed = twice ? all_transposed + t * transposed_bytes : nullptr;
             const std::int64_t end = std::min(P, (group + 1) * kBlocksOfGroup * block_rows);
             for (std::int64_t begin = group * kBlocksOfGroup * block_rows; begin < end; begin += block_rows) {
-              place(tile, rows, begin);
+              tile.place(begin);
               reducer.add(tile, memory.workspace.get());
             }
           }
@@ -227,16 +218,17 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
 at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& tokens) const {
   const std::int64_t P = rows.num_positions, S = rows.num_states, block_rows = gemm_.block_rows();
   const auto W = static_cast<std::int64_t>(tokens.size()) / P;
-  const std::int64_t stride = round_up(width_, gemm_.panel_columns());
+  const PackedGemm::Tiling tiling = gemm_.tiling(kMaxWidth, 1);
+  const std::int64_t stride = tiling.columns;
   at::Tensor all = at::empty({S, P, W}, at::kFloat);
   float* const to = all.mutable_data_ptr<float>();
   const at::Tensor& bias = unembedding().bias;
   parallel_for_dynamic(
       ceil_div(P, block_rows), should_stop_,
       [&] {
-        return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width_)),
+        return Memory{.panels = aligned_bytes(gemm_.columns_bytes(stride)),
                       .coefficients = {},
-                      .logits = blocks_of_logits(1, width_),
+                      .logits = blocks_of_logits(tiling),
                       .workspace = nullptr};
       },
       [&](std::int64_t b, Memory& memory) {
@@ -254,8 +246,8 @@ at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& to
         }
         auto* panels = memory.panels.mutable_data_ptr<std::uint8_t>();
         const auto num_distinct = static_cast<std::int64_t>(distinct.size());
-        for (std::int64_t first = 0; first < num_distinct; first += width_) {
-          const std::int64_t width = std::min(width_, num_distinct - first);
+        for (std::int64_t first = 0; first < num_distinct; first += stride) {
+          const std::int64_t width = std::min(stride, num_distinct - first);
           gemm_.pack_columns(
               width, [&](std::int64_t column) { return distinct[static_cast<std::size_t>(first + column)]; },
               panels);

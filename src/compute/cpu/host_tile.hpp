@@ -43,10 +43,10 @@ class HostTile {
   };
   explicit HostTile(const Source& source) : source_(source) {}
 
-  /// Moves to `count` positions from `begin` on.
-  void place(std::int64_t new_begin, std::int64_t new_count) {
-    begin = new_begin;
-    count = static_cast<int>(new_count);
+  /// Moves to the block of positions from `position` on.
+  void place(std::int64_t position) {
+    begin = position;
+    count = static_cast<int>(std::min(source_.gemm.block_rows(), source_.rows.num_positions - position));
     made_ = 0;
   }
 
@@ -56,12 +56,11 @@ class HostTile {
   const std::uint8_t* transposed = nullptr;
   float* buffer = nullptr;
   std::uint8_t* coefficients = nullptr;
-  std::int64_t buffer_stride = 0;
   PackedGemm::Tiling tiling = {};
 
   const RowStatistics& statistics() const { return source_.statistics; }
   std::int64_t num_states() const { return source_.rows.num_states; }
-  std::int64_t stride() const { return buffer_stride; }
+  std::int64_t stride() const { return tiling.columns; }
 
   /// The logits of a state, [count] rows of `width` that are stride() apart; valid until the next call.
   /// States are asked for in their order.
@@ -69,17 +68,17 @@ class HostTile {
     if (state < first_made_ || state >= first_made_ + made_) {
       first_made_ = state;
       made_ = std::min(tiling.blocks, num_states() - state);
-      make(first_made_, made_, buffer, buffer_stride);
+      make(first_made_, made_, buffer, stride());
     }
-    return buffer + (state - first_made_) * source_.gemm.block_rows() * buffer_stride;
+    return buffer + (state - first_made_) * source_.gemm.block_rows() * stride();
   }
 
-  /// Writes them to out[i · stride + n]. There must be memory for a whole block of rows and whole panels of
-  /// columns.
-  void write(std::int64_t state, float* out, std::int64_t stride) {
-    if (tiling.blocks == 1) return make(state, 1, out, stride);
+  /// Writes them to out[i · out_stride + n]. There must be memory for a whole block of rows and whole panels
+  /// of columns.
+  void write(std::int64_t state, float* out, std::int64_t out_stride) {
+    if (tiling.blocks == 1) return make(state, 1, out, out_stride);
     const float* made = logits(state);
-    for (int i = 0; i < count; ++i) std::copy_n(made + i * buffer_stride, width, out + i * stride);
+    for (int i = 0; i < count; ++i) std::copy_n(made + i * stride(), width, out + i * out_stride);
   }
 
   /// out [count, d] += c [count, width] · w. As for `write`, `out` has whole blocks and panels.
@@ -88,18 +87,18 @@ class HostTile {
   }
 
  private:
-  void make(std::int64_t first_state, std::int64_t num, float* out, std::int64_t stride) const {
+  void make(std::int64_t first_state, std::int64_t num, float* out, std::int64_t out_stride) const {
     const PackedGemm& gemm = source_.gemm;
-    const std::int64_t distance = gemm.block_rows() * stride;
+    const std::int64_t distance = gemm.block_rows() * out_stride;
     const std::uint8_t* blocks = block_of(gemm, source_.rows, begin / gemm.block_rows(), first_state);
     gemm.multiply({.first = blocks, .num_blocks = num, .count = count, .last_count = count}, tiling.depth,
-                  panels, width, out, stride);
+                  panels, width, out, out_stride);
     const at::Tensor& bias = source_.unembedding.bias;
     const float* added = bias.defined() ? bias.const_data_ptr<float>() + first : nullptr;
     for (std::int64_t s = 0; s < num; ++s) {
       for (int i = 0; i < count; ++i)
         finish_logits(source_.statistics, source_.unembedding.transform, added,
-                      out + s * distance + i * stride, width);
+                      out + s * distance + i * out_stride, width);
     }
   }
 
