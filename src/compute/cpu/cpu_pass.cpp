@@ -28,9 +28,11 @@ namespace {
 
 constexpr std::int64_t kMaxWidth = 384;     // tokens of a tile
 constexpr std::int64_t kMaxExpected = 256;  // tokens of a tile that is packed twice
-constexpr std::int64_t kTilesOfGroup = 16;  // packed together where rows are split
+constexpr std::int64_t kMaxOfGroup = 4096;  // tokens that are packed together where rows are split
 constexpr std::int64_t kBlocksOfGroup = 8;  // blocks of rows for which a thread keeps a tile in its cache
-static_assert(kMaxWidth <= kMaxTile);
+constexpr std::int64_t kTimesWider =
+    4;  // a tile that is packed twice, where products are made slice by slice
+static_assert(kMaxWidth * kTimesWider <= kMaxTile);
 
 using util::ceil_div;
 using util::round_up;
@@ -95,12 +97,12 @@ class CpuPass : public VocabularyPass {
   /// A thread's own memory.
   struct Memory {
     at::Tensor panels, coefficients;
-    std::vector<float> logits;  // [states at once, block_rows, width]
+    std::vector<float> logits;  // [blocks at once, block_rows, stride]
     std::unique_ptr<Reducer::Workspace> workspace;
   };
 
-  std::vector<float> blocks_of_logits(const PackedGemm::Tiling& tiling) const {
-    return std::vector<float>(static_cast<std::size_t>(tiling.blocks * gemm_.block_rows() * tiling.columns));
+  std::vector<float> blocks_of_logits(std::int64_t blocks, std::int64_t stride) const {
+    return std::vector<float>(static_cast<std::size_t>(blocks * gemm_.block_rows() * stride));
   }
 
   CpuKernel kernel_;
@@ -121,29 +123,29 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
                  .block_rows = block_rows,
                  .panel_columns = gemm_.panel_columns(),
                  .num_positions = P});
-  const HostTile::Source source{gemm_, *kernel_.statistics, unembedding(), rows};
+  const HostTile::Source source{gemm_, *kernel_.statistics, unembedding(), rows, tiling, width};
   parallel_for_dynamic(
       num_slices * parts, should_stop_,
       [&] {
         return Memory{.panels = aligned_bytes(gemm_.columns_bytes(width)),
                       .coefficients = {},
-                      .logits = blocks_of_logits(tiling),
+                      .logits = blocks_of_logits(tiling.blocks, width),
                       .workspace = reducer.make_workspace()};
       },
       [&](std::int64_t item, Memory& memory) {
         const std::int64_t i = item / parts, part = item % parts;
-        HostTile tile(source);
+        const std::int64_t begin = part * num_blocks / parts * block_rows,
+                           end = std::min(P, (part + 1) * num_blocks / parts * block_rows);
+        HostTile tile(source, {.logits = memory.logits.data()});
         auto* panels = memory.panels.mutable_data_ptr<std::uint8_t>();
         tile.slice = i;
-        tile.panels = panels;
-        tile.buffer = memory.logits.data();
-        tile.tiling = tiling;
-        for (std::int64_t first = i * slice, end = std::min(V, first + slice); first < end; first += width) {
-          tile.first = first;
-          tile.width = static_cast<int>(std::min(width, end - first));
-          gemm_.pack_neighbours(first, tile.width, panels);
-          for (std::int64_t b = part * num_blocks / parts; b < (part + 1) * num_blocks / parts; ++b) {
-            tile.place(b * block_rows);
+        for (std::int64_t first = i * slice, last = std::min(V, first + slice); first < last;
+             first += width) {
+          const std::int64_t count = std::min(width, last - first);
+          gemm_.pack_neighbours(first, count, panels);
+          tile.enter(first, count, begin, end, panels);
+          for (std::int64_t position = begin; position < end; position += block_rows) {
+            tile.place(position);
             reducer.add(tile, memory.workspace.get());
           }
         }
@@ -151,14 +153,19 @@ void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
 }
 
 void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
+  constexpr std::int64_t kApart = 32;  // columns between rows of wide tiles, for the sake of the cache
   const std::int64_t V = vocab_size(), P = rows.num_positions, block_rows = gemm_.block_rows();
   const bool twice = reducer.wants_expected_rows();
-  const std::int64_t width =
-      twice ? gemm_.tile_columns_packed_twice(kMaxExpected) : gemm_.tile_columns(kMaxExpected);
-  const PackedGemm::Tiling tiling = {.columns = width, .depth = gemm_.depth(), .blocks = 1};
-  const std::int64_t num_tiles = ceil_div(V, width), of_group = std::min(kTilesOfGroup, num_tiles);
+  const PackedGemm::Tiling tiling =
+      twice ? gemm_.tiling_both_ways(kMaxExpected, kMaxWidth) : gemm_.tiling(kMaxExpected, rows.num_states);
+  const bool sliced = tiling.blocks > 1;
+  // The way back is summed over the tokens of a tile: the more, the less often its sums come and go.
+  const std::int64_t width = tiling.columns * (sliced && twice ? kTimesWider : 1),
+                     stride = width + (sliced ? kApart : 0);
+  const std::int64_t num_tiles = ceil_div(V, width),
+                     of_group = std::min(std::max<std::int64_t>(1, kMaxOfGroup / width), num_tiles);
   const std::int64_t tile_bytes = gemm_.columns_bytes(width),
-                     transposed_bytes = gemm_.transposed_bytes(width);
+                     transposed_bytes = gemm_.transposed_bytes(width, gemm_.depth());
   const at::Tensor panels = aligned_bytes(of_group * tile_bytes);
   const at::Tensor transposed = twice ? aligned_bytes(of_group * transposed_bytes) : at::Tensor();
   auto* const all_panels = panels.mutable_data_ptr<std::uint8_t>();
@@ -168,46 +175,62 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
                  .block_rows = block_rows,
                  .panel_columns = gemm_.panel_columns(),
                  .num_positions = P});
-  const HostTile::Source source{gemm_, *kernel_.statistics, unembedding(), rows};
+  const HostTile::Source source{gemm_, *kernel_.statistics, unembedding(), rows, tiling, stride};
 
+  // As many blocks as are multiplied at once, but so few that all threads have work.
+  const std::int64_t at_once = std::max(
+                         kBlocksOfGroup,
+                         std::min(tiling.blocks, ceil_div(ceil_div(P, block_rows), at::get_num_threads()))),
+                     positions_of_group = at_once * block_rows;
   for (std::int64_t first_tile = 0; first_tile < num_tiles; first_tile += of_group) {
     const std::int64_t count = std::min(of_group, num_tiles - first_tile);
     const auto first_of = [&](std::int64_t t) { return (first_tile + t) * width; };
     const auto width_of = [&](std::int64_t t) { return std::min(width, V - first_of(t)); };
-    at::parallel_for(0, count * (twice ? 2 : 1), 1, [&](std::int64_t begin, std::int64_t end) {
+    const auto transposed_of = [&](std::int64_t t) {
+      return twice ? all_transposed + t * transposed_bytes : nullptr;
+    };
+    // In pieces of so many columns either way.
+    const std::int64_t columns = tiling.columns, pieces = ceil_div(width, columns),
+                       pieces_back = twice ? ceil_div(gemm_.depth(), columns) : 0;
+    at::parallel_for(0, count * (pieces + pieces_back), 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t t = i % count;
-        if (i < count) {
-          gemm_.pack_neighbours(first_of(t), width_of(t), all_panels + t * tile_bytes);
+        const std::int64_t t = i % count, piece = i / count;
+        if (piece < pieces) {
+          const std::int64_t first = piece * columns, num = std::min(columns, width_of(t) - first);
+          if (num > 0)
+            gemm_.pack_neighbours(first_of(t) + first, num,
+                                  all_panels + t * tile_bytes + gemm_.columns_bytes(first));
         } else {
-          gemm_.pack_transposed(first_of(t), width_of(t), all_transposed + t * transposed_bytes);
+          const std::int64_t first = (piece - pieces) * columns,
+                             num = std::min(columns, gemm_.depth() - first);
+          gemm_.pack_transposed(first_of(t), width_of(t), first, num,
+                                transposed_of(t) + gemm_.transposed_bytes(width_of(t), first));
         }
       }
     });
     // Groups are dealt out as threads become free: with a fixed share each would wait for the slowest.
     parallel_for_dynamic(
-        ceil_div(P, kBlocksOfGroup * block_rows), should_stop_,
+        ceil_div(P, positions_of_group), should_stop_,
         [&] {
           return Memory{.panels = {},
-                        .coefficients = twice ? aligned_bytes(gemm_.coefficients_bytes(width)) : at::Tensor(),
-                        .logits = blocks_of_logits(tiling),
+                        .coefficients = twice ? aligned_bytes(tiling.blocks * gemm_.coefficients_bytes(width))
+                                              : at::Tensor(),
+                        .logits = blocks_of_logits(tiling.blocks, stride),
                         .workspace = reducer.make_workspace()};
         },
         [&](std::int64_t group, Memory& memory) {
-          HostTile tile(source);
-          tile.buffer = memory.logits.data();
-          tile.tiling = tiling;
-          if (twice) tile.coefficients = memory.coefficients.mutable_data_ptr<std::uint8_t>();
+          const std::int64_t begin = group * positions_of_group,
+                             end = std::min(P, begin + positions_of_group);
+          HostTile tile(source, {.logits = memory.logits.data(),
+                                 .coefficients =
+                                     twice ? memory.coefficients.mutable_data_ptr<std::uint8_t>() : nullptr});
           for (std::int64_t t = 0; t < count; ++t) {
-            tile.first = first_of(t);
-            tile.width = static_cast<int>(width_of(t));
-            tile.panels = all_panels + t * tile_bytes;
-            tile.transposed = twice ? all_transposed + t * transposed_bytes : nullptr;
-            const std::int64_t end = std::min(P, (group + 1) * kBlocksOfGroup * block_rows);
-            for (std::int64_t begin = group * kBlocksOfGroup * block_rows; begin < end; begin += block_rows) {
-              tile.place(begin);
+            tile.enter(first_of(t), width_of(t), begin, end, all_panels + t * tile_bytes, transposed_of(t));
+            for (std::int64_t position = begin; position < end; position += block_rows) {
+              tile.place(position);
               reducer.add(tile, memory.workspace.get());
             }
+            tile.finish_expected_rows();
           }
         });
   }
@@ -228,7 +251,7 @@ at::Tensor CpuPass::gather(const StateRows& rows, const std::vector<TokenId>& to
       [&] {
         return Memory{.panels = aligned_bytes(gemm_.columns_bytes(stride)),
                       .coefficients = {},
-                      .logits = blocks_of_logits(tiling),
+                      .logits = blocks_of_logits(1, stride),
                       .workspace = nullptr};
       },
       [&](std::int64_t b, Memory& memory) {

@@ -110,33 +110,45 @@ std::int64_t PackedGemm::columns_bytes(std::int64_t columns) const {
   return ceil_div(columns, kernel_.panel_columns) * weight_terms_ * panel_term_bytes(d_);
 }
 
+std::int64_t PackedGemm::whole_panels(std::int64_t columns) const {
+  return std::max<std::int64_t>(1, columns / kernel_.panel_columns) * kernel_.panel_columns;
+}
+
 std::int64_t PackedGemm::tile_columns(std::int64_t max) const {
-  const std::int64_t fit = tile_bytes() / columns_bytes(1), wanted = max / kernel_.panel_columns;
-  return std::max<std::int64_t>(1, std::min(fit, wanted)) * kernel_.panel_columns;
+  return whole_panels(std::min(tile_bytes() / columns_bytes(1) * kernel_.panel_columns, max));
+}
+
+PackedGemm::Tiling PackedGemm::whole(std::int64_t columns) const {
+  return {.columns = columns, .depth = GemmKernel::depth(d_), .blocks = 1};
+}
+
+PackedGemm::Tiling PackedGemm::sliced(std::int64_t columns) const {
+  constexpr std::int64_t kProductBytes = 768 << 10;  // beside a slice of the weights
+  const std::int64_t slices = ceil_div(columns_bytes(columns), tile_bytes());
+  return {.columns = columns,
+          .depth = util::round_up(ceil_div(GemmKernel::depth(d_), slices), GemmKernel::kDepth),
+          .blocks = std::max<std::int64_t>(1, kProductBytes / (kernel_.block_rows * columns * 4))};
 }
 
 PackedGemm::Tiling PackedGemm::tiling(std::int64_t max_columns, std::int64_t num_blocks) const {
   constexpr std::int64_t kFewColumns = 160, kFewBlocks = 4;
-  constexpr std::int64_t kProductBytes = 768 << 10;  // beside a slice of the weights
-  const std::int64_t depth = GemmKernel::depth(d_), whole = tile_columns(max_columns);
-  const std::int64_t wide =
-      std::max<std::int64_t>(1, max_columns / kernel_.panel_columns) * kernel_.panel_columns;
-  if (!kernel_.outruns_cache || whole >= std::min(kFewColumns, wide) || num_blocks < kFewBlocks)
-    return {.columns = whole, .depth = depth, .blocks = 1};
-  const std::int64_t slices = ceil_div(columns_bytes(wide), tile_bytes());
-  const std::int64_t fit = std::max<std::int64_t>(1, kProductBytes / (kernel_.block_rows * wide * 4));
-  return {.columns = wide,
-          .depth = util::round_up(ceil_div(depth, slices), GemmKernel::kDepth),
-          .blocks = std::min(num_blocks, fit)};
+  const std::int64_t fit = tile_columns(max_columns), wide = whole_panels(max_columns);
+  if (!kernel_.outruns_cache || fit >= std::min(kFewColumns, wide) || num_blocks < kFewBlocks)
+    return whole(fit);
+  Tiling tiling = sliced(wide);
+  tiling.blocks = std::min(tiling.blocks, num_blocks);
+  return tiling;
 }
 
-std::int64_t PackedGemm::tile_columns_packed_twice(std::int64_t max) const {
+PackedGemm::Tiling PackedGemm::tiling_both_ways(std::int64_t max_columns, std::int64_t max_sliced) const {
   // Rows, and what is added up for them, go by: they need the rest. But the way back is summed over the
   // columns: with few of them, its sums come and go more often than the cache is worth.
   constexpr std::int64_t kMinColumns = 192;
   const std::int64_t both = second_cache_bytes() * 3 / 5,
                      fit = both / (2 * columns_bytes(1)) * kernel_.panel_columns;
-  return std::min(std::max(fit, util::round_up(kMinColumns, kernel_.panel_columns)), tile_columns(max));
+  if (kernel_.outruns_cache && fit < whole_panels(max_columns)) return sliced(whole_panels(max_sliced));
+  return whole(
+      std::min(std::max(fit, util::round_up(kMinColumns, kernel_.panel_columns)), tile_columns(max_columns)));
 }
 
 void PackedGemm::pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const {
@@ -196,13 +208,20 @@ void PackedGemm::multiply(const std::uint8_t* block, std::int64_t count, const s
 
 void PackedGemm::multiply(const Blocks& blocks, std::int64_t depth, const std::uint8_t* panels,
                           std::int64_t columns, float* out, std::int64_t stride) const {
-  for (std::int64_t first = 0; first < d_; first += depth) {
+  multiply_slices(blocks, d_, depth, panels, columns, out, stride);
+}
+
+void PackedGemm::multiply_slices(const Blocks& blocks, std::int64_t d, std::int64_t depth,
+                                 const std::uint8_t* panels, std::int64_t columns, float* out,
+                                 std::int64_t stride) const {
+  const std::int64_t bytes = row_terms_ * block_term_bytes(d);
+  for (std::int64_t first = 0; first < d; first += depth) {
     for (std::int64_t b = 0; b < blocks.num_blocks; ++b) {
       const std::int64_t count = b + 1 < blocks.num_blocks ? blocks.count : blocks.last_count;
-      GemmTile product = tile(blocks.first + b * block_bytes(), count, panels, columns, d_,
-                              out + b * block_rows() * stride, stride);
+      GemmTile product =
+          tile(blocks.first + b * bytes, count, panels, columns, d, out + b * block_rows() * stride, stride);
       product.first_dimension = first;
-      product.end_dimension = std::min(d_, first + depth);
+      product.end_dimension = std::min(d, first + depth);
       product.add = first > 0;
       product.block_follows = true;
       kernel_.multiply(product);
@@ -225,26 +244,43 @@ GemmTile PackedGemm::tile(const std::uint8_t* block, std::int64_t count, const s
           .stride = stride};
 }
 
-std::int64_t PackedGemm::transposed_bytes(std::int64_t width) const {
-  return ceil_div(d_, kernel_.panel_columns) * weight_terms_ * panel_term_bytes(width);
+std::int64_t PackedGemm::transposed_bytes(std::int64_t width, std::int64_t columns) const {
+  return ceil_div(columns, kernel_.panel_columns) * weight_terms_ * panel_term_bytes(width);
 }
 
 std::int64_t PackedGemm::coefficients_bytes(std::int64_t width) const {
   return row_terms_ * block_term_bytes(width);
 }
 
-void PackedGemm::pack_transposed(std::int64_t first, std::int64_t width, std::uint8_t* panels) const {
+void PackedGemm::pack_transposed(std::int64_t first, std::int64_t width, std::int64_t first_column,
+                                 std::int64_t count, std::uint8_t* panels) const {
   DEPTHLENS_ASSERT(way_ == Way::kForward);
-  pack_turned(first, width, 0, d_, panels);
+  pack_turned(first, width, first_column, count, panels);
 }
 
-void PackedGemm::add_expected(const float* coefficients, std::int64_t count, std::int64_t width,
-                              std::uint8_t* block, const std::uint8_t* panels, float* out,
-                              std::int64_t stride) const {
+void PackedGemm::pack_coefficients(const float* coefficients, std::int64_t count, std::int64_t width,
+                                   std::uint8_t* block) const {
   pack_terms(coefficients, count, width, block);
-  GemmTile product = tile(block, count, panels, d_, width, out, stride);
-  product.add = true;
-  kernel_.multiply(product);
+}
+
+void PackedGemm::add_expected(const Blocks& coefficients, std::int64_t width, const std::uint8_t* panels,
+                              const Tiling& tiling, float* sums, float* out, std::int64_t stride) const {
+  if (tiling.blocks == 1) {
+    GemmTile product = tile(coefficients.first, coefficients.last_count, panels, d_, width, out, stride);
+    product.add = true;
+    return kernel_.multiply(product);
+  }
+  const std::int64_t rows = (coefficients.num_blocks - 1) * block_rows() + coefficients.last_count;
+  for (std::int64_t first = 0; first < d_; first += tiling.columns) {
+    const std::int64_t columns = std::min(tiling.columns, d_ - first);
+    multiply_slices(coefficients, width, tiling.depth, panels + transposed_bytes(width, first), columns, sums,
+                    tiling.columns);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const float* from = sums + i * tiling.columns;
+      float* to = out + i * stride + first;
+      for (std::int64_t n = 0; n < columns; ++n) to[n] += from[n];
+    }
+  }
 }
 
 at::Tensor pack_blocks(const PackedGemm& gemm, const at::Tensor& x, std::int64_t num_states) {

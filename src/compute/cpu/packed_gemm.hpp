@@ -36,8 +36,6 @@ class PackedGemm {
   std::int64_t columns_bytes(std::int64_t columns) const;
   /// Columns, in whole panels and at most `max`, whose packed weights stay in a processor's second cache.
   std::int64_t tile_columns(std::int64_t max) const;
-  /// The same where they are packed a second time, transposed.
-  std::int64_t tile_columns_packed_twice(std::int64_t max) const;
 
   /// How several blocks are multiplied by one tile.
   struct Tiling {
@@ -49,6 +47,9 @@ class PackedGemm {
   /// multiplies faster than they come. Then wide tiles are multiplied slice by slice, for which the sums of
   /// all blocks come and go. That takes some blocks: `num_blocks` are at hand.
   Tiling tiling(std::int64_t max_columns, std::int64_t num_blocks) const;
+  /// The same where the weights are packed a second time, for the way back; wide tiles have `max_sliced`
+  /// columns.
+  Tiling tiling_both_ways(std::int64_t max_columns, std::int64_t max_sliced) const;
 
   /// One block of `count` rows [d].
   void pack_block(const float* rows, std::int64_t count, std::uint8_t* block) const;
@@ -75,17 +76,30 @@ class PackedGemm {
   // Forward and back with the same weights: out [rows, d] += c [rows, width] · w, of the outputs
   // first … first + width − 1.
 
-  /// Bytes of the packed weights of such outputs, and of a packed block of their coefficients.
-  std::int64_t transposed_bytes(std::int64_t width) const;
+  /// Bytes of the packed weights of such outputs in `columns` dimensions, and of a packed block of their
+  /// coefficients.
+  std::int64_t transposed_bytes(std::int64_t width, std::int64_t columns) const;
   std::int64_t coefficients_bytes(std::int64_t width) const;
-  void pack_transposed(std::int64_t first, std::int64_t width, std::uint8_t* panels) const;
-  /// `coefficients` [count, width]; `block`: coefficients_bytes(width) of working memory. `out` has
-  /// `block_rows` rows, and whole panels of columns.
-  void add_expected(const float* coefficients, std::int64_t count, std::int64_t width, std::uint8_t* block,
-                    const std::uint8_t* panels, float* out, std::int64_t stride) const;
+  /// Of the `count` dimensions from `first_column` on, in whole panels.
+  void pack_transposed(std::int64_t first, std::int64_t width, std::int64_t first_column, std::int64_t count,
+                       std::uint8_t* panels) const;
+  /// `coefficients` [count, width].
+  void pack_coefficients(const float* coefficients, std::int64_t count, std::int64_t width,
+                         std::uint8_t* block) const;
+  /// Of packed coefficients; `panels`: of all dimensions. `out` has `block_rows` rows for each block, and
+  /// whole panels of columns. Several blocks go by slice by slice, and their sums are made in `sums`
+  /// [blocks, block_rows, tiling.columns]: in `out`, rows would be too far apart for the cache.
+  void add_expected(const Blocks& coefficients, std::int64_t width, const std::uint8_t* panels,
+                    const Tiling& tiling, float* sums, float* out, std::int64_t stride) const;
 
  private:
   std::int64_t tile_bytes() const;
+  std::int64_t whole_panels(std::int64_t columns) const;  // at most `columns`, but one
+  Tiling whole(std::int64_t columns) const;
+  Tiling sliced(std::int64_t columns) const;
+  /// multiply() of blocks whose depth is `d`.
+  void multiply_slices(const Blocks& blocks, std::int64_t d, std::int64_t depth, const std::uint8_t* panels,
+                       std::int64_t columns, float* out, std::int64_t stride) const;
   std::int64_t block_term_bytes(std::int64_t d) const;
   std::int64_t panel_term_bytes(std::int64_t d) const;
   /// Panels whose columns are those of `depth` rows of the weights, from `first_row` on.

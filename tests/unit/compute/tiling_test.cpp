@@ -2,9 +2,12 @@
 // processor.
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/argmax.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 
 #include <string>
@@ -14,6 +17,8 @@
 #include "compute/cpu/gemm.hpp"
 #include "compute/cpu/kernels.hpp"
 #include "compute/cpu/packed_gemm.hpp"
+#include "depthlens/compute/expected_logits.hpp"
+#include "depthlens/compute/log_sum_exp.hpp"
 #include "depthlens/compute/statistics.hpp"
 #include "depthlens/text/token.hpp"
 #include "support/catch.hpp"
@@ -114,6 +119,14 @@ TEST_CASE("tiling: only many deep blocks are sliced") {
       CHECK(whole.depth >= 100);
       CHECK(whole.blocks == 1);
     }
+    const auto both_ways = [&](const CpuKernel& by, std::int64_t d) {
+      return PackedGemm(by, Precision::kFloat32, at::empty({0, d}, at::kFloat)).tiling_both_ways(256, 384);
+    };
+    CHECK(both_ways(quick.kernel, kDeep).columns == sliced.columns);
+    CHECK(both_ways(quick.kernel, kDeep).depth == sliced.depth);
+    CHECK(both_ways(quick.kernel, kDeep).blocks > 1);
+    CHECK(both_ways(quick.kernel, 100).blocks == 1);
+    if (!kernel.gemm->outruns_cache) CHECK(both_ways(kernel, kDeep).blocks == 1);
     CHECK(tiling(kDeep, 1).depth >= kDeep);
     CHECK(tiling(kDeep, 1).columns < sliced.columns);
   }
@@ -173,6 +186,47 @@ TEST_CASE("tiling: statistics of deep states, whose logits are made several stat
       CHECK(found.entropy[row] == Approx(expected.entropy[row]).margin(1e-4));
     }
     CHECK((sums.sums - other_sums.sums).abs().max().item<double>() < 1e-5);
+  }
+}
+
+TEST_CASE("tiling: log-sum-exp and expected rows of deep states, with their way back slice by slice") {
+  at::manual_seed(34);
+  for (const CpuKernel& kernel : microkernels()) {
+    const Quick quick(kernel);
+    // More blocks than are multiplied at once; the last tile, the last block of rows and the last columns of
+    // the way back are parts of one, and gradients end within a block.
+    const std::int64_t R = 41 * kernel.gemm->block_rows + 1, G = R - kernel.gemm->block_rows, V = 2000;
+    const compute::LogitTransform transform = {.scale = 0.5, .soft_cap = 20};
+    const compute::Unembedding head{.weight = at::randn({V, kDeep}, at::kFloat) * 0.05,
+                                    .bias = at::randn({V}, at::kFloat),
+                                    .transform = transform};
+    const at::Tensor rows = at::randn({R, kDeep}, at::kFloat), scale = at::rand({V}, at::kFloat);
+    const at::Tensor weight = head.weight.to(at::kDouble);
+    const at::Tensor inner =
+        (at::matmul(rows.to(at::kDouble), weight.t()) + head.bias.to(at::kDouble)) * (0.5 / 20);
+    const at::Tensor logits = inner.tanh() * 20, slopes = (1 - inner.tanh().square()) * 0.5;
+    const at::Tensor lse = logits.logsumexp(1);
+    const auto expected_rows = [&](const at::Tensor& q) { return at::matmul(q * slopes * scale, weight); };
+    const at::Tensor softmax = (logits - lse.unsqueeze(1)).exp(), gradient = expected_rows(softmax);
+    const at::Tensor q = at::rand({R, V}, at::kFloat) / V, mean = (q * logits).sum(1),
+                     mean_gradient = expected_rows(q.to(at::kDouble));
+    for (const Precision precision : {Precision::kFloat32, Precision::kExact}) {
+      INFO(kernel.name << ", precision " << static_cast<int>(precision));
+      const auto pass = compute::make_cpu_pass(quick.kernel, precision, head, {});
+      const compute::LogSumExpValues found = compute::log_sum_exp(*pass, rows, G, scale);
+      CHECK((found.value - lse).abs().max().item<double>() < 1e-5);
+      CHECK(at::equal(found.top, logits.argmax(1)));
+      REQUIRE(found.gradient.size(0) == G);
+      CHECK((found.gradient - gradient.narrow(0, 0, G)).abs().max().item<double>() < 2e-6);
+      const compute::ExpectedLogits of_q = compute::expected_logits(*pass, rows, q, scale);
+      CHECK((of_q.value - mean).abs().max().item<double>() < 1e-5);
+      CHECK((of_q.gradient - mean_gradient).abs().max().item<double>() < 2e-6);
+      // The same bits whatever else is there, and on any number of threads.
+      const std::int64_t few = kernel.gemm->block_rows + 3;
+      const compute::LogSumExpValues alone = compute::log_sum_exp(*pass, rows.narrow(0, 0, few), few, scale);
+      CHECK(at::equal(alone.value, found.value.narrow(0, 0, few)));
+      CHECK(at::equal(alone.gradient, found.gradient.narrow(0, 0, few)));
+    }
   }
 }
 
