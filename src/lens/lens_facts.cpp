@@ -23,8 +23,6 @@ using util::cat;
 using util::in_quotes;
 using util::OrderedJson;
 
-constexpr std::uint64_t kLargestConfig = 64 << 20;
-
 /// A fact and the keys it goes by: ours first, where it can be written; then those of the reference
 /// implementation, TransformerLens, neuronpedia's exports and jlens-mlx.
 struct Known {
@@ -142,7 +140,7 @@ bool same_name(const std::string& a, const std::string& b) {
 }
 
 OrderedJson read_beside(const fs::path& path) {
-  const std::string text = util::read_file(path, kLargestConfig);
+  const std::string text = util::read_file(path, util::kMaxSettingsFile);
   return path.extension() == ".yaml" ? parse_plain_yaml(text) : util::parse_ordered_json(text, path.string());
 }
 
@@ -432,7 +430,8 @@ void check_rope(const std::vector<LensFact>& facts, const model::Model& model, b
   if (first == nullptr && library == nullptr) return;
 
   const fs::path path = model.folder() / "config.json";
-  OrderedJson config = util::parse_ordered_config(util::read_file(path, kLargestConfig), path.string());
+  OrderedJson config =
+      util::parse_ordered_config(util::read_file(path, util::kMaxSettingsFile), path.string());
   if (config.contains("text_config") && config["text_config"].is_object()) {
     const OrderedJson inner = config["text_config"];
     config = inner;

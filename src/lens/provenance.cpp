@@ -37,8 +37,6 @@ void warn_of_revision(const LensProvenance& provenance, const std::string& where
       cat(where, ": the lens was made for revision ", revision, " of the model, this is ", *commit));
 }
 
-constexpr std::uint64_t kLargestModelConfig = 64 << 20;
-
 /// The parts of a path or hub id that may name a model, in lower case: folders, and what the hub cache joins
 /// by "--".
 std::vector<std::string> parts_of_name(const std::string& text) {
@@ -57,7 +55,7 @@ bool goes_by(const model::Model& model, const std::string& name) {
   std::vector<std::string> own = {fs::weakly_canonical(model.folder(), ignored).string()};
   const fs::path config_path = model.folder() / "config.json";
   const util::Json config =
-      util::parse_config(util::read_file(config_path, kLargestModelConfig), config_path.string());
+      util::parse_config(util::read_file(config_path, util::kMaxSettingsFile), config_path.string());
   if (const auto path = config.find("_name_or_path"); path != config.end() && path->is_string())
     own.push_back(path->get<std::string>());
   for (const std::string& text : own) {
@@ -98,7 +96,7 @@ std::string model_digest(const at::Tensor& unembedding) {
 
 std::string model_fingerprint(const model::Model& model) {
   util::Sha256 hash;
-  const std::string config = util::read_file(model.folder() / "config.json", kLargestModelConfig);
+  const std::string config = util::read_file(model.folder() / "config.json", util::kMaxSettingsFile);
   hash.update(config.data(), config.size());
   const std::string head = model_digest(stored_unembedding(model));
   hash.update(head.data(), head.size());

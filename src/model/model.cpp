@@ -288,7 +288,7 @@ Model::~Model() = default;
 
 ArchSpec read_config(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json";
-  const util::Json config = util::parse_config(util::read_file(path, 64 << 20), path.string());
+  const util::Json config = util::parse_config(util::read_file(path, util::kMaxSettingsFile), path.string());
   return read_arch_spec({config, path.string()});
 }
 

@@ -23,8 +23,6 @@ using util::Json;
 using util::JsonView;
 using util::OrderedJson;
 
-constexpr std::uint64_t kLargestSettings = std::uint64_t{64} << 20;
-
 /// In the order in which transformers adds tokens that have no id yet.
 constexpr std::array<std::string_view, 7> kNameKeys = {"bos_token", "eos_token", "unk_token", "sep_token",
                                                        "pad_token", "cls_token", "mask_token"};
@@ -41,7 +39,7 @@ struct OrderedView {
 
 void with_file(const fs::path& path, const std::function<void(const OrderedView&)>& use) {
   if (!util::exists(path)) return;
-  const std::string text = util::read_file(path, kLargestSettings);
+  const std::string text = util::read_file(path, util::kMaxSettingsFile);
   const Json document = util::parse_config(text, path.string());
   const OrderedJson ordered = util::parse_ordered_config(text, path.string());
   const JsonView root(document, path.string());

@@ -22,7 +22,6 @@ namespace depthlens::util {
 namespace {
 
 constexpr std::size_t kPiece = 1 << 16;
-constexpr std::uint64_t kMaxLine = std::uint64_t{1} << 30;
 
 std::string name_of(const std::string& path) {
   return path == "-" ? "stdin" : in_quotes(path);

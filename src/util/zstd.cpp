@@ -16,7 +16,6 @@ namespace {
 /// them is to change files.
 constexpr int kLevel = 3;
 constexpr std::size_t kFramePiece = 128 << 10;
-constexpr std::size_t kMaxFrameLine = std::size_t{1} << 30;
 
 }  // namespace
 
@@ -106,7 +105,7 @@ bool ZstdLines::next(std::string_view& line) {
     }
     const std::size_t end = piece_.find('\n');
     const std::string_view part = piece_.substr(0, end);
-    if (line_.size() + part.size() > kMaxFrameLine) fail("a line of more than " + as_bytes(kMaxFrameLine));
+    if (line_.size() + part.size() > kMaxLine) fail("a line of more than " + as_bytes(kMaxLine));
     const bool whole = end != std::string_view::npos;
     piece_.remove_prefix(whole ? end + 1 : part.size());
     if (whole && line_.empty()) {

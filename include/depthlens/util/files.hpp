@@ -27,6 +27,9 @@ bool is_folder(const fs::path& path);
 /// be read.
 std::vector<fs::path> entries_with(const fs::path& folder, std::string_view extension);
 
+/// Bytes that a file of settings may have: a config, a record of what was done.
+inline constexpr std::uint64_t kMaxSettingsFile = std::uint64_t{64} << 20;
+
 /// The whole file. Throws an input error where it is missing, unreadable, a folder, or larger than `limit`
 /// bytes.
 std::string read_file(const fs::path& path, std::uint64_t limit = std::uint64_t{8} << 30);

@@ -10,6 +10,9 @@
 
 namespace depthlens::util {
 
+/// Bytes that a line of a file may have.
+inline constexpr std::uint64_t kMaxLine = std::uint64_t{1} << 30;
+
 /// All arguments written one after another.
 template <typename... Parts>
 std::string cat(const Parts&... parts) {
