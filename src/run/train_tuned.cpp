@@ -110,10 +110,12 @@ void require_enough(const Text& text, const InputOptions& input, const TunedTrai
 
 Text read_text(const InputOptions& input, const TunedTraining& training, const Session& session) {
   const std::int64_t length = session.max_length();
+  const std::optional<text::TokenId> separator =
+      session.tokenizer().eos() ? session.tokenizer().eos() : session.tokenizer().bos();
+  if (separator) session.check_in_vocabulary({*separator});
   Text text{.windows = data::TrainingText({.window_length = length,
                                            .bos = session.bos(),
-                                           .separator = session.tokenizer().eos() ? session.tokenizer().eos()
-                                                                                  : session.tokenizer().bos(),
+                                           .separator = separator,
                                            .vocab_size = session.spec().vocab_size}),
             .counts = {},
             .inputs = {},
@@ -334,7 +336,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
   OrderedJson joined_record;
   for (const std::string& part : parts) {
     const fs::path record_path = fs::path(part) / train::kTunedRecord;
-    const std::string text = util::read_file(record_path, 64 << 20);
+    const std::string text = util::read_file(record_path, util::kMaxSettingsFile);
     const util::Json record = util::parse_json(text, record_path.string());
     const util::JsonView view(record, record_path.string());
     const util::JsonView layers = view.at("settings").at("layers");

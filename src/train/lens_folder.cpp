@@ -100,10 +100,12 @@ void LensFolder::remove_lens() const {
 
 bool LensFolder::has_lens_of(const OrderedJson& settings) const {
   const fs::path record = path_ / kTunedRecord;
-  if (!util::exists(record)) return false;
-  constexpr std::uint64_t kMax = 64 << 20;
+  for (const char* name : kOfLens) {
+    if (!util::exists(path_ / name)) return false;
+  }
   try {
-    const OrderedJson json = util::parse_ordered_json(util::read_file(record, kMax), record.string());
+    const OrderedJson json =
+        util::parse_ordered_json(util::read_file(record, util::kMaxSettingsFile), record.string());
     return json.is_object() && json.contains("settings") && difference(json["settings"], settings).empty();
   } catch (const util::Error&) {
     return false;  // damaged: written again
@@ -186,7 +188,9 @@ std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFol
   }
   std::int64_t saved = -1;
   const auto save = [&] {
-    if (saved != trainer.steps_done()) folder.save(trainer, best, plan.settings);
+    if (saved == trainer.steps_done()) return;
+    trainer.require_finite();  // no loss has told of the last step yet
+    folder.save(trainer, best, plan.settings);
     saved = trainer.steps_done();
   };
   while (trainer.steps_done() < steps) {

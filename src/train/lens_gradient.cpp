@@ -10,6 +10,7 @@
 #include <ATen/ops/where.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "depthlens/compute/expected_logits.hpp"
 #include "depthlens/compute/log_probabilities.hpp"
@@ -82,6 +83,8 @@ LensGradient::Normed LensGradient::normed(at::Tensor states) const {
   if (centres) states = states - states.mean(-1, /*keepdim=*/true);
   Normed out;
   out.scale = states.square().mean(-1, /*keepdim=*/true).add_(head_.norm_epsilon).rsqrt_();
+  // Of a state whose squares overflow: it would count as 0. The loss is to tell.
+  out.scale.masked_fill_(out.scale == 0, std::numeric_limits<double>::quiet_NaN());
   out.standard = centres ? states.mul_(out.scale) : states * out.scale;
   out.output = head_.norm_weight.defined() ? out.standard * head_.norm_weight : out.standard.clone();
   if (head_.norm_bias.defined()) out.output.add_(head_.norm_bias);

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "depthlens/compute/backend.hpp"
@@ -48,6 +49,10 @@ TrainSettings resolved(TrainSettings settings, std::int64_t num_layers) {
 at::Tensor trained_part(const at::Tensor& all, const TrainSettings& settings, at::Device device) {
   if (!all.defined()) return {};
   return all.narrow(0, settings.first_layer, settings.num_layers).to(device).clone();
+}
+
+bool all_finite(const std::vector<double>& values) {
+  return std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); });
 }
 
 }  // namespace
@@ -169,15 +174,8 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
   result.gradient_norm.assign(told.begin() + settings_.num_layers, told.end());
   for (const double norm : result.gradient_norm)
     result.total_gradient_norm = std::hypot(result.total_gradient_norm, norm);
-  const bool finite =
-      std::isfinite(result.total_gradient_norm) &&
-      std::all_of(result.loss.begin(), result.loss.end(), [](double x) { return std::isfinite(x); });
-  if (!finite) {
-    model::refuse_not_finite(
-        model_, {.what = "the loss or its gradient is not a finite number",
-                 .where = util::cat("step ", result.step),
-                 .hint = "try a smaller --lr-scale, or --dtype float32; the last checkpoint is kept"});
-  }
+  if (!std::isfinite(result.total_gradient_norm) || !all_finite(result.loss))
+    refuse("the loss or its gradient is not a finite number", result.step);
   const double clip_norm = settings_.clip_norm * std::sqrt(static_cast<double>(settings_.num_layers) /
                                                            static_cast<double>(model_.spec().num_layers));
   if (result.total_gradient_norm > clip_norm) {
@@ -199,7 +197,24 @@ std::vector<double> TunedTrainer::mean_kl(const std::vector<Window>& windows) co
     count += positions.final_states.size(0);
     sum.add_(exact_kl_->loss(positions, parameters_));
   });
-  return to_vector(sum.div_(static_cast<double>(count)));
+  std::vector<double> mean = to_vector(sum.div_(static_cast<double>(count)));
+  if (!all_finite(mean)) refuse("the held out KL is not a finite number", steps_done_);
+  return mean;
+}
+
+void TunedTrainer::require_finite() const {
+  const c10::InferenceMode inference;
+  for (const auto& [name, tensor] : state()) {
+    if (!at::linalg_vector_norm(tensor, std::numeric_limits<double>::infinity()).isfinite().item<bool>())
+      refuse("the translators, or what the optimizer keeps of them, are not finite numbers", steps_done_);
+  }
+}
+
+void TunedTrainer::refuse(const std::string& what, std::int64_t step) const {
+  model::refuse_not_finite(
+      model_, {.what = what,
+               .where = util::cat("step ", step),
+               .hint = "try a smaller --lr-scale, or --dtype float32; a checkpoint that is there stays"});
 }
 
 std::map<std::string, at::Tensor> TunedTrainer::state() const {

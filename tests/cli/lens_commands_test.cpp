@@ -369,6 +369,8 @@ TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   check_error(bench.train("x", {"--damp-frequent", "10"}), 2, {"--damp-frequent", "K:FACTOR"});
   check_error(bench.train("x", {"--damp-frequent", "10:2"}), 2, {"K:FACTOR"});
   check_error(bench.train("x", {"--optimizer", "lion"}), 2, {"--optimizer"});
+  check_error(bench.train("x", {"--lr-scale", "1e300"}), 2, {"--lr-scale", "above 0 to 1e6"});
+  check_error(bench.train("x", {"--weight-decay", "1e39"}), 2, {"--weight-decay", "from 0 to 1e6"});
   check_error(bench.train("x", {"--resume", "--overwrite"}), 2, {"contradict"});
   check_error(bench.train("x", {"--keep", "best", "--validate-every", "0"}), 2, {"--keep best"});
   check_error(bench.train("x", {"--prompts", "5"}), 2, {"--prompts"});
@@ -379,6 +381,18 @@ TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   check_error({"convert-lens", none, bench.out("y")}, 3, {"none"});
   check_error({"convert-lens", bench.text, bench.out("y")}, 4, {"long.txt"});
   check_error({"convert-lens", bench.model.lens("tuned"), bench.model.lens("tuned")}, 2, {});
+
+  // What stands between documents need not be in any of them. The model has 67 tokens, the tokenizer 64.
+  util::OrderedJson tokenizer = small_tokenizer();
+  for (const char* content : {"<a>", "<b>", "<c>", "</s>"}) {
+    util::OrderedJson added = tokenizer["added_tokens"][0];
+    added["id"] = 63 + tokenizer["added_tokens"].size();
+    added["content"] = content;
+    tokenizer["added_tokens"].push_back(added);
+  }
+  bench.model.write("tokenizer.json", tokenizer.dump());
+  bench.model.write("tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": "</s>"})");
+  check_error(bench.train("x"), 4, {"the tokenizer does not fit the model", "67 for '</s>'"});
 }
 
 TEST_CASE("a lens that the disk does not take leaves nothing and tells why") {

@@ -300,10 +300,15 @@ TEST_CASE("whenever a training ends, its folder has a whole one to go on with, o
   CHECK(train(true, -1));
   for (const std::string& settings : {std::string(R"({"of": "another"})"), setup.plan.settings.dump()}) {
     temporary.write("lens/params.pt", "a lens");
+    temporary.write("lens/config.json", R"({"d_model": 16})");
     temporary.write("lens/training.json", "{\"settings\": " + settings + "}");
     CHECK(train(true, -1));
     CHECK(all_there() == (settings == setup.plan.settings.dump()));
   }
+  // One whose file is gone is to be written again: the record goes too.
+  std::filesystem::remove(path / "params.pt");
+  CHECK(train(true, -1));
+  CHECK_FALSE(util::exists(path / "training.json"));
   temporary.write("lens/training.json", "{\"settings\": ");
   CHECK(train(true, -1));
   CHECK_FALSE(all_there());
@@ -326,6 +331,46 @@ TEST_CASE("weights stay as they are with biases alone, and a step that is not fi
   CHECK_THROWS_WITH(stuck.step(setup.plan.windows(0)), Catch::Contains("not a finite number"));
   CHECK(stuck.steps_done() == 0);
   CHECK(stuck.parameters().weights.abs().max().item<double>() == 0);
+}
+
+TEST_CASE("a training that diverges is refused, and leaves its last good checkpoint") {
+  const std::string device = GENERATE(from_range(test::devices()));
+  INFO("on " << device);
+  // Finite, but no norm can take its square: it would count as zero.
+  Setup setup(runs()[0], 4, device);
+  lens::TunedParameters large = train::TunedTrainer::zeros(*setup.model, true);
+  large.biases[1][0] = 1e20;
+  train::TunedTrainer stuck(*setup.model, setup.settings, large);
+  CHECK_THROWS_WITH(stuck.step(setup.plan.windows(0)), Catch::Contains("not a finite number"));
+  CHECK_THROWS_WITH(stuck.mean_kl(setup.plan.validation), Catch::Contains("held out KL"));
+  stuck.require_finite();
+
+  // The last step overflows, of which no loss tells.
+  setup.settings.optimizer.lr_scale = 1e30;
+  setup.settings.optimizer.weight_decay = 1e30;
+  setup.plan.validation.clear();
+  setup.plan.checkpoint_every = 1;
+  const test::TemporaryFolder temporary;
+  for (const std::int64_t steps : {1, 2, 3, 4}) {
+    INFO(steps << " steps");
+    const std::string path = temporary.path() / std::to_string(steps);
+    setup.settings.steps = steps;
+    train::LensFolder folder(path, false, false);
+    train::TunedTrainer trainer = setup.trainer();
+    try {
+      const auto lens = train::run_training(trainer, folder, setup.plan);
+      REQUIRE(lens);
+      CHECK(lens->weights.isfinite().all().item<bool>());
+      CHECK(steps < 3);
+    } catch (const util::Error& error) {
+      CHECK_THAT(error.what(), Catch::Contains("not finite") || Catch::Contains("not a finite number"));
+    }
+    const std::filesystem::path checkpoint = std::filesystem::path(path) / "checkpoint.safetensors";
+    if (!std::filesystem::exists(checkpoint)) continue;
+    const io::TensorFile saved = io::TensorFile::open_safetensors(checkpoint);
+    CHECK(saved.view("parameters.weights").isfinite().all().item<bool>());
+    CHECK(saved.view("parameters.biases").isfinite().all().item<bool>());
+  }
 }
 
 TEST_CASE("training has the same bits whatever the number of threads in its vocabulary products") {

@@ -175,14 +175,14 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--lr-scale", tuned.lr_scale,
                  util::cat("Factor of the learning rate: sgd's is 1 − momentum, adam's ",
                            train::base_rate(adam), ", muon's ", train::base_rate(muon)))
-      ->check(number("above 0", [](double value) { return value > 0; }))
+      ->check(number("above 0 to 1e6", [](double value) { return value > 0 && value <= 1e6; }))
       ->capture_default_str();
   app.add_option("--momentum", tuned.momentum,
                  util::cat("Of sgd (default ", sgd.momentum, ") and muon (default ", muon.momentum, ")"))
       ->check(number("from 0 to 0.9999", [](double value) { return value >= 0 && value <= 0.9999; }));
   app.add_option("--weight-decay", tuned.weight_decay,
                  util::cat("Pull towards the logit lens (default ", sgd.weight_decay, ")"))
-      ->check(number("from 0", [](double value) { return value >= 0; }));
+      ->check(number("from 0 to 1e6", [](double value) { return value >= 0 && value <= 1e6; }));
   app.add_option("--warmup-steps", tuned.warmup_steps,
                  "Steps of a rising learning rate (default 0; adam: a fifth of the steps, at most 1000)")
       ->check(integer(0));

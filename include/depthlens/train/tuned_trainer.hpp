@@ -41,8 +41,13 @@ class TunedTrainer {
   /// self-check error, before any parameter is changed, where loss or gradient is not finite.
   StepResult step(const std::vector<Window>& windows);
 
-  /// Mean KL(final ‖ layer) over all positions of the windows, in float32: [n] nats.
+  /// Mean KL(final ‖ layer) over all positions of the windows, in float32: [n] nats. Throws a self-check
+  /// error where it is not finite.
   std::vector<double> mean_kl(const std::vector<Window>& windows) const;
+
+  /// Throws a self-check error where parameters or the optimizer's state are not finite, as the last step may
+  /// have left them.
+  void require_finite() const;
 
   /// Of the n layers that are trained.
   const lens::TunedParameters& parameters() const { return parameters_; }
@@ -63,6 +68,7 @@ class TunedTrainer {
  private:
   template <typename Use>
   void for_each_chunk(const std::vector<Window>& windows, bool followed_only, const Use& use) const;
+  [[noreturn]] void refuse(const std::string& what, std::int64_t step) const;
 
   const model::Model& model_;
   TrainSettings settings_;
