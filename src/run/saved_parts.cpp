@@ -174,7 +174,8 @@ struct FolderLock::Keeper {
     return bytes.str();
   }
 
-  /// When a process of this machine was started, in the kernel's count; "" where there is none.
+  /// When a process of this machine was started, in the kernel's count; "" where there is none, or where it
+  /// has ended and only its parent has not asked how.
   static std::string start_of(std::int64_t pid) {
     std::ifstream status(util::cat("/proc/", pid, "/stat"));
     std::string text;
@@ -183,7 +184,9 @@ struct FolderLock::Keeper {
     if (name_end == text.npos) return "";
     std::istringstream fields(text.substr(name_end + 1));
     std::string field;
-    for (int i = 3; i <= 22; ++i) fields >> field;
+    fields >> field;  // the third: its state
+    if (field == "Z" || field == "X") return "";
+    for (int i = 4; i <= 22; ++i) fields >> field;
     return field;
   }
 

@@ -200,6 +200,12 @@ Result Process::wait() {
   return *result_;
 }
 
+void Process::wait_unasked() {
+  siginfo_t ignored;
+  while (::waitid(P_PID, static_cast<id_t>(pid_), &ignored, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+    continue;
+}
+
 Result run_program(const Start& start) {
   return Process(start).wait();
 }

@@ -48,6 +48,8 @@ class Process {
   bool running();                  ///< also collects the end
   /// Waits for the end.
   Result wait();
+  /// Waits for the end without asking for it: until then the program is a zombie.
+  void wait_unasked();
 
  private:
   void collect(int status);
