@@ -167,6 +167,8 @@ void RecordWriter::Line::append_item(const decode::PositionReadout& position) {
       break;
     case data::InputKind::kWords:
       text_.add(", \"class\": " + util::json_string(item.word_class));
+      text_.add(", \"other_form\": ");
+      append_token(item.other_form);
       break;
     case data::InputKind::kQuestions:
     case data::InputKind::kCorpus:

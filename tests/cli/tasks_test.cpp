@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "checks.hpp"
 #include "depthlens/util/files.hpp"
@@ -445,9 +446,18 @@ TEST_CASE("pos: words of the classes, with what was dropped") {
   CHECK(demo_words().count("windows") < 60);
   REQUIRE(run.records.size() == 185);
   std::map<std::string, std::int64_t> classes;
+  std::map<std::tuple<std::string, std::size_t, std::string>, double> rank_sums;
   for (const Json& record : run.records) {
-    CHECK(record.size() == 14);
+    CHECK(record.size() == 15);
     ++classes[record.at("class").get<std::string>()];
+    // What pos follows is told by the record.
+    const Json& other = record.at("other_form");
+    const bool as_other = !other.is_null() && other.at("id") == record.at("final").at("id");
+    for (const auto& [lens, readout] : record.at("lenses").items()) {
+      const Json& ranks = readout.at(as_other ? "final_rank" : "target_rank");
+      for (std::size_t layer = 0; layer < ranks.size(); ++layer)
+        rank_sums[{lens, layer, record.at("class").get<std::string>()}] += ranks[layer].get<double>();
+    }
     CHECK(contains(record.at("item").get<std::string>(),
                    "words-" + std::to_string(record.at("document").get<int>() + 1) + "."));
   }
@@ -455,7 +465,12 @@ TEST_CASE("pos: words of the classes, with what was dropped") {
   const std::vector<std::string> asked = {"DET", "ADP", "PUNCT", "VERB", "NOUN", "ADJ"};
   CHECK(run.run.at("settings").at("classes") == OrderedJson(asked));
   CHECK(run.run.at("settings").at("min_prompt_chars") == 15);
-  for (const Json& row : run.rows("pos.rank")) CHECK(row.at("count") == classes.at(row.at("class")));
+  for (const Json& row : run.rows("pos.rank")) {
+    CHECK(row.at("count") == classes.at(row.at("class")));
+    const double sum = rank_sums.at({row.at("lens").get<std::string>(), row.at("layer").get<std::size_t>(),
+                                     row.at("class").get<std::string>()});
+    CHECK(row.at("mean_rank").get<double>() == Approx(sum / row.at("count").get<double>()));
+  }
   std::map<std::string, std::int64_t> in_buckets;
   for (const Json& row : run.rows("pos.earliest")) {
     if (row.at("threshold") != 1) continue;

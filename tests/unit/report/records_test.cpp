@@ -149,14 +149,18 @@ TEST_CASE("records: of facts the item's id, the place in the answer and its leng
   CHECK(OrderedJson::parse(line)["lenses"]["logit"].size() == 11);
 }
 
-TEST_CASE("records: of words the class") {
+TEST_CASE("records: of words the class, and the form that counts as well") {
   Example example;
-  const data::Task task{.kind = data::InputKind::kWords,
-                        .items = {{.id = "s.2", .context = {0, 6}, .answer = {2}, .word_class = "NOUN"}},
-                        .classes = {"NOUN"},
-                        .dropped = {}};
+  data::Task task{.kind = data::InputKind::kWords,
+                  .items = {{.id = "s.2", .context = {0, 6}, .answer = {2}, .word_class = "NOUN"}},
+                  .classes = {"NOUN"},
+                  .dropped = {}};
   example.query.positions[0].item = 0;
-  CHECK(example.line({.task = &task}).find(R"("item": "s.2", "class": "NOUN", "prompt": "", )") !=
+  CHECK(example.line({.task = &task})
+            .find(R"("item": "s.2", "class": "NOUN", "other_form": null, "prompt": "", )") !=
+        std::string::npos);
+  task.items[0].other_form = 3;
+  CHECK(example.line({.task = &task}).find(R"("class": "NOUN", "other_form": {"id": 3, "text": )") !=
         std::string::npos);
 }
 
