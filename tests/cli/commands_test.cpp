@@ -56,6 +56,24 @@ std::vector<std::string> show(const std::vector<std::string>& more = {}) {
 
 }  // namespace
 
+#ifndef __SANITIZE_ADDRESS__
+TEST_CASE("threads that wait soon let go of their cores, unless the user says otherwise") {
+  const auto spin_count = [](std::map<std::string, std::string> environment) {
+    environment["OMP_DISPLAY_ENV"] = "verbose";
+    const Result result =
+        run_program(Start{.arguments = {"--version"}, .environment = std::move(environment)});
+    CHECK(result.status == 0);
+    const std::string name = "GOMP_SPINCOUNT = '";
+    const std::size_t begin = result.err.find(name);
+    REQUIRE(begin != std::string::npos);
+    return std::atoll(result.err.c_str() + begin + name.size());
+  };
+  CHECK(spin_count({{"GOMP_SPINCOUNT", "7"}}) == 7);
+  CHECK(spin_count({{"OMP_WAIT_POLICY", "active"}}) > 2000);
+  CHECK(spin_count({}) == 2000);
+}
+#endif
+
 TEST_CASE("every command has help with a worked example, on stdout") {
   const Result all = check_done({"--help"});
   for (const std::string& command : kCommands) {

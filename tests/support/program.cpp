@@ -41,13 +41,9 @@ std::string whole(int descriptor) {
 }
 
 /// Only what the program needs of the caller's environment, so that tests do not depend on whose it is.
-/// Threads that wait actively cost several times the time of the work on a machine that runs tests side by
-/// side.
 std::vector<std::string> environment_of(const Start& start) {
-  std::map<std::string, std::string> all = {{"TERM", "xterm-256color"},
-                                            {"HOME", "/nonexistent"},
-                                            {"OMP_WAIT_POLICY", "passive"},
-                                            {"HF_HUB_OFFLINE", "1"}};
+  std::map<std::string, std::string> all = {
+      {"TERM", "xterm-256color"}, {"HOME", "/nonexistent"}, {"HF_HUB_OFFLINE", "1"}};
   for (const char* name : {"PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "TMPDIR", "OMP_NUM_THREADS",
                            "ASAN_OPTIONS", "UBSAN_OPTIONS"}) {
     if (const char* value = std::getenv(name); value != nullptr) all[name] = value;
