@@ -4,16 +4,15 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
-#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/lens/lens.hpp"
+#include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -148,7 +147,7 @@ GroupStates GroupDecoder::states(const StateRows& rows_of) const {
     at::Tensor& values = all.values.emplace_back(rows_of(state.layer));
     if (state.lens == nullptr) continue;
     values = state.lens->translate(state.layer, values);
-    largest.push_back(at::linalg_vector_norm(values, std::numeric_limits<double>::infinity()));
+    largest.push_back(model::largest(values));
   }
   if (!largest.empty()) all.largest = std::make_shared<const compute::HostCopy>(at::stack(largest));
   return all;

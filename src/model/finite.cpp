@@ -15,14 +15,10 @@
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::model {
-namespace {
 
-/// The greatest magnitude, a single number; not a number where one of them is none.
 at::Tensor largest(const at::Tensor& values) {
   return at::linalg_vector_norm(values, std::numeric_limits<double>::infinity());
 }
-
-}  // namespace
 
 void refuse_not_finite(const Model& model, util::ErrorText text) {
   if (const std::optional<std::string> tensor = non_finite_tensor(model)) {

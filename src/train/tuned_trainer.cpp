@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "depthlens/compute/backend.hpp"
@@ -205,7 +204,7 @@ std::vector<double> TunedTrainer::mean_kl(const std::vector<Window>& windows) co
 void TunedTrainer::require_finite() const {
   const c10::InferenceMode inference;
   for (const auto& [name, tensor] : state()) {
-    if (!at::linalg_vector_norm(tensor, std::numeric_limits<double>::infinity()).isfinite().item<bool>())
+    if (!model::largest(tensor).isfinite().item<bool>())
       refuse("the translators, or what the optimizer keeps of them, are not finite numbers", steps_done_);
   }
 }

@@ -16,6 +16,9 @@ namespace depthlens::model {
 /// self-check error, with a hint where it has none. Reads all weights.
 [[noreturn]] void refuse_not_finite(const Model& model, util::ErrorText text);
 
+/// The greatest magnitude, a single number on the values' device; not a number where one of them is none.
+at::Tensor largest(const at::Tensor& values);
+
 /// The greatest magnitude of a value in a vector of d numbers whose squares float32 can add up: what a norm
 /// does.
 double largest_for_norm(std::int64_t hidden_size);

@@ -28,11 +28,10 @@ namespace {
 
 constexpr std::int64_t kMaxWidth = 384;     // tokens of a tile
 constexpr std::int64_t kMaxExpected = 256;  // tokens of a tile that is packed twice
+constexpr std::int64_t kTimesWider = 4;     // such a tile, where products are made slice by slice
 constexpr std::int64_t kMaxOfGroup = 4096;  // tokens that are packed together where rows are split
 constexpr std::int64_t kBlocksOfGroup = 8;  // blocks of rows for which a thread keeps a tile in its cache
-constexpr std::int64_t kTimesWider =
-    4;  // a tile that is packed twice, where products are made slice by slice
-static_assert(kMaxWidth * kTimesWider <= kMaxTile);
+static_assert(kMaxWidth * kTimesWider <= kMaxTile && kMaxWidth * kTimesWider <= kMaxOfGroup);
 
 using util::ceil_div;
 using util::round_up;
@@ -162,8 +161,7 @@ void CpuPass::run_by_rows(const StateRows& rows, Reducer& reducer) const {
   // The way back is summed over the tokens of a tile: the more, the less often its sums come and go.
   const std::int64_t width = tiling.columns * (sliced && twice ? kTimesWider : 1),
                      stride = width + (sliced ? kApart : 0);
-  const std::int64_t num_tiles = ceil_div(V, width),
-                     of_group = std::min(std::max<std::int64_t>(1, kMaxOfGroup / width), num_tiles);
+  const std::int64_t num_tiles = ceil_div(V, width), of_group = std::min(kMaxOfGroup / width, num_tiles);
   const std::int64_t tile_bytes = gemm_.columns_bytes(width),
                      transposed_bytes = gemm_.transposed_bytes(width, gemm_.depth());
   const at::Tensor panels = aligned_bytes(of_group * tile_bytes);

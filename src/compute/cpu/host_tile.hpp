@@ -11,11 +11,15 @@
 
 namespace depthlens::compute {
 
+/// Of a state, among the packed blocks.
+inline std::int64_t place_of(const StateRows& rows, std::int64_t block, std::int64_t state) {
+  return block * rows.packed_states + rows.first_state + state;
+}
+
 /// The packed block with index `block` of a state.
 inline const std::uint8_t* block_of(const PackedGemm& gemm, const StateRows& rows, std::int64_t block,
                                     std::int64_t state) {
-  return rows.blocks.const_data_ptr<std::uint8_t>() +
-         (block * rows.packed_states + rows.first_state + state) * gemm.block_bytes();
+  return rows.blocks.const_data_ptr<std::uint8_t>() + place_of(rows, block, state) * gemm.block_bytes();
 }
 
 /// Makes logits of `width` products: their bias, which may be nullptr, and the transform.
@@ -78,13 +82,13 @@ class HostTile {
   /// The logits of a state, [count] rows of `width` that are stride() apart; valid until the next call.
   /// States are asked for in their order, and positions in theirs.
   const float* logits(std::int64_t state) {
-    const std::int64_t block = place_of(state);
-    if (block < first_made_ || block >= first_made_ + made_) {
-      first_made_ = block;
+    const std::int64_t place = place_of(source_.rows, block(), state);
+    if (place < first_made_ || place >= first_made_ + made_) {
+      first_made_ = place;
       made_ = std::min(source_.tiling.blocks, following(state));
       make(state, made_, buffers_.logits, stride());
     }
-    return buffers_.logits + (block - first_made_) * source_.gemm.block_rows() * stride();
+    return buffers_.logits + (place - first_made_) * source_.gemm.block_rows() * stride();
   }
 
   /// Writes them to out[i · out_stride + n]. There must be memory for a whole block of rows and whole panels
@@ -117,11 +121,7 @@ class HostTile {
   }
 
  private:
-  /// Among the packed blocks.
-  std::int64_t place_of(std::int64_t state) const {
-    const StateRows& rows = source_.rows;
-    return begin / source_.gemm.block_rows() * rows.packed_states + rows.first_state + state;
-  }
+  std::int64_t block() const { return begin / source_.gemm.block_rows(); }
   /// How many packed blocks from that of the state on are asked for one after the other.
   std::int64_t following(std::int64_t state) const {
     const StateRows& rows = source_.rows;
@@ -137,8 +137,7 @@ class HostTile {
         source_.rows.packed_states > 1
             ? count
             : std::min(gemm.block_rows(), end_position_ - begin - (num - 1) * gemm.block_rows());
-    const PackedGemm::Blocks blocks = {.first = source_.rows.blocks.const_data_ptr<std::uint8_t>() +
-                                                place_of(first_state) * gemm.block_bytes(),
+    const PackedGemm::Blocks blocks = {.first = block_of(gemm, source_.rows, block(), first_state),
                                        .num_blocks = num,
                                        .count = count,
                                        .last_count = last_count};
