@@ -6,7 +6,6 @@
 #include <deque>
 #include <exception>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "depthlens/compute/runtime.hpp"
@@ -28,6 +27,7 @@
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "depthlens/util/version.hpp"
+#include "run/crew.hpp"
 #include "run/host.hpp"
 #include "run/run_files.hpp"
 #include "run/states_folder.hpp"
@@ -38,9 +38,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using util::OrderedJson;
-
-constexpr std::chrono::seconds kStoreTimeout(300);
-constexpr std::int64_t kNoMoreParts = std::int64_t{1} << 40;
 
 /// When to save: what is lost when a run dies is at most a twelfth of it, and a few minutes; but saving takes
 /// no more than a twentieth of the time of short runs, and next to nothing of long ones.
@@ -87,11 +84,10 @@ class ShapeListener : public decode::Listener {
   decode::ReadoutShape& shape_;
 };
 
-report::RunFolder::Mode mode_of(const OutputOptions& options, const std::optional<Ranks>& ranks) {
+report::RunFolder::Mode mode_of(const OutputOptions& options) {
   using Mode = report::RunFolder::Mode;
   if (options.overwrite) return Mode::kOverwrite;
-  // Other ranks may have begun already; whether the folder was free, rank 0 has found out.
-  return options.resume || (ranks && ranks->rank > 0) ? Mode::kResume : Mode::kNew;
+  return options.resume ? Mode::kResume : Mode::kNew;
 }
 
 }  // namespace
@@ -99,7 +95,10 @@ report::RunFolder::Mode mode_of(const OutputOptions& options, const std::optiona
 struct Run::Job {
   explicit Job(const OutputOptions& given);
   void open_folder();
-  void leave(bool fails);
+  void open_folder_of_rank_0();
+  void leave(bool fails) {
+    if (crew && !is_guest) crew->leave(fails);
+  }
 
   std::optional<std::int64_t> claim();
   void end_part(std::int64_t part, const decode::RunStatistics& statistics);
@@ -108,14 +107,8 @@ struct Run::Job {
   const OrderedJson& run() const;
   OrderedJson identity() const;
   OrderedJson volatile_json(const Session& session) const;
-  /// Where the store has the name of this rank's saved state.
-  std::string saved_key() const { return util::cat("saved/", ranks->rank); }
-  /// Where it has the name of the state of a rank that has done its part.
-  static std::string state_key(int rank) { return util::cat("state/", rank); }
-  /// Where it has the rank that does the i-th part of those to do.
-  static std::string claim_key(std::int64_t i) { return util::cat("claim/", i); }
-  std::string own_name() const { return util::cat(ranks->rank); }
-  std::int64_t num_ranks() const { return ranks ? ranks->world_size : 1; }
+  bool leads() const { return !crew || crew->leads(); }
+  std::int64_t num_ranks() const { return crew ? crew->ranks().world_size : 1; }
   void check_same(const OrderedJson& other, const std::string& where) const;
   void check_same_share(const std::optional<Shard>& other, const std::string& where) const;
   void take_saved();
@@ -125,18 +118,12 @@ struct Run::Job {
     saved->remove();
     folder->remove_leftovers();
   }
-  void agree_with_ranks();
   bool take_back();
-  /// Whether a rank has done its part, and whether all have.
-  bool has_ended(int rank) const { return store->has(state_key(rank)); }
-  bool all_have_ended() const;
-  bool is_writer();
-  void await_end();
+  void gather();
 
   OutputOptions options;
   std::chrono::system_clock::time_point started = std::chrono::system_clock::now();
-  std::optional<Ranks> ranks;
-  std::unique_ptr<Store> store;
+  std::unique_ptr<Crew> crew;  // of several ranks
   std::optional<Shard> share;  // nothing: the whole run
   std::unique_ptr<report::RunFolder> folder;
   std::unique_ptr<FolderLock> lock;
@@ -164,88 +151,79 @@ struct Run::Job {
   bool is_guest = false;  // a rank that comes back, and may be none: nothing that it does concerns the others
 };
 
-Run::Job::Job(const OutputOptions& given) : options(given), ranks(torchrun_ranks()) {
+Run::Job::Job(const OutputOptions& given) : options(given) {
+  const std::optional<Ranks> ranks = torchrun_ranks();
+  const bool are_several = ranks && ranks->world_size > 1;
   if (!options.shard.empty()) {
-    if (ranks && ranks->world_size > 1) {
+    if (are_several) {
       throw util::usage_error({.what = "ranks of torchrun share the work out among themselves",
                                .where = "--shard " + options.shard,
                                .expected = "no share"});
     }
     share = parse_shard(options.shard);
   }
-  if (ranks && ranks->world_size > 1) store = connect_store(*ranks, kStoreTimeout);
-  if (!store) ranks.reset();
-  is_guest = store && store->rejoins();
+  if (are_several) crew = std::make_unique<Crew>(*ranks);
+  is_guest = crew && crew->is_back();
   try {
-    open_folder();
+    if (leads()) {
+      open_folder();
+    } else {
+      open_folder_of_rank_0();
+    }
   } catch (const util::Error&) {
-    if (store) leave(/*fails=*/true);
+    leave(/*fails=*/true);
     throw;
   }
   saved = std::make_unique<SavedParts>(options.out);
 }
 
-void Run::Job::leave(bool fails) {
-  if (is_guest) return;
-  if (fails) {
-    store->fail();
-    try {
-      store->add("parts", kNoMoreParts);
-    } catch (const util::Error&) {
-      // Lost; so have the others.
-    }
-  }
-  store->leave();
-}
-
+/// Rank 0's, or that of a process that is alone.
 void Run::Job::open_folder() {
   // Under torchrun a restart goes on by itself: one that its agent counts, and one by a new start.
   const bool begun = util::exists(fs::path(options.out) / "parts");
-  if (store && !options.overwrite && (begun || store->earlier_starts() > 0)) options.resume = true;
-  if (store && ranks->rank > 0) {
-    const std::string of_rank_0 = store->get("folder");
-    // The lock goes when the run is written.
-    const bool is_there = store->has("written") ? util::exists(fs::path(options.out) / report::kRunFile)
-                                                : of_rank_0 == FolderLock::text_in(options.out);
-    if (is_guest && !is_there) {
-      throw util::usage_error({.what = "the ranks that answer are at another run",
-                               .where = "--out " + options.out,
-                               .expected = "the folder of rank 0",
-                               .hint = "choose another MASTER_PORT for this run"});
+  if (crew && (crew->goes_on() || (begun && !options.overwrite))) {
+    options.overwrite = false;
+    options.resume = true;
+  }
+  folder = std::make_unique<report::RunFolder>(options.out, mode_of(options));
+  try {
+    lock = std::make_unique<FolderLock>(options.out);
+  } catch (const util::Error& error) {
+    // A complete run may stand where nothing can be written.
+    if (!options.resume || !folder->holds_whole_run()) throw;
+    not_writable = error;
+  }
+  if (options.overwrite) {
+    std::error_code error;
+    const fs::path parts = fs::path(options.out) / "parts";
+    for (const fs::path& entry : util::entries_of(parts, error)) {
+      if (!error && entry.filename() != "lock") fs::remove_all(entry, error);
     }
-    folder = std::make_unique<report::RunFolder>(options.out, report::RunFolder::Mode::kResume);
-    try {
-      lock = std::make_unique<FolderLock>(options.out, "parts", util::cat("lock-", ranks->rank));
-    } catch (const util::Error&) {
-      if (!folder->holds_whole_run()) throw;  // as rank 0 does
+    if (error) {
+      throw util::output_error({.what = "cannot remove what an earlier run has saved",
+                                .where = util::in_quotes(parts.string()),
+                                .found = error.message()});
     }
-  } else {
-    const bool replaces = options.overwrite && !(store && store->earlier_starts() > 0);
-    if (options.overwrite && !replaces) {
-      options.overwrite = false;
-      options.resume = true;
-    }
-    folder = std::make_unique<report::RunFolder>(options.out, mode_of(options, ranks));
-    try {
-      lock = std::make_unique<FolderLock>(options.out);
-    } catch (const util::Error& error) {
-      // A complete run may stand where nothing can be written.
-      if (!options.resume || !folder->holds_whole_run()) throw;
-      not_writable = error;
-    }
-    if (options.overwrite) {
-      std::error_code error;
-      const fs::path parts = fs::path(options.out) / "parts";
-      for (const fs::path& entry : util::entries_of(parts, error)) {
-        if (!error && entry.filename() != "lock") fs::remove_all(entry, error);
-      }
-      if (error) {
-        throw util::output_error({.what = "cannot remove what an earlier run has saved",
-                                  .where = util::in_quotes(parts.string()),
-                                  .found = error.message()});
-      }
-    }
-    if (store) store->set("folder", lock ? lock->text() : "cannot be written");
+  }
+  if (crew) crew->set_folder(lock ? lock->text() : "cannot be written");
+}
+
+/// Whether the folder was free, rank 0 has found out.
+void Run::Job::open_folder_of_rank_0() {
+  const std::string of_rank_0 = crew->folder();
+  const bool is_there = crew->is_written() ? util::exists(fs::path(options.out) / report::kRunFile)
+                                           : of_rank_0 == FolderLock::text_in(options.out);
+  if (is_guest && !is_there) {
+    throw util::usage_error({.what = "the ranks that answer are at another run",
+                             .where = "--out " + options.out,
+                             .expected = "the folder of rank 0",
+                             .hint = "choose another MASTER_PORT for this run"});
+  }
+  folder = std::make_unique<report::RunFolder>(options.out, report::RunFolder::Mode::kResume);
+  try {
+    lock = std::make_unique<FolderLock>(options.out, "parts", util::cat("lock-", crew->ranks().rank));
+  } catch (const util::Error&) {
+    if (!folder->holds_whole_run()) throw;  // as rank 0 does
   }
 }
 
@@ -328,59 +306,20 @@ bool Run::Job::is_complete() const {
   return true;
 }
 
-/// Rank 0 says what is to be done; the others hold it against what they were asked.
-void Run::Job::agree_with_ranks() {
-  const OrderedJson own = identity();
-  if (ranks->rank == 0) {
-    store->set("identity", own.dump());
-    store->set("done", done.json().dump());
-    return;
-  }
-  const std::string difference =
-      difference_of(util::parse_ordered_json(store->get("identity"), "rank 0"), own);
-  if (!difference.empty()) {
-    throw util::usage_error({.what = util::cat("rank ", ranks->rank, " and rank 0 are at different runs"),
-                             .where = "torchrun",
-                             .expected = "the same command for all ranks",
-                             .found = "different " + difference});
-  }
-  const util::Json of_others = util::parse_json(store->get("done"), "rank 0");
-  to_do = PartSet::from_json({of_others, "rank 0"}).missing(PartSet(0, plan->num_parts() - 1));
-}
-
-bool Run::Job::all_have_ended() const {
-  for (int rank = 0; rank < ranks->world_size; ++rank) {
-    if (!has_ended(rank)) return false;
-  }
-  return true;
-}
-
 /// A rank other than 0: takes over what it saved before it died and was started again, and claims again what
 /// it lost. False where it had done its part.
 bool Run::Job::take_back() {
   std::vector<RecordSegment> segments;
-  if (store->rejoins()) {
-    store->add("ended parts", 1);  // no part, but rank 0 sees that something happens
-    if (store->has("written")) {
+  if (crew->is_back()) {
+    crew->end_part();  // none, but something happens
+    if (crew->is_written()) {
       // It wrote the folder, or another rank did, which is still at its end.
-      if (is_writer()) clear();
+      if (crew->is_writer()) clear();
       return false;
     }
-    if (has_ended(ranks->rank) && !(all_have_ended() && is_writer())) return false;
-    const auto claims =
-        std::min<std::int64_t>(store->add("parts", 0), static_cast<std::int64_t>(to_do.size()));
-    std::vector<std::int64_t> parts;  // its own
-    for (std::int64_t i = 0; i < claims; ++i) {
-      // It may have died between the claim and saying so, or another rank is about to.
-      for (int tries = 0; tries < 100 && !store->has(claim_key(i)); ++tries) {
-        if (util::interrupted()) throw util::interrupted_error();
-        store->check_failures();
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      }
-      if (store->set_first(claim_key(i), own_name()) == own_name())
-        parts.push_back(to_do[static_cast<std::size_t>(i)]);
-    }
-    const std::string name = store->has(saved_key()) ? store->get(saved_key()) : "";
+    if (crew->has_ended(crew->ranks().rank) && !(crew->have_all_ended() && crew->is_writer())) return false;
+    const std::vector<std::int64_t> own = crew->own_claims(static_cast<std::int64_t>(to_do.size()));
+    const std::string name = crew->saved();
     if (!name.empty() && util::exists(saved->folder() / name)) {
       SavedState before = SavedParts::read(saved->folder() / name);
       state.merge(before.state, before.path.string());
@@ -391,10 +330,11 @@ bool Run::Job::take_back() {
       saved->absorb(states);
       was_saved = true;
     }
-    for (const std::int64_t part : parts) {
+    for (const std::int64_t i : own) {
+      const std::int64_t part = to_do[static_cast<std::size_t>(i)];
       if (!done.contains(part)) lost.push_back(part);
     }
-    util::log_info(util::cat("rank ", ranks->rank, " is back: ", lost.size(), " of the ", parts.size(),
+    util::log_info(util::cat("rank ", crew->ranks().rank, " is back: ", lost.size(), " of the ", own.size(),
                              " parts that it had begun are done again"));
   }
   records = std::make_unique<RecordLog>(saved->new_records(), context.records.most,
@@ -402,29 +342,19 @@ bool Run::Job::take_back() {
   return true;
 }
 
-/// Whether this rank, when all have ended, writes the folder: one of them does.
-bool Run::Job::is_writer() {
-  return store->set_first("writer", own_name()) == own_name();
-}
-
-/// Rank 0, where no agent watches the others: ends when the run folder is written, or by an error where a
-/// rank fails, or where nothing happens any more.
-void Run::Job::await_end() {
-  std::int64_t seen = -1;
-  auto last = Clock::now();
-  while (!store->has("written")) {
-    if (util::interrupted()) throw util::interrupted_error();
-    store->check_failures();
-    const std::int64_t ended = store->add("ended parts", 0);
-    if (std::exchange(seen, ended) != ended) last = Clock::now();
-    if (Clock::now() - last > kStoreTimeout) {
-      throw util::input_error({.what = "not all ranks have done their parts",
-                               .where = util::in_quotes(options.out),
-                               .found = util::cat("nothing done within ", kStoreTimeout.count(), " seconds"),
-                               .hint = "What was saved is kept: start again with --resume."});
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+/// Adds what the other ranks, which have all ended, have done.
+void Run::Job::gather() {
+  for (int rank = 0; rank < crew->ranks().world_size; ++rank) {
+    if (rank == crew->ranks().rank) continue;
+    const std::string name = crew->state_of(rank);
+    const SavedState other =
+        util::read_back([&] { return saved->read_when_there(name, Crew::kTimeout, util::interrupted); });
+    DEPTHLENS_ASSERT(!done.overlaps(other.parts));
+    state.merge(other.state, other.path.string());
+    done.add(other.parts);
+    records->add_segments(other.records);
   }
+  DEPTHLENS_ASSERT(done.size() == plan->num_parts());
 }
 
 std::optional<std::int64_t> Run::Job::claim() {
@@ -433,14 +363,13 @@ std::optional<std::int64_t> Run::Job::claim() {
     lost.pop_front();
     return claimed.back();
   }
-  while (true) {
-    const std::int64_t next = store ? store->add("parts", 1) - 1 : next_to_do++;
-    if (next >= static_cast<std::int64_t>(to_do.size())) return std::nullopt;
-    // Where this process stood still meanwhile, a rank that came back may have taken it.
-    if (store && store->set_first(claim_key(next), own_name()) != own_name()) continue;
-    claimed.push_back(to_do[static_cast<std::size_t>(next)]);
-    return claimed.back();
-  }
+  const auto count = static_cast<std::int64_t>(to_do.size());
+  const std::optional<std::int64_t> next = crew                 ? crew->claim(count)
+                                           : next_to_do < count ? std::optional(next_to_do++)
+                                                                : std::nullopt;
+  if (!next) return std::nullopt;
+  claimed.push_back(to_do[static_cast<std::size_t>(*next)]);
+  return claimed.back();
 }
 
 /// Parts that had nothing to show.
@@ -463,7 +392,7 @@ void Run::Job::end_part(std::int64_t part, const decode::RunStatistics& statisti
   DEPTHLENS_ASSERT(!claimed.empty());
   claimed.pop_front();
   done.add(part);
-  if (store) store->add("ended parts", 1);
+  if (crew) crew->end_part();
   pacing->done(plan->weight(part));
   if (pacing->is_due()) save();
 }
@@ -473,7 +402,7 @@ void Run::Job::save() {
     records->save();
     saved->save(state, done, records->segments(), {.run = run(), .context = context.json(), .share = share});
   });
-  if (store) store->set(saved_key(), saved->own_state().filename().string());
+  if (crew) crew->set_saved(saved->own_state().filename().string());
   was_saved = true;
 }
 
@@ -481,7 +410,7 @@ OrderedJson Run::Job::volatile_json(const Session& session) const {
   OrderedJson unlike = when_and_where(started);
   unlike["threads"] = compute::num_threads();
   unlike.update(session.describe_arithmetic());
-  if (ranks) unlike["ranks"] = ranks->world_size;
+  if (crew) unlike["ranks"] = crew->ranks().world_size;
   unlike["out"] = options.out;
   return unlike;
 }
@@ -489,7 +418,7 @@ OrderedJson Run::Job::volatile_json(const Session& session) const {
 Run::Run(const OutputOptions& options) : job_(std::make_unique<Job>(options)) {}
 
 Run::~Run() {
-  if (job_->store) job_->leave(/*fails=*/std::uncaught_exceptions() > exceptions_);
+  job_->leave(/*fails=*/std::uncaught_exceptions() > exceptions_);
 }
 
 OrderedJson describe_run(const Session& session, const RunInputs& inputs) {
@@ -503,8 +432,8 @@ OrderedJson describe_run(const Session& session, const RunInputs& inputs) {
 
 ModelOptions Run::on_this_rank(ModelOptions model, bool threads_given) const {
   model.should_stop = util::interrupted;
-  if (!job_->ranks) return model;
-  const Ranks& ranks = *job_->ranks;
+  if (!job_->crew) return model;
+  const Ranks& ranks = job_->crew->ranks();
   model.device = device_of_rank(model.device, ranks);
   if (!threads_given) {
     const int threads = threads_of_rank(ranks);
@@ -522,11 +451,11 @@ fs::path Run::spool_folder() const {
 
 std::shared_ptr<const decode::StateWriter> Run::open_states(const std::string& folder) {
   Job& job = *job_;
-  if (!job.ranks || job.ranks->rank == 0) {
+  if (job.leads()) {
     prepare_states_folder(folder, job.identity(), job.complete || !job.done.empty(), job.options.overwrite);
-    if (job.store) job.store->set("states", "ready");
+    if (job.crew) job.crew->set_states_ready();
   } else {
-    job.store->get("states");
+    job.crew->await_states();
   }
   return std::make_shared<decode::StateWriter>(folder);
 }
@@ -550,13 +479,12 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
   job.plan = &plan;
   job.describe = std::move(run);
   job.warnings = util::warnings();
-  const bool leads = !job.ranks || job.ranks->rank == 0;
-  if (leads) {
+  const PartSet all(0, plan.num_parts() - 1);
+  if (job.leads()) {
     job.take_saved();
-    job.to_do = job.done.missing(job.share ? run::share(plan, job.share->index, job.share->count)
-                                           : PartSet(0, plan.num_parts() - 1));
+    job.to_do = job.done.missing(job.share ? run::share(plan, job.share->index, job.share->count) : all);
     job.complete = job.options.resume && job.is_complete();
-    if (job.store) job.store->set("complete", job.complete ? "yes" : "no");
+    if (job.crew) job.crew->set_complete(job.complete);
     if (job.complete) {
       util::log_info("the run is complete: " + job.options.out);
       util::set_work_done();
@@ -564,11 +492,12 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
       return false;
     }
     if (job.not_writable) throw util::Error(*job.not_writable);
+    if (job.crew) job.crew->agree(job.identity(), job.done);
   } else {
-    if (job.store->get("complete") == "yes") return false;
+    if (job.crew->is_complete()) return false;
+    job.to_do = job.crew->agree(job.identity(), {}).missing(all);
   }
-  if (job.store) job.agree_with_ranks();
-  const bool has_work = leads || job.take_back();
+  const bool has_work = job.leads() || job.take_back();
   job.is_guest = false;
   if (!has_work) return false;
   job.counts = std::make_unique<RunCounts>(job.state);
@@ -705,28 +634,18 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     job.state.drop_pending();
     job.records->drop_pending();
   }
-  const bool keeps = job.store || job.share;
+  const bool keeps = job.crew || job.share;
   if (job.stopped || keeps || job.was_saved) job.save();
-  if (job.store) {
+  if (job.crew) {
     if (job.stopped) throw util::interrupted_error();
-    job.store->check_failures();
+    job.crew->check_failures();
     // Others may be at their last parts still; who ends last writes the folder.
-    job.store->set(Job::state_key(job.ranks->rank), job.saved->own_state().filename().string());
-    if (!job.all_have_ended() || !job.is_writer()) {
-      if (job.ranks->rank == 0 && !job.ranks->store_is_hosted) job.await_end();
+    job.crew->set_ended(job.saved->own_state().filename().string());
+    if (!job.crew->have_all_ended() || !job.crew->is_writer()) {
+      if (job.leads() && !job.crew->ranks().store_is_hosted) job.crew->await_end(job.options.out);
       return {};
     }
-    for (int rank = 0; rank < job.ranks->world_size; ++rank) {
-      if (rank == job.ranks->rank) continue;
-      const std::string name = job.store->get(Job::state_key(rank));
-      const SavedState other =
-          util::read_back([&] { return job.saved->read_when_there(name, kStoreTimeout, util::interrupted); });
-      DEPTHLENS_ASSERT(!job.done.overlaps(other.parts));
-      job.state.merge(other.state, other.path.string());
-      job.done.add(other.parts);
-      job.records->add_segments(other.records);
-    }
-    DEPTHLENS_ASSERT(job.done.size() == job.plan->num_parts());
+    job.gather();
   }
   const std::string stopped_after =
       util::cat("stopped after ", util::with_thousands(job.counts->counts[RunCounts::kPositions]),
@@ -751,7 +670,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     util::log_warning(stopped_after + "what was finished (status partial); --resume goes on");
     throw util::interrupted_error();
   }
-  if (job.store) job.store->set("written", "yes");
+  if (job.crew) job.crew->set_written();
   if (!job.share) job.clear();
   tell_of(job.context, job.state, job.options.out);
   return tables;
