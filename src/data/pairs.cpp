@@ -76,6 +76,7 @@ bool PairBuilder::add(const PromptPair& texts) {
       texts.id.text,
       both(without_space_at_end(texts.source.prompt), without_space_at_end(texts.target.prompt)),
       both(util::trimmed(texts.source.answer), util::trimmed(texts.target.answer)));
+  const std::int64_t document = next_document_++;
   if (repeated) {
     ++task_.dropped[Drop::kRepeatedPair];
     return false;
@@ -89,7 +90,6 @@ bool PairBuilder::add(const PromptPair& texts) {
   };
   tokenize(texts.source, pair.source, pair.source_answer);
   tokenize(texts.target, pair.target, pair.target_answer);
-  const std::int64_t document = next_document_++;
   if (const std::optional<Drop> reason = reason_to_drop(pair)) {
     ++task_.dropped[*reason];
     return true;

@@ -338,8 +338,10 @@ std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text
   if (!retried.distractor_text.empty())
     retried.set_distractor(text::bare_tokens(tokenizer, retried.distractor_text));
   if (!item.word_class.empty()) {  // only the word's beginning is asked for
-    retried.other_form = unless_space(tokenizer, item.answer.front());
     retried.answer.resize(1);
+    // The form with a space: it was the answer, or, of a word that had none, the other form already.
+    if (item.other_form == retried.answer.front())
+      retried.other_form = unless_space(tokenizer, item.answer.front());
   }
   std::set<TokenId> ids;
   for (TaskItem::Option& option : retried.options) {

@@ -25,7 +25,7 @@ struct TaskItem {
   };
   ItemId id;
   std::int64_t document = 0;          ///< place of the item, or of its sentence, in all inputs
-  std::int64_t number = -1;           ///< among all items that were read, dropped ones included
+  std::int64_t number = -1;           ///< among all that were asked for once, those dropped later included
   std::int64_t input = 0;             ///< index of its input
   std::int64_t input_document = 0;    ///< its place, or its sentence's, in that
   std::vector<TokenId> context = {};  ///< before the first answer token, BOS included; ≥ 1

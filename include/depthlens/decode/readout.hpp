@@ -71,7 +71,7 @@ struct Query {
     TokenId target = kNoToken;     ///< the token that follows, or the gold answer token
     std::vector<TokenId> watched;  ///< others whose rank is wanted
     std::int64_t item = -1;        ///< index of the task's item that asks for it; −1 for a corpus
-    std::int64_t number = -1;      ///< of that item in its files, whichever others were dropped
+    std::int64_t number = -1;      ///< of that item (data/task.hpp)
   };
   std::int64_t document = 0;
   std::int64_t window = 0;          ///< within the document

@@ -186,6 +186,32 @@ TEST_CASE("words: a space alone is not the other form") {
   CHECK_FALSE(item.is_right(0, ' '));
 }
 
+TEST_CASE("words: asked again behind a space, the other form is the one with a space") {
+  const GreedyTokenizer tokenizer({"ab", " ", ".", " .", "tide", " tide", " /"});
+  const auto again = [&](const std::string& separator, const std::string& word) {
+    TaskBuilder builder(InputKind::kWords, tokenizer, std::nullopt, 100);
+    builder.add(TaggedWord{.id = "w", .prompt = "ab", .separator = separator, .word = word, .tag = "X"}, 0);
+    return data::with_space_after_prompt(only_item(std::move(builder)), tokenizer, std::nullopt, 100);
+  };
+  const auto stop = again("", ".");
+  REQUIRE(stop.has_value());
+  CHECK(stop->context == Ids{0, 1});
+  CHECK(stop->answer == Ids{2});
+  CHECK(stop->other_form == 3);
+  const auto tide = again(" ", "tide");
+  REQUIRE(tide.has_value());
+  CHECK(tide->answer == Ids{4});
+  CHECK(tide->other_form == 5);
+
+  const ByteTokenizer bytes;  // the form with a space begins with a space alone
+  TaskBuilder builder(InputKind::kWords, bytes, std::nullopt, 100);
+  builder.add(TaggedWord{.id = "w", .prompt = "ab", .separator = "", .word = ".", .tag = "PUNCT"}, 0);
+  const auto item = data::with_space_after_prompt(only_item(std::move(builder)), bytes, std::nullopt, 100);
+  REQUIRE(item.has_value());
+  CHECK(item->answer == Ids{'.'});
+  CHECK(item->other_form == text::kNoToken);
+}
+
 TEST_CASE("words: at most so many of each class") {
   const Task all = words({"NOUN", "VERB", "ADJ"}, 0, 1);
   CHECK(all.items.size() == 60);
