@@ -5,6 +5,7 @@
 #include <numbers>
 #include <optional>
 
+#include "depthlens/tables/bootstrap.hpp"
 #include "depthlens/tables/estimates.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -111,7 +112,8 @@ double bits_per_byte_of_a_nat(const TextSize& size) {
 tables::Table bits_per_byte_table(const tables::Table& quality, const TextSize& size) {
   const double factor = bits_per_byte_of_a_nat(size);
   tables::Table table{.name = "lens.bits_per_byte", .columns = {{"lens"}, {"layer"}}, .rows = {}};
-  std::vector<std::size_t> sources;  // columns of `quality`
+  std::vector<std::size_t> sources;    // columns of `quality`
+  std::vector<std::size_t> estimates;  // places among its estimated ones
   const auto index_of = [&](const std::string& name) {
     const auto found = std::find_if(quality.columns.begin(), quality.columns.end(),
                                     [&](const tables::Column& column) { return column.name == name; });
@@ -119,15 +121,24 @@ tables::Table bits_per_byte_table(const tables::Table& quality, const TextSize& 
     return static_cast<std::size_t>(found - quality.columns.begin());
   };
   const std::vector<std::string> names = {"kl_final", "kl_reverse", "entropy", "cross_entropy"};
-  const auto take = [&](const std::string& name) {
-    table.columns.push_back({name, "bits per byte"});
+  const auto is_estimated = [](const tables::Column& column) { return column.estimated; };
+  const auto take = [&](const std::string& name, bool estimated) {
+    table.columns.push_back({name, "bits per byte", estimated});
     sources.push_back(index_of(name));
   };
-  for (const std::string& name : names) take(name);
   for (const std::string& name : names) {
-    take(name + "_low");
-    take(name + "_high");
+    take(name, /*estimated=*/true);
+    const auto column = quality.columns.begin() + static_cast<std::ptrdiff_t>(sources.back());
+    DEPTHLENS_ASSERT(column->estimated);
+    estimates.push_back(
+        static_cast<std::size_t>(std::count_if(quality.columns.begin(), column, is_estimated)));
   }
+  for (const std::string& name : names) {
+    take(name + "_low", /*estimated=*/false);
+    take(name + "_high", /*estimated=*/false);
+  }
+  const auto num_estimated =
+      static_cast<std::size_t>(std::count_if(quality.columns.begin(), quality.columns.end(), is_estimated));
   const std::size_t lens = index_of("lens"), layer = index_of("layer");
   for (const auto& row : quality.rows) {
     std::vector<tables::Cell> cells = {row[lens], row[layer]};
@@ -136,6 +147,16 @@ tables::Table bits_per_byte_table(const tables::Table& quality, const TextSize& 
       cells.push_back(tables::cell(nats != nullptr ? std::optional(*nats * factor) : std::nullopt));
     }
     table.add(std::move(cells));
+  }
+  if (quality.replicates.empty()) return table;
+  constexpr auto kReplicates = static_cast<std::size_t>(tables::kReplicates);
+  table.replicates.reserve(quality.rows.size() * estimates.size() * kReplicates);
+  for (std::size_t row = 0; row < quality.rows.size(); ++row) {
+    for (const std::size_t i : estimates) {
+      const float* nats = quality.replicates.data() + (row * num_estimated + i) * kReplicates;
+      for (std::size_t k = 0; k < kReplicates; ++k)
+        table.replicates.push_back(static_cast<float>(nats[k] * factor));
+    }
   }
   return table;
 }

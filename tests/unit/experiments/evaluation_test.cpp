@@ -2,7 +2,9 @@
 #include "depthlens/experiments/evaluation.hpp"
 
 #include <cmath>
+#include <limits>
 
+#include "depthlens/tables/bootstrap.hpp"
 #include "support/catch.hpp"
 
 namespace depthlens::experiments {
@@ -16,18 +18,22 @@ double number(const Cell& cell) {
 
 TEST_CASE("bits per byte: nats times tokens over bytes over ln 2") {
   CHECK(bits_per_byte_of_a_nat({.tokens = 10, .bytes = 40}) == Approx(0.25 / std::log(2)));
-  tables::Table quality{
-      .name = "lens.quality",
-      .columns =
-          {{"lens"}, {"layer"}, {"positions"}, {"kl_final"}, {"kl_reverse"}, {"entropy"}, {"cross_entropy"}},
-      .rows = {{"logit", std::int64_t{0}, std::int64_t{7}, 2.0, 3.0, 0.0, Cell()},
-               {"tuned", std::int64_t{5}, std::int64_t{7}, 0.5, 1.5, 4.0, 6.0}}};
+  tables::Table quality{.name = "lens.quality",
+                        .columns = {{"lens"}, {"layer"}, {"positions"}, {"surprise", "nats", true}},
+                        .rows = {{"logit", std::int64_t{0}, std::int64_t{7}, 9.0, 2.0, 3.0, 0.0, Cell()},
+                                 {"tuned", std::int64_t{5}, std::int64_t{7}, 9.0, 0.5, 1.5, 4.0, 6.0}}};
+  for (const char* name : {"kl_final", "kl_reverse", "entropy", "cross_entropy"})
+    quality.columns.push_back({name, "nats", true});
   for (const char* name : {"kl_final", "kl_reverse", "entropy", "cross_entropy"}) {
     quality.columns.push_back({std::string(name) + "_low"});
     quality.columns.push_back({std::string(name) + "_high"});
     quality.rows[0].insert(quality.rows[0].end(), {1.0, Cell()});
     quality.rows[1].insert(quality.rows[1].end(), {4.0, 8.0});
   }
+  constexpr std::size_t kCount = tables::kReplicates, kColumns = 5;
+  quality.replicates.resize(2 * kColumns * kCount);
+  for (std::size_t i = 0; i < quality.replicates.size(); ++i) quality.replicates[i] = static_cast<float>(i);
+  quality.replicates[kCount] = std::numeric_limits<float>::quiet_NaN();  // of kl_final
   const tables::Table table = bits_per_byte_table(quality, {.tokens = 3, .bytes = 6});
   CHECK(table.name == "lens.bits_per_byte");
   std::vector<std::string> names;
@@ -48,6 +54,17 @@ TEST_CASE("bits per byte: nats times tokens over bytes over ln 2") {
   CHECK(number(table.rows[0][4]) == 0);
   CHECK(std::holds_alternative<std::monostate>(table.rows[0][5]));  // no position had a target
   CHECK(number(table.rows[1][5]) == Approx(6 * 0.5 / std::log(2)));
+
+  REQUIRE(table.replicates.size() == 2 * 4 * kCount);
+  CHECK(std::isnan(table.replicates[0]));
+  for (std::size_t row = 0; row < 2; ++row) {
+    for (std::size_t column = 0; column < 4; ++column) {
+      CHECK(table.columns[2 + column].estimated);
+      const std::size_t last = (row * 4 + column) * kCount + kCount - 1,
+                        there = (row * kColumns + 1 + column) * kCount + kCount - 1;
+      CHECK(table.replicates[last] == Approx(static_cast<double>(there) * 0.5 / std::log(2)));
+    }
+  }
 }
 
 /// Shows `listener` one position of a run with one lens of 3 layers, 0 to 2.
