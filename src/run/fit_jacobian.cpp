@@ -181,7 +181,16 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   const auto started = Clock::now();
   Session session(model);
   const fs::path folder = output.out;
-  require_no_lens(folder / train::kJacobianLens, output.overwrite);
+  // Another fit that is there could go on beside a lens that is not its own.
+  std::error_code ignored;
+  const fs::path own_sums = folder / train::kJacobianSums;
+  const bool are_joined = std::any_of(sums.begin(), sums.end(), [&](const std::string& path) {
+    return fs::equivalent(path, own_sums, ignored);
+  });
+  std::vector<fs::path> of_another;
+  if (!are_joined) of_another = {own_sums, folder / train::kJacobianConvergence};
+  require_none({folder / train::kJacobianLens}, output.overwrite);
+  require_none(of_another, output.overwrite);
   std::vector<train::JacobianSums> parts;
   for (const std::string& path : sums) parts.push_back(train::load_jacobian_sums(path));
   const train::JacobianSums joined = train::merge_jacobian_sums(parts);
@@ -193,19 +202,11 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   util::create_folders(folder);
   const FolderLock lock(output.out, "");
   util::remove_leftovers(folder);
-  // Another fit that was there could go on beside a lens that is not its own.
-  std::error_code ignored;
-  const fs::path own_sums = folder / train::kJacobianSums;
-  const bool are_joined = std::any_of(sums.begin(), sums.end(), [&](const std::string& path) {
-    return fs::equivalent(path, own_sums, ignored);
-  });
-  std::vector<fs::path> superseded;
-  if (!are_joined) superseded = {own_sums, folder / train::kJacobianConvergence};
   write_lens(folder, {.session = session,
                       .model = model,
                       .sums = joined,
                       .started = started,
-                      .superseded = std::move(superseded)});
+                      .superseded = std::move(of_another)});
 }
 
 }  // namespace depthlens::run

@@ -19,12 +19,13 @@ std::string place_of(const std::vector<std::string>& inputs) {
   return inputs.front() + (inputs.size() > 1 ? " and the others" : "");
 }
 
-void require_no_lens(const fs::path& file, bool overwrite) {
-  std::error_code ignored;
-  if (overwrite || !fs::exists(file, ignored)) return;
-  throw util::output_error({.what = "the folder holds a lens",
-                            .where = util::in_quotes(file.string()),
-                            .hint = "replace it with --overwrite, or choose another --out"});
+void require_none(const std::vector<fs::path>& files, bool overwrite) {
+  for (const fs::path& file : files) {
+    if (overwrite || !util::exists(file)) continue;
+    throw util::output_error({.what = "the folder holds a lens or a training",
+                              .where = util::in_quotes(file.string()),
+                              .hint = "replace it with --overwrite, or choose another --out"});
+  }
 }
 
 std::string model_files_digest(const Session& session) {

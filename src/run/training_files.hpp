@@ -17,8 +17,9 @@ namespace depthlens::run {
 /// What was trained on, for messages: "a.txt and the others".
 std::string place_of(const std::vector<std::string>& inputs);
 
-/// Throws an output error where the file of a lens is there and is not to be overwritten.
-void require_no_lens(const std::filesystem::path& file, bool overwrite);
+/// Throws an output error where one of the files of a lens or a training is there and is not to be
+/// overwritten.
+void require_none(const std::vector<std::filesystem::path>& files, bool overwrite);
 
 /// Of the files of the session's model, which must have been loaded.
 std::string model_files_digest(const Session& session);

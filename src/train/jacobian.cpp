@@ -193,6 +193,12 @@ JacobianSums beginning(const model::Model& model, const std::vector<Prompt>& pro
                               .where = util::in_quotes(checkpoint.string()),
                               .hint = "resume it, overwrite it or choose another folder"});
   }
+  const fs::path lens = fit.folder / kJacobianLens;
+  if (!exists && !fit.overwrite && util::exists(lens)) {
+    throw util::output_error({.what = "the folder holds a lens, and no sums to go on from",
+                              .where = util::in_quotes(lens.string()),
+                              .hint = "replace it with --overwrite, or choose another --out"});
+  }
   for (std::int64_t l = 0; l + 1 < model.spec().num_layers; ++l)
     state.sums.push_back(at::zeros({d, d}, at::kDouble));
   return state;
