@@ -30,7 +30,11 @@ tables::Cell read_cell(const util::JsonView& cell) {
   return cell.as_string();
 }
 
-/// What is to be replaced has to be a run: files of other programs may have the same names.
+constexpr std::array<std::pair<const char*, const char*>, 2> kTableFolders = {
+    {{"tables", ".csv"}, {"replicates", ".npy"}}};
+
+/// What is to be written, or gone on with, must not replace files of other programs that have the same names:
+/// where no run is, and none has saved anything, there are none of these.
 void check_replaceable(const fs::path& folder) {
   const auto refuse = [](const fs::path& file) {
     throw util::output_error({.what = "no result of depthlens, and nothing else is replaced",
@@ -48,10 +52,38 @@ void check_replaceable(const fs::path& folder) {
     }
     return;
   }
-  if (util::exists(folder / "parts")) return;
+  if (!util::entries_of(folder / "parts").empty()) return;
   for (const char* name : kFiles) {
     if (util::exists(folder / name)) refuse(folder / name);
   }
+  for (const auto& [below, extension] : kTableFolders) {
+    for (const fs::path& file : util::entries_with(folder / below, extension)) refuse(file);
+  }
+}
+
+/// The tables of the run in a folder, with their replicates, below it. Where its summary does not tell, all
+/// that look like some: none of another program's were there when the run was begun.
+std::vector<fs::path> earlier_tables(const fs::path& folder) {
+  std::set<std::string> names;
+  bool known = false;
+  if (util::exists(folder / kSummaryFile)) {
+    try {
+      const fs::path path = folder / kSummaryFile;
+      const util::Json document = util::parse_json(util::read_file(path, kLargestDescription), path.string());
+      const util::JsonView tables = util::JsonView(document, path.string()).at("tables");
+      for (const std::string& name : tables.keys()) names.insert(name);
+      known = true;
+    } catch (const util::Error&) {
+      // Damaged.
+    }
+  }
+  std::vector<fs::path> files;
+  for (const auto& [below, extension] : kTableFolders) {
+    for (const fs::path& file : util::entries_with(folder / below, extension)) {
+      if (!known || names.count(file.stem().string()) > 0) files.push_back(fs::path(below) / file.filename());
+    }
+  }
+  return files;
 }
 
 }  // namespace
@@ -79,7 +111,7 @@ RunFolder::RunFolder(fs::path path, Mode mode) : path_(std::move(path)) {
                                           ? "go on with it by --resume, or replace it with --overwrite"
                                           : "choose another --out, or replace that run with --overwrite"});
   }
-  if (mode == Mode::kOverwrite) check_replaceable(path_);
+  if (mode == Mode::kOverwrite || !util::exists(path_ / kRunFile)) check_replaceable(path_);
   util::create_folders(path_ / "tables");
 }
 
@@ -136,12 +168,9 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
                    run.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n");
 
   // The earlier run may have had files that this one has not.
-  std::vector<fs::path> earlier(kFiles.begin(), kFiles.end());
+  std::vector<fs::path> earlier = earlier_tables(path_);
+  earlier.insert(earlier.end(), kFiles.begin(), kFiles.end());
   std::error_code ignored;
-  for (const auto& [folder, extension] : {std::pair("tables", ".csv"), std::pair("replicates", ".npy")}) {
-    for (const fs::path& file : util::entries_with(path_ / folder, extension))
-      earlier.push_back(fs::path(folder) / file.filename());
-  }
   const bool whole = run.value("status", "") == "complete";
   staging().replace(
       path_, kRunFile, earlier, whole ? util::set_work_done : +[] {});

@@ -143,6 +143,7 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
                              .where = "--out " + out.out,
                              .expected = "another folder than those of the shares"});
   }
+  SavedParts::check_own(out.out);
   report::RunFolder folder(
       out.out, out.overwrite ? report::RunFolder::Mode::kOverwrite : report::RunFolder::Mode::kNew);
   const FolderLock lock(out.out);
@@ -211,6 +212,7 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
                            .records = std::move(records),
                            .records_folder = {},
                            .unlike = volatile_json(shards, started, out.out)});
+  SavedParts(out.out).remove();  // of a run that was replaced
   tell_of(context, state, out.out);
 }
 

@@ -123,7 +123,8 @@ struct Run::Job {
 
   OutputOptions options;
   std::chrono::system_clock::time_point started = std::chrono::system_clock::now();
-  std::unique_ptr<Crew> crew;  // of several ranks
+  std::optional<Ranks> ranks;  // of torchrun, which may be one alone
+  std::unique_ptr<Crew> crew;  // of several
   std::optional<Shard> share;  // nothing: the whole run
   std::unique_ptr<report::RunFolder> folder;
   std::unique_ptr<FolderLock> lock;
@@ -148,11 +149,11 @@ struct Run::Job {
   std::optional<SavePacing> pacing;
   bool complete = false;  // before anything was done
   bool stopped = false, was_saved = false;
+  bool is_restart = false;  // torchrun's: goes on with what it finds of this run
   bool is_guest = false;  // a rank that comes back, and may be none: nothing that it does concerns the others
 };
 
-Run::Job::Job(const OutputOptions& given) : options(given) {
-  const std::optional<Ranks> ranks = torchrun_ranks();
+Run::Job::Job(const OutputOptions& given) : options(given), ranks(torchrun_ranks()) {
   const bool are_several = ranks && ranks->world_size > 1;
   if (!options.shard.empty()) {
     if (are_several) {
@@ -181,10 +182,9 @@ Run::Job::Job(const OutputOptions& given) : options(given) {
 void Run::Job::open_folder() {
   // Under torchrun a restart goes on by itself: one that its agent counts, and one by a new start.
   const bool begun = util::exists(fs::path(options.out) / "parts");
-  if (crew && (crew->goes_on() || (begun && !options.overwrite))) {
-    options.overwrite = false;
-    options.resume = true;
-  }
+  is_restart = crew ? crew->goes_on() : ranks && ranks->restart > 0;
+  if (ranks && !options.overwrite && (is_restart || begun)) options.resume = true;
+  SavedParts::check_own(options.out);
   folder = std::make_unique<report::RunFolder>(options.out, mode_of(options));
   try {
     lock = std::make_unique<FolderLock>(options.out);
@@ -192,18 +192,6 @@ void Run::Job::open_folder() {
     // A complete run may stand where nothing can be written.
     if (!options.resume || !folder->holds_whole_run()) throw;
     not_writable = error;
-  }
-  if (options.overwrite) {
-    std::error_code error;
-    const fs::path parts = fs::path(options.out) / "parts";
-    for (const fs::path& entry : util::entries_of(parts, error)) {
-      if (!error && entry.filename() != "lock") fs::remove_all(entry, error);
-    }
-    if (error) {
-      throw util::output_error({.what = "cannot remove what an earlier run has saved",
-                                .where = util::in_quotes(parts.string()),
-                                .found = error.message()});
-    }
   }
   if (crew) crew->set_folder(lock ? lock->text() : "cannot be written");
 }
@@ -260,9 +248,23 @@ void Run::Job::check_same_share(const std::optional<Shard>& other, const std::st
                            .found = text_of(other)});
 }
 
-/// Takes over what was saved: by this run before it was interrupted.
+/// Takes over what was saved: by this run before it was interrupted. What is there of a run that is to be
+/// replaced stays until this one saves something.
 void Run::Job::take_saved() {
-  std::vector<SavedState> states = saved->read();
+  std::vector<SavedState> states;
+  if (options.overwrite && !is_restart) {
+    saved->absorb_all();
+  } else {
+    states = saved->read();
+  }
+  if (options.overwrite) {  // a restart's: what there is of this run is gone on with
+    const auto is_own = [&](const SavedState& one) {
+      return difference_of(identity_of(one.description.run), identity_of(run())).empty();
+    };
+    const auto others = std::stable_partition(states.begin(), states.end(), is_own);
+    saved->absorb({std::make_move_iterator(others), std::make_move_iterator(states.end())});
+    states.erase(others, states.end());
+  }
   // Of states that contain one another, as an interruption between two steps leaves them, the largest counts.
   std::stable_sort(states.begin(), states.end(),
                    [](const SavedState& a, const SavedState& b) { return a.parts.size() > b.parts.size(); });
@@ -295,7 +297,8 @@ bool Run::Job::is_complete() const {
   if (!util::exists(path) || (has_saved && !to_do.empty())) return false;
   const OrderedJson there = report::read_run_json(folder->path());
   // This run was to replace another one, and came to its end but for that.
-  if (has_saved && !difference_of(identity_of(there), identity_of(run())).empty()) return false;
+  if ((has_saved || options.overwrite) && !difference_of(identity_of(there), identity_of(run())).empty())
+    return false;
   check_same(there, util::in_quotes(path.string()));
   const util::Json document(there);
   const util::JsonView view(document, path.string());
@@ -483,7 +486,7 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
   if (job.leads()) {
     job.take_saved();
     job.to_do = job.done.missing(job.share ? run::share(plan, job.share->index, job.share->count) : all);
-    job.complete = job.options.resume && job.is_complete();
+    job.complete = (job.options.resume || job.is_restart) && job.is_complete();
     if (job.crew) job.crew->set_complete(job.complete);
     if (job.complete) {
       util::log_info("the run is complete: " + job.options.out);
@@ -633,6 +636,10 @@ std::vector<tables::Table> Run::finish(const Session& session) {
   if (job.stopped) {
     job.state.drop_pending();
     job.records->drop_pending();
+    if (job.options.overwrite && job.done.empty()) {
+      util::log_warning("stopped before anything was finished; " + job.options.out + " is as it was");
+      throw util::interrupted_error();
+    }
   }
   const bool keeps = job.crew || job.share;
   if (job.stopped || keeps || job.was_saved) job.save();

@@ -30,6 +30,19 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxState = std::uint64_t{64} << 30;
 
+bool is_lock(const fs::path& file) {
+  return file.filename().string().rfind("lock", 0) == 0;
+}
+
+/// Whether it looks like a file of a run's `parts`: states, records, unfinished ones, locks.
+bool is_saved(const fs::path& file) {
+  std::error_code ignored;
+  if (fs::is_directory(file, ignored)) return false;
+  const std::string name = file.filename().string();
+  const auto has = [&](const char* kind) { return name.find(kind) != std::string::npos; };
+  return is_lock(file) || has(".state") || has(".records");
+}
+
 }  // namespace
 
 SavedParts::SavedParts(const fs::path& run) : folder_(run / "parts"), name_(util::unique_name()) {}
@@ -110,11 +123,29 @@ void SavedParts::absorb(const std::vector<SavedState>& states) {
   for (const SavedState& state : states) absorbed_.push_back(state.path);
 }
 
+void SavedParts::absorb_all() {
+  for (const fs::path& file : util::entries_of(folder_)) {
+    if (is_saved(file) && !is_lock(file)) absorbed_.push_back(file);
+  }
+}
+
 void SavedParts::remove() {
   std::error_code ignored;
   // States first: one whose records are gone would be in the way of everything.
   for (const fs::path& state : paths()) fs::remove(state, ignored);
-  fs::remove_all(folder_, ignored);
+  for (const fs::path& file : util::entries_of(folder_)) {
+    if (is_saved(file)) fs::remove(file, ignored);
+  }
+  fs::remove(folder_, ignored);
+}
+
+void SavedParts::check_own(const fs::path& run) {
+  for (const fs::path& entry : util::entries_of(run / "parts")) {
+    if (is_saved(entry)) continue;
+    throw util::output_error({.what = "no saved state of a run, and nothing else is replaced",
+                              .where = util::in_quotes(entry.string()),
+                              .hint = "choose another --out, or move that folder elsewhere"});
+  }
 }
 
 /// The file, and a thread that touches it.

@@ -279,7 +279,10 @@ void GrowingFile::keep() {
 constexpr std::string_view kStagingPrefix = ".new-";
 
 bool StagingFolder::is_one(const fs::path& path) {
-  return path.filename().string().rfind(kStagingPrefix, 0) == 0;
+  const std::string name = path.filename().string();
+  const std::string_view rest = std::string_view(name).substr(std::min(name.size(), kStagingPrefix.size()));
+  return name.rfind(kStagingPrefix, 0) == 0 && rest.size() == 16 &&
+         rest.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 StagingFolder::StagingFolder(const fs::path& parent) : path_(parent / cat(kStagingPrefix, unique_name())) {

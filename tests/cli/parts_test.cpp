@@ -102,6 +102,64 @@ TEST_CASE("shares of a run, merged in any order, are the run to the last byte") 
   }
 }
 
+TEST_CASE("files of other programs are neither replaced nor removed") {
+  const PartsDesk desk;
+  const std::vector<std::string> command = {"analyze", "--model", desk.model.path(), "--input",
+                                            desk.file("short.txt", "the man sat\n")};
+  for (const char* name : {"tables/mine.csv", "tables/lens.quality.csv", "replicates/mine.npy", "report.html",
+                           "summary.json", "records.jsonl", "parts/chapter/thesis.txt", "parts/notes.txt"}) {
+    const fs::path out = desk.model.beside("with") / fs::path(name).filename(), file = out / name;
+    fs::create_directories(file.parent_path());
+    write_bytes(file, "mine");
+    for (const char* flag : {"--quiet", "--resume", "--overwrite"}) {
+      INFO(name << " " << flag);
+      check_error((command + Words{"--out", out.string(), flag}), 6, {});
+      CHECK(read_bytes(file) == "mine");
+    }
+  }
+
+  // What a run has not made stays when it is replaced.
+  const fs::path out = desk.model.beside("out");
+  check_done((command + Words{"--out", out.string()}));
+  for (const char* name : {"tables/mine.csv", "replicates/mine.npy", ".new-ideas"})
+    write_bytes(out / name, "mine");
+  check_done((command + Words{"--out", out.string(), "--overwrite", "--experiment", "trajectory"}));
+  for (const char* name : {"tables/mine.csv", "replicates/mine.npy", ".new-ideas"})
+    CHECK(read_bytes(out / name) == "mine");
+  CHECK(fs::exists(out / "tables/lens.quality.csv"));
+  CHECK_FALSE(fs::exists(out / "tables/frequency.top1.csv"));
+}
+
+TEST_CASE("what was saved stays until something else is") {
+  const PartsDesk desk;
+  const std::vector<std::string> command = {"analyze", "--model", desk.model.path(), "--input",
+                                            desk.file("short.txt", "the man sat\nthe ship\n")};
+  const std::vector<std::string> folders = shares(desk, command, 2, "s");
+  const auto saved = [](const fs::path& folder) {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder / "parts"))
+      names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  const std::vector<std::string> before = saved(folders[0]);
+  const Words again = {"--shard", "0/2", "--out", folders[0], "--overwrite"};
+  check_error((command + again) + Words{"--input", desk.model.beside("missing.txt").string()}, 3, {});
+  check_error((command + again) + Words{"--lens", "tuned:" + desk.model.beside("missing").string()}, 3, {});
+  CHECK(saved(folders[0]) == before);
+  check_done(command + again);
+  CHECK(saved(folders[0]) != before);
+  CHECK(has_saved_parts(folders[0]));
+
+  // Merged into the folder of a run that was saved, the result is the run's, and nothing goes on beside it.
+  const fs::path whole = desk.model.beside("whole"), merged = desk.model.beside("merged");
+  check_done((command + Words{"--out", whole.string()}));
+  fs::copy(folders[1], merged, fs::copy_options::recursive);
+  check_done((Words{"merge"} + folders) + Words{"--out", merged.string(), "--overwrite"});
+  check_same(whole, merged);
+  CHECK_FALSE(fs::exists(merged / "parts"));
+}
+
 TEST_CASE("more shares than there is to do") {
   const PartsDesk desk;
   const std::string input = desk.file("short.txt", "the man sat\n");

@@ -38,7 +38,8 @@ class RunFolder {
   enum class Mode { kNew, kOverwrite, kResume };
 
   /// Makes the folder ready, before anything costly is done. Throws an output error where it cannot be
-  /// written, or holds a run that the mode does not allow. An earlier run stays in place until `finish`.
+  /// written, holds a run that the mode does not allow, or files of another program that `finish` would
+  /// replace. An earlier run stays in place until `finish`.
   RunFolder(std::filesystem::path path, Mode mode);
 
   const std::filesystem::path& path() const { return path_; }

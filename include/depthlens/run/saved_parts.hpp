@@ -62,9 +62,14 @@ class SavedParts {
   const std::filesystem::path& own_state() const { return saved_; }
   /// States whose parts the next saved one will contain.
   void absorb(const std::vector<SavedState>& states);
+  /// All that is there: another run's, which the next saved state replaces.
+  void absorb_all();
 
-  /// Removes the folder and everything in it.
+  /// Removes all that runs have saved, and the folder.
   void remove();
+
+  /// Throws an output error where a folder of that name holds what no run has saved: it would be removed.
+  static void check_own(const std::filesystem::path& run);
 
  private:
   std::filesystem::path folder_;
