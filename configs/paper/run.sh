@@ -2,7 +2,7 @@
 # Runs the paper's whole set for one model:   configs/paper/run.sh MODEL [FLAG…]
 # MODEL is a folder beside this script, such as gpt2-xl; further flags go to every analysis (--threads 8, --device cuda,
 # --limit 200). Reads paper-data/, which docs/paper.md tells how to fill, and writes out/paper/MODEL/. A folder that holds
-# complete results is left as it is, unless --overwrite is among the flags. An experiment whose data are not there is
+# complete results is left as it is, unless --overwrite is among the flags; it fails where they are of other flags. An experiment whose data are not there is
 # skipped; one that fails does not stop the others. Both are named at the end; the status is 1 where one failed.
 set -euo pipefail
 program=${DEPTHLENS:-build/bin/depthlens}
@@ -34,13 +34,12 @@ report() {
 for config in "$configs"/*.toml; do
   name=$(basename "$config" .toml)
   [[ $name != train-damped ]] || continue  # takes days on a processor: by hand
-  out=out/paper/$model/$name again=()
+  out=out/paper/$model/$name again=() complete=
   if [[ " ${flags[*]} " != *" --overwrite "* && -d $out ]]; then
     if grep -qs '"status": "complete"' "$out/run.json"; then
-      skipped+=("$name: $out holds its results")
-      continue
+      complete=1
     fi
-    again=(--resume)  # an interrupted run
+    again=(--resume)  # an interrupted run, or one that is complete: of these flags?
   fi
   missing=
   while read -r file; do
@@ -54,7 +53,7 @@ for config in "$configs"/*.toml; do
   status=0
   { "$program" analyze --config "$config" "${flags[@]}" "${again[@]}" 2>&1 >&3 | tee -i "$stderr" >&2; } 3>&1 || status=$?
   if ((status == 0)); then
-    finished+=("$name")
+    if [[ -n $complete ]]; then skipped+=("$name: $out holds its results"); else finished+=("$name"); fi
     continue
   fi
   why=$(grep '^depthlens: error: ' "$stderr" | tail -1 || true)

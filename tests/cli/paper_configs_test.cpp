@@ -231,6 +231,14 @@ TEST_CASE("run.sh goes on after a failure, and names at the end what failed and 
   CHECK(contains(script.err, "1 finished, 2 skipped, 0 failed"));
   CHECK(contains(script.err, "skipped b-runs: out/paper/small/b-runs holds its results"));
 
+  // What is there was made with other flags: not what was asked for now.
+  script.run("small --threads 1 --limit 1");
+  CHECK(script.status == 1);
+  CHECK(contains(script.err, "0 finished, 1 skipped, 2 failed"));
+  CHECK(contains(script.err,
+                 "\nfailed b-runs (status 2): depthlens: error: what the folder holds is of another run"));
+  CHECK(contains(script.err, "different settings.limit"));
+
   script.run("no-such-model");
   CHECK(script.status == 2);
   CHECK(contains(script.err, "usage:"));

@@ -227,9 +227,18 @@ util::Error Arguments::located(const util::Error& error) const {
     text.where = one.where + rest;
     return {error.code(), text};
   }
-  const auto about = std::find_if(given_.begin(), given_.end(),
-                                  [&](const Given& one) { return is_about(text, one.values); });
-  if (about != given_.end() && !about->by_hand)
+  // Several may give the same name, such as a model's and its lens': then the one that the error speaks of.
+  const Given* about = nullptr;
+  std::size_t first = std::string::npos;
+  for (const Given& one : given_) {
+    if (!is_about(text, one.values)) continue;
+    const std::size_t found = text.what.find(one.option->get_single_name());
+    if (about == nullptr || found < first) {
+      about = &one;
+      first = found;
+    }
+  }
+  if (about != nullptr && !about->by_hand)
     text.where = about->where + (text.where.empty() ? "" : ": " + text.where);
   return {error.code(), text};
 }

@@ -60,8 +60,12 @@ void run_convert_lens(const ConvertOptions& options) {
   if (options.in.empty() || options.out.empty()) throw usage("no lens to convert", "IN and OUT");
   apply_common_options(options.common);
   const io::Hub hub({.offline = options.offline});
-  const bool of_hub = options.in.find(':') != std::string::npos;
-  const fs::path in = of_hub ? hub.jacobian_lens(options.in) : hub.tuned_lens(options.in);
+  std::string named = options.in;
+  const lens::LensType* type = lens::take_type(named);
+  if (type == nullptr)
+    type =
+        lens::find_lens_type(named.find(':') != std::string::npos ? lens::kJacobianType : lens::kTunedType);
+  const fs::path in = lens::place_of(*type, named, hub);
   const fs::path out = options.out;
   if (is_same(in, out)) throw usage("IN and OUT are the same", "another OUT");
   std::error_code ignored;
@@ -105,7 +109,8 @@ std::function<void()> setup_convert_lens(CLI::App& app) {
   app.add_option(
          "in", options->in,
          "Lens to read: tuned-lens folder or params.pt, Jacobian lens .pt, .safetensors of either, or "
-         "one of the hub: the model of a published tuned lens, or ORG/NAME:FILE of a Jacobian one")
+         "one of the hub: the model of a published tuned lens, or ORG/NAME:FILE of a Jacobian one; its type "
+         "may stand before it, as in --lens")
       ->type_name("IN");
   app.add_option(
          "out", options->out,

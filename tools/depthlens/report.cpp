@@ -88,6 +88,11 @@ std::string compared_page(const ReportOptions& options) {
                                " are not compared: their frequency buckets hold other tokens than those of ",
                                names.front()));
     }
+    for (const tables::Table& table : differences.back().tables) {
+      if (!table.rows.empty()) continue;
+      util::log_info(util::cat(names[i], ": ", table.name, " has no row that ", names.front(),
+                               " has too: lenses are compared by their names"));
+    }
     if (differences.back().unpaired.empty()) continue;
     util::log_info(util::cat(names[i], " cannot be compared with ", names.front(),
                              " document by document: ", differences.back().unpaired));

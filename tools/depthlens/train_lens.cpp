@@ -4,6 +4,7 @@
 
 #include "command.hpp"
 #include "depthlens/lens/file_names.hpp"
+#include "depthlens/lens/lens_types.hpp"
 #include "depthlens/run/training.hpp"
 #include "depthlens/train/settings.hpp"
 #include "depthlens/util/error.hpp"
@@ -131,6 +132,8 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
     run::fit_jacobian_lens(model, corpus, corpus, options.jacobian);
   } else {
     if (!tuned.init.empty()) {
+      std::string named = tuned.init;
+      if (lens::take_type(named) == lens::find_lens_type(lens::kTunedType)) tuned.init = named;
       tuned.init_folder = io::Hub({.offline = model.offline}).tuned_lens(tuned.init);
       check_kept("--init", tuned.init_folder);
     }
