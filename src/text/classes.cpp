@@ -116,6 +116,7 @@ struct ModelClass {
 /// Llama, nanochat, Nemotron-H, Seed-OSS, SmolLM3, Solar Open and what sees with them (LLaVA's for videos and
 /// OneVision) have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
+    {"aya_vision", "CohereTokenizer"},
     {"biogpt", "BioGptTokenizer"},
     {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},
@@ -145,6 +146,7 @@ constexpr ModelClass kModelClasses[] = {
     {"idefics2", "LlamaTokenizer"},
     {"internvl", "Qwen2Tokenizer"},
     {"jamba", kGeneric.name, true},
+    {"kimi_k25", kGeneric.name, true},
     {"lighton_ocr", "Qwen2Tokenizer"},
     {"llava", kGeneric.name, true},
     {"llava_next", kGeneric.name, true},
@@ -165,6 +167,7 @@ constexpr ModelClass kModelClasses[] = {
     {"olmoe", "GPTNeoXTokenizer"},
     {"openai-gpt", "OpenAIGPTTokenizer"},
     {"opt", "GPT2Tokenizer"},
+    {"ovis2", "Qwen2Tokenizer"},
     {"phi", "GPT2Tokenizer"},
     {"phi3", kGeneric.name, true},
     {"phimoe", kGeneric.name, true},

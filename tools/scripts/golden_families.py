@@ -307,6 +307,8 @@ VARIANTS = {
                                         "projector_output_dim": 8}, image_token_index=65), BF16, 102, 0.6),
     "qwen3-vl": (seeing("qwen3_vl", {"head_dim": 8, "rope_parameters": rope(mrope_section=[2, 1, 1], mrope_interleaved=True)},
                         image_token_id=65, video_token_id=64), BF16, 80, 0.6),
+    "aya-vision": (seeing("aya_vision", {"logit_scale": 0.25, "sliding_window": 3}, "cohere2",
+                          {"model_type": "siglip_vision_model"}, image_token_index=65), BF16, 133, 0.6),
     "gemma4-wrapper": (seeing("gemma4", {**GEMMA4_SMALL, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
                                          "use_double_wide_mlp": False, "layer_types": [SLIDING, FULL, SLIDING, FULL]},
                               "gemma4_text", {"position_embedding_size": 4}, image_token_id=65, video_token_id=64, audio_token_id=65), BF16, 84, 0.6),
@@ -546,7 +548,7 @@ def readout(model, norm, states):
     x = states if norm is None else norm(states)
     projection = getattr(getattr(base, "decoder", base), "project_out", None)
     logits = model.get_output_embeddings()(x if projection is None else projection(x))
-    if config.model_type in ("cohere", "cohere2"):
+    if model.config.model_type in ("cohere", "cohere2"):
         logits = logits * config.logit_scale
     if config.model_type == "falcon_h1":
         logits = logits * config.lm_head_multiplier

@@ -16,6 +16,17 @@ using util::JsonView;
 const std::vector<Wrapper>& wrappers() {
   using Ties = Wrapper::Ties;
   static const std::vector<Wrapper> all = {
+      {.architecture = "AyaVisionForConditionalGeneration",
+       .model_type = "aya_vision",
+       .text_type = "cohere2",
+       .ties = Ties::kYes,
+       .drops_scale = true},
+      {.architecture = "Cohere2VisionForConditionalGeneration",
+       .model_type = "cohere2_vision",
+       .text_type = "cohere2",
+       .ties = Ties::kYes,
+       .drops_scale = true},
+      {"Exaone4_5_ForConditionalGeneration", "exaone4_5", "exaone4", Ties::kNo},
       {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text", Ties::kYes, /*any_text=*/false},
       {"Gemma4ForConditionalGeneration", "gemma4", "gemma4_text", Ties::kYes, /*any_text=*/false,
        /*flat=*/false, /*caps_logits=*/true},
@@ -25,6 +36,12 @@ const std::vector<Wrapper>& wrappers() {
       {"Idefics2ForConditionalGeneration", "idefics2", "mistral", Ties::kNo},
       {"Idefics3ForConditionalGeneration", "idefics3", "llama", Ties::kNo},
       {"InternVLForConditionalGeneration", "internvl", "qwen2", Ties::kYes},
+      {"Kimi_K25ForConditionalGeneration", "kimi_k25", "deepseek_v3", Ties::kYes},
+      {.architecture = "Lfm2VlForConditionalGeneration",
+       .model_type = "lfm2_vl",
+       .text_type = "lfm2",
+       .ties = Ties::kYes,
+       .ties_key = "tie_embedding"},
       {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3", Ties::kYes},
       {"Llama4ForConditionalGeneration", "llama4", "llama4_text", Ties::kAsInside, /*any_text=*/false},
       {"LlavaForConditionalGeneration", "llava", "llama", Ties::kIfInside},
@@ -32,6 +49,8 @@ const std::vector<Wrapper>& wrappers() {
       {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama", Ties::kIfInside},
       {"LlavaOnevisionForConditionalGeneration", "llava_onevision", "qwen2", Ties::kIfInside},
       {"Mistral3ForConditionalGeneration", "mistral3", "mistral", Ties::kYes},
+      {"Ovis2ForConditionalGeneration", "ovis2", "qwen2", Ties::kYes},
+      {"PerceptionLMForConditionalGeneration", "perception_lm", "llama", Ties::kInsideUnlessSaid},
       {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text", Ties::kIfInside, /*any_text=*/false,
        /*flat=*/true},
       {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text", Ties::kIfInside,
@@ -70,14 +89,18 @@ namespace {
 /// Sizes of the classes of language models that wrappers are published with: their configs leave out what is
 /// the class's.
 const std::map<std::string, Json>& class_sizes() {
-  const auto sizes = [](int vocab, int hidden, int mlp) {
+  const auto sizes = [](int vocab, int hidden, int mlp, int layers = 32, int heads = 32) {
     return Json{{"vocab_size", vocab},
                 {"hidden_size", hidden},
                 {"intermediate_size", mlp},
-                {"num_hidden_layers", 32},
-                {"num_attention_heads", 32}};
+                {"num_hidden_layers", layers},
+                {"num_attention_heads", heads}};
   };
-  static const std::map<std::string, Json> all = {{"llama", sizes(32000, 4096, 11008)},
+  static const std::map<std::string, Json> all = {{"cohere2", sizes(256000, 8192, 22528, 40, 64)},
+                                                  {"deepseek_v3", sizes(129280, 7168, 18432, 61, 128)},
+                                                  {"exaone4", sizes(102400, 4096, 16384)},
+                                                  {"lfm2", sizes(65536, 2560, 12288)},
+                                                  {"llama", sizes(32000, 4096, 11008)},
                                                   {"mistral", sizes(32000, 4096, 14336)},
                                                   {"qwen2", sizes(151936, 4096, 22016)},
                                                   {"qwen3", sizes(151936, 4096, 22016)}};
@@ -106,6 +129,25 @@ Json text_config_of(const JsonView& config, const Wrapper& wrapper) {
   return sizes == class_sizes().end() ? text : with_class_defaults({text, config.where()}, sizes->second);
 }
 
+/// Whether embedding and unembedding are one, where the language model by itself says `inside`.
+bool ties(const JsonView& config, const Wrapper& wrapper, bool inside) {
+  const bool other = !wrapper.ties_key.empty() && config.raw().contains(wrapper.ties_key);
+  const std::string key = other ? wrapper.ties_key : "tie_word_embeddings";
+  switch (wrapper.ties) {
+    case Wrapper::Ties::kNo:
+      return read_flag(config, key, false);
+    case Wrapper::Ties::kYes:
+      return read_flag(config, key, true);
+    case Wrapper::Ties::kIfInside:
+      return read_flag(config, key, false) || inside;
+    case Wrapper::Ties::kInsideUnlessSaid:
+      return config.has(key) ? read_flag(config, key, false) : inside;
+    case Wrapper::Ties::kAsInside:
+      break;
+  }
+  return inside;
+}
+
 /// A wrapper has a linear unembedding of its own, and transformers leaves out what the language model's class
 /// makes of logits; so it cannot be told which of the two is meant.
 void check_readout(const JsonView& config, const Wrapper& wrapper, const ArchSpec& spec) {
@@ -131,13 +173,14 @@ ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
   const Json text = text_config_of(config, wrapper);
   const std::string where = config.where() + (config.has("text_config") ? ": text_config" : "");
   ArchSpec spec = read_language_model({text, where});
+  if (wrapper.drops_scale) {
+    spec.logit_transform.scale = 1;
+    for (const char* key : {"logit_scale", "logits_scaling"})
+      tell_unused({text, where}, key, 1.0, wrapper.architecture + " leaves logits unscaled");
+  }
   check_readout(config, wrapper, spec);
   spec.architecture = wrapper.architecture;
-  using Ties = Wrapper::Ties;
-  if (wrapper.ties != Ties::kAsInside) {
-    spec.tied_unembedding = read_flag(config, "tie_word_embeddings", wrapper.ties == Ties::kYes) ||
-                            (wrapper.ties == Ties::kIfInside && spec.tied_unembedding);
-  }
+  spec.tied_unembedding = ties(config, wrapper, spec.tied_unembedding);
   for (const char* prefix : {"language_model.model.", "model.language_model.", "model.text_model."})
     spec.prefixes.emplace_back(prefix);
   for (TensorRule& rule : spec.model_tensors) {
@@ -146,7 +189,8 @@ ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
   for (const std::string part :
        {"vision_tower.*", "multi_modal_projector.*", "image_newline", "image_tower.*", "video_tower.*",
         "visual.*", "vision_model.*", "connector.*", "vision_encoder.*", "vision_projection.*",
-        "vision_embedder.*", "embed_vision.*", "audio_tower.*", "embed_audio.*"}) {
+        "vision_embedder.*", "embed_vision.*", "audio_tower.*", "embed_audio.*", "mm_projector.*",
+        "visual_embeddings_table.*", "mtp.*"}) {
     spec.ignorable.push_back(part);
     spec.ignorable.push_back("model." + part);
   }

@@ -16,14 +16,17 @@ struct Wrapper {
     kNo,        ///< not where it says nothing; the language model's own config does not matter
     kYes,       ///< they are where it says nothing; likewise
     kIfInside,  ///< as kNo, but they also are where the language model's config or its class says so
-    kAsInside   ///< as the language model's config or its class says; what it says outside does not matter
+    kAsInside,  ///< as the language model's config or its class says; what it says outside does not matter
+    kInsideUnlessSaid  ///< likewise, where the config outside says nothing
   };
   std::string architecture, model_type;
   std::string text_type;  ///< the language model's `model_type`, where its config names none
   Ties ties;
-  bool any_text = true;      ///< no: its config is one of `text_type`, whatever it names
-  bool flat = false;         ///< where there is no `text_config`, its settings stand outside
-  bool caps_logits = false;  ///< as the language model says; no: a soft cap is left out
+  bool any_text = true;       ///< no: its config is one of `text_type`, whatever it names
+  bool flat = false;          ///< where there is no `text_config`, its settings stand outside
+  bool caps_logits = false;   ///< as the language model says; no: a soft cap is left out
+  bool drops_scale = false;   ///< logits are not scaled, whatever the language model says; no: it is refused
+  std::string ties_key = {};  ///< another name of `tie_word_embeddings` outside, which counts before it
 };
 const std::vector<Wrapper>& wrappers();
 

@@ -484,7 +484,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 109);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 116);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1090,6 +1090,9 @@ Json wrapped(const std::string& architecture, const std::string& type, const Jso
 
 const std::vector<std::array<std::string, 3>>& wrapper_names() {
   static const std::vector<std::array<std::string, 3>> all = {
+      {"AyaVisionForConditionalGeneration", "aya_vision", "cohere2"},
+      {"Cohere2VisionForConditionalGeneration", "cohere2_vision", "cohere2"},
+      {"Exaone4_5_ForConditionalGeneration", "exaone4_5", "exaone4"},
       {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text"},
       {"Gemma4ForConditionalGeneration", "gemma4", "gemma4_text"},
       {"Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text"},
@@ -1097,6 +1100,8 @@ const std::vector<std::array<std::string, 3>>& wrapper_names() {
       {"Idefics2ForConditionalGeneration", "idefics2", "mistral"},
       {"Idefics3ForConditionalGeneration", "idefics3", "llama"},
       {"InternVLForConditionalGeneration", "internvl", "qwen2"},
+      {"Kimi_K25ForConditionalGeneration", "kimi_k25", "deepseek_v3"},
+      {"Lfm2VlForConditionalGeneration", "lfm2_vl", "lfm2"},
       {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3"},
       {"Llama4ForConditionalGeneration", "llama4", "llama4_text"},
       {"LlavaForConditionalGeneration", "llava", "llama"},
@@ -1104,6 +1109,8 @@ const std::vector<std::array<std::string, 3>>& wrapper_names() {
       {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama"},
       {"LlavaOnevisionForConditionalGeneration", "llava_onevision", "qwen2"},
       {"Mistral3ForConditionalGeneration", "mistral3", "mistral"},
+      {"Ovis2ForConditionalGeneration", "ovis2", "qwen2"},
+      {"PerceptionLMForConditionalGeneration", "perception_lm", "llama"},
       {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text"},
       {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text"},
       {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"},
@@ -1154,13 +1161,18 @@ TEST_CASE("config: a language model inside without model_type is of the wrapper'
 
 TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.24 has it") {
   // For each, without a word outside: neither, the language model's config says no, says yes. Measured.
-  const std::map<std::string, std::array<bool, 3>> ties = {{"gemma3", {true, true, true}},
+  const std::map<std::string, std::array<bool, 3>> ties = {{"aya_vision", {true, true, true}},
+                                                           {"cohere2_vision", {true, true, true}},
+                                                           {"exaone4_5", {false, false, false}},
+                                                           {"gemma3", {true, true, true}},
                                                            {"gemma4", {true, true, true}},
                                                            {"gemma4_unified", {true, true, true}},
                                                            {"got_ocr2", {true, true, true}},
                                                            {"idefics2", {false, false, false}},
                                                            {"idefics3", {false, false, false}},
                                                            {"internvl", {true, true, true}},
+                                                           {"kimi_k25", {true, true, true}},
+                                                           {"lfm2_vl", {true, true, true}},
                                                            {"lighton_ocr", {true, true, true}},
                                                            {"llama4", {false, false, true}},
                                                            {"llava", {false, false, true}},
@@ -1168,6 +1180,8 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
                                                            {"llava_next_video", {false, false, true}},
                                                            {"llava_onevision", {false, false, true}},
                                                            {"mistral3", {true, true, true}},
+                                                           {"ovis2", {true, true, true}},
+                                                           {"perception_lm", {false, false, true}},
                                                            {"qwen2_vl", {false, false, true}},
                                                            {"qwen2_5_vl", {false, false, true}},
                                                            {"qwen3_vl", {false, false, false}},
@@ -1189,8 +1203,16 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
     CHECK(tied(yes, Json::object()) == expected[2]);
     CHECK(tied(no, yes) == (type != "llama4"));  // whose language model ties by itself
     CHECK_FALSE(tied(no, no));
-    CHECK(tied(yes, no) == (expected[2] && !expected[0]));
+    const bool outside_counts = type == "perception_lm";
+    CHECK(tied(yes, no) == (expected[2] && !expected[0] && !outside_counts));
   }
+  CHECK(read(with(wrapped("PerceptionLMForConditionalGeneration", "perception_lm",
+                          {{"tie_word_embeddings", true}}),
+                  {{"tie_word_embeddings", nullptr}}))
+            .tied_unembedding);
+  const Json lfm2 = wrapped("Lfm2VlForConditionalGeneration", "lfm2_vl", Json::object());
+  CHECK_FALSE(read(with(lfm2, {{"tie_embedding", false}, {"tie_word_embeddings", true}})).tied_unembedding);
+  CHECK(read(with(lfm2, {{"tie_embedding", true}, {"tie_word_embeddings", false}})).tied_unembedding);
   // Gemma's class ties without a word.
   CHECK(read(wrapped("LlavaForConditionalGeneration", "llava", smallest("gemma"))).tied_unembedding);
   CHECK_FALSE(
@@ -1214,6 +1236,28 @@ TEST_CASE("config: what transformers leaves out of a wrapper's readout is refuse
         std::pair("Gemma4UnifiedForConditionalGeneration", "gemma4_unified")})
     CHECK(read(wrapped(architecture, type, {{"final_logit_softcapping", 30.0}})).logit_transform.soft_cap ==
           30);
+}
+
+TEST_CASE("config: wrappers that leave logits unscaled read what the language model says of it in vain") {
+  for (const auto& [architecture, type] :
+       {std::pair("AyaVisionForConditionalGeneration", "aya_vision"),
+        std::pair("Cohere2VisionForConditionalGeneration", "cohere2_vision")}) {
+    const Json config = wrapped(architecture, type, {{"logit_scale", 0.25}, {"vocab_size", 100}});
+    check_told(config, {"text_config: logit_scale (0.25) is ignored", architecture});
+    CHECK(read(config).logit_transform.scale == 1);
+    CHECK(told(wrapped(architecture, type, {{"logit_scale", 1.0}})).empty());
+  }
+  refused(wrapped("AyaVisionForConditionalGeneration", "aya_vision", smallest("gemma2")),
+          {"a soft cap of the logits"});
+}
+
+TEST_CASE("config: types of language models that published wrappers have and transformers has not") {
+  const auto same = [](const char* architecture, const char* type, const Json& text, const char* another) {
+    CHECK(read(wrapped(architecture, type, with(text, {{"model_type", another}}))) ==
+          read(wrapped(architecture, type, text)));
+  };
+  same("Exaone4_5_ForConditionalGeneration", "exaone4_5", smallest("exaone4"), "exaone4_5_text");
+  same("Kimi_K25ForConditionalGeneration", "kimi_k25", smallest("deepseek_v3"), "kimi_k2");
 }
 
 TEST_CASE("config: Qwen's coordinates of what is seen are the position of a text") {
