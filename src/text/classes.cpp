@@ -133,6 +133,8 @@ constexpr ModelClass kModelClasses[] = {
     {"glm4", kGeneric.name, true},
     {"glm4_moe", kGeneric.name, true},
     {"glm4_moe_lite", kGeneric.name, true},
+    {"glm4v", kGeneric.name, true},
+    {"glm4v_moe", kGeneric.name, true},
     {"got_ocr2", kGeneric.name, true},
     {"gpt2", "GPT2Tokenizer"},
     {"gpt_bigcode", kGeneric.name, true},

@@ -109,6 +109,9 @@ Json smallest(const std::string& family) {
       {"qwen3_5_text", Json::object()},
       {"qwen3_5_moe_text", Json::object()},
       {"llama4_text", Json::object()},
+      {"glm4v_text", Json::object()},
+      {"glm4v_moe_text", {{"head_dim", 128}}},
+      {"glm_ocr_text", Json::object()},
   };
   const auto found = all.find(family);
   Json config = found != all.end() ? found->second
@@ -167,7 +170,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 86);
+  REQUIRE(classes.size() == 89);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -484,7 +487,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 116);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 123);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1083,7 +1086,14 @@ TEST_CASE("config: a model that sees pictures has its language model inside") {
 
 namespace {
 
-/// A config of this wrapper, with as much of its language model as must be there.
+/// As much of a language model as must be there: of some, the class's number of heads does not divide its
+/// size.
+Json least_text(const std::string& text_type) {
+  return text_type == "glm4v_moe_text" || text_type == "qwen3_omni_moe_text" ? Json{{"head_dim", 128}}
+                                                                             : Json::object();
+}
+
+/// A config of this wrapper.
 Json wrapped(const std::string& architecture, const std::string& type, const Json& text) {
   return {{"architectures", {architecture}}, {"model_type", type}, {"text_config", text}};
 }
@@ -1096,6 +1106,10 @@ const std::vector<std::array<std::string, 3>>& wrapper_names() {
       {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text"},
       {"Gemma4ForConditionalGeneration", "gemma4", "gemma4_text"},
       {"Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text"},
+      {"Glm4vForConditionalGeneration", "glm4v", "glm4v_text"},
+      {"Glm46VForConditionalGeneration", "glm46v", "glm4v_text"},
+      {"Glm4vMoeForConditionalGeneration", "glm4v_moe", "glm4v_moe_text"},
+      {"GlmOcrForConditionalGeneration", "glm_ocr", "glm_ocr_text"},
       {"GotOcr2ForConditionalGeneration", "got_ocr2", "qwen2"},
       {"Idefics2ForConditionalGeneration", "idefics2", "mistral"},
       {"Idefics3ForConditionalGeneration", "idefics3", "llama"},
@@ -1132,12 +1146,12 @@ TEST_CASE("config: a language model inside without model_type is of the wrapper'
   const Json classes = util::parse_json(util::read_file(path), path.string());
   for (const auto& [architecture, type, text_type] : wrapper_names()) {
     INFO(architecture);
-    Json sizes = {{"model_type", text_type}};
+    Json sizes = with(least_text(text_type), {{"model_type", text_type}});
     for (const char* key :
          {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"})
       if (classes.at(text_type).contains(key)) sizes[key] = classes.at(text_type).at(key);
     const auto inside = read(sizes);
-    auto spec = read(wrapped(architecture, type, Json::object()));
+    auto spec = read(wrapped(architecture, type, least_text(text_type)));
     CHECK(spec == read(wrapped(architecture, type, sizes)));
     CHECK(spec.architecture == architecture);
     // In brackets: Catch2 would show vectors of these by operators that libtorch may have declared.
@@ -1167,6 +1181,10 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
                                                            {"gemma3", {true, true, true}},
                                                            {"gemma4", {true, true, true}},
                                                            {"gemma4_unified", {true, true, true}},
+                                                           {"glm4v", {false, false, true}},
+                                                           {"glm46v", {false, false, false}},
+                                                           {"glm4v_moe", {false, false, true}},
+                                                           {"glm_ocr", {false, false, true}},
                                                            {"got_ocr2", {true, true, true}},
                                                            {"idefics2", {false, false, false}},
                                                            {"idefics3", {false, false, false}},
@@ -1193,8 +1211,9 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
                                                            {"vipllava", {false, false, false}}};
   for (const auto& [architecture, type, text_type] : wrapper_names()) {
     INFO(architecture);
+    const Json least = least_text(text_type);
     const auto tied = [&, architecture = architecture, type = type](const Json& text, const Json& outside) {
-      return read(with(wrapped(architecture, type, text), outside)).tied_unembedding;
+      return read(with(wrapped(architecture, type, with(least, text)), outside)).tied_unembedding;
     };
     const Json no = {{"tie_word_embeddings", false}}, yes = {{"tie_word_embeddings", true}};
     const std::array<bool, 3>& expected = ties.at(type);
@@ -1297,6 +1316,34 @@ TEST_CASE("config: Qwen's coordinates of what is seen are the position of a text
                   {{"tie_word_embeddings", true}})));
   // Settings inside count where there are both.
   CHECK(read(with(flat, {{"text_config", {{"hidden_size", 1024}}}})).hidden_size == 1024);
+}
+
+TEST_CASE("config: GLM's coordinates of what is seen are the position of a text") {
+  for (const std::string family : {"glm4v_text", "glm4v_moe_text", "glm_ocr_text"}) {
+    INFO(family);
+    const Json least = with(smallest(family), {{"rope_theta", 2e6}, {"partial_rotary_factor", 0.5}});
+    const auto plain = read(least);
+    CHECK(plain.ropes.front().theta == 2e6);
+    CHECK(plain.ropes.front().dims == plain.head_size / 2);
+    CHECK(plain.ropes.front().interleaved == (family != "glm4v_moe_text"));
+    const Json sections = {{"rope_type", "default"}, {"mrope_section", {8, 12, 12}}};
+    CHECK(read(with(least, {{"rope_scaling", sections}})) == plain);
+    refused(with(least, {{"rope_scaling", with(sections, {{"rope_type", "mrope"}})}}), {"'mrope'"});
+  }
+  // Where the config does not say which part of a head is rotated.
+  CHECK(read(smallest("glm4v_text")).ropes.front().dims == 128);
+  CHECK(read(smallest("glm_ocr_text")).ropes.front().dims == 64);
+  CHECK(read(smallest("glm4v_moe_text")).ropes.front().dims == 64);
+
+  refused(with(smallest("glm4v_text"), {{"head_dim", 64}}), {"head_dim", "128", "64"});
+  CHECK(read(with(smallest("glm4v_text"), {{"head_dim", 128}})) == read(smallest("glm4v_text")));
+  CHECK(read(with(smallest("glm_ocr_text"), {{"head_dim", 128}})).head_size == 128);
+  check_told(with(smallest("glm4v_text"), {{"attention_bias", false}}), {"attention_bias", "have biases"});
+  check_told(with(smallest("glm_ocr_text"), {{"attention_bias", true}}), {"attention_bias", "no biases"});
+  check_told(with(smallest("glm4v_moe_text"), {{"use_qk_norm", true}}), {"use_qk_norm", "no norms"});
+  // GLM 4.6V's class takes the language model that its config names.
+  CHECK(read(wrapped("Glm46VForConditionalGeneration", "glm46v", smallest("glm4v_moe_text"))).experts.count ==
+        128);
 }
 
 TEST_CASE("config: which blocks of Qwen 3.5 mix positions by a delta rule") {

@@ -178,8 +178,8 @@ TEST_CASE("classes: one that cuts otherwise than tokenizer.json does is reported
     CHECK(ids(of_class("LlamaTokenizerFast"), llama) == as_file);  // over bytes: nobody means Llama's
     CHECK(ids(of_class("MyTokenizer"), llama) == as_file);
     CHECK(ids(Json::object(), llama) == as_file);
-    for (const char* type :
-         {"mistral", "mistral3", "llava", "llava_next", "vipllava", "smolvlm", "got_ocr2", "kimi_k25"})
+    for (const char* type : {"mistral", "mistral3", "llava", "llava_next", "vipllava", "smolvlm", "got_ocr2",
+                             "kimi_k25", "glm4v", "glm4v_moe"})
       CHECK(ids(of_class("GPT2Tokenizer"), Json{{"model_type", type}}.dump().c_str()) == as_file);
     CHECK_FALSE(warnings.tell({"tokenizer.json", "in transformers 5;"}));
     CHECK_FALSE(warnings.tell({"pre_tokenizer"}));
