@@ -72,6 +72,8 @@ def num_texts(config):
     return 64 if hasattr(config, "text_config") else config.vocab_size
 
 
+EARS = {"d_model": 8, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 8, "num_mel_bins": 4,
+        "output_dim": 16, "max_source_positions": 20}
 SECTIONS = {"mrope_section": [1, 1, 0]}
 MAMBA_OF_NEMOTRON = {"mamba_num_heads": 4, "mamba_head_dim": 6, "n_groups": 2, "ssm_state_size": 5, "conv_kernel": 3,
                      "head_dim": 8, "time_step_min": 0.01}
@@ -315,6 +317,11 @@ VARIANTS = {
                                        "moe_intermediate_size": 12, "routed_scaling_factor": 1.5,
                                        "rope_parameters": rope(mrope_section=[1, 1, 0], partial_rotary_factor=0.5)},
                          image_token_id=65, video_token_id=64), BF16, 135, 0.6),
+    "paddleocr-vl": (seeing("paddleocr_vl", {"head_dim": 8, "use_bias": True, "rope_parameters": rope(mrope_section=[2, 1, 1])},
+                            image_token_id=65, video_token_id=64), BF16, 136, 0.6),
+    "qwen2-5-omni": (seeing("qwen2_5_omni_thinker", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1,
+                                                     "rope_parameters": rope(**SECTIONS)}, image_token_index=65,
+                            video_token_index=64, audio_token_index=64, audio_config=EARS), BF16, 137, 0.6),
     "gemma4-wrapper": (seeing("gemma4", {**GEMMA4_SMALL, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
                                          "use_double_wide_mlp": False, "layer_types": [SLIDING, FULL, SLIDING, FULL]},
                               "gemma4_text", {"position_embedding_size": 4}, image_token_id=65, video_token_id=64, audio_token_id=65), BF16, 84, 0.6),
@@ -453,8 +460,17 @@ def flat(folder, config, model):
     write(folder / "config.json", config)
 
 
+def flat_paddleocr(folder, config, model):
+    """As PaddleOCR-VL was published: the same, and said not to be tied, which transformers does not heed there."""
+    text = config.pop("text_config")
+    del text["model_type"]
+    rotary = text.pop("rope_parameters")
+    config |= text | {"rope_theta": rotary.pop("rope_theta"), "rope_scaling": rotary, "tie_word_embeddings": False}
+    write(folder / "config.json", config)
+
+
 # Beside what transformers writes, before the reference values are computed.
-OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat,
+OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat, "paddleocr-vl": flat_paddleocr,
                  "lfm2": old_config(old_lfm2), "gemma4-large": old_config(published_gemma4), "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
                  "qwen2-yarn": old_config(old_rope()), "phi3-longrope": old_config(old_rope("su"))}
 
@@ -539,8 +555,19 @@ def of_olmo_hybrid(published):
     return change
 
 
+def speaking(folder, generator, write_safetensors):
+    """As Qwen 2.5 Omni was published: the part that thinks beside those that speak."""
+    thinker = json.loads((folder / "config.json").read_text())
+    del thinker["architectures"]
+    write(folder / "config.json", {"architectures": ["Qwen2_5OmniModel"], "model_type": "qwen2_5_omni", "thinker_config": thinker,
+                                   "talker_config": {"hidden_size": 4}, "token2wav_config": {}})
+    tensors = {f"thinker.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    tensors |= {f"{part}.norm.weight": torch.ones(4, dtype=BF16) for part in ("talker", "token2wav")}
+    write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+
+
 # In place of what transformers writes, when the reference values are there.
-PUBLISHED_FORMS = {"olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
+PUBLISHED_FORMS = {"qwen2-5-omni": speaking, "olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
                    "gemma4-small": with_unread_keys, "gpt-oss-mxfp4": packed}
 
 

@@ -55,11 +55,35 @@ const std::vector<Wrapper>& wrappers() {
       {"LlavaOnevisionForConditionalGeneration", "llava_onevision", "qwen2", Ties::kIfInside},
       {"Mistral3ForConditionalGeneration", "mistral3", "mistral", Ties::kYes},
       {"Ovis2ForConditionalGeneration", "ovis2", "qwen2", Ties::kYes},
+      {"PaddleOCRVLForConditionalGeneration", "paddleocr_vl", "paddleocr_vl_text", Ties::kYesOrInside,
+       /*any_text=*/false, /*flat=*/true},
       {"PerceptionLMForConditionalGeneration", "perception_lm", "llama", Ties::kInsideUnlessSaid},
       {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text", Ties::kIfInside, /*any_text=*/false,
        /*flat=*/true},
       {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text", Ties::kIfInside,
        /*any_text=*/false, /*flat=*/true},
+      {"Qwen2_5OmniThinkerForConditionalGeneration", "qwen2_5_omni_thinker", "qwen2_5_omni_text", Ties::kNo,
+       /*any_text=*/false},
+      {.architecture = "Qwen2_5OmniForConditionalGeneration",
+       .model_type = "qwen2_5_omni",
+       .text_type = "qwen2_5_omni_text",
+       .ties = Ties::kNo,
+       .any_text = false,
+       .part = "thinker"},
+      {.architecture = "Qwen2_5OmniModel",
+       .model_type = "qwen2_5_omni",
+       .text_type = "qwen2_5_omni_text",
+       .ties = Ties::kNo,
+       .any_text = false,
+       .part = "thinker"},
+      {"Qwen3OmniMoeThinkerForConditionalGeneration", "qwen3_omni_moe_thinker", "qwen3_omni_moe_text",
+       Ties::kNo, /*any_text=*/false},
+      {.architecture = "Qwen3OmniMoeForConditionalGeneration",
+       .model_type = "qwen3_omni_moe",
+       .text_type = "qwen3_omni_moe_text",
+       .ties = Ties::kNo,
+       .any_text = false,
+       .part = "thinker"},
       {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text", Ties::kNo, /*any_text=*/false},
       {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text", Ties::kNo,
        /*any_text=*/false},
@@ -85,7 +109,7 @@ const Wrapper* named_wrapper(const JsonView& config) {
   const Wrapper* of_type = find_by(&Wrapper::model_type, type);
   if (!named) return of_type;
   const Wrapper* found = find_by(&Wrapper::architecture, config.at("architectures").at(0).as_string());
-  if (found == nullptr || type.empty() || found == of_type) return found;
+  if (found == nullptr || type.empty() || found->model_type == type) return found;
   config.at("model_type").fail(util::cat("'", found->model_type, "', as architectures says"));
 }
 
@@ -119,7 +143,10 @@ Json text_config_of(const JsonView& config, const Wrapper& wrapper) {
   if (inside && !config.at("text_config").is_object()) config.at("text_config").fail("an object");
   Json text = inside ? config.at("text_config").raw() : config.raw();
   text.erase("architectures");  // the model's are outside
-  if (!inside) text.erase("model_type");
+  if (!inside) {
+    text.erase("model_type");
+    text.erase("tie_word_embeddings");  // of the language model alone, the class's holds
+  }
   const auto type = text.find("model_type");
   if (type == text.end()) {
     text["model_type"] = wrapper.text_type;
@@ -143,6 +170,8 @@ bool ties(const JsonView& config, const Wrapper& wrapper, bool inside) {
       return read_flag(config, key, false);
     case Wrapper::Ties::kYes:
       return read_flag(config, key, true);
+    case Wrapper::Ties::kYesOrInside:
+      return read_flag(config, key, true) || inside;
     case Wrapper::Ties::kIfInside:
       return read_flag(config, key, false) || inside;
     case Wrapper::Ties::kInsideUnlessSaid:
@@ -172,9 +201,56 @@ void check_readout(const JsonView& config, const Wrapper& wrapper, const ArchSpe
     fail("a soft cap of the logits, which transformers leaves out here");
 }
 
+/// What the names of tensors of a wrapper begin with that are not of the language model.
+constexpr const char* kOtherParts[] = {"vision_tower.*",
+                                       "multi_modal_projector.*",
+                                       "image_newline",
+                                       "image_tower.*",
+                                       "video_tower.*",
+                                       "visual.*",
+                                       "vision_model.*",
+                                       "connector.*",
+                                       "vision_encoder.*",
+                                       "vision_projection.*",
+                                       "vision_embedder.*",
+                                       "embed_vision.*",
+                                       "audio_tower.*",
+                                       "embed_audio.*",
+                                       "mm_projector.*",
+                                       "visual_embeddings_table.*",
+                                       "mlp_AR.*",
+                                       "projector.*",
+                                       "mtp.*"};
+
+/// The language model of one part of a model, beside which there are parts that speak.
+ArchSpec read_part(const JsonView& config, const Wrapper& wrapper) {
+  require_value(config, "quantization_config", nullptr);
+  const JsonView part = config.at(wrapper.part + "_config");
+  if (!part.is_object()) part.fail("an object");
+  const std::string type = wrapper.model_type + "_" + wrapper.part;
+  if (part.get_string("model_type", type) != type) part.at("model_type").fail(util::in_quotes(type));
+  Wrapper alone = wrapper;
+  alone.part.clear();
+  ArchSpec spec = read_wrapped(part, alone);
+  const std::string before = wrapper.part + ".";
+  for (std::string& prefix : spec.prefixes) prefix.insert(0, before);
+  for (TensorRule& rule : spec.model_tensors) {
+    if (rule.slot != Slot::kUnembedding) continue;
+    for (std::string& name : rule.other_names) name.insert(0, before);
+    rule.other_names.push_back(before + rule.name);
+  }
+  for (const char* name : kOtherParts) {
+    spec.ignorable.push_back(before + name);
+    spec.ignorable.push_back(before + "model." + name);
+  }
+  for (const char* name : {"talker.*", "token2wav.*", "code2wav.*"}) spec.ignorable.emplace_back(name);
+  return spec;
+}
+
 }  // namespace
 
 ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
+  if (!wrapper.part.empty()) return read_part(config, wrapper);
   const Json text = text_config_of(config, wrapper);
   const std::string where = config.where() + (config.has("text_config") ? ": text_config" : "");
   ArchSpec spec = read_language_model({text, where});
@@ -191,11 +267,7 @@ ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
   for (TensorRule& rule : spec.model_tensors) {
     if (rule.slot == Slot::kUnembedding) rule.other_names.push_back("language_model." + rule.name);
   }
-  for (const std::string part :
-       {"vision_tower.*", "multi_modal_projector.*", "image_newline", "image_tower.*", "video_tower.*",
-        "visual.*", "vision_model.*", "connector.*", "vision_encoder.*", "vision_projection.*",
-        "vision_embedder.*", "embed_vision.*", "audio_tower.*", "embed_audio.*", "mm_projector.*",
-        "visual_embeddings_table.*", "mtp.*"}) {
+  for (const std::string part : kOtherParts) {
     spec.ignorable.push_back(part);
     spec.ignorable.push_back("model." + part);
   }

@@ -112,6 +112,9 @@ Json smallest(const std::string& family) {
       {"glm4v_text", Json::object()},
       {"glm4v_moe_text", {{"head_dim", 128}}},
       {"glm_ocr_text", Json::object()},
+      {"paddleocr_vl_text", Json::object()},
+      {"qwen2_5_omni_text", Json::object()},
+      {"qwen3_omni_moe_text", {{"head_dim", 128}}},
   };
   const auto found = all.find(family);
   Json config = found != all.end() ? found->second
@@ -170,7 +173,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 89);
+  REQUIRE(classes.size() == 92);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -487,7 +490,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 123);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 132);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1124,9 +1127,12 @@ const std::vector<std::array<std::string, 3>>& wrapper_names() {
       {"LlavaOnevisionForConditionalGeneration", "llava_onevision", "qwen2"},
       {"Mistral3ForConditionalGeneration", "mistral3", "mistral"},
       {"Ovis2ForConditionalGeneration", "ovis2", "qwen2"},
+      {"PaddleOCRVLForConditionalGeneration", "paddleocr_vl", "paddleocr_vl_text"},
       {"PerceptionLMForConditionalGeneration", "perception_lm", "llama"},
       {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text"},
       {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text"},
+      {"Qwen2_5OmniThinkerForConditionalGeneration", "qwen2_5_omni_thinker", "qwen2_5_omni_text"},
+      {"Qwen3OmniMoeThinkerForConditionalGeneration", "qwen3_omni_moe_thinker", "qwen3_omni_moe_text"},
       {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"},
       {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text"},
       {"Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"},
@@ -1199,9 +1205,12 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
                                                            {"llava_onevision", {false, false, true}},
                                                            {"mistral3", {true, true, true}},
                                                            {"ovis2", {true, true, true}},
+                                                           {"paddleocr_vl", {true, true, true}},
                                                            {"perception_lm", {false, false, true}},
                                                            {"qwen2_vl", {false, false, true}},
                                                            {"qwen2_5_vl", {false, false, true}},
+                                                           {"qwen2_5_omni_thinker", {false, false, false}},
+                                                           {"qwen3_omni_moe_thinker", {false, false, false}},
                                                            {"qwen3_vl", {false, false, false}},
                                                            {"qwen3_vl_moe", {false, false, false}},
                                                            {"qwen3_5", {false, false, false}},
@@ -1222,8 +1231,8 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
     CHECK(tied(yes, Json::object()) == expected[2]);
     CHECK(tied(no, yes) == (type != "llama4"));  // whose language model ties by itself
     CHECK_FALSE(tied(no, no));
-    const bool outside_counts = type == "perception_lm";
-    CHECK(tied(yes, no) == (expected[2] && !expected[0] && !outside_counts));
+    const bool outside_counts = type == "perception_lm", inside_counts = type == "paddleocr_vl";
+    CHECK(tied(yes, no) == (inside_counts || (expected[2] && !expected[0] && !outside_counts)));
   }
   CHECK(read(with(wrapped("PerceptionLMForConditionalGeneration", "perception_lm",
                           {{"tie_word_embeddings", true}}),
@@ -1344,6 +1353,57 @@ TEST_CASE("config: GLM's coordinates of what is seen are the position of a text"
   // GLM 4.6V's class takes the language model that its config names.
   CHECK(read(wrapped("Glm46VForConditionalGeneration", "glm46v", smallest("glm4v_moe_text"))).experts.count ==
         128);
+}
+
+TEST_CASE("config: PaddleOCR-VL was published without a text_config, and is tied all the same") {
+  const Json flat = {{"architectures", {"PaddleOCRVLForConditionalGeneration"}},
+                     {"model_type", "paddleocr_vl"},
+                     {"tie_word_embeddings", false},
+                     {"num_hidden_layers", 2},
+                     {"rope_theta", 2e6},
+                     {"rope_scaling", {{"type", "default"}, {"mrope_section", {16, 24, 24}}}}};
+  const auto spec = read(flat);
+  CHECK(spec.num_layers == 2);
+  CHECK(spec.ropes.front().theta == 2e6);
+  CHECK_FALSE(spec.ropes.front().interleaved);
+  CHECK(spec.tied_unembedding);
+  refused(with(flat, {{"rope_scaling", {{"type", "mrope"}, {"mrope_section", {16, 24, 24}}}}}), {"'mrope'"});
+  refused(with(flat, {{"layer_types", {"full_attention", "sliding_attention"}}, {"sliding_window", 8}}),
+          {"layer_types", "no sliding_attention"});
+  check_told(with(flat, {{"compression_ratio", 2.0}}), {"compression_ratio"});
+}
+
+TEST_CASE("config: of a model that also speaks, the part that thinks is read") {
+  const Json text = {{"num_hidden_layers", 2},
+                     {"hidden_size", 64},
+                     {"num_attention_heads", 4},
+                     {"num_key_value_heads", 2},
+                     {"head_dim", 16}};
+  for (const std::string type : {"qwen2_5_omni", "qwen3_omni_moe"}) {
+    INFO(type);
+    const Json thinker = {{"model_type", type + "_thinker"}, {"text_config", text}};
+    const Json whole = {{"model_type", type}, {"thinker_config", thinker}, {"talker_config", {{"x", 1}}}};
+    const auto inside = read(thinker), spec = read(whole);
+    CHECK((spec.blocks == inside.blocks));
+    CHECK((spec.ropes == inside.ropes));
+    CHECK((spec.block_tensors == inside.block_tensors));
+    CHECK_FALSE(spec.tied_unembedding);
+    CHECK(spec.prefixes == std::vector<std::string>{"thinker.model.", "thinker.language_model.model.",
+                                                    "thinker.model.language_model.",
+                                                    "thinker.model.text_model."});
+    CHECK(read(with(whole, {{"thinker_config", with(thinker, {{"tie_word_embeddings", true}})}}))
+              .tied_unembedding);
+    refused(with(whole, {{"quantization_config", {{"quant_method", "x"}}}}), {"quantization_config"});
+    refused(with(whole, {{"thinker_config", nullptr}}), {"thinker_config"});
+    refused(with(whole, {{"thinker_config", "x"}}), {"thinker_config", "an object"});
+    refused(with(whole, {{"thinker_config", with(thinker, {{"model_type", "llava"}})}}),
+            {"model_type", type + "_thinker"});
+  }
+  const Json omni = {{"model_type", "qwen2_5_omni"}, {"thinker_config", {{"text_config", text}}}};
+  for (const char* architecture : {"Qwen2_5OmniModel", "Qwen2_5OmniForConditionalGeneration"})
+    CHECK(read(with(omni, {{"architectures", {architecture}}})).architecture == architecture);
+  const Json slides = with(text, {{"use_sliding_window", true}, {"max_window_layers", 1}});
+  CHECK(windows(read(with(omni, {{"thinker_config", {{"text_config", slides}}}}))) == Windows{0, 32768});
 }
 
 TEST_CASE("config: which blocks of Qwen 3.5 mix positions by a delta rule") {
