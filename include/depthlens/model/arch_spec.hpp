@@ -398,10 +398,11 @@ struct BlockFilter {
   std::optional<bool> experts = {};
   std::optional<Mixer> mixer = {};
   std::optional<bool> own_keys = {};
+  std::optional<std::int64_t> index = {};
 
-  bool admits(const BlockSpec& block) const {
+  bool admits(const BlockSpec& block, std::int64_t i) const {
     return (!experts || *experts == block.experts) && (!mixer || *mixer == block.mixer) &&
-           (!own_keys || *own_keys == (block.keys_of == BlockSpec::kOwnKeys));
+           (!own_keys || *own_keys == (block.keys_of == BlockSpec::kOwnKeys)) && (!index || *index == i);
   }
   bool operator==(const BlockFilter&) const = default;
 };
@@ -501,7 +502,7 @@ struct ArchSpec {
 
   /// Whether block `i` has the tensor of this rule.
   bool has(const TensorRule& rule, std::int64_t i) const {
-    return rule.blocks.admits(blocks[static_cast<std::size_t>(i)]);
+    return rule.blocks.admits(blocks[static_cast<std::size_t>(i)], i);
   }
   /// Whether a block reads nothing but the state before it, at all positions: not what the tokens were, nor
   /// keys and values of an earlier block.
