@@ -220,6 +220,7 @@ struct ExpertSpec {
   std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
   bool groups_by_best = false;     ///< or as its best
   bool weighs_input = false;       ///< what an expert reads is multiplied by its weight, not what it makes
+  double output_scale = 1;         ///< of what those chosen and the shared one make together
   /// The experts stand beside the block's MLP and read the same residual stream, each branch between norms of
   /// its own; the router reads the stream normed without a weight, times its scale / sqrt(d) (Gemma 4).
   bool beside_mlp = false;
