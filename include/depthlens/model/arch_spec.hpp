@@ -431,7 +431,8 @@ struct TensorRule {
   std::vector<std::string> other_names = {};  ///< of a tensor of the model, where checkpoints have others
   BlockFilter blocks = {};                    ///< which have it
   Rows rows = {};
-  bool of_all_experts = false;  ///< one tensor whose first dimension is the expert's
+  bool of_all_experts = false;   ///< one tensor whose first dimension is the expert's,
+  bool experts_in_rows = false;  ///< or whose rows are those of one expert behind the other
   Storage storage = Storage::kPlain;
   std::int64_t stacked = 0;  ///< so many tensors "{n}" are the rows of one
   bool less_one = false;     ///< stored as w, used as 1 + w
