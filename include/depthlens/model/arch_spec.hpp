@@ -81,6 +81,7 @@ struct AttentionSpec {
   double output_scale = 1;                    ///< of what goes out
   double soft_cap = 0;                        ///< scores are cap · tanh(score / cap); 0: none
   double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
+  std::int64_t value_size = 0;                ///< of a head's values; 0: that of the head
   bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
   bool query_key_norm_behind_rope = false;    ///< else before it
   PositionBias position_bias = PositionBias::kNone;
