@@ -3,8 +3,6 @@
 // experts beside shared ones in all blocks but the first. Odd: the norms of the narrow vectors have an
 // epsilon of their own; YaRN makes scores larger, and cosines too; V2 weighs experts by a softmax over all,
 // V3 as GLM 4.5 does; checkpoints have blocks behind the last, which predict further tokens and are not read.
-#include <algorithm>
-
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
@@ -90,19 +88,6 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
   return spec;
 }
 
-/// Which blocks have experts where a list says so; without one, all but the first.
-void read_mlp_kinds(const util::JsonView& config, ArchSpec& spec) {
-  set_first_dense(spec, 1);
-  if (const auto sparse =
-          read_kinds_of_blocks(config, "mlp_layer_types", spec.num_layers, "dense", "sparse")) {
-    for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].experts = (*sparse)[i];
-  }
-  const auto first = std::find_if(spec.blocks.begin(), spec.blocks.end(),
-                                  [](const BlockSpec& block) { return block.experts; });
-  tell_unused(config, "first_k_dense_replace", first - spec.blocks.begin(),
-              "mlp_layer_types, or the class, says which blocks have experts");
-}
-
 /// What the class says of its router, where the config says it, too.
 void tell_unused_router(const util::JsonView& config, const std::string& scores, const std::string& method) {
   require_value(config, "moe_layer_freq", 1);
@@ -175,7 +160,7 @@ ArchSpec read_glm4_moe_lite(const util::JsonView& config) {
                                 .plain = 192,
                                 .value_size = 256},
                                {.count = 64, .chosen = 4, .mlp_size = 1536, .scale = 1.8});
-  read_mlp_kinds(config, spec);
+  set_mlp_kinds(spec, config);
   return spec;
 }
 
