@@ -230,6 +230,7 @@ VARIANTS = {
     "cwm": (common("cwm", head_dim=8, sliding_window=3, mlp_bias=True, layer_types=[FULL, SLIDING, FULL], rope_parameters=rope(
         "llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
             BF16, 133, 0.6),
+    "jais2": (common("jais2", num_hidden_layers=2, layer_norm_eps=1e-2, rope_parameters=rope()), BF16, 134, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,

@@ -101,6 +101,7 @@ const std::vector<Family>& families() {
        "hunyuan_v1_moe",
        read_hunyuan_moe,
        {"use_qk_norm", "num_experts", "num_local_experts", "kv_lora_rank"}},
+      {{"Jais2ForCausalLM", "Jais2Model"}, "jais2", read_jais2},
       {{"JambaForCausalLM", "JambaModel"}, "jamba", read_jamba, {"num_experts", "num_local_experts"}},
       {{"Lfm2ForCausalLM", "Lfm2Model"}, "lfm2", read_lfm2},
       {{"Lfm2MoeForCausalLM", "Lfm2MoeModel"}, "lfm2_moe", read_lfm2_moe, {"num_experts"}},

@@ -167,7 +167,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 87);
+  REQUIRE(classes.size() == 88);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -214,7 +214,9 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"afmoe", "attention_bias"},
                                                                   {"solar_open", "attention_bias"},
                                                                   {"exaone_moe", "norm_topk_prob"},
-                                                                  {"cwm", "mlp_bias"}};
+                                                                  {"cwm", "mlp_bias"},
+                                                                  {"jais2", "attention_bias"},
+                                                                  {"jais2", "mlp_bias"}};
   for (const auto& [family, key] : flags) {
     INFO(family);
     refused(with(smallest(family), {{key, "yes"}}), {key, "yes"});
@@ -485,7 +487,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 110);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 111);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1722,4 +1724,21 @@ TEST_CASE("config: AFMoE, Solar Open and EXAONE with experts") {
             .blocks[0]
             .experts);
   refused(with(exaone, {{"num_experts_per_tok", 65}}), {"more experts are chosen"});
+}
+
+TEST_CASE("config: CWM and Jais 2") {
+  const Json cwm = smallest("cwm");
+  CHECK(windows(read(with(cwm, {{"num_hidden_layers", 5}}))) == Windows{0, 8192, 8192, 8192, 0});
+  CHECK(read(cwm).ropes.front().scaling == model::RopeSpec::Scaling::kLlama3);
+  CHECK(read(cwm).ropes.front().factor == 16);
+  CHECK(read(with(cwm, {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}})).ropes.front().theta ==
+        1e6);
+  check_told(with(cwm, {{"attention_bias", true}}), {"attention_bias"});
+  refused(with(cwm, {{"sliding_window", nullptr}}), {"sliding_window"});
+
+  const Json jais = smallest("jais2");
+  CHECK(read(jais).norm == model::NormKind::kLayerNorm);
+  CHECK(read(jais).activation == model::Activation::kReluSquared);
+  CHECK_FALSE(read(jais) == read(with(jais, {{"mlp_bias", false}})));
+  CHECK_FALSE(read(jais) == read(with(jais, {{"attention_bias", nullptr}})));
 }
