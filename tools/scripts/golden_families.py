@@ -54,6 +54,12 @@ def latent(family, **changes):
                              "moe_intermediate_size": 12, **changes})
 
 
+def latent_alone(family, **changes):
+    """The same without experts."""
+    return common(family, **{"num_key_value_heads": 4, "q_lora_rank": 7, "kv_lora_rank": 10, "qk_nope_head_dim": 4,
+                             "qk_rope_head_dim": 4, "v_head_dim": 5, **changes})
+
+
 def seeing(family, text, text_family=None, own_eyes=None, **changes):
     """A model that sees pictures, with as little of eyes as its class can have."""
     sizes = {"vocab_size": 66, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -231,6 +237,11 @@ VARIANTS = {
         "llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
             BF16, 133, 0.6),
     "jais2": (common("jais2", num_hidden_layers=2, layer_norm_eps=1e-2, rope_parameters=rope()), BF16, 134, 0.6),
+    "minicpm3": (latent_alone("minicpm3", rms_norm_eps=1e-2, attention_bias=True, mlp_bias=True, scale_emb=1.5, scale_depth=1.2,
+                              dim_model_base=10, rope_parameters=MSCALES), BF16, 135, 0.6),
+    # transformers 5.24 clears the row of a padding token when it loads a model of this class.
+    "youtu": (latent_alone("youtu", v_head_dim=10, rms_norm_eps=1e-2, attention_bias=True, pad_token_id=None,
+                           rope_parameters=rope()), BF16, 136, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
@@ -554,7 +565,7 @@ def readout(model, norm, states):
         logits = logits * config.logit_scale
     if config.model_type == "falcon_h1":
         logits = logits * config.lm_head_multiplier
-    if config.model_type.startswith("granite"):
+    if config.model_type.startswith("granite") or config.model_type == "minicpm3":
         logits = logits / config.logits_scaling
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)

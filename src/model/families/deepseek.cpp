@@ -3,6 +3,10 @@
 // experts beside shared ones in all blocks but the first. Odd: the norms of the narrow vectors have an
 // epsilon of their own; YaRN makes scores larger, and cosines too; V2 weighs experts by a softmax over all,
 // V3 as GLM 4.5 does; checkpoints have blocks behind the last, which predict further tokens and are not read.
+// The same attention without experts: MiniCPM 3, which rotates halves and has factors as Granite has, and
+// Youtu.
+#include <cmath>
+
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
@@ -15,7 +19,8 @@ struct LatentLike {
   std::int64_t max_positions;
   std::optional<std::int64_t> kv_heads;  ///< none: as many as heads
   double epsilon = 1e-6;
-  std::int64_t query_rank = 1536, plain = 128, value_size = 128;
+  std::int64_t query_rank = 1536, key_value_rank = 512, plain = 128, value_size = 128;
+  bool tied_unembedding = false;
 };
 
 /// The heads all have keys of their own, and what the config says of them can only repeat that.
@@ -40,6 +45,7 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
   whole["num_key_value_heads"] = heads;
   whole["head_dim"] = plain + rotated;
   ArchSpec spec = read_llama_like({whole, config.where()}, {.max_positions = parts.max_positions,
+                                                            .tied_unembedding = parts.tied_unembedding,
                                                             .epsilon = parts.epsilon,
                                                             .own_rope = true,
                                                             .attention = false,
@@ -51,7 +57,7 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
   spec.attention.scale *= yarn_growth_of_scores(config, rope);
   LatentSpec& latent = spec.latent;
   latent.query_rank = read_optional_size(config, "q_lora_rank", parts.query_rank).value_or(0);
-  latent.key_value_rank = read_size(config, "kv_lora_rank", 512);
+  latent.key_value_rank = read_size(config, "kv_lora_rank", parts.key_value_rank);
   latent.value_size = read_size(config, "v_head_dim", parts.value_size);
 
   const bool bias = read_flag(config, "attention_bias", false);
@@ -161,6 +167,43 @@ ArchSpec read_glm4_moe_lite(const util::JsonView& config) {
                                 .value_size = 256},
                                {.count = 64, .chosen = 4, .mlp_size = 1536, .scale = 1.8});
   set_mlp_kinds(spec, config);
+  return spec;
+}
+
+// Odd: `head_dim` is the size of the rotated part, whatever the config says.
+ArchSpec read_minicpm3(const util::JsonView& config) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 32);
+  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  tell_unused(config, "rope_interleave", false, "rotated pairs are halves");
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
+  util::Json whole = config.raw();
+  if (!config.has("v_head_dim")) whole["v_head_dim"] = read_stack_with_heads(config).head_size;
+  ArchSpec spec = read_latent({whole, config.where()}, rotated, /*interleaved=*/false,
+                              {.max_positions = 32768,
+                               .kv_heads = 40,
+                               .epsilon = 1e-5,
+                               .query_rank = 768,
+                               .key_value_rank = 256,
+                               .plain = 64,
+                               .tied_unembedding = true});
+  add_gated_mlp(spec, {.bias = mlp_bias});
+  spec.embedding_scale = read_number(config, "scale_emb", 12);
+  spec.rounds_embedding_scale = true;
+  if (const auto depth = read_optional_number(config, "scale_depth", 1.4))
+    spec.residual_scale = *depth / std::sqrt(static_cast<double>(spec.num_layers));
+  if (const auto base = read_optional_size(config, "dim_model_base", 256))
+    spec.logit_transform.scale = static_cast<double>(*base) / static_cast<double>(spec.hidden_size);
+  return spec;
+}
+
+// Odd: `head_dim` is the size of the rotated part, whatever the config says.
+ArchSpec read_youtu(const util::JsonView& config) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  tell_unused(config, "mlp_bias", false, "MLPs have no biases");
+  ArchSpec spec = read_latent(config, rotated, read_flag(config, "rope_interleave", true),
+                              {.max_positions = 131072, .kv_heads = 16, .tied_unembedding = true});
+  add_gated_mlp(spec);
   return spec;
 }
 

@@ -78,6 +78,7 @@ ArchSpec read_llama(const util::JsonView& config);
 ArchSpec read_llama4(const util::JsonView& config);
 ArchSpec read_mamba(const util::JsonView& config);
 ArchSpec read_mamba2(const util::JsonView& config);
+ArchSpec read_minicpm3(const util::JsonView& config);
 ArchSpec read_minimax_m2(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
@@ -113,6 +114,7 @@ ArchSpec read_stablelm(const util::JsonView& config);
 ArchSpec read_starcoder2(const util::JsonView& config);
 ArchSpec read_vaultgemma(const util::JsonView& config);
 ArchSpec read_xglm(const util::JsonView& config);
+ArchSpec read_youtu(const util::JsonView& config);
 
 // What one family's file takes from another's.
 

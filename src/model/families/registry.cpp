@@ -112,6 +112,10 @@ const std::vector<Family>& families() {
        {"use_qk_norm", "num_local_experts", "no_rope_layers", "attention_chunk_size"}},
       {{"MambaForCausalLM", "MambaModel"}, "mamba", read_mamba},
       {{"Mamba2ForCausalLM", "Mamba2Model"}, "mamba2", read_mamba2},
+      {{"MiniCPM3ForCausalLM", "MiniCPM3Model"},
+       "minicpm3",
+       read_minicpm3,
+       {"kv_lora_rank", "rope_interleave"}},
       {{"MiniMaxM2ForCausalLM", "MiniMaxM2Model"},
        "minimax_m2",
        read_minimax_m2,
@@ -173,6 +177,7 @@ const std::vector<Family>& families() {
        read_vaultgemma,
        {"attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"}},
       {{"XGLMForCausalLM", "XGLMModel"}, "xglm", read_xglm},
+      {{"YoutuForCausalLM", "YoutuModel"}, "youtu", read_youtu, {"kv_lora_rank", "rope_interleave"}},
   };
   return all;
 }

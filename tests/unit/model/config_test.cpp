@@ -62,6 +62,18 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"intermediate_size", 48},
         {"num_attention_heads", 20}}},
+      {"minicpm3",
+       {{"vocab_size", 50},
+        {"hidden_size", 640},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 40}}},
+      {"youtu",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 16}}},
       {"helium",
        {{"vocab_size", 50},
         {"hidden_size", 512},
@@ -167,7 +179,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 88);
+  REQUIRE(classes.size() == 90);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -216,7 +228,10 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"exaone_moe", "norm_topk_prob"},
                                                                   {"cwm", "mlp_bias"},
                                                                   {"jais2", "attention_bias"},
-                                                                  {"jais2", "mlp_bias"}};
+                                                                  {"jais2", "mlp_bias"},
+                                                                  {"minicpm3", "attention_bias"},
+                                                                  {"minicpm3", "mlp_bias"},
+                                                                  {"youtu", "rope_interleave"}};
   for (const auto& [family, key] : flags) {
     INFO(family);
     refused(with(smallest(family), {{key, "yes"}}), {key, "yes"});
@@ -487,7 +502,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 111);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 113);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
