@@ -242,6 +242,9 @@ VARIANTS = {
     # transformers 5.24 clears the row of a padding token when it loads a model of this class.
     "youtu": (latent_alone("youtu", v_head_dim=10, rms_norm_eps=1e-2, attention_bias=True, pad_token_id=None,
                            rope_parameters=rope()), BF16, 136, 0.6),
+    "mistral4": (latent("mistral4", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2, routed_scaling_factor=1.5,
+                        first_k_dense_replace=1, rope_parameters={**MSCALES, "original_max_position_embeddings": 4,
+                                                                  "llama_4_scaling_beta": 0.3}), BF16, 145, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,

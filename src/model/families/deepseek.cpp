@@ -4,7 +4,7 @@
 // epsilon of their own; YaRN makes scores larger, and cosines too; V2 weighs experts by a softmax over all,
 // V3 as GLM 4.5 does; checkpoints have blocks behind the last, which predict further tokens and are not read.
 // The same attention without experts: MiniCPM 3, which rotates halves and has factors as Granite has, and
-// Youtu.
+// Youtu. With experts in all blocks and queries that grow with their position: Mistral 4.
 #include <cmath>
 
 #include "depthlens/util/error.hpp"
@@ -21,6 +21,7 @@ struct LatentLike {
   double epsilon = 1e-6;
   std::int64_t query_rank = 1536, key_value_rank = 512, plain = 128, value_size = 128;
   bool tied_unembedding = false;
+  std::vector<std::string> rope_settings = {};  ///< in the block, which the family itself reads
 };
 
 /// The heads all have keys of their own, and what the config says of them can only repeat that.
@@ -51,8 +52,9 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
                                                             .attention = false,
                                                             .dense_mlp = false});
   require_value(config, "partial_rotary_factor", 1.0);
-  const RopeSpec rope =
-      read_rope(config, spec, {.share = "", .interleaved = interleaved, .head_size = rotated});
+  const RopeSpec rope = read_rope(
+      config, spec,
+      {.share = "", .others = parts.rope_settings, .interleaved = interleaved, .head_size = rotated});
   set_rope(spec, rope);
   spec.attention.scale *= yarn_growth_of_scores(config, rope);
   LatentSpec& latent = spec.latent;
@@ -204,6 +206,62 @@ ArchSpec read_youtu(const util::JsonView& config) {
   ArchSpec spec = read_latent(config, rotated, read_flag(config, "rope_interleave", true),
                               {.max_positions = 131072, .kv_heads = 16, .tied_unembedding = true});
   add_gated_mlp(spec);
+  return spec;
+}
+
+// Odd: the rotated part is also in the block of rotary settings, as a share of the head.
+ArchSpec read_mistral4(const util::JsonView& config) {
+  using Weighting = ExpertSpec::Weighting;
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  const std::int64_t head_size = read_size(config, "qk_nope_head_dim", 64) + rotated;
+  tell_unused(config, "head_dim", head_size, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  util::Json whole = with_rope_parameters(config, {{"type", "yarn"},
+                                                   {"rope_theta", 10000.0},
+                                                   {"factor", 128.0},
+                                                   {"original_max_position_embeddings", 8192},
+                                                   {"beta_fast", 32.0},
+                                                   {"beta_slow", 1.0},
+                                                   {"mscale_all_dim", 1.0},
+                                                   {"mscale", 1.0},
+                                                   {"llama_4_scaling_beta", 0.1}});
+  const auto take_share = [&](const util::JsonView& settings, util::Json& without) {
+    if (!settings.is_object() || !settings.has("partial_rotary_factor")) return;
+    const util::JsonView share = settings.at("partial_rotary_factor");
+    if (static_cast<std::int64_t>(static_cast<double>(head_size) * share.as_number()) != rotated)
+      share.fail(util::cat("the share of a head that qk_rope_head_dim is, ", rotated, " of ", head_size));
+    without.erase("partial_rotary_factor");
+  };
+  take_share(config, whole);
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    if (config.has(key)) take_share(config.at(key), whole[key]);
+  }
+  const util::JsonView filled(whole, config.where());
+  ArchSpec spec = read_latent(filled, rotated, read_flag(config, "rope_interleave", true),
+                              {.max_positions = 1048576,
+                               .kv_heads = 32,
+                               .query_rank = 1024,
+                               .key_value_rank = 256,
+                               .plain = 64,
+                               .rope_settings = {"llama_4_scaling_beta", "max_position_embeddings"}});
+  set_query_growth(spec, filled);
+  set_first_dense(spec, read_size(config, "first_k_dense_replace", 0, /*lowest=*/0));
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
+  ExpertSpec& experts = spec.experts;
+  experts = read_logistic_experts(
+      config, {.count = 128, .chosen = 4, .mlp_size = 2048, .weighting = Weighting::kLogisticShares});
+  if (experts.weighting == Weighting::kLogisticShares) {
+    experts.weighting = Weighting::kBiasedShares;  // without a bias
+  } else {
+    experts.weighting = Weighting::kSoftmaxOfAll;
+    require_value(config, "n_group", 1);
+  }
+  constexpr double kSharesEpsilon = 1e-20;
+  experts.shares_epsilon = kSharesEpsilon;
+  check_experts(config, spec);
+  add_experts(spec);
+  add_shared_expert(spec, "mlp.shared_experts", experts.mlp_size * read_size(config, "n_shared_experts", 1));
+  spec.other_block_tensors = stacked_experts(spec);
+  tell_unused_router(config, "softmax", "");
   return spec;
 }
 

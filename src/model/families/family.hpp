@@ -83,6 +83,7 @@ ArchSpec read_minimax_m2(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
+ArchSpec read_mistral4(const util::JsonView& config);
 ArchSpec read_mixtral(const util::JsonView& config);
 ArchSpec read_mpt(const util::JsonView& config);
 ArchSpec read_nanochat(const util::JsonView& config);
@@ -134,5 +135,8 @@ void set_granite_factors(ArchSpec& spec, const util::JsonView& config);
 /// "layers.{i}.shared_mlp.…", of which `mlp_size` 0 means none.
 void add_granite_experts(ArchSpec& spec);
 void add_granite_shared_expert(ArchSpec& spec, std::int64_t mlp_size);
+
+/// Ministral 3's growth of queries with the logarithm of their position; the rotary settings are read.
+void set_query_growth(ArchSpec& spec, const util::JsonView& config);
 
 }  // namespace depthlens::model

@@ -179,7 +179,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 90);
+  REQUIRE(classes.size() == 91);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -231,7 +231,8 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"jais2", "mlp_bias"},
                                                                   {"minicpm3", "attention_bias"},
                                                                   {"minicpm3", "mlp_bias"},
-                                                                  {"youtu", "rope_interleave"}};
+                                                                  {"youtu", "rope_interleave"},
+                                                                  {"mistral4", "norm_topk_prob"}};
   for (const auto& [family, key] : flags) {
     INFO(family);
     refused(with(smallest(family), {{key, "yes"}}), {key, "yes"});
@@ -502,7 +503,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 113);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 114);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1756,4 +1757,52 @@ TEST_CASE("config: CWM and Jais 2") {
   CHECK(read(jais).activation == model::Activation::kReluSquared);
   CHECK_FALSE(read(jais) == read(with(jais, {{"mlp_bias", false}})));
   CHECK_FALSE(read(jais) == read(with(jais, {{"attention_bias", nullptr}})));
+}
+
+TEST_CASE("config: MiniCPM 3, Youtu and Mistral 4") {
+  const Json minicpm = smallest("minicpm3");
+  const auto spec = read(minicpm);
+  CHECK(spec.latent.value_size == 16);
+  CHECK(read(with(minicpm, {{"v_head_dim", 24}})).latent.value_size == 24);
+  CHECK(spec.embedding_scale == 12);
+  CHECK(spec.residual_scale == 1.4 / std::sqrt(3.0));
+  CHECK(spec.logit_transform.scale == 0.4);
+  CHECK_FALSE(spec.ropes.front().interleaved);
+  const auto without = read(with(minicpm, {{"scale_depth", nullptr}, {"dim_model_base", nullptr}}));
+  CHECK(without.residual_scale == 1);
+  CHECK(without.logit_transform.scale == 1);
+  check_told(with(minicpm, {{"head_dim", 96}}), {"head_dim"});
+  check_told(with(minicpm, {{"rope_interleave", true}}), {"rope_interleave"});
+  refused(with(minicpm, {{"num_key_value_heads", 8}}), {"num_key_value_heads"});
+  refused(with(minicpm, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor"});
+  refused(with(minicpm, {{"hidden_size", 512}}), {"num_attention_heads"});
+
+  const Json youtu = smallest("youtu");
+  CHECK(read(youtu).latent.query_rank == 1536);
+  CHECK(read(with(youtu, {{"q_lora_rank", nullptr}})).latent.query_rank == 0);
+  CHECK(read(youtu).ropes.front().interleaved);
+  CHECK_FALSE(read(with(youtu, {{"rope_interleave", nullptr}})).ropes.front().interleaved);
+  CHECK(read(youtu).experts.count == 0);
+
+  const Json mistral = smallest("mistral4");
+  const Json yarn = {{"rope_type", "yarn"},
+                     {"rope_theta", 500.0},
+                     {"factor", 4.0},
+                     {"original_max_position_embeddings", 64},
+                     {"llama_4_scaling_beta", 0.3}};
+  CHECK(read(mistral).attention.query_growth == 0.1);
+  CHECK(read(mistral).attention.query_growth_length == 8192);
+  CHECK(read(mistral).ropes.front().factor == 128);
+  CHECK(read(mistral).ropes.front().dims == 64);
+  CHECK(read(mistral).experts.weighting == model::ExpertSpec::Weighting::kBiasedShares);
+  const auto stretched = read(with(mistral, {{"rope_parameters", yarn}}));
+  CHECK(stretched.attention.query_growth_length == 64);
+  CHECK(read(with(mistral, {{"rope_parameters", with(yarn, {{"partial_rotary_factor", 0.5}})}})) ==
+        stretched);
+  refused(with(mistral, {{"rope_parameters", with(yarn, {{"partial_rotary_factor", 0.25}})}}),
+          {"partial_rotary_factor", "64 of 128"});
+  refused(with(mistral, {{"rope_parameters", {{"rope_type", "default"}}}}), {"llama_4_scaling_beta"});
+  const Json groups = {{"n_group", 4}, {"topk_group", 2}};
+  CHECK(read(with(mistral, groups)).experts.groups == 4);
+  refused(with(mistral, with(groups, {{"norm_topk_prob", false}})), {"n_group"});
 }
