@@ -86,6 +86,7 @@ FACTORS = {"embedding_multiplier": 1.3, "lm_head_multiplier": 0.7, "key_multipli
            "attention_out_multiplier": 1.2, "ssm_in_multiplier": 0.9, "ssm_out_multiplier": 1.1,
            "mlp_multipliers": [0.7, 1.4], "ssm_multipliers": [0.8, 1.2, 0.7, 1.3, 0.9]}
 GRANITE = {"embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.6, "logits_scaling": 0.7}
+INDEXED = {"index_topk": 20, "index_head_dim": 6, "index_n_heads": 2}
 SLIDING, FULL = "sliding_attention", "full_attention"
 GEMMA4 = {"head_dim": 4, "global_head_dim": 12, "sliding_window": 3, "final_logit_softcapping": 2.0,
           "hidden_size_per_layer_input": 0, "rope_parameters": {
@@ -245,6 +246,12 @@ VARIANTS = {
     "mistral4": (latent("mistral4", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2, routed_scaling_factor=1.5,
                         first_k_dense_replace=1, rope_parameters={**MSCALES, "original_max_position_embeddings": 4,
                                                                   "llama_4_scaling_beta": 0.3}), BF16, 145, 0.6),
+    # Windows are no longer than what an indexer chooses.
+    "deepseek-v32": (latent("deepseek_v32", **INDEXED, attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2,
+                            routed_scaling_factor=1.5, first_k_dense_replace=1, rope_parameters=MSCALES), BF16, 146, 0.6),
+    "glm-moe-dsa": (latent("glm_moe_dsa", **INDEXED, v_head_dim=10, rms_norm_eps=1e-2, num_experts_per_tok=2,
+                           mlp_layer_types=["sparse", "dense", "sparse"], indexer_types=["full", "shared", "full"],
+                           rope_parameters=rope()), BF16, 147, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,

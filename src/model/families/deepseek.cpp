@@ -4,10 +4,13 @@
 // epsilon of their own; YaRN makes scores larger, and cosines too; V2 weighs experts by a softmax over all,
 // V3 as GLM 4.5 does; checkpoints have blocks behind the last, which predict further tokens and are not read.
 // The same attention without experts: MiniCPM 3, which rotates halves and has factors as Granite has, and
-// Youtu. With experts in all blocks and queries that grow with their position: Mistral 4.
+// Youtu. With experts in all blocks and queries that grow with their position: Mistral 4. DeepSeek V3.2 and
+// GLM 5 choose the positions that attention sees, as many as all where windows are short, and no longer ones
+// are allowed.
 #include <cmath>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -113,6 +116,33 @@ ArchSpec read_like_v3(const util::JsonView& config, std::int64_t rotated, const 
   return spec;
 }
 
+/// Of the class of V3.2, and of those made after it.
+ArchSpec read_indexed(const util::JsonView& config, const LatentLike& parts, const ExpertSpec& experts) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  tell_unused(config, "rope_interleave", true, "rotated pairs are neighbours");
+  read_size(config, "q_lora_rank", parts.query_rank);  // null is refused
+  util::Json whole = config.raw();
+  whole.erase("rope_interleave");
+  ArchSpec spec = read_like_v3({whole, config.where()}, rotated, parts, experts);
+  read_kinds_of_blocks(config, "layer_types", spec.num_layers, {"indexed_attention"});
+  if (config.has("mlp_layer_types")) {
+    set_mlp_kinds(spec, config);
+  } else {
+    set_first_dense(spec, read_size(config, "first_k_dense_replace", 3, /*lowest=*/0));
+  }
+  const std::int64_t seen = read_size(config, "index_topk", 2048);
+  if (seen < spec.max_positions) {
+    util::log_warning(util::cat(config.where(), ": windows are of at most ", seen,
+                                " tokens (index_topk): in longer ones attention sees chosen positions only, "
+                                "which depthlens does not implement"));
+    spec.max_positions = seen;
+  }
+  for (std::int64_t i = 0; i < spec.num_layers; ++i)
+    spec.ignorable.push_back(util::cat("layers.", i, ".self_attn.indexer.*"));
+  return spec;
+}
+
 }  // namespace
 
 // Odd: `head_dim` is the size of the rotated part, whatever the config says; `norm_topk_prob` is not read.
@@ -155,6 +185,23 @@ ArchSpec read_deepseek_v3(const util::JsonView& config) {
       {.count = 256, .chosen = 8, .mlp_size = 2048, .scale = 2.5, .groups = 8, .chosen_groups = 4});
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 3, /*lowest=*/0));
   return spec;
+}
+
+ArchSpec read_deepseek_v32(const util::JsonView& config) {
+  return read_indexed(
+      config, {.max_positions = 163840, .kv_heads = 128},
+      {.count = 256, .chosen = 8, .mlp_size = 2048, .scale = 2.5, .groups = 8, .chosen_groups = 4});
+}
+
+ArchSpec read_glm_moe_dsa(const util::JsonView& config) {
+  return read_indexed(config,
+                      {.max_positions = 202752,
+                       .kv_heads = 64,
+                       .epsilon = 1e-5,
+                       .query_rank = 2048,
+                       .plain = 192,
+                       .value_size = 256},
+                      {.count = 256, .chosen = 8, .mlp_size = 2048, .scale = 2.5});
 }
 
 // Odd: `head_dim` is another name of qk_rope_head_dim.

@@ -62,6 +62,18 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"intermediate_size", 48},
         {"num_attention_heads", 20}}},
+      {"deepseek_v32",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 4},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 128}}},
+      {"glm_moe_dsa",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 4},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 64}}},
       {"minicpm3",
        {{"vocab_size", 50},
         {"hidden_size", 640},
@@ -179,7 +191,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 91);
+  REQUIRE(classes.size() == 93);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -503,7 +515,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 114);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 116);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1805,4 +1817,25 @@ TEST_CASE("config: MiniCPM 3, Youtu and Mistral 4") {
   const Json groups = {{"n_group", 4}, {"topk_group", 2}};
   CHECK(read(with(mistral, groups)).experts.groups == 4);
   refused(with(mistral, with(groups, {{"norm_topk_prob", false}})), {"n_group"});
+}
+
+TEST_CASE("config: where attention sees chosen positions, windows are as long as all of them are seen") {
+  const Json kinds = {"indexed_attention", "indexed_attention", "indexed_attention", "indexed_attention"};
+  for (const std::string family : {"deepseek_v32", "glm_moe_dsa"}) {
+    INFO(family);
+    const Json least = smallest(family);
+    CHECK(read(least).max_positions == 2048);
+    CHECK(read(with(least, {{"max_position_embeddings", 1024}})).max_positions == 1024);
+    const auto fewer = static_cast<std::int64_t>(family.size());
+    check_told(with(least, {{"index_topk", fewer}, {"layer_types", kinds}}),
+               {"index_topk", util::cat("at most ", fewer)});
+    CHECK(read(with(least, {{"layer_types", kinds}})) == read(least));
+    refused(with(least, {{"layer_types", "full_attention"}}), {"layer_types"});
+    refused(with(least, {{"q_lora_rank", nullptr}}), {"q_lora_rank"});
+    CHECK_FALSE(read(least).blocks[2].experts);
+    CHECK(read(least).blocks[3].experts);
+    CHECK(read(with(least, {{"first_k_dense_replace", 1}})).blocks[1].experts);
+    CHECK(read(with(least, {{"mlp_layer_types", {"sparse", "dense", "dense", "sparse"}}})).blocks[0].experts);
+  }
+  check_told(with(smallest("glm_moe_dsa"), {{"rope_interleave", false}}), {"rope_interleave"});
 }
