@@ -246,6 +246,10 @@ VARIANTS = {
     "mistral4": (latent("mistral4", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2, routed_scaling_factor=1.5,
                         first_k_dense_replace=1, rope_parameters={**MSCALES, "original_max_position_embeddings": 4,
                                                                   "llama_4_scaling_beta": 0.3}), BF16, 145, 0.6),
+    "mimo-v2-flash": (common("mimo_v2_flash", head_dim=12, v_head_dim=5, num_key_value_heads=1, attention_bias=True,
+                             attention_value_scale=0.6, sliding_window=3, layer_types=[FULL, SLIDING, FULL], n_routed_experts=6,
+                             num_experts_per_tok=3, n_group=3, topk_group=2, moe_intermediate_size=12, rope_parameters={
+                                 FULL: rope(partial_rotary_factor=0.5), SLIDING: rope(theta=100.0)}), BF16, 148, 0.6),
     # Windows are no longer than what an indexer chooses.
     "deepseek-v32": (latent("deepseek_v32", **INDEXED, attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2,
                             routed_scaling_factor=1.5, first_k_dense_replace=1, rope_parameters=MSCALES), BF16, 146, 0.6),

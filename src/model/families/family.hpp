@@ -80,6 +80,7 @@ ArchSpec read_llama(const util::JsonView& config);
 ArchSpec read_llama4(const util::JsonView& config);
 ArchSpec read_mamba(const util::JsonView& config);
 ArchSpec read_mamba2(const util::JsonView& config);
+ArchSpec read_mimo_v2_flash(const util::JsonView& config);
 ArchSpec read_minicpm3(const util::JsonView& config);
 ArchSpec read_minimax_m2(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);

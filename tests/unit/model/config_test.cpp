@@ -191,7 +191,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 93);
+  REQUIRE(classes.size() == 94);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -244,7 +244,8 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"minicpm3", "attention_bias"},
                                                                   {"minicpm3", "mlp_bias"},
                                                                   {"youtu", "rope_interleave"},
-                                                                  {"mistral4", "norm_topk_prob"}};
+                                                                  {"mistral4", "norm_topk_prob"},
+                                                                  {"mimo_v2_flash", "attention_bias"}};
   for (const auto& [family, key] : flags) {
     INFO(family);
     refused(with(smallest(family), {{key, "yes"}}), {key, "yes"});
@@ -515,7 +516,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 116);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 117);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1838,4 +1839,44 @@ TEST_CASE("config: where attention sees chosen positions, windows are as long as
     CHECK(read(with(least, {{"mlp_layer_types", {"sparse", "dense", "dense", "sparse"}}})).blocks[0].experts);
   }
   check_told(with(smallest("glm_moe_dsa"), {{"rope_interleave", false}}), {"rope_interleave"});
+}
+
+TEST_CASE("config: MiMo V2 Flash") {
+  using model::Mixer;
+  const Json least = with(smallest("mimo_v2_flash"), {{"num_hidden_layers", 7}});
+  const auto spec = read(least);
+  CHECK(windows(spec) == Windows{0, 129, 129, 129, 129, 0, 129});
+  REQUIRE(spec.ropes.size() == 2);
+  CHECK(spec.ropes[0].theta == 5e6);
+  CHECK(spec.ropes[1].theta == 1e4);
+  CHECK(spec.ropes[1].dims == 64);
+  CHECK(spec.blocks[5].rope == 0);
+  CHECK(spec.blocks[6].rope == 1);
+  CHECK(spec.blocks[0].mixer == Mixer::kAttention);
+  CHECK(spec.blocks[1].mixer == Mixer::kWideAttention);
+  CHECK(spec.wide.num_kv_heads == 8);
+  CHECK(spec.attention.value_size == 128);
+  CHECK(spec.attention.output_scale == 0.707);
+  CHECK(read(with(least, {{"attention_value_scale", nullptr}})).attention.output_scale == 1);
+  CHECK(read(with(least, {{"sliding_window_size", 64}})).blocks[1].window == 65);
+  CHECK(read(with(least, {{"routed_scaling_factor", nullptr}})) == spec);
+  CHECK_FALSE(spec.blocks[0].experts);
+  const Json published = {{"hybrid_layer_pattern", {0, 1, 1, 1, 1, 0, 1}},
+                          {"moe_layer_freq", {0, 1, 1, 1, 1, 1, 1}},
+                          {"rope_theta", 5000000},
+                          {"swa_rope_theta", 10000},
+                          {"partial_rotary_factor", 0.334},
+                          {"swa_num_key_value_heads", 8},
+                          {"add_swa_attention_sink_bias", true},
+                          {"add_full_attention_sink_bias", false}};
+  CHECK(told(with(least, published)).empty());
+  CHECK(read(with(least, published)) == spec);
+  check_told(with(least, {{"hybrid_layer_pattern", {1, 1, 1, 1, 1, 0, 1}}}), {"hybrid_layer_pattern"});
+  check_told(with(least, {{"swa_rope_theta", 500}}), {"swa_rope_theta"});
+  refused(with(least, {{"add_swa_attention_sink_bias", false}}), {"add_swa_attention_sink_bias"});
+  refused(with(least, {{"num_key_value_heads", 32}}), {"twice num_key_value_heads, 64"});
+  refused(with(least, {{"rope_parameters", {{"full_attention", {{"rope_theta", 500}}}}}}),
+          {"sliding_attention"});
+  refused(with(least, {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}}),
+          {"rope_theta"});
 }
