@@ -243,6 +243,8 @@ VARIANTS = {
     # transformers 5.24 clears the row of a padding token when it loads a model of this class.
     "youtu": (latent_alone("youtu", v_head_dim=10, rms_norm_eps=1e-2, attention_bias=True, pad_token_id=None,
                            rope_parameters=rope()), BF16, 136, 0.6),
+    "hy-v3": (common("hy_v3", head_dim=8, **EXPERTS, num_shared_experts=2, router_scaling_factor=1.5, attention_bias=True,
+                     mlp_layer_types=["dense", "sparse", "sparse"], rope_parameters=rope()), BF16, 137, 0.6),
     "mistral4": (latent("mistral4", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2, routed_scaling_factor=1.5,
                         first_k_dense_replace=1, rope_parameters={**MSCALES, "original_max_position_embeddings": 4,
                                                                   "llama_4_scaling_beta": 0.3}), BF16, 145, 0.6),

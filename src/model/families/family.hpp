@@ -72,6 +72,7 @@ ArchSpec read_granite_moe_shared(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_hunyuan_dense(const util::JsonView& config);
 ArchSpec read_hunyuan_moe(const util::JsonView& config);
+ArchSpec read_hy_v3(const util::JsonView& config);
 ArchSpec read_jais2(const util::JsonView& config);
 ArchSpec read_jamba(const util::JsonView& config);
 ArchSpec read_lfm2(const util::JsonView& config);
