@@ -245,6 +245,9 @@ VARIANTS = {
                            rope_parameters=rope()), BF16, 136, 0.6),
     "hy-v3": (common("hy_v3", head_dim=8, **EXPERTS, num_shared_experts=2, router_scaling_factor=1.5, attention_bias=True,
                      mlp_layer_types=["dense", "sparse", "sparse"], rope_parameters=rope()), BF16, 137, 0.6),
+    "dbrx": (own("dbrx", d_model=16, n_heads=4, n_layers=2, max_seq_len=32, rope_parameters=rope(), attn_config={
+        "clip_qkv": 0.7, "kv_n_heads": 2, "rope_theta": 500.0}, ffn_config={
+        "ffn_hidden_size": 12, "moe_num_experts": 5, "moe_top_k": 2}), BF16, 138, 0.6),
     "mistral4": (latent("mistral4", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2, routed_scaling_factor=1.5,
                         first_k_dense_replace=1, rope_parameters={**MSCALES, "original_max_position_embeddings": 4,
                                                                   "llama_4_scaling_beta": 0.3}), BF16, 145, 0.6),
@@ -606,10 +609,12 @@ class SmallestChoice:
     def __enter__(self):
         config = self.model.config.get_text_config()
         chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k_experts", None)
+        if config.model_type == "dbrx":
+            chosen = config.ffn_config.moe_top_k
         for name, module in self.model.named_modules():
             if hasattr(module, "route_scale"):  # AFMoE's router
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
-            elif chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
+            elif chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj", ".router.layer")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
         return self
 

@@ -36,6 +36,7 @@ ArchSpec read_bamba(const util::JsonView& config);
 ArchSpec read_cohere(const util::JsonView& config);
 ArchSpec read_cohere2(const util::JsonView& config);
 ArchSpec read_cwm(const util::JsonView& config);
+ArchSpec read_dbrx(const util::JsonView& config);
 ArchSpec read_deepseek_v2(const util::JsonView& config);
 ArchSpec read_deepseek_v3(const util::JsonView& config);
 ArchSpec read_deepseek_v32(const util::JsonView& config);

@@ -15,6 +15,7 @@ const std::vector<Family>& families() {
       {{"CohereForCausalLM", "CohereModel"}, "cohere", read_cohere, {"logit_scale", "use_qk_norm"}},
       {{"Cohere2ForCausalLM", "Cohere2Model"}, "cohere2", read_cohere2, {"logit_scale"}},
       {{"CwmForCausalLM", "CwmModel"}, "cwm", read_cwm},
+      {{"DbrxForCausalLM", "DbrxModel"}, "dbrx", read_dbrx},
       {{"DeepseekV2ForCausalLM", "DeepseekV2Model"},
        "deepseek_v2",
        read_deepseek_v2,
