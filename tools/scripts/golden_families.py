@@ -248,6 +248,13 @@ VARIANTS = {
     "dbrx": (own("dbrx", d_model=16, n_heads=4, n_layers=2, max_seq_len=32, rope_parameters=rope(), attn_config={
         "clip_qkv": 0.7, "kv_n_heads": 2, "rope_theta": 500.0}, ffn_config={
         "ffn_hidden_size": 12, "moe_num_experts": 5, "moe_top_k": 2}), BF16, 138, 0.6),
+    # The first block is dense, full and rotates all the same; the last is full and does not.
+    "cohere2-moe": (common("cohere2_moe", head_dim=8, num_experts=5, num_experts_per_tok=2, num_shared_experts=2, logit_scale=0.7,
+                           sliding_window=3, first_k_dense_replace=1, sliding_window_pattern=2, prefix_dense_intermediate_size=20,
+                           expert_selection_fn="sigmoid", rope_parameters=rope()), BF16, 143, 0.6),
+    "cohere2-moe-softmax": (common("cohere2_moe", head_dim=8, num_hidden_layers=2, num_experts=5, num_experts_per_tok=2,
+                                   num_shared_experts=1, shared_expert_combination_strategy="sum", logit_scale=1.5,
+                                   sliding_window=3, rms_norm_eps=1e-2, attention_bias=True), BF16, 144, 0.6),
     "mistral4": (latent("mistral4", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2, routed_scaling_factor=1.5,
                         first_k_dense_replace=1, rope_parameters={**MSCALES, "original_max_position_embeddings": 4,
                                                                   "llama_4_scaling_beta": 0.3}), BF16, 145, 0.6),
@@ -580,7 +587,7 @@ def readout(model, norm, states):
     x = states if norm is None else norm(states)
     projection = getattr(getattr(base, "decoder", base), "project_out", None)
     logits = model.get_output_embeddings()(x if projection is None else projection(x))
-    if config.model_type in ("cohere", "cohere2"):
+    if config.model_type in ("cohere", "cohere2", "cohere2_moe"):
         logits = logits * config.logit_scale
     if config.model_type == "falcon_h1":
         logits = logits * config.lm_head_multiplier

@@ -35,6 +35,7 @@ ArchSpec read_codegen(const util::JsonView& config);
 ArchSpec read_bamba(const util::JsonView& config);
 ArchSpec read_cohere(const util::JsonView& config);
 ArchSpec read_cohere2(const util::JsonView& config);
+ArchSpec read_cohere2_moe(const util::JsonView& config);
 ArchSpec read_cwm(const util::JsonView& config);
 ArchSpec read_dbrx(const util::JsonView& config);
 ArchSpec read_deepseek_v2(const util::JsonView& config);

@@ -192,7 +192,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 96);
+  REQUIRE(classes.size() == 97);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -246,6 +246,7 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"minicpm3", "mlp_bias"},
                                                                   {"youtu", "rope_interleave"},
                                                                   {"hy_v3", "attention_bias"},
+                                                                  {"cohere2_moe", "norm_topk_prob"},
                                                                   {"mistral4", "norm_topk_prob"},
                                                                   {"mimo_v2_flash", "attention_bias"}};
   for (const auto& [family, key] : flags) {
@@ -518,7 +519,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 119);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 120);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1820,6 +1821,67 @@ TEST_CASE("config: MiniCPM 3, Youtu and Mistral 4") {
   const Json groups = {{"n_group", 4}, {"topk_group", 2}};
   CHECK(read(with(mistral, groups)).experts.groups == 4);
   refused(with(mistral, with(groups, {{"norm_topk_prob", false}})), {"n_group"});
+}
+
+TEST_CASE("config: HY 3, DBRX and Cohere 2 with experts") {
+  using Weighting = model::ExpertSpec::Weighting;
+  const Json hy = smallest("hy_v3");
+  CHECK_FALSE(read(hy).blocks[0].experts);
+  CHECK(read(hy).blocks[1].experts);
+  CHECK(read(hy).ropes.front().theta == 11158840);
+  CHECK(read(with(hy, {{"num_shared_experts", 2}})).experts.shared_mlp_size == 2 * 1536);
+  CHECK(
+      read(with(hy, {{"num_hidden_layers", 2}, {"mlp_layer_types", {"sparse", "dense"}}})).blocks[0].experts);
+  check_told(with(hy, {{"first_k_dense_replace", 3}}), {"first_k_dense_replace"});
+  refused(with(hy, {{"mlp_bias", true}}), {"mlp_bias"});
+  refused(with(hy, {{"use_qk_norm", false}}), {"use_qk_norm"});
+
+  const Json dbrx = smallest("dbrx");
+  const auto attention = [&](const Json& settings) { return with(dbrx, {{"attn_config", settings}}); };
+  const auto experts = [&](const Json& settings) { return with(dbrx, {{"ffn_config", settings}}); };
+  CHECK(read(dbrx).num_kv_heads == 1);
+  CHECK(read(dbrx).experts.count == 4);
+  CHECK(read(dbrx).experts.weighting == Weighting::kShares);
+  CHECK(read(experts({{"moe_normalize_expert_weights", nullptr}})).experts.weighting ==
+        Weighting::kSoftmaxOfAll);
+  refused(experts({{"moe_normalize_expert_weights", 2.0}}), {"moe_normalize_expert_weights"});
+  CHECK(read(experts({{"ffn_act_fn", {{"name", "gelu"}}}})).activation == model::Activation::kGelu);
+  CHECK(read(attention({{"kv_n_heads", 8}, {"clip_qkv", 8}})).attention.clip_projections == 8);
+  refused(attention({{"kv_n_heads", 7}}), {"kv_n_heads"});
+  refused(with(dbrx, {{"tie_word_embeddings", true}}), {"tie_word_embeddings"});
+  const Json published = attention({{"rope_theta", 5e5}});
+  check_told(published, {"rope_theta", "500000", "10000"});
+  CHECK(read(published).ropes.front().theta == 5e5);
+  const Json saved = with(published, {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e4}}}});
+  refused(saved, {"attn_config", "rope_theta", "10000"});
+
+  const Json cohere = with(smallest("cohere2_moe"), {{"num_hidden_layers", 6}});
+  const auto spec = read(cohere);
+  CHECK(windows(spec) == Windows{4096, 4096, 4096, 0, 4096, 4096});
+  CHECK(spec.norm == model::NormKind::kLayerNorm);
+  CHECK(spec.experts.weighting == Weighting::kSoftmaxOfChosen);
+  CHECK(spec.blocks[3].rope == model::BlockSpec::kNoRope);
+  const auto mixed = read(with(cohere, {{"first_k_dense_replace", 2},
+                                        {"prefix_dense_intermediate_size", 40},
+                                        {"expert_selection_fn", "sigmoid"},
+                                        {"num_shared_experts", 2},
+                                        {"rms_norm_eps", 1e-3}}));
+  CHECK(windows(mixed) == Windows{0, 0, 4096, 4096, 4096, 0});
+  CHECK(mixed.blocks[1].rope == 0);
+  CHECK(mixed.blocks[5].rope == model::BlockSpec::kNoRope);
+  CHECK_FALSE(mixed.blocks[1].experts);
+  CHECK(mixed.mlp_size == 40);
+  CHECK(mixed.experts.mlp_size == 48);
+  CHECK(mixed.experts.shared_mlp_size == 96);
+  CHECK(mixed.experts.output_scale == 0.5);
+  CHECK(mixed.experts.weighting == Weighting::kLogisticShares);
+  CHECK(mixed.norm == model::NormKind::kRmsNorm);
+  CHECK(mixed.norm_epsilon == 1e-3);
+  const Json pattern = {{"first_k_dense_replace", 2}, {"prefix_dense_sliding_window_pattern", 2}};
+  CHECK(read(with(cohere, pattern)).blocks[1].rope == model::BlockSpec::kNoRope);
+  refused(with(cohere, {{"expert_selection_fn", "top"}}), {"expert_selection_fn"});
+  refused(with(cohere, {{"num_shared_experts", 1}, {"shared_expert_combination_strategy", "max"}}),
+          {"shared_expert_combination_strategy"});
 }
 
 TEST_CASE("config: where attention sees chosen positions, windows are as long as all of them are seen") {
