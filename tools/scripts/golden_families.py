@@ -248,6 +248,11 @@ VARIANTS = {
     "dbrx": (own("dbrx", d_model=16, n_heads=4, n_layers=2, max_seq_len=32, rope_parameters=rope(), attn_config={
         "clip_qkv": 0.7, "kv_n_heads": 2, "rope_theta": 500.0}, ffn_config={
         "ffn_hidden_size": 12, "moe_num_experts": 5, "moe_top_k": 2}), BF16, 138, 0.6),
+    "granite-swa": (common("granite_swa", **GRANITE, num_hidden_layers=4, sliding_window=3, layer_rope_theta=[500.0, 0, 100.0, 500.0],
+                           attention_bias=True, mlp_bias=True), BF16, 139, 0.6),
+    "granite-moe-swa": (common("granitemoe_swa", **GRANITE, num_hidden_layers=2, sliding_window=4, num_local_experts=5,
+                               num_experts_per_tok=2, shared_intermediate_size=20, layer_types=[SLIDING, FULL],
+                               rope_parameters=rope()), BF16, 140, 0.6),
     # The first block is dense, full and rotates all the same; the last is full and does not.
     "cohere2-moe": (common("cohere2_moe", head_dim=8, num_experts=5, num_experts_per_tok=2, num_shared_experts=2, logit_scale=0.7,
                            sliding_window=3, first_k_dense_replace=1, sliding_window_pattern=2, prefix_dense_intermediate_size=20,

@@ -71,6 +71,8 @@ ArchSpec read_granite(const util::JsonView& config);
 ArchSpec read_granite_moe(const util::JsonView& config);
 ArchSpec read_granite_moe_hybrid(const util::JsonView& config);
 ArchSpec read_granite_moe_shared(const util::JsonView& config);
+ArchSpec read_granite_moe_swa(const util::JsonView& config);
+ArchSpec read_granite_swa(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_hunyuan_dense(const util::JsonView& config);
 ArchSpec read_hunyuan_moe(const util::JsonView& config);
