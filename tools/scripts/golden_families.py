@@ -253,6 +253,11 @@ VARIANTS = {
     "granite-moe-swa": (common("granitemoe_swa", **GRANITE, num_hidden_layers=2, sliding_window=4, num_local_experts=5,
                                num_experts_per_tok=2, shared_intermediate_size=20, layer_types=[SLIDING, FULL],
                                rope_parameters=rope()), BF16, 140, 0.6),
+    "persimmon": (own("persimmon", hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
+                      max_position_embeddings=64, layer_norm_eps=1e-2), BF16, 141, 0.45),
+    "gpt-neox-japanese": (own("gpt_neox_japanese", hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                              intermediate_multiple_size=2, max_position_embeddings=64, layer_norm_eps=1e-2, rope_parameters=rope(
+                                  partial_rotary_factor=0.5)), BF16, 142, 0.6),
     # The first block is dense, full and rotates all the same; the last is full and does not.
     "cohere2-moe": (common("cohere2_moe", head_dim=8, num_experts=5, num_experts_per_tok=2, num_shared_experts=2, logit_scale=0.7,
                            sliding_window=3, first_k_dense_replace=1, sliding_window_pattern=2, prefix_dense_intermediate_size=20,

@@ -595,7 +595,7 @@ def main():
                 "gpt_oss granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama llama4_text minimax_m2 ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
                 "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba vaultgemma olmo_hybrid flex_olmo nanochat jamba openai-gpt xglm biogpt afmoe solar_open exaone_moe "
-                "cwm jais2 minicpm3 youtu hy_v3 dbrx granite_swa granitemoe_swa cohere2_moe mistral4 deepseek_v32 glm_moe_dsa mimo_v2_flash").split()
+                "cwm jais2 minicpm3 youtu hy_v3 dbrx granite_swa granitemoe_swa persimmon gpt_neox_japanese cohere2_moe mistral4 deepseek_v32 glm_moe_dsa mimo_v2_flash").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

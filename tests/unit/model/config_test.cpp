@@ -86,6 +86,8 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"intermediate_size", 48},
         {"num_attention_heads", 16}}},
+      {"gpt_neox_japanese",
+       {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 3}, {"num_attention_heads", 32}}},
       {"dbrx", {{"vocab_size", 50}, {"d_model", 512}, {"n_layers", 3}, {"n_heads", 32}}},
       {"helium",
        {{"vocab_size", 50},
@@ -192,7 +194,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 99);
+  REQUIRE(classes.size() == 101);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -249,6 +251,7 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"granite_swa", "attention_bias"},
                                                                   {"granite_swa", "mlp_bias"},
                                                                   {"granitemoe_swa", "attention_bias"},
+                                                                  {"persimmon", "qk_layernorm"},
                                                                   {"cohere2_moe", "norm_topk_prob"},
                                                                   {"mistral4", "norm_topk_prob"},
                                                                   {"mimo_v2_flash", "attention_bias"}};
@@ -522,7 +525,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 122);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 124);  // twenty-three of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1885,6 +1888,42 @@ TEST_CASE("config: HY 3, DBRX and Cohere 2 with experts") {
   refused(with(cohere, {{"expert_selection_fn", "top"}}), {"expert_selection_fn"});
   refused(with(cohere, {{"num_shared_experts", 1}, {"shared_expert_combination_strategy", "max"}}),
           {"shared_expert_combination_strategy"});
+}
+
+TEST_CASE("config: Granite with windows, Persimmon and GPT-NeoX Japanese") {
+  for (const std::string family : {"granite_swa", "granitemoe_swa"}) {
+    INFO(family);
+    const Json granite = with(smallest(family), {{"num_hidden_layers", 5}});
+    const auto spec = read(granite);
+    CHECK(windows(spec) == Windows{0, 128, 128, 128, 0});
+    CHECK(spec.ropes.size() == 1);
+    const auto several = read(with(granite, {{"layer_rope_theta", {1e4, 0, 500, 1e4, 500}}}));
+    REQUIRE(several.ropes.size() == 2);
+    CHECK(several.blocks[0].rope == 0);
+    CHECK(several.blocks[1].rope == model::BlockSpec::kNoRope);
+    CHECK(several.blocks[2].rope == 1);
+    CHECK(several.blocks[3].rope == 0);
+    CHECK(several.ropes[1].theta == 500);
+    refused(with(granite, {{"layer_rope_theta", {1e4}}}), {"layer_rope_theta", "5 values"});
+    refused(with(granite, {{"layer_rope_theta", {1e4, -1, 1, 1, 1}}}), {"layer_rope_theta"});
+    refused(with(granite, {{"sliding_window", nullptr}}), {"sliding_window"});
+  }
+  const Json persimmon = smallest("persimmon");
+  CHECK(read(persimmon).ropes.front().dims == 8);
+  CHECK_FALSE(read(persimmon) == read(with(persimmon, {{"qk_layernorm", false}})));
+  refused(with(persimmon, {{"partial_rotary_factor", nullptr}}), {"partial_rotary_factor"});
+  refused(with(persimmon, {{"head_dim", 8}}), {"head_dim"});
+
+  const auto japanese = read(smallest("gpt_neox_japanese"));
+  CHECK(japanese.mlp_size == 4 * 512);
+  CHECK(japanese.ropes.front().dims == 16);
+  CHECK(read(with(smallest("gpt_neox_japanese"), {{"rotary_pct", 0.5}})).ropes.front().dims == 8);
+  const auto bias =
+      std::find_if(japanese.block_tensors.begin(), japanese.block_tensors.end(),
+                   [](const auto& rule) { return rule.slot == model::Slot::kAttentionOutBias; });
+  REQUIRE(bias != japanese.block_tensors.end());
+  CHECK_FALSE(japanese.has(*bias, 1));
+  CHECK(japanese.has(*bias, 2));
 }
 
 TEST_CASE("config: where attention sees chosen positions, windows are as long as all of them are seen") {
