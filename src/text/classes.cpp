@@ -92,16 +92,26 @@ constexpr TokenizerClass kClasses[] = {
 /// Classes with steps of their own that depthlens does not have.
 constexpr TokenizerClass kUnknown = {.name = "", .steps = ClassSteps::kUnknown};
 constexpr std::string_view kUnknownNames[] = {
-    "AlbertTokenizer",   "BartTokenizer",       "BarthezTokenizer",    "BertTokenizer",
-    "BigBirdTokenizer",  "BioGptTokenizer",     "BlenderbotTokenizer", "CamembertTokenizer",
-    "CLIPTokenizer",     "DebertaTokenizer",    "DebertaV2Tokenizer",  "EsmcTokenizer",
-    "FunnelTokenizer",   "HerbertTokenizer",    "LasrTokenizer",       "LayoutLMv3Tokenizer",
-    "LEDTokenizer",      "LongformerTokenizer", "LukeTokenizer",       "MarkupLMTokenizer",
-    "MBart50Tokenizer",  "MBartTokenizer",      "MPNetTokenizer",      "MvpTokenizer",
-    "NllbTokenizer",     "NougatTokenizer",     "OpenAIGPTTokenizer",  "PegasusTokenizer",
-    "ReformerTokenizer", "RemBertTokenizer",    "RobertaTokenizer",    "SeamlessM4TTokenizer",
-    "Siglip2Tokenizer",  "T5Tokenizer",         "UdopTokenizer",       "WhisperTokenizer",
-    "XGLMTokenizer",     "XLMRobertaTokenizer", "XLNetTokenizer",
+    "AlbertTokenizer",      "BartTokenizer",
+    "BarthezTokenizer",     "BertTokenizer",
+    "BigBirdTokenizer",     "BioGptTokenizer",
+    "BlenderbotTokenizer",  "CamembertTokenizer",
+    "CLIPTokenizer",        "DebertaTokenizer",
+    "DebertaV2Tokenizer",   "EsmcTokenizer",
+    "FunnelTokenizer",      "GPTNeoXJapaneseTokenizer",
+    "HerbertTokenizer",     "LasrTokenizer",
+    "LayoutLMv3Tokenizer",  "LEDTokenizer",
+    "LongformerTokenizer",  "LukeTokenizer",
+    "MarkupLMTokenizer",    "MBart50Tokenizer",
+    "MBartTokenizer",       "MPNetTokenizer",
+    "MvpTokenizer",         "NllbTokenizer",
+    "NougatTokenizer",      "OpenAIGPTTokenizer",
+    "PegasusTokenizer",     "ReformerTokenizer",
+    "RemBertTokenizer",     "RobertaTokenizer",
+    "SeamlessM4TTokenizer", "Siglip2Tokenizer",
+    "T5Tokenizer",          "UdopTokenizer",
+    "WhisperTokenizer",     "XGLMTokenizer",
+    "XLMRobertaTokenizer",  "XLNetTokenizer",
 };
 
 struct ModelClass {
@@ -112,15 +122,17 @@ struct ModelClass {
 };
 
 /// What transformers registers for the models that depthlens has. AFMoE, Apertus, Arcee, Bamba, BLOOM,
-/// DeepSeek, dots.llm1, EXAONE 4, Falcon, Falcon-H1, Gemma 4, GPT-OSS, Helium, HunYuan, Idefics 3, LFM2,
-/// Llama, nanochat, Nemotron-H, Seed-OSS, SmolLM3, Solar Open and what sees with them (LLaVA's for videos and
-/// OneVision) have no entry: their folders decide.
+/// Cohere 2 with experts, CWM, DeepSeek, dots.llm1, EXAONE 4, Falcon, Falcon-H1, Gemma 4, GPT-OSS, Granite
+/// with windows, Helium, HunYuan, HY 3, Idefics 3, LFM2, Llama, Mistral 4, nanochat, Nemotron-H, Seed-OSS,
+/// SmolLM3, Solar Open, Youtu and what sees with them (LLaVA's for videos and OneVision) have no entry: their
+/// folders decide.
 constexpr ModelClass kModelClasses[] = {
     {"aya_vision", "CohereTokenizer"},
     {"biogpt", "BioGptTokenizer"},
     {"codegen", "GPT2Tokenizer"},
     {"cohere", "CohereTokenizer"},
     {"cohere2", "CohereTokenizer"},
+    {"dbrx", "GPT2Tokenizer"},
     {"ernie4_5", kGeneric.name, true},
     {"ernie4_5_moe", kGeneric.name, true},
     {"falcon_mamba", "GPTNeoXTokenizer"},
@@ -140,6 +152,7 @@ constexpr ModelClass kModelClasses[] = {
     {"gpt_bigcode", kGeneric.name, true},
     {"gpt_neo", "GPT2Tokenizer"},
     {"gpt_neox", "GPTNeoXTokenizer"},
+    {"gpt_neox_japanese", "GPTNeoXJapaneseTokenizer"},
     {"gptj", "GPT2Tokenizer"},
     {"granite", kGeneric.name, true},
     {"granitemoe", kGeneric.name, true},
@@ -147,6 +160,7 @@ constexpr ModelClass kModelClasses[] = {
     {"granitemoeshared", kGeneric.name, true},
     {"idefics2", "LlamaTokenizer"},
     {"internvl", "Qwen2Tokenizer"},
+    {"jais2", "GPT2Tokenizer"},
     {"jamba", kGeneric.name, true},
     {"kimi_k25", kGeneric.name, true},
     {"lighton_ocr", "Qwen2Tokenizer"},
@@ -154,6 +168,8 @@ constexpr ModelClass kModelClasses[] = {
     {"llava_next", kGeneric.name, true},
     {"mamba", "GPTNeoXTokenizer"},
     {"mamba2", "GPTNeoXTokenizer"},
+    {"mimo_v2_flash", kGeneric.name, true},
+    {"minicpm3", kGeneric.name, true},
     {"minimax_m2", kGeneric.name, true},
     {"ministral", kGeneric.name, true},
     {"ministral3", kGeneric.name, true},
@@ -171,6 +187,7 @@ constexpr ModelClass kModelClasses[] = {
     {"opt", "GPT2Tokenizer"},
     {"ovis2", "Qwen2Tokenizer"},
     {"paddleocr_vl", kGeneric.name, true},
+    {"persimmon", kGeneric.name, true},
     {"phi", "GPT2Tokenizer"},
     {"phi3", kGeneric.name, true},
     {"phimoe", kGeneric.name, true},

@@ -54,6 +54,12 @@ def latent(family, **changes):
                              "moe_intermediate_size": 12, **changes})
 
 
+def latent_alone(family, **changes):
+    """The same without experts."""
+    return common(family, **{"num_key_value_heads": 4, "q_lora_rank": 7, "kv_lora_rank": 10, "qk_nope_head_dim": 4,
+                             "qk_rope_head_dim": 4, "v_head_dim": 5, **changes})
+
+
 def seeing(family, text, text_family=None, own_eyes=None, **changes):
     """A model that sees pictures, with as little of eyes as its class can have."""
     sizes = {"vocab_size": 66, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -82,6 +88,7 @@ FACTORS = {"embedding_multiplier": 1.3, "lm_head_multiplier": 0.7, "key_multipli
            "attention_out_multiplier": 1.2, "ssm_in_multiplier": 0.9, "ssm_out_multiplier": 1.1,
            "mlp_multipliers": [0.7, 1.4], "ssm_multipliers": [0.8, 1.2, 0.7, 1.3, 0.9]}
 GRANITE = {"embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.6, "logits_scaling": 0.7}
+INDEXED = {"index_topk": 20, "index_head_dim": 6, "index_n_heads": 2}
 SLIDING, FULL = "sliding_attention", "full_attention"
 GEMMA4 = {"head_dim": 4, "global_head_dim": 12, "sliding_window": 3, "final_logit_softcapping": 2.0,
           "hidden_size_per_layer_input": 0, "rope_parameters": {
@@ -229,6 +236,50 @@ VARIANTS = {
     "exaone-moe": (common("exaone_moe", head_dim=8, num_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2,
                           num_shared_experts=2, moe_intermediate_size=12, sliding_window=3, sliding_window_pattern=3,
                           rope_parameters=rope()), BF16, 132, 0.6),
+    "cwm": (common("cwm", head_dim=8, sliding_window=3, mlp_bias=True, layer_types=[FULL, SLIDING, FULL], rope_parameters=rope(
+        "llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
+            BF16, 133, 0.6),
+    "jais2": (common("jais2", num_hidden_layers=2, layer_norm_eps=1e-2, rope_parameters=rope()), BF16, 134, 0.6),
+    "minicpm3": (latent_alone("minicpm3", rms_norm_eps=1e-2, attention_bias=True, mlp_bias=True, scale_emb=1.5, scale_depth=1.2,
+                              dim_model_base=10, rope_parameters=MSCALES), BF16, 135, 0.6),
+    # transformers 5.24 clears the row of a padding token when it loads a model of this class.
+    "youtu": (latent_alone("youtu", v_head_dim=10, rms_norm_eps=1e-2, attention_bias=True, pad_token_id=None,
+                           rope_parameters=rope()), BF16, 136, 0.6),
+    "hy-v3": (common("hy_v3", head_dim=8, **EXPERTS, num_shared_experts=2, router_scaling_factor=1.5, attention_bias=True,
+                     mlp_layer_types=["dense", "sparse", "sparse"], rope_parameters=rope()), BF16, 137, 0.6),
+    "dbrx": (own("dbrx", d_model=16, n_heads=4, n_layers=2, max_seq_len=32, rope_parameters=rope(), attn_config={
+        "clip_qkv": 0.7, "kv_n_heads": 2, "rope_theta": 500.0}, ffn_config={
+        "ffn_hidden_size": 12, "moe_num_experts": 5, "moe_top_k": 2}), BF16, 138, 0.6),
+    "granite-swa": (common("granite_swa", **GRANITE, num_hidden_layers=4, sliding_window=3, layer_rope_theta=[500.0, 0, 100.0, 500.0],
+                           attention_bias=True, mlp_bias=True), BF16, 139, 0.6),
+    "granite-moe-swa": (common("granitemoe_swa", **GRANITE, num_hidden_layers=2, sliding_window=4, num_local_experts=5,
+                               num_experts_per_tok=2, shared_intermediate_size=20, layer_types=[SLIDING, FULL],
+                               rope_parameters=rope()), BF16, 140, 0.6),
+    "persimmon": (own("persimmon", hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
+                      max_position_embeddings=64, layer_norm_eps=1e-2), BF16, 141, 0.45),
+    "gpt-neox-japanese": (own("gpt_neox_japanese", hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                              intermediate_multiple_size=2, max_position_embeddings=64, layer_norm_eps=1e-2, rope_parameters=rope(
+                                  partial_rotary_factor=0.5)), BF16, 142, 0.6),
+    # The first block is dense, full and rotates all the same; the last is full and does not.
+    "cohere2-moe": (common("cohere2_moe", head_dim=8, num_experts=5, num_experts_per_tok=2, num_shared_experts=2, logit_scale=0.7,
+                           sliding_window=3, first_k_dense_replace=1, sliding_window_pattern=2, prefix_dense_intermediate_size=20,
+                           expert_selection_fn="sigmoid", rope_parameters=rope()), BF16, 143, 0.6),
+    "cohere2-moe-softmax": (common("cohere2_moe", head_dim=8, num_hidden_layers=2, num_experts=5, num_experts_per_tok=2,
+                                   num_shared_experts=1, shared_expert_combination_strategy="sum", logit_scale=1.5,
+                                   sliding_window=3, rms_norm_eps=1e-2, attention_bias=True), BF16, 144, 0.6),
+    "mistral4": (latent("mistral4", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2, routed_scaling_factor=1.5,
+                        first_k_dense_replace=1, rope_parameters={**MSCALES, "original_max_position_embeddings": 4,
+                                                                  "llama_4_scaling_beta": 0.3}), BF16, 145, 0.6),
+    "mimo-v2-flash": (common("mimo_v2_flash", head_dim=12, v_head_dim=5, num_key_value_heads=1, attention_bias=True,
+                             attention_value_scale=0.6, sliding_window=3, layer_types=[FULL, SLIDING, FULL], n_routed_experts=6,
+                             num_experts_per_tok=3, n_group=3, topk_group=2, moe_intermediate_size=12, rope_parameters={
+                                 FULL: rope(partial_rotary_factor=0.5), SLIDING: rope(theta=100.0)}), BF16, 148, 0.6),
+    # Windows are no longer than what an indexer chooses.
+    "deepseek-v32": (latent("deepseek_v32", **INDEXED, attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2,
+                            routed_scaling_factor=1.5, first_k_dense_replace=1, rope_parameters=MSCALES), BF16, 146, 0.6),
+    "glm-moe-dsa": (latent("glm_moe_dsa", **INDEXED, v_head_dim=10, rms_norm_eps=1e-2, num_experts_per_tok=2,
+                           mlp_layer_types=["sparse", "dense", "sparse"], indexer_types=["full", "shared", "full"],
+                           rope_parameters=rope()), BF16, 147, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
@@ -581,11 +632,11 @@ def readout(model, norm, states):
     x = states if norm is None else norm(states)
     projection = getattr(getattr(base, "decoder", base), "project_out", None)
     logits = model.get_output_embeddings()(x if projection is None else projection(x))
-    if model.config.model_type in ("cohere", "cohere2"):
+    if model.config.model_type in ("cohere", "cohere2", "cohere2_moe"):
         logits = logits * config.logit_scale
     if config.model_type == "falcon_h1":
         logits = logits * config.lm_head_multiplier
-    if config.model_type.startswith("granite"):
+    if config.model_type.startswith("granite") or config.model_type == "minicpm3":
         logits = logits / config.logits_scaling
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -610,10 +661,12 @@ class SmallestChoice:
     def __enter__(self):
         config = self.model.config.get_text_config()
         chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k_experts", None)
+        if config.model_type == "dbrx":
+            chosen = config.ffn_config.moe_top_k
         for name, module in self.model.named_modules():
             if hasattr(module, "route_scale"):  # AFMoE's router
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
-            elif chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
+            elif chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj", ".router.layer")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
         return self
 

@@ -35,8 +35,12 @@ ArchSpec read_codegen(const util::JsonView& config);
 ArchSpec read_bamba(const util::JsonView& config);
 ArchSpec read_cohere(const util::JsonView& config);
 ArchSpec read_cohere2(const util::JsonView& config);
+ArchSpec read_cohere2_moe(const util::JsonView& config);
+ArchSpec read_cwm(const util::JsonView& config);
+ArchSpec read_dbrx(const util::JsonView& config);
 ArchSpec read_deepseek_v2(const util::JsonView& config);
 ArchSpec read_deepseek_v3(const util::JsonView& config);
+ArchSpec read_deepseek_v32(const util::JsonView& config);
 ArchSpec read_dots1(const util::JsonView& config);
 ArchSpec read_ernie4_5(const util::JsonView& config);
 ArchSpec read_ernie4_5_moe(const util::JsonView& config);
@@ -58,20 +62,26 @@ ArchSpec read_glm4_moe_lite(const util::JsonView& config);
 ArchSpec read_glm4v(const util::JsonView& config);
 ArchSpec read_glm4v_moe(const util::JsonView& config);
 ArchSpec read_glm_ocr(const util::JsonView& config);
+ArchSpec read_glm_moe_dsa(const util::JsonView& config);
 ArchSpec read_gpt1(const util::JsonView& config);
 ArchSpec read_gpt2(const util::JsonView& config);
 ArchSpec read_gpt_bigcode(const util::JsonView& config);
 ArchSpec read_gpt_neo(const util::JsonView& config);
 ArchSpec read_gpt_neox(const util::JsonView& config);
+ArchSpec read_gpt_neox_japanese(const util::JsonView& config);
 ArchSpec read_gpt_oss(const util::JsonView& config);
 ArchSpec read_gptj(const util::JsonView& config);
 ArchSpec read_granite(const util::JsonView& config);
 ArchSpec read_granite_moe(const util::JsonView& config);
 ArchSpec read_granite_moe_hybrid(const util::JsonView& config);
 ArchSpec read_granite_moe_shared(const util::JsonView& config);
+ArchSpec read_granite_moe_swa(const util::JsonView& config);
+ArchSpec read_granite_swa(const util::JsonView& config);
 ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_hunyuan_dense(const util::JsonView& config);
 ArchSpec read_hunyuan_moe(const util::JsonView& config);
+ArchSpec read_hy_v3(const util::JsonView& config);
+ArchSpec read_jais2(const util::JsonView& config);
 ArchSpec read_jamba(const util::JsonView& config);
 ArchSpec read_lfm2(const util::JsonView& config);
 ArchSpec read_lfm2_moe(const util::JsonView& config);
@@ -79,10 +89,13 @@ ArchSpec read_llama(const util::JsonView& config);
 ArchSpec read_llama4(const util::JsonView& config);
 ArchSpec read_mamba(const util::JsonView& config);
 ArchSpec read_mamba2(const util::JsonView& config);
+ArchSpec read_mimo_v2_flash(const util::JsonView& config);
+ArchSpec read_minicpm3(const util::JsonView& config);
 ArchSpec read_minimax_m2(const util::JsonView& config);
 ArchSpec read_ministral(const util::JsonView& config);
 ArchSpec read_ministral3(const util::JsonView& config);
 ArchSpec read_mistral(const util::JsonView& config);
+ArchSpec read_mistral4(const util::JsonView& config);
 ArchSpec read_mixtral(const util::JsonView& config);
 ArchSpec read_mpt(const util::JsonView& config);
 ArchSpec read_nanochat(const util::JsonView& config);
@@ -95,6 +108,7 @@ ArchSpec read_olmo_hybrid(const util::JsonView& config);
 ArchSpec read_olmoe(const util::JsonView& config);
 ArchSpec read_opt(const util::JsonView& config);
 ArchSpec read_paddleocr(const util::JsonView& config);
+ArchSpec read_persimmon(const util::JsonView& config);
 ArchSpec read_phi(const util::JsonView& config);
 ArchSpec read_phi3(const util::JsonView& config);
 ArchSpec read_phimoe(const util::JsonView& config);
@@ -117,6 +131,7 @@ ArchSpec read_stablelm(const util::JsonView& config);
 ArchSpec read_starcoder2(const util::JsonView& config);
 ArchSpec read_vaultgemma(const util::JsonView& config);
 ArchSpec read_xglm(const util::JsonView& config);
+ArchSpec read_youtu(const util::JsonView& config);
 
 // What one family's file takes from another's.
 
@@ -136,5 +151,8 @@ void set_granite_factors(ArchSpec& spec, const util::JsonView& config);
 /// "layers.{i}.shared_mlp.…", of which `mlp_size` 0 means none.
 void add_granite_experts(ArchSpec& spec);
 void add_granite_shared_expert(ArchSpec& spec, std::int64_t mlp_size);
+
+/// Ministral 3's growth of queries with the logarithm of their position; the rotary settings are read.
+void set_query_growth(ArchSpec& spec, const util::JsonView& config);
 
 }  // namespace depthlens::model

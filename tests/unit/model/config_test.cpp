@@ -62,6 +62,33 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"intermediate_size", 48},
         {"num_attention_heads", 20}}},
+      {"deepseek_v32",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 4},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 128}}},
+      {"glm_moe_dsa",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 4},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 64}}},
+      {"minicpm3",
+       {{"vocab_size", 50},
+        {"hidden_size", 640},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 40}}},
+      {"youtu",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 16}}},
+      {"gpt_neox_japanese",
+       {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 3}, {"num_attention_heads", 32}}},
+      {"dbrx", {{"vocab_size", 50}, {"d_model", 512}, {"n_layers", 3}, {"n_heads", 32}}},
       {"helium",
        {{"vocab_size", 50},
         {"hidden_size", 512},
@@ -173,7 +200,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 92);
+  REQUIRE(classes.size() == 107);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -219,7 +246,21 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"afmoe", "mup_enabled"},
                                                                   {"afmoe", "attention_bias"},
                                                                   {"solar_open", "attention_bias"},
-                                                                  {"exaone_moe", "norm_topk_prob"}};
+                                                                  {"exaone_moe", "norm_topk_prob"},
+                                                                  {"cwm", "mlp_bias"},
+                                                                  {"jais2", "attention_bias"},
+                                                                  {"jais2", "mlp_bias"},
+                                                                  {"minicpm3", "attention_bias"},
+                                                                  {"minicpm3", "mlp_bias"},
+                                                                  {"youtu", "rope_interleave"},
+                                                                  {"hy_v3", "attention_bias"},
+                                                                  {"granite_swa", "attention_bias"},
+                                                                  {"granite_swa", "mlp_bias"},
+                                                                  {"granitemoe_swa", "attention_bias"},
+                                                                  {"persimmon", "qk_layernorm"},
+                                                                  {"cohere2_moe", "norm_topk_prob"},
+                                                                  {"mistral4", "norm_topk_prob"},
+                                                                  {"mimo_v2_flash", "attention_bias"}};
   for (const auto& [family, key] : flags) {
     INFO(family);
     refused(with(smallest(family), {{key, "yes"}}), {key, "yes"});
@@ -490,7 +531,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 132);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 147);  // thirty-nine of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1872,4 +1913,227 @@ TEST_CASE("config: AFMoE, Solar Open and EXAONE with experts") {
             .blocks[0]
             .experts);
   refused(with(exaone, {{"num_experts_per_tok", 65}}), {"more experts are chosen"});
+}
+
+TEST_CASE("config: CWM and Jais 2") {
+  const Json cwm = smallest("cwm");
+  CHECK(windows(read(with(cwm, {{"num_hidden_layers", 5}}))) == Windows{0, 8192, 8192, 8192, 0});
+  CHECK(read(cwm).ropes.front().scaling == model::RopeSpec::Scaling::kLlama3);
+  CHECK(read(cwm).ropes.front().factor == 16);
+  CHECK(read(with(cwm, {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}})).ropes.front().theta ==
+        1e6);
+  check_told(with(cwm, {{"attention_bias", true}}), {"attention_bias"});
+  refused(with(cwm, {{"sliding_window", nullptr}}), {"sliding_window"});
+
+  const Json jais = smallest("jais2");
+  CHECK(read(jais).norm == model::NormKind::kLayerNorm);
+  CHECK(read(jais).activation == model::Activation::kReluSquared);
+  CHECK_FALSE(read(jais) == read(with(jais, {{"mlp_bias", false}})));
+  CHECK_FALSE(read(jais) == read(with(jais, {{"attention_bias", nullptr}})));
+}
+
+TEST_CASE("config: MiniCPM 3, Youtu and Mistral 4") {
+  const Json minicpm = smallest("minicpm3");
+  const auto spec = read(minicpm);
+  CHECK(spec.latent.value_size == 16);
+  CHECK(read(with(minicpm, {{"v_head_dim", 24}})).latent.value_size == 24);
+  CHECK(spec.embedding_scale == 12);
+  CHECK(spec.residual_scale == 1.4 / std::sqrt(3.0));
+  CHECK(spec.logit_transform.scale == 0.4);
+  CHECK_FALSE(spec.ropes.front().interleaved);
+  const auto without = read(with(minicpm, {{"scale_depth", nullptr}, {"dim_model_base", nullptr}}));
+  CHECK(without.residual_scale == 1);
+  CHECK(without.logit_transform.scale == 1);
+  check_told(with(minicpm, {{"head_dim", 96}}), {"head_dim"});
+  check_told(with(minicpm, {{"rope_interleave", true}}), {"rope_interleave"});
+  refused(with(minicpm, {{"num_key_value_heads", 8}}), {"num_key_value_heads"});
+  refused(with(minicpm, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor"});
+  refused(with(minicpm, {{"hidden_size", 512}}), {"num_attention_heads"});
+
+  const Json youtu = smallest("youtu");
+  CHECK(read(youtu).latent.query_rank == 1536);
+  CHECK(read(with(youtu, {{"q_lora_rank", nullptr}})).latent.query_rank == 0);
+  CHECK(read(youtu).ropes.front().interleaved);
+  CHECK_FALSE(read(with(youtu, {{"rope_interleave", nullptr}})).ropes.front().interleaved);
+  CHECK(read(youtu).experts.count == 0);
+
+  const Json mistral = smallest("mistral4");
+  const Json yarn = {{"rope_type", "yarn"},
+                     {"rope_theta", 500.0},
+                     {"factor", 4.0},
+                     {"original_max_position_embeddings", 64},
+                     {"llama_4_scaling_beta", 0.3}};
+  CHECK(read(mistral).attention.query_growth == 0.1);
+  CHECK(read(mistral).attention.query_growth_length == 8192);
+  CHECK(read(mistral).ropes.front().factor == 128);
+  CHECK(read(mistral).ropes.front().dims == 64);
+  CHECK(read(mistral).experts.weighting == model::ExpertSpec::Weighting::kBiasedShares);
+  const auto stretched = read(with(mistral, {{"rope_parameters", yarn}}));
+  CHECK(stretched.attention.query_growth_length == 64);
+  CHECK(read(with(mistral, {{"rope_parameters", with(yarn, {{"partial_rotary_factor", 0.5}})}})) ==
+        stretched);
+  refused(with(mistral, {{"rope_parameters", with(yarn, {{"partial_rotary_factor", 0.25}})}}),
+          {"partial_rotary_factor", "64 of 128"});
+  refused(with(mistral, {{"rope_parameters", {{"rope_type", "default"}}}}), {"llama_4_scaling_beta"});
+  const Json groups = {{"n_group", 4}, {"topk_group", 2}};
+  CHECK(read(with(mistral, groups)).experts.groups == 4);
+  refused(with(mistral, with(groups, {{"norm_topk_prob", false}})), {"n_group"});
+}
+
+TEST_CASE("config: HY 3, DBRX and Cohere 2 with experts") {
+  using Weighting = model::ExpertSpec::Weighting;
+  const Json hy = smallest("hy_v3");
+  CHECK_FALSE(read(hy).blocks[0].experts);
+  CHECK(read(hy).blocks[1].experts);
+  CHECK(read(hy).ropes.front().theta == 11158840);
+  CHECK(read(with(hy, {{"num_shared_experts", 2}})).experts.shared_mlp_size == 2 * 1536);
+  CHECK(
+      read(with(hy, {{"num_hidden_layers", 2}, {"mlp_layer_types", {"sparse", "dense"}}})).blocks[0].experts);
+  check_told(with(hy, {{"first_k_dense_replace", 3}}), {"first_k_dense_replace"});
+  refused(with(hy, {{"mlp_bias", true}}), {"mlp_bias"});
+  refused(with(hy, {{"use_qk_norm", false}}), {"use_qk_norm"});
+
+  const Json dbrx = smallest("dbrx");
+  const auto attention = [&](const Json& settings) { return with(dbrx, {{"attn_config", settings}}); };
+  const auto experts = [&](const Json& settings) { return with(dbrx, {{"ffn_config", settings}}); };
+  CHECK(read(dbrx).num_kv_heads == 1);
+  CHECK(read(dbrx).experts.count == 4);
+  CHECK(read(dbrx).experts.weighting == Weighting::kShares);
+  CHECK(read(experts({{"moe_normalize_expert_weights", nullptr}})).experts.weighting ==
+        Weighting::kSoftmaxOfAll);
+  refused(experts({{"moe_normalize_expert_weights", 2.0}}), {"moe_normalize_expert_weights"});
+  CHECK(read(experts({{"ffn_act_fn", {{"name", "gelu"}}}})).activation == model::Activation::kGelu);
+  CHECK(read(attention({{"kv_n_heads", 8}, {"clip_qkv", 8}})).attention.clip_projections == 8);
+  refused(attention({{"kv_n_heads", 7}}), {"kv_n_heads"});
+  refused(with(dbrx, {{"tie_word_embeddings", true}}), {"tie_word_embeddings"});
+  const Json published = attention({{"rope_theta", 5e5}});
+  check_told(published, {"rope_theta", "500000", "10000"});
+  CHECK(read(published).ropes.front().theta == 5e5);
+  const Json saved = with(published, {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e4}}}});
+  refused(saved, {"attn_config", "rope_theta", "10000"});
+
+  const Json cohere = with(smallest("cohere2_moe"), {{"num_hidden_layers", 6}});
+  const auto spec = read(cohere);
+  CHECK(windows(spec) == Windows{4096, 4096, 4096, 0, 4096, 4096});
+  CHECK(spec.norm == model::NormKind::kLayerNorm);
+  CHECK(spec.experts.weighting == Weighting::kSoftmaxOfChosen);
+  CHECK(spec.blocks[3].rope == model::BlockSpec::kNoRope);
+  const auto mixed = read(with(cohere, {{"first_k_dense_replace", 2},
+                                        {"prefix_dense_intermediate_size", 40},
+                                        {"expert_selection_fn", "sigmoid"},
+                                        {"num_shared_experts", 2},
+                                        {"rms_norm_eps", 1e-3}}));
+  CHECK(windows(mixed) == Windows{0, 0, 4096, 4096, 4096, 0});
+  CHECK(mixed.blocks[1].rope == 0);
+  CHECK(mixed.blocks[5].rope == model::BlockSpec::kNoRope);
+  CHECK_FALSE(mixed.blocks[1].experts);
+  CHECK(mixed.mlp_size == 40);
+  CHECK(mixed.experts.mlp_size == 48);
+  CHECK(mixed.experts.shared_mlp_size == 96);
+  CHECK(mixed.experts.output_scale == 0.5);
+  CHECK(mixed.experts.weighting == Weighting::kLogisticShares);
+  CHECK(mixed.norm == model::NormKind::kRmsNorm);
+  CHECK(mixed.norm_epsilon == 1e-3);
+  const Json pattern = {{"first_k_dense_replace", 2}, {"prefix_dense_sliding_window_pattern", 2}};
+  CHECK(read(with(cohere, pattern)).blocks[1].rope == model::BlockSpec::kNoRope);
+  refused(with(cohere, {{"expert_selection_fn", "top"}}), {"expert_selection_fn"});
+  refused(with(cohere, {{"num_shared_experts", 1}, {"shared_expert_combination_strategy", "max"}}),
+          {"shared_expert_combination_strategy"});
+}
+
+TEST_CASE("config: Granite with windows, Persimmon and GPT-NeoX Japanese") {
+  for (const std::string family : {"granite_swa", "granitemoe_swa"}) {
+    INFO(family);
+    const Json granite = with(smallest(family), {{"num_hidden_layers", 5}});
+    const auto spec = read(granite);
+    CHECK(windows(spec) == Windows{0, 128, 128, 128, 0});
+    CHECK(spec.ropes.size() == 1);
+    const auto several = read(with(granite, {{"layer_rope_theta", {1e4, 0, 500, 1e4, 500}}}));
+    REQUIRE(several.ropes.size() == 2);
+    CHECK(several.blocks[0].rope == 0);
+    CHECK(several.blocks[1].rope == model::BlockSpec::kNoRope);
+    CHECK(several.blocks[2].rope == 1);
+    CHECK(several.blocks[3].rope == 0);
+    CHECK(several.ropes[1].theta == 500);
+    refused(with(granite, {{"layer_rope_theta", {1e4}}}), {"layer_rope_theta", "5 values"});
+    refused(with(granite, {{"layer_rope_theta", {1e4, -1, 1, 1, 1}}}), {"layer_rope_theta"});
+    refused(with(granite, {{"sliding_window", nullptr}}), {"sliding_window"});
+  }
+  const Json persimmon = smallest("persimmon");
+  CHECK(read(persimmon).ropes.front().dims == 8);
+  CHECK_FALSE(read(persimmon) == read(with(persimmon, {{"qk_layernorm", false}})));
+  refused(with(persimmon, {{"partial_rotary_factor", nullptr}}), {"partial_rotary_factor"});
+  refused(with(persimmon, {{"head_dim", 8}}), {"head_dim"});
+
+  const auto japanese = read(smallest("gpt_neox_japanese"));
+  CHECK(japanese.mlp_size == 4 * 512);
+  CHECK(japanese.ropes.front().dims == 16);
+  CHECK(read(with(smallest("gpt_neox_japanese"), {{"rotary_pct", 0.5}})).ropes.front().dims == 8);
+  const auto bias =
+      std::find_if(japanese.block_tensors.begin(), japanese.block_tensors.end(),
+                   [](const auto& rule) { return rule.slot == model::Slot::kAttentionOutBias; });
+  REQUIRE(bias != japanese.block_tensors.end());
+  CHECK_FALSE(japanese.has(*bias, 1));
+  CHECK(japanese.has(*bias, 2));
+}
+
+TEST_CASE("config: where attention sees chosen positions, windows are as long as all of them are seen") {
+  const Json kinds = {"indexed_attention", "indexed_attention", "indexed_attention", "indexed_attention"};
+  for (const std::string family : {"deepseek_v32", "glm_moe_dsa"}) {
+    INFO(family);
+    const Json least = smallest(family);
+    CHECK(read(least).max_positions == 2048);
+    CHECK(read(with(least, {{"max_position_embeddings", 1024}})).max_positions == 1024);
+    const auto fewer = static_cast<std::int64_t>(family.size());
+    check_told(with(least, {{"index_topk", fewer}, {"layer_types", kinds}}),
+               {"index_topk", util::cat("at most ", fewer)});
+    CHECK(read(with(least, {{"layer_types", kinds}})) == read(least));
+    refused(with(least, {{"layer_types", "full_attention"}}), {"layer_types"});
+    refused(with(least, {{"q_lora_rank", nullptr}}), {"q_lora_rank"});
+    CHECK_FALSE(read(least).blocks[2].experts);
+    CHECK(read(least).blocks[3].experts);
+    CHECK(read(with(least, {{"first_k_dense_replace", 1}})).blocks[1].experts);
+    CHECK(read(with(least, {{"mlp_layer_types", {"sparse", "dense", "dense", "sparse"}}})).blocks[0].experts);
+  }
+  check_told(with(smallest("glm_moe_dsa"), {{"rope_interleave", false}}), {"rope_interleave"});
+}
+
+TEST_CASE("config: MiMo V2 Flash") {
+  using model::Mixer;
+  const Json least = with(smallest("mimo_v2_flash"), {{"num_hidden_layers", 7}});
+  const auto spec = read(least);
+  CHECK(windows(spec) == Windows{0, 129, 129, 129, 129, 0, 129});
+  REQUIRE(spec.ropes.size() == 2);
+  CHECK(spec.ropes[0].theta == 5e6);
+  CHECK(spec.ropes[1].theta == 1e4);
+  CHECK(spec.ropes[1].dims == 64);
+  CHECK(spec.blocks[5].rope == 0);
+  CHECK(spec.blocks[6].rope == 1);
+  CHECK(spec.blocks[0].mixer == Mixer::kAttention);
+  CHECK(spec.blocks[1].mixer == Mixer::kWideAttention);
+  CHECK(spec.wide.num_kv_heads == 8);
+  CHECK(spec.attention.value_size == 128);
+  CHECK(spec.attention.output_scale == 0.707);
+  CHECK(read(with(least, {{"attention_value_scale", nullptr}})).attention.output_scale == 1);
+  CHECK(read(with(least, {{"sliding_window_size", 64}})).blocks[1].window == 65);
+  CHECK(read(with(least, {{"routed_scaling_factor", nullptr}})) == spec);
+  CHECK_FALSE(spec.blocks[0].experts);
+  const Json published = {{"hybrid_layer_pattern", {0, 1, 1, 1, 1, 0, 1}},
+                          {"moe_layer_freq", {0, 1, 1, 1, 1, 1, 1}},
+                          {"rope_theta", 5000000},
+                          {"swa_rope_theta", 10000},
+                          {"partial_rotary_factor", 0.334},
+                          {"swa_num_key_value_heads", 8},
+                          {"add_swa_attention_sink_bias", true},
+                          {"add_full_attention_sink_bias", false}};
+  CHECK(told(with(least, published)).empty());
+  CHECK(read(with(least, published)) == spec);
+  check_told(with(least, {{"hybrid_layer_pattern", {1, 1, 1, 1, 1, 0, 1}}}), {"hybrid_layer_pattern"});
+  check_told(with(least, {{"swa_rope_theta", 500}}), {"swa_rope_theta"});
+  refused(with(least, {{"add_swa_attention_sink_bias", false}}), {"add_swa_attention_sink_bias"});
+  refused(with(least, {{"num_key_value_heads", 32}}), {"twice num_key_value_heads, 64"});
+  refused(with(least, {{"rope_parameters", {{"full_attention", {{"rope_theta", 500}}}}}}),
+          {"sliding_attention"});
+  refused(with(least, {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}}),
+          {"rope_theta"});
 }
