@@ -47,7 +47,7 @@ std::int64_t ArchSpec::carried_size() const {
 }
 
 std::int64_t ArchSpec::width_of_heads() const {
-  return num_heads * std::max({head_size, latent.value_size, wide.head_size});
+  return num_heads * std::max({head_size, attention.value_size, latent.value_size, wide.head_size});
 }
 
 }  // namespace depthlens::model

@@ -53,6 +53,7 @@ Heads projections(const Block& block, const compute::PackedRows& rows) {
   const ArchSpec& arch = block.arch;
   const HeadSizes sizes = arch.heads_of(block.spec());
   const std::int64_t H = arch.num_heads, G = sizes.num_kv_heads, dh = sizes.head_size;
+  const std::int64_t dv = arch.attention.value_size > 0 ? arch.attention.value_size : dh;
   const std::int64_t T = rows.values.size(0);
   Heads heads;
   auto& [q, k, v] = heads;
@@ -68,7 +69,7 @@ Heads projections(const Block& block, const compute::PackedRows& rows) {
     if (block.spec().keys_of == BlockSpec::kOwnKeys) {
       k = block.linear(rows, Slot::kKeyWeight, Slot::kKeyBias).view({T, G, dh});
       const bool keys_are_values = block.spec().mixer == Mixer::kWideAttention && arch.wide.keys_are_values;
-      v = keys_are_values ? k : block.linear(rows, Slot::kValueWeight, Slot::kValueBias).view({T, G, dh});
+      v = keys_are_values ? k : block.linear(rows, Slot::kValueWeight, Slot::kValueBias).view({T, G, dv});
     }
   }
   if (!arch.attention.query_key_norm_behind_rope) norm_queries_and_keys(block, heads);
@@ -78,7 +79,7 @@ Heads projections(const Block& block, const compute::PackedRows& rows) {
   return heads;
 }
 
-/// The same of latent attention, rotated, and of one width: what is narrower has zeros behind it.
+/// The same of latent attention, rotated.
 Heads latent_heads(const Block& block, const compute::PackedRows& rows) {
   const ArchSpec& arch = block.arch;
   const LatentSpec& latent = arch.latent;
@@ -92,10 +93,6 @@ Heads latent_heads(const Block& block, const compute::PackedRows& rows) {
   const auto turned = [&](const at::Tensor& x) {
     return rotate(x, arch.ropes[rope], block.positions.rotations[rope]);
   };
-  const auto widened = [&](const at::Tensor& x) {
-    const std::int64_t missing = std::max(dh, latent.value_size) - x.size(2);
-    return missing > 0 ? at::constant_pad_nd(x, {0, missing}) : x;
-  };
 
   const compute::PackedRows of_queries =
       latent.query_rank > 0
@@ -106,8 +103,8 @@ Heads latent_heads(const Block& block, const compute::PackedRows& rows) {
   const at::Tensor k = block.linear(of_keys, Slot::kKeyWeight).view({T, H, plain});
   const at::Tensor v = block.linear(of_keys, Slot::kValueWeight).view({T, H, latent.value_size});
   const at::Tensor of_all = block.linear(rows, Slot::kRotatedKeyWeight, Slot::kRotatedKeyBias).unsqueeze(1);
-  return {widened(at::cat({q.narrow(2, 0, plain), turned(q.narrow(2, plain, rotated))}, 2)),
-          widened(at::cat({k, turned(of_all).expand({T, H, rotated})}, 2)), widened(v)};
+  return {at::cat({q.narrow(2, 0, plain), turned(q.narrow(2, plain, rotated))}, 2),
+          at::cat({k, turned(of_all).expand({T, H, rotated})}, 2), v};
 }
 
 /// With positions, where the block rotates.
@@ -137,6 +134,14 @@ void share_keys_and_values(const Block& block, Heads& heads) {
     heads.v = kept[1];
   } else if (block.arch.last_reader_of(block.index) > block.index) {
     carried[block.index] = {heads.k, heads.v};
+  }
+}
+
+/// Gives queries, keys and values one width: what is narrower has zeros behind it.
+void widen(Heads& heads) {
+  const std::int64_t width = std::max(heads.k.size(2), heads.v.size(2));
+  for (at::Tensor* x : {&heads.q, &heads.k, &heads.v}) {
+    if (x->size(2) < width) *x = at::constant_pad_nd(*x, {0, width - x->size(2)});
   }
 }
 
@@ -184,6 +189,8 @@ at::Tensor attention(const Block& block, const at::Tensor& input) {
   const compute::PackedRows packed = block.packed(scaled(input, attention.input_scale));
   Heads heads = latent ? latent_heads(block, packed) : rotated_heads(block, packed);
   share_keys_and_values(block, heads);
+  const std::int64_t value_size = heads.v.size(2);
+  widen(heads);
   const bool grows = block.spec().rope == BlockSpec::kNoRope || !attention.query_growth_unrotated;
   if (block.positions.query_scale.defined() && grows) heads.q = heads.q * block.positions.query_scale;
   at::Tensor broken;
@@ -200,8 +207,7 @@ at::Tensor attention(const Block& block, const at::Tensor& input) {
   if (attention.output_gate)
     gate = logistic(block.linear(packed, Slot::kAttentionGateWeight, Slot::kAttentionGateBias));
 
-  const at::Tensor mixed = attended(block, heads);
-  at::Tensor flat = (latent ? mixed.narrow(2, 0, arch.latent.value_size) : mixed).flatten(1);
+  at::Tensor flat = attended(block, heads).narrow(2, 0, value_size).flatten(1);
   if (broken.defined()) flat = flat.masked_fill(broken, std::numeric_limits<double>::quiet_NaN());
   if (gate.defined()) flat = flat * gate;
   return scaled(block.linear(flat, Slot::kAttentionOutWeight, Slot::kAttentionOutBias),

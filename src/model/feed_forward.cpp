@@ -131,6 +131,7 @@ void add_chosen(const Block& block, const at::Tensor& reads, const at::Tensor& c
 
 /// The router reads `routed`, the experts `input`.
 at::Tensor mixture(const Block& block, const at::Tensor& input, const at::Tensor& routed) {
+  const double scale = block.arch.experts.output_scale;
   const compute::PackedRows rows = block.packed(input);
   const auto [chosen, weights] = choice(block, routed.is_same(input) ? rows : block.packed(routed));
   const at::Tensor of_shared = shared_expert(block, rows);
@@ -139,11 +140,11 @@ at::Tensor mixture(const Block& block, const at::Tensor& input, const at::Tensor
     at::Tensor output = at::zeros_like(narrow);
     add_chosen(block, narrow, chosen, weights, output);
     const at::Tensor widened = block.linear(output, Slot::kExpertsOutWeight);
-    return of_shared.defined() ? widened + of_shared : widened;
+    return scaled(of_shared.defined() ? widened + of_shared : widened, scale);
   }
   at::Tensor output = of_shared.defined() ? of_shared : at::zeros_like(input);
   add_chosen(block, input, chosen, weights, output);
-  return output;
+  return scaled(output, scale);
 }
 
 }  // namespace

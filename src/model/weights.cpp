@@ -223,7 +223,7 @@ at::ScalarType WeightFiles::kept_as(const TensorRule& rule, at::ScalarType store
   if (stays_on_host(rule.slot)) return stored;
   // Vectors are few, and norms and biases are applied in float32, also one that is stored as a row; so are
   // convolutions, which have three dimensions, and decays, of whatever shape.
-  const std::size_t dims = rule.shape.size() - (rule.of_all_experts ? 1 : 0);
+  const std::size_t dims = rule.shape.size() - (rule.of_all_experts && !rule.experts_in_rows ? 1 : 0);
   if (dims != 2 || rule.slot == Slot::kStateLogDecay || rule.slot == Slot::kRouterBias) return at::kFloat;
   return options_.dtype == at::kFloat && backend.multiplies_stored(stored) ? stored : options_.dtype;
 }
@@ -236,6 +236,7 @@ at::Tensor WeightFiles::used(const TensorRule& rule, const std::string& name, co
   at::Tensor tensor;
   if (rule.of_all_experts || rule.rows.count > 0) {
     at::Tensor part = file_.view(name);
+    if (rule.experts_in_rows) part = part.unflatten(0, {spec_.experts.count, -1});
     if (rule.of_all_experts) part = part.select(0, expert);
     if (rule.transposed) part = part.t();
     part = of_rows(rule, part);

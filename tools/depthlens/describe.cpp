@@ -79,6 +79,7 @@ void describe_peculiarities(const model::ArchSpec& spec, OrderedJson& described)
     described["wide_attention"] = {
         {"blocks", blocks}, {"key_value_heads", spec.wide.num_kv_heads}, {"head_size", spec.wide.head_size}};
   }
+  if (spec.attention.value_size > 0) described["value_size"] = spec.attention.value_size;
   if (spec.mlp_size_of_readers > 0) described["mlp_size_of_readers"] = spec.mlp_size_of_readers;
   if (spec.block_embedding_size > 0) described["block_embedding_size"] = spec.block_embedding_size;
   if (std::any_of(spec.blocks.begin(), spec.blocks.end(), [](const model::BlockSpec& block) {

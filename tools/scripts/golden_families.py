@@ -54,6 +54,12 @@ def latent(family, **changes):
                              "moe_intermediate_size": 12, **changes})
 
 
+def latent_alone(family, **changes):
+    """The same without experts."""
+    return common(family, **{"num_key_value_heads": 4, "q_lora_rank": 7, "kv_lora_rank": 10, "qk_nope_head_dim": 4,
+                             "qk_rope_head_dim": 4, "v_head_dim": 5, **changes})
+
+
 def seeing(family, text, text_family=None, own_eyes=None, **changes):
     """A model that sees pictures, with as little of eyes as its class can have."""
     sizes = {"vocab_size": 66, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -72,6 +78,8 @@ def num_texts(config):
     return 64 if hasattr(config, "text_config") else config.vocab_size
 
 
+EARS = {"d_model": 8, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 8, "num_mel_bins": 4,
+        "output_dim": 16, "max_source_positions": 20}
 SECTIONS = {"mrope_section": [1, 1, 0]}
 MAMBA_OF_NEMOTRON = {"mamba_num_heads": 4, "mamba_head_dim": 6, "n_groups": 2, "ssm_state_size": 5, "conv_kernel": 3,
                      "head_dim": 8, "time_step_min": 0.01}
@@ -80,6 +88,7 @@ FACTORS = {"embedding_multiplier": 1.3, "lm_head_multiplier": 0.7, "key_multipli
            "attention_out_multiplier": 1.2, "ssm_in_multiplier": 0.9, "ssm_out_multiplier": 1.1,
            "mlp_multipliers": [0.7, 1.4], "ssm_multipliers": [0.8, 1.2, 0.7, 1.3, 0.9]}
 GRANITE = {"embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.6, "logits_scaling": 0.7}
+INDEXED = {"index_topk": 20, "index_head_dim": 6, "index_n_heads": 2}
 SLIDING, FULL = "sliding_attention", "full_attention"
 GEMMA4 = {"head_dim": 4, "global_head_dim": 12, "sliding_window": 3, "final_logit_softcapping": 2.0,
           "hidden_size_per_layer_input": 0, "rope_parameters": {
@@ -227,6 +236,50 @@ VARIANTS = {
     "exaone-moe": (common("exaone_moe", head_dim=8, num_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2,
                           num_shared_experts=2, moe_intermediate_size=12, sliding_window=3, sliding_window_pattern=3,
                           rope_parameters=rope()), BF16, 132, 0.6),
+    "cwm": (common("cwm", head_dim=8, sliding_window=3, mlp_bias=True, layer_types=[FULL, SLIDING, FULL], rope_parameters=rope(
+        "llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
+            BF16, 133, 0.6),
+    "jais2": (common("jais2", num_hidden_layers=2, layer_norm_eps=1e-2, rope_parameters=rope()), BF16, 134, 0.6),
+    "minicpm3": (latent_alone("minicpm3", rms_norm_eps=1e-2, attention_bias=True, mlp_bias=True, scale_emb=1.5, scale_depth=1.2,
+                              dim_model_base=10, rope_parameters=MSCALES), BF16, 135, 0.6),
+    # transformers 5.24 clears the row of a padding token when it loads a model of this class.
+    "youtu": (latent_alone("youtu", v_head_dim=10, rms_norm_eps=1e-2, attention_bias=True, pad_token_id=None,
+                           rope_parameters=rope()), BF16, 136, 0.6),
+    "hy-v3": (common("hy_v3", head_dim=8, **EXPERTS, num_shared_experts=2, router_scaling_factor=1.5, attention_bias=True,
+                     mlp_layer_types=["dense", "sparse", "sparse"], rope_parameters=rope()), BF16, 137, 0.6),
+    "dbrx": (own("dbrx", d_model=16, n_heads=4, n_layers=2, max_seq_len=32, rope_parameters=rope(), attn_config={
+        "clip_qkv": 0.7, "kv_n_heads": 2, "rope_theta": 500.0}, ffn_config={
+        "ffn_hidden_size": 12, "moe_num_experts": 5, "moe_top_k": 2}), BF16, 138, 0.6),
+    "granite-swa": (common("granite_swa", **GRANITE, num_hidden_layers=4, sliding_window=3, layer_rope_theta=[500.0, 0, 100.0, 500.0],
+                           attention_bias=True, mlp_bias=True), BF16, 139, 0.6),
+    "granite-moe-swa": (common("granitemoe_swa", **GRANITE, num_hidden_layers=2, sliding_window=4, num_local_experts=5,
+                               num_experts_per_tok=2, shared_intermediate_size=20, layer_types=[SLIDING, FULL],
+                               rope_parameters=rope()), BF16, 140, 0.6),
+    "persimmon": (own("persimmon", hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
+                      max_position_embeddings=64, layer_norm_eps=1e-2), BF16, 141, 0.45),
+    "gpt-neox-japanese": (own("gpt_neox_japanese", hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                              intermediate_multiple_size=2, max_position_embeddings=64, layer_norm_eps=1e-2, rope_parameters=rope(
+                                  partial_rotary_factor=0.5)), BF16, 142, 0.6),
+    # The first block is dense, full and rotates all the same; the last is full and does not.
+    "cohere2-moe": (common("cohere2_moe", head_dim=8, num_experts=5, num_experts_per_tok=2, num_shared_experts=2, logit_scale=0.7,
+                           sliding_window=3, first_k_dense_replace=1, sliding_window_pattern=2, prefix_dense_intermediate_size=20,
+                           expert_selection_fn="sigmoid", rope_parameters=rope()), BF16, 143, 0.6),
+    "cohere2-moe-softmax": (common("cohere2_moe", head_dim=8, num_hidden_layers=2, num_experts=5, num_experts_per_tok=2,
+                                   num_shared_experts=1, shared_expert_combination_strategy="sum", logit_scale=1.5,
+                                   sliding_window=3, rms_norm_eps=1e-2, attention_bias=True), BF16, 144, 0.6),
+    "mistral4": (latent("mistral4", attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2, routed_scaling_factor=1.5,
+                        first_k_dense_replace=1, rope_parameters={**MSCALES, "original_max_position_embeddings": 4,
+                                                                  "llama_4_scaling_beta": 0.3}), BF16, 145, 0.6),
+    "mimo-v2-flash": (common("mimo_v2_flash", head_dim=12, v_head_dim=5, num_key_value_heads=1, attention_bias=True,
+                             attention_value_scale=0.6, sliding_window=3, layer_types=[FULL, SLIDING, FULL], n_routed_experts=6,
+                             num_experts_per_tok=3, n_group=3, topk_group=2, moe_intermediate_size=12, rope_parameters={
+                                 FULL: rope(partial_rotary_factor=0.5), SLIDING: rope(theta=100.0)}), BF16, 148, 0.6),
+    # Windows are no longer than what an indexer chooses.
+    "deepseek-v32": (latent("deepseek_v32", **INDEXED, attention_bias=True, num_experts_per_tok=3, n_group=3, topk_group=2,
+                            routed_scaling_factor=1.5, first_k_dense_replace=1, rope_parameters=MSCALES), BF16, 146, 0.6),
+    "glm-moe-dsa": (latent("glm_moe_dsa", **INDEXED, v_head_dim=10, rms_norm_eps=1e-2, num_experts_per_tok=2,
+                           mlp_layer_types=["sparse", "dense", "sparse"], indexer_types=["full", "shared", "full"],
+                           rope_parameters=rope()), BF16, 147, 0.6),
     "phi": (common("phi", num_key_value_heads=4, qk_layernorm=True), BF16, 51, 0.6),
     "phi3": (common("phi3", sliding_window=4, rope_parameters=rope()), BF16, 52, 0.6),
     "phi3-longrope": (common("phi3", hidden_size=32, num_hidden_layers=2, original_max_position_embeddings=7,
@@ -307,6 +360,19 @@ VARIANTS = {
                                         "projector_output_dim": 8}, image_token_index=65), BF16, 102, 0.6),
     "qwen3-vl": (seeing("qwen3_vl", {"head_dim": 8, "rope_parameters": rope(mrope_section=[2, 1, 1], mrope_interleaved=True)},
                         image_token_id=65, video_token_id=64), BF16, 80, 0.6),
+    "aya-vision": (seeing("aya_vision", {"logit_scale": 0.25, "sliding_window": 3}, "cohere2",
+                          {"model_type": "siglip_vision_model"}, image_token_index=65), BF16, 133, 0.6),
+    "glm4v": (seeing("glm4v", {"rope_parameters": rope(mrope_section=[1, 0, 0], partial_rotary_factor=0.5)}, image_token_id=65,
+                     video_token_id=64), BF16, 134, 0.6),
+    "glm4v-moe": (seeing("glm4v_moe", {"head_dim": 8, "n_routed_experts": 6, "num_experts_per_tok": 3, "n_group": 3, "topk_group": 2,
+                                       "moe_intermediate_size": 12, "routed_scaling_factor": 1.5,
+                                       "rope_parameters": rope(mrope_section=[1, 1, 0], partial_rotary_factor=0.5)},
+                         image_token_id=65, video_token_id=64), BF16, 135, 0.6),
+    "paddleocr-vl": (seeing("paddleocr_vl", {"head_dim": 8, "use_bias": True, "rope_parameters": rope(mrope_section=[2, 1, 1])},
+                            image_token_id=65, video_token_id=64), BF16, 136, 0.6),
+    "qwen2-5-omni": (seeing("qwen2_5_omni_thinker", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1,
+                                                     "rope_parameters": rope(**SECTIONS)}, image_token_index=65,
+                            video_token_index=64, audio_token_index=64, audio_config=EARS), BF16, 137, 0.6),
     "gemma4-wrapper": (seeing("gemma4", {**GEMMA4_SMALL, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
                                          "use_double_wide_mlp": False, "layer_types": [SLIDING, FULL, SLIDING, FULL]},
                               "gemma4_text", {"position_embedding_size": 4}, image_token_id=65, video_token_id=64, audio_token_id=65), BF16, 84, 0.6),
@@ -445,8 +511,17 @@ def flat(folder, config, model):
     write(folder / "config.json", config)
 
 
+def flat_paddleocr(folder, config, model):
+    """As PaddleOCR-VL was published: the same, and said not to be tied, which transformers does not heed there."""
+    text = config.pop("text_config")
+    del text["model_type"]
+    rotary = text.pop("rope_parameters")
+    config |= text | {"rope_theta": rotary.pop("rope_theta"), "rope_scaling": rotary, "tie_word_embeddings": False}
+    write(folder / "config.json", config)
+
+
 # Beside what transformers writes, before the reference values are computed.
-OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat,
+OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat, "paddleocr-vl": flat_paddleocr,
                  "lfm2": old_config(old_lfm2), "gemma4-large": old_config(published_gemma4), "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
                  "qwen2-yarn": old_config(old_rope()), "phi3-longrope": old_config(old_rope("su"))}
 
@@ -531,8 +606,19 @@ def of_olmo_hybrid(published):
     return change
 
 
+def speaking(folder, generator, write_safetensors):
+    """As Qwen 2.5 Omni was published: the part that thinks beside those that speak."""
+    thinker = json.loads((folder / "config.json").read_text())
+    del thinker["architectures"]
+    write(folder / "config.json", {"architectures": ["Qwen2_5OmniModel"], "model_type": "qwen2_5_omni", "thinker_config": thinker,
+                                   "talker_config": {"hidden_size": 4}, "token2wav_config": {}})
+    tensors = {f"thinker.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    tensors |= {f"{part}.norm.weight": torch.ones(4, dtype=BF16) for part in ("talker", "token2wav")}
+    write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+
+
 # In place of what transformers writes, when the reference values are there.
-PUBLISHED_FORMS = {"olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
+PUBLISHED_FORMS = {"qwen2-5-omni": speaking, "olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
                    "gemma4-small": with_unread_keys, "gpt-oss-mxfp4": packed}
 
 
@@ -546,11 +632,11 @@ def readout(model, norm, states):
     x = states if norm is None else norm(states)
     projection = getattr(getattr(base, "decoder", base), "project_out", None)
     logits = model.get_output_embeddings()(x if projection is None else projection(x))
-    if config.model_type in ("cohere", "cohere2"):
+    if model.config.model_type in ("cohere", "cohere2", "cohere2_moe"):
         logits = logits * config.logit_scale
     if config.model_type == "falcon_h1":
         logits = logits * config.lm_head_multiplier
-    if config.model_type.startswith("granite"):
+    if config.model_type.startswith("granite") or config.model_type == "minicpm3":
         logits = logits / config.logits_scaling
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -575,10 +661,12 @@ class SmallestChoice:
     def __enter__(self):
         config = self.model.config.get_text_config()
         chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k_experts", None)
+        if config.model_type == "dbrx":
+            chosen = config.ffn_config.moe_top_k
         for name, module in self.model.named_modules():
             if hasattr(module, "route_scale"):  # AFMoE's router
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
-            elif chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj")) and getattr(module, "weight", None) is not None:
+            elif chosen and name.endswith((".gate", ".gate.wg", ".router", ".router.proj", ".router.layer")) and getattr(module, "weight", None) is not None:
                 self.hooks.append(module.register_forward_hook(self.look(chosen)))
         return self
 

@@ -55,13 +55,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import (CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Mistral4Config,
+                          Mistral4ForCausalLM)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.utils.logging import disable_progress_bar
 
 LENGTHS = (10, 5)  # tokens of the two sequences
 OTHER_LENGTHS = {"qwen3-5": (131, 5), "mamba2": (131, 5), "mamba": (70, 5)}  # of variants that need more to show all that they do
+AutoModelForCausalLM.register(Mistral4Config, Mistral4ForCausalLM, exist_ok=True)  # transformers 5.24 does not
 TOP_K = 10
 MARGIN = 5e-5  # logits; float32 arithmetic on these models is off by about 1e-6
 EXPERT_MARGIN = 1e-3  # scores of a router
@@ -592,7 +594,9 @@ def main():
                 "gemma4_text gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gptj gpt_neo gpt_neox "
                 "gpt_oss granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama llama4_text minimax_m2 ministral ministral3 mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 "
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
-                "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba vaultgemma olmo_hybrid flex_olmo nanochat jamba openai-gpt xglm biogpt afmoe solar_open exaone_moe").split()
+                "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba vaultgemma olmo_hybrid flex_olmo nanochat jamba openai-gpt xglm biogpt afmoe solar_open exaone_moe "
+                "glm4v_text glm4v_moe_text glm_ocr_text paddleocr_vl_text qwen2_5_omni_text qwen3_omni_moe_text "
+                "cwm jais2 minicpm3 youtu hy_v3 dbrx granite_swa granitemoe_swa persimmon gpt_neox_japanese cohere2_moe mistral4 deepseek_v32 glm_moe_dsa mimo_v2_flash").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

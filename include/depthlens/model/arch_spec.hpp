@@ -81,6 +81,7 @@ struct AttentionSpec {
   double output_scale = 1;                    ///< of what goes out
   double soft_cap = 0;                        ///< scores are cap · tanh(score / cap); 0: none
   double clip_projections = 0;                ///< queries, keys, values are clamped to ±this; 0: not
+  std::int64_t value_size = 0;                ///< of a head's values; 0: that of the head
   bool query_key_norm_of_projection = false;  ///< over all heads at once; else over each head
   bool query_key_norm_behind_rope = false;    ///< else before it
   PositionBias position_bias = PositionBias::kNone;
@@ -220,6 +221,7 @@ struct ExpertSpec {
   std::int64_t chosen_groups = 1;  ///< a group being as good as the sum of its two best,
   bool groups_by_best = false;     ///< or as its best
   bool weighs_input = false;       ///< what an expert reads is multiplied by its weight, not what it makes
+  double output_scale = 1;         ///< of what those chosen and the shared one make together
   /// The experts stand beside the block's MLP and read the same residual stream, each branch between norms of
   /// its own; the router reads the stream normed without a weight, times its scale / sqrt(d) (Gemma 4).
   bool beside_mlp = false;
@@ -398,10 +400,11 @@ struct BlockFilter {
   std::optional<bool> experts = {};
   std::optional<Mixer> mixer = {};
   std::optional<bool> own_keys = {};
+  std::optional<std::int64_t> index = {};
 
-  bool admits(const BlockSpec& block) const {
+  bool admits(const BlockSpec& block, std::int64_t i) const {
     return (!experts || *experts == block.experts) && (!mixer || *mixer == block.mixer) &&
-           (!own_keys || *own_keys == (block.keys_of == BlockSpec::kOwnKeys));
+           (!own_keys || *own_keys == (block.keys_of == BlockSpec::kOwnKeys)) && (!index || *index == i);
   }
   bool operator==(const BlockFilter&) const = default;
 };
@@ -429,7 +432,8 @@ struct TensorRule {
   std::vector<std::string> other_names = {};  ///< of a tensor of the model, where checkpoints have others
   BlockFilter blocks = {};                    ///< which have it
   Rows rows = {};
-  bool of_all_experts = false;  ///< one tensor whose first dimension is the expert's
+  bool of_all_experts = false;   ///< one tensor whose first dimension is the expert's,
+  bool experts_in_rows = false;  ///< or whose rows are those of one expert behind the other
   Storage storage = Storage::kPlain;
   std::int64_t stacked = 0;  ///< so many tensors "{n}" are the rows of one
   bool less_one = false;     ///< stored as w, used as 1 + w
@@ -501,7 +505,7 @@ struct ArchSpec {
 
   /// Whether block `i` has the tensor of this rule.
   bool has(const TensorRule& rule, std::int64_t i) const {
-    return rule.blocks.admits(blocks[static_cast<std::size_t>(i)]);
+    return rule.blocks.admits(blocks[static_cast<std::size_t>(i)], i);
   }
   /// Whether a block reads nothing but the state before it, at all positions: not what the tokens were, nor
   /// keys and values of an earlier block.

@@ -167,6 +167,7 @@ void tell_unused_windows(const JsonView& config, const ArchSpec& spec) {
   Json given = config.at("layer_types").raw();
   for (Json& kind : given) {
     if (kind.is_string()) kind = present_kind(kind.get<std::string>());
+    if (kind == "indexed_attention") kind = "full_attention";  // DeepSeek V3.2, in windows that are short
   }
   if (given == used) return;
   tell_unused(config, "layer_types", used,

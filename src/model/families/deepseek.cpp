@@ -3,9 +3,14 @@
 // experts beside shared ones in all blocks but the first. Odd: the norms of the narrow vectors have an
 // epsilon of their own; YaRN makes scores larger, and cosines too; V2 weighs experts by a softmax over all,
 // V3 as GLM 4.5 does; checkpoints have blocks behind the last, which predict further tokens and are not read.
-#include <algorithm>
+// The same attention without experts: MiniCPM 3, which rotates halves and has factors as Granite has, and
+// Youtu. With experts in all blocks and queries that grow with their position: Mistral 4. DeepSeek V3.2 and
+// GLM 5 choose the positions that attention sees, as many as all where windows are short, and no longer ones
+// are allowed.
+#include <cmath>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -17,7 +22,9 @@ struct LatentLike {
   std::int64_t max_positions;
   std::optional<std::int64_t> kv_heads;  ///< none: as many as heads
   double epsilon = 1e-6;
-  std::int64_t query_rank = 1536, plain = 128, value_size = 128;
+  std::int64_t query_rank = 1536, key_value_rank = 512, plain = 128, value_size = 128;
+  bool tied_unembedding = false;
+  std::vector<std::string> rope_settings = {};  ///< in the block, which the family itself reads
 };
 
 /// The heads all have keys of their own, and what the config says of them can only repeat that.
@@ -42,18 +49,20 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
   whole["num_key_value_heads"] = heads;
   whole["head_dim"] = plain + rotated;
   ArchSpec spec = read_llama_like({whole, config.where()}, {.max_positions = parts.max_positions,
+                                                            .tied_unembedding = parts.tied_unembedding,
                                                             .epsilon = parts.epsilon,
                                                             .own_rope = true,
                                                             .attention = false,
                                                             .dense_mlp = false});
   require_value(config, "partial_rotary_factor", 1.0);
-  const RopeSpec rope =
-      read_rope(config, spec, {.share = "", .interleaved = interleaved, .head_size = rotated});
+  const RopeSpec rope = read_rope(
+      config, spec,
+      {.share = "", .others = parts.rope_settings, .interleaved = interleaved, .head_size = rotated});
   set_rope(spec, rope);
   spec.attention.scale *= yarn_growth_of_scores(config, rope);
   LatentSpec& latent = spec.latent;
   latent.query_rank = read_optional_size(config, "q_lora_rank", parts.query_rank).value_or(0);
-  latent.key_value_rank = read_size(config, "kv_lora_rank", 512);
+  latent.key_value_rank = read_size(config, "kv_lora_rank", parts.key_value_rank);
   latent.value_size = read_size(config, "v_head_dim", parts.value_size);
 
   const bool bias = read_flag(config, "attention_bias", false);
@@ -90,19 +99,6 @@ ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool in
   return spec;
 }
 
-/// Which blocks have experts where a list says so; without one, all but the first.
-void read_mlp_kinds(const util::JsonView& config, ArchSpec& spec) {
-  set_first_dense(spec, 1);
-  if (const auto sparse =
-          read_kinds_of_blocks(config, "mlp_layer_types", spec.num_layers, "dense", "sparse")) {
-    for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].experts = (*sparse)[i];
-  }
-  const auto first = std::find_if(spec.blocks.begin(), spec.blocks.end(),
-                                  [](const BlockSpec& block) { return block.experts; });
-  tell_unused(config, "first_k_dense_replace", first - spec.blocks.begin(),
-              "mlp_layer_types, or the class, says which blocks have experts");
-}
-
 /// What the class says of its router, where the config says it, too.
 void tell_unused_router(const util::JsonView& config, const std::string& scores, const std::string& method) {
   require_value(config, "moe_layer_freq", 1);
@@ -117,6 +113,33 @@ ArchSpec read_like_v3(const util::JsonView& config, std::int64_t rotated, const 
   add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_logistic_experts(spec, config, experts);
   tell_unused_router(config, "sigmoid", "noaux_tc");
+  return spec;
+}
+
+/// Of the class of V3.2, and of those made after it.
+ArchSpec read_indexed(const util::JsonView& config, const LatentLike& parts, const ExpertSpec& experts) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  tell_unused(config, "rope_interleave", true, "rotated pairs are neighbours");
+  read_size(config, "q_lora_rank", parts.query_rank);  // null is refused
+  util::Json whole = config.raw();
+  whole.erase("rope_interleave");
+  ArchSpec spec = read_like_v3({whole, config.where()}, rotated, parts, experts);
+  read_kinds_of_blocks(config, "layer_types", spec.num_layers, {"indexed_attention"});
+  if (config.has("mlp_layer_types")) {
+    set_mlp_kinds(spec, config);
+  } else {
+    set_first_dense(spec, read_size(config, "first_k_dense_replace", 3, /*lowest=*/0));
+  }
+  const std::int64_t seen = read_size(config, "index_topk", 2048);
+  if (seen < spec.max_positions) {
+    util::log_warning(util::cat(config.where(), ": windows are of at most ", seen,
+                                " tokens (index_topk): in longer ones attention sees chosen positions only, "
+                                "which depthlens does not implement"));
+    spec.max_positions = seen;
+  }
+  for (std::int64_t i = 0; i < spec.num_layers; ++i)
+    spec.ignorable.push_back(util::cat("layers.", i, ".self_attn.indexer.*"));
   return spec;
 }
 
@@ -164,6 +187,23 @@ ArchSpec read_deepseek_v3(const util::JsonView& config) {
   return spec;
 }
 
+ArchSpec read_deepseek_v32(const util::JsonView& config) {
+  return read_indexed(
+      config, {.max_positions = 163840, .kv_heads = 128},
+      {.count = 256, .chosen = 8, .mlp_size = 2048, .scale = 2.5, .groups = 8, .chosen_groups = 4});
+}
+
+ArchSpec read_glm_moe_dsa(const util::JsonView& config) {
+  return read_indexed(config,
+                      {.max_positions = 202752,
+                       .kv_heads = 64,
+                       .epsilon = 1e-5,
+                       .query_rank = 2048,
+                       .plain = 192,
+                       .value_size = 256},
+                      {.count = 256, .chosen = 8, .mlp_size = 2048, .scale = 2.5});
+}
+
 // Odd: `head_dim` is another name of qk_rope_head_dim.
 ArchSpec read_glm4_moe_lite(const util::JsonView& config) {
   const std::int64_t rotated = read_size(config, name_of_size(config, "qk_rope_head_dim", "head_dim"), 64);
@@ -175,7 +215,100 @@ ArchSpec read_glm4_moe_lite(const util::JsonView& config) {
                                 .plain = 192,
                                 .value_size = 256},
                                {.count = 64, .chosen = 4, .mlp_size = 1536, .scale = 1.8});
-  read_mlp_kinds(config, spec);
+  set_mlp_kinds(spec, config);
+  return spec;
+}
+
+// Odd: `head_dim` is the size of the rotated part, whatever the config says.
+ArchSpec read_minicpm3(const util::JsonView& config) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 32);
+  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  tell_unused(config, "rope_interleave", false, "rotated pairs are halves");
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
+  util::Json whole = config.raw();
+  if (!config.has("v_head_dim")) whole["v_head_dim"] = read_stack_with_heads(config).head_size;
+  ArchSpec spec = read_latent({whole, config.where()}, rotated, /*interleaved=*/false,
+                              {.max_positions = 32768,
+                               .kv_heads = 40,
+                               .epsilon = 1e-5,
+                               .query_rank = 768,
+                               .key_value_rank = 256,
+                               .plain = 64,
+                               .tied_unembedding = true});
+  add_gated_mlp(spec, {.bias = mlp_bias});
+  spec.embedding_scale = read_number(config, "scale_emb", 12);
+  spec.rounds_embedding_scale = true;
+  if (const auto depth = read_optional_number(config, "scale_depth", 1.4))
+    spec.residual_scale = *depth / std::sqrt(static_cast<double>(spec.num_layers));
+  if (const auto base = read_optional_size(config, "dim_model_base", 256))
+    spec.logit_transform.scale = static_cast<double>(*base) / static_cast<double>(spec.hidden_size);
+  return spec;
+}
+
+// Odd: `head_dim` is the size of the rotated part, whatever the config says.
+ArchSpec read_youtu(const util::JsonView& config) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  tell_unused(config, "mlp_bias", false, "MLPs have no biases");
+  ArchSpec spec = read_latent(config, rotated, read_flag(config, "rope_interleave", true),
+                              {.max_positions = 131072, .kv_heads = 16, .tied_unembedding = true});
+  add_gated_mlp(spec);
+  return spec;
+}
+
+// Odd: the rotated part is also in the block of rotary settings, as a share of the head.
+ArchSpec read_mistral4(const util::JsonView& config) {
+  using Weighting = ExpertSpec::Weighting;
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  const std::int64_t head_size = read_size(config, "qk_nope_head_dim", 64) + rotated;
+  tell_unused(config, "head_dim", head_size, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  util::Json whole = with_rope_parameters(config, {{"type", "yarn"},
+                                                   {"rope_theta", 10000.0},
+                                                   {"factor", 128.0},
+                                                   {"original_max_position_embeddings", 8192},
+                                                   {"beta_fast", 32.0},
+                                                   {"beta_slow", 1.0},
+                                                   {"mscale_all_dim", 1.0},
+                                                   {"mscale", 1.0},
+                                                   {"llama_4_scaling_beta", 0.1}});
+  const auto take_share = [&](const util::JsonView& settings, util::Json& without) {
+    if (!settings.is_object() || !settings.has("partial_rotary_factor")) return;
+    const util::JsonView share = settings.at("partial_rotary_factor");
+    if (static_cast<std::int64_t>(static_cast<double>(head_size) * share.as_number()) != rotated)
+      share.fail(util::cat("the share of a head that qk_rope_head_dim is, ", rotated, " of ", head_size));
+    without.erase("partial_rotary_factor");
+  };
+  take_share(config, whole);
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    if (config.has(key)) take_share(config.at(key), whole[key]);
+  }
+  const util::JsonView filled(whole, config.where());
+  ArchSpec spec = read_latent(filled, rotated, read_flag(config, "rope_interleave", true),
+                              {.max_positions = 1048576,
+                               .kv_heads = 32,
+                               .query_rank = 1024,
+                               .key_value_rank = 256,
+                               .plain = 64,
+                               .rope_settings = {"llama_4_scaling_beta", "max_position_embeddings"}});
+  set_query_growth(spec, filled);
+  set_first_dense(spec, read_size(config, "first_k_dense_replace", 0, /*lowest=*/0));
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
+  ExpertSpec& experts = spec.experts;
+  experts = read_logistic_experts(
+      config, {.count = 128, .chosen = 4, .mlp_size = 2048, .weighting = Weighting::kLogisticShares});
+  if (experts.weighting == Weighting::kLogisticShares) {
+    experts.weighting = Weighting::kBiasedShares;  // without a bias
+  } else {
+    experts.weighting = Weighting::kSoftmaxOfAll;
+    require_value(config, "n_group", 1);
+  }
+  constexpr double kSharesEpsilon = 1e-20;
+  experts.shares_epsilon = kSharesEpsilon;
+  check_experts(config, spec);
+  add_experts(spec);
+  add_shared_expert(spec, "mlp.shared_experts", experts.mlp_size * read_size(config, "n_shared_experts", 1));
+  spec.other_block_tensors = stacked_experts(spec);
+  tell_unused_router(config, "softmax", "");
   return spec;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "blocks.hpp"
 #include "config_keys.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -37,6 +38,18 @@ void check_experts(const JsonView& config, const ArchSpec& spec) {
 void set_first_dense(ArchSpec& spec, std::int64_t first) {
   for (std::int64_t i = 0; i < spec.num_layers; ++i)
     spec.blocks[static_cast<std::size_t>(i)].experts = i >= first;
+}
+
+void set_mlp_kinds(ArchSpec& spec, const JsonView& config) {
+  set_first_dense(spec, 1);
+  if (const auto sparse =
+          read_kinds_of_blocks(config, "mlp_layer_types", spec.num_layers, "dense", "sparse")) {
+    for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].experts = (*sparse)[i];
+  }
+  const auto first = std::find_if(spec.blocks.begin(), spec.blocks.end(),
+                                  [](const BlockSpec& block) { return block.experts; });
+  tell_unused(config, "first_k_dense_replace", first - spec.blocks.begin(),
+              "mlp_layer_types, or the class, says which blocks have experts");
 }
 
 ExpertSpec::Weighting read_softmax_weighting(const JsonView& config, ExpertSpec::Weighting class_default) {
@@ -130,6 +143,10 @@ void add_logistic_experts(ArchSpec& spec, const JsonView& config, const ExpertSp
   add_experts(spec, {.router_bias = "mlp.gate.e_score_correction_bias"});
   add_shared_expert(spec, "mlp.shared_experts",
                     spec.experts.mlp_size * read_size(config, "n_shared_experts", 1));
+  ignore_blocks_behind(spec, config);
+}
+
+void ignore_blocks_behind(ArchSpec& spec, const JsonView& config) {
   constexpr std::int64_t kMax = 16;
   const std::string predicting = name_of_size(config, "num_nextn_predict_layers", "num_mtp_layers");
   const std::int64_t more =

@@ -15,6 +15,10 @@ void check_experts(const util::JsonView& config, const ArchSpec& spec);
 /// Gives all blocks experts but the first ones.
 void set_first_dense(ArchSpec& spec, std::int64_t first);
 
+/// Gives experts to the blocks that `mlp_layer_types` says, or to all but the first, and tells of a
+/// `first_k_dense_replace` that says something else.
+void set_mlp_kinds(ArchSpec& spec, const util::JsonView& config);
+
 /// Softmax over all experts, shared out among those chosen where `norm_topk_prob` says so.
 ExpertSpec::Weighting read_softmax_weighting(
     const util::JsonView& config, ExpertSpec::Weighting class_default = ExpertSpec::Weighting::kSoftmaxOfAll);
@@ -50,5 +54,8 @@ ExpertSpec read_logistic_experts(const util::JsonView& config, const ExpertSpec&
 /// Experts by logistic scores, a bias and groups, and a shared one (GLM 4.5, DeepSeek V3); what predicts
 /// further tokens behind the last block may be in the checkpoint.
 void add_logistic_experts(ArchSpec& spec, const util::JsonView& config, const ExpertSpec& class_defaults);
+
+/// The checkpoint may have blocks behind the last one, which predict further tokens.
+void ignore_blocks_behind(ArchSpec& spec, const util::JsonView& config);
 
 }  // namespace depthlens::model

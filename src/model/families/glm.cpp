@@ -2,11 +2,30 @@
 // matrix, and in the models of 2025 norms behind the branches, too. GLM 4.5 to 4.7: experts chosen by
 // logistic scores and a bias, beside a shared one, in all blocks but the first. Odd: the bias decides only
 // who is chosen, and checkpoints have another block behind the last, which predicts a second token and is not
-// read. Solar Open: the same experts in all blocks, heads that are rotated whole and have no norms.
+// read. Solar Open: the same experts in all blocks, heads that are rotated whole and have no norms. The
+// language models of GLM 4.1V to 4.6V and GLM-OCR: as GLM 4, or with experts as GLM 4.5, rotated by three
+// coordinates, which of a text are one.
+#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
 namespace {
+
+std::vector<std::pair<Slot, std::string>> norms_on_both_sides() {
+  return {{Slot::kAttentionNormWeight, "input_layernorm"},
+          {Slot::kAttentionOutNormWeight, "post_self_attn_layernorm"},
+          {Slot::kMlpNormWeight, "post_attention_layernorm"},
+          {Slot::kMlpOutNormWeight, "post_mlp_layernorm"}};
+}
+
+ArchSpec with_fused_mlp(ArchSpec spec) {
+  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
+  add_rows_of(
+      spec, {.slot = Slot::kMlpGateWeight, .name = "layers.{i}.mlp.gate_up_proj.weight", .shape = {2 * m, d}},
+      {{Slot::kMlpGateWeight, m}, {Slot::kMlpUpWeight, m}});
+  spec.block_tensors.push_back({Slot::kMlpDownWeight, "layers.{i}.mlp.down_proj.weight", {d, m}});
+  return spec;
+}
 
 ArchSpec read_dense_glm(const util::JsonView& config, LlamaLike parts) {
   parts.max_positions = 131072;
@@ -18,12 +37,22 @@ ArchSpec read_dense_glm(const util::JsonView& config, LlamaLike parts) {
   parts.partial_rotary = true;
   parts.qkv_bias = read_flag(config, "attention_bias", true);
   parts.dense_mlp = false;
-  ArchSpec spec = read_llama_like(config, parts);
-  const std::int64_t d = spec.hidden_size, m = spec.mlp_size;
-  add_rows_of(
-      spec, {.slot = Slot::kMlpGateWeight, .name = "layers.{i}.mlp.gate_up_proj.weight", .shape = {2 * m, d}},
-      {{Slot::kMlpGateWeight, m}, {Slot::kMlpUpWeight, m}});
-  spec.block_tensors.push_back({Slot::kMlpDownWeight, "layers.{i}.mlp.down_proj.weight", {d, m}});
+  return with_fused_mlp(read_llama_like(config, parts));
+}
+
+/// GLM 4 inside a model that sees. `defaults` has the class's sizes.
+ArchSpec read_seeing_glm(const util::JsonView& config, const util::Json& defaults, LlamaLike parts) {
+  tell_unused(config, "attention_bias", parts.qkv_bias,
+              parts.qkv_bias ? "the projections have biases" : "the projections have no biases");
+  const util::Json whole = with_class_defaults(config, defaults);
+  parts.epsilon = 1e-5;
+  parts.norms = norms_on_both_sides();
+  parts.rope.interleaved = true;
+  parts.rope.others = {"mrope_section"};
+  parts.partial_rotary = true;
+  parts.dense_mlp = false;
+  ArchSpec spec = with_fused_mlp(read_llama_like({whole, config.where()}, parts));
+  spec.norm_place = NormPlace::kBeforeAndAfter;
   return spec;
 }
 
@@ -35,11 +64,7 @@ ArchSpec read_glm(const util::JsonView& config) {
 
 // Odd: `post_attention_layernorm` is the norm before the MLP.
 ArchSpec read_glm4(const util::JsonView& config) {
-  ArchSpec spec =
-      read_dense_glm(config, {.norms = {{Slot::kAttentionNormWeight, "input_layernorm"},
-                                        {Slot::kAttentionOutNormWeight, "post_self_attn_layernorm"},
-                                        {Slot::kMlpNormWeight, "post_attention_layernorm"},
-                                        {Slot::kMlpOutNormWeight, "post_mlp_layernorm"}}});
+  ArchSpec spec = read_dense_glm(config, {.norms = norms_on_both_sides()});
   spec.norm_place = NormPlace::kBeforeAndAfter;
   return spec;
 }
@@ -58,6 +83,56 @@ ArchSpec read_glm4_moe(const util::JsonView& config) {
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 1, /*lowest=*/0));
   add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
+  return spec;
+}
+
+// Odd: of a head all is rotated where the config does not say, and `head_dim` would be the rotary embedding's
+// alone.
+ArchSpec read_glm4v(const util::JsonView& config) {
+  ArchSpec spec = read_seeing_glm(config,
+                                  {{"vocab_size", 151552},
+                                   {"hidden_size", 4096},
+                                   {"intermediate_size", 13696},
+                                   {"num_hidden_layers", 40},
+                                   {"num_attention_heads", 32}},
+                                  {.max_positions = 32768, .kv_heads = 2, .qkv_bias = true});
+  require_value(config, "head_dim", spec.hidden_size / spec.num_heads);
+  return spec;
+}
+
+ArchSpec read_glm_ocr(const util::JsonView& config) {
+  ArchSpec spec = read_seeing_glm(config,
+                                  {{"vocab_size", 59392},
+                                   {"hidden_size", 1024},
+                                   {"intermediate_size", 4096},
+                                   {"num_hidden_layers", 16},
+                                   {"num_attention_heads", 16}},
+                                  {.max_positions = 131072, .kv_heads = 8});
+  // What predicts a second token.
+  spec.ignorable.push_back(util::cat("layers.", spec.num_layers, ".*"));
+  return spec;
+}
+
+ArchSpec read_glm4v_moe(const util::JsonView& config) {
+  const util::Json whole = with_class_defaults(config, {{"vocab_size", 151424},
+                                                        {"hidden_size", 4096},
+                                                        {"intermediate_size", 10944},
+                                                        {"num_hidden_layers", 46},
+                                                        {"num_attention_heads", 96}});
+  tell_unused(config, "use_qk_norm", false, "heads have no norms");
+  const bool bias = read_flag(config, "attention_bias", true);
+  ArchSpec spec =
+      read_llama_like({whole, config.where()}, {.max_positions = 65536,
+                                                .kv_heads = 8,
+                                                .epsilon = 1e-5,
+                                                .rope = {.class_share = 0.5, .others = {"mrope_section"}},
+                                                .partial_rotary = true,
+                                                .qkv_bias = bias,
+                                                .dense_mlp = false});
+  set_first_dense(spec, read_size(config, "first_k_dense_replace", 1, /*lowest=*/0));
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
+  add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
+  spec.other_block_tensors = stacked_experts(spec);  // as transformers writes them with GLM 4.6V around
   return spec;
 }
 

@@ -1,6 +1,8 @@
 // HunYuan (dense and with experts beside a shared MLP): Llama whose queries and keys are normed by head,
 // behind the rotation. Odd: rotary scaling "dynamic" with an `alpha` is not dynamic, but a larger base. The
-// weights' own code has further kinds of layers, which are refused.
+// weights' own code has further kinds of layers, which are refused. HY 3: norms of each head before the
+// rotation, experts by logistic scores and a bias beside a shared one in all blocks but the first; its files
+// have other names than transformers, and both are read.
 #include <cmath>
 
 #include "depthlens/util/text.hpp"
@@ -104,6 +106,42 @@ ArchSpec read_hunyuan_moe(const util::JsonView& config) {
   set_first_dense(spec, 0);
   add_experts(spec, {.router = "mlp.gate.wg"});
   add_shared_expert(spec, "mlp.shared_mlp", spec.mlp_size);
+  return spec;
+}
+
+ArchSpec read_hy_v3(const util::JsonView& config) {
+  require_value(config, "use_qk_norm", true);
+  // Of the experts' MLPs transformers leaves biases out.
+  require_value(config, "mlp_bias", false);
+  const bool bias = read_flag(config, "attention_bias", false);
+  ArchSpec spec = read_llama_like(config, {.max_positions = 131072,
+                                           .kv_heads = 8,
+                                           .head_size = 128,
+                                           .epsilon = 1e-5,
+                                           .rope = {.class_theta = 11158840},
+                                           .qkv_bias = bias,
+                                           .attention_out_bias = bias,
+                                           .query_key_norm = true,
+                                           .dense_mlp = false});
+  set_mlp_kinds(spec, config);
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
+  constexpr double kSharesEpsilon = 1e-20;
+  spec.experts = {.count = read_size(config, name_of_size(config, "num_experts", "num_local_experts"), 192),
+                  .chosen = read_size(config, "num_experts_per_tok", 8),
+                  .mlp_size = read_size(config, "moe_intermediate_size", 1536),
+                  .weighting = ExpertSpec::Weighting::kLogisticShares,
+                  .scale = read_number(config, "router_scaling_factor", 2.826),
+                  .shares_epsilon = kSharesEpsilon};
+  check_experts(config, spec);
+  const std::int64_t shared = spec.experts.mlp_size * read_size(config, "num_shared_experts", 1);
+  ArchSpec renamed = spec;
+  renamed.block_tensors = stacked_experts(spec);
+  add_router(renamed, "mlp.gate", "mlp.e_score_correction_bias");
+  add_shared_expert(renamed, "mlp.shared_experts", shared);
+  spec.other_block_tensors = renamed.block_tensors;
+  add_experts(spec, {.router = "mlp.router.gate", .router_bias = "mlp.expert_bias"});
+  add_shared_expert(spec, "mlp.shared_mlp", shared);
+  ignore_blocks_behind(spec, config);
   return spec;
 }
 

@@ -57,7 +57,8 @@ const std::vector<std::pair<std::string, Json>>& neutral_values() {
 /// Types of published configs whose models are of another's class; transformers leaves them to code beside
 /// the weights.
 const std::map<std::string, std::string>& types_of_another() {
-  static const std::map<std::string, std::string> all = {{"kimi_k2", "deepseek_v3"}};
+  static const std::map<std::string, std::string> all = {{"exaone4_5_text", "exaone4"},
+                                                         {"kimi_k2", "deepseek_v3"}};
   return all;
 }
 

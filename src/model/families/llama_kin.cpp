@@ -1,9 +1,33 @@
-// Families that are Llama but for what their configs leave out, biases, and which values a pair is of: Ernie
-// 4.5, Helium, Seed-OSS. Ernie with experts chooses them by probabilities and a bias, which decides only who
-// is chosen; its checkpoints have parts that predict further tokens and are not read.
+// Families that are Llama but for what their configs leave out, biases, windows, and which values a pair is
+// of: CWM, Ernie 4.5, Helium, Seed-OSS. Ernie with experts chooses them by probabilities and a bias, which
+// decides only who is chosen; its checkpoints have parts that predict further tokens and are not read. The
+// language model of PaddleOCR-VL is Ernie with pairs of values half a head apart, rotated by three
+// coordinates, which of a text are one.
+#include <algorithm>
+
 #include "family.hpp"
 
 namespace depthlens::model {
+
+ArchSpec read_cwm(const util::JsonView& config) {
+  tell_unused(config, "attention_bias", false, "projections of attention have no biases");
+  const util::Json whole = with_rope_parameters(config, {{"rope_type", "llama3"},
+                                                         {"rope_theta", 1e6},
+                                                         {"factor", 16.0},
+                                                         {"low_freq_factor", 1.0},
+                                                         {"high_freq_factor", 4.0},
+                                                         {"original_max_position_embeddings", 8192}});
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
+  ArchSpec spec = read_llama_like({whole, config.where()}, {.max_positions = 131072,
+                                                            .kv_heads = 8,
+                                                            .head_size = 128,
+                                                            .epsilon = 1e-5,
+                                                            .rope = {.class_theta = 1e6},
+                                                            .mlp_bias = mlp_bias});
+  set_windows(spec, config,
+              sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i % 4 != 0; }), 8192);
+  return spec;
+}
 
 ArchSpec read_ernie4_5(const util::JsonView& config) {
   tell_unused(config, "compression_ratio", 1.0, "positions are not divided");
@@ -51,6 +75,31 @@ ArchSpec read_ernie4_5_moe(const util::JsonView& config) {
     add_shared_expert(spec, "mlp.shared_experts", shared * spec.experts.mlp_size);
   for (const char* part : {"mtp_block.*", "mtp_emb_norm.*", "mtp_hidden_norm.*", "mtp_linear_proj.*"})
     spec.ignorable.push_back(part);
+  return spec;
+}
+
+ArchSpec read_paddleocr(const util::JsonView& config) {
+  tell_unused(config, "compression_ratio", 1.0, "positions are not divided");
+  const util::Json whole = with_class_defaults(config, {{"vocab_size", 103424},
+                                                        {"hidden_size", 1024},
+                                                        {"intermediate_size", 3072},
+                                                        {"num_hidden_layers", 18},
+                                                        {"num_attention_heads", 16},
+                                                        {"head_dim", 128}});
+  const bool bias = read_flag(config, "use_bias", false);
+  ArchSpec spec =
+      read_llama_like({whole, config.where()}, {.max_positions = 131072,
+                                                .kv_heads = 2,
+                                                .tied_unembedding = true,
+                                                .epsilon = 1e-5,
+                                                .rope = {.class_theta = 5e5, .others = {"mrope_section"}},
+                                                .qkv_bias = bias,
+                                                .attention_out_bias = bias,
+                                                .mlp_bias = bias});
+  // Some kinds of attention of transformers would have a window there, others none.
+  const auto slides = sliding_blocks(config, spec.num_layers, [](std::int64_t) { return false; });
+  if (std::find(slides.begin(), slides.end(), true) != slides.end())
+    config.at("layer_types").fail("no sliding_attention");
   return spec;
 }
 

@@ -35,6 +35,15 @@ ArchSpec read_ministral(const util::JsonView& config) {
   return spec;
 }
 
+void set_query_growth(ArchSpec& spec, const util::JsonView& config) {
+  const util::JsonView rope = rope_block(config);
+  spec.attention.query_growth = rope.at("llama_4_scaling_beta").as_number();
+  // Scalings without such a length refuse it in their block.
+  const double length = spec.ropes.empty() ? 0 : spec.ropes.front().original_max_positions;
+  spec.attention.query_growth_length = length > 0 ? length : static_cast<double>(spec.max_positions);
+  if (!(spec.attention.query_growth_length >= 1)) rope.fail("original_max_position_embeddings of at least 1");
+}
+
 // Ministral 3: queries grow with the logarithm of their position.
 ArchSpec read_ministral3(const util::JsonView& config) {
   const util::Json whole = with_rope_parameters(config, {{"type", "yarn"},
@@ -54,12 +63,7 @@ ArchSpec read_ministral3(const util::JsonView& config) {
                                .epsilon = 1e-5,
                                .rope = {.others = {"llama_4_scaling_beta", "max_position_embeddings"}}});
   set_one_window(spec, read_window(config, {}));
-  const util::JsonView rope = rope_block(filled);
-  spec.attention.query_growth = rope.at("llama_4_scaling_beta").as_number();
-  // Scalings without such a length refuse it in their block.
-  const double length = spec.ropes.empty() ? 0 : spec.ropes.front().original_max_positions;
-  spec.attention.query_growth_length = length > 0 ? length : static_cast<double>(spec.max_positions);
-  if (!(spec.attention.query_growth_length >= 1)) rope.fail("original_max_position_embeddings of at least 1");
+  set_query_growth(spec, filled);
   return spec;
 }
 

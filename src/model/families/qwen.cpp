@@ -95,6 +95,24 @@ ArchSpec read_qwen2_vl(const util::JsonView& config) {
       filled);
 }
 
+// Of Qwen 2.5 Omni.
+ArchSpec read_qwen2_5_omni(const util::JsonView& config) {
+  const util::Json whole = with_class_defaults(config, {{"vocab_size", 152064},
+                                                        {"hidden_size", 3584},
+                                                        {"intermediate_size", 18944},
+                                                        {"num_hidden_layers", 28},
+                                                        {"num_attention_heads", 28},
+                                                        {"sliding_window", 32768}});
+  const util::JsonView filled(whole, config.where());
+  return with_sliding_windows(
+      read_llama_like(filled, {.max_positions = 32768,
+                               .kv_heads = 4,
+                               .tied_unembedding = true,
+                               .rope = {.class_theta = 1e6, .others = {"mrope_section"}},
+                               .qkv_bias = true}),
+      filled);
+}
+
 // Of Qwen 3 VL, which has no windows.
 ArchSpec read_qwen3_vl(const util::JsonView& config) {
   require_value(config, "use_sliding_window", false);
@@ -143,6 +161,30 @@ ArchSpec read_qwen3_vl_moe(const util::JsonView& config) {
   add_router(spec, "mlp.gate");
   for (const TensorRule& rule : stacked_experts(spec)) spec.block_tensors.push_back(rule);
   spec.other_block_tensors = stacked_experts(spec, /*transposed=*/true);
+  return spec;
+}
+
+// Of Qwen 3 Omni.
+ArchSpec read_qwen3_omni(const util::JsonView& config) {
+  const util::Json whole = with_class_defaults(config, {{"vocab_size", 3584},
+                                                        {"hidden_size", 2048},
+                                                        {"intermediate_size", 18944},
+                                                        {"num_hidden_layers", 28},
+                                                        {"num_attention_heads", 28}});
+  const bool bias = read_flag(config, "attention_bias", false);
+  ArchSpec spec = read_llama_like(
+      {whole, config.where()},
+      {.max_positions = 32768,
+       .kv_heads = 4,
+       .rope = {.class_theta = 1e6, .others = {"mrope_section", "mrope_interleaved", "interleaved"}},
+       .qkv_bias = bias,
+       .attention_out_bias = bias,
+       .query_key_norm = true,
+       .dense_mlp = false});
+  read_qwen_experts(
+      spec, config,
+      {.count = 128, .chosen = 8, .mlp_size = 768, .weighting = ExpertSpec::Weighting::kShares});
+  add_experts(spec);
   return spec;
 }
 

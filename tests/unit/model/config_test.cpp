@@ -62,6 +62,33 @@ Json smallest(const std::string& family) {
         {"num_hidden_layers", 3},
         {"intermediate_size", 48},
         {"num_attention_heads", 20}}},
+      {"deepseek_v32",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 4},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 128}}},
+      {"glm_moe_dsa",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 4},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 64}}},
+      {"minicpm3",
+       {{"vocab_size", 50},
+        {"hidden_size", 640},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 40}}},
+      {"youtu",
+       {{"vocab_size", 50},
+        {"hidden_size", 512},
+        {"num_hidden_layers", 3},
+        {"intermediate_size", 48},
+        {"num_attention_heads", 16}}},
+      {"gpt_neox_japanese",
+       {{"vocab_size", 50}, {"hidden_size", 512}, {"num_hidden_layers", 3}, {"num_attention_heads", 32}}},
+      {"dbrx", {{"vocab_size", 50}, {"d_model", 512}, {"n_layers", 3}, {"n_heads", 32}}},
       {"helium",
        {{"vocab_size", 50},
         {"hidden_size", 512},
@@ -109,6 +136,12 @@ Json smallest(const std::string& family) {
       {"qwen3_5_text", Json::object()},
       {"qwen3_5_moe_text", Json::object()},
       {"llama4_text", Json::object()},
+      {"glm4v_text", Json::object()},
+      {"glm4v_moe_text", {{"head_dim", 128}}},
+      {"glm_ocr_text", Json::object()},
+      {"paddleocr_vl_text", Json::object()},
+      {"qwen2_5_omni_text", Json::object()},
+      {"qwen3_omni_moe_text", {{"head_dim", 128}}},
   };
   const auto found = all.find(family);
   Json config = found != all.end() ? found->second
@@ -167,7 +200,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 86);
+  REQUIRE(classes.size() == 107);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -213,7 +246,21 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"afmoe", "mup_enabled"},
                                                                   {"afmoe", "attention_bias"},
                                                                   {"solar_open", "attention_bias"},
-                                                                  {"exaone_moe", "norm_topk_prob"}};
+                                                                  {"exaone_moe", "norm_topk_prob"},
+                                                                  {"cwm", "mlp_bias"},
+                                                                  {"jais2", "attention_bias"},
+                                                                  {"jais2", "mlp_bias"},
+                                                                  {"minicpm3", "attention_bias"},
+                                                                  {"minicpm3", "mlp_bias"},
+                                                                  {"youtu", "rope_interleave"},
+                                                                  {"hy_v3", "attention_bias"},
+                                                                  {"granite_swa", "attention_bias"},
+                                                                  {"granite_swa", "mlp_bias"},
+                                                                  {"granitemoe_swa", "attention_bias"},
+                                                                  {"persimmon", "qk_layernorm"},
+                                                                  {"cohere2_moe", "norm_topk_prob"},
+                                                                  {"mistral4", "norm_topk_prob"},
+                                                                  {"mimo_v2_flash", "attention_bias"}};
   for (const auto& [family, key] : flags) {
     INFO(family);
     refused(with(smallest(family), {{key, "yes"}}), {key, "yes"});
@@ -484,7 +531,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 109);  // twenty-three of them wrap a language model
+  CHECK(known.size() == 147);  // thirty-nine of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1083,20 +1130,36 @@ TEST_CASE("config: a model that sees pictures has its language model inside") {
 
 namespace {
 
-/// A config of this wrapper, with as much of its language model as must be there.
+/// As much of a language model as must be there: of some, the class's number of heads does not divide its
+/// size.
+Json least_text(const std::string& text_type) {
+  return text_type == "glm4v_moe_text" || text_type == "qwen3_omni_moe_text" ? Json{{"head_dim", 128}}
+                                                                             : Json::object();
+}
+
+/// A config of this wrapper.
 Json wrapped(const std::string& architecture, const std::string& type, const Json& text) {
   return {{"architectures", {architecture}}, {"model_type", type}, {"text_config", text}};
 }
 
 const std::vector<std::array<std::string, 3>>& wrapper_names() {
   static const std::vector<std::array<std::string, 3>> all = {
+      {"AyaVisionForConditionalGeneration", "aya_vision", "cohere2"},
+      {"Cohere2VisionForConditionalGeneration", "cohere2_vision", "cohere2"},
+      {"Exaone4_5_ForConditionalGeneration", "exaone4_5", "exaone4"},
       {"Gemma3ForConditionalGeneration", "gemma3", "gemma3_text"},
       {"Gemma4ForConditionalGeneration", "gemma4", "gemma4_text"},
       {"Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text"},
+      {"Glm4vForConditionalGeneration", "glm4v", "glm4v_text"},
+      {"Glm46VForConditionalGeneration", "glm46v", "glm4v_text"},
+      {"Glm4vMoeForConditionalGeneration", "glm4v_moe", "glm4v_moe_text"},
+      {"GlmOcrForConditionalGeneration", "glm_ocr", "glm_ocr_text"},
       {"GotOcr2ForConditionalGeneration", "got_ocr2", "qwen2"},
       {"Idefics2ForConditionalGeneration", "idefics2", "mistral"},
       {"Idefics3ForConditionalGeneration", "idefics3", "llama"},
       {"InternVLForConditionalGeneration", "internvl", "qwen2"},
+      {"Kimi_K25ForConditionalGeneration", "kimi_k25", "deepseek_v3"},
+      {"Lfm2VlForConditionalGeneration", "lfm2_vl", "lfm2"},
       {"LightOnOcrForConditionalGeneration", "lighton_ocr", "qwen3"},
       {"Llama4ForConditionalGeneration", "llama4", "llama4_text"},
       {"LlavaForConditionalGeneration", "llava", "llama"},
@@ -1104,8 +1167,13 @@ const std::vector<std::array<std::string, 3>>& wrapper_names() {
       {"LlavaNextVideoForConditionalGeneration", "llava_next_video", "llama"},
       {"LlavaOnevisionForConditionalGeneration", "llava_onevision", "qwen2"},
       {"Mistral3ForConditionalGeneration", "mistral3", "mistral"},
+      {"Ovis2ForConditionalGeneration", "ovis2", "qwen2"},
+      {"PaddleOCRVLForConditionalGeneration", "paddleocr_vl", "paddleocr_vl_text"},
+      {"PerceptionLMForConditionalGeneration", "perception_lm", "llama"},
       {"Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text"},
       {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "qwen2_5_vl_text"},
+      {"Qwen2_5OmniThinkerForConditionalGeneration", "qwen2_5_omni_thinker", "qwen2_5_omni_text"},
+      {"Qwen3OmniMoeThinkerForConditionalGeneration", "qwen3_omni_moe_thinker", "qwen3_omni_moe_text"},
       {"Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"},
       {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text"},
       {"Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"},
@@ -1125,12 +1193,12 @@ TEST_CASE("config: a language model inside without model_type is of the wrapper'
   const Json classes = util::parse_json(util::read_file(path), path.string());
   for (const auto& [architecture, type, text_type] : wrapper_names()) {
     INFO(architecture);
-    Json sizes = {{"model_type", text_type}};
+    Json sizes = with(least_text(text_type), {{"model_type", text_type}});
     for (const char* key :
          {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"})
       if (classes.at(text_type).contains(key)) sizes[key] = classes.at(text_type).at(key);
     const auto inside = read(sizes);
-    auto spec = read(wrapped(architecture, type, Json::object()));
+    auto spec = read(wrapped(architecture, type, least_text(text_type)));
     CHECK(spec == read(wrapped(architecture, type, sizes)));
     CHECK(spec.architecture == architecture);
     // In brackets: Catch2 would show vectors of these by operators that libtorch may have declared.
@@ -1154,13 +1222,22 @@ TEST_CASE("config: a language model inside without model_type is of the wrapper'
 
 TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.24 has it") {
   // For each, without a word outside: neither, the language model's config says no, says yes. Measured.
-  const std::map<std::string, std::array<bool, 3>> ties = {{"gemma3", {true, true, true}},
+  const std::map<std::string, std::array<bool, 3>> ties = {{"aya_vision", {true, true, true}},
+                                                           {"cohere2_vision", {true, true, true}},
+                                                           {"exaone4_5", {false, false, false}},
+                                                           {"gemma3", {true, true, true}},
                                                            {"gemma4", {true, true, true}},
                                                            {"gemma4_unified", {true, true, true}},
+                                                           {"glm4v", {false, false, true}},
+                                                           {"glm46v", {false, false, false}},
+                                                           {"glm4v_moe", {false, false, true}},
+                                                           {"glm_ocr", {false, false, true}},
                                                            {"got_ocr2", {true, true, true}},
                                                            {"idefics2", {false, false, false}},
                                                            {"idefics3", {false, false, false}},
                                                            {"internvl", {true, true, true}},
+                                                           {"kimi_k25", {true, true, true}},
+                                                           {"lfm2_vl", {true, true, true}},
                                                            {"lighton_ocr", {true, true, true}},
                                                            {"llama4", {false, false, true}},
                                                            {"llava", {false, false, true}},
@@ -1168,8 +1245,13 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
                                                            {"llava_next_video", {false, false, true}},
                                                            {"llava_onevision", {false, false, true}},
                                                            {"mistral3", {true, true, true}},
+                                                           {"ovis2", {true, true, true}},
+                                                           {"paddleocr_vl", {true, true, true}},
+                                                           {"perception_lm", {false, false, true}},
                                                            {"qwen2_vl", {false, false, true}},
                                                            {"qwen2_5_vl", {false, false, true}},
+                                                           {"qwen2_5_omni_thinker", {false, false, false}},
+                                                           {"qwen3_omni_moe_thinker", {false, false, false}},
                                                            {"qwen3_vl", {false, false, false}},
                                                            {"qwen3_vl_moe", {false, false, false}},
                                                            {"qwen3_5", {false, false, false}},
@@ -1179,8 +1261,9 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
                                                            {"vipllava", {false, false, false}}};
   for (const auto& [architecture, type, text_type] : wrapper_names()) {
     INFO(architecture);
+    const Json least = least_text(text_type);
     const auto tied = [&, architecture = architecture, type = type](const Json& text, const Json& outside) {
-      return read(with(wrapped(architecture, type, text), outside)).tied_unembedding;
+      return read(with(wrapped(architecture, type, with(least, text)), outside)).tied_unembedding;
     };
     const Json no = {{"tie_word_embeddings", false}}, yes = {{"tie_word_embeddings", true}};
     const std::array<bool, 3>& expected = ties.at(type);
@@ -1189,8 +1272,16 @@ TEST_CASE("config: whether a wrapper ties its unembedding is as transformers 5.2
     CHECK(tied(yes, Json::object()) == expected[2]);
     CHECK(tied(no, yes) == (type != "llama4"));  // whose language model ties by itself
     CHECK_FALSE(tied(no, no));
-    CHECK(tied(yes, no) == (expected[2] && !expected[0]));
+    const bool outside_counts = type == "perception_lm", inside_counts = type == "paddleocr_vl";
+    CHECK(tied(yes, no) == (inside_counts || (expected[2] && !expected[0] && !outside_counts)));
   }
+  CHECK(read(with(wrapped("PerceptionLMForConditionalGeneration", "perception_lm",
+                          {{"tie_word_embeddings", true}}),
+                  {{"tie_word_embeddings", nullptr}}))
+            .tied_unembedding);
+  const Json lfm2 = wrapped("Lfm2VlForConditionalGeneration", "lfm2_vl", Json::object());
+  CHECK_FALSE(read(with(lfm2, {{"tie_embedding", false}, {"tie_word_embeddings", true}})).tied_unembedding);
+  CHECK(read(with(lfm2, {{"tie_embedding", true}, {"tie_word_embeddings", false}})).tied_unembedding);
   // Gemma's class ties without a word.
   CHECK(read(wrapped("LlavaForConditionalGeneration", "llava", smallest("gemma"))).tied_unembedding);
   CHECK_FALSE(
@@ -1214,6 +1305,28 @@ TEST_CASE("config: what transformers leaves out of a wrapper's readout is refuse
         std::pair("Gemma4UnifiedForConditionalGeneration", "gemma4_unified")})
     CHECK(read(wrapped(architecture, type, {{"final_logit_softcapping", 30.0}})).logit_transform.soft_cap ==
           30);
+}
+
+TEST_CASE("config: wrappers that leave logits unscaled read what the language model says of it in vain") {
+  for (const auto& [architecture, type] :
+       {std::pair("AyaVisionForConditionalGeneration", "aya_vision"),
+        std::pair("Cohere2VisionForConditionalGeneration", "cohere2_vision")}) {
+    const Json config = wrapped(architecture, type, {{"logit_scale", 0.25}, {"vocab_size", 100}});
+    check_told(config, {"text_config: logit_scale (0.25) is ignored", architecture});
+    CHECK(read(config).logit_transform.scale == 1);
+    CHECK(told(wrapped(architecture, type, {{"logit_scale", 1.0}})).empty());
+  }
+  refused(wrapped("AyaVisionForConditionalGeneration", "aya_vision", smallest("gemma2")),
+          {"a soft cap of the logits"});
+}
+
+TEST_CASE("config: types of language models that published wrappers have and transformers has not") {
+  const auto same = [](const char* architecture, const char* type, const Json& text, const char* another) {
+    CHECK(read(wrapped(architecture, type, with(text, {{"model_type", another}}))) ==
+          read(wrapped(architecture, type, text)));
+  };
+  same("Exaone4_5_ForConditionalGeneration", "exaone4_5", smallest("exaone4"), "exaone4_5_text");
+  same("Kimi_K25ForConditionalGeneration", "kimi_k25", smallest("deepseek_v3"), "kimi_k2");
 }
 
 TEST_CASE("config: Qwen's coordinates of what is seen are the position of a text") {
@@ -1253,6 +1366,85 @@ TEST_CASE("config: Qwen's coordinates of what is seen are the position of a text
                   {{"tie_word_embeddings", true}})));
   // Settings inside count where there are both.
   CHECK(read(with(flat, {{"text_config", {{"hidden_size", 1024}}}})).hidden_size == 1024);
+}
+
+TEST_CASE("config: GLM's coordinates of what is seen are the position of a text") {
+  for (const std::string family : {"glm4v_text", "glm4v_moe_text", "glm_ocr_text"}) {
+    INFO(family);
+    const Json least = with(smallest(family), {{"rope_theta", 2e6}, {"partial_rotary_factor", 0.5}});
+    const auto plain = read(least);
+    CHECK(plain.ropes.front().theta == 2e6);
+    CHECK(plain.ropes.front().dims == plain.head_size / 2);
+    CHECK(plain.ropes.front().interleaved == (family != "glm4v_moe_text"));
+    const Json sections = {{"rope_type", "default"}, {"mrope_section", {8, 12, 12}}};
+    CHECK(read(with(least, {{"rope_scaling", sections}})) == plain);
+    refused(with(least, {{"rope_scaling", with(sections, {{"rope_type", "mrope"}})}}), {"'mrope'"});
+  }
+  // Where the config does not say which part of a head is rotated.
+  CHECK(read(smallest("glm4v_text")).ropes.front().dims == 128);
+  CHECK(read(smallest("glm_ocr_text")).ropes.front().dims == 64);
+  CHECK(read(smallest("glm4v_moe_text")).ropes.front().dims == 64);
+
+  refused(with(smallest("glm4v_text"), {{"head_dim", 64}}), {"head_dim", "128", "64"});
+  CHECK(read(with(smallest("glm4v_text"), {{"head_dim", 128}})) == read(smallest("glm4v_text")));
+  CHECK(read(with(smallest("glm_ocr_text"), {{"head_dim", 128}})).head_size == 128);
+  check_told(with(smallest("glm4v_text"), {{"attention_bias", false}}), {"attention_bias", "have biases"});
+  check_told(with(smallest("glm_ocr_text"), {{"attention_bias", true}}), {"attention_bias", "no biases"});
+  check_told(with(smallest("glm4v_moe_text"), {{"use_qk_norm", true}}), {"use_qk_norm", "no norms"});
+  // GLM 4.6V's class takes the language model that its config names.
+  CHECK(read(wrapped("Glm46VForConditionalGeneration", "glm46v", smallest("glm4v_moe_text"))).experts.count ==
+        128);
+}
+
+TEST_CASE("config: PaddleOCR-VL was published without a text_config, and is tied all the same") {
+  const Json flat = {{"architectures", {"PaddleOCRVLForConditionalGeneration"}},
+                     {"model_type", "paddleocr_vl"},
+                     {"tie_word_embeddings", false},
+                     {"num_hidden_layers", 2},
+                     {"rope_theta", 2e6},
+                     {"rope_scaling", {{"type", "default"}, {"mrope_section", {16, 24, 24}}}}};
+  const auto spec = read(flat);
+  CHECK(spec.num_layers == 2);
+  CHECK(spec.ropes.front().theta == 2e6);
+  CHECK_FALSE(spec.ropes.front().interleaved);
+  CHECK(spec.tied_unembedding);
+  refused(with(flat, {{"rope_scaling", {{"type", "mrope"}, {"mrope_section", {16, 24, 24}}}}}), {"'mrope'"});
+  refused(with(flat, {{"layer_types", {"full_attention", "sliding_attention"}}, {"sliding_window", 8}}),
+          {"layer_types", "no sliding_attention"});
+  check_told(with(flat, {{"compression_ratio", 2.0}}), {"compression_ratio"});
+}
+
+TEST_CASE("config: of a model that also speaks, the part that thinks is read") {
+  const Json text = {{"num_hidden_layers", 2},
+                     {"hidden_size", 64},
+                     {"num_attention_heads", 4},
+                     {"num_key_value_heads", 2},
+                     {"head_dim", 16}};
+  for (const std::string type : {"qwen2_5_omni", "qwen3_omni_moe"}) {
+    INFO(type);
+    const Json thinker = {{"model_type", type + "_thinker"}, {"text_config", text}};
+    const Json whole = {{"model_type", type}, {"thinker_config", thinker}, {"talker_config", {{"x", 1}}}};
+    const auto inside = read(thinker), spec = read(whole);
+    CHECK((spec.blocks == inside.blocks));
+    CHECK((spec.ropes == inside.ropes));
+    CHECK((spec.block_tensors == inside.block_tensors));
+    CHECK_FALSE(spec.tied_unembedding);
+    CHECK(spec.prefixes == std::vector<std::string>{"thinker.model.", "thinker.language_model.model.",
+                                                    "thinker.model.language_model.",
+                                                    "thinker.model.text_model."});
+    CHECK(read(with(whole, {{"thinker_config", with(thinker, {{"tie_word_embeddings", true}})}}))
+              .tied_unembedding);
+    refused(with(whole, {{"quantization_config", {{"quant_method", "x"}}}}), {"quantization_config"});
+    refused(with(whole, {{"thinker_config", nullptr}}), {"thinker_config"});
+    refused(with(whole, {{"thinker_config", "x"}}), {"thinker_config", "an object"});
+    refused(with(whole, {{"thinker_config", with(thinker, {{"model_type", "llava"}})}}),
+            {"model_type", type + "_thinker"});
+  }
+  const Json omni = {{"model_type", "qwen2_5_omni"}, {"thinker_config", {{"text_config", text}}}};
+  for (const char* architecture : {"Qwen2_5OmniModel", "Qwen2_5OmniForConditionalGeneration"})
+    CHECK(read(with(omni, {{"architectures", {architecture}}})).architecture == architecture);
+  const Json slides = with(text, {{"use_sliding_window", true}, {"max_window_layers", 1}});
+  CHECK(windows(read(with(omni, {{"thinker_config", {{"text_config", slides}}}}))) == Windows{0, 32768});
 }
 
 TEST_CASE("config: which blocks of Qwen 3.5 mix positions by a delta rule") {
@@ -1721,4 +1913,227 @@ TEST_CASE("config: AFMoE, Solar Open and EXAONE with experts") {
             .blocks[0]
             .experts);
   refused(with(exaone, {{"num_experts_per_tok", 65}}), {"more experts are chosen"});
+}
+
+TEST_CASE("config: CWM and Jais 2") {
+  const Json cwm = smallest("cwm");
+  CHECK(windows(read(with(cwm, {{"num_hidden_layers", 5}}))) == Windows{0, 8192, 8192, 8192, 0});
+  CHECK(read(cwm).ropes.front().scaling == model::RopeSpec::Scaling::kLlama3);
+  CHECK(read(cwm).ropes.front().factor == 16);
+  CHECK(read(with(cwm, {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}})).ropes.front().theta ==
+        1e6);
+  check_told(with(cwm, {{"attention_bias", true}}), {"attention_bias"});
+  refused(with(cwm, {{"sliding_window", nullptr}}), {"sliding_window"});
+
+  const Json jais = smallest("jais2");
+  CHECK(read(jais).norm == model::NormKind::kLayerNorm);
+  CHECK(read(jais).activation == model::Activation::kReluSquared);
+  CHECK_FALSE(read(jais) == read(with(jais, {{"mlp_bias", false}})));
+  CHECK_FALSE(read(jais) == read(with(jais, {{"attention_bias", nullptr}})));
+}
+
+TEST_CASE("config: MiniCPM 3, Youtu and Mistral 4") {
+  const Json minicpm = smallest("minicpm3");
+  const auto spec = read(minicpm);
+  CHECK(spec.latent.value_size == 16);
+  CHECK(read(with(minicpm, {{"v_head_dim", 24}})).latent.value_size == 24);
+  CHECK(spec.embedding_scale == 12);
+  CHECK(spec.residual_scale == 1.4 / std::sqrt(3.0));
+  CHECK(spec.logit_transform.scale == 0.4);
+  CHECK_FALSE(spec.ropes.front().interleaved);
+  const auto without = read(with(minicpm, {{"scale_depth", nullptr}, {"dim_model_base", nullptr}}));
+  CHECK(without.residual_scale == 1);
+  CHECK(without.logit_transform.scale == 1);
+  check_told(with(minicpm, {{"head_dim", 96}}), {"head_dim"});
+  check_told(with(minicpm, {{"rope_interleave", true}}), {"rope_interleave"});
+  refused(with(minicpm, {{"num_key_value_heads", 8}}), {"num_key_value_heads"});
+  refused(with(minicpm, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor"});
+  refused(with(minicpm, {{"hidden_size", 512}}), {"num_attention_heads"});
+
+  const Json youtu = smallest("youtu");
+  CHECK(read(youtu).latent.query_rank == 1536);
+  CHECK(read(with(youtu, {{"q_lora_rank", nullptr}})).latent.query_rank == 0);
+  CHECK(read(youtu).ropes.front().interleaved);
+  CHECK_FALSE(read(with(youtu, {{"rope_interleave", nullptr}})).ropes.front().interleaved);
+  CHECK(read(youtu).experts.count == 0);
+
+  const Json mistral = smallest("mistral4");
+  const Json yarn = {{"rope_type", "yarn"},
+                     {"rope_theta", 500.0},
+                     {"factor", 4.0},
+                     {"original_max_position_embeddings", 64},
+                     {"llama_4_scaling_beta", 0.3}};
+  CHECK(read(mistral).attention.query_growth == 0.1);
+  CHECK(read(mistral).attention.query_growth_length == 8192);
+  CHECK(read(mistral).ropes.front().factor == 128);
+  CHECK(read(mistral).ropes.front().dims == 64);
+  CHECK(read(mistral).experts.weighting == model::ExpertSpec::Weighting::kBiasedShares);
+  const auto stretched = read(with(mistral, {{"rope_parameters", yarn}}));
+  CHECK(stretched.attention.query_growth_length == 64);
+  CHECK(read(with(mistral, {{"rope_parameters", with(yarn, {{"partial_rotary_factor", 0.5}})}})) ==
+        stretched);
+  refused(with(mistral, {{"rope_parameters", with(yarn, {{"partial_rotary_factor", 0.25}})}}),
+          {"partial_rotary_factor", "64 of 128"});
+  refused(with(mistral, {{"rope_parameters", {{"rope_type", "default"}}}}), {"llama_4_scaling_beta"});
+  const Json groups = {{"n_group", 4}, {"topk_group", 2}};
+  CHECK(read(with(mistral, groups)).experts.groups == 4);
+  refused(with(mistral, with(groups, {{"norm_topk_prob", false}})), {"n_group"});
+}
+
+TEST_CASE("config: HY 3, DBRX and Cohere 2 with experts") {
+  using Weighting = model::ExpertSpec::Weighting;
+  const Json hy = smallest("hy_v3");
+  CHECK_FALSE(read(hy).blocks[0].experts);
+  CHECK(read(hy).blocks[1].experts);
+  CHECK(read(hy).ropes.front().theta == 11158840);
+  CHECK(read(with(hy, {{"num_shared_experts", 2}})).experts.shared_mlp_size == 2 * 1536);
+  CHECK(
+      read(with(hy, {{"num_hidden_layers", 2}, {"mlp_layer_types", {"sparse", "dense"}}})).blocks[0].experts);
+  check_told(with(hy, {{"first_k_dense_replace", 3}}), {"first_k_dense_replace"});
+  refused(with(hy, {{"mlp_bias", true}}), {"mlp_bias"});
+  refused(with(hy, {{"use_qk_norm", false}}), {"use_qk_norm"});
+
+  const Json dbrx = smallest("dbrx");
+  const auto attention = [&](const Json& settings) { return with(dbrx, {{"attn_config", settings}}); };
+  const auto experts = [&](const Json& settings) { return with(dbrx, {{"ffn_config", settings}}); };
+  CHECK(read(dbrx).num_kv_heads == 1);
+  CHECK(read(dbrx).experts.count == 4);
+  CHECK(read(dbrx).experts.weighting == Weighting::kShares);
+  CHECK(read(experts({{"moe_normalize_expert_weights", nullptr}})).experts.weighting ==
+        Weighting::kSoftmaxOfAll);
+  refused(experts({{"moe_normalize_expert_weights", 2.0}}), {"moe_normalize_expert_weights"});
+  CHECK(read(experts({{"ffn_act_fn", {{"name", "gelu"}}}})).activation == model::Activation::kGelu);
+  CHECK(read(attention({{"kv_n_heads", 8}, {"clip_qkv", 8}})).attention.clip_projections == 8);
+  refused(attention({{"kv_n_heads", 7}}), {"kv_n_heads"});
+  refused(with(dbrx, {{"tie_word_embeddings", true}}), {"tie_word_embeddings"});
+  const Json published = attention({{"rope_theta", 5e5}});
+  check_told(published, {"rope_theta", "500000", "10000"});
+  CHECK(read(published).ropes.front().theta == 5e5);
+  const Json saved = with(published, {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e4}}}});
+  refused(saved, {"attn_config", "rope_theta", "10000"});
+
+  const Json cohere = with(smallest("cohere2_moe"), {{"num_hidden_layers", 6}});
+  const auto spec = read(cohere);
+  CHECK(windows(spec) == Windows{4096, 4096, 4096, 0, 4096, 4096});
+  CHECK(spec.norm == model::NormKind::kLayerNorm);
+  CHECK(spec.experts.weighting == Weighting::kSoftmaxOfChosen);
+  CHECK(spec.blocks[3].rope == model::BlockSpec::kNoRope);
+  const auto mixed = read(with(cohere, {{"first_k_dense_replace", 2},
+                                        {"prefix_dense_intermediate_size", 40},
+                                        {"expert_selection_fn", "sigmoid"},
+                                        {"num_shared_experts", 2},
+                                        {"rms_norm_eps", 1e-3}}));
+  CHECK(windows(mixed) == Windows{0, 0, 4096, 4096, 4096, 0});
+  CHECK(mixed.blocks[1].rope == 0);
+  CHECK(mixed.blocks[5].rope == model::BlockSpec::kNoRope);
+  CHECK_FALSE(mixed.blocks[1].experts);
+  CHECK(mixed.mlp_size == 40);
+  CHECK(mixed.experts.mlp_size == 48);
+  CHECK(mixed.experts.shared_mlp_size == 96);
+  CHECK(mixed.experts.output_scale == 0.5);
+  CHECK(mixed.experts.weighting == Weighting::kLogisticShares);
+  CHECK(mixed.norm == model::NormKind::kRmsNorm);
+  CHECK(mixed.norm_epsilon == 1e-3);
+  const Json pattern = {{"first_k_dense_replace", 2}, {"prefix_dense_sliding_window_pattern", 2}};
+  CHECK(read(with(cohere, pattern)).blocks[1].rope == model::BlockSpec::kNoRope);
+  refused(with(cohere, {{"expert_selection_fn", "top"}}), {"expert_selection_fn"});
+  refused(with(cohere, {{"num_shared_experts", 1}, {"shared_expert_combination_strategy", "max"}}),
+          {"shared_expert_combination_strategy"});
+}
+
+TEST_CASE("config: Granite with windows, Persimmon and GPT-NeoX Japanese") {
+  for (const std::string family : {"granite_swa", "granitemoe_swa"}) {
+    INFO(family);
+    const Json granite = with(smallest(family), {{"num_hidden_layers", 5}});
+    const auto spec = read(granite);
+    CHECK(windows(spec) == Windows{0, 128, 128, 128, 0});
+    CHECK(spec.ropes.size() == 1);
+    const auto several = read(with(granite, {{"layer_rope_theta", {1e4, 0, 500, 1e4, 500}}}));
+    REQUIRE(several.ropes.size() == 2);
+    CHECK(several.blocks[0].rope == 0);
+    CHECK(several.blocks[1].rope == model::BlockSpec::kNoRope);
+    CHECK(several.blocks[2].rope == 1);
+    CHECK(several.blocks[3].rope == 0);
+    CHECK(several.ropes[1].theta == 500);
+    refused(with(granite, {{"layer_rope_theta", {1e4}}}), {"layer_rope_theta", "5 values"});
+    refused(with(granite, {{"layer_rope_theta", {1e4, -1, 1, 1, 1}}}), {"layer_rope_theta"});
+    refused(with(granite, {{"sliding_window", nullptr}}), {"sliding_window"});
+  }
+  const Json persimmon = smallest("persimmon");
+  CHECK(read(persimmon).ropes.front().dims == 8);
+  CHECK_FALSE(read(persimmon) == read(with(persimmon, {{"qk_layernorm", false}})));
+  refused(with(persimmon, {{"partial_rotary_factor", nullptr}}), {"partial_rotary_factor"});
+  refused(with(persimmon, {{"head_dim", 8}}), {"head_dim"});
+
+  const auto japanese = read(smallest("gpt_neox_japanese"));
+  CHECK(japanese.mlp_size == 4 * 512);
+  CHECK(japanese.ropes.front().dims == 16);
+  CHECK(read(with(smallest("gpt_neox_japanese"), {{"rotary_pct", 0.5}})).ropes.front().dims == 8);
+  const auto bias =
+      std::find_if(japanese.block_tensors.begin(), japanese.block_tensors.end(),
+                   [](const auto& rule) { return rule.slot == model::Slot::kAttentionOutBias; });
+  REQUIRE(bias != japanese.block_tensors.end());
+  CHECK_FALSE(japanese.has(*bias, 1));
+  CHECK(japanese.has(*bias, 2));
+}
+
+TEST_CASE("config: where attention sees chosen positions, windows are as long as all of them are seen") {
+  const Json kinds = {"indexed_attention", "indexed_attention", "indexed_attention", "indexed_attention"};
+  for (const std::string family : {"deepseek_v32", "glm_moe_dsa"}) {
+    INFO(family);
+    const Json least = smallest(family);
+    CHECK(read(least).max_positions == 2048);
+    CHECK(read(with(least, {{"max_position_embeddings", 1024}})).max_positions == 1024);
+    const auto fewer = static_cast<std::int64_t>(family.size());
+    check_told(with(least, {{"index_topk", fewer}, {"layer_types", kinds}}),
+               {"index_topk", util::cat("at most ", fewer)});
+    CHECK(read(with(least, {{"layer_types", kinds}})) == read(least));
+    refused(with(least, {{"layer_types", "full_attention"}}), {"layer_types"});
+    refused(with(least, {{"q_lora_rank", nullptr}}), {"q_lora_rank"});
+    CHECK_FALSE(read(least).blocks[2].experts);
+    CHECK(read(least).blocks[3].experts);
+    CHECK(read(with(least, {{"first_k_dense_replace", 1}})).blocks[1].experts);
+    CHECK(read(with(least, {{"mlp_layer_types", {"sparse", "dense", "dense", "sparse"}}})).blocks[0].experts);
+  }
+  check_told(with(smallest("glm_moe_dsa"), {{"rope_interleave", false}}), {"rope_interleave"});
+}
+
+TEST_CASE("config: MiMo V2 Flash") {
+  using model::Mixer;
+  const Json least = with(smallest("mimo_v2_flash"), {{"num_hidden_layers", 7}});
+  const auto spec = read(least);
+  CHECK(windows(spec) == Windows{0, 129, 129, 129, 129, 0, 129});
+  REQUIRE(spec.ropes.size() == 2);
+  CHECK(spec.ropes[0].theta == 5e6);
+  CHECK(spec.ropes[1].theta == 1e4);
+  CHECK(spec.ropes[1].dims == 64);
+  CHECK(spec.blocks[5].rope == 0);
+  CHECK(spec.blocks[6].rope == 1);
+  CHECK(spec.blocks[0].mixer == Mixer::kAttention);
+  CHECK(spec.blocks[1].mixer == Mixer::kWideAttention);
+  CHECK(spec.wide.num_kv_heads == 8);
+  CHECK(spec.attention.value_size == 128);
+  CHECK(spec.attention.output_scale == 0.707);
+  CHECK(read(with(least, {{"attention_value_scale", nullptr}})).attention.output_scale == 1);
+  CHECK(read(with(least, {{"sliding_window_size", 64}})).blocks[1].window == 65);
+  CHECK(read(with(least, {{"routed_scaling_factor", nullptr}})) == spec);
+  CHECK_FALSE(spec.blocks[0].experts);
+  const Json published = {{"hybrid_layer_pattern", {0, 1, 1, 1, 1, 0, 1}},
+                          {"moe_layer_freq", {0, 1, 1, 1, 1, 1, 1}},
+                          {"rope_theta", 5000000},
+                          {"swa_rope_theta", 10000},
+                          {"partial_rotary_factor", 0.334},
+                          {"swa_num_key_value_heads", 8},
+                          {"add_swa_attention_sink_bias", true},
+                          {"add_full_attention_sink_bias", false}};
+  CHECK(told(with(least, published)).empty());
+  CHECK(read(with(least, published)) == spec);
+  check_told(with(least, {{"hybrid_layer_pattern", {1, 1, 1, 1, 1, 0, 1}}}), {"hybrid_layer_pattern"});
+  check_told(with(least, {{"swa_rope_theta", 500}}), {"swa_rope_theta"});
+  refused(with(least, {{"add_swa_attention_sink_bias", false}}), {"add_swa_attention_sink_bias"});
+  refused(with(least, {{"num_key_value_heads", 32}}), {"twice num_key_value_heads, 64"});
+  refused(with(least, {{"rope_parameters", {{"full_attention", {{"rope_theta", 500}}}}}}),
+          {"sliding_attention"});
+  refused(with(least, {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}}),
+          {"rope_theta"});
 }

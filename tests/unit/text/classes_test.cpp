@@ -178,7 +178,8 @@ TEST_CASE("classes: one that cuts otherwise than tokenizer.json does is reported
     CHECK(ids(of_class("LlamaTokenizerFast"), llama) == as_file);  // over bytes: nobody means Llama's
     CHECK(ids(of_class("MyTokenizer"), llama) == as_file);
     CHECK(ids(Json::object(), llama) == as_file);
-    for (const char* type : {"mistral", "mistral3", "llava", "llava_next", "vipllava", "smolvlm", "got_ocr2"})
+    for (const char* type : {"mistral", "mistral3", "llava", "llava_next", "vipllava", "smolvlm", "got_ocr2",
+                             "kimi_k25", "glm4v", "paddleocr_vl", "glm4v_moe"})
       CHECK(ids(of_class("GPT2Tokenizer"), Json{{"model_type", type}}.dump().c_str()) == as_file);
     CHECK_FALSE(warnings.tell({"tokenizer.json", "in transformers 5;"}));
     CHECK_FALSE(warnings.tell({"pre_tokenizer"}));
@@ -189,7 +190,8 @@ TEST_CASE("classes: one that cuts otherwise than tokenizer.json does is reported
       {"tokenizer.json: normalizer and pre_tokenizer are not used", "the class GPT2Tokenizer"}));
   CHECK(ids(of_class("PreTrainedTokenizerFast"), R"({"model_type": "qwen2"})") == as_gpt2);
   CHECK(warnings.tell({"the class Qwen2Tokenizer (for the model_type 'qwen2'"}));
-  for (const char* type : {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "lighton_ocr"})
+  for (const char* type : {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "lighton_ocr", "ovis2",
+                           "qwen2_5_omni", "qwen3_omni_moe"})
     CHECK(ids(Json::object(), Json{{"model_type", type}}.dump().c_str()) == as_gpt2);
   CHECK(ids(of_class("GemmaTokenizer"), llama) == as_file);
   CHECK(warnings.tell({"read as it stands, not as the class GemmaTokenizer", "tokens of characters"}));
