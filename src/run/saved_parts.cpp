@@ -43,6 +43,22 @@ bool is_saved(const fs::path& file) {
   return is_lock(file) || has(".state") || has(".records");
 }
 
+/// Throws where the records of a state are not as long as they have to be: when the run is written it would
+/// be too late. Their contents are checked then.
+void check_records(const SavedState& state) {
+  for (const RecordSegment& segment : state.records) {
+    const fs::path file = state.path.parent_path() / segment.file;
+    std::error_code error;
+    const std::uintmax_t size = fs::file_size(file, error);
+    if (!error && size >= segment.offset + segment.length) continue;
+    throw util::format_error({.what = "the records that belong to a saved state are not whole",
+                              .where = util::in_quotes(file.string()),
+                              .expected = util::cat(segment.offset + segment.length, " bytes or more"),
+                              .found = error ? error.message() : util::cat(size),
+                              .hint = "begin anew with --overwrite"});
+  }
+}
+
 }  // namespace
 
 SavedParts::SavedParts(const fs::path& run) : folder_(run / "parts"), name_(util::unique_name()) {}
@@ -82,7 +98,10 @@ SavedState SavedParts::read(const fs::path& path) {
 
 std::vector<SavedState> SavedParts::read() const {
   std::vector<SavedState> all;
-  for (const fs::path& path : paths()) all.push_back(read(path));
+  for (const fs::path& path : paths()) {
+    all.push_back(read(path));
+    check_records(all.back());
+  }
   return all;
 }
 

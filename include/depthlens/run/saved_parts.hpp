@@ -45,7 +45,8 @@ class SavedParts {
   /// The files of all states that were saved, in the order of their names.
   std::vector<std::filesystem::path> paths() const;
 
-  /// Every state there is, in the order of `paths`. Throws format errors for damaged ones.
+  /// Every state there is, in the order of `paths`. Throws format errors for damaged ones, and where their
+  /// records are not there.
   std::vector<SavedState> read() const;
   static SavedState read(const std::filesystem::path& path);
   /// A state that another process has saved: a shared file system may show it some time later. Asks

@@ -53,6 +53,14 @@ TEST_CASE("saved parts: what was saved is read, and the newest takes the place o
   parts.save(state_of(5), PartSet(0, 4), {{.first_part = 0, .last_part = 4, .file = "f", .length = 9}},
              described(2));
   CHECK(parts.paths() == std::vector<fs::path>{parts.own_state()});
+  // Its records are to be there, and whole, before anything is built upon them.
+  const auto refused = [&] {
+    test::check_error(util::ErrorCode::kFormat, {"records", "9 bytes"}, [&] { parts.read(); });
+  };
+  refused();
+  folder.write("parts/f", "8 bytes.");
+  refused();
+  folder.write("parts/f", "9 bytes..");
   const std::vector<SavedState> states = parts.read();
   REQUIRE(states.size() == 1);
   CHECK(states[0].parts.size() == 5);
@@ -110,6 +118,34 @@ TEST_CASE("saved parts: another process takes over, and only then what it took g
   CHECK(second.read()[0].parts.size() == 3);
   second.remove();
   CHECK_FALSE(fs::exists(folder.path() / "parts"));
+}
+
+TEST_CASE("saved parts: what no run has saved is not taken for its own") {
+  const test::TemporaryFolder folder;
+  SavedParts parts(folder.path());
+  parts.save(state_of(3), PartSet(0, 1), {}, described(1));
+  folder.write("parts/a.records", "");
+  SavedParts::check_own(folder.path());
+  folder.write("parts/notes.txt", "");
+  test::check_error(util::ErrorCode::kOutput, {"notes.txt"}, [&] { SavedParts::check_own(folder.path()); });
+  parts.remove();
+  CHECK(fs::exists(folder.path() / "parts/notes.txt"));
+  CHECK_FALSE(fs::exists(folder.path() / "parts/a.records"));
+}
+
+TEST_CASE("saved parts: another run's are replaced with the first state that is saved") {
+  const test::TemporaryFolder folder;
+  SavedParts first(folder.path());
+  first.save(state_of(3), PartSet(0, 1), {}, described(1));
+  folder.write("parts/a.records", "");
+  folder.write("parts/lock", "");
+  SavedParts second(folder.path());
+  second.absorb_all();
+  CHECK(num_states(folder.path()) == 1);
+  second.save(state_of(4), PartSet(0, 0), {}, described(2));
+  CHECK(second.paths() == std::vector<fs::path>{second.own_state()});
+  CHECK_FALSE(fs::exists(folder.path() / "parts/a.records"));
+  CHECK(fs::exists(folder.path() / "parts/lock"));
 }
 
 TEST_CASE("saved parts: a damaged state is refused") {
