@@ -140,7 +140,7 @@ TEST_CASE("pairs: one that says the same as another is counted once, and told of
     task = std::move(builder).finish();
   });
   CHECK(task.items.size() == 3);
-  CHECK(task.items.back().document == 2);
+  CHECK(task.items.back().document == 4);
   CHECK(task.dropped == Dropped{{Drop::kRepeatedPair, 2}});
   CHECK(told == std::vector<std::string>{
                     "one.jsonl: repeated pairs: 1 (first: 'a cat /a cow'); each is counted once",
