@@ -35,13 +35,12 @@ ArchSpec read_afmoe(const util::JsonView& config) {
 
   set_first_dense(spec, read_size(config, "num_dense_layers", 1, /*lowest=*/0));
   add_gated_mlp(spec, {.blocks = {.experts = false}});
-  constexpr double kSharesEpsilon = 1e-20;
   spec.experts = {.count = read_size(config, "num_experts", 64),
                   .chosen = read_size(config, "num_experts_per_tok", 6),
                   .mlp_size = read_size(config, "moe_intermediate_size", 1408),
                   .weighting = ExpertSpec::Weighting::kLogisticShares,
                   .scale = read_number(config, "route_scale", 1),
-                  .shares_epsilon = kSharesEpsilon};
+                  .shares_epsilon = 1e-20};
   check_experts(config, spec);
   tell_unused(config, "score_func", "sigmoid", "experts are chosen by logistic scores");
   tell_unused(config, "route_norm", true, "weights of experts are shared out");

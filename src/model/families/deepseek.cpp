@@ -39,6 +39,18 @@ void check_kv_heads(const util::JsonView& config, std::int64_t heads, const Late
            util::cat(given, config.has("num_key_value_heads") ? "" : ", which holds where it is not given")});
 }
 
+/// `size`: what the class has under that name, whatever the config says.
+void tell_unused_head_size(const util::JsonView& config, std::int64_t size) {
+  tell_unused(config, "head_dim", size, "heads have qk_nope_head_dim and qk_rope_head_dim");
+}
+
+/// Of the classes that have the size of the rotated part as `head_dim`, whatever the config says.
+std::int64_t read_rotated_size(const util::JsonView& config, std::int64_t absent = 64) {
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", absent);
+  tell_unused_head_size(config, rotated);
+  return rotated;
+}
+
 /// All but MLP and experts. `rotated` is the size of the part of a head that is.
 ArchSpec read_latent(const util::JsonView& config, std::int64_t rotated, bool interleaved,
                      const LatentLike& parts) {
@@ -118,8 +130,7 @@ ArchSpec read_like_v3(const util::JsonView& config, std::int64_t rotated, const 
 
 /// Of the class of V3.2, and of those made after it.
 ArchSpec read_indexed(const util::JsonView& config, const LatentLike& parts, const ExpertSpec& experts) {
-  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
-  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  const std::int64_t rotated = read_rotated_size(config);
   tell_unused(config, "rope_interleave", true, "rotated pairs are neighbours");
   read_size(config, "q_lora_rank", parts.query_rank);  // null is refused
   util::Json whole = config.raw();
@@ -145,10 +156,9 @@ ArchSpec read_indexed(const util::JsonView& config, const LatentLike& parts, con
 
 }  // namespace
 
-// Odd: `head_dim` is the size of the rotated part, whatever the config says; `norm_topk_prob` is not read.
+// Odd: `norm_topk_prob` is not read.
 ArchSpec read_deepseek_v2(const util::JsonView& config) {
-  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
-  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  const std::int64_t rotated = read_rotated_size(config);
   tell_unused(config, "rope_interleave", true, "rotated pairs are neighbours");
   tell_unused(config, "norm_topk_prob", false, "weights of experts are not shared out");
   require_value(config, "mlp_bias", false);
@@ -219,10 +229,8 @@ ArchSpec read_glm4_moe_lite(const util::JsonView& config) {
   return spec;
 }
 
-// Odd: `head_dim` is the size of the rotated part, whatever the config says.
 ArchSpec read_minicpm3(const util::JsonView& config) {
-  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 32);
-  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  const std::int64_t rotated = read_rotated_size(config, 32);
   tell_unused(config, "rope_interleave", false, "rotated pairs are halves");
   const bool mlp_bias = read_flag(config, "mlp_bias", false);
   util::Json whole = config.raw();
@@ -245,10 +253,8 @@ ArchSpec read_minicpm3(const util::JsonView& config) {
   return spec;
 }
 
-// Odd: `head_dim` is the size of the rotated part, whatever the config says.
 ArchSpec read_youtu(const util::JsonView& config) {
-  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
-  tell_unused(config, "head_dim", rotated, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  const std::int64_t rotated = read_rotated_size(config);
   tell_unused(config, "mlp_bias", false, "MLPs have no biases");
   ArchSpec spec = read_latent(config, rotated, read_flag(config, "rope_interleave", true),
                               {.max_positions = 131072, .kv_heads = 16, .tied_unembedding = true});
@@ -261,7 +267,7 @@ ArchSpec read_mistral4(const util::JsonView& config) {
   using Weighting = ExpertSpec::Weighting;
   const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
   const std::int64_t head_size = read_size(config, "qk_nope_head_dim", 64) + rotated;
-  tell_unused(config, "head_dim", head_size, "heads have qk_nope_head_dim and qk_rope_head_dim");
+  tell_unused_head_size(config, head_size);
   util::Json whole = with_rope_parameters(config, {{"type", "yarn"},
                                                    {"rope_theta", 10000.0},
                                                    {"factor", 128.0},
@@ -302,8 +308,7 @@ ArchSpec read_mistral4(const util::JsonView& config) {
     experts.weighting = Weighting::kSoftmaxOfAll;
     require_value(config, "n_group", 1);
   }
-  constexpr double kSharesEpsilon = 1e-20;
-  experts.shares_epsilon = kSharesEpsilon;
+  experts.shares_epsilon = 1e-20;
   check_experts(config, spec);
   add_experts(spec);
   add_shared_expert(spec, "mlp.shared_experts", experts.mlp_size * read_size(config, "n_shared_experts", 1));

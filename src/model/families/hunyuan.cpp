@@ -125,13 +125,12 @@ ArchSpec read_hy_v3(const util::JsonView& config) {
                                            .dense_mlp = false});
   set_mlp_kinds(spec, config);
   add_gated_mlp(spec, {.blocks = {.experts = false}});
-  constexpr double kSharesEpsilon = 1e-20;
   spec.experts = {.count = read_size(config, name_of_size(config, "num_experts", "num_local_experts"), 192),
                   .chosen = read_size(config, "num_experts_per_tok", 8),
                   .mlp_size = read_size(config, "moe_intermediate_size", 1536),
                   .weighting = ExpertSpec::Weighting::kLogisticShares,
                   .scale = read_number(config, "router_scaling_factor", 2.826),
-                  .shares_epsilon = kSharesEpsilon};
+                  .shares_epsilon = 1e-20};
   check_experts(config, spec);
   const std::int64_t shared = spec.experts.mlp_size * read_size(config, "num_shared_experts", 1);
   ArchSpec renamed = spec;
