@@ -9,12 +9,11 @@
 #include <set>
 #include <utility>
 
-#include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/metadata_reader.hpp"
-#include "depthlens/io/writers.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/text.hpp"
+#include "train/checkpoint_file.hpp"
 
 namespace depthlens::train {
 namespace {
@@ -22,9 +21,8 @@ namespace {
 namespace fs = std::filesystem;
 using util::cat;
 
-constexpr const char* kFormat = "depthlens-jacobian-sums";
-constexpr const char* kSumsVersion = "2";
 constexpr const char* kNoSums = "no checkpoint of Jacobians";
+constexpr CheckpointKind kSums = {"depthlens-jacobian-sums", "3", kNoSums};
 
 /// "0 2 5"
 std::string numbers_text(const std::vector<std::int64_t>& numbers) {
@@ -81,13 +79,6 @@ at::Tensor read_sum(const io::TensorFile& file, const std::string& name, std::in
 JacobianSums read_facts(const io::TensorFile& file) {
   const std::string& where = file.source();
   const io::MetadataReader metadata(file.metadata(), where, kNoSums);
-  const std::string format = metadata.text("format"), version = metadata.text("format_version");
-  if (format != kFormat || version != kSumsVersion) {
-    throw util::format_error({.what = kNoSums,
-                              .where = where,
-                              .expected = cat(kFormat, ", version ", kSumsVersion),
-                              .found = util::in_quotes(format + ", " + version)});
-  }
   JacobianSums sums{.fit = {.hidden_size = metadata.number("hidden_size"),
                             .num_layers = metadata.number("num_layers"),
                             .skip_first = metadata.number("skip_first"),
@@ -123,28 +114,26 @@ std::optional<std::vector<at::Tensor>> means_of(const JacobianSums& sums, at::Sc
 void save_jacobian_sums(const fs::path& path, const JacobianSums& sums) {
   io::NamedTensors tensors;
   for (std::size_t l = 0; l < sums.sums.size(); ++l) tensors.emplace_back(cat(l, ".sum"), sums.sums[l]);
-  io::write_safetensors(path, tensors,
-                        {{"format", kFormat},
-                         {"format_version", kSumsVersion},
-                         {"hidden_size", cat(sums.fit.hidden_size)},
-                         {"num_layers", cat(sums.fit.num_layers)},
-                         {"skip_first", cat(sums.fit.skip_first)},
-                         {"model_fingerprint", sums.fit.model_fingerprint},
-                         {"model_files_digest", sums.fit.model_files_digest},
-                         {"prompts_digests", util::join(sums.prompts_digests, " ")},
-                         {"num_prompts", cat(sums.num_prompts)},
-                         {"num_skipped", cat(sums.num_skipped)},
-                         {"next_prompt", cat(sums.next_prompt)},
-                         {"num_listed", cat(sums.num_listed)},
-                         {"shards", numbers_text(sums.shards)},
-                         {"num_shards", cat(sums.fit.num_shards)},
-                         {"list_digest", sums.fit.list_digest},
-                         {"dtype", sums.fit.dtype},
-                         {"convergence", sums.convergence}});
+  write_checkpoint(path, kSums, tensors,
+                   {{"hidden_size", cat(sums.fit.hidden_size)},
+                    {"num_layers", cat(sums.fit.num_layers)},
+                    {"skip_first", cat(sums.fit.skip_first)},
+                    {"model_fingerprint", sums.fit.model_fingerprint},
+                    {"model_files_digest", sums.fit.model_files_digest},
+                    {"prompts_digests", util::join(sums.prompts_digests, " ")},
+                    {"num_prompts", cat(sums.num_prompts)},
+                    {"num_skipped", cat(sums.num_skipped)},
+                    {"next_prompt", cat(sums.next_prompt)},
+                    {"num_listed", cat(sums.num_listed)},
+                    {"shards", numbers_text(sums.shards)},
+                    {"num_shards", cat(sums.fit.num_shards)},
+                    {"list_digest", sums.fit.list_digest},
+                    {"dtype", sums.fit.dtype},
+                    {"convergence", sums.convergence}});
 }
 
 JacobianSums load_jacobian_sums(const fs::path& path) {
-  const io::TensorFile file = io::TensorFile::open_safetensors(path);
+  const io::TensorFile file = open_checkpoint_file(path, kSums);
   JacobianSums sums = read_facts(file);
   const auto sources = static_cast<std::int64_t>(file.entries().size());
   if (sources == 0 || sources != sums.fit.num_layers - 1) {

@@ -5,14 +5,13 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 
-#include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/metadata_reader.hpp"
-#include "depthlens/io/writers.hpp"
 #include "depthlens/lens/file_names.hpp"
 #include "depthlens/train/file_names.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
+#include "train/checkpoint_file.hpp"
 
 namespace depthlens::train {
 namespace {
@@ -22,8 +21,8 @@ using util::OrderedJson;
 
 /// Written when a training has ended.
 constexpr const char* kOfLens[] = {lens::kTunedParameters, lens::kTunedConfig, kTunedRecord};
-constexpr const char* kFormatVersion = "2";
 constexpr const char* kNoCheckpoint = "not a checkpoint of a training";
+constexpr CheckpointKind kCheckpoint = {"depthlens training checkpoint", "3", kNoCheckpoint};
 constexpr const char* kLogTensor = "log";
 
 std::map<std::string, at::Tensor> tensors_of(const TunedTrainer& trainer, const BestLens& best) {
@@ -80,13 +79,11 @@ void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const O
   // The log too: training.jsonl may be cut or changed until the training goes on.
   tensors.emplace_back(kLogTensor, at::from_blob(const_cast<char*>(log_.data()),
                                                  {static_cast<std::int64_t>(log_.size())}, at::kByte));
-  io::write_safetensors(path_ / kTunedCheckpoint, tensors,
-                        {{"format", "depthlens training checkpoint"},
-                         {"format_version", kFormatVersion},
-                         {"steps_done", std::to_string(trainer.steps_done())},
-                         {"best_step", std::to_string(best.step)},
-                         {"best_kl", OrderedJson(best.kl).dump()},
-                         {"settings", settings.dump()}});
+  write_checkpoint(path_ / kTunedCheckpoint, kCheckpoint, tensors,
+                   {{"steps_done", std::to_string(trainer.steps_done())},
+                    {"best_step", std::to_string(best.step)},
+                    {"best_kl", OrderedJson(best.kl).dump()},
+                    {"settings", settings.dump()}});
   remove_lens();
   util::write_file(path_ / kTunedLog, log_);
 }
@@ -115,13 +112,11 @@ bool LensFolder::has_lens_of(const OrderedJson& settings) const {
 void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJson& settings) {
   const fs::path file_path = path_ / kTunedCheckpoint;
   const std::string where = file_path.string();
-  const io::TensorFile file = io::TensorFile::open_safetensors(file_path);
+  const io::TensorFile file = open_checkpoint_file(file_path, kCheckpoint);
   const auto damaged = [&](const std::string& what) {
     return util::format_error({.what = kNoCheckpoint, .where = where, .found = what});
   };
   const io::MetadataReader metadata(file.metadata(), where, kNoCheckpoint);
-  if (const std::string version = metadata.text("format_version"); version != kFormatVersion)
-    throw damaged("format version " + util::in_quotes(version));
   const OrderedJson before = util::parse_ordered_json(metadata.text("settings"), where);
   if (const std::string other = difference(before, settings); !other.empty()) {
     throw util::usage_error({.what = "the training was begun with other settings",

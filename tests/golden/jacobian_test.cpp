@@ -495,6 +495,12 @@ TEST_CASE("a checkpoint is only gone on with by its own fit") {
   for (const char* name : {"jacobian_lens.pt", "jacobian_training.json"})
     CHECK_FALSE(util::exists(folder.path() / name));
 
+  const fs::path saved = folder.path() / "jacobian_sums.safetensors";
+  std::string bytes = util::read_file(saved);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  util::write_file(saved, bytes);
+  test::check_error(util::ErrorCode::kFormat, {"is damaged", "jacobian_sums.safetensors", "SHA-256"},
+                    [&] { train::load_jacobian_sums(saved); });
   folder.write("jacobian_sums.safetensors", "no such file");
   CHECK_THROWS_AS(train::load_jacobian_sums(folder.path() / "jacobian_sums.safetensors"), util::Error);
 }

@@ -229,6 +229,17 @@ TEST_CASE("a checkpoint of other settings, a damaged one and a folder in use are
   util::write_file(path / "checkpoint.safetensors",
                    std::string_view(checkpoint).substr(0, checkpoint.size() / 2));
   CHECK(code_of(resume) == 4);
+  // One bit of the tensors, or another number of steps.
+  std::string last = checkpoint, middle = checkpoint, steps = checkpoint;
+  last.back() = static_cast<char>(last.back() ^ 1);
+  middle[middle.size() / 2] = static_cast<char>(middle[middle.size() / 2] ^ 4);
+  const std::string written = R"("steps_done":"4")";
+  REQUIRE(steps.find(written) != steps.npos);
+  steps[steps.find(written) + written.size() - 2] = '3';
+  for (const std::string& damaged : {last, middle, steps}) {
+    util::write_file(path / "checkpoint.safetensors", damaged);
+    test::check_error(util::ErrorCode::kFormat, {"is damaged", "checkpoint.safetensors", "SHA-256"}, resume);
+  }
   util::write_file(path / "checkpoint.safetensors", checkpoint);
   // The log is the checkpoint's, whatever the file holds.
   const std::string log = util::read_file(path / "training.jsonl");
