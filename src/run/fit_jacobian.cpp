@@ -17,6 +17,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "run/training_files.hpp"
@@ -126,6 +127,33 @@ struct Fitted {
   std::vector<fs::path> superseded = {};  ///< of another fit in the folder: they go
 };
 
+/// What the lens was made of and how.
+OrderedJson settings_json(const Fitted& fitted) {
+  OrderedJson settings = {{"type", "jacobian"}, {"prompts", fitted.sums.num_prompts}};
+  if (fitted.text != nullptr) {
+    settings["max_length"] = fitted.session.max_length();
+    settings["bos"] = fitted.session.describe_bos();
+  }
+  settings["dtype"] = name_of(kDtypes, fitted.model.dtype);
+  if (fitted.text != nullptr) settings["limit"] = fitted.text->limit;
+  settings["data_digest"] = fitted.sums.fit.list_digest;
+  return settings;
+}
+
+/// Whether the folder holds the lens of that fit: the record is written last.
+bool holds_lens(const fs::path& folder, const Fitted& fitted) {
+  const fs::path path = folder / train::kJacobianRecord;
+  if (!util::exists(path) || !util::exists(folder / train::kJacobianLens)) return false;
+  try {
+    const OrderedJson record =
+        util::parse_ordered_json(util::read_file(path, util::kMaxSettingsFile), path.string());
+    return record.is_object() && record.value("settings", OrderedJson()) == settings_json(fitted) &&
+           record.value("model", OrderedJson()) == fitted.session.describe_model();
+  } catch (const util::Error&) {
+    return false;  // damaged: written again
+  }
+}
+
 /// Writes the lens, and then the record beside it.
 void write_lens(const fs::path& folder, const Fitted& fitted) {
   const train::JacobianSums& sums = fitted.sums;
@@ -137,17 +165,9 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
   fs::remove(folder / train::kJacobianRecord, ignored);  // of a lens before: with it a lens is whole
   lens::write_jacobian_lens_archive(folder / train::kJacobianLens, lens);
   for (const fs::path& file : fitted.superseded) fs::remove(file, ignored);
-  OrderedJson settings = {{"type", "jacobian"}, {"prompts", sums.num_prompts}};
-  if (fitted.text != nullptr) {
-    settings["max_length"] = session.max_length();
-    settings["bos"] = session.describe_bos();
-  }
-  settings["dtype"] = name_of(kDtypes, fitted.model.dtype);
-  if (fitted.text != nullptr) settings["limit"] = fitted.text->limit;
-  settings["data_digest"] = sums.fit.list_digest;
   OrderedJson record =
       training_json(session, fitted.text != nullptr ? fitted.text->inputs : std::vector<data::InputSummary>(),
-                    settings, compute::Precision::kFloat32, fitted.started);
+                    settings_json(fitted), compute::Precision::kFloat32, fitted.started);
   if (fitted.text == nullptr) record.erase("inputs");
   write_last_file(folder / train::kJacobianRecord, record);
   util::log_info(util::cat("the lens, the mean over ", sums.num_prompts, " prompts, is ",
@@ -172,8 +192,13 @@ void fit_jacobian_lens(const ModelOptions& model, const InputOptions& input, con
                              "; join all by --from-sums"));
     return;
   }
-  write_lens(output.out,
-             {.session = session, .model = model, .sums = sums, .text = &text, .started = started});
+  const Fitted fitted = {.session = session, .model = model, .sums = sums, .text = &text, .started = started};
+  if (output.resume && holds_lens(output.out, fitted)) {
+    util::log_info("the fit is complete: " + output.out);
+    util::set_work_done();
+    return;
+  }
+  write_lens(output.out, fitted);
 }
 
 void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string>& sums,

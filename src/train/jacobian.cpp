@@ -215,6 +215,12 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
   JacobianSums state = beginning(model, prompts, fit, checkpoint);
 
   const auto num_prompts = static_cast<std::int64_t>(prompts.size());
+  const fs::path convergence = fit.folder / kJacobianConvergence;
+  if (!state.where.empty() && state.next_prompt == num_prompts) {  // saved at its end
+    if (!util::exists(convergence) || util::read_file(convergence) != state.convergence)
+      util::write_file(convergence, state.convergence);
+    return state;
+  }
   Clock::time_point written = Clock::now();
   const auto write = [&] {
     save_jacobian_sums(checkpoint, state);
@@ -224,7 +230,7 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
         fs::remove(fit.folder / name, ignored);
       }
     }
-    util::write_file(fit.folder / kJacobianConvergence, state.convergence);
+    util::write_file(convergence, state.convergence);
     written = Clock::now();
   };
   const auto report = [&](std::int64_t rows_done) {

@@ -247,6 +247,20 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
         util::sha256(read_bytes(fs::path(DEPTHLENS_SOURCE_DIR) / "data/corpora/bread.txt")));
   CHECK(record.at("settings").at("prompts") == 2);
   CHECK(record.at("model").at("digest").get<std::string>().size() == 64);
+  const fs::path whole = bench.out("whole");
+  const auto files = files_below(whole);
+  const auto resume = [&] {
+    check_done(of_demo + std::vector<std::string>{"--out", whole.string(), "--resume"});
+    return files_below(whole);
+  };
+  CHECK(resume() == files);
+  fs::remove(whole / "jacobian_lens.pt");
+  write_bytes(whole / "convergence.jsonl", "cut");
+  for (const auto& [name, bytes] : resume()) {
+    INFO(name);
+    if (name != "jacobian_training.json") CHECK(bytes == files.at(name));
+  }
+  CHECK(resume().size() == files.size());
   for (const char* shard : {"0", "1"}) {
     check_done(of_demo + std::vector<std::string>{"--shard", shard + std::string("/2"), "--out",
                                                   bench.out("part") + shard});
