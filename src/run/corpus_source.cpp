@@ -6,6 +6,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/words.hpp"
 
 namespace depthlens::run {
 
@@ -51,8 +52,7 @@ void CorpusSource::survey_corpus(std::uint64_t seed) {
 }
 
 std::string CorpusSource::size() const {
-  return util::cat(util::with_thousands(survey_.positions), " positions in ",
-                   util::with_thousands(survey_.windows), " windows");
+  return util::cat(counted(survey_.positions, "position"), " in ", counted(survey_.windows, "window"));
 }
 
 bool CorpusSource::next_document() {

@@ -4,6 +4,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/words.hpp"
 
 namespace depthlens::run {
 
@@ -55,7 +56,7 @@ std::pair<std::size_t, std::size_t> PairsSource::items_of(std::int64_t part) con
 }
 
 std::string PairsSource::size() const {
-  return util::cat(util::with_thousands(static_cast<std::int64_t>(task_.items.size())), " pairs");
+  return counted(static_cast<std::int64_t>(task_.items.size()), "pair");
 }
 
 }  // namespace depthlens::run

@@ -9,6 +9,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/words.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -90,8 +91,8 @@ void StatesSource::complete_inputs() {
 }
 
 std::string StatesSource::size() const {
-  return util::cat(util::with_thousands(survey_.positions), " positions of stored states in ",
-                   util::with_thousands(survey_.windows), " files");
+  return util::cat(counted(survey_.positions, "position"), " of stored states in ",
+                   counted(survey_.windows, "file"));
 }
 
 void StatesSource::check_unchanged() {

@@ -9,6 +9,7 @@
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/words.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -201,7 +202,7 @@ data::Task TaskSource::read(data::InputKind kind, std::uint64_t seed) {
 }
 
 std::string TaskSource::size() const {
-  return util::cat(util::with_thousands(static_cast<std::int64_t>(task_.items.size())), " items");
+  return counted(static_cast<std::int64_t>(task_.items.size()), "item");
 }
 
 std::int64_t TaskSource::num_positions() const {

@@ -7,6 +7,10 @@
 
 namespace depthlens::run {
 
+std::string counted(std::int64_t count, const std::string& what) {
+  return util::cat(util::with_thousands(count), " ", what, count == 1 ? "" : "s");
+}
+
 std::string reasons_of(const data::Dropped& dropped) {
   std::vector<std::pair<data::Drop, std::int64_t>> sorted(dropped.begin(), dropped.end());
   std::stable_sort(sorted.begin(), sorted.end(),

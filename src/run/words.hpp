@@ -10,6 +10,9 @@
 
 namespace depthlens::run {
 
+/// "1 window", "1,234 windows": of a word whose plural has an s.
+std::string counted(std::int64_t count, const std::string& what);
+
 /// "304 not the model's own, 9 repeated": the most frequent first.
 std::string reasons_of(const data::Dropped& dropped);
 
