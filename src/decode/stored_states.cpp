@@ -153,15 +153,20 @@ StateWriter::StateWriter(std::filesystem::path folder) : folder_(std::move(folde
   util::create_folders(folder_);
 }
 
-bool StateWriter::is_one(const std::filesystem::path& file) {
+std::optional<StateWriter::Place> StateWriter::place_of(const std::filesystem::path& file) {
   const std::string name = file.filename().string();
   const std::size_t dash = name.find('-'), dot = name.find('.');
-  const auto are_digits = [&](std::size_t begin, std::size_t end, int least) {
+  const auto number = [&](std::size_t begin, std::size_t end, int least, std::int64_t& value) {
     return end >= begin + static_cast<std::size_t>(least) &&
-           name.find_first_not_of("0123456789", begin) == end;
+           name.find_first_not_of("0123456789", begin) == end &&
+           util::parse_int(std::string_view(name).substr(begin, end - begin), value);
   };
-  return dash != name.npos && dot != name.npos && dash < dot && are_digits(0, dash, kDocumentDigits) &&
-         are_digits(dash + 1, dot, kWindowDigits) && name.substr(dot) == ".safetensors";
+  Place place = {};
+  if (dash == name.npos || dot == name.npos || dash > dot || name.substr(dot) != ".safetensors" ||
+      !number(0, dash, kDocumentDigits, place.document) ||
+      !number(dash + 1, dot, kWindowDigits, place.window))
+    return std::nullopt;
+  return place;
 }
 
 void write_states(const StateWriter& writer, const Query& query, const std::vector<at::Tensor>& residuals,

@@ -31,6 +31,7 @@
 #include "run/host.hpp"
 #include "run/run_files.hpp"
 #include "run/states_folder.hpp"
+#include "run/words.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -113,6 +114,10 @@ struct Run::Job {
   void check_same_share(const std::optional<Shard>& other, const std::string& where) const;
   void take_saved();
   bool is_complete() const;
+  /// The parts of the share, or all.
+  PartSet of_share() const;
+  /// Parts that were done before this process, and the number of their windows.
+  std::pair<PartSet, std::int64_t> done_windows() const;
   /// Of a folder that is written: what was saved on the way.
   void clear() const {
     saved->remove();
@@ -309,6 +314,17 @@ bool Run::Job::is_complete() const {
   return true;
 }
 
+PartSet Run::Job::of_share() const {
+  return share ? run::share(*plan, share->index, share->count) : PartSet(0, plan->num_parts() - 1);
+}
+
+std::pair<PartSet, std::int64_t> Run::Job::done_windows() const {
+  if (!complete) return {done, counts->counts[RunCounts::kWindows]};
+  const util::Json run(report::read_run_json(folder->path()));
+  const util::JsonView counted(run, (folder->path() / report::kRunFile).string());
+  return {of_share(), counted.at("counts").at("windows").as_integer(0, INT64_MAX)};
+}
+
 /// A rank other than 0: takes over what it saved before it died and was started again, and claims again what
 /// it lost. False where it had done its part.
 bool Run::Job::take_back() {
@@ -441,8 +457,8 @@ ModelOptions Run::on_this_rank(ModelOptions model, bool threads_given) const {
   if (!threads_given) {
     const int threads = threads_of_rank(ranks);
     compute::set_threads(threads);
-    util::log_info(util::cat("rank ", ranks.rank, " of ", ranks.world_size, ": ", threads,
-                             threads == 1 ? " thread" : " threads", ", its share of the cores"));
+    util::log_info(util::cat("rank ", ranks.rank, " of ", ranks.world_size, ": ", counted(threads, "thread"),
+                             ", its share of the cores"));
   }
   return model;
 }
@@ -455,7 +471,12 @@ fs::path Run::spool_folder() const {
 std::shared_ptr<const decode::StateWriter> Run::open_states(const std::string& folder) {
   Job& job = *job_;
   if (job.leads()) {
-    prepare_states_folder(folder, job.identity(), job.complete || !job.done.empty(), job.options.overwrite);
+    const bool has_done_parts = job.complete || !job.done.empty();
+    prepare_states_folder(folder, job.identity(), has_done_parts, job.options.overwrite);
+    if (has_done_parts) {
+      const auto [parts, windows] = job.done_windows();
+      check_done_states(folder, *job.plan, parts, windows);
+    }
     if (job.crew) job.crew->set_states_ready();
   } else {
     job.crew->await_states();
@@ -482,10 +503,9 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
   job.plan = &plan;
   job.describe = std::move(run);
   job.warnings = util::warnings();
-  const PartSet all(0, plan.num_parts() - 1);
   if (job.leads()) {
     job.take_saved();
-    job.to_do = job.done.missing(job.share ? run::share(plan, job.share->index, job.share->count) : all);
+    job.to_do = job.done.missing(job.of_share());
     job.complete = (job.options.resume || job.is_restart) && job.is_complete();
     if (job.crew) job.crew->set_complete(job.complete);
     if (job.complete) {
@@ -498,7 +518,7 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
     if (job.crew) job.crew->agree(job.identity(), job.done);
   } else {
     if (job.crew->is_complete()) return false;
-    job.to_do = job.crew->agree(job.identity(), {}).missing(all);
+    job.to_do = job.crew->agree(job.identity(), {}).missing(job.of_share());
   }
   const bool has_work = job.leads() || job.take_back();
   job.is_guest = false;

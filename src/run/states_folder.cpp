@@ -2,9 +2,11 @@
 #include "run/states_folder.hpp"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "depthlens/decode/stored_states.hpp"
+#include "depthlens/io/checkpoint.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
@@ -35,12 +37,24 @@ std::string run_of(const fs::path& folder) {
                             .hint = "choose another folder, or replace them with --overwrite"});
 }
 
+/// The part that a window lies in.
+std::int64_t part_of(const Plan& plan, const decode::StateWriter::Place& window) {
+  std::int64_t first = 0, end = plan.num_parts();
+  while (end - first > 1) {
+    const std::int64_t middle = first + (end - first) / 2;
+    const Place& begin = plan.begin(middle);
+    const bool before = std::pair(begin.document, begin.window) <= std::pair(window.document, window.window);
+    (before ? first : end) = middle;
+  }
+  return first;
+}
+
 }  // namespace
 
 void check_states_folder(const fs::path& folder, bool overwrite) {
   const std::vector<fs::path> files = states_in(folder);
   for (const fs::path& file : files) {
-    if (decode::StateWriter::is_one(file)) continue;
+    if (decode::StateWriter::place_of(file)) continue;
     throw util::output_error(
         {.what = "the folder for states holds other files, which would be read with them",
          .where = util::in_quotes(file.string()),
@@ -68,6 +82,22 @@ void prepare_states_folder(const fs::path& folder, const util::OrderedJson& iden
   for (const fs::path& file : others) fs::remove(file, ignored);
   const util::OrderedJson index = {{"run", run}, {"of", identity}};
   util::write_file(folder / kIndex, index.dump(2) + "\n");
+}
+
+void check_done_states(const fs::path& folder, const Plan& plan, const PartSet& done, std::int64_t windows) {
+  std::int64_t found = 0;
+  for (const fs::path& file : states_in(folder)) {
+    const auto place = decode::StateWriter::place_of(file);
+    if (!place || !done.contains(part_of(plan, *place))) continue;
+    io::TensorFile::open_safetensors(file);  // throws where it was cut
+    ++found;
+  }
+  if (found == windows) return;
+  throw util::input_error({.what = "some of the states that were saved before are not there",
+                           .where = "--save-states " + folder.string(),
+                           .expected = util::cat(windows, " files of windows that are done"),
+                           .found = util::cat(found),
+                           .hint = "put them back, or begin anew with --overwrite"});
 }
 
 }  // namespace depthlens::run

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "depthlens/run/plan.hpp"
 #include "depthlens/run/run.hpp"
 #include "depthlens/util/json.hpp"
 
@@ -15,5 +16,10 @@ namespace depthlens::run {
 /// is no file of a run: `--states` would read it too.
 void prepare_states_folder(const std::filesystem::path& folder, const util::OrderedJson& identity,
                            bool has_done_parts, bool overwrite);
+
+/// Of a run that goes on: throws where the folder does not hold the states of all `windows` of the parts that
+/// are `done`, each file whole.
+void check_done_states(const std::filesystem::path& folder, const Plan& plan, const PartSet& done,
+                       std::int64_t windows);
 
 }  // namespace depthlens::run

@@ -329,7 +329,17 @@ TEST_CASE("a folder of states holds those of one run") {
   check_done(command("b", {"--overwrite"}));
   CHECK(names() == all);
 
-  // A run that was begun without, or with another folder.
+  // A run that was begun without, or with another folder, or whose states were cut or taken away.
+  check_done(command("b", {"--resume"}));
+  const fs::path last = states / *std::prev(all.end(), 2);  // before states.json
+  const std::string whole = read_bytes(last);
+  write_bytes(last, whole.substr(0, whole.size() - 1));
+  check_error(command("b", {"--resume"}), 4, {last.string()});
+  fs::remove(last);
+  check_error(command("b", {"--resume"}), 3,
+              {"states that were saved before are not there", states.string(), std::to_string(all.size() - 1),
+               std::to_string(all.size() - 2)});
+  write_bytes(last, whole);
   check_done(command("b", {"--resume"}));
   const std::string other = desk.model.beside("other").string();
   check_error(desk.command("analyze", {input}, "b", {"--resume", "--save-states", other}), 2,

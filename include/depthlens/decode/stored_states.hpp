@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,8 +53,11 @@ class StateWriter {
   /// Throws an output error where the folder cannot be made.
   explicit StateWriter(std::filesystem::path folder);
   const std::filesystem::path& folder() const { return folder_; }
-  /// Whether a file has such a name.
-  static bool is_one(const std::filesystem::path& file);
+  struct Place {
+    std::int64_t document, window;
+  };
+  /// Of the window whose file has such a name; nothing where it is another.
+  static std::optional<Place> place_of(const std::filesystem::path& file);
 
  private:
   std::filesystem::path folder_;
