@@ -19,6 +19,7 @@
 #include "depthlens/util/descriptor.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/folders.hpp"
+#include "depthlens/util/mapped_pages.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::util {
@@ -147,12 +148,15 @@ std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
       throw cannot_read(path, reason());
     }
     mapped->data_ = static_cast<const std::byte*>(address);
+    add_mapped(address, mapped->size_, path);
   }
   return mapped;
 }
 
 MappedFile::~MappedFile() {
-  if (size_ > 0) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (size_ == 0) return;
+  remove_mapped(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::release(std::size_t offset, std::size_t length) const {

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <map>
@@ -20,6 +21,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/mapped_pages.hpp"
 #include "depthlens/util/text.hpp"
 #include "depthlens/util/version.hpp"
 #include "shell_files.hpp"
@@ -143,6 +145,14 @@ void end_interrupted() {
   ::_exit(depthlens::util::interrupted_status());
 }
 
+/// The end that comes when a file of a model changes while it is read, on a thread of its own, too.
+void end_unreadable(const std::filesystem::path& file) {
+  ::_exit(fail(depthlens::util::ErrorCode::kInput,
+               "a file became shorter while it was read, or its disk fails, " +
+                   depthlens::util::in_quotes(file.string()),
+               "put the whole file back; what was saved before is kept, and --resume goes on from it"));
+}
+
 /// The exit status.
 int status_of(const std::vector<std::string>& words) {
   try {
@@ -183,6 +193,7 @@ int status_of(const std::vector<std::string>& words) {
 int main(int argc, char** argv) {
   hold_standard_streams();
   depthlens::util::watch_interrupts(end_interrupted);
+  depthlens::util::watch_mapped_pages(end_unreadable);
   depthlens::util::end_with_parent(std::getenv("DEPTHLENS_PARENT"));
   end(status_of({argv + 1, argv + argc}));
 }
