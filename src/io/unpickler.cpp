@@ -440,11 +440,22 @@ class Unpickler {
     return sizes;
   }
 
+  /// Of a tensor whose numbers are not those in its storage: `neg` says that they have the other sign.
+  void check_metadata(const Object& metadata) const {
+    if (std::holds_alternative<std::monostate>(metadata.value)) return;
+    const Objects& entries = expect<Dictionary>(&metadata, "a dictionary of metadata").keys_and_values;
+    if (entries.empty()) return;
+    const auto* name = std::get_if<std::string>(&entries.front()->value);
+    fail("a tensor with the metadata " + in_quotes(name != nullptr ? *name : kind_name(*entries.front())),
+         "numbers as they stand in the file (tensor.resolve_neg() before saving gives them)");
+  }
+
   /// (storage, offset, shape, strides, requires_grad, hooks[, metadata])
   void push_tensor(const Objects& arguments) {
     if (arguments.size() != 6 && arguments.size() != 7) {
       fail(cat(arguments.size(), " arguments"), "6 or 7 for _rebuild_tensor_v2");
     }
+    if (arguments.size() == 7) check_metadata(*arguments[6]);
     const auto& storage = expect<Storage>(arguments[0], "a storage");
     const std::uint64_t first = size_of(arguments[1]);
     TensorEntry entry{

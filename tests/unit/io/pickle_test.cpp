@@ -65,6 +65,12 @@ TEST_CASE("pickle: the known functions with wrong arguments") {
   refuse(kStart + rebuild + ")" + kReduce + kStop, {"0 arguments"});
   refuse(kStart + rebuild + tuple({"N", "N", "N", "N", "N", "N"}) + kReduce + kStop,
          {"expected a storage, found None"});
+  const auto with_metadata = [&](const std::string& metadata) {
+    return kStart + rebuild + tuple({"N", "N", "N", "N", "N", "N", metadata}) + kReduce + kStop;
+  };
+  refuse(with_metadata(dictionary({text("neg"), "\x88"})), {"the metadata 'neg'", "resolve_neg()"});
+  refuse(with_metadata(text("neg")), {"expected a dictionary of metadata, found a string"});
+  for (const char* none : {"N", "}"}) refuse(with_metadata(none), {"expected a storage, found None"});
   refuse(kStart + parameter + ")" + kReduce + kStop, {"0 arguments"});
   refuse(kStart + parameter + tuple({"N", "N", "N"}) + kReduce + kStop, {"expected a tensor, found None"});
   refuse(kStart + ordered + kStop, {"a function as a value"});
