@@ -133,6 +133,16 @@ std::string difference_json(const RunDifference& difference) {
   return safe_in_script("{\"paired\":true,\"tables\":" + tables_json(difference.tables) + "}");
 }
 
+/// Integers that would be others in a browser become texts.
+void keep_exact(util::Json& value) {
+  constexpr std::uint64_t kMax = std::uint64_t{1} << 53;
+  if (value.is_structured()) {
+    for (util::Json& inner : value) keep_exact(inner);
+  } else if (value.is_number_unsigned() && value.get<std::uint64_t>() > kMax) {
+    value = value.dump();
+  }
+}
+
 }  // namespace
 
 std::string safe_in_script(std::string_view json) {
@@ -159,6 +169,7 @@ PageRun describe_run(const util::Json& given, const std::vector<tables::Table>& 
                      const std::string& where) {
   util::Json document = given;
   if (document.is_object()) document.erase("volatile");
+  keep_exact(document);
   const util::JsonView run(document, where);
   check_schema(run);
   PageRun described;

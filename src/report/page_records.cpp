@@ -106,7 +106,8 @@ void PageRecords::open_window(const util::JsonView& record) {
   if (record.has("item")) {
     const util::JsonView item = record.at("item");
     if (!item.is_string() && !item.is_number()) item.fail("a string, a number or null");
-    window["item"] = util::OrderedJson(item.raw());
+    // A text in any case: numbers beyond 2^53 would be others in a browser.
+    window["item"] = item.is_string() ? item.as_string() : item.raw().dump();
   }
   for (const char* key : {"input", "input_document", "window_start", "answer_length"}) {
     if (record.has(key)) window[key] = record.at(key).as_integer(0, INT64_MAX);

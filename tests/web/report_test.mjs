@@ -46,6 +46,9 @@ for (const [name, [fields]] of Object.entries(FEW)) {
   depthlens("analyze", "--input", "data/corpora/harbour.txt", "--limit", "3", "--records", "jsonl.zst", "--record-fields", fields, "--out", out);
   pages["few-" + name] = path.join(out, "report.html");
 }
+// Of the last layer all divergences are 0; two of the tokens differ by a space.
+pages.last = path.join(work, "last", "report.html");
+depthlens("analyze", "--input", "data/corpora/harbour.txt", "--limit", "3", "--layers", "12", "--watch", " in", "--watch", "#262", "--out", path.dirname(pages.last));
 depthlens("report", "--compare", corpus, path.join(work, "deep"), "--out", pages.comparison);
 boundedRun(path.join(work, "other"), { scale: 2 });
 depthlens("report", "--compare", ...["bounded", "other", "deep"].map((name) => path.join(work, name)), "--out", pages.differences);
@@ -471,6 +474,28 @@ await test("patching: restored is drawn, centred where nothing is restored, with
   await label(figures.nth(1), 12, "last token").hover();
   assert.match(await page.locator("#tooltip").innerText(), /without a patch/);
   await shot(page, "patching");
+  // Keys go from cell to cell: right by a layer, down by a token.
+  const map = figures.nth(0), focused = () => page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+  await map.locator("rect[tabindex='0']").focus();
+  const first = await focused();
+  assert.match(first, /^layer 0, token first different token;/);
+  await page.keyboard.press("ArrowRight");
+  assert.match(await focused(), /^layer 1, token first different token;/);
+  await page.keyboard.press("ArrowDown");
+  assert.match(await page.locator("#tooltip").innerText(), /^layer 1, token /);
+  assert.notEqual((await focused()).split(";")[0], first.split(";")[0]);
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("ArrowLeft");
+  assert.equal(await focused(), first);
+  await page.keyboard.press("Escape");
+  assert.ok(!(await page.locator("#tooltip").isVisible()));
+});
+
+await test("tables tell white space of tokens", pages.last, {}, async (page) => {
+  const figure = page.locator("#watch figure").first();
+  await figure.locator("summary").click();
+  const told = await figure.locator("tbody td").allInnerTexts();
+  assert.ok(told.includes("·in") && told.includes("in"), told.join("|"));
 });
 
 await test("watched tokens colour the map, stand in tooltips and among pinned curves; a document's own id is told", pages.watched, {}, async (page) => {

@@ -107,7 +107,7 @@ function referenceOf({ table, y, by }, row) {
 /** Whether one layer, or one curve, would leave a corner of a linear axis to all others. */
 function isFlattened(plot) {
   const values = pointsOfPlot(plot).map(({ y }) => y).filter((y) => y > 0), most = Math.max(...values);
-  return values.filter((y) => y < most / 4).length >= 0.75 * values.length;
+  return values.length > 0 && values.filter((y) => y < most / 4).length >= 0.75 * values.length;
 }
 
 /** The plot of an entry as it stands, and what is to be told of it: {plot, without: names of what has no value}. */

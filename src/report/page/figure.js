@@ -128,10 +128,11 @@ const MOST_ROWS = 2000;
 function tableNode({ columns, units = {}, tokens = [], rows }) {
   const numeric = new Set(columns.filter((column) => rows.some((row) => typeof row[column] === "number")));
   const side = (column) => (numeric.has(column) ? "number" : null);
+  const textOf = (column) => (["token", "pair", ...tokens].includes(column) ? visible : plain);
   const head = columns.map((column) => el("th", { scope: "col", class: side(column) }, plain(words(column)), units[column] ? el("small", { text: units[column] }) : null));
   const body = rows.slice(0, MOST_ROWS).map((row) => el("tr", {}, columns.map((column) => {
     const value = row[column];
-    return el("td", { class: side(column), text: typeof value === "string" ? (tokens.includes(column) ? visible : plain)(value) : formatNumber(value) });
+    return el("td", { class: side(column), text: typeof value === "string" ? textOf(column)(value) : formatNumber(value) });
   })));
   const rest = rows.length > MOST_ROWS ? el("p", { class: "note", text: `${formatNumber(MOST_ROWS)} of ${formatNumber(rows.length)} rows; the CSV file has them all.` }) : null;
   return [el("div", { class: "scroll", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body))), rest];

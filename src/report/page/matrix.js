@@ -37,6 +37,16 @@ function matrixPlot(plot, width) {
   const head = 44, legendWidth = Math.max(200, textWidth(plot.value.title) + 12), total = { width: Math.max(width, across * panelWidth), height: head + Math.ceil(plot.panels.length / across) * panelHeight };
   const drawing = svg("svg", { width: total.width, height: total.height, viewBox: `0 0 ${total.width} ${total.height}`, role: "group", "aria-label": plot.label },
     rampLegend(plot.value.title, scale, Math.max(12, Math.min(margin.left, width - legendWidth)), 12, colourOf));
+  const nodes = [];
+  // Tab reaches the first cell, arrow keys the others: of all panels as one column of rows.
+  const focusFrom = (node, step) => {
+    const to = nodes[nodes.indexOf(node) + step];
+    if (!to) return;
+    node.setAttribute("tabindex", "-1");
+    to.setAttribute("tabindex", "0");
+    to.focus();
+  };
+  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: plot.columns.length, ArrowUp: -plot.columns.length };
   const every = Math.ceil((Math.max(...plot.columns.map((column) => textWidth(plot.x.name(column)))) + 6) / cell);
   plot.panels.forEach((panel, i) => {
     const left = (i % across) * panelWidth + margin.left, top = head + Math.floor(i / across) * panelHeight + margin.top;
@@ -54,9 +64,17 @@ function matrixPlot(plot, width) {
         const number = plot.value.share ? formatShare(value) : formatNumber(value), told = found?.told && found.told !== number ? `${number}; ${found.told}` : number;
         const lines = [`${plot.value.title}: ${told}`, ...(Number.isFinite(found?.count) ? [`n = ${formatNumber(found.count)}`] : [])];
         const node = svg("rect", { x: left + c * cell, y: top + r * cellHeight, width: cell + 0.3, height: cellHeight + 0.3,
-          fill: shown ? colourOf(scale.position(value)).fill : "none", role: "img", "aria-label": [place, ...lines].join("; ") });
-        node.addEventListener("pointerenter", () => tooltip.show(() => node.getBoundingClientRect(), el("div", { class: "head", text: place }), ...lines.map((text) => el("div", { text }))));
-        node.addEventListener("pointerleave", () => tooltip.hide());
+          fill: shown ? colourOf(scale.position(value)).fill : "none", class: "matrix-cell", tabindex: nodes.length === 0 ? 0 : -1, role: "img", "aria-label": [place, ...lines].join("; ") });
+        const tell = () => tooltip.show(() => node.getBoundingClientRect(), el("div", { class: "head", text: place }), ...lines.map((text) => el("div", { text })));
+        for (const event of ["pointerenter", "focus"]) node.addEventListener(event, tell);
+        for (const event of ["pointerleave", "blur"]) node.addEventListener(event, () => tooltip.hide());
+        node.addEventListener("keydown", (event) => {
+          if (event.key === "Escape") tooltip.hide();
+          if (!(event.key in steps)) return;
+          event.preventDefault();
+          focusFrom(node, steps[event.key]);
+        });
+        nodes.push(node);
         group.append(node);
       });
     });

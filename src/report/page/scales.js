@@ -20,6 +20,7 @@ function linearScale(low, high, from, to, { count = 5, whole = false, text = for
 }
 
 function logScale(low, high, from, to) {
+  if (!(low > 0)) [low, high] = [1, 10];  // of no value at all
   if (!(high > low)) high = low * 10;
   const first = Math.log(low), span = Math.log(high) - first, ticks = [];
   const decades = Math.log10(high / low);

@@ -172,9 +172,9 @@ TEST_CASE("page records: what an item, a document and watched tokens are") {
               [&] { records.add(fact.dump(), "records.jsonl line 4"); });
 
   Json document = record(1, 0);
-  document.update({{"item", 12}, {"input", 1}, {"input_document", 0}, {"window_start", 511}});
+  document.update({{"item", 9007199254740993}, {"input", 1}, {"input_document", 0}, {"window_start", 511}});
   const Json other = Json::parse(records_of({document}).json(100'000)).at("windows").at(0);
-  CHECK(other.at("item") == 12);
+  CHECK(other.at("item") == "9007199254740993");
   CHECK(other.at("input") == 1);
   CHECK(other.at("window_start") == 511);
 }
