@@ -6,11 +6,11 @@
 #include <cmath>
 #include <utility>
 
+#include "depthlens/data/input_text.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "input_text.hpp"
 
 namespace depthlens::data {
 namespace {

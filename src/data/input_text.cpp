@@ -1,5 +1,5 @@
 // What is no text, told by its first bytes; what is no UTF-8.
-#include "input_text.hpp"
+#include "depthlens/data/input_text.hpp"
 
 #include <algorithm>
 #include <array>

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "input_text.hpp"
+#include "depthlens/data/input_text.hpp"
 
 namespace depthlens::data {
 

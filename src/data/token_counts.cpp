@@ -9,13 +9,13 @@
 #include <string_view>
 #include <utility>
 
+#include "depthlens/data/input_text.hpp"
 #include "depthlens/util/csv.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
-#include "input_text.hpp"
 
 namespace depthlens::data {
 namespace {

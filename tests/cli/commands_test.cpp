@@ -8,6 +8,7 @@
 #include "checks.hpp"
 #include "depthlens/util/csv.hpp"
 #include "depthlens/util/text.hpp"
+#include "support/compressed.hpp"
 #include "support/small_model.hpp"
 
 namespace depthlens::test {
@@ -301,6 +302,16 @@ TEST_CASE("show reads stdin, keeps control characters from the terminal, and cut
   const Result two_lines =
       check_done(Start{.arguments = {"show", "--model", model().path()}, .input = "a boat\na tide\n"});
   CHECK(contains(two_lines.out, "⏎"));
+  // As files are read: without a byte order mark, decompressed; what is no text is refused.
+  const auto of_input = [](const std::string& input) {
+    return Start{.arguments = {"show", "--model", model().path()}, .input = input};
+  };
+  const std::string text = "the boat of the men\r\n";
+  CHECK(check_done(of_input("\xEF\xBB\xBF" + text)).out == piped.out);
+  CHECK(check_done(of_input(gzip(text))).out == piped.out);
+  CHECK(contains(check_done(of_input("a boat\r\na tide")).err, "carriage returns"));
+  check_error(of_input(std::string("t\0h\0e\0", 6)), 3, {"UTF-16LE"});
+  check_error(of_input("\xff"), 3, {"not UTF-8"});
   const Result escape = check_done({"show", "a \x1b[31m red\ttext"});
   CHECK_FALSE(contains(escape.out, "\x1b"));
   const Result cut =

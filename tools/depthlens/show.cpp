@@ -3,15 +3,16 @@
 
 #include <cstdlib>
 #include <iostream>
-#include <iterator>
 #include <map>
 #include <memory>
 
 #include "command.hpp"
+#include "depthlens/data/input_text.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/report/terminal_table.hpp"
 #include "depthlens/run/source.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "model_flags.hpp"
 #include "show_json.hpp"
@@ -53,6 +54,14 @@ report::TerminalStyle terminal_style(const ShowOptions& options) {
           .numbers = options.numbers};
 }
 
+/// By the rules of all inputs, without line ends at its end.
+std::string text_of_stdin() {
+  std::string text = data::read_input_text("-", util::kMaxLine).text;
+  while (text.ends_with('\n')) text.resize(text.size() - (text.ends_with("\r\n") ? 2 : 1));
+  if (text.find('\r') != text.npos) util::log_warning("stdin holds carriage returns; they stay in the text");
+  return text;
+}
+
 void run_show(const CLI::App& app, const ShowOptions& given) {
   ShowOptions options = given;
   check_effects(app, lens_conditions(options.model));
@@ -68,8 +77,7 @@ void run_show(const CLI::App& app, const ShowOptions& given) {
     if (::isatty(STDIN_FILENO) == 1)
       throw util::usage_error(
           {.what = "no text", .where = "show", .hint = "depthlens show \"The capital of France is\""});
-    options.text.assign(std::istreambuf_iterator<char>(std::cin), {});
-    while (!options.text.empty() && options.text.back() == '\n') options.text.pop_back();
+    options.text = text_of_stdin();
   }
   if (!util::is_valid_utf8(options.text))
     throw util::input_error({.what = "the text is not UTF-8", .where = "show"});
