@@ -125,6 +125,8 @@ OrderedJson parse_ordered_json(std::string_view text, const std::string& where) 
 }
 
 std::string summary(const Json& value) {
+  if (value.is_object() && value.size() == 1 && value.contains("__float__") && value["__float__"].is_string())
+    return value["__float__"];  // of `parse_config`
   if (value.is_object()) return cat("an object of ", value.size(), " keys");
   if (value.is_array() && value.size() > 8) return cat("an array of ", value.size(), " values");
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -210,4 +210,5 @@ TEST_CASE("json summary: long values are cut to a readable length and stay valid
   CHECK_NOTHROW(Json(cut).dump());
   CHECK(util::summary(Json(nullptr)) == "null");
   CHECK(util::summary(Json("x")) == "\"x\"");
+  CHECK(util::summary(util::parse_config("[NaN]", "config.json")[0]) == "NaN");
 }
