@@ -2,6 +2,8 @@
 // MLP. Odd: there are no positions, so that windows may be of any length.
 #include <utility>
 
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -17,6 +19,12 @@ ArchSpec read_mamba_like(const util::JsonView& config, Mixer mixer, bool tied_un
   spec.norm = NormKind::kRmsNorm;
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", tied_unembedding);
+  if (read_flag(config, "rescale_prenorm_residual", false)) {
+    util::log_warning(
+        util::cat(config.at("rescale_prenorm_residual").where(),
+                  " is ignored: weights are used as they are stored, where transformers divides "
+                  "those of out_proj by the root of the number of blocks when it loads them"));
+  }
   spec.blocks.assign(static_cast<std::size_t>(spec.num_layers), {.mixer = mixer, .feed_forward = false});
   const std::int64_t d = spec.hidden_size, V = spec.vocab_size;
   spec.prefixes = {"backbone."};

@@ -1602,6 +1602,8 @@ TEST_CASE("config: state spaces") {
   check_told(with(mamba2, {{"rms_norm", false}}), {"rms_norm (false) is ignored"});
 
   const Json mamba = smallest("mamba");
+  check_told(with(mamba, {{"rescale_prenorm_residual", true}}),
+             {"rescale_prenorm_residual is ignored", "as they are stored"});
   CHECK(read(mamba).selective_scan.channels == 1024);
   CHECK(read(mamba).selective_scan.step_rank == 32);
   CHECK(read(with(mamba, {{"hidden_size", 500}})).selective_scan.step_rank == 32);
