@@ -393,6 +393,9 @@ TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   check_error(bench.train("x", {"--init", none}), 3, {"none"});
   check_error({"eval-lens", "--input", bench.text, "--out", none, "--transfer"}, 2, {"--transfer"});
   check_error({"convert-lens", none, bench.out("y")}, 3, {"none"});
+  check_error(
+      {"convert-lens", "jacobian:" + bench.model.lens("tuned.safetensors"), bench.out("y.safetensors")}, 2,
+      {"another type", "expected a Jacobian lens, found a tuned lens"});
   check_error({"convert-lens", bench.text, bench.out("y")}, 4, {"long.txt"});
   check_error({"convert-lens", bench.model.lens("tuned"), bench.model.lens("tuned")}, 2, {});
 

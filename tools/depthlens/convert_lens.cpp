@@ -61,11 +61,12 @@ void run_convert_lens(const ConvertOptions& options) {
   apply_common_options(options.common);
   const io::Hub hub({.offline = options.offline});
   std::string named = options.in;
-  const lens::LensType* type = lens::take_type(named);
-  if (type == nullptr)
-    type =
-        lens::find_lens_type(named.find(':') != std::string::npos ? lens::kJacobianType : lens::kTunedType);
-  const fs::path in = lens::place_of(*type, named, hub);
+  const lens::LensType* const given = lens::take_type(named);
+  const lens::LensType& type =
+      given != nullptr ? *given
+                       : *lens::find_lens_type(named.find(':') != std::string::npos ? lens::kJacobianType
+                                                                                    : lens::kTunedType);
+  const fs::path in = lens::place_of(type, named, hub);
   const fs::path out = options.out;
   if (is_same(in, out)) throw usage("IN and OUT are the same", "another OUT");
   std::error_code ignored;
@@ -76,6 +77,12 @@ void run_convert_lens(const ConvertOptions& options) {
 
   lens::check_replaceable(out);
   const lens::StoredLens stored = lens::read_lens(in);
+  if (given != nullptr && &lens::type_of(stored) != given) {
+    throw util::usage_error({.what = "a lens of another type",
+                             .where = util::in_quotes(options.in),
+                             .expected = util::cat("a ", given->title, " lens"),
+                             .found = util::cat("a ", lens::type_of(stored).title, " lens")});
+  }
   const bool safetensors = out.extension() == ".safetensors";
   const auto* tuned = std::get_if<lens::StoredTunedLens>(&stored);
   if (options.legacy_keys && (tuned == nullptr || safetensors)) {
