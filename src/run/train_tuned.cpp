@@ -56,6 +56,8 @@ train::OptimizerSettings optimizer_settings(const TunedTraining& training) {
   if (training.momentum) settings.momentum = *training.momentum;
   if (training.weight_decay) settings.weight_decay = *training.weight_decay;
   if (training.warmup_steps) settings.warmup_steps = *training.warmup_steps;
+  if (settings.warmup_steps >= training.steps)
+    util::log_warning("the warm-up takes all steps: the learning rate does not come to its full height");
   return settings;
 }
 
