@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <span>
+#include <string_view>
 
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/tables/estimates.hpp"
@@ -29,14 +31,15 @@ Json setting(const JsonView& run, const std::string& key) {
   return run.has("settings") ? value_or_null(run.at("settings"), key) : Json();
 }
 
-/// [[sha256, documents], …] of a run's inputs; null where the contents of one are not known.
+/// [[sha256, documents, bytes], …] of a run's inputs; null where the contents of one are not known.
 Json contents_of_inputs(const JsonView& run) {
   Json all = Json::array();
   const std::size_t count = run.has("inputs") ? run.at("inputs").size() : 0;
   for (std::size_t i = 0; i < count; ++i) {
     const JsonView input = run.at("inputs").at(i);
     if (!input.has("sha256")) return nullptr;
-    all.push_back({input.at("sha256").raw(), value_or_null(input, "documents")});
+    all.push_back(
+        {input.at("sha256").raw(), value_or_null(input, "documents"), value_or_null(input, "bytes")});
   }
   return all.empty() ? Json() : all;
 }
@@ -45,9 +48,24 @@ Json contents_of_inputs(const JsonView& run) {
 std::string in_words(const std::string& key, const JsonView& a, const JsonView& b) {
   if (key == "status") return "one of them is not complete";
   if (key == "inputs") return "their inputs differ";
+  if (key == "shard") return "one of them is a share of a run that the other is not";
   const std::string name = key.substr(key.find('.') + 1);
   return util::cat(key, " differs: ", util::summary(setting(a, name)), " and ",
                    util::summary(setting(b, name)));
+}
+
+bool have_same_tokenizer(const JsonView& a, const JsonView& b) {
+  const auto digest = [](const JsonView& run) {
+    return run.has("tokenizer") ? value_or_null(run.at("tokenizer"), "digest") : Json();
+  };
+  return !digest(a).is_null() && digest(a) == digest(b);
+}
+
+/// Whether rows of the table are of layers that follow one another in the run, so that other `--layers` make
+/// them tell something else.
+bool knows_chosen_layers(const std::string& table) {
+  return table == "flips.changes" || table.starts_with("settling.") || table.ends_with(".earliest") ||
+         table == "calibration.early_exit";
 }
 
 /// Whether buckets of one name hold the same tokens.
@@ -111,25 +129,51 @@ Estimate estimate_at(const Table& table, std::size_t row, std::size_t column, st
   return estimate;
 }
 
-/// A row's key as one text; the lens is left out where it does not tell rows apart.
-std::string key_of(const std::vector<Cell>& row, const std::vector<Column>& keys, bool any_lens) {
+/// What tells rows of two runs apart.
+struct RowKeys {
+  bool any_lens = false;       ///< the lens does not
+  bool same_tokenizer = true;  ///< tokens of one number are the same
+  bool same_watch = true;      ///< the same ones are watched, by their numbers
+};
+
+/// A row's key as one text; nothing where what it is about has a name that other tokens have, too.
+std::optional<std::string> key_of(const Table& table, const std::vector<Cell>& row,
+                                  const std::vector<Column>& keys, const RowKeys& by) {
+  constexpr std::string_view kNoText = "\uFFFD";  // bytes that are no character
+  const auto id = std::find_if(table.columns.begin(), table.columns.end(),
+                               [](const Column& column) { return column.name == "token_id"; });
+  const std::string token_id =
+      id == table.columns.end()
+          ? ""
+          : tables::cell_text(row[static_cast<std::size_t>(id - table.columns.begin())]);
   std::string all;
   for (std::size_t c = 0; c < keys.size(); ++c) {
-    if (any_lens && (keys[c].name == "lens" || keys[c].name == "baseline")) continue;
-    all += tables::cell_text(row[c]) + '\0';
+    const std::string& name = keys[c].name;
+    if (by.any_lens && (name == "lens" || name == "baseline")) continue;
+    std::string text = tables::cell_text(row[c]);
+    if (name == "token" && by.same_tokenizer && !token_id.empty()) {
+      text = token_id;
+    } else if ((name == "token" || name == "pair") && !by.same_watch &&
+               text.find(kNoText) != std::string::npos) {
+      return std::nullopt;
+    }
+    all += text + '\0';
   }
   return all;
 }
 
 /// Of tables with the same columns.
-Table table_difference(const Table& a, const Table& b, bool any_lens) {
+Table table_difference(const Table& a, const Table& b, const RowKeys& by) {
   const std::vector<Column> keys = keys_of(b);
   const std::vector<std::size_t> estimated = estimated_of(b), estimated_in_a = estimated_of(a);
   tables::EstimateTable table(b.name, compared_columns(b));
   std::map<std::string, std::size_t> rows_of_a;
-  for (std::size_t row = 0; row < a.rows.size(); ++row) rows_of_a[key_of(a.rows[row], keys, any_lens)] = row;
+  for (std::size_t row = 0; row < a.rows.size(); ++row) {
+    if (const auto key = key_of(a, a.rows[row], keys, by)) rows_of_a[*key] = row;
+  }
   for (std::size_t row = 0; row < b.rows.size(); ++row) {
-    const auto found = rows_of_a.find(key_of(b.rows[row], keys, any_lens));
+    const auto key = key_of(b, b.rows[row], keys, by);
+    const auto found = key ? rows_of_a.find(*key) : rows_of_a.end();
     if (found == rows_of_a.end()) continue;
     std::vector<tables::EstimateTable::Field> fields(
         b.rows[row].begin(), b.rows[row].begin() + static_cast<std::ptrdiff_t>(keys.size()));
@@ -150,6 +194,7 @@ std::vector<std::string> reasons_not_paired(const JsonView& a, const JsonView& b
   if (!is_complete(a) || !is_complete(b)) reasons.emplace_back("status");
   const Json inputs = contents_of_inputs(a);
   if (inputs.is_null() || inputs != contents_of_inputs(b)) reasons.emplace_back("inputs");
+  if (value_or_null(a, "shard") != value_or_null(b, "shard")) reasons.emplace_back("shard");
   for (const char* key :
        {"positions", "limit", "seed", "keep", "classes", "min_prompt_chars", "per_class", "options"}) {
     if (setting(a, key) != setting(b, key)) reasons.push_back(util::cat("settings.", key));
@@ -168,7 +213,13 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
   const auto has_one_lens = [](const JsonView& of) {
     return of.has("lenses") && of.at("lenses").size() == 1;
   };
-  const bool any_lens = has_one_lens(a.run()) && has_one_lens(b.run());
+  const bool same_tokenizer = have_same_tokenizer(a.run(), b.run());
+  const RowKeys keys = {.any_lens = has_one_lens(a.run()) && has_one_lens(b.run()),
+                        .same_tokenizer = same_tokenizer,
+                        .same_watch = same_tokenizer &&
+                                      setting(a.run(), "watch") == setting(b.run(), "watch") &&
+                                      setting(a.run(), "watch_pairs") == setting(b.run(), "watch_pairs")};
+  const bool same_layers = setting(a.run(), "layers") == setting(b.run(), "layers");
   std::vector<Table> of_a = read_summary(a.summary());
   for (Table& table : read_summary(b.summary())) {
     const auto other = std::find_if(of_a.begin(), of_a.end(),
@@ -180,13 +231,18 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
     const bool by_bucket = std::any_of(columns.begin(), columns.end(), [](const Column& column) {
       return !column.estimated && column.name == "bucket";
     });
+    if (knows_chosen_layers(table.name) && !same_layers) {
+      difference.left_out["they tell of the layers that were decoded (--layers), which are others than those"]
+          .push_back(table.name);
+      continue;
+    }
     if (by_bucket && !same_buckets) {
-      difference.left_out.push_back(table.name);
+      difference.left_out["their frequency buckets hold other tokens than those"].push_back(table.name);
       continue;
     }
     read_replicates(baseline / file, *other);
     read_replicates(run / file, table);
-    difference.tables.push_back(table_difference(*other, table, any_lens));
+    difference.tables.push_back(table_difference(*other, table, keys));
     other->replicates.clear();
     other->replicates.shrink_to_fit();
   }

@@ -83,10 +83,9 @@ std::string compared_page(const ReportOptions& options) {
   std::vector<report::RunDifference> differences;
   for (std::size_t i = 1; i < runs.size(); ++i) {
     differences.push_back(report::run_difference(runs.front(), runs[i]));
-    if (const auto& left_out = differences.back().left_out; !left_out.empty()) {
-      util::log_info(util::cat(names[i], ": ", util::join(left_out, ", "),
-                               " are not compared: their frequency buckets hold other tokens than those of ",
-                               names.front()));
+    for (const auto& [reason, left_out] : differences.back().left_out) {
+      util::log_info(util::cat(names[i], ": ", util::join(left_out, ", "), " are not compared: ", reason,
+                               " of ", names.front()));
     }
     for (const tables::Table& table : differences.back().tables) {
       if (!table.rows.empty()) continue;

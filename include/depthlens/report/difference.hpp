@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,17 +12,19 @@
 namespace depthlens::report {
 
 /// Why two runs, by their run.json, cannot be compared document by document: the keys that keep them from it.
-/// "status" where one of them is not complete, "inputs" where these differ in contents or number of documents
-/// or are not known, "settings.KEY" of those that decide which documents or items, and which positions of
-/// them, a run is about. Empty: they can. Throws format errors.
+/// "status" where one of them is not complete, "shard" where they are not of one share or both whole,
+/// "inputs" where these differ in contents or number of documents or are not known, "settings.KEY" of those
+/// that decide which documents or items, and which positions of them, a run is about. Empty: they can. Throws
+/// format errors.
 std::vector<std::string> reasons_not_paired(const util::JsonView& a, const util::JsonView& b);
 
 struct RunDifference {
   /// The first of `reasons_not_paired`, in words; "" where there is none.
   std::string unpaired = {};
-  /// Tables that both runs have and that cannot be compared: those by bucket, where buckets hold other
-  /// tokens.
-  std::vector<std::string> left_out = {};
+  /// Tables that both runs have and that cannot be compared, by the reason, "… than those" of the baseline:
+  /// those by bucket, where buckets hold other tokens, and those that know only layers that were decoded,
+  /// where these are others.
+  std::map<std::string, std::vector<std::string>> left_out = {};
   /// For each table that both runs have: its keys, then each estimated column X as that of the run − that of
   /// the baseline, where both have a row of these keys, and X_low, X_high. Intervals are over documents, or
   /// the items of a task, and paired: each replicate draws the same ones in both runs. Where each of the runs

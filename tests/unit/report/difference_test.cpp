@@ -32,10 +32,12 @@ struct Run {
   std::vector<std::string> lenses = {"logit"};
   util::OrderedJson settings = {{"positions", "all"}, {"limit", 0}, {"seed", 0}, {"token_counts", "input"}};
   util::OrderedJson sha256 = "a";
-  std::int64_t documents = 30;
+  std::int64_t documents = 30, bytes = 900;
+  util::OrderedJson shard = {};           // null: no key
   util::OrderedJson status = "complete";  // null: no key
   std::int64_t layers = 2;
   std::function<double(double)> value = [](double i) { return i; };
+  std::vector<std::pair<std::string, std::int64_t>> tokens = {};  ///< watched
 
   std::filesystem::path write(const test::TemporaryFolder& folder, const std::string& name) const {
     util::OrderedJson all_lenses = util::OrderedJson::array();
@@ -44,21 +46,34 @@ struct Run {
                                            {"positions", "positions"},
                                            {"kl_final", "nats", tables::kEstimated},
                                            {"median", "nats"}}),
-        buckets("frequency.top1_share", {{"bucket"}, {"count"}, {"share", "", tables::kEstimated}});
+        buckets("frequency.top1_share", {{"bucket"}, {"count"}, {"share", "", tables::kEstimated}}),
+        changes("flips.changes", {{"lens"}, {"layer"}, {"share", "", tables::kEstimated}}),
+        watched("watch.rank", {{"token"}, {"mean_rank", "", tables::kEstimated}, {"token_id"}});
+    for (const auto& [token, id] : tokens)
+      watched.add({token, mean_of(30, [&](double i) { return value(i) + static_cast<double>(id); }), id});
     for (const std::string& lens : lenses) {
       all_lenses.push_back({{"name", lens}});
       for (std::int64_t layer = 0; layer <= layers; ++layer)
         quality.add({lens, layer, std::int64_t{30}, mean_of(30, value), 1.0});
     }
     buckets.add({"rest", std::int64_t{3}, mean_of(30, value)});
-    util::OrderedJson run = {{"schema_version", 1},
-                             {"model", {{"layers", layers}, {"vocab_size", 9}}},
-                             {"lenses", all_lenses},
-                             {"inputs", {{{"path", name}, {"sha256", sha256}, {"documents", documents}}}},
-                             {"settings", settings}};
+    util::OrderedJson run = {
+        {"schema_version", 1},
+        {"model", {{"layers", layers}, {"vocab_size", 9}}},
+        {"lenses", all_lenses},
+        {"inputs", {{{"path", name}, {"sha256", sha256}, {"documents", documents}, {"bytes", bytes}}}},
+        {"tokenizer", {{"digest", "t"}}},
+        {"settings", settings}};
     if (!status.is_null()) run["status"] = status;
+    if (!shard.is_null()) run["shard"] = shard;
     report::RunFolder target(folder.path() / name, report::RunFolder::Mode::kNew);
-    target.finish(run, {std::move(quality).finish(), std::move(buckets).finish()});
+    std::vector<Table> all = {std::move(quality).finish(), std::move(buckets).finish()};
+    if (settings.contains("layers")) {
+      changes.add({lenses.front(), std::int64_t{1}, mean_of(30, value)});
+      all.push_back(std::move(changes).finish());
+    }
+    if (!tokens.empty()) all.push_back(std::move(watched).finish());
+    target.finish(run, std::move(all));
     return folder.path() / name;
   }
 };
@@ -118,6 +133,17 @@ TEST_CASE("difference of runs: what keeps them from being paired is named") {
   }
   CHECK(report::run_difference(a, Run{.documents = 29}.write(folder, "documents")).unpaired ==
         "their inputs differ");
+  // The same bytes as other documents, or a part of them.
+  CHECK(report::run_difference(a, Run{.bytes = 800}.write(folder, "bytes")).unpaired ==
+        "their inputs differ");
+  const auto share = [&](int index) {
+    return Run{.shard = {{"index", index}, {"count", 2}}}.write(folder, "share" + std::to_string(index));
+  };
+  const auto first = share(0), second = share(1);
+  const std::string of_shares = "one of them is a share of a run that the other is not";
+  CHECK(report::run_difference(a, first).unpaired == of_shares);
+  CHECK(report::run_difference(first, second).unpaired == of_shares);
+  CHECK(report::run_difference(first, first).unpaired.empty());
   // Contents that are not known are not the same ones.
   const auto unknown = Run{.sha256 = nullptr}.write(folder, "unknown");
   CHECK(report::run_difference(unknown, Run{.sha256 = nullptr}.write(folder, "unknown too")).unpaired ==
@@ -128,6 +154,37 @@ TEST_CASE("difference of runs: what keeps them from being paired is named") {
   const RunDifference counts = report::run_difference(a, run.write(folder, "counts"));
   REQUIRE(counts.tables.size() == 1);
   CHECK(counts.tables[0].name == "lens.quality");
+  REQUIRE(counts.left_out.size() == 1);
+  CHECK(counts.left_out.begin()->second == std::vector<std::string>{"frequency.top1_share"});
+  // What a guess differs from is that of the layer decoded before.
+  run = {};
+  run.settings["layers"] = {0, 1, 2};
+  const auto all_layers = run.write(folder, "all layers");
+  run.settings["layers"] = {1, 2};
+  const RunDifference layers = report::run_difference(all_layers, run.write(folder, "some layers"));
+  REQUIRE(layers.left_out.size() == 1);
+  CHECK(layers.left_out.begin()->second == std::vector<std::string>{"flips.changes"});
+}
+
+TEST_CASE("difference of runs: watched tokens are compared by their numbers, whatever their names") {
+  const test::TemporaryFolder folder;
+  const std::string bytes = "\uFFFD";
+  Run run;
+  const auto watching = [&](const std::string& name,
+                            const std::vector<std::pair<std::string, std::int64_t>>& tokens) {
+    run.tokens = tokens;
+    run.settings["watch"] = util::OrderedJson::array();
+    for (const auto& [token, id] : tokens) run.settings["watch"].push_back({{"text", token}, {"id", id}});
+    return run.write(folder, name);
+  };
+  const auto both = watching("both", {{bytes, 200}, {bytes + " (#201)", 201}}),
+             second = watching("second", {{bytes, 201}}), other = watching("other", {{bytes, 202}});
+  const auto rows = [](const RunDifference& difference) { return difference.tables.back().rows; };
+  const auto of_second = rows(report::run_difference(both, second));
+  REQUIRE(of_second.size() == 1);
+  CHECK(std::get<double>(of_second[0][1]) == Approx(0).margin(1e-5));
+  CHECK(rows(report::run_difference(both, other)).empty());
+  CHECK(rows(report::run_difference(both, both)).size() == 2);
 }
 
 TEST_CASE("difference of runs: damaged folders") {
