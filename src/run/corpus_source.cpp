@@ -108,7 +108,8 @@ bool CorpusSource::next(decode::Query& query) {
     if (positions.empty()) continue;
     add_positions(query, positions);
     // No position sees what comes after it.
-    if (options_.sample()) query.tokens.resize(static_cast<std::size_t>(positions.back()) + 1);
+    if (options_.sample() && !session_.angles_go_by_length())
+      query.tokens.resize(static_cast<std::size_t>(positions.back()) + 1);
     return true;
   }
 }

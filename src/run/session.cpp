@@ -165,6 +165,12 @@ void Session::check_in_vocabulary(const std::vector<text::TokenId>& tokens) cons
   }
 }
 
+bool Session::angles_go_by_length() const {
+  return std::any_of(spec_.ropes.begin(), spec_.ropes.end(), [&](const model::RopeSpec& rope) {
+    return rope.depends_on_length() && static_cast<double>(max_length_) > rope.original_max_positions;
+  });
+}
+
 util::OrderedJson Session::describe_model() const {
   util::OrderedJson described = {
       {"path", options_.model.empty() ? "data/demo" : options_.model},

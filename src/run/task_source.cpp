@@ -260,7 +260,7 @@ bool TaskSource::next(decode::Query& query) {
   }
   add_positions(query, next_item_++);
   // Items that begin with this one, as the later words of a sentence do, share its pass through the model.
-  while (next_item_ < end_item_) {
+  while (next_item_ < end_item_ && !session_.angles_go_by_length()) {
     const data::TaskItem& next = task_.items[next_item_];
     const std::vector<text::TokenId> tokens = next.tokens();
     const bool extends = next.document == query.document && tokens.size() >= query.tokens.size() &&

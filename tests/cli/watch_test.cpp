@@ -9,6 +9,8 @@
 namespace depthlens::test {
 namespace {
 
+using Words = std::vector<std::string>;
+
 using util::Json;
 using util::OrderedJson;
 
@@ -226,6 +228,37 @@ TEST_CASE("what a settings file names and is not there is reported with the file
   refused("model = \"nowhere\"", 3, "the model 'nowhere'");
   refused("lens = [\"logit\", \"tuned:nolens\"]", 3, "the tuned lens of 'nolens' is not on this machine");
   refused("watch = [\"a, b\"]", 2, "not one token");
+}
+
+TEST_CASE("what else is asked for changes no number, also where rotary angles go by the length of a window") {
+  Desk desk{.model =
+                SmallModel("llama-dynamic")};  // angles of windows of 6 tokens at the most are as trained
+  const std::string text = desk.file("t.txt", small_text());
+  const Words windows = {"--max-length", "12"};
+  const auto all = by_place(desk.analyzed({text}, "all", windows));
+  const FinishedRun sample = desk.analyzed({text}, "sample", windows + Words{"--positions", "sample:9"});
+  REQUIRE(sample.records.size() == 9);
+  for (const auto& [place, record] : by_place(sample))
+    CHECK(record.at("lenses") == all.at(place).at("lenses"));
+
+  std::string sentence;
+  int id = 0;
+  for (const auto& [word, tag] : {std::pair{"it", "PRON"}, {"is", "VERB"}, {"a", "DET"}, {"boat", "NOUN"}})
+    sentence += std::to_string(++id) + "\t" + word + "\t_\t" + tag + "\t_\t_\t_\t_\t_\t_\n";
+  const std::string words = desk.file("w.conllu", sentence + "\n");
+  const auto of_verb = [&](const std::string& classes) {
+    const FinishedRun run =
+        desk.analyzed({words}, classes,
+                      windows + Words{"--experiment", "pos", "--classes", classes, "--keep", "all",
+                                      "--min-prompt-chars", "0", "--whitespace-retry", "no"});
+    for (const Json& record : run.records) {
+      if (record.at("class") == "VERB") return record.at("lenses");
+    }
+    return Json();
+  };
+  const Json alone = of_verb("VERB");
+  CHECK_FALSE(alone.is_null());
+  CHECK(of_verb("VERB,NOUN") == alone);
 }
 
 }  // namespace depthlens::test
