@@ -52,7 +52,9 @@ PromptText read_prompts(const InputOptions& input, std::int64_t num_prompts, con
   data::Corpus corpus(input.inputs, session.tokenizer(), input.limit);
   std::vector<train::Prompt> prompts;
   const auto wanted = static_cast<std::size_t>(num_prompts);
-  for (auto document = corpus.next(); document && prompts.size() < wanted; document = corpus.next()) {
+  while (prompts.size() < wanted) {  // what is not needed is not read, nor counted
+    const auto document = corpus.next();
+    if (!document) break;
     session.check_in_vocabulary(document->tokens);
     for (const auto& window : data::cut_into_windows(document->tokens, session.max_length(), session.bos())) {
       train::Prompt prompt(window.begin(), window.end());
@@ -224,6 +226,13 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   if (joined.fit.model_fingerprint != lens::model_fingerprint(session.model()) ||
       joined.fit.model_files_digest != model_files_digest(session))
     throw util::usage_error({.what = "the sums were made with another model", .where = sums.front()});
+  if (const std::string dtype = at::toString(session.model().dtype()); dtype != joined.fit.dtype) {
+    throw util::usage_error({.what = "the sums were made in another arithmetic",
+                             .where = sums.front(),
+                             .expected = dtype,
+                             .found = joined.fit.dtype,
+                             .hint = "give the --dtype that the shards were fitted with"});
+  }
   util::create_folders(folder);
   const FolderLock lock(output.out, "");
   util::remove_leftovers(folder);

@@ -164,7 +164,6 @@ JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts) {
   DEPTHLENS_ASSERT(!parts.empty());
   JacobianSums whole;
   std::set<std::int64_t> seen;
-  std::set<std::string> digests;
   for (const JacobianSums& part : parts) {
     const std::string where = part.where.empty() ? cat("part ", &part - parts.data()) : part.where;
     require_same(in_words(parts.front().fit), in_words(part.fit),
@@ -175,10 +174,6 @@ JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts) {
       if (seen.insert(shard).second) continue;
       throw util::usage_error(
           {.what = cat("shard ", shard, " of ", part.fit.num_shards, " twice"), .where = where});
-    }
-    for (const std::string& digest : part.prompts_digests) {
-      if (digests.insert(digest).second) continue;
-      throw util::usage_error({.what = "two of the sums are of the same prompts", .where = where});
     }
     if (part.num_prompts + part.num_skipped != part.num_listed) {
       throw util::usage_error({.what = "an unfinished fit",

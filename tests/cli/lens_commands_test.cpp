@@ -298,6 +298,8 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
              std::vector<std::string>{"--shard", "1/2", "--out", bench.out("of-changed")});
   check_error(join(sums("part0") + sums("of-changed")), 2, {"different fits", "of-changed", "model files"});
   check_error(join(sums("part0") + sums("part1")) + by_changed, 2, {"another model"});
+  check_error(join(sums("part0") + sums("part1")) + std::vector<std::string>{"--dtype", "bfloat16"}, 2,
+              {"another arithmetic", "expected BFloat16, found Float"});
   check_error(of_demo + by_changed + std::vector<std::string>{"--out", bench.out("whole"), "--resume"}, 2,
               {"another fit", "model files"});
   check_error(of_demo + std::vector<std::string>{"--shard", "2/3", "--out", bench.out("none")}, 2,

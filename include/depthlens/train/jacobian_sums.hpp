@@ -54,7 +54,7 @@ JacobianSums load_jacobian_sums(const std::filesystem::path& path);
 void require_same_prompts(const JacobianSums& begun, const JacobianSums& saved);
 
 /// Adds the sums of several workers. Throws a usage error where they are of different models, settings or
-/// lists of prompts, where one is not finished, and where two are of the same shard or the same prompts.
+/// lists of prompts, where one is not finished, and where two are of the same shard.
 JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts);
 
 /// Throws a usage error that names the shards that are not in the sums.
