@@ -267,7 +267,12 @@ OrderedJson identity_of(const OrderedJson& run) {
   for (const OrderedJson& lens : get(run, "lenses"))
     identity["lenses"].push_back(
         {{"name", get(lens, "name")}, {"type", get(lens, "type")}, {"digest", get(lens, "digest")}});
-  for (const OrderedJson& input : get(run, "inputs")) identity["inputs"].push_back(get(input, "sha256"));
+  // The same bytes can be read as other documents: a file's name says how.
+  for (const OrderedJson& input : get(run, "inputs")) {
+    identity["inputs"].push_back({{"sha256", get(input, "sha256")},
+                                  {"documents", get(input, "documents")},
+                                  {"bytes", get(input, "bytes")}});
+  }
   return identity;
 }
 

@@ -235,7 +235,7 @@ TEST_CASE("going on with something else is refused by name, and loses nothing") 
   refused({"--positions", "last"}, "settings.positions: \"all\" and \"last\"");
   refused({"--lens", "logit", "--lens", "b=logit"}, "lenses");
   write_bytes(input, text + "\nmore\n");
-  refused({}, "inputs[0]: ");
+  refused({}, "inputs[0].sha256: ");
   write_bytes(input, text);
   Words changed = command + Words{"--resume"};
   changed[2] = desk.model.beside("changed").string();
