@@ -1,12 +1,12 @@
 // The folders of shares → the folder of the run.
 #include <algorithm>
 #include <chrono>
-#include <set>
 
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/run/ranks.hpp"
 #include "depthlens/run/run.hpp"
 #include "depthlens/run/saved_parts.hpp"
+#include "depthlens/run/session.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
@@ -23,7 +23,6 @@ using util::OrderedJson;
 struct ShardFolder {
   std::string path;
   Shard share = {};
-  std::string kernel = {};  ///< "" where it is not known
   OrderedJson identity = {};
   fs::path state = {};
 };
@@ -58,7 +57,6 @@ ShardFolder look_at(const std::string& path) {
            "analyze --shard I/N makes shares");
   ShardFolder shard{.path = path, .identity = identity_of(there)};
   shard.share = Shard::from_json(run.at("shard"));
-  if (run.has("volatile")) shard.kernel = run.at("volatile").get_string("kernel", "");
   const std::vector<fs::path> states = SavedParts(folder).paths();
   if (states.size() != 1) {
     throw util::input_error({.what = "the saved state of the share is not there",
@@ -111,15 +109,14 @@ std::vector<ShardFolder> all_shards(const std::vector<std::string>& paths) {
 }
 
 OrderedJson volatile_json(const std::vector<ShardFolder>& shards,
-                          std::chrono::system_clock::time_point started, const std::string& out) {
-  OrderedJson paths = OrderedJson::array(), kernels = OrderedJson::array();
-  std::set<std::string> seen;
-  for (const ShardFolder& shard : shards) {
-    paths.push_back(shard.path);
-    if (seen.insert(shard.kernel).second) kernels.push_back(shard.kernel);
-  }
+                          std::chrono::system_clock::time_point started, const Arithmetic& arithmetic,
+                          const std::string& out) {
+  OrderedJson paths = OrderedJson::array();
+  for (const ShardFolder& shard : shards) paths.push_back(shard.path);
   OrderedJson unlike = when_and_where(started);
-  unlike["kernels"] = kernels;
+  unlike["kernels"] = arithmetic.kernels;
+  unlike["decode"] =
+      name_of(kDecodePrecisions, arithmetic.is_fast ? compute::Precision::kFast : compute::Precision::kExact);
   unlike["merged"] = paths;
   unlike["out"] = out;
   return unlike;
@@ -152,6 +149,7 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
   bool draws_page = true;  // as the first share says
   tables::State state;
   PartSet parts;
+  Arithmetic arithmetic;
   std::vector<RecordSegment> records;
   util::Progress progress("merging", "shares", static_cast<std::int64_t>(shards.size()));
   for (const ShardFolder& shard : shards) {
@@ -189,6 +187,7 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
     if (parts.overlaps(saved.parts))
       throw util::format_error({.what = "two shares hold the same part of the run", .where = where});
     parts.add(saved.parts);
+    arithmetic.add(description.arithmetic);
     state.merge(saved.state, where);
     for (RecordSegment segment : saved.records) {
       segment.file = (saved.path.parent_path() / segment.file).string();
@@ -211,7 +210,7 @@ void merge(const std::vector<std::string>& paths, const OutputOptions& out) {
                            .state = state,
                            .records = std::move(records),
                            .records_folder = {},
-                           .unlike = volatile_json(shards, started, out.out)});
+                           .unlike = volatile_json(shards, started, arithmetic, out.out)});
   SavedParts(out.out).remove();  // of a run that was replaced
   tell_of(context, state, out.out);
 }

@@ -108,6 +108,7 @@ struct Run::Job {
   const OrderedJson& run() const;
   OrderedJson identity() const;
   OrderedJson volatile_json(const Session& session) const;
+  void add_arithmetic_of(const Session& session);
   bool leads() const { return !crew || crew->leads(); }
   std::int64_t num_ranks() const { return crew ? crew->ranks().world_size : 1; }
   void check_same(const OrderedJson& other, const std::string& where) const;
@@ -146,6 +147,7 @@ struct Run::Job {
   std::unique_ptr<RunCounts> counts;
   std::unique_ptr<RecordLog> records;
   PartSet done;
+  Arithmetic arithmetic;
   std::vector<std::int64_t> to_do;
   std::int64_t own_weight = 0;  // to do in this process: ranks share it, about alike
   std::int64_t next_to_do = 0;
@@ -287,6 +289,7 @@ void Run::Job::take_saved() {
     if (done.overlaps(one.parts)) continue;
     state.merge(one.state, one.path.string());
     done.add(one.parts);
+    arithmetic.add(other.arithmetic);
     segments.insert(segments.end(), one.records.begin(), one.records.end());
   }
   saved->absorb(states);
@@ -343,6 +346,7 @@ bool Run::Job::take_back() {
       SavedState before = SavedParts::read(saved->folder() / name);
       state.merge(before.state, before.path.string());
       done.add(before.parts);
+      arithmetic.add(before.description.arithmetic);
       segments = before.records;
       std::vector<SavedState> states;
       states.push_back(std::move(before));
@@ -371,6 +375,7 @@ void Run::Job::gather() {
     DEPTHLENS_ASSERT(!done.overlaps(other.parts));
     state.merge(other.state, other.path.string());
     done.add(other.parts);
+    arithmetic.add(other.description.arithmetic);
     records->add_segments(other.records);
   }
   DEPTHLENS_ASSERT(done.size() == plan->num_parts());
@@ -419,16 +424,25 @@ void Run::Job::end_part(std::int64_t part, const decode::RunStatistics& statisti
 void Run::Job::save() {
   pacing->save([&] {
     records->save();
-    saved->save(state, done, records->segments(), {.run = run(), .context = context.json(), .share = share});
+    saved->save(state, done, records->segments(),
+                {.run = run(), .context = context.json(), .share = share, .arithmetic = arithmetic});
   });
   if (crew) crew->set_saved(saved->own_state().filename().string());
   was_saved = true;
+}
+
+void Run::Job::add_arithmetic_of(const Session& session) {
+  const OrderedJson told = session.describe_arithmetic();
+  arithmetic.add({.kernels = {told.at("kernel").get<std::string>()},
+                  .is_fast = told.at("decode") == name_of(kDecodePrecisions, compute::Precision::kFast)});
 }
 
 OrderedJson Run::Job::volatile_json(const Session& session) const {
   OrderedJson unlike = when_and_where(started);
   unlike["threads"] = compute::num_threads();
   unlike.update(session.describe_arithmetic());
+  if (arithmetic.kernels.size() > 1) unlike["kernels"] = arithmetic.kernels;
+  if (arithmetic.is_fast) unlike["decode"] = name_of(kDecodePrecisions, compute::Precision::kFast);
   if (crew) unlike["ranks"] = crew->ranks().world_size;
   unlike["out"] = options.out;
   return unlike;
@@ -538,6 +552,7 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
 void Run::decode(const Session& session, QuerySource& source, std::vector<decode::LensGroup> more_groups,
                  const data::Task* task, std::shared_ptr<const decode::StateWriter> save_states) {
   Job& job = *job_;
+  job.add_arithmetic_of(session);
   ShapeListener shape(job.context.shape);
   const auto experiments = job.context.make_experiments(job.context.of(job.state, task));
   std::vector<decode::Listener*> listeners = {&shape};
@@ -610,6 +625,7 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
 
 void Run::patch(const Session& session, PairsSource& source) {
   Job& job = *job_;
+  job.add_arithmetic_of(session);
   job.context.shape.num_rows = session.spec().num_layers + 1;
   experiments::PatchingEffect effect(job.state, job.context.shape.num_rows, job.context.seed);
   std::optional<report::PatchingRecords> records;

@@ -62,6 +62,22 @@ void check_records(const SavedState& state) {
 
 }  // namespace
 
+void Arithmetic::add(const Arithmetic& other) {
+  kernels.insert(other.kernels.begin(), other.kernels.end());
+  is_fast = is_fast || other.is_fast;
+}
+
+util::OrderedJson Arithmetic::json() const {
+  return {{"kernels", kernels}, {"is_fast", is_fast}};
+}
+
+Arithmetic Arithmetic::from_json(const util::JsonView& json) {
+  Arithmetic arithmetic{.is_fast = json.at("is_fast").as_bool()};
+  const util::JsonView kernels = json.at("kernels");
+  for (std::size_t i = 0; i < kernels.size(); ++i) arithmetic.kernels.insert(kernels.at(i).as_string());
+  return arithmetic;
+}
+
 SavedParts::SavedParts(const fs::path& run) : folder_(run / "parts"), name_(util::unique_name()) {}
 
 std::vector<fs::path> SavedParts::paths() const {
@@ -89,6 +105,10 @@ SavedState SavedParts::read(const fs::path& path) {
   if (document.contains("share")) {
     const util::Json share(take("share", Type::object));
     saved.description.share = Shard::from_json({share, path.string()});
+  }
+  if (document.contains("arithmetic")) {
+    const util::Json arithmetic(take("arithmetic", Type::object));
+    saved.description.arithmetic = Arithmetic::from_json({arithmetic, path.string()});
   }
   saved.parts = PartSet::from_json({parts, path.string()});
   const util::JsonView records(segments, path.string());
@@ -126,7 +146,8 @@ void SavedParts::save(const tables::State& state, const PartSet& parts,
   util::OrderedJson header = {{"parts", parts.json()},
                               {"records", util::OrderedJson::array()},
                               {"run", description.run},
-                              {"context", description.context}};
+                              {"context", description.context},
+                              {"arithmetic", description.arithmetic.json()}};
   if (description.share) header["share"] = description.share->json();
   for (const RecordSegment& segment : records) header["records"].push_back(segment.json());
   util::create_folders(folder_);

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,11 +20,22 @@
 
 namespace depthlens::run {
 
+/// By what the processes of a run have multiplied.
+struct Arithmetic {
+  std::set<std::string> kernels = {};
+  bool is_fast = false;  ///< `--decode fast` had an effect, in one of them at least
+
+  void add(const Arithmetic& other);
+  util::OrderedJson json() const;
+  static Arithmetic from_json(const util::JsonView& json);
+};
+
 /// Which run it is that a state was saved of.
 struct SavedDescription {
   util::OrderedJson run;       ///< run.json from schema_version to settings, with `warnings`
   util::OrderedJson context;   ///< as RunContext gives it
   std::optional<Shard> share;  ///< nothing: of the whole run
+  Arithmetic arithmetic = {};
 };
 
 /// Parts that were finished by one process, or by several after one another.

@@ -33,7 +33,10 @@ tables::State state_of(std::int64_t count) {
 }
 
 SavedDescription described(int number) {
-  return {.run = {{"b", number}, {"a", 1}}, .context = {{"c", 3}}, .share = Shard{.index = 1, .count = 4}};
+  return {.run = {{"b", number}, {"a", 1}},
+          .context = {{"c", 3}},
+          .share = Shard{.index = 1, .count = 4},
+          .arithmetic = {.kernels = {"y", "x"}, .is_fast = true}};
 }
 
 std::size_t num_states(const fs::path& run) {
@@ -67,6 +70,10 @@ TEST_CASE("saved parts: what was saved is read, and the newest takes the place o
   CHECK(states[0].description.run == util::OrderedJson({{"b", 2}, {"a", 1}}));
   CHECK(states[0].description.context == util::OrderedJson({{"c", 3}}));
   CHECK(states[0].description.share == Shard{.index = 1, .count = 4});
+  run::Arithmetic arithmetic{.kernels = {"z"}};
+  arithmetic.add(states[0].description.arithmetic);
+  CHECK(arithmetic.kernels == std::set<std::string>{"x", "y", "z"});
+  CHECK(arithmetic.is_fast);
   REQUIRE(states[0].records.size() == 1);
   CHECK(states[0].records[0].length == 9);
   tables::State state = state_of(1);
