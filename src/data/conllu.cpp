@@ -64,17 +64,16 @@ struct Spaces {
   std::string before, after = " ";
 
   explicit Spaces(std::string_view misc) {
+    bool none_after = false;
     for (const std::string& entry : util::split(misc, '|')) {
       const std::size_t equals = entry.find('=');
       if (equals == std::string::npos) continue;
       const std::string_view key(entry.data(), equals), value = std::string_view(entry).substr(equals + 1);
       if (key == "SpacesBefore") before = unescaped(value);
       if (key == "SpacesAfter") after = unescaped(value);
-      if (key == "SpaceAfter" && value == "No") {
-        after.clear();
-        break;
-      }
+      none_after = none_after || (key == "SpaceAfter" && value == "No");
     }
+    if (none_after) after.clear();
   }
 };
 

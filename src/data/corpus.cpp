@@ -261,6 +261,10 @@ char DocumentReader::next_character() {
   if (piece_.empty()) piece_ = reader_.next_piece();
   if (piece_.empty()) return '\0';
   const char c = piece_.front();
+  if (c == '\0') {
+    throw util::input_error(
+        {.what = "a NUL byte in the text", .where = element_place(), .expected = "JSON, which has none"});
+  }
   piece_.remove_prefix(1);
   return c;
 }

@@ -320,6 +320,7 @@ std::optional<TaskItem> with_alias(const TaskItem& item, TokenId said, const tex
     const bool is_said =
         other.context == item.context && !other.answer.empty() && other.answer.front() == said;
     if (!is_said || !fits(other, max_length)) continue;
+    if (other.distractor == said) other.distractor = text::kNoToken;  // as of an answer that begins alike
     other.answer_text = alias;
     other.by_alias = true;
     other.aliases.clear();

@@ -241,14 +241,14 @@ TEST_CASE("CoNLL-U: SpacesAfter and SpacesBefore") {
   const TaggedFile file =
       read(line("1", "One", "NUM", "SpacesBefore=\\s\\s|SpacesAfter=\\s\\n") +
                line("2", "two", "NUM", "SpacesAfter=x") + line("3", "three", "NUM", "SpacesBefore=\\t") +
-               line("4", ",", "PUNCT", "SpaceAfter=No|SpacesAfter=\\s") +
+               line("4", ",", "PUNCT", "SpaceAfter=No|SpacesAfter=\\s|SpacesBefore=\\t") +
                line("5", "four", "NUM", "SpacesAfter=\\n"),
            {"NUM"});
-  CHECK(file.sentences == Texts{"One \ntwo \tthree ,four"});
+  CHECK(file.sentences == Texts{"One \ntwo \tthree \t,four"});
   REQUIRE(file.items.size() == 3);
   check_word(file.items[0], "0.2", "One", " ", "two", "NUM");
   check_word(file.items[1], "0.3", "One \ntwo", " ", "three", "NUM");
-  check_word(file.items[2], "0.5", "One \ntwo \tthree ,", "", "four", "NUM");
+  check_word(file.items[2], "0.5", "One \ntwo \tthree \t,", "", "four", "NUM");
 }
 
 TEST_CASE("CoNLL-U: forms and tags that are withheld") {

@@ -227,6 +227,8 @@ TEST_CASE("json: an array of objects, cut at its own commas") {
   check_refused("[{\"text\": \"a]", "x.json", {"never closed"});
   check_refused("[{\"text\": \"a\"}] {\"text\": \"b\"}", "x.json", {"something follows the array"});
   check_refused("[{\"text\": \"a\"} {\"text\": \"b\"}]", "x.json", {"not valid JSON", "x.json[0]"});
+  for (const std::string& rest : {std::string("\0,{\"text\": \"b\"}]", 16), std::string("\0", 1)})
+    check_refused("[{\"text\": \"a\"}]" + rest, "x.json", {"NUL byte"});
 }
 
 TEST_CASE("text: UTF-16 and UTF-32 are refused by name, with a mark or without") {

@@ -489,6 +489,14 @@ TEST_CASE("an alias that the model says takes the answer's place") {
   CHECK(bare->answer == Ids{'e', 'f'});
   CHECK(bare->retried);
   CHECK_FALSE(said(*retried, LetterTokenizer::spaced('e')).has_value());
+  // A distractor that begins as the answer does is none: an alias is an answer, too.
+  TaskBuilder with_distractor(InputKind::kFacts, tokenizer, 2, 10);
+  with_distractor.add(
+      Fact{.id = "f", .prompt = "ab", .answer = "cd", .aliases = {"ef", "gh"}, .distractor = "ex"});
+  const TaskItem wrong = only_item(std::move(with_distractor));
+  CHECK(wrong.distractor == LetterTokenizer::spaced('e'));
+  CHECK(said(wrong, LetterTokenizer::spaced('e'))->distractor == text::kNoToken);
+  CHECK(said(wrong, LetterTokenizer::spaced('g'))->distractor == LetterTokenizer::spaced('e'));
 }
 
 TEST_CASE("asked again: options lose their space, too") {
