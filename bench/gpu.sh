@@ -178,7 +178,7 @@ if wanted streaming; then
   heading "Blocks read when they are needed, $small"
   streaming() {
     local way
-    head -c 20000 "$text" > "$work/streamed.txt"
+    head -c 20000 "$text" | iconv -c -f utf-8 -t utf-8 > "$work/streamed.txt"  # which may cut a character
     for way in resident streamed; do
       "$DEPTHLENS" analyze --model "$work/$1" --device "$device" --input "$work/streamed.txt" --out "$work/$way" --overwrite \
         --records none --report no $([ $way = streamed ] && echo --stream-layers) >&2 || return

@@ -157,7 +157,9 @@ at::Tensor attended(const Block& block, const Heads& heads) {
                                     .window = block.spec().window,
                                     .chunk = block.spec().chunk,
                                     .sinks = block[Slot::kAttentionSinks]};
-  if (compute::attends_adjoining(q, positions.windows, rule)) {
+  // Cards that have no products of bfloat16 have none in this kernel.
+  const bool has_kernel = dtype != at::kBFloat16 || block.backend().multiplies_stored(dtype);
+  if (has_kernel && compute::attends_adjoining(q, positions.windows, rule)) {
     return compute::attend_adjoining(q.to(dtype), k.to(dtype), v.to(dtype), positions.windows, rule)
         .to(at::kFloat);
   }

@@ -42,6 +42,7 @@ using util::ceil_div;
 std::function<at::Tensor(const at::Tensor&)> moved_to(at::Device device) {
   return [=](const at::Tensor& tensor) {
     if (!tensor.defined() || tensor.device() == device) return tensor;
+    if (!tensor.is_cpu()) return tensor.to(device);  // from card to card
     return compute::copied_to(device, tensor);
   };
 }

@@ -25,6 +25,7 @@ class CudaBackend : public Backend {
       : Backend(options, device), card_(std::move(card)), kernels_(cuda::make_card_kernels(card_)) {
     // Parts of long sums are put together in float32, too.
     at::globalContext().setAllowBF16ReductionCuBLAS(false);
+    at::globalContext().setAllowFP16ReductionCuBLAS(false);
     // cuDNN plans its attention anew for every length of a window.
     at::globalContext().setSDPUseCuDNN(false);
   }
