@@ -159,7 +159,8 @@ def speed(options):
                 peer.stdin.write("\n")
                 peer.stdin.flush()
                 seconds[way].append(float(peer.stdout.readline()))
-            for name, flags in (("depthlens", ()), ("depthlens float32", ("--dtype", "float32"))):
+            for name, flags in (("depthlens", ()), ("depthlens bfloat16", ("--dtype", "bfloat16")),
+                                ("depthlens float32", ("--dtype", "float32"))):
                 whole = ("--validation-tokens", 0, "--epochs", 1000, *flags)
                 first = ours(options, folder, few, *whole)[0] if few else 0
                 taken, peaks[name] = ours(options, folder, many, *whole)
