@@ -36,6 +36,7 @@ void CorpusSource::survey_corpus(std::uint64_t seed) {
     progress.advance(static_cast<std::int64_t>(document->tokens.size()));
   }
   inputs_.files = corpus_.summaries();
+  tell_of_same(inputs_.files, "documents");
   if (without_tokens > 0) inputs_.dropped[data::Drop::kNoTokens] = without_tokens;
   if (survey_.windows == 0) {
     if (without_tokens > 0) {

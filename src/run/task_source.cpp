@@ -174,13 +174,10 @@ data::Task TaskSource::read(data::InputKind kind, std::uint64_t seed) {
       }
       summary.sha256 = file.sha256;
     }
-    for (const data::InputSummary& other : read_.files) {
-      if (kind != data::InputKind::kWords || other.sha256 != summary.sha256) continue;
-      util::log_warning(util::cat(path, " is the same as ", other.path, ": its words count twice"));
-    }
     read_.documents += summary.documents;
     read_.files.push_back(std::move(summary));
   }
+  if (kind == data::InputKind::kWords) tell_of_same(read_.files, "words");
   if (!uses_given_options) {
     throw util::usage_error({.what = "the given options have no effect: every question has its own",
                              .where = "--options " + task_options_.options});

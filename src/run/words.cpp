@@ -3,9 +3,20 @@
 
 #include <algorithm>
 
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::run {
+
+void tell_of_same(const std::vector<data::InputSummary>& inputs, const std::string& what) {
+  for (auto input = inputs.begin(); input != inputs.end(); ++input) {
+    const auto same = std::find_if(inputs.begin(), input, [&](const data::InputSummary& other) {
+      return !other.sha256.empty() && other.bytes > 0 && other.sha256 == input->sha256;
+    });
+    if (same == input) continue;
+    util::log_warning(util::cat(input->path, " is the same as ", same->path, ": its ", what, " count twice"));
+  }
+}
 
 std::string counted(std::int64_t count, const std::string& what) {
   return util::cat(util::with_thousands(count), " ", what, count == 1 ? "" : "s");

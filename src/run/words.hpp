@@ -6,9 +6,13 @@
 #include <utility>
 #include <vector>
 
+#include "depthlens/data/corpus.hpp"
 #include "depthlens/data/dropped.hpp"
 
 namespace depthlens::run {
+
+/// Warns of an input that has the contents of another one. `what` it has, and is counted twice: "words".
+void tell_of_same(const std::vector<data::InputSummary>& inputs, const std::string& what);
 
 /// "1 window", "1,234 windows": of a word whose plural has an s.
 std::string counted(std::int64_t count, const std::string& what);

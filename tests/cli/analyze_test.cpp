@@ -437,6 +437,13 @@ TEST_CASE("inputs of all kinds, several in one run") {
   CHECK(run.records.back().at("document") == 6);
   check_tables(run, make_buckets(token_counts(run), {10, 100, 1000}));
 
+  const std::string copy = model.beside("copy.txt").string();
+  write_bytes(copy, text);
+  CHECK(contains(check_done({"analyze", "--model", model.path(), "--input", plain, "--input", copy, "--out",
+                             model.beside("twice").string()})
+                     .err,
+                 copy + " is the same as " + plain + ": its documents count twice"));
+
   // A byte order mark and Windows line ends make no difference to where documents end.
   std::string windows_text = "\xEF\xBB\xBF";
   for (const char c : text) windows_text += c == '\n' ? std::string("\r\n") : std::string(1, c);
