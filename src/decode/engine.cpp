@@ -16,6 +16,7 @@
 #include "decode/group_decoder.hpp"
 #include "decode/self_check.hpp"
 #include "decode/stored_tensors.hpp"
+#include "depthlens/compute/attention.hpp"
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/compute/statistics.hpp"
@@ -32,7 +33,6 @@ namespace depthlens::decode {
 namespace {
 
 constexpr std::int64_t kSelfCheckPositions = 2;  // of a checked part
-constexpr std::size_t kMaxWindows = 32768;       // of a batch: libtorch's attention takes no more than 65,535
 /// Threads that listeners get at the most: the lines of more could not be written as fast as they are made.
 constexpr int kMaxShowing = 16;
 
@@ -414,7 +414,7 @@ RunStatistics Engine::run(const QuerySource& source, const std::vector<Listener*
     while (next) {
       const auto tokens = static_cast<std::int64_t>(next->tokens.size());
       if (!batch.empty() && batch_tokens + tokens > run.tokens_per_batch()) break;
-      if (batch.size() == kMaxWindows) break;
+      if (batch.size() == compute::kMaxWindows) break;
       batch_tokens += tokens;
       batch.push_back(std::move(*next));
       pull();

@@ -54,11 +54,8 @@ std::string in_words(const std::string& key, const JsonView& a, const JsonView& 
                    util::summary(setting(b, name)));
 }
 
-bool have_same_tokenizer(const JsonView& a, const JsonView& b) {
-  const auto digest = [](const JsonView& run) {
-    return run.has("tokenizer") ? value_or_null(run.at("tokenizer"), "digest") : Json();
-  };
-  return !digest(a).is_null() && digest(a) == digest(b);
+Json tokenizer_digest(const JsonView& run) {
+  return run.has("tokenizer") ? value_or_null(run.at("tokenizer"), "digest") : Json();
 }
 
 /// Whether rows of the table are of layers that follow one another in the run, so that other `--layers` make
@@ -74,8 +71,7 @@ bool have_same_buckets(const JsonView& a, const JsonView& b) {
     const bool counted = !run.has("token_counts");
     return Json{setting(run, "buckets"),
                 counted ? setting(run, "token_counts") : run.at("token_counts").at("sha256").raw(),
-                run.has("tokenizer") ? value_or_null(run.at("tokenizer"), "digest") : Json(),
-                value_or_null(run.at("model"), "vocab_size")};
+                tokenizer_digest(run), value_or_null(run.at("model"), "vocab_size")};
   };
   return made_of(a) == made_of(b);
 }
@@ -213,7 +209,8 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
   const auto has_one_lens = [](const JsonView& of) {
     return of.has("lenses") && of.at("lenses").size() == 1;
   };
-  const bool same_tokenizer = have_same_tokenizer(a.run(), b.run());
+  const Json tokenizer = tokenizer_digest(a.run());
+  const bool same_tokenizer = !tokenizer.is_null() && tokenizer == tokenizer_digest(b.run());
   const RowKeys keys = {.any_lens = has_one_lens(a.run()) && has_one_lens(b.run()),
                         .same_tokenizer = same_tokenizer,
                         .same_watch = same_tokenizer &&

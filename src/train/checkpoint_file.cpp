@@ -13,7 +13,8 @@ namespace {
 
 constexpr const char* kDigest = "sha256";
 
-/// Of the metadata but the digest itself, and of names, types, shapes and bytes of the tensors.
+/// Of the metadata but the digest itself, and of names, types, shapes and bytes of the tensors, which are
+/// contiguous on the CPU.
 std::string digest_of(const std::map<std::string, std::string>& metadata,
                       const std::map<std::string, at::Tensor>& tensors) {
   util::Sha256 hash;
@@ -30,8 +31,7 @@ std::string digest_of(const std::map<std::string, std::string>& metadata,
   for (const auto& [name, tensor] : tensors) {
     add(name);
     add(util::cat(at::toString(tensor.scalar_type()), " ", util::shape_text(tensor.sizes().vec())));
-    const at::Tensor values = tensor.detach().cpu().contiguous();
-    if (values.nbytes() > 0) hash.update(values.const_data_ptr(), values.nbytes());
+    if (tensor.nbytes() > 0) hash.update(tensor.const_data_ptr(), tensor.nbytes());
   }
   return hash.hex_digest();
 }
@@ -42,8 +42,10 @@ void write_checkpoint(const std::filesystem::path& path, const CheckpointKind& k
                       const io::NamedTensors& tensors, std::map<std::string, std::string> metadata) {
   metadata["format"] = kind.format;
   metadata["format_version"] = kind.version;
-  metadata[kDigest] = digest_of(metadata, {tensors.begin(), tensors.end()});
-  io::write_safetensors(path, tensors, metadata);
+  io::NamedTensors on_host;  // moved once, for the digest and for the file
+  for (const auto& [name, tensor] : tensors) on_host.emplace_back(name, tensor.detach().cpu().contiguous());
+  metadata[kDigest] = digest_of(metadata, {on_host.begin(), on_host.end()});
+  io::write_safetensors(path, on_host, metadata);
 }
 
 io::TensorFile open_checkpoint_file(const std::filesystem::path& path, const CheckpointKind& kind) {

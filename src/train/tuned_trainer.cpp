@@ -14,6 +14,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "depthlens/compute/attention.hpp"
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
@@ -98,7 +99,6 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
                                   const Use& use) const {
   const std::int64_t L = model_.spec().num_layers;
   const std::int64_t first_layer = settings_.first_layer, end_layer = first_layer + settings_.num_layers;
-  constexpr std::size_t kMaxWindows = 32768;  // of a batch: libtorch's attention takes no more than 65,535
   for (std::size_t next = 0; next < windows.size();) {
     model::PackedWindows batch;
     std::vector<std::int64_t> rows, targets;
@@ -107,7 +107,7 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       const auto start = static_cast<std::int64_t>(batch.tokens.size());
       const auto length = static_cast<std::int64_t>(window.size());
       if (start > 0 && start + length > tokens_per_batch_) break;
-      if (batch.lengths.size() == kMaxWindows) break;
+      if (batch.lengths.size() == compute::kMaxWindows) break;
       batch.tokens.insert(batch.tokens.end(), window.begin(), window.end());
       batch.lengths.push_back(length);
       for (std::int64_t t = 0; t < length; ++t) {

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace depthlens::compute {
@@ -23,6 +24,9 @@ struct AttentionRule {
 /// it does not see, nor on other windows.
 at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
                   const AttentionRule& rule);
+
+/// Windows of a batch, at the most: libtorch's kernel for adjoining ones takes no more than 65,535.
+inline constexpr std::size_t kMaxWindows = 32768;
 
 /// Windows of text one behind the other.
 struct AdjoiningWindows {
