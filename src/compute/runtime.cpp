@@ -64,10 +64,12 @@ std::string libtorch_version() {
 bool is_out_of_memory(const std::exception& error) {
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
-  // Of the host's memory libtorch says so in words only.
-  return dynamic_cast<const c10::Error*>(&error) != nullptr &&
-         std::string_view(error.what()).find("DefaultCPUAllocator: can't allocate memory") !=
-             std::string_view::npos;
+  if (dynamic_cast<const c10::Error*>(&error) == nullptr) return false;
+  // Of the host's memory, pinned memory included, and of cuBLAS' own libtorch says so in words only.
+  const std::string_view words = error.what();
+  const auto has = [&](std::string_view part) { return words.find(part) != std::string_view::npos; };
+  return has("DefaultCPUAllocator: can't allocate memory") || has("CUDA error: out of memory") ||
+         has("CUBLAS_STATUS_ALLOC_FAILED");
 }
 
 }  // namespace depthlens::compute

@@ -105,7 +105,9 @@ class CardKernels : public Kernels {
   }
 
  private:
-  Outcome<void*> build(const Source& source, const std::string& function);
+  /// `source_of`: the source for an architecture.
+  template <typename SourceOf>
+  Outcome<void*> build(const SourceOf& source_of, const std::string& function);
   /// Says once why a kernel is not there.
   void say(const Outcome<void*>& kernel);
   const Outcome<void*>& reduction(const ReduceVariant& variant);
@@ -120,10 +122,13 @@ class CardKernels : public Kernels {
   bool said_ = false;
 };
 
-Outcome<void*> CardKernels::build(const Source& source, const std::string& function) {
+template <typename SourceOf>
+Outcome<void*> CardKernels::build(const SourceOf& source_of, const std::string& function) {
   if (!compiler_) compiler_ = Compiler::open();
   if (!*compiler_) return failure<void*>(compiler_->reason);
-  const Outcome<std::string> cubin = (*compiler_)->compile(source, cache_folder());
+  const Compiler& compiler = **compiler_;
+  const Source source = source_of(compiler.architecture_for(card_.capability()));
+  const Outcome<std::string> cubin = compiler.compile(source, cache_folder());
   if (!cubin) return failure<void*>(cubin.reason);
   return card_.load(*cubin, function);
 }
@@ -139,9 +144,8 @@ const Outcome<void*>& CardKernels::reduction(const ReduceVariant& variant) {
   const std::lock_guard<std::mutex> lock(mutex_);
   auto found = reductions_.find(variant);
   if (found == reductions_.end()) {
-    found = reductions_
-                .emplace(variant, build(reduce_source(variant, card_.capability()), "depthlens_reduce_tile"))
-                .first;
+    const auto source = [&](std::array<int, 2> architecture) { return reduce_source(variant, architecture); };
+    found = reductions_.emplace(variant, build(source, "depthlens_reduce_tile")).first;
     say(found->second);
   }
   return found->second;
@@ -156,7 +160,7 @@ void CardKernels::reduce(const ReduceVariant& variant, const ReduceWork& work) {
 const Outcome<void*>& CardKernels::softening() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!softening_) {
-    softening_ = build(soften_source(card_.capability()), "depthlens_soften_tile");
+    softening_ = build(soften_source, "depthlens_soften_tile");
     say(*softening_);
   }
   return *softening_;
@@ -168,7 +172,7 @@ void CardKernels::soften(const SoftenWork& work) {
 
 const Outcome<void*>& CardKernels::splitting() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!splitting_) splitting_ = build(split_source(card_.capability()), "depthlens_split_terms");
+  if (!splitting_) splitting_ = build(split_source, "depthlens_split_terms");
   return *splitting_;
 }
 

@@ -1,9 +1,11 @@
 // Two libraries by dlopen. Declarations follow their public documentation.
 #include "compute/cuda/nvrtc.hpp"
 
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
 #include <link.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <system_error>
 #include <utility>
@@ -59,6 +61,24 @@ std::vector<fs::path> library_folders() {
   return folders;
 }
 
+/// Every libnvrtc there. First those of the toolkit whose runtime this process has loaded, since a driver
+/// that is no newer does not load what a newer toolkit compiles, and packages of two toolkits may stand side
+/// by side.
+std::vector<fs::path> nvrtc_files() {
+  std::vector<fs::path> files;
+  for (const fs::path& folder : library_folders()) {
+    for (const fs::path& file : files_named(folder, "libnvrtc.so")) files.push_back(file);
+  }
+  for (const char* major : {"13", "12"}) {
+    if (::dlopen(util::cat("libcudart.so.", major).c_str(), RTLD_LAZY | RTLD_NOLOAD) == nullptr) continue;
+    const std::string name = util::cat("libnvrtc.so.", major);
+    std::stable_partition(files.begin(), files.end(),
+                          [&](const fs::path& file) { return file.filename().string().starts_with(name); });
+    break;
+  }
+  return files;
+}
+
 /// Opens libnvrtc by its path. Its builtins, which it opens by their bare name, must be there already.
 void* open_beside_builtins(const fs::path& file) {
   for (const fs::path& builtins : files_named(file.parent_path(), "libnvrtc-builtins"))
@@ -100,8 +120,13 @@ struct Compiler::Functions {
   int (*log_size)(Program, std::size_t*);
   int (*log)(Program, char*);
   const char* (*error_text)(int);
+  /// Null before CUDA 11.2.
+  int (*num_architectures)(int*);
+  int (*architectures)(int*);
 
   bool load(void* library) {
+    find(library, "nvrtcGetNumSupportedArchs", num_architectures);
+    find(library, "nvrtcGetSupportedArchs", architectures);
     return find(library, "nvrtcVersion", version) && find(library, "nvrtcCreateProgram", create) &&
            find(library, "nvrtcDestroyProgram", destroy) && find(library, "nvrtcCompileProgram", compile) &&
            find(library, "nvrtcGetCUBINSize", cubin_size) && find(library, "nvrtcGetCUBIN", cubin) &&
@@ -126,11 +151,7 @@ Outcome<Compiler> Compiler::open(const fs::path& file) {
   if (!file.empty()) {
     try_to_open(file);
   } else {
-    for (const fs::path& folder : library_folders()) {
-      for (const fs::path& found : files_named(folder, "libnvrtc")) {
-        if (found.filename().string().rfind("libnvrtc-builtins", 0) != 0) try_to_open(found);
-      }
-    }
+    for (const fs::path& found : nvrtc_files()) try_to_open(found);
     for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}) try_to_open(name);
   }
   if (library == nullptr) return failure<Compiler>("NVRTC is not found: " + reason);
@@ -141,6 +162,21 @@ Outcome<Compiler> Compiler::open(const fs::path& file) {
   compiler.version_ = util::cat(major, ".", minor);
   compiler.functions_ = std::move(functions);
   return {.value = std::move(compiler), .reason = {}};
+}
+
+std::array<int, 2> Compiler::architecture_for(std::array<int, 2> capability) const {
+  const Functions& call = *functions_;
+  int count = 0;
+  if (call.num_architectures == nullptr || call.architectures == nullptr ||
+      call.num_architectures(&count) != 0 || count <= 0)
+    return capability;
+  std::vector<int> known(static_cast<std::size_t>(count));
+  if (call.architectures(known.data()) != 0) return capability;
+  int newest = -1;
+  for (const int one : known) {  // 90: sm_90
+    if (one / 10 == capability[0] && one % 10 <= capability[1]) newest = std::max(newest, one % 10);
+  }
+  return newest < 0 ? capability : std::array{capability[0], newest};
 }
 
 Outcome<std::string> Compiler::compile(const Source& source) const {
@@ -238,12 +274,21 @@ struct Card::Driver {
     if (error_text(status, &text) == 0 && text != nullptr) return text;
     return util::cat("CUDA error ", status);
   }
+  /// Throws where it says that memory does not suffice, as libtorch does.
+  void check_memory(int status, const char* action) const {
+    constexpr int kOutOfMemory = 2;
+    TORCH_CHECK_WITH(OutOfMemoryError, status != kOutOfMemory, "CUDA out of memory: ", action);
+  }
 };
 
 /// The card's context is the thread's while this lives.
 class Card::InContext {
  public:
-  explicit InContext(const Card& card) : driver_(*card.driver_) { driver_.push(card.context_); }
+  explicit InContext(const Card& card) : driver_(*card.driver_) {
+    if (const int status = driver_.push(card.context_); status != 0)
+      throw util::Error(util::ErrorCode::kInternal,
+                        {.what = "the CUDA device's context cannot be used", .found = driver_.text(status)});
+  }
   ~InContext() {
     void* popped = nullptr;
     driver_.pop(&popped);
@@ -288,6 +333,7 @@ Outcome<void*> Card::load(const std::string& cubin, const std::string& function)
   void *module = nullptr, *found = nullptr;
   int status = driver_->load(&module, cubin.data());
   if (status == 0) status = driver_->function(&found, module, function.c_str());
+  driver_->check_memory(status, "a kernel does not load");
   if (status != 0) return failure<void*>("a kernel does not load: " + driver_->text(status));
   return {.value = found, .reason = {}};
 }
@@ -298,6 +344,7 @@ void Card::launch(void* function, const Grid& grid, const void* argument) const 
   const int status =
       driver_->launch(function, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), 1,
                       static_cast<unsigned>(grid.threads), 1, 1, 0, nullptr, parameters, nullptr);
+  driver_->check_memory(status, "a kernel does not start");
   if (status != 0)
     throw util::Error(util::ErrorCode::kInternal,
                       {.what = "a kernel does not start on the CUDA device", .found = driver_->text(status)});

@@ -53,6 +53,9 @@ class Compiler {
 
   const std::string& version() const { return version_; }  ///< "13.0"
   const std::string& place() const { return place_; }      ///< path or name under which it was opened
+  /// What to compile for a card of this capability: the newest that it knows whose code the card runs, which
+  /// has the same first number and no greater second one. The card's own where it knows none.
+  std::array<int, 2> architecture_for(std::array<int, 2> capability) const;
   /// A cubin. `reason` is the compiler's log, of a success too.
   Outcome<std::string> compile(const Source& source) const;
   /// The same by way of a file in `folder`, whose name is made of all that the result depends on. One that is
@@ -80,14 +83,15 @@ class Card {
   /// Bytes.
   std::uint64_t free_memory() const;
 
-  /// A function of a module, which stays loaded while the process lives.
+  /// A function of a module, which stays loaded while the process lives. Throws where memory does not suffice
+  /// (compute::is_out_of_memory), which may be otherwise the next time.
   Outcome<void*> load(const std::string& cubin, const std::string& function) const;
   struct Grid {
     std::int64_t x = 1, y = 1;
     int threads = 256;
   };
   /// Puts a launch into the default stream, which libtorch uses, and returns at once. `argument`: the
-  /// function's one parameter. Throws where the driver refuses it.
+  /// function's one parameter. Throws where the driver refuses it, for want of memory as `load`.
   void launch(void* function, const Grid& grid, const void* argument) const;
 
  private:

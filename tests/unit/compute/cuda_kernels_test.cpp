@@ -86,6 +86,17 @@ TEST_CASE("cuda kernels: every variant compiles for sm_80 and sm_90") {
   }
 }
 
+TEST_CASE("cuda kernels: a card that NVRTC does not know is compiled for as an older one of its kind") {
+  const auto compiler = any_compiler();
+  if (!compiler) return;
+  using Numbers = std::array<int, 2>;
+  CHECK(compiler->architecture_for({8, 0}) == Numbers{8, 0});
+  CHECK(compiler->architecture_for({9, 0}) == Numbers{9, 0});
+  CHECK(compiler->architecture_for({9, 9}) == Numbers{9, 0});
+  CHECK(compiler->architecture_for({99, 1}) == Numbers{99, 1});
+  CHECK(compiler->compile(cuda::split_source(compiler->architecture_for({9, 9}))));
+}
+
 /// Names of the members of a type of a kernel's source, in their order.
 std::string members_of(const std::string& text, const std::string& type) {
   const std::string opening = "struct " + type + " {";

@@ -49,7 +49,10 @@ TEST_CASE("memory that does not suffice is told from other errors") {
   CHECK(is_of_memory([] { throw std::bad_alloc(); }));
   CHECK(is_of_memory([] { at::empty({std::int64_t{1} << 55}, at::kByte); }));
   CHECK(is_of_memory([] { TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory"); }));
-  CHECK_FALSE(is_of_memory([] { throw std::runtime_error("out of memory"); }));
+  // As the CUDA runtime, of pinned memory too, and cuBLAS say it.
+  CHECK(is_of_memory([] { TORCH_CHECK(false, "CUDA error: out of memory\nCUDA kernel errors might be"); }));
+  CHECK(is_of_memory([] { TORCH_CHECK(false, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"); }));
+  CHECK_FALSE(is_of_memory([] { throw std::runtime_error("CUDA error: out of memory"); }));
   CHECK_FALSE(is_of_memory([] { TORCH_CHECK(false, "another"); }));
 }
 
