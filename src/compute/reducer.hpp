@@ -91,8 +91,9 @@ class Reducer {
 
   virtual ~Reducer() = default;
   virtual Split split() const { return Split::kVocabulary; }
-  /// Tokens of a slice at least. Results may depend on it, and so on nothing but the vocabulary.
-  virtual std::int64_t min_slice_tokens(std::int64_t /*vocab_size*/) const { return 1; }
+  /// Tokens of a slice at least. Results may depend on it: it must not depend on what else is in the chunk,
+  /// nor on how many positions that is.
+  virtual std::int64_t min_slice_tokens() const { return 1; }
   /// Whether tiles must be able to add expected rows of the unembedding; then Split::kRows.
   virtual bool wants_expected_rows() const { return false; }
 

@@ -314,7 +314,7 @@ void Decoding::decode(const std::vector<at::Tensor>& residuals, const BatchPosit
 
 void Decoding::decode_by(GroupDecoder& group, const std::vector<at::Tensor>& residuals,
                          const BatchPosition* positions, std::int64_t count) {
-  const std::int64_t size = size_of_parts(count, group.positions_per_chunk());
+  const std::int64_t size = size_of_parts(count, group.positions_per_chunk(positions, count));
   std::int64_t done = 0;
   try {
     const GroupStates states = group.states(state_rows(residuals, positions, count));

@@ -50,14 +50,17 @@ ReadoutShape shape_of(const model::ArchSpec& spec, const LensGroup& group, const
   return shape;
 }
 
+/// The most tokens that any of the positions watches.
+std::int64_t most_watched(const BatchPosition* positions, std::int64_t count) {
+  std::int64_t most = 0;
+  for (std::int64_t p = 0; p < count; ++p)
+    most = std::max(most, static_cast<std::int64_t>(positions[p].where->watched.size()));
+  return kFirstWatchedOfQuery + most;
+}
+
 /// The tokens that are watched at each position, [P, W]; `num_watched` is set.
 void set_watched(compute::StatisticsInput& input, const BatchPosition* positions) {
-  const std::int64_t P = input.num_positions;
-  std::int64_t W = kFirstWatchedOfQuery;
-  for (std::int64_t p = 0; p < P; ++p) {
-    W = std::max<std::int64_t>(
-        W, kFirstWatchedOfQuery + static_cast<std::int64_t>(positions[p].where->watched.size()));
-  }
+  const std::int64_t P = input.num_positions, W = most_watched(positions, P);
   input.num_watched = W;
   input.watched.assign(static_cast<std::size_t>(P * W), kNoToken);
   for (std::int64_t p = 0; p < P; ++p) {
@@ -108,27 +111,39 @@ std::string place_of(const Query& query, std::int64_t position) {
 }
 
 GroupDecoder::GroupDecoder(const model::Model& model, const LensGroup& group, const EngineOptions& options)
-    : model_(model), listeners_(group.listeners) {
+    : model_(model),
+      listeners_(group.listeners),
+      memory_(options.memory > 0 ? options.memory : model.backend().memory()) {
   const Needs needs = union_of_needs(listeners_, model.spec().vocab_size);
   pass_ = model.backend().vocabulary_pass(model.head().unembedding, model.backend().decode_precision());
-  const std::uint64_t memory = options.memory > 0 ? options.memory : model.backend().memory();
   decoder_ =
-      std::make_unique<compute::StatisticsDecoder>(*pass_, needs.token_groups, needs.num_groups, memory / 2);
+      std::make_unique<compute::StatisticsDecoder>(*pass_, needs.token_groups, needs.num_groups, memory_ / 2);
   shape_ = shape_of(model.spec(), group, needs, options.layers);
   states_ = decoded_states(group.lenses, shape_);
   wants_sums_ = needs.probability_sums;
-  choose_chunk(memory);
+  choose_chunk();
 }
 
-void GroupDecoder::choose_chunk(std::uint64_t memory) {
+namespace {
+constexpr std::int64_t kBlock = 32;  // positions: whole blocks of most products
+}  // namespace
+
+std::int64_t GroupDecoder::that_fit(std::int64_t positions, std::int64_t num_watched) const {
+  const compute::StatisticsDecoder::Kept kept{
+      .num_states = shape_.num_states, .top_k = shape_.top_k, .num_watched = num_watched};
+  while (positions > kBlock && decoder_->working_memory(kept, positions) > memory_ / 2) positions -= kBlock;
+  return positions;
+}
+
+std::int64_t GroupDecoder::positions_per_chunk(const BatchPosition* positions, std::int64_t count) const {
+  return that_fit(positions_per_chunk_, most_watched(positions, count));
+}
+
+void GroupDecoder::choose_chunk() {
   const compute::WorkSizes sizes = model_.backend().work_sizes();
-  constexpr std::int64_t kBlock = 32;  // whole blocks of most products
   positions_per_chunk_ = std::clamp<std::int64_t>(sizes.rows_per_chunk / shape_.num_states / kBlock * kBlock,
                                                   kBlock, sizes.positions_per_chunk);
-  while (positions_per_chunk_ > kBlock &&
-         decoder_->working_memory(shape_.num_states, positions_per_chunk_) > memory / 2) {
-    positions_per_chunk_ -= kBlock;
-  }
+  positions_per_chunk_ = that_fit(positions_per_chunk_, kFirstWatchedOfQuery);
   // Where the probabilities of all tokens are summed, smaller chunks whose logits can be kept save a second
   // multiplication of all of them.
   constexpr std::int64_t kMinKept = 64;
@@ -136,7 +151,7 @@ void GroupDecoder::choose_chunk(std::uint64_t memory) {
   if (wants_sums_ && kept >= kMinKept) positions_per_chunk_ = std::min(positions_per_chunk_, kept);
 
   const std::int64_t bytes = shape_.num_states * 4 * model_.spec().hidden_size;
-  const auto fitting = static_cast<std::int64_t>(memory / 8) / bytes;
+  const auto fitting = static_cast<std::int64_t>(memory_ / 8) / bytes;
   positions_translated_ = std::max(positions_per_chunk_, std::min(fitting, sizes.positions_translated));
 }
 

@@ -60,7 +60,8 @@ class GroupDecoder {
   const ReadoutShape& shape() const { return shape_; }
   const std::vector<Listener*>& listeners() const { return listeners_; }
   bool wants_sums() const { return wants_sums_; }
-  std::int64_t positions_per_chunk() const { return positions_per_chunk_; }
+  /// Of these: the more tokens they watch, the fewer.
+  std::int64_t positions_per_chunk(const BatchPosition* positions, std::int64_t count) const;
   std::int64_t positions_translated() const { return positions_translated_; }
 
   /// Neither this nor `begin` changes anything where it throws that memory does not suffice.
@@ -76,12 +77,15 @@ class GroupDecoder {
   void end_part(std::int64_t positions);
 
  private:
-  void choose_chunk(std::uint64_t memory);
+  void choose_chunk();
+  /// At most so many positions, of which a chunk's working memory is at hand.
+  std::int64_t that_fit(std::int64_t positions, std::int64_t num_watched) const;
   /// Rows [S · P, d] after the final norm, of the positions from `first` on.
   at::Tensor normed(const GroupStates& states, std::int64_t first, std::int64_t count) const;
 
   const model::Model& model_;
   std::vector<Listener*> listeners_;
+  std::uint64_t memory_;  // bytes
   std::unique_ptr<compute::VocabularyPass> pass_;
   std::unique_ptr<compute::StatisticsDecoder> decoder_;
   ReadoutShape shape_;

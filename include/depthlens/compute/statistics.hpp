@@ -79,8 +79,12 @@ class StatisticsDecoder {
   /// device has a form of its own for the statistics. Else all is done when this returns.
   PendingStatistics begin(const StatisticsInput& input, ProbabilitySums* sums = nullptr) const;
 
+  /// What a call keeps of each position.
+  struct Kept {
+    std::int64_t num_states, top_k, num_watched;
+  };
   /// Bytes of working memory that a call takes, beyond input and output.
-  std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const;
+  std::uint64_t working_memory(const Kept& kept, std::int64_t num_positions) const;
   /// Positions whose logits at S states can be kept.
   std::int64_t positions_to_keep(std::int64_t num_states) const;
 

@@ -113,7 +113,7 @@ class CpuPass : public VocabularyPass {
 void CpuPass::run_by_slices(const StateRows& rows, Reducer& reducer) const {
   const std::int64_t V = vocab_size(), P = rows.num_positions, block_rows = gemm_.block_rows();
   const PackedGemm::Tiling tiling = gemm_.tiling(kMaxWidth, rows.num_states);
-  const std::int64_t width = tiling.columns, slice = round_up(reducer.min_slice_tokens(V), width);
+  const std::int64_t width = tiling.columns, slice = round_up(reducer.min_slice_tokens(), width);
   const std::int64_t num_slices = ceil_div(V, slice), num_blocks = ceil_div(P, block_rows);
   const std::int64_t parts =
       reducer.split() == Split::kBoth ? parts_of_positions(num_slices, num_blocks, rows.num_rows()) : 1;

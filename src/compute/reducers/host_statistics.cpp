@@ -10,12 +10,9 @@
 #include "compute/cpu/host_tile.hpp"
 #include "compute/reducers/statistics_reducer.hpp"
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/rounding.hpp"
 
 namespace depthlens::compute {
 namespace {
-
-using util::ceil_div;
 
 /// A lower bound of every row's K-th best logit, which all slices raise: what is below it is looked at no
 /// further. Which tokens are best does not depend on it.
@@ -81,14 +78,8 @@ class HostStatistics : public StatisticsReducer {
 
   Split split() const override { return Split::kBoth; }
 
-  // Sums of each slice are kept apart: many slices take memory and time to put together. Where very many best
-  // or watched tokens or groups are kept, longer ones bound the memory.
-  std::int64_t min_slice_tokens(std::int64_t vocab_size) const override {
-    constexpr std::int64_t kMaxKept = 4 << 20;
-    const std::int64_t most = std::max<std::int64_t>(
-        1, kMaxKept / (chunk_.S() * chunk_.P() * std::max({chunk_.K(), chunk_.W(), chunk_.G()})));
-    return std::max(kSliceTokens, ceil_div(vocab_size, most));
-  }
+  // Sums of each slice are kept apart: many slices take memory and time to put together.
+  std::int64_t min_slice_tokens() const override { return kSliceTokens; }
 
   void begin(const PassLayout& layout) override {
     layout_ = layout;

@@ -63,12 +63,14 @@ StatisticsDecoder::StatisticsDecoder(const VocabularyPass& pass,
 
 StatisticsDecoder::~StatisticsDecoder() = default;
 
-std::uint64_t StatisticsDecoder::working_memory(std::int64_t num_states, std::int64_t num_positions) const {
-  constexpr std::int64_t kSumsOfRow = 400;  // bytes, with ten best tokens
-  const std::int64_t slices = util::ceil_div(pass_.vocab_size(), kSliceTokens);
-  return pass_.working_memory(num_states, num_positions) +
+std::uint64_t StatisticsDecoder::working_memory(const Kept& kept, std::int64_t num_positions) const {
+  constexpr std::int64_t kSums = 64, kBest = 12, kWatched = 8, kGroup = 8;  // bytes of each
+  const std::int64_t slices = util::ceil_div(pass_.vocab_size(), kSliceTokens),
+                     of_row =
+                         kSums + kBest * kept.top_k + kWatched * kept.num_watched + kGroup * groups_->count();
+  return pass_.working_memory(kept.num_states, num_positions) +
          static_cast<std::uint64_t>(4 * num_positions * pass_.logit_stride() +
-                                    num_states * num_positions * slices * kSumsOfRow);
+                                    kept.num_states * num_positions * slices * of_row);
 }
 
 std::int64_t StatisticsDecoder::positions_to_keep(std::int64_t num_states) const {

@@ -154,7 +154,13 @@ compute::Statistics decoded(const Tested& tested, const Unembedding& host_head, 
   if (on_processor) CHECK(backend->kernel_name() == tested.name);
   const auto pass = backend->vocabulary_pass(test::moved(host_head, tested.device), tested.precision);
   const compute::StatisticsDecoder decoder(*pass, c.groups, c.num_groups, memory);
-  CHECK(decoder.working_memory(input.num_states, input.num_positions) > 0);
+  const auto working_memory = [&](std::int64_t top_k, std::int64_t num_watched) {
+    return decoder.working_memory(
+        {.num_states = input.num_states, .top_k = top_k, .num_watched = num_watched}, input.num_positions);
+  };
+  CHECK(working_memory(input.top_k, input.num_watched) > 0);
+  CHECK(working_memory(2 * input.top_k, input.num_watched) > working_memory(input.top_k, input.num_watched));
+  CHECK(working_memory(input.top_k, 2 * input.num_watched) > working_memory(input.top_k, input.num_watched));
   return decoder.decode(input, sums);
 }
 
@@ -640,33 +646,38 @@ TEST_CASE("kernels: logits that are scaled and capped") {
 TEST_CASE("kernels: a row has the same bits alone and among others, on one thread and on many") {
   const int before = compute::num_threads();
   constexpr std::size_t kPositions = 70;
-  const Products products(96, 1500, at::kFloat, 3, kPositions);
-  for (const Tested& tested : usable_kernels()) {
-    if (tested.name == "aten" || tested.device != "cpu")
-      continue;  // libtorch's products promise no such thing
-    INFO(tested);
-    compute::set_threads(7);
-    const auto together = decoded(tested, products.head, products.c, products.rows);
-    compute::set_threads(1);
-    for (std::size_t p = 0; p < kPositions; p += 9) {
-      Case alone = products.c;
-      for (auto& state : alone.logits) state = {state[p]};
-      alone.watched = {alone.watched[p]};
-      const at::Tensor rows =
-          products.rows.view({3, kPositions, 96}).select(1, static_cast<std::int64_t>(p)).contiguous();
-      const auto out = decoded(tested, products.head, alone, rows);
-      for (std::size_t s = 0; s < 3; ++s) {
-        const std::size_t row = s * kPositions + p;
-        CHECK(out.log_sum_exp[s] == together.log_sum_exp[row]);
-        CHECK(out.entropy[s] == together.entropy[row]);
-        CHECK(out.kl_final[s] == together.kl_final[row]);
-        CHECK(out.kl_reverse[s] == together.kl_reverse[row]);
-        for (std::size_t k = 0; k < 10; ++k) {
-          CHECK(out.top_ids[s * 10 + k] == together.top_ids[row * 10 + k]);
-          CHECK(out.top_logits[s * 10 + k] == together.top_logits[row * 10 + k]);
+  // Few of the best tokens, and so many that what is kept of them would be too much for a chunk.
+  for (const auto& [num_tokens, top_k] : {std::pair<std::int64_t, std::int64_t>{1500, 10}, {9000, 7000}}) {
+    Products products(96, num_tokens, at::kFloat, 3, kPositions);
+    products.c.top_k = top_k;
+    const auto K = static_cast<std::size_t>(top_k);
+    for (const Tested& tested : usable_kernels()) {
+      if (tested.name == "aten" || tested.device != "cpu")
+        continue;  // libtorch's products promise no such thing
+      INFO(tested << ", " << num_tokens << " tokens");
+      compute::set_threads(7);
+      const auto together = decoded(tested, products.head, products.c, products.rows);
+      compute::set_threads(1);
+      for (std::size_t p = 0; p < kPositions; p += 9) {
+        Case alone = products.c;
+        for (auto& state : alone.logits) state = {state[p]};
+        alone.watched = {alone.watched[p]};
+        const at::Tensor rows =
+            products.rows.view({3, kPositions, 96}).select(1, static_cast<std::int64_t>(p)).contiguous();
+        const auto out = decoded(tested, products.head, alone, rows);
+        for (std::size_t s = 0; s < 3; ++s) {
+          const std::size_t row = s * kPositions + p;
+          CHECK(out.log_sum_exp[s] == together.log_sum_exp[row]);
+          CHECK(out.entropy[s] == together.entropy[row]);
+          CHECK(out.kl_final[s] == together.kl_final[row]);
+          CHECK(out.kl_reverse[s] == together.kl_reverse[row]);
+          for (std::size_t k = 0; k < K; k += 7) {
+            CHECK(out.top_ids[s * K + k] == together.top_ids[row * K + k]);
+            CHECK(out.top_logits[s * K + k] == together.top_logits[row * K + k]);
+          }
+          for (std::size_t w = 0; w < 3; ++w)
+            CHECK(out.watched_ranks[s * 3 + w] == together.watched_ranks[row * 3 + w]);
         }
-        for (std::size_t w = 0; w < 3; ++w)
-          CHECK(out.watched_ranks[s * 3 + w] == together.watched_ranks[row * 3 + w]);
       }
     }
   }
