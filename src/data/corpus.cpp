@@ -3,14 +3,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <utility>
 
 #include "depthlens/data/input_text.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "exact_number.hpp"
 
 namespace depthlens::data {
 namespace {
@@ -236,11 +237,10 @@ void DocumentReader::take_id(const util::JsonView& object) {
   id_.clear();
   if (!object.has("id")) return;
   const util::JsonView id = object.at("id");
-  // A number that is read as a double is what it was only where doubles lie close enough.
-  constexpr double kExact = 9007199254740992.0;  // 2^53
-  const bool is_exact = id.is_integer() || (id.is_number() && std::abs(id.as_number()) < kExact);
-  if (id.is_string() || is_exact) {
-    id_ = id.raw().dump(-1, ' ', false, util::Json::error_handler_t::replace);
+  if (id.is_string()) {
+    id_ = util::json_string(id.as_string());
+  } else if (is_exact_number(id)) {
+    id_ = id.raw().dump();
   } else if (!std::exchange(told_of_id_, true)) {
     util::log_warning(object.where() +
                       ": the id is neither a text nor a number of at most 19 digits, perhaps others too; "

@@ -14,6 +14,7 @@
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
+#include "exact_number.hpp"
 #include "tally.hpp"
 #include "task_text.hpp"
 
@@ -90,7 +91,7 @@ ItemId id_of(const JsonView& object, const std::string& place) {
   for (const char* key : {"id", "case_id", "doc_id"}) {
     if (!object.has(key)) continue;
     const JsonView id = object.at(key);
-    if (!id.is_string() && !id.is_number()) id.fail("a text or a number");
+    if (!id.is_string() && !is_exact_number(id)) id.fail("a text, or a number of at most 19 digits");
     return id.is_string() ? ItemId(id.as_string()) : ItemId(id.raw().dump(), /*is_number=*/true);
   }
   return place;

@@ -332,7 +332,7 @@ TEST_CASE("corpus: documents have the id of their object and their place in the 
           .write("b.jsonl",
                  "{\"id\": \"doc 1\", \"text\": \"a\"}\n\n{\"text\": \"\"}\n{\"id\": 17, \"text\": \"b\"}\n"
                  "{\"id\": \"\u00e9\\\"\", \"text\": \"c\"}\n{\"id\": [1], \"text\": \"d\"}\n"
-                 "{\"id\": null, \"text\": \"e\"}\n")
+                 "{\"id\": null, \"text\": \"e\"}\n{\"id\": \"a\\u2028b\", \"text\": \"h\"}\n")
           .string();
   const std::string array =
       folder.write("c.json", "[{\"id\": 1.5, \"text\": \"f\"}, {\"text\": \"g\"}]").string();
@@ -346,8 +346,9 @@ TEST_CASE("corpus: documents have the id of their object and their place in the 
       places.push_back(document->index_in_input);
     }
   });
-  CHECK(ids == std::vector<std::string>{"", "", "\"doc 1\"", "", "17", "\"\u00e9\\\"\"", "", "", "1.5", ""});
-  CHECK(places == std::vector<std::int64_t>{0, 1, 0, 1, 2, 3, 4, 5, 0, 1});
+  CHECK(ids == std::vector<std::string>{"", "", "\"doc 1\"", "", "17", "\"\u00e9\\\"\"", "", "",
+                                        "\"a\\u2028b\"", "1.5", ""});
+  CHECK(places == std::vector<std::int64_t>{0, 1, 0, 1, 2, 3, 4, 5, 6, 0, 1});
   REQUIRE(warnings.size() == 1);
   CHECK(warnings[0].find("line 6: the id is neither a text nor a number") != std::string::npos);
 }

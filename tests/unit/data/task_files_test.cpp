@@ -165,9 +165,9 @@ TEST_CASE("facts: what is refused, with its place") {
       {"not a task file", "task.jsonl, line 2", "CoNLL-U", "found 'The capital of France is Paris.'"});
   check_facts_refused("{\n\"prompt\": \"a\", \"answer\": \"b\"\n}\n",
                       {"not valid JSON", "task.jsonl, line 1", "must not go on in the next line"});
-  for (const char* id : {"true", "{}", "[1]"}) {
+  for (const char* id : {"true", "{}", "[1]", "100000000000000000001", "1e20"}) {
     check_facts_refused(std::string(R"({"prompt": "a", "answer": "b", "id": )") + id + "}",
-                        {"line 1: id", "a text or a number"});
+                        {"line 1: id", "a text, or a number of at most 19 digits"});
   }
   check_facts_refused("[{\"prompt\": \"a\", \"answer\": \"b\"}", {"not valid JSON", "task.jsonl"});
   check_facts_refused("{\"prompt\": \"a\",\n\"answer\": \"b\"}", {"not valid JSON", "line 1"});
