@@ -125,16 +125,36 @@ Estimate estimate_at(const Table& table, std::size_t row, std::size_t column, st
   return estimate;
 }
 
+/// A run's pairs of watched tokens by their names: the numbers of the two.
+using WatchedPairs = std::map<std::string, std::string>;
+
+WatchedPairs watched_pairs(const JsonView& run) {
+  const Json names = setting(run, "watch_pairs"), pairs = setting(run, "watch_pair_tokens");
+  WatchedPairs all;
+  for (std::size_t i = 0; i < std::min(names.size(), pairs.size()); ++i) {
+    std::string tokens;
+    for (const std::size_t place : {std::size_t{0}, std::size_t{1}}) {
+      const JsonView token = run.at("settings")
+                                 .at("watch")
+                                 .at(static_cast<std::size_t>(
+                                     JsonView(pairs, run.where()).at(i).at(place).as_integer(0, INT32_MAX)));
+      tokens += (token.has("id") ? token.at("id").raw().dump() : token.at("text").as_string()) + ' ';
+    }
+    all[JsonView(names, run.where()).at(i).as_string()] = tokens;
+  }
+  return all;
+}
+
 /// What tells rows of two runs apart.
 struct RowKeys {
   bool any_lens = false;       ///< the lens does not
   bool same_tokenizer = true;  ///< tokens of one number are the same
-  bool same_watch = true;      ///< the same ones are watched, by their numbers
 };
 
 /// A row's key as one text; nothing where what it is about has a name that other tokens have, too.
 std::optional<std::string> key_of(const Table& table, const std::vector<Cell>& row,
-                                  const std::vector<Column>& keys, const RowKeys& by) {
+                                  const std::vector<Column>& keys, const RowKeys& by,
+                                  const WatchedPairs& pairs) {
   constexpr std::string_view kNoText = "\uFFFD";  // bytes that are no character
   const auto id = std::find_if(table.columns.begin(), table.columns.end(),
                                [](const Column& column) { return column.name == "token_id"; });
@@ -147,10 +167,12 @@ std::optional<std::string> key_of(const Table& table, const std::vector<Cell>& r
     const std::string& name = keys[c].name;
     if (by.any_lens && (name == "lens" || name == "baseline")) continue;
     std::string text = tables::cell_text(row[c]);
+    const auto pair = pairs.find(text);
     if (name == "token" && by.same_tokenizer && !token_id.empty()) {
       text = token_id;
-    } else if ((name == "token" || name == "pair") && !by.same_watch &&
-               text.find(kNoText) != std::string::npos) {
+    } else if (name == "pair" && by.same_tokenizer && pair != pairs.end()) {
+      text = pair->second;
+    } else if ((name == "token" || name == "pair") && text.find(kNoText) != std::string::npos) {
       return std::nullopt;
     }
     all += text + '\0';
@@ -159,16 +181,17 @@ std::optional<std::string> key_of(const Table& table, const std::vector<Cell>& r
 }
 
 /// Of tables with the same columns.
-Table table_difference(const Table& a, const Table& b, const RowKeys& by) {
+Table table_difference(const Table& a, const WatchedPairs& pairs_of_a, const Table& b,
+                       const WatchedPairs& pairs_of_b, const RowKeys& by) {
   const std::vector<Column> keys = keys_of(b);
   const std::vector<std::size_t> estimated = estimated_of(b), estimated_in_a = estimated_of(a);
   tables::EstimateTable table(b.name, compared_columns(b));
   std::map<std::string, std::size_t> rows_of_a;
   for (std::size_t row = 0; row < a.rows.size(); ++row) {
-    if (const auto key = key_of(a, a.rows[row], keys, by)) rows_of_a[*key] = row;
+    if (const auto key = key_of(a, a.rows[row], keys, by, pairs_of_a)) rows_of_a[*key] = row;
   }
   for (std::size_t row = 0; row < b.rows.size(); ++row) {
-    const auto key = key_of(b, b.rows[row], keys, by);
+    const auto key = key_of(b, b.rows[row], keys, by, pairs_of_b);
     const auto found = key ? rows_of_a.find(*key) : rows_of_a.end();
     if (found == rows_of_a.end()) continue;
     std::vector<tables::EstimateTable::Field> fields(
@@ -212,10 +235,8 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
   const Json tokenizer = tokenizer_digest(a.run());
   const bool same_tokenizer = !tokenizer.is_null() && tokenizer == tokenizer_digest(b.run());
   const RowKeys keys = {.any_lens = has_one_lens(a.run()) && has_one_lens(b.run()),
-                        .same_tokenizer = same_tokenizer,
-                        .same_watch = same_tokenizer &&
-                                      setting(a.run(), "watch") == setting(b.run(), "watch") &&
-                                      setting(a.run(), "watch_pairs") == setting(b.run(), "watch_pairs")};
+                        .same_tokenizer = same_tokenizer};
+  const WatchedPairs pairs_of_a = watched_pairs(a.run()), pairs_of_b = watched_pairs(b.run());
   const bool same_layers = setting(a.run(), "layers") == setting(b.run(), "layers");
   std::vector<Table> of_a = read_summary(a.summary());
   for (Table& table : read_summary(b.summary())) {
@@ -239,7 +260,7 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
     }
     read_replicates(baseline / file, *other);
     read_replicates(run / file, table);
-    difference.tables.push_back(table_difference(*other, table, keys));
+    difference.tables.push_back(table_difference(*other, pairs_of_a, table, pairs_of_b, keys));
     other->replicates.clear();
     other->replicates.shrink_to_fit();
   }

@@ -40,6 +40,7 @@ TEST_CASE("watched tokens: the tables are the means of the records") {
                                          "--watch", "#5", "--watch-pair", "a,#target", "--watch", "a"});
   CHECK(run.run.at("settings").at("watch").size() == 4);
   CHECK(run.run.at("settings").at("watch_pairs") == OrderedJson::array({"a,#target"}));
+  CHECK(run.run.at("settings").at("watch_pair_tokens") == OrderedJson::array({OrderedJson::array({3, 1})}));
   const std::string five = run.run.at("settings").at("watch")[2].at("text");
   CHECK(run.run.at("settings").at("watch")[2].at("id") == 5);
 

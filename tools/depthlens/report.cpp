@@ -89,8 +89,9 @@ std::string compared_page(const ReportOptions& options) {
     }
     for (const tables::Table& table : differences.back().tables) {
       if (!table.rows.empty()) continue;
-      util::log_info(util::cat(names[i], ": ", table.name, " has no row that ", names.front(),
-                               " has too: lenses are compared by their names"));
+      util::log_info(
+          util::cat(names[i], ": ", table.name, " has no row that ", names.front(),
+                    " has too: lenses are compared by their names, watched tokens by their numbers"));
     }
     if (differences.back().unpaired.empty()) continue;
     util::log_info(util::cat(names[i], " cannot be compared with ", names.front(),

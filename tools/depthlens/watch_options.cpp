@@ -162,8 +162,13 @@ void describe_watched(const experiments::Watch& watch, util::OrderedJson& settin
     settings["watch"].push_back(
         {{"text", token.name}, {"id", fixed ? util::OrderedJson(token.id) : util::OrderedJson(nullptr)}});
   }
-  settings["watch_pairs"] = util::OrderedJson::array();
-  for (const experiments::WatchedPair& pair : watch.pairs) settings["watch_pairs"].push_back(pair.name);
+  util::OrderedJson names = util::OrderedJson::array(), tokens = util::OrderedJson::array();
+  for (const experiments::WatchedPair& pair : watch.pairs) {
+    names.push_back(pair.name);
+    tokens.push_back({pair.first, pair.second});
+  }
+  settings["watch_pairs"] = names;
+  settings["watch_pair_tokens"] = tokens;
 }
 
 }  // namespace depthlens::tool

@@ -29,7 +29,7 @@ void add_watch_options(CLI::App& app, WatchOptions& options);
 experiments::Watch find_watched(const WatchOptions& options, const text::Tokenizer& tokenizer,
                                 std::int64_t vocab_size);
 
-/// `settings.watch` and `settings.watch_pairs` of run.json.
+/// `settings.watch`, `settings.watch_pairs` and `settings.watch_pair_tokens` of run.json.
 void describe_watched(const experiments::Watch& watch, util::OrderedJson& settings);
 
 }  // namespace depthlens::tool

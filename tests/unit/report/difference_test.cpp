@@ -38,6 +38,7 @@ struct Run {
   std::int64_t layers = 2;
   std::function<double(double)> value = [](double i) { return i; };
   std::vector<std::pair<std::string, std::int64_t>> tokens = {};  ///< watched
+  std::vector<std::pair<std::string, double>> pairs = {};         ///< of these, with their mean
 
   std::filesystem::path write(const test::TemporaryFolder& folder, const std::string& name) const {
     util::OrderedJson all_lenses = util::OrderedJson::array();
@@ -73,6 +74,10 @@ struct Run {
       all.push_back(std::move(changes).finish());
     }
     if (!tokens.empty()) all.push_back(std::move(watched).finish());
+    EstimateTable of_pairs("watch.difference", {{"pair"}, {"mean_difference", "nats", tables::kEstimated}});
+    for (const auto& [pair, mean] : pairs)
+      of_pairs.add({pair, mean_of(30, [&, add = mean](double i) { return value(i) + add; })});
+    if (!pairs.empty()) all.push_back(std::move(of_pairs).finish());
     target.finish(run, std::move(all));
     return folder.path() / name;
   }
@@ -185,6 +190,38 @@ TEST_CASE("difference of runs: watched tokens are compared by their numbers, wha
   CHECK(std::get<double>(of_second[0][1]) == Approx(0).margin(1e-5));
   CHECK(rows(report::run_difference(both, other)).empty());
   CHECK(rows(report::run_difference(both, both)).size() == 2);
+}
+
+TEST_CASE("difference of runs: pairs of watched tokens are compared by their numbers, whatever their names") {
+  const test::TemporaryFolder folder;
+  Run run;
+  const auto watching = [&](const std::string& name, const std::vector<std::int64_t>& ids,
+                            const std::vector<std::pair<std::string, double>>& pairs,
+                            const util::OrderedJson& tokens_of_pairs) {
+    run.pairs = pairs;
+    run.settings["watch"] = util::OrderedJson::array();
+    util::OrderedJson names = util::OrderedJson::array();
+    for (const std::int64_t id : ids) {
+      run.settings["watch"].push_back(id < 0 ? util::OrderedJson{{"text", "#target"}, {"id", nullptr}}
+                                             : util::OrderedJson{{"text", "A"}, {"id", id}});
+    }
+    for (const auto& pair : pairs) names.push_back(pair.first);
+    run.settings["watch_pairs"] = names;
+    run.settings["watch_pair_tokens"] = tokens_of_pairs;
+    return run.write(folder, name);
+  };
+  const auto a = watching("a", {68, 264, -1}, {{"A, the", 1}, {"A,#target", 2}}, {{0, 1}, {0, 2}}),
+             b = watching("b", {8121, 264, 68, -1}, {{"A, the", 10}, {"A (#68), the", 20}, {"x,#target", 30}},
+                          {{0, 1}, {2, 1}, {2, 3}});
+  const auto rows = report::run_difference(a, b).tables.back().rows;
+  REQUIRE(rows.size() == 2);
+  CHECK(std::get<std::string>(rows[0][0]) == "A (#68), the");
+  CHECK(std::get<double>(rows[0][1]) == Approx(19).margin(1e-5));
+  CHECK(std::get<std::string>(rows[1][0]) == "x,#target");
+  CHECK(std::get<double>(rows[1][1]) == Approx(28).margin(1e-5));
+  CHECK(report::run_difference(a, watching("c", {8121, 264}, {{"A, the", 1}}, {{0, 1}}))
+            .tables.back()
+            .rows.empty());
 }
 
 TEST_CASE("difference of runs: damaged folders") {
