@@ -27,7 +27,9 @@ void require_within(double error, double bound, const std::string& what, const s
                                 .where = where,
                                 .expected = util::cat("at most ", bound, " nats"),
                                 .found = util::cat(error),
-                                .hint = "this is a defect of depthlens or of the machine: please report it"});
+                                .hint =
+                                    "this is a defect of depthlens or of the machine, unless logits are in "
+                                    "the thousands, of which float32 is not that exact: please report it"});
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
+#include <c10/util/accumulate.h>
 
 #include <algorithm>
 #include <cstring>
@@ -18,6 +20,7 @@
 #include "depthlens/util/folders.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/log.hpp"
+#include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
 #include "tensor_layout.hpp"
 #include "zip_archive.hpp"
@@ -39,8 +42,21 @@ bool is_contiguous(const TensorEntry& entry) {
   return true;
 }
 
+bool is_in_8_bits(const TensorEntry& entry) {
+  return entry.dtype == at::kFloat8_e4m3fn;
+}
+
+/// Whether it is read with scales. Throws where it should be and has none.
+bool is_scaled(const TensorEntry& entry) {
+  if (!is_in_8_bits(entry)) return false;
+  if (entry.scales != nullptr) return true;
+  throw format_error({.what = "numbers in 8 bits (F8_E4M3) without scales",
+                      .where = entry.file->path().string(),
+                      .hint = "take a conversion to bfloat16, float16 or float32"});
+}
+
 /// The bytes of a tensor as one. Where they can be used in place the tensor holds the map.
-at::Tensor view_of(const TensorEntry& entry) {
+at::Tensor stored_view(const TensorEntry& entry) {
   if (entry.checksum != nullptr) entry.checksum->check();
   const std::byte* bytes = entry.file->data() + entry.offset;
   const bool boolean = entry.dtype == at::kBool;
@@ -56,6 +72,32 @@ at::Tensor view_of(const TensorEntry& entry) {
       const_cast<std::byte*>(bytes), entry.shape, entry.strides, [file = entry.file](void*) {}, dtype);
   // A byte other than 0 and 1 read as bool is undefined behaviour.
   return boolean ? view.ne(0) : view;
+}
+
+/// Rows of a matrix in 8 bits times their factors. The products of a factor in 16 bits are exact in float32,
+/// and those of one in float32 nearly so; then they are rounded to bfloat16, as transformers does.
+at::Tensor scaled_rows(const TensorEntry& entry, std::int64_t first, std::int64_t count) {
+  const TensorScales& scales = *entry.scales;
+  const at::Tensor factors = stored_view(scales.factors).to(at::kFloat);
+  at::Tensor values = stored_view(entry).narrow(0, first, count).to(at::kFloat);
+  const std::int64_t columns = values.size(1), tile = scales.rows;
+  if (tile == 1 && scales.columns == columns)
+    return values.mul_(factors.narrow(0, first, count)).to(at::kBFloat16);
+  for (std::int64_t row = first, end; row < first + count; row = end) {
+    end = std::min(first + count, (row / tile + 1) * tile);
+    const at::Tensor of_rows = factors[row / tile].repeat_interleave(scales.columns).narrow(0, 0, columns);
+    values.narrow(0, row - first, end - row).mul_(of_rows);
+  }
+  return values.to(at::kBFloat16);
+}
+
+/// The values of a tensor. Where the bytes are such the tensor holds the map.
+at::Tensor view_of(const TensorEntry& entry) {
+  if (!is_scaled(entry)) return stored_view(entry);
+  if (entry.shape.size() == 2) return scaled_rows(entry, 0, entry.shape[0]);
+  std::vector<at::Tensor> all;
+  for (std::int64_t i = 0; i < entry.shape[0]; ++i) all.push_back(view_of(selected(entry, i)));
+  return at::stack(all);
 }
 
 /// `values`, a view of the entry's bytes, as a contiguous tensor of its own.
@@ -83,12 +125,13 @@ std::int64_t num_elements_of(const TensorEntry& entry) {
   return static_cast<std::int64_t>(count);
 }
 
+constexpr std::int64_t kPiece = std::int64_t{1} << 20;  // elements
+
 /// Calls `see` with the first element and the number of elements of one piece after the other, so that
 /// neither the pages of a file nor a copy of unaligned bytes stand in memory as a whole. False where `see`
 /// says so.
 template <typename See>
 bool in_pieces(std::int64_t num_elements, See see) {
-  constexpr std::int64_t kPiece = std::int64_t{1} << 20;
   for (std::int64_t first = 0; first < num_elements; first += kPiece) {
     if (!see(first, std::min(kPiece, num_elements - first))) return false;
   }
@@ -235,6 +278,7 @@ TensorFile open_sharded(const fs::path& folder, const std::string& index) {
 bool alike(const TensorEntry& a, const TensorEntry& b) {
   if (a.shape != b.shape) return false;
   if (!is_contiguous(a) || !is_contiguous(b)) return same_values(a, b);
+  if (is_in_8_bits(a) || is_in_8_bits(b)) return true;  // the scales are not known yet
   const bool b_coarser = c10::elementSize(b.dtype) < c10::elementSize(a.dtype);
   const at::ScalarType dtype = b_coarser ? b.dtype : a.dtype;
   if (a.dtype != b.dtype && c10::elementSize(a.dtype) == c10::elementSize(b.dtype)) return true;
@@ -356,15 +400,46 @@ std::string weights_or_index(const fs::path& folder) {
 
 }  // namespace
 
+at::ScalarType value_type(const TensorEntry& entry) {
+  return entry.scales != nullptr ? at::kBFloat16 : entry.dtype;
+}
+
 at::Tensor tensor_view(const TensorEntry& entry) {
   return view_of(entry);
+}
+
+TensorEntry selected(const TensorEntry& entry, std::int64_t i) {
+  DEPTHLENS_ASSERT(!entry.shape.empty() && i >= 0 && i < entry.shape[0]);
+  const std::uint64_t element_size = c10::elementSize(entry.dtype);
+  TensorEntry part = entry;
+  part.shape.erase(part.shape.begin());
+  part.strides.erase(part.strides.begin());
+  part.offset += static_cast<std::uint64_t>(i * entry.strides[0]) * element_size;
+  std::int64_t last = 0;
+  for (std::size_t k = 0; k < part.shape.size(); ++k) last += (part.shape[k] - 1) * part.strides[k];
+  part.length = num_elements_of(part) == 0 ? 0 : static_cast<std::uint64_t>(last + 1) * element_size;
+  if (entry.scales != nullptr) {
+    TensorScales scales = *entry.scales;
+    scales.factors = selected(scales.factors, i);
+    part.scales = std::make_shared<const TensorScales>(std::move(scales));
+  }
+  return part;
 }
 
 bool same_values(const TensorEntry& a, const TensorEntry& b) {
   if (a.shape != b.shape) return false;
   if (a.file == b.file && a.offset == b.offset && a.dtype == b.dtype && a.strides == b.strides) return true;
+  const auto lacks_scales = [](const TensorEntry& entry) {
+    return is_in_8_bits(entry) && entry.scales == nullptr;
+  };
+  if (lacks_scales(a) || lacks_scales(b)) {  // copies at the most
+    if (a.dtype != b.dtype) return false;
+    TensorEntry bytes_of_a = a, bytes_of_b = b;
+    bytes_of_a.dtype = bytes_of_b.dtype = at::kByte;
+    return same_values(bytes_of_a, bytes_of_b);
+  }
   const auto release = [](const TensorEntry& entry) { entry.file->release(entry.offset, entry.length); };
-  if (!is_contiguous(a) || !is_contiguous(b)) {
+  if (!is_contiguous(a) || !is_contiguous(b) || is_scaled(a) || is_scaled(b)) {
     const bool same = equal_values(view_of(a), view_of(b));
     release(a), release(b);
     return same;
@@ -383,10 +458,56 @@ bool all_finite(const TensorEntry& entry) {
     part.file->release(part.offset, part.length);
     return result;
   };
-  if (!is_contiguous(entry)) return finite(entry);
+  if (!is_contiguous(entry) || is_scaled(entry)) return finite(entry);
   return in_pieces(num_elements_of(entry), [&](std::int64_t first, std::int64_t count) {
     return finite(part_of(entry, first, count));
   });
+}
+
+void TensorFile::join_scales(const ScaleForm& form) {
+  for (auto& [name, entry] : entries_) {
+    if (!is_in_8_bits(entry)) continue;
+    const auto fail = [&](const std::string& what, const std::string& expected, const std::string& found) {
+      throw format_error({.what = what, .where = source_, .expected = expected, .found = found});
+    };
+    const std::size_t dims = entry.shape.size();
+    if ((dims != 2 && dims != 3) || num_elements_of(entry) == 0)
+      fail("tensor " + in_quotes(name) + " in 8 bits is no matrix", "numbers in 2 or 3 dimensions",
+           util::shape_text(entry.shape));
+    const std::int64_t rows = entry.shape[dims - 2], columns = entry.shape[dims - 1];
+    const auto found = entries_.find(name + form.suffix);
+    if (found == entries_.end()) {
+      throw format_error({.what = "missing tensor " + in_quotes(name + form.suffix),
+                          .where = source_,
+                          .expected = "the scales of " + in_quotes(name) + ", which is stored in 8 bits",
+                          .found = "no tensor of that name"});
+    }
+    TensorScales scales{.factors = found->second, .rows = form.rows, .columns = form.columns};
+    TensorEntry& factors = scales.factors;
+    if (!at::isFloatingType(factors.dtype) || is_in_8_bits(factors))
+      fail("the scales " + in_quotes(found->first) + " are no numbers that can be read",
+           "float32, float16, bfloat16 or F8_E8M0", at::toString(factors.dtype));
+    std::vector<std::int64_t> expected(entry.shape.begin(), entry.shape.end() - 2);
+    if (form.rows > 0) {
+      expected.insert(expected.end(),
+                      {util::ceil_div(rows, form.rows), util::ceil_div(columns, form.columns)});
+    } else {
+      // One for each row, as [rows] or [rows, 1], or one for all, of whatever shape.
+      const bool of_rows = rows > 1 && num_elements_of(factors) == num_elements_of(entry) / columns;
+      scales.rows = of_rows ? 1 : rows;
+      scales.columns = columns;
+      expected.insert(expected.end(), {of_rows ? rows : 1, 1});
+      if (is_contiguous(factors) && num_elements_of(factors) == c10::multiply_integers(expected)) {
+        factors.shape = expected;
+        factors.strides = contiguous_strides(expected);
+      }
+    }
+    if (factors.shape != expected)
+      fail("the scales " + in_quotes(found->first) + " have the wrong shape", util::shape_text(expected),
+           util::shape_text(factors.shape));
+    entry.scales = std::make_shared<const TensorScales>(std::move(scales));
+    entries_.erase(found);
+  }
 }
 
 at::Tensor TensorFile::view(const std::string& name) const {
@@ -401,9 +522,20 @@ at::Tensor TensorFile::load(const std::string& name, at::ScalarType dtype) const
       reinterpret_cast<std::uintptr_t>(entry.file->data() + entry.offset) % element_size == 0;
   if (contiguous && aligned && dtype == entry.dtype) return view_of(entry);
 
-  if (!contiguous) return copy_and_release(view_of(entry), entry, dtype);
+  if (!contiguous || (is_scaled(entry) && entry.shape.size() != 2))
+    return copy_and_release(view_of(entry), entry, dtype);
   if (entry.checksum != nullptr) entry.checksum->check();
   const at::Tensor target = at::empty(entry.shape, dtype);
+  if (is_scaled(entry)) {
+    const std::int64_t rows = entry.shape[0],
+                       of_piece = 1 + kPiece / std::max<std::int64_t>(1, entry.shape[1]);
+    for (std::int64_t first = 0; first < rows; first += of_piece) {
+      const std::int64_t count = std::min(of_piece, rows - first);
+      target.narrow(0, first, count).copy_(scaled_rows(entry, first, count));
+    }
+    entry.file->release(entry.offset, entry.length);
+    return target;
+  }
   const at::Tensor flat = target.view(-1);
   in_pieces(flat.numel(), [&](std::int64_t first, std::int64_t count) {
     const TensorEntry piece = part_of(entry, first, count);

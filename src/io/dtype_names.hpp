@@ -10,7 +10,7 @@ namespace depthlens::io {
 struct DtypeNames {
   at::ScalarType dtype;
   std::string_view safetensors;
-  std::string_view torch_storage;  ///< of the module torch
+  std::string_view torch_storage;  ///< of the module torch; none: it is not read there
 };
 
 constexpr DtypeNames kDtypeNames[] = {
@@ -19,6 +19,7 @@ constexpr DtypeNames kDtypeNames[] = {
     {at::kLong, "I64", "LongStorage"},     {at::kInt, "I32", "IntStorage"},
     {at::kShort, "I16", "ShortStorage"},   {at::kChar, "I8", "CharStorage"},
     {at::kByte, "U8", "ByteStorage"},      {at::kBool, "BOOL", "BoolStorage"},
+    {at::kFloat8_e4m3fn, "F8_E4M3", {}},   {at::kFloat8_e8m0fnu, "F8_E8M0", {}},
 };
 
 /// The names of `dtype`, or nullptr for one that is neither read nor written.

@@ -114,7 +114,7 @@ class Pickler {
 
   void add_tensor(const at::Tensor& tensor) {
     const DtypeNames* names = names_of(tensor.scalar_type());
-    if (names == nullptr) {
+    if (names == nullptr || names->torch_storage.empty()) {
       throw util::format_error({.what = "tensors of this type cannot be written",
                                 .where = where_,
                                 .found = at::toString(tensor.scalar_type())});

@@ -124,7 +124,7 @@ std::optional<Global> known_global(const std::string& name) {
   constexpr std::string_view kModule = "torch.";
   if (name.rfind(kModule, 0) == 0) {
     for (const DtypeNames& names : kDtypeNames) {
-      if (std::string_view(name).substr(kModule.size()) == names.torch_storage)
+      if (!names.torch_storage.empty() && name.substr(kModule.size()) == names.torch_storage)
         return StorageType{names.dtype};
     }
   }

@@ -74,7 +74,7 @@ at::Tensor stored_unembedding(const model::Model& model) {
       std::any_of(spec.model_tensors.begin(), spec.model_tensors.end(),
                   [](const model::TensorRule& rule) { return rule.slot == model::Slot::kOutputProjection; });
   if (model.dtype() == at::kFloat && !projected) return in_memory;  // nothing of it was lost
-  const io::TensorFile file = io::open_checkpoint(model.folder());
+  const io::TensorFile file = model::open_weights(model.folder(), spec);
   const model::Slot slot = spec.tied_unembedding ? model::Slot::kTokenEmbedding : model::Slot::kUnembedding;
   const auto name = model::stored_name(spec, file, slot);
   return name ? file.view(*name) : in_memory;

@@ -151,7 +151,7 @@ at::Tensor attended(const Block& block, const Heads& heads) {
   const Positions& positions = block.positions;
   const at::ScalarType dtype = block.dtype;
   const auto& [q, k, v] = heads;
-  const compute::AttentionRule rule{.scale = attention.scale,
+  const compute::AttentionRule rule{.scale = attention.scale * block.spec().score_scale,
                                     .soft_cap = attention.soft_cap,
                                     .position_bias = positions.bias,
                                     .window = block.spec().window,

@@ -325,9 +325,9 @@ at::Tensor position_bias(const ArchSpec& spec, std::int64_t length, at::Device d
   for (const double slope : alibi_slopes(spec.num_heads, spec.attention.position_bias_max)) {
     for (std::int64_t position = 0; position < length; ++position) {
       const auto place = static_cast<double>(position);
-      values.push_back(static_cast<float>(kind == PositionBias::kSlopes
-                                              ? slope * place
-                                              : spec.attention.scale * rounded(rounded(slope) * place)));
+      values.push_back(static_cast<float>(
+          kind == PositionBias::kSlopes ? slope * place
+                                        : spec.attention.scale * rounded(rounded(slope) * rounded(place))));
     }
   }
   return compute::copied_to(device, at::from_blob(values.data(), {spec.num_heads, length}, at::kFloat));

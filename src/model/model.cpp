@@ -108,7 +108,7 @@ Model::Parts::Parts(const std::filesystem::path& of_folder, const LoadOptions& o
 }
 
 void Model::Parts::load_weights() {
-  io::TensorFile opened = io::open_checkpoint(folder);
+  io::TensorFile opened = open_weights(folder, spec);
   spec = settled(std::move(spec), opened);
   files = std::make_unique<WeightFiles>(std::move(opened), spec, folder.string(), options);
   claim_all();

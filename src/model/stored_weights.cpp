@@ -203,6 +203,19 @@ void choose_stored_form(ArchSpec& spec, const TensorNames& names, const io::Tens
 
 }  // namespace
 
+io::TensorFile open_weights(const std::filesystem::path& folder, const ArchSpec& spec) {
+  io::TensorFile weights = io::open_checkpoint(folder);
+  const ScaleSpec& scales = spec.scales;
+  if (scales.suffix.empty()) return weights;
+  weights.join_scales({.suffix = scales.suffix, .rows = scales.rows, .columns = scales.columns});
+  std::erase_if(weights.mutable_entries(), [](const auto& named) {
+    const std::string& name = named.first;
+    return name.ends_with(".activation_scale") || name.ends_with(".input_scale") ||
+           name.ends_with(".k_scale") || name.ends_with(".v_scale") || name.ends_with(".q_scale");
+  });
+  return weights;
+}
+
 ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {
   tell_disagreeing_tables(spec, weights);
   const TensorNames names(spec, weights);
@@ -258,8 +271,8 @@ ArchSpec settled(ArchSpec spec, const io::TensorFile& weights) {
 }
 
 std::optional<std::string> non_finite_tensor(const Model& model) {
-  const io::TensorFile file = io::open_checkpoint(model.folder());
   const ArchSpec& spec = model.spec();
+  const io::TensorFile file = open_weights(model.folder(), spec);
   const TensorNames names(spec, file);
   const auto is_damaged = [&](const std::string& name) {
     const auto found = file.entries().find(name);

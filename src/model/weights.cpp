@@ -84,10 +84,12 @@ WeightFiles::Claimed WeightFiles::claim(const TensorRule& rule, std::int64_t blo
   Claimed claimed;
   for (const std::string& name : names_.all(rule, block)) {
     const io::TensorEntry& entry = find(rule, name, rule.shape);
-    if (!at::isFloatingType(entry.dtype)) fail_type(name, entry, "float32, float16 or bfloat16");
+    const at::ScalarType type = io::value_type(entry);
+    if (!at::isFloatingType(type) || at::isFloat8Type(type))
+      fail_type(name, entry, "float32, float16 or bfloat16");
     if (!claimed_.insert(name).second) continue;
     const std::int64_t numbers = c10::multiply_integers(rule.shape);
-    const at::ScalarType kept = kept_as(rule, entry.dtype, *options_.backends.back());
+    const at::ScalarType kept = kept_as(rule, type, *options_.backends.back());
     claimed.numbers += numbers;
     claimed.bytes += numbers * static_cast<std::int64_t>(c10::elementSize(kept));
   }
@@ -232,12 +234,17 @@ at::ScalarType WeightFiles::kept_as(const TensorRule& rule, at::ScalarType store
 /// that copies it, the file's pages are released.
 at::Tensor WeightFiles::used(const TensorRule& rule, const std::string& name, const compute::Backend& backend,
                              std::int64_t expert) const {
-  const at::ScalarType dtype = kept_as(rule, file_.entries().at(name).dtype, backend);
+  const io::TensorEntry& entry = file_.entries().at(name);
+  const at::ScalarType dtype = kept_as(rule, io::value_type(entry), backend);
   at::Tensor tensor;
   if (rule.of_all_experts || rule.rows.count > 0) {
-    at::Tensor part = file_.view(name);
-    if (rule.experts_in_rows) part = part.unflatten(0, {spec_.experts.count, -1});
-    if (rule.of_all_experts) part = part.select(0, expert);
+    at::Tensor part;
+    if (rule.of_all_experts && !rule.experts_in_rows) {
+      part = io::tensor_view(io::selected(entry, expert));
+    } else {
+      part = file_.view(name);
+      if (rule.of_all_experts) part = part.unflatten(0, {spec_.experts.count, -1}).select(0, expert);
+    }
     if (rule.transposed) part = part.t();
     part = of_rows(rule, part);
     tensor = part.to(dtype).contiguous();

@@ -200,15 +200,17 @@ TEST_CASE("parts that see pictures are passed over, and nothing else") {
   CHECK(wrapped.told().empty());
   const Changed more("gemma3-wrapper", [](Tensors& t) { t["sound_tower.weight"] = at::ones({2}); });
   test::check_error(ErrorCode::kFormat, {"no place for", "sound_tower.weight"}, [&] { more.load(); });
-  const Changed bare("gemma3-wrapper", [](Tensors& t) {
-    Tensors renamed;
-    for (const auto& [name, tensor] : t) {
-      const std::string old = "language_model.model.", other = "model.language_model.";
-      renamed[name.rfind(old, 0) == 0 ? other + name.substr(old.size()) : name] = tensor;
-    }
-    t = renamed;
-  });
-  CHECK(bare.load()->num_parameters() == wrapped.load()->num_parameters());
+  for (const std::string other : {"model.language_model.", "language_model."}) {
+    const Changed renamed("gemma3-wrapper", [&](Tensors& t) {
+      Tensors all;
+      for (const auto& [name, tensor] : t) {
+        const std::string old = "language_model.model.";
+        all[name.rfind(old, 0) == 0 ? other + name.substr(old.size()) : name] = tensor;
+      }
+      t = all;
+    });
+    CHECK(renamed.load()->num_parameters() == wrapped.load()->num_parameters());
+  }
 }
 
 TEST_CASE("a wrapper that says nothing of ties has its class's, and an unembedding of its own is used") {
@@ -358,6 +360,26 @@ TEST_CASE("experts as published, and as transformers 5 has them in memory, are t
                  }
                }
              }));
+}
+
+TEST_CASE("weights in 8 bits are read where the config says what their scales are") {
+  const std::string up = "model.layers.0.mlp.up_proj.weight";
+  const auto in_8_bits = [&](Tensors& t) {
+    t[up] = t.at(up).to(at::kFloat8_e4m3fn);
+    t[up + "_scale_inv"] = at::ones({1, 1});
+  };
+  const Changed silent("llama", in_8_bits);
+  test::check_error(ErrorCode::kFormat, {up, "the wrong type", "Float8_e4m3fn"}, [&] { silent.load(); });
+  const Changed said("llama", in_8_bits, {{"quantization_config", {{"quant_method", "fp8"}}}});
+  CHECK(said.load()->num_parameters() == Model::load(test::golden_model("llama"), {})->num_parameters());
+  said.check_told({"FP8", "bfloat16"});
+  const Changed damaged("llama",
+                        [&](Tensors& t) {
+                          in_8_bits(t);
+                          t[up + "_scale_inv"].fill_(std::numeric_limits<float>::infinity());
+                        },
+                        {{"quantization_config", {{"quant_method", "fp8"}}}});
+  CHECK(model::non_finite_tensor(*damaged.load()) == damaged.path() + ": " + up);
 }
 
 TEST_CASE("scales of quantized weights are told from an adapter") {

@@ -167,7 +167,7 @@ const OrderedJson& get(const OrderedJson& object, const std::string& key) {
 
 OrderedJson describe_model_folder(const fs::path& folder) {
   const model::ArchSpec configured = model::read_config(folder);
-  const io::TensorFile weights = io::open_checkpoint(folder);
+  const io::TensorFile weights = model::open_weights(folder, configured);
   const model::ArchSpec spec = model::settled(configured, weights);
   OrderedJson described = {{"kind", "model"}, {"path", folder.string()}};
   if (const auto commit = io::hub_commit(folder)) described["revision"] = *commit;

@@ -315,6 +315,9 @@ VARIANTS = {
     # Twelve heads: the slopes of a power of two of them need no rounding.
     "falcon-rw-like": (own("falcon", hidden_size=24, num_hidden_layers=2, num_attention_heads=12, multi_query=False,
                            parallel_attn=False, alibi=True, bias=True), BF16, 63, 0.6),
+    # Positions beyond 256, which bfloat16 rounds.
+    "falcon-rw-long": (own("falcon", vocab_size=20, hidden_size=12, num_hidden_layers=2, num_attention_heads=12, multi_query=False,
+                           parallel_attn=False, alibi=True, bias=True), BF16, 154, 0.6),
     "granite": (common("granite", embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.6,
                        logits_scaling=0.7, rope_parameters=rope()), BF16, 64, 0.6),
     "granite-moe": (common("granitemoe", embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.6,
@@ -376,6 +379,13 @@ VARIANTS = {
     "gemma4-wrapper": (seeing("gemma4", {**GEMMA4_SMALL, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
                                          "use_double_wide_mlp": False, "layer_types": [SLIDING, FULL, SLIDING, FULL]},
                               "gemma4_text", {"position_embedding_size": 4}, image_token_id=65, video_token_id=64, audio_token_id=65), BF16, 84, 0.6),
+    # In 8 bits: by tiles, of which the last are smaller, by tiles whose factors are powers of two, by matrix, by row.
+    "qwen3-fp8": (common("qwen3", head_dim=8), BF16, 150, 0.6),
+    "deepseek-v3-fp8": (latent("deepseek_v3", num_hidden_layers=2, num_experts_per_tok=3, n_group=3, topk_group=2,
+                               first_k_dense_replace=1, moe_intermediate_size=16, rope_parameters=MSCALES), BF16, 151, 0.6),
+    "ministral3-fp8": (common("ministral3", num_hidden_layers=2, head_dim=8, rope_parameters={
+        **YARN, "llama_4_scaling_beta": 0.2}), BF16, 152, 0.6),
+    "llama-fp8-rows": (common("llama", num_hidden_layers=2, rope_parameters=rope()), BF16, 153, 0.6),
     "gemma4-unified": (seeing("gemma4_unified", {**GEMMA4_LARGE, "num_hidden_layers": 3, "num_kv_shared_layers": 1},
                               "gemma4_unified_text", {"mm_embed_dim": 8, "mm_posemb_size": 4, "output_proj_dims": 16},
                               image_token_id=65, video_token_id=64, audio_token_id=65), BF16, 85, 0.6),
@@ -383,6 +393,30 @@ VARIANTS = {
 
 
 # ---------------------------------------------------------------- what randomize cannot know
+
+
+# Rows and columns of what a factor is of; 0: all.
+FP8_TILES = {"qwen3-fp8": (16, 6), "deepseek-v3-fp8": (8, 8), "ministral3-fp8": (0, 0), "llama-fp8-rows": (1, 0)}
+FP8 = torch.float8_e4m3fn
+
+
+def fp8(name, weight):
+    """A matrix as its numbers in 8 bits, and the factors, which do not depend on them: of products rounded to bfloat16 the
+    same numbers come."""
+    rows, columns = (size or whole for size, whole in zip(FP8_TILES[name], weight.shape))
+    i, j = torch.arange(-(-weight.shape[0] // rows))[:, None], torch.arange(-(-weight.shape[1] // columns))
+    factors = torch.exp2(-9.0 - (i + j) % 2) if name == "deepseek-v3-fp8" else 0.0021 * (1 + 0.37 * ((3 * i + 5 * j) % 4))
+    whole = factors.repeat_interleave(rows, 0)[:weight.shape[0]].repeat_interleave(columns, 1)[:, :weight.shape[1]]
+    return (weight.float() / whole).clamp(-448, 448).to(FP8), factors, whole
+
+
+def rounded_to_fp8(name, weight):
+    numbers, _, whole = fp8(name, weight)
+    return (numbers.float() * whole).to(BF16)
+
+
+def is_in_fp8(key, tensor):
+    return tensor.dim() > 1 and not any(part in key for part in ("embed", "lm_head", ".gate.weight", "norm"))
 
 
 def adjust(name, model, generator):
@@ -395,7 +429,15 @@ def adjust(name, model, generator):
         elif key.endswith("layer_scalar"):
             buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator))
     for key, parameter in model.named_parameters():
-        if name.startswith(("gemma", "nemotron", "vaultgemma")) and not name.startswith(("gemma4", "nemotron-h")) and "norm" in key and key.endswith("weight"):
+        if name in FP8_TILES:
+            if is_in_fp8(key, parameter):  # of experts, gate and up are stored apart
+                halves = 2 if key.endswith("gate_up_proj") else 1
+                if parameter.dim() == 3:
+                    parameter.data.copy_(1.3 / parameter.shape[2]**0.5 * torch.randn(parameter.shape, generator=generator))
+                for matrix in parameter.data if parameter.dim() == 3 else [parameter.data]:
+                    for part in matrix.chunk(halves):
+                        part.copy_(rounded_to_fp8(name, part))
+        elif name.startswith(("gemma", "nemotron", "vaultgemma")) and not name.startswith(("gemma4", "nemotron-h")) and "norm" in key and key.endswith("weight"):
             parameter.data.sub_(1)
         elif name.startswith(("qwen3-5", "qwen3-next")) and "norm" in key and "linear_attn" not in key and "visual" not in key:
             parameter.data.sub_(1)
@@ -617,8 +659,41 @@ def speaking(folder, generator, write_safetensors):
     write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
 
 
+def in_fp8(name):
+    """As DeepSeek V3, Qwen 3 and Ministral 3 are published, or as llm-compressor writes."""
+    def change(folder, generator, write_safetensors):
+        tensors = {}
+        for key, tensor in load_file(folder / "model.safetensors").items():
+            tensors[key] = tensor
+            if not is_in_fp8(key, tensor):
+                continue
+            tensors[key], factors, whole = fp8(name, tensor)
+            assert torch.equal((tensors[key].float() * whole).to(BF16), tensor), key
+            if name == "llama-fp8-rows":
+                tensors[f"{key}_scale"] = factors
+            elif name == "ministral3-fp8":
+                tensors[f"{key}_scale_inv"] = factors.view(())
+                tensors[key.removesuffix("weight") + "activation_scale"] = torch.tensor(0.02)
+            else:
+                tensors[f"{key}_scale_inv"] = factors.to(torch.float8_e8m0fnu) if name == "deepseek-v3-fp8" else factors
+        write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+        config = json.loads((folder / "config.json").read_text())
+        config["quantization_config"] = {
+            "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed", "ignore": ["lm_head"],
+            "config_groups": {"group_0": {"targets": ["Linear"], "output_activations": None, "weights": {
+                "num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel", "dynamic": False, "block_structure": None}}},
+            "kv_cache_scheme": None, "sparsity_config": {}, "transform_config": {},
+        } if name == "llama-fp8-rows" else {
+            "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": list(FP8_TILES[name]),
+        } if name != "ministral3-fp8" else {
+            "quant_method": "fp8", "activation_scheme": "static", "dequantize": False, "weight_block_size": None,
+            "modules_to_not_convert": ["lm_head"]}
+        write(folder / "config.json", config)
+    return change
+
+
 # In place of what transformers writes, when the reference values are there.
-PUBLISHED_FORMS = {"qwen2-5-omni": speaking, "olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
+PUBLISHED_FORMS = {**{name: in_fp8(name) for name in FP8_TILES}, "qwen2-5-omni": speaking, "olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
                    "gemma4-small": with_unread_keys, "gpt-oss-mxfp4": packed}
 
 

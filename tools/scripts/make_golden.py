@@ -62,7 +62,7 @@ from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.utils.logging import disable_progress_bar
 
 LENGTHS = (10, 5)  # tokens of the two sequences
-OTHER_LENGTHS = {"qwen3-5": (131, 5), "mamba2": (131, 5), "mamba": (70, 5)}  # of variants that need more to show all that they do
+OTHER_LENGTHS = {"qwen3-5": (131, 5), "mamba2": (131, 5), "mamba": (70, 5), "falcon-rw-long": (270, 5)}  # of variants that need more to show all that they do
 AutoModelForCausalLM.register(Mistral4Config, Mistral4ForCausalLM, exist_ok=True)  # transformers 5.24 does not
 TOP_K = 10
 MARGIN = 5e-5  # logits; float32 arithmetic on these models is off by about 1e-6
@@ -187,7 +187,8 @@ def write_json(path, value):
 
 def write_safetensors(path, tensors, metadata=None):
     """A safetensors file with its header in a fixed order (the library's own depends on a hash seed)."""
-    names = {"float64": "F64", "int64": "I64", "uint8": "U8", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+    names = {"float64": "F64", "int64": "I64", "uint8": "U8", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
+             "float8_e4m3fn": "F8_E4M3", "float8_e8m0fnu": "F8_E8M0"}
     header, offset = {"__metadata__": metadata} if metadata else {}, 0
     blobs = []
     for name, tensor in tensors.items():
@@ -235,6 +236,7 @@ LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}
 VARIANTS = {
     "gpt2": (gpt2_config(n_layer=3), torch.float32, 1, 0.6),
     "gpt2-bin": (gpt2_config(n_head=2), torch.float32, 2, 0.6),
+    "gpt2-by-layer": (gpt2_config(n_layer=3, scale_attn_by_inverse_layer_idx=True), torch.float32, 4, 0.6),
     "gpt2-relu": (gpt2_config(n_inner=40, activation_function="relu"), torch.float32, 3, 0.6),
     "neox-parallel": (neox_config(num_hidden_layers=3), torch.float32, 10, 0.6),
     "neox-sequential": (

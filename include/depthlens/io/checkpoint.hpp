@@ -18,6 +18,7 @@ class MappedFile;
 namespace depthlens::io {
 
 class RecordChecksum;
+struct TensorScales;
 
 /// Where a tensor's bytes are. Sizes and offsets have been checked against the file.
 struct TensorEntry {
@@ -29,11 +30,32 @@ struct TensorEntry {
   std::shared_ptr<const util::MappedFile> file = {};
   /// Of the archive's record that the tensor is in, checked when its bytes are first read; may be nullptr.
   std::shared_ptr<const RecordChecksum> checksum = {};
+  /// Of numbers in 8 bits (FP8): what they are multiplied by, and not read without. Of others nullptr.
+  std::shared_ptr<const TensorScales> scales = {};
 };
+
+/// Factors of a matrix in 8 bits, or of several [n, rows, columns]. Each is of a tile of so many rows and
+/// columns; the last ones may be of fewer.
+struct TensorScales {
+  TensorEntry factors;  ///< [tiles of rows, tiles of columns], or [n, …, …]
+  std::int64_t rows = 0, columns = 0;
+};
+
+/// What the scales of a file are called, and what each is of.
+struct ScaleForm {
+  std::string suffix;                  ///< behind the name of the matrix
+  std::int64_t rows = 0, columns = 0;  ///< of a tile; 0: a factor is of a row, or of all
+};
+
+/// The type in which values are read: bfloat16 of numbers in 8 bits with scales, else that of the entry.
+at::ScalarType value_type(const TensorEntry& entry);
 
 /// The tensor as a view of the mapped file, as `TensorFile::view` gives it. Of an archive the first view of a
 /// storage reads it whole: throws a format error where its CRC-32 is another.
 at::Tensor tensor_view(const TensorEntry& entry);
+
+/// The part with index `i` of the first dimension.
+TensorEntry selected(const TensorEntry& entry, std::int64_t i);
 
 /// Whether two tensors have the same shape and values, whatever types they are stored as; NaN equals nothing.
 /// And whether all values of one are finite. Both read in pieces and take the pages out of memory again.
@@ -46,8 +68,8 @@ class TensorFile {
   explicit TensorFile(std::string source = {}) : source_(std::move(source)) {}
 
   /// One .safetensors file: header of at most 100 MB, no holes or overlaps. `metadata` is `__metadata__`.
-  /// Refused by name on opening: a dtype other than F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL (so
-  /// the F8 ones).
+  /// Refused by name on opening: a dtype other than F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL, F8_E4M3
+  /// and F8_E8M0. What is in 8 bits is read with its scales only (`join_scales`).
   static TensorFile open_safetensors(const std::filesystem::path& path);
   /// One file of torch.save, as zip or as before version 1.6: a dictionary of tensors, perhaps nested; keys
   /// and positions in lists are joined by ".". What is no tensor is left out. The checksum of a tensor's
@@ -60,9 +82,13 @@ class TensorFile {
   /// The file or folder that the tensors come from, for messages.
   const std::string& source() const { return source_; }
 
+  /// Joins all matrices in 8 bits (F8_E4M3) with their scales, and takes these out of the entries. Throws a
+  /// format error where there are none, or of another shape or type.
+  void join_scales(const ScaleForm& form);
+
   /// The tensor as a view of the mapped file, which must not be written to (it holds the map). Copied where
-  /// the file does not align it, and for booleans. Throws a format error naming file and tensor where it is
-  /// absent.
+  /// the file does not align it, for booleans, and for numbers in 8 bits: the products with their scales,
+  /// rounded to bfloat16. Throws a format error naming file and tensor where it is absent.
   at::Tensor view(const std::string& name) const;
 
   /// A contiguous copy in `dtype` on the CPU; the file's pages are released from memory again afterwards.

@@ -72,7 +72,7 @@ struct RopeSpec {
 enum class PositionBias {
   kNone,
   kSlopes,        ///< score + slope · position
-  kRoundedSlopes  ///< (q · k + bias) · scale, where slope, and slope times position, are bfloat16 (Falcon)
+  kRoundedSlopes  ///< (q · k + bias) · scale, where slope, position and their product are bfloat16 (Falcon)
 };
 
 struct AttentionSpec {
@@ -266,6 +266,7 @@ struct BlockSpec {
   std::int64_t window = 0;  ///< how many positions attention sees, its own included; 0: all before it
   std::int64_t chunk = 0;   ///< so many positions see only each other, then the next; 0: all before it
   int rope = kNoRope;       ///< which of the model's
+  double score_scale = 1;   ///< of q · k, beside the model's
   bool experts = false;     ///< the MLP is the mixture of experts
   Mixer mixer = Mixer::kAttention;
   bool feed_forward = true;  ///< no: it mixes positions, and that is all
@@ -441,6 +442,15 @@ struct TensorRule {
   bool operator==(const TensorRule&) const = default;
 };
 
+/// How matrices in 8 bits (FP8) are stored: each beside factors, of tiles of so many rows and columns, or of
+/// rows or of all of it where these are 0. The tensor of the factors has the matrix' name and `suffix`.
+struct ScaleSpec {
+  std::string suffix;  ///< empty: the config says nothing of 8 bits
+  std::int64_t rows = 0, columns = 0;
+
+  bool operator==(const ScaleSpec&) const = default;
+};
+
 /// The whole description of a model. Dimension letters: L blocks, d hidden size, V vocabulary, H heads, G
 /// heads of keys and values, dh head size.
 struct ArchSpec {
@@ -502,6 +512,7 @@ struct ArchSpec {
   /// Names (with "{i}", or "*" at the end) of tensors that carry no weight of the model: masks, cached
   /// tables, parts that see pictures.
   std::vector<std::string> ignorable;
+  ScaleSpec scales;
 
   /// Whether block `i` has the tensor of this rule.
   bool has(const TensorRule& rule, std::int64_t i) const {

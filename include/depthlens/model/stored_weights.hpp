@@ -1,6 +1,7 @@
 // What the weights of a checkpoint say of a model beside its config.
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -8,6 +9,10 @@
 #include "depthlens/model/arch_spec.hpp"
 
 namespace depthlens::model {
+
+/// The weights of a model folder: where the config says that there are such in 8 bits, with their scales, and
+/// without the tensors that only say how what they multiply would be rounded to 8 bits.
+io::TensorFile open_weights(const std::filesystem::path& folder, const ArchSpec& spec);
 
 /// The spec of a config with what the weights decide. An unembedding that is said to be the embedding, and
 /// that the file has all the same, is the embedding only where the two are equal; else the file's is used,

@@ -51,6 +51,12 @@ double read_number(const JsonView& config, const std::string& key, double class_
   return value ? value->as_number() : class_default;
 }
 
+double read_positive(const JsonView& config, const std::string& key, double class_default) {
+  const double number = read_number(config, key, class_default);
+  if (!(number > 0)) config.at(key).fail("a positive number");
+  return number;
+}
+
 std::optional<double> read_optional_number(const JsonView& config, const std::string& key,
                                            std::optional<double> class_default) {
   const auto value = find_key(config, key);

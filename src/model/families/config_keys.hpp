@@ -37,6 +37,7 @@ std::optional<std::int64_t> read_optional_size(const util::JsonView& config, con
 std::string name_of_size(const util::JsonView& config, const std::string& own, const std::string& common);
 
 double read_number(const util::JsonView& config, const std::string& key, double class_default);
+double read_positive(const util::JsonView& config, const std::string& key, double class_default);
 
 /// A number for which null means none, and which is positive otherwise.
 std::optional<double> read_optional_number(const util::JsonView& config, const std::string& key,

@@ -254,7 +254,8 @@ ArchSpec read_minicpm3(const util::JsonView& config) {
 }
 
 ArchSpec read_youtu(const util::JsonView& config) {
-  const std::int64_t rotated = read_rotated_size(config);
+  const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
+  require_value(config, "head_dim", rotated);  // transformers makes the angles of it
   tell_unused(config, "mlp_bias", false, "MLPs have no biases");
   ArchSpec spec = read_latent(config, rotated, read_flag(config, "rope_interleave", true),
                               {.max_positions = 131072, .kv_heads = 16, .tied_unembedding = true});
@@ -267,7 +268,7 @@ ArchSpec read_mistral4(const util::JsonView& config) {
   using Weighting = ExpertSpec::Weighting;
   const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
   const std::int64_t head_size = read_size(config, "qk_nope_head_dim", 64) + rotated;
-  tell_unused_head_size(config, head_size);
+  require_value(config, "head_dim", head_size);  // transformers makes the angles of it
   util::Json whole = with_rope_parameters(config, {{"type", "yarn"},
                                                    {"rope_theta", 10000.0},
                                                    {"factor", 128.0},

@@ -73,8 +73,11 @@ ArchSpec read_like_gpt2(const util::JsonView& config, bool transposed, const std
 }  // namespace
 
 ArchSpec read_gpt2(const util::JsonView& config) {
-  require_value(config, "scale_attn_by_inverse_layer_idx", false);
   ArchSpec spec = read_like_gpt2(config, /*transposed=*/true, "gelu_new");
+  if (read_flag(config, "scale_attn_by_inverse_layer_idx", false)) {
+    for (std::size_t i = 0; i < spec.blocks.size(); ++i)
+      spec.blocks[i].score_scale = 1 / static_cast<double>(i + 1);
+  }
   add_gpt2_projections(spec);
   return spec;
 }

@@ -6,11 +6,9 @@ namespace depthlens::model {
 
 void set_granite_factors(ArchSpec& spec, const util::JsonView& config) {
   spec.embedding_scale = read_number(config, "embedding_multiplier", 1);
-  spec.attention.scale = read_number(config, "attention_multiplier", 1);
+  spec.attention.scale = read_positive(config, "attention_multiplier", 1);
   spec.residual_scale = read_number(config, "residual_multiplier", 1);
-  const double divisor = read_number(config, "logits_scaling", 1);
-  if (!(divisor > 0)) config.at("logits_scaling").fail("a positive number");
-  spec.logit_transform.scale = 1 / divisor;
+  spec.logit_transform.scale = 1 / read_positive(config, "logits_scaling", 1);
 }
 
 ArchSpec read_granite(const util::JsonView& config) {

@@ -30,12 +30,12 @@ void settle_alpha(util::Json& block, double theta, std::int64_t head_size, const
 RopeSpec read_hunyuan_rope(const util::JsonView& config, const ArchSpec& spec) {
   require_value(config, "partial_rotary_factor", 1.0);
   util::Json whole = config.raw();
-  const double theta = read_number(config, "rope_theta", 10000);
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!has_settings(config, key) || !config.at(key).is_object()) continue;
     const util::JsonView block = config.at(key);
     if (!is_dynamic(block.raw()) || !block.has("alpha") || block.at("alpha").raw() == 0) continue;
-    settle_alpha(whole[key], read_number(block, "rope_theta", theta), spec.head_size, block);
+    const double theta = read_number(find_key(block, "rope_theta") ? block : config, "rope_theta", 10000);
+    settle_alpha(whole[key], theta, spec.head_size, block);
     whole.erase("rope_theta");
   }
   return read_rope({whole, config.where()}, spec, {.share = ""});

@@ -7,6 +7,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
+#include "quantization.hpp"
 
 namespace depthlens::model {
 
@@ -20,7 +21,6 @@ namespace {
 // reads.
 const std::vector<std::pair<std::string, Json>>& neutral_values() {
   static const std::vector<std::pair<std::string, Json>> all = {
-      {"quantization_config", nullptr},
       {"compression_config", nullptr},
       {"per_layer_config", nullptr},
       {"attn_logit_softcapping", nullptr},
@@ -113,6 +113,7 @@ ArchSpec read_language_model(const JsonView& config) {
   }
   ArchSpec spec = family->read(config);
   spec.architecture = architecture;
+  if (!holds(family->reads, "quantization_config")) spec.scales = read_scales(config);
   DEPTHLENS_ASSERT(static_cast<std::int64_t>(spec.blocks.size()) == spec.num_layers);
   tell_unused_windows(config, spec);
   return spec;

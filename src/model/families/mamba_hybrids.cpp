@@ -81,7 +81,7 @@ ArchSpec read_falcon_h1(const util::JsonView& config) {
                    .out = read_flag(config, "projectors_bias", false)});
   spec.embedding_scale = read_number(config, "embedding_multiplier", 1);
   spec.logit_transform.scale = read_number(config, "lm_head_multiplier", 1);
-  spec.attention.scale *= read_number(config, "key_multiplier", 1);
+  spec.attention.scale *= read_positive(config, "key_multiplier", 1);
   spec.attention.input_scale = read_number(config, "attention_in_multiplier", 1);
   spec.attention.output_scale = read_number(config, "attention_out_multiplier", 1);
   space.input_scale = read_number(config, "ssm_in_multiplier", 1);

@@ -2,6 +2,7 @@
 // own; values are narrower than queries and keys, and scaled; experts by logistic scores and a bias, without
 // a shared one. Odd: transformers knows the kinds of blocks by lists, the published configs by other ones and
 // by settings that begin with "swa"; where they say something else than the class, a warning tells.
+#include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -14,11 +15,15 @@ constexpr double kRotatedShare = 0.334;
 RopeSpec read_rope_of(const util::JsonView& config, const std::string& kind, double class_theta,
                       const ArchSpec& spec) {
   static const util::Json kNothing = util::Json::object();
-  const RopeKeys keys = {.theta = "", .class_theta = class_theta, .class_share = kRotatedShare};
+  RopeKeys keys = {.theta = "", .class_theta = class_theta, .class_share = kRotatedShare};
   const util::JsonView beside(kNothing, config.where());
   if (!config.has("rope_parameters")) return read_rope_block(beside, std::nullopt, spec, keys);
+  require_value(config.at("rope_parameters"), "truncate", nullptr);
   const util::JsonView block = config.at("rope_parameters").at(kind);
   block.at("rope_theta");  // must be there
+  tell_truncate_of_kind(block);
+  // The class's share is that of unscaled positions: the scalings have none of their own.
+  if (block.get_string("rope_type", block.get_string("type", "default")) != "default") keys.class_share = 1;
   return read_rope_block(beside, block, spec, keys);
 }
 
@@ -96,15 +101,14 @@ ArchSpec read_mimo_v2_flash(const util::JsonView& config) {
   spec.attention.output_scale = read_optional_number(config, "attention_value_scale", 0.707).value_or(1);
   spec.wide.num_kv_heads = 2 * spec.num_kv_heads;
   spec.wide.head_size = spec.head_size;
-  if (spec.num_heads % spec.wide.num_kv_heads != 0) {
-    config.fail(util::cat("twice num_key_value_heads, ", spec.wide.num_kv_heads,
-                          ", to divide num_attention_heads, ", spec.num_heads));
-  }
   const std::string reason = "blocks that slide have the other blocks' heads, with twice the keys and values";
   tell_unused(config, "swa_num_key_value_heads", spec.wide.num_kv_heads, reason);
   tell_unused(config, "swa_num_attention_heads", spec.num_heads, reason);
   tell_unused(config, "swa_head_dim", spec.head_size, reason);
   tell_unused(config, "swa_v_head_dim", spec.attention.value_size, reason);
+  if (config.has("sliding_window_size"))
+    tell_unused(config, "attention_chunk_size", config.at("sliding_window_size").raw(),
+                "blocks that slide see a window");
 
   const auto slides =
       sliding_blocks(config, spec.num_layers, [](std::int64_t i) { return i != 0 && (i + 1) % 6 != 0; });
@@ -112,6 +116,13 @@ ArchSpec read_mimo_v2_flash(const util::JsonView& config) {
   set_mimo_ropes(spec, config, slides);
   for (std::size_t i = 0; i < slides.size(); ++i) {
     if (slides[i]) spec.blocks[i].mixer = Mixer::kWideAttention;
+  }
+  if (spec.num_blocks(Mixer::kWideAttention) > 0 && spec.num_heads % spec.wide.num_kv_heads != 0) {
+    throw util::format_error(
+        {.what = "twice num_key_value_heads, as blocks that slide have, does not divide num_attention_heads",
+         .where = config.where(),
+         .expected = util::cat("a divisor of ", spec.num_heads),
+         .found = util::cat(spec.wide.num_kv_heads)});
   }
   tell_other_list(config, "hybrid_layer_pattern", slides);
   add_mimo_attention(spec, Mixer::kAttention, bias);

@@ -145,7 +145,7 @@ const std::vector<Family>& families() {
       {{"MiMoV2FlashForCausalLM", "MiMoV2FlashModel"},
        "mimo_v2_flash",
        read_mimo_v2_flash,
-       {"num_local_experts"}},
+       {"num_local_experts", "attention_chunk_size"}},
       {{"MiniCPM3ForCausalLM", "MiniCPM3Model"},
        "minicpm3",
        read_minicpm3,

@@ -262,6 +262,14 @@ double yarn_growth_of_scores(const JsonView& config, const RopeSpec& rope) {
   return scale == 0 ? 1 : std::pow(growth(rope.factor, scale), 2);
 }
 
+void tell_truncate_of_kind(const JsonView& settings) {
+  if (!settings.has("truncate") || read_flag(settings, "truncate", true)) return;
+  util::log_warning(
+      util::cat(settings.at("truncate").where(),
+                ": the ends of YaRN's ramp are not rounded, as the settings say; transformers 5.24 looks for "
+                "this key beside the kinds of block, and rounds them"));
+}
+
 void set_ropes_by_kind(ArchSpec& spec, const JsonView& config, const std::vector<bool>& slides,
                        const RopeKeys& full, const RopeKeys& sliding) {
   Json of_full = Json::object(), of_sliding = Json::object();
@@ -290,12 +298,7 @@ void set_ropes_by_kind(ArchSpec& spec, const JsonView& config, const std::vector
   require_value(config, "partial_rotary_factor", 1.0);
   const auto read = [&](const Json& block, const std::string& kind, RopeKeys keys) {
     const JsonView settings(block, config.where() + ": rope_parameters." + kind);
-    if (settings.has("truncate") && !read_flag(settings, "truncate", true)) {
-      util::log_warning(util::cat(
-          settings.at("truncate").where(),
-          ": the ends of YaRN's ramp are not rounded, as the settings say; transformers 5.24 looks for "
-          "this key beside the kinds of block, and rounds them"));
-    }
+    tell_truncate_of_kind(settings);
     keys.share = "";  // of a head all is rotated
     return read_rope_block(config, settings, spec, keys);
   };

@@ -54,6 +54,9 @@ void rotate_only(ArchSpec& spec, const std::vector<bool>& blocks);
 /// Of each block, whether it rotates: 1 in `no_rope_layers`, or all but every `no_rope_layer_interval`th.
 std::vector<bool> rotating_blocks(const util::JsonView& config, std::int64_t num_layers);
 
+/// Warns where the rotary settings of a kind of block say how YaRN's ramp ends.
+void tell_truncate_of_kind(const util::JsonView& settings);
+
 /// For families whose sliding blocks have rotary settings of their own: nested in `rope_parameters`, or in
 /// the older spelling, where `rope_scaling` is that of the full blocks. A key's `theta` may be empty: always
 /// the class's; heads are rotated whole.

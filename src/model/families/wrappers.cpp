@@ -262,7 +262,9 @@ ArchSpec read_wrapped(const JsonView& config, const Wrapper& wrapper) {
   check_readout(config, wrapper, spec);
   spec.architecture = wrapper.architecture;
   spec.tied_unembedding = ties(config, wrapper, spec.tied_unembedding);
-  for (const char* prefix : {"language_model.model.", "model.language_model.", "model.text_model."})
+  // The last is of a wrapper that was saved without its unembedding.
+  for (const char* prefix :
+       {"language_model.model.", "model.language_model.", "model.text_model.", "language_model."})
     spec.prefixes.emplace_back(prefix);
   for (TensorRule& rule : spec.model_tensors) {
     if (rule.slot == Slot::kUnembedding) rule.other_names.push_back("language_model." + rule.name);

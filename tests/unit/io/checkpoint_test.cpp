@@ -1,6 +1,7 @@
 // The weight files of a folder: which are taken, shards and their index, what is missing.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 
 #include <limits>
@@ -263,4 +264,88 @@ TEST_CASE("checkpoint: equal values in other types, places and layouts") {
   CHECK_FALSE(same("a", "d"));
   CHECK(io::all_finite(file.entries().at("c")));
   CHECK_FALSE(io::all_finite(file.entries().at("e")));
+}
+
+TEST_CASE("checkpoint: numbers in 8 bits are read as products with their scales, in bfloat16") {
+  const auto in_8_bits = [](std::vector<std::int64_t> shape) {
+    std::int64_t count = 1;
+    for (const std::int64_t size : shape) count *= size;
+    return ((at::arange(count) - count / 2) * 0.37).to(at::kFloat8_e4m3fn).view(shape);
+  };
+  const at::Tensor x = in_8_bits({5, 7}), several = in_8_bits({2, 5, 7});
+  const auto factors = [](std::vector<std::int64_t> shape) {
+    std::int64_t count = 1;
+    for (const std::int64_t size : shape) count *= size;
+    return (0.013 + 0.0071 * at::arange(count)).to(at::kFloat).view(shape);
+  };
+  const TemporaryFolder folder;
+  const auto opened = [&](const io::NamedTensors& tensors, const io::ScaleForm& form) {
+    io::write_safetensors(folder.path() / "x.safetensors", tensors, {});
+    TensorFile file = TensorFile::open_safetensors(folder.path() / "x.safetensors");
+    file.join_scales(form);
+    return file;
+  };
+  /// What each number is multiplied by, whole.
+  const auto check = [&](const TensorFile& file, const at::Tensor& numbers, const at::Tensor& of_each) {
+    const at::Tensor expected = (numbers.to(at::kFloat) * of_each).to(at::kBFloat16);
+    CHECK(file.entries().size() == 1);
+    CHECK(io::value_type(file.entries().at("w")) == at::kBFloat16);
+    CHECK(at::equal(file.view("w"), expected));
+    CHECK(at::equal(file.load("w", at::kFloat), expected.to(at::kFloat)));
+    CHECK(at::equal(file.load("w", at::kBFloat16), expected));
+    CHECK(io::same_values(file.entries().at("w"), file.entries().at("w")));
+    CHECK(io::all_finite(file.entries().at("w")));
+    if (numbers.dim() == 2) {
+      CHECK(at::equal(file.load_transposed("w", at::kFloat), expected.t().to(at::kFloat)));
+    } else {
+      CHECK(at::equal(io::tensor_view(io::selected(file.entries().at("w"), 1)), expected[1]));
+    }
+  };
+  const auto tiled = [](const at::Tensor& of_tiles) {
+    return of_tiles.repeat_interleave(2, -2).narrow(-2, 0, 5).repeat_interleave(3, -1).narrow(-1, 0, 7);
+  };
+  const io::ScaleForm tiles{.suffix = "_scale_inv", .rows = 2, .columns = 3}, rows{.suffix = "_scale"};
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kFloat8_e8m0fnu}) {
+    const at::Tensor f = factors({3, 3}).to(type), g = factors({2, 3, 3}).to(type);
+    check(opened({{"w", x}, {"w_scale_inv", f}}, tiles), x, tiled(f.to(at::kFloat)));
+    check(opened({{"w", several}, {"w_scale_inv", g}}, tiles), several, tiled(g.to(at::kFloat)));
+  }
+  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{5}, {5, 1}})
+    check(opened({{"w", x}, {"w_scale", factors(shape)}}, rows), x, factors({5, 1}));
+  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{}, {1}, {1, 1}})
+    check(opened({{"w", x}, {"w_scale", factors(shape)}}, rows), x, factors({1, 1}));
+  check(opened({{"w", several}, {"w_scale", factors({2, 5, 1})}}, rows), several, factors({2, 5, 1}));
+  check(opened({{"w", several}, {"w_scale", factors({2})}}, rows), several, factors({2, 1, 1}));
+
+  // Rows in several pieces.
+  const at::Tensor large = in_8_bits({1025, 2048});
+  check(opened({{"w", large}, {"w_scale", factors({1025})}}, rows), large, factors({1025, 1}));
+
+  const auto refused = [&](const io::NamedTensors& tensors, const io::ScaleForm& form,
+                           const std::vector<std::string>& parts) {
+    check_error(ErrorCode::kFormat, parts, [&] { opened(tensors, form); });
+  };
+  refused({{"w", x}}, tiles, {"missing tensor 'w_scale_inv'", "'w', which is stored in 8 bits"});
+  refused({{"w", x}, {"w_scale_inv", factors({2, 3})}}, tiles, {"wrong shape", "[3, 3]", "[2, 3]"});
+  refused({{"w", x}, {"w_scale", factors({7})}}, rows, {"wrong shape", "[1, 1]", "[7]"});
+  refused({{"w", x}, {"w_scale", at::arange(5)}}, rows, {"no numbers that can be read"});
+  refused({{"w", x.view({35})}, {"w_scale", factors({1})}}, rows, {"no matrix", "[35]"});
+  refused({{"w", in_8_bits({5, 0})}, {"w_scale", factors({1})}}, rows, {"no matrix", "[5, 0]"});
+
+  io::write_safetensors(folder.path() / "x.safetensors", {{"w", x}}, {});
+  const TensorFile alone = TensorFile::open_safetensors(folder.path() / "x.safetensors");
+  check_error(ErrorCode::kFormat, {"without scales", "x.safetensors"}, [&] { alone.view("w"); });
+  check_error(ErrorCode::kFormat, {"without scales"}, [&] { alone.load("w", at::kFloat); });
+  // In two shards, before scales are looked for.
+  at::Tensor changed = x.clone();
+  changed[4][6] = 1;
+  io::write_safetensors(folder.path() / "y.safetensors",
+                        {{"same", x}, {"other", changed}, {"bytes", x.view(at::kByte)}}, {});
+  const TensorFile others = TensorFile::open_safetensors(folder.path() / "y.safetensors");
+  const auto same = [&](const char* name) {
+    return io::same_values(alone.entries().at("w"), others.entries().at(name));
+  };
+  CHECK(same("same"));
+  CHECK_FALSE(same("other"));
+  CHECK_FALSE(same("bytes"));
 }

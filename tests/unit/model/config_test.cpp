@@ -839,6 +839,7 @@ TEST_CASE("config: Granite with experts") {
   refused(with(alone, {{"num_local_experts", nullptr}}), {"num_local_experts", "found null"});
   refused(with(alone, {{"num_experts", 8}}), {"num_experts"});
   refused(with(alone, {{"logits_scaling", 0}}), {"logits_scaling", "positive"});
+  refused(with(alone, {{"attention_multiplier", -0.3}}), {"attention_multiplier", "positive"});
   refused(with(alone, {{"mlp_bias", true}}), {"mlp_bias"});
 }
 
@@ -1032,8 +1033,6 @@ TEST_CASE("config: latent attention") {
   refused(with(v3, {{"partial_rotary_factor", 0.5}}), {"partial_rotary_factor"});
   refused(with(v3, {{"qk_rope_head_dim", 3}}), {"an even number"});
   refused(with(v3, {{"v_head_dim", nullptr}}), {"v_head_dim"});
-  refused(with(v3, {{"quantization_config", {{"quant_method", "fp8"}}}}),
-          {"quantization_config", "conversion to bfloat16"});
 
   using Weighting = model::ExpertSpec::Weighting;
   CHECK(spec.experts.weighting == Weighting::kLogisticShares);
@@ -1431,7 +1430,7 @@ TEST_CASE("config: of a model that also speaks, the part that thinks is read") {
     CHECK_FALSE(spec.tied_unembedding);
     CHECK(spec.prefixes == std::vector<std::string>{"thinker.model.", "thinker.language_model.model.",
                                                     "thinker.model.language_model.",
-                                                    "thinker.model.text_model."});
+                                                    "thinker.model.text_model.", "thinker.language_model."});
     CHECK(read(with(whole, {{"thinker_config", with(thinker, {{"tie_word_embeddings", true}})}}))
               .tied_unembedding);
     refused(with(whole, {{"quantization_config", {{"quant_method", "x"}}}}), {"quantization_config"});
@@ -1958,6 +1957,8 @@ TEST_CASE("config: MiniCPM 3, Youtu and Mistral 4") {
   CHECK(read(youtu).ropes.front().interleaved);
   CHECK_FALSE(read(with(youtu, {{"rope_interleave", nullptr}})).ropes.front().interleaved);
   CHECK(read(youtu).experts.count == 0);
+  CHECK(read(with(youtu, {{"head_dim", 64}})) == read(youtu));
+  refused(with(youtu, {{"head_dim", 8}}), {"head_dim", "expected 64"});
 
   const Json mistral = smallest("mistral4");
   const Json yarn = {{"rope_type", "yarn"},
@@ -1977,6 +1978,7 @@ TEST_CASE("config: MiniCPM 3, Youtu and Mistral 4") {
   refused(with(mistral, {{"rope_parameters", with(yarn, {{"partial_rotary_factor", 0.25}})}}),
           {"partial_rotary_factor", "64 of 128"});
   refused(with(mistral, {{"rope_parameters", {{"rope_type", "default"}}}}), {"llama_4_scaling_beta"});
+  refused(with(mistral, {{"head_dim", 6}}), {"head_dim", "expected 128"});
   const Json groups = {{"n_group", 4}, {"topk_group", 2}};
   CHECK(read(with(mistral, groups)).experts.groups == 4);
   refused(with(mistral, with(groups, {{"norm_topk_prob", false}})), {"n_group"});
@@ -2126,6 +2128,8 @@ TEST_CASE("config: MiMo V2 Flash") {
                           {"swa_rope_theta", 10000},
                           {"partial_rotary_factor", 0.334},
                           {"swa_num_key_value_heads", 8},
+                          {"sliding_window_size", 128},
+                          {"attention_chunk_size", 128},
                           {"add_swa_attention_sink_bias", true},
                           {"add_full_attention_sink_bias", false}};
   CHECK(told(with(least, published)).empty());
@@ -2133,9 +2137,75 @@ TEST_CASE("config: MiMo V2 Flash") {
   check_told(with(least, {{"hybrid_layer_pattern", {1, 1, 1, 1, 1, 0, 1}}}), {"hybrid_layer_pattern"});
   check_told(with(least, {{"swa_rope_theta", 500}}), {"swa_rope_theta"});
   refused(with(least, {{"add_swa_attention_sink_bias", false}}), {"add_swa_attention_sink_bias"});
-  refused(with(least, {{"num_key_value_heads", 32}}), {"twice num_key_value_heads, 64"});
+  refused(with(least, {{"num_key_value_heads", 32}}), {"twice num_key_value_heads", "found 64"});
+  const Json full(std::vector<std::string>(7, "full_attention"));
+  CHECK(read(with(least, {{"num_key_value_heads", 32}, {"layer_types", full}})).num_kv_heads == 32);
+  // The share of the class is of unscaled positions.
+  const Json plain = {{"rope_type", "default"}, {"rope_theta", 500}},
+             scaled = {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 500}};
+  const auto turned =
+      read(with(least, {{"rope_parameters", {{"full_attention", scaled}, {"sliding_attention", plain}}}}));
+  CHECK(turned.ropes[0].dims == 192);
+  CHECK(turned.ropes[1].dims == 64);
+  refused(with(least, {{"rope_parameters",
+                        {{"full_attention", plain}, {"sliding_attention", plain}, {"truncate", false}}}}),
+          {"truncate"});
   refused(with(least, {{"rope_parameters", {{"full_attention", {{"rope_theta", 500}}}}}}),
           {"sliding_attention"});
   refused(with(least, {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}}),
           {"rope_theta"});
+}
+
+TEST_CASE("config: weights in 8 bits say what their scales are of, other quantizations are refused") {
+  const Json llama = smallest("llama");
+  const auto quantized = [&](const Json& quantization) {
+    return with(llama, {{"quantization_config", quantization}});
+  };
+  using model::ScaleSpec;
+  CHECK(read(llama).scales == ScaleSpec{});
+  CHECK(read(with(llama, {{"quantization_config", nullptr}})).scales == ScaleSpec{});
+  const Json fp8 = {{"quant_method", "fp8"}, {"activation_scheme", "dynamic"}};
+  check_told(quantized(fp8), {"quantization_config", "FP8", "bfloat16"});
+  CHECK(read(quantized(fp8)).scales == ScaleSpec{.suffix = "_scale_inv", .rows = 128, .columns = 128});
+  CHECK(read(quantized(with(fp8, {{"weight_block_size", {64, 32}}, {"fmt", "e4m3"}}))).scales ==
+        ScaleSpec{.suffix = "_scale_inv", .rows = 64, .columns = 32});
+  CHECK(read(quantized(with(fp8, {{"weight_block_size", nullptr}}))).scales ==
+        ScaleSpec{.suffix = "_scale_inv"});
+  CHECK(read(quantized(with(fp8, {{"fmt", "float8_e4m3fn"}}))).scales.rows == 128);  // MiniMax M2
+
+  const auto compressed = [](const Json& weights) {
+    Json of_group = {{"num_bits", 8}, {"type", "float"}, {"symmetric", true}, {"strategy", "channel"}};
+    of_group.update(weights);
+    return Json{{"quant_method", "compressed-tensors"},
+                {"format", "float-quantized"},
+                {"config_groups", {{"group_0", {{"weights", of_group}}}}},
+                {"sparsity_config", Json::object()}};
+  };
+  CHECK(read(quantized(compressed(Json::object()))).scales == ScaleSpec{.suffix = "_scale"});
+  CHECK(read(quantized(compressed({{"strategy", "tensor"}}))).scales == ScaleSpec{.suffix = "_scale"});
+  CHECK(read(quantized(compressed({{"strategy", "block"}, {"block_structure", {128, 64}}}))).scales ==
+        ScaleSpec{.suffix = "_scale", .rows = 128, .columns = 64});
+
+  const auto not_read = [&](const Json& quantization, std::vector<std::string> parts) {
+    parts.emplace_back("conversion to bfloat16");
+    refused(quantized(quantization), parts);
+  };
+  not_read({{"quant_method", "gptq"}, {"bits", 4}}, {"quantization_config", "gptq"});
+  not_read("fp8", {"an object"});
+  not_read(with(fp8, {{"fmt", "e5m2"}}), {"fmt", "e5m2"});
+  not_read(with(fp8, {{"weight_block_size", 128}}), {"weight_block_size", "two sizes"});
+  not_read(with(compressed(Json::object()), {{"format", "pack-quantized"}}), {"format", "pack-quantized"});
+  not_read(with(compressed(Json::object()), {{"transform_config", {{"config_groups", 1}}}}),
+           {"transform_config"});
+  not_read(with(compressed(Json::object()), {{"config_groups", Json::object()}}), {"config_groups"});
+  not_read(compressed({{"num_bits", 4}}), {"num_bits"});
+  not_read(compressed({{"type", "int"}}), {"group_0", "type", "int"});
+  not_read(compressed({{"symmetric", false}}), {"symmetric"});
+  not_read(compressed({{"strategy", "group"}}), {"strategy", "group"});
+  refused(quantized(with(fp8, {{"weight_block_size", {0, 1}}})), {"weight_block_size"});
+  Json two = compressed(Json::object());
+  two["config_groups"]["group_1"] = {{"weights", two["config_groups"]["group_0"]["weights"]}};
+  CHECK(read(quantized(two)).scales == ScaleSpec{.suffix = "_scale"});
+  two["config_groups"]["group_1"]["weights"].update({{"strategy", "block"}, {"block_structure", {128, 64}}});
+  not_read(two, {"group_1", "the same as of the other groups"});
 }
