@@ -52,9 +52,9 @@ std::vector<std::string> files_beside_lens(const std::string& path) {
 }
 
 /// The lens files in a folder of a snapshot, and below it.
-std::vector<fs::path> lenses_below(const fs::path& folder) {
-  std::vector<fs::path> found = util::files_below(folder);
-  std::erase_if(found, [](const fs::path& file) { return !is_lens_file(file.filename().string()); });
+util::FilesBelow lenses_below(const fs::path& folder) {
+  util::FilesBelow found = util::files_below(folder);
+  std::erase_if(found.files, [](const fs::path& file) { return !is_lens_file(file.filename().string()); });
   return found;
 }
 
@@ -68,11 +68,12 @@ bool is_path_of_lens(const std::string& text) {
   if (only_path || util::is_file(path)) return true;
   if (!util::is_folder(path)) return false;
   if (!util::exists(path / "config.json")) return true;
-  const std::vector<fs::path> lenses = lenses_below(path);
-  return std::any_of(lenses.begin(), lenses.end(), [](const fs::path& file) {
-    const std::string name = file.filename().string();
-    return name != "model.safetensors" && !name.starts_with("model-");
-  });
+  const util::FilesBelow lenses = lenses_below(path);
+  // Of a folder with too many files to know, `find_lens` says so.
+  return lenses.cut || std::any_of(lenses.files.begin(), lenses.files.end(), [](const fs::path& file) {
+           const std::string name = file.filename().string();
+           return name != "model.safetensors" && !name.starts_with("model-");
+         });
 }
 
 /// Files of one commit on their way into a snapshot. Contents are fetched first; then all of them get their
@@ -548,9 +549,12 @@ fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
       reason = why_absent(cached, commit, file);
       return std::nullopt;
     }
-    const std::vector<fs::path> lenses = lenses_below(place);
-    if (lenses.size() == 1) return lenses.front();
-    reason = cat(lenses.empty() ? "no lens" : "several lenses", " in ", place.string());
+    const auto [lenses, cut] = lenses_below(place);
+    if (lenses.size() == 1 && !cut) return lenses.front();
+    reason = cat(cut              ? "too many files to know the lenses"
+                 : lenses.empty() ? "no lens"
+                                  : "several lenses",
+                 " in ", place.string());
     return std::nullopt;
   };
   // What stands beside a lens may change what it means, and only the hub knows all that a folder has.

@@ -22,6 +22,7 @@ using util::in_quotes;
 struct Candidates {
   std::vector<fs::path> lenses;
   std::vector<fs::path> others;  // checkpoints of a fitting, and damaged files: the reader tells what one is
+  bool cut = false;              // there are more files than were looked at
 };
 
 /// What a file that may be anything is.
@@ -49,9 +50,11 @@ void look_at(const fs::path& file, LensKind kind, Candidates& found) {
   }
 }
 
-Candidates candidates_in(const fs::path& folder, LensKind kind) {
+Candidates candidates_in(const fs::path& folder, LensKind kind, std::size_t most) {
   Candidates found;
-  for (const fs::path& file : util::files_below(folder)) {
+  const util::FilesBelow below = util::files_below(folder, most);
+  found.cut = below.cut;
+  for (const fs::path& file : below.files) {
     if (file.filename() != kTunedParameters) {
       look_at(file, kind, found);
     } else if (kind != LensKind::kJacobian) {
@@ -80,24 +83,36 @@ fs::path folder_of_parameters(const fs::path& file) {
 
 }  // namespace
 
-fs::path find_lens_or_none(const fs::path& path, LensKind kind) {
+fs::path find_lens_or_none(const fs::path& path, LensKind kind, std::size_t most) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
     const fs::path folder = kind == LensKind::kJacobian ? fs::path() : folder_of_parameters(path);
     return folder.empty() ? path : folder;
   }
   if (kind != LensKind::kJacobian && fs::exists(path / "params.pt", ignored)) return path;
-  const Candidates found = candidates_in(path, kind);
+  const Candidates found = candidates_in(path, kind, most);
+  const auto name_of = [&](const fs::path& lens) {
+    return in_quotes(fs::relative(lens, path, ignored).string());
+  };
+  if (found.cut && found.lenses.size() < 2) {
+    throw util::input_error(
+        {.what = "too many files below " + in_quotes(path.string()) + " to know the lenses among them",
+         .expected = cat("no more than ", util::with_thousands(static_cast<std::int64_t>(most)),
+                         " files and folders"),
+         .found = found.lenses.empty() ? "more, and no lens among the first"
+                                       : "more, and among the first " + name_of(found.lenses.front()),
+         .hint = "name the lens's own folder, or its file"});
+  }
   if (found.lenses.size() == 1) return found.lenses.front();
   if (found.lenses.empty()) return found.others.size() == 1 ? found.others.front() : fs::path();
   constexpr std::size_t kShown = 4;
   std::vector<std::string> names;
   for (std::size_t i = 0; i < std::min(found.lenses.size(), kShown); ++i)
-    names.push_back(in_quotes(fs::relative(found.lenses[i], path, ignored).string()));
+    names.push_back(name_of(found.lenses[i]));
   throw util::input_error({.what = "several lenses in " + in_quotes(path.string()),
                            .expected = "one",
-                           .found = cat(found.lenses.size(), ": ", util::join(names, ", "),
-                                        found.lenses.size() > kShown ? ", …" : ""),
+                           .found = cat(found.lenses.size(), found.cut ? " or more: " : ": ",
+                                        util::join(names, ", "), found.lenses.size() > kShown ? ", …" : ""),
                            .hint = "name one of them"});
 }
 

@@ -20,24 +20,27 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
   return entries_of(folder, ignored);
 }
 
-std::vector<fs::path> files_below(const fs::path& folder) {
+FilesBelow files_below(const fs::path& folder, std::size_t most) {
   constexpr int kDeepest = 6;
-  constexpr std::size_t kMax = 20'000;
-  std::vector<fs::path> files;
+  FilesBelow found;
   std::error_code error;
   std::size_t seen = 0;
   fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied, error), end;
-  for (; !error && entry != end && ++seen < kMax; entry.increment(error)) {
+  for (; !error && entry != end; entry.increment(error)) {
+    if (seen++ == most) {
+      found.cut = true;
+      break;
+    }
     const fs::path& path = entry->path();
     if (is_folder(path)) {
       const bool hidden = path.filename().string().starts_with('.');
       if (hidden || entry.depth() >= kDeepest) entry.disable_recursion_pending();
     } else if (is_file(path)) {
-      files.push_back(path);
+      found.files.push_back(path);
     }
   }
-  std::sort(files.begin(), files.end());
-  return files;
+  std::sort(found.files.begin(), found.files.end());
+  return found;
 }
 
 }  // namespace depthlens::util

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "depthlens/lens/provenance.hpp"
+#include "depthlens/util/folders.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::model {
@@ -69,10 +70,12 @@ enum class LensKind { kTuned, kJacobian, kAny };
 
 /// The lens that a path stands for: itself where it is a file or a tuned-lens folder, that folder where it is
 /// the params.pt in it, else the one lens of that kind in the folder or below it. Hidden folders are passed
-/// over. Throws an input error where there is none or more than one, naming them.
+/// over. Throws an input error where there is none or more than one, naming them, and where a folder holds
+/// too many files to know.
 std::filesystem::path find_lens(const std::filesystem::path& path, LensKind kind);
-/// The same; "" where there is none.
-std::filesystem::path find_lens_or_none(const std::filesystem::path& path, LensKind kind);
+/// The same; "" where there is none. `most`: files and folders that are looked at.
+std::filesystem::path find_lens_or_none(const std::filesystem::path& path, LensKind kind,
+                                        std::size_t most = util::kMaxEntries);
 
 /// Throws an output error where writing a lens to `target`, a file or a tuned-lens folder, would replace
 /// something that is no lens: a model's config.json, another file.

@@ -2,6 +2,7 @@
 // it.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <system_error>
 #include <vector>
@@ -12,8 +13,16 @@ namespace depthlens::util {
 std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder, std::error_code& error);
 std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder);
 
-/// The regular files in a folder and below it, links to such among them, in order. Links to folders, hidden
-/// folders and those more than six deep are passed over, and no more than 20,000 entries are looked at.
-std::vector<std::filesystem::path> files_below(const std::filesystem::path& folder);
+/// How many entries `files_below` looks at.
+inline constexpr std::size_t kMaxEntries = 20'000;
+
+struct FilesBelow {
+  std::vector<std::filesystem::path> files;  ///< in order
+  bool cut = false;                          ///< there are more entries than were looked at
+};
+
+/// The regular files in a folder and below it, links to such among them. Links to folders, hidden folders and
+/// those more than six deep are passed over, and no more than `most` entries are looked at.
+FilesBelow files_below(const std::filesystem::path& folder, std::size_t most = kMaxEntries);
 
 }  // namespace depthlens::util

@@ -131,6 +131,25 @@ TEST_CASE("published Jacobian lens: the archive, its folder and a folder above a
   check_error(ErrorCode::kFormat, {"damaged", "gpt2_jacobian_lens.pt"}, [&] { load(hub.path() / "cut"); });
 }
 
+TEST_CASE("published Jacobian lens: below a folder with too many files to know, none is taken") {
+  const TemporaryFolder hub;
+  const fs::path file = write(hub.path() / "a" / "x.pt", matrices({0, 1}));
+  const auto found = [&](std::size_t most) {
+    return lens::find_lens_or_none(hub.path(), lens::LensKind::kJacobian, most);
+  };
+  CHECK(found(2) == file);
+  hub.write("a/x_convergence.csv", "");
+  CHECK(found(3) == file);
+  check_error(ErrorCode::kInput,
+              {"too many files below", hub.path().string(), "no more than 2 files and folders",
+               "name the lens's own folder"},
+              [&] { found(2); });
+  check_error(ErrorCode::kInput, {"found more, and no lens among the first"}, [&] { found(1); });
+  write(hub.path() / "a" / "y.pt", matrices({0, 1}));
+  hub.write("a/y_convergence.csv", "");
+  check_error(ErrorCode::kInput, {"several lenses in", "found 2: 'a/x.pt', 'a/y.pt'"}, [&] { found(5); });
+}
+
 TEST_CASE("published tuned lens: a folder of the space, of another publisher, and a folder above") {
   const TemporaryFolder hub;
   const fs::path golden = test::golden_model("gpt2") / "lens" / "tuned";

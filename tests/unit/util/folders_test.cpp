@@ -60,9 +60,23 @@ TEST_CASE("files below a folder: hidden and deep folders are passed over, links 
   fs::create_symlink("z", folder.path() / "link");
   fs::create_directory_symlink("1", folder.path() / "other");
   fs::create_symlink("nowhere", folder.path() / "dangling");
-  CHECK(names(folder, util::files_below(folder.path())) ==
+  CHECK(names(folder, util::files_below(folder.path()).files) ==
         std::vector<std::string>{".w", (deep / "x").string(), "1/y", "link", "z"});
-  CHECK(util::files_below(folder.path() / "absent").empty());
+  CHECK(util::files_below(folder.path() / "absent").files.empty());
+}
+
+TEST_CASE("files below a folder: a walk that was cut says so") {
+  const TemporaryFolder folder;
+  for (const char* name : {"1/a", "1/b", "c"}) folder.write(name, "");
+  for (const std::size_t most : {0U, 1U, 3U, 4U, 5U}) {  // four entries: the folder is one
+    INFO(most);
+    const util::FilesBelow found = util::files_below(folder.path(), most);
+    CHECK(found.cut == (most < 4));
+    CHECK(found.files.size() <= most);
+  }
+  CHECK(names(folder, util::files_below(folder.path(), 4).files) ==
+        std::vector<std::string>{"1/a", "1/b", "c"});
+  CHECK_FALSE(util::files_below(folder.path()).cut);
 }
 
 TEST_CASE("folders that may not be read end no walk") {
@@ -75,8 +89,9 @@ TEST_CASE("folders that may not be read end no walk") {
   fs::permissions(folder.path() / "locked", fs::perms::none);
   {
     const WithoutPrivileges other;
-    CHECK(names(folder, util::files_below(folder.path())) == std::vector<std::string>{"a/file", "z/file"});
-    CHECK(util::files_below(folder.path() / "locked").empty());
+    CHECK(names(folder, util::files_below(folder.path()).files) ==
+          std::vector<std::string>{"a/file", "z/file"});
+    CHECK(util::files_below(folder.path() / "locked").files.empty());
     std::error_code error;
     CHECK(util::entries_of(folder.path() / "locked", error).empty());
     CHECK(error == std::errc::permission_denied);
