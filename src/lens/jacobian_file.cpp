@@ -266,9 +266,9 @@ StoredJacobianLens jacobian_lens_of(const io::TensorFile& file) {
 
 StoredJacobianLens read_jacobian_lens(const fs::path& given) {
   const fs::path path = find_lens(given, LensKind::kJacobian);
-  StoredJacobianLens lens = is_torch_archive(path)
-                                ? jacobian_lens_of(io::read_torch_archive(path), path.string())
-                                : jacobian_lens_of(open_tensors(path));
+  StoredJacobianLens lens = is_safetensors(path)
+                                ? jacobian_lens_of(io::TensorFile::open_safetensors(path))
+                                : jacobian_lens_of(io::read_torch_archive(path), path.string());
   add_facts_beside(path, lens);
   return lens;
 }

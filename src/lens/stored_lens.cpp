@@ -24,18 +24,16 @@ io::MetadataReader reader(const Metadata& metadata, const std::string& where) {
 
 }  // namespace
 
-bool is_torch_archive(const fs::path& file) {
+bool is_safetensors(const fs::path& file) {
   const auto mapped = util::MappedFile::open(file);
-  return std::string_view(reinterpret_cast<const char*>(mapped->data()),
-                          std::min<std::size_t>(4, mapped->size())) == std::string_view("PK\x03\x04");
+  const std::string_view bytes(reinterpret_cast<const char*>(mapped->data()), mapped->size());
+  if (bytes.size() > 8 && bytes[8] == '{') return true;                             // where the header begins
+  const bool torch = bytes.starts_with("PK\x03\x04") || bytes.starts_with('\x80');  // a zip, or a pickle
+  return !torch && file.extension() == ".safetensors";
 }
 
 io::TensorFile open_tensors(const fs::path& file) {
-  const auto mapped = util::MappedFile::open(file);
-  const std::string_view bytes(reinterpret_cast<const char*>(mapped->data()), mapped->size());
-  const bool header = bytes.size() > 8 && bytes[8] == '{';
-  const bool safetensors = header || (file.extension() == ".safetensors" && !is_torch_archive(file));
-  return safetensors ? io::TensorFile::open_safetensors(file) : io::TensorFile::open_torch(file);
+  return is_safetensors(file) ? io::TensorFile::open_safetensors(file) : io::TensorFile::open_torch(file);
 }
 
 void require_number(const Metadata& metadata, const std::string& key, std::int64_t value,
@@ -139,14 +137,15 @@ StoredLens read_lens(const fs::path& given) {
   const fs::path path = find_lens(given, LensKind::kAny);
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return read_tuned_lens(path);
-  if (is_torch_archive(path)) {
+  bool jacobian = false;
+  if (is_safetensors(path)) {
+    jacobian = holds_jacobians(io::TensorFile::open_safetensors(path));
+  } else {
     const io::PickleValue root = io::read_torch_archive(path);
-    const bool jacobian = std::any_of(std::begin(kJacobianKeys), std::end(kJacobianKeys),
-                                      [&](const char* key) { return find(root, key) != nullptr; });
-    if (jacobian) return read_jacobian_lens(path);
-    return read_tuned_lens(path);
+    jacobian = std::any_of(std::begin(kJacobianKeys), std::end(kJacobianKeys),
+                           [&](const char* key) { return find(root, key) != nullptr; });
   }
-  if (holds_jacobians(open_tensors(path))) return read_jacobian_lens(path);
+  if (jacobian) return read_jacobian_lens(path);
   return read_tuned_lens(path);
 }
 

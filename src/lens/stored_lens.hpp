@@ -22,8 +22,9 @@ using Metadata = std::map<std::string, std::string>;
 /// of the J++ lens.
 constexpr const char* kJacobianKeys[] = {"J", "jacobian_sum", "parameters"};
 
-bool is_torch_archive(const std::filesystem::path& file);
-/// Opens by content, not by name.
+/// Whether a file is safetensors by its content, and not one of torch.save, as zip or before that. Of what is
+/// neither the name decides who refuses it.
+bool is_safetensors(const std::filesystem::path& file);
 io::TensorFile open_tensors(const std::filesystem::path& file);
 
 /// Checks format, version and type of our metadata, where they stand, and takes the provenance.

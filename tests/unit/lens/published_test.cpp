@@ -23,6 +23,7 @@
 #include "support/check_error.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/warnings.hpp"
+#include "unit/io/helpers.hpp"
 
 namespace depthlens {
 namespace {
@@ -129,6 +130,31 @@ TEST_CASE("published Jacobian lens: the archive, its folder and a folder above a
   const std::string whole = util::read_file(file);
   hub.write("cut/gpt2_jacobian_lens.pt", std::string_view(whole).substr(0, whole.size() / 2));
   check_error(ErrorCode::kFormat, {"damaged", "gpt2_jacobian_lens.pt"}, [&] { load(hub.path() / "cut"); });
+}
+
+TEST_CASE("Jacobian lens: an archive as torch.save before 1.6 wrote it is one lens with that of today") {
+  using test::pickle::integer, test::pickle::text;
+  const TemporaryFolder work;
+  std::vector<float> numbers(kWidth * kWidth, 0);
+  for (std::int64_t i = 0; i < kWidth; ++i) numbers[static_cast<std::size_t>(i * (kWidth + 1))] = 2;
+  const std::string matrix = test::pickle::tensor(
+      {.num_stored = kWidth * kWidth, .shape = {kWidth, kWidth}, .strides = {kWidth, 1}, .view = "N"});
+  const auto old = [&](const std::string& key, const std::string& value) {
+    return test::pickle::old_file(
+        {.value = test::pickle::dictionary({text(key), value}),
+         .storages = test::little_endian(numbers.size(), 8) + test::bytes_of(numbers)});
+  };
+  const std::string bytes = old("J", test::pickle::dictionary({integer(0), matrix}));
+  const fs::path file = write(work.path() / "new.pt", {{0, at::eye(kWidth) * 2}});
+  for (const char* name : {"old/lens.pt", "other/lens.bin", "third/lens.safetensors"}) {
+    INFO(name);
+    const fs::path path = work.write(name, bytes);
+    CHECK(load(path)->digest() == load(file)->digest());
+    CHECK(std::holds_alternative<lens::StoredJacobianLens>(lens::read_lens(path)));
+  }
+  CHECK(lens::find_lens(work.path() / "old", lens::LensKind::kAny) == work.path() / "old" / "lens.pt");
+  check_error(ErrorCode::kFormat, {"under the key 'J'", "found the keys 'x'"},
+              [&] { load(work.write("x.pt", old("x", matrix))); });
 }
 
 TEST_CASE("published Jacobian lens: below a folder with too many files to know, none is taken") {
