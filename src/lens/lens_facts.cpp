@@ -28,7 +28,7 @@ using util::OrderedJson;
 struct Known {
   const char* fact;
   std::vector<const char*> keys;
-  bool decides = false;  ///< what the matrices mean: a file must not say it twice and differently
+  bool decides = false;  ///< what the matrices mean: a file must not say two things of it, by any of the keys
 };
 
 const std::vector<Known>& known_facts() {
@@ -120,6 +120,28 @@ Anchor classify(const OrderedJson& value) {
   // The module of a whole block, whose output a hook sees: model.layers.3, transformer.h.{layer}.
   static const std::regex block(R"((^|.*\.)(layers|blocks|h)\.(\{[a-z_]+\}|[0-9]+|\*|l|i))");
   return text.size() < 200 && std::regex_match(text, block) ? Anchor::kOutput : Anchor::kUnknown;
+}
+
+/// Whether an estimator is a mean Jacobian by plain derivatives.
+bool is_jacobian(const OrderedJson& estimator) {
+  const std::string name = util::lower_case(text_of(estimator));
+  return contains_any(name, {"jacobian", "jlens", "j-lens", "vjp", "jvp"}) &&
+         !contains_any(name, {"relevance", "relp", "lrp", "rlens", "r-lens", "jpp", "j++"});
+}
+
+/// Whether a switch is plainly off. Anything else may mean that it is on.
+bool is_off(const OrderedJson& value) {
+  if (!value.is_string()) return value == false || value == 0;
+  const std::string text = util::lower_case(value.get<std::string>());
+  return text == "false" || text == "no" || text == "off";
+}
+
+/// Whether two values of what decides mean the same, in whatever words.
+bool mean_the_same(const std::string& fact, const OrderedJson& a, const OrderedJson& b) {
+  if (a == b || a.is_structured() || b.is_structured()) return a == b;
+  if (fact == "estimator") return is_jacobian(a) == is_jacobian(b);
+  if (fact == "anchor") return classify(a) == classify(b);
+  return fact == "compatibility_mode" && is_off(a) == is_off(b);
 }
 
 util::Error two_things(const std::string& of, const std::string& where, const std::string& first,
@@ -272,32 +294,28 @@ void add_facts(const OrderedJson& fields, const std::string& where, bool beside,
     if (find_fact(facts, known.fact) != nullptr) continue;
     // Exports that were converted count the target from the blocks that there are, which may lack the last.
     if (converted && std::string(known.fact) == "target_layer") continue;
+    const bool rope = std::string(known.fact).rfind("rope_", 0) == 0;
+    std::optional<LensFact> fact;
     for (const char* key : known.keys) {
-      Said said = look_up(places, key);
-      if (said.value == nullptr) continue;
-      const bool is_corpus = std::string(known.fact) == "corpus";
-      if (is_corpus && said.value->is_object() && said.value->contains("name"))
-        said = {&said.value->at("name"), said.where + ".name"};
-      const bool rope = std::string(known.fact).rfind("rope_", 0) == 0;
-      if (said.value->is_null() || (said.value->is_structured() && !(rope && said.value->is_object())))
-        continue;
       for (const Place& place : places) {
-        if (!known.decides || !place.object->contains(key)) continue;
-        const OrderedJson& other = place.object->at(key);
-        if (other.is_null() || other == *said.value) continue;
-        throw two_things(cat("its ", known.fact), place.where + key, text_of(*said.value), text_of(other));
+        if (!place.object->contains(key)) continue;
+        const OrderedJson* value = &place.object->at(key);
+        std::string told_by = place.where + key;
+        if (std::string(known.fact) == "corpus" && value->is_object() && value->contains("name")) {
+          value = &value->at("name");
+          told_by += ".name";
+        }
+        // What decides is never passed over: `check_meaning` refuses lists and dictionaries of it.
+        const bool fits = !value->is_structured() || known.decides || (rope && value->is_object());
+        if (value->is_null() || !fits) continue;
+        if (!fact) {
+          fact = LensFact{known.fact, *value, told_by, beside};
+        } else if (known.decides && !mean_the_same(known.fact, fact->value, *value)) {
+          throw two_things(cat("its ", known.fact), told_by, text_of(fact->value), text_of(*value));
+        }
       }
-      facts.push_back({known.fact, *said.value, said.where, beside});
-      break;
     }
-  }
-  // A place by two keys: neuronpedia's name beside TransformerLens'.
-  const LensFact* anchor = find_fact(facts, "anchor");
-  if (anchor == nullptr || beside) return;
-  for (const char* key : {"hook_convention", "capture_point", "hook_point", "hook_name"}) {
-    const Said said = look_up(places, key);
-    if (said.value != nullptr && classify(*said.value) != classify(anchor->value))
-      throw two_things("its anchor", said.where, text_of(anchor->value), text_of(*said.value));
+    if (fact) facts.push_back(std::move(*fact));
   }
 }
 
@@ -376,13 +394,16 @@ void check_meaning(const StoredJacobianLens& lens) {
                               .found = shown(text_of(fact.value)),
                               .hint = hint});
   };
-  if (const LensFact* estimator = find_fact(lens.facts, "estimator")) {
-    const std::string name = util::lower_case(text_of(estimator->value));
-    const bool jacobian = contains_any(name, {"jacobian", "jlens", "j-lens", "vjp", "jvp"}) &&
-                          !contains_any(name, {"relevance", "relp", "lrp", "rlens", "r-lens", "jpp", "j++"});
-    if (!jacobian)
-      refuse(*estimator, "a lens of another estimator", "a mean Jacobian ('jacobian_lens')",
-             "its matrices are no Jacobians: changed backward rules, or filtered ones, make another lens");
+  for (const Known& known : known_facts()) {
+    const LensFact* fact = known.decides ? find_fact(lens.facts, known.fact) : nullptr;
+    if (fact == nullptr || !fact->value.is_structured()) continue;
+    refuse(*fact, cat("the lens tells its ", known.fact, " in a form that is not read"),
+           cat("one value, not a ", fact->value.is_array() ? "list" : "dictionary"), "");
+  }
+  if (const LensFact* estimator = find_fact(lens.facts, "estimator");
+      estimator != nullptr && !is_jacobian(estimator->value)) {
+    refuse(*estimator, "a lens of another estimator", "a mean Jacobian ('jacobian_lens')",
+           "its matrices are no Jacobians: changed backward rules, or filtered ones, make another lens");
   }
   if (const LensFact* mode = find_fact(lens.facts, "lrp_mode"); mode != nullptr && mode->value != "none") {
     refuse(*mode, "a lens of another estimator", "none: a Jacobian by plain derivatives",
@@ -413,7 +434,7 @@ void check_meaning(const StoredJacobianLens& lens) {
            "folding a norm changes the states");
   }
   if (const LensFact* mode = find_fact(lens.facts, "compatibility_mode");
-      mode != nullptr && mode->value == true)
+      mode != nullptr && !is_off(mode->value))
     refuse(*mode, "the lens was fitted on processed weights", "false", "folding a norm changes the states");
 }
 

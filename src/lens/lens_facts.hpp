@@ -32,7 +32,7 @@ Anchor anchor_of(const std::vector<LensFact>& facts);
 
 /// Throws a format error, with what was expected and found, where the facts say that the matrices are none
 /// that `jacobian` decodes: of another estimator, of a place inside a block, of several streams, of folded
-/// weights.
+/// weights; and where they tell such a thing by a list or a dictionary.
 void check_meaning(const StoredJacobianLens& lens);
 
 /// Compares the rotary settings that the lens was fitted under, where its files tell, with the model's.

@@ -327,8 +327,24 @@ TEST_CASE(
   refused(R"({"provenance": {"stream_reduce": "mean"}})", {"several residual streams", "found mean"});
   refused(R"({"metadata": {"processing": {"weight_basis": "folded"}}})",
           {"processed weights", "found folded"});
-  refused(R"({"metadata": {"processing": {"compatibility_mode": true}}})",
-          {"processed weights", "found true"});
+  for (const char* on : {"true", "1", "\"true\"", "\"yes\"", "\"fold_ln\""}) {
+    refused(cat(R"({"metadata": {"processing": {"compatibility_mode": )", on, "}}}"),
+            {"processed weights", "processing.compatibility_mode; expected false"});
+  }
+  for (const char* off : {"false", "null", "0", "\"False\"", "\"off\""}) {
+    INFO(off);
+    CHECK(load(write(work.path() / "off.pt", matrices({0, 1}), cat(R"({"compatibility_mode": )", off, "}")))
+              ->translates(2));
+  }
+  // In a form of which nothing is certain.
+  refused(R"({"metadata": {"fit": {"estimator": ["jacobian_lens"]}}})",
+          {"tells its estimator in a form that is not read", "metadata.fit.estimator",
+           R"(expected one value, not a list, found ["jacobian_lens"])"});
+  refused(R"({"anchor": ["resid_post"]})", {"its anchor in a form", "not a list"});
+  refused(R"({"anchor": {"hook": "resid_mid"}})", {"its anchor in a form", "not a dictionary"});
+  refused(R"({"lrp_mode": {"a": 1}})", {"its lrp_mode in a form", R"(found {"a":1})"});
+  refused(R"({"metadata": {"target_layer": [1]}})", {"its target_layer in a form", "found [1]"});
+  refused(R"({"weight_basis": ["raw"]})", {"its weight_basis in a form"});
 
   // As TransformerLens writes it.
   const auto lens = load(write(work.path() / "tl.pt", matrices({0, 1}), R"({"metadata": {
@@ -352,6 +368,39 @@ TEST_CASE(
   check_error(ErrorCode::kFormat, {"says two things of its target_layer"}, [&] {
     lens::read_jacobian_lens(write(work.path() / "two.pt", matrices({0}),
                                    R"({"target_layer": 2, "metadata": {"target_layer": 1}})"));
+  });
+}
+
+TEST_CASE("Jacobian lens: what decides is compared by all of its keys, in all places") {
+  const TemporaryFolder work;
+  int count = 0;
+  const auto read = [&](const std::string& fields) {
+    INFO(fields);
+    return lens::read_jacobian_lens(write(work.path() / cat(++count, ".pt"), matrices({0, 1}), fields));
+  };
+  const auto refused = [&](const std::string& fields, const std::vector<std::string>& parts) {
+    check_error(ErrorCode::kFormat, parts, [&] { read(fields); });
+  };
+  refused(R"({"metadata": {"estimator": "jacobian_lens", "method": "relevance_lens"}})",
+          {"says two things of its estimator", "metadata.method",
+           "expected jacobian_lens, as elsewhere in the file, found relevance_lens"});
+  refused(R"({"estimator": "jacobian_lens", "metadata": {"method": "relevance_lens"}})",
+          {"says two things of its estimator"});
+  refused(R"({"metadata": {"method": "relevance_lens"}, "config": {"estimator": "vjp"}})",
+          {"says two things of its estimator"});
+  refused(R"({"anchor": "resid_post", "metadata": {"anchor": ["resid_mid"]}})",
+          {"says two things of its anchor"});
+  refused(R"({"compatibility_mode": false, "metadata": {"compatibility_mode": 1}})",
+          {"says two things of its compatibility_mode"});
+  // The same in other words.
+  CHECK(read(R"({"estimator": "jacobian_lens", "metadata": {"method": "mean VJP", "estimator": null}})")
+            .facts.front()
+            .value == "jacobian_lens");
+  CHECK(read(R"({"anchor": "resid_post", "config": {"anchor": "block_output"}})").facts.size() == 2);
+  CHECK(read(R"({"compatibility_mode": false, "config": {"compatibility_mode": "no"}})").facts.size() == 2);
+  work.write("beside/config.yaml", "fit:\n  estimator: jacobian_lens\n  method: relevance_lens\n");
+  check_error(ErrorCode::kFormat, {"two things of its estimator", "config.yaml: fit.method"}, [&] {
+    lens::read_jacobian_lens(write(work.path() / "beside" / "x.pt", matrices({0, 1})));
   });
 }
 
