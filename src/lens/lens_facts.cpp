@@ -161,9 +161,20 @@ bool same_name(const std::string& a, const std::string& b) {
   return last(a) == last(b);
 }
 
-OrderedJson read_beside(const fs::path& path) {
+PlainYaml read_beside(const fs::path& path) {
   const std::string text = util::read_file(path, util::kMaxSettingsFile);
-  return path.extension() == ".yaml" ? parse_plain_yaml(text) : util::parse_ordered_json(text, path.string());
+  if (path.extension() == ".yaml") return parse_plain_yaml(text);
+  return {.fields = util::parse_ordered_json(text, path.string())};
+}
+
+/// What could not be read says nothing of the lens, whatever stands there.
+void warn_of_unread(const fs::path& path, const PlainYaml& read) {
+  if (read.num_unread == 0) return;
+  const std::string more = read.num_unread == 1 ? "" : cat(" and ", read.num_unread - 1, " more");
+  util::log_warning(
+      cat(path.string(), ": ", read.first_unread, more,
+          " could not be read, and what it says of the lens does not count: of YAML, nested keys "
+          "with values in one line, and lists of such values, are read"));
 }
 
 /// The name that neuronpedia gives the lens of a model: that of the model without its organisation.
@@ -326,7 +337,8 @@ void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
        {sidecar, file.parent_path() / "config.yaml", file.parent_path() / "config.json"}) {
     std::error_code ignored;
     if (!fs::is_regular_file(path, ignored)) continue;
-    const OrderedJson fields = read_beside(path);
+    const PlainYaml read = read_beside(path);
+    const OrderedJson& fields = read.fields;
     if (!fields.is_object()) continue;
     if (path != sidecar) {
       // A model's own, a tuned lens's, or of another file in the folder.
@@ -339,6 +351,7 @@ void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
       } else if (has_company(file) &&
                  (model.value == nullptr || !model.value->is_string() ||
                   expected_stem(model.value->get<std::string>()) != file.stem().string())) {
+        if (model.value == nullptr) warn_of_unread(path, read);  // the model may stand there
         continue;
       }
       const Said fitted = look_up(places, "prompts_fitted");
@@ -360,6 +373,7 @@ void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
                             ": it describes another lens, and was not used"));
       continue;
     }
+    warn_of_unread(path, read);
     lens.facts = std::move(facts);
     if (!named && told.model) {
       lens.provenance.model = told.model;

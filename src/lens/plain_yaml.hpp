@@ -1,6 +1,7 @@
 // The little of YAML that config.yaml beside a published Jacobian lens is written in.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -8,9 +9,15 @@
 
 namespace depthlens::lens {
 
-/// Nested mappings of scalars by indentation, as JSON: null, booleans, numbers, texts with or without quotes.
-/// Comments and what is none of these (lists, texts of several lines) are left out; of a key that stands
-/// twice the first counts. Never throws.
-util::OrderedJson parse_plain_yaml(std::string_view text);
+struct PlainYaml {
+  util::OrderedJson fields = util::OrderedJson::object();
+  std::size_t num_unread = 0;     ///< lines in another form, those that belong to them not counted
+  std::string first_unread = {};  ///< "line 3: 'fit: &a'"
+};
+
+/// Nested mappings by indentation, of values that stand in one line, as JSON: null, booleans (also yes, no,
+/// on, off), numbers, texts with or without quotes, what is written as JSON, and lists of these. Comments are
+/// left out. Of a key that stands twice the first counts, and the second is not read. Never throws.
+PlainYaml parse_plain_yaml(std::string_view text);
 
 }  // namespace depthlens::lens

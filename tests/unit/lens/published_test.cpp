@@ -496,6 +496,76 @@ command: "x"
   }
 }
 
+TEST_CASE(
+    "Jacobian lens: config.yaml beside it in other ways of writing the same, and what is not read of it") {
+  const TemporaryFolder work;
+  int count = 0;
+  const auto with_yaml = [&](const std::string& yaml) {
+    const std::string folder = cat(++count);
+    work.write(folder + "/config.yaml", yaml);
+    return write(work.path() / folder / "x.pt", matrices({0, 1}));
+  };
+  const auto inside = [&](const std::string& yaml) {
+    INFO(yaml);
+    const Warnings warnings;
+    check_error(ErrorCode::kFormat, {"anchored inside a block", "config.yaml", "found resid_mid"},
+                [&] { load(with_yaml(yaml)); });
+    CHECK(warnings.count() == 0);
+  };
+  for (const char* yaml :
+       {"fit:   # how\n  anchor: resid_mid", "fit: # how\n\n  # where\n  anchor: resid_mid # in the middle",
+        "\"anchor\": resid_mid", "'anchor' : 'resid_mid'",
+        "\xef\xbb\xbf"
+        "anchor: resid_mid\r\n",
+        "---\nfit: {\"anchor\": \"resid_mid\"}", "  fit:\n    anchor: resid_mid",
+        "layers: [0, 1]\nnotes:\n- 'it''s'\n- \"a # b\" # c\nanchor: resid_mid"})
+    inside(yaml);
+  for (const char* on : {"True", "yes", "On", "TRUE  # folded"}) {
+    INFO(on);
+    check_error(ErrorCode::kFormat, {"processed weights", "compatibility_mode", "found true"},
+                [&] { load(with_yaml(cat("compatibility_mode: ", on))); });
+  }
+  for (const char* off : {"False", "no", "off", "Null", "~", ""}) {
+    INFO(off);
+    CHECK(load(with_yaml(cat("compatibility_mode: ", off)))->translates(2));
+  }
+  check_error(ErrorCode::kFormat, {"its anchor in a form that is not read", "found [\"resid_mid\"]"},
+              [&] { load(with_yaml("anchor:\n- resid_mid\n")); });
+
+  // What could not be read is told of, once for a file.
+  const auto unread = [&](const std::string& yaml, const std::string& told) {
+    INFO(yaml);
+    const Warnings warnings;
+    const auto lens = lens::read_jacobian_lens(with_yaml(yaml));
+    CHECK(warnings.count() == 1);
+    CHECK(warnings.tell({"config.yaml: " + told, "could not be read", "does not count"}));
+    return lens;
+  };
+  unread("fit: {anchor: resid_mid}", "line 1: 'fit: {anchor: resid_mid}' could");
+  unread("runs:\n  - anchor: resid_mid\n    method: x\n", "line 2: '- anchor: resid_mid' could");
+  unread("a: 1\nanchor: &here resid_mid\nfit: *here\n", "line 2: 'anchor: &here resid_mid' and 1 more could");
+  unread("anchor: |\n  resid_mid\n", "line 1: 'anchor: |'");
+  unread("anchor: !!str resid_mid", "line 1: ");
+  unread("anchor: \"resid_mid", "line 1: ");
+  unread("anchor: resid_post\nanchor: resid_mid", "line 2: 'anchor: resid_mid'");
+  unread("fit:\n\tanchor: resid_mid", "line 2: ");
+  unread({"a\0n\0c\0h\0o\0r\0:\0", 14}, "line 1: ");
+  const auto folded = unread("anchor: resid_post\n  and so on\ncorpus: c\n", "line 2: 'and so on'");
+  REQUIRE(folded.facts.size() == 2);  // prompts, of the file, and
+  CHECK(folded.facts.back().value == "c");
+
+  // Not where the file is of another lens; but where that may stand in what was not read.
+  const Warnings warnings;
+  const fs::path file = with_yaml("hf_model_name: org/other\nfit: {a: b}\n");
+  write(file.parent_path() / "y.pt", matrices({0, 1}));
+  lens::read_jacobian_lens(file);
+  CHECK(warnings.count() == 0);
+  const fs::path unnamed = with_yaml("hf_model_name: &m org/x\n");
+  write(unnamed.parent_path() / "y.pt", matrices({0, 1}));
+  lens::read_jacobian_lens(unnamed);
+  CHECK(warnings.tell({"line 1: 'hf_model_name: &m org/x' could not be read"}));
+}
+
 TEST_CASE("Jacobian lens: safetensors as jlens-mlx writes them, with what stands beside") {
   const TemporaryFolder work;
   io::write_safetensors(work.path() / "lens.safetensors",
