@@ -4,6 +4,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -20,6 +21,8 @@ using util::in_quotes;
 constexpr std::size_t kMaxPattern = 1 << 16;
 constexpr std::uint32_t kMatchLimit = 10'000'000;
 constexpr std::uint32_t kDepthLimit = 100'000;
+constexpr const char* kDigits = "0123456789";
+constexpr const char* kIgnored = " where case does not matter";
 
 template <auto Free>
 struct Freer {
@@ -83,16 +86,56 @@ class Translator {
     }
     if (c == '(' && follows("(?")) return group();
     if (c == '(' && follows("(*")) refuse("the verb (*");
+    if (c == ')' && !outer_ignore_case_.empty()) {
+      ignores_case_ = outer_ignore_case_.back();
+      outer_ignore_case_.pop_back();
+    }
+    if (c == '(') outer_ignore_case_.push_back(ignores_case_);
+    if (c == '{') return interval();
     if (c == '}' && at_ + 1 < pattern_.size() && pattern_[at_ + 1] == '+') refuse("}+");
+    literal(c);
+  }
+
+  /// {,n} is a text to PCRE2, and {n}? does not mean "or none".
+  void interval() {
+    const std::size_t comma = std::min(pattern_.find_first_not_of(kDigits, at_ + 1), pattern_.size());
+    const std::size_t close = std::min(pattern_.find_first_not_of(kDigits, comma + 1), pattern_.size());
+    if (comma > at_ + 1 && pattern_.compare(comma, 2, "}?") == 0) refuse("{n}?");
+    const bool from_none = comma == at_ + 1 && close > comma + 1 && pattern_[comma] == ',' &&
+                           pattern_.compare(close, 1, "}") == 0;
     take(1);
+    if (from_none) out_ += '0';
+  }
+
+  /// A character by itself, in a class or outside. Where case does not matter, Oniguruma takes one letter for
+  /// several: \u00df for ss.
+  void literal(char c) {
+    const char* end = pattern_.data() + at_;
+    const bool is_word = (code_point_flags()[next_code_point(end)] & kWord) != 0;
+    const char letter = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+    if (ignores_case_) {
+      if (is_word && static_cast<unsigned char>(c) >= 0x80) refuse(cat("a letter beyond ASCII", kIgnored));
+      for (const std::string_view pair : {"ss", "st", "ff", "fi", "fl"}) {
+        if (!in_class_ && last_letter_ == pair[0] && letter == pair[1])
+          refuse(cat(in_quotes(pair), kIgnored));
+      }
+    }
+    if (c != '(' && c != ')') last_letter_ = letter;  // groups need not keep letters apart
+    take(static_cast<std::size_t>(end - (pattern_.data() + at_)));
   }
 
   void group() {
     for (const std::string_view known : {"(?:", "(?=", "(?!", "(?>", "(?<=", "(?<!", "(?i:"}) {
-      if (follows(known)) return take(known.size());
+      if (!follows(known)) continue;
+      outer_ignore_case_.push_back(ignores_case_);
+      ignores_case_ |= known == "(?i:";
+      return take(known.size());
     }
     // In the middle of a pattern it would reach differently far.
-    if (follows("(?i)") && at_ == 0) return take(4);
+    if (follows("(?i)") && at_ == 0) {
+      ignores_case_ = true;
+      return take(4);
+    }
     refuse("a group that begins with " + in_quotes(std::string_view(pattern_).substr(at_, 4)));
   }
 
@@ -102,7 +145,7 @@ class Translator {
     if (c == '[' || (c == ']' && inner_classes_ > 0)) return inner_class(c);
     if (c == ']') in_class_ = false;
     class_start_ = false;
-    take(1);
+    literal(c);
   }
 
   /// The members of a class in a class are members of the outer one; PCRE2 knows no such thing.
@@ -119,13 +162,18 @@ class Translator {
   void members(std::string_view category, bool complement) {
     const std::string ranges = class_members(category, complement);
     if (ranges.empty()) refuse("the property " + in_quotes(category));
-    out_ += in_class_ ? ranges : '[' + ranges + ']';
+    const bool is_case = category == "Lu" || category == "Ll" || category == "Lt";
+    if (ignores_case_ && in_class_ && is_case)
+      refuse(cat("the property ", in_quotes(category), " in a class", kIgnored));
+    // By itself a property stays what it is.
+    out_ += in_class_ ? ranges : (ignores_case_ ? "(?-i:[" : "[") + ranges + (ignores_case_ ? "])" : "]");
   }
 
   void escape() {
     if (at_ + 1 >= pattern_.size()) refuse("a \\ at its end");
     const char kind = pattern_[at_ + 1];
     class_start_ = false;
+    last_letter_ = 0;
     switch (kind) {
       case 'p':
       case 'P': {
@@ -152,6 +200,7 @@ class Translator {
         at_ += 2;
         return;
       case 'u': {
+        if (ignores_case_) refuse(cat("\\u", kIgnored));
         const std::string_view digits = std::string_view(pattern_).substr(at_ + 2).substr(0, 4);
         if (digits.size() != 4 ||
             digits.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos) {
@@ -161,11 +210,13 @@ class Translator {
         at_ += 6;
         return;
       }
+      case 'x':
+        if (ignores_case_) refuse(cat("\\x", kIgnored));
+        [[fallthrough]];
       case 'n':
       case 'r':
       case 't':
       case 'f':
-      case 'x':
         return take(2);
       default:
         break;
@@ -180,6 +231,9 @@ class Translator {
   const std::string& where_;
   std::string out_;
   std::size_t at_ = 0;
+  bool ignores_case_ = false;
+  std::vector<bool> outer_ignore_case_;  // of the groups that are open
+  char last_letter_ = 0;                 // what a literal stands behind, where case does not matter
   bool in_class_ = false;
   bool class_start_ = false;
   int inner_classes_ = 0;

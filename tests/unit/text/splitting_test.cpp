@@ -78,9 +78,17 @@ TEST_CASE("patterns: classes are Unicode's") {
 TEST_CASE("patterns: groups, and looking around") {
   CHECK(found("(?i:AB)c", "abcABC") == Parts{"[abc]", "ABC"});
   CHECK(found("(?i)ab", "AB") == Parts{"[AB]"});
+  CHECK(found("(?i:'s|'ll)s", "'S'LLs'\u017fsT") == Parts{"'S", "['LLs]", "['\u017fs]", "T"});
+  CHECK(found(R"((?i:\p{Lu}x))", "aXAXAx") == Parts{"aX", "[AX]", "[Ax]"});  // the property stays what it is
   CHECK(found(R"(\s+(?!\S))", "a  b ") == Parts{"a", "[ ]", " b", "[ ]"});
   CHECK(found("(?<=a)b", "abb") == Parts{"a", "[b]", "b"});
   CHECK(found("^b", "a\nb") == Parts{"a\n", "[b]"});  // ^ is that of a line
+}
+
+TEST_CASE("patterns: a repetition without a lower bound begins at none") {
+  CHECK(found("ba{,2}", "baaab") == Parts{"[baa]", "a", "[b]"});
+  CHECK(found("ba{1,2}?", "baa") == Parts{"[ba]", "a"});
+  CHECK(found("a{,}|{,x", "a{,}{,x") == Parts{"[a{,}]", "[{,x]"});  // no repetitions
 }
 
 TEST_CASE("patterns: what PCRE2 would read otherwise is refused with the byte of the pattern") {
@@ -109,6 +117,14 @@ TEST_CASE("patterns: what PCRE2 would read otherwise is refused with the byte of
   refused(R"(\u12)", {R"(\u without four digits)"});
   refused("a\\", {"a \\ at its end"});
   refused("a{2}+", {"}+"});
+  refused("a{2}?", {"{n}?", "byte 2"});
+  for (const char* pattern : {"(?i:x|ss)", "(?i)aSt", "(?i:f(?:i))", "(?i:f)(?i:l)"})
+    refused(pattern, {"where case does not matter"});
+  refused("(?i:\u00e9)", {"a letter beyond ASCII where case does not matter", "byte 5"});
+  refused("(?i:[\u00df])", {"a letter beyond ASCII"});
+  refused(R"((?i:[\p{Lu}]))", {"the property 'Lu' in a class where case does not matter"});
+  refused(R"((?i:\u0053))", {R"(\u where case does not matter)"});
+  refused(R"((?i)\x53)", {R"(\x where case does not matter)"});
   refused("(a", {"does not compile"});
   refused("a\xff", {"not valid UTF-8"});
   refused(std::string(70'000, 'a'), {"too long"});
