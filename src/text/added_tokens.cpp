@@ -33,7 +33,9 @@ void AddedTokens::add(AddedToken token, const std::string& where) {
   }
   const auto same_content = by_content_.find(token.content);
   if (same_content != by_content_.end()) {
-    tokens_[same_content->second] = std::move(token);
+    AddedToken& before = tokens_[same_content->second];
+    token.special |= before.special;
+    before = std::move(token);
     return;
   }
   next_id_ = std::max(next_id_, token.id + 1);
@@ -67,7 +69,6 @@ std::optional<TokenId> AddedTokens::id_of(const std::string& content) const {
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
     : tokens_(std::move(tokens)), ends_(1, -1) {
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
-    if (tokens_[i].stays_text) continue;
     std::uint32_t node = 0;
     for (const char c : tokens_[i].content) {
       const std::uint64_t edge = std::uint64_t{node} << 8 | static_cast<unsigned char>(c);
@@ -111,6 +112,7 @@ void AddedTokenMatcher::split(std::string_view text, std::vector<Segment>& out) 
     std::size_t start = i;
     std::size_t stop = i + token.content.size();
     i = stop;
+    if (token.stays_text) continue;  // nor is another one looked for in it
     if (token.single_word) {
       const char* after = data + stop;
       const bool word_before = start > 0 && [&] {

@@ -26,7 +26,9 @@ struct AddedToken {
   bool rstrip = false;
   bool normalized = false;  ///< looked for after normalization
   bool special = false;
-  bool stays_text = false;  ///< has an id, but is not looked for in texts
+  bool stays_text = false;  ///< where it is found in a text, it is text
+
+  bool operator==(const AddedToken&) const = default;
 };
 
 /// A part of a text: an added token, or text between them (`id` is kNoToken).
@@ -46,8 +48,8 @@ class AddedTokens {
       : vocabulary_(std::move(vocabulary)), next_id_(count), taken_(std::move(taken)) {}
 
   /// Adds, or replaces the token of that content. Its id is the vocabulary's, or else the next one behind the
-  /// vocabulary and the tokens added before, whatever the file says: so Hugging Face's package does. Throws
-  /// a format error where the id is taken or too large.
+  /// vocabulary and the tokens added before, whatever the file says: so Hugging Face's package does. What
+  /// was special stays special. Throws a format error where the id is taken or too large.
   void add(AddedToken token, const std::string& where);
   /// Warns, in one line, where files say other ids.
   void warn_of_ids() const;
@@ -76,7 +78,7 @@ class AddedTokens {
 class AddedTokenMatcher {
  public:
   AddedTokenMatcher() = default;
-  /// Each token is looked for as its `content`, unless it stays text.
+  /// Each token is looked for as its `content`.
   explicit AddedTokenMatcher(std::vector<AddedToken> tokens);
 
   bool empty() const { return tokens_.empty(); }

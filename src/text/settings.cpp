@@ -109,6 +109,7 @@ class MoreSpecialTokens {
     read_lists(root);
     if (extra_) {
       for (AddedToken& token : std::exchange(*extra_, std::move(before))) {
+        token.special = true;
         if (!contains(*extra_, token.content)) extra_->push_back(std::move(token));
       }
     }
@@ -140,7 +141,11 @@ class MoreSpecialTokens {
     if (!root.has(key)) return tokens;  // null
     const JsonView list = root.at(key);
     if (!list.is_array()) list.fail("a list of tokens");
-    for (std::size_t i = 0; i < list.size(); ++i) tokens.push_back(named_token(list.at(i)));
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const JsonView token = list.at(i);
+      // Of these, flags of an object say whether it is special.
+      tokens.push_back(token.is_object() ? read_added_token(token) : named_token(token));
+    }
     return tokens;
   }
 
@@ -366,11 +371,16 @@ TokenizerSettings read_settings(const fs::path& folder) {
 
 void add_tokens_of(const TokenizerSettings& settings, AddedTokens& tokens) {
   for (const AddedToken& token : settings.added) tokens.add(token, settings.where);
+  const AddedTokens of_files = tokens;
+  std::vector<AddedToken> added;
+  // One that the files list keeps their flags. Of one under several names each new spelling counts, and so
+  // the last one.
   const auto add_special = [&](const AddedToken& token) {
     if (settings.plain_special_tokens) {
       tokens.add({.content = token.content, .special = true}, settings.where);
-    } else if (tokens.find(token.content) == nullptr) {
-      tokens.add(token, settings.where);
+    } else if (of_files.find(token.content) == nullptr &&
+               std::find(added.begin(), added.end(), token) == added.end()) {
+      tokens.add(added.emplace_back(token), settings.where);
     }
   };
   for (const std::string_view key : kNameKeys) {

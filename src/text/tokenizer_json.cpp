@@ -327,7 +327,8 @@ void compare_added(const AddedTokens& of_json, const TokenizerSettings& settings
     if (other == nullptr) {
       tell(token, " is in the latter only");
     } else if (token.lstrip != other->lstrip || token.rstrip != other->rstrip ||
-               token.single_word != other->single_word || token.normalized != other->normalized) {
+               token.single_word != other->single_word || token.normalized != other->normalized ||
+               token.special != other->special) {
       tell(token, " has other flags");
     }
   }

@@ -99,7 +99,26 @@ TEST_CASE("added tokens: with split_special_tokens special ones are text") {
   Json json = small_tokenizer();
   json["added_tokens"] = {added_token("ab", 4, {{"special", true}}), added_token("bc", 6)};
   CHECK(load(json)->encode("abc") == Ids{4, 2});
-  CHECK(load(json, {{"split_special_tokens", true}})->encode("abc") == Ids{0, 6});
+  const Json split = {{"split_special_tokens", true}};
+  CHECK(load(json, split)->encode("bc") == Ids{6});
+  CHECK(load(json, split)->encode("abc") == Ids{5});  // nor is another token looked for in one that is text
+  Json listed = split;                                // what was special stays special
+  listed["added_tokens_decoder"] = {{"4", added_token("ab", 4)}};
+  const Warnings warnings;
+  CHECK(load(json, listed)->encode("abc") == Ids{5});
+  CHECK(warnings.tell({"added_tokens of", "'ab' has other flags"}));
+  const auto extra = [&](const char* key, const Json& tokens) {
+    Json config = split;
+    config[key] = tokens;
+    return load(small_tokenizer(), config)->encode("a<x>b");
+  };
+  // Expected as transformers 5.24 makes them of these files.
+  const Json flags = {{"__type", "AddedToken"}, {"content", "<x>"}, {"normalized", false}};
+  for (const char* key : {"extra_special_tokens", "additional_special_tokens"}) {
+    CHECK(extra(key, {"<x>"}) == Ids{0, 1});
+    CHECK(extra(key, Json::array({flags})) == Ids{0, 20, 1});
+  }
+  CHECK(extra("extra_special_tokens", {{"x", flags}}) == Ids{0, 1});
   CHECK(load(json, {{"split_special_tokens", true}, {"pad_token", "bc"}})->encode("bbc") == Ids{1, 1, 2});
 }
 
@@ -153,6 +172,23 @@ TEST_CASE("added tokens: keys that end in _token name special ones, in the order
   CHECK(load_with(both + R"({"y": "<y>"}})")->encode("<y><x>") == Ids{20, 21});
   check_error(util::ErrorCode::kFormat, {"model_specific_special_tokens", "an object"},
               [&] { load_with(R"({"model_specific_special_tokens": ["<z>"]})"); });
+}
+
+TEST_CASE("added tokens: of one under several names the last spelling counts, unless files list it") {
+  const auto flagged = [](const char* flag) -> Json {
+    return {{"__type", "AddedToken"}, {"content", "<x>"}, {"normalized", false}, {flag, true}};
+  };
+  const auto ids = [](const Json& config) { return load(small_tokenizer(), config)->encode("a <x> a"); };
+  // Expected as transformers 5.24 makes them of these files.
+  const Ids plain = {0, 3, 20, 3, 0}, left = {0, 20, 3, 0}, right = {0, 3, 20, 0};
+  CHECK(ids({{"eos_token", flagged("lstrip")}, {"pad_token", "<x>"}}) == plain);
+  CHECK(ids({{"bos_token", "<x>"}, {"pad_token", flagged("lstrip")}, {"mask_token", "<x>"}}) == left);
+  CHECK(ids({{"eos_token", flagged("lstrip")}, {"extra_special_tokens", {"<x>"}}}) == plain);
+  CHECK(ids({{"eos_token", "<x>"}, {"image_token", flagged("rstrip")}}) == right);
+  CHECK(ids({{"extra_special_tokens", {flagged("lstrip"), flagged("rstrip")}}}) == right);
+  Json listed = small_tokenizer();
+  listed["added_tokens"] = {added_token("<x>", 20)};
+  CHECK(load(listed, {{"eos_token", flagged("lstrip")}})->encode("a <x> a") == plain);
 }
 
 TEST_CASE(
