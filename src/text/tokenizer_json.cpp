@@ -9,6 +9,7 @@
 #include "depthlens/util/text.hpp"
 #include "formats.hpp"
 #include "json_steps.hpp"
+#include "unicode.hpp"
 
 namespace depthlens::text {
 namespace {
@@ -25,7 +26,14 @@ struct NormalizerPlan {
   Normalizer normalizer;
   bool marks_spaces = false;
   bool prepends = false;
+  bool changes_length = false;  ///< a Replace does, of anything but one code point by one
 };
+
+bool is_one_code_point(const std::string& text) {
+  const char* at = text.data();
+  if (!text.empty()) next_code_point(at);
+  return !text.empty() && at == text.data() + text.size();
+}
 
 NormalizerPlan read_normalizer(const JsonView& root) {
   NormalizerPlan plan;
@@ -46,6 +54,7 @@ NormalizerPlan read_normalizer(const JsonView& root) {
       const std::string wanted = pattern.at("String").as_string();
       const std::string content = step.at("content").as_string();
       if (wanted.empty()) pattern.fail("a text that is not empty");
+      plan.changes_length |= !is_one_code_point(wanted) || !is_one_code_point(content);
       plan.marks_spaces |= wanted == " " && content == kSpaceMark;
       plan.normalizer.add({Normalizer::Kind::kReplace, wanted, content});
     } else {
@@ -90,7 +99,8 @@ struct PreTokenizerPlan {
   PreTokenizer pre_tokenizer;
   bool byte_level = false;
   bool marks_spaces = false;
-  bool marks_start_behind_cuts = false;  ///< a Metaspace with the scheme "first" stands behind other steps
+  bool marks_start = false;              ///< by a Metaspace with the scheme "first"
+  bool marks_start_behind_cuts = false;  ///< it stands behind other steps
 };
 
 PreTokenizerPlan read_pre_tokenizer(const JsonView& root) {
@@ -117,6 +127,7 @@ PreTokenizerPlan read_pre_tokenizer(const JsonView& root) {
       if (mark != kSpaceMark) step.at("replacement").fail(in_quotes(kSpaceMark));
       plan.marks_spaces = true;
       const PrependScheme scheme = read_scheme(step);
+      plan.marks_start |= scheme == PrependScheme::kFirst;
       plan.marks_start_behind_cuts |= scheme == PrependScheme::kFirst && !plan.pre_tokenizer.empty();
       plan.pre_tokenizer.add(metaspace_splitter(std::move(mark), scheme, step.get_bool("split", true)));
     } else if (type == "Split") {
@@ -207,6 +218,9 @@ JsonPlan read_plan(const JsonView& root) {
   // Hugging Face's package takes all that comes of the text's first character for its start.
   if (normalizer.prepends && pre_tokenizer.marks_start_behind_cuts)
     refuse(root.at("pre_tokenizer"), "Metaspace 'first' behind a normalizer Prepend and other steps");
+  // Where lengths change, it loses track of what that character became.
+  if (normalizer.changes_length && pre_tokenizer.marks_start)
+    refuse(root.at("pre_tokenizer"), "Metaspace 'first' behind a normalizer Replace that changes the length");
   JsonPlan plan = {.steps = {std::move(normalizer.normalizer), std::move(pre_tokenizer.pre_tokenizer)}};
   BpeOptions& options = plan.options;
   options.byte_level = pre_tokenizer.byte_level;

@@ -99,6 +99,11 @@ TEST_CASE("unsupported: pre-tokenizers and normalizers") {
                 {"ByteLevel twice", "pretokenizers[1]"});
   pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", {byte_level, {{"type", "Metaspace"}}}}},
                 {"Metaspace behind ByteLevel", "pretokenizers[1]"});
+  check_refused({"Metaspace 'first' behind a normalizer Replace that changes the length", "pre_tokenizer"},
+                [](Json& t) {
+                  t["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "~"}}}, {"content", ""}};
+                  t["pre_tokenizer"] = {{"type", "Metaspace"}, {"prepend_scheme", "first"}};
+                });
   check_refused({"Metaspace 'first' behind a normalizer Prepend", "pre_tokenizer"}, [](Json& t) {
     t["normalizer"] = {{"type", "Prepend"}, {"prepend", "x"}};
     t["pre_tokenizer"] = {
