@@ -97,15 +97,6 @@ BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePai
   model.space = options.space;
   model.byte_ids.fill(kNoToken);
   model.token_bytes.resize(vocabulary.size);
-  if (!options.unknown_token.empty()) {
-    const auto unknown = vocabulary.find(options.unknown_token);
-    if (!unknown) {
-      throw util::format_error(
-          {.what = cat("the unk_token ", in_quotes(options.unknown_token), " is not in the vocabulary"),
-           .where = where});
-    }
-    model.unknown = *unknown;
-  }
   for (const auto& [token, id] : vocabulary.ids) {
     if (options.byte_level) {
       auto bytes = spelled_bytes(token);
@@ -124,6 +115,12 @@ BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePai
           byte >= 0 ? std::string(1, static_cast<char>(byte)) : with_spaces(token, options.space);
       if (options.ignore_merges) model.words.emplace(token, id);
     }
+  }
+  model.unknown = vocabulary.find(options.unknown_token).value_or(kNoToken);
+  if (!options.unknown_token.empty() && model.unknown == kNoToken && !model.knows_all_bytes()) {
+    throw util::format_error(
+        {.what = cat("the unk_token ", in_quotes(options.unknown_token), " is not in the vocabulary"),
+         .where = where});
   }
   model.merges = MergeTable(merges.size());
   std::string merged;

@@ -2,6 +2,7 @@
 // out (SentencePiece models converted for Hugging Face).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -26,11 +27,13 @@ struct BpeModel {
   bool byte_level = true;             ///< words are merged from bytes, else from code points
   std::string space = {};             ///< unless byte_level: what stands for a space in tokens; "": nothing
   std::array<TokenId, 256> byte_ids;  ///< of single bytes; kNoToken: none
-  FlatMap<TokenId> character_ids;     ///< unless byte_level: of single code points
-  bool byte_fallback = false;         ///< unless byte_level: unknown code points become bytes
-  bool fuse_unknown = false;          ///< neighbouring unknown code points become one token
-  TokenId unknown = kNoToken;         ///< kNoToken: what is unknown is dropped
-  bool ignore_merges = false;         ///< a word that is a token needs no merging
+  /// Then nothing is unknown.
+  bool knows_all_bytes() const { return std::count(byte_ids.begin(), byte_ids.end(), kNoToken) == 0; }
+  FlatMap<TokenId> character_ids;                  ///< unless byte_level: of single code points
+  bool byte_fallback = false;                      ///< unless byte_level: unknown code points become bytes
+  bool fuse_unknown = false;                       ///< neighbouring unknown code points become one token
+  TokenId unknown = kNoToken;                      ///< kNoToken: what is unknown is dropped
+  bool ignore_merges = false;                      ///< a word that is a token needs no merging
   std::unordered_map<std::string, TokenId> words;  ///< of ignore_merges: all tokens as they stand in a text
 };
 

@@ -70,6 +70,7 @@ constexpr TokenizerClass kClasses[] = {
     {.name = "LlamaTokenizer",
      .steps = ClassSteps::kLlama,
      .heeds_legacy = true,
+     .drops_unknown = true,
      .bos = "<s>",
      .eos = "</s>",
      .unk = "<unk>"},

@@ -32,7 +32,8 @@ struct TokenizerClass {
   std::string_view name;  ///< without "Fast"
   ClassSteps steps = ClassSteps::kOfFile;
   ClassBos bos_rule = ClassBos::kPostProcessor;
-  bool heeds_legacy = false;  ///< of kLlama: with `legacy` a space is put behind each added token too
+  bool heeds_legacy = false;   ///< of kLlama: with `legacy` a space is put behind each added token too
+  bool drops_unknown = false;  ///< of tokens of characters: the model is made without the unknown token
   /// The tokens that the class names where no file does (null is a name: none); "": none.
   std::string_view bos = "", eos = "", unk = "", sep = "", pad = "", cls = "", mask = "";
   /// The same by keys of the class's own.

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "added_tokens.hpp"
 #include "bpe_tokenizer.hpp"
@@ -17,6 +18,12 @@ namespace depthlens::text {
 
 /// Whether a tokenizer.json holds a Unigram model, which is read from the SentencePiece model only.
 bool is_unigram(const util::JsonView& root);
+
+/// Names the pad token of the file's `padding` where no other file does.
+void name_padding(const util::JsonView& root, TokenizerSettings& settings);
+
+/// How a Metaspace of the file puts a space before texts; nothing: there is none.
+std::optional<PrependScheme> metaspace_scheme(const util::JsonView& root);
 
 /// Adds the file's `added_tokens`.
 void add_json_tokens(const util::JsonView& root, AddedTokens& tokens);

@@ -17,6 +17,8 @@ class Normalizer {
     Kind kind;
     std::string pattern = {};  ///< kReplace: looked for, not empty
     std::string content = {};  ///< kPrepend, kReplace: put in
+
+    bool operator==(const Step&) const = default;
   };
 
   void add(Step step) { steps_.push_back(std::move(step)); }

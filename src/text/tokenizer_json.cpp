@@ -239,9 +239,19 @@ JsonPlan read_plan(const JsonView& root) {
   return plan;
 }
 
-/// Puts the steps of the folder's class in place of the file's, as transformers 5 does, and says so where
-/// that changes anything. Whether the class makes a tokenizer of its own, of vocabulary and merges.
-bool use_steps_of_class(const TokenizerClass& tokenizer_class, const TokenizerSettings& settings,
+/// The steps that do more than mark spaces, which one class does in the normalizer and another behind it.
+std::vector<Normalizer::Step> beside_spaces(const Normalizer& normalizer) {
+  std::vector<Normalizer::Step> steps = normalizer.steps();
+  std::erase_if(steps, [](const Normalizer::Step& step) {
+    return step.content == kSpaceMark && (step.pattern.empty() || step.pattern == " ");
+  });
+  return steps;
+}
+
+/// Puts the steps and the names of the folder's class in place of the file's, as transformers 5 does, and
+/// says so where that changes anything. Whether the class makes a tokenizer of its own, of vocabulary and
+/// merges.
+bool use_steps_of_class(const TokenizerClass& tokenizer_class, TokenizerSettings& settings,
                         const std::string& where, JsonPlan& plan) {
   if (tokenizer_class.steps == ClassSteps::kOfFile) return false;
   const std::string name = describe_class(tokenizer_class, settings);
@@ -256,14 +266,16 @@ bool use_steps_of_class(const TokenizerClass& tokenizer_class, const TokenizerSe
   }
   TextSteps steps = steps_of(tokenizer_class, settings);
   const std::string probe = first_difference(plan.steps, steps);
-  if (!probe.empty() || plan.options.ignore_merges) {
+  const bool normalizes = beside_spaces(plan.steps.normalizer) != beside_spaces(steps.normalizer);
+  if (!probe.empty() || normalizes || plan.options.ignore_merges) {
     util::log_warning(
         cat(where, ": ",
-            probe.empty() ? std::string("ignore_merges is not heeded")
-                          : cat("normalizer and pre_tokenizer are not used, which cut ", probe, " otherwise"),
+            !probe.empty() ? cat("normalizer and pre_tokenizer are not used, which cut ", probe, " otherwise")
+            : normalizes   ? std::string("the normalizer is not used, which is another one")
+                           : std::string("ignore_merges is not heeded"),
             "; the class ", name, " has its own in transformers 5"));
-    plan.steps = std::move(steps);
   }
+  plan.steps = std::move(steps);
   const bool over_characters = tokenizer_class.over_characters();
   if (over_characters && !(plan.options.byte_fallback && plan.options.fuse_unknown)) {
     util::log_warning(cat(where, ": byte_fallback and fuse_unk are on, whatever it says; the class ", name,
@@ -271,7 +283,10 @@ bool use_steps_of_class(const TokenizerClass& tokenizer_class, const TokenizerSe
   }
   plan.options.byte_fallback = plan.options.fuse_unknown = over_characters;
   plan.options.ignore_merges = false;
-  if (!over_characters) plan.options.unknown_token.clear();
+  add_names_of_class(tokenizer_class, settings);
+  plan.options.unknown_token = over_characters && !tokenizer_class.drops_unknown
+                                   ? settings.name_of("unk_token").value_or("")
+                                   : std::string();
   return true;
 }
 
@@ -327,6 +342,16 @@ void tell_more_added(const AddedTokens& of_json, const std::vector<AddedToken>& 
                         "; they are added, as in transformers"));
 }
 
+/// Tells of an added token that is looked for behind the normalizer, which is the class's.
+void tell_normalized(const AddedTokens& tokens, const std::string& name, const std::string& where) {
+  const auto token = std::find_if(tokens.all().begin(), tokens.all().end(),
+                                  [](const AddedToken& added) { return added.normalized; });
+  if (token == tokens.all().end()) return;
+  util::log_warning(cat(where, ": the added token ", in_quotes(token->content),
+                        " is not looked for behind the file's normalizer (normalized is true); the class ",
+                        name, " has its own in transformers 5"));
+}
+
 /// Tells where the added tokens of the two files differ. `config_decides`: those of tokenizer.json do not
 /// count.
 void compare_added(const AddedTokens& of_json, const TokenizerSettings& settings, bool config_decides,
@@ -364,6 +389,21 @@ bool is_unigram(const JsonView& root) {
   return model_type(root.at("model")) == "Unigram";
 }
 
+void name_padding(const JsonView& root, TokenizerSettings& settings) {
+  if (!root.has("padding")) return;
+  settings.name_token("pad_token",
+                      {.content = root.at("padding").at("pad_token").as_string(), .special = true});
+}
+
+std::optional<PrependScheme> metaspace_scheme(const JsonView& root) {
+  std::optional<PrependScheme> scheme;
+  if (!root.has("pre_tokenizer")) return scheme;
+  for_each_step(root.at("pre_tokenizer"), "pretokenizers", [&](const JsonView& step) {
+    if (type_of(step) == "Metaspace") scheme = read_scheme(step);
+  });
+  return scheme;
+}
+
 void add_json_tokens(const JsonView& root, AddedTokens& tokens) {
   for (AddedToken& token : read_added(root)) {
     const std::string where = cat(root.where(), ": added_tokens");
@@ -374,9 +414,12 @@ void add_json_tokens(const JsonView& root, AddedTokens& tokens) {
 std::unique_ptr<Tokenizer> make_json_tokenizer(const JsonView& root, TokenizerSettings settings,
                                                const std::filesystem::path& folder) {
   JsonPlan plan = read_plan(root);
+  const std::vector<Normalizer::Step> normalizer_of_file = plan.steps.normalizer.steps();
+  const std::string unknown_of_file = plan.options.unknown_token;
   const TokenizerClass& tokenizer_class = class_of(settings, plan.options.byte_level);
   const bool made_by_class = use_steps_of_class(tokenizer_class, settings, root.where(), plan);
-  if (made_by_class) add_names_of_class(tokenizer_class, settings);
+  // The classes over bytes name a pad token themselves, or none.
+  if (!made_by_class || tokenizer_class.over_characters()) name_padding(root, settings);
 
   const JsonView model_json = root.at("model");
   const Vocabulary vocabulary = read_vocabulary(model_json.at("vocab"));
@@ -395,6 +438,14 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(const JsonView& root, TokenizerSe
   }
   if (!made_by_class) tokens = of_json;
   add_tokens_of(settings, tokens);
+  if (unknown_of_file != plan.options.unknown_token && !model.knows_all_bytes()) {
+    const std::string& unknown = plan.options.unknown_token;
+    util::log_warning(cat(root.where(), ": the unk_token of its model is ",
+                          unknown.empty() ? "none" : in_quotes(unknown), ", whatever it says; the class ",
+                          describe_class(tokenizer_class, settings), " has its own in transformers 5"));
+  }
+  if (plan.steps.normalizer.steps() != normalizer_of_file)
+    tell_normalized(tokens, describe_class(tokenizer_class, settings), root.where());
   compare_vocab_and_merges(folder, root.where(), vocabulary, merges, tokens);
   const PostProcessor post_processor = read_post_processor(root);
   return std::make_unique<BpeTokenizer>(

@@ -191,6 +191,17 @@ TEST_CASE("added tokens: of one under several names the last spelling counts, un
   CHECK(load(listed, {{"eos_token", flagged("lstrip")}})->encode("a <x> a") == plain);
 }
 
+TEST_CASE("added tokens: the pad token of tokenizer.json is one where nothing else names it") {
+  Json json = small_tokenizer();
+  json["padding"] = {{"pad_id", 1}, {"pad_token", "<p>"}};
+  const auto ids = [&](const Json& config) { return load(json, config)->encode("a<p>b"); };
+  // Expected as transformers 5.24 makes them of these files.
+  CHECK(ids(Json::object()) == Ids{0, 20, 1});
+  CHECK(ids({{"pad_token", nullptr}}) == Ids{0, 1});
+  CHECK(ids({{"pad_token", "<q>"}}) == Ids{0, 1});
+  CHECK(ids({{"tokenizer_class", "GPT2Tokenizer"}}) == Ids{0, 1});
+}
+
 TEST_CASE(
     "added tokens: added_tokens_decoder decides on flags, and added_tokens.json is not read beside it") {
   Json json = small_tokenizer();

@@ -125,6 +125,44 @@ TEST_CASE("classes: those over characters fall back to bytes, whatever the file 
   CHECK(warnings.tell({"byte_fallback and fuse_unk are on", "GemmaTokenizer"}));
 }
 
+TEST_CASE("classes: what is unknown is the class's to say, and told where anything may be") {
+  Json tokenizer = small_tokenizer();
+  tokenizer["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
+  tokenizer["pre_tokenizer"] = nullptr;
+  tokenizer["model"].update({{"byte_fallback", true}, {"fuse_unk", true}, {"unk_token", "b"}});
+  const auto ids = [&](const char* name, const Json& unknown) {
+    return load(tokenizer, {{"tokenizer_class", name}, {"unk_token", unknown}, {"add_prefix_space", false}})
+        ->encode("azb");
+  };
+  const Warnings warnings;
+  CHECK(ids("LlamaTokenizer", "c") == Ids{4});
+  CHECK(warnings.tell({"the unk_token of its model is none, whatever it says", "LlamaTokenizer"}));
+  CHECK(ids("CodeLlamaTokenizer", "c") == Ids{0, 2, 1});
+  CHECK(warnings.tell({"the unk_token of its model is 'c'", "CodeLlamaTokenizer"}));
+  CHECK(ids("GemmaTokenizer", "c") == Ids{0, 2, 1});
+  check_error(ErrorCode::kFormat, {"the unk_token '<unk>' is not in the vocabulary"},
+              [&] { ids("GemmaTokenizer", "<unk>"); });
+  for (int i = 0; i < 256; ++i) {
+    constexpr const char* kDigits = "0123456789ABCDEF";
+    tokenizer["model"]["vocab"][std::string("<0x") + kDigits[i / 16] + kDigits[i % 16] + ">"] = 20 + i;
+  }
+  const Warnings quiet;
+  CHECK(ids("GemmaTokenizer", "<unk>") == Ids{0, 20 + 'z', 1});
+  CHECK_FALSE(quiet.tell({"unk_token"}));
+}
+
+TEST_CASE("classes: another normalizer than the class's is reported, whatever probe texts show") {
+  Json tokenizer = small_tokenizer();
+  tokenizer["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "``"}}}, {"content", "a"}};
+  CHECK(load(tokenizer)->encode("``b") == Ids{4});
+  const Warnings warnings;
+  CHECK(load(tokenizer, of_class("GPT2Tokenizer"))->encode("``b") == Ids{1});
+  CHECK(warnings.tell({"the normalizer is not used", "GPT2Tokenizer"}));
+  tokenizer["added_tokens"] = {added_token("<x>", 20, {{"normalized", true}})};
+  load(tokenizer, of_class("GPT2Tokenizer"));
+  CHECK(warnings.tell({"'<x>' is not looked for behind the file's normalizer"}));
+}
+
 TEST_CASE("classes: without tokenizer.json flags and names are the class's where the file has none") {
   const auto gpt2 = load_files(slow_files(of_class("GPT2Tokenizer")));
   CHECK(gpt2->bos() == 20);  // <|endoftext|> is added
