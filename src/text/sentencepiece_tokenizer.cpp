@@ -14,9 +14,9 @@ namespace {
 
 using util::cat;
 
-/// Encoded before a text, it takes the space that the model puts before every text, and leaves the text
-/// without one.
-constexpr char kShield = '\x01';
+/// Behind a serialized model: its normalizer_spec again, with add_dummy_prefix false. Of a field that stands
+/// twice the last one counts, and messages are merged.
+constexpr std::string_view kWithoutSpace("\x1a\x02\x18\x00", 4);
 
 /// Where a space is put before a text, or before each part of it between added tokens.
 enum class SpaceBefore { kNowhere, kText, kEveryPart };
@@ -31,6 +31,10 @@ class SentencePieceTokenizer final : public Tokenizer {
   void add_control_to(TokenizerSettings& settings) const;
   std::optional<TokenId> find(const std::string& token) const;
   bool puts_space() const { return puts_space_; }
+  /// Whether the model has pieces for bytes, of which it makes all characters.
+  bool falls_back() const { return processor_.IsByte(processor_.PieceToId("<0x00>")); }
+  /// Whether the model changes texts before it cuts them, by all that shows.
+  bool normalizes() const;
 
   /// Throws a format error where `vocabulary`, of a Unigram tokenizer.json, is not the model's.
   void check_pieces(const util::JsonView& vocabulary) const;
@@ -46,19 +50,17 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::string kind() const override { return "SentencePiece"; }
 
  private:
-  void encode_piece(std::string_view text, std::vector<TokenId>& ids) const;
-  void encode_without_space(std::string_view text, std::vector<TokenId>& ids) const;
-  void find_shield();
+  void encode_piece(const sentencepiece::SentencePieceProcessor& processor, std::string_view text,
+                    std::vector<TokenId>& ids) const;
 
   std::string where_;
   sentencepiece::SentencePieceProcessor processor_;
+  sentencepiece::SentencePieceProcessor without_space_;  // the same, if that one puts a space before texts
   std::vector<std::string> token_bytes_;
   AddedTokenMatcher added_;
   SpaceBefore space_ = SpaceBefore::kNowhere;
   bool puts_space_ = false;  // the model does, before every text
   bool tells_of_two_spaces_ = false;
-  std::vector<TokenId>
-      shield_ids_;  // what the shield is encoded to; empty: the model gives it no ids of its own
 };
 
 std::string piece_bytes(const sentencepiece::SentencePieceProcessor& processor, int id) {
@@ -107,9 +109,20 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view content, const s
     token_bytes_.push_back(piece_bytes(processor_, id));
   }
   std::vector<TokenId> ids;
-  encode_piece("a", ids);
+  encode_piece(processor_, "a", ids);
   puts_space_ = !ids.empty() && processor_.IdToPiece(ids[0]).compare(0, kSpaceMark.size(), kSpaceMark) == 0;
-  find_shield();
+  if (puts_space_) {
+    const auto loaded = without_space_.LoadFromSerializedProto(cat(content, kWithoutSpace));
+    DEPTHLENS_ASSERT(loaded.ok());
+  }
+}
+
+bool SentencePieceTokenizer::normalizes() const {
+  constexpr std::pair<std::string_view, std::string_view> kAlike[] = {
+      {"a  b", "a b"}, {"\uff21", "A"}, {"A", "a"}};
+  return std::any_of(std::begin(kAlike), std::end(kAlike), [&](const auto& pair) {
+    return processor_.EncodeAsPieces(pair.first) == processor_.EncodeAsPieces(pair.second);
+  });
 }
 
 void SentencePieceTokenizer::add_names_to(TokenizerSettings& settings) const {
@@ -172,37 +185,16 @@ void SentencePieceTokenizer::set_tokens(const AddedTokens& tokens, const Special
   adds_bos_ = special.adds_bos && special.bos.has_value();
 }
 
-void SentencePieceTokenizer::find_shield() {
-  std::vector<TokenId> shield, with_text;
-  encode_piece(std::string(1, kShield), shield);
-  encode_piece(std::string(1, kShield) + "a", with_text);
-  const bool stands_alone = !shield.empty() && with_text.size() == shield.size() + 1 &&
-                            std::equal(shield.begin(), shield.end(), with_text.begin()) &&
-                            processor_.IsByte(shield.back());
-  if (stands_alone) shield_ids_ = shield;
-}
-
-void SentencePieceTokenizer::encode_piece(std::string_view text, std::vector<TokenId>& ids) const {
+void SentencePieceTokenizer::encode_piece(const sentencepiece::SentencePieceProcessor& processor,
+                                          std::string_view text, std::vector<TokenId>& ids) const {
   std::vector<int> piece_ids;
-  const auto status = processor_.Encode(text, &piece_ids);
+  const auto status = processor.Encode(text, &piece_ids);
   if (!status.ok()) {
     throw util::format_error({.what = "SentencePiece cannot encode a text",
                               .where = where_,
                               .found = util::valid_utf8(status.ToString())});
   }
   ids.insert(ids.end(), piece_ids.begin(), piece_ids.end());
-}
-
-void SentencePieceTokenizer::encode_without_space(std::string_view text, std::vector<TokenId>& ids) const {
-  if (shield_ids_.empty()) {
-    encode_piece(text, ids);
-    return;
-  }
-  std::string shielded(1, kShield);
-  shielded += text;
-  const auto start = static_cast<std::ptrdiff_t>(ids.size());
-  encode_piece(shielded, ids);
-  ids.erase(ids.begin() + start, ids.begin() + start + static_cast<std::ptrdiff_t>(shield_ids_.size()));
 }
 
 std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const {
@@ -220,12 +212,10 @@ std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const
     }
     if (segment.id != kNoToken) {
       ids.push_back(segment.id);
-    } else if (wants_space == puts_space_) {
-      encode_piece(segment.text, ids);
-    } else if (puts_space_) {
-      encode_without_space(segment.text, ids);
+    } else if (wants_space && !puts_space_ && segment.text.front() != ' ') {
+      encode_piece(processor_, cat(" ", segment.text), ids);
     } else {
-      encode_piece(segment.text.front() == ' ' ? std::string(segment.text) : cat(" ", segment.text), ids);
+      encode_piece(puts_space_ && !wants_space ? without_space_ : processor_, segment.text, ids);
     }
   }
   return ids;
@@ -236,8 +226,9 @@ const std::string& SentencePieceTokenizer::token_bytes(TokenId id) const {
   return id >= 0 && id < size() ? token_bytes_[id] : none;
 }
 
+/// `scheme`: of the tokenizer.json that transformers reads, if there is one.
 SpaceBefore space_before(const SentencePieceTokenizer& tokenizer, const TokenizerClass& tokenizer_class,
-                         const TokenizerSettings& settings) {
+                         const TokenizerSettings& settings, std::optional<PrependScheme> scheme) {
   const auto by_legacy = [&](bool legacy_by_default) {
     return settings.legacy.value_or(legacy_by_default) ? SpaceBefore::kEveryPart : SpaceBefore::kText;
   };
@@ -246,7 +237,37 @@ SpaceBefore space_before(const SentencePieceTokenizer& tokenizer, const Tokenize
     return tokenizer_class.heeds_legacy ? by_legacy(false) : SpaceBefore::kText;
   }
   if (tokenizer_class.steps == ClassSteps::kGemma) return SpaceBefore::kNowhere;
+  if (scheme) {
+    return *scheme == PrependScheme::kAlways  ? SpaceBefore::kEveryPart
+           : *scheme == PrependScheme::kFirst ? SpaceBefore::kText
+                                              : SpaceBefore::kNowhere;
+  }
   return tokenizer.puts_space() ? by_legacy(true) : SpaceBefore::kNowhere;
+}
+
+/// Tells of an added token that transformers looks for behind its normalizer, where spaces are marks and are
+/// not stripped.
+void warn_of_normalized(const AddedTokens& tokens, const SentencePieceTokenizer& tokenizer,
+                        const TokenizerClass& tokenizer_class, const TokenizerSettings& settings,
+                        const std::string& where) {
+  if (tokenizer_class.steps == ClassSteps::kLlama) return;  // it has no normalizer
+  const bool is_gemma = tokenizer_class.steps == ClassSteps::kGemma;
+  const auto is_alike = [&](const AddedToken& token) {
+    if (!token.normalized) return true;
+    if (is_gemma) {
+      return !token.lstrip && !token.rstrip && token.content.find(' ') == std::string::npos &&
+             token.content.find(kSpaceMark) == std::string::npos;
+    }
+    // Of those listed with ids transformers drops the flag then.
+    return tokenizer.puts_space() &&
+           std::any_of(settings.added.begin(), settings.added.end(),
+                       [&](const AddedToken& listed) { return listed.content == token.content; });
+  };
+  const auto token = std::find_if_not(tokens.all().begin(), tokens.all().end(), is_alike);
+  if (token == tokens.all().end()) return;
+  util::log_warning(cat(where, ": the added token ", util::in_quotes(token->content),
+                        " is looked for in texts as they are; transformers looks for it behind the "
+                        "normalizer (normalized is true)"));
 }
 
 }  // namespace
@@ -269,20 +290,34 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view content
   if (settings.more_special.empty()) tokenizer->add_control_to(settings);
   AddedTokens tokens([&](const std::string& token) { return tokenizer->find(token); }, tokenizer->size());
   std::optional<PostProcessor> post_processor;
+  std::optional<PrependScheme> scheme;
   if (json != nullptr) {
     tokenizer->check_pieces(json->at("model").at("vocab"));
     util::log_warning(cat(where, " is used; the Unigram model, normalizer and pre_tokenizer of ",
-                          json->where(), ", converted from it, are not read"));
+                          json->where(),
+                          ", converted from it, are not read, but for Metaspace's prepend_scheme"));
+    name_padding(*json, settings);
     add_json_tokens(*json, tokens);
     post_processor = read_post_processor(*json);
+    scheme = metaspace_scheme(*json);
   }
   add_tokens_of(settings, tokens);
   tokenizer->set_tokens(
       tokens, special_ids(settings, tokenizer_class, tokens, post_processor ? &*post_processor : nullptr));
-  tokenizer->set_space(space_before(*tokenizer, tokenizer_class, settings));
+  tokenizer->set_space(space_before(*tokenizer, tokenizer_class, settings, scheme));
   if (tokenizer->puts_space() &&
-      (tokenizer_class.steps == ClassSteps::kLlama || !settings.legacy.value_or(true)))
+      (tokenizer_class.steps == ClassSteps::kLlama || scheme || !settings.legacy.value_or(true)))
     tokenizer->tell_of_two_spaces();
+  const std::string of_class = cat("; the class ", describe_class(tokenizer_class, settings));
+  if (tokenizer_class.over_characters() && tokenizer->normalizes()) {
+    util::log_warning(cat(where, " changes texts before it cuts them", of_class,
+                          " leaves them as they are in transformers 5"));
+  }
+  if (tokenizer_class.drops_unknown && !tokenizer->falls_back()) {
+    util::log_warning(cat(where, " makes its unknown token of characters that it does not have", of_class,
+                          " leaves them out in transformers 5"));
+  }
+  warn_of_normalized(tokens, *tokenizer, tokenizer_class, settings, where);
   return tokenizer;
 }
 
