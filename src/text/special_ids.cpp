@@ -59,6 +59,12 @@ PostProcessor read_post_processor(const JsonView& root) {
   for_each_step(root.at("post_processor"), "processors", [&](const JsonView& step) {
     const std::string type = type_of(step);
     if (type == "ByteLevel") return;  // concerns offsets only
+    if (type == "RobertaProcessing" || type == "BertProcessing") {
+      if (found.bos) refuse(step, "several tokens before a text");
+      found.bos = static_cast<TokenId>(step.at("cls").at(1).as_integer(0, kMaxTokens - 1));
+      found.behind = step.at("sep").at(std::size_t{0}).as_string();
+      return;
+    }
     if (type != "TemplateProcessing") refuse(step, "the post-processor " + in_quotes(type));
     const JsonView parts = step.at("single");
     if (!parts.is_array()) parts.fail("a list");

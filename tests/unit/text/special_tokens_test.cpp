@@ -48,6 +48,12 @@ TEST_CASE("bos: the template of the post-processor decides where nothing else do
                          {"processors", {{{"type", "ByteLevel"}}, template_of({kBos, kText})}}};
   CHECK((bos_of(with_post_processor(sequence)) == Bos{20, -1, true}));
   CHECK((bos_of(with_post_processor({{"type", "ByteLevel"}})) == Bos{-1, -1, false}));
+  for (const char* type : {"RobertaProcessing", "BertProcessing"}) {
+    const Warnings warnings;
+    const Json around = {{"type", type}, {"sep", {"</s>", 21}}, {"cls", {"<s>", 20}}};
+    CHECK((bos_of(with_post_processor(around)) == Bos{20, -1, true}));
+    CHECK(warnings.tell({"asks for a token behind every text"}));
+  }
 }
 
 TEST_CASE("bos: flags of tokenizer_config.json are not heeded beside a tokenizer.json, and told") {
@@ -169,7 +175,8 @@ TEST_CASE("bos: a post-processor that does more is refused") {
     check_error(util::ErrorCode::kFormat, parts, [&] { load(with_post_processor(post_processor)); });
   };
   refused(template_of({kBos, kBos, kText}), {"several tokens before a text", "post_processor: single[1]"});
-  refused({{"type", "BertProcessing"}}, {"the post-processor 'BertProcessing'", "post_processor"});
+  refused({{"type", "BertProcessing"}}, {"missing key 'cls'", "post_processor"});
+  refused({{"type", "OtherProcessing"}}, {"the post-processor 'OtherProcessing'", "post_processor"});
   refused({{"type", "TemplateProcessing"}, {"single", {kBos, kText}}, {"special_tokens", Json::object()}},
           {"missing key '<s>'", "special_tokens"});
   refused({{"type", "TemplateProcessing"}, {"single", "<s> $A"}}, {"post_processor: single", "a list"});
