@@ -24,7 +24,7 @@ inline std::vector<text::TokenId> with_bos(std::optional<text::TokenId> bos,
 
 /// A prompt that ends in a space would ask for a token without one.
 inline std::string_view without_space_at_end(std::string_view text,
-                                             std::string_view white_space = " \t\r\n") {
+                                             std::string_view white_space = " \t\n\v\f\r") {
   const std::size_t last = text.find_last_not_of(white_space);
   return text.substr(0, last == std::string_view::npos ? 0 : last + 1);
 }

@@ -69,7 +69,7 @@ std::set<std::string> ids_of(const Task& task) {
 TEST_CASE("facts: context, answer, and where each of its tokens is predicted") {
   const ByteTokenizer tokenizer;
   TaskBuilder builder(InputKind::kFacts, tokenizer, 2, 100);
-  builder.add(Fact{.id = "f", .prompt = "ab \n", .answer = " cd\t"});
+  builder.add(Fact{.id = "f", .prompt = "ab \v\f\r\n", .answer = " cd\t"});
   const TaskItem item = only_item(std::move(builder));
   CHECK(item.id == "f");
   CHECK(item.context == Ids{2, 'a', 'b'});  // BOS, no space at the end
