@@ -123,7 +123,8 @@ void make_variant(const Json& variant, const test::TemporaryFolder& folder) {
     if (name == "tokenizer.json") {
       folder.write(name, tokenizer.patch(variant.at("patch")).dump());
     } else if (name == "tokenizer.model") {
-      folder.write(name, util::read_file(golden_folder() / "sentencepiece" / name));
+      const fs::path own = golden_folder() / variant.at("from").get<std::string>() / name;
+      folder.write(name, util::read_file(fs::exists(own) ? own : golden_folder() / "sentencepiece" / name));
     } else if (name == "vocab.json") {
       folder.write(name, tokenizer.at("model").at("vocab").dump());
     } else {
@@ -312,6 +313,47 @@ TEST_CASE("SentencePiece's space before a text that begins with one is reported"
   tokenizer->encode("  The river");
   CHECK(warnings.count() == 1);
   CHECK(warnings.tell({"tokenizer.model", "begin with a space", "transformers"}));
+}
+
+TEST_CASE("What transformers does with a tokenizer.model otherwise is reported") {
+  const Json names = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  const auto load = [&](const char* from, const Json& config, std::string_view more = "") {
+    const test::TemporaryFolder folder;
+    folder.write("tokenizer.model", util::read_file(golden_folder() / from / "tokenizer.model").append(more));
+    Json all = names;
+    all.update(config);
+    folder.write("tokenizer_config.json", all.dump());
+    text::load_tokenizer(folder.path());
+  };
+  const Json llama = {{"tokenizer_class", "LlamaTokenizer"}, {"add_bos_token", true}};
+  const Json gemma = {{"tokenizer_class", "GemmaTokenizer"}, {"add_bos_token", true}};
+  const test::Warnings quiet;
+  load("sentencepiece", llama);
+  load("unigram", {{"tokenizer_class", "PreTrainedTokenizerFast"}});
+  CHECK(quiet.count() == 0);
+  const test::Warnings warnings;
+  load("unigram", llama);
+  CHECK(warnings.tell({"makes its unknown token of characters", "LlamaTokenizer", "leaves them out"}));
+  // normalizer_spec once more, with remove_extra_whitespaces
+  load("sentencepiece", llama, std::string_view("\x1a\x02\x20\x01", 4));
+  CHECK(warnings.tell({"changes texts before it cuts them", "LlamaTokenizer"}));
+  CHECK(warnings.count() == 2);
+  Json end = {{"__type", "AddedToken"}, {"content", "<|end|>"}, {"normalized", true}, {"rstrip", true}};
+  const std::string tells = "'<|end|>' is looked for in texts as they are";
+  const auto with_end = [&](Json config) {
+    config["pad_token"] = end;
+    const test::Warnings of_end;
+    load("sentencepiece", config);
+    return of_end.tell({tells});
+  };
+  CHECK(with_end(gemma));
+  CHECK(with_end({{"tokenizer_class", "PreTrainedTokenizerFast"}}));
+  CHECK_FALSE(with_end(llama));
+  end["rstrip"] = false;
+  CHECK_FALSE(with_end(gemma));
+  CHECK_FALSE(
+      with_end({{"tokenizer_class", "PreTrainedTokenizerFast"},
+                {"added_tokens_decoder", {{"900", {{"content", "<|end|>"}, {"normalized", true}}}}}}));
 }
 
 TEST_CASE("Real tokenizers give the ids of Hugging Face") {

@@ -261,6 +261,23 @@ def make_sentencepiece():
                                               "legacy": name != "metaspace-json"})
 
 
+def make_unigram():
+    """A Unigram model without pieces for bytes, and the same in tokenizer.json."""
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(t.replace("\x00", "") for t in training_text()), model_writer=written, vocab_size=500,
+        model_type="unigram", character_coverage=0.98, normalization_rule_name="identity", remove_extra_whitespaces=False,
+        num_threads=1, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, minloglevel=2)
+    folder = OUT / "unigram"
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(written.getvalue())
+    processor = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    vocab = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=0))
+    tokenizer.add_special_tokens([special("<unk>"), special("<s>"), special("</s>")])
+    write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()))
+
+
 # --- references ---
 
 BYTE_OF = {}  # of the characters that stand for bytes in byte-level vocabularies
@@ -472,8 +489,9 @@ def fill_folder(folder, case):
     """Makes the folder of a case of variants.json or families.json."""
     folder.mkdir()
     tokenizer = json.loads((OUT / case["from"] / "tokenizer.json").read_text("utf8"))
+    own_model = OUT / case["from"] / "tokenizer.model"
     files = {"tokenizer.json": lambda: json.dumps(patched(tokenizer, case["patch"])).encode(),
-             "tokenizer.model": lambda: (OUT / "sentencepiece/tokenizer.model").read_bytes(),
+             "tokenizer.model": lambda: (own_model if own_model.exists() else OUT / "sentencepiece/tokenizer.model").read_bytes(),
              "vocab.json": lambda: json.dumps(tokenizer["model"]["vocab"]).encode(),
              "merges.txt": lambda: "".join(" ".join(m) + "\n" for m in tokenizer["model"]["merges"]).encode()}
     for name in case["take"]:
@@ -484,7 +502,7 @@ def fill_folder(folder, case):
 
 def variants():
     """from: the small tokenizer; take: its files (vocab.json and merges.txt are those of its model, tokenizer.model is
-    that of sentencepiece); patch: changes of tokenizer.json, as RFC 6902; files: the others; texts. Then, of AutoTokenizer:
+    that of sentencepiece where it has none); patch: changes of tokenizer.json, as RFC 6902; files: the others; texts. Then, of AutoTokenizer:
     ids, without BOS; bos: what it puts before a text, or null; told: they are not what tokenizer.json and add_bos_token
     say by themselves."""
     def variant(name, source, model_type, config, take=("tokenizer.json",), patch=(), texts=VARIANT_TEXTS, **files):
@@ -544,7 +562,49 @@ def variants():
         yield with_added(append(x, y), added_tokens_json={"<y>": 700, "<x>": 701})
         yield with_added([], {"added_tokens_decoder": decoder(x)}, added_tokens_json={"<y>": 701})
         yield with_added(append(x), {"pad_token": "<y>", "split_special_tokens": True})
+        split = {"split_special_tokens": True}
+        flags = {"__type": "AddedToken", "content": "<y>", "lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
+        yield with_added(append(x), split | {"extra_special_tokens": [flags]})
+        yield with_added(append(x), split | {"additional_special_tokens": [flags, "<x>"]})
+        yield with_added(append(x), split | {"extra_special_tokens": {"y": flags}})
+        yield with_added(append(x | {"special": True}), split | {"added_tokens_decoder": decoder(x, y)})
+        yield with_added(append(added("<x>b", 700, special=True), added("b<y>", 701)), split)
     yield variant("marks that NFC does not know", "qwen2", "qwen2", {}, texts=NEW_MARKS)
+
+    def step(key, value):
+        return {"op": "add", "path": f"/{key}", "value": value if isinstance(value, dict) else state(value)}
+
+    marked = [step("normalizer", normalizers.Replace(" ", SPACE))]
+    fast = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    yield variant("the class's normalizer", "gpt2", "llama", {"tokenizer_class": "GPT2Tokenizer"}, texts=["the miller\u2019s ``wheel"],
+                  patch=[step("normalizer", normalizers.Sequence([normalizers.Replace("\u2019", "'"), normalizers.Replace("``", '"')]))])
+    yield variant("the class's normalizer", "pieces", "llama", {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False},
+                  patch=marked + append(added("<x>", 1100, rstrip=True, normalized=True), added("a b", 1101, normalized=True)),
+                  texts=["q<x> b", f"q{SPACE}a{SPACE}b", "qa b"])
+    of_byte = json.loads((OUT / "pieces/tokenizer.json").read_text("utf8"))["model"]["vocab"]["<0x98>"]
+    few_bytes = [{"op": "remove", "path": "/model/vocab/<0x98>"}, {"op": "add", "path": "/model/vocab/<none>", "value": of_byte}]
+    for tokenizer_class, unknown, of_model in [("LlamaTokenizer", "<unk>", "<unk>"), ("LlamaTokenizer", "<unk>", None), ("CodeLlamaTokenizer", "</s>", "<unk>"),
+                                               ("GemmaTokenizer", "<unk>", "<unk>"), ("GemmaTokenizer", "</s>", "<unk>"), ("GemmaTokenizer", "</s>", None)]:
+        yield variant("what is unknown to the class", "pieces", "llama", {"tokenizer_class": tokenizer_class, "unk_token": unknown, "bos_token": "<s>", "eos_token": "</s>"},
+                      patch=marked + few_bytes + [{"op": "add", "path": "/model/unk_token", "value": of_model}], texts=["a\U0001f600b", "\U0001f600"])
+    first = pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=True)
+    for more in ([], [pre_tokenizers.Digits(True)]):
+        yield variant("the start of a text behind a Replace", "pieces", "llama", fast, texts=["1 x", "1x", "xa", "1ax x", "x", " x", " 1x"],
+                      patch=[step("normalizer", normalizers.Sequence([normalizers.Replace(" ", SPACE), normalizers.Replace("x", "y")])),
+                             step("pre_tokenizer", pre_tokenizers.Sequence([*more, first]))])
+    for pattern in (r"\p{N}{,3}", r"a{,2}?b", r"(?i:\p{Lu}+|'s|'ll)", r"(?i:\P{Lu})\p{Lu}", r"(?i:[^a-m]+)", r"(?i)m\p{Ll}+"):
+        yield variant("patterns", "bytes", "llama", fast, texts=["1234567 a12b", "aaab ab", "the Mill'S xx'LL \u0130 \u017f\u212a", "Straße"],
+                      patch=[step("pre_tokenizer", split_then_bytes(pattern))])
+    for kind, more in (("RobertaProcessing", {"trim_offsets": True, "add_prefix_space": True}), ("BertProcessing", {})):
+        around = {"type": kind, "sep": ["</s>", 2], "cls": ["<s>", 0]} | more
+        for config in ({"bos_token": "<s>"}, {"cls_token": "<s>"}):
+            yield variant("BOS and EOS", "bytes", "llama", fast | config, patch=[step("post_processor", around), step("pre_tokenizer", pre_tokenizers.ByteLevel(add_prefix_space=False))], texts=["in"])
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    for legacy in (False, True):
+        yield variant("tokenizer.model alone, without pieces for bytes", "unigram", "llama", fast | names | {"legacy": legacy}, ("tokenizer.model",), texts=PLAIN_TEXTS)
+    for scheme in ("always", "first", "never"):
+        yield variant("Unigram beside its tokenizer.model", "unigram", "llama", fast | names, ("tokenizer.json", "tokenizer.model"), texts=PLAIN_TEXTS,
+                      patch=[step("pre_tokenizer", pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=True))])
 
 
 # --- the pipelines of families of models, over vocabularies that respect none of their cuts ---
@@ -766,7 +826,6 @@ def decoder_entries(listed):
 def make_families():
     """families.json: cases as in variants.json, for the corpus and `texts`. `sums`: of each text's ids the last four digits of
     the checksum; `size`, `bos`, `eos`, `adds_bos` as in `golden`."""
-    make_bases()
     texts = [spelled_out(t) for t in corpus()] + family_texts()
     cases = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -825,10 +884,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
     parser.add_argument("--families", action="store_true", help="write families.json and its vocabularies only")
+    parser.add_argument("--variants", action="store_true", help="write variants.json and unigram/ only")
     arguments = parser.parse_args()
     shared = arguments.shared
     if arguments.families:
+        make_bases()
         make_families()
+        return
+    if arguments.variants:
+        make_unigram()
+        make_variants()
         return
     if not (shared / "tokenizers").is_dir():
         parser.error(f"no tokenizers in {shared}")
@@ -847,6 +912,8 @@ def main():
     golden("gpt2-merges", JsonReference(loaded.backend_tokenizer), loaded, version())
     golden("sentencepiece", SentencePieceReference(OUT / "sentencepiece"), auto(OUT / "sentencepiece"), version())
     golden("demo", SentencePieceReference(ROOT / "data/demo"), auto(ROOT / "data/demo"), version())
+    make_bases()
+    make_unigram()
     make_variants()
     make_families()
     golden_of_shared(shared)
