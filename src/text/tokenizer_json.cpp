@@ -444,6 +444,12 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(const JsonView& root, TokenizerSe
                           unknown.empty() ? "none" : in_quotes(unknown), ", whatever it says; the class ",
                           describe_class(tokenizer_class, settings), " has its own in transformers 5"));
   }
+  for (const AddedToken& token : tokens.all()) {
+    std::string storage;
+    if (token.normalized && plan.steps.normalizer.apply(token.content, storage).empty())
+      refuse(root,
+             cat("the added token ", in_quotes(token.content), ", of which the normalizer leaves nothing"));
+  }
   if (plan.steps.normalizer.steps() != normalizer_of_file)
     tell_normalized(tokens, describe_class(tokenizer_class, settings), root.where());
   compare_vocab_and_merges(folder, root.where(), vocabulary, merges, tokens);

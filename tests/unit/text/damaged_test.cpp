@@ -99,6 +99,10 @@ TEST_CASE("unsupported: pre-tokenizers and normalizers") {
                 {"ByteLevel twice", "pretokenizers[1]"});
   pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", {byte_level, {{"type", "Metaspace"}}}}},
                 {"Metaspace behind ByteLevel", "pretokenizers[1]"});
+  check_refused({"the added token '~~', of which the normalizer leaves nothing"}, [](Json& t) {
+    t["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "~"}}}, {"content", ""}};
+    t["added_tokens"] = {added_token("~~", 20, {{"normalized", true}})};
+  });
   check_refused({"Metaspace 'first' behind a normalizer Replace that changes the length", "pre_tokenizer"},
                 [](Json& t) {
                   t["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "~"}}}, {"content", ""}};
