@@ -287,7 +287,10 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view content
   }
   add_names_of_class(tokenizer_class, settings);
   tokenizer->add_names_to(settings);
-  if (settings.more_special.empty()) tokenizer->add_control_to(settings);
+  // Without a tokenizer.json the model's special tokens take the place of the list that counts second; in a
+  // Unigram one they are pieces like any other.
+  if (json == nullptr && !settings.lists_extra_special) settings.more_special.clear();
+  if (json != nullptr || !settings.lists_extra_special) tokenizer->add_control_to(settings);
   AddedTokens tokens([&](const std::string& token) { return tokenizer->find(token); }, tokenizer->size());
   std::optional<PostProcessor> post_processor;
   std::optional<PrependScheme> scheme;

@@ -121,6 +121,7 @@ class MoreSpecialTokens {
 
   void give_to(TokenizerSettings& settings) && {
     settings.model_special = std::move(by_key_);
+    settings.lists_extra_special = extra_.has_value();
     if (const auto& list = extra_ ? extra_ : additional_) settings.more_special = *list;
   }
 

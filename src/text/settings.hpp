@@ -41,6 +41,7 @@ struct TokenizerSettings {
   std::map<std::string, std::optional<AddedToken>> names;
   KeyedTokens model_special;             ///< by keys of the model's own ("image_token", …)
   std::vector<AddedToken> more_special;  ///< without ids and keys; added behind those
+  bool lists_extra_special = false;      ///< they are of the list that counts first, were it null
   bool plain_special_tokens = false;     ///< these and the named ones are stripped of flags such as lstrip
   std::vector<AddedToken> added;         ///< with ids, in their order
   /// tokenizer_config.json lists all added tokens: the other files' are not read.

@@ -602,6 +602,15 @@ def variants():
     names = {"bos_token": "<s>", "eos_token": "</s>"}
     for legacy in (False, True):
         yield variant("tokenizer.model alone, without pieces for bytes", "unigram", "llama", fast | names | {"legacy": legacy}, ("tokenizer.model",), texts=PLAIN_TEXTS)
+    others = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    for key, value in (("additional_special_tokens", None), ("extra_special_tokens", ["<y>"]), ("extra_special_tokens", {"y": "<y>"})):
+        for tokenizer_class in ("LlamaTokenizer", "PreTrainedTokenizerFast"):
+            config = others | {"tokenizer_class": tokenizer_class, "legacy": False}
+            yield variant("control pieces", "sentencepiece-json", "llama", config | {key: value}, ("tokenizer.model",), texts=["one<s>two</s>three", "a<y>b"])
+            yield variant("control pieces", "sentencepiece-json", "llama", config, ("tokenizer.model",), texts=["one<s>two</s>three", "a<y>b"],
+                          special_tokens_map_json={key: value})
+    yield variant("control pieces", "unigram", "llama", others | fast, ("tokenizer.json", "tokenizer.model"), texts=["one<s>two</s>three"],
+                  patch=[{"op": "add", "path": "/added_tokens", "value": []}, step("pre_tokenizer", first)])
     for scheme in ("always", "first", "never"):
         yield variant("Unigram beside its tokenizer.model", "unigram", "llama", fast | names, ("tokenizer.json", "tokenizer.model"), texts=PLAIN_TEXTS,
                       patch=[step("pre_tokenizer", pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=True))])
