@@ -57,7 +57,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   sentencepiece::SentencePieceProcessor processor_;
   sentencepiece::SentencePieceProcessor without_space_;  // the same, if that one puts a space before texts
   std::vector<std::string> token_bytes_;
-  AddedTokenMatcher added_;
+  AddedTokenMatcher raw_tokens_, normalized_tokens_;  // the latter are looked for in what those leave
   SpaceBefore space_ = SpaceBefore::kNowhere;
   bool puts_space_ = false;  // the model does, before every text
   bool tells_of_two_spaces_ = false;
@@ -179,7 +179,10 @@ void SentencePieceTokenizer::set_tokens(const AddedTokens& tokens, const Special
     // A piece that is an added token too, such as a run of spaces, is read as the model has it.
     if (find(token.content) != token.id) token_bytes_[token.id] = token.content;
   }
-  added_ = AddedTokenMatcher(tokens.all());
+  std::vector<AddedToken> raw, normalized;
+  for (const AddedToken& token : tokens.all()) (token.normalized ? normalized : raw).push_back(token);
+  raw_tokens_ = AddedTokenMatcher(std::move(raw));
+  normalized_tokens_ = AddedTokenMatcher(std::move(normalized));
   bos_ = special.bos;
   eos_ = special.eos;
   adds_bos_ = special.adds_bos && special.bos.has_value();
@@ -200,8 +203,15 @@ void SentencePieceTokenizer::encode_piece(const sentencepiece::SentencePieceProc
 std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const {
   require_valid_utf8(text, "the text to be tokenized");
   std::vector<TokenId> ids;
-  std::vector<Segment> segments;
-  added_.split(text, segments);
+  std::vector<Segment> parts, segments;
+  raw_tokens_.split(text, parts);
+  for (const Segment& part : parts) {
+    if (part.id != kNoToken) {
+      segments.push_back(part);
+    } else {
+      normalized_tokens_.split(part.text, segments);
+    }
+  }
   for (const Segment& segment : segments) {
     const bool at_start = segment.text.data() == text.data();
     const bool wants_space = space_ == SpaceBefore::kEveryPart || (space_ == SpaceBefore::kText && at_start);
@@ -247,8 +257,7 @@ SpaceBefore space_before(const SentencePieceTokenizer& tokenizer, const Tokenize
 
 /// Tells of an added token that transformers looks for behind its normalizer, where spaces are marks and are
 /// not stripped.
-void warn_of_normalized(const AddedTokens& tokens, const SentencePieceTokenizer& tokenizer,
-                        const TokenizerClass& tokenizer_class, const TokenizerSettings& settings,
+void warn_of_normalized(const AddedTokens& tokens, const TokenizerClass& tokenizer_class,
                         const std::string& where) {
   if (tokenizer_class.steps == ClassSteps::kLlama) return;  // it has no normalizer
   const bool is_gemma = tokenizer_class.steps == ClassSteps::kGemma;
@@ -258,10 +267,7 @@ void warn_of_normalized(const AddedTokens& tokens, const SentencePieceTokenizer&
       return !token.lstrip && !token.rstrip && token.content.find(' ') == std::string::npos &&
              token.content.find(kSpaceMark) == std::string::npos;
     }
-    // Of those listed with ids transformers drops the flag then.
-    return tokenizer.puts_space() &&
-           std::any_of(settings.added.begin(), settings.added.end(),
-                       [&](const AddedToken& listed) { return listed.content == token.content; });
+    return false;
   };
   const auto token = std::find_if_not(tokens.all().begin(), tokens.all().end(), is_alike);
   if (token == tokens.all().end()) return;
@@ -287,6 +293,10 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view content
   }
   add_names_of_class(tokenizer_class, settings);
   tokenizer->add_names_to(settings);
+  // So does transformers, that a space can be put behind each of them.
+  if (json == nullptr && tokenizer_class.steps == ClassSteps::kOfFile && tokenizer->puts_space()) {
+    for (AddedToken& token : settings.added) token.normalized = false;
+  }
   // Without a tokenizer.json the model's special tokens take the place of the list that counts second; in a
   // Unigram one they are pieces like any other.
   if (json == nullptr && !settings.lists_extra_special) settings.more_special.clear();
@@ -320,7 +330,7 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view content
     util::log_warning(cat(where, " makes its unknown token of characters that it does not have", of_class,
                           " leaves them out in transformers 5"));
   }
-  warn_of_normalized(tokens, *tokenizer, tokenizer_class, settings, where);
+  warn_of_normalized(tokens, tokenizer_class, where);
   return tokenizer;
 }
 

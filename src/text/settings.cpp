@@ -384,16 +384,17 @@ void add_tokens_of(const TokenizerSettings& settings, AddedTokens& tokens) {
       tokens.add(added.emplace_back(token), settings.where);
     }
   };
+  // One of tokenizer.json that is not in added_tokens_decoder stays what it is.
+  const auto add_named = [&](const AddedToken& token) {
+    add_special(token);
+    if (!settings.lists_added || contains(settings.added, token.content)) tokens.mark_special(token.content);
+  };
   for (const std::string_view key : kNameKeys) {
     const auto named = settings.names.find(std::string(key));
     if (named == settings.names.end() || !named->second) continue;
-    add_special(*named->second);
-    tokens.mark_special(named->second->content);
+    add_named(*named->second);
   }
-  for (const auto& [key, token] : settings.model_special) {
-    add_special(token);
-    tokens.mark_special(token.content);
-  }
+  for (const auto& [key, token] : settings.model_special) add_named(token);
   for (const AddedToken& token : settings.more_special) add_special(token);
   tokens.warn_of_ids();
   if (!settings.split_special_tokens) return;

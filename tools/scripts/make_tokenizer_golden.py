@@ -569,6 +569,7 @@ def variants():
         yield with_added(append(x), split | {"extra_special_tokens": {"y": flags}})
         yield with_added(append(x | {"special": True}), split | {"added_tokens_decoder": decoder(x, y)})
         yield with_added(append(added("<x>b", 700, special=True), added("b<y>", 701)), split)
+        yield with_added(append(x, y), split | {"added_tokens_decoder": decoder(x), "pad_token": "<x>", "sep_token": "<y>"})
     yield variant("marks that NFC does not know", "qwen2", "qwen2", {}, texts=NEW_MARKS)
 
     def step(key, value):
@@ -611,6 +612,10 @@ def variants():
                           special_tokens_map_json={key: value})
     yield variant("control pieces", "unigram", "llama", others | fast, ("tokenizer.json", "tokenizer.model"), texts=["one<s>two</s>three"],
                   patch=[{"op": "add", "path": "/added_tokens", "value": []}, step("pre_tokenizer", first)])
+    for tokenizer_class in ("LlamaTokenizer", "PreTrainedTokenizerFast"):
+        yield variant("two rounds of added tokens", "sentencepiece-json", "llama",
+                      {"tokenizer_class": tokenizer_class, "legacy": False, "added_tokens_decoder": decoder(added("a<", 900, normalized=True), added("<x>", 901), added("b ", 902, normalized=True))},
+                      ("tokenizer.model",), texts=["ba<x>c", "b a<b", "b  c"])
     for scheme in ("always", "first", "never"):
         yield variant("Unigram beside its tokenizer.model", "unigram", "llama", fast | names, ("tokenizer.json", "tokenizer.model"), texts=PLAIN_TEXTS,
                       patch=[step("pre_tokenizer", pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=True))])
