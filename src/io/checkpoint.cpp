@@ -6,7 +6,6 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
-#include <c10/util/accumulate.h>
 
 #include <algorithm>
 #include <cstring>
@@ -44,6 +43,11 @@ bool is_contiguous(const TensorEntry& entry) {
 
 bool is_in_8_bits(const TensorEntry& entry) {
   return entry.dtype == at::kFloat8_e4m3fn;
+}
+
+TensorEntry as_bytes(TensorEntry numbers_in_8_bits) {
+  numbers_in_8_bits.dtype = at::kByte;
+  return numbers_in_8_bits;
 }
 
 /// Whether it is read with scales. Throws where it should be and has none.
@@ -85,7 +89,8 @@ at::Tensor scaled_rows(const TensorEntry& entry, std::int64_t first, std::int64_
     return values.mul_(factors.narrow(0, first, count)).to(at::kBFloat16);
   for (std::int64_t row = first, end; row < first + count; row = end) {
     end = std::min(first + count, (row / tile + 1) * tile);
-    const at::Tensor of_rows = factors[row / tile].repeat_interleave(scales.columns).narrow(0, 0, columns);
+    const at::Tensor of_rows =
+        factors[row / tile].repeat_interleave(std::min(scales.columns, columns)).narrow(0, 0, columns);
     values.narrow(0, row - first, end - row).mul_(of_rows);
   }
   return values.to(at::kBFloat16);
@@ -278,7 +283,8 @@ TensorFile open_sharded(const fs::path& folder, const std::string& index) {
 bool alike(const TensorEntry& a, const TensorEntry& b) {
   if (a.shape != b.shape) return false;
   if (!is_contiguous(a) || !is_contiguous(b)) return same_values(a, b);
-  if (is_in_8_bits(a) || is_in_8_bits(b)) return true;  // the scales are not known yet
+  if (is_in_8_bits(a) != is_in_8_bits(b)) return true;  // the scales are not known yet
+  if (is_in_8_bits(a)) return alike(as_bytes(a), as_bytes(b));
   const bool b_coarser = c10::elementSize(b.dtype) < c10::elementSize(a.dtype);
   const at::ScalarType dtype = b_coarser ? b.dtype : a.dtype;
   if (a.dtype != b.dtype && c10::elementSize(a.dtype) == c10::elementSize(b.dtype)) return true;
@@ -434,9 +440,7 @@ bool same_values(const TensorEntry& a, const TensorEntry& b) {
   };
   if (lacks_scales(a) || lacks_scales(b)) {  // copies at the most
     if (a.dtype != b.dtype) return false;
-    TensorEntry bytes_of_a = a, bytes_of_b = b;
-    bytes_of_a.dtype = bytes_of_b.dtype = at::kByte;
-    return same_values(bytes_of_a, bytes_of_b);
+    return same_values(as_bytes(a), as_bytes(b));
   }
   const auto release = [](const TensorEntry& entry) { entry.file->release(entry.offset, entry.length); };
   if (!is_contiguous(a) || !is_contiguous(b) || is_scaled(a) || is_scaled(b)) {
@@ -464,9 +468,12 @@ bool all_finite(const TensorEntry& entry) {
   });
 }
 
-void TensorFile::join_scales(const ScaleForm& form) {
+std::int64_t TensorFile::join_scales(const ScaleForm& form,
+                                     const std::function<bool(const std::string&)>& is_wanted) {
+  std::int64_t joined = 0;
   for (auto& [name, entry] : entries_) {
-    if (!is_in_8_bits(entry)) continue;
+    if (!is_in_8_bits(entry) || !is_wanted(name)) continue;
+    ++joined;
     const auto fail = [&](const std::string& what, const std::string& expected, const std::string& found) {
       throw format_error({.what = what, .where = source_, .expected = expected, .found = found});
     };
@@ -480,7 +487,11 @@ void TensorFile::join_scales(const ScaleForm& form) {
       throw format_error({.what = "missing tensor " + in_quotes(name + form.suffix),
                           .where = source_,
                           .expected = "the scales of " + in_quotes(name) + ", which is stored in 8 bits",
-                          .found = "no tensor of that name"});
+                          .found = "no tensor of that name",
+                          .hint = entries_.count(name + "_scale") == 0
+                                      ? ""
+                                      : "there is " + in_quotes(name + "_scale") +
+                                            ": of another program's form, which is not read"});
     }
     TensorScales scales{.factors = found->second, .rows = form.rows, .columns = form.columns};
     TensorEntry& factors = scales.factors;
@@ -493,11 +504,15 @@ void TensorFile::join_scales(const ScaleForm& form) {
                       {util::ceil_div(rows, form.rows), util::ceil_div(columns, form.columns)});
     } else {
       // One for each row, as [rows] or [rows, 1], or one for all, of whatever shape.
-      const bool of_rows = rows > 1 && num_elements_of(factors) == num_elements_of(entry) / columns;
-      scales.rows = of_rows ? 1 : rows;
+      std::vector<std::int64_t> of_rows(entry.shape.begin(), entry.shape.end() - 1);
+      const bool flat = factors.shape == of_rows;
+      of_rows.push_back(1);
+      const bool by_row = flat || factors.shape == of_rows;
+      const std::int64_t matrices = num_elements_of(entry) / (rows * columns);
+      scales.rows = by_row ? 1 : rows;
       scales.columns = columns;
-      expected.insert(expected.end(), {of_rows ? rows : 1, 1});
-      if (is_contiguous(factors) && num_elements_of(factors) == c10::multiply_integers(expected)) {
+      expected.insert(expected.end(), {by_row ? rows : 1, 1});
+      if (is_contiguous(factors) && (by_row || num_elements_of(factors) == matrices)) {
         factors.shape = expected;
         factors.strides = contiguous_strides(expected);
       }
@@ -508,6 +523,7 @@ void TensorFile::join_scales(const ScaleForm& form) {
     entry.scales = std::make_shared<const TensorScales>(std::move(scales));
     entries_.erase(found);
   }
+  return joined;
 }
 
 at::Tensor TensorFile::view(const std::string& name) const {

@@ -77,7 +77,8 @@ bool is_mask_of(const io::TensorEntry& entry, std::int64_t window) {
 void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights) {
   std::vector<std::string> frequencies, masks;
   for (const auto& [name, entry] : weights.entries()) {
-    if (entry.length == 0 || !TensorNames::is_ignorable(spec, name)) continue;
+    const bool readable = !at::isFloat8Type(entry.dtype);
+    if (entry.length == 0 || !readable || !TensorNames::is_ignorable(spec, name)) continue;
     if (name.ends_with(".inv_freq")) {
       if (entry.shape.size() != 1 || !is_table_of(spec.ropes, values_of(io::tensor_view(entry))))
         frequencies.push_back(name);
@@ -207,11 +208,20 @@ io::TensorFile open_weights(const std::filesystem::path& folder, const ArchSpec&
   io::TensorFile weights = io::open_checkpoint(folder);
   const ScaleSpec& scales = spec.scales;
   if (scales.suffix.empty()) return weights;
-  weights.join_scales({.suffix = scales.suffix, .rows = scales.rows, .columns = scales.columns});
+  const std::int64_t joined =
+      weights.join_scales({.suffix = scales.suffix, .rows = scales.rows, .columns = scales.columns},
+                          [&](const std::string& name) { return !TensorNames::is_ignorable(spec, name); });
+  if (joined > 0) {
+    util::log_warning(util::cat(weights.source(), ": ", joined,
+                                " matrices in 8 bits (FP8) are read as bfloat16, as transformers does "
+                                "where a device has no products of them; those that have round what "
+                                "goes in, too"));
+  }
   std::erase_if(weights.mutable_entries(), [](const auto& named) {
     const std::string& name = named.first;
     return name.ends_with(".activation_scale") || name.ends_with(".input_scale") ||
-           name.ends_with(".k_scale") || name.ends_with(".v_scale") || name.ends_with(".q_scale");
+           name.ends_with(".output_scale") || name.ends_with(".k_scale") || name.ends_with(".v_scale") ||
+           name.ends_with(".q_scale");
   });
   return weights;
 }

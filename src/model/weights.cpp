@@ -290,12 +290,16 @@ bool WeightFiles::claim_bytes(const TensorRule& rule, const std::string& name,
 
 void WeightFiles::fail_type(const std::string& name, const io::TensorEntry& entry,
                             const std::string& expected) const {
-  throw util::format_error({.what = at::isFloatingType(entry.dtype)
-                                        ? "tensor '" + name + "' has the wrong type"
-                                        : "tensor '" + name + "' does not hold floating-point numbers",
-                            .where = where_,
-                            .expected = expected,
-                            .found = at::toString(entry.dtype)});
+  throw util::format_error(
+      {.what = at::isFloatingType(entry.dtype) ? "tensor '" + name + "' has the wrong type"
+                                               : "tensor '" + name + "' does not hold floating-point numbers",
+       .where = where_,
+       .expected = expected,
+       .found = at::toString(entry.dtype),
+       .hint = at::isFloat8Type(entry.dtype)
+                   ? "config.json says nothing of numbers in 8 bits: where they are quantized "
+                     "weights its quantization_config is missing"
+                   : ""});
 }
 
 std::set<std::string> WeightFiles::names_of_block(std::int64_t block, bool experts) const {

@@ -135,10 +135,12 @@ std::string difference_json(const RunDifference& difference) {
 
 /// Integers that would be others in a browser become texts.
 void keep_exact(util::Json& value) {
-  constexpr std::uint64_t kMax = std::uint64_t{1} << 53;
+  constexpr std::int64_t kMax = std::int64_t{1} << 53;
   if (value.is_structured()) {
     for (util::Json& inner : value) keep_exact(inner);
-  } else if (value.is_number_unsigned() && value.get<std::uint64_t>() > kMax) {
+  } else if (value.is_number_unsigned() ? value.get<std::uint64_t>() > static_cast<std::uint64_t>(kMax)
+                                        : value.is_number_integer() && (value.get<std::int64_t>() > kMax ||
+                                                                        value.get<std::int64_t>() < -kMax)) {
     value = value.dump();
   }
 }

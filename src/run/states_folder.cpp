@@ -22,13 +22,18 @@ std::vector<fs::path> states_in(const fs::path& folder) {
   return util::entries_with(folder, ".safetensors");
 }
 
-/// The digest of the run whose states the folder holds; "" where nothing says so.
-std::string run_of(const fs::path& folder) {
+/// What the folder says of the run whose states it holds; an empty object where nothing does.
+util::Json index_of(const fs::path& folder) {
   const fs::path path = folder / kIndex;
-  if (!util::exists(path)) return "";
+  if (!util::exists(path)) return util::Json::object();
   constexpr std::uint64_t kMax = 1 << 20;
-  const util::Json index = util::parse_json(util::read_file(path, kMax), path.string());
-  return util::JsonView(index, path.string()).get_string("run", "");
+  return util::parse_json(util::read_file(path, kMax), path.string());
+}
+
+/// The digest of that run; "" where nothing says so.
+std::string run_of(const fs::path& folder) {
+  const util::Json index = index_of(folder);
+  return util::JsonView(index, (folder / kIndex).string()).get_string("run", "");
 }
 
 [[noreturn]] void refuse(const fs::path& folder, const std::string& what) {
@@ -62,6 +67,15 @@ void check_states_folder(const fs::path& folder, bool overwrite) {
   }
   if (!overwrite && !files.empty() && run_of(folder).empty())
     refuse(folder, "the folder for states holds some already");
+}
+
+std::optional<text::TokenId> bos_of_states(const fs::path& folder, std::optional<text::TokenId> absent) {
+  const util::Json index = index_of(folder);
+  const util::JsonView view(index, (folder / kIndex).string());
+  if (!view.has("of")) return absent;
+  const util::JsonView settings = view.at("of").at("settings");
+  if (!settings.has("bos")) return std::nullopt;
+  return static_cast<text::TokenId>(settings.at("bos").as_integer(0, INT32_MAX));
 }
 
 void prepare_states_folder(const fs::path& folder, const util::OrderedJson& identity, bool has_done_parts,

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 
 #include "depthlens/run/plan.hpp"
 #include "depthlens/run/run.hpp"
+#include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::run {
@@ -16,6 +18,11 @@ namespace depthlens::run {
 /// is no file of a run: `--states` would read it too.
 void prepare_states_folder(const std::filesystem::path& folder, const util::OrderedJson& identity,
                            bool has_done_parts, bool overwrite);
+
+/// The BOS that the run whose states a folder holds put before its windows, none where it put none; `absent`
+/// where the folder is of no run. Throws a format error where its index is damaged.
+std::optional<text::TokenId> bos_of_states(const std::filesystem::path& folder,
+                                           std::optional<text::TokenId> absent);
 
 /// Of a run that goes on: throws where the folder does not hold the states of all `windows` of the parts that
 /// are `done`, each file whole.

@@ -9,6 +9,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/states_folder.hpp"
 #include "run/words.hpp"
 
 namespace depthlens::run {
@@ -37,8 +38,7 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
     : TextSource(options),
       expected_({.layers = std::move(layers),
                  .hidden_size = session.spec().hidden_size,
-                 .vocab_size = session.spec().vocab_size}),
-      bos_(session.bos()) {
+                 .vocab_size = session.spec().vocab_size}) {
   const std::int64_t L = session.spec().num_layers;
   if (expected_.layers.empty()) {
     for (std::int64_t layer = 0; layer <= L; ++layer) expected_.layers.push_back(layer);
@@ -55,6 +55,7 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
   if (options.limit > 0 && files_.size() > static_cast<std::size_t>(options.limit))
     files_.resize(static_cast<std::size_t>(options.limit));
   std::vector<std::string> names;
+  std::optional<text::TokenId> bos;
   util::Progress progress("looking at states", "tokens", 0);
   for (std::size_t f = 0; f < files_.size(); ++f) {
     const decode::StoredStates states(files_[f], expected_);
@@ -65,7 +66,10 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
     data::InputSummary& input = inputs_.files.emplace_back();
     input.path = files_[f].string();
     input.documents = 1;
-    for (std::size_t t = num_bos(states); t < states.tokens().size(); ++t) {
+    const fs::path folder = files_[f].parent_path();
+    if (f == 0 || folder != files_[f - 1].parent_path()) bos = bos_of_states(folder, session.bos());
+    bos_.push_back(bos);
+    for (std::size_t t = num_bos(states, f); t < states.tokens().size(); ++t) {
       survey_.counts.add(states.tokens()[t]);
       ++input.tokens;
     }
@@ -105,8 +109,8 @@ void StatesSource::check_unchanged() {
   }
 }
 
-std::size_t StatesSource::num_bos(const decode::StoredStates& states) const {
-  return bos_ && !states.tokens().empty() && states.tokens()[0] == *bos_ ? 1 : 0;
+std::size_t StatesSource::num_bos(const decode::StoredStates& states, std::size_t f) const {
+  return bos_[f] && !states.tokens().empty() && states.tokens()[0] == *bos_[f] ? 1 : 0;
 }
 
 void StatesSource::begin_part(std::int64_t part) {
@@ -130,7 +134,7 @@ bool StatesSource::next(decode::Query& query) {
              .positions = {}};
     query.states = std::make_shared<const decode::StoredStates>(files_[f], expected_);
     query.tokens = query.states->tokens();
-    query.num_bos = static_cast<std::int64_t>(num_bos(*query.states));
+    query.num_bos = static_cast<std::int64_t>(num_bos(*query.states, f));
     DEPTHLENS_ASSERT(static_cast<std::int64_t>(query.tokens.size()) == length);
     add_positions(query, positions);
     return true;

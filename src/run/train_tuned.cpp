@@ -276,6 +276,12 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   lens::TunedParameters lens = training.init.empty()
                                    ? train::TunedTrainer::zeros(model, /*biases=*/true)
                                    : lens::read_tuned_parameters(training.init_folder, model);
+  if (training.bias_only && !lens.biases.defined()) {
+    throw util::usage_error({.what = "there is nothing to train",
+                             .where = "--bias-only",
+                             .expected = "a lens with biases",
+                             .found = "one without, " + training.init});
+  }
   train::TunedTrainer trainer(model, settings, lens);
   const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
   util::log_info(util::cat(model.spec().architecture, ", ", trainer.settings().num_layers, " translators of ",

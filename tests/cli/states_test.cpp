@@ -82,6 +82,19 @@ TEST_CASE("states that a run saved give its tables again, to the last bit, whoev
   CHECK(lasting_files(desk.model.beside("again")) == lasting_files(desk.model.beside("merged")));
 }
 
+TEST_CASE("states: BOS is what the run that saved them put before its windows, whatever the tokenizer does") {
+  const StatesDesk desk;
+  const std::string input = desk.model.beside("text.txt").string();
+  for (const std::string wish : {"yes", "no"}) {
+    const fs::path states = desk.model.beside("states-" + wish);
+    check_done(desk.command("analyze", {input}, "direct-" + wish,
+                            desk.more + Words{"--add-bos", wish, "--save-states", states.string()}));
+    check_done(desk.of_states(states.string(), "again-" + wish, desk.more));
+    CHECK(read_bytes(desk.model.beside("direct-" + wish) / "summary.json") ==
+          read_bytes(desk.model.beside("again-" + wish) / "summary.json"));
+  }
+}
+
 TEST_CASE("states need the head of the model only") {
   const StatesDesk desk;
   Safetensors weights = desk.model.weights();

@@ -369,10 +369,19 @@ TEST_CASE("weights in 8 bits are read where the config says what their scales ar
     t[up + "_scale_inv"] = at::ones({1, 1});
   };
   const Changed silent("llama", in_8_bits);
-  test::check_error(ErrorCode::kFormat, {up, "the wrong type", "Float8_e4m3fn"}, [&] { silent.load(); });
-  const Changed said("llama", in_8_bits, {{"quantization_config", {{"quant_method", "fp8"}}}});
+  test::check_error(ErrorCode::kFormat, {up, "the wrong type", "Float8_e4m3fn", "quantization_config"},
+                    [&] { silent.load(); });
+  const Changed said("llama", in_8_bits,
+                     {{"quantization_config", {{"quant_method", "fp8"}}}, {"dtype", "bfloat16"}});
   CHECK(said.load()->num_parameters() == Model::load(test::golden_model("llama"), {})->num_parameters());
-  said.check_told({"FP8", "bfloat16"});
+  said.check_told({"1 matrices", "FP8", "bfloat16"});
+  // A mask that nothing reads need not be readable.
+  const Changed masked("gpt2",
+                       [](Tensors& t) {
+                         t["h.0.attn.bias"] = at::ones({1, 1, 4, 4}).to(at::kFloat8_e4m3fn);
+                       },
+                       {{"quantization_config", {{"quant_method", "fp8"}}}});
+  CHECK(masked.load()->num_parameters() == Model::load(test::golden_model("gpt2"), {})->num_parameters());
   const Changed damaged("llama",
                         [&](Tensors& t) {
                           in_8_bits(t);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -82,9 +83,10 @@ class TensorFile {
   /// The file or folder that the tensors come from, for messages.
   const std::string& source() const { return source_; }
 
-  /// Joins all matrices in 8 bits (F8_E4M3) with their scales, and takes these out of the entries. Throws a
-  /// format error where there are none, or of another shape or type.
-  void join_scales(const ScaleForm& form);
+  /// Joins all matrices in 8 bits (F8_E4M3) whose names are wanted with their scales, and takes these out of
+  /// the entries. Returns how many they are. Throws a format error where scales are missing, or of another
+  /// shape or type.
+  std::int64_t join_scales(const ScaleForm& form, const std::function<bool(const std::string&)>& is_wanted);
 
   /// The tensor as a view of the mapped file, which must not be written to (it holds the map). Copied where
   /// the file does not align it, for booleans, and for numbers in 8 bits: the products with their scales,

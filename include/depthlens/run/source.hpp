@@ -191,12 +191,12 @@ class StatesSource : public TextSource {
   bool next(decode::Query& query) override;
 
  private:
-  /// 1 where BOS begins the window: it is no part of the text.
-  std::size_t num_bos(const decode::StoredStates& states) const;
+  /// 1 where BOS begins the window of file `f`: it is no part of the text.
+  std::size_t num_bos(const decode::StoredStates& states, std::size_t f) const;
 
   decode::StoredStates::Expected expected_;
-  std::optional<text::TokenId> bos_;
   std::vector<std::filesystem::path> files_;
+  std::vector<std::optional<text::TokenId>> bos_;                                   // of each
   std::vector<std::pair<std::uintmax_t, std::filesystem::file_time_type>> stamps_;  // size, time
   std::vector<std::int64_t> lengths_;                                               // tokens
   std::unique_ptr<util::FileDigests> digests_;

@@ -14,9 +14,27 @@ std::int64_t BestTokens::add_tile(const RowStatistics& statistics, const float* 
                                   TokenId first, float bar, std::int64_t found) {
   std::array<std::int32_t, kMaxTile> places;
   const int count = statistics.find_all_at_least(tile, width, bar, places.data());
-  for (const std::int32_t place : std::span(places).first(static_cast<std::size_t>(count)))
-    add(tile[place], first + place, found);
-  return found;
+  const auto better = std::span(places).first(static_cast<std::size_t>(count));
+  constexpr int kFewTokens = 8, kFewBest = 64;
+  if (count <= kFewTokens || k_ <= kFewBest) {
+    for (const std::int32_t place : better) add(tile[place], first + place, found);
+    return found;
+  }
+  // Two lists in order become one, from its end. What is kept already comes first among equals.
+  std::stable_sort(better.begin(), better.end(),
+                   [&](std::int32_t a, std::int32_t b) { return tile[a] > tile[b]; });
+  std::int64_t kept = found, added = count;
+  for (std::int64_t to = kept + added - 1; added > 0; --to) {
+    const std::int32_t place = better[static_cast<std::size_t>(added - 1)];
+    const bool is_kept = kept > 0 && tile[place] > logits_[kept - 1];
+    const double logit = is_kept ? logits_[kept - 1] : tile[place];
+    const TokenId id = is_kept ? ids_[kept - 1] : first + place;
+    is_kept ? --kept : --added;
+    if (to >= k_) continue;
+    logits_[to] = logit;
+    ids_[to] = id;
+  }
+  return std::min(k_, found + count);
 }
 
 TokenGroups::TokenGroups(const std::vector<std::uint8_t>& group_of, std::int64_t count)

@@ -6,8 +6,10 @@
 // log-sum-exp, entropy, both divergences. Sums within a tile are float32, over tiles float64.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -60,11 +62,10 @@ class BestTokens {
 
   void add(double logit, TokenId id, std::int64_t& found) {
     if (found == k_ && !(logit > logits_[k_ - 1])) return;
-    std::int64_t place = found < k_ ? found++ : k_ - 1;
-    for (; place > 0 && logit > logits_[place - 1]; --place) {
-      logits_[place] = logits_[place - 1];
-      ids_[place] = ids_[place - 1];
-    }
+    const std::int64_t place = std::upper_bound(logits_, logits_ + found, logit, std::greater<>()) - logits_,
+                       last = found < k_ ? found++ : k_ - 1;
+    std::copy_backward(logits_ + place, logits_ + last, logits_ + last + 1);
+    std::copy_backward(ids_ + place, ids_ + last, ids_ + last + 1);
     logits_[place] = logit;
     ids_[place] = id;
   }

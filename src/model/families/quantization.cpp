@@ -23,21 +23,30 @@ using util::JsonView;
                                 "no quantization_config"});
 }
 
+/// A key that is absent or null is no objection.
 void require(const JsonView& config, const std::string& key, const Json& value) {
-  if (const auto found = find_key(config, key); found && found->raw() != value)
-    refuse(*found, util::summary(value));
+  if (config.has(key) && config.at(key).raw() != value) refuse(config.at(key), util::summary(value));
 }
 
-/// [rows, columns] of a tile.
-void read_tile(const JsonView& tile, ScaleSpec& scales) {
-  if (!tile.is_array() || tile.size() != 2) refuse(tile, "two sizes");
-  scales.rows = tile.at(0).as_integer(1, kLargestSize);
+/// [rows, columns] of a tile, or "ROWSxCOLUMNS".
+void read_tile(const JsonView& given, ScaleSpec& scales) {
+  Json sizes = given.raw();
+  if (given.is_string()) {
+    sizes = Json::array();
+    for (const std::string& size : util::split(given.as_string(), 'x')) {
+      std::int64_t number = 0;
+      if (!util::parse_int(size, number)) refuse(given, "two sizes");
+      sizes.push_back(number);
+    }
+  }
+  const JsonView tile(sizes, given.where());
+  if (!tile.is_array() || tile.size() != 2) refuse(given, "two sizes");
+  scales.rows = tile.at(std::size_t{0}).as_integer(1, kLargestSize);
   scales.columns = tile.at(1).as_integer(1, kLargestSize);
 }
 
 ScaleSpec read_fp8(const JsonView& config) {
-  if (const auto format = find_key(config, "fmt"); format && format->raw() != "float8_e4m3fn")
-    require(config, "fmt", "e4m3");
+  if (config.get_string("fmt", "") != "float8_e4m3fn") require(config, "fmt", "e4m3");
   ScaleSpec scales{.suffix = "_scale_inv"};
   const auto tile = find_key(config, "weight_block_size");
   if (!tile) {
@@ -48,27 +57,33 @@ ScaleSpec read_fp8(const JsonView& config) {
   return scales;
 }
 
+/// Of a folder or of a group. The older name means the same of numbers in 8 bits.
+void require_format(const JsonView& config) {
+  if (config.get_string("format", "") != "naive-quantized") require(config, "format", "float-quantized");
+}
+
 ScaleSpec read_compressed(const JsonView& config) {
-  require(config, "format", "float-quantized");
-  for (const char* key : {"sparsity_config", "transform_config"}) {
-    if (has_settings(config, key)) refuse(config.at(key), "none");
-  }
+  require_format(config);
+  if (has_settings(config, "transform_config")) refuse(config.at("transform_config"), "none");
+  if (has_settings(config, "sparsity_config") &&
+      config.at("sparsity_config").get_string("format", "") != "dense")
+    refuse(config.at("sparsity_config"), "none, or one of format 'dense'");
   std::optional<ScaleSpec> scales;
   for (const auto& [name, raw] : config.at("config_groups").raw().items()) {
     const JsonView group(raw, util::cat(config.where(), ": config_groups: ", name));
-    require(group, "format", "float-quantized");
+    require_format(group);
     const JsonView weights = group.at("weights");
     require(weights, "num_bits", 8);
     require(weights, "type", "float");
     require(weights, "symmetric", true);
     ScaleSpec of_group{.suffix = "_scale"};
-    const JsonView strategy = weights.at("strategy");
-    if (strategy.raw() == "block") {
+    const std::string strategy = weights.get_string("strategy", "tensor");
+    if (strategy == "block") {
       read_tile(weights.at("block_structure"), of_group);
-    } else if (strategy.raw() != "tensor" && strategy.raw() != "channel") {
-      refuse(strategy, "'tensor', 'channel' or 'block'");
+    } else if (strategy != "tensor" && strategy != "channel") {
+      refuse(weights.at("strategy"), "'tensor', 'channel' or 'block'");
     }
-    if (scales && !(*scales == of_group)) refuse(strategy, "the same as of the other groups");
+    if (scales && !(*scales == of_group)) refuse(weights, "the same as of the other groups");
     scales = of_group;
   }
   if (!scales) refuse(config.at("config_groups"), "a group of weights");
@@ -85,11 +100,14 @@ ScaleSpec read_scales(const JsonView& config) {
   if (method != "fp8" && method != "compressed-tensors")
     refuse(quantization.has("quant_method") ? quantization.at("quant_method") : quantization,
            "quant_method 'fp8' or 'compressed-tensors'");
-  const ScaleSpec scales = method == "fp8" ? read_fp8(quantization) : read_compressed(quantization);
-  util::log_warning(util::cat(quantization.where(),
-                              ": weights in 8 bits (FP8) are read as bfloat16, as transformers does where a "
-                              "device has no products of them; those that have round what goes in, too"));
-  return scales;
+  const std::string type = config.get_string("dtype", config.get_string("torch_dtype", "bfloat16"));
+  if (type != "bfloat16") {
+    util::log_warning(
+        util::cat(config.where(), ": dtype is ", type,
+                  ", to which transformers rounds weights that are stored in 8 bits (FP8); here "
+                  "they are rounded to bfloat16"));
+  }
+  return method == "fp8" ? read_fp8(quantization) : read_compressed(quantization);
 }
 
 }  // namespace depthlens::model

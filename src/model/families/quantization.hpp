@@ -6,8 +6,8 @@
 
 namespace depthlens::model {
 
-/// `quantization_config` of a model whose matrices are in 8 bits (FP8), with a warning of what that means;
-/// nothing where the config has no such key. Throws for other quantizations.
+/// `quantization_config` of a model whose matrices are in 8 bits (FP8); nothing where the config has no such
+/// key. Throws for other quantizations.
 ScaleSpec read_scales(const util::JsonView& config);
 
 }  // namespace depthlens::model

@@ -282,7 +282,7 @@ TEST_CASE("checkpoint: numbers in 8 bits are read as products with their scales,
   const auto opened = [&](const io::NamedTensors& tensors, const io::ScaleForm& form) {
     io::write_safetensors(folder.path() / "x.safetensors", tensors, {});
     TensorFile file = TensorFile::open_safetensors(folder.path() / "x.safetensors");
-    file.join_scales(form);
+    file.join_scales(form, [](const std::string& name) { return name != "unread"; });
     return file;
   };
   /// What each number is multiplied by, whole.
@@ -317,6 +317,11 @@ TEST_CASE("checkpoint: numbers in 8 bits are read as products with their scales,
   check(opened({{"w", several}, {"w_scale", factors({2, 5, 1})}}, rows), several, factors({2, 5, 1}));
   check(opened({{"w", several}, {"w_scale", factors({2})}}, rows), several, factors({2, 1, 1}));
 
+  CHECK(opened({{"w", x}, {"w_scale", factors({5})}, {"unread", x}}, rows).entries().size() == 2);
+  // A tile wider than the matrix.
+  check(opened({{"w", x}, {"w_scale", factors({3, 1})}}, {.suffix = "_scale", .rows = 2, .columns = 1 << 24}),
+        x, factors({3, 1}).repeat_interleave(2, 0).narrow(0, 0, 5));
+
   // Rows in several pieces.
   const at::Tensor large = in_8_bits({1025, 2048});
   check(opened({{"w", large}, {"w_scale", factors({1025})}}, rows), large, factors({1025, 1}));
@@ -328,6 +333,10 @@ TEST_CASE("checkpoint: numbers in 8 bits are read as products with their scales,
   refused({{"w", x}}, tiles, {"missing tensor 'w_scale_inv'", "'w', which is stored in 8 bits"});
   refused({{"w", x}, {"w_scale_inv", factors({2, 3})}}, tiles, {"wrong shape", "[3, 3]", "[2, 3]"});
   refused({{"w", x}, {"w_scale", factors({7})}}, rows, {"wrong shape", "[1, 1]", "[7]"});
+  refused({{"w", x}, {"w_scale", factors({1, 5})}}, rows, {"wrong shape", "[1, 1]", "[1, 5]"});
+  refused({{"w", several}, {"w_scale", factors({2, 1, 5})}}, rows, {"wrong shape", "[2, 1, 1]", "[2, 1, 5]"});
+  refused({{"w", x}, {"w_scale", factors({1})}}, tiles,
+          {"missing tensor 'w_scale_inv'", "there is 'w_scale'"});
   refused({{"w", x}, {"w_scale", at::arange(5)}}, rows, {"no numbers that can be read"});
   refused({{"w", x.view({35})}, {"w_scale", factors({1})}}, rows, {"no matrix", "[35]"});
   refused({{"w", in_8_bits({5, 0})}, {"w_scale", factors({1})}}, rows, {"no matrix", "[5, 0]"});

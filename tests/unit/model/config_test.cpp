@@ -2165,7 +2165,8 @@ TEST_CASE("config: weights in 8 bits say what their scales are of, other quantiz
   CHECK(read(llama).scales == ScaleSpec{});
   CHECK(read(with(llama, {{"quantization_config", nullptr}})).scales == ScaleSpec{});
   const Json fp8 = {{"quant_method", "fp8"}, {"activation_scheme", "dynamic"}};
-  check_told(quantized(fp8), {"quantization_config", "FP8", "bfloat16"});
+  check_told(with(quantized(fp8), {{"dtype", "float16"}}), {"dtype is float16", "FP8", "bfloat16"});
+  CHECK(told(with(quantized(fp8), {{"torch_dtype", "bfloat16"}})).empty());
   CHECK(read(quantized(fp8)).scales == ScaleSpec{.suffix = "_scale_inv", .rows = 128, .columns = 128});
   CHECK(read(quantized(with(fp8, {{"weight_block_size", {64, 32}}, {"fmt", "e4m3"}}))).scales ==
         ScaleSpec{.suffix = "_scale_inv", .rows = 64, .columns = 32});
@@ -2183,6 +2184,12 @@ TEST_CASE("config: weights in 8 bits say what their scales are of, other quantiz
   };
   CHECK(read(quantized(compressed(Json::object()))).scales == ScaleSpec{.suffix = "_scale"});
   CHECK(read(quantized(compressed({{"strategy", "tensor"}}))).scales == ScaleSpec{.suffix = "_scale"});
+  CHECK(read(quantized(compressed({{"strategy", "block"}, {"block_structure", "128x64"}}))).scales.columns ==
+        64);
+  Json saved_again = compressed(Json::object());  // by transformers
+  saved_again["config_groups"]["group_0"]["format"] = nullptr;
+  saved_again["sparsity_config"] = {{"format", "dense"}, {"global_sparsity", 0.1}};
+  CHECK(read(quantized(saved_again)).scales == ScaleSpec{.suffix = "_scale"});
   CHECK(read(quantized(compressed({{"strategy", "block"}, {"block_structure", {128, 64}}}))).scales ==
         ScaleSpec{.suffix = "_scale", .rows = 128, .columns = 64});
 
@@ -2198,6 +2205,8 @@ TEST_CASE("config: weights in 8 bits say what their scales are of, other quantiz
   not_read(with(compressed(Json::object()), {{"transform_config", {{"config_groups", 1}}}}),
            {"transform_config"});
   not_read(with(compressed(Json::object()), {{"config_groups", Json::object()}}), {"config_groups"});
+  not_read(with(compressed(Json::object()), {{"sparsity_config", {{"format", "sparse-24-bitmask"}}}}),
+           {"sparsity_config"});
   not_read(compressed({{"num_bits", 4}}), {"num_bits"});
   not_read(compressed({{"type", "int"}}), {"group_0", "type", "int"});
   not_read(compressed({{"symmetric", false}}), {"symmetric"});

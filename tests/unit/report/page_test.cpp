@@ -175,6 +175,11 @@ TEST_CASE("page records: what an item, a document and watched tokens are") {
   document.update({{"item", 9007199254740993}, {"input", 1}, {"input_document", 0}, {"window_start", 511}});
   const Json other = Json::parse(records_of({document}).json(100'000)).at("windows").at(0);
   CHECK(other.at("item") == "9007199254740993");
+  for (const std::int64_t item : {std::int64_t{9007199254740993}, std::int64_t{-9007199254740993}}) {
+    document["item"] = item;  // as a signed number
+    CHECK(Json::parse(records_of({document}).json(100'000)).at("windows").at(0).at("item") ==
+          std::to_string(item));
+  }
   CHECK(other.at("input") == 1);
   CHECK(other.at("window_start") == 511);
 }
