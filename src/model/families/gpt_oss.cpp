@@ -80,10 +80,8 @@ ArchSpec read_gpt_oss(const util::JsonView& config) {
   check_experts(config, spec);
   set_first_dense(spec, 0);
   // The class's activation is fixed: hidden_act is not read.
-  spec.clamped_gate_limit = read_number(config, "swiglu_limit", 7.0);
-  spec.clamped_gate_alpha = read_number(config, "swiglu_alpha", 1.702);
-  if (!(spec.clamped_gate_limit > 0)) config.at("swiglu_limit").fail("a positive number");
-  if (!(spec.clamped_gate_alpha > 0)) config.at("swiglu_alpha").fail("a positive number");
+  spec.clamped_gate_limit = read_positive(config, "swiglu_limit", 7.0);
+  spec.clamped_gate_alpha = read_positive(config, "swiglu_alpha", 1.702);
   const bool mxfp4 = is_mxfp4(config);
   if (mxfp4 && (spec.hidden_size % 32 != 0 || spec.mlp_size % 32 != 0))
     config.fail("hidden_size and intermediate_size that are multiples of 32, as MXFP4 has them");

@@ -63,9 +63,7 @@ ArchSpec read_mamba(const util::JsonView& config) {
 }
 
 ArchSpec read_falcon_mamba(const util::JsonView& config) {
-  const double epsilon = read_number(config, "mixer_rms_eps", 1e-6);
-  if (!(epsilon > 0)) config.at("mixer_rms_eps").fail("a positive number");
-  return read_mamba1(config, epsilon);
+  return read_mamba1(config, read_positive(config, "mixer_rms_eps", 1e-6));
 }
 
 ArchSpec read_mamba2(const util::JsonView& config) {

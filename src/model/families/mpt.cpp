@@ -22,8 +22,7 @@ void read_attention(ArchSpec& spec, const util::JsonView& config) {
   require_value(given, "attn_logit_softcapping", nullptr);
   if (given.has("softmax_scale")) attention.scale = read_number(given, "softmax_scale", attention.scale);
   attention.clip_projections = read_optional_number(given, "clip_qkv", {}).value_or(0);
-  attention.position_bias_max = read_number(given, "alibi_bias_max", attention.position_bias_max);
-  if (!(attention.position_bias_max > 0)) given.at("alibi_bias_max").fail("a positive number");
+  attention.position_bias_max = read_positive(given, "alibi_bias_max", attention.position_bias_max);
   constexpr double kOfTransformers = 8;
   if (attention.position_bias_max != kOfTransformers) {
     util::log_warning(util::cat(
