@@ -206,11 +206,9 @@ void choose_stored_form(ArchSpec& spec, const TensorNames& names, const io::Tens
 
 io::TensorFile open_weights(const std::filesystem::path& folder, const ArchSpec& spec) {
   io::TensorFile weights = io::open_checkpoint(folder);
-  const ScaleSpec& scales = spec.scales;
-  if (scales.suffix.empty()) return weights;
-  const std::int64_t joined =
-      weights.join_scales({.suffix = scales.suffix, .rows = scales.rows, .columns = scales.columns},
-                          [&](const std::string& name) { return !TensorNames::is_ignorable(spec, name); });
+  if (spec.scales.suffix.empty()) return weights;
+  const std::int64_t joined = weights.join_scales(
+      spec.scales, [&](const std::string& name) { return !TensorNames::is_ignorable(spec, name); });
   if (joined > 0) {
     util::log_warning(util::cat(weights.source(), ": ", joined,
                                 " matrices in 8 bits (FP8) are read as bfloat16, as transformers does "

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "depthlens/io/scale_form.hpp"
+
 namespace depthlens::util {
 class MappedFile;
 }
@@ -40,12 +42,6 @@ struct TensorEntry {
 struct TensorScales {
   TensorEntry factors;  ///< [tiles of rows, tiles of columns], or [n, …, …]
   std::int64_t rows = 0, columns = 0;
-};
-
-/// What the scales of a file are called, and what each is of.
-struct ScaleForm {
-  std::string suffix;                  ///< behind the name of the matrix
-  std::int64_t rows = 0, columns = 0;  ///< of a tile; 0: a factor is of a row, or of all
 };
 
 /// The type in which values are read: bfloat16 of numbers in 8 bits with scales, else that of the entry.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "depthlens/compute/logit_transform.hpp"
+#include "depthlens/io/scale_form.hpp"
 #include "depthlens/util/json.hpp"
 
 namespace depthlens::model {
@@ -442,15 +443,6 @@ struct TensorRule {
   bool operator==(const TensorRule&) const = default;
 };
 
-/// How matrices in 8 bits (FP8) are stored: each beside factors, of tiles of so many rows and columns, or of
-/// rows or of all of it where these are 0. The tensor of the factors has the matrix' name and `suffix`.
-struct ScaleSpec {
-  std::string suffix;  ///< empty: the config says nothing of 8 bits
-  std::int64_t rows = 0, columns = 0;
-
-  bool operator==(const ScaleSpec&) const = default;
-};
-
 /// The whole description of a model. Dimension letters: L blocks, d hidden size, V vocabulary, H heads, G
 /// heads of keys and values, dh head size.
 struct ArchSpec {
@@ -512,7 +504,7 @@ struct ArchSpec {
   /// Names (with "{i}", or "*" at the end) of tensors that carry no weight of the model: masks, cached
   /// tables, parts that see pictures.
   std::vector<std::string> ignorable;
-  ScaleSpec scales;
+  io::ScaleForm scales;  ///< of matrices in 8 bits (FP8)
 
   /// Whether block `i` has the tensor of this rule.
   bool has(const TensorRule& rule, std::int64_t i) const {

@@ -29,7 +29,7 @@ void require(const JsonView& config, const std::string& key, const Json& value) 
 }
 
 /// [rows, columns] of a tile, or "ROWSxCOLUMNS".
-void read_tile(const JsonView& given, ScaleSpec& scales) {
+void read_tile(const JsonView& given, io::ScaleForm& scales) {
   Json sizes = given.raw();
   if (given.is_string()) {
     sizes = Json::array();
@@ -45,9 +45,9 @@ void read_tile(const JsonView& given, ScaleSpec& scales) {
   scales.columns = tile.at(1).as_integer(1, kLargestSize);
 }
 
-ScaleSpec read_fp8(const JsonView& config) {
+io::ScaleForm read_fp8(const JsonView& config) {
   if (config.get_string("fmt", "") != "float8_e4m3fn") require(config, "fmt", "e4m3");
-  ScaleSpec scales{.suffix = "_scale_inv"};
+  io::ScaleForm scales{.suffix = "_scale_inv"};
   const auto tile = find_key(config, "weight_block_size");
   if (!tile) {
     scales.rows = scales.columns = 128;  // transformers' default
@@ -62,13 +62,13 @@ void require_format(const JsonView& config) {
   if (config.get_string("format", "") != "naive-quantized") require(config, "format", "float-quantized");
 }
 
-ScaleSpec read_compressed(const JsonView& config) {
+io::ScaleForm read_compressed(const JsonView& config) {
   require_format(config);
   if (has_settings(config, "transform_config")) refuse(config.at("transform_config"), "none");
   if (has_settings(config, "sparsity_config") &&
       config.at("sparsity_config").get_string("format", "") != "dense")
     refuse(config.at("sparsity_config"), "none, or one of format 'dense'");
-  std::optional<ScaleSpec> scales;
+  std::optional<io::ScaleForm> scales;
   for (const auto& [name, raw] : config.at("config_groups").raw().items()) {
     const JsonView group(raw, util::cat(config.where(), ": config_groups: ", name));
     require_format(group);
@@ -76,7 +76,7 @@ ScaleSpec read_compressed(const JsonView& config) {
     require(weights, "num_bits", 8);
     require(weights, "type", "float");
     require(weights, "symmetric", true);
-    ScaleSpec of_group{.suffix = "_scale"};
+    io::ScaleForm of_group{.suffix = "_scale"};
     const std::string strategy = weights.get_string("strategy", "tensor");
     if (strategy == "block") {
       read_tile(weights.at("block_structure"), of_group);
@@ -92,7 +92,7 @@ ScaleSpec read_compressed(const JsonView& config) {
 
 }  // namespace
 
-ScaleSpec read_scales(const JsonView& config) {
+io::ScaleForm read_scales(const JsonView& config) {
   if (!config.has("quantization_config")) return {};
   const JsonView quantization = config.at("quantization_config");
   if (!quantization.is_object()) refuse(quantization, "an object");

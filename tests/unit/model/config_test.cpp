@@ -2161,17 +2161,17 @@ TEST_CASE("config: weights in 8 bits say what their scales are of, other quantiz
   const auto quantized = [&](const Json& quantization) {
     return with(llama, {{"quantization_config", quantization}});
   };
-  using model::ScaleSpec;
-  CHECK(read(llama).scales == ScaleSpec{});
-  CHECK(read(with(llama, {{"quantization_config", nullptr}})).scales == ScaleSpec{});
+  using io::ScaleForm;
+  CHECK(read(llama).scales == ScaleForm{});
+  CHECK(read(with(llama, {{"quantization_config", nullptr}})).scales == ScaleForm{});
   const Json fp8 = {{"quant_method", "fp8"}, {"activation_scheme", "dynamic"}};
   check_told(with(quantized(fp8), {{"dtype", "float16"}}), {"dtype is float16", "FP8", "bfloat16"});
   CHECK(told(with(quantized(fp8), {{"torch_dtype", "bfloat16"}})).empty());
-  CHECK(read(quantized(fp8)).scales == ScaleSpec{.suffix = "_scale_inv", .rows = 128, .columns = 128});
+  CHECK(read(quantized(fp8)).scales == ScaleForm{.suffix = "_scale_inv", .rows = 128, .columns = 128});
   CHECK(read(quantized(with(fp8, {{"weight_block_size", {64, 32}}, {"fmt", "e4m3"}}))).scales ==
-        ScaleSpec{.suffix = "_scale_inv", .rows = 64, .columns = 32});
+        ScaleForm{.suffix = "_scale_inv", .rows = 64, .columns = 32});
   CHECK(read(quantized(with(fp8, {{"weight_block_size", nullptr}}))).scales ==
-        ScaleSpec{.suffix = "_scale_inv"});
+        ScaleForm{.suffix = "_scale_inv"});
   CHECK(read(quantized(with(fp8, {{"fmt", "float8_e4m3fn"}}))).scales.rows == 128);  // MiniMax M2
 
   const auto compressed = [](const Json& weights) {
@@ -2182,16 +2182,16 @@ TEST_CASE("config: weights in 8 bits say what their scales are of, other quantiz
                 {"config_groups", {{"group_0", {{"weights", of_group}}}}},
                 {"sparsity_config", Json::object()}};
   };
-  CHECK(read(quantized(compressed(Json::object()))).scales == ScaleSpec{.suffix = "_scale"});
-  CHECK(read(quantized(compressed({{"strategy", "tensor"}}))).scales == ScaleSpec{.suffix = "_scale"});
+  CHECK(read(quantized(compressed(Json::object()))).scales == ScaleForm{.suffix = "_scale"});
+  CHECK(read(quantized(compressed({{"strategy", "tensor"}}))).scales == ScaleForm{.suffix = "_scale"});
   CHECK(read(quantized(compressed({{"strategy", "block"}, {"block_structure", "128x64"}}))).scales.columns ==
         64);
   Json saved_again = compressed(Json::object());  // by transformers
   saved_again["config_groups"]["group_0"]["format"] = nullptr;
   saved_again["sparsity_config"] = {{"format", "dense"}, {"global_sparsity", 0.1}};
-  CHECK(read(quantized(saved_again)).scales == ScaleSpec{.suffix = "_scale"});
+  CHECK(read(quantized(saved_again)).scales == ScaleForm{.suffix = "_scale"});
   CHECK(read(quantized(compressed({{"strategy", "block"}, {"block_structure", {128, 64}}}))).scales ==
-        ScaleSpec{.suffix = "_scale", .rows = 128, .columns = 64});
+        ScaleForm{.suffix = "_scale", .rows = 128, .columns = 64});
 
   const auto not_read = [&](const Json& quantization, std::vector<std::string> parts) {
     parts.emplace_back("conversion to bfloat16");
@@ -2214,7 +2214,7 @@ TEST_CASE("config: weights in 8 bits say what their scales are of, other quantiz
   refused(quantized(with(fp8, {{"weight_block_size", {0, 1}}})), {"weight_block_size"});
   Json two = compressed(Json::object());
   two["config_groups"]["group_1"] = {{"weights", two["config_groups"]["group_0"]["weights"]}};
-  CHECK(read(quantized(two)).scales == ScaleSpec{.suffix = "_scale"});
+  CHECK(read(quantized(two)).scales == ScaleForm{.suffix = "_scale"});
   two["config_groups"]["group_1"]["weights"].update({{"strategy", "block"}, {"block_structure", {128, 64}}});
   not_read(two, {"group_1", "the same as of the other groups"});
 }
