@@ -483,6 +483,18 @@ await test("patching: restored is drawn, centred where nothing is restored, with
   assert.match(await focused(), /^layer 1, token first different token;/);
   await page.keyboard.press("ArrowDown");
   assert.match(await page.locator("#tooltip").innerText(), /^layer 1, token /);
+  // The tooltip is the keyboard's, whatever comes to lie beneath the pointer, until that moves.
+  const toldByKeys = await page.locator("#tooltip").innerText(), below = map.locator("rect[aria-label]").nth(40);
+  const box = await below.boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  assert.equal((await page.locator("#tooltip").innerText()).split("\n")[0], (await below.getAttribute("aria-label")).split(";")[0]);
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("ArrowDown");
+  await page.evaluate(() => scrollBy(0, 24));
+  await page.waitForTimeout(300);
+  assert.equal(await page.locator("#tooltip").innerText(), toldByKeys);
+  await page.mouse.move(box.x + box.width / 2 + 1, box.y + box.height / 2);
+  assert.notEqual(await page.locator("#tooltip").innerText(), toldByKeys);
   assert.notEqual((await focused()).split(";")[0], first.split(";")[0]);
   await page.keyboard.press("ArrowUp");
   await page.keyboard.press("ArrowLeft");

@@ -55,8 +55,10 @@ function withoutMiddle(text, most) {
 const tooltip = {
   node: document.getElementById("tooltip"),
   anchor: null,
-  /** Beside the rectangle of the window that `anchor()` gives, also when that moves; hidden when it gives null. */
-  show(anchor, ...content) {
+  owner: null,
+  /** What `owner` tells, beside the rectangle of the window that `anchor()` gives, also when that moves; hidden when it gives null. */
+  show(owner, anchor, ...content) {
+    this.owner = owner;
     this.anchor = anchor;
     this.node.replaceChildren(...content);
     this.node.hidden = false;
@@ -73,8 +75,31 @@ const tooltip = {
     this.node.style.left = left + "px";
     this.node.style.top = top + "px";
   },
-  hide() { this.node.hidden = true; },
+  hide() {
+    this.dismiss();
+    this.owner = null;
+  },
+  /** Hidden until another is to be told of, or the same one anew. */
+  dismiss() { this.node.hidden = true; },
 };
+
+/**
+ * After a key that went to another cell, what the page moves beneath a pointer at rest is not pointed at: no figure hears
+ * of the pointer until it moves, is pressed or turns its wheel.
+ */
+function ignorePointerAtRest() {
+  let place = null, ignored = false;
+  addEventListener("keydown", (event) => { if (event.defaultPrevented || event.key === "Tab") ignored = true; });
+  for (const name of ["pointerdown", "wheel"]) addEventListener(name, () => { ignored = false; }, { capture: true, passive: true });
+  for (const name of ["pointerover", "pointerenter", "pointermove", "pointerleave"]) {
+    addEventListener(name, (event) => {
+      const here = `${event.screenX} ${event.screenY}`;
+      if (here !== place) ignored = false;
+      place = here;
+      if (ignored) event.stopImmediatePropagation();
+    }, { capture: true });
+  }
+}
 
 function announce(text) {
   document.getElementById("announcement").textContent = text;

@@ -205,7 +205,7 @@ function reader(plot, panel, xs, area, group) {
       const box = hit.getBoundingClientRect(), at = box.left + ((x - area.left) / (area.right - area.left)) * box.width;
       return { left: at, right: at, top: box.top + 8 };
     };
-    tooltip.show(anchor, el("div", { class: "head", text: head }), el("table", {}, rows));
+    tooltip.show(hit, anchor, el("div", { class: "head", text: head }), el("table", {}, rows));
     return [head, ...lines.map(({ series, value, cases }) => `${series.name} ${value}${cases ? ", " + cases : ""}`)].join("; ");
   };
   const hide = () => { rule.setAttribute("visibility", "hidden"); tooltip.hide(); };

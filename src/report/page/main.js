@@ -27,6 +27,7 @@ function start() {
     width = innerWidth;
     redrawAll();
   });
+  ignorePointerAtRest();
   addEventListener("scroll", () => tooltip.place(), { capture: true, passive: true });
 }
 

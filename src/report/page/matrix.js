@@ -65,11 +65,11 @@ function matrixPlot(plot, width) {
         const lines = [`${plot.value.title}: ${told}`, ...(Number.isFinite(found?.count) ? [`n = ${formatNumber(found.count)}`] : [])];
         const node = svg("rect", { x: left + c * cell, y: top + r * cellHeight, width: cell + 0.3, height: cellHeight + 0.3,
           fill: shown ? colourOf(scale.position(value)).fill : "none", class: "matrix-cell", tabindex: nodes.length === 0 ? 0 : -1, role: "img", "aria-label": [place, ...lines].join("; ") });
-        const tell = () => tooltip.show(() => node.getBoundingClientRect(), el("div", { class: "head", text: place }), ...lines.map((text) => el("div", { text })));
-        for (const event of ["pointerenter", "focus"]) node.addEventListener(event, tell);
+        const tell = () => tooltip.show(node, () => node.getBoundingClientRect(), el("div", { class: "head", text: place }), ...lines.map((text) => el("div", { text })));
+        for (const event of ["pointerenter", "pointermove", "focus"]) node.addEventListener(event, () => { if (tooltip.owner !== node) tell(); });
         for (const event of ["pointerleave", "blur"]) node.addEventListener(event, () => tooltip.hide());
         node.addEventListener("keydown", (event) => {
-          if (event.key === "Escape") tooltip.hide();
+          if (event.key === "Escape") tooltip.dismiss();
           if (!(event.key in steps)) return;
           event.preventDefault();
           focusFrom(node, steps[event.key]);

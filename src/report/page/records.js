@@ -329,8 +329,7 @@ class RecordMap {
     const placeOf = (cell) => ({ column: Number(cell.dataset.column), row: Number(cell.dataset.layer) });
     const pin = (cell) => this.pins.toggle(this.lens, this.columns[placeOf(cell).column]);
     const on = (name, action) => this.scroller.addEventListener(name, (event) => { const cell = cellOf(event); if (cell) action(cell, event); });
-    on("pointerover", (cell) => this.show(cell));
-    on("focusin", (cell) => this.show(cell));
+    for (const event of ["pointerover", "pointermove", "focusin"]) on(event, (cell) => { if (tooltip.owner !== cell) this.show(cell); });
     this.scroller.addEventListener("pointerleave", () => this.hide());
     this.scroller.addEventListener("focusout", () => this.hide());
     on("click", (cell) => { this.move(placeOf(cell)); pin(cell); });
@@ -346,7 +345,7 @@ class RecordMap {
         event.preventDefault();
         pin(cell);
       } else if (event.key === "Escape") {
-        this.hide();
+        tooltip.dismiss();
       }
     });
   }
@@ -379,7 +378,7 @@ class RecordMap {
     const readout = record.at(this.lens, layer), names = watchedNames(this.windows[record.window]);
     const top = readout.top.map(({ id, text, probability }, k) => el("tr", {}, el("td", { class: "id", text: k + 1 }), el("td", {}, tokenSpan(text)), el("td", { class: "id", text: id }), el("td", { class: "number", text: hasField("top_logprobs") ? formatShare(probability) : "" })));
     const line = (name, value, first) => el("tr", { class: first ? "rule" : null }, el("td", { colspan: 3 }, name), el("td", { class: "number", text: value }));
-    tooltip.show(() => (cell.isConnected ? cell.getBoundingClientRect() : null),
+    tooltip.show(cell, () => (cell.isConnected ? cell.getBoundingClientRect() : null),
       el("div", { class: "head" }, `layer ${layerOf(layer)} · ${this.merged ? this.placeOf(record) + ", " : ""}position ${record.position} · ${this.records.lenses.length > 1 ? plain(this.records.lenses[this.lens]) + " · " : ""}after `, tokenSpan(record.token.text)),
       el("table", {}, top, hasField("final_rank") ? line(el("span", {}, "rank of the final token ", tokenSpan(record.final.text)), formatNumber(readout.finalRank), true) : null,
         record.target && hasField("target_rank") ? line(el("span", {}, this.isTask ? "rank of the answer's token " : "rank of the target ", tokenSpan(record.target.text)), formatNumber(readout.targetRank)) : null,
