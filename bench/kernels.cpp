@@ -1,7 +1,7 @@
 // Decoding alone beside the bare products it is made of, for every kernel of this processor:
 //
 //   bench_kernels [states=13] [positions=288] [d=768] [vocab=50304] [type=float32] [threads=2] [rounds=5]
-//                 [only=NAME]
+//                 [only=NAME] [precision=exact|fast]
 //
 // Random states and weights, interleaved rounds, the quickest of each. *Bare*: every block of rows times
 // panels that are packed already and stay in the cache. *Decode*: what the engine asks of a kernel: packing,
@@ -43,10 +43,11 @@ double seconds_of(const std::function<void()>& work) {
 struct Candidate {
   std::string name;
   compute::Precision precision;
-  std::unique_ptr<compute::VocabularyPass> pass;
-  std::unique_ptr<compute::StatisticsDecoder> decoder;
-  std::unique_ptr<compute::PackedGemm> gemm;        // nullptr: libtorch's products
-  double bare = 1e30, decode = 1e30, train = 1e30;  // seconds
+  std::unique_ptr<compute::VocabularyPass> pass = nullptr;
+  std::unique_ptr<compute::StatisticsDecoder> decoder = nullptr;
+  compute::LogitMemory memory = {};                     // as chunks of a batch share it
+  std::unique_ptr<compute::PackedGemm> gemm = nullptr;  // libtorch's products
+  double bare = 1e30, decode = 1e30, train = 1e30;      // seconds
 };
 
 void multiply_all(const compute::PackedGemm& gemm, const at::Tensor& blocks, std::int64_t rows,
@@ -79,7 +80,8 @@ int run(const bench::Settings& settings) {
                      d = settings.number("d", 768), V = settings.number("vocab", 50304),
                      rounds = settings.number("rounds", 5);
   const auto threads = static_cast<int>(settings.number("threads", 2));
-  const std::string type = settings.text("type", "float32"), only = settings.text("only", "");
+  const std::string type = settings.text("type", "float32"), only = settings.text("only", ""),
+                    which = settings.text("precision", "");
   compute::set_threads(threads);
   const c10::InferenceMode inference;
   at::manual_seed(1);
@@ -90,10 +92,12 @@ int run(const bench::Settings& settings) {
 
   std::vector<Candidate> candidates;
   for (const auto precision : {compute::Precision::kExact, compute::Precision::kFast}) {
+    const bool fast = precision == compute::Precision::kFast;
+    if (!which.empty() && which != (fast ? "fast" : "exact")) continue;
     for (const compute::CpuKernel& kernel : compute::usable_kernels(precision)) {
-      if (precision == compute::Precision::kFast && !kernel.splits) continue;  // the same as exact
+      if (fast && !kernel.splits) continue;  // the same as exact
       if (!only.empty() && only != kernel.name) continue;
-      Candidate candidate{kernel.name, precision, nullptr, nullptr, nullptr};
+      Candidate candidate{kernel.name, precision};
       candidate.pass = compute::Backend::create({.kernel = kernel.name})->vocabulary_pass(head, precision);
       candidate.decoder = std::make_unique<compute::StatisticsDecoder>(*candidate.pass, groups, 4);
       if (kernel.gemm != nullptr)
@@ -108,7 +112,9 @@ int run(const bench::Settings& settings) {
         candidate.bare =
             std::min(candidate.bare, seconds_of([&] { multiply_all(*candidate.gemm, blocks, S * P, V); }));
       }
-      candidate.decode = std::min(candidate.decode, seconds_of([&] { candidate.decoder->decode(input); }));
+      candidate.decode =
+          std::min(candidate.decode,
+                   seconds_of([&] { candidate.decoder->decode(input, nullptr, &candidate.memory); }));
       candidate.train = std::min(
           candidate.train, seconds_of([&] { compute::log_sum_exp(*candidate.pass, input.rows, S * P); }));
     }

@@ -318,11 +318,12 @@ void Decoding::decode_by(GroupDecoder& group, const std::vector<at::Tensor>& res
   std::int64_t done = 0;
   try {
     const GroupStates states = group.states(state_rows(residuals, positions, count));
+    compute::LogitMemory memory;  // of one chunk after the other
     while (done < count) {
       if (should_stop()) return;
       const std::int64_t n = std::min(size, count - done);
       const auto chunk = std::make_shared<const BegunChunk>(
-          group.begin(states, done, positions + done, n, &group == &groups_.front()));
+          group.begin(states, done, positions + done, n, &group == &groups_.front(), memory));
       showing_.submit([this, &group, chunk] { show(group, *chunk); });
       done += n;
     }

@@ -183,7 +183,7 @@ at::Tensor GroupDecoder::normed(const GroupStates& states, std::int64_t first, s
 }
 
 BegunChunk GroupDecoder::begin(const GroupStates& states, std::int64_t first, const BatchPosition* positions,
-                               std::int64_t count, bool checks) {
+                               std::int64_t count, bool checks, compute::LogitMemory& memory) {
   const std::int64_t S = shape_.num_states, P = count;
   compute::StatisticsInput input;
   input.num_states = S;
@@ -208,7 +208,7 @@ BegunChunk GroupDecoder::begin(const GroupStates& states, std::int64_t first, co
           .plain = plain.empty() ? compute::HostCopy() : compute::HostCopy(at::stack(plain)),
           .largest = states.largest,
           // Last: it may change sums.
-          .statistics = decoder_->begin(input, sums_ ? &*sums_ : nullptr)};
+          .statistics = decoder_->begin(input, sums_ ? &*sums_ : nullptr, &memory)};
 }
 
 LayerReadout GroupDecoder::read_out(const BegunChunk& chunk, std::vector<double>& errors) const {

@@ -67,9 +67,9 @@ class GroupDecoder {
   /// Neither this nor `begin` changes anything where it throws that memory does not suffice.
   GroupStates states(const StateRows& rows_of) const;
   /// Gives the device the work of a chunk of `count` positions, whose states are those of `states` from
-  /// `first` on. With `checks` some are compared with a plain product.
+  /// `first` on. With `checks` some are compared with a plain product. `memory`: of the chunk before.
   BegunChunk begin(const GroupStates& states, std::int64_t first, const BatchPosition* positions,
-                   std::int64_t count, bool checks);
+                   std::int64_t count, bool checks, compute::LogitMemory& memory);
   /// Waits for the device. `errors` gets one error for each position that is checked.
   LayerReadout read_out(const BegunChunk& chunk, std::vector<double>& errors) const;
 

@@ -54,6 +54,12 @@ struct ProbabilitySums {
   ProbabilitySums(std::int64_t num_states, std::int64_t vocab_size);
 };
 
+/// Where the processor keeps the logits of a chunk. Chunks that follow each other and are given the same do
+/// not ask the system for it again, which would clear it first.
+struct LogitMemory {
+  at::Tensor of_final, of_others;
+};
+
 /// Statistics that a device may still be at: waits for it, and gives them. To be called once, on any thread,
 /// while their decoder lives.
 using PendingStatistics = std::function<Statistics()>;
@@ -72,12 +78,15 @@ class StatisticsDecoder {
   /// With `sums`, the probabilities are added to them. They come from the same products: those of a state and
   /// position add up to 1. Throws c10::OutOfMemoryError where a device's memory does not suffice and nothing
   /// has been added yet, so that fewer positions may be tried; `out_of_memory` after that.
-  Statistics decode(const StatisticsInput& input, ProbabilitySums* sums = nullptr) const {
-    return begin(input, sums)();
+  /// `memory`: for its logits; nullptr: of its own.
+  Statistics decode(const StatisticsInput& input, ProbabilitySums* sums = nullptr,
+                    LogitMemory* memory = nullptr) const {
+    return begin(input, sums, memory)();
   }
   /// The same where the device goes on while the host does something else; without `sums`, and where the
   /// device has a form of its own for the statistics. Else all is done when this returns.
-  PendingStatistics begin(const StatisticsInput& input, ProbabilitySums* sums = nullptr) const;
+  PendingStatistics begin(const StatisticsInput& input, ProbabilitySums* sums = nullptr,
+                          LogitMemory* memory = nullptr) const;
 
   /// What a call keeps of each position.
   struct Kept {

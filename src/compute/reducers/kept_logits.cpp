@@ -11,8 +11,9 @@
 
 namespace depthlens::compute {
 
-KeptLogits::KeptLogits(const VocabularyPass& pass, const StateRows& rows)
+KeptLogits::KeptLogits(const VocabularyPass& pass, const StateRows& rows, at::Tensor* memory)
     : values_(rows.values),
+      memory_(memory),
       num_states_(rows.num_states),
       num_positions_(rows.num_positions),
       vocab_size_(pass.vocab_size()),
@@ -21,10 +22,14 @@ KeptLogits::KeptLogits(const VocabularyPass& pass, const StateRows& rows)
 void KeptLogits::begin(const PassLayout& layout) {
   // Products write whole blocks.
   const std::int64_t positions = util::round_up(num_positions_, layout.block_rows);
-  all_ = aligned_bytes(4 * num_states_ * positions * stride_)
-             .view(at::kFloat)
-             .narrow(0, 0, num_states_ * positions * stride_)
-             .view({num_states_, positions, stride_});
+  const std::int64_t count = num_states_ * positions * stride_, bytes = 4 * count;
+  at::Tensor own;
+  at::Tensor& memory = memory_ != nullptr ? *memory_ : own;
+  if (!memory.defined() || memory.numel() < bytes) {
+    memory = at::Tensor();
+    memory = aligned_bytes(bytes);
+  }
+  all_ = memory.view(at::kFloat).narrow(0, 0, count).view({num_states_, positions, stride_});
   data_ = all_.mutable_data_ptr<float>();
 }
 

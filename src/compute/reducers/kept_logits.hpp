@@ -9,8 +9,9 @@ namespace depthlens::compute {
 
 class KeptLogits : public Reducer {
  public:
-  /// Keeps S · P rows as a walk of this pass makes them.
-  KeptLogits(const VocabularyPass& pass, const StateRows& rows);
+  /// Keeps S · P rows as a walk of this pass makes them. On the processor they lie in `memory`, which becomes
+  /// as large as they need and is theirs until they are gone; nullptr: in memory of their own.
+  KeptLogits(const VocabularyPass& pass, const StateRows& rows, at::Tensor* memory = nullptr);
 
   Split split() const override { return Split::kBoth; }
   void begin(const PassLayout& layout) override;
@@ -31,6 +32,7 @@ class KeptLogits : public Reducer {
 
  private:
   at::Tensor values_;  // of the rows: device and type
+  at::Tensor* memory_;
   std::int64_t num_states_, num_positions_, vocab_size_, stride_;
   at::Tensor all_;  // [S, ≥ P, stride]
   float* data_ = nullptr;

@@ -78,16 +78,18 @@ std::int64_t StatisticsDecoder::positions_to_keep(std::int64_t num_states) const
          (4 * std::max<std::int64_t>(1, num_states - 1) * pass_.logit_stride());
 }
 
-PendingStatistics StatisticsDecoder::begin(const StatisticsInput& input, ProbabilitySums* sums) const {
+PendingStatistics StatisticsDecoder::begin(const StatisticsInput& input, ProbabilitySums* sums,
+                                           LogitMemory* memory) const {
   const std::int64_t S = input.num_states, P = input.num_positions;
   DEPTHLENS_ASSERT(input.rows.size(0) == S * P &&
                    static_cast<std::int64_t>(input.watched.size()) == P * input.num_watched);
   const StateRows rows = pass_.pack(input.rows, S);
   const StateRows final_rows = rows.states(0, 1), others = rows.states(1, S - 1);
-  KeptLogits final_logits(pass_, final_rows);
+  KeptLogits final_logits(pass_, final_rows, memory != nullptr ? &memory->of_final : nullptr);
   pass_.run(final_rows, final_logits);
   std::optional<KeptLogits> kept;
-  if (sums != nullptr && P <= positions_to_keep(S)) kept.emplace(pass_, others);
+  if (sums != nullptr && P <= positions_to_keep(S))
+    kept.emplace(pass_, others, memory != nullptr ? &memory->of_others : nullptr);
   const DeviceChunk chunk{{.input = input,
                            .groups = *groups_,
                            .rows = rows,
