@@ -24,12 +24,22 @@ using util::cat;
 using util::in_quotes;
 
 /// Beside config.json and the weights: what tokenizers are read from, and what the loaders warn of.
-constexpr std::array<const char*, 12> kSmallFiles = {
-    "tokenizer.json",        "tokenizer.model",         "vocab.json",        "merges.txt",
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json",
-    "adapter_config.json",   "quantize_config.json",    "quant_config.json", "hf_quant_config.json"};
+constexpr std::array<const char*, 14> kSmallFiles = {"tokenizer.json",
+                                                     "tekken.json",
+                                                     "tokenizer.model",
+                                                     "tiktoken.model",
+                                                     "vocab.json",
+                                                     "merges.txt",
+                                                     "tokenizer_config.json",
+                                                     "special_tokens_map.json",
+                                                     "added_tokens.json",
+                                                     "generation_config.json",
+                                                     "adapter_config.json",
+                                                     "quantize_config.json",
+                                                     "quant_config.json",
+                                                     "hf_quant_config.json"};
 /// Those of them that are asked for one by one where the hub has no list.
-constexpr std::size_t kAskedFor = 8;
+constexpr std::size_t kAskedFor = 10;
 
 std::string parent_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
@@ -202,10 +212,11 @@ bool has_weights(const CachedRepository& cached, const std::string& commit, std:
 
 bool has_tokenizer(const CachedRepository& cached, const std::string& commit, std::string& reason) {
   const auto has = [&](const char* name) { return cached.has(commit, name); };
-  if (has("tokenizer.json") || has("tokenizer.model") || (has("vocab.json") && has("merges.txt")))
-    return true;
   const auto absent = [&](const char* name) { return cached.knows_absent(commit, name); };
-  if (absent("tokenizer.json") && absent("tokenizer.model") && (absent("vocab.json") || absent("merges.txt")))
+  constexpr std::array<const char*, 4> kAlone = {"tokenizer.json", "tekken.json", "tokenizer.model",
+                                                 "tiktoken.model"};
+  if (std::any_of(kAlone.begin(), kAlone.end(), has) || (has("vocab.json") && has("merges.txt"))) return true;
+  if (std::all_of(kAlone.begin(), kAlone.end(), absent) && (absent("vocab.json") || absent("merges.txt")))
     return true;  // nothing to be had
   reason = cat("no tokenizer in ", cached.snapshot(commit).string());
   return false;

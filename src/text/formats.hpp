@@ -1,5 +1,6 @@
 // The file formats of tokenizers, each made into a Tokenizer: tokenizer.json, vocab.json with merges.txt,
-// tiktoken's ranks, SentencePiece's model. And whether a second file says the same as a tokenizer.json.
+// tiktoken's ranks, Mistral's tekken.json, SentencePiece's model. And whether a second file says the same as
+// a tokenizer.json.
 #pragma once
 
 #include <filesystem>
@@ -47,9 +48,17 @@ bool is_tiktoken(std::string_view content);
 /// Meta's `tokenizer.model` of Llama 3.
 std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, const std::string& where,
                                                    const TokenizerSettings& settings);
+/// Moonshot's `tiktoken.model`. Throws a format error where the folder's class is another.
+std::unique_ptr<Tokenizer> make_moonshot_tokenizer(std::string_view content, const std::string& where,
+                                                   const TokenizerSettings& settings);
 /// How the tokens of such a file differ from `tokenizer`'s; "": they agree.
 std::string tiktoken_difference(std::string_view content, const std::string& where,
                                 const Tokenizer& tokenizer);
+
+/// Mistral's tekken.json, as mistral-common reads it: BOS before texts, special tokens in a text are text.
+std::unique_ptr<Tokenizer> make_tekken_tokenizer(const util::JsonView& root,
+                                                 const TokenizerSettings& settings);
+std::string tekken_difference(const util::JsonView& root, const Tokenizer& tokenizer);
 
 /// Throws a format error where the folder's class is known to read such a model in a way of its own.
 /// `json`: a Unigram tokenizer.json converted from the model, or null.

@@ -78,6 +78,7 @@ class Translator {
 
   void character(char c) {
     if (c == '[') {
+      if (class_without()) return;
       in_class_ = true;
       class_start_ = true;
       take(1);
@@ -94,6 +95,35 @@ class Translator {
     if (c == '{') return interval();
     if (c == '}' && at_ + 1 < pattern_.size() && pattern_[at_ + 1] == '+') refuse("}+");
     literal(c);
+  }
+
+  /// Splits off names of properties, \p{…}\p{…}, at least one.
+  static bool properties(std::string_view& rest, std::vector<std::string_view>& names) {
+    constexpr std::string_view kOpen = "\\p{";
+    while (rest.starts_with(kOpen)) {
+      const std::size_t close = rest.find('}');
+      if (close == std::string_view::npos) return false;
+      names.push_back(rest.substr(kOpen.size(), close - kOpen.size()));
+      rest.remove_prefix(close + 1);
+    }
+    return !names.empty();
+  }
+
+  /// [\p{…}\p{…}&&[^\p{…}]], of which PCRE2 knows nothing: the second class is taken out of the first.
+  bool class_without() {
+    constexpr std::string_view kWithout = "&&[^", kEnd = "]]";
+    std::string_view rest = std::string_view(pattern_).substr(at_ + 1);
+    std::vector<std::string_view> names, without;
+    if (!properties(rest, names) || !rest.starts_with(kWithout)) return false;
+    rest.remove_prefix(kWithout.size());
+    if (!properties(rest, without) || !rest.starts_with(kEnd)) return false;
+    if (ignores_case_) refuse(cat("&&", kIgnored));
+    const std::string members = class_difference(names, without);
+    if (members.empty()) return false;
+    out_ += cat("[", members, "]");
+    last_letter_ = 0;
+    at_ = pattern_.size() - rest.size() + kEnd.size();
+    return true;
   }
 
   /// {,n} is a text to PCRE2, and {n}? does not mean "or none".

@@ -1,9 +1,11 @@
-// The tokenizer.model of Meta's Llama 3: one token a line, in base64, with its rank, which is its id.
-#include <array>
+// Lists of ranks: one token a line, in base64, with its rank, which is its id. The tokenizer.model of Meta's
+// Llama 3, and the tiktoken.model of Moonshot's Kimi and Moonlight.
+#include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
 #include "formats.hpp"
+#include "ranks.hpp"
 
 namespace depthlens::text {
 namespace {
@@ -15,36 +17,16 @@ using util::in_quotes;
 constexpr std::size_t kLlama3Ranks = 128'000;
 constexpr int kLlama3SpecialTokens = 256;
 
-bool decode_base64(std::string_view text, std::string& bytes) {
-  if (text.empty() || text.size() % 4 != 0) return false;
-  bytes.clear();
-  std::uint32_t bits = 0;
-  int held = 0;
-  std::size_t end = text.size();
-  while (end > text.size() - 2 && text[end - 1] == '=') --end;
-  for (const char c : text.substr(0, end)) {
-    std::uint32_t value;
-    if (c >= 'A' && c <= 'Z')
-      value = static_cast<std::uint32_t>(c - 'A');
-    else if (c >= 'a' && c <= 'z')
-      value = static_cast<std::uint32_t>(c - 'a' + 26);
-    else if (c >= '0' && c <= '9')
-      value = static_cast<std::uint32_t>(c - '0' + 52);
-    else if (c == '+')
-      value = 62;
-    else if (c == '/')
-      value = 63;
-    else
-      return false;
-    bits = bits << 6 | value;
-    held += 6;
-    if (held >= 8) {
-      held -= 8;
-      bytes += static_cast<char>(bits >> held & 0xff);
-    }
-  }
-  return true;
-}
+/// What tokenizer_config.json calls Moonshot's, its pattern, and how many special tokens it has.
+constexpr std::string_view kMoonshotClass = "TikTokenTokenizer";
+constexpr const char* kMoonshotPattern =
+    R"([\p{Han}]+)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*)"
+    R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+)"
+    R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr int kMoonshotSpecialTokens = 256;
 
 /// Splits off the first line of `rest`: its token and rank. False where it is not of that form.
 bool next_line(std::string_view& rest, std::string& bytes, std::int64_t& rank, std::string_view& line) {
@@ -107,69 +89,58 @@ std::string tiktoken_difference(std::string_view content, const std::string& whe
   return "";
 }
 
-std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, const std::string& where,
-                                                   const TokenizerSettings& settings) {
-  BpeModel model;
-  model.ignore_merges = true;
-  model.byte_ids.fill(kNoToken);
+namespace {
+
+/// All ranks of a file, which stand in order. At most `most` are read, and one more.
+Ranks read_ranks(std::string_view content, const std::string& where, std::size_t most) {
+  Ranks ranks;
   std::string bytes;
   std::int64_t rank;
   std::size_t line_number = 0;
-  for (std::string_view rest = content, line; !rest.empty();) {
-    ++line_number;
+  for (std::string_view rest = content, line; !rest.empty() && ranks.size() <= most;) {
+    const std::string place = cat(where, ", line ", ++line_number);
     if (!next_line(rest, bytes, rank, line)) {
       throw util::format_error({.what = "a line that is not a token with its rank",
-                                .where = cat(where, ", line ", line_number),
+                                .where = place,
                                 .expected = "base64, a space, a number",
                                 .found = in_quotes(line)});
     }
-    if (static_cast<std::size_t>(rank) != model.token_bytes.size()) {
-      throw util::format_error({.what = "ranks out of order",
-                                .where = cat(where, ", line ", line_number),
-                                .expected = cat(model.token_bytes.size()),
-                                .found = cat(rank)});
-    }
-    const auto id = static_cast<TokenId>(rank);
-    if (!model.words.emplace(bytes, id).second) {
+    if (static_cast<std::size_t>(rank) != ranks.size()) {
       throw util::format_error(
-          {.what = "a token twice", .where = cat(where, ", line ", line_number), .found = in_quotes(bytes)});
+          {.what = "ranks out of order", .where = place, .expected = cat(ranks.size()), .found = cat(rank)});
     }
-    if (bytes.size() == 1) model.byte_ids[static_cast<unsigned char>(bytes[0])] = id;
-    model.token_bytes.push_back(bytes);
-    if (model.token_bytes.size() > kLlama3Ranks) break;
+    ranks.add(bytes, place);
   }
-  if (model.token_bytes.size() != kLlama3Ranks) {
-    throw util::format_error({.what = "a list of ranks that is not Llama 3's",
-                              .where = where,
-                              .expected = cat(kLlama3Ranks, " tokens"),
-                              .found = model.token_bytes.size() > kLlama3Ranks
-                                           ? std::string("more")
-                                           : cat(model.token_bytes.size()),
-                              .hint = "with a tokenizer.json in the folder, depthlens reads that one"});
-  }
-  // Any two tokens that make up a third may merge, at the rank of the third.
-  model.merges = MergeTable(kLlama3Ranks * 3);
-  for (std::size_t id = 0; id < model.token_bytes.size(); ++id) {
-    const std::string& token = model.token_bytes[id];
-    for (std::size_t cut = 1; cut < token.size(); ++cut) {
-      const auto left = model.words.find(token.substr(0, cut));
-      if (left == model.words.end()) continue;
-      const auto right = model.words.find(token.substr(cut));
-      if (right == model.words.end()) continue;
-      model.merges.set(left->second, right->second,
-                       {static_cast<std::uint32_t>(id), static_cast<TokenId>(id)});
-    }
-  }
-  AddedTokens tokens([](const std::string&) { return std::nullopt; }, static_cast<TokenId>(kLlama3Ranks));
-  // Later releases gave some reserved tokens a name: tokenizer_config.json tells.
-  std::vector<AddedToken> special = llama3_special_tokens();
+  return ranks;
+}
+
+/// Special tokens behind the ranks, of which tokenizer_config.json names some.
+AddedTokens tokens_behind(std::vector<AddedToken> special, const TokenizerSettings& settings,
+                          const std::string& where) {
+  const TokenId first = special.front().id, last = special.back().id;
+  AddedTokens tokens([](const std::string&) { return std::nullopt; }, first);
   for (const AddedToken& token : settings.added) {
-    if (token.id >= special.front().id && token.id <= special.back().id) {
-      special[static_cast<std::size_t>(token.id - special.front().id)] = token;
-    }
+    if (token.id >= first && token.id <= last) special[static_cast<std::size_t>(token.id - first)] = token;
   }
   for (const AddedToken& token : special) tokens.add(token, where);
   add_tokens_of(settings, tokens);
+  return tokens;
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, const std::string& where,
+                                                   const TokenizerSettings& settings) {
+  Ranks ranks = read_ranks(content, where, kLlama3Ranks);
+  if (ranks.size() != kLlama3Ranks) {
+    throw util::format_error({.what = "a list of ranks that is not Llama 3's",
+                              .where = where,
+                              .expected = cat(kLlama3Ranks, " tokens"),
+                              .found = ranks.size() > kLlama3Ranks ? std::string("more") : cat(ranks.size()),
+                              .hint = "with a tokenizer.json in the folder, depthlens reads that one"});
+  }
+  const std::vector<AddedToken> special = llama3_special_tokens();
+  const AddedTokens tokens = tokens_behind(special, settings, where);
   // Meta's own code puts BOS before every text.
   SpecialIds ids = special_ids(settings, class_of(settings, false), tokens, nullptr);
   if (!ids.bos) ids.bos = special[0].id;
@@ -177,8 +148,34 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, con
   ids.adds_bos = settings.add_bos.value_or(true);
   PreTokenizer pre_tokenizer;
   pre_tokenizer.add(llama3_splitter(3));
-  return std::make_unique<BpeTokenizer>(std::move(model), tokens, Normalizer(), std::move(pre_tokenizer),
-                                        ids);
+  return std::make_unique<BpeTokenizer>(std::move(ranks).model(0, where), tokens, Normalizer(),
+                                        std::move(pre_tokenizer), ids);
+}
+
+std::unique_ptr<Tokenizer> make_moonshot_tokenizer(std::string_view content, const std::string& where,
+                                                   const TokenizerSettings& settings) {
+  // The file has no pattern: it stands in the folder's Python, which is not run.
+  if (settings.tokenizer_class != kMoonshotClass) {
+    throw util::format_error(
+        {.what = "ranks whose tokenizer depthlens does not know",
+         .where = where,
+         .expected = cat("tokenizer_class ", kMoonshotClass, ", Moonshot's"),
+         .found = settings.tokenizer_class.empty() ? std::string("none") : settings.tokenizer_class,
+         .hint = "with a tokenizer.json in the folder, depthlens reads that one"});
+  }
+  Ranks ranks = read_ranks(content, where, kMaxTokens);
+  std::vector<AddedToken> special;
+  for (int i = 0; i < kMoonshotSpecialTokens; ++i) {
+    const auto id = static_cast<TokenId>(ranks.size()) + i;
+    special.push_back({.content = cat("<|reserved_token_", id, "|>"), .id = id, .special = true});
+  }
+  const AddedTokens tokens = tokens_behind(std::move(special), settings, where);
+  SpecialIds ids = special_ids(settings, generic_class(), tokens, nullptr);
+  ids.adds_bos = false;  // as in Moonshot's own code
+  PreTokenizer pre_tokenizer;
+  pre_tokenizer.add(regex_splitter(kMoonshotPattern, SplitBehavior::kIsolated, false, where));
+  return std::make_unique<BpeTokenizer>(std::move(ranks).model(0, where), tokens, Normalizer(),
+                                        std::move(pre_tokenizer), ids);
 }
 
 }  // namespace depthlens::text

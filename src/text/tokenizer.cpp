@@ -20,16 +20,24 @@ namespace fs = std::filesystem;
 /// The largest known tokenizer.json has 35 MB; its tree takes some twenty times that.
 constexpr std::uint64_t kLargestFile = std::uint64_t{256} << 20;
 
-/// Tells of a tokenizer.model beside the tokenizer.json that `tokenizer` was made from, where it says
-/// something else: left behind, as save_pretrained copies it, when the vocabulary was extended.
-void compare_model_file(const fs::path& path, const TokenizerSettings& settings, const util::JsonView& json,
-                        const Tokenizer& tokenizer) {
+constexpr const char *kJson = "tokenizer.json", *kModel = "tokenizer.model", *kTekken = "tekken.json",
+                     *kRanks = "tiktoken.model";
+
+/// Tells of a file beside the tokenizer.json that `tokenizer` was made from, where it says something else:
+/// left behind, as save_pretrained copies it, when the vocabulary was extended.
+void compare_file(const fs::path& path, const TokenizerSettings& settings, const util::JsonView& json,
+                  const Tokenizer& tokenizer) {
   std::string difference;
   try {
     const std::string content = util::read_file(path, kLargestFile);
-    difference = is_tiktoken(content)
-                     ? tiktoken_difference(content, path.string(), tokenizer)
-                     : sentencepiece_difference(content, path.string(), settings, json, tokenizer);
+    if (path.filename() == kTekken) {
+      const util::Json document = util::parse_json(content, path.string());
+      difference = tekken_difference(util::JsonView(document, path.string()), tokenizer);
+    } else if (is_tiktoken(content)) {
+      difference = tiktoken_difference(content, path.string(), tokenizer);
+    } else {
+      difference = sentencepiece_difference(content, path.string(), settings, json, tokenizer);
+    }
   } catch (const util::Error& error) {
     difference = error.what();
   }
@@ -50,7 +58,8 @@ void compare_stated_ids(const TokenizerSettings& settings, const Tokenizer& toke
 }
 
 std::unique_ptr<Tokenizer> load_files(const fs::path& folder, const TokenizerSettings& settings) {
-  const fs::path json_path = folder / "tokenizer.json", model_path = folder / "tokenizer.model";
+  const fs::path json_path = folder / kJson, model_path = folder / kModel, tekken_path = folder / kTekken,
+                 ranks_path = folder / kRanks;
   const bool has_model = util::exists(model_path), has_vocab = has_vocab_and_merges(folder);
   if (util::exists(json_path)) {
     const util::Json document =
@@ -61,22 +70,36 @@ std::unique_ptr<Tokenizer> load_files(const fs::path& folder, const TokenizerSet
                                           settings, &root);
     }
     auto tokenizer = make_json_tokenizer(root, settings, folder);
-    if (has_model) compare_model_file(model_path, settings, root, *tokenizer);
+    for (const fs::path& path : {model_path, tekken_path, ranks_path}) {
+      if (util::exists(path)) compare_file(path, settings, root, *tokenizer);
+    }
     return tokenizer;
   }
+  const bool has_tekken = util::exists(tekken_path), has_ranks = util::exists(ranks_path);
+  const fs::path& used = has_tekken ? tekken_path : has_model ? model_path : ranks_path;
+  const auto ignored = [&](const char* names) {
+    util::log_warning(util::cat(used.string(), " is used; ignored beside it: ", names));
+  };
+  if (has_tekken && has_model) ignored(kModel);
+  if ((has_tekken || has_model) && has_ranks) ignored(kRanks);
+  if ((has_tekken || has_model || has_ranks) && has_vocab) ignored("vocab.json and merges.txt");
+  if (has_tekken) {
+    const util::Json document =
+        util::parse_json(util::read_file(tekken_path, kLargestFile), tekken_path.string());
+    return make_tekken_tokenizer(util::JsonView(document, tekken_path.string()), settings);
+  }
   if (has_model) {
-    if (has_vocab) {
-      util::log_warning(
-          util::cat(model_path.string(), " is used; vocab.json and merges.txt beside it are ignored"));
-    }
     const std::string content = util::read_file(model_path, kLargestFile);
     if (is_tiktoken(content)) return make_tiktoken_tokenizer(content, model_path.string(), settings);
     return make_sentencepiece_tokenizer(content, model_path.string(), settings, nullptr);
   }
+  if (has_ranks)
+    return make_moonshot_tokenizer(util::read_file(ranks_path, kLargestFile), ranks_path.string(), settings);
   if (has_vocab) return load_vocab_and_merges(folder, settings);
   throw util::input_error({.what = "no tokenizer",
                            .where = folder.string(),
-                           .expected = "tokenizer.json, tokenizer.model, or vocab.json with merges.txt"});
+                           .expected = "tokenizer.json, tekken.json, tokenizer.model, tiktoken.model, or "
+                                       "vocab.json with merges.txt"});
 }
 
 }  // namespace
@@ -87,7 +110,7 @@ std::string Tokenizer::token_text(TokenId id) const {
 
 std::vector<std::string> tokenizer_files(const fs::path& folder) {
   std::vector<std::string> names;
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
+  for (const char* name : {kJson, kModel, kTekken, kRanks, "vocab.json", "merges.txt",
                            "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
     if (util::exists(folder / name)) names.emplace_back(name);
   }

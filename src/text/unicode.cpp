@@ -3,12 +3,14 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
-#include <vector>
+#include <optional>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
@@ -98,19 +100,54 @@ std::vector<std::uint8_t> make_flags() {
   return flags;
 }
 
-void append_range(std::string& out, char32_t first, char32_t end) {
-  // PCRE2 refuses surrogates in a class of UTF mode.
-  constexpr char32_t kSurrogates = 0xd800, kAfterSurrogates = 0xe000;
-  if (first < kSurrogates && end > kSurrogates) {
-    append_range(out, first, kSurrogates);
-    first = kSurrogates;
+/// Sorted by `first`.
+using Ranges = std::vector<CodePointRange>;
+
+/// The members of a general category, of white space or of Han; nothing: there is no such property.
+std::optional<Ranges> ranges_of(std::string_view category) {
+  if (category == "\\s") return Ranges(std::begin(kWhiteSpaceRanges), std::end(kWhiteSpaceRanges));
+  if (category == "Han") return Ranges(std::begin(kHanRanges), std::end(kHanRanges));
+  bool known = false;
+  for (const auto name : kCategoryNames) known |= name == category || name.substr(0, 1) == category;
+  if (!known) return std::nullopt;
+  Ranges ranges;
+  for_each_run([&](char32_t first, char32_t end, Category run) {
+    if (kCategoryNames[run].substr(0, category.size()) != category) return;
+    if (!ranges.empty() && ranges.back().last + 1 == first)
+      ranges.back().last = end - 1;
+    else
+      ranges.push_back({first, end - 1});
+  });
+  return ranges;
+}
+
+/// What is in `ranges` and not in `without`.
+Ranges difference(const Ranges& ranges, const Ranges& without) {
+  Ranges left;
+  auto hole = without.begin();
+  for (const auto& [first, last] : ranges) {
+    char32_t next = first;
+    while (hole != without.end() && hole->last < next) ++hole;
+    for (auto at = hole; at != without.end() && at->first <= last; ++at) {
+      if (at->first > next) left.push_back({next, at->first - 1});
+      next = at->last + 1;
+    }
+    if (next <= last) left.push_back({next, last});
   }
-  if (first >= kSurrogates && first < kAfterSurrogates) first = kAfterSurrogates;
-  if (first >= end) return;
-  std::array<char, 32> buffer;
-  std::snprintf(buffer.data(), buffer.size(), "\\x{%x}-\\x{%x}", static_cast<unsigned>(first),
-                static_cast<unsigned>(end - 1));
-  out += buffer.data();
+  return left;
+}
+
+/// As members of a character class of PCRE2.
+std::string written(const Ranges& ranges) {
+  // PCRE2 refuses surrogates in a class of UTF mode.
+  std::string out;
+  for (const auto& [first, last] : difference(ranges, {{0xd800, 0xdfff}})) {
+    std::array<char, 32> buffer;
+    std::snprintf(buffer.data(), buffer.size(), "\\x{%x}-\\x{%x}", static_cast<unsigned>(first),
+                  static_cast<unsigned>(last));
+    out += buffer.data();
+  }
+  return out;
 }
 
 }  // namespace
@@ -184,33 +221,25 @@ std::string to_nfc(std::string_view text) {
 }
 
 std::string class_members(std::string_view category, bool complement) {
-  std::string out;
-  if (category == "\\s") {
-    char32_t next = 0;
-    for (const auto& range : kWhiteSpaceRanges) {
-      if (complement)
-        append_range(out, next, range.first);
-      else
-        append_range(out, range.first, range.last + 1);
-      next = range.last + 1;
+  const std::optional<Ranges> ranges = ranges_of(category);
+  if (!ranges) return "";
+  return complement ? written(difference({{0, kEnd - 1}}, *ranges)) : written(*ranges);
+}
+
+std::string class_difference(const std::vector<std::string_view>& categories,
+                             const std::vector<std::string_view>& without) {
+  const auto all_of = [](const std::vector<std::string_view>& names) -> std::optional<Ranges> {
+    Ranges all;
+    for (const std::string_view name : names) {
+      const std::optional<Ranges> ranges = ranges_of(name);
+      if (!ranges) return std::nullopt;
+      all.insert(all.end(), ranges->begin(), ranges->end());
     }
-    if (complement) append_range(out, next, kEnd);
-    return out;
-  }
-  bool known = false;
-  for (const auto name : kCategoryNames) known |= name == category || name.substr(0, 1) == category;
-  if (!known) return out;
-  char32_t start = 0, open = kEnd;
-  for_each_run([&](char32_t first, char32_t end, Category run) {
-    const bool member = (kCategoryNames[run].substr(0, category.size()) == category) != complement;
-    if (member && open == kEnd) open = start = first;
-    if (!member && open != kEnd) {
-      append_range(out, start, first);
-      open = kEnd;
-    }
-    if (member && end == kEnd) append_range(out, start, kEnd);
-  });
-  return out;
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    return all;
+  };
+  const std::optional<Ranges> wanted = all_of(categories), unwanted = all_of(without);
+  return wanted && unwanted ? written(difference(*wanted, *unwanted)) : "";
 }
 
 }  // namespace depthlens::text

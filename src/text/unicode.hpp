@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace depthlens::text {
 
@@ -60,8 +61,11 @@ void require_valid_utf8(std::string_view text, const std::string& where);
 /// `text` (valid UTF-8) in normalization form C.
 std::string to_nfc(std::string_view text);
 
-/// The members of a general category ("L", "Nd", …), or of what is not in it, or of white space (category
-/// "\\s"), as ranges for a character class of PCRE2: "\x{41}-\x{5a}…". Empty for an unknown name.
+/// The members of a general category ("L", "Nd", …), of white space ("\\s") or of the script Han, or what is
+/// not in it, as ranges for a character class of PCRE2: "\x{41}-\x{5a}…". Empty for an unknown name.
 std::string class_members(std::string_view category, bool complement);
+/// What is in one of such categories and in none of the others. Empty where a name is unknown.
+std::string class_difference(const std::vector<std::string_view>& categories,
+                             const std::vector<std::string_view>& without);
 
 }  // namespace depthlens::text

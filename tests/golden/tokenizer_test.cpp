@@ -215,6 +215,12 @@ TEST_CASE("Byte-level tokenizers give the ids of Hugging Face") {
   }
 }
 
+TEST_CASE("Ranks alone give the ids of tiktoken and of mistral-common") {
+  for (const char* name : {"tekken", "moonshot"}) {
+    check_golden(*text::load_tokenizer(golden_folder() / name), name, "byte-level BPE");
+  }
+}
+
 TEST_CASE("SentencePiece tokenizers give the ids of the SentencePiece library and of Hugging Face") {
   for (const char* name : {"sentencepiece", "sentencepiece-json", "metaspace-json"}) {
     check_golden(*text::load_tokenizer(golden_folder() / name), name, "SentencePiece");

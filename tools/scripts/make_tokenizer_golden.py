@@ -3,7 +3,7 @@
 
     python tools/scripts/make_tokenizer_golden.py [--shared ../shared/data]
 
-Needs tokenizers, transformers and sentencepiece; depthlens itself never runs Python.
+Needs tokenizers, transformers, sentencepiece, tiktoken and mistral-common; depthlens itself never runs Python.
 
     corpus.json          the texts; {"repeat": TEXT, "times": N} stands for a long one
     FOLDER/              a small tokenizer as a Hugging Face folder has it, trained here on data/corpora and the texts
@@ -43,6 +43,15 @@ GPT2_END = "<|endoftext|>"
 LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
                   r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+# of Mistral's Tekken, and of Moonshot's Kimi and Moonlight
+TEKKEN_PATTERN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+                  r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}"
+                  r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+MOONSHOT_PATTERN = "|".join([
+    r"[\p{Han}]+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"])
 SPACE = "\u2581"
 # ids of longer texts are kept as their count, a checksum and the two ends
 LONGEST_LIST = 96
@@ -278,6 +287,44 @@ def make_unigram():
     write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()))
 
 
+def ranks_of(size, pattern):
+    """Tokens in the order in which they merge: the bytes, then what a small model merges."""
+    vocabulary = json.loads(byte_level_bpe(size, None, split_then_bytes(pattern), []).to_str())["model"]["vocab"]
+    tokens = [bytes(byte_of()[c] for c in token) for token in sorted(vocabulary, key=vocabulary.get)]
+    return [bytes([b]) for b in range(256)] + [token for token in tokens if len(token) > 1]
+
+
+def make_tekken():
+    """As Mistral has it: special tokens before the others, more tokens than count."""
+    ranks = ranks_of(700, TEKKEN_PATTERN)
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+    names = [token["token_str"].value for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS] + ["[ARGS]", "[CALL_ID]"]
+    folder = OUT / "tekken"
+    folder.mkdir()
+    write_json(folder / "tekken.json", {
+        "config": {"pattern": TEKKEN_PATTERN, "num_vocab_tokens": len(ranks), "default_vocab_size": 680,
+                   "default_num_special_tokens": 30, "version": "v11"},
+        "vocab": [{"rank": i, "token_bytes": base64.b64encode(token).decode(),
+                   "token_str": None}
+                  for i, token in enumerate(ranks)],
+        "special_tokens": [{"rank": i, "token_str": name, "is_control": True} for i, name in enumerate(names)]})
+    write_json(folder / "config.json", {"model_type": "mistral", "architectures": ["MistralForCausalLM"]})
+
+
+def make_moonshot():
+    """As Moonshot has it: ranks alone; the pattern stands in Python code beside them."""
+    ranks = ranks_of(600, MOONSHOT_PATTERN)
+    folder = OUT / "moonshot"
+    folder.mkdir()
+    (folder / "tiktoken.model").write_text("".join(f"{base64.b64encode(token).decode()} {i}\n" for i, token in enumerate(ranks)))
+    names = {0: "[BOS]", 1: "[EOS]", 2: "<|im_end|>", 254: "[UNK]", 255: "[PAD]"}
+    write_json(folder / "tokenizer_config.json", {
+        "tokenizer_class": "TikTokenTokenizer", "bos_token": "[BOS]", "eos_token": "[EOS]", "unk_token": "[UNK]",
+        "pad_token": "[PAD]", "additional_special_tokens": ["<|im_end|>"],
+        "added_tokens_decoder": {str(len(ranks) + i): {"content": name, "lstrip": False, "normalized": False, "rstrip": False,
+                                                       "single_word": False, "special": True} for i, name in names.items()}})
+
+
 # --- references ---
 
 BYTE_OF = {}  # of the characters that stand for bytes in byte-level vocabularies
@@ -316,6 +363,46 @@ def piece_bytes(token):
     if len(token) == 6 and token.startswith("<0x"):
         return bytes([int(token[3:5], 16)])
     return token.replace(SPACE, " ").encode()
+
+
+class RanksReference:
+    """Ranks, by tiktoken. With the names of special tokens that are found in texts."""
+
+    byte_level = True
+
+    def __init__(self, pattern, ranks, first, size, special):
+        import tiktoken
+        self.encoding = tiktoken.Encoding("golden", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+        self.first, self.size = first, size
+
+    def ids(self, text):
+        return [self.first + i for i in self.encoding.encode(text, allowed_special="all")]
+
+    def token_bytes(self, i):
+        return self.encoding.decode_bytes([i - self.first])
+
+
+class Moonshot(RanksReference):
+    """A tiktoken.model, by what Moonshot's code does with it; also what `golden` asks transformers."""
+
+    def __init__(self, folder):
+        ranks = {base64.b64decode(line.split()[0]): int(line.split()[1]) for line in (folder / "tiktoken.model").read_text().splitlines()}
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        named = {int(i): token["content"] for i, token in config["added_tokens_decoder"].items()}
+        special = {named.get(i, f"<|reserved_token_{i}|>"): i for i in range(len(ranks), len(ranks) + 256)}
+        super().__init__(MOONSHOT_PATTERN, ranks, 0, len(ranks) + 256, special)
+        self.bos_token_id, self.eos_token_id = (special[config[key]] for key in ("bos_token", "eos_token"))
+
+    def encode(self, text, add_special_tokens=True):
+        return self.ids(text)
+
+
+def tekken_reference(folder):
+    content = json.loads((folder / "tekken.json").read_text())
+    config = content["config"]
+    first, size = config["default_num_special_tokens"], config["default_vocab_size"]
+    ranks = {base64.b64decode(token["token_bytes"]): token["rank"] for token in content["vocab"][:size - first]}
+    return RanksReference(config["pattern"], ranks, first, size, {})
 
 
 class SentencePieceReference:
@@ -396,6 +483,17 @@ def version():
 
 def load_json(folder):
     return JsonReference(Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+
+def golden_of_ranks():
+    for name in ("tekken", "moonshot"):
+        shutil.rmtree(OUT / name, ignore_errors=True)
+    make_tekken()
+    make_moonshot()
+    source = f"tiktoken {__import__('tiktoken').__version__}"
+    loaded = transformers.AutoTokenizer.from_pretrained(OUT / "tekken")  # of mistral-common
+    golden("tekken", tekken_reference(OUT / "tekken"), loaded, f"{source}, mistral-common {__import__('mistral_common').__version__}")
+    golden("moonshot", Moonshot(OUT / "moonshot"), Moonshot(OUT / "moonshot"), source)
 
 
 def golden_of_shared(shared):
@@ -899,6 +997,7 @@ def main():
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
     parser.add_argument("--families", action="store_true", help="write families.json and its vocabularies only")
     parser.add_argument("--variants", action="store_true", help="write variants.json and unigram/ only")
+    parser.add_argument("--ranks", action="store_true", help="write tekken and moonshot only")
     arguments = parser.parse_args()
     shared = arguments.shared
     if arguments.families:
@@ -908,6 +1007,9 @@ def main():
     if arguments.variants:
         make_unigram()
         make_variants()
+        return
+    if arguments.ranks:
+        golden_of_ranks()
         return
     if not (shared / "tokenizers").is_dir():
         parser.error(f"no tokenizers in {shared}")
@@ -925,6 +1027,7 @@ def main():
     loaded = transformers.GPT2Tokenizer.from_pretrained(OUT / "gpt2-merges")
     golden("gpt2-merges", JsonReference(loaded.backend_tokenizer), loaded, version())
     golden("sentencepiece", SentencePieceReference(OUT / "sentencepiece"), auto(OUT / "sentencepiece"), version())
+    golden_of_ranks()
     golden("demo", SentencePieceReference(ROOT / "data/demo"), auto(ROOT / "data/demo"), version())
     make_bases()
     make_unigram()

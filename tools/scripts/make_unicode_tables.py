@@ -127,6 +127,7 @@ def main():
     numeric = {c for c in CODE_POINTS if chr(c) in alone and c != ord("a")}
     assert numbers <= numeric
     write("WhiteSpace", r"\s", spaces)
+    write("Han", r"\p{Han}", matched_by(r"\p{Han}"))
     words = word_characters()
     alone = {p for p, _ in pre_tokenizers.Punctuation("isolated").pre_tokenize_str("".join("a" + chr(c) for c in CODE_POINTS))
              if len(p) == 1}

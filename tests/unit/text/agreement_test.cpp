@@ -65,6 +65,39 @@ TEST_CASE("agreement: ranks beside tokenizer.json are compared") {
 }
 
 TEST_CASE(
+    "agreement: tekken.json is read before the files of older kinds, and compared with tokenizer.json") {
+  const std::string tekken = small_tekken().dump();
+  const Warnings warnings;
+  const auto tokenizer = load_files({{"tekken.json", tekken}});
+  CHECK(tokenizer->size() == 262);
+  // What looks like a special token is text.
+  CHECK(tokenizer->encode("abc ab<s>") == Ids{261, 36, 260, 64, 119, 66});
+  CHECK(tokenizer->bos() == text::TokenId{1});
+  CHECK(tokenizer->eos() == text::TokenId{2});
+  CHECK(tokenizer->adds_bos());
+  CHECK(tokenizer->token_bytes(3) == "<SPECIAL_3>");
+  CHECK(warnings.count() == 0);
+
+  CHECK(load_files({{"tekken.json", tekken},
+                    {"tokenizer.model", "x"},
+                    {"tiktoken.model", "x"},
+                    {"vocab.json", "x"},
+                    {"merges.txt", "x"}})
+            ->size() == 262);
+  for (const char* name : {"tokenizer.model", "tiktoken.model", "vocab.json and merges.txt"})
+    CHECK(warnings.tell({"tekken.json is used; ignored beside it: ", name}));
+
+  const auto other = load_files({{"tokenizer.json", small_tokenizer().dump()}, {"tekken.json", tekken}});
+  CHECK(other->encode("a") == Ids{0});
+  CHECK(warnings.tell(
+      {"tokenizer.json is used", "tekken.json beside it differs", "token 0 is '<unk>', not 'a'"}));
+
+  load_files({{"tekken.json", tekken},
+              {"tokenizer_config.json", R"({"added_tokens_decoder": {"262": {"content": "<new>"}}})"}});
+  CHECK(warnings.tell({"'<new>'", "is not in", "tekken.json", "is ignored"}));
+}
+
+TEST_CASE(
     "agreement: a tokenizer.model that is damaged is reported and ignored where there is a tokenizer.json") {
   const Warnings warnings;
   const auto tokenizer =

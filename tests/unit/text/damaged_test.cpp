@@ -1,4 +1,5 @@
 // Damaged and unsupported tokenizer files: each is an error with status 4 that names file and place.
+#include <functional>
 #include <random>
 
 #include "helpers.hpp"
@@ -29,7 +30,10 @@ const std::string kVocab = R"({"a": 0, "b": 1, "ab": 2})";
 
 TEST_CASE("damaged: a folder without a tokenizer is an input error that tells what was looked for") {
   check_error(ErrorCode::kInput,
-              {"no tokenizer", "tokenizer.json, tokenizer.model, or vocab.json with merges.txt"}, [] {
+              {"no tokenizer",
+               "tokenizer.json, tekken.json, tokenizer.model, tiktoken.model, or "
+               "vocab.json with merges.txt"},
+              [] {
                 load_files(Files{{"config.json", "{}"}});
               });
   check_error(ErrorCode::kInput, {"no tokenizer"}, [] { load_files(Files{{"vocab.json", kVocab}}); });
@@ -202,6 +206,55 @@ TEST_CASE("damaged: tokenizer.model") {
   check_files_refused({{"tokenizer.model", "YQ== 0\nYg== 2\n"}},
                       {"ranks out of order", "line 2", "expected 1, found 2"});
   check_files_refused({{"tokenizer.model", "YQ== 0\nYQ== 1\n"}}, {"a token twice", "line 2"});
+}
+
+TEST_CASE("damaged: tiktoken.model") {
+  const std::string moonshot = R"({"tokenizer_class": "TikTokenTokenizer"})";
+  const auto refused = [&](const std::string& ranks, const std::vector<std::string>& parts) {
+    check_files_refused({{"tiktoken.model", ranks}, {"tokenizer_config.json", moonshot}}, parts);
+  };
+  refused("", {"a token for every byte", "tiktoken.model", "byte 0"});
+  refused("AA== 0\nAQ== 1\n", {"a token for every byte", "none for byte 2"});
+  refused("AA== 0\nAQ==\n", {"tiktoken.model, line 2", "base64, a space, a number"});
+  refused("AA== 1\n", {"ranks out of order", "line 1", "expected 0, found 1"});
+  // The pattern is another class's, which nothing tells.
+  check_files_refused({{"tiktoken.model", "AA== 0\n"}},
+                      {"does not know", "tiktoken.model", "TikTokenTokenizer", "found none"});
+  check_files_refused(
+      {{"tiktoken.model", "AA== 0\n"}, {"tokenizer_config.json", R"({"tokenizer_class": "XTokenizer"})"}},
+      {"does not know", "found XTokenizer"});
+}
+
+TEST_CASE("damaged: tekken.json") {
+  const auto refused = [](const std::vector<std::string>& parts, const std::function<void(Json&)>& change) {
+    Json tekken = small_tekken();
+    change(tekken);
+    std::vector<std::string> all = parts;
+    all.push_back("tekken.json");
+    check_files_refused({{"tekken.json", tekken.dump()}}, all);
+  };
+  refused({"missing key 'config'"}, [](Json& t) { t.erase("config"); });
+  refused({"missing key 'pattern'"}, [](Json& t) { t["config"].erase("pattern"); });
+  refused({"pattern", "does not compile"}, [](Json& t) { t["config"]["pattern"] = "("; });
+  refused({"missing key 'vocab'"}, [](Json& t) { t.erase("vocab"); });
+  refused({"vocab", "a list of at least 258 tokens"}, [](Json& t) { t["vocab"].erase(257); });
+  for (const Json& size : std::vector<Json>{3, 1 << 23, 1.5, "7", -1})
+    refused({"default_vocab_size"}, [&](Json& t) { t["config"]["default_vocab_size"] = size; });
+  refused({"vocab", "a list of at least"}, [](Json& t) { t["config"]["default_vocab_size"] = 1 << 21; });
+  refused({"default_num_special_tokens"}, [](Json& t) { t["config"]["default_num_special_tokens"] = 0; });
+  refused({"rank", "7"}, [](Json& t) { t["vocab"][7]["rank"] = 8; });
+  refused({"token_bytes", "base64"}, [](Json& t) { t["vocab"][7]["token_bytes"] = "B"; });
+  refused({"a token twice", "rank 257"}, [](Json& t) { t["vocab"][257]["token_bytes"] = "YWI="; });
+  refused({"a token for every byte", "byte 97"}, [](Json& t) { t["vocab"][97]["token_bytes"] = "YWFh"; });
+  refused({"special_tokens", "at most 4"}, [](Json& t) {
+    for (int i = 3; i < 6; ++i)
+      t["special_tokens"].push_back({{"rank", i}, {"token_str", std::to_string(i)}});
+  });
+  refused({"special_tokens", "rank"}, [](Json& t) { t["special_tokens"][1]["rank"] = 5; });
+  refused({"ranks that stand there once"}, [](Json& t) { t["special_tokens"][1]["rank"] = 2; });
+  refused({"a special token twice", "'<unk>'"},
+          [](Json& t) { t["special_tokens"][1]["token_str"] = "<unk>"; });
+  refused({"special_tokens", "after v7"}, [](Json& t) { t.erase("special_tokens"); });
 }
 
 TEST_CASE("damaged: a byte changed anywhere gives a tokenizer or an error, nothing else") {

@@ -54,6 +54,28 @@ inline Json small_tokenizer() {
           {"model", {{"type", "BPE"}, {"vocab", small_vocabulary()}, {"merges", {"a b", "ab c"}}}}};
 }
 
+/// A tekken.json: four special tokens, of which three are named, all bytes, "ab" and "abc".
+inline Json small_tekken() {
+  constexpr const char* kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  Json vocab = Json::array();
+  const auto add = [&](const std::string& base64) {
+    vocab.push_back({{"rank", vocab.size()}, {"token_bytes", base64}, {"token_str", nullptr}});
+  };
+  for (int byte = 0; byte < 256; ++byte) add({kBase64[byte >> 2], kBase64[(byte & 3) << 4], '=', '='});
+  add("YWI=");
+  add("YWJj");
+  return {{"config",
+           {{"pattern", R"( ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+)"},
+            {"default_vocab_size", 262},
+            {"default_num_special_tokens", 4},
+            {"version", "v11"}}},
+          {"vocab", std::move(vocab)},
+          {"special_tokens",
+           {{{"rank", 0}, {"token_str", "<unk>"}, {"is_control", true}},
+            {{"rank", 1}, {"token_str", "<s>"}, {"is_control", true}},
+            {{"rank", 2}, {"token_str", "</s>"}, {"is_control", true}}}}};
+}
+
 inline Json added_token(const std::string& content, int id, const Json& more = Json::object()) {
   Json token = {{"id", id}, {"content", content}, {"special", false}, {"normalized", false}};
   token.update(more);

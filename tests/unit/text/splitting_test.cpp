@@ -73,6 +73,13 @@ TEST_CASE("patterns: classes are Unicode's") {
   // The members of a class in a class are the outer one's.
   CHECK(found(R"([^(\s|[.,]b)]+)", "a(b|c.d, e") == Parts{"[a]", "(b|", "[c]", ".", "[d]", ", ", "[e]"});
   CHECK(found("[x[y[z]]]+", "axyz]") == Parts{"a", "[xyz]", "]"});
+  // One class without another, which has neighbours of its ranges, parts of them and what it lacks.
+  CHECK(found(R"([\p{L}\p{N}&&[^\p{Han}\p{Lu}]]+)", "aB\u6f22\u3005c\u30a21\u3007!") ==
+        Parts{"[a]", "B\u6f22\u3005", "[c\u30a21]", "\u3007!"});
+  CHECK(found(R"(x[\p{Han}\p{Lo}&&[^\p{L}]]*y)", "x\u6f22yxy\u3007x\u3007y") ==
+        Parts{"x\u6f22y", "[xy]", "\u3007", "[x\u3007y]"});
+  CHECK(found(R"([\p{Han}]+)", "a\u3005\U0002ebf0\U0001b000") ==
+        Parts{"a", "[\u3005\U0002ebf0]", "\U0001b000"});
 }
 
 TEST_CASE("patterns: groups, and looking around") {
@@ -108,6 +115,9 @@ TEST_CASE("patterns: what PCRE2 would read otherwise is refused with the byte of
     refused(pattern, {"a class in a class beside a -"});
   }
   refused("[a&&b]", {"&&"});
+  refused(R"([\p{L}&&\p{Lu}])", {"&&"});
+  refused(R"([\p{L}&&[^\p{Hun}]])", {"&&"});
+  refused(R"((?i:[\p{L}&&[^\p{Han}]]))", {"&&", "case"});
   refused("[]a]", {"begins with ]"});
   refused(R"(a\w)", {R"(\w)", "byte 2"});
   refused(R"(\b)", {R"(\b)"});
