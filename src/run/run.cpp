@@ -225,7 +225,10 @@ void Run::Job::open_folder_of_rank_0() {
 const OrderedJson& Run::Job::run() const {
   if (run_beginning.is_null()) {
     run_beginning = describe();
-    run_beginning["warnings"] = warnings;
+    OrderedJson all = warnings;
+    if (run_beginning.contains("warnings"))
+      all.insert(all.end(), run_beginning["warnings"].begin(), run_beginning["warnings"].end());
+    run_beginning["warnings"] = std::move(all);
   }
   return run_beginning;
 }

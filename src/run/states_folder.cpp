@@ -69,13 +69,20 @@ void check_states_folder(const fs::path& folder, bool overwrite) {
     refuse(folder, "the folder for states holds some already");
 }
 
-std::optional<text::TokenId> bos_of_states(const fs::path& folder, std::optional<text::TokenId> absent) {
+std::optional<SavedStates> saved_states(const fs::path& folder) {
   const util::Json index = index_of(folder);
   const util::JsonView view(index, (folder / kIndex).string());
-  if (!view.has("of")) return absent;
+  if (!view.has("of")) return std::nullopt;
   const util::JsonView settings = view.at("of").at("settings");
-  if (!settings.has("bos")) return std::nullopt;
-  return static_cast<text::TokenId>(settings.at("bos").as_integer(0, INT32_MAX));
+  SavedStates saved{.bos = std::nullopt, .model_digest = view.at("of").get_string("model", "")};
+  if (settings.has("bos"))
+    saved.bos = static_cast<text::TokenId>(settings.at("bos").as_integer(0, INT32_MAX));
+  if (settings.has("layers")) {
+    const util::JsonView layers = settings.at("layers");
+    for (std::size_t i = 0; i < layers.size(); ++i)
+      saved.layers.push_back(layers.at(i).as_integer(i == 0 ? 0 : saved.layers.back() + 1, INT32_MAX));
+  }
+  return saved;
 }
 
 void prepare_states_folder(const fs::path& folder, const util::OrderedJson& identity, bool has_done_parts,

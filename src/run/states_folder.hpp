@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "depthlens/run/plan.hpp"
 #include "depthlens/run/run.hpp"
@@ -19,10 +21,14 @@ namespace depthlens::run {
 void prepare_states_folder(const std::filesystem::path& folder, const util::OrderedJson& identity,
                            bool has_done_parts, bool overwrite);
 
-/// The BOS that the run whose states a folder holds put before its windows, none where it put none; `absent`
-/// where the folder is of no run. Throws a format error where its index is damaged.
-std::optional<text::TokenId> bos_of_states(const std::filesystem::path& folder,
-                                           std::optional<text::TokenId> absent);
+/// What `states.json` says of the run whose states a folder holds.
+struct SavedStates {
+  std::optional<text::TokenId> bos;       ///< before every window; none: the run put none there
+  std::vector<std::int64_t> layers = {};  ///< rising; empty: all
+  std::string model_digest = {};          ///< as in `run.json`
+};
+/// Nothing where the folder is of no run. Throws a format error where its index is damaged.
+std::optional<SavedStates> saved_states(const std::filesystem::path& folder);
 
 /// Of a run that goes on: throws where the folder does not hold the states of all `windows` of the parts that
 /// are `done`, each file whole.

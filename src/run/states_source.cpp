@@ -1,6 +1,7 @@
 // Files of residual states → queries.
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "depthlens/run/session.hpp"
@@ -31,6 +32,12 @@ std::vector<fs::path> files_of(const fs::path& given) {
                            .expected = "files NAME.safetensors"});
 }
 
+std::string in_words(const std::vector<std::int64_t>& layers) {
+  std::vector<std::string> names;
+  for (const std::int64_t layer : layers) names.push_back(std::to_string(layer));
+  return "layers " + util::join(names, ", ");
+}
+
 }  // namespace
 
 StatesSource::StatesSource(const InputOptions& options, const std::vector<std::string>& paths,
@@ -39,10 +46,6 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
       expected_({.layers = std::move(layers),
                  .hidden_size = session.spec().hidden_size,
                  .vocab_size = session.spec().vocab_size}) {
-  const std::int64_t L = session.spec().num_layers;
-  if (expected_.layers.empty()) {
-    for (std::int64_t layer = 0; layer <= L; ++layer) expected_.layers.push_back(layer);
-  }
   for (const std::string& path : paths) {
     for (const fs::path& file : files_of(path)) files_.push_back(file);
   }
@@ -54,8 +57,33 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
   }
   if (options.limit > 0 && files_.size() > static_cast<std::size_t>(options.limit))
     files_.resize(static_cast<std::size_t>(options.limit));
+  const std::int64_t L = session.spec().num_layers;
+  const auto all_layers = [&] {
+    std::vector<std::int64_t> all;
+    for (std::int64_t layer = 0; layer <= L; ++layer) all.push_back(layer);
+    return all;
+  };
+  std::map<fs::path, std::optional<SavedStates>> saved_in;
+  for (const fs::path& file : files_) {
+    const fs::path folder = file.parent_path();
+    const auto [found, is_new] = saved_in.try_emplace(folder);
+    if (!is_new) continue;
+    found->second = saved_states(folder);
+    if (!found->second) continue;
+    SavedStates& saved = *found->second;
+    models_.emplace_back(folder, saved.model_digest);
+    if (saved.layers.empty()) saved.layers = all_layers();
+    if (expected_.layers.empty()) expected_.layers = saved.layers;
+    if (expected_.layers != saved.layers) {
+      throw util::usage_error({.what = "the stored states are of other layers",
+                               .where = folder.string(),
+                               .expected = in_words(expected_.layers),
+                               .found = in_words(saved.layers) + ", as its states.json says",
+                               .hint = "--state-layers is not needed for states of --save-states"});
+    }
+  }
+  if (expected_.layers.empty()) expected_.layers = all_layers();
   std::vector<std::string> names;
-  std::optional<text::TokenId> bos;
   util::Progress progress("looking at states", "tokens", 0);
   for (std::size_t f = 0; f < files_.size(); ++f) {
     const decode::StoredStates states(files_[f], expected_);
@@ -66,9 +94,8 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
     data::InputSummary& input = inputs_.files.emplace_back();
     input.path = files_[f].string();
     input.documents = 1;
-    const fs::path folder = files_[f].parent_path();
-    if (f == 0 || folder != files_[f - 1].parent_path()) bos = bos_of_states(folder, session.bos());
-    bos_.push_back(bos);
+    const std::optional<SavedStates>& saved = saved_in.at(files_[f].parent_path());
+    bos_.push_back(saved ? saved->bos : session.bos());
     for (std::size_t t = num_bos(states, f); t < states.tokens().size(); ++t) {
       survey_.counts.add(states.tokens()[t]);
       ++input.tokens;
@@ -88,6 +115,16 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
     throw util::input_error({.what = "the stored states hold no token", .where = inputs_.files.front().path});
   end_survey(seed);
   digests_ = std::make_unique<util::FileDigests>("", std::move(names));
+}
+
+std::vector<std::string> StatesSource::compared_with(const std::string& model_digest) const {
+  std::vector<std::string> warnings;
+  for (const auto& [folder, theirs] : models_) {
+    if (theirs.empty() || theirs == model_digest) continue;
+    warnings.push_back(util::cat(folder.string(), ": the states were made by a model of another digest (",
+                                 theirs, ", here ", model_digest, "); they are read out by this one's head"));
+  }
+  return warnings;
 }
 
 void StatesSource::complete_inputs() {

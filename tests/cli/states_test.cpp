@@ -97,6 +97,13 @@ TEST_CASE("states: BOS is what the run that saved them put before its windows, w
 
 TEST_CASE("states need the head of the model only") {
   const StatesDesk desk;
+  const std::string made_by = "made by a model of another digest";
+  const auto told = [&](const char* out) {
+    return read_json(desk.model.beside(out) / "run.json").at("warnings").dump().find(made_by) !=
+           std::string::npos;
+  };
+  check_done(desk.of_states(desk.states.string(), "same", desk.more));
+  CHECK_FALSE(told("same"));
   Safetensors weights = desk.model.weights();
   std::string data;
   OrderedJson header;
@@ -115,6 +122,7 @@ TEST_CASE("states need the head of the model only") {
   desk.model.write("model.safetensors", weights.bytes());
   check_done(desk.of_states(desk.states.string(), "again", desk.more));
   CHECK(read_bytes(desk.direct / "summary.json") == read_bytes(desk.model.beside("again") / "summary.json"));
+  CHECK(told("again"));
   check_error(desk.command("analyze", {desk.file("t.txt", small_text())}, "run"), 4, {"missing tensor"});
 }
 
@@ -142,6 +150,13 @@ TEST_CASE("some layers: rows of the whole run, from a model and from states") {
   check_done(desk.of_states(states.string(), "states", quality + Words{"--state-layers", "0,2-3"}));
   CHECK(read_bytes(desk.model.beside("part") / "summary.json") ==
         read_bytes(desk.model.beside("states") / "summary.json"));
+  // states.json tells which layers they are; a list of as many others would be believed without it.
+  check_done(desk.of_states(states.string(), "told", quality));
+  CHECK(read_bytes(desk.model.beside("part") / "summary.json") ==
+        read_bytes(desk.model.beside("told") / "summary.json"));
+  check_error(desk.of_states(states.string(), "x", {"--state-layers", "0,1,3"}), 2,
+              {"other layers", "expected layers 0, 1, 3", "found layers 0, 2, 3", "states.json"});
+  fs::remove(states / "states.json");
   check_error(desk.of_states(states.string(), "x"), 3,
               {"another number of layers", "4 layers", "3", "--state-layers"});
   check_error(desk.of_states(states.string(), "x", {"--state-layers", "0-2"}), 2,

@@ -136,6 +136,10 @@ util::OrderedJson run_beginning(const Session& session, run::Source& source,
   util::OrderedJson run = run::describe_run(session, source.inputs());
   if (!token_counts.is_null()) run["token_counts"] = token_counts;
   run["settings"] = std::move(settings);
+  if (run["model"].contains("digest")) {
+    run["warnings"] = source.compared_with(run["model"]["digest"].get<std::string>());
+    for (const std::string warning : run["warnings"]) util::log_warning(warning);
+  }
   return run;
 }
 

@@ -81,6 +81,9 @@ class Source {
   virtual std::string size() const = 0;
   /// Waits for what of `inputs` is still being found out: digests of large files.
   virtual void complete_inputs() {}
+  /// What is to be warned of where the input was made with a model of another digest than this one, the
+  /// run's.
+  virtual std::vector<std::string> compared_with(const std::string& /*model_digest*/) const { return {}; }
   /// Whoever reads the input on checks that it is what was read first. At the end of a process' share.
   virtual void check_unchanged() {}
 };
@@ -178,7 +181,8 @@ class CorpusSource : public TextSource {
 class StatesSource : public TextSource {
  public:
   /// Looks at every file. `paths` are files, or folders of them; `layers` those that are stored, rising,
-  /// empty: all. Session and options must outlive the source. Throws input errors that name the file.
+  /// empty: those that states.json beside them tells, or all. Session and options must outlive the source.
+  /// Throws input errors that name the file.
   StatesSource(const InputOptions& options, const std::vector<std::string>& paths,
                std::vector<std::int64_t> layers, const Session& session, std::uint64_t seed);
 
@@ -186,6 +190,7 @@ class StatesSource : public TextSource {
 
   std::string size() const override;
   void complete_inputs() override;
+  std::vector<std::string> compared_with(const std::string& model_digest) const override;
   void check_unchanged() override;
   void begin_part(std::int64_t part) override;
   bool next(decode::Query& query) override;
@@ -197,6 +202,7 @@ class StatesSource : public TextSource {
   decode::StoredStates::Expected expected_;
   std::vector<std::filesystem::path> files_;
   std::vector<std::optional<text::TokenId>> bos_;                                   // of each
+  std::vector<std::pair<std::filesystem::path, std::string>> models_;               // folders and digests
   std::vector<std::pair<std::uintmax_t, std::filesystem::file_time_type>> stamps_;  // size, time
   std::vector<std::int64_t> lengths_;                                               // tokens
   std::unique_ptr<util::FileDigests> digests_;
