@@ -5,7 +5,6 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
 
@@ -123,7 +122,7 @@ LensGradient::Evaluated LensGradient::evaluate(const TrainingPositions& position
       .expected = with_derivative ? values.gradient.narrow(0, P, L * P).view({L, P, d}) : at::Tensor()};
   if (loss_ == Loss::kCrossEntropy) {
     DEPTHLENS_ASSERT(static_cast<std::int64_t>(positions.targets.size()) == P);
-    set_cross_entropy(sums, model::index_tensor(positions.targets, outputs.device()), out);
+    set_cross_entropy(sums, positions.targets, out);
   } else if (head_.unembedding.transform.soft_cap > 0) {
     set_capped_divergence(sums, out);
   } else {
@@ -136,26 +135,14 @@ bool LensGradient::damps_logits() const {
   return damping_.mode == Damping::Mode::kVocabulary && !damping_.tokens.empty();
 }
 
-at::Tensor LensGradient::unembedding_rows(const at::Tensor& ids, at::ScalarType dtype) const {
-  return head_.unembedding.weight.index_select(0, ids).to(dtype).mul(head_.unembedding.transform.scale);
-}
-
 // Logits are linear in the norm's output: two expected rows of the unembedding tell all.
 void LensGradient::set_divergence(const Sums& sums, Evaluated& out) const {
-  const at::ScalarType dtype = sums.final_output.scalar_type();
-  at::Tensor undamped = sums.final_expected;
-  if (damps_logits()) {  // the value of the divergence needs what the scale took away
-    const at::Tensor ids = model::index_tensor(
-        std::vector<std::int64_t>(damping_.tokens.begin(), damping_.tokens.end()), undamped.device());
-    const at::Tensor rows = unembedding_rows(ids, dtype);     // [n, d]
-    at::Tensor logits = at::mm(sums.final_output, rows.t());  // [P, n]
-    if (const at::Tensor& bias = head_.unembedding.bias; bias.defined())
-      logits = logits + bias.index_select(0, ids).to(dtype).mul(head_.unembedding.transform.scale);
-    const at::Tensor probabilities = (logits - sums.final_value.unsqueeze(1).to(dtype)).exp_();
-    undamped = sums.final_expected + at::mm(probabilities, rows).mul_(1 - damping_.factor);
-  }
+  // The value needs what a scale of tokens takes away from the derivative.
+  const at::Tensor expected =
+      damps_logits() ? compute::log_sum_exp(*pass_, sums.final_output, sums.final_output.size(0)).gradient
+                     : sums.final_expected;
   const at::Tensor linear =
-      (out.layers.output - sums.final_output).mul_(undamped).sum(-1, /*keepdim=*/false, at::kDouble);
+      (out.layers.output - sums.final_output).mul_(expected).sum(-1, /*keepdim=*/false, at::kDouble);
   out.loss = sums.value - sums.final_value - linear;
   if (sums.expected.defined()) out.derivative = sums.expected.sub_(sums.final_expected);
 }
@@ -173,17 +160,21 @@ void LensGradient::set_capped_divergence(const Sums& sums, Evaluated& out) const
     out.derivative = sums.expected.sub_(of_layers.gradient.reshape(sums.expected.sizes()));
 }
 
-void LensGradient::set_cross_entropy(const Sums& sums, const at::Tensor& targets, Evaluated& out) const {
+// Of the targets' logits, from the products that the sums are of.
+void LensGradient::set_cross_entropy(const Sums& sums, const std::vector<std::int64_t>& targets,
+                                     Evaluated& out) const {
   const at::ScalarType dtype = sums.final_output.scalar_type();
   const auto& [scale, cap] = head_.unembedding.transform;
-  at::Tensor rows = unembedding_rows(targets, dtype);  // [P, d]
-  at::Tensor logits = (out.layers.output * rows).sum(-1, /*keepdim=*/false, at::kDouble);
-  if (const at::Tensor& bias = head_.unembedding.bias; bias.defined())
-    logits.add_(bias.index_select(0, targets).mul(scale));
-  if (cap > 0) logits = (logits / cap).tanh_().mul_(cap);
+  const at::Tensor& outputs = out.layers.output;  // [L, P, d]
+  const at::Tensor logits = pass_
+                                ->gather(pass_->pack(outputs.view({-1, outputs.size(2)}), outputs.size(0)),
+                                         std::vector<TokenId>(targets.begin(), targets.end()))
+                                .squeeze(-1);  // [L, P]
   out.loss = sums.value - logits;
   if (!sums.expected.defined()) return;
-  if (damps_logits()) rows = rows * token_scale_.index_select(0, targets).to(dtype).unsqueeze(1);
+  const at::Tensor ids = model::index_tensor(targets, outputs.device());
+  at::Tensor rows = head_.unembedding.weight.index_select(0, ids).to(dtype).mul_(scale);  // [P, d]
+  if (damps_logits()) rows = rows * token_scale_.index_select(0, ids).to(dtype).unsqueeze(1);
   if (cap > 0) {
     const at::Tensor slopes = (logits / cap).square_().neg_().add_(1).to(dtype);  // [L, P]
     rows = rows * slopes.unsqueeze(-1);

@@ -59,10 +59,8 @@ class LensGradient {
   /// Each sets the loss, and the derivative where it is wanted.
   void set_divergence(const Sums& sums, Evaluated& out) const;
   void set_capped_divergence(const Sums& sums, Evaluated& out) const;
-  void set_cross_entropy(const Sums& sums, const at::Tensor& targets, Evaluated& out) const;
+  void set_cross_entropy(const Sums& sums, const std::vector<std::int64_t>& targets, Evaluated& out) const;
   bool damps_logits() const;
-  /// Of these tokens, scaled as logits are: [n, d].
-  at::Tensor unembedding_rows(const at::Tensor& ids, at::ScalarType dtype) const;
 
   const model::OutputHead& head_;
   const compute::Backend& backend_;
