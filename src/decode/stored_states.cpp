@@ -51,7 +51,11 @@ StoredStates::StoredStates(const std::filesystem::path& path, const Expected& ex
   for (const char* name : {kStates, kTokens}) {
     if (file.has(name)) continue;
     std::vector<std::string> names;
-    for (const auto& [other, entry] : file.entries()) names.push_back(other);
+    constexpr std::size_t kShown = 8;
+    for (const auto& [other, entry] : file.entries()) {
+      names.push_back(names.size() < kShown ? other : "…");
+      if (names.size() > kShown) break;
+    }
     refuse(path_, util::cat("no tensor '", name, "'"), "hidden_states [T, S, d] and token_ids [T]",
            names.empty() ? "no tensor" : util::join(names, ", "));
   }

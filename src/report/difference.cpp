@@ -243,7 +243,12 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
     const auto other = std::find_if(of_a.begin(), of_a.end(),
                                     [&](const Table& candidate) { return candidate.name == table.name; });
     const fs::path file = fs::path("replicates") / (table.name + ".npy");
-    if (other == of_a.end() || !util::exists(baseline / file) || !util::exists(run / file)) continue;
+    if (other == of_a.end()) continue;
+    if (!util::exists(baseline / file) || !util::exists(run / file)) {
+      if (!table.rows.empty() && !estimated_of(table).empty())
+        difference.left_out["replicates/TABLE.npy is missing there, or in the folder"].push_back(table.name);
+      continue;
+    }
     const std::vector<Column> columns = compared_columns(table);
     if (!have_same_names(columns, compared_columns(*other))) continue;
     const bool by_bucket = std::any_of(columns.begin(), columns.end(), [](const Column& column) {

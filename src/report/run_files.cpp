@@ -34,4 +34,8 @@ RunFiles::RunFiles(const fs::path& folder)
   check_schema({summary_, summary_path_});
 }
 
+void check_run(const fs::path& folder) {
+  RunFiles{folder};
+}
+
 }  // namespace depthlens::report

@@ -106,7 +106,7 @@ void require_enough(const Text& text, const InputOptions& input, const TunedTrai
        .hint = text.windows.num_validation() == held_out && windows >= 1
                    ? util::cat("fewer --steps or --tokens-per-step, or --epochs ",
                                (needed + windows - 1) / windows, " to read the text again and again")
-               : held_out > 0 ? "more text, or fewer --validation-tokens"
+               : held_out > 0 ? "more text, or fewer --validation-tokens, --steps and --tokens-per-step"
                               : "more text"});
 }
 
@@ -223,7 +223,7 @@ class TrainingProgress {
         progress_("training", "tokens", settings.steps * tokens_per_step) {}
 
   void show(const train::LogLine& line) {
-    if (line.validation_kl) validated_ = train::mean_over_layers(*line.validation_kl);
+    if (line.validation_kl) validated_ = {line.step, train::mean_over_layers(*line.validation_kl)};
     std::string note = util::cat("step ", line.step, " of ", settings_.steps);
     if (line.result) {
       const bool is_kl = settings_.loss == train::Loss::kKl;
@@ -232,7 +232,13 @@ class TrainingProgress {
       note += util::cat(", mean ", is_kl ? "KL " : "cross-entropy ", four_digits(loss));
       if (first_) note += " (" + four_digits(*first_) + " at the start)";
     }
-    if (validated_) note += util::cat(", held out KL ", four_digits(*validated_));
+    if (validated_) {
+      const auto& [step, kl] = *validated_;
+      note += util::cat(", held out KL ", four_digits(kl),
+                        step == 0           ? " at the start"
+                        : step == line.step ? std::string()
+                                            : util::cat(" at step ", step));
+    }
     progress_.set_note(note);
     if (!begun_) progress_.skip(line.step > 0 ? (line.step - 1) * tokens_per_step_ : 0);  // resumed
     begun_ = true;
@@ -244,7 +250,8 @@ class TrainingProgress {
   const train::TrainSettings& settings_;
   std::int64_t tokens_per_step_;
   util::Progress progress_;
-  std::optional<double> first_, validated_;  // nats
+  std::optional<double> first_;                               // nats
+  std::optional<std::pair<std::int64_t, double>> validated_;  // after which step
   bool begun_ = false;
 };
 

@@ -17,7 +17,8 @@ namespace depthlens::tool {
 void add_common_options(CLI::App& app, CommonOptions& options) {
   auto* group = app.add_option_group("Every command");
   auto* quiet = group->add_flag("-q,--quiet", options.quiet, "Warnings and errors only");
-  group->add_flag("-v,--verbose", options.verbose, "Details, and where an error came from")->excludes(quiet);
+  group->add_flag("-v,--verbose", options.verbose, "Details: connections, caches, compiled kernels")
+      ->excludes(quiet);
   group
       ->add_option("--threads", options.threads,
                    "Threads of the computation (default: one for each processor)")

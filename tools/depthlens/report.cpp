@@ -101,10 +101,14 @@ std::string compared_page(const ReportOptions& options) {
     names.erase(names.begin());
     const std::vector<tables::Table> tables = report::joined_tables(names, differences);
     if (tables.empty()) {
+      std::vector<std::string> why = {differences.front().unpaired};
+      if (why.front().empty()) why.clear();
+      for (const auto& [reason, left_out] : differences.front().left_out)
+        why.push_back(reason + " of the first");
       throw util::input_error({.what = "there are no differences to tell",
                                .where = "--differences",
                                .expected = "runs on the same inputs, with the same positions and seed",
-                               .found = differences.front().unpaired});
+                               .found = util::join(why, "; ")});
     }
     const auto file_of = [&](const tables::Table& table) {
       return fs::path(options.differences) / (table.name + ".csv");

@@ -36,6 +36,7 @@ ListedRun read_run(const fs::path& folder, const std::string& path) {
     if (!run.is_object() || !run.contains("status") || !run.at("status").is_string())
       return damaged("run.json does not describe a run");
     if (!util::exists(folder / report::kSummaryFile)) return damaged("summary.json is missing");
+    report::check_run(folder);
     const std::string status = run.at("status");
     return {.path = path, .status = status, .run = std::move(run)};
   } catch (const util::Error& error) {

@@ -23,6 +23,9 @@ inline constexpr const char* kSummaryFile = "summary.json";
 /// run.json of the run in `folder`, whatever it says. Throws input errors where it cannot be read or is too
 /// large, format errors where it is no JSON.
 util::OrderedJson read_run_json(const std::filesystem::path& folder);
+/// Throws input and format errors, as every reader of a run does, where run.json or summary.json is missing,
+/// is no JSON or has another schema_version.
+void check_run(const std::filesystem::path& folder);
 /// Whether a run.json is that of a run that came to its end. Throws format errors.
 bool is_complete(const util::JsonView& run);
 
