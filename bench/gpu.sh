@@ -72,13 +72,20 @@ heading() { printf '\n## %s\n\n' "$1" >> "$out"; }
 
 if [ -z "$program" ]; then
   build() {
-    cmake -S "$root" -B "$root/build-gpu" -G Ninja -DDEPTHLENS_TESTS=ON -DDEPTHLENS_BENCH=ON && ninja -C "$root/build-gpu"
+    # Against the torch that the peers run with.
+    cmake -S "$root" -B "$root/build-gpu" -G Ninja -DDEPTHLENS_TESTS=ON -DDEPTHLENS_BENCH=ON \
+      -DCMAKE_PREFIX_PATH="$($python -c 'import torch; print(torch.utils.cmake_prefix_path)')" && ninja -C "$root/build-gpu"
   }
-  export -f build; export root
+  export -f build; export root python
   part 300 build bash -c 'build >&2'
   program=$root/build-gpu/bin/depthlens
 fi
 [ -x "$program" ] || { say "there is no program at $program"; exit 1; }
+# Without a card the tests labelled cuda pass, on a device of their own.
+if [ "$device" != cpu ] && "$program" show --device "$device" 'A word' 2>&1 | grep 'no such device' >> "$log"; then
+  say "the program sees no $device: $(tail -1 "$log")"
+  exit 1
+fi
 export DEPTHLENS=$program root tests device work
 
 # Weights are made while the tests run.
@@ -97,16 +104,18 @@ if wanted tests; then
   heading Tests
   run_tests() {
     if [ -z "$tests" ]; then
-      ctest --test-dir "$root/build-gpu" -L cuda --output-on-failure | tail -15
+      OMP_NUM_THREADS=3 ctest --test-dir "$root/build-gpu" -L cuda -j 6 --timeout 90 --output-on-failure | tail -15
       return "${PIPESTATUS[0]}"
     fi
     # First the kernels alone, then the tests of the folder, which must be the ones labelled cuda, a few side by side.
-    local status=0 test name
+    local status=0 test name sanitizer
     for test in "$tests"/reduce_tile* "$tests"/soften_tile*; do
       [ -x "$test" ] || continue
       name=$(basename "$test")
-      if timeout 60 "$test" check > "$work/$name.txt" 2>&1; then
-        echo "- $name, beside float64: passed"
+      sanitizer=()
+      command -v compute-sanitizer > /dev/null && sanitizer=(compute-sanitizer --error-exitcode 1)
+      if timeout 60 "${sanitizer[@]}" "$test" check > "$work/$name.txt" 2>&1; then
+        echo "- $name, beside float64${sanitizer:+, under compute-sanitizer}: passed"
       else
         status=1
         echo "- $name, beside float64: **failed**"
@@ -114,7 +123,7 @@ if wanted tests; then
       fi
     done
     mkdir -p "$work/tests"
-    run_test() { OMP_NUM_THREADS=3 timeout 100 "$1" > "$work/tests/$(basename "$1").txt" 2>&1; }
+    run_test() { OMP_NUM_THREADS=3 timeout 90 "$1" > "$work/tests/$(basename "$1").txt" 2>&1; }
     for test in "$tests"/test_*; do
       while [ "$(jobs -rp | wc -l)" -ge 6 ]; do sleep 0.2; done
       run_test "$test" &
@@ -130,7 +139,7 @@ if wanted tests; then
     return $status
   }
   export -f run_tests
-  part 75 tests bash -c run_tests
+  part 100 tests bash -c run_tests
   if grep -q '^\*tests: status' "$out" && [ -z "$goes_on" ]; then
     say "the tests failed: what would be measured is another program (--keep-going measures it all the same)"
     wait $maker

@@ -37,6 +37,15 @@ run_tests() {
   ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$(($(nproc) + 1))" "$@"
 }
 
+# What nvcc says of the kernels for cards, where there is one.
+tell_registers() {
+  local log=$1/Testing/Temporary/LastTest.log
+  if grep -q 'ptxas info.*registers' "$log" 2>/dev/null; then
+    say "Registers and spills of the kernels for cards:"
+    grep -hE "Compiling entry function|spill|Used .* registers" "$log" | sed -E "s/ptxas info *: *//; s/^ +/  /"
+  fi
+}
+
 provide_packages "${build_packages[@]}" "${test_packages[@]}"
 provide_libtorch
 warnings=() at_once=()
@@ -50,6 +59,7 @@ build "$build"
 "$root/tests/python/setup.sh"
 "$root/tests/unit/cuda/setup.sh"
 run_tests "$build"
+tell_registers "$build"
 check_format
 
 if [[ -n $sanitize ]]; then

@@ -1,6 +1,7 @@
 // Which backend serves a device.
 #include "depthlens/compute/backend.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -12,6 +13,7 @@
 #include "compute/aten/aten_backend.hpp"
 #include "compute/cpu/cpu_backend.hpp"
 #include "compute/cuda/cuda_backend.hpp"
+#include "compute/cuda/nvrtc.hpp"
 #include "compute/parallel.hpp"
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/error.hpp"
@@ -44,10 +46,41 @@ at::Device parse_device(const std::string& text) {
 
 void require_there(at::Device device, const std::string& text) {
   if (!device.is_cuda() || device.index() < num_cuda_devices()) return;
-  throw util::usage_error({.what = "no such device",
-                           .where = "--device " + text,
-                           .found = util::cat(num_cuda_devices(), " CUDA devices"),
-                           .hint = "this needs a GPU and depthlens built with a CUDA libtorch"});
+  const int count = num_cuda_devices();
+  std::string found = util::cat(count, " CUDA devices"),
+              hint = util::cat("they are cuda:0 to cuda:", count - 1);
+  if (count == 1) hint = "it is cuda:0";
+  if (!at::hasCUDA()) {
+    found += ": this depthlens has a libtorch for processors";
+    hint = "build it with a CUDA libtorch (docs/install.md)";
+  } else if (count == 0) {
+    if (const std::string reason = cuda::Card::open(0).reason; !reason.empty()) found += ": " + reason;
+    hint = "nvidia-smi shows whether driver and GPU are there";
+  }
+  throw util::usage_error(
+      {.what = "no such device", .where = "--device " + text, .found = found, .hint = hint});
+}
+
+/// Of a list with commas, all of which are there.
+std::vector<at::Device> devices_of(const std::string& text) {
+  const std::vector<std::string> names = util::split(text, ',');
+  std::vector<at::Device> devices;
+  for (const std::string& name : names) {
+    if (name.empty() && names.size() > 1) {
+      throw util::usage_error({.what = "an empty entry in a list of devices",
+                               .where = "--device " + text,
+                               .expected = "cards with commas between them (cuda:0,cuda:1)"});
+    }
+    const at::Device device = parse_device(name);
+    if (std::find(devices.begin(), devices.end(), device) != devices.end()) {
+      throw util::usage_error({.what = "a device is named twice",
+                               .where = "--device " + text,
+                               .found = util::cat(name, ", which is ", device.str())});
+    }
+    devices.push_back(device);
+  }
+  for (std::size_t i = 0; i < names.size(); ++i) require_there(devices[i], names[i]);
+  return devices;
 }
 
 /// A product whose derivative by the rows is one of the same backend. Nothing is kept but the weight as it is
@@ -85,26 +118,13 @@ std::shared_ptr<const Backend> Backend::create(const BackendOptions& options) {
 }
 
 std::vector<std::shared_ptr<const Backend>> Backend::create_all(const BackendOptions& options) {
-  const std::vector<std::string> names = util::split(options.device, ',');
-  std::vector<at::Device> devices;
-  for (const std::string& name : names) {
-    if (name.empty() && names.size() > 1) {
-      throw util::usage_error({.what = "an empty entry in a list of devices",
-                               .where = "--device " + options.device,
-                               .expected = "cards with commas between them (cuda:0,cuda:1)"});
-    }
-    const at::Device device = parse_device(name);
-    if (std::find(devices.begin(), devices.end(), device) != devices.end()) {
-      throw util::usage_error({.what = "a device is named twice",
-                               .where = "--device " + options.device,
-                               .found = util::cat(name, ", which is ", device.str())});
-    }
-    devices.push_back(device);
-  }
-  for (std::size_t i = 0; i < names.size(); ++i) require_there(devices[i], names[i]);
   std::vector<std::shared_ptr<const Backend>> backends;
-  for (const at::Device device : devices) backends.push_back(make(options, device));
+  for (const at::Device device : devices_of(options.device)) backends.push_back(make(options, device));
   return backends;
+}
+
+void Backend::require_devices(const std::string& devices) {
+  devices_of(devices);
 }
 
 at::Tensor Backend::linear(const PackedRows& rows, const at::Tensor& weight, const at::Tensor& bias) const {

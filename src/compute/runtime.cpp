@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 #include <malloc.h>
@@ -61,15 +62,31 @@ std::string libtorch_version() {
   return TORCH_VERSION;
 }
 
+namespace {
+
+/// Of the host's memory, pinned memory included, and of cuBLAS' own libtorch says so in words only.
+bool says(const std::exception& error, std::string_view words) {
+  return dynamic_cast<const c10::Error*>(&error) != nullptr &&
+         std::string_view(error.what()).find(words) != std::string_view::npos;
+}
+
+}  // namespace
+
+bool is_out_of_device_memory(const std::exception& error) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+         says(error, "CUDA error: out of memory") || says(error, "CUBLAS_STATUS_ALLOC_FAILED");
+}
+
 bool is_out_of_memory(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
-  if (dynamic_cast<const c10::Error*>(&error) == nullptr) return false;
-  // Of the host's memory, pinned memory included, and of cuBLAS' own libtorch says so in words only.
-  const std::string_view words = error.what();
-  const auto has = [&](std::string_view part) { return words.find(part) != std::string_view::npos; };
-  return has("DefaultCPUAllocator: can't allocate memory") || has("CUDA error: out of memory") ||
-         has("CUBLAS_STATUS_ALLOC_FAILED");
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr || is_out_of_device_memory(error) ||
+         says(error, "DefaultCPUAllocator: can't allocate memory");
+}
+
+void release_device_memory(c10::Device device) {
+  if (!device.is_cuda()) return;
+  if (c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(device.type());
+      allocator->initialized())
+    allocator->emptyCache();
 }
 
 }  // namespace depthlens::compute

@@ -5,7 +5,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <c10/core/InferenceMode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <optional>
@@ -204,10 +203,13 @@ std::optional<std::vector<at::Tensor>> Decoding::forward(const std::vector<Query
   };
   try {
     model::forward_finite(model_, windows, keep, name_of);
-  } catch (const c10::OutOfMemoryError&) {
-    return std::nullopt;
+    return residuals;
+  } catch (const std::exception& error) {
+    if (!compute::is_out_of_device_memory(error)) throw;
   }
-  return residuals;
+  residuals.clear();
+  compute::release_device_memory(model_.device());
+  return std::nullopt;
 }
 
 void Decoding::save_states(const std::vector<Query>& batch, const std::vector<at::Tensor>& residuals) const {
@@ -328,9 +330,11 @@ void Decoding::decode_by(GroupDecoder& group, const std::vector<at::Tensor>& res
       done += n;
     }
     return;
-  } catch (const c10::OutOfMemoryError&) {
+  } catch (const std::exception& error) {
+    if (!compute::is_out_of_device_memory(error)) throw;
     if (count - done < 2) throw compute::out_of_memory(model_.device(), group.shape().num_states, 1);
   }
+  compute::release_device_memory(model_.device());
   const std::int64_t half = (count - done) / 2;
   decode_by(group, residuals, positions + done, half);
   if (!stopped_) decode_by(group, residuals, positions + done + half, count - done - half);

@@ -27,7 +27,7 @@ constexpr int kMaxTries = 5;
 constexpr int kMaxRedirects = 20;
 constexpr std::size_t kMaxJson = std::size_t{64} << 20;  // bytes of all pages of a list
 constexpr std::size_t kMaxPages = 1000;
-constexpr std::int64_t kLongestWait = 300;  // pauses that the hub may ask for
+constexpr std::int64_t kMaxWait = 300;  // pauses that the hub may ask for
 
 /// An answer that cannot be joined to what is there already.
 struct StartOver {
@@ -287,11 +287,11 @@ void HubClient::pause_after(int failures, const HttpAnswer& answer, const std::s
   if (answer.status == 0) return sleep(settings_.pause);
   const auto wait = asked_wait(answer);
   if (!wait) return sleep(settings_.pause * (1 << std::min(failures - 1, 10)));
-  if (*wait > kLongestWait) {
+  if (*wait > kMaxWait) {
     throw HubUnreachable(util::ErrorCode::kInput,
                          {.what = "the hub asks for a long pause",
                           .where = shown(address),
-                          .expected = cat("at most ", kLongestWait, " s"),
+                          .expected = cat("at most ", kMaxWait, " s"),
                           .found = cat(*wait, " s"),
                           .hint = settings_.token.empty() ? "with a token (HF_TOKEN) its limits are higher"
                                                           : "run the command again later"});

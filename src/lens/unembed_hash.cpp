@@ -23,9 +23,9 @@ constexpr std::int64_t kEdge = 3;
 constexpr std::size_t kLineWidth = 75;
 // Exponential notation: from 10^6, float32's decimal precision (1e8 before NumPy 2.3), below 1e-4, and for
 // numbers of very different size. NumPy compares in float32.
-constexpr float kLargestFixed = 1e6F;
-constexpr float kSmallestFixed = 1e-4F;
-constexpr float kLargestRatio = 1000;
+constexpr float kMaxFixed = 1e6F;
+constexpr float kMinFixed = 1e-4F;
+constexpr float kMaxRatio = 1000;
 
 /// The significant digits that tell `value` from all other floats.
 std::size_t num_unique_digits(float value) {
@@ -77,8 +77,8 @@ std::vector<std::string> format_numbers(const std::vector<float>& numbers) {
     largest = std::max(largest, magnitude);
     smallest = std::min(smallest, magnitude);
   }
-  const bool exponential = largest > 0 && (largest >= kLargestFixed || smallest < kSmallestFixed ||
-                                           largest / smallest > kLargestRatio);
+  const bool exponential =
+      largest > 0 && (largest >= kMaxFixed || smallest < kMinFixed || largest / smallest > kMaxRatio);
   std::vector<Cell> cells;
   std::size_t left = 0;
   std::size_t fraction = 0;

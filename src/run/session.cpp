@@ -50,6 +50,7 @@ Session::Session(const ModelOptions& options) : options_(options), folder_(optio
   using compute::Precision;
   backends_ = compute::Backend::create_all({.device = options.device,
                                             .kernel = options.kernel,
+                                            .kernel_cache = options.kernel_cache,
                                             .decode = options.decode,
                                             .should_stop = options.should_stop});
   if (options.decode == Precision::kFast && decoder().decode_precision() != Precision::kFast) {
@@ -59,11 +60,11 @@ Session::Session(const ModelOptions& options) : options_(options), folder_(optio
   spec_ = model::read_config(folder_);
   tokenizer_ = text::load_tokenizer(folder_);
 
-  if (options.add_bos == Wish::kYes || (options.add_bos == Wish::kAuto && tokenizer_->adds_bos())) {
+  if (options.add_bos == YesNoAuto::kYes || (options.add_bos == YesNoAuto::kAuto && tokenizer_->adds_bos())) {
     bos_ = tokenizer_->bos();
     if (!bos_) {
       throw util::usage_error({.what = "the model's tokenizer has no BOS token",
-                               .where = "--add-bos " + name_of(kWishes, options.add_bos)});
+                               .where = "--add-bos " + name_of(kYesNoAuto, options.add_bos)});
     }
     check_in_vocabulary({*bos_});
   }
@@ -193,7 +194,14 @@ util::OrderedJson Session::describe_tokenizer() const {
 }
 
 util::OrderedJson Session::describe_arithmetic() const {
-  return {{"kernel", decoder().kernel_name()},
+  // Cards of one kind have the same.
+  std::vector<std::string> kernels;
+  for (const auto& backend : backends_) {
+    if (const std::string name = backend->kernel_name();
+        std::count(kernels.begin(), kernels.end(), name) == 0)
+      kernels.push_back(name);
+  }
+  return {{"kernel", util::join(kernels, ", ")},
           {"decode", name_of(kDecodePrecisions, decoder().decode_precision())},
           {"stream_layers", options_.stream_layers}};
 }

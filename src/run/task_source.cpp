@@ -127,8 +127,8 @@ TaskSource::TaskSource(data::InputKind kind, const InputOptions& inputs, const T
       task_options_(options),
       session_(session),
       task_(read(kind, seed)),
-      retry_(options.whitespace_retry == Wish::kYes ||
-             (options.whitespace_retry == Wish::kAuto && kind != data::InputKind::kQuestions)) {
+      retry_(options.whitespace_retry == YesNoAuto::kYes ||
+             (options.whitespace_retry == YesNoAuto::kAuto && kind != data::InputKind::kQuestions)) {
   for (const data::TaskItem& item : task_.items)
     has_aliases_ = has_aliases_ || (options.correct_only && !item.aliases.empty());
   for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;

@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// The largest known tokenizer.json has 35 MB; its tree takes some twenty times that.
-constexpr std::uint64_t kLargestFile = std::uint64_t{256} << 20;
+constexpr std::uint64_t kMaxFile = std::uint64_t{256} << 20;
 
 constexpr const char *kJson = "tokenizer.json", *kModel = "tokenizer.model", *kTekken = "tekken.json",
                      *kRanks = "tiktoken.model";
@@ -29,7 +29,7 @@ void compare_file(const fs::path& path, const TokenizerSettings& settings, const
                   const Tokenizer& tokenizer) {
   std::string difference;
   try {
-    const std::string content = util::read_file(path, kLargestFile);
+    const std::string content = util::read_file(path, kMaxFile);
     if (path.filename() == kTekken) {
       const util::Json document = util::parse_json(content, path.string());
       difference = tekken_difference(util::JsonView(document, path.string()), tokenizer);
@@ -62,11 +62,10 @@ std::unique_ptr<Tokenizer> load_files(const fs::path& folder, const TokenizerSet
                  ranks_path = folder / kRanks;
   const bool has_model = util::exists(model_path), has_vocab = has_vocab_and_merges(folder);
   if (util::exists(json_path)) {
-    const util::Json document =
-        util::parse_json(util::read_file(json_path, kLargestFile), json_path.string());
+    const util::Json document = util::parse_json(util::read_file(json_path, kMaxFile), json_path.string());
     const util::JsonView root(document, json_path.string());
     if (has_model && is_unigram(root)) {
-      return make_sentencepiece_tokenizer(util::read_file(model_path, kLargestFile), model_path.string(),
+      return make_sentencepiece_tokenizer(util::read_file(model_path, kMaxFile), model_path.string(),
                                           settings, &root);
     }
     auto tokenizer = make_json_tokenizer(root, settings, folder);
@@ -85,16 +84,16 @@ std::unique_ptr<Tokenizer> load_files(const fs::path& folder, const TokenizerSet
   if ((has_tekken || has_model || has_ranks) && has_vocab) ignored("vocab.json and merges.txt");
   if (has_tekken) {
     const util::Json document =
-        util::parse_json(util::read_file(tekken_path, kLargestFile), tekken_path.string());
+        util::parse_json(util::read_file(tekken_path, kMaxFile), tekken_path.string());
     return make_tekken_tokenizer(util::JsonView(document, tekken_path.string()), settings);
   }
   if (has_model) {
-    const std::string content = util::read_file(model_path, kLargestFile);
+    const std::string content = util::read_file(model_path, kMaxFile);
     if (is_tiktoken(content)) return make_tiktoken_tokenizer(content, model_path.string(), settings);
     return make_sentencepiece_tokenizer(content, model_path.string(), settings, nullptr);
   }
   if (has_ranks)
-    return make_moonshot_tokenizer(util::read_file(ranks_path, kLargestFile), ranks_path.string(), settings);
+    return make_moonshot_tokenizer(util::read_file(ranks_path, kMaxFile), ranks_path.string(), settings);
   if (has_vocab) return load_vocab_and_merges(folder, settings);
   throw util::input_error({.what = "no tokenizer",
                            .where = folder.string(),

@@ -43,6 +43,14 @@ JacobianFitter::JacobianFitter(const model::Model& model, const JacobianOptions&
     : model_(model), options_(options) {
   DEPTHLENS_ASSERT(options.skip_first >= 0 && options.batch_rows >= 0 && options.memory_bytes >= 0);
   model.require_states_are_all("the fit of a Jacobian lens");
+  if (model.streams_layers() && model.device().is_cuda()) {
+    // What is recorded keeps the weights that it was made with.
+    throw util::usage_error({.what = "a Jacobian fit keeps all blocks on the device",
+                             .where = "--stream-layers",
+                             .found = "--device " + model.device().str(),
+                             .hint = "several cards share the blocks (--device cuda:0,cuda:1); --device cpu "
+                                     "reads them from the files"});
+  }
   if (model.spec().num_layers >= 2) return;
   throw util::usage_error({.what = "this model has no Jacobian lens",
                            .where = model.folder().string(),
@@ -253,7 +261,7 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
     try {
       if (report(0)) jacobians = fitter.of_prompt(prompt, report);
     } catch (const util::Error& error) {
-      write();
+      if (state.next_prompt > 0) write();  // a fit of nothing would stand in the next one's way
       if (error.code() != util::ErrorCode::kSelfCheck) throw;
       util::ErrorText text = error.text();
       text.where = cat("prompt ", state.next_prompt, ", ", text.where);

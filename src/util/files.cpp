@@ -63,9 +63,9 @@ constexpr const char* kTemporary = ".tmp";
 
 /// The path of a file beside `path`, not longer than a file system takes, where `path` is not.
 fs::path temporary_name(const fs::path& path) {
-  constexpr std::size_t kLongest = 255;
+  constexpr std::size_t kMaxName = 255;
   const std::string end = cat(".", unique_name(), kTemporary);
-  return path.parent_path() / (path.filename().string().substr(0, kLongest - end.size()) + end);
+  return path.parent_path() / (path.filename().string().substr(0, kMaxName - end.size()) + end);
 }
 
 /// Whether it has a name of that kind.

@@ -57,7 +57,7 @@ void add_task_options(CLI::App& app, TaskOptions& options) {
   add_choice(app, "--keep", options.correct_only, run::kCorrectOnly,
              "Tasks and pairs: answers that count: those that are the model's own top-1, or all");
   add_choice(
-      app, "--whitespace-retry", options.whitespace_retry, run::kWishes,
+      app, "--whitespace-retry", options.whitespace_retry, run::kYesNoAuto,
       "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "
       "and facts)");
   app.add_option("--classes", options.classes, "pos: word classes (UPOS)")

@@ -171,7 +171,8 @@ int status_of(const std::vector<std::string>& words) {
       return fail(
           depthlens::util::ErrorCode::kInput, "the memory does not suffice; found " + what,
           "--stream-layers keeps no blocks in memory, --dtype bfloat16 halves those of float32, and shorter "
-          "windows (--max-length) and fewer --layers or lenses take less");
+          "windows (--max-length), fewer --layers or lenses and, in training, fewer --tokens-per-step take "
+          "less");
     }
     return fail(depthlens::util::ErrorCode::kInternal, "a defect of depthlens: " + what);
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -19,12 +20,28 @@ std::string requested_kernel() {
   return name != nullptr ? name : "";
 }
 
+namespace {
+
+/// $XDG_CACHE_HOME/depthlens or ~/.cache/depthlens; empty where neither is known.
+std::filesystem::path kernel_cache() {
+  const auto value_of = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::filesystem::path(value != nullptr ? value : "");
+  };
+  if (const auto cache = value_of("XDG_CACHE_HOME"); cache.is_absolute()) return cache / "depthlens";
+  if (const auto home = value_of("HOME"); home.is_absolute()) return home / ".cache" / "depthlens";
+  return {};
+}
+
+}  // namespace
+
 void add_offline_option(CLI::App& app, bool& offline) {
   app.add_flag("--offline", offline, "Make no connection: models and lenses are here or in the hub cache");
 }
 
 void add_model_option(CLI::App& app, ModelOptions& options) {
   options.kernel = requested_kernel();
+  options.kernel_cache = kernel_cache();
   app.add_option(
          "--model", options.model,
          "Folder in Hugging Face layout, or ORG/NAME[@REVISION] of the hub, fetched where the hub cache "
@@ -34,7 +51,7 @@ void add_model_option(CLI::App& app, ModelOptions& options) {
 }
 
 void add_bos_option(CLI::App& app, ModelOptions& options) {
-  add_choice(app, "--add-bos", options.add_bos, run::kWishes,
+  add_choice(app, "--add-bos", options.add_bos, run::kYesNoAuto,
              "Begin every window with BOS: as the model's tokenizer does it, or always, or never");
 }
 
@@ -94,7 +111,7 @@ void check_devices(const ModelOptions& options) {
                              .expected = "cpu alone, or cards (cuda:0,cuda:1)",
                              .hint = "--stream-layers runs a model that the cards' memory does not hold"});
   }
-  compute::Backend::create_all({.device = options.device, .kernel = options.kernel});
+  compute::Backend::require_devices(options.device);
 }
 
 }  // namespace

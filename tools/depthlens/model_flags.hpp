@@ -22,7 +22,7 @@ std::string requested_kernel();
 
 /// Adds --offline.
 void add_offline_option(CLI::App& app, bool& offline);
-/// Adds --model and --offline, and takes the kernel from the environment.
+/// Adds --model and --offline, and takes the kernel and its cache from the environment.
 void add_model_option(CLI::App& app, ModelOptions& options);
 /// Adds --add-bos.
 void add_bos_option(CLI::App& app, ModelOptions& options);

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,7 +27,8 @@ struct BackendOptions {
   /// "cpu", "cuda" (which is cuda:0), "cuda:N", or a device that the process has registered; for `create_all`
   /// several of them, with commas.
   std::string device = "cpu";
-  std::string kernel = {};  ///< of the processor, by name; "": the fastest that it runs
+  std::string kernel = {};                  ///< of the processor, by name; "": the fastest that it runs
+  std::filesystem::path kernel_cache = {};  ///< where kernels compiled for cards are kept; empty: nowhere
   Precision decode = Precision::kExact;
   /// Bytes that residual states, logits and readouts of a batch may take together; 0: as the device has them.
   std::uint64_t memory = 0;
@@ -74,6 +76,8 @@ class Backend {
   /// One for each device of the list, in its order. Throws usage errors as `create`, and for an empty entry
   /// and a device that is named twice.
   static std::vector<std::shared_ptr<const Backend>> create_all(const BackendOptions& options);
+  /// Throws what `create_all` throws for a list of devices, and makes nothing.
+  static void require_devices(const std::string& devices);
   virtual ~Backend() = default;
   Backend(const Backend&) = delete;
   Backend& operator=(const Backend&) = delete;

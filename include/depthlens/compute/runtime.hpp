@@ -31,7 +31,13 @@ std::optional<at::Device> registered_device(const std::string& name);
 
 std::string libtorch_version();
 
+/// Whether it says that a device's memory did not suffice, so that less of it may do.
+bool is_out_of_device_memory(const std::exception& error);
 /// Whether it says that memory, the host's or a device's, did not suffice.
 bool is_out_of_memory(const std::exception& error);
+
+/// Gives back what libtorch holds of a card's memory for tensors to come: drivers and libraries that take
+/// memory of their own do not find it there. Waits for the device.
+void release_device_memory(c10::Device device);
 
 }  // namespace depthlens::compute

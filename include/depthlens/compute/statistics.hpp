@@ -76,9 +76,9 @@ class StatisticsDecoder {
   ~StatisticsDecoder();
 
   /// With `sums`, the probabilities are added to them. They come from the same products: those of a state and
-  /// position add up to 1. Throws c10::OutOfMemoryError where a device's memory does not suffice and nothing
-  /// has been added yet, so that fewer positions may be tried; `out_of_memory` after that.
-  /// `memory`: for its logits; nullptr: of its own.
+  /// position add up to 1. Throws what `is_out_of_device_memory` tells where a device's memory does not
+  /// suffice and nothing has been added yet, so that fewer positions may be tried; `out_of_memory` after
+  /// that. `memory`: for its logits; nullptr: of its own.
   Statistics decode(const StatisticsInput& input, ProbabilitySums* sums = nullptr,
                     LogitMemory* memory = nullptr) const {
     return begin(input, sums, memory)();

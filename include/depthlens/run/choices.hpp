@@ -34,7 +34,8 @@ Value value_of(const Choice<Value> (&choices)[N], std::string_view name) {
 }
 
 /// What is done where it helps, or always, or never.
-enum class Wish { kAuto, kYes, kNo };
-inline constexpr Choice<Wish> kWishes[] = {{Wish::kAuto, "auto"}, {Wish::kYes, "yes"}, {Wish::kNo, "no"}};
+enum class YesNoAuto { kAuto, kYes, kNo };
+inline constexpr Choice<YesNoAuto> kYesNoAuto[] = {
+    {YesNoAuto::kAuto, "auto"}, {YesNoAuto::kYes, "yes"}, {YesNoAuto::kNo, "no"}};
 
 }  // namespace depthlens::run

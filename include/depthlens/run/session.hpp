@@ -41,8 +41,9 @@ struct ModelOptions {
   compute::Precision decode = compute::Precision::kExact;  ///< one of `kDecodePrecisions`
   /// What follows the forward pass multiplies with as few bits as `kFast` says.
   bool is_for_fast_products = false;
-  std::string kernel;                      ///< as DEPTHLENS_KERNEL names it; "": the quickest
-  std::function<bool()> should_stop = {};  ///< gives up products (compute::BackendOptions)
+  std::string kernel;                       ///< as DEPTHLENS_KERNEL names it; "": the quickest
+  std::filesystem::path kernel_cache = {};  ///< of cards (compute::BackendOptions)
+  std::function<bool()> should_stop = {};   ///< gives up products (compute::BackendOptions)
   bool stream_layers = false;
   bool head_only = false;  ///< states come from elsewhere: the model's blocks are not needed
   std::vector<std::string> lenses = {"logit"};   ///< as they were named
@@ -51,7 +52,7 @@ struct ModelOptions {
   bool allow_lens_mismatch = false;
   std::optional<std::int64_t> max_length = {};  ///< where the user gives one; the model may allow less
   std::int64_t default_max_length = 512;
-  Wish add_bos = Wish::kAuto;  ///< BOS before every window; `kAuto`: as the tokenizer does it
+  YesNoAuto add_bos = YesNoAuto::kAuto;  ///< BOS before every window; `kAuto`: as the tokenizer does it
 };
 
 /// Opens things in the order of their cost, so that a mistake is reported before anything large is loaded.

@@ -46,7 +46,7 @@ inline constexpr Choice<bool> kCorrectOnly[] = {{true, "correct"}, {false, "all"
 
 struct TaskOptions {
   bool correct_only = true;
-  Wish whitespace_retry = Wish::kAuto;  ///< `kAuto`: of words and facts
+  YesNoAuto whitespace_retry = YesNoAuto::kAuto;  ///< `kAuto`: of words and facts
   std::string classes = "DET,ADP,PUNCT,VERB,NOUN,ADJ";
   std::int64_t min_prompt_chars = 15;
   std::int64_t per_class = 0;

@@ -22,7 +22,9 @@ namespace {
 class CudaBackend : public Backend {
  public:
   CudaBackend(const BackendOptions& options, at::Device device, cuda::Card card)
-      : Backend(options, device), card_(std::move(card)), kernels_(cuda::make_card_kernels(card_)) {
+      : Backend(options, device),
+        card_(std::move(card)),
+        kernels_(cuda::make_card_kernels(card_, options.kernel_cache)) {
     // Parts of long sums are put together in float32, too.
     at::globalContext().setAllowBF16ReductionCuBLAS(false);
     at::globalContext().setAllowFP16ReductionCuBLAS(false);

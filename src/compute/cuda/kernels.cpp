@@ -88,7 +88,7 @@ namespace {
 
 class CardKernels : public Kernels {
  public:
-  explicit CardKernels(Card card) : card_(std::move(card)) {}
+  CardKernels(Card card, std::filesystem::path cache) : card_(std::move(card)), cache_(std::move(cache)) {}
 
   bool has_reduction(const ReduceVariant& variant) override { return static_cast<bool>(reduction(variant)); }
   void reduce(const ReduceVariant& variant, const ReduceWork& work) override;
@@ -115,6 +115,7 @@ class CardKernels : public Kernels {
   const Outcome<void*>& splitting();
 
   Card card_;
+  std::filesystem::path cache_;
   std::mutex mutex_;
   std::optional<Outcome<Compiler>> compiler_;
   std::map<ReduceVariant, Outcome<void*>> reductions_;
@@ -128,7 +129,7 @@ Outcome<void*> CardKernels::build(const SourceOf& source_of, const std::string& 
   if (!*compiler_) return failure<void*>(compiler_->reason);
   const Compiler& compiler = **compiler_;
   const Source source = source_of(compiler.architecture_for(card_.capability()));
-  const Outcome<std::string> cubin = compiler.compile(source, cache_folder());
+  const Outcome<std::string> cubin = compiler.compile(source, cache_);
   if (!cubin) return failure<void*>(cubin.reason);
   return card_.load(*cubin, function);
 }
@@ -204,13 +205,13 @@ at::Tensor CardKernels::split(const at::Tensor& x, std::int64_t count) {
 
 }  // namespace
 
-std::shared_ptr<Kernels> make_card_kernels(const Card& card) {
+std::shared_ptr<Kernels> make_card_kernels(const Card& card, const std::filesystem::path& cache) {
   // What is compiled and loaded serves all backends of a card.
   static std::mutex mutex;
   static std::map<int, std::shared_ptr<Kernels>> of_cards;
   const std::lock_guard<std::mutex> lock(mutex);
   std::shared_ptr<Kernels>& kernels = of_cards[card.index()];
-  if (kernels == nullptr) kernels = std::make_shared<CardKernels>(card);
+  if (kernels == nullptr) kernels = std::make_shared<CardKernels>(card, cache);
   return kernels;
 }
 

@@ -102,6 +102,6 @@ class Kernels {
 
 /// The one of this card: kernels are compiled when first asked for, and stay loaded while the process lives.
 /// All goes into libtorch's default stream.
-std::shared_ptr<Kernels> make_card_kernels(const Card& card);
+std::shared_ptr<Kernels> make_card_kernels(const Card& card, const std::filesystem::path& cache = {});
 
 }  // namespace depthlens::compute::cuda

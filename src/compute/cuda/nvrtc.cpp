@@ -236,16 +236,6 @@ Outcome<std::string> Compiler::compile(const Source& source, const fs::path& fol
   return compiled;
 }
 
-fs::path cache_folder() {
-  const auto value_of = [](const char* name) {
-    const char* value = std::getenv(name);
-    return fs::path(value != nullptr ? value : "");
-  };
-  if (const fs::path cache = value_of("XDG_CACHE_HOME"); cache.is_absolute()) return cache / "depthlens";
-  if (const fs::path home = value_of("HOME"); home.is_absolute()) return home / ".cache" / "depthlens";
-  return {};
-}
-
 struct Card::Driver {
   int (*init)(unsigned flags);
   int (*device)(int*, int index);

@@ -59,7 +59,7 @@ class Compiler {
   /// A cubin. `reason` is the compiler's log, of a success too.
   Outcome<std::string> compile(const Source& source) const;
   /// The same by way of a file in `folder`, whose name is made of all that the result depends on. One that is
-  /// damaged is made anew; a folder that cannot be written is no failure.
+  /// damaged is made anew; a folder that cannot be written is no failure. Empty: no file.
   Outcome<std::string> compile(const Source& source, const std::filesystem::path& folder) const;
 
  private:
@@ -67,9 +67,6 @@ class Compiler {
   std::shared_ptr<const Functions> functions_;
   std::string version_, place_;
 };
-
-/// XDG_CACHE_HOME/depthlens or ~/.cache/depthlens; empty where neither is known.
-std::filesystem::path cache_folder();
 
 /// A card through the driver.
 class Card {

@@ -2,8 +2,6 @@
 // and its maximum is the reference of C and D; then all other states beside it, tile by tile.
 #include "depthlens/compute/statistics.hpp"
 
-#include <c10/util/Exception.h>
-
 #include <algorithm>
 #include <optional>
 #include <span>
@@ -13,6 +11,7 @@
 #include "compute/reducers/probability_sums.hpp"
 #include "compute/reducers/row_state.hpp"
 #include "compute/reducers/statistics_reducer.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
 #include "depthlens/util/text.hpp"
@@ -126,7 +125,8 @@ PendingStatistics StatisticsDecoder::begin(const StatisticsInput& input, Probabi
     } else {
       of_others.add_all(pass_, others);
     }
-  } catch (const c10::OutOfMemoryError&) {
+  } catch (const std::exception& error) {
+    if (!is_out_of_device_memory(error)) throw;
     throw out_of_memory(input.rows.device(), S, P);  // with fewer positions some would be added twice
   }
   return ready;

@@ -29,13 +29,13 @@ std::optional<JsonView> find_key(const JsonView& config, const std::string& key)
 }
 
 std::int64_t read_size(const JsonView& config, const std::string& key) {
-  return config.at(key).as_integer(1, kLargestSize);
+  return config.at(key).as_integer(1, kMaxSize);
 }
 
 std::int64_t read_size(const JsonView& config, const std::string& key, std::int64_t class_default,
                        std::int64_t lowest) {
   const auto value = find_key(config, key);
-  return value ? value->as_integer(lowest, kLargestSize) : class_default;
+  return value ? value->as_integer(lowest, kMaxSize) : class_default;
 }
 
 std::optional<std::int64_t> read_optional_size(const JsonView& config, const std::string& key,
@@ -43,7 +43,7 @@ std::optional<std::int64_t> read_optional_size(const JsonView& config, const std
   const auto value = find_key(config, key);
   if (!value) return class_default;
   if (value->is_null()) return std::nullopt;
-  return value->as_integer(1, kLargestSize);
+  return value->as_integer(1, kMaxSize);
 }
 
 double read_number(const JsonView& config, const std::string& key, double class_default) {

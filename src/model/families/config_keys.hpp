@@ -21,9 +21,9 @@ bool has_settings(const util::JsonView& config, const std::string& key);
 std::optional<util::JsonView> find_key(const util::JsonView& config, const std::string& key);
 
 /// Of all sizes; also the longest window of a model that has no positions, and no limit.
-inline constexpr std::int64_t kLargestSize = std::int64_t{1} << 24;
+inline constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;
 
-/// A size of the model: an integer from 1 to `kLargestSize`.
+/// A size of the model: an integer from 1 to `kMaxSize`.
 std::int64_t read_size(const util::JsonView& config, const std::string& key);
 std::int64_t read_size(const util::JsonView& config, const std::string& key, std::int64_t class_default,
                        std::int64_t lowest = 1);

@@ -149,8 +149,7 @@ void add_logistic_experts(ArchSpec& spec, const JsonView& config, const ExpertSp
 void ignore_blocks_behind(ArchSpec& spec, const JsonView& config) {
   constexpr std::int64_t kMax = 16;
   const std::string predicting = name_of_size(config, "num_nextn_predict_layers", "num_mtp_layers");
-  const std::int64_t more =
-      std::clamp<std::int64_t>(config.get_integer(predicting, 0, kLargestSize, 1), 1, kMax);
+  const std::int64_t more = std::clamp<std::int64_t>(config.get_integer(predicting, 0, kMaxSize, 1), 1, kMax);
   for (std::int64_t i = 0; i < more; ++i)
     spec.ignorable.push_back(util::cat("layers.", spec.num_layers + i, ".*"));
 }

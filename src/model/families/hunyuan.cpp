@@ -73,7 +73,7 @@ std::int64_t read_same_size(const util::JsonView& config, const std::string& key
   for (std::size_t i = 1; i < list.size(); ++i) {
     if (list.at(i).raw() != list.at(0).raw()) list.at(i).fail("the same for all blocks");
   }
-  return list.at(0).as_integer(1, kLargestSize);
+  return list.at(0).as_integer(1, kMaxSize);
 }
 
 }  // namespace

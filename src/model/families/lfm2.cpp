@@ -30,11 +30,11 @@ std::int64_t adjusted_mlp_size(const util::JsonView& config) {
     const auto multiple = static_cast<double>(read_size(config, "block_multiple_of", 256));
     size = multiple * std::ceil(cut(*factor * size) / multiple);
   }
-  if (size >= 1 && size <= static_cast<double>(kLargestSize)) return static_cast<std::int64_t>(size);
+  if (size >= 1 && size <= static_cast<double>(kMaxSize)) return static_cast<std::int64_t>(size);
   throw util::format_error(
       {.what = "unsupported size of the MLP",
        .where = config.where(),
-       .expected = util::cat("1 to ", kLargestSize,
+       .expected = util::cat("1 to ", kMaxSize,
                              " after block_auto_adjust_ff_dim, block_ffn_dim_multiplier, block_multiple_of"),
        .found = util::cat(size)});
 }

@@ -15,7 +15,7 @@ ArchSpec read_mamba_like(const util::JsonView& config, Mixer mixer, bool tied_un
   spec.num_layers = read_size(config, "num_hidden_layers");
   spec.hidden_size = read_size(config, "hidden_size");
   spec.vocab_size = read_size(config, "vocab_size");
-  spec.max_positions = kLargestSize;
+  spec.max_positions = kMaxSize;
   spec.norm = NormKind::kRmsNorm;
   spec.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
   spec.tied_unembedding = read_flag(config, "tie_word_embeddings", tied_unembedding);

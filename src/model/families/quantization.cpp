@@ -41,8 +41,8 @@ void read_tile(const JsonView& given, io::ScaleForm& scales) {
   }
   const JsonView tile(sizes, given.where());
   if (!tile.is_array() || tile.size() != 2) refuse(given, "two sizes");
-  scales.rows = tile.at(std::size_t{0}).as_integer(1, kLargestSize);
-  scales.columns = tile.at(1).as_integer(1, kLargestSize);
+  scales.rows = tile.at(std::size_t{0}).as_integer(1, kMaxSize);
+  scales.columns = tile.at(1).as_integer(1, kMaxSize);
 }
 
 io::ScaleForm read_fp8(const JsonView& config) {

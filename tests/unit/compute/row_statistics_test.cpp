@@ -14,10 +14,10 @@
 namespace depthlens {
 namespace {
 
-constexpr int kLongest = 400;
+constexpr int kMaxWidth = 400;
 
 std::vector<float> some_logits(std::uint32_t seed) {
-  std::vector<float> logits(kLongest);
+  std::vector<float> logits(kMaxWidth);
   for (float& z : logits) {
     seed = seed * 1664525U + 1013904223U;
     z = static_cast<float>(seed >> 8) / 16777216.0F * 30 - 12;
@@ -36,10 +36,10 @@ TEST_CASE("row statistics: sums, counts and places of every width") {
   for (const compute::CpuKernel& kernel : compute::usable_kernels(compute::Precision::kFast)) {
     if (kernel.statistics == nullptr) continue;
     const compute::RowStatistics& statistics = *kernel.statistics;
-    for (int width = 1; width <= kLongest; width += width < 70 ? 1 : 11) {
+    for (int width = 1; width <= kMaxWidth; width += width < 70 ? 1 : 11) {
       INFO(kernel.name << ", width " << width);
       std::array<std::vector<float>, 4> out;
-      for (auto& values : out) values.assign(kLongest, -1);
+      for (auto& values : out) values.assign(kMaxWidth, -1);
       auto& [shifted, final_e, e, plain_e] = out;
       statistics.shift_and_exp(f.data(), width, m_f, shifted.data(), final_e.data());
       const compute::TileSums sums =
@@ -83,7 +83,7 @@ TEST_CASE("row statistics: sums, counts and places of every width") {
             std::max_element(z.begin(), z.begin() + width) - z.begin());
       CHECK(statistics.find_at_least(z.data(), width / 2, width, 100) == width);
       for (const auto& values : out) {  // nothing beyond the width is written
-        if (width < kLongest) CHECK(values[static_cast<std::size_t>(width)] == -1);
+        if (width < kMaxWidth) CHECK(values[static_cast<std::size_t>(width)] == -1);
       }
     }
   }
