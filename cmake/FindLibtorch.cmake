@@ -13,7 +13,8 @@ if(SKBUILD)
 endif()
 set(_find_spec "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')")
 
-set(_suffixes share/cmake/Torch lib/python3/site-packages/torch/share/cmake/Torch)
+# The last for the prefix that PyTorch tells, torch.utils.cmake_prefix_path.
+set(_suffixes share/cmake/Torch lib/python3/site-packages/torch/share/cmake/Torch Torch)
 set(_hints)
 if(Libtorch_ROOT)
   list(APPEND _hints ${Libtorch_ROOT}/share/cmake/Torch)
