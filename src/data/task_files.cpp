@@ -76,7 +76,11 @@ void for_each_object(const TaskText& file,
       use(object, std::to_string(number - 1));
     }
   } catch (const util::Error& error) {
-    throw util::input_error(error.text());  // a fault of an input, not of a model
+    util::ErrorText told = error.text();
+    if (told.hint.empty() && told.what.find("missing key") != std::string::npos)
+      told.hint =
+          "facts have prompt and answer, questions options too; pairs a source and a target, each a fact";
+    throw util::input_error(std::move(told));  // a fault of an input, not of a model
   }
 }
 
@@ -266,8 +270,11 @@ void check_options(const Draft& draft) {
   const auto fail = [&](const std::string& what, const std::string& expected, const std::string& found) {
     throw util::input_error({.what = what, .where = draft.where, .expected = expected, .found = found});
   };
-  if (options.size() < 2 || options.size() > kMaxOptions)
-    fail("unusable options", util::cat("2 to ", kMaxOptions), std::to_string(options.size()));
+  if (options.size() < 2 || options.size() > kMaxOptions) {
+    fail("unusable options", util::cat("2 to ", kMaxOptions),
+         util::cat(options.size(),
+                   draft.question.has_own_options ? "" : ", which are the answers of the whole file"));
+  }
   for (std::size_t i = 0; i < options.size(); ++i) {
     if (options[i].empty()) fail("an option is blank", "texts", util::in_quotes(given[i]));
     for (std::size_t j = 0; j < i; ++j) {
