@@ -442,7 +442,8 @@ class ScarceBackend : public compute::Backend {
   at::Tensor product(const compute::PackedRows& rows, const at::Tensor& weight,
                      compute::Way way) const override {
     if (rows.values.size(0) > most_rows_) refused.push_back(rows.values.size(0));
-    TORCH_CHECK_WITH(OutOfMemoryError, rows.values.size(0) <= most_rows_, "no memory");
+    // As libtorch says it of cuBLAS' own memory.
+    TORCH_CHECK(rows.values.size(0) <= most_rows_, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling");
     return way == compute::Way::kForward ? whole_->linear(rows, weight, {})
                                          : whole_->linear_back(rows, weight);
   }

@@ -38,20 +38,26 @@ TEST_CASE("at::parallel_for uses the threads that are set") {
 }
 
 TEST_CASE("memory that does not suffice is told from other errors") {
-  const auto is_of_memory = [](const auto& action) {
+  bool of_device = false;
+  const auto is_of_memory = [&](const auto& action) {
     try {
       action();
     } catch (const std::exception& error) {
+      of_device = compute::is_out_of_device_memory(error);
       return compute::is_out_of_memory(error);
     }
     throw std::logic_error("nothing was thrown");
   };
   CHECK(is_of_memory([] { throw std::bad_alloc(); }));
+  CHECK_FALSE(of_device);
   CHECK(is_of_memory([] { at::empty({std::int64_t{1} << 55}, at::kByte); }));
+  CHECK_FALSE(of_device);
   CHECK(is_of_memory([] { TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory"); }));
+  CHECK(of_device);
   // As the CUDA runtime, of pinned memory too, and cuBLAS say it.
   CHECK(is_of_memory([] { TORCH_CHECK(false, "CUDA error: out of memory\nCUDA kernel errors might be"); }));
   CHECK(is_of_memory([] { TORCH_CHECK(false, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"); }));
+  CHECK(of_device);
   CHECK_FALSE(is_of_memory([] { throw std::runtime_error("CUDA error: out of memory"); }));
   CHECK_FALSE(is_of_memory([] { TORCH_CHECK(false, "another"); }));
 }
