@@ -119,10 +119,11 @@ class AtenBackend : public Backend {
 
 at::Tensor aten_product(const at::Tensor& x, const at::Tensor& weight) {
   // Products of one or a few rows take other code paths in the libraries, whose sums differ in the last
-  // bits. With a minimum of rows a window gives the same bits alone and among others.
+  // bits. With a minimum of rows a window gives the same bits alone and among others. In float64 there are
+  // only the few rows of a check, always as many.
   constexpr std::int64_t kMinRows = 32;
   const std::int64_t rows = x.size(0);
-  if (rows >= kMinRows) return library_product(x, weight);
+  if (rows >= kMinRows || x.scalar_type() == at::kDouble) return library_product(x, weight);
   return library_product(at::constant_pad_nd(x, {0, 0, 0, kMinRows - rows}), weight).narrow(0, 0, rows);
 }
 
