@@ -46,7 +46,7 @@ struct Candidate {
   std::unique_ptr<compute::VocabularyPass> pass = nullptr;
   std::unique_ptr<compute::StatisticsDecoder> decoder = nullptr;
   compute::LogitMemory memory = {};                     // as chunks of a batch share it
-  std::unique_ptr<compute::PackedGemm> gemm = nullptr;  // libtorch's products
+  std::unique_ptr<compute::PackedGemm> gemm = nullptr;  // none: libtorch's products
   double bare = 1e30, decode = 1e30, train = 1e30;      // seconds
 };
 

@@ -41,9 +41,16 @@ bool decode_base64(std::string_view text, std::string& bytes) {
   return true;
 }
 
-void Ranks::add(const std::string& token, const std::string& where) {
+std::string token_difference(const Tokenizer& tokenizer, std::int64_t id, const std::string& bytes) {
+  using util::cat, util::in_quotes;
+  if (id >= tokenizer.size()) return cat("token ", id, " is ", in_quotes(bytes), " and is not there");
+  const std::string& own = tokenizer.token_bytes(static_cast<TokenId>(id));
+  return own == bytes ? "" : cat("token ", id, " is ", in_quotes(bytes), ", not ", in_quotes(own));
+}
+
+void Ranks::add(const std::string& token, const std::function<std::string()>& where) {
   if (!rank_of_.emplace(token, static_cast<TokenId>(tokens_.size())).second)
-    throw util::format_error({.what = "a token twice", .where = where, .found = util::in_quotes(token)});
+    throw util::format_error({.what = "a token twice", .where = where(), .found = util::in_quotes(token)});
   tokens_.push_back(token);
 }
 

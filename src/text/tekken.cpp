@@ -97,7 +97,7 @@ std::unique_ptr<Tokenizer> make_tekken_tokenizer(const JsonView& root, const Tok
     vocab.fail(cat("a list of at least ", layout.num_tokens, " tokens"));
   Ranks ranks;
   for (std::int64_t rank = 0; rank < layout.num_tokens; ++rank)
-    ranks.add(token_of(vocab, rank), cat(vocab.where(), ", rank ", rank));
+    ranks.add(token_of(vocab, rank), [&] { return cat(vocab.where(), ", rank ", rank); });
   const auto first = static_cast<TokenId>(layout.num_special);
   AddedTokens tokens([](const std::string&) { return std::nullopt; }, 0);
   for (const std::string& name : special_tokens(root, layout.num_special)) {
@@ -131,11 +131,8 @@ std::string tekken_difference(const JsonView& root, const Tokenizer& tokenizer) 
   for (std::int64_t id = 0; id < layout.num_special + layout.num_tokens; ++id) {
     const std::string bytes = id < layout.num_special ? special[static_cast<std::size_t>(id)]
                                                       : token_of(vocab, id - layout.num_special);
-    const bool there = id < tokenizer.size();
-    if (there && tokenizer.token_bytes(static_cast<TokenId>(id)) == bytes) continue;
-    return cat("token ", id, " is ", in_quotes(bytes),
-               there ? cat(", not ", in_quotes(tokenizer.token_bytes(static_cast<TokenId>(id))))
-                     : std::string(" and is not there"));
+    if (std::string difference = token_difference(tokenizer, id, bytes); !difference.empty())
+      return difference;
   }
   return "";
 }

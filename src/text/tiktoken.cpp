@@ -80,11 +80,8 @@ std::string tiktoken_difference(std::string_view content, const std::string& whe
     ++line_number;
     if (!next_line(rest, bytes, rank, line))
       return cat("line ", line_number, " of ", where, " is not a token with its rank");
-    const bool there = rank < tokenizer.size();
-    if (there && tokenizer.token_bytes(static_cast<TokenId>(rank)) == bytes) continue;
-    return cat("token ", rank, " is ", in_quotes(bytes),
-               there ? cat(", not ", in_quotes(tokenizer.token_bytes(static_cast<TokenId>(rank))))
-                     : std::string(" and is not there"));
+    if (std::string difference = token_difference(tokenizer, rank, bytes); !difference.empty())
+      return difference;
   }
   return "";
 }
@@ -97,17 +94,20 @@ Ranks read_ranks(std::string_view content, const std::string& where, std::size_t
   std::string bytes;
   std::int64_t rank;
   std::size_t line_number = 0;
+  const auto place = [&] { return cat(where, ", line ", line_number); };
   for (std::string_view rest = content, line; !rest.empty() && ranks.size() <= most;) {
-    const std::string place = cat(where, ", line ", ++line_number);
+    ++line_number;
     if (!next_line(rest, bytes, rank, line)) {
       throw util::format_error({.what = "a line that is not a token with its rank",
-                                .where = place,
+                                .where = place(),
                                 .expected = "base64, a space, a number",
                                 .found = in_quotes(line)});
     }
     if (static_cast<std::size_t>(rank) != ranks.size()) {
-      throw util::format_error(
-          {.what = "ranks out of order", .where = place, .expected = cat(ranks.size()), .found = cat(rank)});
+      throw util::format_error({.what = "ranks out of order",
+                                .where = place(),
+                                .expected = cat(ranks.size()),
+                                .found = cat(rank)});
     }
     ranks.add(bytes, place);
   }

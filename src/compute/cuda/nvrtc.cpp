@@ -6,7 +6,6 @@
 #include <link.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <system_error>
 #include <utility>
 
