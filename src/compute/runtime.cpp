@@ -89,4 +89,16 @@ void release_device_memory(c10::Device device) {
     allocator->emptyCache();
 }
 
+void retry_with_less(c10::Device device, const std::function<void()>& work,
+                     const std::function<bool()>& shrink) {
+  for (;;) {
+    try {
+      return work();
+    } catch (const std::exception& error) {
+      if (!is_out_of_device_memory(error) || !shrink()) throw;
+    }
+    release_device_memory(device);  // after what the work held has gone
+  }
+}
+
 }  // namespace depthlens::compute

@@ -84,15 +84,15 @@ std::vector<std::int64_t> different_positions(const PatchingPair& pair, std::int
   return positions;
 }
 
-/// How many windows of `length` tokens may run together.
-std::int64_t windows_at_a_time(const model::Model& model, std::int64_t length, std::uint64_t memory) {
+/// How many windows of `length` tokens may run together, of at most so many tokens in all.
+std::int64_t windows_at_a_time(const model::Model& model, std::int64_t length, std::uint64_t memory,
+                               std::int64_t most_tokens) {
   const std::uint64_t half = memory / 2;
   // The states that are changed are kept; of each window, its logits and what becomes of them.
   const std::int64_t tokens = model.tokens_at_once(/*num_kept=*/1, static_cast<double>(half));
   const std::int64_t logits = 32 * model.spec().vocab_size;
-  constexpr std::int64_t kMaxTokens = 4096;
   return std::max<std::int64_t>(
-      1, std::min({tokens / length, static_cast<std::int64_t>(half) / logits, kMaxTokens / length}));
+      1, std::min({tokens / length, static_cast<std::int64_t>(half) / logits, most_tokens / length}));
 }
 
 }  // namespace
@@ -159,28 +159,38 @@ std::optional<PatchingResult> Patcher::patch_whole(const PatchingPair& pair, boo
   // What is not run below changes nothing, but for layer L, whose last state is all that the output sees.
   result.patched.assign(static_cast<std::size_t>((L + 1) * T), result.target);
   result.patched.back() = result.source;
-  const std::int64_t most =
-      windows_at_a_time(model_, T, options_.memory > 0 ? options_.memory : 2 * model_.memory() / 3);
+  const std::uint64_t memory = options_.memory > 0 ? options_.memory : 2 * model_.memory() / 3;
+  const auto most = [&] { return windows_at_a_time(model_, T, memory, most_tokens_); };
   for (std::int64_t layer = 0; layer < L; ++layer) {
     const at::Tensor from = states[static_cast<std::size_t>(layer)].narrow(0, 0, T);
     const at::Tensor into = states[static_cast<std::size_t>(layer)].narrow(0, T, T);
     const std::vector<std::int64_t> positions = different_positions(pair, layer);
     const auto total = static_cast<std::int64_t>(positions.size());
-    for (std::int64_t first = 0; first < total; first += most) {
+    std::int64_t count = 0;
+    for (std::int64_t first = 0; first < total; first += count) {
       if (stopped()) return std::nullopt;
-      const std::int64_t count = std::min(most, total - first);
-      const std::int64_t* at = positions.data() + first;
-      const at::Tensor changed = into.repeat({count, 1});
-      for (std::int64_t k = 0; k < count; ++k) changed.select(0, k * T + at[k]).copy_(from.select(0, at[k]));
-      at::Tensor last;
-      model_.run_blocks(
-          layer, changed,
-          {.tokens = {}, .lengths = std::vector<std::int64_t>(static_cast<std::size_t>(count), T)},
-          [&](std::int64_t /*layer*/, const at::Tensor& shown) { last = shown; });
-      const std::vector<LastPrediction> said =
-          predictions(model_, *decoder_, clean, last_rows(head, last, T), pair);
+      std::vector<LastPrediction> said;
+      const auto run = [&] {
+        count = std::min(most(), total - first);
+        const std::int64_t* at = positions.data() + first;
+        const at::Tensor changed = into.repeat({count, 1});
+        for (std::int64_t k = 0; k < count; ++k)
+          changed.select(0, k * T + at[k]).copy_(from.select(0, at[k]));
+        at::Tensor last;
+        model_.run_blocks(
+            layer, changed,
+            {.tokens = {}, .lengths = std::vector<std::int64_t>(static_cast<std::size_t>(count), T)},
+            [&](std::int64_t /*layer*/, const at::Tensor& shown) { last = shown; });
+        said = predictions(model_, *decoder_, clean, last_rows(head, last, T), pair);
+      };
+      const auto run_fewer = [&] {
+        most_tokens_ = count / 2 * T;
+        return count > 1;
+      };
+      compute::retry_with_less(model_.device(), run, run_fewer);
       for (std::int64_t k = 0; k < count; ++k)
-        result.patched[static_cast<std::size_t>(layer * T + at[k])] = said[static_cast<std::size_t>(k)];
+        result.patched[static_cast<std::size_t>(layer * T + positions[static_cast<std::size_t>(first + k)])] =
+            said[static_cast<std::size_t>(k)];
       count_windows(count);
     }
   }

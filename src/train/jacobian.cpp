@@ -13,8 +13,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/lens/provenance.hpp"
 #include "depthlens/model/finite.hpp"
 #include "depthlens/model/memory.hpp"
@@ -40,7 +42,7 @@ std::int64_t bytes_of_token(const model::ArchSpec& spec) {
 }  // namespace
 
 JacobianFitter::JacobianFitter(const model::Model& model, const JacobianOptions& options)
-    : model_(model), options_(options) {
+    : model_(model), options_(options), most_tokens_(std::numeric_limits<std::int64_t>::max()) {
   DEPTHLENS_ASSERT(options.skip_first >= 0 && options.batch_rows >= 0 && options.memory_bytes >= 0);
   model.require_states_are_all("the fit of a Jacobian lens");
   if (model.streams_layers() && model.device().is_cuda()) {
@@ -70,15 +72,14 @@ std::int64_t JacobianFitter::batch_rows(std::int64_t num_tokens) const {
         options_.memory_bytes > 0 ? options_.memory_bytes : model_.backend().work_sizes().bytes_recorded;
     most = bytes / (bytes_of_token(model_.spec()) * num_tokens);
   }
-  most = std::clamp<std::int64_t>(most, 1, d);
+  most = std::clamp<std::int64_t>(std::min(most, most_tokens_ / num_tokens), 1, d);
   const std::int64_t passes = (d + most - 1) / most;
   return (d + passes - 1) / passes;  // passes of about one size
 }
 
 std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& prompt,
-                                                                 const RowProgress& progress) const {
+                                                                 const RowProgress& progress) {
   DEPTHLENS_ASSERT(long_enough(prompt));
-  const std::int64_t L = model_.spec().num_layers, d = model_.spec().hidden_size;
   // The last position is neither source nor target, and no other sees it; but rotary angles may go by the
   // length.
   const auto end = static_cast<std::int64_t>(prompt.size()) - 1;
@@ -86,7 +87,23 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
   const bool length_counts = std::any_of(
       ropes.begin(), ropes.end(), [](const model::RopeSpec& rope) { return rope.depends_on_length(); });
   const std::int64_t T = length_counts ? end + 1 : end;
-  const std::int64_t skip = options_.skip_first, counted = end - skip, B = batch_rows(T);
+  std::optional<std::vector<at::Tensor>> jacobians;
+  compute::retry_with_less(
+      model_.device(), [&] { jacobians = of_prompt(prompt, T, batch_rows(T), progress); },
+      [&] {
+        const std::int64_t rows = batch_rows(T);
+        most_tokens_ = rows / 2 * T;
+        return rows > 1;
+      });
+  return jacobians;
+}
+
+std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& prompt, std::int64_t T,
+                                                                 std::int64_t B,
+                                                                 const RowProgress& progress) const {
+  const std::int64_t L = model_.spec().num_layers, d = model_.spec().hidden_size;
+  const auto end = static_cast<std::int64_t>(prompt.size()) - 1;
+  const std::int64_t skip = options_.skip_first, counted = end - skip;
 
   at::Tensor after_first;  // [T, d], after block 0
   const auto keep = [&](std::int64_t layer, const at::Tensor& states) {
@@ -217,7 +234,7 @@ JacobianSums beginning(const model::Model& model, const std::vector<Prompt>& pro
 JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>& prompts,
                            const JacobianFit& fit) {
   using Clock = std::chrono::steady_clock;
-  const JacobianFitter fitter(model, fit.options);
+  JacobianFitter fitter(model, fit.options);
   util::create_folders(fit.folder);
   const fs::path checkpoint = fit.folder / kJacobianSums;
   JacobianSums state = beginning(model, prompts, fit, checkpoint);

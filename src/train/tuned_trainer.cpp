@@ -16,6 +16,7 @@
 
 #include "depthlens/compute/attention.hpp"
 #include "depthlens/compute/backend.hpp"
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/model/finite.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/rounding.hpp"
@@ -24,13 +25,14 @@
 namespace depthlens::train {
 namespace {
 
+constexpr std::int64_t kMinPositions = 32;  // of a chunk
+
 /// Positions of each chunk, of `total` in all: chunks as equal as they can be, of at most `most_rows` states
-/// unless 32 positions have more.
+/// unless `kMinPositions` have more.
 std::int64_t positions_of_chunk(std::int64_t total, std::int64_t num_states, std::int64_t most_rows) {
-  constexpr std::int64_t kMin = 32;
-  const std::int64_t most = std::max(kMin, most_rows / num_states / kMin * kMin);
+  const std::int64_t most = std::max(kMinPositions, most_rows / num_states / kMinPositions * kMinPositions);
   const std::int64_t num_chunks = std::max<std::int64_t>(1, util::ceil_div(total, most));
-  return util::round_up(util::ceil_div(total, num_chunks), kMin);
+  return util::round_up(util::ceil_div(total, num_chunks), kMinPositions);
 }
 
 std::vector<double> to_vector(const at::Tensor& values) {
@@ -76,10 +78,11 @@ TunedTrainer::TunedTrainer(const model::Model& model, TrainSettings settings,
   exact_kl_ = gradient(compute::Precision::kFloat32, Loss::kKl, {});
   if (!settings_.bias_only) gradients_.weights = at::zeros_like(parameters_.weights);
   if (parameters_.biases.defined()) gradients_.biases = at::zeros_like(parameters_.biases);
-  // The optimizer's state is to come, and a batch that does not fit is not halved.
+  // The optimizer's state is to come.
   const double times = model.streams_layers() ? model.backend().work_sizes().memory_where_streamed : 0.5;
   tokens_per_batch_ =
       model.tokens_at_once(settings_.num_layers + 1, times * static_cast<double>(model.memory()));
+  rows_per_chunk_ = model.backend().work_sizes().rows_per_chunk;
 }
 
 lens::TunedParameters TunedTrainer::zeros(const model::Model& model, bool biases) {
@@ -126,8 +129,7 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
       return util::cat("token ", batch.tokens[static_cast<std::size_t>(row)], " of a window");
     });
     const auto total = static_cast<std::int64_t>(rows.size());
-    const std::int64_t chunk =
-        positions_of_chunk(total, settings_.num_layers + 1, model_.backend().work_sizes().rows_per_chunk);
+    const std::int64_t chunk = positions_of_chunk(total, settings_.num_layers + 1, rows_per_chunk_);
     for (std::int64_t first = 0; first < total; first += chunk) {
       const std::int64_t count = std::min(chunk, total - first);
       const std::vector<std::int64_t> chosen(rows.begin() + first, rows.begin() + first + count);
@@ -145,6 +147,23 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
   }
 }
 
+bool TunedTrainer::take_smaller_parts(const std::vector<Window>& windows) {
+  std::int64_t tokens = 0, longest = 0;
+  for (const Window& window : windows) {
+    const auto length = static_cast<std::int64_t>(window.size());
+    tokens += length;
+    longest = std::max(longest, length);
+  }
+  const std::int64_t num_states = settings_.num_layers + 1;
+  // A window is never cut.
+  const std::int64_t of_batch = std::max(longest, std::min(tokens_per_batch_, tokens)),
+                     of_chunk = std::min(rows_per_chunk_, of_batch * num_states);
+  if (of_batch == longest && of_chunk <= kMinPositions * num_states) return false;
+  tokens_per_batch_ = of_batch / 2;
+  rows_per_chunk_ = of_chunk / 2;
+  return true;
+}
+
 StepResult TunedTrainer::step(const std::vector<Window>& windows) {
   const c10::InferenceMode inference;
   const bool followed_only = settings_.loss == Loss::kCrossEntropy;
@@ -155,14 +174,17 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
     result.positions += static_cast<std::int64_t>(window.size()) - (followed_only ? 1 : 0);
   }
   DEPTHLENS_ASSERT(result.positions > 0);
-  for (at::Tensor* gradient : {&gradients_.weights, &gradients_.biases}) {
-    if (gradient->defined()) gradient->zero_();
-  }
   at::Tensor loss = at::zeros({settings_.num_layers}, at::TensorOptions(at::kDouble).device(model_.device()));
-  for_each_chunk(windows, followed_only, [&](const TrainingPositions& positions) {
-    loss.add_(
-        gradient_->accumulate(positions, parameters_, 1 / static_cast<double>(result.positions), gradients_));
-  });
+  const auto sum_up = [&] {
+    for (const at::Tensor& sum : {gradients_.weights, gradients_.biases, loss}) {
+      if (sum.defined()) sum.zero_();
+    }
+    for_each_chunk(windows, followed_only, [&](const TrainingPositions& positions) {
+      loss.add_(gradient_->accumulate(positions, parameters_, 1 / static_cast<double>(result.positions),
+                                      gradients_));
+    });
+  };
+  compute::retry_with_less(model_.device(), sum_up, [&] { return take_smaller_parts(windows); });
   // The norm of each layer, and of all together; with the loss they come to the host at once.
   at::Tensor squares = at::zeros_like(loss);
   for (const at::Tensor& gradient : {gradients_.weights, gradients_.biases}) {
@@ -190,14 +212,19 @@ StepResult TunedTrainer::step(const std::vector<Window>& windows) {
   return result;
 }
 
-std::vector<double> TunedTrainer::mean_kl(const std::vector<Window>& windows) const {
+std::vector<double> TunedTrainer::mean_kl(const std::vector<Window>& windows) {
   const c10::InferenceMode inference;
   std::int64_t count = 0;
   at::Tensor sum = at::zeros({settings_.num_layers}, at::TensorOptions(at::kDouble).device(model_.device()));
-  for_each_chunk(windows, /*followed_only=*/false, [&](const TrainingPositions& positions) {
-    count += positions.final_states.size(0);
-    sum.add_(exact_kl_->loss(positions, parameters_));
-  });
+  const auto sum_up = [&] {
+    count = 0;
+    sum.zero_();
+    for_each_chunk(windows, /*followed_only=*/false, [&](const TrainingPositions& positions) {
+      count += positions.final_states.size(0);
+      sum.add_(exact_kl_->loss(positions, parameters_));
+    });
+  };
+  compute::retry_with_less(model_.device(), sum_up, [&] { return take_smaller_parts(windows); });
   std::vector<double> mean = to_vector(sum.div_(static_cast<double>(count)));
   if (!all_finite(mean)) refuse("the held out KL is not a finite number", steps_done_);
   return mean;

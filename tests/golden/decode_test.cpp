@@ -28,6 +28,8 @@
 #include "support/collecting_listener.hpp"
 #include "support/devices.hpp"
 #include "support/kernels.hpp"
+#include "support/other_pass.hpp"
+#include "support/scarce_backend.hpp"
 
 namespace depthlens {
 namespace {
@@ -253,35 +255,6 @@ TEST_CASE("readouts depend neither on the memory for batches nor on the threads"
 
 namespace {
 
-/// A pass that runs in a way of its own.
-class OtherPass : public compute::VocabularyPass {
- public:
-  using Run = std::function<void(const compute::VocabularyPass& real, const compute::StateRows& rows,
-                                 compute::Reducer& reducer)>;
-  OtherPass(std::unique_ptr<compute::VocabularyPass> real, Run run)
-      : VocabularyPass(real->unembedding()), real_(std::move(real)), run_(std::move(run)) {}
-  std::string kernel_name() const override { return real_->kernel_name(); }
-  std::string products() const override { return real_->products(); }
-  compute::StateRows pack(const at::Tensor& rows, std::int64_t num_states) const override {
-    return real_->pack(rows, num_states);
-  }
-  void run(const compute::StateRows& rows, compute::Reducer& reducer) const override {
-    run_(*real_, rows, reducer);
-  }
-  at::Tensor gather(const compute::StateRows& rows, const std::vector<TokenId>& tokens) const override {
-    return real_->gather(rows, tokens);
-  }
-  std::uint64_t working_memory(std::int64_t num_states, std::int64_t num_positions) const override {
-    return real_->working_memory(num_states, num_positions);
-  }
-  std::int64_t logit_stride() const override { return real_->logit_stride(); }
-  const compute::RowStatistics* row_statistics() const override { return real_->row_statistics(); }
-
- private:
-  std::unique_ptr<compute::VocabularyPass> real_;
-  Run run_;
-};
-
 /// Multiplies other states than the final layer's by weights of its own.
 class FaultyBackend : public compute::Backend {
  public:
@@ -298,7 +271,7 @@ class FaultyBackend : public compute::Backend {
                                                            compute::Precision precision) const override {
     compute::Unembedding other = unembedding;
     other.weight = unembedding.weight.mul(factor_);
-    return std::make_unique<OtherPass>(
+    return std::make_unique<test::OtherPass>(
         real_->vocabulary_pass(unembedding, precision),
         [faulty = std::shared_ptr(real_->vocabulary_pass(other, precision))](
             const compute::VocabularyPass& real, const compute::StateRows& rows, compute::Reducer& reducer) {
@@ -404,55 +377,6 @@ TEST_CASE("a run is given up in the middle of a product, and shows nothing wrong
   }
 }
 
-/// The processor's, with memory for products of so many rows, and for a pass over so many positions.
-class ScarceBackend : public compute::Backend {
- public:
-  explicit ScarceBackend(std::int64_t most_rows,
-                         std::int64_t most_positions = std::numeric_limits<std::int64_t>::max())
-      : Backend({}, at::kCPU),
-        most_rows_(most_rows),
-        most_positions_(most_positions),
-        whole_(Backend::create()) {}
-  compute::WorkSizes work_sizes() const override { return sizes; }
-  std::string kernel_name(compute::Precision precision) const override {
-    return whole_->kernel_name(precision);
-  }
-  bool multiplies_stored(at::ScalarType type) const override { return whole_->multiplies_stored(type); }
-  compute::PackedRows pack(const at::Tensor& rows, compute::Precision precision) const override {
-    return whole_->pack(rows, precision);
-  }
-  std::unique_ptr<compute::VocabularyPass> vocabulary_pass(const compute::Unembedding& unembedding,
-                                                           compute::Precision precision) const override {
-    return std::make_unique<OtherPass>(whole_->vocabulary_pass(unembedding, precision),
-                                       [this](const compute::VocabularyPass& real,
-                                              const compute::StateRows& rows, compute::Reducer& reducer) {
-                                         if (rows.num_positions > most_positions_)
-                                           refused.push_back(rows.num_positions);
-                                         TORCH_CHECK_WITH(OutOfMemoryError,
-                                                          rows.num_positions <= most_positions_, "no memory");
-                                         real.run(rows, reducer);
-                                       });
-  }
-
-  compute::WorkSizes sizes = {};
-  mutable std::vector<std::int64_t> refused;  // numbers of rows, or of positions
-
- protected:
-  bool takes_fewer_bits(compute::Precision /*precision*/) const override { return false; }
-  at::Tensor product(const compute::PackedRows& rows, const at::Tensor& weight,
-                     compute::Way way) const override {
-    if (rows.values.size(0) > most_rows_) refused.push_back(rows.values.size(0));
-    // As libtorch says it of cuBLAS' own memory.
-    TORCH_CHECK(rows.values.size(0) <= most_rows_, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling");
-    return way == compute::Way::kForward ? whole_->linear(rows, weight, {})
-                                         : whole_->linear_back(rows, weight);
-  }
-
- private:
-  std::int64_t most_rows_, most_positions_;
-  std::shared_ptr<const Backend> whole_;
-};
-
 TEST_CASE("a batch for which memory does not suffice is halved, and those after it are smaller") {
   const test::Reference reference("llama-gqa-sharded");
   auto queries = queries_of(reference);
@@ -463,7 +387,8 @@ TEST_CASE("a batch for which memory does not suffice is halved, and those after 
     longest = std::max(longest, tokens);
     all += tokens;
   }
-  const auto run_with = [&](const std::shared_ptr<ScarceBackend>& backend, CollectingListener& listener) {
+  const auto run_with = [&](const std::shared_ptr<test::ScarceBackend>& backend,
+                            CollectingListener& listener) {
     const auto model = model::Model::load(test::golden_model("llama-gqa-sharded"), {.backends = {backend}});
     const auto lens =
         lens::load_lens({.name = "logit", .type = "logit", .path = ""}, *model, Alignment::kTrained);
@@ -475,8 +400,8 @@ TEST_CASE("a batch for which memory does not suffice is halved, and those after 
     return decode::Engine(*model, {lens.get()}, options).run(source_of(queries), {&listener});
   };
   CollectingListener whole(5), parts(5);
-  const auto ample = std::make_shared<ScarceBackend>(all),
-             scarce = std::make_shared<ScarceBackend>(longest + 1);
+  const auto ample = std::make_shared<test::ScarceBackend>(all),
+             scarce = std::make_shared<test::ScarceBackend>(longest + 1);
   run_with(ample, whole);
   const auto run = run_with(scarce, parts);
   CHECK(ample->refused.empty());
@@ -489,7 +414,7 @@ TEST_CASE("a batch for which memory does not suffice is halved, and those after 
 
   test::check_error(util::ErrorCode::kInput,
                     {util::cat(longest, " tokens"), "memory does not suffice", "--max-length"},
-                    [&] { run_with(std::make_shared<ScarceBackend>(longest - 1), parts); });
+                    [&] { run_with(std::make_shared<test::ScarceBackend>(longest - 1), parts); });
 }
 
 TEST_CASE("a chunk for which memory does not suffice is halved, and lenses may translate more than one") {
@@ -509,7 +434,7 @@ TEST_CASE("a chunk for which memory does not suffice is halved, and lenses may t
     CollectingListener listener{5};
   };
   const auto run = [&](std::int64_t most_positions, std::int64_t of_chunk, std::int64_t translated) {
-    const auto backend = std::make_shared<ScarceBackend>(kMany, most_positions);
+    const auto backend = std::make_shared<test::ScarceBackend>(kMany, most_positions);
     backend->sizes.positions_per_chunk = of_chunk;
     backend->sizes.positions_translated = translated;
     const auto model = model::Model::load(test::golden_model(variant), {.backends = {backend}});

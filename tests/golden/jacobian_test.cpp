@@ -13,6 +13,7 @@
 #include <set>
 #include <utility>
 
+#include "depthlens/compute/runtime.hpp"
 #include "depthlens/decode/engine.hpp"
 #include "depthlens/decode/patching.hpp"
 #include "depthlens/io/writers.hpp"
@@ -26,6 +27,7 @@
 #include "support/collecting_listener.hpp"
 #include "support/devices.hpp"
 #include "support/kernels.hpp"
+#include "support/scarce_backend.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -115,7 +117,7 @@ std::vector<at::Tensor> brute_force(const Model& model, const Prompt& prompt) {
 }
 
 void check_golden_jacobians(const Model& model, const std::string& variant) {
-  const JacobianFitter fitter(model, {.skip_first = kSkipFirst});
+  JacobianFitter fitter(model, {.skip_first = kSkipFirst});
   const io::TensorFile golden = golden_jacobians(variant);
   REQUIRE(golden.metadata().at("skip_first") == std::to_string(kSkipFirst));
   const auto prompts = golden_prompts(variant);
@@ -217,10 +219,43 @@ TEST_CASE("rows of a pass follow the bound of memory") {
   CHECK(JacobianFitter(*model, {.batch_rows = 5 * d}).batch_rows(127) == d);
 }
 
+TEST_CASE("a fit for which memory does not suffice takes fewer rows to a pass, and stays with these") {
+  const std::string variant = "gpt2";
+  const Prompt prompt = golden_prompts(variant).front();
+  const auto T = static_cast<std::int64_t>(prompt.size()) - 1;
+  const auto ample = Model::load(test::golden_model(variant), {});
+  const auto expected = JacobianFitter(*ample, {.skip_first = kSkipFirst}).of_prompt(prompt);
+  const std::int64_t d = ample->spec().hidden_size;
+  const auto backend = std::make_shared<test::ScarceBackend>(5 * T);
+  const auto scarce = Model::load(test::golden_model(variant), {.backends = {backend}});
+  JacobianFitter fitter(*scarce, {.skip_first = kSkipFirst});
+  REQUIRE(fitter.batch_rows(T) == d);
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    const auto found = fitter.of_prompt(prompt);
+    for (std::size_t l = 0; l < expected->size(); ++l)
+      CHECK(relative_difference((*found)[l], (*expected)[l]) < kTolerance);
+    CHECK(backend->refused == std::vector<std::int64_t>{16 * T, 8 * T});
+  }
+  CHECK(fitter.batch_rows(T) == 4);
+  CHECK(fitter.batch_rows(2 * T) == 2);
+  CHECK(fitter.batch_rows(8 * T) == 1);
+
+  const auto hopeless = std::make_shared<test::ScarceBackend>(T - 1);
+  const auto small = Model::load(test::golden_model(variant), {.backends = {hopeless}});
+  JacobianFitter of_small(*small, {.skip_first = kSkipFirst});
+  bool of_device = false;
+  try {
+    of_small.of_prompt(prompt);
+  } catch (const std::exception& error) {
+    of_device = compute::is_out_of_device_memory(error);
+  }
+  CHECK(of_device);
+}
+
 TEST_CASE("what precedes and follows the counted positions has no part in a Jacobian") {
   const auto model = Model::load(test::golden_model("gpt2"), {});
   Prompt prompt = golden_prompts("gpt2").front();
-  const JacobianFitter fitter(*model, {.skip_first = kSkipFirst});
+  JacobianFitter fitter(*model, {.skip_first = kSkipFirst});
   const auto before = fitter.of_prompt(prompt);
   prompt.back() = (prompt.back() + 1) % model->spec().vocab_size;
   const auto after = fitter.of_prompt(prompt);
@@ -361,7 +396,7 @@ TEST_CASE("the record of convergence tells how far each prompt moved the mean") 
   CHECK(lines[0]["tokens"] == 10);
   CHECK(lines[0]["change"].is_null());
   CHECK(lines[1]["prompt"] == 2);  // prompt 1 is too short
-  const JacobianFitter fitter(*model, fit.options);
+  JacobianFitter fitter(*model, fit.options);
   const auto first = fitter.of_prompt(prompts[0]), second = fitter.of_prompt(prompts[2]);
   for (std::size_t l = 0; l < first->size(); ++l) {
     const at::Tensor mean = ((*first)[l] + (*second)[l]) / 2;

@@ -14,6 +14,7 @@
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
 #include "support/devices.hpp"
+#include "support/scarce_backend.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -202,6 +203,30 @@ TEST_CASE("so many patched runs are made at once as their memory holds, whatever
       CHECK(asked == 1 + spec.num_layers * ((patched + windows - 1) / windows));
     }
   }
+}
+
+TEST_CASE("patched runs for which memory does not suffice are made fewer at once, and stay so") {
+  const PatchingPair pair = GoldenPairs("gpt2").pair(0);
+  const auto ample = Model::load(test::golden_model("gpt2"), {});
+  const PatchingResult expected = *Patcher(*ample, {}).patch(pair);
+  const auto backend = std::make_shared<test::ScarceBackend>(2 * pair.length());  // the clean runs fit
+  const auto scarce = Model::load(test::golden_model("gpt2"), {.backends = {backend}});
+  Patcher patcher(*scarce, {});
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    const PatchingResult found = *patcher.patch(pair);
+    REQUIRE(found.patched.size() == expected.patched.size());
+    for (std::size_t i = 0; i < expected.patched.size(); ++i)
+      CHECK(same(found.patched[i], expected.patched[i]));
+    // The first layer of the first pair alone was too much.
+    REQUIRE_FALSE(backend->refused.empty());
+    for (std::size_t i = 1; i < backend->refused.size(); ++i)
+      CHECK(backend->refused[i] < backend->refused[i - 1]);
+  }
+  const std::size_t windows = patcher.take_statistics().windows;
+  Patcher other(*ample, {});
+  other.patch(pair);
+  other.patch(pair);
+  CHECK(windows == static_cast<std::size_t>(other.take_statistics().windows));
 }
 
 TEST_CASE("other arithmetic is near") {

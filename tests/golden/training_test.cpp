@@ -16,6 +16,7 @@
 #include "support/catch.hpp"
 #include "support/check_error.hpp"
 #include "support/devices.hpp"
+#include "support/scarce_backend.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace depthlens {
@@ -93,6 +94,65 @@ TEST_CASE("ten steps of training equal PyTorch's in float64, for every optimizer
     CHECK(test::max_abs_difference(trainer.parameters().weights, expected.view("weights")) < tolerance);
     CHECK(test::max_abs_difference(trainer.parameters().biases, expected.view("biases")) < tolerance);
   }
+}
+
+/// A trainer from zeros with the model that it keeps a reference to.
+struct Trained {
+  Trained(const std::string& checkpoint, const std::shared_ptr<test::ScarceBackend>& backend)
+      : model(model::Model::load(test::golden_model(checkpoint), {.backends = {backend}})),
+        trainer(*model, settings_of(runs()[0], 10), train::TunedTrainer::zeros(*model, true)) {}
+
+  std::shared_ptr<const model::Model> model;
+  train::TunedTrainer trainer;
+};
+
+TEST_CASE("a step for which memory does not suffice is made of smaller batches and chunks") {
+  constexpr std::int64_t kMany = 1 << 20;
+  const auto backend_with = [](std::int64_t most_rows, std::int64_t most_positions) {
+    return std::make_shared<test::ScarceBackend>(most_rows, most_positions);
+  };
+  Window longer;
+  for (train::TokenId t = 0; t < 96; ++t) longer.push_back(t * 7 % 33);
+  const std::vector<Window> three = windows_of(golden_run("sgd-kl").view("windows")[0]);  // of 12 tokens each
+  struct Case {
+    std::string checkpoint;
+    std::vector<Window> windows;
+    std::int64_t most_rows, most_positions;  // of a product; of a pass, to which all states are one's
+    std::int64_t refused;
+  };
+  for (const auto& [checkpoint, windows, most_rows, most_positions, refused] :
+       {Case{"gpt2", three, 20, kMany, 36}, Case{"gpt2", three, kMany, 20 * 4, 36 * 4},
+        Case{"mamba", {longer}, kMany, 32 * 3, 96 * 3}}) {
+    INFO(checkpoint << ", " << most_rows << " rows, " << most_positions << " positions");
+    const auto backend = backend_with(most_rows, most_positions);
+    Trained scarce(checkpoint, backend), whole(checkpoint, backend_with(kMany, kMany));
+    const std::vector<double> kl = Trained(checkpoint, backend_with(most_rows, most_positions))
+                                       .trainer.mean_kl(windows),
+                              whole_kl = whole.trainer.mean_kl(windows);
+    for (std::size_t i = 0; i < whole_kl.size(); ++i) CHECK(kl[i] == Approx(whole_kl[i]).margin(1e-6));
+    for (int step = 0; step < 3; ++step) {
+      const train::StepResult expected = whole.trainer.step(windows), found = scarce.trainer.step(windows);
+      CHECK(found.positions == expected.positions);
+      CHECK(found.total_gradient_norm == Approx(expected.total_gradient_norm).epsilon(1e-5));
+      for (std::size_t i = 0; i < expected.loss.size(); ++i)
+        CHECK(found.loss[i] == Approx(expected.loss[i]).margin(1e-6));
+    }
+    CHECK(backend->refused == std::vector<std::int64_t>{refused});  // what follows is smaller at once
+    CHECK(test::max_abs_difference(scarce.trainer.parameters().weights, whole.trainer.parameters().weights) <
+          1e-6);
+  }
+
+  // Where the smallest parts do not fit either, nothing has changed.
+  Trained never("mamba", backend_with(kMany, 32 * 3 - 1));
+  bool of_device = false;
+  try {
+    never.trainer.step({longer});
+  } catch (const std::exception& error) {
+    of_device = compute::is_out_of_device_memory(error);
+  }
+  CHECK(of_device);
+  CHECK(never.trainer.steps_done() == 0);
+  CHECK(never.trainer.parameters().weights.abs().max().item<float>() == 0);
 }
 
 /// Everything needed to train on a golden checkpoint.

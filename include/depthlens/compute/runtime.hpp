@@ -40,4 +40,9 @@ bool is_out_of_memory(const std::exception& error);
 /// memory of their own do not find it there. Waits for the device.
 void release_device_memory(c10::Device device);
 
+/// Does `work`, and where the device's memory does not suffice all of it again after `shrink`, which is to
+/// make less of it: until that returns false, there being no less. Then the error goes on.
+void retry_with_less(c10::Device device, const std::function<void()>& work,
+                     const std::function<bool()>& shrink);
+
 }  // namespace depthlens::compute

@@ -82,7 +82,8 @@ class Patcher {
   /// Nothing where `predicted_only` leaves the pair out, or `should_stop` ended it; the statistics tell
   /// which. The prompts must be equally long and fit the model; tokens and answers must lie in its
   /// vocabulary. With `checks`, the clean target's logits are compared with a plain float64 product. Throws a
-  /// self-check error where these differ, and where logits are not finite.
+  /// self-check error where these differ, and where logits are not finite. Where a device's memory does not
+  /// suffice, fewer windows run together, then and from there on.
   std::optional<PatchingResult> patch(const PatchingPair& pair, bool checks = true);
 
   /// Of the pairs since the last call: a window and a position for each run, clean or patched.
@@ -95,6 +96,7 @@ class Patcher {
   PatchingOptions options_;
   std::unique_ptr<compute::VocabularyPass> pass_;
   std::unique_ptr<compute::StatisticsDecoder> decoder_;
+  std::int64_t most_tokens_ = 4096;  // of windows that run together
   RunStatistics statistics_;
 };
 

@@ -44,16 +44,21 @@ class JacobianFitter {
   bool long_enough(const Prompt& prompt) const;
 
   /// For blocks l = 0 … L − 2 the prompt's J_l [d, d], (out, in), float64 on the CPU, rounded to multiples of
-  /// 2^-32; nothing where `progress` said so. Throws a self-check error where a value is not finite.
-  std::optional<std::vector<at::Tensor>> of_prompt(const Prompt& prompt,
-                                                   const RowProgress& progress = {}) const;
+  /// 2^-32; nothing where `progress` said so. Throws a self-check error where a value is not finite. Where a
+  /// device's memory does not suffice, it begins again with fewer rows to a pass, and stays with these.
+  std::optional<std::vector<at::Tensor>> of_prompt(const Prompt& prompt, const RowProgress& progress = {});
 
   /// Rows of one backward pass for a prompt of that many tokens.
   std::int64_t batch_rows(std::int64_t num_tokens) const;
 
  private:
+  /// With `num_rows` to a pass.
+  std::optional<std::vector<at::Tensor>> of_prompt(const Prompt& prompt, std::int64_t num_tokens,
+                                                   std::int64_t num_rows, const RowProgress& progress) const;
+
   const model::Model& model_;
   JacobianOptions options_;
+  std::int64_t most_tokens_;  // of all rows of a pass together; becomes less where memory was short
 };
 
 /// SHA-256 of the token ids and lengths.

@@ -38,12 +38,13 @@ class TunedTrainer {
   TunedTrainer(const model::Model& model, TrainSettings settings, const lens::TunedParameters& initial);
 
   /// One step with the mean gradient over the windows, each of which the model sees by itself. Throws a
-  /// self-check error, before any parameter is changed, where loss or gradient is not finite.
+  /// self-check error, before any parameter is changed, where loss or gradient is not finite. Where a
+  /// device's memory does not suffice, smaller batches and chunks are taken, then and from there on.
   StepResult step(const std::vector<Window>& windows);
 
   /// Mean KL(final ‖ layer) over all positions of the windows, in float32: [n] nats. Throws a self-check
   /// error where it is not finite.
-  std::vector<double> mean_kl(const std::vector<Window>& windows) const;
+  std::vector<double> mean_kl(const std::vector<Window>& windows);
 
   /// Throws a self-check error where parameters or the optimizer's state are not finite, as the last step may
   /// have left them.
@@ -68,6 +69,8 @@ class TunedTrainer {
  private:
   template <typename Use>
   void for_each_chunk(const std::vector<Window>& windows, bool followed_only, const Use& use) const;
+  /// Of a pass over the windows for which memory did not suffice; false where they are as small as can be.
+  bool take_smaller_parts(const std::vector<Window>& windows);
   [[noreturn]] void refuse(const std::string& what, std::int64_t step) const;
 
   const model::Model& model_;
@@ -77,7 +80,7 @@ class TunedTrainer {
   std::unique_ptr<LensGradient> gradient_;
   std::unique_ptr<LensGradient> exact_kl_;
   Optimizer optimizer_;
-  std::int64_t tokens_per_batch_ = 0;  // the same in every step
+  std::int64_t tokens_per_batch_ = 0, rows_per_chunk_ = 0;  // the same in every step, unless memory was short
   std::int64_t steps_done_ = 0;
 };
 
