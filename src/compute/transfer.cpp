@@ -9,6 +9,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <mutex>
 #include <optional>
@@ -49,13 +50,17 @@ at::Tensor copied_to(at::Device device, const at::Tensor& values) {
   const auto bytes = static_cast<std::int64_t>(values.nbytes());
   if (bytes <= kMaxStaged || values.size(0) < 2 || values.is_pinned())
     return staged_for(device, values).to(device, values.scalar_type(), /*non_blocking=*/true);
-  // The host fills one piece while the one before is copied, and keeps little pinned memory.
+  // The host fills one piece while the one before is copied, and keeps no more pinned memory than for these.
   const at::Tensor out = at::empty(values.sizes(), values.options().device(device));
   const std::int64_t rows = values.size(0), step = std::max<std::int64_t>(1, rows * kMaxStaged / bytes);
-  for (std::int64_t first = 0; first < rows; first += step) {
+  std::array<WorkMark, 2> copied;  // of the last two pieces, in turn
+  for (std::int64_t first = 0, piece = 0; first < rows; first += step, ++piece) {
     const std::int64_t count = std::min(step, rows - first);
+    WorkMark& mark = copied[static_cast<std::size_t>(piece % 2)];
+    mark.wait();
     out.narrow(0, first, count)
         .copy_(staged_for(device, values.narrow(0, first, count)), /*non_blocking=*/true);
+    mark = WorkMark(device);
   }
   return out;
 }
