@@ -116,6 +116,7 @@ TEST_CASE("download fetches models and lenses, prints where they are, and nothin
   check_error({"download", "../x"}, 3, {"no folder '../x'"});
   check_error({"download", "jacobian:org/small"}, 3, {"no lens at 'org/small'", "ORG/NAME[@REVISION]:FILE"});
   check_error({"download", "jacobian:./none.pt"}, 3, {"no lens at './none.pt'"});
+  check_error({"download", "tuned:" + bench.model.folder().string()}, 3, {"no tuned lens in"});
   check_error({"download", "jacobian:"}, 3, {"no lens at ''"});
   check_error({"download", "org/sm all"}, 2, {"neither a folder nor a hub id"});
   check_error(bench.start({"download", "org/none"}), 3, {"no repository 'org/none' on the hub", "HF_TOKEN"});

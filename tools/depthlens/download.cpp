@@ -6,6 +6,7 @@
 
 #include "command.hpp"
 #include "depthlens/io/hub.hpp"
+#include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/lens_types.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/log.hpp"
@@ -24,7 +25,9 @@ struct DownloadOptions {
 
 std::filesystem::path fetch(const io::Hub& hub, const std::string& wanted) {
   std::string name = wanted;
-  if (const lens::LensType* type = lens::take_type(name)) return lens::place_of(*type, name, hub);
+  // A folder of this machine may hold none.
+  if (const lens::LensType* type = lens::take_type(name))
+    return lens::find_lens(lens::place_of(*type, name, hub), type->files->kind);
   return hub.model(name);
 }
 

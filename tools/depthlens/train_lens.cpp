@@ -131,6 +131,7 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
   } else if (is_jacobian) {
     run::fit_jacobian_lens(model, corpus, corpus, options.jacobian);
   } else {
+    if (tuned.init == "logit") tuned.init.clear();  // which is where training begins
     if (!tuned.init.empty()) {
       std::string named = tuned.init;
       if (lens::take_type(named) == lens::find_lens_type(lens::kTunedType)) tuned.init = named;
