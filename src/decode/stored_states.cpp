@@ -52,12 +52,9 @@ StoredStates::StoredStates(const std::filesystem::path& path, const Expected& ex
     if (file.has(name)) continue;
     std::vector<std::string> names;
     constexpr std::size_t kShown = 8;
-    for (const auto& [other, entry] : file.entries()) {
-      names.push_back(names.size() < kShown ? other : "…");
-      if (names.size() > kShown) break;
-    }
+    for (const auto& [other, entry] : file.entries()) names.push_back(other);
     refuse(path_, util::cat("no tensor '", name, "'"), "hidden_states [T, S, d] and token_ids [T]",
-           names.empty() ? "no tensor" : util::join(names, ", "));
+           names.empty() ? "no tensor" : util::join_first(names, kShown));
   }
   const io::TensorEntry &states = file.entries().at(kStates), &ids = file.entries().at(kTokens);
   const auto S = static_cast<std::int64_t>(expected.layers.size());

@@ -247,14 +247,10 @@ void gather_model(Gathering& gathering, ModelParts parts) {
         for (const HubFile& file : *gathering.list()) names.push_back(file.path);
       }
       constexpr std::size_t kShown = 12;
-      if (names.size() > kShown) {
-        names.resize(kShown);
-        names.emplace_back("…");
-      }
       throw util::input_error({.what = gathering.in_words() + " has no weights that depthlens reads",
                                .where = gathering.place(),
                                .expected = util::join(weight_file_names(), ", "),
-                               .found = util::join(names, ", ")});
+                               .found = util::join_first(names, kShown)});
     }
   }
   gathering.want(config);

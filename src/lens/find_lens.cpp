@@ -107,13 +107,12 @@ fs::path find_lens_or_none(const fs::path& path, LensKind kind, std::size_t most
   if (found.lenses.empty()) return found.others.size() == 1 ? found.others.front() : fs::path();
   constexpr std::size_t kShown = 4;
   std::vector<std::string> names;
-  for (std::size_t i = 0; i < std::min(found.lenses.size(), kShown); ++i)
-    names.push_back(name_of(found.lenses[i]));
-  throw util::input_error({.what = "several lenses in " + in_quotes(path.string()),
-                           .expected = "one",
-                           .found = cat(found.lenses.size(), found.cut ? " or more: " : ": ",
-                                        util::join(names, ", "), found.lenses.size() > kShown ? ", …" : ""),
-                           .hint = "name one of them"});
+  for (const fs::path& lens : found.lenses) names.push_back(name_of(lens));
+  throw util::input_error(
+      {.what = "several lenses in " + in_quotes(path.string()),
+       .expected = "one",
+       .found = cat(found.lenses.size(), found.cut ? " or more: " : ": ", util::join_first(names, kShown)),
+       .hint = "name one of them"});
 }
 
 fs::path find_lens(const fs::path& path, LensKind kind) {

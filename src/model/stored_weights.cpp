@@ -90,8 +90,8 @@ void tell_disagreeing_tables(const ArchSpec& spec, const io::TensorFile& weights
   }
   const auto tell = [&](const std::vector<std::string>& names, const std::string& what) {
     if (names.empty()) return;
-    util::log_warning(util::cat(weights.source(), ": ", names.size(), " stored tables (", names.front(),
-                                names.size() > 1 ? ", …" : "", ") ", what,
+    util::log_warning(util::cat(weights.source(), ": ", names.size(), " stored tables (",
+                                util::join_first(names, 1), ") ", what,
                                 "; they are ignored, as transformers does"));
   };
   tell(frequencies, spec.ropes.empty()

@@ -21,6 +21,7 @@
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "run/training_files.hpp"
+#include "run/words.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -172,7 +173,7 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
                     settings_json(fitted), compute::Precision::kFloat32, fitted.started);
   if (fitted.text == nullptr) record.erase("inputs");
   write_last_file(folder / train::kJacobianRecord, record);
-  util::log_info(util::cat("the lens, the mean over ", sums.num_prompts, " prompts, is ",
+  util::log_info(util::cat("the lens, the mean over ", counted(sums.num_prompts, "prompt"), ", is ",
                            (folder / train::kJacobianLens).string()));
 }
 

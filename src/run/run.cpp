@@ -694,8 +694,8 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     job.gather();
   }
   const std::string stopped_after =
-      util::cat("stopped after ", util::with_thousands(job.counts->counts[RunCounts::kPositions]),
-                " positions; ", job.options.out, " holds ");
+      util::cat("stopped after ", counted(job.counts->counts[RunCounts::kPositions], "position"), "; ",
+                job.options.out, " holds ");
   if (job.stopped && util::read_back([&] { return job.folder->holds_whole_run(); })) {
     util::log_warning(stopped_after +
                       "the run that was to be replaced, and what was finished of this one; --resume goes on");

@@ -113,8 +113,9 @@ std::vector<tables::Table> write_run_files(report::RunFolder& folder, RunResult 
   const std::int64_t omitted = context.records.write ? counts.counts[RunCounts::kShown] - records : 0;
   if (omitted > 0 && !result.partial) {
     util::log_info(util::cat(
-        util::with_thousands(omitted), context.input == data::InputKind::kPairs ? " pairs" : " positions",
-        " beyond --max-records ", context.records.most, " have no record; the tables count them"));
+        counted(omitted, context.input == data::InputKind::kPairs ? "pair" : "position"),
+        " beyond --max-records ", context.records.most,
+        omitted == 1 ? " has no record; the tables count it" : " have no record; the tables count them"));
   }
   const OrderedJson run = run_json(result, counts, records, omitted);
   std::vector<report::ExtraFile> files;

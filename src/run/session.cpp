@@ -12,6 +12,7 @@
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "run/words.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -151,7 +152,7 @@ util::OrderedJson Session::describe_bos() const {
 }
 
 std::string Session::summary() const {
-  return util::cat(spec_.architecture, ", ", spec_.num_layers, " blocks, ",
+  return util::cat(spec_.architecture, ", ", counted(spec_.num_layers, "block"), ", ",
                    util::with_thousands(model_->num_parameters()), " parameters");
 }
 

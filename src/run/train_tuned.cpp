@@ -27,6 +27,7 @@
 #include "depthlens/util/ranges.hpp"
 #include "depthlens/util/text.hpp"
 #include "run/training_files.hpp"
+#include "run/words.hpp"
 
 namespace depthlens::run {
 namespace {
@@ -98,10 +99,10 @@ void require_enough(const Text& text, const InputOptions& input, const TunedTrai
   throw util::input_error(
       {.what = "the text is too short for this training",
        .where = place_of(input.inputs),
-       .expected = util::cat(util::with_thousands(needed * length), " tokens for ", training.steps,
-                             " steps of ", text.windows_per_step, " windows, and ",
+       .expected = util::cat(counted(needed * length, "token"), " for ", counted(training.steps, "step"),
+                             " of ", counted(text.windows_per_step, "window"), ", and ",
                              util::with_thousands(held_out * length), " held out"),
-       .found = util::cat(util::with_thousands(text.windows.num_tokens()), " tokens",
+       .found = util::cat(counted(text.windows.num_tokens(), "token"),
                           epochs > 1 ? util::cat(" in each of ", epochs, " epochs") : ""),
        .hint = text.windows.num_validation() == held_out && windows >= 1
                    ? util::cat("fewer --steps or --tokens-per-step, or --epochs ",
@@ -292,9 +293,9 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   train::TunedTrainer trainer(model, settings, lens);
   const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
   util::log_info(util::cat(model.spec().architecture, ", ", trainer.settings().num_layers, " translators of ",
-                           model.spec().hidden_size, " × ", model.spec().hidden_size, "; ", settings.steps,
-                           " steps of ", util::with_thousands(tokens_per_step), " tokens; products in ",
-                           trainer.products()));
+                           model.spec().hidden_size, " × ", model.spec().hidden_size, "; ",
+                           counted(settings.steps, "step"), " of ", counted(tokens_per_step, "token"),
+                           "; products in ", trainer.products()));
 
   train::TrainingPlan plan;
   plan.windows = [&](std::int64_t step) { return text.windows_of(step); };
@@ -311,8 +312,9 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   const std::chrono::duration<double> training_seconds = Clock::now() - training_started;
   progress.finish();
   if (!trained) {
-    util::log_warning(util::cat("stopped after ", trainer.steps_done(), " of ", settings.steps, " steps; ",
-                                output.out, " holds what was finished; --resume goes on"));
+    util::log_warning(util::cat("stopped after ", trainer.steps_done(), " of ",
+                                counted(settings.steps, "step"), "; ", output.out,
+                                " holds what was finished; --resume goes on"));
     throw util::interrupted_error();
   }
 

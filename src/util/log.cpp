@@ -109,11 +109,16 @@ void Progress::print(bool last) {
     return bytes ? as_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(count, 0)))
                  : with_thousands(count);
   };
-  const std::string unit = bytes ? "" : " " + unit_;
+  // "1 position", "2 positions"
+  const auto unit_of = [&](std::int64_t count) {
+    return bytes ? "" : " " + (count == 1 ? unit_.substr(0, unit_.size() - 1) : unit_);
+  };
   std::string line = title_ + ": " + number(done_);
-  if (total_ > 0 && !last) line += " of " + number(total_);
-  line += unit;
-  if (rate > 0) line += ", " + number(static_cast<std::int64_t>(rate)) + unit + "/s";
+  const bool tells_total = total_ > 0 && !last;
+  if (tells_total) line += " of " + number(total_);
+  line += unit_of(tells_total ? total_ : done_);
+  if (const auto whole = static_cast<std::int64_t>(rate); rate > 0)
+    line += ", " + number(whole) + unit_of(whole) + "/s";
   if (last) {
     line += ", " + as_duration(seconds);
   } else if (total_ > done_ && rate > 0) {

@@ -18,6 +18,11 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
   return out;
 }
 
+std::string join_first(const std::vector<std::string>& parts, std::size_t most) {
+  if (parts.size() <= most) return join(parts, ", ");
+  return join({parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(most)}, ", ") + ", …";
+}
+
 std::string shape_text(std::span<const std::int64_t> shape) {
   std::vector<std::string> sizes;
   for (const std::int64_t size : shape) sizes.push_back(std::to_string(size));

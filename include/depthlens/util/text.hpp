@@ -22,6 +22,8 @@ std::string cat(const Parts&... parts) {
 }
 
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
+/// "a, b, …": the first `most` of the parts, and whether there are more.
+std::string join_first(const std::vector<std::string>& parts, std::size_t most);
 std::vector<std::string> split(std::string_view text, char separator);
 std::string_view trimmed(std::string_view text);
 /// A to Z as a to z, all else as it is.

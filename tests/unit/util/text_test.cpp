@@ -149,6 +149,9 @@ TEST_CASE("cat, join, split, trimmed") {
   CHECK(join({}, ", ") == "");
   CHECK(join({"a"}, ", ") == "a");
   CHECK(join({"a", "", "b"}, ", ") == "a, , b");
+  CHECK(join_first({}, 2) == "");
+  CHECK(join_first({"a", "b"}, 2) == "a, b");
+  CHECK(join_first({"a", "b", "c"}, 2) == "a, b, …");
   CHECK(split("a,b,,c", ',') == std::vector<std::string>{"a", "b", "", "c"});
   CHECK(split("", ',') == std::vector<std::string>{""});
   CHECK(split(",", ',') == std::vector<std::string>{"", ""});
