@@ -1,14 +1,22 @@
 // Whose states a folder holds.
 #include "run/states_folder.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <cerrno>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "depthlens/decode/stored_states.hpp"
 #include "depthlens/io/checkpoint.hpp"
+#include "depthlens/util/descriptor.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::run {
@@ -41,6 +49,22 @@ std::string run_of(const fs::path& folder) {
                             .where = "--save-states " + folder.string(),
                             .hint = "choose another folder, or replace them with --overwrite"});
 }
+
+/// Kept to itself by one process while this lives, where the file system has locks for folders: else of two
+/// shares that start at once the second one would take what the first has just written for another run's.
+class HeldFolder {
+ public:
+  explicit HeldFolder(const fs::path& folder)
+      : opened_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    while (::flock(opened_.get(), LOCK_EX | LOCK_NB) != 0 && (errno == EWOULDBLOCK || errno == EINTR)) {
+      if (util::interrupted()) throw util::interrupted_error();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
+
+ private:
+  util::Descriptor opened_;
+};
 
 /// The part that a window lies in.
 std::int64_t part_of(const Plan& plan, const decode::StateWriter::Place& window) {
@@ -96,9 +120,11 @@ void prepare_states_folder(const fs::path& folder, const util::OrderedJson& iden
                              .expected = "the folder that the run was begun with",
                              .hint = "give that one, or begin anew with --overwrite"});
   }
+  util::create_folders(folder);
+  const HeldFolder held(folder);
+  if (run_of(folder) == run) return;  // another share has made it ready
   const std::vector<fs::path> others = states_in(folder);
   if (!others.empty() && !overwrite) refuse(folder, "the folder for states holds those of another run");
-  util::create_folders(folder);
   std::error_code ignored;
   for (const fs::path& file : others) fs::remove(file, ignored);
   const util::OrderedJson index = {{"run", run}, {"of", identity}};

@@ -1,10 +1,16 @@
 // Residual states from files and into files: --states, --save-states, and --layers.
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <functional>
 #include <set>
+#include <thread>
 
+#include "depthlens/util/descriptor.hpp"
 #include "desk.hpp"
 
 namespace depthlens::test {
@@ -387,6 +393,40 @@ TEST_CASE("a folder of states holds those of one run") {
     INFO(name);
     if (name != "states.json") CHECK(read_bytes(shared / name) == read_bytes(states / name));
   }
+}
+
+TEST_CASE("of shares that start at once, one clears the folder of states, and no other clears it again") {
+  const Desk desk;
+  const std::string input = desk.file("t.txt", small_text());
+  const fs::path shared = desk.model.beside("shared"), whole = desk.model.beside("whole");
+  const auto share = [&](const std::string& which, const fs::path& states) {
+    return desk.command("analyze", {input}, "s" + which.substr(0, 1),
+                        {"--shard", which, "--save-states", states.string(), "--overwrite"});
+  };
+  const auto names_in = [](const fs::path& folder) {
+    std::set<std::string> all;
+    for (const auto& entry : fs::directory_iterator(folder)) all.insert(entry.path().filename().string());
+    return all;
+  };
+  check_done(desk.command("analyze", {input}, "other", {"--limit", "1", "--save-states", shared.string()}));
+  for (const char* which : {"0/2", "1/2"}) check_done(share(which, whole));
+  const std::set<std::string> before = names_in(shared), all = names_in(whole);
+  REQUIRE(before != all);
+
+  // As the other share has it while it clears the folder.
+  const util::Descriptor held(::open(shared.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  REQUIRE(::flock(held.get(), LOCK_EX) == 0);
+  Process waiting(Start{.arguments = share("0/2", shared)});
+  for (int i = 0; i < 60; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+    REQUIRE(waiting.running());
+    REQUIRE(names_in(shared) == before);
+  }
+  for (const std::string& name : all)
+    fs::copy_file(whole / name, shared / name, fs::copy_options::overwrite_existing);
+  REQUIRE(::flock(held.get(), LOCK_UN) == 0);
+  CHECK(waiting.wait().status == 0);
+  CHECK(names_in(shared) == all);
 }
 
 }  // namespace depthlens::test
