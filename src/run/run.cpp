@@ -618,9 +618,9 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
   options.layers = job.context.shape.layers;
   const decode::RunStatistics statistics =
       decode::Engine(session.model(), session.lenses(), std::move(options)).run(pull, listeners);
-  progress.finish();
   job.stopped = statistics.stopped;
-  if (!job.stopped) {
+  if (!job.stopped) {  // else what was kept of it is told, which is less
+    progress.finish();
     job.end_parts_before(-1);
     source.check_unchanged();
   }
@@ -667,7 +667,7 @@ void Run::patch(const Session& session, PairsSource& source) {
     if (job.stopped) break;
     job.end_part(*part, of_part);
   }
-  progress.finish();
+  if (!job.stopped) progress.finish();
 }
 
 std::vector<tables::Table> Run::finish(const Session& session) {

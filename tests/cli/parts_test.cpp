@@ -325,6 +325,11 @@ TEST_CASE("merge refuses what does not belong together, with the difference") {
   check_error({"merge", folders[0], folders[1], folders[2], "--out", whole}, 6, {"holds another run"});
   check_error({"merge", folders[0], folders[1], folders[2], "--out", folders[0]}, 2,
               {"would replace a share"});
+  for (const char* own : {"parts", "tables/merged"}) {
+    const std::string out = (fs::path(folders[1]) / own).string();
+    check_error({"merge", folders[0], folders[1], folders[2], "--out", out}, 2,
+                {"keeps for itself", "--out " + out});
+  }
 
   // A partial share, and damaged ones.
   const fs::path copy = desk.model.beside("copy");

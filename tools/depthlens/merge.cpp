@@ -5,6 +5,7 @@
 #include "depthlens/run/run.hpp"
 #include "depthlens/util/error.hpp"
 #include "input_flags.hpp"
+#include "outputs.hpp"
 
 namespace depthlens::tool {
 namespace {
@@ -21,6 +22,7 @@ void run_merge(const MergeOptions& options) {
     throw util::usage_error({.what = "no shares to merge", .where = "merge", .hint = hint});
   if (options.out.out.empty())
     throw util::usage_error({.what = "no run folder", .where = "--out", .hint = hint});
+  for (const std::string& shard : options.shards) check_place("--out", options.out.out, shard);
   apply_common_options(options.common);
   run::merge(options.shards, options.out);
 }
