@@ -66,35 +66,17 @@ std::optional<TokenId> AddedTokens::id_of(const std::string& content) const {
   return vocabulary_(content);
 }
 
-AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
-    : tokens_(std::move(tokens)), ends_(1, -1) {
+AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
-    std::uint32_t node = 0;
-    for (const char c : tokens_[i].content) {
-      const std::uint64_t edge = std::uint64_t{node} << 8 | static_cast<unsigned char>(c);
-      if (const std::uint32_t* next = edges_.find(edge)) {
-        node = *next;
-      } else {
-        node = static_cast<std::uint32_t>(ends_.size());
-        ends_.push_back(-1);
-        edges_.set(edge, node);
-      }
-    }
-    if (node == 0) continue;
-    ends_[node] = static_cast<int>(i);
-    starts_[static_cast<unsigned char>(tokens_[i].content[0])] = true;
+    const std::string& content = tokens_[i].content;
+    contents_.add(content, static_cast<int>(i));
+    if (!content.empty()) starts_[static_cast<unsigned char>(content[0])] = true;
   }
 }
 
 int AddedTokenMatcher::longest_at(std::string_view text, std::size_t start) const {
-  int longest = -1;
-  std::uint32_t node = 0;
-  for (std::size_t i = start; i < text.size(); ++i) {
-    const std::uint32_t* next = edges_.find(std::uint64_t{node} << 8 | static_cast<unsigned char>(text[i]));
-    if (next == nullptr) break;
-    node = *next;
-    if (ends_[node] >= 0) longest = ends_[node];
-  }
+  int longest = PrefixTree::kNone;
+  contents_.for_each_prefix(text.substr(start), [&](std::size_t /*length*/, int index) { longest = index; });
   return longest;
 }
 
@@ -103,8 +85,8 @@ void AddedTokenMatcher::split(std::string_view text, std::vector<Segment>& out) 
   const char* const data = text.data();
   std::size_t done = 0;  // everything before stands in `out`
   for (std::size_t i = 0; i < text.size();) {
-    const int index = starts_[static_cast<unsigned char>(text[i])] ? longest_at(text, i) : -1;
-    if (index < 0) {
+    const int index = starts_[static_cast<unsigned char>(text[i])] ? longest_at(text, i) : PrefixTree::kNone;
+    if (index == PrefixTree::kNone) {
       ++i;
       continue;
     }

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "depthlens/text/tokenizer.hpp"
-#include "flat_map.hpp"
+#include "prefix_tree.hpp"
 
 namespace depthlens::text {
 
@@ -87,12 +87,11 @@ class AddedTokenMatcher {
   void split(std::string_view text, std::vector<Segment>& out) const;
 
  private:
-  /// The longest token that starts at `start`, as its index, or -1.
+  /// The longest token that starts at `start`, as its index, or PrefixTree::kNone.
   int longest_at(std::string_view text, std::size_t start) const;
 
   std::vector<AddedToken> tokens_;
-  FlatMap<std::uint32_t> edges_;  // node << 8 | byte → node; node 0 is the root
-  std::vector<int> ends_;         // node → index of the token that ends there, or -1
+  PrefixTree contents_;  // with their indices
   bool starts_[256] = {};
 };
 

@@ -14,32 +14,6 @@ namespace {
 using util::cat;
 using util::in_quotes;
 
-constexpr std::size_t kMaxText = std::size_t{1} << 30;
-
-/// The byte of a token such as "<0x0A>", or -1.
-int fallback_byte(std::string_view token) {
-  if (token.size() != 6 || token.substr(0, 3) != "<0x" || token[5] != '>') return -1;
-  int value = 0;
-  for (const char c : token.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-    if (digit < 0) return -1;
-    value = value * 16 + digit;
-  }
-  return value;
-}
-
-std::string with_spaces(std::string_view token, const std::string& space) {
-  if (space.empty()) return std::string(token);
-  std::string out;
-  std::size_t done = 0;
-  for (std::size_t at; (at = token.find(space, done)) != std::string_view::npos; done = at + space.size()) {
-    out += token.substr(done, at - done);
-    out += ' ';
-  }
-  out += token.substr(done);
-  return out;
-}
-
 }  // namespace
 
 std::optional<TokenId> Vocabulary::find(std::string_view token) const {
@@ -142,71 +116,27 @@ BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePai
   return model;
 }
 
-BpeTokenizer::BpeTokenizer(BpeModel model, const AddedTokens& added, Normalizer normalizer,
-                           PreTokenizer pre_tokenizer, const SpecialIds& special)
-    : model_(std::move(model)), normalizer_(std::move(normalizer)), pre_tokenizer_(std::move(pre_tokenizer)) {
+namespace {
+
+TokenBytes bytes_of(BpeModel& model) {
+  // An added token that the vocabulary has over characters, such as a run of spaces, is read as it is there.
+  return {
+      .by_id = std::move(model.token_bytes), .space = model.space, .vocabulary_counts = !model.byte_level};
+}
+
+}  // namespace
+
+BpeTokenizer::BpeTokenizer(BpeModel model, const AddedTokens& added, TextSteps steps,
+                           const SpecialIds& special)
+    : WordTokenizer(bytes_of(model), added, std::move(steps), special), model_(std::move(model)) {
   static std::atomic<std::uint64_t> next_owner{1};
   cache_owner_ = next_owner++;
-  bos_ = special.bos;
-  eos_ = special.eos;
-  adds_bos_ = special.adds_bos && special.bos.has_value();
-  std::vector<AddedToken> raw, normalized;
-  for (const AddedToken& token : added.all()) {
-    if (token.id >= size()) model_.token_bytes.resize(token.id + 1);
-    // One that the vocabulary has over characters, such as a run of spaces, is read as it is there.
-    if (model_.byte_level || model_.token_bytes[token.id].empty())
-      model_.token_bytes[token.id] = with_spaces(token.content, model_.space);
-    if (!token.normalized) {
-      raw.push_back(token);
-      continue;
-    }
-    AddedToken wanted = token;
-    std::string storage;
-    wanted.content = std::string(normalizer_.apply(token.content, storage));
-    normalized.push_back(std::move(wanted));
-  }
-  raw_tokens_ = AddedTokenMatcher(std::move(raw));
-  normalized_tokens_ = AddedTokenMatcher(std::move(normalized));
 }
 
-const std::string& BpeTokenizer::token_bytes(TokenId id) const {
-  static const std::string none;
-  return id >= 0 && id < size() ? model_.token_bytes[id] : none;
-}
-
-std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
-  if (text.size() > kMaxText) {
-    throw util::input_error({.what = "a text that is too long to be tokenized at once",
-                             .expected = cat("at most ", util::as_bytes(kMaxText)),
-                             .found = util::as_bytes(text.size())});
-  }
-  require_valid_utf8(text, "the text to be tokenized");
+void BpeTokenizer::encode_words(std::span<const std::string_view> words, std::vector<TokenId>& ids) const {
   WordCache& cache = WordCache::of_this_thread(cache_owner_);
-  std::vector<TokenId> ids, symbols;
-  ids.reserve(text.size() / 4);
-  std::vector<Segment> segments, parts;
-  Words words;
-  std::string storage;
-  raw_tokens_.split(text, segments);
-  for (const Segment& segment : segments) {
-    if (segment.id != kNoToken) {
-      ids.push_back(segment.id);
-      continue;
-    }
-    const std::string_view normalized = normalizer_.apply(segment.text, storage);
-    const bool at_text_start = segment.text.data() == text.data();
-    parts.clear();
-    normalized_tokens_.split(normalized, parts);
-    for (const Segment& part : parts) {
-      if (part.id != kNoToken) {
-        ids.push_back(part.id);
-        continue;
-      }
-      pre_tokenizer_.split(part.text, at_text_start && part.text.data() == normalized.data(), words);
-      for (const std::string_view word : words.views) encode_word(word, cache, symbols, ids);
-    }
-  }
-  return ids;
+  std::vector<TokenId> symbols;
+  for (const std::string_view word : words) encode_word(word, cache, symbols, ids);
 }
 
 void BpeTokenizer::encode_word(std::string_view word, WordCache& cache, std::vector<TokenId>& symbols,

@@ -6,17 +6,16 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "added_tokens.hpp"
 #include "bpe.hpp"
-#include "depthlens/text/tokenizer.hpp"
 #include "depthlens/util/json.hpp"
-#include "pre_tokenizer.hpp"
+#include "word_tokenizer.hpp"
 
 namespace depthlens::text {
 
@@ -66,31 +65,19 @@ struct BpeOptions {
 BpeModel make_bpe_model(const Vocabulary& vocabulary, const std::vector<MergePair>& merges,
                         const BpeOptions& options, const std::string& where);
 
-struct SpecialIds {
-  std::optional<TokenId> bos, eos;
-  bool adds_bos = false;
-};
-
-class BpeTokenizer final : public Tokenizer {
+class BpeTokenizer final : public WordTokenizer {
  public:
-  BpeTokenizer(BpeModel model, const AddedTokens& added, Normalizer normalizer, PreTokenizer pre_tokenizer,
-               const SpecialIds& special);
+  BpeTokenizer(BpeModel model, const AddedTokens& added, TextSteps steps, const SpecialIds& special);
 
-  std::vector<TokenId> encode(std::string_view text) const override;
-  const std::string& token_bytes(TokenId id) const override;
-  TokenId size() const override { return static_cast<TokenId>(model_.token_bytes.size()); }
   std::string kind() const override { return model_.byte_level ? "byte-level BPE" : "SentencePiece"; }
 
  private:
+  void encode_words(std::span<const std::string_view> words, std::vector<TokenId>& ids) const override;
   void encode_word(std::string_view word, WordCache& cache, std::vector<TokenId>& symbols,
                    std::vector<TokenId>& ids) const;
   void to_symbols(std::string_view word, std::vector<TokenId>& symbols) const;
 
-  BpeModel model_;
-  AddedTokenMatcher raw_tokens_;         // looked for before normalization
-  AddedTokenMatcher normalized_tokens_;  // and after
-  Normalizer normalizer_;
-  PreTokenizer pre_tokenizer_;
+  BpeModel model_;  // without `token_bytes`, which the base has
   std::uint64_t cache_owner_;
 };
 

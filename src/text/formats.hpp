@@ -17,7 +17,7 @@
 
 namespace depthlens::text {
 
-/// Whether a tokenizer.json holds a Unigram model, which is read from the SentencePiece model only.
+/// Whether a tokenizer.json holds a Unigram model.
 bool is_unigram(const util::JsonView& root);
 
 /// Names the pad token of the file's `padding` where no other file does.

@@ -120,8 +120,8 @@ std::unique_ptr<Tokenizer> make_tekken_tokenizer(const JsonView& root, const Tok
   PreTokenizer pre_tokenizer;
   pre_tokenizer.add(
       regex_splitter(pattern.as_string(), SplitBehavior::kIsolated, /*invert=*/false, pattern.where()));
-  return std::make_unique<BpeTokenizer>(std::move(ranks).model(first, vocab.where()), tokens, Normalizer(),
-                                        std::move(pre_tokenizer), ids);
+  return std::make_unique<BpeTokenizer>(std::move(ranks).model(first, vocab.where()), tokens,
+                                        TextSteps{Normalizer(), std::move(pre_tokenizer)}, ids);
 }
 
 std::string tekken_difference(const JsonView& root, const Tokenizer& tokenizer) {

@@ -148,8 +148,8 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, con
   ids.adds_bos = settings.add_bos.value_or(true);
   PreTokenizer pre_tokenizer;
   pre_tokenizer.add(llama3_splitter(3));
-  return std::make_unique<BpeTokenizer>(std::move(ranks).model(0, where), tokens, Normalizer(),
-                                        std::move(pre_tokenizer), ids);
+  return std::make_unique<BpeTokenizer>(std::move(ranks).model(0, where), tokens,
+                                        TextSteps{Normalizer(), std::move(pre_tokenizer)}, ids);
 }
 
 std::unique_ptr<Tokenizer> make_moonshot_tokenizer(std::string_view content, const std::string& where,
@@ -174,8 +174,8 @@ std::unique_ptr<Tokenizer> make_moonshot_tokenizer(std::string_view content, con
   ids.adds_bos = false;  // as in Moonshot's own code
   PreTokenizer pre_tokenizer;
   pre_tokenizer.add(regex_splitter(kMoonshotPattern, SplitBehavior::kIsolated, false, where));
-  return std::make_unique<BpeTokenizer>(std::move(ranks).model(0, where), tokens, Normalizer(),
-                                        std::move(pre_tokenizer), ids);
+  return std::make_unique<BpeTokenizer>(std::move(ranks).model(0, where), tokens,
+                                        TextSteps{Normalizer(), std::move(pre_tokenizer)}, ids);
 }
 
 }  // namespace depthlens::text

@@ -57,6 +57,19 @@ void compare_stated_ids(const TokenizerSettings& settings, const Tokenizer& toke
   }
 }
 
+/// Of a Unigram file beside the SentencePiece model that it was made from. Most normalize by a table
+/// (Precompiled) that the library alone has, with the model.
+std::unique_ptr<Tokenizer> load_unigram(const util::JsonView& root, const TokenizerSettings& settings,
+                                        const fs::path& folder, const fs::path& model_path) {
+  try {
+    return make_json_tokenizer(root, settings, folder);
+  } catch (const util::Error& error) {
+    if (error.code() != util::ErrorCode::kFormat) throw;
+  }
+  return make_sentencepiece_tokenizer(util::read_file(model_path, kMaxFile), model_path.string(), settings,
+                                      &root);
+}
+
 std::unique_ptr<Tokenizer> load_files(const fs::path& folder, const TokenizerSettings& settings) {
   const fs::path json_path = folder / kJson, model_path = folder / kModel, tekken_path = folder / kTekken,
                  ranks_path = folder / kRanks;
@@ -64,10 +77,7 @@ std::unique_ptr<Tokenizer> load_files(const fs::path& folder, const TokenizerSet
   if (util::exists(json_path)) {
     const util::Json document = util::parse_json(util::read_file(json_path, kMaxFile), json_path.string());
     const util::JsonView root(document, json_path.string());
-    if (has_model && is_unigram(root)) {
-      return make_sentencepiece_tokenizer(util::read_file(model_path, kMaxFile), model_path.string(),
-                                          settings, &root);
-    }
+    if (has_model && is_unigram(root)) return load_unigram(root, settings, folder, model_path);
     auto tokenizer = make_json_tokenizer(root, settings, folder);
     for (const fs::path& path : {model_path, tekken_path, ranks_path}) {
       if (util::exists(path)) compare_file(path, settings, root, *tokenizer);

@@ -10,6 +10,7 @@
 #include "formats.hpp"
 #include "json_steps.hpp"
 #include "unicode.hpp"
+#include "unigram_tokenizer.hpp"
 
 namespace depthlens::text {
 namespace {
@@ -21,6 +22,7 @@ using util::Json;
 using util::JsonView;
 
 constexpr const char* kVersion = "1.0";
+constexpr const char* kUnigram = "Unigram";
 
 struct NormalizerPlan {
   Normalizer normalizer;
@@ -33,6 +35,17 @@ bool is_one_code_point(const std::string& text) {
   const char* at = text.data();
   if (!text.empty()) next_code_point(at);
   return !text.empty() && at == text.data() + text.size();
+}
+
+/// Where a text begins, as llm-jp's tokenizers have it: ^ is the beginning of every line there.
+constexpr std::string_view kTextStart = R"((?<!\n)^)";
+
+/// The text that a pattern stands for, be it a regular expression; nothing where that is more than a text.
+std::optional<std::string> literal_of(const JsonView& pattern) {
+  if (pattern.has("String")) return pattern.at("String").as_string();
+  std::string regex = pattern.at("Regex").as_string();
+  if (regex.find_first_of("\\^$.|?*+()[]{}") != std::string::npos) return std::nullopt;
+  return regex;
 }
 
 NormalizerPlan read_normalizer(const JsonView& root) {
@@ -50,9 +63,15 @@ NormalizerPlan read_normalizer(const JsonView& root) {
     } else if (type == "Replace") {
       refuse_other_settings(step, {"type", "pattern", "content"});
       const JsonView pattern = step.at("pattern");
-      if (!pattern.has("String")) refuse(step, "a normalizer Replace with a regular expression");
-      const std::string wanted = pattern.at("String").as_string();
       const std::string content = step.at("content").as_string();
+      if (pattern.get_string("Regex", "") == kTextStart) {
+        plan.prepends = true;
+        plan.normalizer.add({.kind = Normalizer::Kind::kPrepend, .content = content});
+        return;
+      }
+      const auto literal = literal_of(pattern);
+      if (!literal) refuse(step, "a normalizer Replace with a regular expression");
+      const std::string& wanted = *literal;
       if (wanted.empty()) pattern.fail("a text that is not empty");
       plan.changes_length |= !is_one_code_point(wanted) || !is_one_code_point(content);
       plan.marks_spaces |= wanted == " " && content == kSpaceMark;
@@ -155,11 +174,12 @@ void check_decoder(const JsonView& root, bool byte_level) {
   for_each_step(root.at("decoder"), "decoders", [&](const JsonView& step) {
     const std::string type = type_of(step);
     reads_bytes |= type == "ByteLevel";
-    const bool marks_spaces = type == "Replace" && step.at("pattern").has("String") &&
-                              step.at("pattern").at("String").as_string() == kSpaceMark &&
+    const bool marks_spaces = type == "Replace" && literal_of(step.at("pattern")) == kSpaceMark &&
                               step.at("content").as_string() == " ";
-    const bool known = marks_spaces || type == "ByteLevel" || type == "ByteFallback" || type == "Fuse" ||
-                       type == "Strip" || type == "Metaspace";
+    const bool strips = type == "Replace" && step.at("content").as_string().empty() &&
+                        step.at("pattern").get_string("Regex", "") == cat(kTextStart, " ");
+    const bool known = marks_spaces || strips || type == "ByteLevel" || type == "ByteFallback" ||
+                       type == "Fuse" || type == "Strip" || type == "Metaspace";
     if (!known) refuse(step, (type == "Replace" ? "a decoder " : "the decoder ") + in_quotes(type));
   });
   if (reads_bytes != byte_level) {
@@ -195,17 +215,12 @@ std::vector<MergePair> read_merges(const JsonView& merges) {
 
 struct JsonPlan {
   TextSteps steps;
+  bool is_unigram = false;
   BpeOptions options = {};
 };
 
-JsonPlan read_plan(const JsonView& root) {
-  const JsonView model = root.at("model");
-  refuse_other_settings(root, {"version", "truncation", "padding", "added_tokens", "normalizer",
-                               "pre_tokenizer", "post_processor", "decoder", "model"});
-  if (const std::string version = root.get_string("version", kVersion); version != kVersion)
-    refuse(root, "the version " + in_quotes(version));
-  if (const std::string type = model_type(model); type != "BPE")
-    refuse(model, "the model " + in_quotes(type));
+/// Refuses what asks for more of BPE than there is.
+void check_bpe(const JsonView& model) {
   if (model.get_number("dropout", 0) != 0) refuse(model, "dropout of merges");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.get_string(key, "").empty()) refuse(model, "a " + std::string(key));
@@ -213,6 +228,17 @@ JsonPlan read_plan(const JsonView& root) {
   refuse_other_settings(model,
                         {"type", "vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix",
                          "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges"});
+}
+
+JsonPlan read_plan(const JsonView& root) {
+  const JsonView model = root.at("model");
+  refuse_other_settings(root, {"version", "truncation", "padding", "added_tokens", "normalizer",
+                               "pre_tokenizer", "post_processor", "decoder", "model"});
+  if (const std::string version = root.get_string("version", kVersion); version != kVersion)
+    refuse(root, "the version " + in_quotes(version));
+  const std::string type = model_type(model);
+  if (type != "BPE" && type != kUnigram) refuse(model, "the model " + in_quotes(type));
+  if (type == "BPE") check_bpe(model);
   NormalizerPlan normalizer = read_normalizer(root);
   PreTokenizerPlan pre_tokenizer = read_pre_tokenizer(root);
   // Hugging Face's package takes all that comes of the text's first character for its start.
@@ -221,17 +247,19 @@ JsonPlan read_plan(const JsonView& root) {
   // Where lengths change, it loses track of what that character became.
   if (normalizer.changes_length && pre_tokenizer.marks_start)
     refuse(root.at("pre_tokenizer"), "Metaspace 'first' behind a normalizer Replace that changes the length");
-  JsonPlan plan = {.steps = {std::move(normalizer.normalizer), std::move(pre_tokenizer.pre_tokenizer)}};
+  JsonPlan plan = {.steps = {std::move(normalizer.normalizer), std::move(pre_tokenizer.pre_tokenizer)},
+                   .is_unigram = type == kUnigram};
   BpeOptions& options = plan.options;
   options.byte_level = pre_tokenizer.byte_level;
   options.byte_fallback = model.get_bool("byte_fallback", false);
   options.fuse_unknown = model.get_bool("fuse_unk", false);
   options.ignore_merges = model.get_bool("ignore_merges", false);
   options.unknown_token = model.get_string("unk_token", "");
+  if (options.byte_level && plan.is_unigram) refuse(model, "Unigram with ByteLevel");
   if (options.byte_level && options.byte_fallback) refuse(model, "byte_fallback with ByteLevel");
   if (!options.byte_level) {
     if (!normalizer.marks_spaces && !pre_tokenizer.marks_spaces) {
-      refuse(model, "BPE over characters that are neither mapped from bytes nor SentencePiece's");
+      refuse(model, type + " over characters that are neither mapped from bytes nor SentencePiece's");
     }
     options.space = kSpaceMark;
   }
@@ -263,6 +291,12 @@ bool use_steps_of_class(const TokenizerClass& tokenizer_class, TokenizerSettings
                           : tokenizer_class.over_bytes() ? "is for tokens of bytes"
                                                          : "is for tokens of characters"));
     return false;
+  }
+  if (plan.is_unigram) {
+    throw format_error(
+        {.what = cat("a Unigram model with the class ", name, ", which merges pairs"),
+         .where = where,
+         .hint = "the SentencePiece model that it was made from (tokenizer.model) is read beside it"});
   }
   TextSteps steps = steps_of(tokenizer_class, settings);
   const std::string probe = first_difference(plan.steps, steps);
@@ -383,10 +417,36 @@ void compare_added(const AddedTokens& of_json, const TokenizerSettings& settings
                         ", as in transformers 5"));
 }
 
+/// The tokens of a vocabulary, `tokens`, with those that the files of the folder add.
+AddedTokens with_added(const JsonView& root, TokenizerSettings& settings, const std::filesystem::path& folder,
+                       bool made_by_class, AddedTokens tokens) {
+  AddedTokens of_json = tokens;
+  add_json_tokens(root, of_json);
+  const bool config_decides = made_by_class && settings.lists_added;
+  if (settings.lists_added) {
+    compare_added(of_json, settings, config_decides, root.where());
+  } else {
+    tell_more_added(of_json, settings.added, (folder / "added_tokens.json").string(), root.where());
+    settings.added = added_by_id(settings.added, root, made_by_class);
+  }
+  if (!made_by_class) tokens = std::move(of_json);
+  add_tokens_of(settings, tokens);
+  return tokens;
+}
+
+void check_normalized(const AddedTokens& tokens, const Normalizer& normalizer, const JsonView& root) {
+  for (const AddedToken& token : tokens.all()) {
+    std::string storage;
+    if (token.normalized && normalizer.apply(token.content, storage).empty())
+      refuse(root,
+             cat("the added token ", in_quotes(token.content), ", of which the normalizer leaves nothing"));
+  }
+}
+
 }  // namespace
 
 bool is_unigram(const JsonView& root) {
-  return model_type(root.at("model")) == "Unigram";
+  return model_type(root.at("model")) == kUnigram;
 }
 
 void name_padding(const JsonView& root, TokenizerSettings& settings) {
@@ -422,41 +482,42 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(const JsonView& root, TokenizerSe
   if (!made_by_class || tokenizer_class.over_characters()) name_padding(root, settings);
 
   const JsonView model_json = root.at("model");
+  const auto finished_tokens = [&](AddedTokens tokens) {
+    tokens = with_added(root, settings, folder, made_by_class, std::move(tokens));
+    check_normalized(tokens, plan.steps.normalizer, root);
+    if (plan.steps.normalizer.steps() != normalizer_of_file)
+      tell_normalized(tokens, describe_class(tokenizer_class, settings), root.where());
+    return tokens;
+  };
+  const auto special_of = [&](const AddedTokens& tokens) {
+    const PostProcessor post_processor = read_post_processor(root);
+    return special_ids(settings, made_by_class ? tokenizer_class : generic_class(), tokens, &post_processor);
+  };
+  if (plan.is_unigram) {
+    UnigramModel model = read_unigram(model_json);
+    const AddedTokens tokens = finished_tokens(AddedTokens(
+        [&](const std::string& token) {
+          const int id = model.ids.find(token);
+          return id == PrefixTree::kNone ? std::nullopt : std::optional<TokenId>(id);
+        },
+        static_cast<TokenId>(model.pieces.size())));
+    const SpecialIds special = special_of(tokens);
+    return std::make_unique<UnigramTokenizer>(std::move(model), tokens, std::move(plan.steps), special);
+  }
   const Vocabulary vocabulary = read_vocabulary(model_json.at("vocab"));
   const std::vector<MergePair> merges = read_merges(model_json.at("merges"));
   BpeModel model = make_bpe_model(vocabulary, merges, plan.options, model_json.where());
-  AddedTokens of_json([&](const std::string& token) { return vocabulary.find(token); },
-                      static_cast<TokenId>(vocabulary.ids.size()), ids_taken(vocabulary));
-  AddedTokens tokens = of_json;
-  add_json_tokens(root, of_json);
-  const bool config_decides = made_by_class && settings.lists_added;
-  if (settings.lists_added) {
-    compare_added(of_json, settings, config_decides, root.where());
-  } else {
-    tell_more_added(of_json, settings.added, (folder / "added_tokens.json").string(), root.where());
-    settings.added = added_by_id(settings.added, root, made_by_class);
-  }
-  if (!made_by_class) tokens = of_json;
-  add_tokens_of(settings, tokens);
+  const AddedTokens tokens =
+      finished_tokens(AddedTokens([&](const std::string& token) { return vocabulary.find(token); },
+                                  static_cast<TokenId>(vocabulary.ids.size()), ids_taken(vocabulary)));
   if (unknown_of_file != plan.options.unknown_token && !model.knows_all_bytes()) {
     const std::string& unknown = plan.options.unknown_token;
     util::log_warning(cat(root.where(), ": the unk_token of its model is ",
                           unknown.empty() ? "none" : in_quotes(unknown), ", whatever it says; the class ",
                           describe_class(tokenizer_class, settings), " has its own in transformers 5"));
   }
-  for (const AddedToken& token : tokens.all()) {
-    std::string storage;
-    if (token.normalized && plan.steps.normalizer.apply(token.content, storage).empty())
-      refuse(root,
-             cat("the added token ", in_quotes(token.content), ", of which the normalizer leaves nothing"));
-  }
-  if (plan.steps.normalizer.steps() != normalizer_of_file)
-    tell_normalized(tokens, describe_class(tokenizer_class, settings), root.where());
   compare_vocab_and_merges(folder, root.where(), vocabulary, merges, tokens);
-  const PostProcessor post_processor = read_post_processor(root);
-  return std::make_unique<BpeTokenizer>(
-      std::move(model), tokens, std::move(plan.steps.normalizer), std::move(plan.steps.pre_tokenizer),
-      special_ids(settings, made_by_class ? tokenizer_class : generic_class(), tokens, &post_processor));
+  return std::make_unique<BpeTokenizer>(std::move(model), tokens, std::move(plan.steps), special_of(tokens));
 }
 
 }  // namespace depthlens::text

@@ -96,8 +96,7 @@ std::unique_ptr<Tokenizer> load_vocab_and_merges(const fs::path& folder, Tokeniz
                      static_cast<TokenId>(files.vocabulary.ids.size()), ids_taken(files.vocabulary));
   add_tokens_of(settings, tokens);
   TextSteps steps = steps_of(tokenizer_class, settings);
-  return std::make_unique<BpeTokenizer>(std::move(model), tokens, std::move(steps.normalizer),
-                                        std::move(steps.pre_tokenizer),
+  return std::make_unique<BpeTokenizer>(std::move(model), tokens, std::move(steps),
                                         special_ids(settings, tokenizer_class, tokens, nullptr));
 }
 

@@ -229,6 +229,33 @@ TEST_CASE("SentencePiece tokenizers give the ids of the SentencePiece library an
                "SentencePiece");
 }
 
+TEST_CASE("Unigram models in tokenizer.json alone give the ids of Hugging Face") {
+  for (const char* name : {"unigram-bytes", "unigram-words"}) {
+    check_golden(*text::load_tokenizer(golden_folder() / name), name, "SentencePiece");
+  }
+}
+
+TEST_CASE(
+    "A Unigram tokenizer.json that can be read is, also beside the tokenizer.model that it was made from") {
+  Json tokenizer = read_json(golden_folder() / "unigram" / "tokenizer.json");
+  tokenizer["pre_tokenizer"] = {
+      {"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}, {"split", true}};
+  const test::TemporaryFolder alone, both;
+  for (const test::TemporaryFolder* folder : {&alone, &both})
+    folder->write("tokenizer.json", tokenizer.dump());
+  both.write("tokenizer.model", util::read_file(golden_folder() / "unigram" / "tokenizer.model"));
+  const test::Warnings warnings;
+  const auto of_json = text::load_tokenizer(alone.path()), of_both = text::load_tokenizer(both.path());
+  CHECK(warnings.count() == 0);
+  for (const std::string& text : read_corpus()) CHECK(of_both->encode(text) == of_json->encode(text));
+  // Words apart, as Metaspace has it; the library does not cut.
+  CHECK(of_both->encode("a  b").size() > 2);
+  tokenizer["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", ""}};
+  both.write("tokenizer.json", tokenizer.dump());
+  text::load_tokenizer(both.path());
+  CHECK(warnings.tell({"tokenizer.model is used", "Unigram model, normalizer and pre_tokenizer"}));
+}
+
 TEST_CASE("Folders that say little, or whose files disagree, give the ids of AutoTokenizer") {
   const Json variants = read_json(golden_folder() / "variants.json");
   for (const Json& variant : variants.at("cases")) {

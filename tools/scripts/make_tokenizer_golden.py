@@ -287,6 +287,36 @@ def make_unigram():
     write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()))
 
 
+def golden_of_unigram():
+    """Unigram models in tokenizer.json alone: with bytes and a mark where the text begins, as llm-jp has them, and with an
+    unknown token, in words."""
+    for name in ("unigram-bytes", "unigram-words"):
+        shutil.rmtree(OUT / name, ignore_errors=True)
+        written = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(t.replace("\x00", "") for t in training_text()), model_writer=written, vocab_size=800,
+            model_type="unigram", byte_fallback=name == "unigram-bytes", character_coverage=0.98,
+            normalization_rule_name="identity", remove_extra_whitespaces=False, allow_whitespace_only_pieces=True,
+            num_threads=1, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, minloglevel=2)
+        processor = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+        vocab = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]
+        tokenizer = Tokenizer(models.Unigram(vocab, unk_id=0, byte_fallback=name == "unigram-bytes"))
+        if name == "unigram-bytes":
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"(?<!\n)^"), SPACE),
+                                                         normalizers.Replace(Regex(" "), SPACE)])
+            tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Replace(Regex(SPACE), " "),
+                                                   decoders.Fuse(), decoders.Replace(Regex(r"(?<!\n)^ "), "")])
+        else:
+            tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="always", split=True)
+            tokenizer.decoder = decoders.Metaspace(SPACE, prepend_scheme="always", split=True)
+        tokenizer.add_special_tokens([special("<unk>"), special("<s>"), special("</s>")])
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1",
+                                                                 special_tokens=[("<s>", 1)])
+        save(name, tokenizer, {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>",
+                               "unk_token": "<unk>"})
+        golden(name, load_json(OUT / name), transformers.AutoTokenizer.from_pretrained(OUT / name), version())
+
+
 def ranks_of(size, pattern):
     """Tokens in the order in which they merge: the bytes, then what a small model merges."""
     vocabulary = json.loads(byte_level_bpe(size, None, split_then_bytes(pattern), []).to_str())["model"]["vocab"]
@@ -998,6 +1028,7 @@ def main():
     parser.add_argument("--families", action="store_true", help="write families.json and its vocabularies only")
     parser.add_argument("--variants", action="store_true", help="write variants.json and unigram/ only")
     parser.add_argument("--ranks", action="store_true", help="write tekken and moonshot only")
+    parser.add_argument("--unigram", action="store_true", help="write unigram-bytes and unigram-words only")
     arguments = parser.parse_args()
     shared = arguments.shared
     if arguments.families:
@@ -1010,6 +1041,9 @@ def main():
         return
     if arguments.ranks:
         golden_of_ranks()
+        return
+    if arguments.unigram:
+        golden_of_unigram()
         return
     if not (shared / "tokenizers").is_dir():
         parser.error(f"no tokenizers in {shared}")
@@ -1028,6 +1062,7 @@ def main():
     golden("gpt2-merges", JsonReference(loaded.backend_tokenizer), loaded, version())
     golden("sentencepiece", SentencePieceReference(OUT / "sentencepiece"), auto(OUT / "sentencepiece"), version())
     golden_of_ranks()
+    golden_of_unigram()
     golden("demo", SentencePieceReference(ROOT / "data/demo"), auto(ROOT / "data/demo"), version())
     make_bases()
     make_unigram()

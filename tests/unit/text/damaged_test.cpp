@@ -79,7 +79,7 @@ TEST_CASE("damaged: the merges") {
 
 TEST_CASE("unsupported: models") {
   check_refused({"the model 'WordPiece'"}, [](Json& t) { t["model"]["type"] = "WordPiece"; });
-  check_refused({"the model 'Unigram'"}, [](Json& t) { t["model"]["type"] = "Unigram"; });
+  check_refused({"Unigram with ByteLevel"}, [](Json& t) { t["model"]["type"] = "Unigram"; });
   check_refused({"dropout"}, [](Json& t) { t["model"]["dropout"] = 0.1; });
   check_refused({"continuing_subword_prefix"},
                 [](Json& t) { t["model"]["continuing_subword_prefix"] = "##"; });
@@ -131,7 +131,8 @@ TEST_CASE("unsupported: pre-tokenizers and normalizers") {
     check_refused(parts, [&](Json& t) { t["normalizer"] = json; });
   };
   normalizer({{"type", "Lowercase"}}, {"the normalizer 'Lowercase'"});
-  normalizer({{"type", "Replace"}, {"pattern", {{"Regex", "x"}}}, {"content", ""}}, {"regular expression"});
+  normalizer({{"type", "Replace"}, {"pattern", {{"Regex", "x+"}}}, {"content", ""}}, {"regular expression"});
+  normalizer({{"type", "Replace"}, {"pattern", Json::object()}, {"content", ""}}, {"missing key 'Regex'"});
   normalizer({{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}}, {"not empty"});
   normalizer({{"type", "Prepend"}}, {"missing key 'prepend'"});
 }
