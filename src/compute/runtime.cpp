@@ -74,7 +74,9 @@ bool says(const std::exception& error, std::string_view words) {
 
 bool is_out_of_device_memory(const std::exception& error) {
   return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
-         says(error, "CUDA error: out of memory") || says(error, "CUBLAS_STATUS_ALLOC_FAILED");
+         says(error, "CUDA error: out of memory") || says(error, "CUBLAS_STATUS_ALLOC_FAILED") ||
+         // A handle of its own, which each thread makes at its first product.
+         says(error, "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate");
 }
 
 bool is_out_of_memory(const std::exception& error) {

@@ -93,9 +93,11 @@ class Decoding {
   void save_states(const std::vector<Query>& batch, const std::vector<at::Tensor>& residuals) const;
   void decode_parts(const std::vector<Query>& batch, const std::vector<at::Tensor>& residuals);
   void decode(const std::vector<at::Tensor>& residuals, const BatchPosition* positions, std::int64_t count);
-  /// By halves where the device's memory does not suffice.
-  void decode_by(GroupDecoder& group, const std::vector<at::Tensor>& residuals,
-                 const BatchPosition* positions, std::int64_t count);
+  /// Decodes so many of these positions, from the first on, and returns how many: not all where the run is to
+  /// end, or where the device's memory does not suffice, in which case the group takes fewer at once from now
+  /// on.
+  std::int64_t decode_some(GroupDecoder& group, const std::vector<at::Tensor>& residuals,
+                           const BatchPosition* positions, std::int64_t count);
   StateRows state_rows(const std::vector<at::Tensor>& residuals, const BatchPosition* positions,
                        std::int64_t count) const;
   /// These are done by `showing_`, and nothing else looks at what they change until that has settled.
@@ -119,6 +121,17 @@ class Decoding {
   util::Threads threads_;  // of what listeners do
   util::Worker showing_;   // last: ends before what it works on
 };
+
+/// What `work` returns; nothing where the device's memory does not suffice for it.
+template <typename Work>
+auto if_memory_suffices(const Work& work) -> std::optional<decltype(work())> {
+  try {
+    return work();
+  } catch (const std::exception& error) {
+    if (!compute::is_out_of_device_memory(error)) throw;
+  }
+  return std::nullopt;
+}
 
 bool Decoding::is_checked(std::int64_t part) {
   if (!is_self_checked(part)) return false;
@@ -201,12 +214,11 @@ std::optional<std::vector<at::Tensor>> Decoding::forward(const std::vector<Query
       row -= static_cast<std::int64_t>(query->tokens.size());
     return place_of(*query, row);
   };
-  try {
+  const auto run = [&] {
     model::forward_finite(model_, windows, keep, name_of);
-    return residuals;
-  } catch (const std::exception& error) {
-    if (!compute::is_out_of_device_memory(error)) throw;
-  }
+    return true;
+  };
+  if (if_memory_suffices(run)) return residuals;
   residuals.clear();
   compute::release_device_memory(model_.device());
   return std::nullopt;
@@ -308,36 +320,45 @@ void Decoding::decode(const std::vector<at::Tensor>& residuals, const BatchPosit
   showing_.submit([this, part = positions[0].query->part] { enter_part(part); });
   showing_.wait();  // sums of a part are made where chunks are read out
   for (GroupDecoder& group : groups_) {
-    const std::int64_t size = size_of_parts(count, group.positions_translated());
-    for (std::int64_t first = 0; first < count && !stopped_; first += size)
-      decode_by(group, residuals, positions + first, std::min(size, count - first));
+    for (std::int64_t done = 0; done < count && !stopped_;) {
+      const std::int64_t most = size_of_parts(count - done, group.positions_translated());
+      done += decode_some(group, residuals, positions + done, std::min(most, count - done));
+    }
   }
 }
 
-void Decoding::decode_by(GroupDecoder& group, const std::vector<at::Tensor>& residuals,
-                         const BatchPosition* positions, std::int64_t count) {
-  const std::int64_t size = size_of_parts(count, group.positions_per_chunk(positions, count));
-  std::int64_t done = 0;
-  try {
-    const GroupStates states = group.states(state_rows(residuals, positions, count));
-    compute::LogitMemory memory;  // of one chunk after the other
-    while (done < count) {
-      if (should_stop()) return;
-      const std::int64_t n = std::min(size, count - done);
-      const auto chunk = std::make_shared<const BegunChunk>(
-          group.begin(states, done, positions + done, n, &group == &groups_.front(), memory));
-      showing_.submit([this, &group, chunk] { show(group, *chunk); });
-      done += n;
-    }
-    return;
-  } catch (const std::exception& error) {
-    if (!compute::is_out_of_device_memory(error)) throw;
-    if (count - done < 2) throw compute::out_of_memory(model_.device(), group.shape().num_states, 1);
+std::int64_t Decoding::decode_some(GroupDecoder& group, const std::vector<at::Tensor>& residuals,
+                                   const BatchPosition* positions, std::int64_t count) {
+  const auto fewer = [&](std::int64_t refused) {
+    if (refused < 2) throw compute::out_of_memory(model_.device(), group.shape().num_states, 1);
+    compute::release_device_memory(model_.device());
+    return refused / 2;
+  };
+  std::optional<GroupStates> states =
+      if_memory_suffices([&] { return group.states(state_rows(residuals, positions, count)); });
+  if (!states) {
+    group.translate_at_most(fewer(count));
+    return 0;
   }
-  compute::release_device_memory(model_.device());
-  const std::int64_t half = (count - done) / 2;
-  decode_by(group, residuals, positions + done, half);
-  if (!stopped_) decode_by(group, residuals, positions + done + half, count - done - half);
+  const std::int64_t size = size_of_parts(count, group.positions_per_chunk(positions, count));
+  std::optional<compute::LogitMemory> memory(std::in_place);  // of one chunk after the other
+  std::int64_t done = 0;
+  while (done < count && !should_stop()) {
+    const std::int64_t n = std::min(size, count - done);
+    std::optional<BegunChunk> begun = if_memory_suffices(
+        [&] { return group.begin(*states, done, positions + done, n, &group == &groups_.front(), *memory); });
+    if (!begun) {
+      states.reset();
+      memory.reset();
+      group.chunk_at_most(fewer(n));
+      return done;
+    }
+    // Not within the above: what the showing of another chunk has thrown is no matter of this one's memory.
+    const auto chunk = std::make_shared<const BegunChunk>(std::move(*begun));
+    showing_.submit([this, &group, chunk] { show(group, *chunk); });
+    done += n;
+  }
+  return done;
 }
 
 void Decoding::show(GroupDecoder& group, const BegunChunk& chunk) {

@@ -63,6 +63,9 @@ class GroupDecoder {
   /// Of these: the more tokens they watch, the fewer.
   std::int64_t positions_per_chunk(const BatchPosition* positions, std::int64_t count) const;
   std::int64_t positions_translated() const { return positions_translated_; }
+  /// From now on, memory not having sufficed for more.
+  void chunk_at_most(std::int64_t positions) { positions_per_chunk_ = positions; }
+  void translate_at_most(std::int64_t positions) { positions_translated_ = positions; }
 
   /// Neither this nor `begin` changes anything where it throws that memory does not suffice.
   GroupStates states(const StateRows& rows_of) const;
