@@ -149,7 +149,7 @@ if wanted tests; then
     return $status
   }
   export -f run_tests
-  part 120 tests bash -c run_tests
+  part 160 tests bash -c run_tests
   if grep -q '^\*tests: status' "$out" && [ -z "$goes_on" ]; then
     say "the tests failed: what would be measured is another program (--keep-going measures it all the same)"
     wait $maker

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "compute/cuda/soften_tile.cu"
@@ -168,14 +169,15 @@ class Trial {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  const bool only_check = argc > 1 && std::strcmp(argv[1], "check") == 0;
   bool good = true;
   for (const Shape& shape :
        {Shape{300, 300, 8192, 3, 1, 768}, Shape{301, 40, 2052, 5, 2, 33}, Shape{200, 200, 20000, 2, 3, 64},
         Shape{77, 0, 1000, 4, 1, 64}, Shape{60, 60, 4096, 2, 2, 64, false, 8}})
     good = Trial(shape).holds() && good;
   std::printf(good ? "all right\n" : "NOT right\n");
-  if (!good) return 1;
+  if (!good || only_check) return good ? 0 : 1;
   for (const Shape& shape :
        {Shape{8190, 8190, 8192, 6, 1, 768}, Shape{8190, 8190, 8192, 6, 2, 768},
         Shape{8190, 8190, 8192, 6, 3, 768}, Shape{8190, 630, 8192, 6, 1, 768},

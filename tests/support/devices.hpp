@@ -1,5 +1,5 @@
 // Where a test that compares numbers runs: on the processor, on the guarded device, and on a card where there
-// is one; models also on two of them at once.
+// is one; models also on two of them at once, and on the processor with a card's arithmetic.
 #pragma once
 
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -11,6 +11,7 @@
 
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/model/model.hpp"
+#include "support/card_arithmetic.hpp"
 #include "support/guarded_device.hpp"
 
 namespace depthlens::test {
@@ -28,8 +29,10 @@ inline std::shared_ptr<const compute::Backend> backend_on(const std::string& dev
   return compute::Backend::create({.device = device});
 }
 
-/// Where a model can be: a device, or several with commas, which share its blocks. The processor stands for a
-/// second card.
+inline constexpr const char* kCardArithmetic = "card arithmetic";
+
+/// Where a model can be, for `backends_on`: a device, or several with commas, which share its blocks; or
+/// `kCardArithmetic`. The processor stands for a second card.
 inline std::vector<std::string> placements() {
   std::vector<std::string> all = devices();
   if (const std::string other = all.back(); other != "cpu") {
@@ -37,11 +40,13 @@ inline std::vector<std::string> placements() {
     all.push_back(other + ",cpu");
   }
   if (at::detail::getCUDAHooks().deviceCount() > 1) all.emplace_back("cuda:1,cuda:0");
+  all.emplace_back(kCardArithmetic);
   return all;
 }
 
 /// The backends of a placement, for `model::LoadOptions`.
 inline std::vector<std::shared_ptr<const compute::Backend>> backends_on(const std::string& placement) {
+  if (placement == kCardArithmetic) return {card_arithmetic()};
   return compute::Backend::create_all({.device = placement});
 }
 

@@ -9,6 +9,7 @@
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "compute/aten/aten_backend.hpp"
@@ -21,10 +22,9 @@ namespace {
 
 class CudaBackend : public Backend {
  public:
-  CudaBackend(const BackendOptions& options, at::Device device, cuda::Card card)
-      : Backend(options, device),
-        card_(std::move(card)),
-        kernels_(cuda::make_card_kernels(card_, options.kernel_cache)) {
+  CudaBackend(const BackendOptions& options, at::Device device, std::shared_ptr<cuda::Kernels> kernels,
+              std::function<std::uint64_t()> free_memory)
+      : Backend(options, device), kernels_(std::move(kernels)), free_memory_(std::move(free_memory)) {
     // Parts of long sums are put together in float32, too.
     at::globalContext().setAllowBF16ReductionCuBLAS(false);
     at::globalContext().setAllowFP16ReductionCuBLAS(false);
@@ -37,7 +37,7 @@ class CudaBackend : public Backend {
   std::uint64_t memory() const override {
     if (options().memory > 0) return options().memory;
     constexpr std::uint64_t kMin = std::uint64_t{64} << 20;
-    return std::max(kMin, (card_.free_memory() + cached_memory()) / 4);
+    return std::max(kMin, free_memory_() / 4);
   }
   WorkSizes work_sizes() const override {
     return {.tokens_per_batch = 65536,
@@ -86,19 +86,18 @@ class CudaBackend : public Backend {
   bool takes_fewer_bits(Precision precision) const override { return precision == Precision::kFast; }
 
  private:
-  /// Bytes that libtorch holds of the card's memory for tensors to come.
-  std::uint64_t cached_memory() const {
-    c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(at::kCUDA);
-    if (!allocator->initialized()) return 0;
-    constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-    const auto stats = allocator->getDeviceStats(device().index());
-    return static_cast<std::uint64_t>(stats.reserved_bytes[kAll].current -
-                                      stats.allocated_bytes[kAll].current);
-  }
-
-  cuda::Card card_;
   std::shared_ptr<cuda::Kernels> kernels_;
+  std::function<std::uint64_t()> free_memory_;
 };
+
+/// Bytes that libtorch holds of a card's memory for tensors to come.
+std::uint64_t cached_memory(at::Device device) {
+  c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(at::kCUDA);
+  if (!allocator->initialized()) return 0;
+  constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  const auto stats = allocator->getDeviceStats(device.index());
+  return static_cast<std::uint64_t>(stats.reserved_bytes[kAll].current - stats.allocated_bytes[kAll].current);
+}
 
 }  // namespace
 
@@ -109,10 +108,19 @@ std::shared_ptr<const Backend> make_cuda_backend(const BackendOptions& options, 
   if (card && card->capability()[0] < kFirstWithBfloat16)
     reason = util::cat("it is of compute capability ", card->capability()[0], ".", card->capability()[1],
                        ", and multiplies no bfloat16");
-  if (reason.empty()) return std::make_shared<CudaBackend>(options, device, *card);
+  if (reason.empty()) {
+    return make_cuda_backend(options, device, cuda::make_card_kernels(*card, options.kernel_cache),
+                             [card = *card, device] { return card.free_memory() + cached_memory(device); });
+  }
   util::log_info(
       util::cat(device.str(), " is used by libtorch's operations in float32, which is slower: ", reason));
   return make_aten_backend(options, device);
+}
+
+std::shared_ptr<const Backend> make_cuda_backend(const BackendOptions& options, at::Device device,
+                                                 std::shared_ptr<cuda::Kernels> kernels,
+                                                 std::function<std::uint64_t()> free_memory) {
+  return std::make_shared<CudaBackend>(options, device, std::move(kernels), std::move(free_memory));
 }
 
 }  // namespace depthlens::compute

@@ -2,6 +2,8 @@
 // precision asks for, by libtorch; statistics by a kernel of our own.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "compute/cuda/kernels.hpp"
@@ -12,6 +14,11 @@ namespace depthlens::compute {
 
 /// Where the card multiplies no bfloat16 (before sm_80) libtorch's operations serve, which the log says.
 std::shared_ptr<const Backend> make_cuda_backend(const BackendOptions& options, at::Device device);
+/// The same with kernels that are given, as those of tests, which compute on the processor. `free_memory`:
+/// bytes that tensors to come may have.
+std::shared_ptr<const Backend> make_cuda_backend(const BackendOptions& options, at::Device device,
+                                                 std::shared_ptr<cuda::Kernels> kernels,
+                                                 std::function<std::uint64_t()> free_memory);
 
 /// The unembedding must be there, in float32, bfloat16 or float16. `tile_bytes`: of the logits of a
 /// tile.
