@@ -24,6 +24,15 @@ TokenId unless_space(const text::Tokenizer& tokenizer, TokenId id) {
   return text::is_whitespace(tokenizer, id) ? text::kNoToken : id;
 }
 
+/// The first token of the word behind a space; kNoToken where that is a space alone, or does not continue
+/// `context`.
+TokenId form_with_space(const text::Tokenizer& tokenizer, const std::string& prompt, const std::string& word,
+                        const std::vector<TokenId>& context) {
+  const text::Continuation spaced = text::continuation(tokenizer, prompt, " ", word);
+  if (spaced.answer.empty() || spaced.prompt != context) return text::kNoToken;
+  return unless_space(tokenizer, spaced.answer.front());
+}
+
 /// A number from a seed and a text, the same everywhere (FNV-1a, then mixed).
 std::uint64_t hash_of(std::uint64_t seed, std::string_view text) {
   std::uint64_t hash = 0xCBF29CE484222325ULL ^ seed;
@@ -251,10 +260,12 @@ void TaskBuilder::add(const TaggedWord& word, std::int64_t first_sentence) {
                 .answer_text = word.word};
   if (!tokens.answer.empty()) {
     item.answer = {tokens.answer.front()};
-    const std::vector<TokenId> other =
-        word.separator.empty() ? text::continuation(tokenizer_, word.prompt, " ", word.word).answer
-                               : text::bare_tokens(tokenizer_, word.word);
-    if (!other.empty()) item.other_form = unless_space(tokenizer_, other.front());
+    if (word.separator.empty()) {
+      item.other_form = form_with_space(tokenizer_, word.prompt, word.word, tokens.prompt);
+    } else if (const auto bare = text::bare_tokens(tokenizer_, word.word);
+               !bare.empty() && tokens.prompt == tokenizer_.encode(word.prompt)) {
+      item.other_form = unless_space(tokenizer_, bare.front());
+    }
   }
   add(std::move(item));
 }
@@ -340,9 +351,8 @@ std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text
     retried.set_distractor(text::bare_tokens(tokenizer, retried.distractor_text));
   if (!item.word_class.empty()) {  // only the word's beginning is asked for
     retried.answer.resize(1);
-    // The form with a space: it was the answer, or, of a word that had none, the other form already.
-    if (item.other_form == retried.answer.front())
-      retried.other_form = unless_space(tokenizer, item.answer.front());
+    retried.other_form =
+        form_with_space(tokenizer, item.prompt_text, item.answer_text, tokenizer.encode(item.prompt_text));
   }
   std::set<TokenId> ids;
   for (TaskItem::Option& option : retried.options) {

@@ -186,6 +186,29 @@ TEST_CASE("words: a space alone is not the other form") {
   CHECK_FALSE(item.is_right(0, ' '));
 }
 
+TEST_CASE("words: one that takes letters of the prompt along has no other form, which begins elsewhere") {
+  const GreedyTokenizer tokenizer({"ab", ".", "\"", ".\"", " \"", " /"});
+  const auto added = [&](const std::string& prompt) {
+    TaskBuilder builder(InputKind::kWords, tokenizer, std::nullopt, 100);
+    builder.add(TaggedWord{.id = "w", .prompt = prompt, .separator = "", .word = "\"", .tag = "PUNCT"}, 0);
+    return only_item(std::move(builder));
+  };
+  const TaskItem alone = added("ab");
+  CHECK(alone.context == Ids{0});
+  CHECK(alone.answer == Ids{2});
+  CHECK(alone.other_form == 4);
+  const TaskItem taken = added("ab.");
+  CHECK(taken.context == Ids{0});
+  CHECK(taken.answer == Ids{3});  // the full stop, too
+  CHECK(taken.other_form == text::kNoToken);
+  CHECK_FALSE(taken.is_right(0, 4));
+  // Behind a space all of the prompt stands in the context again.
+  const auto again = data::with_space_after_prompt(taken, tokenizer, std::nullopt, 100);
+  REQUIRE(again.has_value());
+  CHECK(again->answer == Ids{2});
+  CHECK(again->other_form == 4);
+}
+
 TEST_CASE("words: asked again behind a space, the other form is the one with a space") {
   const GreedyTokenizer tokenizer({"ab", " ", ".", " .", "tide", " tide", " /"});
   const auto again = [&](const std::string& separator, const std::string& word) {
