@@ -175,7 +175,13 @@ std::unique_ptr<Lens> make_jacobian_lens(const LensRequest& request, const model
          .expected = util::cat("one of the blocks 0 to ", num_layers - 2),
          .found = util::cat("block ", last, " only, whose state is the model's own output")});
   }
-  if (anchor_of(stored.facts) == Anchor::kOutput) warn_of_target(stored, num_layers);
+  if (anchor_of(stored.facts) == Anchor::kOutput) {
+    warn_of_target(stored, num_layers);
+  } else if (const auto& [layer, jacobian] = *jacobians.rbegin(); distance_from_identity(jacobian) == 0) {
+    util::log_warning(
+        util::cat(stored.where, ": the matrix of the input of block ", layer,
+                  " is the identity, as if the lens led there and not to the last block's output"));
+  }
   return std::make_unique<JacobianLens>(request, lens_digest(stored), std::move(jacobians),
                                         about_lens(stored), model.backend());
 }

@@ -284,8 +284,12 @@ TEST_CASE("Jacobian lens: anchors by the words of those who publish them") {
   CHECK_FALSE(before->translates(3));
   auto identity_last = matrices({0, 1});
   identity_last[2] = at::eye(kWidth);
+  const Warnings warnings;
   CHECK(load(write(work.path() / "after.pt", identity_last))->digest() !=
         load(write(work.path() / "before.pt", identity_last, R"({"anchor": "resid_pre"})"))->digest());
+  // The last block is not the identity.
+  CHECK(warnings.tell({"before.pt", "the input of block 2 is the identity"}));
+  CHECK(warnings.count() == 1);
 
   for (const char* anchor : {"blocks.{layer}.hook_resid_mid", "blocks.{layer}.hook_attn_out", "mlp_out",
                              "attn_in", "model.layers.{l}.self_attn.o_proj"}) {
