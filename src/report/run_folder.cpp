@@ -52,7 +52,7 @@ void check_replaceable(const fs::path& folder) {
     }
     return;
   }
-  if (!util::entries_of(folder / "parts").empty()) return;
+  if (!util::entries_with(folder / "parts", ".state").empty()) return;
   for (const char* name : kFiles) {
     if (util::exists(folder / name)) refuse(folder / name);
   }

@@ -185,7 +185,12 @@ void fit_jacobian_lens(const ModelOptions& model, const InputOptions& input, con
   Session session(model);
   session.load();
   const PromptText text = read_prompts(input, fitting.prompts, session);
-  lens::check_replaceable(fs::path(output.out) / train::kJacobianLens);
+  const fs::path folder = output.out;
+  lens::check_replaceable(folder / train::kJacobianLens);
+  // A fit or a lens that is there is told of below.
+  if (!util::exists(folder / train::kJacobianSums) && !util::exists(folder / train::kJacobianLens)) {
+    require_none({folder / train::kJacobianRecord, folder / train::kJacobianConvergence}, output.overwrite);
+  }
   const FolderLock lock(output.out, "");
   util::remove_leftovers(output.out);
   const train::JacobianSums sums = fit_share(session, text.prompts, fitting.shard, output);
@@ -217,7 +222,7 @@ void join_jacobian_sums(const ModelOptions& model, const std::vector<std::string
   });
   std::vector<fs::path> of_another;
   if (!are_joined) of_another = {own_sums, folder / train::kJacobianConvergence};
-  require_none({folder / train::kJacobianLens}, output.overwrite);
+  require_none({folder / train::kJacobianLens, folder / train::kJacobianRecord}, output.overwrite);
   require_none(of_another, output.overwrite);
   std::vector<train::JacobianSums> parts;
   for (const std::string& path : sums) parts.push_back(train::load_jacobian_sums(path));

@@ -154,6 +154,8 @@ struct Run::Job {
   std::deque<std::int64_t> claimed;
   std::deque<std::int64_t> lost;  // claimed by this rank before it died, and not saved
   std::optional<SavePacing> pacing;
+  std::string states_folder;  // of the process that made it ready; "": none
+  PreparedStates states;
   bool complete = false;  // before anything was done
   bool stopped = false, was_saved = false;
   bool is_restart = false;  // torchrun's: goes on with what it finds of this run
@@ -454,6 +456,15 @@ OrderedJson Run::Job::volatile_json(const Session& session) const {
 Run::Run(const OutputOptions& options) : job_(std::make_unique<Job>(options)) {}
 
 Run::~Run() {
+  const Job& job = *job_;
+  // Other ranks and shares may be about to save theirs.
+  if (std::uncaught_exceptions() > exceptions_ && !job.states.run.empty() && !job.crew && !job.share) {
+    try {
+      give_back_states_folder(job.states.run, job.states_folder);
+    } catch (const std::exception&) {
+      // The error that is on its way counts.
+    }
+  }
   job_->leave(/*fails=*/std::uncaught_exceptions() > exceptions_);
 }
 
@@ -489,7 +500,8 @@ std::shared_ptr<const decode::StateWriter> Run::open_states(const std::string& f
   Job& job = *job_;
   if (job.leads()) {
     const bool has_done_parts = job.complete || !job.done.empty();
-    prepare_states_folder(folder, job.identity(), has_done_parts, job.options.overwrite);
+    job.states_folder = folder;
+    job.states = prepare_states_folder(folder, job.identity(), has_done_parts, job.options.overwrite);
     if (has_done_parts) {
       const auto [parts, windows] = job.done_windows();
       check_done_states(folder, *job.plan, parts, windows);
@@ -676,7 +688,8 @@ std::vector<tables::Table> Run::finish(const Session& session) {
     job.state.drop_pending();
     job.records->drop_pending();
     if (job.options.overwrite && job.done.empty()) {
-      util::log_warning("stopped before anything was finished; " + job.options.out + " is as it was");
+      util::log_warning("stopped before anything was finished; " + job.options.out + " is as it was" +
+                        (job.states.replaced ? ", without its states in " + job.states_folder : ""));
       throw util::interrupted_error();
     }
   }
@@ -719,6 +732,7 @@ std::vector<tables::Table> Run::finish(const Session& session) {
   if (job.crew) job.crew->set_written();
   if (!job.share) job.clear();
   tell_of(job.context, job.state, job.options.out);
+  if (!job.states.run.empty()) check_still_states_of(job.states.run, job.states_folder);
   return tables;
 }
 

@@ -15,6 +15,7 @@
 #include <fstream>
 #include <mutex>
 #include <sstream>
+#include <string_view>
 #include <thread>
 
 #include "depthlens/util/error.hpp"
@@ -31,17 +32,28 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxState = std::uint64_t{64} << 30;
 
-bool is_lock(const fs::path& file) {
-  return file.filename().string().rfind("lock", 0) == 0;
+/// As `util::unique_name` makes them.
+bool is_unique(std::string_view name) {
+  return name.size() == 16 && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
-/// Whether it looks like a file of a run's `parts`: states, records, unfinished ones, locks.
+/// "lock", "lock-3" of a rank, and both on their way out, with a unique name behind a point.
+bool is_lock(const fs::path& file) {
+  const std::vector<std::string> parts = util::split(file.filename().string(), '.');
+  std::int64_t rank = 0;
+  const bool is_named = parts[0] == "lock" || (parts[0].starts_with("lock-") &&
+                                               util::parse_int(parts[0].substr(5), rank) && rank >= 0);
+  return is_named && (parts.size() == 1 || (parts.size() == 2 && is_unique(parts[1])));
+}
+
+/// Whether it has the name of a file of a run's `parts`: states, records, unfinished ones, locks.
 bool is_saved(const fs::path& file) {
   std::error_code ignored;
   if (fs::is_directory(file, ignored)) return false;
-  const std::string name = file.filename().string();
-  const auto has = [&](const char* kind) { return name.find(kind) != std::string::npos; };
-  return is_lock(file) || has(".state") || has(".records");
+  if (is_lock(file)) return true;
+  const std::vector<std::string> parts = util::split(file.filename().string(), '.');
+  return parts.size() >= 2 && is_unique(parts[0]) && (parts[1] == "state" || parts[1] == "records") &&
+         (parts.size() == 2 || (parts.size() == 4 && is_unique(parts[2]) && parts[3] == "tmp"));
 }
 
 /// Throws where the records of a state are not as long as they have to be: when the run is written it would
@@ -202,11 +214,15 @@ struct FolderLock::Keeper {
                        util::unique_name())) {
     while (!create()) {
       const std::string other = content();
+      check_lock(other);
       if (is_at_work(other)) refuse(other);
       util::log_info(util::cat(path.string(), " was left by a process that is gone"));
-      // Renaming is atomic: of several that take over, one has it.
+      // Renaming is atomic: of several that take over, one has it. Another may have come before, whose lock
+      // this is now: it gets it back.
       const fs::path aside = path.string() + "." + util::unique_name();
-      if (::rename(path.c_str(), aside.c_str()) == 0) ::unlink(aside.c_str());
+      if (::rename(path.c_str(), aside.c_str()) != 0) continue;
+      if (content_of(aside) != other) ::link(aside.c_str(), path.c_str());
+      ::unlink(aside.c_str());
     }
     toucher = std::thread([this] {
       std::unique_lock lock(mutex);
@@ -236,6 +252,17 @@ struct FolderLock::Keeper {
     file->write(text);
     file->flush();
     return true;
+  }
+
+  /// Throws an output error for a file that somebody else has called so. An empty one may be about to be
+  /// written.
+  void check_lock(const std::string& other) const {
+    const std::vector<std::string> lines = util::split(other, '\n');
+    std::int64_t pid = 0;
+    if (other.empty() || (lines.size() == 4 && util::parse_int(lines[1], pid) && is_unique(lines[3]))) return;
+    throw util::output_error({.what = "a file that is no lock of depthlens, and nothing else is replaced",
+                              .where = util::in_quotes(path.string()),
+                              .hint = "choose another --out, or remove that file"});
   }
 
   std::string content() const { return content_of(path); }

@@ -25,17 +25,22 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kIndex = "states.json";
+constexpr std::uint64_t kMaxIndex = std::uint64_t{256} << 20;  // it names all inputs
 
 std::vector<fs::path> states_in(const fs::path& folder) {
   return util::entries_with(folder, ".safetensors");
 }
 
-/// What the folder says of the run whose states it holds; an empty object where nothing does.
+/// What the folder says of the run whose states it holds; an empty object where nothing does. Throws an
+/// output error for another program's file.
 util::Json index_of(const fs::path& folder) {
   const fs::path path = folder / kIndex;
   if (!util::exists(path)) return util::Json::object();
-  constexpr std::uint64_t kMax = 1 << 20;
-  return util::parse_json(util::read_file(path, kMax), path.string());
+  util::Json index = util::parse_json(util::read_file(path, kMaxIndex), path.string());
+  if (index.is_object() && index.contains("run") && index.contains("of")) return index;
+  throw util::output_error({.what = "not of states that a run has saved, and nothing else is replaced",
+                            .where = util::in_quotes(path.string()),
+                            .hint = "choose another folder for --save-states"});
 }
 
 /// The digest of that run; "" where nothing says so.
@@ -109,11 +114,11 @@ std::optional<SavedStates> saved_states(const fs::path& folder) {
   return saved;
 }
 
-void prepare_states_folder(const fs::path& folder, const util::OrderedJson& identity, bool has_done_parts,
-                           bool overwrite) {
+PreparedStates prepare_states_folder(const fs::path& folder, const util::OrderedJson& identity,
+                                     bool has_done_parts, bool overwrite) {
   check_states_folder(folder, overwrite);
   const std::string run = util::sha256(identity.dump());
-  if (run_of(folder) == run) return;
+  if (run_of(folder) == run) return {.run = run};
   if (has_done_parts) {
     throw util::usage_error({.what = "the states of what was done before are not in this folder",
                              .where = "--save-states " + folder.string(),
@@ -122,13 +127,30 @@ void prepare_states_folder(const fs::path& folder, const util::OrderedJson& iden
   }
   util::create_folders(folder);
   const HeldFolder held(folder);
-  if (run_of(folder) == run) return;  // another share has made it ready
+  const std::string before = run_of(folder);
+  if (before == run) return {.run = run};  // another share has made it ready
   const std::vector<fs::path> others = states_in(folder);
-  if (!others.empty() && !overwrite) refuse(folder, "the folder for states holds those of another run");
+  // One that has saved none yet may be about to.
+  if (!(others.empty() && before.empty()) && !overwrite)
+    refuse(folder, "the folder for states holds those of another run");
   std::error_code ignored;
   for (const fs::path& file : others) fs::remove(file, ignored);
   const util::OrderedJson index = {{"run", run}, {"of", identity}};
   util::write_file(folder / kIndex, index.dump(2) + "\n");
+  return {.run = run, .replaced = !others.empty()};
+}
+
+void check_still_states_of(const std::string& run, const fs::path& folder) {
+  if (run_of(folder) == run) return;
+  throw util::output_error({.what = "another run has taken the folder for states",
+                            .where = "--save-states " + folder.string(),
+                            .hint = "its own states are there now; the tables of this run are whole"});
+}
+
+void give_back_states_folder(const std::string& run, const fs::path& folder) {
+  const HeldFolder held(folder);
+  std::error_code ignored;
+  if (run_of(folder) == run && states_in(folder).empty()) fs::remove(folder / kIndex, ignored);
 }
 
 void check_done_states(const fs::path& folder, const Plan& plan, const PartSet& done, std::int64_t windows) {

@@ -346,7 +346,9 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
 
 void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOptions& output) {
   const fs::path out = output.out;
-  require_none({out / lens::kTunedParameters, out / train::kTunedCheckpoint, out / train::kTunedLog},
+  lens::check_replaceable(out);
+  require_none({out / lens::kTunedParameters, out / lens::kTunedConfig, out / train::kTunedRecord,
+                out / train::kTunedCheckpoint, out / train::kTunedLog},
                output.overwrite);
   lens::StoredTunedLens joined;
   std::vector<bool> taken;

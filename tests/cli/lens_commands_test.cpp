@@ -223,6 +223,18 @@ TEST_CASE("layers trained by several processes join to one lens") {
               {"would replace what is read", "--join"});
   check_error(bench.train("low", {"--init", bench.out("low"), "--overwrite"}), 2,
               {"would replace what is read", "--init"});
+  // Nor the place of anything else.
+  fs::create_directory(bench.out("other-model"));
+  fs::copy_file(bench.model.folder() / "config.json", fs::path(bench.out("other-model")) / "config.json");
+  fs::create_directory(bench.out("mine"));
+  write_bytes(fs::path(bench.out("mine")) / "training.json", R"({"mine": 1})");
+  const auto before = files_below(bench.out("other-model")), mine = files_below(bench.out("mine"));
+  check_error(join({"low", "high"}, "other-model"), 6, {"config.json", "is no lens"});
+  check_error(join({"low", "high"}, "other-model") + std::vector<std::string>{"--overwrite"}, 6,
+              {"is no lens"});
+  check_error(join({"low", "high"}, "mine"), 6, {"holds a lens or a training", "training.json"});
+  CHECK(files_below(bench.out("other-model")) == before);
+  CHECK(files_below(bench.out("mine")) == mine);
   check_done(join({"low", "high"}, "other") + std::vector<std::string>{"--overwrite"});
   CHECK_FALSE(fs::exists(fs::path(bench.out("other")) / "checkpoint.safetensors"));
   CHECK(files_below(bench.out("other")).at("params.pt") == files_below(bench.out("joined")).at("params.pt"));
@@ -241,6 +253,14 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
   const std::vector<std::string> of_demo = {
       "train-lens",   "--type", "jacobian",  "--input", "data/corpora/bread.txt",
       "--max-length", "24",     "--prompts", "2",       "--quiet"};
+  for (const char* name : {"convergence.jsonl", "jacobian_training.json"}) {
+    const fs::path mine = bench.out(std::string("mine-") + name);
+    fs::create_directory(mine);
+    write_bytes(mine / name, R"({"mine": 1})");
+    check_error(of_demo + std::vector<std::string>{"--out", mine.string()}, 6,
+                {"holds a lens or a training", name});
+    CHECK(read_bytes(mine / name) == R"({"mine": 1})");
+  }
   check_done(of_demo + std::vector<std::string>{"--out", bench.out("whole")});
   const Json record = read_json(fs::path(bench.out("whole")) / "jacobian_training.json");
   CHECK(record.at("inputs")[0].at("sha256") ==

@@ -395,6 +395,33 @@ TEST_CASE("a folder of states holds those of one run") {
   }
 }
 
+TEST_CASE("a folder for states is taken by the run that comes first, also before it has saved any") {
+  const Desk desk;
+  const std::string input = desk.file("t.txt", small_text());
+  const fs::path states = desk.model.beside("states");
+  const auto command = [&](const std::string& out, const Words& more) {
+    return desk.command("analyze", {input}, out, Words{"--save-states", states.string()} + more);
+  };
+  check_done(command("a", {}));
+  const std::string index = read_bytes(states / "states.json");
+  for (const auto& entry : fs::directory_iterator(states)) {
+    if (entry.path().extension() == ".safetensors") fs::remove(entry.path());
+  }
+  check_error(command("b", {"--limit", "1"}), 6, {"holds those of another run", states.string()});
+  CHECK(read_bytes(states / "states.json") == index);
+  check_done(command("b", {"--limit", "1", "--overwrite"}));
+
+  // Another program's file of that name is nobody's to replace.
+  fs::remove_all(states);
+  fs::create_directory(states);
+  for (const char* content : {R"({"CA": "California"})", "[1, 2]"}) {
+    write_bytes(states / "states.json", content);
+    for (const Words& more : {Words{}, Words{"--overwrite"}})
+      check_error(command("c", more), 6, {"not of states that a run has saved", "states.json"});
+    CHECK(read_bytes(states / "states.json") == content);
+  }
+}
+
 TEST_CASE("of shares that start at once, one clears the folder of states, and no other clears it again") {
   const Desk desk;
   const std::string input = desk.file("t.txt", small_text());

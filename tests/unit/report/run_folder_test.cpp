@@ -188,6 +188,11 @@ TEST_CASE("run folder: --overwrite replaces a run, and no other file that has th
     check_error(ErrorCode::kOutput, {"no result of depthlens", name},
                 [&] { RunFolder(folder.path(), RunFolder::Mode::kOverwrite); });
   }
+  const TemporaryFolder others;
+  others.write("parts/notes.txt", "");
+  others.write("summary.json", "x");
+  check_error(ErrorCode::kOutput, {"no result of depthlens", "summary.json"},
+              [&] { RunFolder(others.path(), RunFolder::Mode::kOverwrite); });
   const TemporaryFolder begun;
   begun.write("parts/x.state", "");
   begun.write("records.jsonl", "");

@@ -131,27 +131,37 @@ TEST_CASE("saved parts: what no run has saved is not taken for its own") {
   const test::TemporaryFolder folder;
   SavedParts parts(folder.path());
   parts.save(state_of(3), PartSet(0, 1), {}, described(1));
-  folder.write("parts/a.records", "");
+  folder.write("parts/0123456789abcdef.records", "");
   SavedParts::check_own(folder.path());
-  folder.write("parts/notes.txt", "");
-  test::check_error(util::ErrorCode::kOutput, {"notes.txt"}, [&] { SavedParts::check_own(folder.path()); });
+  for (const char* own : {"lock", "lock-12", "lock.0123456789abcdef", "0123456789abcdef.state",
+                          "0123456789abcdef.state.0123456789abcdef.tmp"})
+    folder.write(std::string("parts/") + own, "");
+  SavedParts::check_own(folder.path());
+  const std::vector<std::string> others = {
+      "notes.txt", "lockdown.txt", "lock-a", "bank.statement.txt", "a.records", "0123456789abcdef.state.txt"};
+  for (const std::string& name : others) {
+    folder.write("parts/" + name, "");
+    test::check_error(util::ErrorCode::kOutput, {name}, [&] { SavedParts::check_own(folder.path()); });
+    fs::remove(folder.path() / "parts" / name);
+  }
+  for (const std::string& name : others) folder.write("parts/" + name, "");
   parts.remove();
-  CHECK(fs::exists(folder.path() / "parts/notes.txt"));
-  CHECK_FALSE(fs::exists(folder.path() / "parts/a.records"));
+  for (const std::string& name : others) CHECK(fs::exists(folder.path() / "parts" / name));
+  CHECK_FALSE(fs::exists(folder.path() / "parts/0123456789abcdef.records"));
 }
 
 TEST_CASE("saved parts: another run's are replaced with the first state that is saved") {
   const test::TemporaryFolder folder;
   SavedParts first(folder.path());
   first.save(state_of(3), PartSet(0, 1), {}, described(1));
-  folder.write("parts/a.records", "");
+  folder.write("parts/0123456789abcdef.records", "");
   folder.write("parts/lock", "");
   SavedParts second(folder.path());
   second.absorb_all();
   CHECK(num_states(folder.path()) == 1);
   second.save(state_of(4), PartSet(0, 0), {}, described(2));
   CHECK(second.paths() == std::vector<fs::path>{second.own_state()});
-  CHECK_FALSE(fs::exists(folder.path() / "parts/a.records"));
+  CHECK_FALSE(fs::exists(folder.path() / "parts/0123456789abcdef.records"));
   CHECK(fs::exists(folder.path() / "parts/lock"));
 }
 
@@ -200,7 +210,18 @@ TEST_CASE("lock: what a process of this machine left is taken over") {
   REQUIRE(::gethostname(host.data(), host.size() - 1) == 0);
   for (const std::string& pid : std::vector<std::string>{
            "999999999", std::to_string(::getpid())}) {  // gone; another start of that number
-    std::ofstream(folder.path() / "parts" / "lock") << host.data() << "\n" << pid << "\n1\nx";
+    std::ofstream(folder.path() / "parts" / "lock") << host.data() << "\n" << pid << "\n1\n0123456789abcdef";
     const FolderLock lock(folder.path());
+  }
+}
+
+TEST_CASE("lock: a file that somebody else has called so is left alone, at once") {
+  for (const char* content : {"my notes on locks", "a\nb\nc\nd", "host\n12\n1\nx"}) {
+    const test::TemporaryFolder folder;
+    fs::create_directories(folder.path() / "parts");
+    folder.write("parts/lock", content);
+    test::check_error(util::ErrorCode::kOutput, {"no lock of depthlens", "parts/lock"},
+                      [&] { const FolderLock lock(folder.path()); });
+    CHECK(util::read_file(folder.path() / "parts" / "lock") == content);
   }
 }
