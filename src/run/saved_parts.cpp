@@ -213,8 +213,7 @@ struct FolderLock::Keeper {
         text(util::cat(util::host_name(), "\n", ::getpid(), "\n", start_of(::getpid()), "\n",
                        util::unique_name())) {
     while (!create()) {
-      const std::string other = content();
-      check_lock(other);
+      const std::string other = checked_content();
       if (is_at_work(other)) refuse(other);
       util::log_info(util::cat(path.string(), " was left by a process that is gone"));
       // Renaming is atomic: of several that take over, one has it. Another may have come before, whose lock
@@ -254,12 +253,20 @@ struct FolderLock::Keeper {
     return true;
   }
 
-  /// Throws an output error for a file that somebody else has called so. An empty one may be about to be
-  /// written.
-  void check_lock(const std::string& other) const {
-    const std::vector<std::string> lines = util::split(other, '\n');
+  /// Whether a lock of ours says so; it says nothing where it is about to be written.
+  static bool is_of_lock(const std::string& text) {
+    const std::vector<std::string> lines = util::split(text, '\n');
     std::int64_t pid = 0;
-    if (other.empty() || (lines.size() == 4 && util::parse_int(lines[1], pid) && is_unique(lines[3]))) return;
+    return text.empty() || (lines.size() == 4 && util::parse_int(lines[1], pid) && is_unique(lines[3]));
+  }
+
+  /// What is in the file. Throws an output error for one that somebody else has called so.
+  std::string checked_content() const {
+    std::string there = content();
+    if (is_of_lock(there)) return there;
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // it may have been half written
+    there = content();
+    if (is_of_lock(there)) return there;
     throw util::output_error({.what = "a file that is no lock of depthlens, and nothing else is replaced",
                               .where = util::in_quotes(path.string()),
                               .hint = "choose another --out, or remove that file"});

@@ -31,22 +31,20 @@ std::vector<fs::path> states_in(const fs::path& folder) {
   return util::entries_with(folder, ".safetensors");
 }
 
-/// What the folder says of the run whose states it holds; an empty object where nothing does. Throws an
-/// output error for another program's file.
-util::Json index_of(const fs::path& folder) {
+/// What the folder says of the run whose states it holds; nothing where there is no such file, or another
+/// program's.
+std::optional<util::Json> index_of(const fs::path& folder) {
   const fs::path path = folder / kIndex;
-  if (!util::exists(path)) return util::Json::object();
+  if (!util::exists(path)) return std::nullopt;
   util::Json index = util::parse_json(util::read_file(path, kMaxIndex), path.string());
-  if (index.is_object() && index.contains("run") && index.contains("of")) return index;
-  throw util::output_error({.what = "not of states that a run has saved, and nothing else is replaced",
-                            .where = util::in_quotes(path.string()),
-                            .hint = "choose another folder for --save-states"});
+  if (!index.is_object() || !index.contains("run") || !index.contains("of")) return std::nullopt;
+  return index;
 }
 
 /// The digest of that run; "" where nothing says so.
 std::string run_of(const fs::path& folder) {
-  const util::Json index = index_of(folder);
-  return util::JsonView(index, (folder / kIndex).string()).get_string("run", "");
+  const auto index = index_of(folder);
+  return index ? util::JsonView(*index, (folder / kIndex).string()).at("run").as_string() : "";
 }
 
 [[noreturn]] void refuse(const fs::path& folder, const std::string& what) {
@@ -94,14 +92,19 @@ void check_states_folder(const fs::path& folder, bool overwrite) {
          .where = util::in_quotes(file.string()),
          .hint = "choose another folder for --save-states"});
   }
+  if (util::exists(folder / kIndex) && !index_of(folder)) {
+    throw util::output_error({.what = "not of states that a run has saved, and nothing else is replaced",
+                              .where = util::in_quotes((folder / kIndex).string()),
+                              .hint = "choose another folder for --save-states"});
+  }
   if (!overwrite && !files.empty() && run_of(folder).empty())
     refuse(folder, "the folder for states holds some already");
 }
 
 std::optional<SavedStates> saved_states(const fs::path& folder) {
-  const util::Json index = index_of(folder);
-  const util::JsonView view(index, (folder / kIndex).string());
-  if (!view.has("of")) return std::nullopt;
+  const auto index = index_of(folder);
+  if (!index) return std::nullopt;
+  const util::JsonView view(*index, (folder / kIndex).string());
   const util::JsonView settings = view.at("of").at("settings");
   SavedStates saved{.bos = std::nullopt, .model_digest = view.at("of").get_string("model", "")};
   if (settings.has("bos"))

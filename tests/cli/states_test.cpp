@@ -420,6 +420,14 @@ TEST_CASE("a folder for states is taken by the run that comes first, also before
       check_error(command("c", more), 6, {"not of states that a run has saved", "states.json"});
     CHECK(read_bytes(states / "states.json") == content);
   }
+  // Nor does it matter where states are read.
+  check_done(desk.command("analyze", {input}, "d", {"--save-states", desk.model.beside("own").string()}));
+  for (const auto& entry : fs::directory_iterator(desk.model.beside("own"))) {
+    if (entry.path().extension() == ".safetensors")
+      fs::copy_file(entry.path(), states / entry.path().filename());
+  }
+  check_done({"analyze", "--model", desk.model.path(), "--states", states.string(), "--out",
+              desk.model.beside("e").string()});
 }
 
 TEST_CASE("of shares that start at once, one clears the folder of states, and no other clears it again") {
