@@ -32,18 +32,13 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxState = std::uint64_t{64} << 30;
 
-/// As `util::unique_name` makes them.
-bool is_unique(std::string_view name) {
-  return name.size() == 16 && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 /// "lock", "lock-3" of a rank, and both on their way out, with a unique name behind a point.
 bool is_lock(const fs::path& file) {
   const std::vector<std::string> parts = util::split(file.filename().string(), '.');
   std::int64_t rank = 0;
   const bool is_named = parts[0] == "lock" || (parts[0].starts_with("lock-") &&
                                                util::parse_int(parts[0].substr(5), rank) && rank >= 0);
-  return is_named && (parts.size() == 1 || (parts.size() == 2 && is_unique(parts[1])));
+  return is_named && (parts.size() == 1 || (parts.size() == 2 && util::is_unique_name(parts[1])));
 }
 
 /// Whether it has the name of a file of a run's `parts`: states, records, unfinished ones, locks.
@@ -52,8 +47,9 @@ bool is_saved(const fs::path& file) {
   if (fs::is_directory(file, ignored)) return false;
   if (is_lock(file)) return true;
   const std::vector<std::string> parts = util::split(file.filename().string(), '.');
-  return parts.size() >= 2 && is_unique(parts[0]) && (parts[1] == "state" || parts[1] == "records") &&
-         (parts.size() == 2 || (parts.size() == 4 && is_unique(parts[2]) && parts[3] == "tmp"));
+  return parts.size() >= 2 && util::is_unique_name(parts[0]) &&
+         (parts[1] == "state" || parts[1] == "records") &&
+         (parts.size() == 2 || (parts.size() == 4 && util::is_unique_name(parts[2]) && parts[3] == "tmp"));
 }
 
 /// Throws where the records of a state are not as long as they have to be: when the run is written it would
@@ -257,7 +253,8 @@ struct FolderLock::Keeper {
   static bool is_of_lock(const std::string& text) {
     const std::vector<std::string> lines = util::split(text, '\n');
     std::int64_t pid = 0;
-    return text.empty() || (lines.size() == 4 && util::parse_int(lines[1], pid) && is_unique(lines[3]));
+    return text.empty() ||
+           (lines.size() == 4 && util::parse_int(lines[1], pid) && util::is_unique_name(lines[3]));
   }
 
   /// What is in the file. Throws an output error for one that somebody else has called so.

@@ -59,6 +59,8 @@ void write_all(int descriptor, std::string_view bytes, const fs::path& path) {
   }
 }
 
+constexpr std::size_t kUniqueLength = 16;
+constexpr std::string_view kHexDigits = "0123456789abcdef";
 constexpr const char* kTemporary = ".tmp";
 
 /// The path of a file beside `path`, not longer than a file system takes, where `path` is not.
@@ -70,11 +72,10 @@ fs::path temporary_name(const fs::path& path) {
 
 /// Whether it has a name of that kind.
 bool is_temporary(const fs::path& path) {
-  constexpr std::size_t kDigits = 16;  // of a unique name
   const fs::path name = path.filename().stem();
-  const std::string unique = name.extension().string();
-  return path.extension() == kTemporary && unique.size() == kDigits + 1 && !name.stem().empty() &&
-         unique.find_first_not_of("0123456789abcdef", 1) == std::string::npos;
+  const std::string end = name.extension().string();
+  return path.extension() == kTemporary && !name.stem().empty() && end.starts_with('.') &&
+         is_unique_name(std::string_view(end).substr(1));
 }
 
 Descriptor open_to_read(const fs::path& path) {
@@ -174,10 +175,13 @@ void MappedFile::read_ahead(std::size_t offset, std::size_t length) const {
 
 std::string unique_name() {
   std::random_device random;
-  constexpr std::string_view kDigits = "0123456789abcdef";
   std::string name;
-  for (int i = 0; i < 16; ++i) name += kDigits[random() % kDigits.size()];
+  for (std::size_t i = 0; i < kUniqueLength; ++i) name += kHexDigits[random() % kHexDigits.size()];
   return name;
+}
+
+bool is_unique_name(std::string_view name) {
+  return name.size() == kUniqueLength && name.find_first_not_of(kHexDigits) == std::string_view::npos;
 }
 
 std::string host_name() {

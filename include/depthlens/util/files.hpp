@@ -61,6 +61,8 @@ class MappedFile {
 
 /// Sixteen hex digits that no other process takes, on whatever machine and whenever.
 std::string unique_name();
+/// Whether it has the form of one.
+bool is_unique_name(std::string_view name);
 /// The name of this machine.
 std::string host_name();
 

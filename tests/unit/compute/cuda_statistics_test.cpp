@@ -5,7 +5,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/zeros.h>
@@ -20,12 +19,12 @@
 
 #include "compute/aten/aten_backend.hpp"
 #include "compute/cuda/cuda_backend.hpp"
-#include "compute/cuda/split_terms.hpp"
 #include "compute/reducer.hpp"
 #include "depthlens/compute/log_probabilities.hpp"
 #include "depthlens/compute/log_sum_exp.hpp"
 #include "depthlens/compute/statistics.hpp"
 #include "support/check_error.hpp"
+#include "support/plain_kernels.hpp"
 
 namespace depthlens {
 
@@ -70,7 +69,7 @@ void (*emulated(const Variant& variant))(const void*) {
   return nullptr;
 }
 
-struct Processor : compute::cuda::Kernels {
+struct Processor : test::PlainKernels {
   int launches = 0;
   std::vector<Variant> reductions;                                    // launched
   bool softens = true;                                                // whether it has that kernel
@@ -87,20 +86,9 @@ struct Processor : compute::cuda::Kernels {
     ++launches;
     test::soften_on_processor(&work);
   }
-  at::Tensor split(const at::Tensor& x, std::int64_t count) override {
-    return compute::cuda::split_terms(x, count);
-  }
   void multiply(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) override {
     TORCH_CHECK_WITH(OutOfMemoryError, a.size(0) <= most_rows, "no memory");
-    REQUIRE(a.scalar_type() == at::kBFloat16);
-    REQUIRE(b.scalar_type() == at::kBFloat16);
-    const at::Tensor product = at::mm(a.to(at::kFloat), b.to(at::kFloat));
-    at::Tensor to = out;
-    if (add) {
-      to.add_(product);
-    } else {
-      to.copy_(product);
-    }
+    PlainKernels::multiply(out, a, b, add);
   }
 };
 
