@@ -65,6 +65,13 @@ bool knows_chosen_layers(const std::string& table) {
          table == "calibration.early_exit";
 }
 
+/// Whether rows of the table are of layers, or tell of layers.
+bool goes_by_layers(const std::string& table, const std::vector<Column>& columns) {
+  return knows_chosen_layers(table) || std::any_of(columns.begin(), columns.end(), [](const Column& column) {
+           return column.name == "layer" || column.name == "mean_layer";
+         });
+}
+
 /// Whether buckets of one name hold the same tokens.
 bool have_same_buckets(const JsonView& a, const JsonView& b) {
   const auto made_of = [](const JsonView& run) {
@@ -237,6 +244,8 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
   const RowKeys keys = {.any_lens = has_one_lens(a.run()) && has_one_lens(b.run()),
                         .same_tokenizer = same_tokenizer};
   const WatchedPairs pairs_of_a = watched_pairs(a.run()), pairs_of_b = watched_pairs(b.run());
+  const bool same_depth =
+      value_or_null(a.run().at("model"), "layers") == value_or_null(b.run().at("model"), "layers");
   const bool same_layers = setting(a.run(), "layers") == setting(b.run(), "layers");
   std::vector<Table> of_a = read_summary(a.summary());
   for (Table& table : read_summary(b.summary())) {
@@ -257,6 +266,10 @@ RunDifference run_difference(const fs::path& baseline, const fs::path& run) {
     if (knows_chosen_layers(table.name) && !same_layers) {
       difference.left_out["they tell of the layers that were decoded (--layers), which are others than those"]
           .push_back(table.name);
+      continue;
+    }
+    if (goes_by_layers(table.name, columns) && !same_depth) {
+      difference.left_out["they go by layers, whose number is another than that"].push_back(table.name);
       continue;
     }
     if (by_bucket && !same_buckets) {

@@ -9,7 +9,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
-import { boundedRun, comparableRun, hostileRun, HOSTILE, itemRun, largeRun, taskRun, watchedRun, withDifferences } from "./runs.mjs";
+import { boundedRun, comparableRun, hostileRun, HOSTILE, itemRun, largeRun, sparseRun, taskRun, watchedRun, withDifferences } from "./runs.mjs";
 
 const [program, folder, executablePath] = process.argv.slice(2);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
@@ -53,6 +53,12 @@ depthlens("report", "--compare", corpus, path.join(work, "deep"), "--out", pages
 boundedRun(path.join(work, "other"), { scale: 2 });
 depthlens("report", "--compare", ...["bounded", "other", "deep"].map((name) => path.join(work, name)), "--out", pages.differences);
 withDifferences(pages.differences);
+
+sparseRun(path.join(work, "sparse"));
+pages.sparse = path.join(work, "sparse.html");
+depthlens("report", "--compare", ...["task", "sparse"].map((name) => path.join(work, name)), "--out", pages.sparse);
+pages.untargeted = path.join(work, "untargeted", "report.html");
+depthlens("analyze", "--experiment", "frequency", "--input", "data/corpora/harbour.txt", "--positions", "last", "--out", path.dirname(pages.untargeted));
 
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 let failures = 0, count = 0;
@@ -191,6 +197,20 @@ await test("plots tell their values", pages.corpus, {}, async (page) => {
   assert.match(text, /logit\s+[\d.]+ \([\d.]+ to [\d.]+\)\s+tuned\s+[\d.]+ \([\d.]+ to [\d.]+\)/);
 });
 
+await test("numbers are told as they are: shares below 0, nearly all, and axes of any length", pages.corpus, {}, async (page) => {
+  const told = await page.evaluate(() => [-0.1234, -1, -0.0005, 0, 0.00002, 0.5, 0.9994, 0.9995, 0.99952, 0.9999996, 1].map(formatShare));
+  assert.deepEqual(told, ["-12.3 %", "-100 %", "-0.050 %", "0 %", "2e-3 %", "50.0 %", "99.9 %", "99.95 %", "99.95 %", ">99.999 %", "100 %"]);
+  for (const [low, high] of [[0.21, 0.45], [0.21, 0.9], [0.11, 9], [0.41, 0.49], [1, 50000], [1e-9, 1]]) {
+    const ticks = await page.evaluate((ends) => logScale(...ends, 0, 1).ticks.map(({ value }) => value), [low, high]);
+    assert.ok(ticks.length >= 3 && ticks.length <= 10 && ticks.every((value) => value > 0.99 * low && value < 1.01 * high), `${low} to ${high}: ${ticks}`);
+  }
+});
+
+await test("without targets no distance from them is drawn", pages.untargeted, {}, async (page) => {
+  assert.equal(await page.locator("#frequency figure").count(), await page.locator("#frequency figure h3:not(:text('Distance of the guesses'))").count());
+  assert.ok(await page.locator("#frequency figure").count() >= 2);
+});
+
 await test("pictures and tables can be downloaded", pages.corpus, {}, async (page) => {
   const download = async (locator) => {
     const [file] = await Promise.all([page.waitForEvent("download", { timeout: 60000 }), locator.click()]);
@@ -212,6 +232,11 @@ await test("pictures and tables can be downloaded", pages.corpus, {}, async (pag
     const csv = (await download(figure.getByText("CSV", { exact: true }))).bytes.toString("utf8");
     assert.ok(csv.split("\n").length > 20);
   }
+  // named by what is shown
+  const differences = page.locator("#lens figure").filter({ has: page.getByLabel("Δ agreement") });
+  assert.equal((await download(differences.getByText("CSV", { exact: true }))).name, "lens.difference.kl_final.csv");
+  await differences.getByLabel("Δ agreement").check();
+  assert.equal((await download(differences.getByText("CSV", { exact: true }))).name, "lens.difference.top1_agreement.csv");
 });
 
 await test("pictures for paper: black on nothing, of the size and font that were chosen", pages.corpus, { colorScheme: "dark" }, async (page) => {
@@ -599,7 +624,20 @@ await test("a comparison is on the same axes, by relative depth", pages.comparis
   assert.equal(titles.length, 4 + 2);
   assert.ok(titles.every((title) => /^(corpus|deep) · /.test(title)), titles.join());
   assert.match(await page.locator("header").innerText(), /Frequency buckets have other edges, or are of another vocabulary/);
+  // a run is of the colour of its first lens, also where it has no lens
+  const colours = async (title) => Object.fromEntries(await page.locator("figure").filter({ has: page.getByRole("heading", { name: title, exact: true }) }).locator(".plot svg > g").first().locator("text").evaluateAll(
+    (names) => names.map((name) => [name.textContent.split(" (")[0], /\bk\d\b/.exec(name.previousElementSibling.getAttribute("class"))[0]])));
+  const curves = await colours("Distance from the model's output"), bars = await colours("The tokens to be predicted");
+  assert.equal(bars.deep, curves["deep · logit"]);
+  assert.equal(bars.corpus, curves["corpus · logit"]);
   await shot(page, "comparison");
+});
+
+await test("at a common depth stand only layers that are there", pages.sparse, {}, async (page) => {
+  const figure = page.locator("#calibration figure").filter({ hasText: "Probability of the first guesses together" });
+  const titles = await figure.locator(".panel-title").allTextContents();
+  assert.deepEqual(titles.map((title) => title.replace(/ \(.*/, "")), [0, 25, 50, 75, 100].map((part) => `at ${part} % of the depth`));
+  assert.match(await figure.locator(".note").first().innerText(), /Not there, as these layers were not decoded: sparse at 25 %, sparse at 50 %, sparse at 75 %\./);
 });
 
 await test("differences to the first run are drawn with their interval", pages.differences, {}, async (page) => {

@@ -85,7 +85,16 @@ export function comparableRun(folder) {
   const L = 5;
   write(folder, { model: { layers: L } }, {
     "lens.quality": table(["lens", "layer", "positions", "kl_final", "entropy", "cross_entropy", "top1_agreement"], range(L + 1).map((layer) => ["logit", layer, 50, L - layer, 3, 4, layer / L])),
+    "frequency.targets": table(["bucket", "count", "share"], [["top_1_10", 30, 0.6], ["rest", 20, 0.4]], { count: "tokens" }),
     "frequency.top1_share": table(["lens", "layer", "bucket", "count", "share"], range(L + 1).flatMap((layer) => ["top_1_10", "rest"].map((bucket) => ["logit", layer, bucket, 5, 0.5]))),
+  });
+}
+
+/** First and last layer of a model of another depth than that of the task. */
+export function sparseRun(folder) {
+  const L = 4;
+  write(folder, { model: { layers: L }, settings: { layers: [0, L] } }, {
+    "calibration.rank_mass": table(["lens", "layer", "rank", "mean_probability", "cumulative_probability"], [0, L].flatMap((layer) => [1, 10, 100].map((rank) => ["logit", layer, rank, 0.1, 1 - 1 / (1 + rank)]))),
   });
 }
 

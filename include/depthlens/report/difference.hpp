@@ -21,9 +21,10 @@ std::vector<std::string> reasons_not_paired(const util::JsonView& a, const util:
 struct RunDifference {
   /// The first of `reasons_not_paired`, in words; "" where there is none.
   std::string unpaired = {};
-  /// Tables that both runs have and that cannot be compared, by the reason, "… than those" of the baseline:
-  /// those by bucket, where buckets hold other tokens, and those that know only layers that were decoded,
-  /// where these are others.
+  /// Tables that both runs have and that cannot be compared, by the reason, "… than those" (or that) of the
+  /// baseline: those by bucket, where buckets hold other tokens, those that know only layers that were
+  /// decoded, where these are others, and those that go by layers, where the models have different numbers of
+  /// them.
   std::map<std::string, std::vector<std::string>> left_out = {};
   /// For each table that both runs have: its keys, then each estimated column X as that of the run − that of
   /// the baseline, where both have a row of these keys, and X_low, X_high. Intervals are over documents, or

@@ -46,8 +46,9 @@ function comparisonNotices(aspects) {
   if (BUCKET_KINDS.some((kind) => new Set(BUCKET_RUNS.filter((run) => bucketKindOf(run) === kind).map(tableOfCounts)).size > 1)) {
     notices.push("Frequency buckets of the same edges are not of the same frequency table in all runs: a token may be in another bucket.");
   }
-  for (const { name, difference } of RUNS) {
+  for (const { name, run, difference } of RUNS) {
     if (difference && !difference.paired) notices.push(`${plain(name)} cannot be compared with ${plain(RUNS[0].name)} document by document: ${plain(difference.why)}.`);
+    if (difference?.paired && run.model.layers !== RUNS[0].run.model.layers) notices.push(`${plain(name)} has ${formatNumber(run.model.layers)} layers, ${plain(RUNS[0].name)} ${formatNumber(RUNS[0].run.model.layers)}: what goes by layers is not among the differences.`);
   }
   return notices.map((text) => el("p", { class: "notice", text }));
 }

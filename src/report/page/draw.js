@@ -20,13 +20,20 @@ function few(values, most = 7) {
   return Array.from({ length: most }, (_, i) => values[Math.round((i * (values.length - 1)) / (most - 1))]);
 }
 
-/** Rows of the layers that are nearest to the quarters of each model's depth; their `layer` tells the depth. */
+/**
+ * Rows of the layers that are nearest to the quarters of each model's depth; their `layer` tells the depth. `without`:
+ * what is not there, as with --layers not every layer is, "RUN at 25 %".
+ */
 function atCommonDepths(rows) {
-  const layers = new Map();  // of each run: not every layer need be there
-  for (const row of rows) layers.set(row.run, (layers.get(row.run) ?? new Set()).add(row.layer));
-  const nearest = (run, place) => [...layers.get(run)].reduce((a, b) => (Math.abs(b - place) < Math.abs(a - place) ? b : a));
-  return [0, 0.25, 0.5, 0.75, 1].flatMap((part) => rows.filter((row) => row.layer === nearest(row.run, Math.round(part * row.depth)))
-    .map((row) => ({ ...row, layer: `at ${formatTickShare(part)} of the depth` })));
+  const common = [], without = [];
+  for (const part of [0, 0.25, 0.5, 0.75, 1]) {
+    for (const { values: [run], rows: all } of groups(rows, ["run"])) {
+      const there = all.filter((row) => row.layer === Math.round(part * row.depth));
+      if (there.length === 0) without.push(`${plain(run)} at ${formatTickShare(part)}`);
+      common.push(...there.map((row) => ({ ...row, layer: `at ${formatTickShare(part)} of the depth` })));
+    }
+  }
+  return { rows: common, without };
 }
 
 /** How many cases the value of a row is the mean of, as a function of the row. */
@@ -69,13 +76,25 @@ function groupName(dimensions, values, rows) {
   return (telling.length > 0 ? telling : dimensions.slice(0, 1)).map((dimension) => valueName(dimension, values[dimensions.indexOf(dimension)])).join(" · ");
 }
 
-/** Keys of series in an order that is the same in all figures, so that a lens or run always has the same colour. */
+/** [run, lens] of all lenses, in the order of their colours. */
+function runLenses() {
+  return RUNS.flatMap(({ name, run }) => {
+    const lenses = objectsOf(run.lenses).map((lens) => lens.name);
+    return (lenses.length > 0 ? lenses : [null]).map((lens) => [name, lens]);
+  });
+}
+
+/**
+ * Keys of series in an order that is the same in all figures, so that a lens or run always has the same colour: a run
+ * that of its first lens. Null: a place that no series here has.
+ */
 function seriesOrder(rows, dimensions) {
-  const lensesOf = ({ run }) => objectsOf(run.lenses).map((lens) => lens.name);
-  const known = dimensions.join() === "lens" ? lensesOf(RUNS[0]).map((lens) => [lens])
-    : dimensions.join() === "run,lens" ? RUNS.flatMap((run) => lensesOf(run).map((lens) => [run.name, lens]))
-      : dimensions.join() === "run" ? RUNS.map((run) => [run.name]) : [];
-  return [...new Set([...known.map((values) => JSON.stringify(values)), ...groups(rows, dimensions).map(({ key }) => key)])];
+  const names = dimensions.join(), all = runLenses();
+  const known = names === "lens" ? all.filter(([run]) => run === RUNS[0].name).map(([, lens]) => [lens])
+    : names === "run,lens" ? all
+      : names === "run" ? all.map(([run], i) => (all.findIndex(([other]) => other === run) === i ? [run] : null)) : [];
+  const keys = known.map((values) => values && JSON.stringify(values));
+  return [...keys, ...groups(rows, dimensions).map(({ key }) => key).filter((key) => !keys.includes(key))];
 }
 
 function pointsOf(spec, rows, x, casesOf) {
@@ -213,7 +232,9 @@ function plotFigure(given) {
     let rows = measured(spec, source.rows, columns);
     if (dimensions.facets.includes("buckets")) rows = rows.map((row) => ({ ...row, buckets: bucketKindName(row.run) }));
     if (spec.few === "layer" && depth.relative) {
-      rows = atCommonDepths(rows);
+      const common = atCommonDepths(rows);
+      rows = common.rows;
+      if (common.without.length > 0) notes.push(`Not there, as these layers were not decoded: ${common.without.join(", ")}.`);
     } else if (spec.few) {
       const values = valuesOf(rows, spec.few).sort((a, b) => a - b), chosen = few(values);
       rows = rows.filter((row) => chosen.includes(row[spec.few]));
@@ -253,7 +274,11 @@ function plotFigure(given) {
     return { ...source, columns: columns.filter((name) => used.has(name) || ys.includes(name.replace(/_(low|high)$/, ""))) };
   };
   const node = figure({
-    name: `${given.name ?? given.table}.${columnsFor({ ...given, ...views[0][1] }).length > 1 ? "measures" : columnsFor({ ...given, ...views[0][1] })[0]}`, title: titleOf(given), note: () => limited().note, controls, table,
+    name: () => {
+      const ys = columnsFor({ ...given, ...state.view });
+      return `${given.name ?? given.table}.${ys.length > 1 ? "measures" : ys[0]}`;
+    },
+    title: titleOf(given), note: () => limited().note, controls, table,
     wide: given.wide || COMPARING && first.panels.length > 1,
     draw: (width) => { const { plot } = limited(); return given.kind === "matrix" ? matrixPlot(plot, width) : linesPlot(plot, width); },
   });

@@ -158,8 +158,8 @@ addEventListener("beforeprint", () => { printing = true; });
 addEventListener("afterprint", () => { printing = false; });
 
 /**
- * `draw(width)` gives an SVG element, or several while the page is printed; `table()` what is behind it; `note` is a text or gives one; `controls` stand
- * above the plot. The figure draws itself anew when the width of the page or its colours change, and with
+ * `draw(width)` gives an SVG element, or several while the page is printed; `table()` what is behind it; `name`, of files
+ * that are saved, and `note` are texts or give one; `controls` stand above the plot. The figure draws itself anew when the width of the page or its colours change, and with
  * `figure.update()`. `exported(width)` draws what is saved, if that is not what is shown.
  */
 function figure({ name, title, note = "", draw, table, controls = [], wide = false, id = null, exported = null }) {
@@ -170,12 +170,13 @@ function figure({ name, title, note = "", draw, table, controls = [], wide = fal
     return made;
   };
   const button = (text, what, action) => el("button", { type: "button", text, title: what, "aria-label": `${what}: ${title}`, onclick: action });
+  const savedName = () => (typeof name === "function" ? name() : name);
   const details = tableDetails("Table", table);
   const node = el("figure", { class: wide ? "wide" : null, id },
     el("figcaption", {}, el("h3", { text: title }), el("div", { class: "tools" },
-      button("SVG", "Download the picture as SVG", () => save(name + ".svg", new Blob([saved().text], { type: "image/svg+xml" }))),
-      button("PNG", "Download the picture as PNG", () => savePng(name + ".png", saved())),
-      button("CSV", "Download the table as CSV", () => save(name + ".csv", new Blob([csvOf(table())], { type: "text/csv" }))),
+      button("SVG", "Download the picture as SVG", () => save(savedName() + ".svg", new Blob([saved().text], { type: "image/svg+xml" }))),
+      button("PNG", "Download the picture as PNG", () => savePng(savedName() + ".png", saved())),
+      button("CSV", "Download the table as CSV", () => save(savedName() + ".csv", new Blob([csvOf(table())], { type: "text/csv" }))),
       button("Size…", "Choose size and font of saved pictures", () => paperDialog.open()))),
     noteNode, controls.length > 0 ? el("div", { class: "controls" }, controls) : null, plot, details);
   const redraw = () => {

@@ -12,9 +12,13 @@ function formatNumber(value) {
 }
 function formatShare(value) {
   if (value === null || value === undefined) return "–";
+  if (value < 0) return "-" + formatShare(-value);
   const percent = 100 * value;
-  if (percent === 0 || percent >= 99.95) return Math.round(percent) + " %";
-  return (percent < 0.01 ? percent.toExponential(0) : percent.toPrecision(percent < 1 ? 2 : 3)) + " %";
+  if (percent === 0 || percent === 100) return percent + " %";
+  if (percent < 1) return (percent < 0.01 ? percent.toExponential(0) : percent.toPrecision(2)) + " %";
+  // Nearly all is not all.
+  const text = [3, 4, 5, 6].map((digits) => percent.toPrecision(digits)).find((digits) => percent > 100 || Number(digits) < 100);
+  return (text ?? ">99.999") + " %";
 }
 
 /** A share on an axis: no digits that it does not need. */

@@ -148,8 +148,9 @@ function distanceFromTargets() {
   const guesses = rowsOf("frequency.top1_share"), targets = rowsOf("frequency.targets");
   const layers = groups(guesses.filter((row) => targets.some((target) => target.run === row.run)), ["run", "lens", "layer"]);
   const rows = layers.map(({ rows: [first, ...others] }) => {
-    const differences = [first, ...others].map((row) => row.share - targets.find((target) => target.run === row.run && target.bucket === row.bucket)?.share);
-    const row = { ...first, distance: differences.reduce((sum, difference) => sum + Math.abs(difference), 0) / 2 };
+    const shares = [first, ...others].map((row) => [row.share, targets.find((target) => target.run === row.run && target.bucket === row.bucket)?.share]);
+    const areKnown = shares.flat().every(Number.isFinite);  // without targets they have no shares
+    const row = { ...first, distance: areKnown ? shares.reduce((sum, [guess, target]) => sum + Math.abs(guess - target), 0) / 2 : null };
     Object.defineProperty(row, "L", { value: first.L });
     return row;
   });

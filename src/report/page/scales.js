@@ -22,16 +22,22 @@ function linearScale(low, high, from, to, { count = 5, whole = false, text = for
 function logScale(low, high, from, to) {
   if (!(low > 0)) [low, high] = [1, 10];  // of no value at all
   if (!(high > low)) high = low * 10;
-  const first = Math.log(low), span = Math.log(high) - first, ticks = [];
+  const first = Math.log(low), span = Math.log(high) - first;
   const decades = Math.log10(high / low);
   const every = Math.max(1, Math.ceil(decades / 6));
-  for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); ++e) {
-    for (const factor of decades < 1.3 ? [1, 2, 5] : [1]) {
-      const value = factor * 10 ** e;
-      if (value < low * 0.999 || value > high * 1.001 || (e % every !== 0)) continue;
-      ticks.push({ value, text: formatNumber(Number(value.toPrecision(12))) });
+  const ticksAt = (factors) => {
+    const ticks = [];
+    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); ++e) {
+      for (const factor of factors) {
+        const value = factor * 10 ** e;
+        if (value < low * 0.999 || value > high * 1.001 || (e % every !== 0)) continue;
+        ticks.push({ value, text: formatNumber(Number(value.toPrecision(12))) });
+      }
     }
-  }
+    return ticks;
+  };
+  const kinds = [[1], [1, 2, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9]].slice(decades < 1.3 ? 1 : 0).map(ticksAt);
+  const ticks = kinds.find(({ length }) => length >= 3) ?? linearScale(low, high, from, to, { count: 6 }).ticks;
   return {
     ticks, shows: (value) => Number.isFinite(value) && value > 0,
     position: (value) => from + ((Math.log(Math.max(value, low)) - first) / span) * (to - from),

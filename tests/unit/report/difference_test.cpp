@@ -35,7 +35,8 @@ struct Run {
   std::int64_t documents = 30, bytes = 900;
   util::OrderedJson shard = {};           // null: no key
   util::OrderedJson status = "complete";  // null: no key
-  std::int64_t layers = 2;
+  std::int64_t layers = 2;                // up to which the tables go
+  std::int64_t depth = 3;                 // of the model
   std::function<double(double)> value = [](double i) { return i; };
   std::vector<std::pair<std::string, std::int64_t>> tokens = {};  ///< watched
   std::vector<std::pair<std::string, double>> pairs = {};         ///< of these, with their mean
@@ -60,7 +61,7 @@ struct Run {
     buckets.add({"rest", std::int64_t{3}, mean_of(30, value)});
     util::OrderedJson run = {
         {"schema_version", 1},
-        {"model", {{"layers", layers}, {"vocab_size", 9}}},
+        {"model", {{"layers", depth}, {"vocab_size", 9}}},
         {"lenses", all_lenses},
         {"inputs", {{{"path", name}, {"sha256", sha256}, {"documents", documents}, {"bytes", bytes}}}},
         {"tokenizer", {{"digest", "t"}}},
@@ -169,6 +170,20 @@ TEST_CASE("difference of runs: what keeps them from being paired is named") {
   const RunDifference layers = report::run_difference(all_layers, run.write(folder, "some layers"));
   REQUIRE(layers.left_out.size() == 1);
   CHECK(layers.left_out.begin()->second == std::vector<std::string>{"flips.changes"});
+}
+
+TEST_CASE("difference of runs: layers of models of another depth are no match") {
+  const test::TemporaryFolder folder;
+  Run run = {.depth = 6};
+  run.settings["layers"] = {0, 1, 2};
+  const auto deep = run.write(folder, "deep");
+  run.depth = 3;
+  const RunDifference difference = report::run_difference(deep, run.write(folder, "shallow"));
+  CHECK(difference.unpaired.empty());
+  REQUIRE(difference.tables.size() == 1);  // which has no layers here
+  CHECK(difference.tables[0].name == "frequency.top1_share");
+  REQUIRE(difference.left_out.size() == 1);
+  CHECK(difference.left_out.begin()->second == std::vector<std::string>{"flips.changes", "lens.quality"});
 }
 
 TEST_CASE("difference of runs: watched tokens are compared by their numbers, whatever their names") {
