@@ -70,8 +70,7 @@ def _out_of(config: Any) -> str:
     import tomllib
 
     try:
-        with open(config, "rb") as file:
-            return str(tomllib.load(file)["out"])
+        return str(tomllib.loads(Path(config).read_text(encoding="utf-8-sig"))["out"])
     except (OSError, ValueError, KeyError) as error:
         raise Error(f"no folder of the run that was made, {config}: {error}", exit_code=3) from None
 
@@ -217,12 +216,13 @@ def _error_of(status: int, told: List[str]) -> Error:
 
 
 def _find_program() -> Tuple[Path, Dict[str, str]]:
-    """The program and its environment: the one that DEPTHLENS_PROGRAM names, that of this package, or the one of PATH."""
+    """The program and its environment: the one that DEPTHLENS_PROGRAM names, that of this package, or the one of PATH.
+    Its path is absolute: of a name without a folder ``Popen`` would start another one, of PATH."""
     named = os.environ.get("DEPTHLENS_PROGRAM")
     if named:
         if not (os.path.isfile(named) and os.access(named, os.X_OK)):
             raise Error(f"no program, DEPTHLENS_PROGRAM={named}", exit_code=3)
-        return Path(named), dict(os.environ)
+        return Path(os.path.abspath(named)), dict(os.environ)
     if (_PACKAGE / "bin" / "depthlens").exists():
         return _packaged_program()
     found = shutil.which("depthlens")
@@ -232,7 +232,7 @@ def _find_program() -> Tuple[Path, Dict[str, str]]:
             "install the wheel, or name the program by DEPTHLENS_PROGRAM",
             3,
         )
-    return Path(found), dict(os.environ)
+    return Path(os.path.abspath(found)), dict(os.environ)
 
 
 def _packaged_program() -> Tuple[Path, Dict[str, str]]:

@@ -1,5 +1,6 @@
 """The program as the package starts it."""
 
+import codecs
 import contextlib
 import io
 import os
@@ -99,6 +100,8 @@ class Started(RunTest):
         if sys.version_info >= (3, 11):
             run = depthlens.run("analyze", config=config, quiet=True)
             self.assertEqual((str(run.path), run.info["counts"]["documents"]), (out, 1))
+            config.write_bytes(codecs.BOM_UTF8 + config.read_bytes())
+            self.assertEqual(str(depthlens.run("analyze", config=config, quiet=True, overwrite=True).path), out)
         other = depthlens.run("analyze", config=config, quiet=True, out=self.folder / "other")
         self.assertEqual(other.path, self.folder / "other")
         with mock.patch.object(sys, "version_info", (3, 10)):
@@ -142,6 +145,24 @@ class Started(RunTest):
         self.text.chmod(0o755)
         with mock.patch.dict(os.environ, DEPTHLENS_PROGRAM=str(self.text)):
             self.assert_error(3, f"cannot be started, {self.text}", depthlens.run, "info")
+
+    def test_a_relative_path_is_that_of_a_file(self):
+        for folder, text in ((self.folder, "the named one"), (self.folder / "of_path", "another one")):
+            folder.mkdir(exist_ok=True)
+            (folder / "depthlens").write_text(f"#!/bin/sh\necho {text}\n")
+            (folder / "depthlens").chmod(0o755)
+        before = os.getcwd()
+        os.chdir(self.folder)
+        try:
+            for name in ("depthlens", "./depthlens"):
+                path = f"{self.folder / 'of_path'}{os.pathsep}{os.environ['PATH']}"
+                with mock.patch.dict(os.environ, DEPTHLENS_PROGRAM=name, PATH=path):
+                    self.assertEqual(depthlens.run("info"), "the named one\n")
+            with mock.patch.dict(os.environ, PATH="of_path"):
+                del os.environ["DEPTHLENS_PROGRAM"]
+                self.assertEqual(depthlens.run("info"), "another one\n")
+        finally:
+            os.chdir(before)
 
     def test_demo_data_are_found(self):
         folder = depthlens.demo_folder()
