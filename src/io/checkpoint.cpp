@@ -365,25 +365,18 @@ std::string other_weights_hint(const fs::path& folder) {
          "transformers";
 }
 
-/// The file or index that config.json names in place of the usual ones, if it does.
+constexpr const char* kNamedWeights = "transformers_weights";
+
+/// What config.json names in place of the usual files, if it does.
 std::optional<std::string> named_weights(const fs::path& folder) {
-  constexpr const char* kKey = "transformers_weights";
   const fs::path path = folder / "config.json";
   if (!util::exists(path)) return std::nullopt;
-  const std::string text = util::read_file(path);
-  if (text.find(kKey) == std::string::npos) return std::nullopt;
-  const util::Json document = util::parse_config(text, path.string());
-  const util::JsonView config(document, path.string());
-  if (!config.has(kKey)) return std::nullopt;
-  const util::JsonView named = config.at(kKey);
-  std::string name = path_in_folder(named);
-  if (name.empty() || !(name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")))
-    named.fail("a file NAME.safetensors or NAME.safetensors.index.json in the model's folder or below it");
-  if (!util::exists(folder / name)) {
+  std::optional<std::string> name = weights_named_by(util::read_file(path), path.string());
+  if (name && !util::exists(folder / *name)) {
     throw input_error(
-        {.what = cat("no weights ", in_quotes(name), ", which config.json names"),
+        {.what = cat("no weights ", in_quotes(*name), ", which config.json names"),
          .where = folder.string(),
-         .hint = cat("without its key ", kKey, " the weights are sought under their usual names")});
+         .hint = cat("without its key ", kNamedWeights, " the weights are sought under their usual names")});
   }
   return name;
 }
@@ -602,6 +595,18 @@ const std::vector<std::string>& weight_file_names() {
   static const std::vector<std::string> names = {"model.safetensors", "model.safetensors.index.json",
                                                  "pytorch_model.bin", "pytorch_model.bin.index.json"};
   return names;
+}
+
+std::optional<std::string> weights_named_by(const std::string& config, const std::string& where) {
+  if (config.find(kNamedWeights) == std::string::npos) return std::nullopt;
+  const util::Json document = util::parse_config(config, where);
+  const util::JsonView view(document, where);
+  if (!view.has(kNamedWeights)) return std::nullopt;
+  const util::JsonView named = view.at(kNamedWeights);
+  std::string name = path_in_folder(named);
+  if (name.empty() || !(name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")))
+    named.fail("a file NAME.safetensors or NAME.safetensors.index.json in the model's folder or below it");
+  return name;
 }
 
 std::vector<std::string> shards_of_index(const std::string& text, const std::string& where) {

@@ -195,7 +195,12 @@ class Gathering {
 /// Whether the snapshot has the weights that its loader will take; `reason` tells what is missing.
 bool has_weights(const CachedRepository& cached, const std::string& commit, std::string& reason) {
   const fs::path snapshot = cached.snapshot(commit);
-  for (const std::string& name : weight_file_names()) {
+  const fs::path config = snapshot / "config.json";
+  std::vector<std::string> names = weight_file_names();
+  if (cached.has(commit, "config.json")) {
+    if (auto named = weights_named_by(util::read_file(config), config.string())) names = {*named};
+  }
+  for (const std::string& name : names) {
     if (!cached.has(commit, name)) continue;
     if (!name.ends_with(".json")) return true;
     const std::vector<std::string> shards =
@@ -236,10 +241,17 @@ void gather_model(Gathering& gathering, ModelParts parts) {
   for (std::size_t i = 0; i < (gathering.list() ? kSmallFiles.size() : kAskedFor); ++i) {
     if (auto file = gathering.find(kSmallFiles[i])) gathering.want(std::move(*file));
   }
+  gathering.want(config);
   std::optional<HubFile> weights;
   if (parts == ModelParts::kAll) {
-    for (const std::string& name : weight_file_names()) {
-      if ((weights = gathering.find(name))) break;
+    gathering.fetch();
+    const auto named = weights_named_by(gathering.content(config), gathering.place() + "/config.json");
+    if (named) {
+      weights = gathering.require(*named, "config.json names it as the model's weights");
+    } else {
+      for (const std::string& name : weight_file_names()) {
+        if ((weights = gathering.find(name))) break;
+      }
     }
     if (!weights) {
       std::vector<std::string> names;
@@ -253,7 +265,6 @@ void gather_model(Gathering& gathering, ModelParts parts) {
                                .found = util::join_first(names, kShown)});
     }
   }
-  gathering.want(config);
   std::vector<std::string> shards;
   if (weights && weights->path.ends_with(".json")) {
     gathering.want(*weights);

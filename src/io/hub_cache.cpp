@@ -284,9 +284,10 @@ std::string BlobLock::acquire(const CachedRepository& repository, const std::str
 
 UnfinishedBlob::UnfinishedBlob(const CachedRepository& repository, HubFile file)
     : final_(repository.blob(file.etag)), file_(std::move(file)) {
-  take_over();
+  const util::Descriptor foreign = take_over();
   if (!opened_.is_open()) create();
   begin_hash();
+  if (foreign.is_open()) read_through(foreign.get(), own_, [&](std::string_view bytes) { write(bytes); });
 }
 
 fs::path UnfinishedBlob::new_name() const {
@@ -302,12 +303,14 @@ void UnfinishedBlob::create() {
 }
 
 /// The longest beginning that nobody is at work on: who is holds a lock on the file. That of another machine
-/// may not be seen here, so that its files must not have grown for a while.
-void UnfinishedBlob::take_over() {
+/// may not be seen here, so that its files must not have grown for a while. It is returned, to be copied: who
+/// wakes up there still has it open, and may begin it anew when it is finished here.
+Descriptor UnfinishedBlob::take_over() {
   constexpr double kAbandoned = 60;
   const std::string of_machine = final_.filename().string() + "." + machine_digits();
   fs::path longest;
   Descriptor kept;
+  bool is_own = false;
   std::uint64_t most = 0;
   for (const fs::path& path : unfinished_files(final_, kUnfinished)) {
     Descriptor opened(::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
@@ -327,12 +330,18 @@ void UnfinishedBlob::take_over() {
     longest = path;
     most = length;
     kept = std::move(opened);
+    is_own = own;
   }
-  if (longest.empty()) return;
+  if (longest.empty()) return {};
+  if (!is_own) {
+    ::unlink(longest.c_str());
+    return kept;
+  }
   own_ = new_name();
-  if (::rename(longest.c_str(), own_.c_str()) != 0) return;
+  if (::rename(longest.c_str(), own_.c_str()) != 0) return {};
   opened_ = std::move(kept);
   locked_ = true;
+  return {};
 }
 
 /// Over what is in the file.

@@ -140,6 +140,7 @@ TensorFile TensorFile::open_safetensors(const std::filesystem::path& path) {
   for (const auto& item : document.items()) {
     const std::string& name = item.key();
     const JsonView value(item.value(), where + ": " + util::valid_utf8(name));
+    if (name == "__metadata__" && value.is_null()) continue;
     if (!value.is_object()) value.fail("an object");
     if (name == "__metadata__") {
       for (const std::string& key : value.keys()) result.metadata_[key] = value.at(key).as_string();

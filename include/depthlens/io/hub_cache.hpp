@@ -105,7 +105,7 @@ class UnfinishedBlob : public HubSink {
  private:
   std::filesystem::path new_name() const;
   void create();
-  void take_over();
+  [[nodiscard]] util::Descriptor take_over();
   void begin_hash();
   bool has_name() const;
   util::Error cannot_write(int error) const;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,10 @@ namespace depthlens::io {
 /// The files that weights are found by, in transformers' order: the first that is there counts. Those that
 /// end in ".json" are indexes of shards.
 const std::vector<std::string>& weight_file_names();
+
+/// The file or index that a config.json with this text names in place of these (`transformers_weights`), if
+/// it does. Throws a format error for one that is no plain name of such a file.
+std::optional<std::string> weights_named_by(const std::string& config, const std::string& where);
 
 /// The distinct files that an index with this text names. Throws a format error for one that is no plain name
 /// of a file.

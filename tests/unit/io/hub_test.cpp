@@ -518,6 +518,60 @@ TEST_CASE("hub: what an earlier process has left is gone on with, where it is a 
         (good ? std::vector<std::string>{"bytes=120000-"} : std::vector<std::string>{"bytes=120000-", ""}));
 }
 
+TEST_CASE("hub: what another machine has left is copied: who wakes up there has no hand in it") {
+  Bench bench;
+  const fs::path blobs = bench.folder() / "blobs";
+  fs::create_directories(blobs);
+  const std::string etag = util::sha256(bench.weights);
+  const fs::path left = blobs / (etag + ".zzzzab12.dl.incomplete");
+  std::ofstream(left, std::ios::binary) << bench.weights.substr(0, 120000);
+  fs::last_write_time(left, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  std::fstream still_open(left, std::ios::binary | std::ios::in | std::ios::out);
+  const io::CachedRepository cached(bench.hub.cache(), {.name = "org/name"});
+  io::UnfinishedBlob blob(
+      cached,
+      {.path = "model.safetensors", .commit = FakeHub::kCommit, .etag = etag, .size = bench.weights.size()});
+  CHECK(blob.size() == 120000);
+  CHECK_FALSE(fs::exists(left));
+  still_open << "another content" << std::flush;
+  REQUIRE(still_open.good());
+  blob.write(std::string_view(bench.weights).substr(120000));
+  CHECK(blob.finish() == io::UnfinishedBlob::End::kFinished);
+  still_open << "and more" << std::flush;
+  CHECK(util::read_file(blobs / etag) == bench.weights);
+  CHECK(bench.unfinished().empty());
+}
+
+TEST_CASE("hub: config.json may name the weights") {
+  Bench bench;
+  const std::string tuned = content(5000, 3);
+  bench.hub.add(kModel, "weights/tuned.safetensors", tuned);
+  SECTION("a file") {
+    bench.hub.add(kModel, "config.json", R"({"transformers_weights": "./weights/tuned.safetensors"})");
+  }
+  SECTION("an index, of shards in the model's folder or below it") {
+    bench.hub.add(kModel, "config.json", R"({"transformers_weights": "all.safetensors.index.json"})");
+    bench.hub.add(kModel, "all.safetensors.index.json",
+                  R"({"weight_map": {"x": "weights/tuned.safetensors"}})");
+  }
+  CHECK(bench.asking().model("org/name") == bench.snapshot());
+  CHECK(util::read_file(bench.snapshot() / "weights/tuned.safetensors") == tuned);
+  CHECK_FALSE(fs::exists(bench.snapshot() / "model.safetensors"));
+  bench.hub.forget_requests();
+  CHECK(bench.asking().model("org/name") == bench.snapshot());
+  CHECK(bench.hub.requests().empty());
+  fs::remove(bench.snapshot() / "weights/tuned.safetensors");  // what is missing is seen
+  CHECK(bench.asking().model("org/name") == bench.snapshot());
+  CHECK(util::read_file(bench.snapshot() / "weights/tuned.safetensors") == tuned);
+}
+
+TEST_CASE("hub: weights that config.json names, and that are not there") {
+  Bench bench;
+  bench.hub.add(kModel, "config.json", R"({"transformers_weights": "other.safetensors"})");
+  check_error(ErrorCode::kInput, {"no other.safetensors", "config.json names it"},
+              [&] { bench.asking().model("org/name"); });
+}
+
 TEST_CASE("hub: caches of other programs: copies, absolute and double links, no links at all") {
   Bench bench;
   const fs::path snapshot = bench.snapshot(), shared = bench.hub.beside("shared/blob");

@@ -47,6 +47,15 @@ TEST_CASE("safetensors: values, shapes, metadata and sizes") {
   CHECK(values_of(file.view("b")) == std::vector<double>{7});
 }
 
+TEST_CASE("safetensors: metadata may be null") {
+  const TemporaryFolder folder;
+  const std::string header = R"({"__metadata__":null,"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  const TensorFile file =
+      TensorFile::open_safetensors(folder.write("x.safetensors", safetensors(header, bytes_of<float>({2}))));
+  CHECK(file.metadata().empty());
+  CHECK(file.entries().size() == 1);
+}
+
 TEST_CASE("safetensors: a view outlives its file object, and load copies only where it must") {
   const TemporaryFolder folder;
   const auto path = folder.write("x.safetensors", two_tensors());
@@ -220,6 +229,7 @@ TEST_CASE("safetensors: headers that do not fit their file") {
   check_refused(R"({"a":7})", 0, {": a", "an object"});
   check_refused(R"({"__metadata__":{"format":7}})", 0, {"__metadata__: format", "a string"});
   check_refused(R"({"__metadata__":[]})", 0, {"an object"});
+  check_refused(R"({"x":null})", 0, {"an object"});
   check_refused(util::cat("{\"a\":", std::string(600, '['), std::string(600, ']'), "}"), 0,
                 {"nesting deeper than 512"});
 }
