@@ -292,10 +292,10 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   }
   train::TunedTrainer trainer(model, settings, lens);
   const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
-  util::log_info(util::cat(model.spec().architecture, ", ", trainer.settings().num_layers, " translators of ",
-                           model.spec().hidden_size, " × ", model.spec().hidden_size, "; ",
-                           counted(settings.steps, "step"), " of ", counted(tokens_per_step, "token"),
-                           "; products in ", trainer.products()));
+  util::log_info(util::cat(
+      model.spec().architecture, ", ", counted(trainer.settings().num_layers, "translator"), " of ",
+      model.spec().hidden_size, " × ", model.spec().hidden_size, "; ", counted(settings.steps, "step"),
+      " of ", counted(tokens_per_step, "token"), "; products in ", trainer.products()));
 
   train::TrainingPlan plan;
   plan.windows = [&](std::int64_t step) { return text.windows_of(step); };
@@ -386,8 +386,18 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
       if (!joined.biases.empty()) joined.biases[at] = lens.biases.at(at);
     }
   }
+  std::vector<std::string> missing;
   for (std::size_t i = 0; i < taken.size(); ++i) {
-    if (!taken[i]) throw util::format_error({.what = util::cat("no part has layer ", i), .where = "--join"});
+    if (!taken[i]) missing.push_back(std::to_string(i));
+  }
+  if (!missing.empty()) {
+    constexpr std::size_t kShown = 12;
+    throw util::usage_error(
+        {.what = util::cat("no part has layer", missing.size() > 1 ? "s " : " ",
+                           util::join_first(missing, kShown)),
+         .where = "--join",
+         .hint = "name the folders of all parts, each by its own --join, and train what is missing with "
+                 "--layers"});
   }
   util::create_folders(out);
   const FolderLock lock(output.out, "");

@@ -204,7 +204,7 @@ TEST_CASE("layers trained by several processes join to one lens") {
   CHECK(record("joined").at("settings").at("layers") == Json({0, 2}));
   CHECK(record("joined").at("inputs") == record("low").at("inputs"));
   CHECK(values(low, "2.weight") == std::string(values(low, "2.weight").size(), '\0'));
-  check_error(join({"low"}, "x"), 4, {"no part has layer 2"});
+  check_error(join({"low"}, "x"), 2, {"no part has layer 2", "--layers"});
   check_error(join({"low", "low"}, "x"), 4, {"two parts have layer 0"});
   check_done(bench.train("other", {"--layers", "2", "--lr-scale", "0.5"}));
   check_error(join({"low", "other"}, "x"), 4, {"not parts of one training"});
@@ -395,6 +395,20 @@ TEST_CASE("one training at a time in a folder, and a model's folder is none for 
   CHECK(read_bytes(bench.model.folder() / "config.json") == config);
 }
 
+TEST_CASE("a training without validation holds no text back") {
+  const Bench bench;
+  const auto train = [&](const std::string& name, const std::vector<std::string>& more) {
+    return std::vector<std::string>{"train-lens",        "--model", bench.model.path(), "--input",
+                                    bench.text,          "--out",   bench.out(name),    "--quiet",
+                                    "--steps",           "2",       "--max-length",     "16",
+                                    "--tokens-per-step", "64"} +
+           more;
+  };
+  check_error(train("x", {}), 3, {"too short"});  // for as much as is held back
+  check_done(train("x", {"--validate-every", "0"}));
+  CHECK(read_json(fs::path(bench.out("x")) / "training.json").at("settings").at("validation_tokens") == 0);
+}
+
 TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   const Bench bench;
   const std::string none = bench.out("none");
@@ -408,7 +422,10 @@ TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   check_error(bench.train("x", {"--lr-scale", "1e300"}), 2, {"--lr-scale", "above 0 to 1e6"});
   check_error(bench.train("x", {"--weight-decay", "1e39"}), 2, {"--weight-decay", "from 0 to 1e6"});
   check_error(bench.train("x", {"--resume", "--overwrite"}), 2, {"contradict"});
-  check_error(bench.train("x", {"--keep", "best", "--validate-every", "0"}), 2, {"--keep best"});
+  check_error({"train-lens", "--input", bench.text, "--out", none, "--keep", "best", "--validate-every", "0"},
+              2, {"--keep best"});
+  check_error(bench.train("x", {"--validate-every", "0"}), 2,
+              {"--validation-tokens", "--validate-every above 0"});
   check_error(bench.train("x", {"--prompts", "5"}), 2, {"--prompts"});
   check_error({"train-lens", "--type", "jacobian", "--input", bench.text, "--out", none, "--loss", "ce"}, 2,
               {"--loss"});

@@ -76,10 +76,9 @@ fs::path checked_destination(const ReportOptions& options) {
   return options.out.empty() ? fs::path(options.run) / "report.html" : fs::path(options.out);
 }
 
-/// The page of a comparison; writes the tables of differences where they are wanted.
-std::string compared_page(const ReportOptions& options) {
-  const std::vector<fs::path> runs(options.compared.begin(), options.compared.end());
-  std::vector<std::string> names = report::distinct_names(runs);
+/// Of each run to the first one; the log tells what of them is missing.
+std::vector<report::RunDifference> differences_of(const std::vector<fs::path>& runs,
+                                                  const std::vector<std::string>& names) {
   std::vector<report::RunDifference> differences;
   for (std::size_t i = 1; i < runs.size(); ++i) {
     differences.push_back(report::run_difference(runs.front(), runs[i]));
@@ -97,30 +96,49 @@ std::string compared_page(const ReportOptions& options) {
     util::log_info(util::cat(names[i], " cannot be compared with ", names.front(),
                              " document by document: ", differences.back().unpaired));
   }
-  if (!options.differences.empty()) {
+  return differences;
+}
+
+util::Error no_differences(const report::RunDifference& to_first) {
+  std::vector<std::string> why;
+  if (!to_first.unpaired.empty()) why.push_back(to_first.unpaired);
+  for (const auto& [reason, tables] : to_first.left_out) why.push_back(reason + " of the first");
+  return util::input_error({.what = "there are no differences to tell",
+                            .where = "--differences",
+                            .expected =
+                                "runs on the same inputs, with the same positions and seed, of models "
+                                "with as many layers",
+                            .found = util::join(why, "; ")});
+}
+
+void write_page(const fs::path& out, const std::string& page) {
+  if (out.has_parent_path()) util::create_folders(out.parent_path());
+  util::write_file(out, page);
+  util::log_info(util::cat("the page is ", out.string(), " (", util::as_bytes(page.size()), ")"));
+}
+
+/// The page of a comparison, and the tables of differences where they are wanted: where there are none this
+/// throws behind the page.
+void compare(const ReportOptions& options, const fs::path& out) {
+  const std::vector<fs::path> runs(options.compared.begin(), options.compared.end());
+  std::vector<std::string> names = report::distinct_names(runs);
+  const std::vector<report::RunDifference> differences = differences_of(runs, names);
+  const fs::path folder = options.differences;
+  std::vector<tables::Table> tables;
+  if (!folder.empty()) {
     names.erase(names.begin());
-    const std::vector<tables::Table> tables = report::joined_tables(names, differences);
-    if (tables.empty()) {
-      std::vector<std::string> why = {differences.front().unpaired};
-      if (why.front().empty()) why.clear();
-      for (const auto& [reason, left_out] : differences.front().left_out)
-        why.push_back(reason + " of the first");
-      throw util::input_error({.what = "there are no differences to tell",
-                               .where = "--differences",
-                               .expected = "runs on the same inputs, with the same positions and seed",
-                               .found = util::join(why, "; ")});
-    }
-    const auto file_of = [&](const tables::Table& table) {
-      return fs::path(options.differences) / (table.name + ".csv");
-    };
-    for (const tables::Table& table : tables) {
-      check_replaceable(file_of(table), "a table of differences",
-                        [](std::string_view head) { return head.rfind("run,", 0) == 0; });
-    }
-    util::create_folders(options.differences);
-    for (const tables::Table& table : tables) util::write_file(file_of(table), tables::to_csv(table));
+    tables = report::joined_tables(names, differences);
   }
-  return report::comparison_page(runs, differences);
+  const auto file_of = [&](const tables::Table& table) { return folder / (table.name + ".csv"); };
+  for (const tables::Table& table : tables) {
+    check_replaceable(file_of(table), "a table of differences",
+                      [](std::string_view head) { return head.rfind("run,", 0) == 0; });
+  }
+  write_page(out, report::comparison_page(runs, differences));
+  if (folder.empty()) return;
+  if (tables.empty()) throw no_differences(differences.front());
+  util::create_folders(folder);
+  for (const tables::Table& table : tables) util::write_file(file_of(table), tables::to_csv(table));
 }
 
 void run_report(const CLI::App& app, const ReportOptions& options) {
@@ -135,13 +153,13 @@ void run_report(const CLI::App& app, const ReportOptions& options) {
   const std::size_t max_bytes = parsed_size(options.max_size);
   apply_common_options(options.common);
   check_replaceable(out, "a page of depthlens", [](std::string_view head) {
-    return head.find("<title>depthlens ") != std::string_view::npos;
+    return head.find("<title>depthlens report</title>") != std::string_view::npos;
   });
-  const std::string page =
-      options.compared.empty() ? report::run_page(options.run, choice, max_bytes) : compared_page(options);
-  if (out.has_parent_path()) util::create_folders(out.parent_path());
-  util::write_file(out, page);
-  util::log_info(util::cat("the page is ", out.string(), " (", util::as_bytes(page.size()), ")"));
+  if (options.compared.empty()) {
+    write_page(out, report::run_page(options.run, choice, max_bytes));
+  } else {
+    compare(options, out);
+  }
 }
 
 }  // namespace

@@ -94,6 +94,10 @@ std::vector<Condition> conditions(const CLI::App& app, const TrainOptions& optio
           {.flags = {"--validate-every"},
            .holds = options.tuned.validation_tokens > 0,
            .needs = "--validation-tokens above 0",
+           .found = "0"},
+          {.flags = {"--validation-tokens"},
+           .holds = options.tuned.validate_every > 0,
+           .needs = "--validate-every above 0",
            .found = "0"}};
 }
 
@@ -116,6 +120,7 @@ void run_train_lens(const CLI::App& app, TrainOptions& options) {
                              .where = "--keep best",
                              .expected = "--validation-tokens and --validate-every above 0"});
   }
+  if (tuned.validate_every == 0) tuned.validation_tokens = 0;  // what is held out would be lost
   if (!options.shard.empty()) options.jacobian.shard = run::parse_shard(options.shard);
   const auto check_kept = [&](const std::string& flag, const fs::path& lens) {
     check_not_replaced(flag, {lens.string(), (lens / lens::kTunedParameters).string()}, corpus.out);
@@ -210,7 +215,8 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--validation-tokens", tuned.validation_tokens, "Tokens held out (0: none)")
       ->check(integer(0, std::int64_t{1} << 40))
       ->capture_default_str();
-  app.add_option("--validate-every", tuned.validate_every, "Steps between validations (0: never)")
+  app.add_option("--validate-every", tuned.validate_every,
+                 "Steps between validations (0: never, and nothing is held out)")
       ->check(integer(0))
       ->capture_default_str();
   add_choice(app, "--keep", tuned.keep_best, run::kKeepBest,

@@ -57,7 +57,7 @@ struct TunedTraining {
   std::string layers;                  ///< "A-B" or "A", from 0 to L − 1: train these only; "": all
   std::int64_t checkpoint_every = 25;  ///< steps; 0: at the end only
   std::int64_t validation_tokens = 16384;  ///< held out, rounded up to whole windows; 0: none
-  std::int64_t validate_every = 25;        ///< steps; 0: never
+  std::int64_t validate_every = 25;        ///< steps; 0: never, and no tokens are held out
   bool keep_best = false;                  ///< the lens with the least held out KL, not the last one
   FrequentDamping damping;
   std::int64_t seed = 0;  ///< of the order of the windows
