@@ -64,6 +64,17 @@ Authorities find_authorities() {
   return {};
 }
 
+/// Whether a message of libcurl may hold the name and password for a proxy, which are a part of its address.
+bool may_tell_of_proxy(const std::string& message) {
+  const bool of_proxy =
+      util::lower_case(message).find("proxy") != std::string::npos || message.find('@') != std::string::npos;
+  constexpr std::array<const char*, 5> kVariables = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy",
+                                                     "ALL_PROXY"};
+  return of_proxy && std::any_of(kVariables.begin(), kVariables.end(), [](const char* name) {
+           return environment(name).find('@') != std::string::npos;
+         });
+}
+
 /// What the callbacks of one request work on. They must not throw: libcurl is C.
 struct Transfer {
   const HttpSession::Sink* sink;
@@ -98,8 +109,14 @@ std::size_t take_header(const char* bytes, std::size_t size, std::size_t count, 
     }
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos || transfer.answer.headers.size() >= kMaxHeaders) return length;
-    transfer.answer.headers[util::lower_case(line.substr(0, colon))] =
-        std::string(util::trimmed(line.substr(colon + 1)));
+    const std::string name = util::lower_case(line.substr(0, colon));
+    const std::string_view value = util::trimmed(line.substr(colon + 1));
+    std::string& known = transfer.answer.headers[name];
+    if (name == "link" && !known.empty()) {
+      known.append(", ").append(value);  // a list, which may come in pieces
+    } else {
+      known = value;
+    }
   } catch (...) {
     transfer.error = std::current_exception();
     return 0;
@@ -265,7 +282,12 @@ HttpAnswer HttpSession::perform(const HttpRequest& request, const Sink& sink,
     throw HttpFailure(HttpFailure::Kind::kNoConnection,
                       util::cat("the proxy answers with status ", proxy_status));
   }
-  const std::string why = reason[0] != '\0' ? reason.data() : curl_easy_strerror(code);
+  std::string why = reason[0] != '\0' ? reason.data() : curl_easy_strerror(code);
+  if (may_tell_of_proxy(why)) {
+    why = util::cat(curl_easy_strerror(code),
+                    " (the proxy that http_proxy, https_proxy or all_proxy names; in names and passwords "
+                    "signs other than letters and digits stand as %XX)");
+  }
   // Where packets are dropped on the way, nobody ever says that there is no connection.
   const bool silent = code == CURLE_OPERATION_TIMEDOUT && transfer.answer.status == 0;
   throw HttpFailure(silent ? HttpFailure::Kind::kNoConnection : kind_of(code), why);

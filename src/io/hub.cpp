@@ -108,6 +108,13 @@ class Gathering {
   void take_list(const std::string& folder, bool recursive) {
     listed_folder_ = folder;
     list_ = client_.list(cached_.repository(), commit_, folder, recursive);
+    const auto is_listed = [&](const std::string& path) {
+      return parent_of(path) != folder || std::any_of(list_->begin(), list_->end(),
+                                                      [&](const HubFile& file) { return file.path == path; });
+    };
+    if (!list_ || std::all_of(found_.begin(), found_.end(), is_listed)) return;
+    util::log_detail(cat("the list of ", in_words(), " lacks files that are there, and is not used"));
+    list_.reset();
   }
   const std::optional<std::vector<HubFile>>& list() const { return list_; }
 
@@ -124,6 +131,7 @@ class Gathering {
           client_.look_up(cached_.repository(), commit_.empty() ? revision_ : commit_, path);
       if (commit_.empty()) commit_ = looked.commit;
       file = std::move(looked.file);
+      if (file) found_.push_back(path);
     }
     if (!file && !commit_.empty()) absent_.push_back(path);
     return file;
@@ -188,6 +196,7 @@ class Gathering {
   std::string listed_folder_;
   std::optional<std::vector<HubFile>> list_;
   std::vector<HubFile> wanted_;
+  std::vector<std::string> found_;  // when they were asked for by themselves
   std::vector<std::string> absent_;
   std::uint64_t bytes_ = 0;
 };
@@ -363,7 +372,9 @@ struct Hub::Wanted {
 Hub::Hub(HubOptions options) : options_(options) {
   if (options_.offline) offline_ = "--offline";
   for (const char* name : {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}) {
+    if (hub_variable(name).empty()) continue;
     if (offline_.empty() && is_hub_switch_on(name)) offline_ = cat(name, "=", hub_variable(name));
+    break;  // the first one that is set decides
   }
 }
 

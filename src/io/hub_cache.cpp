@@ -197,6 +197,8 @@ void CachedRepository::put_in_snapshot(const std::string& commit, const std::str
                                        const std::string& etag) const {
   const fs::path target = snapshot(commit) / path, content = blob(etag);
   create_folders(target.parent_path());
+  std::error_code ignored;
+  fs::remove(folder_ / ".no_exist" / commit / path, ignored);  // huggingface_hub looks there first
   const fs::path own = target.parent_path() / cat(".", util::unique_name(), ".tmp");
   const fs::path relative = content.lexically_relative(target.parent_path());
   const bool linked =

@@ -85,12 +85,39 @@ std::optional<std::int64_t> asked_wait(const HttpAnswer& answer) {
   return std::nullopt;
 }
 
-/// The address of the next page in a Link header; "" where this is the last.
+/// Where a part of a header's value ends that begins at `at`: at that sign, or at the end. In quotes it is
+/// none.
+std::size_t end_of_part(std::string_view text, std::size_t at, char sign) {
+  for (bool quoted = false; at < text.size() && (quoted || text[at] != sign); ++at)
+    quoted = quoted != (text[at] == '"');
+  return at;
+}
+
+/// Whether one of the relations of a link's parameters (`; rel="next"; …`) is that.
+bool has_relation(std::string_view parameters, std::string_view wanted) {
+  for (std::size_t at = 0, end = 0; at < parameters.size(); at = end + 1) {
+    end = end_of_part(parameters, at, ';');
+    const std::string_view parameter = parameters.substr(at, end - at);
+    const std::size_t equals = parameter.find('=');
+    if (equals == std::string_view::npos) continue;
+    if (util::lower_case(util::trimmed(parameter.substr(0, equals))) != "rel") continue;
+    std::string value = util::lower_case(util::trimmed(parameter.substr(equals + 1)));
+    std::erase(value, '"');
+    const std::vector<std::string> relations = util::split(value, ' ');
+    if (std::find(relations.begin(), relations.end(), wanted) != relations.end()) return true;
+  }
+  return false;
+}
+
+/// The address of the next page in a Link header (RFC 8288); "" where this is the last.
 std::string next_page(const std::string& link) {
-  for (const std::string& part : util::split(link, ',')) {
-    const std::size_t begin = part.find('<'), end = part.find('>');
-    if (begin == std::string::npos || end == std::string::npos || end < begin) continue;
-    if (part.find("rel=\"next\"", end) != std::string::npos) return part.substr(begin + 1, end - begin - 1);
+  for (std::size_t at = 0; (at = link.find('<', at)) != std::string::npos;) {
+    const std::size_t end = link.find('>', at);
+    if (end == std::string::npos) break;
+    const std::size_t after = end_of_part(link, end + 1, ',');  // where the next link begins
+    if (has_relation(std::string_view(link).substr(end + 1, after - end - 1), "next"))
+      return link.substr(at + 1, end - at - 1);
+    at = after;
   }
   return {};
 }
@@ -124,15 +151,15 @@ const char* service_of(RepositoryType type) {
 
 std::chrono::seconds read_seconds(const char* name) {
   constexpr std::int64_t kDefault = 10, kMax = 86400;
-  const std::string text = hub_variable(name);
+  const std::string text(util::trimmed(hub_variable(name)));
   std::int64_t seconds = kDefault;
-  if (!text.empty() && (!util::parse_int(text, seconds) || seconds < 1 || seconds > kMax)) {
+  if (!text.empty() && (!util::parse_int(text, seconds) || seconds < 0 || seconds > kMax)) {
     throw util::usage_error({.what = "unusable timeout",
                              .where = name,
-                             .expected = cat("seconds from 1 to ", kMax),
+                             .expected = cat("seconds from 1 to ", kMax, ", or 0 for the default"),
                              .found = in_quotes(text)});
   }
-  return std::chrono::seconds(seconds);
+  return std::chrono::seconds(seconds > 0 ? seconds : kDefault);
 }
 
 void read_token(HubClientSettings& settings) {
@@ -197,8 +224,9 @@ HubClientSettings read_hub_client_settings() {
     const bool http =
         (origin.starts_with("http://") || origin.starts_with("https://")) && scheme != std::string::npos;
     if (!http || endpoint.find_first_of("?# \t\r\n") != std::string::npos) {
-      std::string shown = endpoint.substr(0, endpoint.find_first_of("?#"));
+      std::string shown = endpoint;
       if (const std::size_t at = shown.rfind('@'); at != std::string::npos) shown = "…" + shown.substr(at);
+      shown.resize(std::min(shown.size(), shown.find_first_of("?#")));
       throw util::usage_error({.what = "no address of a hub",
                                .where = "HF_ENDPOINT",
                                .expected = "https://HOST",

@@ -61,12 +61,18 @@ bool is_valid_repository_name(std::string_view name) {
          std::all_of(parts.begin(), parts.end(), is_valid_part);
 }
 
+/// As git has names of branches and tags (git-check-ref-format).
 bool is_valid_revision(std::string_view revision) {
   const std::vector<std::string> parts = util::split(revision, '/');
-  return revision.size() <= kMaxRevision &&
+  const bool has_sign = std::any_of(revision.begin(), revision.end(), [](char c) {
+    constexpr std::string_view kRefused = " ~^:?*[\\\x7f";
+    return static_cast<unsigned char>(c) < 0x20 || kRefused.find(c) != std::string_view::npos;
+  });
+  return revision.size() <= kMaxRevision && util::is_valid_utf8(revision) && !has_sign && revision != "@" &&
+         !revision.ends_with('.') && revision.find("..") == std::string_view::npos &&
+         revision.find("@{") == std::string_view::npos &&
          std::all_of(parts.begin(), parts.end(), [](const std::string& part) {
-           return !part.empty() && part.front() != '.' && part.find("..") == std::string::npos &&
-                  std::all_of(part.begin(), part.end(), [](char c) { return is_one_of(c, "_-.+"); });
+           return !part.empty() && part.front() != '.' && !part.ends_with(".lock");
          });
 }
 

@@ -735,8 +735,14 @@ TEST_CASE("hub: without a connection what is there is used, and what is not is t
       bench.environment.set(name, value);
       offline(std::string(name) + "=" + value + " forbids to fetch it");
     }
-    bench.environment.set(name, "0");
+    bench.environment.set(name, "");
   }
+  bench.environment.set("HF_HUB_OFFLINE", "0");
+  bench.environment.set("TRANSFORMERS_OFFLINE", "1");  // the first one that is set decides
+  CHECK(bench.asking(/*refresh=*/true).model("org/name") == bench.snapshot());
+  CHECK_FALSE(bench.hub.requests().empty());
+  bench.environment.set("TRANSFORMERS_OFFLINE", "0");
+  bench.hub.forget_requests();
   CHECK_THROWS_AS(io::Hub({.offline = true}).model("org/other"), util::Error);
   CHECK(bench.hub.requests().empty());
 
@@ -851,7 +857,8 @@ TEST_CASE("hub: a list without an end, or with entries that are not understood, 
   git.update("blob 2\0{}", 9);
   const auto list_with = [&](const Json& tokenizer, const Json& weights) {
     Json list = {{{"type", "file"}, {"path", "tokenizer.json"}},
-                 {{"type", "file"}, {"path", "model.safetensors"}}};
+                 {{"type", "file"}, {"path", "model.safetensors"}},
+                 {{"type", "file"}, {"path", "config.json"}}};
     list[0].update(tokenizer);
     list[1].update(weights);
     list.push_back({{"type", "file"}, {"path", "../x"}, {"size", 2}, {"oid", git.hex_digest()}});
@@ -892,6 +899,56 @@ TEST_CASE("hub: a list without an end, or with entries that are not understood, 
   CHECK_FALSE(fs::exists(bench.folder() / ".no_exist" / FakeHub::kCommit / "tokenizer.json"));
   CHECK(bench.hub.requests_with("/api/").size() == 1);
   CHECK(bench.hub.requests_with("/list").empty());
+}
+
+TEST_CASE("hub: a list in pages, as the next one may be named") {
+  Bench bench;
+  const std::string next = bench.hub.endpoint() + "/api/models/org/name/tree/" + FakeHub::kCommit +
+                           "?recursive=false&expand=false&a=1,2&cursor=1";
+  const std::string link =
+      GENERATE("<NEXT>; rel=\"next\"", "<NEXT>; rel=next", "<NEXT>;Rel = \"first Next\"",
+               "</other,x>; rel=\"prev\"; title=\"a, <b>; rel=next\", <NEXT>; rel=\"next\"",
+               "<NEXT>; rel=\"next\"\r\nLink: </token>; rel=\"xet-auth\"",
+               "</token>; rel=\"xet-auth\"\r\nlink: <NEXT>; rel=\"next\"");
+  INFO(link);
+  std::string header = link;
+  header.replace(header.find("NEXT"), 4, next);
+  const Json first = {{{"type", "file"}, {"path", "config.json"}},
+                      {{"type", "file"}, {"path", "model.safetensors"}}};
+  const Json second = {{{"type", "file"}, {"path", "tokenizer.json"}}};
+  bench.hub.set_rules(
+      {{{"on", "/api/.*cursor"}, {"status", 200}, {"body", second.dump()}},
+       {{"on", "/api/"}, {"status", 200}, {"body", first.dump()}, {"set", {{"Link", header}}}}});
+  CHECK(bench.asking().model("org/name") == bench.snapshot());
+  CHECK(bench.hub.requests_with("/api/").size() == 2);
+  CHECK(fs::exists(bench.snapshot() / "tokenizer.json"));
+  CHECK_FALSE(fs::exists(bench.folder() / ".no_exist" / FakeHub::kCommit / "tokenizer.json"));
+}
+
+TEST_CASE("hub: a list that lacks what is there is none") {
+  Bench bench;
+  bench.hub.set_rules({{"on", "/api/"}, {"status", 200}, {"body", "[]"}});
+  CHECK(bench.asking().model("org/name") == bench.snapshot());
+  CHECK(fs::exists(bench.snapshot() / "tokenizer.json"));
+}
+
+TEST_CASE("hub: what is fetched is no longer marked as absent, for huggingface_hub looks there first") {
+  Bench bench;
+  const fs::path mark = bench.folder() / ".no_exist" / FakeHub::kCommit / "tokenizer.json";
+  fs::create_directories(mark.parent_path());
+  std::ofstream(mark).close();
+  CHECK(bench.asking(/*refresh=*/true).model("org/name") == bench.snapshot());
+  CHECK(fs::exists(bench.snapshot() / "tokenizer.json"));
+  CHECK_FALSE(fs::exists(mark));
+}
+
+TEST_CASE("hub: branches and tags have all names that git allows") {
+  Bench bench;
+  const std::string name =
+      GENERATE("lr=1e-4", "seed=1/step=10", "a,b", "x@y", "v1%", "wip!", "a(b)", "größe");
+  bench.hub.refer(kModel, name, FakeHub::kCommit);
+  CHECK(bench.asking().model("org/name@" + name) == bench.snapshot());
+  CHECK(util::read_file(bench.folder() / "refs" / name) == FakeHub::kCommit);
 }
 
 TEST_CASE("hub: a download mends what is damaged in the cache; others tell how") {
@@ -1015,8 +1072,10 @@ TEST_CASE("hub: what it says is shown without the token, printable, and of a rea
       {{"on", "HEAD"}, {"status", 429}, {"headers", {{"ratelimit", "t=9223372036854775807"}}}});
   refused({"asks for a long pause"});
   for (const std::string& warning : util::warnings()) CHECK(warning.find(secret) == std::string::npos);
-  for (const auto& [address, shown] : std::vector<std::pair<std::string, std::string>>{
-           {"hf-mirror.com", "'hf-mirror.com'"}, {"ftp://me:word@x/" + secret, "'…@x/…'"}}) {
+  for (const auto& [address, shown] :
+       std::vector<std::pair<std::string, std::string>>{{"hf-mirror.com", "'hf-mirror.com'"},
+                                                        {"ftp://me:word@x/" + secret, "'…@x/…'"},
+                                                        {"https://me:wo?rd@x", "'…@x'"}}) {
     bench.environment.set("HF_ENDPOINT", address);
     check_error(ErrorCode::kUsage, {"HF_ENDPOINT", shown}, [&] { bench.asking().model("org/name"); });
   }
@@ -1216,6 +1275,25 @@ TEST_CASE("hub: a server that says nothing is given up after the time that the v
   bench.hub.set_rules({{"on", "hub HEAD"}, {"wait", 4}});
   check_error(ErrorCode::kInput, {"the hub cannot be reached", "too slow"},
               [&] { bench.asking().model("org/name"); });
+}
+
+TEST_CASE("hub: name and password for a proxy stand in no message") {
+  Bench bench;
+  for (const char* proxy : {"http://user:SEC/RET@127.0.0.1:1", "http://user:SEC#RET@127.0.0.1:1",
+                            "http://user:SECRET@127.0.0.1:99999", "socks9://user:SECRET@127.0.0.1:1",
+                            "user:SEC RET@127.0.0.1:1"}) {
+    INFO(proxy);
+    bench.environment.set("http_proxy", proxy);
+    try {
+      bench.asking().model("org/name");
+      FAIL_CHECK("no error");
+    } catch (const util::Error& error) {
+      INFO(error.what());
+      CHECK(std::string(error.what()).find("SEC") == std::string::npos);
+      CHECK(std::string(error.what()).find("RET") == std::string::npos);
+    }
+  }
+  for (const std::string& warning : util::warnings()) CHECK(warning.find("SEC") == std::string::npos);
 }
 
 TEST_CASE("hub: through a proxy, where a variable names one") {
