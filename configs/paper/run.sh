@@ -3,8 +3,9 @@
 # MODEL is a folder beside this script, such as gpt2-xl; further flags go to every analysis (--threads 8, --device cuda,
 # --limit 200) and must be such as all of them take: not --lens, --layers, --top-k, --decode or --watch, which patching has
 # no use for. Reads paper-data/, which docs/paper.md tells how to fill, and writes out/paper/MODEL/. A folder that holds
-# complete results is left as it is, unless --overwrite is among the flags; it fails where they are of other flags. An experiment whose data are not there is
-# skipped; one that fails does not stop the others. Both are named at the end; the status is 1 where one failed.
+# complete results is left as it is, unless --overwrite is among the flags; it fails where they are of other flags. An
+# experiment whose data are not there is skipped; one that fails does not stop the others. Both are named at the end; the
+# status is 1 where one failed.
 set -euo pipefail
 program=${DEPTHLENS:-build/bin/depthlens}
 [[ -z ${DEPTHLENS:-} || $DEPTHLENS != */* ]] || program=$(realpath -m "$DEPTHLENS")

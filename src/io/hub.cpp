@@ -152,6 +152,7 @@ class Gathering {
   /// another content.
   void want(HubFile file) {
     if (cached_.has(commit_, file.path)) {
+      cached_.mark_present(commit_, file.path);
       const fs::path there = cached_.snapshot(commit_) / file.path;
       std::error_code ignored;
       const bool small = file.etag.size() == 40;

@@ -197,8 +197,7 @@ void CachedRepository::put_in_snapshot(const std::string& commit, const std::str
                                        const std::string& etag) const {
   const fs::path target = snapshot(commit) / path, content = blob(etag);
   create_folders(target.parent_path());
-  std::error_code ignored;
-  fs::remove(folder_ / ".no_exist" / commit / path, ignored);  // huggingface_hub looks there first
+  mark_present(commit, path);
   const fs::path own = target.parent_path() / cat(".", util::unique_name(), ".tmp");
   const fs::path relative = content.lexically_relative(target.parent_path());
   const bool linked =
@@ -230,6 +229,11 @@ void CachedRepository::write_reference(const std::string& revision, const std::s
     return;
   }
   write_whole(folder_ / "refs" / revision, commit);
+}
+
+void CachedRepository::mark_present(const std::string& commit, const std::string& path) const {
+  std::error_code ignored;
+  fs::remove(folder_ / ".no_exist" / commit / path, ignored);
 }
 
 void CachedRepository::mark_absent(const std::string& commit, const std::string& path) const {

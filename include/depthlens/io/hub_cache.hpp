@@ -50,6 +50,8 @@ class CachedRepository {
   /// download that ends late does not set a branch back.
   void write_reference(const std::string& revision, const std::string& commit,
                        const std::string& before) const;
+  /// Takes a mark away that the hub has no such file: huggingface_hub looks there before the snapshot.
+  void mark_present(const std::string& commit, const std::string& path) const;
   void mark_absent(const std::string& commit, const std::string& path) const;
 
  private:

@@ -159,8 +159,9 @@ addEventListener("afterprint", () => { printing = false; });
 
 /**
  * `draw(width)` gives an SVG element, or several while the page is printed; `table()` what is behind it; `name`, of files
- * that are saved, and `note` are texts or give one; `controls` stand above the plot. The figure draws itself anew when the width of the page or its colours change, and with
- * `figure.update()`. `exported(width)` draws what is saved, if that is not what is shown.
+ * that are saved, and `note` are texts or give one; `controls` stand above the plot. The figure draws itself anew when the
+ * width of the page or its colours change, and with `figure.update()`. `exported(width)` draws what is saved, if that is
+ * not what is shown.
  */
 function figure({ name, title, note = "", draw, table, controls = [], wide = false, id = null, exported = null }) {
   const plot = el("div", { class: "plot" }), noteNode = el("p", { class: "note" });

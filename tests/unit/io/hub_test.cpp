@@ -940,6 +940,9 @@ TEST_CASE("hub: what is fetched is no longer marked as absent, for huggingface_h
   CHECK(bench.asking(/*refresh=*/true).model("org/name") == bench.snapshot());
   CHECK(fs::exists(bench.snapshot() / "tokenizer.json"));
   CHECK_FALSE(fs::exists(mark));
+  std::ofstream(mark).close();
+  CHECK(bench.asking(/*refresh=*/true).model("org/name") == bench.snapshot());
+  CHECK_FALSE(fs::exists(mark));
 }
 
 TEST_CASE("hub: branches and tags have all names that git allows") {
