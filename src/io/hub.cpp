@@ -108,11 +108,10 @@ class Gathering {
   void take_list(const std::string& folder, bool recursive) {
     listed_folder_ = folder;
     list_ = client_.list(cached_.repository(), commit_, folder, recursive);
-    const auto is_listed = [&](const std::string& path) {
-      return parent_of(path) != folder || std::any_of(list_->begin(), list_->end(),
-                                                      [&](const HubFile& file) { return file.path == path; });
-    };
-    if (!list_ || std::all_of(found_.begin(), found_.end(), is_listed)) return;
+    const bool lacks = std::any_of(found_.begin(), found_.end(), [&](const std::string& path) {
+      return is_told_by_list(path) && !listed(path);
+    });
+    if (!lacks) return;
     util::log_detail(cat("the list of ", in_words(), " lacks files that are there, and is not used"));
     list_.reset();
   }
@@ -120,13 +119,8 @@ class Gathering {
 
   /// What the hub has by that name; nothing where it has none, which is kept in mind.
   std::optional<HubFile> find(const std::string& path) {
-    std::optional<HubFile> file;
-    if (list_ && parent_of(path) == listed_folder_) {
-      const auto found =
-          std::find_if(list_->begin(), list_->end(), [&](const HubFile& one) { return one.path == path; });
-      if (found != list_->end()) file = *found;
-    }
-    if (!list_ || parent_of(path) != listed_folder_ || (file && file->etag.empty())) {
+    std::optional<HubFile> file = listed(path);
+    if (!is_told_by_list(path) || (file && file->etag.empty())) {
       HubClient::Lookup looked =
           client_.look_up(cached_.repository(), commit_.empty() ? revision_ : commit_, path);
       if (commit_.empty()) commit_ = looked.commit;
@@ -190,6 +184,15 @@ class Gathering {
   }
 
  private:
+  /// Whether the list says if there is such a file.
+  bool is_told_by_list(const std::string& path) const { return list_ && parent_of(path) == listed_folder_; }
+  std::optional<HubFile> listed(const std::string& path) const {
+    if (!is_told_by_list(path)) return std::nullopt;
+    const auto found =
+        std::find_if(list_->begin(), list_->end(), [&](const HubFile& file) { return file.path == path; });
+    return found == list_->end() ? std::nullopt : std::optional(*found);
+  }
+
   const CachedRepository& cached_;
   const HubClientSettings& settings_;
   HubClient client_;
