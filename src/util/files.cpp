@@ -365,8 +365,12 @@ void create_folders(const fs::path& path) {
     throw cannot_write(path, error ? error.message() : "a file of that name");
 }
 
+std::unique_lock<std::mutex> hold_commits() {
+  return std::unique_lock(unfinished().mutex);
+}
+
 std::unique_lock<std::mutex> remove_unfinished() {
-  std::unique_lock lock(unfinished().mutex);
+  std::unique_lock lock = hold_commits();
   std::error_code ignored;
   for (const fs::path& file : unfinished().files) ::unlink(file.c_str());
   for (const fs::path& tree : unfinished().trees) fs::remove_all(tree, ignored);

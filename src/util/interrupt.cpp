@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -28,8 +29,11 @@ std::atomic<int> first_signal = 0;
 std::atomic<bool> work_done = false;
 constexpr auto kSameEnd = std::chrono::seconds(10);
 
-/// That the signal was heard.
+/// That the signal was heard, unless it came too late for that. The file that completes the work may have its
+/// name while that is not noted yet.
 void tell() {
+  const auto lock = hold_commits();
+  if (work_done) return;
   if (::isatty(STDERR_FILENO) == 1) std::fputc('\n', stderr);  // a line of progress may stand there
   log_info("saving what is finished; a second Ctrl-C stops at once");
 }
@@ -69,7 +73,7 @@ void watch_interrupts(void (*end)()) {
         first = now;
       }
       if (finishing > 0 && (!again || is_same_end(signal, now - first))) {
-        if (!again && !work_done) tell();
+        if (!again) tell();
         continue;
       }
       end();

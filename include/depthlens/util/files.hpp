@@ -167,10 +167,13 @@ auto read_back(const Read& read) {
 /// The folder and those above it. Throws output errors.
 void create_folders(const fs::path& path);
 
+/// While the returned lock is held, no file gets its name, and none is on its way to it: what is to be done
+/// once it has it (`when_there`) is done.
+std::unique_lock<std::mutex> hold_commits();
+
 /// Removes what this process began and did not finish: temporary files of AtomicFile, folders of
 /// StagingFolder, and folders made by `create_folders` that are still empty. For a program that is about to
-/// end without success, so that it leaves everything as it was. No file gets its name while the returned lock
-/// is held.
+/// end without success, so that it leaves everything as it was. The lock is that of `hold_commits`.
 std::unique_lock<std::mutex> remove_unfinished();
 
 /// The digest, in lower-case hex digits, of bytes that come in pieces.

@@ -1,14 +1,20 @@
 // Signals and the exit statuses that they bring, each in a process of its own.
 #include "depthlens/util/interrupt.hpp"
 
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
 #include <functional>
 
+#include "depthlens/util/files.hpp"
 #include "support/catch.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace fs = std::filesystem;
 
 namespace depthlens::util {
 namespace {
@@ -73,6 +79,28 @@ TEST_CASE("interrupt: a signal that came before the end of the work is forgotten
           get(SIGINT), wait_for_one();
           get(SIGINT), ::sleep(10);
         }) == 130);
+}
+
+TEST_CASE("interrupt: a signal between the last file and the note that all is there is not told") {
+  const test::TemporaryFolder folder;
+  const auto told = [&](bool is_last) {
+    const fs::path messages = folder.path() / "messages";
+    const int status = status_of([&] {
+      const FinishOnInterrupt finish;
+      const int file = ::open(messages.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+      ::dup2(file, STDERR_FILENO);
+      write_file(folder.path() / "file", "bytes", [&] {
+        get(SIGINT), wait_for_one(), ::usleep(20000);
+        if (is_last) set_work_done();
+      });
+      ::usleep(200000);
+      ::_exit(interrupted_status());
+    });
+    CHECK(status == (is_last ? 0 : 130));
+    return fs::file_size(messages) > 0;
+  };
+  CHECK(told(false));
+  CHECK_FALSE(told(true));
 }
 
 }  // namespace depthlens::util
