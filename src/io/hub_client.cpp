@@ -65,26 +65,6 @@ std::optional<std::uint64_t> parse_size(const std::string& text) {
   return static_cast<std::uint64_t>(size);
 }
 
-/// The seconds behind `name` in "api";r=0;t=55.
-std::optional<std::int64_t> field_of(const std::string& header, const std::string& name) {
-  for (const std::string& part : util::split(header, ';')) {
-    const std::string field(util::trimmed(part));
-    std::int64_t value = 0;
-    if (field.rfind(name + "=", 0) == 0 && util::parse_int(field.substr(name.size() + 1), value))
-      return value;
-  }
-  return std::nullopt;
-}
-
-/// How long the hub asks to wait; nothing where it does not say.
-std::optional<std::int64_t> asked_wait(const HttpAnswer& answer) {
-  std::int64_t seconds = 0;
-  if (util::parse_int(answer.header("retry-after"), seconds) && seconds >= 0) return seconds;
-  if (const auto left = field_of(answer.header("ratelimit"), "t"); left && *left >= 0)
-    return std::min(*left, std::int64_t{1} << 32) + 1;
-  return std::nullopt;
-}
-
 /// Where a part of a header's value ends that begins at `at`: at that sign, or at the end. In quotes it is
 /// none.
 std::size_t end_of_part(std::string_view text, std::size_t at, char sign) {
@@ -93,20 +73,30 @@ std::size_t end_of_part(std::string_view text, std::size_t at, char sign) {
   return at;
 }
 
-/// Whether one of the relations of a link's parameters (`; rel="next"; …`) is that.
-bool has_relation(std::string_view parameters, std::string_view wanted) {
-  for (std::size_t at = 0, end = 0; at < parameters.size(); at = end + 1) {
-    end = end_of_part(parameters, at, ';');
-    const std::string_view parameter = parameters.substr(at, end - at);
-    const std::size_t equals = parameter.find('=');
+/// What follows `name=` in a header's value (`what; name="value"; …`), without its quotes; "" where nothing
+/// does.
+std::string parameter_of(std::string_view value, std::string_view name) {
+  for (std::size_t at = 0, end = 0; at < value.size(); at = end + 1) {
+    end = end_of_part(value, at, ';');
+    const std::string_view part = value.substr(at, end - at);
+    const std::size_t equals = part.find('=');
     if (equals == std::string_view::npos) continue;
-    if (util::lower_case(util::trimmed(parameter.substr(0, equals))) != "rel") continue;
-    std::string value = util::lower_case(util::trimmed(parameter.substr(equals + 1)));
-    std::erase(value, '"');
-    const std::vector<std::string> relations = util::split(value, ' ');
-    if (std::find(relations.begin(), relations.end(), wanted) != relations.end()) return true;
+    if (util::lower_case(util::trimmed(part.substr(0, equals))) != name) continue;
+    std::string found(util::trimmed(part.substr(equals + 1)));
+    std::erase(found, '"');
+    return found;
   }
-  return false;
+  return {};
+}
+
+/// How long the hub asks to wait; nothing where it does not say.
+std::optional<std::int64_t> asked_wait(const HttpAnswer& answer) {
+  constexpr std::int64_t kMax = std::int64_t{1} << 32;
+  std::int64_t seconds = 0;
+  if (util::parse_int(answer.header("retry-after"), seconds) && seconds >= 0) return seconds;
+  if (util::parse_int(parameter_of(answer.header("ratelimit"), "t"), seconds) && seconds >= 0)
+    return std::min(seconds, kMax) + 1;
+  return std::nullopt;
 }
 
 /// The address of the next page in a Link header (RFC 8288); "" where this is the last.
@@ -115,7 +105,10 @@ std::string next_page(const std::string& link) {
     const std::size_t end = link.find('>', at);
     if (end == std::string::npos) break;
     const std::size_t after = end_of_part(link, end + 1, ',');  // where the next link begins
-    if (has_relation(std::string_view(link).substr(end + 1, after - end - 1), "next"))
+    const std::string_view parameters = std::string_view(link).substr(end + 1, after - end - 1);
+    const std::vector<std::string> relations =
+        util::split(util::lower_case(parameter_of(parameters, "rel")), ' ');
+    if (std::find(relations.begin(), relations.end(), "next") != relations.end())
       return link.substr(at + 1, end - at - 1);
     at = after;
   }
