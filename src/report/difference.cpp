@@ -218,13 +218,14 @@ Table table_difference(const Table& a, const WatchedPairs& pairs_of_a, const Tab
 std::vector<std::string> reasons_not_paired(const JsonView& a, const JsonView& b) {
   std::vector<std::string> reasons;
   if (!is_complete(a) || !is_complete(b)) reasons.emplace_back("status");
-  const Json inputs = contents_of_inputs(a);
-  if (inputs.is_null() || inputs != contents_of_inputs(b)) reasons.emplace_back("inputs");
-  if (value_or_null(a, "shard") != value_or_null(b, "shard")) reasons.emplace_back("shard");
   for (const char* key :
        {"positions", "limit", "seed", "keep", "classes", "min_prompt_chars", "per_class", "options"}) {
     if (setting(a, key) != setting(b, key)) reasons.push_back(util::cat("settings.", key));
   }
+  // With another --limit a file has other documents, too: the setting tells why.
+  const Json inputs = contents_of_inputs(a);
+  if (inputs.is_null() || inputs != contents_of_inputs(b)) reasons.emplace_back("inputs");
+  if (value_or_null(a, "shard") != value_or_null(b, "shard")) reasons.emplace_back("shard");
   return reasons;
 }
 

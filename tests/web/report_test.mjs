@@ -60,6 +60,29 @@ depthlens("report", "--compare", ...["task", "sparse"].map((name) => path.join(w
 pages.untargeted = path.join(work, "untargeted", "report.html");
 depthlens("analyze", "--experiment", "frequency", "--input", "data/corpora/harbour.txt", "--positions", "last", "--out", path.dirname(pages.untargeted));
 
+/** Runs of the same text: of few layers, of drawn positions, of a model of the same name with other weights; long names. */
+const alike = (name) => path.join(work, name), LONG = "a-run-whose-name-is-longer-than-a-legend-seed-";
+depthlens("analyze", "--input", "data/corpora/harbour.txt", "--layers", "0,6,12", "--out", alike("few-layers"));
+depthlens("analyze", "--input", "data/corpora/harbour.txt", "--positions", "sample:40", "--out", alike("drawn"));
+depthlens("analyze", "--experiment", "exit", "--input", "data/tasks/facts.jsonl", "--out", alike("exit"));
+for (const [from, to, digest] of [["corpus", LONG + "1", "aa11"], ["corpus", LONG + "2", "bb22"]]) {
+  fs.cpSync(alike(from), alike(to), { recursive: true });
+  const run = JSON.parse(fs.readFileSync(path.join(alike(to), "run.json"), "utf8"));
+  run.model.digest = digest;
+  fs.writeFileSync(path.join(alike(to), "run.json"), JSON.stringify(run));
+}
+pages.drawn = path.join(alike("drawn"), "report.html");
+pages.exit = path.join(alike("exit"), "report.html");
+pages.kinds = path.join(work, "kinds.html");
+pages.weights = path.join(work, "weights.html");
+depthlens("report", "--compare", corpus, alike("few-layers"), alike("patching"), alike("facts"), "--out", pages.kinds);
+depthlens("report", "--compare", alike(LONG + "1"), alike(LONG + "2"), "--out", pages.weights);
+// Two files whose items have the same names.
+const items = ["one", "two"].map((name) => path.join(work, name + ".jsonl"));
+items.forEach((file, i) => fs.writeFileSync(file, JSON.stringify({ id: "q", prompt: "The capital of France is", answer: ["Paris", "Rome"][i] }) + "\n"));
+pages.names = path.join(work, "names", "report.html");
+depthlens("analyze", "--experiment", "facts", "--keep", "all", "--input", ...items, "--out", path.dirname(pages.names));
+
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 let failures = 0, count = 0;
 
@@ -423,7 +446,7 @@ await test("divergences that a layer would flatten are logarithmic; intervals, m
   assert.equal(await settling.locator(".band").count(), 4);
 
   const guesses = figure("How frequent are the guesses?");
-  assert.match(await guesses.locator(".note").innerText(), /frequency table: counts\/of-a-file\.json[\s\S]*Dashed: the shares of the tokens that were to be predicted/);
+  assert.match(await guesses.locator(".note").innerText(), /frequency table: counts\/of-a-file\.json[\s\S]*Level dashed lines: the shares of the tokens that were to be predicted/);
   assert.equal(await guesses.locator(".reference").count(), 6);
   await guesses.getByLabel("stacked").check();
   assert.equal(await guesses.locator("rect.bar").count(), 3 + 2 * 7 * 3);
@@ -638,6 +661,64 @@ await test("at a common depth stand only layers that are there", pages.sparse, {
   const titles = await figure.locator(".panel-title").allTextContents();
   assert.deepEqual(titles.map((title) => title.replace(/ \(.*/, "")), [0, 25, 50, 75, 100].map((part) => `at ${part} % of the depth`));
   assert.match(await figure.locator(".note").first().innerText(), /Not there, as these layers were not decoded: sparse at 25 %, sparse at 50 %, sparse at 75 %\./);
+});
+
+await test("what goes by the layers that were decoded stands apart where these differ; runs and cases are told", pages.kinds, {}, async (page) => {
+  const header = await page.locator("header").innerText();
+  assert.match(header, /They differ in .*decoded layers/);
+  assert.match(header, /Other layers were decoded in some runs/);
+  const figure = (title) => page.locator("figure").filter({ has: page.getByRole("heading", { name: title, exact: true }) });
+  const titles = async (title) => (await figure(title).locator(".panel-title").allTextContents()).map((text) => text.replace(/\s+/g, " "));
+  assert.deepEqual(await titles("Guesses that differ from the layer before"), ["corpus, patching, facts", "few-layers"]);
+  assert.match(await figure("Guesses that differ from the layer before").locator(".note").first().innerText(), /Only layers that were decoded count \(--layers\)/);
+  assert.equal((await titles("Guesses that are the final ones")).length, 0);
+  // A table that one run has: its curves tell whose they are.
+  assert.match(await figure("Rank of the tokens of an answer").locator(".plot").innerText(), /facts/);
+  assert.match(await figure("Difference to the lens logit").locator(".plot").innerText(), /corpus · tuned/);
+  // n of the targets, which are fewer than the positions
+  const difference = figure("Difference to the lens logit");
+  const told = async () => /n = ([\d,]+) (positions|targets)/.exec(await difference.locator(".note").first().innerText());
+  const [, positions, what] = await told();
+  assert.equal(what, "positions");
+  await difference.getByLabel("Δ cross-entropy").check();
+  const [, targets, other] = await told();
+  assert.equal(other, "targets");
+  assert.ok(Number(targets) < Number(positions), `${targets} of ${positions}`);
+  // cases are those that the tables count
+  const counted = Object.fromEntries(await page.locator(".runs tbody tr").evaluateAll((rows) => rows.map((row) => [row.cells[0].textContent, row.cells[4].textContent])));
+  assert.equal(counted.patching, "13 pairs");
+  assert.match(counted.facts, /^\d+ answer positions$/);
+  assert.equal(counted.corpus, `${positions} positions`);
+});
+
+await test("weights that differ under one name are told; long names keep their ends", pages.weights, {}, async (page) => {
+  assert.match(await page.locator("header").innerText(), /They differ in weights:/);
+  assert.match(await page.locator(".runs").innerText(), /aa11[\s\S]*bb22/);
+  const names = await page.locator("#lens figure").first().locator(".plot svg > g").first().locator("text").allTextContents();
+  for (const end of ["seed-1 · logit", "seed-1 · tuned", "seed-2 · logit", "seed-2 · tuned"]) assert.ok(names.some((name) => name.includes(end)), names.join("|"));
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 1280);
+});
+
+await test("drawn positions are no text: what is left out between them is told", pages.drawn, {}, async (page) => {
+  const records = fs.readFileSync(path.join(work, "drawn", "records.jsonl"), "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line)).filter(({ document }) => document === 0);
+  const wanted = records.map(({ position, token }, i) => (i > 0 && position > records[i - 1].position + 1 ? " … " : "") + token.text).join("");
+  assert.ok(wanted.includes(" … "));
+  assert.equal(await page.locator(".text-strip").evaluate((node) => node.textContent.replaceAll("⏎\n", "\n")), wanted);
+  assert.equal(await page.locator(".text-strip").getAttribute("aria-label"), "The analysed tokens of this window");
+});
+
+await test("of a task, whatever is measured, intervals are over items and the answers that count are told", pages.exit, {}, async (page) => {
+  const notes = (await page.locator("#exit figure .note").allInnerTexts()).join(" ");
+  assert.match(notes, /intervals over items/);
+  assert.match(notes, /Only answers count that are the model's own first guess/);
+  assert.ok(!notes.includes("documents"));
+});
+
+await test("items of one name in two files are two", pages.names, {}, async (page) => {
+  assert.match(await page.locator("#kept").innerText(), /of 2 items\./);
+  const options = await page.locator("#window-select option").allInnerTexts();
+  assert.match(options[0], /item q \(one\.jsonl\)/);
+  assert.match(options[1], /item q \(two\.jsonl\)/);
 });
 
 await test("differences to the first run are drawn with their interval", pages.differences, {}, async (page) => {

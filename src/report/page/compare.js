@@ -1,20 +1,38 @@
 // What a comparison says of its runs: a line each, in what they differ, and the figures of their differences.
 
-const TASKS = ["pos", "facts", "choices"];
-
 /** Settings that bear on no number of the tables, and one that is told apart from the others. */
 const SILENT_SETTINGS = new Set(["experiments", "records", "record_fields", "max_records", "device", "allow_lens_mismatch"]);
 
 const settingText = (value) => (Array.isArray(value) ? value.map(told).join(", ") : told(value ?? "–"));
 const fileName = (path) => plain(String(path ?? "").split("/").at(-1));
 
-/** [{name, of(run)}] of settings and inputs that are not the same in all runs; what a run does not know does not count. */
-function differingAspects() {
-  const settings = [...new Set(RUNS.flatMap(({ run }) => Object.keys(run.settings ?? {})))].filter((name) => !SILENT_SETTINGS.has(name));
+/** The layers that a run decoded, in words. */
+const decodedText = ({ run }) => (Array.isArray(run.settings?.layers) ? run.settings.layers.map(plain).join(", ") : "all");
+
+/** Whether two runs have what goes by one name and is not the same, by its digest. */
+const isTwofold = (nameOf, digestOf) => RUNS.some((a) => RUNS.some((b) => nameOf(a) === nameOf(b) && digestOf(a) && digestOf(b) && digestOf(a) !== digestOf(b)));
+/** What is told apart by its digest, since its name does not do it. */
+function twofoldAspects() {
+  const short = (digest) => plain(digest ?? "–").slice(0, 8);
+  const modelOf = ({ run }) => run.model.path, lensesOf = ({ run }) => objectsOf(run.lenses);
   const aspects = [
+    { name: "weights", nameOf: modelOf, digestOf: ({ run }) => run.model.digest, of: ({ run }) => short(run.model.digest) },
+    { name: "tokenizer", nameOf: modelOf, digestOf: ({ run }) => run.tokenizer?.digest, of: ({ run }) => short(run.tokenizer?.digest) },
+    { name: "files of lenses", nameOf: (run) => JSON.stringify([run.run.model.digest, lensesOf(run).map(({ name }) => name)]),
+      digestOf: (run) => lensesOf(run).map(({ digest }) => digest ?? "").join(), of: (run) => lensesOf(run).map(({ digest }) => short(digest)).join(", ") },
+  ];
+  return aspects.filter(({ nameOf, digestOf }) => isTwofold(nameOf, digestOf)).map(({ name, of, digestOf }) => ({ name, of, key: (run) => digestOf(run) ?? null }));
+}
+
+/** [{name, of(run)}] of what is not the same in all runs; what a run does not know does not count. */
+function differingAspects() {
+  const settings = [...new Set(RUNS.flatMap(({ run }) => Object.keys(run.settings ?? {})))].filter((name) => !SILENT_SETTINGS.has(name) && name !== "layers");
+  const aspects = [
+    ...twofoldAspects(),
     { name: "input", of: ({ run }) => objectsOf(run.inputs).map((input) => fileName(input.path)).join(", ") || "–",
       key: ({ run }) => objectsOf(run.inputs).map((input) => input.sha256 ?? input.path) },
     { name: "experiments", of: ({ run }) => settingText(run.settings?.experiments ?? "none"), key: ({ run }) => run.settings?.experiments ?? [] },
+    { name: "decoded layers", of: decodedText, key: decodedText },
     ...settings.map((name) => ({ name: words(plain(name)), of: ({ run }) => settingText(run.settings?.[name]), key: ({ run }) => run.settings?.[name] ?? null })),
   ];
   return aspects.filter(({ key }) => new Set(RUNS.map((run) => JSON.stringify(key(run))).filter((text) => text !== "null")).size > 1);
@@ -28,10 +46,15 @@ const bucketKindOf = ({ run }) => {
 const BUCKET_RUNS = RUNS.filter((run) => Object.values(run.tables).some((table) => table.columns.includes("bucket")));
 const BUCKET_KINDS = [...new Set(BUCKET_RUNS.map(bucketKindOf))];
 
-/** The runs that have the buckets of the run called `name`. */
-function bucketKindName(name) {
-  const kind = bucketKindOf(RUNS.find((run) => run.name === name));
-  return BUCKET_RUNS.filter((run) => bucketKindOf(run) === kind).map((run) => plain(run.name)).join(", ");
+/** Of what stands in panels of its own for each kind of run: the kinds that there are, and of which one a run is. */
+const KINDS = {
+  buckets: { all: BUCKET_KINDS, runs: BUCKET_RUNS, of: bucketKindOf },
+  decoded: { all: [...new Set(RUNS.map(decodedText))], runs: RUNS, of: decodedText },
+};
+/** The runs that are of the kind of the run called `name`. */
+function kindName({ runs, of }, name) {
+  const kind = of(RUNS.find((run) => run.name === name));
+  return runs.filter((run) => of(run) === kind).map((run) => runName(run.name)).join(", ");
 }
 
 function comparisonNotices(aspects) {
@@ -45,6 +68,9 @@ function comparisonNotices(aspects) {
   }
   if (BUCKET_KINDS.some((kind) => new Set(BUCKET_RUNS.filter((run) => bucketKindOf(run) === kind).map(tableOfCounts)).size > 1)) {
     notices.push("Frequency buckets of the same edges are not of the same frequency table in all runs: a token may be in another bucket.");
+  }
+  if (KINDS.decoded.all.length > 1) {
+    notices.push("Other layers were decoded in some runs: what tells of the layer before, or of the first layer where something holds, stands in panels of its own for each choice.");
   }
   for (const { name, run, difference } of RUNS) {
     if (difference && !difference.paired) notices.push(`${plain(name)} cannot be compared with ${plain(RUNS[0].name)} document by document: ${plain(difference.why)}.`);
@@ -61,20 +87,19 @@ function comparisonFacts() {
     { name: "model", of: ({ run }) => pathOf(run.model.path) },
     { name: "layers", of: ({ run }) => formatNumber(run.model.layers) },
     { name: "lenses", of: ({ run }) => objectsOf(run.lenses).map((lens) => plain(lens.name)).join(", ") || "–" },
-    { name: "positions", of: ({ run }) => formatNumber(run.counts?.positions) },
+    { name: "counted", of: countedText },
     ...aspects,
     ...(RUNS.some(({ run }) => run.warnings?.length > 0) ? [{ name: "warnings", of: ({ run }) => formatNumber(run.warnings?.length ?? 0) }] : []),
   ];
   const cell = (run, { of }, i) => {
     const text = of(run);
-    return el(i === 0 ? "th" : "td", { scope: i === 0 ? "row" : null, title: text.length > 32 ? text : null, text: shortened(text, 32) });
+    const short = i === 0 ? runName(run.name) : withoutMiddle(text, 32);
+    return el(i === 0 ? "th" : "td", { scope: i === 0 ? "row" : null, title: short === text ? null : text, text: short });
   };
-  // "positions" is a setting too
-  const titled = columns.map((column, i) => ({ ...column, name: columns.findIndex(({ name }) => name === column.name) < i ? `${column.name} (setting)` : column.name }));
   return [
     comparisonNotices(aspects),
-    el("div", { class: "scroll runs", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, titled.map(({ name }) => el("th", { scope: "col", text: name })))),
-      el("tbody", {}, RUNS.map((run) => el("tr", {}, titled.map((column, i) => cell(run, column, i))))))),
+    el("div", { class: "scroll runs", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, columns.map(({ name }) => el("th", { scope: "col", text: name })))),
+      el("tbody", {}, RUNS.map((run) => el("tr", {}, columns.map((column, i) => cell(run, column, i))))))),
     SAME_DEPTH ? null : el("div", { class: "controls" }, choice("Layers", [["relative", "relative to the depth"], ["absolute", "absolute"]], "relative", (value) => {
       depth.relative = value === "relative";
       redrawAll();
@@ -99,7 +124,7 @@ function differencesOf(name) {
 function differenceFigures() {
   const [first] = RUNS, same = ["frequency.corpus", "frequency.targets"];
   return PLOTS.filter((spec) => !same.includes(spec.table) && !spec.source && !spec.order && spec.kind !== "matrix" && RUNS.some(({ difference }) => difference?.paired && Object.hasOwn(difference.tables, spec.table)))
-    .map((spec) => plotFigure({ ...spec, name: `difference.${spec.table}`, source: () => differencesOf(spec.table), title: `Difference to ${plain(first.name)}: ${titleOf(spec)}`,
+    .map((spec) => plotFigure({ ...spec, name: `difference.${spec.table}`, source: () => differencesOf(spec.table), title: `Difference to ${runName(first.name)}: ${titleOf(spec)}`,
       difference: true, zero: true, scale: "linear", least: undefined, reference: undefined, note: "" }))
     .filter(Boolean);
 }

@@ -44,11 +44,17 @@ function caseCounter(spec, source) {
     for (const row of source.rows) sums.set(row.run, (sums.get(row.run) ?? 0) + row.count);
     return { of: (row) => sums.get(row.run), unit: source.units.count };
   }
-  if (column === "positions of the run") {
-    const positions = new Map(rowsOf("lens.quality").map((row) => [row.run, row.positions]));
-    return { of: (row) => positions.get(row.run), unit: "positions" };
+  const ofRun = /^(positions|targets) of the run$/.exec(column)?.[1];
+  if (ofRun) {
+    const cases = new Map(rowsOf("lens.quality").map((row) => [row.run, row[ofRun]]));
+    return { of: (row) => cases.get(row.run), unit: ofRun };
   }
   return { of: (row) => row[column] ?? row.count, unit: source.units[column] ?? source.units.count };
+}
+
+/** The dimensions by which runs of different kinds are kept apart in a comparison. */
+function kindsOf(spec, columns) {
+  return Object.keys(KINDS).filter((kind) => KINDS[kind].all.length > 1 && (kind === "buckets" ? columns.includes("bucket") : spec.decoded));
 }
 
 /** The dimensions by which curves are told apart and put into panels. */
@@ -57,7 +63,7 @@ function dimensionsOf(spec, columns) {
   const series = (spec.series ?? []).filter(exists), facets = (spec.facets ?? []).filter(exists);
   if (!COMPARING || spec.kind === "matrix") return { series, facets: COMPARING ? ["run", ...facets] : facets };
   const lenses = columns.includes("lens") ? ["lens"] : [];
-  return { series: ["run", ...lenses], facets: [...(columns.includes("bucket") && BUCKET_KINDS.length > 1 ? ["buckets"] : []), ...facets, ...series].filter((dimension) => dimension !== "lens") };
+  return { series: ["run", ...lenses], facets: [...kindsOf(spec, columns), ...facets, ...series].filter((dimension) => dimension !== "lens") };
 }
 
 function groups(rows, dimensions) {
@@ -71,8 +77,10 @@ function groups(rows, dimensions) {
 }
 
 function groupName(dimensions, values, rows) {
-  // What has one value only need not be told, unless nothing else is.
-  const telling = dimensions.filter((dimension) => valuesOf(rows, dimension).length > 1);
+  // What has one value only need not be told, unless nothing else is. In a comparison every curve tells its run, and its
+  // lens where the run has others.
+  const others = ({ name, run }) => objectsOf(run.lenses).length > 1 && valuesOf(rows, "run").includes(name);
+  const telling = dimensions.filter((dimension) => valuesOf(rows, dimension).length > 1 || (COMPARING && (dimension === "run" || (dimension === "lens" && RUNS.some(others)))));
   return (telling.length > 0 ? telling : dimensions.slice(0, 1)).map((dimension) => valueName(dimension, values[dimensions.indexOf(dimension)])).join(" · ");
 }
 
@@ -116,6 +124,8 @@ function pointsOf(spec, rows, x, casesOf) {
   });
 }
 
+/** Colours of an order, .o0 to .o12 of page.css. */
+const NUM_ORDERED = 13;
 const DASHES = [null, "7 4", "2 4", "9 3 2 3"];
 
 /** A level beside each curve: of the row of another table that is of the same run and value. */
@@ -140,7 +150,7 @@ function linesOf(spec, rows, dimensions, casesOf) {
   const styleOf = (key) => {
     if (spec.ordered && !COMPARING) {
       const share = inOrder.indexOf(key) / Math.max(1, inOrder.length - 1);
-      return { style: "o" + Math.round(6 * (spec.ordered === "falling" ? 1 - share : share)), dash: null };
+      return { style: "o" + Math.round((NUM_ORDERED - 1) * (spec.ordered === "falling" ? 1 - share : share)), dash: null };
     }
     const index = order.indexOf(key);
     return { style: "k" + (index % 8), dash: DASHES[Math.floor(index / 8) % DASHES.length] };
@@ -196,8 +206,7 @@ function tellCases(plot, unit) {
 
 /** What one draws at random again for the intervals of a run. */
 function resampled({ run }) {
-  const experiments = run.settings?.experiments ?? [];
-  return experiments.includes("patching") ? "pairs" : TASKS.some((task) => experiments.includes(task)) ? "items" : "documents";
+  return run.counts?.pairs !== undefined ? "pairs" : run.settings?.keep !== undefined ? "items" : "documents";
 }
 
 function tellIntervals(plot, runs) {
@@ -230,7 +239,8 @@ function plotFigure(given) {
   const made = () => {
     const spec = { ...given, ...state.view }, notes = [textOf(spec.note, runs)], cases = caseCounter(spec, source);
     let rows = measured(spec, source.rows, columns);
-    if (dimensions.facets.includes("buckets")) rows = rows.map((row) => ({ ...row, buckets: bucketKindName(row.run) }));
+    for (const kind of dimensions.facets.filter((dimension) => dimension in KINDS)) rows = rows.map((row) => ({ ...row, [kind]: kindName(KINDS[kind], row.run) }));
+    if (given.decoded && runs.some(({ run }) => Array.isArray(run.settings?.layers))) notes.push(`Only layers that were decoded count (--layers)${COMPARING ? "" : `: ${decodedText(RUNS[0])}`}.`);
     if (spec.few === "layer" && depth.relative) {
       const common = atCommonDepths(rows);
       rows = common.rows;
@@ -245,7 +255,7 @@ function plotFigure(given) {
     if (state.scale === "choice") plot.y.type = isFlattened(plot) ? "log" : "linear";
     else if (spec.scale === "choice") plot.y.type = state.scale;
     if (spec.reference && pointsOfPlot(plot).length > 0 && plot.panels.some((panel) => panel.series.some((series) => Number.isFinite(series.reference)))) {
-      notes.push(`Dashed: the shares of ${spec.reference.name}.`);
+      notes.push(`Level dashed lines: the shares of ${spec.reference.name}.`);
     }
     notes.push(tellCases(plot, cases.unit ?? "cases"), tellIntervals(plot, runs));
     plot.legend = plot.order.map((key) => {
@@ -290,8 +300,8 @@ function matrixOf(spec, rows, dimensions) {
   const text = spec.share ? formatShare : formatNumber;
   const cellOf = (row) => ({
     value: spec.baseline ? row.value - row[spec.baseline] : row.value, count: row[spec.n ?? "count"],
-    told: [spec.baseline ? `${words(spec.y)} ${text(row.value)}` : text(row.value), Number.isFinite(row.low) ? `(95 % ${text(row.low)} to ${text(row.high)})` : "",
-      spec.baseline ? `; without a patch ${text(row[spec.baseline])}` : ""].join(" ").trim(),
+    told: [spec.baseline ? `; ${words(spec.y)} ${text(row.value)}` : "", Number.isFinite(row.low) ? ` (95 % ${text(row.low)} to ${text(row.high)})` : "",
+      spec.baseline ? `; without a patch ${text(row[spec.baseline])}` : ""].join(""),
   });
   return {
     label: titleOf(spec), columns: valuesOf(rows, column), rows: valuesOf(drawn, spec.rows),
@@ -320,7 +330,7 @@ function tableSections() {
     .map(({ id, title, text }) => section(id, title, textOf(text), el("div", { class: "figures" }, figuresBySection.get(id))));
   const differences = differenceFigures();
   if (differences.length > 0) {
-    sections.push(section("difference", `Differences to ${plain(RUNS[0].name)}`, "Each run less the first one, on the same documents or items: with intervals of the difference itself, mostly narrower than those of the two runs.",
+    sections.push(section("difference", `Differences to ${runName(RUNS[0].name)}`, "Each run less the first one, on the same documents or items: with intervals of the difference itself, mostly narrower than those of the two runs.",
       el("div", { class: "figures" }, differences)));
   }
   const others = TABLE_NAMES.filter((name) => !drawn.has(name));

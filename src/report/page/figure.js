@@ -151,7 +151,7 @@ function tableDetails(title, table) {
 
 /** On paper figures are as wide as a sheet between its margins, or half of that, so that their text is not shrunk, and
  *  have so many rows of panels on a sheet. */
-const PRINTED = { wide: 640, narrow: 308, rows: 3 };
+const PRINTED = { wide: 640, narrow: 308, rows: 3, tall: 860 };
 let printing = false;
 // These come before those of the theme, which draws anew.
 addEventListener("beforeprint", () => { printing = true; });

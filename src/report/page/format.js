@@ -47,6 +47,12 @@ const ROLE_NAMES = {
   after: "tokens after", last: "last token",
 };
 
+/** The name of a run in a comparison, where it is long without its middle if that is another for each. */
+function runName(name) {
+  const most = 32, short = withoutMiddle(plain(name), most);
+  return RUNS.filter((run) => withoutMiddle(plain(run.name), most) === short).length > 1 ? plain(name) : short;
+}
+
 /** A value of a dimension, as a legend or title tells it. */
 function valueName(dimension, value) {
   if (value === null) return "none";
@@ -62,6 +68,7 @@ function valueName(dimension, value) {
   if (dimension === "answer_length") return value === 1 ? "answers of 1 token" : `answers of ${value} tokens`;
   if (dimension === "position" && Object.hasOwn(ROLE_NAMES, value)) return ROLE_NAMES[value];
   if (dimension === "option") return `option ${plain(value)}`;
+  if (dimension === "run") return runName(value);
   if (dimension === "criterion") return `${plain(words(String(value)))} ${value === "entropy" ? "≤" : "≥"} τ`;
   if (dimension === "token" || dimension === "pair") return visible(String(value));
   return plain(value);

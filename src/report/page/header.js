@@ -18,6 +18,15 @@ function describeModel(model) {
     model.vocab_size && `${formatNumber(model.vocab_size)} tokens`, size, model.dtype && plain(model.dtype)].filter(Boolean).join(" · ");
 }
 
+/** How many cases the tables of a run count, in words: not all that the model was run on. */
+function countedText({ run, tables }) {
+  const { counts = {}, settings = {} } = run;
+  if (Number.isInteger(counts.pairs)) return plural(counts.pairs, "pair");
+  const quality = tables["lens.quality"], [row] = quality?.rows ?? [], column = quality?.columns.indexOf("positions") ?? -1;
+  const positions = Number.isInteger(row?.[column]) ? row[column] : counts.positions;
+  return Number.isInteger(positions) ? plural(positions, settings.keep === undefined ? "position" : "answer position") : "–";
+}
+
 function runFacts({ run }) {
   const counts = run.counts ?? {}, check = run.self_check ?? {}, facts = [];
   const lenses = objectsOf(run.lenses), inputs = objectsOf(run.inputs);
@@ -34,6 +43,8 @@ function runFacts({ run }) {
       .map((name) => (answers && name === "positions" ? plural(counts.positions, "answer position") + " read" : plural(counts[name], name.replace(/s$/, ""))));
   const dropped = Object.entries(counts.dropped ?? {}).map(([reason, count]) => `${formatNumber(count)} (${plain(reason).replaceAll("_", " ")})`);
   facts.push(fact("Kept and dropped", inLines([kept.join(", ") || "–", el("span", { text: dropped.length > 0 ? `dropped: ${dropped.join(", ")}` : "nothing dropped" }),
+    counts.asked_again > 0 ? el("span", { text: `asked again after white space, and read twice: ${formatNumber(counts.asked_again)}` }) : null,
+    counts.answered_by_alias > 0 ? el("span", { text: `answered by an alias: ${formatNumber(counts.answered_by_alias)}` }) : null,
     counts.records_omitted > 0 ? el("span", { text: `${plural(counts.records_omitted, "position")} without a record` }) : null].filter(Boolean))));
   if (Number.isFinite(check.final_layer_max_abs_error)) {
     facts.push(fact("Self-check", inLines([`largest error ${formatNumber(check.final_layer_max_abs_error)} nats`,

@@ -5,6 +5,17 @@ const PANEL = { least: 200, ample: 270, most: 720, height: 236, right: 20, top: 
 /** Means of fewer cases look uncertain. */
 const FEW_CASES = 10;
 
+/** A title in as many lines as it takes, parted where its parts are. */
+function titleLines(title, width) {
+  const lines = [];
+  for (const part of title.split(" · ")) {
+    const longer = `${lines.at(-1)} · ${part}`;
+    if (lines.length > 0 && textWidth(longer) <= width) lines[lines.length - 1] = longer;
+    else lines.push(part);
+  }
+  return lines.map((line, i) => fitted(line, width - (i < lines.length - 1 ? textWidth(" ·") : 0)));
+}
+
 /** Names with their signs, in as many lines as it takes. Gives the group and its height. */
 function legend(series, width, kind) {
   const group = svg("g");
@@ -31,6 +42,10 @@ function extent(values) {
 }
 /** The panels that share the axes: also those on other sheets of paper. */
 const panelsOf = (plot) => plot.allPanels ?? plot.panels;
+/** A plot in parts of so many panels, each drawn on a sheet of its own. */
+function inSheets(plot, count, draw) {
+  return Array.from({ length: Math.ceil(plot.panels.length / count) }, (_, sheet) => draw({ ...plot, allPanels: panelsOf(plot), panels: plot.panels.slice(sheet * count, (sheet + 1) * count) })).flat();
+}
 const pointsOfPlot = (plot) => panelsOf(plot).flatMap((panel) => panel.series.flatMap((series) => series.points));
 
 function yScale(plot, from, to) {
@@ -43,6 +58,7 @@ function yScale(plot, from, to) {
   }
   if (plot.kind === "stack") return linearScale(0, 1, from, to, { text });
   let [low, high] = extent(values);
+  if (low === 0 && high === 0) high = 1;  // nothing but zeros
   if (plot.y.zero) [low, high] = [Math.min(0, low), Math.max(0, high)];
   if (low > 0 && (low < 0.5 * high || plot.kind === "bars" || plot.y.share && high <= 1)) low = 0;
   if (plot.y.share && high > 0.6 && high <= 1 && low >= 0) high = 1;
@@ -242,14 +258,13 @@ function linesPlot(plot, width) {
   const count = plot.panels.length;
   const most = Math.max(1, Math.floor(width / Math.min(PANEL.ample, Math.max(PANEL.least, width / 3))));  // on paper three, if narrow
   const across = plot.allPanels ? most : Math.ceil(count / Math.ceil(count / most));  // rows of equal length
-  if (printing && count > across * PRINTED.rows) {
-    return Array.from({ length: Math.ceil(count / (across * PRINTED.rows)) }, (_, sheet) => linesPlot({
-      ...plot, allPanels: panelsOf(plot), panels: plot.panels.slice(sheet * across * PRINTED.rows, (sheet + 1) * across * PRINTED.rows) }, width)).flat();
-  }
+  if (printing && count > across * PRINTED.rows) return inSheets(plot, across * PRINTED.rows, (part) => linesPlot(part, width));
   const panelWidth = Math.min(PANEL.most, Math.floor((width - (across - 1) * PANEL.gap) / across));
   const named = plot.legend ?? [...new Map(panelsOf(plot).flatMap((panel) => panel.series).map((series) => [series.name, series])).values()];
   const words = plot.x.type === "category" && plot.x.values.some((value) => textWidth(plot.x.name(value)) > (panelWidth - 70) / plot.x.values.length - 4);
-  const titleSpace = panelsOf(plot).some((panel) => panel.cases) ? PANEL.top + 12 : PANEL.top;
+  const bold = 1.18, lineHeight = 13;
+  const titles = new Map(panelsOf(plot).map((panel) => [panel, titleLines(panel.title ?? "", panelWidth / bold)]));
+  const titleSpace = PANEL.top + lineHeight * (Math.max(...[...titles.values()].map(({ length }) => length)) - 1) + (panelsOf(plot).some((panel) => panel.cases) ? 12 : 0);
   const panelHeight = PANEL.height + (words ? 32 : 0) + titleSpace - PANEL.top, bottomSpace = PANEL.bottom + (words ? 32 : 0);
   const margin = 28 + Math.max(20, ...yScale(plot, 100, 0).ticks.map(({ text }) => textWidth(text)));
   const plotWidth = Math.min(width, across * panelWidth + (across - 1) * PANEL.gap);
@@ -262,10 +277,11 @@ function linesPlot(plot, width) {
     const ys = yScale(plot, area.bottom, area.top), xs = xScale(plot, panel, area.left, area.right);
     const xValues = new Set(pointsOfPlot(plot).map((point) => point.x));
     const unit = xs.width ?? (area.right - area.left) / Math.max(1, extent([...xValues])[1] - extent([...xValues])[0] + 1);
-    const bold = 1.18, end = left + panelWidth;  // a title that needs more room begins before the axis
-    const title = fitted(panel.title ?? "", panelWidth / bold), titleLeft = Math.max(left, Math.min(area.left, end - textWidth(title) * bold));
+    const lines = titles.get(panel), end = left + panelWidth;  // a title that needs more room begins before the axis
+    const titleLeft = Math.max(left, Math.min(area.left, end - Math.max(...lines.map(textWidth)) * bold));
     const group = svg("g", {},
-      title ? svg("text", { class: "panel-title", x: titleLeft, y: top + 14 }, title, title === panel.title ? null : svg("title", { text: panel.title })) : null,
+      panel.title ? svg("text", { class: "panel-title", y: top + 14 }, lines.map((line, l) => svg("tspan", { x: titleLeft, dy: l > 0 ? lineHeight : null, text: l < lines.length - 1 ? line + " · " : line })),
+        lines.join(" · ") === panel.title ? null : svg("title", { text: panel.title })) : null,
       panel.cases ? svg("text", { x: area.left, y: area.top - 8, text: panel.cases }) : null,
       ys.ticks.map(({ value, text }) => [
         svg("line", { class: "grid", x1: area.left, x2: area.right, y1: ys.position(value), y2: ys.position(value) }),

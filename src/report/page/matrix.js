@@ -6,25 +6,28 @@ function shadeScale({ low, high, log = false, text }) {
 }
 
 /**
+ * Gives a drawing, on paper one for each sheet that it takes.
  * plot: {label, panels: [{title, cells: Map of [column, row] as JSON → {value, count, told}}], columns, rows, x, y,
  *        value: {title, log, share, centre}}
  *
- * With `centre` the scale diverges from that value, which has no colour.
+ * `told` follows the value in words. With `centre` the scale diverges from that value, which has no colour.
  */
 function matrixPlot(plot, width) {
+  const all = panelsOf(plot);
+  // Of all panels, also those on other sheets of paper.
   const valuesOfCells = (panels) => panels.flatMap((panel) => [...panel.cells.values()]).map(({ value }) => value).filter((value) => Number.isFinite(value) && (!plot.value.log || value > 0));
   const nameOf = (row) => {
-    const counts = new Set(plot.panels.flatMap((panel) => plot.columns.map((column) => panel.cells.get(JSON.stringify([column, row]))?.count)).filter(Number.isFinite));
+    const counts = new Set(all.flatMap((panel) => plot.columns.map((column) => panel.cells.get(JSON.stringify([column, row]))?.count)).filter(Number.isFinite));
     return shortened(plot.y.name(row), 30) + (counts.size === 1 ? ` (n = ${formatNumber([...counts][0])})` : "");
   };
   const names = plot.rows.map(nameOf);
   const margin = { left: 30 + Math.max(...names.map(textWidth)), top: 26, bottom: 46, right: 16 };
-  const across = Math.min(plot.panels.length, Math.max(1, Math.floor(width / 340)));
+  const across = Math.min(all.length, Math.max(1, Math.floor(width / 340)));
   const cell = Math.max(9, Math.min(38, (Math.floor(width / across) - margin.left - margin.right) / plot.columns.length));
   const panelWidth = Math.max(Math.floor(width / across), margin.left + cell * plot.columns.length + margin.right);
   const cellHeight = Math.max(11, Math.min(cell, 24));
   const panelHeight = margin.top + plot.rows.length * cellHeight + margin.bottom;
-  let [low, high] = extent(valuesOfCells(plot.panels));
+  let [low, high] = extent(valuesOfCells(all));
   if (!plot.value.log && low > 0) low = 0;
   const centre = plot.value.centre ?? (low < 0 ? 0 : null);
   if (centre !== null) {
@@ -34,7 +37,9 @@ function matrixPlot(plot, width) {
   const colourOf = centre !== null ? signedColour : rampColour;
   const scale = shadeScale({ low, high, log: plot.value.log, text: plot.value.share ? formatTickShare : formatNumber });
   // The legend begins at the left edge where its title would not fit beside the names of the rows.
-  const head = 44, legendWidth = Math.max(200, textWidth(plot.value.title) + 12), total = { width: Math.max(width, across * panelWidth), height: head + Math.ceil(plot.panels.length / across) * panelHeight };
+  const head = 44, onSheet = across * Math.max(1, Math.floor((PRINTED.tall - head) / panelHeight));
+  if (printing && plot.panels.length > onSheet) return inSheets(plot, onSheet, (part) => matrixPlot(part, width));
+  const legendWidth = Math.max(200, textWidth(plot.value.title) + 12), total = { width: Math.max(width, across * panelWidth), height: head + Math.ceil(plot.panels.length / across) * panelHeight };
   const drawing = svg("svg", { width: total.width, height: total.height, viewBox: `0 0 ${total.width} ${total.height}`, role: "group", "aria-label": plot.label },
     rampLegend(plot.value.title, scale, Math.max(12, Math.min(margin.left, width - legendWidth)), 12, colourOf));
   const nodes = [];
@@ -61,7 +66,7 @@ function matrixPlot(plot, width) {
         const found = panel.cells.get(JSON.stringify([column, row])), value = found?.value;
         const shown = Number.isFinite(value) && scale.shows(value);
         const place = `${plot.x.title} ${plot.x.name(column)}, ${plot.y.title} ${plot.y.name(row)}`;
-        const number = plot.value.share ? formatShare(value) : formatNumber(value), told = found?.told && found.told !== number ? `${number}; ${found.told}` : number;
+        const number = plot.value.share ? formatShare(value) : formatNumber(value), told = number + (found?.told ?? "");
         const lines = [`${plot.value.title}: ${told}`, ...(Number.isFinite(found?.count) ? [`n = ${formatNumber(found.count)}`] : [])];
         const node = svg("rect", { x: left + c * cell, y: top + r * cellHeight, width: cell + 0.3, height: cellHeight + 0.3,
           fill: shown ? colourOf(scale.position(value)).fill : "none", class: "matrix-cell", tabindex: nodes.length === 0 ? 0 : -1, role: "img", "aria-label": [place, ...lines].join("; ") });

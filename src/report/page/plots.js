@@ -12,13 +12,14 @@
 //   scale         log, linear or "choice": as the reader likes, logarithmic where a layer would flatten the others
 //   share         values are parts of 1; ranks: logarithmic from 1; zero: the axis has a line at 0
 //   n             how many cases a value is the mean of: a column ("count" if none is given), "positions of the run",
-//                 or "sum of count"
+//                 "targets of the run", or "sum of count"
 //   depth         values are layers: relative to the model's where the page is
 //   ordered       the series are an order, told by lightness: "rising" or "falling"
 //   order, cumulative   by which column the points of a curve are ordered; whether their values are summed up
 //   label, tells  the text beside a point, and what the tooltip adds to it, of a row; `also`: columns for the table
 //   lastLayer     a mark at the model's last layer
 //   reference     {table, y, by, name}: levels beside the curves, of another table, for the same value of `by`
+//   decoded       what the values tell depends on which layers were decoded
 //   few           dimension of which a few values, evenly spaced, are drawn
 //   atMost        {dimension: n}: the plot is drawn where there are no more values
 //   title, note   texts, or functions that give them; `note` of the runs that have the table
@@ -27,6 +28,7 @@ const RANK = { scale: "log", least: 1 };
 const SHARE = { share: true };
 const KL = { scale: "choice" };
 const OF_RUN = { n: "positions of the run" };
+const TARGETS_OF_RUN = { n: "targets of the run" };
 const MEDIAN_AND_MEAN = { median: { y: "median_rank", yTitle: "median rank" }, mean: { y: "mean_rank", yTitle: "mean rank" } };
 const MEAN_AND_MEDIAN_LAYER = { "mean layer": { y: "mean_layer", yTitle: "mean layer" }, "median layer": { y: "median_layer", yTitle: "median layer" } };
 const TARGET = "The target is the token that follows, of tasks the answer's token.";
@@ -49,10 +51,10 @@ const PLOTS = [
   { table: "lens.difference", y: "kl_final", n: "positions", zero: true, title: differenceTitle, series: ["lens"],
     note: "Position by position, the lens less the other one. Below 0 a divergence or entropy is smaller, above 0 a share greater.",
     views: { "Δ KL": { y: "kl_final", yTitle: "difference of KL(final ‖ layer), nats" }, "Δ reverse KL": { y: "kl_reverse", yTitle: "difference of KL(layer ‖ final), nats" },
-      "Δ entropy": { y: "entropy", yTitle: "difference of entropy, nats" }, "Δ cross-entropy": { y: "cross_entropy", yTitle: "difference of cross-entropy, nats" },
-      "Δ agreement": { y: "top1_agreement", ...SHARE, yTitle: "difference of agreement with the final guess" }, "Δ accuracy": { y: "top1_accuracy", ...SHARE, yTitle: "difference of agreement with the target" } } },
+      "Δ entropy": { y: "entropy", yTitle: "difference of entropy, nats" }, "Δ cross-entropy": { y: "cross_entropy", ...TARGETS_OF_RUN, yTitle: "difference of cross-entropy, nats" },
+      "Δ agreement": { y: "top1_agreement", ...SHARE, yTitle: "difference of agreement with the final guess" }, "Δ accuracy": { y: "top1_accuracy", ...SHARE, ...TARGETS_OF_RUN, yTitle: "difference of agreement with the target" } } },
   { table: "lens.bits_per_byte", y: "kl_final", ...KL, ...OF_RUN, title: "Distance from the model's output, per byte of text", yTitle: "KL(final ‖ layer), bits per byte", series: ["lens"] },
-  { table: "lens.bits_per_byte", y: "cross_entropy", ...OF_RUN, title: "Surprise at the text, per byte", yTitle: "cross-entropy, bits per byte", series: ["lens"] },
+  { table: "lens.bits_per_byte", y: "cross_entropy", ...TARGETS_OF_RUN, title: "Surprise at the text, per byte", yTitle: "cross-entropy, bits per byte", series: ["lens"] },
   { table: "lens.transfer", kind: "matrix", y: "kl_final", n: "positions", rows: "translator", scale: "log", title: "Each translator on each layer", yTitle: "translator", valueTitle: "KL(final ‖ layer), nats", facets: ["lens"] },
 
   { table: "frequency.top1_share", y: "share", ...SHARE, ...OF_RUN, ...TARGETS, views: CURVES_AND_STACK, title: "How frequent are the guesses?", yTitle: "share of positions", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
@@ -69,12 +71,12 @@ const PLOTS = [
 
   { table: "flips.by_bucket", y: "flip_rate", ...SHARE, title: "Guesses that a later layer overturns", yTitle: "share of guesses", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
     note: (runs) => `How many of a layer's first guesses are not the final one. ${BY_TABLE(runs)}` },
-  { table: "flips.changes", y: "share", ...SHARE, ...OF_RUN, title: "Guesses that differ from the layer before", yTitle: "share of positions", series: ["lens"] },
+  { table: "flips.changes", decoded: true, y: "share", ...SHARE, ...OF_RUN, title: "Guesses that differ from the layer before", yTitle: "share of positions", series: ["lens"] },
 
-  { table: "settling.depth", y: "share", ...SHARE, ...OF_RUN, title: "Where guesses become final", series: [], facets: ["lens"], wide: true,
+  { table: "settling.depth", decoded: true, y: "share", ...SHARE, ...OF_RUN, title: "Where guesses become final", series: [], facets: ["lens"], wide: true,
     note: () => `First layer from which on the first guess stays the final one.${SAME_DEPTH ? "" : " At a layer, a deeper model has smaller shares: it has more layers."}`,
     views: SAME_DEPTH ? { ...AT_A_LAYER, ...UP_TO_A_LAYER } : { ...UP_TO_A_LAYER, ...AT_A_LAYER } },
-  { table: "settling.first_hit", y: "share", ...SHARE, ...OF_RUN, title: "When the final token first comes near the top", series: ["threshold"], facets: ["lens"], wide: true,
+  { table: "settling.first_hit", decoded: true, y: "share", ...SHARE, ...OF_RUN, title: "When the final token first comes near the top", series: ["threshold"], facets: ["lens"], wide: true,
     views: { ...UP_TO_A_LAYER, "at a layer": { yTitle: "share of positions, at the layer" } } },
 
   { table: "watch.rank", ...RANK, title: "Ranks of the watched tokens", series: ["token"], facets: ["lens"], wide: true, views: MEDIAN_AND_MEAN },
@@ -85,11 +87,11 @@ const PLOTS = [
   { table: "pos.rank", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the word's first token, by class", series: ["class"], facets: ["lens"], wide: true },
   { table: "pos.rank", y: "mean_reciprocal_rank", title: "Mean reciprocal rank, by class", yTitle: "mean of 1 / rank", series: ["class"], facets: ["lens"], wide: true },
   { table: "pos.rank", y: "top1_rate", ...SHARE, title: "Words at rank 1, by class", yTitle: "share of words", series: ["class"], facets: ["lens"], wide: true, note: "By the word's first token." },
-  { table: "pos.earliest", kind: "dots", x: "class", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where a word first comes near the top", series: ["bucket"], facets: ["lens", "threshold"], wide: true, note: (runs) => `${REACHED} ${BY_TABLE(runs)}` },
+  { table: "pos.earliest", decoded: true, kind: "dots", x: "class", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where a word first comes near the top", series: ["bucket"], facets: ["lens", "threshold"], wide: true, note: (runs) => `${REACHED} ${BY_TABLE(runs)}` },
 
   { table: "facts.rank", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the tokens of an answer", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
   { table: "facts.rank", y: "top1_rate", ...SHARE, title: "Answer tokens at rank 1", yTitle: "share of answers", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
-  { table: "facts.earliest", kind: "dots", x: "answer_position", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where an answer's token first comes near the top", series: ["threshold"], facets: ["lens", "answer_length"], wide: true, note: REACHED },
+  { table: "facts.earliest", decoded: true, kind: "dots", x: "answer_position", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where an answer's token first comes near the top", series: ["threshold"], facets: ["lens", "answer_length"], wide: true, note: REACHED },
 
   { table: "choices.option", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the options", series: ["option"], facets: ["lens"], wide: true, note: "In the whole vocabulary." },
   { table: "choices.option", y: "mean_probability", title: "Probability of the options", yTitle: "mean probability", ...SHARE, series: ["option"], facets: ["lens"], wide: true },
@@ -97,7 +99,7 @@ const PLOTS = [
   { table: "choices.accuracy", y: { accuracy: "the right option leads", options_in_top: "all options near the top" }, ...SHARE, title: "Options near the top, and the right one ahead", yTitle: "share of items", series: ["measure"], facets: ["lens"], wide: true,
     note: (runs) => `Near the top: every option's rank is at most twice the number of options. ${whatCounts(runs)}`.trim() },
 
-  { table: "calibration.early_exit", x: "mean_layer", xTitle: "mean layer of the exit", xFrom: 0, depth: true, order: "threshold", y: "agreement", ...SHARE, title: "Leaving early", yTitle: "agreement with the final guess", series: ["lens"], facets: ["criterion"], wide: true,
+  { table: "calibration.early_exit", decoded: true, x: "mean_layer", xTitle: "mean layer of the exit", xFrom: 0, depth: true, order: "threshold", y: "agreement", ...SHARE, title: "Leaving early", yTitle: "agreement with the final guess", series: ["lens"], facets: ["criterion"], wide: true,
     lastLayer: true, label: (row) => formatNumber(row.threshold), also: ["threshold", "speedup_bound"],
     tells: (row) => `at τ = ${formatNumber(row.threshold)}${Number.isFinite(row.speedup_bound) ? `, at most ${Number(row.speedup_bound.toPrecision(3))} times as fast` : ""}`,
     note: "The model is left at the first layer where the criterion holds. Each point is a threshold τ, told beside it: a probability, or nats of entropy." },
@@ -139,7 +141,7 @@ function frequencyTable(runs) {
 /** Which answers the tables of a task are about. */
 function whatCounts(runs) {
   const kept = [...new Set(runs.map(({ run }) => run.settings?.keep))];
-  if (kept.length > 1 || !TASKS.some((task) => TABLE_NAMES.some((name) => name.startsWith(task + ".")))) return "";
+  if (kept.length > 1 || runs.some((run) => resampled(run) === "pairs")) return "";
   return { correct: "Only answers count that are the model's own first guess (--keep correct).", all: "All answers count, whatever the model says (--keep all)." }[kept[0]] ?? "";
 }
 

@@ -60,7 +60,7 @@ class RecordMap {
     this.left = 0;
     this.drawn = new Map();  // column → its cells
     this.pins = new Pins(records, this.windows.length > 1, () => this.markPins());
-    this.strip = el("div", { class: "text-strip" + (this.windows.some(({ options }) => options) ? " tall" : ""), tabindex: 0, role: "group", "aria-label": this.merged ? "The item" : "The text of this window" });
+    this.strip = el("div", { class: "text-strip" + (this.windows.some(({ options }) => options) ? " tall" : ""), tabindex: 0, role: "group", "aria-label": "The item" });
     this.strip.addEventListener("click", (event) => {
       const place = [...this.strip.children].indexOf(event.target);
       if (!this.merged && place >= 0) this.goTo(place);
@@ -85,14 +85,18 @@ class RecordMap {
   idOf({ item, document }) { return item === null || item === undefined ? `document ${document}` : plain(item); }
   placeOf(record) {
     const { item, document, window, input, window_start: start } = this.windows[record.window];
-    if (this.isTask) return `item ${withoutMiddle(plain(item), 48)}`;
+    if (this.isTask) return `item ${withoutMiddle(plain(item), 48)}${inputName(input) ? ` (${inputName(input)})` : ""}`;
     const name = [item === null || item === undefined ? null : withoutMiddle(plain(item), 32), inputName(input)].filter(Boolean).join(", ");
     return `document ${document}${name ? ` (${name})` : ""}` + (this.windows.some((other) => other.window > 0) ? `, window ${window}${start > 0 ? ` from token ${formatNumber(start)}` : ""}` : "");
+  }
+  /** The tokens of neighbouring columns as text; dots stand for what was left out between them, as by --positions. */
+  textOf(columns) {
+    return columns.map((record, i) => (i > 0 && record.position > columns[i - 1].position + 1 ? " … " : "") + record.token.text);
   }
   /** What there is to choose from: items side by side, or windows. */
   optionNames() {
     if (!this.merged) {
-      return this.columnsOf.map((columns) => `${this.placeOf(columns[0])}: ${shortened(plain(columns.slice(0, 9).map((record) => record.token.text).join("").trim()), 36)}`);
+      return this.columnsOf.map((columns) => `${this.placeOf(columns[0])}: ${shortened(plain(this.textOf(columns.slice(0, 9)).join("").trim()), 36)}`);
     }
     return this.columnsOf.map(([record]) => {
       const { prompt, answer, class: tag, options } = this.windows[record.window], words = Array.from(plain((prompt ?? "").replaceAll("\n", " ")).trim());
@@ -124,7 +128,9 @@ class RecordMap {
   /** The window's text; of items that stand side by side the one of the current column. */
   drawStrip() {
     if (this.merged) return this.showItem(this.current.column);
-    this.strip.replaceChildren(...this.columns.map((record) => el("span", { dir: "ltr", text: plain(record.token.text.replaceAll("\n", "⏎")).replaceAll("⏎", "⏎\n") })));
+    const texts = this.textOf(this.columns), isWhole = texts.join("") === this.columns.map((record) => record.token.text).join("");
+    this.strip.setAttribute("aria-label", isWhole ? "The text of this window" : "The analysed tokens of this window");
+    this.strip.replaceChildren(...texts.map((text) => el("span", { dir: "ltr", text: plain(text.replaceAll("\n", "⏎")).replaceAll("⏎", "⏎\n") })));
   }
   showItem(column) {
     const record = this.columns[column], { prompt, answer, answer_length: length, class: tag, options } = this.windows[record.window];
@@ -446,7 +452,7 @@ function keptNote(records) {
   const recorded = counts.records ?? positions, counted = recorded + (counts.records_omitted ?? 0);
   const sentences = [];
   if (answers) {
-    sentences.push(`This page holds ${of(positions, chosen ? undefined : counted, "answer position")} of ${plural(new Set(windows.map(({ item, document }) => item ?? document)).size, "item")}.`);
+    sentences.push(`This page holds ${of(positions, chosen ? undefined : counted, "answer position")} of ${plural(new Set(windows.map(({ item, document }) => JSON.stringify([document, item]))).size, "item")}.`);
   } else {
     const which = new Set(documents).size === 1 ? "document" : "documents";
     sentences.push(`This page holds ${which} ${rangesText(documents)}${Number.isInteger(counts.documents) ? ` of ${formatNumber(counts.documents)} (the first is 0)` : ""}: ${of(windows.length, chosen ? chosen.windows : counts.windows, "window")}, ${of(positions, chosen ? chosen.positions : counts.positions, "position")}.`);
