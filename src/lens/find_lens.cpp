@@ -65,15 +65,6 @@ Candidates candidates_in(const fs::path& folder, LensKind kind, std::size_t most
   return found;
 }
 
-/// Whether a folder's config.json is that of a lens. Throws where it cannot be read.
-bool has_lens_config(const fs::path& folder) {
-  constexpr std::uint64_t kMax = 1 << 20;
-  const std::string where = (folder / kTunedConfig).string();
-  const util::Json document = util::parse_config(util::read_file(where, kMax), where);
-  const util::JsonView view(document, where);
-  return view.has("d_model") && !view.has("model_type") && !view.has("architectures");
-}
-
 /// The tuned-lens folder whose params.pt the file is; "" where it is none of such a folder.
 fs::path folder_of_parameters(const fs::path& file) {
   if (file.filename() != kTunedParameters || !util::exists(file)) return {};
@@ -82,6 +73,28 @@ fs::path folder_of_parameters(const fs::path& file) {
 }
 
 }  // namespace
+
+bool has_lens_config(const fs::path& folder) {
+  constexpr std::uint64_t kMax = 1 << 20;
+  const std::string where = (folder / kTunedConfig).string();
+  const util::Json document = util::parse_config(util::read_file(where, kMax), where);
+  const util::JsonView view(document, where);
+  return view.has("d_model") && !view.has("model_type") && !view.has("architectures");
+}
+
+std::vector<fs::path> lenses_beside(const fs::path& file) {
+  Candidates found;
+  for (const fs::path& path : util::entries_of(file.has_parent_path() ? file.parent_path() : ".")) {
+    if (path.filename() == file.filename()) continue;
+    if (path.filename() == kTunedParameters) {
+      found.lenses.push_back(path);
+    } else {
+      look_at(path, LensKind::kAny, found);
+    }
+  }
+  std::sort(found.lenses.begin(), found.lenses.end());
+  return found.lenses;
+}
 
 fs::path find_lens_or_none(const fs::path& path, LensKind kind, std::size_t most) {
   std::error_code ignored;

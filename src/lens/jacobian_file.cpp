@@ -78,12 +78,20 @@ PickleValue integer_value(std::int64_t integer) {
   return value;
 }
 
-PickleValue from_json(const OrderedJson& json) {
+PickleValue from_json(const OrderedJson& json, const std::string& where) {
+  const auto refuse = [&](const char* expected) {
+    return util::format_error({.what = "an entry of the lens in a form that is not read",
+                               .where = where,
+                               .expected = expected,
+                               .found = util::summary(json)});
+  };
   PickleValue value;
   if (json.is_boolean()) {
     value.kind = Kind::kBool;
     value.boolean = json.get<bool>();
   } else if (json.is_number_integer()) {
+    if (json.is_number_unsigned() && json.get<std::uint64_t>() > INT64_MAX)
+      throw refuse("an integer of at most 64 bits with its sign");
     value = integer_value(json.get<std::int64_t>());
   } else if (json.is_number()) {
     value.kind = Kind::kNumber;
@@ -92,24 +100,27 @@ PickleValue from_json(const OrderedJson& json) {
     value = text_value(json.get<std::string>());
   } else if (json.is_array()) {
     value.kind = Kind::kList;
-    for (const OrderedJson& item : json) value.list.push_back(from_json(item));
+    for (const OrderedJson& item : json) value.list.push_back(from_json(item, where));
   } else if (json.is_object() && json.size() == 1 && json.contains(kNumberMark)) {
     value.kind = Kind::kNumber;
     const OrderedJson& text = json.front();
+    if (text != "inf" && text != "-inf" && text != "nan") throw refuse("\"nan\", \"inf\" or \"-inf\"");
     value.number = text == "inf"    ? std::numeric_limits<double>::infinity()
                    : text == "-inf" ? -std::numeric_limits<double>::infinity()
                                     : std::numeric_limits<double>::quiet_NaN();
   } else if (json.is_object() && json.size() == 1 && json.contains(kDictionaryMark)) {
     value.kind = Kind::kDictionary;
+    if (!json.front().is_array()) throw refuse("a list of pairs");
     for (const OrderedJson& pair : json.front()) {
-      value.list.push_back(from_json(pair.at(0)));
-      value.list.push_back(from_json(pair.at(1)));
+      if (!pair.is_array() || pair.size() != 2) throw refuse("a list of pairs");
+      value.list.push_back(from_json(pair.at(0), where));
+      value.list.push_back(from_json(pair.at(1), where));
     }
   } else if (json.is_object()) {
     value.kind = Kind::kDictionary;
     for (const auto& item : json.items()) {
       value.list.push_back(text_value(item.key()));
-      value.list.push_back(from_json(item.value()));
+      value.list.push_back(from_json(item.value(), where + "." + item.key()));
     }
   }
   return value;
@@ -122,6 +133,24 @@ constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> k
     {"unembed_hash", &LensProvenance::unembed_hash},
     {"model_digest", &LensProvenance::model_digest},
     {"data_digest", &LensProvenance::data_digest}};
+
+/// What the header of another program's safetensors tells: each text as what it is the JSON of, if that is no
+/// text or version, else as itself. Our own keys are read elsewhere.
+OrderedJson facts_of_header(const Metadata& metadata) {
+  constexpr std::string_view kOwn[] = {"format", "format_version", "lens_type", "d_model",
+                                       "steps",  "tokens",         "config",    "fields"};
+  OrderedJson facts = OrderedJson::object();
+  for (const auto& [key, text] : metadata) {
+    const bool shared = std::any_of(std::begin(kShared), std::end(kShared),
+                                    [&](const auto& known) { return key == known.first; });
+    if (shared || std::find(std::begin(kOwn), std::end(kOwn), key) != std::end(kOwn)) continue;
+    const bool is_version = key.find("transformer") != std::string::npos || key.ends_with("version");
+    const OrderedJson value =
+        is_version ? OrderedJson() : OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false);
+    facts[key] = value.is_discarded() || value.is_null() || value.is_string() ? OrderedJson(text) : value;
+  }
+  return facts;
+}
 
 /// Square matrices of one width, which the fields must agree with; adds what they tell of the provenance.
 void check(StoredJacobianLens& lens) {
@@ -258,6 +287,18 @@ StoredJacobianLens jacobian_lens_of(const io::TensorFile& file) {
                                 .expected = "an object",
                                 .found = lens.fields.type_name()});
     }
+    if (lens.fields.contains("J")) {
+      throw util::format_error({.what = "unexpected value",
+                                .where = where,
+                                .expected = "the entries beside 'J'",
+                                .found = "'J' among them"});
+    }
+    from_json(lens.fields, where);  // throws where they could not be written again
+  }
+  if (const OrderedJson header = facts_of_header(file.metadata()); !header.empty()) {
+    OrderedJson& known = lens.fields[kHeader];
+    if (!known.is_object()) known = OrderedJson::object();
+    known.update(header);
   }
   check(lens);
   require_number(file.metadata(), "d_model", lens.hidden_size(), lens.where);
@@ -294,9 +335,8 @@ void write_jacobian_lens_archive(const fs::path& file, const StoredJacobianLens&
   for (const auto& [key, member] : kShared) {
     const std::optional<std::string>& value = lens.provenance.*member;
     if (!value || told.*member == value) continue;
-    OrderedJson& metadata = fields["metadata"];
-    if (!metadata.is_null() && !metadata.is_object()) continue;
-    if (!metadata.contains(key)) metadata[key] = *value;
+    OrderedJson& place = place_for_facts(fields);
+    if (!place.contains(key) || place.at(key).is_null()) place[key] = *value;
   }
   PickleValue by_block;
   by_block.kind = Kind::kDictionary;
@@ -307,7 +347,7 @@ void write_jacobian_lens_archive(const fs::path& file, const StoredJacobianLens&
     by_block.list.push_back(integer_value(block));
     by_block.list.push_back(std::move(tensor));
   }
-  PickleValue root = from_json(fields);
+  PickleValue root = from_json(fields, lens.where + ": fields");
   root.list.insert(root.list.begin(), {text_value("J"), std::move(by_block)});
   io::write_torch_archive(file, root);
 }

@@ -41,27 +41,19 @@ class JacobianLens : public Lens {
   std::map<std::int64_t, at::Tensor> jacobians_;
 };
 
-/// The entry of that name, of the archive's dictionary or of its `metadata`; nullptr where there is none.
-const util::OrderedJson* find_field(const StoredJacobianLens& lens, const std::string& key) {
-  if (lens.fields.contains(key)) return &lens.fields.at(key);
-  if (!lens.fields.contains("metadata") || !lens.fields.at("metadata").is_object()) return nullptr;
-  const util::OrderedJson& metadata = lens.fields.at("metadata");
-  return metadata.contains(key) ? &metadata.at(key) : nullptr;
-}
-
 /// What the file says of the model's shape, and of the state whose Jacobian it is.
 void check_fields(const StoredJacobianLens& lens, const model::Model& model) {
   const std::int64_t L = model.spec().num_layers;
   const auto expect = [&](const char* key, const std::vector<std::int64_t>& values, const std::string& text) {
-    const util::OrderedJson* field = find_field(lens, key);
-    if (field == nullptr || field->is_null()) return;
-    if (field->is_number_integer() &&
-        std::find(values.begin(), values.end(), field->get<std::int64_t>()) != values.end())
-      return;
-    throw util::format_error({.what = "the lens does not fit the model",
-                              .where = lens.where + ": " + key,
-                              .expected = text,
-                              .found = field->dump()});
+    for (const LensFact& told : told_of(lens, key)) {
+      if (told.value.is_number_integer() &&
+          std::find(values.begin(), values.end(), told.value.get<std::int64_t>()) != values.end())
+        continue;
+      throw util::format_error({.what = "the lens does not fit the model",
+                                .where = told.where,
+                                .expected = text,
+                                .found = told.value.dump()});
+    }
   };
   for (const char* key : {"num_layers", "n_layers", "num_hidden_layers"})
     expect(key, {L}, util::cat(L, " blocks"));
@@ -71,19 +63,19 @@ void check_fields(const StoredJacobianLens& lens, const model::Model& model) {
 
 /// The state that the Jacobians lead to: counted from the embedding, by blocks, or from the end.
 void check_target(const StoredJacobianLens& lens, std::int64_t num_layers) {
-  const LensFact* target = find_fact(lens.facts, "target_layer");
-  if (target == nullptr) return;
-  const util::OrderedJson& value = target->value;
-  for (const std::int64_t last : {num_layers, num_layers - 1, std::int64_t{-1}}) {
-    if (value.is_number_integer() && value == last) return;
+  for (const LensFact& target : lens.facts) {
+    if (target.name != "target_layer") continue;
+    const util::OrderedJson& value = target.value;
+    const bool is_last =
+        value == num_layers || value == num_layers - 1 || value == -1 || value == "final" || value == "last";
+    if (is_last) continue;
+    throw util::format_error(
+        {.what = "the lens does not fit the model",
+         .where = target.where,
+         .expected = util::cat("the last residual state, ", num_layers, " or ", num_layers - 1),
+         .found = value.dump(),
+         .hint = "what leads to a state in the middle of the model is not what the unembedding reads"});
   }
-  if (value == "final" || value == "last") return;
-  throw util::format_error(
-      {.what = "the lens does not fit the model",
-       .where = target->where,
-       .expected = util::cat("the last residual state, ", num_layers, " or ", num_layers - 1),
-       .found = value.dump(),
-       .hint = "what leads to a state in the middle of the model is not what the unembedding reads"});
 }
 
 /// The largest difference from the identity.
@@ -125,9 +117,8 @@ void warn_of_target(const StoredJacobianLens& lens, std::int64_t num_layers) {
 
 /// Only of lenses of our own. Settings may have been written anew with the same meaning: no error.
 void check_fingerprint(const StoredJacobianLens& lens, const model::Model& model) {
-  const util::OrderedJson* field = find_field(lens, "model_fingerprint");
-  if (field == nullptr || !field->is_string() || field->get<std::string>() == model_fingerprint(model))
-    return;
+  const std::vector<LensFact> told = told_of(lens, "model_fingerprint");
+  if (told.empty() || told.front().value == model_fingerprint(model)) return;
   util::log_warning(lens.where +
                     ": model_fingerprint: the model's config.json or final norm is not what the lens was "
                     "fitted with");

@@ -23,6 +23,9 @@ using util::cat;
 using util::in_quotes;
 using util::OrderedJson;
 
+constexpr const char* kTarget = "target_layer";
+constexpr const char* kPrompts = "prompts";
+
 /// A fact and the keys it goes by: ours first, where it can be written; then those of the reference
 /// implementation, TransformerLens, neuronpedia's exports and jlens-mlx.
 struct Known {
@@ -37,10 +40,12 @@ const std::vector<Known>& known_facts() {
       {"lrp_mode", {"lrp_mode"}, true},
       {"anchor", {"anchor", "hook_convention", "capture_point", "hook_point", "hook_name"}, true},
       {"stream_reduce", {"stream_reduce"}, true},
-      {"target_layer", {"target_layer"}, true},
+      {kTarget, {kTarget}, true},
       {"weight_basis", {"weight_basis"}, true},
       {"compatibility_mode", {"compatibility_mode"}, true},
-      {"prompts", {"prompts_fitted", "n_prompts"}},
+      {"fold_ln", {"fold_ln"}, true},
+      {"center_writing_weights", {"center_writing_weights"}, true},
+      {kPrompts, {"prompts_fitted", "n_prompts"}},
       {"max_length", {"max_length", "max_seq_len", "t_max"}},
       {"skip_first", {"skip_first", "skip_first_positions", "skip_first_n_positions"}},
       {"corpus", {"corpus", "dataset_id", "dataset", "dataset_name"}},
@@ -58,6 +63,15 @@ constexpr const char* kModelKeys[] = {"model", "model_name", "model_id", "hf_mod
                                       "base_model_name_or_path"};
 constexpr const char* kRevisionKeys[] = {"model_revision", "base_model_revision"};
 
+/// What ties a lens to weights and data.
+constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> kDigests[] = {
+    {"unembed_hash", &LensProvenance::unembed_hash},
+    {"model_digest", &LensProvenance::model_digest},
+    {"data_digest", &LensProvenance::data_digest}};
+
+/// Switches of which each must be off.
+constexpr const char* kProcessing[] = {"compatibility_mode", "fold_ln", "center_writing_weights"};
+
 /// A dictionary, or one in it, with its name for messages.
 struct Place {
   const OrderedJson* object;
@@ -68,7 +82,7 @@ struct Place {
 std::vector<Place> places_of(const OrderedJson& fields, const std::string& where) {
   std::vector<Place> all = {{&fields, where + ": "}};
   for (std::size_t i = 0; i < all.size() && all.size() < 32; ++i) {
-    for (const char* name : {"metadata", "provenance", "config", "source_config", "fit", "dataset",
+    for (const char* name : {kHeader, "metadata", "provenance", "config", "source_config", "fit", "dataset",
                              "environment", "results", "lens", "processing"}) {
       if (!all[i].object->contains(name) || !all[i].object->at(name).is_object()) continue;
       all.push_back({&all[i].object->at(name), cat(all[i].where, name, ".")});
@@ -113,20 +127,57 @@ Anchor classify(const OrderedJson& value) {
   if (contains_any(text, {"attn", "attention", "mlp", "resid_mid", "o_proj", "hook_z", "ffn", "norm", "ln1",
                           "ln2", "head"}))
     return Anchor::kInside;
-  if (contains_any(text, {"resid_pre", "hook_in", "block_input", "block input", "layer_input"}))
-    return Anchor::kInput;
-  if (contains_any(text, {"resid_post", "hook_out", "block_output", "block output", "layer_output"}))
-    return Anchor::kOutput;
+  if (text.size() > 200) return Anchor::kUnknown;
+  // The whole of it: "not block_output" and "pre_block_output" are other places. A hook stands behind the
+  // module that it is at, as in blocks.{layer}.hook_out.
+  static const std::string hooked = R"(([a-z_]+\.)*((\{[a-z_]+\}|[0-9]+|\*|l|i)\.)?)";
+  static const std::regex input(hooked + "(hook_in|(hook_)?resid_pre|(block|layer)[ _-]input)");
+  static const std::regex output(hooked + "(hook_out|(hook_)?resid_post|(block|layer)[ _-]output)");
   // The module of a whole block, whose output a hook sees: model.layers.3, transformer.h.{layer}.
   static const std::regex block(R"((^|.*\.)(layers|blocks|h)\.(\{[a-z_]+\}|[0-9]+|\*|l|i))");
-  return text.size() < 200 && std::regex_match(text, block) ? Anchor::kOutput : Anchor::kUnknown;
+  if (std::regex_match(text, input)) return Anchor::kInput;
+  return std::regex_match(text, output) || std::regex_match(text, block) ? Anchor::kOutput : Anchor::kUnknown;
+}
+
+/// The words of a text, in lower case.
+std::vector<std::string> words_of(const OrderedJson& value) {
+  std::string text = util::lower_case(text_of(value));
+  for (char& c : text) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '+') c = ' ';
+  }
+  std::vector<std::string> words = util::split(text, ' ');
+  words.erase(std::remove(words.begin(), words.end(), ""), words.end());
+  return words;
+}
+
+/// Whether one of the words is among `some`, and each among these or `others`: a word that is not known may
+/// turn the meaning round, as that of "non-jacobian".
+bool says_only(const OrderedJson& value, std::initializer_list<const char*> some,
+               std::initializer_list<const char*> others) {
+  const std::vector<std::string> words = words_of(value);
+  const auto is_in = [](std::initializer_list<const char*> list, const std::string& word) {
+    return std::find(list.begin(), list.end(), word) != list.end();
+  };
+  return std::any_of(words.begin(), words.end(),
+                     [&](const std::string& word) { return is_in(some, word); }) &&
+         std::all_of(words.begin(), words.end(),
+                     [&](const std::string& word) { return is_in(some, word) || is_in(others, word); });
 }
 
 /// Whether an estimator is a mean Jacobian by plain derivatives.
 bool is_jacobian(const OrderedJson& estimator) {
-  const std::string name = util::lower_case(text_of(estimator));
-  return contains_any(name, {"jacobian", "jlens", "j-lens", "vjp", "jvp"}) &&
-         !contains_any(name, {"relevance", "relp", "lrp", "rlens", "r-lens", "jpp", "j++"});
+  return says_only(
+      estimator, {"jacobian", "jacobians", "jlens", "j", "vjp", "vjps", "jvp", "jvps"},
+      {"lens",     "mean",      "average", "averaged", "avg",       "expected", "exact", "autograd",
+       "autodiff", "reverse",   "forward", "backward", "mode",      "full",     "plain", "raw",
+       "standard", "reference", "batched", "chunked",  "corpus",    "over",     "per",   "prompt",
+       "prompts",  "token",     "tokens",  "position", "positions", "the",      "of",    "by",
+       "via",      "with",      "v1",      "v2"});
+}
+
+bool is_raw(const OrderedJson& basis) {
+  return says_only(basis, {"raw"},
+                   {"huggingface", "hf", "transformers", "pytorch", "torch", "checkpoint", "weights"});
 }
 
 /// Whether a switch is plainly off. Anything else may mean that it is on.
@@ -141,7 +192,10 @@ bool mean_the_same(const std::string& fact, const OrderedJson& a, const OrderedJ
   if (a == b || a.is_structured() || b.is_structured()) return a == b;
   if (fact == "estimator") return is_jacobian(a) == is_jacobian(b);
   if (fact == "anchor") return classify(a) == classify(b);
-  return fact == "compatibility_mode" && is_off(a) == is_off(b);
+  if (fact == "weight_basis") return is_raw(a) && is_raw(b);
+  const bool is_switch =
+      std::find(std::begin(kProcessing), std::end(kProcessing), fact) != std::end(kProcessing);
+  return is_switch && is_off(a) == is_off(b);
 }
 
 util::Error two_things(const std::string& of, const std::string& where, const std::string& first,
@@ -184,15 +238,6 @@ std::string expected_stem(const std::string& model) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.' && c != '_' && c != '-') c = '-';
   }
   return name + "_jacobian_lens";
-}
-
-/// Whether the folder holds another file that could be a lens.
-bool has_company(const fs::path& file) {
-  const std::vector<fs::path> beside = util::entries_of(file.has_parent_path() ? file.parent_path() : ".");
-  return std::any_of(beside.begin(), beside.end(), [&](const fs::path& path) {
-    const fs::path extension = path.extension();
-    return (extension == ".pt" || extension == ".safetensors") && path.filename() != file.filename();
-  });
 }
 
 /// Rotary settings of a config.json or of a lens as they matter: {"rope_theta", "rope_type", …}, a plain type
@@ -262,6 +307,65 @@ bool rope_agrees_by_layer(const OrderedJson& of_lens, const OrderedJson& of_mode
   return true;
 }
 
+/// Whether config.yaml or config.json in the folder of a lens is of this one, as far as it tells.
+bool is_of(const fs::path& file, const fs::path& config, const PlainYaml& read) {
+  const std::vector<Place> places = places_of(read.fields, config.string());
+  if (const Said named = look_up(places, "file"); named.value != nullptr)
+    return *named.value == file.filename().string();
+  const Said model = look_up(places, "hf_model_name");
+  const std::string stem = model.value != nullptr && model.value->is_string()
+                               ? expected_stem(model.value->get<std::string>())
+                               : "";
+  if (stem == file.stem().string()) return true;
+  const std::vector<fs::path> others = lenses_beside(file);
+  if (others.empty()) return true;
+  const bool is_of_another = std::any_of(
+      others.begin(), others.end(), [&](const fs::path& other) { return other.stem().string() == stem; });
+  if (model.value == nullptr) warn_of_unread(config, read);  // the model may stand there
+  if (!is_of_another) {
+    util::log_warning(cat(config.string(), ": there is another lens in the folder, ",
+                          in_quotes(others.front().filename().string()),
+                          ", and which one it describes it does not tell: it was not used"));
+  }
+  return false;
+}
+
+/// Why a file beside a lens is of another one; "" where it may be of this.
+std::string why_of_another(const StoredJacobianLens& lens, const std::vector<LensFact>& facts,
+                           const LensProvenance& told) {
+  const std::optional<std::string>& model = lens.provenance.model;
+  if (model && told.model && !same_name(*model, *told.model))
+    return cat("made for ", in_quotes(*told.model), ", but ", lens.where, " for ", in_quotes(*model));
+  const LensFact *prompts = find_fact(lens.facts, kPrompts), *fitted = find_fact(facts, kPrompts);
+  // Others may be the number that was asked for.
+  if (prompts == nullptr || fitted == nullptr || !fitted->where.ends_with("prompts_fitted")) return {};
+  if (fitted->value == prompts->value) return {};
+  return cat("prompts_fitted: ", text_of(fitted->value), " prompts, but ", prompts->value.dump(), " in ",
+             lens.where);
+}
+
+/// What a file beside a lens says otherwise than the lens itself, of its digests or of what decides its
+/// meaning; "" where it does not.
+std::string contradiction(const StoredJacobianLens& lens, const std::vector<LensFact>& facts,
+                          const LensProvenance& told) {
+  const auto differ = [&](const std::string& of, const std::string& here, const std::string& there) {
+    return cat(of, " ", shown(here), ", but ", shown(there), " in ", lens.where);
+  };
+  for (const auto& [key, member] : kDigests) {
+    const std::optional<std::string>&here = told.*member, &there = lens.provenance.*member;
+    if (here && there && here != there) return differ(key, *here, *there);
+  }
+  for (const LensFact& fact : facts) {
+    const LensFact* known = find_fact(lens.facts, fact.name);
+    const bool decides = std::any_of(known_facts().begin(), known_facts().end(),
+                                     [&](const Known& one) { return one.decides && one.fact == fact.name; });
+    if (known == nullptr || !decides || fact.name == kTarget) continue;
+    if (!mean_the_same(fact.name, fact.value, known->value))
+      return differ(fact.name, text_of(fact.value), text_of(known->value));
+  }
+  return {};
+}
+
 /// "5.11.0" → 5011; nothing where it is no version.
 std::optional<int> version_of(const OrderedJson& value) {
   if (!value.is_string()) return std::nullopt;
@@ -299,12 +403,19 @@ void add_facts(const OrderedJson& fields, const std::string& where, bool beside,
     if (!provenance.revision && said.value != nullptr && said.value->is_string() && *said.value != "")
       provenance.revision = said.value->get<std::string>();
   }
+  for (const auto& [key, member] : kDigests) {
+    for (const Place& place : places) {
+      if (!place.object->contains(key) || !place.object->at(key).is_string() || place.object->at(key) == "")
+        continue;
+      take(provenance.*member, place.object->at(key).get<std::string>(), place.where + key);
+    }
+  }
   const bool converted =
       beside && fields.contains("lens") && fields["lens"].is_object() && fields["lens"].contains("file");
   for (const Known& known : known_facts()) {
     if (find_fact(facts, known.fact) != nullptr) continue;
     // Exports that were converted count the target from the blocks that there are, which may lack the last.
-    if (converted && std::string(known.fact) == "target_layer") continue;
+    if (converted && std::string(known.fact) == kTarget) continue;
     const bool rope = std::string(known.fact).rfind("rope_", 0) == 0;
     std::optional<LensFact> fact;
     for (const char* key : known.keys) {
@@ -333,6 +444,7 @@ void add_facts(const OrderedJson& fields, const std::string& where, bool beside,
 void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
   fs::path sidecar = file;
   sidecar.replace_extension(".sidecar.json");
+  const StoredJacobianLens own = lens;
   for (const fs::path& path :
        {sidecar, file.parent_path() / "config.yaml", file.parent_path() / "config.json"}) {
     std::error_code ignored;
@@ -340,56 +452,82 @@ void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
     const PlainYaml read = read_beside(path);
     const OrderedJson& fields = read.fields;
     if (!fields.is_object()) continue;
-    if (path != sidecar) {
-      // A model's own, a tuned lens's, or of another file in the folder.
-      if (fields.contains("model_type") || fields.contains("architectures") || fields.contains("lens_type"))
-        continue;
-      const std::vector<Place> places = places_of(fields, path.string());
-      const Said model = look_up(places, "hf_model_name");
-      if (const Said named = look_up(places, "file"); named.value != nullptr) {
-        if (*named.value != file.filename().string()) continue;
-      } else if (has_company(file) &&
-                 (model.value == nullptr || !model.value->is_string() ||
-                  expected_stem(model.value->get<std::string>()) != file.stem().string())) {
-        if (model.value == nullptr) warn_of_unread(path, read);  // the model may stand there
-        continue;
-      }
-      const Said fitted = look_up(places, "prompts_fitted");
-      const LensFact* prompts = find_fact(lens.facts, "prompts");
-      if (fitted.value != nullptr && prompts != nullptr && *fitted.value != prompts->value) {
-        util::log_warning(cat(fitted.where, ": ", text_of(*fitted.value), " prompts, but ",
-                              prompts->value.dump(), " in ", lens.where,
-                              ": it describes another fit, and was not used"));
-        continue;
-      }
-    }
-    const bool named = lens.provenance.model.has_value();
+    // A model's own, or a tuned lens's.
+    if (path != sidecar &&
+        (fields.contains("model_type") || fields.contains("architectures") || fields.contains("lens_type")))
+      continue;
+    if (path != sidecar && !is_of(file, path, read)) continue;
     LensProvenance told;
-    std::vector<LensFact> facts = lens.facts;
+    std::vector<LensFact> facts;
     add_facts(fields, path.string(), /*beside=*/true, facts, told);
-    if (named && told.model && !same_name(*told.model, *lens.provenance.model)) {
-      util::log_warning(cat(path.string(), ": made for ", in_quotes(*told.model), ", but ", lens.where,
-                            " for ", in_quotes(*lens.provenance.model),
-                            ": it describes another lens, and was not used"));
+    const std::string of_another = why_of_another(own, facts, told);
+    const std::string otherwise = of_another.empty() ? contradiction(own, facts, told) : "";
+    if (path == sidecar && !otherwise.empty()) {
+      throw util::format_error({.what = "the lens and the file that goes with it say two things",
+                                .where = path.string(),
+                                .found = otherwise,
+                                .hint = "one of them is of another lens"});
+    }
+    if (!of_another.empty() || !otherwise.empty()) {
+      util::log_warning(
+          cat(path.string(), ": ", of_another, otherwise, ": it describes another lens, and was not used"));
       continue;
     }
     warn_of_unread(path, read);
-    lens.facts = std::move(facts);
-    if (!named && told.model) {
+    for (LensFact& fact : facts) {
+      // What counts layers in two ways is compared with the model's.
+      const LensFact* known = find_fact(lens.facts, fact.name);
+      if (known == nullptr || (fact.name == kTarget && known->value != fact.value))
+        lens.facts.push_back(std::move(fact));
+    }
+    if (!lens.provenance.model && told.model) {
       lens.provenance.model = told.model;
       lens.described_in = path.string();
     }
-    if (!lens.provenance.revision && told.revision) lens.provenance.revision = told.revision;
+    if (!lens.provenance.revision) lens.provenance.revision = told.revision;
+    for (const auto& [key, member] : kDigests) {
+      if (!(lens.provenance.*member)) lens.provenance.*member = told.*member;
+    }
+    lens.beside.push_back({path.string(), fields});
   }
+}
+
+/// Dictionaries that tell of something else than the model.
+constexpr const char* kNotOfModel[] = {"lens.", "results.", "dataset.", "environment."};
+
+std::vector<LensFact> told_of(const StoredJacobianLens& lens, const std::string& key) {
+  std::vector<LensFact> all;
+  const auto look_in = [&](const OrderedJson& fields, const std::string& where, bool beside) {
+    for (const Place& place : places_of(fields, where)) {
+      // There "layers" may be those of the lens, and "model" that of a dataset.
+      const bool is_of_model = std::none_of(std::begin(kNotOfModel), std::end(kNotOfModel),
+                                            [&](const char* name) { return place.where.ends_with(name); });
+      if (is_of_model && place.object->contains(key) && !place.object->at(key).is_null())
+        all.push_back({key, place.object->at(key), place.where + key, beside});
+    }
+  };
+  look_in(lens.fields, lens.where, false);
+  for (const auto& [where, fields] : lens.beside) look_in(fields, where, true);
+  return all;
+}
+
+OrderedJson& place_for_facts(OrderedJson& fields) {
+  for (const char* name : {"metadata", "provenance", "fit", "environment"}) {
+    if (!fields.contains(name) || fields.at(name).is_null()) fields[name] = OrderedJson::object();
+    if (fields.at(name).is_object()) return fields.at(name);
+  }
+  throw util::format_error({.what = "what is known of the lens has no place in its entries",
+                            .where = "metadata, provenance, fit, environment",
+                            .expected = "a dictionary, or nothing",
+                            .found = "other values in all four"});
 }
 
 OrderedJson fields_with_facts(const StoredJacobianLens& lens) {
   OrderedJson fields = lens.fields;
   for (const LensFact& fact : lens.facts) {
-    if (!fact.beside || fact.name == "prompts") continue;
-    OrderedJson& metadata = fields["metadata"];
-    if (!metadata.is_null() && !metadata.is_object()) break;
-    if (!metadata.contains(fact.name)) metadata[fact.name] = fact.value;
+    if (!fact.beside || fact.name == kPrompts) continue;
+    OrderedJson& place = place_for_facts(fields);
+    if (!place.contains(fact.name) || place.at(fact.name).is_null()) place[fact.name] = fact.value;
   }
   return fields;
 }
@@ -443,13 +581,15 @@ void check_meaning(const StoredJacobianLens& lens) {
     refuse(*reduce, "the lens reads several residual streams", "none: a model of one stream", "");
   }
   if (const LensFact* basis = find_fact(lens.facts, "weight_basis");
-      basis != nullptr && util::lower_case(text_of(basis->value)).find("raw") == std::string::npos) {
+      basis != nullptr && !is_raw(basis->value)) {
     refuse(*basis, "the lens was fitted on processed weights", "raw_huggingface",
            "folding a norm changes the states");
   }
-  if (const LensFact* mode = find_fact(lens.facts, "compatibility_mode");
-      mode != nullptr && !is_off(mode->value))
-    refuse(*mode, "the lens was fitted on processed weights", "false", "folding a norm changes the states");
+  for (const char* name : kProcessing) {
+    const LensFact* fact = find_fact(lens.facts, name);
+    if (fact == nullptr || is_off(fact->value)) continue;
+    refuse(*fact, "the lens was fitted on processed weights", "false", "folding a norm changes the states");
+  }
 }
 
 void check_rope(const std::vector<LensFact>& facts, const model::Model& model, bool allow_mismatch) {
@@ -508,7 +648,9 @@ OrderedJson about_lens(const StoredLens& stored) {
   const auto add = [&](const LensProvenance& provenance, const std::vector<LensFact>& facts) {
     if (provenance.model) about["model"] = *provenance.model;
     if (provenance.revision) about["revision"] = *provenance.revision;
-    for (const LensFact& fact : facts) about[fact.name] = fact.value;
+    for (const LensFact& fact : facts) {
+      if (!about.contains(fact.name)) about[fact.name] = fact.value;
+    }
   };
   std::visit([&](const auto& lens) { add(lens.provenance, lens.facts); }, stored);
   return about;

@@ -16,11 +16,23 @@ namespace depthlens::lens {
 void add_facts(const util::OrderedJson& fields, const std::string& where, bool beside,
                std::vector<LensFact>& facts, LensProvenance& provenance);
 
-/// Adds what config.yaml, config.json or STEM.sidecar.json beside the file tell, where they are of this lens.
-/// The file's own word goes before; where the two differ in the model a warning tells.
+/// Adds what STEM.sidecar.json, config.yaml or config.json beside the file tell, where they are of this lens.
+/// The file's own word goes before. Where one says something else of the model, its digests, the number of
+/// prompts or of what decides the meaning, a sidecar is a format error; of the others, which may be of
+/// another lens, a warning tells.
 void add_facts_beside(const std::filesystem::path& file, StoredJacobianLens& lens);
 
-/// `fields` with what was told by other files than the lens's own, under `metadata`.
+/// The dictionary of the header of safetensors among `fields`: what other programs write there.
+inline constexpr const char* kHeader = "__metadata__";
+
+/// All that the file and those beside it say of the model under that key.
+std::vector<LensFact> told_of(const StoredJacobianLens& lens, const std::string& key);
+
+/// The dictionary among `fields` to which more can be added: `metadata`, or where that is none another that
+/// is read.
+util::OrderedJson& place_for_facts(util::OrderedJson& fields);
+
+/// `fields` with what was told by other files than the lens's own.
 util::OrderedJson fields_with_facts(const StoredJacobianLens& lens);
 
 /// nullptr where nothing is known of it.

@@ -49,6 +49,10 @@ StoredJacobianLens jacobian_lens_of(const io::PickleValue& root, const std::stri
 StoredJacobianLens jacobian_lens_of(const io::TensorFile& file);
 /// Whether the tensors go by the names of a Jacobian lens: "3.jacobian", or "3" as jlens-mlx writes.
 bool holds_jacobians(const io::TensorFile& file);
+/// Other lenses of its kind in the folder of a file, or of any where it may be either.
+std::vector<std::filesystem::path> lenses_beside(const std::filesystem::path& file);
+/// Whether a folder's config.json is that of a tuned lens. Throws where it cannot be read.
+bool has_lens_config(const std::filesystem::path& folder);
 /// The value of `key` in a dictionary, or nullptr.
 const io::PickleValue* find(const io::PickleValue& dictionary, const std::string& key);
 

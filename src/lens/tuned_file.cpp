@@ -20,10 +20,12 @@ namespace fs = std::filesystem;
 using util::cat;
 
 constexpr const char* kConfigType = "linear_tuned_lens";
+constexpr std::uint64_t kMaxConfig = 1 << 20;
 
 /// What config.json tells of the model.
 constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> kOfConfig[] = {
     {"base_model_name_or_path", &LensProvenance::model},
+    {"model_name", &LensProvenance::model},  // of the first releases
     {"base_model_revision", &LensProvenance::revision},
     {"unembed_hash", &LensProvenance::unembed_hash},
     {"unemebd_hash",
@@ -39,10 +41,15 @@ const std::vector<std::pair<const char*, util::Json>>& plain_values() {
       {"sublayers", false},
       {"extra_layers", 0},
       {"mlp_hidden_sizes", util::Json::array()},
-      {"shared_mlp_hidden_sizes", util::Json::array()}};
+      {"shared_mlp_hidden_sizes", util::Json::array()},
+      {"pre_ln", false},
+      {"layer_norm", false},
+      {"reuse_unembedding", true},
+      {"rank", nullptr}};
   return all;
 }
-constexpr const char* kSayNothing[] = {"identity_init", "dropout", "vocab_size", "orthogonal"};
+constexpr const char* kSayNothing[] = {"identity_init", "dropout", "vocab_size", "orthogonal",
+                                       "model_config"};
 
 /// "3.weight" for a parameter's key in any of the spellings of the package's history, "" for what is not part
 /// of the translators.
@@ -89,8 +96,10 @@ void read_config(const std::string& text, const std::string& where, StoredTunedL
   const std::string type = config.get_string("lens_type", kConfigType);
   if (type != kConfigType) config.at("lens_type").fail(kConfigType);
   expect("d_model", lens.hidden_size());
-  expect(!config.has("num_hidden_layers") && config.has("num_layers") ? "num_layers" : "num_hidden_layers",
-         lens.num_layers());
+  for (const char* key : {"num_hidden_layers", "num_layers"}) {
+    const bool is_needed = key == std::string("num_hidden_layers") && !config.has("num_layers");
+    if (config.has(key) || is_needed) expect(key, lens.num_layers());
+  }
   for (const auto& [key, value] : plain_values()) {
     if (!config.has(key) || config.at(key).raw() == value) continue;
     throw util::format_error({.what = "a tuned lens of another kind",
@@ -237,7 +246,7 @@ StoredTunedLens read_tuned_lens(const fs::path& given) {
   const fs::path file_path = folder ? path / kTunedParameters : path;
   // The configuration first: it is small, and more often missing.
   const fs::path config_path = path / kTunedConfig;
-  const std::string config = folder ? util::read_file(config_path, 1 << 20) : "";
+  const std::string config = folder ? util::read_file(config_path, kMaxConfig) : "";
   const io::TensorFile file = open_tensors(file_path);
   StoredTunedLens lens;
   lens.where = file_path.string();
@@ -251,6 +260,17 @@ StoredTunedLens read_tuned_lens(const fs::path& given) {
     read_name(path, lens);
   } else if (const auto kept = file.metadata().find("config"); kept != file.metadata().end()) {
     read_config(kept->second, lens.where + ": __metadata__: config", lens);
+  } else if (const fs::path place = path.has_parent_path() ? path.parent_path() : ".";
+             util::exists(place / kTunedConfig) && has_lens_config(place)) {
+    // Of a folder whose params.pt was made into this file.
+    if (const std::vector<fs::path> others = lenses_beside(path); others.empty()) {
+      lens.described_in = (place / kTunedConfig).string();
+      read_config(util::read_file(place / kTunedConfig, kMaxConfig), lens.described_in, lens);
+    } else {
+      util::log_warning(cat((place / kTunedConfig).string(), ": there is another lens in the folder, ",
+                            util::in_quotes(others.front().filename().string()), ": for ", lens.where,
+                            " it was not used"));
+    }
   }
   if (!lens.ignored.empty()) {
     util::log_warning(

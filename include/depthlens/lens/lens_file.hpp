@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -52,13 +53,15 @@ struct StoredJacobianLens {
   /// The file's numbers (blocks from 0) → [d, d]; not empty. Which state of a block it is, the fact `anchor`
   /// tells; where there is none, the one after it.
   std::map<std::int64_t, at::Tensor> jacobians;
-  /// The dictionary's other entries, in order. A dictionary with keys that are no strings is
+  /// The dictionary's other entries, in order; what other programs wrote into the header of safetensors
+  /// stands under "__metadata__". A dictionary with keys that are no strings is
   /// {"__dict__": [[key, value], …]}, a number that is not finite {"__number__": "nan" | "inf" | "-inf"}.
   util::OrderedJson fields = util::OrderedJson::object();
   LensProvenance provenance;
   std::string where;
   std::string described_in = {};     ///< the file that tells the provenance
-  std::vector<LensFact> facts = {};  ///< of `fields`, and of a file beside it
+  std::vector<LensFact> facts = {};  ///< of `fields`, and of files beside it
+  std::vector<std::pair<std::string, util::OrderedJson>> beside = {};  ///< those files, and what they hold
 
   std::int64_t hidden_size() const { return jacobians.begin()->second.size(0); }
 };

@@ -444,14 +444,59 @@ TEST_CASE("a lens without digests is known by the name of its model") {
   }
 }
 
+TEST_CASE("tuned lens: config.json beside safetensors is that of the folder it was made in") {
+  const TemporaryFolder work;
+  const fs::path file = work.path() / "x" / "params.safetensors";
+  lens::StoredTunedLens plain = lens::read_tuned_lens(golden_lens("gpt2") / "tuned");
+  plain.config.clear();
+  plain.provenance = {};
+  work.write("x/config.json", util::read_file(golden_lens("gpt2") / "tuned" / "config.json"));
+  lens::write_tuned_lens_safetensors(file, plain);
+  CHECK(lens::read_tuned_lens(file).provenance.model == "golden/gpt2");
+  util::Json config = util::parse_json(util::read_file(work.path() / "x" / "config.json"), "");
+  config["d_model"] = 64;
+  work.write("x/config.json", config.dump());
+  check_error(ErrorCode::kFormat, "d_model; expected 16, found 64", [&] { lens::read_tuned_lens(file); });
+  // Of a model, or of which of two lenses is not known.
+  lens::write_tuned_lens_safetensors(work.path() / "x" / "other.safetensors", plain);
+  CHECK(mentions(test::warnings_of([&] { CHECK_FALSE(lens::read_tuned_lens(file).provenance.model); }),
+                 "another lens in the folder, 'other.safetensors'"));
+  work.write("x/config.json", R"({"model_type": "gpt2", "d_model": 64})");
+  CHECK(test::warnings_of([&] { lens::read_tuned_lens(file); }).empty());
+}
+
+TEST_CASE("tuned lens: configurations of the first releases that mean another lens are refused") {
+  const TemporaryFolder work;
+  fs::copy(golden_lens("gpt2") / "tuned", work.path() / "x");
+  const util::Json before = util::parse_json(util::read_file(work.path() / "x" / "config.json"), "");
+  const auto read = [&](const char* key, const util::Json& value) {
+    util::Json config = before;
+    config[key] = value;
+    work.write("x/config.json", config.dump());
+    return lens::read_tuned_lens(work.path() / "x");
+  };
+  for (const auto& [key, value] : std::vector<std::pair<const char*, util::Json>>{
+           {"pre_ln", true}, {"layer_norm", true}, {"reuse_unembedding", false}, {"rank", 4}}) {
+    check_error(ErrorCode::kFormat, std::string("config.json: ") + key,
+                [&, &key = key, &value = value] { read(key, value); });
+  }
+  check_error(ErrorCode::kFormat, "config.json: num_layers", [&] { read("num_layers", 6); });
+  for (const auto& [key, value] : std::vector<std::pair<const char*, util::Json>>{{"pre_ln", false},
+                                                                                  {"layer_norm", false},
+                                                                                  {"reuse_unembedding", true},
+                                                                                  {"rank", nullptr},
+                                                                                  {"num_layers", 3}})
+    CHECK(test::warnings_of([&, &key = key, &value = value] { read(key, value); }).empty());
+}
+
 TEST_CASE("tuned lens: what is in its files and is not used is reported") {
   const TemporaryFolder work;
   fs::copy(golden_lens("gpt2") / "tuned", work.path() / "x");
   util::Json config = util::parse_json(util::read_file(work.path() / "x" / "config.json"), "");
-  config["rank"] = 4;
+  config["colour"] = 4;
   work.write("x/config.json", config.dump());
-  CHECK(mentions(test::warnings_of([&] { lens::read_tuned_lens(work.path() / "x"); }), "ignored: rank"));
-  config.erase("rank");
+  CHECK(mentions(test::warnings_of([&] { lens::read_tuned_lens(work.path() / "x"); }), "ignored: colour"));
+  config.erase("colour");
   config["bias"] = false;
   work.write("x/config.json", config.dump());
   check_error(ErrorCode::kFormat, "config.json: bias; expected true: there are biases, found false",

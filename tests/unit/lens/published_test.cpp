@@ -340,6 +340,24 @@ TEST_CASE(
     CHECK(load(write(work.path() / "off.pt", matrices({0, 1}), cat(R"({"compatibility_mode": )", off, "}")))
               ->translates(2));
   }
+  // Words that only hold the right ones.
+  for (const char* name :
+       {"non-jacobian", "not a jacobian", "inverse_jacobian", "jacobian_transpose", "jacobian_pinv",
+        "abs_jacobian", "attribution (jacobian-free)", "jacobian_lens+lrp"}) {
+    refused(cat(R"({"estimator": ")", name, R"("})"), {"another estimator", name});
+  }
+  for (const char* name : {"not_raw", "unraw", "raw_folded", "from raw: LayerNorm folded, centred"})
+    refused(cat(R"({"weight_basis": ")", name, R"("})"), {"processed weights", name});
+  for (const char* name : {"pre_block_output", "not block_output", "block_output (of the previous block)",
+                           "hook_input_ids", "resid_postfix"})
+    refused(cat(R"({"anchor": ")", name, R"("})"), {"unknown place", name});
+  for (const char* name : {"fold_ln", "center_writing_weights"})
+    refused(cat(R"({"metadata": {"processing": {")", name, R"(": true}}})"), {"processed weights", name});
+  for (const char* name : {"mean VJP", "j-lens", "Jacobian lens (reverse mode)", "jlens_v1"}) {
+    INFO(name);
+    CHECK(load(write(work.path() / "words.pt", matrices({0, 1}), cat(R"({"estimator": ")", name, R"("})")))
+              ->translates(2));
+  }
   // In a form of which nothing is certain.
   refused(R"({"metadata": {"fit": {"estimator": ["jacobian_lens"]}}})",
           {"tells its estimator in a form that is not read", "metadata.fit.estimator",
@@ -561,9 +579,16 @@ TEST_CASE(
   // Not where the file is of another lens; but where that may stand in what was not read.
   const Warnings warnings;
   const fs::path file = with_yaml("hf_model_name: org/other\nfit: {a: b}\n");
-  write(file.parent_path() / "y.pt", matrices({0, 1}));
+  write(file.parent_path() / "other_jacobian_lens.pt", matrices({0, 1}));
   lens::read_jacobian_lens(file);
   CHECK(warnings.count() == 0);
+  // Where it may be of any of several lenses that is told. What is no lens is no company.
+  const fs::path any = with_yaml("fit:\n  anchor: resid_mid\n");
+  work.write((any.parent_path() / "optimizer.pt").lexically_relative(work.path()), "no lens");
+  check_error(ErrorCode::kFormat, {"anchored inside a block"}, [&] { load(any); });
+  write(any.parent_path() / "y.pt", matrices({0, 1}));
+  CHECK(load(any)->translates(2));
+  CHECK(warnings.tell({"another lens in the folder, 'y.pt'", "was not used"}));
   const fs::path unnamed = with_yaml("hf_model_name: &m org/x\n");
   write(unnamed.parent_path() / "y.pt", matrices({0, 1}));
   lens::read_jacobian_lens(unnamed);
@@ -581,6 +606,110 @@ TEST_CASE("Jacobian lens: safetensors as jlens-mlx writes them, with what stands
   CHECK(lens->about() ==
         OrderedJson::parse(R"({"model": "openai-community/gpt2", "prompts": 277, "layers": [1, 2]})"));
   CHECK(std::holds_alternative<lens::StoredJacobianLens>(lens::read_lens(work.path() / "lens.safetensors")));
+}
+
+TEST_CASE("Jacobian lens: what the header of safetensors tells counts, and travels with it") {
+  const TemporaryFolder work;
+  int count = 0;
+  const auto with_header = [&](const std::map<std::string, std::string>& header) {
+    const fs::path file = work.path() / cat(++count, ".safetensors");
+    io::write_safetensors(
+        file, {{"0", at::eye(kWidth) * 2}, {"1", at::eye(kWidth) * 3}, {"2", at::eye(kWidth) * 4}}, header);
+    return file;
+  };
+  const auto before = with_header({{"format", "mlx"}, {"anchor", "resid_pre"}, {"model_id", "golden/gpt2"}});
+  CHECK(stretch(*load(before), 1) == Approx(3));
+  CHECK(lens::read_jacobian_lens(before).provenance.model == "golden/gpt2");
+  const auto archive = work.path() / "converted.pt";
+  lens::write_jacobian_lens_archive(archive, lens::read_jacobian_lens(before));
+  CHECK(stretch(*load(archive), 1) == Approx(3));
+  lens::write_jacobian_lens_safetensors(work.path() / "back.safetensors", lens::read_jacobian_lens(archive));
+  CHECK(stretch(*load(work.path() / "back.safetensors"), 1) == Approx(3));
+
+  using Header = std::map<std::string, std::string>;
+  const std::vector<std::pair<Header, std::string>> refused = {
+      {{{"estimator", "relevance_lens"}}, "another estimator"},
+      {{{"metadata", R"({"anchor": "resid_mid"})"}}, "anchored inside a block"},
+      {{{"target_layer", "1"}}, "the last residual state"},
+      {{{"num_layers", "99"}}, "expected 3 blocks, found 99"},
+      {{{"anchor", "resid_pre"}, {"fields", R"({"anchor": "resid_post"})"}}, "two things of its anchor"}};
+  for (const auto& [header, part] : refused)
+    check_error(ErrorCode::kFormat, {part}, [&, &header = header] { load(with_header(header)); });
+  const Warnings warnings;
+  CHECK(load(with_header({{"anchor", "resid_pre"}, {"known_issue", "broken"}, {"transformers", "5.10"}}))
+            ->about()
+            .at("transformers") == "5.10");
+  CHECK(warnings.tell({"__metadata__.known_issue: broken"}));
+}
+
+TEST_CASE("Jacobian lens: conversion keeps what stands beside, whatever the file's own entries are") {
+  const TemporaryFolder work;
+  int count = 0;
+  for (const char* fields : {R"({"metadata": {"anchor": null}})", R"({"metadata": "a text"})",
+                             R"({"metadata": [1], "provenance": "x"})", "{}"}) {
+    INFO(fields);
+    const fs::path folder = work.path() / cat(++count);
+    const fs::path file =
+        write(folder / "x.pt", {{1, at::eye(kWidth) * 2}, {2, at::eye(kWidth) * 3}}, fields);
+    const std::string digest(64, 'a');
+    work.write(
+        cat(count, "/x.sidecar.json"),
+        R"({"anchor": "resid_pre", "target_layer": 1, "model": "org/m", "data_digest": ")" + digest + "\"}");
+    const lens::StoredJacobianLens original = lens::read_jacobian_lens(file);
+    for (const char* name : {"other/x.pt", "other/x.safetensors"}) {
+      const fs::path to = folder / name;
+      fs::create_directories(to.parent_path());
+      if (to.extension() == ".pt") lens::write_jacobian_lens_archive(to, original);
+      if (to.extension() != ".pt") lens::write_jacobian_lens_safetensors(to, original);
+      const lens::StoredJacobianLens found = lens::read_jacobian_lens(to);
+      CHECK(lens::layers_of(found) == std::vector<std::int64_t>{1, 2});
+      CHECK(found.provenance.model == "org/m");
+      CHECK(found.provenance.data_digest == digest);
+      check_error(ErrorCode::kFormat, {"target_layer", "found 1"}, [&] { load(to); });
+    }
+  }
+}
+
+TEST_CASE("Jacobian lens: entries that could not be written again are refused by name") {
+  const TemporaryFolder work;
+  for (const char* fields : {R"({"metadata": {"__dict__": 5}})", R"({"metadata": {"__dict__": [1]}})",
+                             R"({"metadata": {"__dict__": [[1]]}})", R"({"J": 3})",
+                             R"({"x": 18446744073709551615})", R"({"x": {"__number__": 5}})"}) {
+    INFO(fields);
+    io::write_safetensors(work.path() / "x.safetensors", {{"0", at::eye(kWidth)}}, {{"fields", fields}});
+    check_error(ErrorCode::kFormat, {"__metadata__: fields"},
+                [&] { lens::read_jacobian_lens(work.path() / "x.safetensors"); });
+  }
+}
+
+TEST_CASE("Jacobian lens: a file beside it that says otherwise is refused or left out, and told") {
+  const TemporaryFolder work;
+  int count = 0;
+  const auto with = [&](const std::string& name, const std::string& beside, const std::string& fields) {
+    const std::string folder = cat(++count);
+    work.write(cat(folder, "/", name), beside);
+    return write(work.path() / folder / "x.pt", matrices({0, 1}), fields);
+  };
+  const std::string own = R"({"anchor": "resid_post", "metadata": {"estimator": "jacobian_lens"}})";
+  for (const char* told : {R"({"anchor": "resid_pre"})", R"({"estimator": "relevance_lens"})"}) {
+    check_error(ErrorCode::kFormat, {"x.sidecar.json", "say two things", "resid_post"},
+                [&] { lens::read_jacobian_lens(with("x.sidecar.json", R"({"anchor": "resid_pre"})", own)); });
+    const Warnings warnings;
+    CHECK(load(with("config.json", told, own))->translates(2));
+    CHECK(warnings.tell({"config.json: ", "was not used"}));
+  }
+  check_error(ErrorCode::kFormat, {"target_layer", "x.sidecar.json", "found 1"},
+              [&] { load(with("x.sidecar.json", R"({"target_layer": 1})", R"({"target_layer": 2})")); });
+  check_error(ErrorCode::kFormat, {"x.sidecar.json: n_layers", "found 9"},
+              [&] { load(with("x.sidecar.json", R"({"n_layers": 9})", "{}")); });
+  check_error(ErrorCode::kFormat, {"made for another model", "model_digest"}, [&] {
+    load(with("x.sidecar.json", cat(R"({"provenance": {"model_digest": ")", std::string(64, 'a'), "\"}}"),
+              "{}"));
+  });
+  check_error(ErrorCode::kFormat, {"metadata.num_layers", "found 99"},
+              [&] { load(with("unused", "", R"({"num_layers": null, "metadata": {"num_layers": 99}})")); });
+  check_error(ErrorCode::kFormat, {"metadata.d_model", "found 64"},
+              [&] { load(with("unused", "", R"({"metadata": {"d_model": 64}})")); });
 }
 
 TEST_CASE("Jacobian lens: rotary settings that the lens was fitted under") {
