@@ -13,6 +13,7 @@
 #include "depthlens/run/training.hpp"
 #include "depthlens/train/file_names.hpp"
 #include "depthlens/train/jacobian.hpp"
+#include "depthlens/train/lens_folder.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/input_file.hpp"
@@ -143,18 +144,23 @@ OrderedJson settings_json(const Fitted& fitted) {
   return settings;
 }
 
-/// Whether the folder holds the lens of that fit: the record is written last.
+/// Whether the folder holds the lens of that fit: the record is written last. Throws where it is of another.
 bool holds_lens(const fs::path& folder, const Fitted& fitted) {
-  const fs::path path = folder / train::kJacobianRecord;
-  if (!util::exists(path) || !util::exists(folder / train::kJacobianLens)) return false;
+  const fs::path path = folder / train::kJacobianRecord, file = folder / train::kJacobianLens;
+  if (!util::exists(path) || !util::exists(file)) return false;
+  OrderedJson record;
+  std::optional<lens::StoredJacobianLens> lens;
   try {
-    const OrderedJson record =
-        util::parse_ordered_json(util::read_file(path, util::kMaxSettingsFile), path.string());
-    return record.is_object() && record.value("settings", OrderedJson()) == settings_json(fitted) &&
-           record.value("model", OrderedJson()) == fitted.session.describe_model();
+    record = util::parse_ordered_json(util::read_file(path, util::kMaxSettingsFile), path.string());
+    lens = lens::read_jacobian_lens(file);
   } catch (const util::Error&) {
     return false;  // damaged: written again
   }
+  if (!record.is_object() || record.value("settings", OrderedJson()) != settings_json(fitted) ||
+      record.value("model", OrderedJson()) != fitted.session.describe_model())
+    return false;
+  train::require_recorded(record, *lens, file.string());
+  return true;
 }
 
 /// Writes the lens, and then the record beside it.
@@ -172,6 +178,7 @@ void write_lens(const fs::path& folder, const Fitted& fitted) {
       training_json(session, fitted.text != nullptr ? fitted.text->inputs : std::vector<data::InputSummary>(),
                     settings_json(fitted), compute::Precision::kFloat32, fitted.started);
   if (fitted.text == nullptr) record.erase("inputs");
+  record[train::kLensDigest] = lens::lens_digest(lens);
   write_last_file(folder / train::kJacobianRecord, record);
   util::log_info(util::cat("the lens, the mean over ", counted(sums.num_prompts, "prompt"), ", is ",
                            (folder / train::kJacobianLens).string()));

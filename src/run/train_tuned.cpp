@@ -334,6 +334,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   const double bits_per_byte =
       static_cast<double>(text.windows.num_tokens()) / static_cast<double>(text.bytes) / std::numbers::ln2;
   OrderedJson record = training_json(session, text.inputs, plan.settings, settings.precision, started);
+  record[train::kLensDigest] = lens::lens_digest(lens::read_tuned_lens(folder.path()));
   record["text"] = {{"tokens", text.windows.num_tokens()},
                     {"bytes", text.bytes},
                     {"bits_per_byte_of_nats_per_token", bits_per_byte}};
@@ -361,6 +362,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
     const util::JsonView view(record, record_path.string());
     const util::JsonView layers = view.at("settings").at("layers");
     lens::StoredTunedLens lens = lens::read_tuned_lens(part);
+    train::require_recorded(util::parse_ordered_json(text, record_path.string()), lens, part);
     util::Json others = view.at("settings").raw();
     others.erase("layers");
     if (taken.empty()) {
@@ -409,6 +411,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
   for (const char* name : {train::kTunedCheckpoint, train::kTunedLog}) fs::remove(out / name, ignored);
   joined_record["settings"]["layers"] = {0, taken.size() - 1};
   joined_record.erase("volatile");
+  joined_record[train::kLensDigest] = lens::lens_digest(joined);
   write_last_file(out / train::kTunedRecord, joined_record);
   util::log_info("the lens is in " + output.out);
 }

@@ -45,6 +45,18 @@ std::string difference(const OrderedJson& before, const OrderedJson& now) {
 
 }  // namespace
 
+void require_recorded(const OrderedJson& record, const lens::StoredLens& lens, const std::string& where) {
+  if (!record.is_object() || !record.contains(kLensDigest)) return;
+  const std::string digest = lens::lens_digest(lens);
+  if (record[kLensDigest] == digest) return;
+  throw util::format_error(
+      {.what = "the lens is not the one that was trained there",
+       .where = where,
+       .expected = record[kLensDigest].dump() + ", as the record beside it has its digest",
+       .found = digest,
+       .hint = "it was put there later: move it to another folder"});
+}
+
 LensFolder::LensFolder(fs::path path, bool overwrite, bool resume)
     : path_(std::move(path)), resumes_(resume && util::exists(path_ / kTunedCheckpoint)) {
   lens::check_replaceable(path_);
@@ -100,13 +112,18 @@ bool LensFolder::has_lens_of(const OrderedJson& settings) const {
   for (const char* name : kOfLens) {
     if (!util::exists(path_ / name)) return false;
   }
+  OrderedJson json;
+  std::optional<lens::StoredTunedLens> lens;
   try {
-    const OrderedJson json =
-        util::parse_ordered_json(util::read_file(record, util::kMaxSettingsFile), record.string());
-    return json.is_object() && json.contains("settings") && difference(json["settings"], settings).empty();
+    json = util::parse_ordered_json(util::read_file(record, util::kMaxSettingsFile), record.string());
+    lens = lens::read_tuned_lens(path_);
   } catch (const util::Error&) {
     return false;  // damaged: written again
   }
+  if (!json.is_object() || !json.contains("settings") || !difference(json["settings"], settings).empty())
+    return false;
+  require_recorded(json, *lens, path_.string());
+  return true;
 }
 
 void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJson& settings) {

@@ -395,6 +395,24 @@ TEST_CASE("one training at a time in a folder, and a model's folder is none for 
   CHECK(read_bytes(bench.model.folder() / "config.json") == config);
 }
 
+TEST_CASE("a lens that was put where another was trained is not taken for that one") {
+  const Bench bench;
+  check_done(bench.train("a", {}));
+  check_done(bench.train("b", {"--lr-scale", "0.1"}));
+  const auto before = files_below(bench.out("a"));
+  check_error({"convert-lens", bench.out("b"), bench.out("a"), "--overwrite"}, 6,
+              {"a lens was trained there", "training.json"});
+  CHECK(files_below(bench.out("a")) == before);
+  check_done(bench.train("a", {"--resume"}));  // is complete
+  fs::copy_file(fs::path(bench.out("b")) / "params.pt", fs::path(bench.out("a")) / "params.pt",
+                fs::copy_options::overwrite_existing);
+  const auto put = files_below(bench.out("a"));
+  check_error(bench.train("a", {"--resume"}), 4, {"not the one that was trained there", bench.out("a")});
+  check_error({"train-lens", "--join", bench.out("a"), "--out", bench.out("joined")}, 4,
+              {"not the one that was trained there"});
+  CHECK(files_below(bench.out("a")) == put);
+}
+
 TEST_CASE("a training without validation holds no text back") {
   const Bench bench;
   const auto train = [&](const std::string& name, const std::vector<std::string>& more) {

@@ -1,4 +1,5 @@
 // depthlens convert-lens: a lens from one file format to another, bit for bit.
+#include <array>
 #include <iostream>
 #include <memory>
 
@@ -7,7 +8,9 @@
 #include "depthlens/lens/file_names.hpp"
 #include "depthlens/lens/lens_file.hpp"
 #include "depthlens/lens/lens_types.hpp"
+#include "depthlens/train/file_names.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -36,6 +39,21 @@ bool is_same(const fs::path& in, const fs::path& out) {
     }
   }
   return false;
+}
+
+/// Throws where the record of a training, or what it goes on from, would stand beside a lens that is not of
+/// it.
+void check_no_training(const fs::path& out, bool is_folder) {
+  const fs::path folder = is_folder ? out : out.parent_path();
+  const auto files = is_folder ? std::array{train::kTunedRecord, train::kTunedCheckpoint}
+                               : std::array{train::kJacobianRecord, train::kJacobianSums};
+  if (!is_folder && out.filename() != train::kJacobianLens) return;
+  for (const char* name : files) {
+    if (!util::exists(folder / name)) continue;
+    throw util::output_error({.what = "a lens was trained there, and what tells of it would tell of another",
+                              .where = util::in_quotes((folder / name).string()),
+                              .hint = "choose another OUT, or remove what is left of the training"});
+  }
 }
 
 void write_tuned(const lens::StoredTunedLens& stored, const fs::path& out, bool legacy_keys) {
@@ -94,12 +112,14 @@ void run_convert_lens(const ConvertOptions& options) {
       throw usage("a tuned lens cannot become " + util::in_quotes(options.out),
                   "FILE.safetensors, or a folder for config.json and params.pt");
     }
+    if (!safetensors) check_no_training(out, /*is_folder=*/true);
     write_tuned(*tuned, out, options.legacy_keys);
   } else {
     const auto& jacobian = std::get<lens::StoredJacobianLens>(stored);
     if (safetensors) {
       lens::write_jacobian_lens_safetensors(out, jacobian);
     } else if (out.extension() == ".pt") {
+      check_no_training(out, /*is_folder=*/false);
       lens::write_jacobian_lens_archive(out, jacobian);
     } else {
       throw usage("a Jacobian lens cannot become " + util::in_quotes(options.out),

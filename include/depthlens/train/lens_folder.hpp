@@ -28,6 +28,14 @@ struct BestLens {
   lens::TunedParameters parameters;
 };
 
+/// The digest of a lens in the record beside it (training.json, jacobian_training.json).
+inline constexpr const char* kLensDigest = "lens_digest";
+
+/// Throws a format error where the record is of another lens than the one that is there: somebody put it
+/// there. `where`: the lens. Records that were written before they had the digest say nothing.
+void require_recorded(const util::OrderedJson& record, const lens::StoredLens& lens,
+                      const std::string& where);
+
 class LensFolder {
  public:
   /// Makes the folder ready. With `resume` a training that is there goes on, and begins where none is. Throws
@@ -48,12 +56,14 @@ class LensFolder {
 
   /// Brings trainer, best lens and log to where the checkpoint left them, whatever training.jsonl holds,
   /// which is mended. A lens that is not what this training has come to goes. Throws a usage error that names
-  /// the setting where the training was of other settings, format errors where the file is damaged.
+  /// the setting where the training was of other settings, format errors where the file is damaged or
+  /// somebody put another lens beside the record of this training.
   void restore(TunedTrainer& trainer, BestLens& best, const util::OrderedJson& settings);
 
  private:
   void remove_lens() const;
-  /// Whether the lens of a training with these settings is there, whole.
+  /// Whether the lens of a training with these settings is there, whole. Throws where the record is of
+  /// another.
   bool has_lens_of(const util::OrderedJson& settings) const;
 
   std::filesystem::path path_;
