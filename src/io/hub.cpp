@@ -370,6 +370,7 @@ struct Hub::Wanted {
   /// Whether nothing else can belong to what was found.
   std::function<bool(const CachedRepository&, const std::string& commit)> is_certain =
       [](const CachedRepository&, const std::string&) { return true; };
+  std::string doubt = {};  ///< told where it is not certain, and the hub may not be asked
   std::function<void(Gathering&)> gather = {};
 };
 
@@ -412,7 +413,10 @@ fs::path Hub::get(const Wanted& wanted) const {
         }
         std::string why;
         const auto path = wanted.find(cached, *commit, why);
-        if (path && !asks && (is_offline() || wanted.is_certain(cached, *commit))) {
+        const bool is_certain = path && !asks && wanted.is_certain(cached, *commit);
+        if (path && !asks && (is_offline() || is_certain)) {
+          if (!is_certain && !wanted.doubt.empty())
+            util::log_warning(cat(wanted.what, ": ", offline_, " forbids to ask ", wanted.doubt));
           warn_of_legacy(cache);
           return *path;
         }
@@ -598,6 +602,10 @@ fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
       return cached.has(commit, path) || cached.knows_absent(commit, path);
     });
   };
+  if (is_lens_file(file)) {
+    wanted.doubt = cat("whether the hub has files beside it that tell what it means: ",
+                       util::join(files_beside_lens(file), ", "));
+  }
   wanted.gather = [file](Gathering& gathering) {
     std::optional<HubFile> lens;
     if (is_lens_file(file)) {

@@ -47,12 +47,18 @@ std::vector<std::string> parts_of_name(const std::string& text) {
   return parts;
 }
 
+/// The name of a model's folder: of a snapshot in the hub cache that of its repository.
+std::string name_of_folder(const fs::path& folder) {
+  std::error_code ignored;
+  const fs::path path = fs::weakly_canonical(folder, ignored), snapshots = path.parent_path();
+  return (snapshots.filename() == "snapshots" ? snapshots.parent_path() : path).filename().string();
+}
+
 /// Whether the model goes by the last part of `name`, as its folder or in its config.json.
 bool goes_by(const model::Model& model, const std::string& name) {
   const std::vector<std::string> wanted = parts_of_name(name);
   if (wanted.empty()) return true;  // no name
-  std::error_code ignored;
-  std::vector<std::string> own = {fs::weakly_canonical(model.folder(), ignored).string()};
+  std::vector<std::string> own = {name_of_folder(model.folder())};
   const fs::path config_path = model.folder() / "config.json";
   const util::Json config =
       util::parse_config(util::read_file(config_path, util::kMaxSettingsFile), config_path.string());
@@ -60,7 +66,7 @@ bool goes_by(const model::Model& model, const std::string& name) {
     own.push_back(path->get<std::string>());
   for (const std::string& text : own) {
     const std::vector<std::string> parts = parts_of_name(text);
-    if (std::find(parts.begin(), parts.end(), wanted.back()) != parts.end()) return true;
+    if (!parts.empty() && parts.back() == wanted.back()) return true;
   }
   return false;
 }

@@ -1128,6 +1128,14 @@ TEST_CASE("hub: a Jacobian lens is the same whatever the cache has, and a model'
   CHECK(one == bench.folder("models--n--j") / "snapshots" / FakeHub::kCommit / "one/C.pt");
   CHECK(io::with_file("n/j@main:one", one) == "n/j@main:one/C.pt");
   CHECK(io::with_file("n/j:one/C.pt", one) == "n/j:one/C.pt");
+  // Whether nothing else belongs to a lens is known of a whole folder, not of a file that was fetched alone.
+  const std::size_t warnings = util::warnings().size();
+  CHECK(io::Hub({.offline = true}).jacobian_lens("n/j:one/C.pt") == one);
+  CHECK(util::warnings().size() == warnings);
+  fs::remove(one.parent_path() / "config.yaml");
+  CHECK(io::Hub({.offline = true}).jacobian_lens("n/j:one/C.pt") == one);
+  CHECK(util::warnings().back().find("forbids to ask whether the hub has files beside it") !=
+        std::string::npos);
   CHECK(io::with_file("./C.pt", "./C.pt") == "./C.pt");
   fs::remove(one);  // what is left in the folder is no lens
   CHECK_THROWS_AS(io::Hub({.offline = true}).jacobian_lens("n/j:one"), util::Error);
