@@ -29,6 +29,7 @@ class Facts : public Experiment {
     seen_->add(0, length * (length - 1) / 2 + key.second);
     group.ranks.add(position, decode::kWatchedTarget);
     group.earliest.add(position, decode::kWatchedTarget);
+    group.by_rank.add(position, decode::kWatchedTarget);
   }
 
   std::vector<tables::Table> tables() const override {
@@ -41,14 +42,15 @@ class Facts : public Experiment {
                                               {"mean_rank", "rank", kEstimated},
                                               {"median_rank", "rank"},
                                               {"top1_rate", "share of positions", kEstimated}});
-    tables::EstimateTable earliest("facts.earliest", {{"lens"},
-                                                      {"answer_length", "tokens"},
-                                                      {"answer_position", "from 1"},
-                                                      {"threshold", "rank"},
-                                                      {"count", "positions"},
-                                                      {"mean_layer", "layer", kEstimated},
-                                                      {"median_layer", "layer"},
-                                                      {"reached", "positions"}});
+    const std::vector<tables::Column> columns = {{"lens"},
+                                                 {"answer_length", "tokens"},
+                                                 {"answer_position", "from 1"},
+                                                 {"threshold", "rank"},
+                                                 {"count", "positions"},
+                                                 {"mean_layer", "layer", kEstimated},
+                                                 {"median_layer", "layer"},
+                                                 {"reached", "positions"}};
+    tables::EstimateTable earliest("facts.earliest", columns), by_rank("facts.earliest_by_rank", columns);
     const auto groups = all_groups();
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
@@ -60,22 +62,23 @@ class Facts : public Experiment {
         }
       }
       for (const auto& [key, group] : groups) {
-        for (std::size_t t = 0; t < kRankThresholds.size(); ++t)
-          group.earliest.add_row(earliest, {name, key.first, key.second, kRankThresholds[t]}, lens, t);
+        group.earliest.add_rows(earliest, {name, key.first, key.second}, lens);
+        group.by_rank.add_rows(by_rank, {name, key.first, key.second}, lens);
       }
     }
-    return {std::move(rank).finish(), std::move(earliest).finish()};
+    return {std::move(rank).finish(), std::move(earliest).finish(), std::move(by_rank).finish()};
   }
 
  private:
   struct Group {
     RankCurves ranks;
-    EarliestLayers earliest;
+    EarliestLayers earliest, by_rank;
   };
 
   Group group(std::int64_t length, std::int64_t answer_position) const {
     const std::string name = util::cat("facts.", length, ".", answer_position);
-    return {RankCurves(context_, name, shape_), EarliestLayers(context_, name, shape_)};
+    return {RankCurves(context_, name, shape_), EarliestLayers(context_, name, shape_, kRankThresholds),
+            EarliestLayers(context_, name + ".by_rank", shape_, kRanksOfCurves)};
   }
 
   /// Those that the state knows: numbered length by length, each with `length` places.

@@ -18,9 +18,15 @@ class Pos : public Experiment {
     classes_.clear();
     for (const std::string& name : context_.task->classes) {
       index_[name] = classes_.size();
-      classes_.push_back({.name = name, .ranks = RankCurves(context_, "pos." + name, shape), .earliest = {}});
-      for (std::int64_t b = 0; b <= context_.buckets.size(); ++b)
-        classes_.back().earliest.emplace_back(context_, util::cat("pos.", name, ".bucket", b), shape);
+      classes_.push_back(
+          {.name = name,
+           .ranks = RankCurves(context_, "pos." + name, shape),
+           .by_rank = EarliestLayers(context_, util::cat("pos.", name, ".by_rank"), shape, kRanksOfCurves),
+           .earliest = {}});
+      for (std::int64_t b = 0; b <= context_.buckets.size(); ++b) {
+        classes_.back().earliest.emplace_back(context_, util::cat("pos.", name, ".bucket", b), shape,
+                                              kRankThresholds);
+      }
     }
   }
 
@@ -31,6 +37,7 @@ class Pos : public Experiment {
         item.is_right(0, position.final_id()) ? decode::kWatchedFinal : decode::kWatchedTarget;
     Class& group = classes_[index_.at(item.word_class)];
     group.ranks.add(position, w);
+    group.by_rank.add(position, w);
     group.earliest.front().add(position, w);
     const auto bucket = context_.buckets.bucket_of[static_cast<std::size_t>(position.watched_id(w))];
     group.earliest[static_cast<std::size_t>(bucket) + 1].add(position, w);
@@ -54,6 +61,13 @@ class Pos : public Experiment {
                                                     {"mean_layer", "layer", kEstimated},
                                                     {"median_layer", "layer"},
                                                     {"reached", "words"}});
+    tables::EstimateTable by_rank("pos.earliest_by_rank", {{"lens"},
+                                                           {"class"},
+                                                           {"threshold", "rank"},
+                                                           {"count", "words"},
+                                                           {"mean_layer", "layer", kEstimated},
+                                                           {"median_layer", "layer"},
+                                                           {"reached", "words"}});
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
@@ -67,18 +81,19 @@ class Pos : public Experiment {
       for (const Class& group : classes_) {
         for (std::size_t b = 0; b < group.earliest.size(); ++b) {
           const std::string bucket = b == 0 ? "all" : context_.buckets.names[b - 1];
-          for (std::size_t t = 0; t < kRankThresholds.size(); ++t)
-            group.earliest[b].add_row(earliest, {name, group.name, bucket, kRankThresholds[t]}, lens, t);
+          group.earliest[b].add_rows(earliest, {name, group.name, bucket}, lens);
         }
+        group.by_rank.add_rows(by_rank, {name, group.name}, lens);
       }
     }
-    return {std::move(rank).finish(), std::move(earliest).finish()};
+    return {std::move(rank).finish(), std::move(earliest).finish(), std::move(by_rank).finish()};
   }
 
  private:
   struct Class {
     std::string name;
     RankCurves ranks;
+    EarliestLayers by_rank;
     std::vector<EarliestLayers> earliest;  // of all words, then by bucket
   };
   Context context_;

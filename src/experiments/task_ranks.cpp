@@ -8,14 +8,6 @@ namespace {
 constexpr std::int64_t kRankStatistics = 3;
 }
 
-std::optional<std::int64_t> first_layer_with_rank(const decode::PositionReadout& position, std::int64_t lens,
-                                                  std::int64_t w, std::int64_t threshold) {
-  for (std::int64_t row = 0; row < position.shape().num_rows; ++row) {
-    if (position.rank(lens, row, w) <= threshold) return position.shape().layer(row);
-  }
-  return std::nullopt;
-}
-
 RankCurves::RankCurves(const Context& context, const std::string& name, const decode::ReadoutShape& shape)
     : num_rows_(shape.num_rows),
       values_(place_of(shape, shape.num_lenses(), 0, kRankStatistics)),
@@ -53,9 +45,9 @@ tables::Cell RankCurves::median_rank(std::int64_t lens, std::int64_t row) const 
 }
 
 EarliestLayers::EarliestLayers(const Context& context, const std::string& name,
-                               const decode::ReadoutShape& shape)
-    : num_lenses_(shape.num_lenses()) {
-  const std::size_t size = static_cast<std::size_t>(num_lenses_) * kRankThresholds.size();
+                               const decode::ReadoutShape& shape, std::span<const std::int64_t> thresholds)
+    : thresholds_(thresholds), num_lenses_(shape.num_lenses()) {
+  const std::size_t size = static_cast<std::size_t>(num_lenses_) * thresholds.size();
   sums_ = &context.state->sums(name + ".earliest", 2 * size + 1, context.seed);
   layers_ = &context.state->histograms(name + ".layers", size);
 }
@@ -64,25 +56,31 @@ void EarliestLayers::add(const decode::PositionReadout& position, std::int64_t w
   const std::span<double> sums = sums_->of(unit_of(position));
   sums.back() = 1;
   for (std::int64_t lens = 0; lens < num_lenses_; ++lens) {
-    for (std::size_t t = 0; t < kRankThresholds.size(); ++t) {
-      const auto layer = first_layer_with_rank(position, lens, w, kRankThresholds[t]);
-      if (!layer) continue;
-      const std::size_t i = static_cast<std::size_t>(lens) * kRankThresholds.size() + t;
-      sums[2 * i] = static_cast<double>(*layer);
-      sums[2 * i + 1] = 1;
-      layers_->add(i, *layer);
+    std::size_t left = thresholds_.size();  // those that no layer has reached so far, the lowest ones
+    for (std::int64_t row = 0; row < position.shape().num_rows && left > 0; ++row) {
+      const std::int64_t rank = position.rank(lens, row, w), layer = position.shape().layer(row);
+      for (; left > 0 && rank <= thresholds_[left - 1]; --left) {
+        const std::size_t i = static_cast<std::size_t>(lens) * thresholds_.size() + left - 1;
+        sums[2 * i] = static_cast<double>(layer);
+        sums[2 * i + 1] = 1;
+        layers_->add(i, layer);
+      }
     }
   }
 }
 
-void EarliestLayers::add_row(tables::EstimateTable& table, std::vector<tables::EstimateTable::Field> key,
-                             std::int64_t lens, std::size_t threshold) const {
-  const std::size_t i = static_cast<std::size_t>(lens) * kRankThresholds.size() + threshold;
-  key.emplace_back(sums_->count(sums_->size() - 1));
-  key.emplace_back(sums_->ratio(2 * i, 2 * i + 1));
-  key.emplace_back(tables::cell((*layers_)[i].median()));
-  key.emplace_back((*layers_)[i].count());
-  table.add(std::move(key));
+void EarliestLayers::add_rows(tables::EstimateTable& table,
+                              const std::vector<tables::EstimateTable::Field>& key, std::int64_t lens) const {
+  for (std::size_t t = 0; t < thresholds_.size(); ++t) {
+    const std::size_t i = static_cast<std::size_t>(lens) * thresholds_.size() + t;
+    std::vector<tables::EstimateTable::Field> row = key;
+    row.emplace_back(thresholds_[t]);
+    row.emplace_back(sums_->count(sums_->size() - 1));
+    row.emplace_back(sums_->ratio(2 * i, 2 * i + 1));
+    row.emplace_back(tables::cell((*layers_)[i].median()));
+    row.emplace_back((*layers_)[i].count());
+    table.add(std::move(row));
+  }
 }
 
 const data::TaskItem& item_of(const Context& context, const decode::PositionReadout& position) {

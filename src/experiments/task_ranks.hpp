@@ -3,7 +3,8 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "depthlens/decode/readout.hpp"
@@ -12,11 +13,10 @@
 
 namespace depthlens::experiments {
 
+/// Ranks up to which an answer counts as near the top, rising: of the tables, and of curves over the rank.
 inline constexpr std::array<std::int64_t, 3> kRankThresholds = {1, 5, 10};
-
-/// The first layer where watched token `w` has at most rank `threshold`.
-std::optional<std::int64_t> first_layer_with_rank(const decode::PositionReadout& position, std::int64_t lens,
-                                                  std::int64_t w, std::int64_t threshold);
+inline constexpr std::array<std::int64_t, 21> kRanksOfCurves = {
+    1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200, 300, 500, 700, 1000, 2000, 3000, 5000, 7000, 10000};
 
 /// Rank statistics of one group of positions, for each lens and layer: a view of arrays of the state.
 class RankCurves {
@@ -41,15 +41,18 @@ class RankCurves {
 /// The earliest layers of one group of positions, for each lens and threshold: a view likewise.
 class EarliestLayers {
  public:
-  EarliestLayers(const Context& context, const std::string& name, const decode::ReadoutShape& shape);
+  /// `thresholds` rise, and must outlive it.
+  EarliestLayers(const Context& context, const std::string& name, const decode::ReadoutShape& shape,
+                 std::span<const std::int64_t> thresholds);
   void add(const decode::PositionReadout& position, std::int64_t w);
 
-  /// Puts count, mean_layer, median_layer, reached behind `key`. `count` counts all positions, the layers are
-  /// over those that reach the threshold at some layer.
-  void add_row(tables::EstimateTable& table, std::vector<tables::EstimateTable::Field> key, std::int64_t lens,
-               std::size_t threshold) const;
+  /// Adds a row for each threshold, with that, count, mean_layer, median_layer and reached behind `key`.
+  /// `count` counts all positions, the layers are over those that reach the threshold at some layer.
+  void add_rows(tables::EstimateTable& table, const std::vector<tables::EstimateTable::Field>& key,
+                std::int64_t lens) const;
 
  private:
+  std::span<const std::int64_t> thresholds_;
   std::int64_t num_lenses_ = 0;
   tables::BootstrapSums* sums_;  // [N, thresholds, 2]: layers and how many; positions
   tables::Histograms* layers_;   // [N, thresholds]

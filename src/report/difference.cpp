@@ -61,8 +61,8 @@ Json tokenizer_digest(const JsonView& run) {
 /// Whether rows of the table are of layers that follow one another in the run, so that other `--layers` make
 /// them tell something else.
 bool knows_chosen_layers(const std::string& table) {
-  return table == "flips.changes" || table.starts_with("settling.") || table.ends_with(".earliest") ||
-         table == "calibration.early_exit";
+  return table == "flips.changes" || table.starts_with("settling.") ||
+         table.find(".earliest") != std::string::npos || table == "calibration.early_exit";
 }
 
 /// Whether rows of the table are of layers, or tell of layers.
@@ -218,8 +218,8 @@ Table table_difference(const Table& a, const WatchedPairs& pairs_of_a, const Tab
 std::vector<std::string> reasons_not_paired(const JsonView& a, const JsonView& b) {
   std::vector<std::string> reasons;
   if (!is_complete(a) || !is_complete(b)) reasons.emplace_back("status");
-  for (const char* key :
-       {"positions", "limit", "seed", "keep", "classes", "min_prompt_chars", "per_class", "options"}) {
+  for (const char* key : {"positions", "limit", "seed", "keep", "aliases", "classes", "min_prompt_chars",
+                          "per_class", "options"}) {
     if (setting(a, key) != setting(b, key)) reasons.push_back(util::cat("settings.", key));
   }
   // With another --limit a file has other documents, too: the setting tells why.

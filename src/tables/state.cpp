@@ -24,7 +24,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr std::string_view kFirstLine = "depthlens state 1\n", kAnyVersion = "depthlens state ";
+constexpr std::string_view kFirstLine = "depthlens state 2\n", kAnyVersion = "depthlens state ";
 constexpr std::size_t kDigest = 64;
 constexpr std::size_t kNumReplicates = static_cast<std::size_t>(kReplicates);
 

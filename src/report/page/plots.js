@@ -89,9 +89,12 @@ const PLOTS = [
   { table: "pos.rank", y: "top1_rate", ...SHARE, title: "Words at rank 1, by class", yTitle: "share of words", series: ["class"], facets: ["lens"], wide: true, note: "By the word's first token." },
   { table: "pos.earliest", decoded: true, kind: "dots", x: "class", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where a word first comes near the top", series: ["bucket"], facets: ["lens", "threshold"], wide: true, note: (runs) => `${REACHED} ${BY_TABLE(runs)}` },
 
+  { table: "pos.earliest_by_rank", decoded: true, x: "threshold", xTitle: "rank k", xLog: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "First layer at which a word is among the k most probable", series: ["class"], facets: ["lens"], wide: true, note: REACHED },
+
   { table: "facts.rank", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the tokens of an answer", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
   { table: "facts.rank", y: "top1_rate", ...SHARE, title: "Answer tokens at rank 1", yTitle: "share of answers", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true },
   { table: "facts.earliest", decoded: true, kind: "dots", x: "answer_position", category: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "Where an answer's token first comes near the top", series: ["threshold"], facets: ["lens", "answer_length"], wide: true, note: REACHED },
+  { table: "facts.earliest_by_rank", decoded: true, x: "threshold", xTitle: "rank k", xLog: true, depth: true, n: "reached", views: MEAN_AND_MEDIAN_LAYER, title: "First layer at which an answer's token is among the k most probable", series: ["answer_position"], facets: ["lens", "answer_length"], wide: true, note: REACHED },
 
   { table: "choices.option", ...RANK, views: MEDIAN_AND_MEAN, title: "Rank of the options", series: ["option"], facets: ["lens"], wide: true, note: "In the whole vocabulary." },
   { table: "choices.option", y: "mean_probability", title: "Probability of the options", yTitle: "mean probability", ...SHARE, series: ["option"], facets: ["lens"], wide: true },

@@ -285,6 +285,58 @@ TEST_CASE("pos.earliest: recomputed by brute force, by class and bucket") {
   CHECK(other_forms > 0);
 }
 
+TEST_CASE("earliest layers by rank: recomputed by brute force for 21 ranks") {
+  const std::vector<std::int64_t> ranks = {1,   2,   3,   5,   7,    10,   20,   30,   50,   70,   100,
+                                           200, 300, 500, 700, 1000, 2000, 3000, 5000, 7000, 10000};
+  const auto check = [&](const TableReader& table, std::size_t first, const auto& positions, std::size_t n) {
+    for (std::size_t t = 0; t < ranks.size(); ++t) {
+      INFO("row " << first + t);
+      EarliestValues values;
+      for (const auto& [position, id] : positions)
+        values.add(*position, earliest(*position, n, id, ranks[t]));
+      CHECK(table.integer(first + t, "threshold") == ranks[t]);
+      values.check(table, first + t);
+    }
+  };
+  using Followed = std::vector<std::pair<const BuiltPosition*, TokenId>>;
+  const TaskReadouts words = some_words();
+  const TableReader by_class = words.table("pos", "pos.earliest_by_rank");
+  REQUIRE(by_class.num_rows() == 2 * 3 * ranks.size());
+  for (std::size_t n = 0; n < 2; ++n) {
+    for (std::size_t c = 0; c < 3; ++c) {
+      Followed positions;
+      for (const BuiltPosition& position : words.builder.positions()) {
+        const TaskItem& item = words.item_of(position);
+        if (item.word_class == words.task.classes[c])
+          positions.emplace_back(&position, followed(item, position));
+      }
+      const std::size_t first = (n * 3 + c) * ranks.size();
+      CHECK(by_class.word(first, "lens") == lens_name(n));
+      CHECK(by_class.word(first, "class") == words.task.classes[c]);
+      check(by_class, first, positions, n);
+    }
+  }
+  const TaskReadouts facts = some_facts();
+  const TableReader by_place = facts.table("facts", "facts.earliest_by_rank");
+  const std::vector<std::pair<std::size_t, std::size_t>> groups = {{1, 1}, {3, 1}, {3, 2}, {3, 3}};
+  REQUIRE(by_place.num_rows() == 2 * groups.size() * ranks.size());
+  for (std::size_t n = 0; n < 2; ++n) {
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      Followed positions;
+      for (const BuiltPosition& position : facts.builder.positions()) {
+        const TaskItem& item = facts.item_of(position);
+        const auto place = static_cast<std::size_t>(position.position - item.first_position()) + 1;
+        if (item.answer.size() == groups[g].first && place == groups[g].second)
+          positions.emplace_back(&position, position.target);
+      }
+      const std::size_t first = (n * groups.size() + g) * ranks.size();
+      CHECK(by_place.integer(first, "answer_length") == static_cast<std::int64_t>(groups[g].first));
+      CHECK(by_place.integer(first, "answer_position") == static_cast<std::int64_t>(groups[g].second));
+      check(by_place, first, positions, n);
+    }
+  }
+}
+
 TEST_CASE("facts: recomputed by brute force, by length of the answer and place in it") {
   const TaskReadouts facts = some_facts();
   const TableReader rank = facts.table("facts", "facts.rank"), first = facts.table("facts", "facts.earliest");

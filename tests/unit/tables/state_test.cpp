@@ -110,7 +110,7 @@ std::string error_of(const std::string& bytes) {
 
 /// The bytes with lengths and SHA-256 that fit: `list` and `body` may say anything.
 std::string forged(const std::string& list, const std::string& body, const std::string& header = kHeader) {
-  std::string bytes = "depthlens state 1\n";
+  std::string bytes = "depthlens state 2\n";
   for (const std::uint64_t length :
        {bytes.size() + 24 + header.size() + list.size() + body.size() + 64, header.size(), list.size()})
     bytes.append(reinterpret_cast<const char*>(&length), sizeof(length));
@@ -308,7 +308,7 @@ TEST_CASE("state: every changed byte and every missing end is an error") {
     CHECK(message.find("cut short") != std::string::npos);
   }
   CHECK(error_of(bytes + "x").find("the state is damaged") != std::string::npos);
-  CHECK(error_of("depthlens state 2\n" + bytes.substr(18)).find("found 'depthlens state 2'") !=
+  CHECK(error_of("depthlens state 3\n" + bytes.substr(18)).find("found 'depthlens state 3'") !=
         std::string::npos);
 }
 
