@@ -209,15 +209,8 @@ std::string DocumentReader::text_of(std::string_view json, const std::string& wh
     if (!view.is_object()) view.fail("an object with the key 'text'");
     take_id(view);
     std::string text = view.at("text").as_string();
+    refuse_wide_text(text, where);
     if (text.find('\0') == std::string::npos) return text;
-    if (const std::string encoding = wide_encoding(text); !encoding.empty()) {
-      throw util::input_error(
-          {.what = "a text with NULs between its letters",
-           .where = where,
-           .expected = "text",
-           .found = encoding + " that was taken for UTF-8",
-           .hint = "convert what the file was made from: iconv -f " + encoding + " -t UTF-8"});
-    }
     if (!std::exchange(told_of_nul_, true)) {
       util::log_warning(where +
                         ": the text holds the character U+0000, perhaps others too; it is read as it "

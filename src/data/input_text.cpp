@@ -112,6 +112,18 @@ std::string wide_encoding(std::string_view bytes) {
   return many(odd, 2) ? "UTF-16LE" : "UTF-16BE";
 }
 
+void refuse_wide_text(std::string_view text, const std::string& where) {
+  if (text.find('\0') == std::string_view::npos) return;
+  const std::string encoding = wide_encoding(text);
+  if (encoding.empty()) return;
+  throw util::input_error(
+      {.what = "a text with NULs between its letters",
+       .where = where,
+       .expected = "text",
+       .found = encoding + " that was taken for UTF-8",
+       .hint = "convert what the file was made from: iconv -f " + encoding + " -t UTF-8"});
+}
+
 void refuse_other_formats(std::string_view head, const std::string& name) {
   if (const std::string encoding = marked_encoding(head); !encoding.empty())
     throw wrong_encoding(name, "the byte order mark of " + encoding, encoding);

@@ -2,6 +2,7 @@
 #include "depthlens/data/task.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <utility>
 
@@ -304,8 +305,17 @@ std::vector<std::string> option_labels(const std::vector<TaskItem>& items) {
     }
     same = same && item.options.size() == items.front().options.size();
   }
-  for (std::size_t o = 0; o < labels.size() && !same; ++o)
-    labels[o] = std::string(1, static_cast<char>('A' + o));
+  if (same) return labels;
+  // A letter would be taken for the option of that name.
+  const auto is_letter = [&](const std::string& text) {
+    return text.size() == 1 && text[0] >= 'A' && text[0] < 'A' + static_cast<std::int64_t>(labels.size());
+  };
+  const bool has_letters = std::any_of(items.begin(), items.end(), [&](const TaskItem& item) {
+    return std::any_of(item.options.begin(), item.options.end(),
+                       [&](const TaskItem::Option& option) { return is_letter(option.text); });
+  });
+  for (std::size_t o = 0; o < labels.size(); ++o)
+    labels[o] = has_letters ? util::cat("#", o + 1) : std::string(1, static_cast<char>('A' + o));
   return labels;
 }
 
@@ -318,12 +328,13 @@ void TaskBuilder::keep_first(std::int64_t most) {
 
 std::optional<TaskItem> with_alias(const TaskItem& item, TokenId said, const text::Tokenizer& tokenizer,
                                    std::optional<TokenId> bos, std::int64_t max_length) {
-  for (const std::string& alias : item.aliases) {
+  if (item.aliases_tried) return std::nullopt;
+  for (auto alias = item.aliases.begin(); alias != item.aliases.end(); ++alias) {
     TaskItem other = item;
     if (item.retried) {
-      other.answer = text::bare_tokens(tokenizer, alias);
+      other.answer = text::bare_tokens(tokenizer, *alias);
     } else {
-      const text::Continuation tokens = text::continuation(tokenizer, item.prompt_text, " ", alias);
+      const text::Continuation tokens = text::continuation(tokenizer, item.prompt_text, " ", *alias);
       other.context = with_bos(bos, tokens.prompt);
       other.answer = tokens.answer;
     }
@@ -332,9 +343,9 @@ std::optional<TaskItem> with_alias(const TaskItem& item, TokenId said, const tex
         other.context == item.context && !other.answer.empty() && other.answer.front() == said;
     if (!is_said || !fits(other, max_length)) continue;
     if (other.distractor == said) other.distractor = text::kNoToken;  // as of an answer that begins alike
-    other.answer_text = alias;
+    other.answer_text = *alias;
     other.by_alias = true;
-    other.aliases.clear();
+    other.aliases.assign(std::next(alias), item.aliases.end());
     return other;
   }
   return std::nullopt;
@@ -344,6 +355,7 @@ std::optional<TaskItem> with_space_after_prompt(const TaskItem& item, const text
                                                 std::optional<TokenId> bos, std::int64_t max_length) {
   TaskItem retried = item;
   retried.retried = true;
+  retried.aliases_tried = false;
   retried.context = with_bos(bos, tokenizer.encode(item.prompt_text + " "));
   retried.answer = text::bare_tokens(tokenizer, item.answer_text);
   if (retried.answer.empty()) return std::nullopt;

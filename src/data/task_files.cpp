@@ -10,11 +10,13 @@
 #include <string_view>
 #include <utility>
 
+#include "depthlens/data/input_text.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/json.hpp"
 #include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "exact_number.hpp"
+#include "prompt.hpp"
 #include "tally.hpp"
 #include "task_text.hpp"
 
@@ -84,9 +86,15 @@ void for_each_object(const TaskText& file,
   }
 }
 
+std::string text_of(const JsonView& value) {
+  std::string text = value.as_string();
+  refuse_wide_text(text, value.where());
+  return text;
+}
+
 /// A text that must say something.
 std::string filled(const JsonView& object, const std::string& key) {
-  std::string text = object.at(key).as_string();
+  std::string text = text_of(object.at(key));
   if (util::trimmed(text).empty()) object.at(key).fail("a text that is not blank");
   return text;
 }
@@ -104,7 +112,7 @@ ItemId id_of(const JsonView& object, const std::string& place) {
 std::vector<std::string> texts(const JsonView& array) {
   std::vector<std::string> all;
   if (!array.is_array()) array.fail("an array of texts");
-  for (std::size_t i = 0; i < array.size(); ++i) all.push_back(array.at(i).as_string());
+  for (std::size_t i = 0; i < array.size(); ++i) all.push_back(text_of(array.at(i)));
   return all;
 }
 
@@ -384,9 +392,13 @@ std::string ItemId::json() const {
   return is_number ? text : util::json_string(text);
 }
 
+std::string Fact::text() const {
+  return util::cat(without_space_at_end(prompt), " ", util::trimmed(answer));
+}
+
 std::string Question::text() const {
   if (!continuations.empty()) return prompt + continuations[answer];
-  return prompt + " " + options[answer];
+  return util::cat(without_space_at_end(prompt, " "), " ", options[answer]);
 }
 
 TaskFile<Fact> read_facts(const std::string& path) {
@@ -424,6 +436,12 @@ TaskFile<Question> read_questions(const std::string& path, const std::vector<std
     const Draft& draft = drafts.back();
     if (!draft.question.has_own_options && draft.text) answers.insert(*draft.text);
   });
+  const bool are_needed = std::any_of(drafts.begin(), drafts.end(),
+                                      [](const Draft& draft) { return !draft.question.has_own_options; });
+  if (options.empty() && are_needed && !answers.empty() && answers.size() <= kMaxOptions) {
+    util::log_info(util::cat(text.name, ": options are the answers of the file: ",
+                             util::join({answers.begin(), answers.end()}, ", ")));
+  }
   const std::vector<std::string> shared =
       options.empty() ? distinct_options(answers, text.name) : as_spelled(options, answers, text.name);
   for (Draft& draft : drafts) {

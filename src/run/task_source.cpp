@@ -130,7 +130,7 @@ TaskSource::TaskSource(data::InputKind kind, const InputOptions& inputs, const T
       retry_(options.whitespace_retry == YesNoAuto::kYes ||
              (options.whitespace_retry == YesNoAuto::kAuto && kind != data::InputKind::kQuestions)) {
   for (const data::TaskItem& item : task_.items)
-    has_aliases_ = has_aliases_ || (options.correct_only && !item.aliases.empty());
+    has_aliases_ = has_aliases_ || (options.correct_only && options.aliases && !item.aliases.empty());
   for (const auto& [reason, count] : task_.dropped) read_.dropped[reason] += count;
   plan_ = plan_of(task_, may_ask_again());
 }
@@ -163,7 +163,7 @@ data::Task TaskSource::read(data::InputKind kind, std::uint64_t seed) {
     } else if (kind == data::InputKind::kFacts) {
       const data::TaskFile<data::Fact> file = data::read_facts(path);
       for (const data::Fact& fact : file.items) {
-        if (builder.add(fact)) count_tokens(fact.prompt + " " + fact.answer, summary);
+        if (builder.add(fact)) count_tokens(fact.text(), summary);
       }
       summary.sha256 = file.sha256;
     } else {
@@ -237,7 +237,7 @@ void TaskSource::add_positions(decode::Query& query, std::size_t item_index) con
 }
 
 void TaskSource::begin_part(std::int64_t part) {
-  DEPTHLENS_ASSERT(again_.empty());
+  DEPTHLENS_ASSERT(again_.empty() && trials_.empty());
   next_item_ = static_cast<std::size_t>(plan_.begin(part).document);
   end_item_ = part + 1 < plan_.num_parts() ? static_cast<std::size_t>(plan_.begin(part + 1).document)
                                            : task_.items.size();
@@ -280,6 +280,23 @@ bool TaskSource::accepts(const decode::PositionReadout& position, RunCounts& cou
   return kept;
 }
 
+void TaskSource::finish_trial(std::size_t index, RunCounts& counts) {
+  data::TaskItem& item = task_.items[index];
+  Trial& trial = trials_.at(index);
+  auto next = trial.is_said ? std::optional<data::TaskItem>()
+                            : data::with_alias(item, item.answer.front(), session_.tokenizer(),
+                                               session_.bos(), session_.max_length());
+  if (next) {
+    trial.is_said = true;
+    again_.emplace(index, std::move(*next));
+    return;
+  }
+  counts.counts.add(RunCounts::kByAlias, trial.is_said ? 1 : 0);
+  data::TaskItem& last = again_.emplace(index, trial.is_said ? item : trial.before).first->second;
+  last.aliases_tried = true;
+  trials_.erase(index);
+}
+
 bool TaskSource::decide(const decode::PositionReadout& position, RunCounts& counts) {
   const auto index = static_cast<std::size_t>(position.where().item);
   if (again_.count(index) > 0) return false;
@@ -287,11 +304,16 @@ bool TaskSource::decide(const decode::PositionReadout& position, RunCounts& coun
   const std::int64_t k = position.where().position - item.first_position();
   const decode::TokenId said = position.final_id();
   const bool right = item.is_right(k, said);
+  if (const auto trial = trials_.find(index); trial != trials_.end()) {
+    trial->second.is_said = trial->second.is_said && right;
+    if (k + 1 == static_cast<std::int64_t>(item.answer.size())) finish_trial(index, counts);
+    return false;
+  }
   const bool white_space = k == 0 && retry_ && !right && text::is_whitespace(session_.tokenizer(), said);
   std::optional<data::TaskItem> other;
-  if (k == 0 && !right && task_options_.correct_only) {
+  if (k == 0 && !right && has_aliases_) {
     other = data::with_alias(item, said, session_.tokenizer(), session_.bos(), session_.max_length());
-    counts.counts.add(RunCounts::kByAlias, other ? 1 : 0);
+    if (other) trials_.emplace(index, Trial{.before = item});
   }
   if (!other && white_space && !item.retried) {
     other = data::with_space_after_prompt(item, session_.tokenizer(), session_.bos(), session_.max_length());

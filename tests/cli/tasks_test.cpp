@@ -118,7 +118,8 @@ const std::string kFact = R"({"id": "tide", "prompt": "the tide is", "answer": "
 TEST_CASE("facts: tables, records and counts") {
   const FinishedRun& run = demo_facts().finished;
   CHECK(names_of_tables(run) == std::set<std::string>{"lens.quality", "lens.difference", "facts.rank",
-                                                      "facts.earliest", "exit.accuracy"});
+                                                      "facts.earliest", "facts.earliest_by_rank",
+                                                      "exit.accuracy"});
   for (const std::string& name : names_of_tables(run))
     CHECK(fs::exists(demo_facts().folder / "tables" / (name + ".csv")));
   CHECK(run.run.at("settings").at("experiments") == OrderedJson{"facts", "exit"});
@@ -246,7 +247,7 @@ TEST_CASE("facts: a small model's ranks are those of transformers in float64") {
   CHECK_FALSE(contains(every.result.err, "counts.dropped"));
 }
 
-TEST_CASE("facts: an alias that the model says itself counts as the answer") {
+TEST_CASE("facts: an alias counts where the model says all of it") {
   const fs::path golden = fs::path(DEPTHLENS_TEST_DATA) / "tasks";
   const Json expected = read_json(golden / "expected.json");
   const SmallModel model(expected.at("model").get<std::string>());
@@ -256,8 +257,8 @@ TEST_CASE("facts: an alias that the model says itself counts as the answer") {
     return model.beside(name).string();
   };
   const Arguments small = {"--model", model.path(), "--whitespace-retry", "no"};
-  // The model says " st", and goes on in its own way.
-  const std::string prompt = "the harbour is made of", wrong = "corn", alias = "stone";
+  // The model says " st", and does not go on with "one".
+  const std::string prompt = "the harbour is made of", wrong = "corn", alias = "st";
   const TaskRun silent("facts", write("wrong.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", wrong}}),
                        small);
   CHECK(silent.finished.records.empty());
@@ -266,9 +267,9 @@ TEST_CASE("facts: an alias that the model says itself counts as the answer") {
   const TaskRun plain("facts", write("plain.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", alias}}),
                       small);
   REQUIRE(plain.finished.records.size() == 1);
-  REQUIRE(plain.finished.records[0].at("answer_length") == 4);
+  REQUIRE(plain.finished.records[0].at("answer_length") == 1);
 
-  const OrderedJson aliases = {"wood", " stone ", "still"};
+  const OrderedJson aliases = {"wood", "stone", " st ", "still"};
   const std::vector<std::string> inputs = {
       write("facts.jsonl", {{"id", "f"}, {"prompt", prompt}, {"answer", wrong}, {"aliases", aliases}}),
       write("mquake.json",
@@ -291,6 +292,33 @@ TEST_CASE("facts: an alias that the model says itself counts as the answer") {
     const TaskRun every("facts", input, small + Arguments{"--keep", "all"});
     CHECK(every.count("answered_by_alias") == 0);
     CHECK(every.finished.table("facts.rank") == all.finished.table("facts.rank"));
+    const TaskRun without("facts", input, small + Arguments{"--aliases", "no"});
+    CHECK(without.count("answered_by_alias") == 0);
+    CHECK(without.dropped() == silent.dropped());
+    CHECK(without.finished.run.at("settings").at("aliases") == "no");
+  }
+  // One that is only begun is none, and the item is as without it.
+  const OrderedJson begun = {{"id", "f"}, {"prompt", prompt}, {"answer", wrong}, {"aliases", {"stone"}}};
+  const TaskRun only("facts", write("begun.jsonl", begun), small);
+  CHECK(only.count("answered_by_alias") == 0);
+  CHECK(only.dropped() == silent.dropped());
+  CHECK(only.finished.records == silent.finished.records);
+}
+
+TEST_CASE("facts: an alias of several tokens takes the answer's place, the first that is said as a whole") {
+  // The demo model says " the United States" here, not " the States".
+  const Bench bench;
+  const TaskRun run(
+      "facts",
+      bench.file(
+          R"({"id": "f", "prompt": "Ellie Kemper lived for many years in", "answer": "United States of America", "aliases": ["the States", "the U.S.", "the United States", "America"]})"));
+  CHECK(run.count("answered_by_alias") == 1);
+  CHECK(run.dropped().empty());
+  REQUIRE(run.finished.records.size() == 3);
+  for (const Json& record : run.finished.records) {
+    CHECK(record.at("alias") == "the United States");
+    CHECK(record.at("answer_length") == 3);
+    CHECK(record.at("target") == record.at("final"));
   }
 }
 
@@ -301,11 +329,18 @@ TEST_CASE("facts: an alias behind white space that the model says") {
     return TaskRun("facts", bench.file(fact), more);
   };
   const std::string prompt = R"({"id": "year", "prompt": "He was born in the city of London on 12 May", )";
-  const TaskRun plain = run_with(prompt + R"("answer": "1900"})");
-  const TaskRun alias = run_with(prompt + R"("answer": "Tuesday", "aliases": ["June", "1900"]})");
+  const TaskRun plain = run_with(prompt + R"("answer": "1920"})");
+  const TaskRun alias = run_with(prompt + R"("answer": "Tuesday", "aliases": ["June", "1900", "1920"]})");
   CHECK(alias.count("asked_again") == 0);
   CHECK(alias.count("answered_by_alias") == 1);
   CHECK(alias.finished.table("facts.rank") == plain.finished.table("facts.rank"));
+  // White space alone is no alias that begins with it: the item is asked again as it would be without.
+  const TaskRun none = run_with(prompt + R"("answer": "Tuesday"})");
+  const TaskRun other = run_with(prompt + R"("answer": "Tuesday", "aliases": ["🇬🇧", "1900"]})");
+  CHECK(other.count("answered_by_alias") == 0);
+  CHECK(other.count("asked_again") == none.count("asked_again"));
+  CHECK(none.count("asked_again") == 1);
+  CHECK(other.dropped() == none.dropped());
 }
 
 TEST_CASE("choices: records and tables") {
@@ -392,6 +427,13 @@ TEST_CASE("choices: options of the file, given options, and logged samples") {
   CHECK(samples.finished.records.at(0).at("item") == 9);  // a number stays one
   CHECK(samples.finished.run.at("inputs")[0].at("sha256") == util::sha256(read_bytes(logged)));
   CHECK(texts(samples) == std::vector<std::string>{"on", "wide"});
+  // Questions without options of their own are such where options are given.
+  const TaskRun asked("exit", array, small + Arguments{"--options", "on,wide"});
+  CHECK(texts(asked) == std::vector<std::string>{"on", "wide"});
+  CHECK(contains(asked.result.err, "read as questions"));
+  CHECK(contains(TaskRun("exit", array, small).result.err, "read as facts"));
+  CHECK(
+      contains(TaskRun("choices", array, small).result.err, "options are the answers of the file: on, wide"));
 }
 
 TEST_CASE("choices: logged samples are read as they were scored") {

@@ -96,6 +96,8 @@ util::OrderedJson patching_settings_json(const AnalyzeOptions& options, const Se
 void add_task_settings(util::OrderedJson& settings, const TaskOptions& options, const run::TaskSource& run) {
   settings["keep"] = run::name_of(run::kCorrectOnly, options.correct_only);
   settings["whitespace_retry"] = run.retries_whitespace();
+  if (run.task().kind == data::InputKind::kFacts && options.correct_only)
+    settings["aliases"] = run::name_of(run::kAliases, options.aliases);
   if (run.task().kind == data::InputKind::kWords) {
     settings["classes"] = run.task().classes;
     settings["min_prompt_chars"] = options.min_prompt_chars;
@@ -250,6 +252,10 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, data::InputKind
        .found = found},
       {.flags = {"--keep"}, .holds = pairs || task, .needs = "a task or pairs", .found = found},
       {.flags = {"--whitespace-retry"}, .holds = task, .needs = "a task", .found = found},
+      {.flags = {"--aliases"},
+       .holds = input == data::InputKind::kFacts && options.task.correct_only,
+       .needs = "facts with --keep correct",
+       .found = options.task.correct_only ? found : "--keep all"},
       {.flags = {"--classes", "--min-prompt-chars", "--per-class"},
        .holds = input == data::InputKind::kWords,
        .needs = "words (pos)",
@@ -306,7 +312,8 @@ void run_analyze(const CLI::App& app, const AnalyzeOptions& options) {
                              .expected = "experiments on a corpus"});
   }
   const data::InputKind input =
-      possible.size() == 1 ? possible.front() : kind_of_task(options.corpus.inputs.front());
+      possible.size() == 1 ? possible.front()
+                           : kind_of_task(options.corpus.inputs.front(), !options.task.options.empty());
   check_effects(app, conditions(options, input));
   data::parse_bucket_edges(options.buckets);
   if (!options.save_states.empty()) {

@@ -4,6 +4,8 @@
 #include "depthlens/data/task_files.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/input_file.hpp"
+#include "depthlens/util/log.hpp"
+#include "depthlens/util/text.hpp"
 #include "outputs.hpp"
 
 namespace depthlens::tool {
@@ -56,6 +58,8 @@ void check_corpus_options(const CorpusOptions& options, const std::string& comma
 void add_task_options(CLI::App& app, TaskOptions& options) {
   add_choice(app, "--keep", options.correct_only, run::kCorrectOnly,
              "Tasks and pairs: answers that count: those that are the model's own top-1, or all");
+  add_choice(app, "--aliases", options.aliases, run::kAliases,
+             "Facts: with --keep correct, an alias that the model says as a whole takes the answer's place");
   add_choice(
       app, "--whitespace-retry", options.whitespace_retry, run::kYesNoAuto,
       "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "
@@ -78,7 +82,7 @@ void add_task_options(CLI::App& app, TaskOptions& options) {
       ->delimiter(',');
 }
 
-data::InputKind kind_of_task(const std::string& file) {
+data::InputKind kind_of_task(const std::string& file, bool has_options) {
   if (!util::can_be_read_again(file)) {
     throw util::usage_error({.what = "what a pipe or stdin holds is not known before it is read",
                              .where = "--input " + file,
@@ -86,7 +90,10 @@ data::InputKind kind_of_task(const std::string& file) {
                              .hint = "--experiment facts,exit (or choices,exit; pos,exit)"});
   }
   if (util::content_extension(file) == ".conllu") return data::InputKind::kWords;
-  return data::has_options(file) ? data::InputKind::kQuestions : data::InputKind::kFacts;
+  const bool are_questions = has_options || data::has_options(file);
+  util::log_info(util::cat(file, ": read as ", are_questions ? "questions" : "facts", " (--experiment ",
+                           are_questions ? "choices" : "facts", ",exit says so itself)"));
+  return are_questions ? data::InputKind::kQuestions : data::InputKind::kFacts;
 }
 
 }  // namespace depthlens::tool

@@ -27,11 +27,11 @@ void add_limit_option(CLI::App& app, CorpusOptions& options);
 /// Throws a usage error where --input or --out is missing; `command` is for the hint.
 void check_corpus_options(const CorpusOptions& options, const std::string& command);
 
-/// Adds --keep, --whitespace-retry, --classes, --min-prompt-chars, --per-class and --options.
+/// Adds --keep, --aliases, --whitespace-retry, --classes, --min-prompt-chars, --per-class and --options.
 void add_task_options(CLI::App& app, TaskOptions& options);
 
 /// The kind of task that a file is, where experiments leave the choice. Reads the file; throws a usage error
 /// for one that can be read once only.
-data::InputKind kind_of_task(const std::string& file);
+data::InputKind kind_of_task(const std::string& file, bool has_options);
 
 }  // namespace depthlens::tool

@@ -18,6 +18,9 @@ void refuse_other_formats(std::string_view head, const std::string& name);
 /// "" where they do not.
 std::string wide_encoding(std::string_view bytes);
 
+/// Throws an input error where a text that stands in JSON is such UTF-16 or UTF-32.
+void refuse_wide_text(std::string_view text, const std::string& where);
+
 /// Throws an input error where `text` is not UTF-8 or holds a NUL; `place` says where in the input its byte i
 /// is.
 void check_text(std::string_view text, const std::function<std::string(std::size_t i)>& place);

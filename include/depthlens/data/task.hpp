@@ -41,6 +41,7 @@ struct TaskItem {
   /// Its first token in the answer's place; kNoToken where there is none.
   TokenId distractor = text::kNoToken;
   std::vector<std::string> aliases = {};  ///< of the answer, not asked for yet
+  bool aliases_tried = false;             ///< none of them is asked for any more, in this form of the prompt
   bool by_alias = false;                  ///< the answer is one of them
   bool retried = false;                   ///< asked again with a space after the prompt
 
@@ -122,11 +123,12 @@ class TaskBuilder {
 };
 
 /// What tables call the options, by their place: their text where it is the same in every item, otherwise A,
-/// B, C …
+/// B, C …, or #1, #2, #3 … where one of these letters is the text of an option.
 std::vector<std::string> option_labels(const std::vector<TaskItem>& items);
 
 /// The item with an alias in the place of its answer: the first one that begins with `said`, which the model
-/// says where the answer should begin. Nothing where there is none that fits into a window.
+/// says where the answer should begin. Its aliases are those behind that. Nothing where there is none that
+/// fits into a window, or all were tried.
 std::optional<TaskItem> with_alias(const TaskItem& item, TokenId said, const text::Tokenizer& tokenizer,
                                    std::optional<TokenId> bos, std::int64_t max_length);
 

@@ -31,6 +31,9 @@ struct Fact {
   std::string answer;
   std::vector<std::string> aliases = {};
   std::string distractor = {};  ///< a wrong answer to be compared with; "" where none is given
+
+  /// The prompt with its answer, as they are put to a model.
+  std::string text() const;
 };
 
 /// A question whose answer is one of 2 to 26 options.
@@ -44,7 +47,7 @@ struct Question {
   std::vector<std::string> continuations = {};
   bool has_own_options = true;  ///< not those of the file or of the command line
 
-  /// The prompt with its right answer.
+  /// The prompt with its right answer, as they are put to a model.
   std::string text() const;
 };
 

@@ -44,8 +44,12 @@ struct OutputOptions {
 /// Whether the answers that count are those that are the model's own top-1 only.
 inline constexpr Choice<bool> kCorrectOnly[] = {{true, "correct"}, {false, "all"}};
 
+inline constexpr Choice<bool> kAliases[] = {{true, "yes"}, {false, "no"}};
+
 struct TaskOptions {
   bool correct_only = true;
+  bool aliases =
+      true;  ///< of facts, with `correct_only`: an alias that the model says takes the answer's place
   YesNoAuto whitespace_retry = YesNoAuto::kAuto;  ///< `kAuto`: of words and facts
   std::string classes = "DET,ADP,PUNCT,VERB,NOUN,ADJ";
   std::int64_t min_prompt_chars = 15;

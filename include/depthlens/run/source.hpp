@@ -240,7 +240,8 @@ class TaskSource : public QuerySource {
   void watch(const experiments::Watch& watch) override;
   void begin_part(std::int64_t part) override;
   /// An item at which the model says white space is asked again after all others of its part where that is
-  /// wanted, and one whose answer it gives by an alias with that alias.
+  /// wanted, and one of which it says the first token of an alias with that alias: where it goes on to say
+  /// all of it, the alias takes the answer's place.
   bool next(decode::Query& query) override;
   bool may_ask_again() const override { return retry_ || has_aliases_; }
   bool accepts(const decode::PositionReadout& position, RunCounts& counts) override;
@@ -250,6 +251,7 @@ class TaskSource : public QuerySource {
   void count_tokens(std::string_view text, data::InputSummary& summary);
   void add_positions(decode::Query& query, std::size_t item) const;
   bool decide(const decode::PositionReadout& position, RunCounts& counts);
+  void finish_trial(std::size_t item, RunCounts& counts);
 
   const InputOptions& options_;
   const TaskOptions& task_options_;
@@ -264,6 +266,12 @@ class TaskSource : public QuerySource {
   std::size_t next_item_ = 0, end_item_ = 0;     // of the part
   std::int64_t last_kept_ = -1;                  // item
   std::map<std::size_t, data::TaskItem> again_;  // by index, items to be asked again in their new form
+  /// An item as it was before it was asked with an alias, of which so far all tokens were said, or not.
+  struct Trial {
+    data::TaskItem before;
+    bool is_said = true;
+  };
+  std::map<std::size_t, Trial> trials_;  // by index; the items themselves have the alias
 };
 
 /// Pairs of prompts.

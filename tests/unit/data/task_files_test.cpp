@@ -158,6 +158,12 @@ TEST_CASE("facts: what is refused, with its place") {
   check_facts_refused(R"({"prompt": "a", "answer": "b", "aliases": "c"})",
                       {"line 1: aliases", "an array of texts", "\"c\""});
   check_facts_refused(R"({"prompt": "a", "answer": "b", "aliases": ["c", 1]})", {"aliases[1]", "a string"});
+  std::string wide;
+  for (const char c : std::string("The capital of France is")) wide += std::string(1, c) + "\\u0000";
+  check_facts_refused(R"({"prompt": ")" + wide + R"(", "answer": "b"})",
+                      {"NULs between its letters", "line 1: prompt", "UTF-16LE"});
+  check_facts_refused(R"({"prompt": "a", "answer": "b", "aliases": [")" + wide + R"("]})",
+                      {"NULs between its letters", "aliases[0]"});
   check_facts_refused(R"("text")", {"line 1", "an object a line, or one array"});
   check_facts_refused("[1]", {"task.jsonl[0]", "an object"});
   check_facts_refused(

@@ -482,6 +482,22 @@ TEST_CASE("questions: a space at the end of a prompt is left out, options of sev
           "ranked, at the place of its first"});
 }
 
+TEST_CASE("options are told by their text, or by their place, which is not taken for a text") {
+  const auto labels = [](const std::vector<Texts>& questions) {
+    std::vector<TaskItem> items;
+    for (const Texts& options : questions) {
+      items.emplace_back();
+      for (const std::string& option : options) items.back().options.push_back({.text = option, .id = 0});
+    }
+    return data::option_labels(items);
+  };
+  CHECK(labels({{"yes", "no"}, {"yes", "no"}}) == Texts{"yes", "no"});
+  CHECK(labels({{"yes", "no"}, {"no", "yes"}}) == Texts{"A", "B"});
+  CHECK(labels({{"yes", "no"}, {"yes", "no", "C"}}) == Texts{"#1", "#2", "#3"});
+  CHECK(labels({{"A", "B"}, {"B", "A"}}) == Texts{"#1", "#2"});
+  CHECK(labels({{"yes", "D"}, {"no", "yes"}}) == Texts{"A", "B"});  // there is no fourth place
+}
+
 TEST_CASE("an alias that the model says takes the answer's place") {
   const LetterTokenizer tokenizer;
   TaskBuilder builder(InputKind::kFacts, tokenizer, 2, 10);
@@ -498,7 +514,15 @@ TEST_CASE("an alias that the model says takes the answer's place") {
   CHECK(other->answer == Ids{LetterTokenizer::spaced('g'), 'h'});  // the first that begins so
   CHECK(other->answer_text == "gh");
   CHECK(other->by_alias);
-  CHECK(other->aliases.empty());
+  CHECK(other->aliases == Texts{"gi", "fits not in"});  // those that are left
+  const auto next = said(*other, LetterTokenizer::spaced('g'));
+  REQUIRE(next.has_value());
+  CHECK(next->answer_text == "gi");
+  CHECK_FALSE(said(*next, LetterTokenizer::spaced('g')).has_value());
+  TaskItem tried = item;
+  tried.aliases_tried = true;
+  CHECK_FALSE(said(tried, LetterTokenizer::spaced('g')).has_value());
+  CHECK_FALSE(data::with_space_after_prompt(tried, tokenizer, 2, 10)->aliases_tried);
   CHECK_FALSE(item.by_alias);
   CHECK_FALSE(said(item, 'g').has_value());
   CHECK_FALSE(said(item, LetterTokenizer::spaced('i')).has_value());
