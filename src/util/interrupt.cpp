@@ -48,7 +48,7 @@ bool is_same_end(int signal, std::chrono::steady_clock::duration since_first) {
 }  // namespace
 
 void watch_interrupts(void (*end)()) {
-  std::signal(SIGPIPE, SIG_IGN);
+  for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {

@@ -9,8 +9,9 @@ namespace depthlens::util {
 /// Begins to watch for signals. To be called before any thread is started, since threads inherit which
 /// signals are held back. `end` is called on a thread of its own, may use locks, and must not return.
 ///
-/// SIGHUP is left alone where it is ignored already. SIGPIPE is ignored from here on: writing to a pipe that
-/// nobody reads fails like any other writing, and a message that is lost does not cost the work.
+/// SIGHUP is left alone where it is ignored already. SIGPIPE and SIGXFSZ are ignored from here on: writing to
+/// a pipe that nobody reads, or beyond the size that is allowed (`ulimit -f`), fails like any other writing,
+/// and a message that is lost does not cost the work.
 void watch_interrupts(void (*end)());
 
 /// Where `process`, which may be nullptr, is the number of the process that started this one: has the system
