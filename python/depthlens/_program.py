@@ -59,7 +59,7 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
     printed = _start([str(executable), *words], environment)
     if not leaves_run:
         return printed
-    sys.stdout.write(printed)
+    _show(sys.stdout, printed)
     return load(os.fspath(out) if out is not None else _out_of(flags["config"]))
 
 
@@ -193,8 +193,19 @@ def _collect(stream: Any, lines: List[str], show: bool) -> None:
         for line in stream:
             lines.append(line)
             if show:
-                sys.stderr.write(line)
-                sys.stderr.flush()
+                _show(sys.stderr, line)
+
+
+def _show(stream: Any, text: str) -> None:
+    """Where it cannot be shown, since the stream is closed, full or None, that is no reason to end."""
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode("ascii", "backslashreplace").decode())
+        stream.flush()
+    except Exception:
+        pass
 
 
 def _error_of(status: int, told: List[str]) -> Error:

@@ -200,6 +200,24 @@ class FakeProgram(RunTest):
         self.assertEqual(error.hint, "four")
         self.assertEqual(str(error), "one, two; expected 3\nhint: four")
 
+    def test_what_cannot_be_shown_is_read_all_the_same(self):
+        """Wherever sys.stderr and sys.stdout lead."""
+        closed = io.StringIO()
+        closed.close()
+        full = open("/dev/full", "w")
+        narrow = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+        script = "echo 'depthlens: error: café … no' >&2; exit 4"
+        for stream in (closed, full, None, narrow):
+            with self.subTest(stream=stream), self.program(script), contextlib.redirect_stderr(stream):
+                self.assertEqual(self.assert_error(4, "", depthlens.run, "info").message, "café … no")
+            script_of_run = f"cp -r {self.analysed}/. $0.out; echo 'a … b'"
+            out = self.folder / "program.out"
+            with self.subTest(stream=stream), self.program(script_of_run), contextlib.redirect_stdout(stream):
+                self.assertEqual(depthlens.run("merge", out=out).path, out)
+        with contextlib.suppress(OSError):
+            full.close()
+        self.assertIn(b"\\u2026", narrow.buffer.getvalue())
+
     def test_an_end_without_a_message(self):
         with self.program("echo 'cannot load libraries' >&2; exit 127"), contextlib.redirect_stderr(io.StringIO()):
             self.assert_error(127, "exit status 127: cannot load libraries", depthlens.run, "info")
