@@ -46,7 +46,7 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
 
     Progress and messages go to ``sys.stderr``. ``analyze``, ``eval-lens`` and ``merge`` give the run that they wrote,
     other commands what they printed. Where the program fails ``Error`` has its message, hint and exit code. An interrupt
-    is passed on, and raised when the program has saved its work.
+    of the main thread is passed on, and raised when the program has saved its work.
     """
     words = [_value("the command", command), *_words(flags)]
     if arguments:
@@ -141,51 +141,95 @@ def _start(words: List[str], environment: Dict[str, str]) -> str:
     """Runs a program to its end and returns what it printed."""
     # In a session of its own it gets no Ctrl-C from the terminal but only ours: the second one ends it at once. By
     # DEPTHLENS_PARENT it knows whose end is to end it too. That is the end of this thread, which waits for it below.
-    try:
-        process = subprocess.Popen(
-            words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**environment, "DEPTHLENS_PARENT": str(os.getpid())},
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise Error(f"the program cannot be started, {words[0]}: {error.strerror}", exit_code=3) from None
-    assert process.stdout is not None and process.stderr is not None
+    environment = {**environment, "DEPTHLENS_PARENT": str(os.getpid())}
     printed: List[str] = []
     told: List[str] = []
-    threads = [
-        threading.Thread(target=_collect, args=(process.stdout, printed, False), daemon=True),
-        threading.Thread(target=_collect, args=(process.stderr, told, True), daemon=True),
-    ]
-    # A Ctrl-C that comes while they start waits until it can be passed on.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    to_start = list(threads)
-    interrupted = False
-    while True:
+    with _Signals() as signals:
         try:
-            while to_start:
-                to_start.pop(0).start()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            process = subprocess.Popen(
+                words,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Error(f"the program cannot be started, {words[0]}: {error.strerror}", exit_code=3) from None
+        signals.pass_to(process)
+        threads = [
+            threading.Thread(target=_collect, args=(process.stdout, printed, False), daemon=True),
+            threading.Thread(target=_collect, args=(process.stderr, told, True), daemon=True),
+        ]
+        try:
+            for thread in threads:
+                thread.start()
             process.wait()
-            break
-        except KeyboardInterrupt:
-            interrupted = True
-            process.send_signal(signal.SIGINT)
-        except BaseException:  # what another signal's handler raises
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        except BaseException:
             process.terminate()
             process.wait()
             raise
-    for thread in threads:
-        thread.join()
-    if interrupted:
-        raise KeyboardInterrupt
+        signals.let_through()  # what a script left behind may never end
+        for thread in threads:
+            thread.join()
     if process.returncode != 0:
         raise _error_of(process.returncode, told)
     return "".join(printed)
+
+
+class _Signals:
+    """While a program is started and works, what signals raise in the main thread is passed on to it, Ctrl-C as such and
+    anything else as SIGTERM, and raised when it has ended."""
+
+    def __init__(self) -> None:
+        self._handlers: Dict[int, Any] = {}
+        self._holds = False
+        self._raised: List[BaseException] = []
+        self._to_send: List[signal.Signals] = []
+        self._group: Optional[int] = None
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+            self._handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+        for number in self._handlers:
+            signal.signal(number, self._answer)
+        self._holds = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_through()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self._raised:
+            raise self._raised[-1]
+
+    def pass_to(self, process: "subprocess.Popen[str]") -> None:
+        self._group = process.pid
+        self._send()
+
+    def let_through(self) -> None:
+        """From here on it is raised at once."""
+        self._holds = False
+
+    def _answer(self, number: int, frame: Any) -> None:
+        try:
+            self._handlers[number](number, frame)
+        except BaseException as error:
+            if not self._holds:
+                raise
+            self._raised.append(error)
+            self._to_send.append(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+            self._send()
+
+    def _send(self) -> None:
+        while self._group is not None and self._to_send:
+            try:
+                # To all its processes, as a terminal does: it may be a script.
+                os.killpg(self._group, self._to_send.pop(0))
+            except OSError:
+                pass  # it has ended
 
 
 def _collect(stream: Any, lines: List[str], show: bool) -> None:

@@ -230,18 +230,71 @@ class FakeProgram(RunTest):
         def stop(*_):
             raise TimeoutError
 
-        before = signal.signal(signal.SIGALRM, stop)
-        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        self.handle(signal.SIGALRM, stop)
         script = "trap 'echo saved >> $0.log; exit 130' TERM; echo ready >&2; while :; do sleep 0.1; done"
 
         class Alarm(io.StringIO):
             def write(self, text):
-                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                if text == "ready\n":
+                    signal.setitimer(signal.ITIMER_REAL, 0.2)
                 return len(text)
 
         with self.program(script), contextlib.redirect_stderr(Alarm()), self.assertRaises(TimeoutError):
             depthlens.run("info")
         self.assertEqual((self.folder / "program.log").read_text(), "saved\n")
+
+    def handle(self, number, handler):
+        self.addCleanup(signal.signal, number, signal.signal(number, handler))
+
+    def test_a_signal_while_the_program_is_started(self):
+        """What its handler raises waits until there is somebody to pass it on to."""
+
+        def stop(*_):
+            raise TimeoutError
+
+        self.handle(signal.SIGINT, signal.default_int_handler)
+        self.handle(signal.SIGUSR1, stop)
+        popen = subprocess.Popen
+        for number, raised in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR1, TimeoutError)):
+            started = []
+
+            def interrupted(*words, **options):
+                started.append(popen(*words, **options))
+                self.addCleanup(started[0].kill)
+                os.kill(os.getpid(), number)
+                return started[0]
+
+            with self.subTest(number), self.program("exec sleep 60"):
+                with mock.patch("subprocess.Popen", interrupted), self.assertRaises(raised):
+                    depthlens.run("info")
+                self.assertIsNotNone(started[0].poll())
+                self.assertEqual(signal.getsignal(signal.SIGINT), signal.default_int_handler)
+
+    def test_a_handler_that_raises_nothing_ends_nothing(self):
+        seen = []
+        self.handle(signal.SIGUSR1, lambda number, frame: seen.append(number))
+        with self.program(f"kill -USR1 {os.getpid()}; echo done"):
+            self.assertEqual(depthlens.run("info"), "done\n")
+        self.assertEqual(seen, [signal.SIGUSR1])
+
+    def test_an_interrupt_reaches_the_program_behind_a_script(self):
+        self.handle(signal.SIGINT, signal.default_int_handler)
+        inner = self.folder / "inner"
+        inner.write_text(
+            "#!/bin/sh\ntrap 'echo saved >> $0.log; exit 130' INT\necho ready >&2; for i in $(seq 100); do sleep 0.1; done\n"
+        )
+        inner.chmod(0o755)
+
+        class Interrupting(io.StringIO):
+            def write(self, text):
+                if text == "ready\n":
+                    os.kill(os.getpid(), signal.SIGINT)
+                return len(text)
+
+        with self.program(f"{inner}\necho more"), contextlib.redirect_stderr(Interrupting()):
+            with self.assertRaises(KeyboardInterrupt):
+                depthlens.run("info")
+        self.assertEqual((self.folder / "inner.log").read_text(), "saved\n")
 
     def test_much_output_on_both_sides(self):
         script = "i=0; while [ $i -lt 20000 ]; do echo line $i; echo told $i >&2; i=$((i+1)); done"
