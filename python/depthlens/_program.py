@@ -53,17 +53,26 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
         words += ["--", *(_value("an argument", one) for one in arguments)]
     executable, environment = _find_program()
     leaves_run = command in _RUN_COMMANDS and flags.get("help") is not True
-    out = flags.get("out")
-    if leaves_run and out is None and flags.get("config") is not None and sys.version_info < (3, 11):
+    out, config = (_path_of(flags, name) if leaves_run else None for name in ("out", "config"))
+    if config is not None and out is None and sys.version_info < (3, 11):
         raise Error("Python before 3.11 does not read the settings file", f"say out= in run({command!r}, …) too", 2)
     printed = _start([str(executable), *words], environment)
     if not leaves_run:
         return printed
     _show(sys.stdout, printed)
-    return load(os.fspath(out) if out is not None else _out_of(flags["config"]))
+    return load(_out_of(str(config)) if out is None else out)
 
 
-def _out_of(config: Any) -> str:
+def _path_of(flags: Dict[str, Any], name: str) -> Optional[str]:
+    path = flags.get(name)
+    if path is None or path is False:
+        return None
+    if not isinstance(path, (str, os.PathLike)):
+        raise Error(f"unusable value, --{name}; expected one path, found {path!r}", exit_code=2)
+    return _value(f"--{name}", path)
+
+
+def _out_of(config: str) -> str:
     """The folder that a settings file names, which the program has taken."""
     if sys.version_info < (3, 11):
         raise AssertionError
@@ -112,13 +121,22 @@ def _words(flags: Dict[str, Any]) -> List[str]:
             continue
         if value is True:
             words.append(flag)
-        elif isinstance(value, (list, tuple, range)) and name in _COMMA_FLAGS:
-            words.append(f"{flag}={','.join(_value(flag, one) for one in value)}")
-        elif isinstance(value, (list, tuple, range)):
-            words += [f"{flag}={_value(flag, one)}" for one in value]
-        else:
+        elif not isinstance(value, (list, tuple, range)):
             words.append(f"{flag}={_value(flag, value)}")
+        elif not value:
+            raise Error(f"unusable value, {flag}; expected at least one value, found an empty list", exit_code=2)
+        elif name in _COMMA_FLAGS:
+            words.append(f"{flag}={','.join(_element(flag, one) for one in value)}")
+        else:
+            words += [f"{flag}={_value(flag, one)}" for one in value]
     return words
+
+
+def _element(flag: str, value: Any) -> str:
+    text = _value(flag, value)
+    if not text or "," in text:
+        raise Error(f"unusable element, {flag}; expected one value, without a comma, found {text!r}", exit_code=2)
+    return text
 
 
 def _value(flag: str, value: Any) -> str:

@@ -37,6 +37,26 @@ class Words(unittest.TestCase):
             ["--experiment=facts,exit", "--layers=0,1,2", "--buckets=10,100"],
         )
 
+    def test_an_element_of_a_list_is_one_value(self):
+        for flag, value, named in (
+            ("options", ["Paris, France", "Rome"], "'Paris, France'"),
+            ("layers", [0, "3,6"], "'3,6'"),
+            ("classes", ("NOUN", ""), "''"),
+        ):
+            with self.subTest(flag=flag), self.assertRaises(depthlens.Error) as caught:
+                _program._words({flag: value})
+            self.assertEqual(caught.exception.exit_code, 2)
+            self.assertIn(f"--{flag}", caught.exception.message)
+            self.assertIn(named, caught.exception.message)
+        self.assertEqual(_program._words(dict(watch=[" a, b"])), ["--watch= a, b"])
+
+    def test_a_list_without_a_value_is_no_flag_left_out(self):
+        for flag, value in (("input", []), ("layers", ()), ("lens", range(0))):
+            with self.subTest(flag=flag), self.assertRaises(depthlens.Error) as caught:
+                _program._words({flag: value})
+            self.assertEqual(caught.exception.exit_code, 2)
+            self.assertIn(f"--{flag}; expected at least one value", caught.exception.message)
+
     def test_values_that_no_flag_takes(self):
         for value in ({"a": 1}, b"a", [True], [None], object(), "a\0b", "\ud800"):
             with self.subTest(value=value), self.assertRaises(depthlens.Error) as caught:
@@ -106,6 +126,12 @@ class Started(RunTest):
         self.assertEqual(other.path, self.folder / "other")
         with mock.patch.object(sys, "version_info", (3, 10)):
             self.assertIn("out=", self.assert_error(2, "before 3.11", depthlens.run, "analyze", config=config).hint)
+
+    def test_a_place_of_the_run_that_is_no_path(self):
+        for name in ("out", "config"):
+            for value in (5, ["x"], True):
+                with self.subTest(name=name, value=value):
+                    self.assert_error(2, f"--{name}; expected one path", depthlens.run, "analyze", **{name: value})
 
     def test_help_is_a_text(self):
         text = depthlens.run("analyze", help=True, out=self.analysed)
