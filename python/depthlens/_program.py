@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Literal, NoReturn, Optional, Tuple, Union, overload
 
@@ -46,7 +47,8 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
 
     Progress and messages go to ``sys.stderr``. ``analyze``, ``eval-lens`` and ``merge`` give the run that they wrote,
     other commands what they printed. Where the program fails ``Error`` has its message, hint and exit code. An interrupt
-    of the main thread is passed on, and raised when the program has saved its work.
+    of the main thread is passed on, and raised when the program has saved its work. Every rank of torchrun gives the
+    run, when the last of them has written it.
     """
     words = [_value("the command", command), *_words(flags)]
     if arguments:
@@ -60,7 +62,11 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
     if not leaves_run:
         return printed
     _show(sys.stdout, printed)
-    return load(_out_of(str(config)) if out is None else out)
+    folder = _out_of(str(config)) if out is None else out
+    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "") not in ("", "1"):
+        while os.path.exists(os.path.join(folder, "parts")):  # what the other ranks are at
+            time.sleep(0.1)
+    return load(folder)
 
 
 def _path_of(flags: Dict[str, Any], name: str) -> Optional[str]:

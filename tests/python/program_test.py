@@ -322,6 +322,16 @@ class FakeProgram(RunTest):
                 depthlens.run("info")
         self.assertEqual((self.folder / "inner.log").read_text(), "saved\n")
 
+    def test_a_rank_waits_for_the_run_of_all(self):
+        out = self.folder / "out"
+        script = f"""
+            mkdir -p {out}/parts
+            (sleep 0.5; cp -r {self.analysed}/. {out}; rmdir {out}/parts) > {self.folder}/log 2>&1 &
+        """
+        with self.program(script), mock.patch.dict(os.environ, RANK="1", WORLD_SIZE="2"):
+            run = depthlens.run("analyze", out=out)
+        self.assertEqual(run.info["status"], "complete")
+
     def test_much_output_on_both_sides(self):
         script = "i=0; while [ $i -lt 20000 ]; do echo line $i; echo told $i >&2; i=$((i+1)); done"
         with self.program(script), contextlib.redirect_stderr(io.StringIO()) as stderr:
