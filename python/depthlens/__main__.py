@@ -1,5 +1,5 @@
-"""``python -m depthlens`` is the program."""
+"""``python -m depthlens`` is the program that ``run`` starts."""
 
 from ._start import main
 
-main()
+main(packaged=False)

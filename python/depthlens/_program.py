@@ -100,10 +100,10 @@ def demo_folder() -> Path:
     raise Error(f"the demo data are not beside the program, {executable}", exit_code=3)
 
 
-def replace_process() -> NoReturn:
-    """Becomes the program, with the words of the command line."""
+def replace_process(packaged: bool) -> NoReturn:
+    """Becomes the program, with the words of the command line: that of this package, or the one that ``run`` starts."""
     try:
-        executable, environment = _packaged_program()
+        executable, environment = _packaged_program() if packaged else _find_program()
         # A Ctrl-C waits for the program, which answers it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         os.execve(executable, [str(executable), *sys.argv[1:]], environment)

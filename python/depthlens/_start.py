@@ -8,12 +8,12 @@ import os
 import _signal  # type: ignore[import-not-found,unused-ignore]
 
 
-def main() -> None:
-    """Becomes the program."""
+def main(packaged: bool = True) -> None:
+    """Becomes the program: that of this package, or else the one that ``run`` starts."""
     _signal.signal(_signal.SIGINT, _end)
     from ._program import replace_process
 
-    replace_process()
+    replace_process(packaged)
 
 
 def _end(*_: object) -> None:

@@ -509,11 +509,20 @@ class Packaged(RunTest):
         done = subprocess.run([sys.executable, "-c", code, "info"], env=environment, capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stderr), (130, "depthlens: error: interrupted\n"))
 
+    def start(self, code, *words, **environment):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+        return subprocess.run([sys.executable, *code, *words], env=environment, capture_output=True, text=True)
+
+    def test_the_module_is_the_program_that_run_starts(self):
+        done = self.start(["-m", "depthlens"], "--version")
+        self.assertEqual((done.stdout, done.returncode), (depthlens.run("--version"), 0))
+        done = self.start(["-m", "depthlens"], "info", DEPTHLENS_PROGRAM=str(self.folder / "none"))
+        self.assertEqual((done.stdout, done.returncode), ("", 3))
+        self.assertIn("no program, DEPTHLENS_PROGRAM=", done.stderr)
+
     def test_a_package_without_a_program(self):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        result = subprocess.run(
-            [sys.executable, "-m", "depthlens", "info"], env=environment, capture_output=True, text=True
-        )
+        """The console script is that of the package, whatever DEPTHLENS_PROGRAM says: it may be named there itself."""
+        result = self.start(["-c", "from depthlens._start import main\nmain()"], "info")
         self.assertEqual(result.returncode, 3)
         self.assertTrue(result.stderr.startswith("depthlens: error: this package came without the program"))
         self.assertEqual(result.stdout, "")
