@@ -224,7 +224,9 @@ class Tables(Mapping):  # type: ignore[type-arg]
         table = self._table(name)
         frame: pandas.DataFrame = _pandas().DataFrame(table["rows"], columns=table["columns"])
         for column in frame.columns:
-            if len(frame) > 0 and frame[column].isna().all():
+            if len(frame) == 0:
+                frame[column] = frame[column].astype(_type_of(column, table["units"].get(column)))
+            elif frame[column].isna().all():
                 frame[column] = frame[column].astype("float64")  # a number that exists nowhere
         frame.attrs["units"] = dict(table["units"])
         return frame
@@ -263,6 +265,13 @@ def _table_of(table: Part) -> Dict[str, Any]:
     for name in units.value:
         units.take(name, TEXT)
     return {"columns": columns, "rows": table.value["rows"], "units": units.value}
+
+
+def _type_of(column: str, unit: Optional[str]) -> str:
+    """Of a column without rows to tell it: what has a unit is a number, and a count where the unit is things."""
+    if column == "layer" or unit in ("blocks", "items", "pairs", "positions", "targets", "tokens", "words"):
+        return "int64"
+    return "object" if unit is None else "float64"
 
 
 def _not_a_run(path: Path) -> Error:
@@ -425,7 +434,9 @@ def _per_layer(record: Part, readout: Part, field: str, count: int) -> List[Any]
 def _series(pd: Any, name: str, values: List[Any]) -> Any:
     if not values:
         return pd.Series(values, dtype="int64" if name in _INTEGERS else "float64" if name in _FLOATS else "object")
-    if name not in ("item", "class", *_TOKENS) and all(value is None for value in values):
+    if name == "item":
+        return pd.Series(values, dtype="object")  # beside a missing one, integers would become floating-point numbers
+    if name not in ("class", *_TOKENS) and all(value is None for value in values):
         return pd.Series(values, dtype="float64")
     return pd.Series(values)
 

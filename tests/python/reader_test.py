@@ -277,6 +277,29 @@ class Frames(RunTest):
         self.assertEqual(run.tables["flips.by_bucket"]["flip_rate"].dtype, "float64")  # nothing in some buckets
 
     @needs_pandas
+    def test_a_table_without_rows_has_the_types_of_a_full_one(self):
+        run = depthlens.run("analyze", input=self.text, out=self.folder / "l", layers=[12], quiet=True, report="no")
+        empty, full = run.tables["flips.changes"], depthlens.load(self.analysed).tables["flips.changes"]
+        self.assertEqual(len(empty), 0)
+        for column in full.columns:
+            if full[column].dtype.kind in "if":
+                self.assertEqual(empty[column].dtype, full[column].dtype, column)
+
+    @needs_pandas
+    def test_ids_of_items_are_those_of_the_records(self):
+        ids = [9007199254740993, "a", 1.5, None]
+        place = self.copy_of_run()
+        file = place / "records.jsonl"
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        for items in (ids, [12, None], [12]):
+            for index, line in enumerate(lines):
+                line["item"] = items[index % len(items)]
+            file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            frame = depthlens.load(place).frame()
+            expected = [line["item"] for line in lines for _ in range(LAYERS)]
+            self.assertEqual([repr(item) for item in frame["item"]], [repr(item) for item in expected])
+
+    @needs_pandas
     def test_one_row_a_position_and_layer(self):
         run = depthlens.load(self.analysed)
         records = list(run.records())
