@@ -22,6 +22,7 @@ def _is_count(value: Any) -> bool:
 
 TEXT: Kind = ("a text", lambda value: isinstance(value, str))
 COUNT: Kind = ("an integer from 0", _is_count)
+RANK: Kind = ("an integer from 1", lambda value: _is_count(value) and value > 0)
 LAYER: Kind = (f"an integer from 0 to {_MOST_LAYERS}", lambda value: _is_count(value) and value <= _MOST_LAYERS)
 OBJECT: Kind = ("an object", lambda value: isinstance(value, dict))
 LIST: Kind = ("a list", lambda value: isinstance(value, list))
@@ -32,6 +33,10 @@ SCALAR: Kind = ("a text, a number or null", lambda value: value is None or type(
 def optional(kind: Kind) -> Kind:
     """That kind, or null."""
     return (f"{kind[0]} or null", lambda value: value is None or kind[1](value))
+
+
+def one_of(name: str, values: List[int]) -> Kind:
+    return (name, lambda value: type(value) is int and value in values)
 
 
 def list_of(kind: Kind, least: int = 0) -> Kind:

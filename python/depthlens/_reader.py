@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 
 from ._error import Error
 from ._json import (
-    COUNT, LAYER, LIST, NUMBER, OBJECT, SCALAR, TEXT, Kind, Part, list_of, optional, parse_object, read_object
+    COUNT, LAYER, LIST, NUMBER, OBJECT, RANK, SCALAR, TEXT, Kind, Part, list_of, one_of, optional, parse_object,
+    read_object
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ NUMBERS = ("final_rank", "final_logprob", "target_rank", "target_logprob", "entr
 
 # Of the best prediction at a layer: name in the frame, and the key of the record whose rows begin with it.
 _TOP1 = {"top1_id": "top_ids", "top1_token": "top_tokens", "top1_logprob": "top_logprobs"}
+# What a lens has for each layer.
+_OF_LAYERS: Dict[str, Kind] = {
+    **{name: optional(list_of(RANK if name.endswith("rank") else NUMBER)) for name in NUMBERS},
+    "top_ids": list_of(list_of(COUNT, least=1)),
+    "top_tokens": list_of(list_of(TEXT, least=1)),
+    "top_logprobs": list_of(list_of(NUMBER, least=1)),
+}
 # Keys of a record that tell which position it is; those behind "item" only tasks have.
 _PLACE: Dict[str, Kind] = {
     "document": COUNT,
@@ -147,7 +155,6 @@ class Run:
                 f"its lenses: {', '.join(self.lenses)}" if self.lenses else "records() has what it measured",
                 2,
             )
-        count = len(self._layers)
         place: List[Dict[str, Any]] = []
         columns: Dict[str, Dict[str, List[Any]]] = {name: {field: [] for field in fields} for name in names}
         for record in self._records():
@@ -156,11 +163,11 @@ class Run:
             for name in names:
                 readout = lenses.part(name)
                 for field, values in columns[name].items():
-                    values.extend(_per_layer(record, readout, field, count))
+                    values.extend(_per_layer(record, readout, field, self._layers))
 
         # One row of the places for each layer of a position.
         head = pd.DataFrame({key: _series(pd, key, [one.get(key) for one in place]) for key in _place_columns(place)})
-        head = head.loc[head.index.repeat(count)].reset_index(drop=True)
+        head = head.loc[head.index.repeat(len(self._layers))].reset_index(drop=True)
         head["layer"] = _series(pd, "layer", self._layers * len(place))
         frames = []
         for name in names:
@@ -405,8 +412,9 @@ def _of_token(record: Part, key: str, part: str, kind: Kind) -> Any:
     return None if record.take(key, optional(OBJECT)) is None else record.part(key).take(part, kind)
 
 
-def _per_layer(record: Part, readout: Part, field: str, count: int) -> List[Any]:
-    """`count` values, one for each layer."""
+def _per_layer(record: Part, readout: Part, field: str, layers: List[int]) -> List[Any]:
+    """A value for each layer."""
+    count = len(layers)
     if field in _IDS:
         return [_of_token(record, _IDS[field], "id", COUNT)] * count
     if field in ("watched", "options") and field in readout.value:
@@ -417,13 +425,8 @@ def _per_layer(record: Part, readout: Part, field: str, count: int) -> List[Any]
         known += [name for name, rows in _TOP1.items() if rows in readout.value]
         raise Error(f"the records have no field {field!r}, {record.file}", f"fields: {', '.join([*known, *_IDS])}", 2)
     if key == "settled_layer":
-        return [readout.take(key, optional(COUNT))] * count
-    if key in NUMBERS:
-        values = readout.take(key, optional(list_of(NUMBER)))
-    elif key in _TOP1.values():
-        values = readout.take(key, list_of(list_of(SCALAR, least=1)))
-    else:
-        values = readout.take(key, LIST)
+        return [readout.take(key, optional(one_of("one of the layers that were decoded", layers)))] * count
+    values = readout.take(key, _OF_LAYERS.get(key, LIST))
     if values is None:
         return [None] * count
     if len(values) != count:

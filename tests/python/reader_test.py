@@ -118,6 +118,29 @@ class Records(RunTest):
         file.write_bytes(plain)
         self.assert_error(4, "is damaged", self.records_of, place)
 
+    @needs_pandas
+    def test_records_with_a_value_of_another_kind(self):
+        place = self.copy_of_run()
+        file = place / "records.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        for key, value, expected in (
+            ("final_rank", [1.5] * LAYERS, "an integer from 1"),
+            ("target_rank", [0] * LAYERS, "an integer from 1"),
+            ("top_ids", [["7"]] * LAYERS, "an integer from 0"),
+            ("top_tokens", [[7]] * LAYERS, "a text"),
+            ("top_logprobs", [[None]] * LAYERS, "a number"),
+            ("settled_layer", LAYERS, "one of the layers"),
+        ):
+            record = json.loads(lines[3])
+            record["lenses"]["logit"][key] = value
+            file.write_text("".join([*lines[:3], json.dumps(record) + "\n", *lines[4:]]), encoding="utf-8")
+            with self.subTest(key):
+                error = self.assert_error(4, "records.jsonl line 4: lenses.logit." + key, self.frame_of, place, key)
+                self.assertIn(expected, error.message)
+
+    def frame_of(self, place, field):
+        return depthlens.load(place).frame(fields=[field])
+
     def test_zstd_without_a_package_for_it(self):
         place = self.copy_of_run()
         (place / "records.jsonl").rename(place / "records.jsonl.zst")
