@@ -3,7 +3,9 @@ says is an ``Error`` that names the file, the key and what was found."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NoReturn, Tuple
 
@@ -89,12 +91,20 @@ class Part:
         raise Error(f"{self.file.name} is damaged, {place}; expected {expected}, found {what}")
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What the system says of a file or folder is told as an ``Error``."""
+    try:
+        yield
+    except OSError as error:
+        raise Error(f"cannot be read, {path}: {error.strerror or error}", exit_code=3) from None
+
+
 def read_object(file: Path) -> Part:
     """A file that holds one object."""
     try:
-        text = file.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise Error(f"cannot be read, {file}: {error.strerror}", exit_code=3) from None
+        with reading(file):
+            text = file.read_bytes().decode("utf-8")
     except ValueError as error:
         raise Error(f"{file.name} is damaged, {file}: {error}") from None
     return parse_object(text, file)

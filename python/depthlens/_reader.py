@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 from ._error import Error
 from ._json import (
     COUNT, LAYER, LIST, NUMBER, OBJECT, RANK, SCALAR, TEXT, Kind, Part, list_of, one_of, optional, parse_object,
-    read_object
+    read_object, reading
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -59,14 +59,17 @@ def load(folder: Union[str, "os.PathLike[str]"], *, partial: bool = False) -> "R
     A run that was interrupted is refused, since its tables tell of a part of the input only; ``partial=True`` takes
     it all the same. The share of a run (``--shard``) is opened with a warning. Raises ``Error``.
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise Error(f"no folder is named; expected a text or a path, found {folder!r}", exit_code=2)
     if not os.fspath(folder):
         raise Error("no folder is named, ''", exit_code=2)
-    path = Path(folder)
-    if not path.is_dir():
-        what = "a run is a folder, and this is a file" if path.exists() else "no such folder"
-        raise Error(f"{what}, {path}", exit_code=3)
-    if not (path / "run.json").exists():
-        raise _not_a_run(path)
+    path = Path(os.fsdecode(folder))
+    with reading(path):
+        if not path.is_dir():
+            what = "a run is a folder, and this is a file" if path.exists() else "no such folder"
+            raise Error(f"{what}, {path}", exit_code=3)
+        if not (path / "run.json").exists():
+            raise _not_a_run(path)
     info = read_object(path / "run.json")
     _check_schema(info)
     status = info.take("status", TEXT)
@@ -193,9 +196,10 @@ class Run:
         return numbers
 
     def _records_file(self) -> Path:
-        for name in ("records.jsonl", "records.jsonl.zst"):
-            if (self.path / name).is_file():
-                return self.path / name
+        with reading(self.path):
+            for name in ("records.jsonl", "records.jsonl.zst"):
+                if (self.path / name).is_file():
+                    return self.path / name
         if self.info["settings"].get("records") == "none":
             raise Error(f"the run wrote no records, {self.path}: it was made with --records none", exit_code=3)
         raise Error(f"the run has no records, {self.path}", exit_code=3)
@@ -207,8 +211,9 @@ class Tables(Mapping):  # type: ignore[type-arg]
 
     def __init__(self, folder: Path) -> None:
         path = folder / "summary.json"
-        if not path.exists():
-            raise Error(f"the run has no summary.json, {folder}", exit_code=3)
+        with reading(folder):
+            if not path.exists():
+                raise Error(f"the run has no summary.json, {folder}", exit_code=3)
         summary = read_object(path)
         _check_schema(summary)
         tables = summary.part("tables")
@@ -309,26 +314,21 @@ def _check_schema(file: Part) -> None:
 
 def _records(path: Path, expected: Optional[int]) -> Iterator[Part]:
     number = 0
-    with _open_lines(path) as lines:
+    with reading(path), _open_lines(path) as lines:
         try:
             for number, line in enumerate(lines, 1):
                 yield parse_object(line, path, number)
         except (ValueError, EOFError) as error:
             raise Error(f"{path.name} is damaged, {path} behind line {number}: {error}") from None
-        except OSError as error:
-            raise Error(f"cannot be read, {path}: {error}", exit_code=3) from None
     if expected is not None and number != expected:
         raise Error(f"{path.name} is damaged, {path}: {number} records, and run.json counts {expected}")
 
 
 def _open_lines(path: Path) -> Any:
     """A text file whose lines end at line feeds only, decompressed where its name says so."""
-    try:
-        if path.suffix != ".zst":
-            return open(path, encoding="utf-8", newline="\n")
-        return _open_zstd(path)
-    except OSError as error:
-        raise Error(f"cannot be read, {path}: {error.strerror}", exit_code=3) from None
+    if path.suffix != ".zst":
+        return open(path, encoding="utf-8", newline="\n")
+    return _open_zstd(path)
 
 
 def _open_zstd(path: Path) -> Any:

@@ -161,6 +161,14 @@ class Refused(RunTest):
         error = self.assert_error(3, "not finished", depthlens.load, self.folder / "begun")
         self.assertIn("--resume", error.hint)
 
+    def test_what_is_no_path_or_cannot_be_looked_up(self):
+        for value in (b"run", 5, None):
+            with self.subTest(value=value):
+                self.assert_error(2, f"expected a text or a path, found {value!r}", depthlens.load, value)
+        self.assert_error(3, "x", depthlens.load, "x" * 5000)
+        with mock.patch("pathlib.Path.is_dir", side_effect=PermissionError(13, "Permission denied")):
+            self.assert_error(3, "Permission denied", depthlens.load, self.analysed)
+
     def test_a_partial_run_unless_it_is_asked_for(self):
         place = self.change(status="partial")
         self.assertIn("--resume", self.assert_error(4, "partial", depthlens.load, place).hint)
