@@ -100,11 +100,15 @@ def reading(path: Path) -> Iterator[None]:
         raise Error(f"cannot be read, {path}: {error.strerror or error}", exit_code=3) from None
 
 
-def read_object(file: Path) -> Part:
-    """A file that holds one object."""
+def read_bytes(file: Path) -> bytes:
+    with reading(file):
+        return file.read_bytes()
+
+
+def object_of(content: bytes, file: Path) -> Part:
+    """Of a file that holds one object."""
     try:
-        with reading(file):
-            text = file.read_bytes().decode("utf-8")
+        text = content.decode("utf-8")
     except ValueError as error:
         raise Error(f"{file.name} is damaged, {file}: {error}") from None
     return parse_object(text, file)

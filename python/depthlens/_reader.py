@@ -10,12 +10,12 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Union
 
 from ._error import Error
 from ._json import (
-    COUNT, LAYER, LIST, NUMBER, OBJECT, RANK, SCALAR, TEXT, Kind, Part, list_of, one_of, optional, parse_object,
-    read_object, reading
+    COUNT, LAYER, LIST, NUMBER, OBJECT, RANK, SCALAR, TEXT, Kind, Part, list_of, object_of, one_of, optional,
+    parse_object, read_bytes, reading
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def load(folder: Union[str, "os.PathLike[str]"], *, partial: bool = False) -> "R
             raise Error(f"{what}, {path}", exit_code=3)
         if not (path / "run.json").exists():
             raise _not_a_run(path)
-    info = read_object(path / "run.json")
+    content = read_bytes(path / "run.json")
+    info = object_of(content, path / "run.json")
     _check_schema(info)
     status = info.take("status", TEXT)
     if status != "complete" and not partial:
@@ -78,7 +79,7 @@ def load(folder: Union[str, "os.PathLike[str]"], *, partial: bool = False) -> "R
             f"the run is {status}, {path}: its tables tell of a part of the input only",
             "run the same command with --resume to finish it, or say load(…, partial=True)",
         )
-    run = Run(path, info)
+    run = Run(path, info, content)
     if "shard" in info.value:
         shard = info.part("shard")
         warnings.warn(
@@ -90,10 +91,12 @@ def load(folder: Union[str, "os.PathLike[str]"], *, partial: bool = False) -> "R
 
 
 class Run:
-    """A run folder. Tables and records are read from the disk when they are asked for."""
+    """A run folder. Tables and records are read from the disk when they are asked for; ``Error`` where another run has
+    come into the folder meanwhile."""
 
-    def __init__(self, path: Path, info: Part) -> None:
+    def __init__(self, path: Path, info: Part, content: bytes) -> None:
         self.path = path
+        self._content = content
         #: run.json
         self.info = info.value
         self._tables: Optional[Tables] = None
@@ -125,7 +128,9 @@ class Run:
     def tables(self) -> "Tables":
         """The tables by name, each a pandas data frame."""
         if self._tables is None:
-            self._tables = Tables(self.path)
+            tables = Tables(self.path)
+            self._check_same()
+            self._tables = tables
         return self._tables
 
     def rows(self, table: str) -> List[Dict[str, Any]]:
@@ -181,7 +186,16 @@ class Run:
         return whole
 
     def _records(self) -> Iterator[Part]:
-        return _records(self._records_file(), self._record_count)
+        return _records(self._records_file(), self._record_count, self._check_same)
+
+    def _check_same(self) -> None:
+        """To be called when a file is read, or open: a run that replaces another takes its run.json away first, and
+        brings its own last."""
+        path = self.path / "run.json"
+        with reading(path):
+            same = path.exists() and path.read_bytes() == self._content
+        if not same:
+            raise Error(f"the run is not the one that was opened, {self.path}: its run.json has changed", "load it again")
 
     def _numbers(self) -> List[str]:
         if self._record_fields is None:
@@ -214,7 +228,7 @@ class Tables(Mapping):  # type: ignore[type-arg]
         with reading(folder):
             if not path.exists():
                 raise Error(f"the run has no summary.json, {folder}", exit_code=3)
-        summary = read_object(path)
+        summary = object_of(read_bytes(path), path)
         _check_schema(summary)
         tables = summary.part("tables")
         self._folder = folder
@@ -312,9 +326,10 @@ def _check_schema(file: Part) -> None:
         )
 
 
-def _records(path: Path, expected: Optional[int]) -> Iterator[Part]:
+def _records(path: Path, expected: Optional[int], opened: Callable[[], None]) -> Iterator[Part]:
     number = 0
     with reading(path), _open_lines(path) as lines:
+        opened()
         try:
             for number, line in enumerate(lines, 1):
                 yield parse_object(line, path, number)

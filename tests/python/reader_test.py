@@ -169,6 +169,21 @@ class Refused(RunTest):
         with mock.patch("pathlib.Path.is_dir", side_effect=PermissionError(13, "Permission denied")):
             self.assert_error(3, "Permission denied", depthlens.load, self.analysed)
 
+    def test_a_folder_that_another_run_has_come_into(self):
+        place = self.change(status="complete")
+        run = depthlens.load(place)
+        rows = run.rows("lens.quality")
+        records = run.records()
+        next(records)
+        other = depthlens.load(place)
+        self.change(status="complete", warnings=["another run"])
+        self.assertEqual(run.rows("lens.quality"), rows)
+        self.assertEqual(len(list(records)), run.info["counts"]["records"] - 1)
+        for action in (run.records, lambda: other.tables):
+            self.assertIn("load it again", self.assert_error(4, "its run.json has changed", action).hint)
+        (place / "run.json").unlink()
+        self.assert_error(4, "its run.json has changed", run.records)
+
     def test_a_partial_run_unless_it_is_asked_for(self):
         place = self.change(status="partial")
         self.assertIn("--resume", self.assert_error(4, "partial", depthlens.load, place).hint)
