@@ -10,16 +10,18 @@ model=data/demo
 page=out/demo-report.html
 runs=()
 
-# analyze_demo FOLDER FLAG…: one analysis into out/FOLDER, unless its results are newer than all they are made from.
+# analyze_demo FOLDER FLAG…: one analysis into out/FOLDER, unless its results are newer than all they are made from. Where
+# they are those of a part, it is gone on with.
 analyze_demo() {
-  local run=out/$1
+  local run=out/$1 how=--overwrite
   shift
   runs+=("$run")
-  if [[ -e $run/summary.json &&
-    -z $(find "$program" "$model" data/corpora/*.txt data/tasks -newer "$run/summary.json" -print -quit) ]]; then
-    return
+  if [[ -e $run/summary.json && -z $(find "$program" "$model" data/corpora/*.txt data/tasks tools/demo.sh \
+    -newer "$run/summary.json" -print -quit) ]]; then
+    ! grep -qs '"status": "complete"' "$run/run.json" || return 0
+    how=--resume
   fi
-  local command=(analyze --model "$model" "$@" --out "$run" --overwrite)
+  local command=(analyze --model "$model" "$@" --out "$run" "$how")
   say "Running: build/bin/depthlens ${command[*]}"
   "$program" "${command[@]}" || stop "the analysis ended with status $?" "Its own message stands above."
 }

@@ -122,6 +122,8 @@ def main():
           f"with a model of {model.get('layers', '?')} blocks")
     print("and asked after every block: if the model had to stop here, which token would it guess next?")
     print("Layer 0 is the bare token, the last layer is the model's real output.\n")
+    if run.get("status") != "complete":
+        print(f"The run is {run.get('status', 'damaged')}: what follows tells of a part of the texts only.\n")
     try:
         if not print_shares(summary, bar):
             print("The run has no table frequency.top1_share.")

@@ -1,0 +1,109 @@
+"""Scripts of tools/, configs/ and bench/, as far as they need neither a build nor a cluster nor a card."""
+
+import importlib.util
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+from support import SOURCE, RunTest
+
+sys.path.insert(0, str(SOURCE / "bench"))
+
+
+def module(name):
+    path = SOURCE / name
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="depthlens-scripts-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def script(self, path, text):
+        path = self.folder / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/usr/bin/env bash\n{text}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+    def file(self, path, text="", age=0):
+        path = self.folder / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+
+class Demo(Folder):
+    """tools/demo.sh with a program that only notes how it was started."""
+
+    def setUp(self):
+        super().setUp()
+        self.script("tools/demo.sh", (SOURCE / "tools/demo.sh").read_text())
+        self.file(
+            "tools/setup.sh",
+            f"set -e; root={self.folder} build=$root/build; say() {{ :; }}; stop() {{ echo \"$@\"; exit 1; }}; setup() {{ :; }}",
+        )
+        self.file("tools/scripts/summarise_demo.py")
+        self.script("build/bin/depthlens", f"echo \"$@\" >> {self.folder}/started")
+        for name in ("data/demo/model", "data/corpora/a.txt", "data/tasks/facts.jsonl"):
+            self.file(name)
+        for path in self.folder.rglob("*"):
+            os.utime(path, (time.time() - 100,) * 2)
+
+    def started(self):
+        """How each of the five runs was made: {folder: its last flag}."""
+        (self.folder / "started").write_text("")
+        done = subprocess.run(["bash", str(self.folder / "tools/demo.sh")], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        lines = [line.split() for line in (self.folder / "started").read_text().splitlines()]
+        return {words[-2]: words[-1] for words in lines if words[0] == "analyze"}
+
+    def run_folder(self, name, status, age=0):
+        self.file(f"out/{name}/run.json", json.dumps({"status": status}, indent=2), age)
+        self.file(f"out/{name}/summary.json", age=age)
+
+    def test_only_what_is_complete_is_not_done_again(self):
+        self.run_folder("demo", "partial")
+        self.run_folder("demo-words", "partial", age=200)
+        self.run_folder("demo-facts", "complete", age=200)
+        self.run_folder("demo-choices", "complete")
+        self.assertEqual(
+            self.started(),
+            {
+                "out/demo": "--resume",
+                "out/demo-words": "--overwrite",
+                "out/demo-facts": "--overwrite",
+                "out/demo-patching": "--overwrite",
+            },
+        )
+
+
+class Summary(RunTest):
+    def test_a_part_of_a_run_is_told_of(self):
+        place = self.copy_of_run()
+        for status in ("complete", "partial"):
+            info = json.loads((place / "run.json").read_text())
+            (place / "run.json").write_text(json.dumps({**info, "status": status}))
+            done = subprocess.run(
+                [sys.executable, str(SOURCE / "tools/scripts/summarise_demo.py"), str(place)],
+                capture_output=True,
+                text=True,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual("The run is partial" in done.stdout, status == "partial")
+
+
+if __name__ == "__main__":
+    unittest.main()
