@@ -13,7 +13,8 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=depthlens-%A_%a.log
-# A minute to save before the time is over. Without "B:" Slurm tells the processes that srun has started, once each.
+# One to two minutes to save before the time is over. Without "B:" Slurm tells the processes that srun has started, once
+# each.
 #SBATCH --signal=TERM@60
 
 depthlens=${DEPTHLENS:-depthlens}

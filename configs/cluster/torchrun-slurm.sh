@@ -35,8 +35,8 @@ srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$torchrun" --no-python --nnode
   "$depthlens" analyze "${arguments[@]}" --resume --out "$out"
 status=$?
 
-# torchrun ends by 1 whatever its ranks end by. In the last minute of its time the job was told to save: it puts itself
-# in the queue again. Any other failure would only repeat itself.
+# torchrun ends by 1 whatever its ranks end by. In the last two minutes of its time the job was told to save, since Slurm
+# may send the signal a minute early: it puts itself in the queue again. Any other failure would only repeat itself.
 remaining=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %L)
-[[ $status -eq 0 || ! $remaining =~ ^(0:|1:00|INVALID) ]] || scontrol requeue "$SLURM_JOB_ID"
+[[ $status -eq 0 || ! $remaining =~ ^([01]:..|2:00|INVALID)$ ]] || scontrol requeue "$SLURM_JOB_ID"
 exit "$status"

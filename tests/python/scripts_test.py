@@ -105,5 +105,34 @@ class Summary(RunTest):
             self.assertEqual("The run is partial" in done.stdout, status == "partial")
 
 
+class Torchrun(Folder):
+    """configs/cluster/torchrun-slurm.sh with a Slurm that says how much time is left."""
+
+    def requeued(self, remaining, status=1):
+        log = self.folder / "log"
+        log.write_text("")
+        for name, text in (("srun", f"exit {status}"), ("squeue", f"echo {remaining}"), ("scontrol", f'echo "$1" >> {log}')):
+            self.script(f"bin/{name}", text)
+        environment = {
+            **os.environ,
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "SLURM_JOB_ID": "1",
+            "SLURM_JOB_NODELIST": "here",
+            "SLURM_JOB_NUM_NODES": "1",
+        }
+        done = subprocess.run(["bash", str(SOURCE / "configs/cluster/torchrun-slurm.sh")], env=environment)
+        self.assertEqual(done.returncode, status)
+        return "requeue" in log.read_text()
+
+    def test_a_job_whose_time_is_over_comes_again(self):
+        for remaining in ("0:00", "0:59", "1:00", "1:59", "2:00", "INVALID"):
+            with self.subTest(remaining=remaining):
+                self.assertTrue(self.requeued(remaining))
+        for remaining in ("2:01", "10:00", "1:30:00", "1-00:00:00", "UNLIMITED"):
+            with self.subTest(remaining=remaining):
+                self.assertFalse(self.requeued(remaining))
+        self.assertFalse(self.requeued("0:30", status=0))
+
+
 if __name__ == "__main__":
     unittest.main()
