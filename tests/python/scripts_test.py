@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -132,6 +133,31 @@ class Torchrun(Folder):
             with self.subTest(remaining=remaining):
                 self.assertFalse(self.requeued(remaining))
         self.assertFalse(self.requeued("0:30", status=0))
+
+
+class Golden(Folder):
+    def test_help_is_no_order(self):
+        """A copy is asked, which would write below its own folder."""
+        (self.folder / "tools/scripts").mkdir(parents=True)
+        for name, needs in (("make_torch_archive_golden.py", ["torch"]),
+                            ("make_unembed_hash_golden.py", ["torch", "numpy", "safetensors"])):  # fmt: skip
+            if any(importlib.util.find_spec(one) is None for one in needs):
+                print(f"left out: {name} needs {' and '.join(needs)}")
+                continue
+            copy = shutil.copy(SOURCE / "tools/scripts" / name, self.folder / "tools/scripts")
+            done = subprocess.run([sys.executable, copy, "--help"], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("--out", done.stdout)
+            self.assertFalse((self.folder / "tests").exists())
+
+
+class Scale(Folder):
+    def test_a_text_has_as_many_tokens_as_its_row_says(self):
+        script = module("tools/scripts/simulate_scale.py")
+        for positions in (1, 1999, 20000):
+            script.make_text(self.folder / "text", positions)
+            documents = (self.folder / "text").read_text().split("\n\n")
+            self.assertEqual(sum(map(len, documents)), positions)
 
 
 if __name__ == "__main__":

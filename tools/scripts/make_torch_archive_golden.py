@@ -1,23 +1,25 @@
 #!/usr/bin/env python3
 """Makes tests/golden/torch_archives/*: small torch.save files whose values tests/unit/io knows by heart.
 
-Run with PyTorch (made with 2.13): python tools/scripts/make_torch_archive_golden.py
+Run with PyTorch (made with 2.13): python tools/scripts/make_torch_archive_golden.py [--out FOLDER]
 """
 
-import collections
-import pathlib
+import argparse
+from collections import OrderedDict
+from pathlib import Path
 
 import torch
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "torch_archives"
-
-
-def save(name, value, **options):
-    torch.save(value, FOLDER / name, **options)
-
 
 def main():
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    golden = Path(__file__).resolve().parents[2] / "tests" / "golden"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=golden / "torch_archives")
+    folder = parser.parse_args().out
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def save(name, value, **options):
+        torch.save(value, folder / name, **options)
 
     # Every dtype that depthlens reads, each with -1 (or 1), 0, 2.
     signed = torch.tensor([-1, 0, 2])
@@ -64,7 +66,7 @@ def main():
         "J": {0: torch.eye(2).half(), 3: torch.tensor([[1, 2], [3, 4]]).half()},
         "n_prompts": 5,
         "source_layers": [0, 3],
-        "metadata": collections.OrderedDict(
+        "metadata": OrderedDict(
             text="naïve", number=-1.5, yes=True, no=False, none=None, pair=(1, "two"),
             big=2**40, negative=-(2**40), byte=200, short=60000, int=-70000, lowest=-(2**63), empty={}),
     })

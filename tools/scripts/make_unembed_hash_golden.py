@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
 """Makes tests/golden/unembed_hash.{safetensors,json}: matrices, and tuned-lens' hash of each.
 
-Run with NumPy 2.3 or later (made with 2.4.6) and safetensors: python tools/scripts/make_unembed_hash_golden.py
+Run with NumPy 2.3 or later (made with 2.4.6) and safetensors:
+    python tools/scripts/make_unembed_hash_golden.py [--out FOLDER]
 
 A matrix is stored as the rows and columns that NumPy prints of it where it has more than 1000 elements, the rest
 being zeros; the JSON file holds {name: {"shape", "hash", "text" where it is short}}. Two runs write the same bytes.
 """
 
+import argparse
 import hashlib
 import json
-import pathlib
+from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
 
 
 def cases():
@@ -83,6 +83,11 @@ def whole(corner, shape):
 
 
 def main():
+    golden = Path(__file__).resolve().parents[2] / "tests" / "golden"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=golden)
+    folder = parser.parse_args().out
+    folder.mkdir(parents=True, exist_ok=True)
     tensors, described = {}, {}
     for name, corner, shape in cases():
         text = np.array_str(whole(corner, shape).float().numpy(), precision=1)
@@ -90,8 +95,8 @@ def main():
         described[name] = {"shape": list(shape), "hash": hashlib.sha256(text.encode()).hexdigest()}
         if len(text) < 600:
             described[name]["text"] = text
-    save_file(tensors, FOLDER / "unembed_hash.safetensors")
-    (FOLDER / "unembed_hash.json").write_text(json.dumps(described, indent=0) + "\n")
+    save_file(tensors, folder / "unembed_hash.safetensors")
+    (folder / "unembed_hash.json").write_text(json.dumps(described, indent=0) + "\n")
     print(f"{len(described)} matrices")
 
 

@@ -75,8 +75,9 @@ def make_text(path, positions):
     written = 0
     with open(path, "w") as out:
         while written < positions:
-            out.write(" ".join(random.choices(words, k=DOCUMENT // 6))[:min(DOCUMENT, positions - written)] + "\n\n")
-            written += DOCUMENT
+            document = " ".join(random.choices(words, k=DOCUMENT // 6))[:positions - written]
+            out.write(document + "\n\n")
+            written += len(document)
 
 
 def timed(command, log):
