@@ -63,10 +63,13 @@ def run(arguments, **options):
 
 
 def first_lines(path, num_bytes):
-    """The beginning of a text, cut at a line's end."""
+    """The beginning of a text, cut at a line's end, or at a space where the first line is longer."""
     with open(path, "rb") as file:
         text = file.read(num_bytes)
-    return text[: text.rfind(b"\n") + 1]
+    end = text.rfind(b"\n") + 1 or text.rfind(b" ") + 1
+    if end == 0:
+        raise SystemExit(f"{path}: neither a line nor a word ends within the first {num_bytes} bytes")
+    return text[:end]
 
 
 def print_table(header, rows, markdown):

@@ -160,5 +160,17 @@ class Scale(Folder):
             self.assertEqual(sum(map(len, documents)), positions)
 
 
+class Bench(Folder):
+    def test_the_beginning_of_a_text_whose_first_line_is_long(self):
+        first_lines = module("bench/common.py").first_lines
+        text = self.folder / "text"
+        for content, beginning in ((b"one two\nthree four", b"one two\n"), (b"one two three", b"one two ")):
+            text.write_bytes(content)
+            self.assertEqual(first_lines(text, 12), beginning)
+        text.write_bytes(b"onetwothreefour")
+        with self.assertRaisesRegex(SystemExit, "within the first 12 bytes"):
+            first_lines(text, 12)
+
+
 if __name__ == "__main__":
     unittest.main()
