@@ -37,6 +37,8 @@ def windows_of(tokenizer, text, length, count):
             ids += tokenizer(document.strip("\n"), add_special_tokens=False).input_ids
         if len(ids) >= length * count:
             break
+    if len(ids) < length * count:
+        raise SystemExit(f"the text is too short: it has {len(ids)} tokens, and {length * count} are needed")
     return [ids[first : first + length] for first in range(0, length * count, length)]
 
 
@@ -148,8 +150,9 @@ def speed(options):
                  "--length", options.length, "--threads", options.threads, "--device", options.device]
     peers = {way: subprocess.Popen(list(map(str, [*arguments, "--serve", way])), stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, text=True) for way in options.ways}
-    for peer in peers.values():
-        assert peer.stdout.readline().strip() == "ready"
+    for way, peer in peers.items():
+        if peer.stdout.readline().strip() != "ready":
+            raise SystemExit(f"the peer '{way}' ended")
     # On a card a step is short beside the first one, in which things get ready: two lengths, of which the difference counts.
     few, many = (2, 12) if options.device != "cpu" else (0, 2)
     seconds, peaks = {way: [] for way in options.ways}, {}
@@ -232,6 +235,8 @@ def main():
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.tokens % options.length:
+        parser.error("--tokens of a step must be a multiple of --length: peers take whole windows")
     if options.serve:
         serve(options)
     elif options.quality:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from support import SOURCE, RunTest
 
@@ -170,6 +172,18 @@ class Bench(Folder):
         text.write_bytes(b"onetwothreefour")
         with self.assertRaisesRegex(SystemExit, "within the first 12 bytes"):
             first_lines(text, 12)
+
+    def test_a_text_too_short_for_a_step_is_refused(self):
+        script = module("bench/train_lens.py")
+        tokenizer = mock.Mock(eos_token_id=0, return_value=types.SimpleNamespace(input_ids=[1, 2, 3]))
+        self.assertEqual(script.windows_of(tokenizer, "a\n\nb", 4, 2), [[0, 1, 2, 3]] * 2)
+        with self.assertRaisesRegex(SystemExit, "8 tokens, and 12 are needed"):
+            script.windows_of(tokenizer, "a\n\nb", 4, 3)
+        words = ["--model", "m", "--text", "t", "--tokens", "1000", "--length", "512"]
+        done = subprocess.run(
+            [sys.executable, str(SOURCE / "bench/train_lens.py"), *words], capture_output=True, text=True
+        )
+        self.assertEqual(done.returncode, 2)
 
 
 if __name__ == "__main__":
