@@ -14,9 +14,9 @@ With --prompts the last positions of short prompts are analysed, the peer going 
 every layer. The means of the float32 peers must be those of depthlens.
 
 On a card (`--device`), weights and compiled code are there beforehand on both sides: of depthlens the time is what it tells of
-analyzing alone, less that of a text of one window, in which it gets ready; peers are warmed up on a whole batch. With --in-turn
-depthlens is measured before any peer is started, for models of which not all fit; --list-with names a small model with the same
-tokenizer that cuts the text into windows. `--programs` are the ways of --decode.
+analyzing alone, less that of a text of one window, in which it gets ready; peers are warmed up on a whole batch. What it takes of
+the card's memory depthlens does not tell. With --in-turn it is measured before any peer is started, for models of which not all
+fit; --list-with names a small model with the same tokenizer that cuts the text into windows. `--programs` are the ways of --decode.
 
 On a machine that others use as well, `--threads 1 --cpu-time` compares the processor's seconds instead of the clock's:
 threads that wait for each other would else measure the neighbours.
@@ -24,6 +24,7 @@ threads that wait for each other would else measure the neighbours.
 
 import argparse
 import json
+import math
 import os
 import shlex
 import statistics
@@ -106,8 +107,11 @@ def make_prompts(path, count):
 
 
 def difference(ours, theirs, columns):
-    """The largest difference of means, relative to 1 or the value."""
-    return max(abs(a[c] - b[c]) / max(1.0, abs(a[c])) for a, b in zip(ours, theirs) for c in columns)
+    """The largest difference of means, relative to 1 or the value; infinite where one has other layers or is NaN."""
+    if len(ours) != len(theirs):
+        return math.inf
+    gaps = [abs(a[c] - b[c]) / max(1.0, abs(a[c])) for a, b in zip(ours, theirs) for c in columns]
+    return math.inf if any(map(math.isnan, gaps)) else max(gaps)
 
 
 def list_windows(program, text):
@@ -155,6 +159,8 @@ def main():
     parser.add_argument("--flags", default="", help="further flags of analyze")
     options = parser.parse_args()
     on_card = options.device != "cpu"
+    if on_card and options.cpu_time:
+        parser.error("--cpu-time is of the processor, and says nothing of a card")
     ways = ["sorted"] if options.prompts else [way for way in options.ways.split(",") if way]
     clock = "cpu_seconds" if options.cpu_time else "seconds"
     our_clock = "analyzing_seconds" if on_card else clock
@@ -222,17 +228,22 @@ def main():
 
     def add_row(name, seconds, peak, note):
         rows.append([name, f"{min(seconds):.2f}", f"{statistics.median(seconds):.2f}", f"{positions / min(seconds):,.0f}",
-                     f"{peak / MIB:,.0f}", f"{min(seconds) / best:.2f}", note])
+                     peak, f"{min(seconds) / best:.2f}", note])
 
-    for name in programs:
-        gap = "" if name == first else f"{difference(means[first], means[name], range(5)):.1e}"
-        add_row(name, [seconds - min(loading[name]) for seconds in ours[name]], max(peaks[name]), gap)
+    compared = range(4) if options.prompts else range(5)  # the last position of a prompt has no target
     wrong = []
+    for name in programs:
+        gap = difference(means[first], means[name], compared)
+        # On a card the peers tell what they took of its memory, which depthlens does not.
+        peak = "" if on_card else f"{max(peaks[name]) / MIB:,.0f}"
+        add_row(name, [seconds - min(loading[name]) for seconds in ours[name]], peak, "" if name == first else f"{gap:.1e}")
+        if gap == math.inf:
+            wrong.append(name)
     for way, answers in theirs.items():
-        columns = range(4) if way == "sorted" else (0, 2, 4) if way == "trajectory" else range(5)
+        columns = (0, 2, 4) if way == "trajectory" else compared
         gap = difference(means[first], answers[-1]["means"], columns)
-        add_row(way, [answer[clock] for answer in answers], answers[-1]["peak_bytes"], f"{gap:.1e}")
-        if not way.endswith(("bf16", "tf32")) and gap > 1e-3:
+        add_row(way, [answer[clock] for answer in answers], f"{answers[-1]['peak_bytes'] / MIB:,.0f}", f"{gap:.1e}")
+        if gap == math.inf or not way.endswith(("bf16", "tf32")) and gap > 1e-3:
             wrong.append(way)
     print_table(["", "seconds, minimum", "median", "positions/s", "peak, MiB", "relative", "means differ by"], rows,
                 options.markdown)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import shutil
 import stat
@@ -163,6 +164,22 @@ class Scale(Folder):
 
 
 class Bench(Folder):
+    def test_means_that_are_none_or_of_other_layers_are_not_the_same(self):
+        difference = module("bench/analyze.py").difference
+        ours = [[1.0, 2.0], [10.0, 4.0]]
+        self.assertEqual(difference(ours, ours, range(2)), 0)
+        self.assertEqual(difference(ours, [[1.0, 2.0], [11.0, 4.0]], range(2)), 0.1)
+        for theirs in ([[1.0, math.nan], [10.0, 4.0]], [[math.nan, 2.0], [10.0, 4.0]], ours[:1]):
+            self.assertEqual(difference(ours, theirs, range(2)), math.inf)
+
+    def test_processor_seconds_say_nothing_of_a_card(self):
+        words = ["--model", "m", "--text", "t", "--device", "cuda", "--cpu-time"]
+        done = subprocess.run(
+            [sys.executable, str(SOURCE / "bench/analyze.py"), *words], capture_output=True, text=True
+        )
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--cpu-time", done.stderr)
+
     def test_the_beginning_of_a_text_whose_first_line_is_long(self):
         first_lines = module("bench/common.py").first_lines
         text = self.folder / "text"
