@@ -140,6 +140,9 @@ bool TaskBuilder::add(const Fact& fact) {
                 .answer_text = answer,
                 .distractor_text = std::string(util::trimmed(fact.distractor))};
   for (const std::string& alias : fact.aliases) item.aliases.emplace_back(util::trimmed(alias));
+  // One may be the beginning of another.
+  std::stable_sort(item.aliases.begin(), item.aliases.end(),
+                   [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
   if (!item.distractor_text.empty()) {
     const text::Continuation wrong = text::continuation(tokenizer_, prompt, " ", item.distractor_text);
     // What the distractor does not share with the answer must begin in the answer's place.

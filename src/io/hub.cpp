@@ -370,7 +370,9 @@ struct Hub::Wanted {
   /// Whether nothing else can belong to what was found.
   std::function<bool(const CachedRepository&, const std::string& commit)> is_certain =
       [](const CachedRepository&, const std::string&) { return true; };
-  std::string doubt = {};  ///< told where it is not certain, and the hub may not be asked
+  /// Told where it is not certain, and the hub may not be asked; "": nothing.
+  std::function<std::string(const CachedRepository&, const std::string& commit)> doubt =
+      [](const CachedRepository&, const std::string&) { return std::string(); };
   std::function<void(Gathering&)> gather = {};
 };
 
@@ -415,8 +417,8 @@ fs::path Hub::get(const Wanted& wanted) const {
         const auto path = wanted.find(cached, *commit, why);
         const bool is_certain = path && !asks && wanted.is_certain(cached, *commit);
         if (path && !asks && (is_offline() || is_certain)) {
-          if (!is_certain && !wanted.doubt.empty())
-            util::log_warning(cat(wanted.what, ": ", offline_, " forbids to ask ", wanted.doubt));
+          if (const std::string doubt = is_certain ? "" : wanted.doubt(cached, *commit); !doubt.empty())
+            util::log_warning(cat(wanted.what, ": ", offline_, " forbids to ask ", doubt));
           warn_of_legacy(cache);
           return *path;
         }
@@ -602,10 +604,13 @@ fs::path Hub::jacobian_lens(const std::string& path_or_file) const {
       return cached.has(commit, path) || cached.knows_absent(commit, path);
     });
   };
-  if (is_lens_file(file)) {
-    wanted.doubt = cat("whether the hub has files beside it that tell what it means: ",
-                       util::join(files_beside_lens(file), ", "));
-  }
+  wanted.doubt = [file](const CachedRepository& cached, const std::string& commit) -> std::string {
+    if (!is_lens_file(file)) return {};
+    const std::vector<std::string> beside = files_beside_lens(file);
+    const auto is_there = [&](const std::string& path) { return cached.has(commit, path); };
+    if (std::any_of(beside.begin(), beside.end(), is_there)) return {};  // as the whole folder was fetched
+    return cat("whether the hub has files beside it that tell what it means: ", util::join(beside, ", "));
+  };
   wanted.gather = [file](Gathering& gathering) {
     std::optional<HubFile> lens;
     if (is_lens_file(file)) {

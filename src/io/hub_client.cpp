@@ -94,9 +94,15 @@ std::optional<std::int64_t> asked_wait(const HttpAnswer& answer) {
   constexpr std::int64_t kMax = std::int64_t{1} << 32;
   std::int64_t seconds = 0;
   if (util::parse_int(answer.header("retry-after"), seconds) && seconds >= 0) return seconds;
-  if (util::parse_int(parameter_of(answer.header("ratelimit"), "t"), seconds) && seconds >= 0)
-    return std::min(seconds, kMax) + 1;
-  return std::nullopt;
+  std::optional<std::int64_t> longest;  // of several policies
+  const std::string limits = answer.header("ratelimit");
+  for (std::size_t at = 0, end = 0; at < limits.size(); at = end + 1) {
+    end = end_of_part(limits, at, ',');
+    const std::string left = parameter_of(std::string_view(limits).substr(at, end - at), "t");
+    if (util::parse_int(left, seconds) && seconds >= 0)
+      longest = std::max(longest.value_or(0), std::min(seconds, kMax) + 1);
+  }
+  return longest;
 }
 
 /// The address of the next page in a Link header (RFC 8288); "" where this is the last.

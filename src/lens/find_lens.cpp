@@ -28,7 +28,8 @@ struct Candidates {
 /// What a file that may be anything is.
 void look_at(const fs::path& file, LensKind kind, Candidates& found) {
   const bool archive = file.extension() == ".pt";
-  if (!archive && file.extension() != ".safetensors") return;
+  std::error_code ignored;
+  if ((!archive && file.extension() != ".safetensors") || !fs::is_regular_file(file, ignored)) return;
   try {
     if (archive) {
       if (kind == LensKind::kTuned) return;  // stands in a folder as params.pt
@@ -65,6 +66,15 @@ Candidates candidates_in(const fs::path& folder, LensKind kind, std::size_t most
   return found;
 }
 
+/// Whether a folder's config.json is that of a lens. Throws where it cannot be read.
+bool has_lens_config(const fs::path& folder) {
+  constexpr std::uint64_t kMax = 1 << 20;
+  const std::string where = (folder / kTunedConfig).string();
+  const util::Json document = util::parse_config(util::read_file(where, kMax), where);
+  const util::JsonView view(document, where);
+  return view.has("d_model") && !view.has("model_type") && !view.has("architectures");
+}
+
 /// The tuned-lens folder whose params.pt the file is; "" where it is none of such a folder.
 fs::path folder_of_parameters(const fs::path& file) {
   if (file.filename() != kTunedParameters || !util::exists(file)) return {};
@@ -74,18 +84,11 @@ fs::path folder_of_parameters(const fs::path& file) {
 
 }  // namespace
 
-bool has_lens_config(const fs::path& folder) {
-  constexpr std::uint64_t kMax = 1 << 20;
-  const std::string where = (folder / kTunedConfig).string();
-  const util::Json document = util::parse_config(util::read_file(where, kMax), where);
-  const util::JsonView view(document, where);
-  return view.has("d_model") && !view.has("model_type") && !view.has("architectures");
-}
-
 std::vector<fs::path> lenses_beside(const fs::path& file) {
   Candidates found;
   for (const fs::path& path : util::entries_of(file.has_parent_path() ? file.parent_path() : ".")) {
-    if (path.filename() == file.filename()) continue;
+    std::error_code ignored;
+    if (path.filename() == file.filename() || fs::equivalent(path, file, ignored)) continue;
     if (path.filename() == kTunedParameters) {
       found.lenses.push_back(path);
     } else {

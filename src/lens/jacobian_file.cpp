@@ -126,6 +126,15 @@ PickleValue from_json(const OrderedJson& json, const std::string& where) {
   return value;
 }
 
+bool can_be_written(const OrderedJson& json) {
+  try {
+    from_json(json, "");
+    return true;
+  } catch (const util::Error&) {
+    return false;
+  }
+}
+
 /// What the field `metadata` and LensProvenance have in common.
 constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> kShared[] = {
     {"model", &LensProvenance::model},
@@ -134,20 +143,23 @@ constexpr std::pair<const char*, std::optional<std::string> LensProvenance::*> k
     {"model_digest", &LensProvenance::model_digest},
     {"data_digest", &LensProvenance::data_digest}};
 
-/// What the header of another program's safetensors tells: each text as what it is the JSON of, if that is no
-/// text or version, else as itself. Our own keys are read elsewhere.
+/// What the header of safetensors tells besides what is read elsewhere: each text as what it is the JSON of,
+/// if that is no version and could be written again, else as itself. None of those that stand for nothing.
 OrderedJson facts_of_header(const Metadata& metadata) {
-  constexpr std::string_view kOwn[] = {"format", "format_version", "lens_type", "d_model",
-                                       "steps",  "tokens",         "config",    "fields"};
+  std::vector<std::string_view> own = {"format", "d_model", "steps", "tokens", "fields"};
+  if (const auto format = metadata.find("format"); format != metadata.end() && format->second == kLensFormat)
+    own.insert(own.end(), {"format_version", "lens_type", "config"});
   OrderedJson facts = OrderedJson::object();
   for (const auto& [key, text] : metadata) {
     const bool shared = std::any_of(std::begin(kShared), std::end(kShared),
                                     [&](const auto& known) { return key == known.first; });
-    if (shared || std::find(std::begin(kOwn), std::end(kOwn), key) != std::end(kOwn)) continue;
+    if (shared || std::find(own.begin(), own.end(), key) != own.end()) continue;
+    if (text.empty() || text == "None" || text == "null") continue;
     const bool is_version = key.find("transformer") != std::string::npos || key.ends_with("version");
     const OrderedJson value =
         is_version ? OrderedJson() : OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false);
-    facts[key] = value.is_discarded() || value.is_null() || value.is_string() ? OrderedJson(text) : value;
+    facts[key] =
+        value.is_discarded() || value.is_null() || !can_be_written(value) ? OrderedJson(text) : value;
   }
   return facts;
 }
@@ -357,7 +369,10 @@ void write_jacobian_lens_safetensors(const fs::path& file, const StoredJacobianL
   for (const auto& [block, jacobian] : lens.jacobians)
     tensors.emplace_back(cat(block, ".jacobian"), jacobian);
   Metadata metadata = metadata_of(lens.provenance, kJacobianType, lens.hidden_size());
-  if (const OrderedJson fields = fields_with_facts(lens); !fields.empty()) metadata["fields"] = fields.dump();
+  if (const OrderedJson fields = fields_with_facts(lens); !fields.empty()) {
+    from_json(fields, lens.where + ": fields");  // throws where it could not be read again
+    metadata["fields"] = fields.dump();
+  }
   io::write_safetensors(file, tensors, metadata);
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <memory>
 #include <regex>
 
 #include "depthlens/model/model.hpp"
@@ -25,6 +26,7 @@ using util::OrderedJson;
 
 constexpr const char* kTarget = "target_layer";
 constexpr const char* kPrompts = "prompts";
+constexpr const char* kKind = "kind";
 
 /// A fact and the keys it goes by: ours first, where it can be written; then those of the reference
 /// implementation, TransformerLens, neuronpedia's exports and jlens-mlx.
@@ -55,7 +57,8 @@ const std::vector<Known>& known_facts() {
       {"rope_theta", {"rope_theta"}},
       {"rope_scaling", {"rope_scaling"}},
       {"rope_parameters", {"rope_parameters"}},
-      {"known_issue", {"known_issue"}}};
+      {"known_issue", {"known_issue"}},
+      {kKind, {"kind", "lens_type"}}};
   return all;
 }
 
@@ -74,21 +77,39 @@ constexpr const char* kProcessing[] = {"compatibility_mode", "fold_ln", "center_
 
 /// A dictionary, or one in it, with its name for messages.
 struct Place {
-  const OrderedJson* object;
+  std::shared_ptr<const OrderedJson> object;
   std::string where;
 };
 
-/// The dictionary itself and those in it that describe a fit, outer ones first.
+/// A dictionary that is one, or the text of one.
+std::shared_ptr<const OrderedJson> dictionary_of(const OrderedJson& value) {
+  if (value.is_object()) return {std::shared_ptr<const OrderedJson>(), &value};
+  if (!value.is_string() || !util::trimmed(value.get_ref<const std::string&>()).starts_with('{'))
+    return nullptr;
+  auto parsed = std::make_shared<OrderedJson>(
+      OrderedJson::parse(value.get_ref<const std::string&>(), nullptr, /*allow_exceptions=*/false));
+  return parsed->is_object() ? parsed : nullptr;
+}
+
+/// The dictionary itself and those in it that describe a fit, outer ones first. They hold as long as
+/// `fields`.
 std::vector<Place> places_of(const OrderedJson& fields, const std::string& where) {
-  std::vector<Place> all = {{&fields, where + ": "}};
+  std::vector<Place> all = {{dictionary_of(fields), where + ": "}};
   for (std::size_t i = 0; i < all.size() && all.size() < 32; ++i) {
     for (const char* name : {kHeader, "metadata", "provenance", "config", "source_config", "fit", "dataset",
                              "environment", "results", "lens", "processing"}) {
-      if (!all[i].object->contains(name) || !all[i].object->at(name).is_object()) continue;
-      all.push_back({&all[i].object->at(name), cat(all[i].where, name, ".")});
+      if (!all[i].object->contains(name)) continue;
+      if (auto inner = dictionary_of(all[i].object->at(name)))
+        all.push_back({std::move(inner), cat(all[i].where, name, ".")});
     }
   }
   return all;
+}
+
+/// Whether the place tells of something else than model and fit.
+bool is_aside(const Place& place) {
+  return place.where.ends_with("dataset.") || place.where.ends_with("environment.") ||
+         place.where.ends_with("results.");
 }
 
 /// The value of a key in one of the places, and where it stands.
@@ -139,45 +160,92 @@ Anchor classify(const OrderedJson& value) {
   return std::regex_match(text, output) || std::regex_match(text, block) ? Anchor::kOutput : Anchor::kUnknown;
 }
 
-/// The words of a text, in lower case.
+/// The words of a text, in lower case; "j++" as "jpp".
 std::vector<std::string> words_of(const OrderedJson& value) {
   std::string text = util::lower_case(text_of(value));
+  for (std::size_t at; (at = text.find("j++")) != std::string::npos;) text.replace(at, 3, "jpp");
   for (char& c : text) {
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '+') c = ' ';
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = ' ';
   }
   std::vector<std::string> words = util::split(text, ' ');
   words.erase(std::remove(words.begin(), words.end(), ""), words.end());
   return words;
 }
 
-/// Whether one of the words is among `some`, and each among these or `others`: a word that is not known may
-/// turn the meaning round, as that of "non-jacobian".
-bool says_only(const OrderedJson& value, std::initializer_list<const char*> some,
-               std::initializer_list<const char*> others) {
-  const std::vector<std::string> words = words_of(value);
-  const auto is_in = [](std::initializer_list<const char*> list, const std::string& word) {
-    return std::find(list.begin(), list.end(), word) != list.end();
-  };
-  return std::any_of(words.begin(), words.end(),
-                     [&](const std::string& word) { return is_in(some, word); }) &&
-         std::all_of(words.begin(), words.end(),
-                     [&](const std::string& word) { return is_in(some, word) || is_in(others, word); });
+bool is_in(std::initializer_list<const char*> list, const std::string& word) {
+  return std::find(list.begin(), list.end(), word) != list.end();
 }
 
-/// Whether an estimator is a mean Jacobian by plain derivatives.
+/// Whether a word names a mean Jacobian by plain derivatives.
+bool names_jacobian(const std::string& word) {
+  return is_in({"jacobian", "jacobians", "jlens", "vjp", "vjps", "jvp", "jvps"}, word);
+}
+
+/// "r-lens" → "rlens", "j lens" → "jlens".
+std::vector<std::string> joined_words_of(const OrderedJson& value) {
+  std::vector<std::string> all;
+  for (const std::string& word : words_of(value)) {
+    if (word == "lens" && !all.empty() && is_in({"j", "r"}, all.back())) {
+      all.back() += word;
+    } else {
+      all.push_back(word);
+    }
+  }
+  return all;
+}
+
+/// Whether a text names a lens of another estimator, whatever else it says.
+bool names_another(const OrderedJson& value) {
+  const std::vector<std::string> words = joined_words_of(value);
+  return std::any_of(words.begin(), words.end(), [](const std::string& word) {
+    return is_in({"relevance", "relp", "lrp", "rlens", "jpp", "attribution", "filtered", "inverse",
+                  "inverted", "inv", "pinv", "pseudoinverse", "transpose", "transposed", "abs", "absolute"},
+                 word);
+  });
+}
+
+/// Whether an estimator is a mean Jacobian by plain derivatives: one of its words says so, and none of those
+/// around turns that round.
 bool is_jacobian(const OrderedJson& estimator) {
-  return says_only(
-      estimator, {"jacobian", "jacobians", "jlens", "j", "vjp", "vjps", "jvp", "jvps"},
-      {"lens",     "mean",      "average", "averaged", "avg",       "expected", "exact", "autograd",
-       "autodiff", "reverse",   "forward", "backward", "mode",      "full",     "plain", "raw",
-       "standard", "reference", "batched", "chunked",  "corpus",    "over",     "per",   "prompt",
-       "prompts",  "token",     "tokens",  "position", "positions", "the",      "of",    "by",
-       "via",      "with",      "v1",      "v2"});
+  if (names_another(estimator)) return false;
+  const std::vector<std::string> words = joined_words_of(estimator);
+  bool found = false;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (!names_jacobian(words[i])) continue;
+    found = true;
+    std::size_t before = i;  // of articles
+    while (before > 0 && is_in({"a", "an", "the", "true", "plain"}, words[before - 1])) --before;
+    if (before > 0 && is_in({"non", "not", "no", "anti", "without"}, words[before - 1])) return false;
+    if (i + 1 < words.size() && is_in({"free", "less"}, words[i + 1])) return false;
+  }
+  return found;
+}
+
+/// Whether all words of an estimator are such as are known to say nothing else.
+bool is_plain(const OrderedJson& estimator) {
+  const std::vector<std::string> words = joined_words_of(estimator);
+  return std::all_of(words.begin(), words.end(), [](const std::string& word) {
+    return names_jacobian(word) || word.find_first_not_of("0123456789v") == std::string::npos ||
+           is_in({"lens",     "mean",      "average",    "averaged",  "avg",       "expected",   "exact",
+                  "autograd", "autodiff",  "reverse",    "forward",   "backward",  "mode",       "full",
+                  "plain",    "raw",       "standard",   "reference", "batched",   "chunked",    "vmap",
+                  "corpus",   "over",      "per",        "prompt",    "prompts",   "token",      "tokens",
+                  "position", "positions", "the",        "of",        "by",        "via",        "with",
+                  "and",      "fit",       "fitting",    "fitted",    "sum",       "summed",     "sums",
+                  "target",   "targets",   "source",     "sources",   "cotangent", "cotangents", "upstream",
+                  "vendored", "release",   "unmodified", "fp32",      "fp16",      "float32",    "float16",
+                  "bf16",     "bfloat16"},
+                 word);
+  });
 }
 
 bool is_raw(const OrderedJson& basis) {
-  return says_only(basis, {"raw"},
-                   {"huggingface", "hf", "transformers", "pytorch", "torch", "checkpoint", "weights"});
+  const std::vector<std::string> words = words_of(basis);
+  const auto has = [&](std::initializer_list<const char*> list) {
+    return std::any_of(words.begin(), words.end(),
+                       [&](const std::string& word) { return is_in(list, word); });
+  };
+  return has({"raw"}) && !has({"not", "non", "folded", "centred", "centered", "processed"});
 }
 
 /// Whether a switch is plainly off. Anything else may mean that it is on.
@@ -310,8 +378,18 @@ bool rope_agrees_by_layer(const OrderedJson& of_lens, const OrderedJson& of_mode
 /// Whether config.yaml or config.json in the folder of a lens is of this one, as far as it tells.
 bool is_of(const fs::path& file, const fs::path& config, const PlainYaml& read) {
   const std::vector<Place> places = places_of(read.fields, config.string());
-  if (const Said named = look_up(places, "file"); named.value != nullptr)
-    return *named.value == file.filename().string();
+  for (const Place& place : places) {
+    const bool is_file = place.where.ends_with(": ") || place.where.ends_with("lens.");
+    if (!is_file || !place.object->contains("file") || !place.object->at("file").is_string()) continue;
+    const std::string name = fs::path(place.object->at("file").get<std::string>()).filename().string();
+    if (name == file.filename().string()) return true;
+    if (!util::exists(file.parent_path() / name)) {
+      util::log_warning(cat(place.where, "file: it is of ", in_quotes(name),
+                            ", which is not there, and not of ", in_quotes(file.filename().string()),
+                            ": it was not used"));
+    }
+    return false;
+  }
   const Said model = look_up(places, "hf_model_name");
   const std::string stem = model.value != nullptr && model.value->is_string()
                                ? expected_stem(model.value->get<std::string>())
@@ -330,15 +408,17 @@ bool is_of(const fs::path& file, const fs::path& config, const PlainYaml& read) 
   return false;
 }
 
-/// Why a file beside a lens is of another one; "" where it may be of this.
+/// Why a file beside a lens is of another one; "" where it may be of this. One that has its name is, whatever
+/// number of prompts it counts.
 std::string why_of_another(const StoredJacobianLens& lens, const std::vector<LensFact>& facts,
-                           const LensProvenance& told) {
+                           const LensProvenance& told, bool has_its_name) {
   const std::optional<std::string>& model = lens.provenance.model;
   if (model && told.model && !same_name(*model, *told.model))
     return cat("made for ", in_quotes(*told.model), ", but ", lens.where, " for ", in_quotes(*model));
   const LensFact *prompts = find_fact(lens.facts, kPrompts), *fitted = find_fact(facts, kPrompts);
   // Others may be the number that was asked for.
-  if (prompts == nullptr || fitted == nullptr || !fitted->where.ends_with("prompts_fitted")) return {};
+  if (has_its_name || prompts == nullptr || fitted == nullptr || !fitted->where.ends_with("prompts_fitted"))
+    return {};
   if (fitted->value == prompts->value) return {};
   return cat("prompts_fitted: ", text_of(fitted->value), " prompts, but ", prompts->value.dump(), " in ",
              lens.where);
@@ -390,7 +470,7 @@ void add_facts(const OrderedJson& fields, const std::string& where, bool beside,
   const std::vector<Place> places = places_of(fields, where);
   for (const char* key : kModelKeys) {
     for (const Place& place : places) {
-      if (!place.object->contains(key) || !place.object->at(key).is_string()) continue;
+      if (is_aside(place) || !place.object->contains(key) || !place.object->at(key).is_string()) continue;
       const auto name = place.object->at(key).get<std::string>();
       if (name.empty()) continue;
       if (!provenance.model) provenance.model = name;
@@ -420,7 +500,7 @@ void add_facts(const OrderedJson& fields, const std::string& where, bool beside,
     std::optional<LensFact> fact;
     for (const char* key : known.keys) {
       for (const Place& place : places) {
-        if (!place.object->contains(key)) continue;
+        if (!place.object->contains(key) || (known.decides && is_aside(place))) continue;
         const OrderedJson* value = &place.object->at(key);
         std::string told_by = place.where + key;
         if (std::string(known.fact) == "corpus" && value->is_object() && value->contains("name")) {
@@ -460,7 +540,7 @@ void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
     LensProvenance told;
     std::vector<LensFact> facts;
     add_facts(fields, path.string(), /*beside=*/true, facts, told);
-    const std::string of_another = why_of_another(own, facts, told);
+    const std::string of_another = why_of_another(own, facts, told, path == sidecar);
     const std::string otherwise = of_another.empty() ? contradiction(own, facts, told) : "";
     if (path == sidecar && !otherwise.empty()) {
       throw util::format_error({.what = "the lens and the file that goes with it say two things",
@@ -492,17 +572,13 @@ void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
   }
 }
 
-/// Dictionaries that tell of something else than the model.
-constexpr const char* kNotOfModel[] = {"lens.", "results.", "dataset.", "environment."};
-
 std::vector<LensFact> told_of(const StoredJacobianLens& lens, const std::string& key) {
   std::vector<LensFact> all;
   const auto look_in = [&](const OrderedJson& fields, const std::string& where, bool beside) {
     for (const Place& place : places_of(fields, where)) {
-      // There "layers" may be those of the lens, and "model" that of a dataset.
-      const bool is_of_model = std::none_of(std::begin(kNotOfModel), std::end(kNotOfModel),
-                                            [&](const char* name) { return place.where.ends_with(name); });
-      if (is_of_model && place.object->contains(key) && !place.object->at(key).is_null())
+      // There "layers" may be those of the lens.
+      if (is_aside(place) || place.where.ends_with("lens.")) continue;
+      if (place.object->contains(key) && !place.object->at(key).is_null())
         all.push_back({key, place.object->at(key), place.where + key, beside});
     }
   };
@@ -552,10 +628,17 @@ void check_meaning(const StoredJacobianLens& lens) {
     refuse(*fact, cat("the lens tells its ", known.fact, " in a form that is not read"),
            cat("one value, not a ", fact->value.is_array() ? "list" : "dictionary"), "");
   }
-  if (const LensFact* estimator = find_fact(lens.facts, "estimator");
-      estimator != nullptr && !is_jacobian(estimator->value)) {
-    refuse(*estimator, "a lens of another estimator", "a mean Jacobian ('jacobian_lens')",
-           "its matrices are no Jacobians: changed backward rules, or filtered ones, make another lens");
+  const char* const hint =
+      "its matrices are no Jacobians: changed backward rules, or filtered ones, make another lens";
+  if (const LensFact* kind = find_fact(lens.facts, kKind); kind != nullptr && names_another(kind->value))
+    refuse(*kind, "a lens of another estimator", "a mean Jacobian ('jacobian_lens')", hint);
+  const LensFact* estimator = find_fact(lens.facts, "estimator");
+  if (estimator != nullptr && is_jacobian(estimator->value) && !is_plain(estimator->value)) {
+    util::log_warning(cat(estimator->where, ": taken for a mean Jacobian, in words that are not all known: ",
+                          shown(text_of(estimator->value))));
+  }
+  if (estimator != nullptr && !is_jacobian(estimator->value)) {
+    refuse(*estimator, "a lens of another estimator", "a mean Jacobian ('jacobian_lens')", hint);
   }
   if (const LensFact* mode = find_fact(lens.facts, "lrp_mode"); mode != nullptr && mode->value != "none") {
     refuse(*mode, "a lens of another estimator", "none: a Jacobian by plain derivatives",

@@ -17,9 +17,9 @@ void add_facts(const util::OrderedJson& fields, const std::string& where, bool b
                std::vector<LensFact>& facts, LensProvenance& provenance);
 
 /// Adds what STEM.sidecar.json, config.yaml or config.json beside the file tell, where they are of this lens.
-/// The file's own word goes before. Where one says something else of the model, its digests, the number of
-/// prompts or of what decides the meaning, a sidecar is a format error; of the others, which may be of
-/// another lens, a warning tells.
+/// The file's own word goes before. One that is of another model, or but for a sidecar of another number of
+/// prompts, is left out, with a warning; so is one that says otherwise of digests or of what decides the
+/// meaning, which of a sidecar is a format error.
 void add_facts_beside(const std::filesystem::path& file, StoredJacobianLens& lens);
 
 /// The dictionary of the header of safetensors among `fields`: what other programs write there.

@@ -15,7 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFormat = "depthlens-lens";
 constexpr const char* kFormatVersion = "1";
 
 io::MetadataReader reader(const Metadata& metadata, const std::string& where) {
@@ -59,7 +58,7 @@ void take(std::optional<std::string>& value, const std::string& said, const std:
 LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_type,
                              const std::string& where) {
   const io::MetadataReader said = reader(metadata, where);
-  if (said.find("format") == kFormat) {
+  if (said.find("format") == kLensFormat) {
     const std::string version = said.find("format_version").value_or("");
     if (version != kFormatVersion) {
       throw util::format_error({.what = "a lens file of another version",
@@ -84,7 +83,7 @@ LensProvenance provenance_of(const Metadata& metadata, const std::string& lens_t
 
 Metadata metadata_of(const LensProvenance& provenance, const std::string& lens_type,
                      std::int64_t hidden_size) {
-  Metadata metadata = {{"format", kFormat},
+  Metadata metadata = {{"format", kLensFormat},
                        {"format_version", kFormatVersion},
                        {"lens_type", lens_type},
                        {"d_model", std::to_string(hidden_size)}};

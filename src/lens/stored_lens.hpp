@@ -18,6 +18,9 @@ namespace depthlens::lens {
 
 using Metadata = std::map<std::string, std::string>;
 
+/// `format` in the metadata of lens files of our own.
+inline constexpr const char* kLensFormat = "depthlens-lens";
+
 /// By which the dictionary of an archive tells itself a Jacobian lens, a checkpoint of its fitting, or a fit
 /// of the J++ lens.
 constexpr const char* kJacobianKeys[] = {"J", "jacobian_sum", "parameters"};
@@ -49,10 +52,8 @@ StoredJacobianLens jacobian_lens_of(const io::PickleValue& root, const std::stri
 StoredJacobianLens jacobian_lens_of(const io::TensorFile& file);
 /// Whether the tensors go by the names of a Jacobian lens: "3.jacobian", or "3" as jlens-mlx writes.
 bool holds_jacobians(const io::TensorFile& file);
-/// Other lenses of its kind in the folder of a file, or of any where it may be either.
+/// Other lenses in the folder of a file. Links to the file itself are none.
 std::vector<std::filesystem::path> lenses_beside(const std::filesystem::path& file);
-/// Whether a folder's config.json is that of a tuned lens. Throws where it cannot be read.
-bool has_lens_config(const std::filesystem::path& folder);
 /// The value of `key` in a dictionary, or nullptr.
 const io::PickleValue* find(const io::PickleValue& dictionary, const std::string& key);
 

@@ -133,6 +133,23 @@ void read_config(const std::string& text, const std::string& where, StoredTunedL
     util::log_warning(cat(where, ": unknown keys, which were ignored: ", util::join(unknown, ", ")));
 }
 
+/// Whether a folder has the config.json of a tuned lens, and not one of a model or of something else of that
+/// width.
+bool holds_config_of_tuned(const fs::path& folder) {
+  const fs::path path = folder / kTunedConfig;
+  if (!util::is_file(path)) return false;
+  try {
+    const util::Json document = util::parse_config(util::read_file(path, kMaxConfig), path.string());
+    const util::JsonView config(document, path.string());
+    const auto has = [&](const char* key) { return config.has(key); };
+    return has("d_model") && (has("num_hidden_layers") || has("num_layers")) && !has("model_type") &&
+           !has("architectures") && !has("n_prompts") && !has("source_layers") && !has("d_sae");
+  } catch (const util::Error& error) {
+    util::log_warning(cat("not read, whatever it is of: ", error.what()));
+    return false;
+  }
+}
+
 /// What the name of a folder tells, "tuned-lens--MODEL--CORPUS", where the configuration does not.
 void read_name(const fs::path& folder, StoredTunedLens& lens) {
   constexpr std::string_view kBegin = "tuned-lens--";
@@ -261,7 +278,7 @@ StoredTunedLens read_tuned_lens(const fs::path& given) {
   } else if (const auto kept = file.metadata().find("config"); kept != file.metadata().end()) {
     read_config(kept->second, lens.where + ": __metadata__: config", lens);
   } else if (const fs::path place = path.has_parent_path() ? path.parent_path() : ".";
-             util::exists(place / kTunedConfig) && has_lens_config(place)) {
+             holds_config_of_tuned(place)) {
     // Of a folder whose params.pt was made into this file.
     if (const std::vector<fs::path> others = lenses_beside(path); others.empty()) {
       lens.described_in = (place / kTunedConfig).string();

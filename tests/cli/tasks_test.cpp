@@ -311,7 +311,7 @@ TEST_CASE("facts: an alias of several tokens takes the answer's place, the first
   const TaskRun run(
       "facts",
       bench.file(
-          R"({"id": "f", "prompt": "Ellie Kemper lived for many years in", "answer": "United States of America", "aliases": ["the States", "the U.S.", "the United States", "America"]})"));
+          R"({"id": "f", "prompt": "Ellie Kemper lived for many years in", "answer": "United States of America", "aliases": ["the States", "the", "the United", "the U.S.", "the United States", "America"]})"));
   CHECK(run.count("answered_by_alias") == 1);
   CHECK(run.dropped().empty());
   REQUIRE(run.finished.records.size() == 3);

@@ -81,8 +81,9 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
   settings["seed"] = options.common.seed;
   if (options.fields().is_chosen()) settings["record_fields"] = options.fields().names();
   if (!options.save_states.empty()) settings["save_states"] = true;
-  if (!options.layers.empty())
-    settings["layers"] = run::parse_layers(options.layers, session.spec().num_layers);
+  const std::vector<std::int64_t> layers = run::parse_layers(options.layers, session.spec().num_layers);
+  if (!layers.empty() && static_cast<std::int64_t>(layers.size()) <= session.spec().num_layers)
+    settings["layers"] = layers;  // not where they are all
   return settings;
 }
 

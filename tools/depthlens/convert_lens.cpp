@@ -121,6 +121,8 @@ void run_convert_lens(const ConvertOptions& options) {
     } else if (out.extension() == ".pt") {
       check_no_training(out, /*is_folder=*/false);
       lens::write_jacobian_lens_archive(out, jacobian);
+      if (jacobian.provenance.steps || jacobian.provenance.tokens)
+        util::log_warning("steps and tokens of the lens have no place in such an archive");
     } else {
       throw usage("a Jacobian lens cannot become " + util::in_quotes(options.out),
                   "FILE.safetensors or FILE.pt");

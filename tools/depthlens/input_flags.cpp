@@ -58,8 +58,10 @@ void check_corpus_options(const CorpusOptions& options, const std::string& comma
 void add_task_options(CLI::App& app, TaskOptions& options) {
   add_choice(app, "--keep", options.correct_only, run::kCorrectOnly,
              "Tasks and pairs: answers that count: those that are the model's own top-1, or all");
-  add_choice(app, "--aliases", options.aliases, run::kAliases,
-             "Facts: with --keep correct, an alias that the model says as a whole takes the answer's place");
+  add_choice(
+      app, "--aliases", options.aliases, run::kAliases,
+      "Facts: with --keep correct, an alias that the model says as a whole, where it does not begin with the "
+      "answer, takes its place");
   add_choice(
       app, "--whitespace-retry", options.whitespace_retry, run::kYesNoAuto,
       "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "

@@ -40,7 +40,7 @@ struct TaskItem {
   std::string distractor_text = {};  ///< a wrong answer to be compared with; "" where none is given
   /// Its first token in the answer's place; kNoToken where there is none.
   TokenId distractor = text::kNoToken;
-  std::vector<std::string> aliases = {};  ///< of the answer, not asked for yet
+  std::vector<std::string> aliases = {};  ///< of the answer, not asked for yet, the longest first
   bool aliases_tried = false;             ///< none of them is asked for any more, in this form of the prompt
   bool by_alias = false;                  ///< the answer is one of them
   bool retried = false;                   ///< asked again with a space after the prompt

@@ -20,7 +20,7 @@ function describeModel(model) {
 
 /** How many cases the tables of a run count, in words: not all that the model was run on. */
 function countedText({ run, tables }) {
-  const { counts = {}, settings = {} } = run;
+  const counts = run.counts ?? {}, settings = run.settings ?? {};
   if (Number.isInteger(counts.pairs)) return plural(counts.pairs, "pair");
   const quality = tables["lens.quality"], [row] = quality?.rows ?? [], column = quality?.columns.indexOf("positions") ?? -1;
   const positions = Number.isInteger(row?.[column]) ? row[column] : counts.positions;

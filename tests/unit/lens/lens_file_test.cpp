@@ -461,8 +461,15 @@ TEST_CASE("tuned lens: config.json beside safetensors is that of the folder it w
   lens::write_tuned_lens_safetensors(work.path() / "x" / "other.safetensors", plain);
   CHECK(mentions(test::warnings_of([&] { CHECK_FALSE(lens::read_tuned_lens(file).provenance.model); }),
                  "another lens in the folder, 'other.safetensors'"));
-  work.write("x/config.json", R"({"model_type": "gpt2", "d_model": 64})");
-  CHECK(test::warnings_of([&] { lens::read_tuned_lens(file); }).empty());
+  for (const char* other :
+       {R"({"model_type": "gpt2", "d_model": 64, "num_layers": 3})", R"({"d_model": 64, "d_sae": 4096})",
+        R"({"d_model": 64, "n_prompts": 5, "num_layers": 9})"}) {
+    INFO(other);
+    work.write("x/config.json", other);
+    CHECK(test::warnings_of([&] { lens::read_tuned_lens(file); }).empty());
+  }
+  work.write("x/config.json", "{");
+  CHECK(mentions(test::warnings_of([&] { lens::read_tuned_lens(file); }), "not read, whatever it is of"));
 }
 
 TEST_CASE("tuned lens: configurations of the first releases that mean another lens are refused") {

@@ -4,6 +4,7 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/full.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <limits>
@@ -340,6 +341,8 @@ TEST_CASE(
     CHECK(load(write(work.path() / "off.pt", matrices({0, 1}), cat(R"({"compatibility_mode": )", off, "}")))
               ->translates(2));
   }
+  refused(R"({"provenance": "{\"kind\": \"r-lens\", \"method\": \"RelP lens\"}"})", {"another estimator"});
+  refused(R"({"kind": "relevance_lens"})", {"another estimator"});
   // Words that only hold the right ones.
   for (const char* name :
        {"non-jacobian", "not a jacobian", "inverse_jacobian", "jacobian_transpose", "jacobian_pinv",
@@ -353,10 +356,22 @@ TEST_CASE(
     refused(cat(R"({"anchor": ")", name, R"("})"), {"unknown place", name});
   for (const char* name : {"fold_ln", "center_writing_weights"})
     refused(cat(R"({"metadata": {"processing": {")", name, R"(": true}}})"), {"processed weights", name});
-  for (const char* name : {"mean VJP", "j-lens", "Jacobian lens (reverse mode)", "jlens_v1"}) {
+  const auto accepted = [&](const char* name) {
     INFO(name);
     CHECK(load(write(work.path() / "words.pt", matrices({0, 1}), cat(R"({"estimator": ")", name, R"("})")))
               ->translates(2));
+  };
+  for (const char* name :
+       {"mean VJP", "j-lens", "Jacobian lens (reverse mode)", "jlens_v1", "jacobian_lens_v0.1",
+        "jacobian_fp32", "vmap_vjp", "mean Jacobian over prompts and positions",
+        "jlens.fitting.fit (upstream, unmodified)",
+        "jlens: cotangent summed over targets t'>=t, mean over sources"})
+    accepted(name);
+  {
+    // As far as its words are known.
+    const Warnings warnings;
+    accepted("jlens.fitting.fit, not reimplemented");
+    CHECK(warnings.tell({"words that are not all known: jlens.fitting.fit, not reimplemented"}));
   }
   // In a form of which nothing is certain.
   refused(R"({"metadata": {"fit": {"estimator": ["jacobian_lens"]}}})",
@@ -506,6 +521,10 @@ command: "x"
   CHECK(warnings.tell({"made for 'org/gpt2'", "'org/else'", "was not used"}));
   work.write("e/config.yaml", "hf_model_name: org/gpt2\nlens:\n  file: other.pt\n");
   CHECK_FALSE(lens::read_jacobian_lens(write(work.path() / "e" / "x.pt", matrices({0}))).provenance.model);
+  CHECK(warnings.tell({"it is of 'other.pt', which is not there", "was not used"}));
+  work.write("e/config.yaml",
+             "hf_model_name: org/gpt2\nfile: ./x.pt\ndataset:\n  file: train.txt\n  model: a/b\n");
+  CHECK(lens::read_jacobian_lens(work.path() / "e" / "x.pt").provenance.model == "org/gpt2");
   work.write("f/config.yaml", "fit:\n  target_layer: 1\n");
   check_error(ErrorCode::kFormat, {"config.yaml: fit.target_layer", "found 1"}, [&] {
     load(write(work.path() / "f" / "x.pt", matrices({0, 1})));
@@ -585,6 +604,8 @@ TEST_CASE(
   // Where it may be of any of several lenses that is told. What is no lens is no company.
   const fs::path any = with_yaml("fit:\n  anchor: resid_mid\n");
   work.write((any.parent_path() / "optimizer.pt").lexically_relative(work.path()), "no lens");
+  REQUIRE(::mkfifo((any.parent_path() / "pipe.pt").c_str(), 0600) == 0);
+  fs::create_symlink(any, any.parent_path() / "latest.pt");
   check_error(ErrorCode::kFormat, {"anchored inside a block"}, [&] { load(any); });
   write(any.parent_path() / "y.pt", matrices({0, 1}));
   CHECK(load(any)->translates(2));
@@ -635,6 +656,22 @@ TEST_CASE("Jacobian lens: what the header of safetensors tells counts, and trave
       {{{"anchor", "resid_pre"}, {"fields", R"({"anchor": "resid_post"})"}}, "two things of its anchor"}};
   for (const auto& [header, part] : refused)
     check_error(ErrorCode::kFormat, {part}, [&, &header = header] { load(with_header(header)); });
+  check_error(ErrorCode::kFormat, {"another estimator"}, [&] {
+    load(with_header({{"lens_type", "relevance_lens"}, {"anchor", "resid_pre"}}));
+  });
+  check_error(ErrorCode::kFormat, {"anchored inside a block"}, [&] {
+    load(with_header({{"config", R"({"anchor": "resid_mid"})"}}));
+  });
+  // What stands for nothing, and texts as JSON has them.
+  CHECK(load(with_header({{"lrp_mode", "None"}, {"stream_reduce", ""}, {"anchor", "\"resid_pre\""}}))
+            ->translates(2));
+  // What could not be written again stays a text.
+  for (const char* text : {"18446744073709551615", R"({"__number__":5})", R"({"__dict__":5})"}) {
+    INFO(text);
+    const auto odd = lens::read_jacobian_lens(with_header({{"anchor", "resid_pre"}, {"seed", text}}));
+    lens::write_jacobian_lens_safetensors(work.path() / "odd.safetensors", odd);
+    CHECK(lens::read_jacobian_lens(work.path() / "odd.safetensors").fields == odd.fields);
+  }
   const Warnings warnings;
   CHECK(load(with_header({{"anchor", "resid_pre"}, {"known_issue", "broken"}, {"transformers", "5.10"}}))
             ->about()
@@ -698,6 +735,10 @@ TEST_CASE("Jacobian lens: a file beside it that says otherwise is refused or lef
     CHECK(load(with("config.json", told, own))->translates(2));
     CHECK(warnings.tell({"config.json: ", "was not used"}));
   }
+  // A sidecar is of its lens, whatever number of prompts it counts.
+  check_error(ErrorCode::kFormat, {"anchored inside a block"}, [&] {
+    load(with("x.sidecar.json", R"({"anchor": "resid_mid", "prompts_fitted": 6})", R"({"n_prompts": 5})"));
+  });
   check_error(ErrorCode::kFormat, {"target_layer", "x.sidecar.json", "found 1"},
               [&] { load(with("x.sidecar.json", R"({"target_layer": 1})", R"({"target_layer": 2})")); });
   check_error(ErrorCode::kFormat, {"x.sidecar.json: n_layers", "found 9"},
