@@ -127,9 +127,18 @@ std::vector<std::string> aliases_of(const JsonView& object) {
   return aliases;
 }
 
+/// The prompt; with a subject beside it, in the place of "{}", as CounterFact has it.
+std::string prompt_of(const JsonView& object) {
+  std::string prompt = filled(object, object.has("cloze") ? "cloze" : "prompt");
+  const std::size_t place = prompt.find("{}");
+  if (place == std::string::npos || !object.has("subject") || !object.at("subject").is_string())
+    return prompt;
+  return prompt.replace(place, 2, text_of(object.at("subject")));
+}
+
 Fact fact_of(const JsonView& object, ItemId id) {
   return {.id = std::move(id),
-          .prompt = filled(object, object.has("cloze") ? "cloze" : "prompt"),
+          .prompt = prompt_of(object),
           .answer = filled(object, "answer"),
           .aliases = aliases_of(object),
           .distractor = object.has("distractor") ? filled(object, "distractor") : ""};

@@ -112,7 +112,7 @@ class Decoding {
   std::set<std::int64_t> layers_;  // that are kept of a forward pass
   bool splits_at_parts_ = false;   // a chunk holds positions of one part only
   std::int64_t tokens_per_batch_ = 0;
-  bool stopped_ = false, told_of_stored_ = false;
+  bool stopped_ = false;
   std::int64_t checked_part_ = -1, checked_in_part_ = 0;  // the last one that was seen, and positions checked
   // Of what has been shown.
   std::optional<std::int64_t> part_;   // in progress
@@ -187,9 +187,7 @@ void Decoding::process_whole(const std::vector<Query>& batch) {
   const bool is_stored = batch.front().states != nullptr;
   for (const Query& query : batch) DEPTHLENS_ASSERT((query.states != nullptr) == is_stored);
   std::vector<at::Tensor> residuals;
-  if (is_stored) {
-    if (!std::exchange(told_of_stored_, true)) batch.front().states->tensors().tell_if_normed(model_.head());
-  } else {
+  if (!is_stored) {
     std::optional<std::vector<at::Tensor>> computed = forward(batch);
     if (!computed) return process_halves(batch);
     residuals = std::move(*computed);

@@ -5,6 +5,8 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
+#include <fcntl.h>
+#include <sys/file.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -14,6 +16,7 @@
 #include "depthlens/io/checkpoint.hpp"
 #include "depthlens/io/writers.hpp"
 #include "depthlens/model/finite.hpp"
+#include "depthlens/util/descriptor.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/log.hpp"
@@ -31,9 +34,17 @@ constexpr int kDocumentDigits = 9, kWindowDigits = 6;  // at the least, of names
   throw util::input_error({.what = what, .where = path, .expected = expected, .found = found, .hint = hint});
 }
 
+/// Whether somebody holds a lock. The file of one may stay behind, as of vLLM's.
+bool is_held(const std::string& lock) {
+  const util::Descriptor file(::open(lock.c_str(), O_RDONLY | O_CLOEXEC));
+  return file.is_open() && ::flock(file.get(), LOCK_SH | LOCK_NB) != 0;
+}
+
 io::TensorFile opened(const std::filesystem::path& path) {
-  if (const std::string lock = path.string() + ".lock"; util::exists(lock))
-    refuse(path.string(), "the states are still being written", "no " + lock, "one");
+  if (const std::string lock = path.string() + ".lock"; is_held(lock)) {
+    refuse(path.string(), "the states are still being written", "nobody that holds " + lock, "somebody",
+           "wait for their end; where none writes, the file system has no locks: remove it");
+  }
   try {
     return io::TensorFile::open_safetensors(path);
   } catch (const util::Error& error) {
@@ -62,8 +73,7 @@ StoredStates::StoredStates(const std::filesystem::path& path, const Expected& ex
     refuse(path_, "'hidden_states' has the wrong shape", "[T, S, d]", util::shape_text(states.shape));
   if (states.shape[1] != S) {
     refuse(path_, "'hidden_states' holds another number of layers",
-           util::cat(S, S == 1 ? " layer" : " layers"), util::cat(states.shape[1]),
-           "--state-layers says which layers the stored states are");
+           util::cat(S, S == 1 ? " layer" : " layers"), util::cat(states.shape[1]), expected.hint);
   }
   if (states.shape[2] != expected.hidden_size) {
     refuse(path_, "'hidden_states' has another width than the model", util::cat(expected.hidden_size),
@@ -130,11 +140,12 @@ at::Tensor StoredStates::Tensors::rows(std::int64_t layer, const std::vector<std
                    positions[static_cast<std::size_t>(row)]));
 }
 
-void StoredStates::Tensors::tell_if_normed(const model::OutputHead& head) const {
+bool StoredStates::look_normed(const model::OutputHead& head) const {
   // Fewer could have a mean square of 1 by chance.
   constexpr std::int64_t kMin = 4, kMax = 64;
   constexpr double kRounding = 1e-2;
-  if (head.norm == model::NormKind::kNone || states.size(0) < kMin) return;
+  const at::Tensor& states = tensors_->states;
+  if (head.norm == model::NormKind::kNone || states.size(0) < kMin) return false;
   const at::Tensor last = states.select(1, states.size(1) - 1).narrow(0, 0, std::min(kMax, states.size(0)));
   at::Tensor standard = last.to(at::kDouble);
   const auto on_host = [](const at::Tensor& x) { return x.to(at::kCPU, at::kDouble); };
@@ -143,11 +154,8 @@ void StoredStates::Tensors::tell_if_normed(const model::OutputHead& head) const 
   const auto all_near = [&](const at::Tensor& values, double value) {
     return ((values - value).abs() < kRounding).all().item<bool>();  // not so of NaN
   };
-  if (!all_near(standard.square().mean(1), 1)) return;
-  if (head.norm == model::NormKind::kLayerNorm && !all_near(standard.mean(1), 0)) return;
-  util::log_warning(util::cat(path, ": the states of layer ", layers.back(),
-                              " look as if the final norm had been applied to them, as to the last of "
-                              "hidden_states in transformers; they are read as states before it"));
+  if (!all_near(standard.square().mean(1), 1)) return false;
+  return head.norm != model::NormKind::kLayerNorm || all_near(standard.mean(1), 0);
 }
 
 StateWriter::StateWriter(std::filesystem::path folder) : folder_(std::move(folder)) {

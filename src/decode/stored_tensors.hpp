@@ -20,9 +20,6 @@ struct StoredStates::Tensors {
   /// The states of a layer at these positions, float32 [P, d] on the host. Throws an input error where one is
   /// not finite.
   at::Tensor rows(std::int64_t layer, const std::vector<std::int64_t>& positions) const;
-  /// Warns where those of the last layer are what the head's norm makes, as the last of `hidden_states` in
-  /// transformers: it would be applied twice.
-  void tell_if_normed(const model::OutputHead& head) const;
 };
 
 /// Writes the states of the decoded layers of a query, rows `first` … of `residuals` (undefined ones are left

@@ -17,6 +17,7 @@ namespace depthlens::run {
 namespace {
 
 namespace fs = std::filesystem;
+using util::cat;
 
 /// The files that `given` names: itself, or those of a folder in the order of their names.
 std::vector<fs::path> files_of(const fs::path& given) {
@@ -24,6 +25,13 @@ std::vector<fs::path> files_of(const fs::path& given) {
     if (!util::exists(given))
       throw util::input_error({.what = "there are no such states", .where = "--states " + given.string()});
     return {given};
+  }
+  for (const fs::path& lock : util::entries_with(given, ".lock")) {
+    fs::path file = lock;
+    file.replace_extension();
+    if (file.extension() == ".safetensors" && !util::exists(file))
+      util::log_warning(lock.string() +
+                        ": there are no states beside it: they are still to be written, or were given up");
   }
   const std::vector<fs::path> files = util::entries_with(given, ".safetensors");
   if (!files.empty()) return files;
@@ -72,15 +80,25 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
     if (!found->second) continue;
     SavedStates& saved = *found->second;
     models_.emplace_back(folder, saved.model_digest);
-    if (saved.layers.empty()) saved.layers = all_layers();
+    const bool are_all = saved.layers.empty();
+    if (are_all) saved.layers = all_layers();
+    if (saved.layers.back() != L) {
+      throw util::usage_error({.what = "the stored states are of a model with another number of blocks",
+                               .where = folder.string(),
+                               .expected = cat("layer ", L, ", the last one of this model, as the last"),
+                               .found = in_words(saved.layers) + ", as its states.json says"});
+    }
     if (expected_.layers.empty()) expected_.layers = saved.layers;
     if (expected_.layers != saved.layers) {
-      throw util::usage_error({.what = "the stored states are of other layers",
-                               .where = folder.string(),
-                               .expected = in_words(expected_.layers),
-                               .found = in_words(saved.layers) + ", as its states.json says",
-                               .hint = "--state-layers is not needed for states of --save-states"});
+      throw util::usage_error(
+          {.what = "the stored states are of other layers",
+           .where = folder.string(),
+           .expected = in_words(expected_.layers),
+           .found = (are_all ? "all layers" : in_words(saved.layers)) + ", as its states.json says",
+           .hint = "--state-layers is not needed for states of --save-states"});
     }
+    if (are_all)
+      expected_.hint = "they are all layers of a model, as states.json says: it has another number of blocks";
   }
   if (expected_.layers.empty()) expected_.layers = all_layers();
   std::vector<std::string> names;
@@ -117,8 +135,20 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
   digests_ = std::make_unique<util::FileDigests>("", std::move(names));
 }
 
-std::vector<std::string> StatesSource::compared_with(const std::string& model_digest) const {
+std::vector<std::string> StatesSource::compared_with(const model::OutputHead& head,
+                                                     const std::string& model_digest) const {
   std::vector<std::string> warnings;
+  std::vector<std::string> normed;
+  for (std::size_t f = 0; f < files_.size(); ++f) {
+    if (decode::StoredStates(files_[f], expected_).look_normed(head)) normed.push_back(files_[f].string());
+  }
+  if (!normed.empty()) {
+    warnings.push_back(
+        cat(normed.front(), normed.size() > 1 ? cat(" and ", normed.size() - 1, " more") : std::string(),
+            ": the states of layer ", expected_.layers.back(),
+            " look as if the final norm had been applied to them, as to the last of hidden_states in "
+            "transformers; they are read as states before it"));
+  }
   for (const auto& [folder, theirs] : models_) {
     if (theirs.empty() || theirs == model_digest) continue;
     warnings.push_back(util::cat(folder.string(), ": the states were made by a model of another digest (",

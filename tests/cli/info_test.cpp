@@ -334,7 +334,7 @@ TEST_CASE("info of a folder lists the runs below it with what sets them apart") 
   CHECK(both[4].at("apart").at("model") != both[3].at("apart").at("model"));
 
   fs::create_directories(bench.at("empty"));
-  check_error({"info", bench.at("empty")}, 3, {"no model in the folder"});
+  check_error({"info", bench.at("empty")}, 3, {"no run, model or lens in the folder"});
   const Json alone = bench.info({bench.at("runs/deep")});
   CHECK(alone[0].at("apart") == Json::object());
 }

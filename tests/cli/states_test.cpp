@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -227,6 +228,15 @@ TEST_CASE("states that the final norm has been applied to are reported") {
               states.data(), states.size() * sizeof(float));
   write_bytes(desk.first(), file.bytes());
   CHECK(told("behind"));
+  // Wherever among the files it is; and the run tells it, too.
+  fs::rename(desk.first(), desk.states / "999999999-000000.safetensors");
+  const Result all = check_done(desk.of_states(desk.states.string(), "all", {"--experiment", "trajectory"}));
+  const std::string warning = "999999999-000000.safetensors: the states of layer 3 look as if the final norm";
+  CHECK(contains(all.err, warning));
+  const Json warnings = read_json(desk.model.beside("all") / "run.json").at("warnings");
+  CHECK(std::count_if(warnings.begin(), warnings.end(),
+                      [&](const Json& one) { return contains(one.get<std::string>(), warning); }) == 1);
+  CHECK_FALSE(read_json(desk.model.beside("all") / "run.json").at("settings").contains("bos"));
 }
 
 TEST_CASE("states that do not fit are refused by name") {
@@ -286,9 +296,25 @@ TEST_CASE("states that do not fit are refused by name") {
   write_bytes(path, good.bytes().substr(0, good.bytes().size() - 5));
   refused({});
   write_bytes(path, good.bytes());
+  // The file of a lock may stay, as vLLM leaves it; what counts is whether somebody holds it.
   write_bytes(path + ".lock", "");
-  refused({"still being written"});
+  check_done(desk.of_states(path, "locked"));
+  {
+    const int lock = ::open((path + ".lock").c_str(), O_RDONLY);
+    REQUIRE(::flock(lock, LOCK_EX) == 0);
+    refused({"still being written", ".lock"});
+    ::close(lock);
+  }
   fs::remove(path + ".lock");
+  const std::string index = (desk.states / "states.json").string(), told = read_bytes(index);
+  OrderedJson other = OrderedJson::parse(told);
+  for (const OrderedJson& layers : {OrderedJson{0, 1}, OrderedJson{0, 1, 2, 9}}) {
+    other["of"]["settings"]["layers"] = layers;
+    write_bytes(index, other.dump());
+    check_error(desk.of_states(desk.states.string(), "x"), 2,
+                {"of a model with another number of blocks", "layer 3"});
+  }
+  write_bytes(index, told);
   check_error(desk.of_states(desk.model.beside("nothing").string(), "x"), 3, {"no such states"});
   check_error(desk.of_states(desk.model.path(), "x"), 3, {"hidden_states"});
   const std::string input = desk.file("t.txt", small_text());

@@ -35,9 +35,10 @@ const Json& watched(const Json& record, const std::string& token) {
 TEST_CASE("watched tokens: the tables are the means of the records") {
   const Desk desk;
   const std::string text = desk.model.text_file();
-  const FinishedRun run = desk.analyzed({text}, "out",
-                                        {"--max-length", "16", "--watch", " ", "--watch", "#target",
-                                         "--watch", "#5", "--watch-pair", "a,#target", "--watch", "a"});
+  const FinishedRun run =
+      desk.analyzed({text}, "out",
+                    {"--max-length", "16", "--watch", " ", "--watch", "#target", "--watch", "#5",
+                     "--watch-pair", "a,#target", "--watch", "a", "--watch-pair", "a,#target"});
   CHECK(run.run.at("settings").at("watch").size() == 4);
   CHECK(run.run.at("settings").at("watch_pairs") == OrderedJson::array({"a,#target"}));
   CHECK(run.run.at("settings").at("watch_pair_tokens") == OrderedJson::array({OrderedJson::array({3, 1})}));
@@ -100,7 +101,7 @@ TEST_CASE("watched tokens: texts of several tokens, unknown ids and unusable pai
     check_nothing_written(desk.model.beside("out"));
   };
   refused({"--watch", "a, b"}, {"not one token", "--watch 'a, b'", "'a' (#", "#ID"});
-  refused({"--watch", "#64"}, {"no such token", "--watch '#64'", "from 0 to 63"});
+  refused({"--watch", "#67"}, {"no such token", "--watch '#67'", "from 0 to 66"});
   refused({"--watch", "#-1"}, {"no such token"});
   refused({"--watch-pair", "a"}, {"not a pair of tokens", "one comma"});
   refused({"--watch-pair", "a,b,c"}, {"not a pair of tokens"});

@@ -63,7 +63,8 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
     settings["max_length"] = session.max_length();
     settings["add_bos"] = session.bos().has_value();
   }
-  settings["bos"] = session.describe_bos();
+  if (bearing.runs_model)
+    settings["bos"] = session.describe_bos();  // of states it is what their maker put there
   if (bearing.uses_lenses) {
     settings["top_k"] = options.top_k;
     settings["positions"] = options.corpus.positions;
@@ -140,7 +141,7 @@ util::OrderedJson run_beginning(const Session& session, run::Source& source,
   if (!token_counts.is_null()) run["token_counts"] = token_counts;
   run["settings"] = std::move(settings);
   if (run["model"].contains("digest")) {
-    run["warnings"] = source.compared_with(run["model"]["digest"].get<std::string>());
+    run["warnings"] = source.compared_with(session.model().head(), run["model"]["digest"].get<std::string>());
     for (const std::string warning : run["warnings"]) util::log_warning(warning);
   }
   return run;
@@ -274,7 +275,11 @@ std::vector<Condition> conditions(const AnalyzeOptions& options, data::InputKind
        .holds = !pairs,
        .needs = "an experiment with a lens: patching reads the model's own output and uses no lens",
        .found = found},
-      {.flags = {"--input", "--max-length", "--add-bos", "--stream-layers", "--layers"},
+      {.flags = {"--input"},
+       .holds = options.states.empty(),
+       .needs = "a text, or states in its place",
+       .found = "states from files (--states)"},
+      {.flags = {"--max-length", "--add-bos", "--stream-layers", "--layers"},
        .holds = options.states.empty(),
        .needs = "a model that is run",
        .found = "states from files (--states)"},

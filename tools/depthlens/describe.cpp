@@ -212,6 +212,7 @@ OrderedJson describe_run(const fs::path& folder) {
                               .where = (folder / report::kRunFile).string(),
                               .expected = "a JSON object"});
   }
+  report::check_run(folder);
   OrderedJson described = {{"kind", "run"}, {"path", folder.string()}};
   described.update(run);
   return described;

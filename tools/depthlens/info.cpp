@@ -30,7 +30,7 @@ namespace depthlens::tool {
 namespace {
 
 namespace fs = std::filesystem;
-using util::OrderedJson;
+using util::cat, util::OrderedJson;
 
 struct InfoOptions {
   CommonOptions common;
@@ -76,11 +76,26 @@ OrderedJson describe(const Subject& subject, const io::Hub& hub) {
     const fs::path place = lens::place_of(*subject.type, subject.path, hub);
     return describe_lens(lens::find_lens(place, subject.type->files->kind));
   }
+  for (const char* name :
+       {report::kRunFile, report::kSummaryFile, report::kRecordFiles[0], report::kRecordFiles[1]}) {
+    if (path.filename() != name || !fs::is_regular_file(path, ignored)) continue;
+    throw util::usage_error(
+        {.what = "a file of a run",
+         .where = util::in_quotes(subject.path),
+         .expected = "a run folder, a model or a lens",
+         .hint = cat("name its folder: depthlens info ",
+                     path.has_parent_path() ? path.parent_path().string() : std::string("."))});
+  }
   if (util::exists(path / lens::kTunedParameters) || fs::is_regular_file(path, ignored))
     return describe_lens(path);
   if (fs::is_directory(path, ignored) && !util::exists(path / "config.json")) {
     const fs::path lens = lens::find_lens_or_none(path, lens::LensKind::kAny);
     if (!lens.empty()) return describe_lens(lens);
+    throw util::input_error({.what = util::exists(path / "states.json")
+                                         ? "a folder of stored states, which has no description"
+                                         : "no run, model or lens in the folder",
+                             .where = util::in_quotes(subject.path),
+                             .expected = "run.json, config.json with weights, or a lens"});
   }
   return describe_model_folder(hub.model(subject.path));
 }

@@ -18,7 +18,7 @@ using experiments::Watch, experiments::WatchedToken;
 class TokenFinder {
  public:
   TokenFinder(const text::Tokenizer& tokenizer, std::int64_t vocab_size)
-      : tokenizer_(tokenizer), size_(std::min<std::int64_t>(vocab_size, tokenizer.size())) {}
+      : tokenizer_(tokenizer), size_(vocab_size) {}
 
   /// Index into the watch's tokens.
   std::size_t add(const std::string& text, const std::string& where) {
@@ -44,6 +44,8 @@ class TokenFinder {
     }
     const std::size_t first = add(text.substr(0, comma), where), second = add(text.substr(comma + 1), where);
     if (first == second) throw util::usage_error({.what = "a pair of one token with itself", .where = where});
+    const auto is_same = [&](const auto& pair) { return pair.first == first && pair.second == second; };
+    if (std::any_of(watch_.pairs.begin(), watch_.pairs.end(), is_same)) return;
     watch_.pairs.push_back({.first = first,
                             .second = second,
                             .name = watch_.tokens[first].name + "," + watch_.tokens[second].name});
@@ -53,10 +55,18 @@ class TokenFinder {
 
  private:
   std::string shown(text::TokenId id) const {
-    return util::cat(util::in_quotes(tokenizer_.token_text(id)), " (#", id, ")");
+    return util::cat(util::in_quotes(text_of(id)), " (#", id, ")");
   }
 
-  WatchedToken of_id(text::TokenId id) const { return {.id = id, .name = tokenizer_.token_text(id)}; }
+  /// "" of ids beyond the tokenizer's, of a padded vocabulary.
+  std::string text_of(text::TokenId id) const {
+    return id < tokenizer_.size() ? tokenizer_.token_text(id) : "";
+  }
+
+  WatchedToken of_id(text::TokenId id) const {
+    const std::string text = text_of(id);
+    return {.id = id, .name = text.empty() ? util::cat("#", id) : text};
+  }
 
   WatchedToken token_of(const std::string& text, const std::string& where) const {
     if (text == "#target") return {.kind = WatchedToken::Kind::kTarget, .name = text};

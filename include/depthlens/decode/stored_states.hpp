@@ -10,6 +10,10 @@
 
 #include "depthlens/decode/readout.hpp"
 
+namespace depthlens::model {
+struct OutputHead;
+}
+
 namespace depthlens::decode {
 
 /// A `.safetensors` file with `hidden_states` [T, S, d] (float32, float16 or bfloat16; before the final norm)
@@ -21,10 +25,11 @@ class StoredStates {
     std::vector<std::int64_t> layers;  ///< [S] that the states are, rising; L is the last one
     std::int64_t hidden_size = 0;      ///< d
     std::int64_t vocab_size = 0;       ///< V: ids lie below it
+    std::string hint = "--state-layers says which layers the stored states are";  ///< where S is another
   };
 
   /// Throws input errors that name the file: not such a file, tensors of other shapes or types, ids outside
-  /// the vocabulary, one that is still being written (a `.lock` beside it).
+  /// the vocabulary, one that is still being written (a `.lock` beside it that somebody holds).
   StoredStates(const std::filesystem::path& path, const Expected& expected);
   ~StoredStates();
   StoredStates(const StoredStates&) = delete;
@@ -35,6 +40,9 @@ class StoredStates {
   /// Throws an input error where a state is not finite, or too large for a norm: of positions that the engine
   /// is not asked for, too.
   void check_values() const;
+  /// Whether those of the last layer are what the head's norm makes, as the last of `hidden_states` in
+  /// transformers: it would be applied twice. Not of few tokens, which could look so by chance.
+  bool look_normed(const model::OutputHead& head) const;
 
   struct Tensors;
   /// For the engine.

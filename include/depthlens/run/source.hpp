@@ -81,9 +81,12 @@ class Source {
   virtual std::string size() const = 0;
   /// Waits for what of `inputs` is still being found out: digests of large files.
   virtual void complete_inputs() {}
-  /// What is to be warned of where the input was made with a model of another digest than this one, the
-  /// run's.
-  virtual std::vector<std::string> compared_with(const std::string& /*model_digest*/) const { return {}; }
+  /// What is to be warned of where the input is not what this model makes, the run's: of another digest, or
+  /// already what its head makes.
+  virtual std::vector<std::string> compared_with(const model::OutputHead& /*head*/,
+                                                 const std::string& /*model_digest*/) const {
+    return {};
+  }
   /// Whoever reads the input on checks that it is what was read first. At the end of a process' share.
   virtual void check_unchanged() {}
 };
@@ -190,7 +193,8 @@ class StatesSource : public TextSource {
 
   std::string size() const override;
   void complete_inputs() override;
-  std::vector<std::string> compared_with(const std::string& model_digest) const override;
+  std::vector<std::string> compared_with(const model::OutputHead& head,
+                                         const std::string& model_digest) const override;
   void check_unchanged() override;
   void begin_part(std::int64_t part) override;
   bool next(decode::Query& query) override;

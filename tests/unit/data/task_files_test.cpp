@@ -75,8 +75,11 @@ TEST_CASE("facts: JSON lines, with their names of keys, ids and aliases") {
       "\n\n   \r\n"
       R"({"id": 7, "cloze": "Water is", "answer": "wet", "question": "How is water?", "answer_alias": ["humid"]})"
       "\r\n"
-      R"({"prompt": "No id", "answer": "x", "aliases": null, "id": null})");
-  REQUIRE(file.items.size() == 3);
+      R"({"prompt": "No id", "answer": "x", "aliases": null, "id": null})"
+      "\n"
+      R"({"prompt": "{} speaks", "subject": "Ada", "answer": "French"})");
+  REQUIRE(file.items.size() == 4);
+  check_fact(file.items[3], "5", "Ada speaks", "French");
   check_fact(file.items[0], "paris", "The capital of France is", "Paris", {"Lutetia", "Paname"});
   check_fact(file.items[1], numbered(7), "Water is", "wet", {"humid"});
   check_fact(file.items[2], "4", "No id", "x");  // the line's place in the file
