@@ -26,7 +26,7 @@ using util::OrderedJson;
 
 constexpr const char* kTarget = "target_layer";
 constexpr const char* kPrompts = "prompts";
-constexpr const char* kKind = "kind";
+constexpr const char* kKind = "lens_kind";
 
 /// A fact and the keys it goes by: ours first, where it can be written; then those of the reference
 /// implementation, TransformerLens, neuronpedia's exports and jlens-mlx.
@@ -58,7 +58,7 @@ const std::vector<Known>& known_facts() {
       {"rope_scaling", {"rope_scaling"}},
       {"rope_parameters", {"rope_parameters"}},
       {"known_issue", {"known_issue"}},
-      {kKind, {"kind", "lens_type"}}};
+      {kKind, {kKind, "kind", "lens_type"}}};
   return all;
 }
 

@@ -343,6 +343,9 @@ TEST_CASE(
   }
   refused(R"({"provenance": "{\"kind\": \"r-lens\", \"method\": \"RelP lens\"}"})", {"another estimator"});
   refused(R"({"kind": "relevance_lens"})", {"another estimator"});
+  CHECK(load(write(work.path() / "kind.pt", matrices({0, 1}), R"({"kind": "jlens"})"))
+            ->about()
+            .at("lens_kind") == "jlens");
   // Words that only hold the right ones.
   for (const char* name :
        {"non-jacobian", "not a jacobian", "inverse_jacobian", "jacobian_transpose", "jacobian_pinv",
