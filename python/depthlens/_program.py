@@ -217,17 +217,24 @@ class _Signals:
         if threading.current_thread() is threading.main_thread():
             handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
             self._handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
-        for number in self._handlers:
-            signal.signal(number, self._answer)
         self._holds = True
+        try:
+            for number in self._handlers:
+                signal.signal(number, self._answer)
+        except BaseException:  # of a handler that was not replaced yet
+            self._put_back()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.let_through()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        self._put_back()
         if self._raised:
             raise self._raised[-1]
+
+    def _put_back(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def pass_to(self, process: "subprocess.Popen[str]") -> None:
         self._group = process.pid

@@ -295,7 +295,8 @@ def _table_of(table: Part) -> Dict[str, Any]:
 
 def _type_of(column: str, unit: Optional[str]) -> str:
     """Of a column without rows to tell it: what has a unit is a number, and a count where the unit is things."""
-    if column == "layer" or unit in ("blocks", "items", "pairs", "positions", "targets", "tokens", "words"):
+    counts = unit in ("blocks", "items", "pairs", "positions", "targets", "tokens", "words")
+    if counts or column in ("layer", "translator", "answer_position") or (column, unit) == ("threshold", "rank"):
         return "int64"
     return "object" if unit is None else "float64"
 

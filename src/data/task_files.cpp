@@ -146,10 +146,9 @@ Fact fact_of(const JsonView& object, ItemId id) {
 
 /// A template with the subject in the place of "{}".
 std::string with_subject(const JsonView& rewrite) {
-  std::string prompt = filled(rewrite, "prompt");
-  const std::size_t place = prompt.find("{}");
-  if (place == std::string::npos) rewrite.at("prompt").fail("a text with {} for the subject");
-  return prompt.replace(place, 2, rewrite.at("subject").as_string());
+  if (filled(rewrite, "prompt").find("{}") == std::string::npos)
+    rewrite.at("prompt").fail("a text with {} for the subject");
+  return rewrite.at("subject").is_string() ? prompt_of(rewrite) : rewrite.at("subject").as_string();
 }
 
 /// The options that lm-evaluation-harness compared: the continuations of one context.
@@ -161,11 +160,11 @@ struct LoggedRequests {
 LoggedRequests logged_requests(const JsonView& arguments) {
   LoggedRequests requests;
   const auto add = [&](const JsonView& context, const JsonView& continuation) {
-    std::string text = context.as_string();
+    std::string text = text_of(context);
     if (!requests.continuations.empty() && text != requests.context)
       context.fail("the context of the other options: a task of multiple choice");
     requests.context = std::move(text);
-    requests.continuations.push_back(continuation.as_string());
+    requests.continuations.push_back(text_of(continuation));
   };
   if (arguments.is_array()) {
     for (std::size_t i = 0; i < arguments.size(); ++i) add(arguments.at(i).at(0), arguments.at(i).at(1));
@@ -275,7 +274,7 @@ void set_answer(Draft& draft, const JsonView& answer, bool logged) {
     return;
   }
   if (!answer.is_string()) answer.fail("a string or a number");
-  draft.text = std::string(util::trimmed(answer.as_string()));
+  draft.text = std::string(util::trimmed(text_of(answer)));
   std::int64_t number = 0;
   // Logged targets are often numbers in quotes.
   if (logged && util::parse_int(*draft.text, number) && number >= 0)

@@ -156,10 +156,8 @@ OrderedJson facts_of_header(const Metadata& metadata) {
     if (shared || std::find(own.begin(), own.end(), key) != own.end()) continue;
     if (text.empty() || text == "None" || text == "null") continue;
     const bool is_version = key.find("transformer") != std::string::npos || key.ends_with("version");
-    const OrderedJson value =
-        is_version ? OrderedJson() : OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false);
-    facts[key] =
-        value.is_discarded() || value.is_null() || !can_be_written(value) ? OrderedJson(text) : value;
+    const std::optional<OrderedJson> value = is_version ? std::nullopt : json_of(text);
+    facts[key] = value && !value->is_null() && can_be_written(*value) ? *value : OrderedJson(text);
   }
   return facts;
 }

@@ -86,9 +86,8 @@ std::shared_ptr<const OrderedJson> dictionary_of(const OrderedJson& value) {
   if (value.is_object()) return {std::shared_ptr<const OrderedJson>(), &value};
   if (!value.is_string() || !util::trimmed(value.get_ref<const std::string&>()).starts_with('{'))
     return nullptr;
-  auto parsed = std::make_shared<OrderedJson>(
-      OrderedJson::parse(value.get_ref<const std::string&>(), nullptr, /*allow_exceptions=*/false));
-  return parsed->is_object() ? parsed : nullptr;
+  auto parsed = json_of(value.get_ref<const std::string&>());
+  return parsed && parsed->is_object() ? std::make_shared<const OrderedJson>(*std::move(parsed)) : nullptr;
 }
 
 /// The dictionary itself and those in it that describe a fit, outer ones first. They hold as long as
@@ -163,7 +162,7 @@ Anchor classify(const OrderedJson& value) {
 /// The words of a text, in lower case; "j++" as "jpp".
 std::vector<std::string> words_of(const OrderedJson& value) {
   std::string text = util::lower_case(text_of(value));
-  for (std::size_t at; (at = text.find("j++")) != std::string::npos;) text.replace(at, 3, "jpp");
+  for (std::size_t at = 0; (at = text.find("j++", at)) != std::string::npos;) text.replace(at, 3, "jpp");
   for (char& c : text) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = ' ';
   }
@@ -234,7 +233,7 @@ bool is_plain(const OrderedJson& estimator) {
                   "and",      "fit",       "fitting",    "fitted",    "sum",       "summed",     "sums",
                   "target",   "targets",   "source",     "sources",   "cotangent", "cotangents", "upstream",
                   "vendored", "release",   "unmodified", "fp32",      "fp16",      "float32",    "float16",
-                  "bf16",     "bfloat16"},
+                  "bf16",     "bfloat16",  "t"},
                  word);
   });
 }
@@ -428,12 +427,10 @@ std::string why_of_another(const StoredJacobianLens& lens, const std::vector<Len
 /// meaning; "" where it does not.
 std::string contradiction(const StoredJacobianLens& lens, const std::vector<LensFact>& facts,
                           const LensProvenance& told) {
-  const auto differ = [&](const std::string& of, const std::string& here, const std::string& there) {
-    return cat(of, " ", shown(here), ", but ", shown(there), " in ", lens.where);
-  };
   for (const auto& [key, member] : kDigests) {
     const std::optional<std::string>&here = told.*member, &there = lens.provenance.*member;
-    if (here && there && here != there) return differ(key, *here, *there);
+    if (here && there && here != there)
+      return cat(key, " ", shown(*here), ", but ", shown(*there), " of ", lens.where);
   }
   for (const LensFact& fact : facts) {
     const LensFact* known = find_fact(lens.facts, fact.name);
@@ -441,7 +438,8 @@ std::string contradiction(const StoredJacobianLens& lens, const std::vector<Lens
                                      [&](const Known& one) { return one.decides && one.fact == fact.name; });
     if (known == nullptr || !decides || fact.name == kTarget) continue;
     if (!mean_the_same(fact.name, fact.value, known->value))
-      return differ(fact.name, text_of(fact.value), text_of(known->value));
+      return cat(fact.name, " ", shown(text_of(fact.value)), ", but ", shown(text_of(known->value)), " in ",
+                 known->where);
   }
   return {};
 }
@@ -524,7 +522,6 @@ void add_facts(const OrderedJson& fields, const std::string& where, bool beside,
 void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
   fs::path sidecar = file;
   sidecar.replace_extension(".sidecar.json");
-  const StoredJacobianLens own = lens;
   for (const fs::path& path :
        {sidecar, file.parent_path() / "config.yaml", file.parent_path() / "config.json"}) {
     std::error_code ignored;
@@ -533,15 +530,15 @@ void add_facts_beside(const fs::path& file, StoredJacobianLens& lens) {
     const OrderedJson& fields = read.fields;
     if (!fields.is_object()) continue;
     // A model's own, or a tuned lens's.
-    if (path != sidecar &&
-        (fields.contains("model_type") || fields.contains("architectures") || fields.contains("lens_type")))
+    if (path != sidecar && (fields.contains("model_type") || fields.contains("architectures") ||
+                            (fields.contains("lens_type") && fields["lens_type"] == kTunedConfigType)))
       continue;
     if (path != sidecar && !is_of(file, path, read)) continue;
     LensProvenance told;
     std::vector<LensFact> facts;
     add_facts(fields, path.string(), /*beside=*/true, facts, told);
-    const std::string of_another = why_of_another(own, facts, told, path == sidecar);
-    const std::string otherwise = of_another.empty() ? contradiction(own, facts, told) : "";
+    const std::string of_another = why_of_another(lens, facts, told, path == sidecar);
+    const std::string otherwise = of_another.empty() ? contradiction(lens, facts, told) : "";
     if (path == sidecar && !otherwise.empty()) {
       throw util::format_error({.what = "the lens and the file that goes with it say two things",
                                 .where = path.string(),
@@ -588,12 +585,12 @@ std::vector<LensFact> told_of(const StoredJacobianLens& lens, const std::string&
 }
 
 OrderedJson& place_for_facts(OrderedJson& fields) {
-  for (const char* name : {"metadata", "provenance", "fit", "environment"}) {
+  for (const char* name : {"metadata", "provenance", "fit", "config"}) {
     if (!fields.contains(name) || fields.at(name).is_null()) fields[name] = OrderedJson::object();
     if (fields.at(name).is_object()) return fields.at(name);
   }
   throw util::format_error({.what = "what is known of the lens has no place in its entries",
-                            .where = "metadata, provenance, fit, environment",
+                            .where = "metadata, provenance, fit, config",
                             .expected = "a dictionary, or nothing",
                             .found = "other values in all four"});
 }
@@ -601,7 +598,7 @@ OrderedJson& place_for_facts(OrderedJson& fields) {
 OrderedJson fields_with_facts(const StoredJacobianLens& lens) {
   OrderedJson fields = lens.fields;
   for (const LensFact& fact : lens.facts) {
-    if (!fact.beside || fact.name == kPrompts) continue;
+    if (!fact.beside || fact.name == kPrompts || find_fact(lens.facts, fact.name) != &fact) continue;
     OrderedJson& place = place_for_facts(fields);
     if (!place.contains(fact.name) || place.at(fact.name).is_null()) place[fact.name] = fact.value;
   }
@@ -630,8 +627,12 @@ void check_meaning(const StoredJacobianLens& lens) {
   }
   const char* const hint =
       "its matrices are no Jacobians: changed backward rules, or filtered ones, make another lens";
-  if (const LensFact* kind = find_fact(lens.facts, kKind); kind != nullptr && names_another(kind->value))
-    refuse(*kind, "a lens of another estimator", "a mean Jacobian ('jacobian_lens')", hint);
+  for (const char* key : {kKind, "kind", "lens_type"}) {
+    for (const LensFact& kind : told_of(lens, key)) {
+      if (names_another(kind.value))
+        refuse(kind, "a lens of another estimator", "a mean Jacobian ('jacobian_lens')", hint);
+    }
+  }
   const LensFact* estimator = find_fact(lens.facts, "estimator");
   if (estimator != nullptr && is_jacobian(estimator->value) && !is_plain(estimator->value)) {
     util::log_warning(cat(estimator->where, ": taken for a mean Jacobian, in words that are not all known: ",

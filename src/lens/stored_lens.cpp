@@ -23,6 +23,14 @@ io::MetadataReader reader(const Metadata& metadata, const std::string& where) {
 
 }  // namespace
 
+std::optional<util::OrderedJson> json_of(const std::string& text) {
+  try {
+    return util::parse_ordered_json(text, "");
+  } catch (const util::Error&) {
+    return std::nullopt;
+  }
+}
+
 bool is_safetensors(const fs::path& file) {
   const auto mapped = util::MappedFile::open(file);
   const std::string_view bytes(reinterpret_cast<const char*>(mapped->data()), mapped->size());

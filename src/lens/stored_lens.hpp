@@ -21,6 +21,12 @@ using Metadata = std::map<std::string, std::string>;
 /// `format` in the metadata of lens files of our own.
 inline constexpr const char* kLensFormat = "depthlens-lens";
 
+/// `lens_type` in the config.json of a tuned lens.
+constexpr const char* kTunedConfigType = "linear_tuned_lens";
+
+/// What a text is the JSON of; nothing where it is none that is read.
+std::optional<util::OrderedJson> json_of(const std::string& text);
+
 /// By which the dictionary of an archive tells itself a Jacobian lens, a checkpoint of its fitting, or a fit
 /// of the J++ lens.
 constexpr const char* kJacobianKeys[] = {"J", "jacobian_sum", "parameters"};

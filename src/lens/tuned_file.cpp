@@ -19,7 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 using util::cat;
 
-constexpr const char* kConfigType = "linear_tuned_lens";
 constexpr std::uint64_t kMaxConfig = 1 << 20;
 
 /// What config.json tells of the model.
@@ -93,8 +92,8 @@ void read_config(const std::string& text, const std::string& where, StoredTunedL
                               .expected = std::to_string(value),
                               .found = util::summary(config.at(key).raw())});
   };
-  const std::string type = config.get_string("lens_type", kConfigType);
-  if (type != kConfigType) config.at("lens_type").fail(kConfigType);
+  const std::string type = config.get_string("lens_type", kTunedConfigType);
+  if (type != kTunedConfigType) config.at("lens_type").fail(kTunedConfigType);
   expect("d_model", lens.hidden_size());
   for (const char* key : {"num_hidden_layers", "num_layers"}) {
     const bool is_needed = key == std::string("num_hidden_layers") && !config.has("num_layers");
@@ -218,7 +217,7 @@ std::string config_text(const StoredTunedLens& lens) {
                               {"bias", !lens.biases.empty()},
                               {"base_model_revision", or_null(known.revision)},
                               {"unembed_hash", or_null(known.unembed_hash)},
-                              {"lens_type", kConfigType}};
+                              {"lens_type", kTunedConfigType}};
   if (known.model_digest) config["model_digest"] = *known.model_digest;
   return config.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n";
 }

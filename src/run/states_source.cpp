@@ -98,7 +98,7 @@ StatesSource::StatesSource(const InputOptions& options, const std::vector<std::s
            .hint = "--state-layers is not needed for states of --save-states"});
     }
     if (are_all)
-      expected_.hint = "they are all layers of a model, as states.json says: it has another number of blocks";
+      expected_.hint = cat("all layers of a model are in ", folder.string(), ", as its states.json says");
   }
   if (expected_.layers.empty()) expected_.layers = all_layers();
   std::vector<std::string> names;

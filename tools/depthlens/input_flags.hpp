@@ -30,8 +30,8 @@ void check_corpus_options(const CorpusOptions& options, const std::string& comma
 /// Adds --keep, --aliases, --whitespace-retry, --classes, --min-prompt-chars, --per-class and --options.
 void add_task_options(CLI::App& app, TaskOptions& options);
 
-/// The kind of task that a file is, where experiments leave the choice. Reads the file; throws a usage error
-/// for one that can be read once only.
+/// The kind of task that a file is, where experiments leave the choice; with `has_options`, of the command
+/// line, questions. Reads the file; throws a usage error for one that can be read once only.
 data::InputKind kind_of_task(const std::string& file, bool has_options);
 
 }  // namespace depthlens::tool

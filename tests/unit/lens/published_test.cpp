@@ -368,8 +368,11 @@ TEST_CASE(
        {"mean VJP", "j-lens", "Jacobian lens (reverse mode)", "jlens_v1", "jacobian_lens_v0.1",
         "jacobian_fp32", "vmap_vjp", "mean Jacobian over prompts and positions",
         "jlens.fitting.fit (upstream, unmodified)",
-        "jlens: cotangent summed over targets t'>=t, mean over sources"})
+        "jlens: cotangent summed over targets t'>=t, mean over sources"}) {
+    const Warnings warnings;
     accepted(name);
+    CHECK_FALSE(warnings.tell({"words that are not all known"}));
+  }
   {
     // As far as its words are known.
     const Warnings warnings;
@@ -686,7 +689,8 @@ TEST_CASE("Jacobian lens: conversion keeps what stands beside, whatever the file
   const TemporaryFolder work;
   int count = 0;
   for (const char* fields : {R"({"metadata": {"anchor": null}})", R"({"metadata": "a text"})",
-                             R"({"metadata": [1], "provenance": "x"})", "{}"}) {
+                             R"({"metadata": [1], "provenance": "x"})",
+                             R"({"metadata": 1, "provenance": "x", "fit": [2]})", "{}"}) {
     INFO(fields);
     const fs::path folder = work.path() / cat(++count);
     const fs::path file =
@@ -710,8 +714,28 @@ TEST_CASE("Jacobian lens: conversion keeps what stands beside, whatever the file
   }
 }
 
+TEST_CASE("Jacobian lens: two ways to count the target are one, also when converted") {
+  const TemporaryFolder work;
+  const fs::path file = write(work.path() / "x.pt", matrices({0, 1}), R"({"target_layer": 3})");
+  work.write("x.sidecar.json", R"({"target_layer": 2})");
+  CHECK(load(file)->translates(2));
+  for (const char* name : {"other/x.pt", "other/x.safetensors"}) {
+    const fs::path to = work.path() / name;
+    fs::create_directories(to.parent_path());
+    const lens::StoredJacobianLens stored = lens::read_jacobian_lens(file);
+    if (to.extension() == ".pt") lens::write_jacobian_lens_archive(to, stored);
+    if (to.extension() != ".pt") lens::write_jacobian_lens_safetensors(to, stored);
+    CHECK(load(to)->translates(2));
+  }
+}
+
 TEST_CASE("Jacobian lens: entries that could not be written again are refused by name") {
   const TemporaryFolder work;
+  // One that is nested too deeply stays a text.
+  const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
+  io::write_safetensors(work.path() / "deep.safetensors", {{"0", at::eye(kWidth)}}, {{"deep", deep}});
+  CHECK(lens::read_jacobian_lens(work.path() / "deep.safetensors").fields.at("__metadata__").at("deep") ==
+        deep);
   for (const char* fields : {R"({"metadata": {"__dict__": 5}})", R"({"metadata": {"__dict__": [1]}})",
                              R"({"metadata": {"__dict__": [[1]]}})", R"({"J": 3})",
                              R"({"x": 18446744073709551615})", R"({"x": {"__number__": 5}})"}) {
@@ -731,12 +755,28 @@ TEST_CASE("Jacobian lens: a file beside it that says otherwise is refused or lef
     return write(work.path() / folder / "x.pt", matrices({0, 1}), fields);
   };
   const std::string own = R"({"anchor": "resid_post", "metadata": {"estimator": "jacobian_lens"}})";
-  for (const char* told : {R"({"anchor": "resid_pre"})", R"({"estimator": "relevance_lens"})"}) {
-    check_error(ErrorCode::kFormat, {"x.sidecar.json", "say two things", "resid_post"},
-                [&] { lens::read_jacobian_lens(with("x.sidecar.json", R"({"anchor": "resid_pre"})", own)); });
+  for (const auto& [told, word] : std::vector<std::pair<const char*, const char*>>{
+           {R"({"anchor": "resid_pre"})", "resid_post"},
+           {R"({"estimator": "relevance_lens"})", "jacobian_lens"}}) {
+    INFO(told);
+    check_error(ErrorCode::kFormat, {"x.sidecar.json", "say two things", word},
+                [&, &told = told] { lens::read_jacobian_lens(with("x.sidecar.json", told, own)); });
     const Warnings warnings;
     CHECK(load(with("config.json", told, own))->translates(2));
     CHECK(warnings.tell({"config.json: ", "was not used"}));
+  }
+  {
+    // What a sidecar tells is the lens's own word for the other.
+    const Warnings warnings;
+    const fs::path file = with("x.sidecar.json", R"({"model": "org/A", "anchor": "resid_post"})", "{}");
+    work.write((file.parent_path() / "config.json").lexically_relative(work.path()),
+               R"({"model": "org/B", "anchor": "resid_pre", "known_issue": "of B"})");
+    CHECK(lens::read_jacobian_lens(file).provenance.model == "org/A");
+    CHECK(warnings.tell({"config.json: made for 'org/B'", "was not used"}));
+    // Not passed over for a word that a tuned lens has, too.
+    work.write((file.parent_path() / "config.json").lexically_relative(work.path()),
+               R"({"lens_type": "r-lens"})");
+    check_error(ErrorCode::kFormat, {"another estimator", "config.json: lens_type"}, [&] { load(file); });
   }
   // A sidecar is of its lens, whatever number of prompts it counts.
   check_error(ErrorCode::kFormat, {"anchored inside a block"}, [&] {
