@@ -116,13 +116,13 @@ bool LensFolder::has_lens_of(const OrderedJson& settings) const {
   std::optional<lens::StoredTunedLens> lens;
   try {
     json = util::parse_ordered_json(util::read_file(record, util::kMaxSettingsFile), record.string());
-    lens = lens::read_tuned_lens(path_);
+    if (json.is_object() && json.contains(kLensDigest)) lens = lens::read_tuned_lens(path_);
   } catch (const util::Error&) {
     return false;  // damaged: written again
   }
   if (!json.is_object() || !json.contains("settings") || !difference(json["settings"], settings).empty())
     return false;
-  require_recorded(json, *lens, path_.string());
+  if (lens) require_recorded(json, *lens, path_.string());
   return true;
 }
 

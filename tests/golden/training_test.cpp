@@ -376,6 +376,12 @@ TEST_CASE("whenever a training ends, its folder has a whole one to go on with, o
     CHECK(train(true, -1));
     CHECK(all_there() == (settings == setup.plan.settings.dump()));
   }
+  // One that the record has the digest of, and that cannot be read, is none.
+  temporary.write("lens/params.pt", "a lens");
+  temporary.write("lens/training.json",
+                  "{\"settings\": " + setup.plan.settings.dump() + ", \"lens_digest\": \"0\"}");
+  CHECK(train(true, -1));
+  CHECK_FALSE(all_there());
   // One whose file is gone is to be written again: the record goes too.
   std::filesystem::remove(path / "params.pt");
   CHECK(train(true, -1));
