@@ -1,5 +1,7 @@
 // pos.*: how early words of each class are found (paper, section on parts of speech).
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "depthlens/util/text.hpp"
 #include "task_ranks.hpp"
@@ -53,21 +55,16 @@ class Pos : public Experiment {
                                             {"median_rank", "rank"},
                                             {"mean_reciprocal_rank", "1 / rank", kEstimated},
                                             {"top1_rate", "share of words", kEstimated}});
-    tables::EstimateTable earliest("pos.earliest", {{"lens"},
-                                                    {"class"},
-                                                    {"bucket"},
-                                                    {"threshold", "rank"},
-                                                    {"count", "words"},
-                                                    {"mean_layer", "layer", kEstimated},
-                                                    {"median_layer", "layer"},
-                                                    {"reached", "words"}});
-    tables::EstimateTable by_rank("pos.earliest_by_rank", {{"lens"},
-                                                           {"class"},
-                                                           {"threshold", "rank"},
-                                                           {"count", "words"},
-                                                           {"mean_layer", "layer", kEstimated},
-                                                           {"median_layer", "layer"},
-                                                           {"reached", "words"}});
+    std::vector<tables::Column> columns = {{"lens"},
+                                           {"class"},
+                                           {"threshold", "rank"},
+                                           {"count", "words"},
+                                           {"mean_layer", "layer", kEstimated},
+                                           {"median_layer", "layer"},
+                                           {"reached", "words"}};
+    tables::EstimateTable by_rank("pos.earliest_by_rank", columns);
+    columns.insert(columns.begin() + 2, {"bucket"});
+    tables::EstimateTable earliest("pos.earliest", std::move(columns));
     for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
       const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
       for (std::int64_t row = 0; row < shape_.num_rows; ++row) {

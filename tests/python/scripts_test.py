@@ -15,17 +15,9 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from support import SOURCE, RunTest
+from support import SOURCE, RunTest, module
 
 sys.path.insert(0, str(SOURCE / "bench"))
-
-
-def module(name):
-    path = SOURCE / name
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 class Folder(unittest.TestCase):

@@ -1,5 +1,6 @@
 """What the tests of the Python package share: one run of the built program on the demo model."""
 
+import importlib.util
 import shutil
 import tempfile
 import unittest
@@ -17,6 +18,15 @@ except ImportError:
     pandas = None
 
 needs_pandas = unittest.skipUnless(pandas, "pandas is not installed")
+
+
+def module(name):
+    """A script of the source tree as a module."""
+    path = SOURCE / name
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 class RunTest(unittest.TestCase):

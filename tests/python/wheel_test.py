@@ -1,6 +1,5 @@
 """What makes the wheel, as far as it can be tried without building one."""
 
-import importlib.util
 import re
 import stat
 import subprocess
@@ -10,14 +9,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-SOURCE = Path(__file__).resolve().parents[2]
-
-
-def module(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+from support import SOURCE, module
 
 
 class Requirement(unittest.TestCase):
@@ -25,7 +17,7 @@ class Requirement(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.site = Path(folder.name)
-        self.provider = module(SOURCE / "python/build/torch_requirement.py")
+        self.provider = module("python/build/torch_requirement.py")
 
     def install(self, version):
         (self.site / "torch").mkdir(exist_ok=True)
@@ -61,7 +53,7 @@ class Bundle(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name).resolve()
-        self.bundle = module(SOURCE / "tools/scripts/bundle_libraries.py")
+        self.bundle = module("tools/scripts/bundle_libraries.py")
 
     def needed(self, listing):
         with mock.patch.object(self.bundle, "run", return_value=listing):
