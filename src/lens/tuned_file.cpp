@@ -3,6 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
 
 #include "depthlens/io/writers.hpp"
 #include "depthlens/lens/file_names.hpp"
@@ -132,20 +135,23 @@ void read_config(const std::string& text, const std::string& where, StoredTunedL
     util::log_warning(cat(where, ": unknown keys, which were ignored: ", util::join(unknown, ", ")));
 }
 
-/// Whether a folder has the config.json of a tuned lens, and not one of a model or of something else of that
+/// The config.json of a tuned lens in a folder; nothing where it is of a model or of something else of that
 /// width.
-bool holds_config_of_tuned(const fs::path& folder) {
+std::optional<std::string> tuned_config_in(const fs::path& folder) {
   const fs::path path = folder / kTunedConfig;
-  if (!util::is_file(path)) return false;
+  if (!util::is_file(path)) return std::nullopt;
   try {
-    const util::Json document = util::parse_config(util::read_file(path, kMaxConfig), path.string());
+    std::string text = util::read_file(path, kMaxConfig);
+    const util::Json document = util::parse_config(text, path.string());
     const util::JsonView config(document, path.string());
     const auto has = [&](const char* key) { return config.has(key); };
-    return has("d_model") && (has("num_hidden_layers") || has("num_layers")) && !has("model_type") &&
-           !has("architectures") && !has("n_prompts") && !has("source_layers") && !has("d_sae");
+    const bool is_of_lens = has("d_model") && (has("num_hidden_layers") || has("num_layers")) &&
+                            !has("model_type") && !has("architectures") && !has("n_prompts") &&
+                            !has("source_layers") && !has("d_sae");
+    return is_of_lens ? std::optional(std::move(text)) : std::nullopt;
   } catch (const util::Error& error) {
     util::log_warning(cat("not read, whatever it is of: ", error.what()));
-    return false;
+    return std::nullopt;
   }
 }
 
@@ -276,16 +282,19 @@ StoredTunedLens read_tuned_lens(const fs::path& given) {
     read_name(path, lens);
   } else if (const auto kept = file.metadata().find("config"); kept != file.metadata().end()) {
     read_config(kept->second, lens.where + ": __metadata__: config", lens);
-  } else if (const fs::path place = path.has_parent_path() ? path.parent_path() : ".";
-             holds_config_of_tuned(place)) {
-    // Of a folder whose params.pt was made into this file.
-    if (const std::vector<fs::path> others = lenses_beside(path); others.empty()) {
-      lens.described_in = (place / kTunedConfig).string();
-      read_config(util::read_file(place / kTunedConfig, kMaxConfig), lens.described_in, lens);
-    } else {
-      util::log_warning(cat((place / kTunedConfig).string(), ": there is another lens in the folder, ",
-                            util::in_quotes(others.front().filename().string()), ": for ", lens.where,
-                            " it was not used"));
+  } else {
+    const fs::path place = path.has_parent_path() ? path.parent_path() : ".";
+    if (const std::optional<std::string> beside = tuned_config_in(place)) {
+      // Of a folder whose params.pt was made into this file.
+      const std::string where = (place / kTunedConfig).string();
+      if (const std::vector<fs::path> others = lenses_beside(path); others.empty()) {
+        lens.described_in = where;
+        read_config(*beside, where, lens);
+      } else {
+        util::log_warning(cat(where, ": there is another lens in the folder, ",
+                              util::in_quotes(others.front().filename().string()), ": for ", lens.where,
+                              " it was not used"));
+      }
     }
   }
   if (!lens.ignored.empty()) {
