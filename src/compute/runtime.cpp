@@ -19,8 +19,12 @@ namespace depthlens::compute {
 
 void set_threads(int threads) {
   at::set_num_threads(threads);
-  // TF32 would take float32 products far from float32.
+  // TF32 would take float32 products far from float32; parts of long sums are put together in float32, too.
   at::globalContext().setAllowTF32CuBLAS(false);
+  at::globalContext().setAllowBF16ReductionCuBLAS(false);
+  at::globalContext().setAllowFP16ReductionCuBLAS(false);
+  // cuDNN plans its attention anew for every length of a window.
+  at::globalContext().setSDPUseCuDNN(false);
   // oneDNN keeps what it compiled for each shape of a product, by default of 1,024 shapes. Batches differ in
   // their number of rows, so that memory would grow with the corpus. A batch itself needs about a dozen.
   constexpr int kKeepWhatTheUserSet = 0;

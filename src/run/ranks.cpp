@@ -101,8 +101,9 @@ std::optional<Ranks> torchrun_ranks(const Environment& environment) {
   return ranks;
 }
 
-std::string device_of_rank(const std::string& device, const Ranks& ranks) {
-  if (device == "cuda") return util::cat(device, ":", ranks.local_rank);
+std::string device_of_rank(const std::string& device, const Ranks& ranks, int visible) {
+  const bool alone = visible == 1 && ranks.local_world_size == 1;
+  if (device == "cuda") return util::cat(device, ":", alone ? 0 : ranks.local_rank);
   const std::vector<std::string> cards = util::split(device, ',');
   const auto here = static_cast<std::size_t>(ranks.local_world_size);
   if (cards.size() < 2 || here < 2) return device;

@@ -481,7 +481,7 @@ ModelOptions Run::on_this_rank(ModelOptions model, bool threads_given) const {
   model.should_stop = util::interrupted;
   if (!job_->crew) return model;
   const Ranks& ranks = job_->crew->ranks();
-  model.device = device_of_rank(model.device, ranks);
+  model.device = device_of_rank(model.device, ranks, compute::num_cuda_devices());
   if (!threads_given) {
     const int threads = threads_of_rank(ranks);
     compute::set_threads(threads);

@@ -24,13 +24,7 @@ class CudaBackend : public Backend {
  public:
   CudaBackend(const BackendOptions& options, at::Device device, std::shared_ptr<cuda::Kernels> kernels,
               std::function<std::uint64_t()> free_memory)
-      : Backend(options, device), kernels_(std::move(kernels)), free_memory_(std::move(free_memory)) {
-    // Parts of long sums are put together in float32, too.
-    at::globalContext().setAllowBF16ReductionCuBLAS(false);
-    at::globalContext().setAllowFP16ReductionCuBLAS(false);
-    // cuDNN plans its attention anew for every length of a window.
-    at::globalContext().setSDPUseCuDNN(false);
-  }
+      : Backend(options, device), kernels_(std::move(kernels)), free_memory_(std::move(free_memory)) {}
 
   std::string kernel_name(Precision /*precision*/) const override { return "cuda-bf16"; }
 

@@ -96,15 +96,18 @@ TEST_CASE("a rank takes its card, or its share of a list of cards") {
   run::Ranks ranks;
   ranks.local_rank = 1;
   ranks.local_world_size = 2;
-  CHECK(run::device_of_rank("cpu", ranks) == "cpu");
-  CHECK(run::device_of_rank("cuda", ranks) == "cuda:1");
-  CHECK(run::device_of_rank("cuda:0", ranks) == "cuda:0");
-  CHECK(run::device_of_rank("cuda:0,cuda:1", ranks) == "cuda:1");
-  CHECK(run::device_of_rank("cuda:3,cuda:2,cuda:1,cuda:0", ranks) == "cuda:1,cuda:0");
+  CHECK(run::device_of_rank("cpu", ranks, 8) == "cpu");
+  CHECK(run::device_of_rank("cuda", ranks, 8) == "cuda:1");
+  CHECK(run::device_of_rank("cuda:0", ranks, 8) == "cuda:0");
+  CHECK(run::device_of_rank("cuda:0,cuda:1", ranks, 8) == "cuda:1");
+  CHECK(run::device_of_rank("cuda:3,cuda:2,cuda:1,cuda:0", ranks, 8) == "cuda:1,cuda:0");
   check_error(util::ErrorCode::kUsage, {"--device cuda:0,cuda:1,cuda:2", "a multiple of 2 cards", "found 3"},
-              [&] { run::device_of_rank("cuda:0,cuda:1,cuda:2", ranks); });
+              [&] { run::device_of_rank("cuda:0,cuda:1,cuda:2", ranks, 8); });
+  CHECK(run::device_of_rank("cuda", ranks, 1) == "cuda:1");  // which is not there, as will be said
   ranks.local_world_size = 1;  // nobody said how many there are
-  CHECK(run::device_of_rank("cuda:0,cuda:1,cuda:2", ranks) == "cuda:0,cuda:1,cuda:2");
+  CHECK(run::device_of_rank("cuda", ranks, 8) == "cuda:1");
+  CHECK(run::device_of_rank("cuda", ranks, 1) == "cuda:0");
+  CHECK(run::device_of_rank("cuda:0,cuda:1,cuda:2", ranks, 8) == "cuda:0,cuda:1,cuda:2");
 }
 
 TEST_CASE("a machine's cores are divided among its ranks, and each has one") {
