@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <tuple>
@@ -147,6 +148,13 @@ void add_fixed(std::uint64_t& whole, std::uint64_t& fraction, std::uint64_t more
   whole += more_whole + (fraction < more_fraction ? 1 : 0);
 }
 
+/// Adds eight sums, of words [n] to words [m].
+template <typename Words>
+void add_eight(Words& sums, std::size_t m, const Words& more, std::size_t n) {
+  for (std::size_t i = 0; i < 8; ++i)
+    add_fixed(sums.whole[m].of[i], sums.fraction[m].of[i], more.whole[n].of[i], more.fraction[n].of[i]);
+}
+
 bool is_zero(const std::array<std::uint64_t, 8>& values) {
   std::uint64_t any = 0;
   for (const std::uint64_t value : values) any |= value;
@@ -225,7 +233,7 @@ std::span<double> BootstrapSums::of(std::uint64_t item) {
 /// Rounds the case that was filled in and adds it to the row of its item.
 void BootstrapSums::take_case() {
   if (!case_item_) return;
-  bool has_row = !pending_items_.empty() && pending_items_.back() == *case_item_;
+  bool has_row = !pending_.items.empty() && pending_.items.back() == *case_item_;
   for (std::size_t i = 0; i < num_sums_; ++i) {
     if (case_[i] == 0) continue;
     const double value = std::exchange(case_[i], 0);
@@ -236,58 +244,113 @@ void BootstrapSums::take_case() {
     const FixedPoint fixed = to_fixed_point(value);
     if (fixed == FixedPoint{}) continue;
     if (!has_row) {
-      pending_items_.push_back(*case_item_);
-      pending_whole_.resize(pending_items_.size() * eights_);
-      pending_fraction_.resize(pending_items_.size() * eights_);
+      pending_.items.push_back(*case_item_);
+      pending_.whole.resize(pending_.items.size() * eights_);
+      pending_.fraction.resize(pending_.whole.size());
       has_row = true;
     }
-    const std::size_t at = (pending_items_.size() - 1) * eights_ + i / 8;
+    const std::size_t at = (pending_.items.size() - 1) * eights_ + i / 8;
     const auto whole = static_cast<std::uint64_t>(fixed.whole);
-    add_fixed(pending_whole_[at].of[i % 8], pending_fraction_[at].of[i % 8], whole, fixed.fraction);
+    add_fixed(pending_.whole[at].of[i % 8], pending_.fraction[at].of[i % 8], whole, fixed.fraction);
     add_fixed(pending_totals_[i].whole, pending_totals_[i].fraction, whole, fixed.fraction);
     pending_totals_[i].note(*case_item_, 1);
   }
   case_item_.reset();
 }
 
-void BootstrapSums::make_replicates() {
-  replicate_whole_.resize(eights_ * static_cast<std::size_t>(kReplicates));
-  replicate_fraction_.resize(replicate_whole_.size());
+/// Adds rows of items, some of which may be of one item.
+void BootstrapSums::add(const Rows& rows) {
+  if (rows.items.empty()) return;
+  if (!replicates_.whole.empty()) {
+    apply(rows, replicates_);
+    return;
+  }
+  std::vector<std::uint64_t> items = kept_.items;
+  items.insert(items.end(), rows.items.begin(), rows.items.end());
+  std::sort(items.begin(), items.end());
+  items.erase(std::unique(items.begin(), items.end()), items.end());
+  if (items.size() > kKeptItems) {
+    replicates_ = no_replicates();
+    apply(kept_, replicates_);
+    apply(rows, replicates_);
+    kept_ = {};
+    return;
+  }
+  Rows all;
+  all.items = std::move(items);
+  all.whole.resize(all.items.size() * eights_);
+  all.fraction.resize(all.whole.size());
+  for (const Rows* some : {&std::as_const(kept_), &rows}) {
+    for (std::size_t row = 0; row < some->items.size(); ++row) {
+      const auto place = std::lower_bound(all.items.begin(), all.items.end(), some->items[row]);
+      const auto to = static_cast<std::size_t>(place - all.items.begin());
+      for (std::size_t e = 0; e < eights_; ++e) add_eight(all, to * eights_ + e, *some, row * eights_ + e);
+    }
+  }
+  set_kept(std::move(all));
 }
 
-/// Adds rows of the part in progress to the replicates.
-void BootstrapSums::apply(std::size_t first_row, std::size_t num_rows) {
-  std::vector<Weights> weights;
-  for (std::size_t row = 0; row < num_rows; ++row) {
-    weights.push_back({.of = weights_of(seed_, pending_items_[first_row + row]), .most = 0});
-    weights.back().most = *std::max_element(weights.back().of.begin(), weights.back().of.end());
+void BootstrapSums::set_kept(Rows rows) {
+  static std::atomic<std::uint64_t> versions = 0;
+  kept_ = std::move(rows);
+  kept_version_ = ++versions;
+}
+
+BootstrapSums::Words BootstrapSums::no_replicates() const {
+  Words none;
+  none.whole.resize(eights_ * static_cast<std::size_t>(kReplicates));
+  none.fraction.resize(none.whole.size());
+  return none;
+}
+
+/// Those of kept rows are made when they are asked for. A table asks for one object's again and again before
+/// the next one's, so that each thread keeps the last.
+const BootstrapSums::Words& BootstrapSums::replicates() const {
+  if (!replicates_.whole.empty()) return replicates_;
+  struct Made {
+    std::uint64_t version = 0;
+    Words words;
+  };
+  static thread_local Made last;
+  if (last.version != kept_version_) {
+    last = {kept_version_, no_replicates()};
+    apply(kept_, last.words);
   }
-  const Weights no_weights = {};
-  const Eight zero = {};
-  const auto pairs = std::make_unique<Pairs>();
-  std::vector<Addend> group;
-  for (std::size_t e = 0; e < eights_; ++e) {
-    const std::size_t replicates = e * static_cast<std::size_t>(kReplicates);
+  return last.words;
+}
+
+void BootstrapSums::apply(const Rows& rows, Words& replicates) const {
+  for (std::size_t first = 0; first < rows.items.size(); first += kBatch) {
+    const std::size_t num_rows = std::min(kBatch, rows.items.size() - first);
+    std::vector<Weights> weights;
     for (std::size_t row = 0; row < num_rows; ++row) {
-      const std::size_t at = (first_row + row) * eights_ + e;
-      const auto &whole = pending_whole_[at].of, &fraction = pending_fraction_[at].of;
-      // Items of few positions have few counts: often all eight are 0.
-      if (!is_zero(whole) || !is_zero(fraction))
-        group.push_back({&weights[row], whole.data(), fraction.data()});
-      if (group.empty() || (group.size() < kGroup && row + 1 < num_rows)) continue;
-      if (group.size() % 2 == 1) group.push_back({&no_weights, zero.of.data(), zero.of.data()});
-      add_weighted(replicate_whole_.data() + replicates, replicate_fraction_.data() + replicates, group,
-                   *pairs);
-      group.clear();
+      weights.push_back({.of = weights_of(seed_, rows.items[first + row]), .most = 0});
+      weights.back().most = *std::max_element(weights.back().of.begin(), weights.back().of.end());
+    }
+    const Weights no_weights = {};
+    const Eight zero = {};
+    const auto pairs = std::make_unique<Pairs>();
+    std::vector<Addend> group;
+    for (std::size_t e = 0; e < eights_; ++e) {
+      const std::size_t to = e * static_cast<std::size_t>(kReplicates);
+      for (std::size_t row = 0; row < num_rows; ++row) {
+        const std::size_t at = (first + row) * eights_ + e;
+        const auto &whole = rows.whole[at].of, &fraction = rows.fraction[at].of;
+        // Items of few positions have few counts: often all eight are 0.
+        if (!is_zero(whole) || !is_zero(fraction))
+          group.push_back({&weights[row], whole.data(), fraction.data()});
+        if (group.empty() || (group.size() < kGroup && row + 1 < num_rows)) continue;
+        if (group.size() % 2 == 1) group.push_back({&no_weights, zero.of.data(), zero.of.data()});
+        add_weighted(replicates.whole.data() + to, replicates.fraction.data() + to, group, *pairs);
+        group.clear();
+      }
     }
   }
 }
 
 void BootstrapSums::commit() {
   take_case();
-  if (!pending_items_.empty()) make_replicates();
-  for (std::size_t row = 0; row < pending_items_.size(); row += kBatch)
-    apply(row, std::min(kBatch, pending_items_.size() - row));
+  add(pending_);
   for (std::size_t i = 0; i < num_sums_; ++i) totals_[i].merge(pending_totals_[i]);
   drop_pending();
 }
@@ -295,23 +358,23 @@ void BootstrapSums::commit() {
 void BootstrapSums::drop_pending() {
   if (case_item_) std::fill(case_.begin(), case_.end(), 0.0);
   case_item_.reset();
-  pending_items_.clear();
-  pending_whole_.clear();
-  pending_fraction_.clear();
+  pending_.items.clear();
+  pending_.whole.clear();
+  pending_.fraction.clear();
   std::fill(pending_totals_.begin(), pending_totals_.end(), Total{});
 }
 
 void BootstrapSums::merge(const BootstrapSums& other) {
   DEPTHLENS_ASSERT(num_sums_ == other.num_sums_ && seed_ == other.seed_);
   for (std::size_t i = 0; i < num_sums_; ++i) totals_[i].merge(other.totals_[i]);
-  if (other.replicate_whole_.empty()) return;
-  make_replicates();
-  for (std::size_t at = 0; at < replicate_whole_.size(); ++at) {
-    for (std::size_t i = 0; i < 8; ++i) {
-      add_fixed(replicate_whole_[at].of[i], replicate_fraction_[at].of[i], other.replicate_whole_[at].of[i],
-                other.replicate_fraction_[at].of[i]);
-    }
+  add(other.kept_);
+  if (other.replicates_.whole.empty()) return;
+  if (replicates_.whole.empty()) {
+    replicates_ = no_replicates();
+    apply(std::exchange(kept_, {}), replicates_);
   }
+  for (std::size_t at = 0; at < replicates_.whole.size(); ++at)
+    add_eight(replicates_, at, other.replicates_, at);
 }
 
 double BootstrapSums::sum(std::size_t i) const {
@@ -324,9 +387,10 @@ Estimate BootstrapSums::ratio(std::size_t i, std::size_t j) const {
   if (totals_[i].broken || totals_[j].broken || sum(j) == 0) return result;
   result.value = sum(i) / sum(j);
   if (totals_[j].items < 2) return result;
+  const Words& words = replicates();
   const auto replicate = [&](std::size_t r, std::size_t k) {
     const std::size_t at = k / 8 * static_cast<std::size_t>(kReplicates) + r;
-    return as_double(replicate_whole_[at].of[k % 8], replicate_fraction_[at].of[k % 8]);
+    return as_double(words.whole[at].of[k % 8], words.fraction[at].of[k % 8]);
   };
   for (std::size_t r = 0; r < static_cast<std::size_t>(kReplicates); ++r) {
     const double divisor = replicate(r, j);

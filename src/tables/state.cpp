@@ -24,7 +24,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr std::string_view kFirstLine = "depthlens state 2\n", kAnyVersion = "depthlens state ";
+constexpr std::string_view kFirstLine = "depthlens state 3\n", kAnyVersion = "depthlens state ";
 constexpr std::size_t kDigest = 64;
 constexpr std::size_t kNumReplicates = static_cast<std::size_t>(kReplicates);
 
@@ -276,8 +276,8 @@ struct State::Array::OfSums final : Array {
   void drop_pending() override { values.drop_pending(); }
   void merge(const Array& other) override { values.merge(dynamic_cast<const OfSums&>(other).values); }
 
-  // Totals word by word, then [kReplicates, sums] whole parts and as many fractions: only if a sum has an
-  // item.
+  // Totals word by word; then, if a sum has an item, how many items' rows follow, each its item, its whole
+  // parts and its fractions; or 0, [kReplicates, sums] whole parts and as many fractions.
   void write(Writer& writer) const override {
     const auto& totals = values.totals_;
     for (const auto& total : totals) writer.put(total.whole);
@@ -285,9 +285,19 @@ struct State::Array::OfSums final : Array {
     for (const auto& total : totals) writer.put(total.first);
     for (const auto& total : totals) writer.put(total.items);
     for (const auto& total : totals) writer.put(std::uint8_t{total.broken});
-    if (values.replicate_whole_.empty()) return;
+    const BootstrapSums::Rows& kept = values.kept_;
+    if (kept.items.empty() && values.replicates_.whole.empty()) return;
+    writer.put(std::uint64_t{kept.items.size()});
     std::vector<std::uint64_t> row(size());
-    for (const auto* words : {&values.replicate_whole_, &values.replicate_fraction_}) {
+    for (std::size_t k = 0; k < kept.items.size(); ++k) {
+      writer.put(kept.items[k]);
+      for (const auto* words : {&kept.whole, &kept.fraction}) {
+        for (std::size_t i = 0; i < row.size(); ++i) row[i] = (*words)[k * values.eights_ + i / 8].of[i % 8];
+        writer.put(row);
+      }
+    }
+    if (!kept.items.empty()) return;
+    for (const auto* words : {&values.replicates_.whole, &values.replicates_.fraction}) {
       for (std::size_t r = 0; r < kNumReplicates; ++r) {
         for (std::size_t i = 0; i < row.size(); ++i) row[i] = (*words)[i / 8 * kNumReplicates + r].of[i % 8];
         writer.put(row);
@@ -313,15 +323,46 @@ struct State::Array::OfSums final : Array {
       total.broken = broken == 1;
     }
     if (!any_item) return;
-    reader.expect(reader.left() / (2 * sizeof(std::uint64_t) * kNumReplicates) >= size(), "replicates");
-    values.make_replicates();
     std::vector<std::uint64_t> row(size());
-    for (auto* words : {&values.replicate_whole_, &values.replicate_fraction_}) {
+    if (const auto kept = reader.take<std::uint64_t>(); kept > 0) {
+      read_kept(reader, kept);
+      return;
+    }
+    reader.expect(reader.left() / (2 * sizeof(std::uint64_t) * kNumReplicates) >= size(), "replicates");
+    values.replicates_ = values.no_replicates();
+    for (auto* words : {&values.replicates_.whole, &values.replicates_.fraction}) {
       for (std::size_t r = 0; r < kNumReplicates; ++r) {
         reader.take(row);
         for (std::size_t i = 0; i < row.size(); ++i) (*words)[i / 8 * kNumReplicates + r].of[i % 8] = row[i];
       }
     }
+  }
+  void read_kept(Reader& reader, std::uint64_t count) {
+    reader.expect(count <= kKeptItems, util::cat("at most ", kKeptItems, " items one by one"));
+    reader.expect(reader.left() / (sizeof(std::uint64_t) * (1 + 2 * size())) >= count, "sums of items");
+    BootstrapSums::Rows rows;
+    rows.whole.resize(static_cast<std::size_t>(count) * values.eights_);
+    rows.fraction.resize(rows.whole.size());
+    std::vector<std::uint64_t> row(size());
+    BootstrapSums sum(size(), seed());
+    for (std::size_t k = 0; k < count; ++k) {
+      const auto item = reader.take<std::uint64_t>();
+      reader.expect(rows.items.empty() || item > rows.items.back(), "items in rising order");
+      rows.items.push_back(item);
+      for (auto* words : {&rows.whole, &rows.fraction}) {
+        reader.take(row);
+        for (std::size_t i = 0; i < row.size(); ++i) (*words)[k * values.eights_ + i / 8].of[i % 8] = row[i];
+      }
+      for (std::size_t i = 0; i < size(); ++i) {
+        const std::size_t at = k * values.eights_ + i / 8;
+        sum.totals_[i].merge({.whole = rows.whole[at].of[i % 8], .fraction = rows.fraction[at].of[i % 8]});
+      }
+    }
+    for (std::size_t i = 0; i < size(); ++i) {
+      const auto &whole = sum.totals_[i], &stated = values.totals_[i];
+      reader.expect(whole.whole == stated.whole && whole.fraction == stated.fraction, "the sum of the items");
+    }
+    values.set_kept(std::move(rows));
   }
 
   BootstrapSums values;

@@ -15,6 +15,9 @@ namespace depthlens::tables {
 /// Replicates of a bootstrap, everywhere.
 inline constexpr std::int64_t kReplicates = 1000;
 
+/// Items whose sums are kept one by one, in an eighth of the memory of replicates.
+inline constexpr std::size_t kKeptItems = 128;
+
 /// From the 2.5th to the 97.5th percentile of replicates; NaN, a replicate without cases, is left out.
 struct Interval {
   std::optional<double> low, high;
@@ -36,6 +39,9 @@ Estimate difference(const Estimate& a, const Estimate& b);
 /// which depends on the seed and the item's number alone, and all sums are exact (exact_sums.hpp): the order
 /// of the items, and how they are dealt out to processes, do not show in a single bit; nothing grows with
 /// their number; and estimates from several objects with one seed are paired.
+///
+/// Of up to kKeptItems items the sums of each are kept, of more those of all replicates: a table may have
+/// thousands of groups with an item or two, and 1,000 replicates of each would take gigabytes.
 ///
 /// What is added belongs to a part until `commit`; sums and ratios are over finished parts.
 class BootstrapSums {
@@ -79,21 +85,35 @@ class BootstrapSums {
     std::array<std::uint64_t, 8> of;
   };
 
+  struct Words {
+    std::vector<Eight> whole, fraction;
+  };
+  /// Sums of items, [items, eights].
+  struct Rows : Words {
+    std::vector<std::uint64_t> items;
+  };
+
   void take_case();
-  void apply(std::size_t first_row, std::size_t num_rows);
-  void make_replicates();
+  void add(const Rows& rows);
+  /// Adds rows, weighted, to replicates, [eights, kReplicates].
+  void apply(const Rows& rows, Words& replicates) const;
+  Words no_replicates() const;
+  void set_kept(Rows rows);
+  const Words& replicates() const;
 
   std::size_t num_sums_ = 0, eights_ = 0;
   std::uint64_t seed_ = 0;
-  // The part in progress: a case being filled in, and the sums of the items so far, [items, eights].
+  // The part in progress: a case being filled in, and the sums of the items so far.
   std::vector<double> case_;
   std::optional<std::uint64_t> case_item_;
-  std::vector<std::uint64_t> pending_items_;
-  std::vector<Eight> pending_whole_, pending_fraction_;
+  Rows pending_;
   std::vector<Total> pending_totals_;
-  // Finished parts. Replicates are [eights, kReplicates]; empty where no item had anything to add.
+  // Finished parts: rows of up to kKeptItems items, in their order, or replicates; neither where no item had
+  // anything to add. Which of them depends on the items alone.
   std::vector<Total> totals_;
-  std::vector<Eight> replicate_whole_, replicate_fraction_;
+  Rows kept_;
+  std::uint64_t kept_version_ = 0;  // no other rows of the process have it
+  Words replicates_;
 };
 
 /// Means over cases: a view of sums of which the last one counts cases.

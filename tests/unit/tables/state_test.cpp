@@ -110,7 +110,7 @@ std::string error_of(const std::string& bytes) {
 
 /// The bytes with lengths and SHA-256 that fit: `list` and `body` may say anything.
 std::string forged(const std::string& list, const std::string& body, const std::string& header = kHeader) {
-  std::string bytes = "depthlens state 2\n";
+  std::string bytes = "depthlens state 3\n";
   for (const std::uint64_t length :
        {bytes.size() + 24 + header.size() + list.size() + body.size() + 64, header.size(), list.size()})
     bytes.append(reinterpret_cast<const char*>(&length), sizeof(length));
@@ -194,6 +194,57 @@ TEST_CASE("state: the same bytes whatever the order of the parts and of the merg
       states[random() % states.size()].merge(other, "b.state");
     }
     CHECK(states.front().to_bytes(kHeader) == expected);
+  }
+}
+
+TEST_CASE(
+    "state: the same bytes and intervals with few items, with many, and where a merge makes them many") {
+  const std::uint64_t most = tables::kKeptItems;
+  std::mt19937 random(5);
+  for (const std::uint64_t items : {std::uint64_t{1}, std::uint64_t{2}, most - 1, most, most + 1, 3 * most}) {
+    INFO(items << " items");
+    constexpr std::size_t kSums = 11;
+    const auto add = [&](State& state, std::uint64_t item, std::uint32_t times) {
+      const std::span<double> values = state.sums("s", kSums, 4).of(item * 7);
+      for (std::size_t i = 0; i < kSums; ++i)
+        values[i] = (i % 3 == 0 ? 1.0 : 0.37) * static_cast<double>((i + item % 5) * times);
+    };
+    State whole;
+    for (std::uint64_t item = 0; item < items; ++item) {
+      add(whole, item, 1);
+      add(whole, item, 2);
+    }
+    whole.commit();
+    // Each case somewhere, in parts of any size.
+    std::vector<State> shares(3);
+    for (std::uint32_t times : {2, 1}) {
+      for (std::uint64_t item = items; item-- > 0;) {
+        State& share = shares[random() % shares.size()];
+        add(share, item, times);
+        if (random() % 4 == 0) share.commit();
+      }
+    }
+    State merged;
+    for (State& share : shares) {
+      share.commit();
+      merged.merge(read(share.to_bytes(kHeader)), "a.state");
+    }
+    CHECK(merged.to_bytes(kHeader) == whole.to_bytes(kHeader));
+    CHECK(read(merged.to_bytes(kHeader)).to_bytes(kHeader) == whole.to_bytes(kHeader));
+    State again = read(whole.to_bytes(kHeader));
+    for (std::size_t i = 0; i < kSums; ++i) {
+      const tables::Estimate expected = whole.sums("s", kSums, 4).ratio(i, 3);
+      CHECK(expected.replicates.size() == (items > 1 ? std::size_t{tables::kReplicates} : 0));
+      for (State* state : {&merged, &again}) {
+        const tables::Estimate found = state->sums("s", kSums, 4).ratio(i, 3);
+        CHECK(found.value == expected.value);
+        CHECK(found.interval.low == expected.interval.low);
+        CHECK(found.interval.high == expected.interval.high);
+      }
+    }
+    // A group takes the room of its items, or of replicates.
+    const std::size_t row = 8 * (1 + 2 * kSums), replicates = 16'000 * kSums;
+    CHECK(whole.to_bytes(kHeader).size() < 1'000 + (items <= most ? items * row : replicates));
   }
 }
 
@@ -308,7 +359,7 @@ TEST_CASE("state: every changed byte and every missing end is an error") {
     CHECK(message.find("cut short") != std::string::npos);
   }
   CHECK(error_of(bytes + "x").find("the state is damaged") != std::string::npos);
-  CHECK(error_of("depthlens state 3\n" + bytes.substr(18)).find("found 'depthlens state 3'") !=
+  CHECK(error_of("depthlens state 4\n" + bytes.substr(18)).find("found 'depthlens state 4'") !=
         std::string::npos);
 }
 
@@ -396,12 +447,27 @@ TEST_CASE("state: numbers that no state has") {
   CHECK_NOTHROW(read(forged(list_of("sums", "1", 26), sums(0, 0, 0, 1))));
   CHECK_FALSE(error_of_array("sums", "1", sums(1, 0, 0, 0)).empty());
   CHECK_FALSE(error_of_array("sums", "1", sums(0, 1, 0, 0)).empty());
-  CHECK_FALSE(error_of_array("sums", "1", sums(1, 1, 3, 0) + std::string(16'000, 0)).empty());
-  CHECK_FALSE(error_of_array("sums", "1", sums(1, 1, 1, 2) + std::string(16'000, 0)).empty());
+  const std::string replicates(8 + 16'000, 0);  // no items one by one
+  CHECK_FALSE(error_of_array("sums", "1", sums(1, 1, 3, 0) + replicates).empty());
+  CHECK_FALSE(error_of_array("sums", "1", sums(1, 1, 1, 2) + replicates).empty());
   CHECK_FALSE(error_of_array("sums", "1", sums(1, 1, 1, 0)).empty());
-  CHECK_FALSE(error_of_array("sums", "1", sums(1, 1, 1, 0) + std::string(15'999, 0)).empty());
-  CHECK_FALSE(error_of_array("sums", "1", sums(0, 0, 0, 0) + std::string(16'000, 0)).empty());
-  CHECK_NOTHROW(read(forged(list_of("sums", "1", 16'026), sums(1, 1, 1, 0) + std::string(16'000, 0))));
+  CHECK_FALSE(error_of_array("sums", "1", sums(1, 1, 1, 0) + replicates.substr(1)).empty());
+  CHECK_FALSE(error_of_array("sums", "1", sums(0, 0, 0, 0) + replicates).empty());
+  CHECK_NOTHROW(read(forged(list_of("sums", "1", 16'034), sums(1, 1, 1, 0) + replicates)));
+  // Items one by one: their number, and of each its number and its sums.
+  const auto kept = [&](std::uint64_t whole, std::uint64_t count,
+                        std::vector<std::pair<std::uint64_t, std::uint64_t>> items) {
+    std::string bytes = sums(whole, 1, 2, 0) + raw<std::uint64_t>({count});
+    for (const auto& [item, value] : items) bytes += raw<std::uint64_t>({item, value, 0});
+    return bytes;
+  };
+  CHECK_NOTHROW(read(forged(list_of("sums", "1", 82), kept(7, 2, {{1, 3}, {4, 4}}))));
+  CHECK(error_of_array("sums", "1", kept(8, 2, {{1, 3}, {4, 4}})).find("the sum of the items") !=
+        std::string::npos);
+  CHECK(error_of_array("sums", "1", kept(7, 2, {{4, 3}, {4, 4}})).find("rising order") != std::string::npos);
+  CHECK(error_of_array("sums", "1", kept(7, 3, {{1, 3}, {4, 4}})).find("sums of items") != std::string::npos);
+  CHECK(error_of_array("sums", "1", kept(7, ~std::uint64_t{0}, {{1, 3}})).find("at most 128") !=
+        std::string::npos);
 
   const auto wide = [](std::int32_t top, std::uint64_t digit) {
     return raw<std::int32_t>({top}) + raw<std::uint64_t>({digit, 0, 0});
