@@ -44,8 +44,13 @@ ArchSpec read_cohere2(const util::JsonView& config) {
   return spec;
 }
 
-ArchSpec read_cohere2_moe(const util::JsonView& config) {
+ArchSpec read_cohere2_moe(const util::JsonView& given) {
   using Weighting = ExpertSpec::Weighting;
+  // A field of this class of transformers, which never becomes its rope_parameters.
+  tell_unused(given, "rope_scaling", nullptr, "rotary settings are rope_parameters and rope_theta");
+  util::Json whole = given.raw();
+  whole.erase("rope_scaling");
+  const util::JsonView config(whole, given.where());
   const bool root_mean_square = config.has("rms_norm_eps");
   const bool bias = read_flag(config, "attention_bias", false);
   const bool shares = read_flag(config, "norm_topk_prob", true);

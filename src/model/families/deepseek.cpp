@@ -257,6 +257,11 @@ ArchSpec read_youtu(const util::JsonView& config) {
   const std::int64_t rotated = read_size(config, "qk_rope_head_dim", 64);
   require_value(config, "head_dim", rotated);  // transformers makes the angles of it
   tell_unused(config, "mlp_bias", false, "MLPs have no biases");
+  if (const auto padding = find_key(config, "pad_token_id"); padding && !padding->is_null()) {
+    util::log_warning(util::cat(padding->where(), " (", util::summary(padding->raw()),
+                                "): transformers clears the embedding of this token when it loads such a "
+                                "model; here it counts as it is stored"));
+  }
   ArchSpec spec = read_latent(config, rotated, read_flag(config, "rope_interleave", true),
                               {.max_positions = 131072, .kv_heads = 16, .tied_unembedding = true});
   add_gated_mlp(spec);

@@ -1958,6 +1958,9 @@ TEST_CASE("config: MiniCPM 3, Youtu and Mistral 4") {
   CHECK_FALSE(read(with(youtu, {{"rope_interleave", nullptr}})).ropes.front().interleaved);
   CHECK(read(youtu).experts.count == 0);
   CHECK(read(with(youtu, {{"head_dim", 64}})) == read(youtu));
+  CHECK(told(youtu).empty());
+  CHECK(told(with(youtu, {{"pad_token_id", nullptr}})).empty());
+  check_told(with(youtu, {{"pad_token_id", 3}}), {"config.json: pad_token_id (3)", "as it is stored"});
   refused(with(youtu, {{"head_dim", 8}}), {"head_dim", "expected 64"});
 
   const Json mistral = smallest("mistral4");
@@ -2022,6 +2025,16 @@ TEST_CASE("config: HY 3, DBRX and Cohere 2 with experts") {
   CHECK(spec.norm == model::NormKind::kLayerNorm);
   CHECK(spec.experts.weighting == Weighting::kSoftmaxOfChosen);
   CHECK(spec.blocks[3].rope == model::BlockSpec::kNoRope);
+  // Only rope_parameters and rope_theta make the angles; by transformers 5.24's class.
+  const Json old = with(
+      cohere,
+      {{"rope_theta", 500.0}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"rope_theta", 7.0}}}});
+  check_told(old, {"rope_scaling", "is ignored", "rope_parameters"});
+  CHECK(read(old).ropes.front().theta == 500);
+  CHECK(read(old).ropes.front().scaling == model::RopeSpec::Scaling::kNone);
+  const Json both = with(old, {{"rope_parameters", {{"rope_type", "linear"}, {"factor", 4.0}}}});
+  CHECK(read(both).ropes.front().scaling == model::RopeSpec::Scaling::kLinear);
+  CHECK(read(both).ropes.front().factor == 4);
   const auto mixed = read(with(cohere, {{"first_k_dense_replace", 2},
                                         {"prefix_dense_intermediate_size", 40},
                                         {"expert_selection_fn", "sigmoid"},
