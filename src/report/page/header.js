@@ -3,8 +3,13 @@
 function fact(name, ...content) {
   return el("div", {}, el("dt", { text: name }), el("dd", {}, content));
 }
+const MOST_LINES = 10;
+/** Lines below each other; of very many the first, and the others on demand. */
 function inLines(lines) {
-  return lines.flatMap((line, i) => (i > 0 ? [el("br"), line] : [line]));
+  const below = (some) => some.flatMap((line, i) => (i > 0 ? [el("br"), line] : [line]));
+  if (lines.length <= MOST_LINES + 1) return below(lines);
+  return [...below(lines.slice(0, MOST_LINES)),
+    el("details", {}, el("summary", { text: `${formatNumber(lines.length - MOST_LINES)} more` }), below(lines.slice(MOST_LINES)))];
 }
 const plural = (count, one, many = one + "s") => `${formatNumber(count)} ${count === 1 ? one : many}`;
 const told = (value) => plain(typeof value === "object" ? JSON.stringify(value) : value);
