@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <new>
 #include <string_view>
+#include <system_error>
 
 namespace depthlens::compute {
 
@@ -84,7 +85,9 @@ bool is_out_of_device_memory(const std::exception& error) {
 }
 
 bool is_out_of_memory(const std::exception& error) {
+  const auto* const of_system = dynamic_cast<const std::system_error*>(&error);
   return dynamic_cast<const std::bad_alloc*>(&error) != nullptr || is_out_of_device_memory(error) ||
+         (of_system != nullptr && of_system->code() == std::errc::not_enough_memory) ||
          says(error, "DefaultCPUAllocator: can't allocate memory");
 }
 

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <random>
 #include <set>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -146,6 +147,8 @@ std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
     void* address = ::mmap(nullptr, mapped->size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (address == MAP_FAILED) {
       mapped->size_ = 0;
+      if (errno == ENOMEM)
+        throw std::system_error(errno, std::generic_category(), "mapping " + path.string());
       throw cannot_read(path, reason());
     }
     mapped->data_ = static_cast<const std::byte*>(address);

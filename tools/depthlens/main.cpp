@@ -13,6 +13,7 @@
 #include <iostream>
 #include <map>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "arguments.hpp"
@@ -156,6 +157,9 @@ void end_unreadable(const std::filesystem::path& file) {
 /// The exit status.
 int status_of(const std::vector<std::string>& words) {
   try {
+    depthlens::util::watch_interrupts(end_interrupted);
+    depthlens::util::watch_mapped_pages(end_unreadable);
+    depthlens::util::end_with_parent(std::getenv("DEPTHLENS_PARENT"));
     run(words);
     check_stdout();
     depthlens::util::set_work_done();
@@ -173,6 +177,12 @@ int status_of(const std::vector<std::string>& words) {
           "--stream-layers keeps no blocks in memory, --dtype bfloat16 halves those of float32, and shorter "
           "windows (--max-length), fewer --layers or lenses and, in training, fewer --tokens-per-step take "
           "less");
+    }
+    const auto* of_system = dynamic_cast<const std::system_error*>(&error);
+    if (of_system && of_system->code() == std::errc::resource_unavailable_try_again) {
+      return fail(depthlens::util::ErrorCode::kInput, "no further thread can be started; found " + what,
+                  "the system allows this user or job no more (`ulimit -u`, pids.max of its control group, "
+                  "`ulimit -v`); fewer --threads take fewer");
     }
     return fail(depthlens::util::ErrorCode::kInternal, "a defect of depthlens: " + what);
   }
@@ -193,8 +203,5 @@ int status_of(const std::vector<std::string>& words) {
 
 int main(int argc, char** argv) {
   hold_standard_streams();
-  depthlens::util::watch_interrupts(end_interrupted);
-  depthlens::util::watch_mapped_pages(end_unreadable);
-  depthlens::util::end_with_parent(std::getenv("DEPTHLENS_PARENT"));
   end(status_of({argv + 1, argv + argc}));
 }

@@ -10,6 +10,7 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -50,6 +51,8 @@ TEST_CASE("memory that does not suffice is told from other errors") {
   };
   CHECK(is_of_memory([] { throw std::bad_alloc(); }));
   CHECK_FALSE(of_device);
+  CHECK(is_of_memory([] { throw std::system_error(ENOMEM, std::generic_category()); }));
+  CHECK_FALSE(is_of_memory([] { throw std::system_error(EAGAIN, std::generic_category()); }));
   CHECK(is_of_memory([] { at::empty({std::int64_t{1} << 55}, at::kByte); }));
   CHECK_FALSE(of_device);
   CHECK(is_of_memory([] { TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory"); }));
