@@ -77,6 +77,10 @@ Plan plan_of(const data::Task& task, bool waits) {
 
 }  // namespace
 
+std::string ItemGroups::name_of_length(std::int64_t tokens) {
+  return util::cat("answers of ", tokens, tokens == 1 ? " token" : " tokens");
+}
+
 ItemGroups ItemGroups::of(const data::Task& task) {
   ItemGroups groups;
   const auto add_all = [&](const std::vector<std::string>& names) {
@@ -94,7 +98,7 @@ ItemGroups ItemGroups::of(const data::Task& task) {
       std::map<std::string, std::int64_t> lengths;
       for (const data::TaskItem& item : task.items) {
         const std::int64_t length = key_of(task, item);
-        lengths[util::cat("answers of ", length, length == 1 ? " token" : " tokens")] = length;
+        lengths[name_of_length(length)] = length;
       }
       for (const auto& [name, length] : lengths) groups.names.emplace_back(length, name);
       break;

@@ -45,11 +45,7 @@ void run_count_tokens(const CountOptions& options) {
   if (!options.out.empty()) {
     check_not_replaced("--input", options.inputs, out);
     check_replaceable(out, "a frequency table", is_table);
-    if (const auto folder = out.parent_path(); !folder.empty() && !util::is_folder(folder)) {
-      throw util::output_error({.what = "cannot write " + util::in_quotes(options.out),
-                                .where = "--out",
-                                .found = "no folder " + util::in_quotes(folder.string())});
-    }
+    if (out.has_parent_path()) util::create_folders(out.parent_path());
   }
   apply_common_options(options.common);
   const auto tokenizer = text::load_tokenizer(model_folder(options.model, io::ModelParts::kTokenizer));

@@ -221,6 +221,7 @@ struct ItemGroups {
 
   static ItemGroups of(const data::Task& task);
   static std::int64_t key_of(const data::Task& task, const data::TaskItem& item);
+  static std::string name_of_length(std::int64_t tokens);  ///< of facts, whose key is the length
 };
 
 /// Facts, questions, tagged words.
