@@ -86,9 +86,9 @@ std::vector<train::Prompt> share_of(const std::vector<train::Prompt>& prompts, c
   for (auto i = static_cast<std::size_t>(shard.index); i < prompts.size();
        i += static_cast<std::size_t>(shard.count))
     share.push_back(prompts[i]);
-  if (!share.empty()) return share;
+  if (static_cast<std::size_t>(shard.count) <= prompts.size()) return share;
   throw util::usage_error(
-      {.what = "this shard has no prompt",
+      {.what = "there are more shards than prompts",
        .where = util::cat("--shard ", shard.index, "/", shard.count),
        .expected = util::cat("at most ", prompts.size(), " shards, one for each of --prompts")});
 }
@@ -100,7 +100,7 @@ train::JacobianSums fit_share(const Session& session, const std::vector<train::P
   const util::FinishOnInterrupt finish;
   util::Progress progress("fitting", "rows",
                           static_cast<std::int64_t>(prompts.size()) * session.spec().hidden_size);
-  std::int64_t done = 0;
+  std::optional<std::int64_t> done;
   train::JacobianFit fit;
   fit.folder = output.out;
   fit.shard = shard.index;
@@ -112,7 +112,8 @@ train::JacobianSums fit_share(const Session& session, const std::vector<train::P
   fit.progress = [&](const train::JacobianProgress& at) {
     const std::int64_t rows = at.prompt * at.num_rows + at.rows_done;
     progress.set_note(util::cat("prompt ", at.prompt + 1, " of ", at.num_prompts));
-    progress.advance(rows - done);
+    if (!done) progress.skip(rows);  // resumed
+    progress.advance(rows - done.value_or(rows));
     done = rows;
   };
   train::JacobianSums sums = train::fit_jacobians(session.model(), prompts, fit);

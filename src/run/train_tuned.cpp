@@ -90,7 +90,8 @@ std::int64_t held_out_windows(const TunedTraining& training, std::int64_t length
 
 /// Throws an input error where the text has not the windows that the training takes.
 void require_enough(const Text& text, const InputOptions& input, const TunedTraining& training,
-                    std::int64_t length) {
+                    std::int64_t length, bool has_bos) {
+  const std::int64_t of_text = length - (has_bos ? 1 : 0);  // of a window
   const std::int64_t held_out = held_out_windows(training, length);
   const std::int64_t needed = training.steps * text.windows_per_step;
   const std::int64_t windows = text.windows.num_windows();
@@ -99,9 +100,9 @@ void require_enough(const Text& text, const InputOptions& input, const TunedTrai
   throw util::input_error(
       {.what = "the text is too short for this training",
        .where = place_of(input.inputs),
-       .expected = util::cat(counted(needed * length, "token"), " for ", counted(training.steps, "step"),
+       .expected = util::cat(counted(needed * of_text, "token"), " for ", counted(training.steps, "step"),
                              " of ", counted(text.windows_per_step, "window"), ", and ",
-                             util::with_thousands(held_out * length), " held out"),
+                             util::with_thousands(held_out * of_text), " held out"),
        .found = util::cat(counted(text.windows.num_tokens(), "token"),
                           epochs > 1 ? util::cat(" in each of ", epochs, " epochs") : ""),
        .hint = text.windows.num_validation() == held_out && windows >= 1
@@ -140,7 +141,7 @@ Text read_text(const InputOptions& input, const TunedTraining& training, const S
   text.inputs = corpus.summaries();
   for (const data::InputSummary& file : text.inputs) text.bytes += file.bytes;
   text.windows.shuffle(static_cast<std::uint64_t>(training.seed), held_out_windows(training, length));
-  require_enough(text, input, training, length);
+  require_enough(text, input, training, length, session.bos().has_value());
   return text;
 }
 
@@ -325,7 +326,16 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
     util::set_work_done();
     return;
   }
-  put_trained(*trained, trainer.settings(), lens);
+  if (trained->kl) {
+    const std::string kept = util::cat("held out KL ", four_digits(*trained->kl));
+    if (trained->step == 0) {
+      util::log_warning(util::cat("no step made the lens better than it was at the start, ", kept,
+                                  ": it is kept as it was"));
+    } else {
+      util::log_info(util::cat("kept the lens after step ", trained->step, ", ", kept));
+    }
+  }
+  put_trained(trained->parameters, trainer.settings(), lens);
   lens::LensProvenance provenance = provenance_of(model_options, session);
   provenance.steps = settings.steps;
   provenance.tokens = settings.steps * tokens_per_step;
@@ -335,6 +345,8 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
       static_cast<double>(text.windows.num_tokens()) / static_cast<double>(text.bytes) / std::numbers::ln2;
   OrderedJson record = training_json(session, text.inputs, plan.settings, settings.precision, started);
   record[train::kLensDigest] = lens::lens_digest(lens::read_tuned_lens(folder.path()));
+  record["kept"] = {{"step", trained->step},
+                    {"validation_kl", trained->kl ? OrderedJson(*trained->kl) : OrderedJson(nullptr)}};
   record["text"] = {{"tokens", text.windows.num_tokens()},
                     {"bytes", text.bytes},
                     {"bits_per_byte_of_nats_per_token", bits_per_byte}};
@@ -357,6 +369,11 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
   OrderedJson joined_record;
   for (const std::string& part : parts) {
     const fs::path record_path = fs::path(part) / train::kTunedRecord;
+    if (!util::exists(record_path) && util::exists(fs::path(part) / train::kTunedCheckpoint)) {
+      throw util::usage_error({.what = "an unfinished training",
+                               .where = "--join " + part,
+                               .hint = "go on with it by --resume first"});
+    }
     const std::string text = util::read_file(record_path, util::kMaxSettingsFile);
     const util::Json record = util::parse_json(text, record_path.string());
     const util::JsonView view(record, record_path.string());
@@ -364,7 +381,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
     lens::StoredTunedLens lens = lens::read_tuned_lens(part);
     train::require_recorded(util::parse_ordered_json(text, record_path.string()), lens, part);
     util::Json others = view.at("settings").raw();
-    others.erase("layers");
+    for (const char* key : {"layers", "init"}) others.erase(key);  // init_digest tells of the initial lens
     if (taken.empty()) {
       joined = lens;
       settings = others;
@@ -382,7 +399,11 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
     const auto last = layers.at(std::size_t{1}).as_integer(0, static_cast<std::int64_t>(taken.size()) - 1);
     for (auto i = layers.at(std::size_t{0}).as_integer(0, last); i <= last; ++i) {
       const auto at = static_cast<std::size_t>(i);
-      if (taken[at]) throw util::format_error({.what = util::cat("two parts have layer ", i), .where = part});
+      if (taken[at]) {
+        throw util::usage_error({.what = util::cat("two parts have layer ", i),
+                                 .where = "--join " + part,
+                                 .expected = "every layer once"});
+      }
       taken[at] = true;
       joined.weights[at] = lens.weights[at];
       if (!joined.biases.empty()) joined.biases[at] = lens.biases.at(at);
@@ -410,7 +431,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
   lens::write_tuned_lens_folder(out, joined);
   for (const char* name : {train::kTunedCheckpoint, train::kTunedLog}) fs::remove(out / name, ignored);
   joined_record["settings"]["layers"] = {0, taken.size() - 1};
-  joined_record.erase("volatile");
+  for (const char* key : {"volatile", "kept"}) joined_record.erase(key);  // each part has its own
   joined_record[train::kLensDigest] = lens::lens_digest(joined);
   write_last_file(out / train::kTunedRecord, joined_record);
   util::log_info("the lens is in " + output.out);

@@ -286,6 +286,8 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
     }
     if (!jacobians) {
       write();
+      util::log_warning(cat("stopped after ", state.next_prompt, " of ", num_prompts, " prompts; ",
+                            fit.folder.string(), " holds what was finished; --resume goes on"));
       throw util::interrupted_error();
     }
     add(state, prompt, *jacobians);

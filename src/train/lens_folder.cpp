@@ -25,7 +25,7 @@ constexpr const char* kNoCheckpoint = "not a checkpoint of a training";
 constexpr CheckpointKind kCheckpoint = {"depthlens training checkpoint", "3", kNoCheckpoint};
 constexpr const char* kLogTensor = "log";
 
-std::map<std::string, at::Tensor> tensors_of(const TunedTrainer& trainer, const BestLens& best) {
+std::map<std::string, at::Tensor> tensors_of(const TunedTrainer& trainer, const KeptLens& best) {
   std::map<std::string, at::Tensor> tensors = trainer.state();
   if (best.parameters.weights.defined()) tensors.emplace("best.weights", best.parameters.weights);
   if (best.parameters.biases.defined()) tensors.emplace("best.biases", best.parameters.biases);
@@ -37,13 +37,18 @@ std::string difference(const OrderedJson& before, const OrderedJson& now) {
   for (const auto& item : now.items()) {
     const OrderedJson old =
         before.is_object() && before.contains(item.key()) ? before[item.key()] : OrderedJson();
-    if (old != item.value())
+    if (!is_same_setting(item.key(), old, item.value()))
       return util::cat(item.key(), " was ", old.dump(), " and is now ", item.value().dump());
   }
   return before.size() == now.size() ? "" : "the checkpoint has other settings";
 }
 
 }  // namespace
+
+bool is_same_setting(const std::string& key, const OrderedJson& a, const OrderedJson& b) {
+  if (key == "init" && a.is_string() && b.is_string() && a != "" && b != "") return true;
+  return a == b;
+}
 
 void require_recorded(const OrderedJson& record, const lens::StoredLens& lens, const std::string& where) {
   if (!record.is_object() || !record.contains(kLensDigest)) return;
@@ -63,6 +68,11 @@ LensFolder::LensFolder(fs::path path, bool overwrite, bool resume)
   util::create_folders(path_);
   for (const char* name : {kOfLens[0], kOfLens[1], kOfLens[2], kTunedCheckpoint, kTunedLog, "run.json"}) {
     if (resumes_ || overwrite || !util::exists(path_ / name)) continue;
+    if (name == std::string("run.json")) {
+      throw util::output_error({.what = "the folder holds a run",
+                                .where = util::in_quotes((path_ / name).string()),
+                                .hint = "choose another --out"});
+    }
     throw util::output_error({.what = "the folder is in use",
                               .where = util::in_quotes((path_ / name).string()),
                               .hint = resume ? "it holds no training to go on with: replace it with "
@@ -85,7 +95,7 @@ void LensFolder::log(const LogLine& line, Loss loss) {
   log_ += json.dump() + "\n";
 }
 
-void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const OrderedJson& settings) const {
+void LensFolder::save(const TunedTrainer& trainer, const KeptLens& best, const OrderedJson& settings) const {
   io::NamedTensors tensors;
   for (const auto& [name, tensor] : tensors_of(trainer, best)) tensors.emplace_back(name, tensor);
   // The log too: training.jsonl may be cut or changed until the training goes on.
@@ -94,7 +104,7 @@ void LensFolder::save(const TunedTrainer& trainer, const BestLens& best, const O
   write_checkpoint(path_ / kTunedCheckpoint, kCheckpoint, tensors,
                    {{"steps_done", std::to_string(trainer.steps_done())},
                     {"best_step", std::to_string(best.step)},
-                    {"best_kl", OrderedJson(best.kl).dump()},
+                    {"best_kl", OrderedJson(best.kl.value_or(0)).dump()},
                     {"settings", settings.dump()}});
   remove_lens();
   util::write_file(path_ / kTunedLog, log_);
@@ -126,7 +136,7 @@ bool LensFolder::has_lens_of(const OrderedJson& settings) const {
   return true;
 }
 
-void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJson& settings) {
+void LensFolder::restore(TunedTrainer& trainer, KeptLens& best, const OrderedJson& settings) {
   const fs::path file_path = path_ / kTunedCheckpoint;
   const std::string where = file_path.string();
   const io::TensorFile file = open_checkpoint_file(file_path, kCheckpoint);
@@ -145,7 +155,7 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
   if (steps_done > trainer.settings().steps) throw damaged(util::cat(steps_done, " steps"));
   best.step = metadata.number("best_step", -1);
   const OrderedJson best_kl = util::parse_ordered_json(metadata.text("best_kl"), where);
-  if (best_kl.is_number()) best.kl = best_kl.get<double>();
+  if (best.step >= 0 && best_kl.is_number()) best.kl = best_kl.get<double>();
   if (best.step >= 0) {
     best.parameters = TunedTrainer::zeros_like(trainer.parameters());
   }
@@ -173,16 +183,15 @@ void LensFolder::restore(TunedTrainer& trainer, BestLens& best, const OrderedJso
   if (steps_done < trainer.settings().steps || !has_lens_of(settings)) remove_lens();
 }
 
-std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFolder& folder,
-                                                  const TrainingPlan& plan) {
+std::optional<KeptLens> run_training(TunedTrainer& trainer, LensFolder& folder, const TrainingPlan& plan) {
   const c10::InferenceMode inference;
   const Loss loss = trainer.settings().loss;
   const std::int64_t steps = trainer.settings().steps;
-  BestLens best;
+  KeptLens best;
   const auto validated = [&](LogLine& line) {
     line.validation_kl = trainer.mean_kl(plan.validation);
     const double kl = mean_over_layers(*line.validation_kl);
-    if (!plan.keep_best || (best.step >= 0 && kl >= best.kl)) return;
+    if (!plan.keep_best || (best.kl && kl >= *best.kl)) return;
     best.step = line.step;
     best.kl = kl;
     const lens::TunedParameters& now = trainer.parameters();
@@ -219,7 +228,8 @@ std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFol
     plan.on_step(line);
     if (last || (plan.checkpoint_every > 0 && line.step % plan.checkpoint_every == 0)) save();
   }
-  return best.step >= 0 ? best.parameters : trainer.parameters();
+  if (best.step >= 0) return best;
+  return KeptLens{.step = steps, .parameters = trainer.parameters()};
 }
 
 }  // namespace depthlens::train

@@ -242,7 +242,9 @@ void TunedTrainer::refuse(const std::string& what, std::int64_t step) const {
   model::refuse_not_finite(
       model_, {.what = what,
                .where = util::cat("step ", step),
-               .hint = "try a smaller --lr-scale, or --dtype float32; a checkpoint that is there stays"});
+               .hint = step == 0 ? "no step was made yet: the lens of --init gives them"
+                                 : "try a smaller --lr-scale, or --dtype float32; a checkpoint that is there "
+                                   "stays"});
 }
 
 std::map<std::string, at::Tensor> TunedTrainer::state() const {

@@ -196,15 +196,15 @@ TEST_CASE("a training that was stopped and resumed ends with the bits of one tha
     setup.plan.should_stop = [] { return false; };
     const auto found = train::run_training(second, again, setup.plan);
     REQUIRE(found);
-    CHECK(at::equal(found->weights, expected->weights));
-    CHECK(at::equal(found->biases, expected->biases));
+    CHECK(at::equal(found->parameters.weights, expected->parameters.weights));
+    CHECK(at::equal(found->parameters.biases, expected->parameters.biases));
     for (const char* name : {"training.jsonl", "checkpoint.safetensors"}) {
       CHECK(util::read_file(temporary.path() / "parts" / name) ==
             util::read_file(temporary.path() / "whole" / name));
     }
     const auto finished = train::run_training(second, again, setup.plan);
     REQUIRE(finished);
-    CHECK(at::equal(finished->weights, expected->weights));
+    CHECK(at::equal(finished->parameters.weights, expected->parameters.weights));
   }
 }
 
@@ -251,9 +251,10 @@ TEST_CASE("the best lens is kept where that is asked for") {
   };
   const auto kept = train::run_training(trainer, folder, setup.plan);
   REQUIRE(kept);
-  train::TunedTrainer judge(*setup.model, setup.settings, *kept);
+  train::TunedTrainer judge(*setup.model, setup.settings, kept->parameters);
   const auto kl = judge.mean_kl(setup.plan.validation);
-  INFO("best step " << least_step);
+  CHECK(kept->step == least_step);
+  CHECK(kept->kl == least);
   CHECK(std::accumulate(kl.begin(), kl.end(), 0.0) / static_cast<double>(kl.size()) == least);
 }
 

@@ -21,11 +21,12 @@ struct LogLine {
   std::optional<std::vector<double>> validation_kl;  ///< [L] after the step; nats
 };
 
-/// The best lens so far, by its mean validation KL over the layers.
-struct BestLens {
+/// A lens of a training: after which step (0: as it was at the start), and its mean validation KL over the
+/// layers where it was kept for that; nats.
+struct KeptLens {
   std::int64_t step = -1;
-  double kl = 0;
-  lens::TunedParameters parameters;
+  std::optional<double> kl = {};
+  lens::TunedParameters parameters = {};
 };
 
 /// The digest of a lens in the record beside it (training.json, jacobian_training.json).
@@ -52,13 +53,13 @@ class LensFolder {
 
   /// Writes checkpoint.safetensors and training.jsonl, each whole or not at all; until the checkpoint is
   /// there, what the folder held stays. Then the lens of an older training goes.
-  void save(const TunedTrainer& trainer, const BestLens& best, const util::OrderedJson& settings) const;
+  void save(const TunedTrainer& trainer, const KeptLens& best, const util::OrderedJson& settings) const;
 
   /// Brings trainer, best lens and log to where the checkpoint left them, whatever training.jsonl holds,
   /// which is mended. A lens that is not what this training has come to goes. Throws a usage error that names
   /// the setting where the training was of other settings, format errors where the file is damaged or
   /// somebody put another lens beside the record of this training.
-  void restore(TunedTrainer& trainer, BestLens& best, const util::OrderedJson& settings);
+  void restore(TunedTrainer& trainer, KeptLens& best, const util::OrderedJson& settings);
 
  private:
   void remove_lens() const;
@@ -70,6 +71,9 @@ class LensFolder {
   bool resumes_;
   std::string log_;  // the lines
 };
+
+/// Whether two settings of a training are the same: of an initial lens its digest tells, not its path.
+bool is_same_setting(const std::string& key, const util::OrderedJson& a, const util::OrderedJson& b);
 
 /// What a training does besides the steps themselves.
 struct TrainingPlan {
@@ -86,7 +90,6 @@ struct TrainingPlan {
 /// Trains to the end, or until it should stop: then the state is saved and nothing is returned. Returns the
 /// lens to keep. Where the folder resumes, it goes on from the checkpoint, to the same bits as without
 /// interruption; from that of a finished training it takes the lens.
-std::optional<lens::TunedParameters> run_training(TunedTrainer& trainer, LensFolder& folder,
-                                                  const TrainingPlan& plan);
+std::optional<KeptLens> run_training(TunedTrainer& trainer, LensFolder& folder, const TrainingPlan& plan);
 
 }  // namespace depthlens::train
