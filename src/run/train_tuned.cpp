@@ -419,8 +419,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
         {.what = util::cat("no part has layer", missing.size() > 1 ? "s " : " ",
                            util::join_first(missing, kShown)),
          .where = "--join",
-         .hint = "name the folders of all parts, each by its own --join, and train what is missing with "
-                 "--layers"});
+         .hint = "name the folders of all parts, and train what is missing with --layers"});
   }
   util::create_folders(out);
   const FolderLock lock(output.out, "");

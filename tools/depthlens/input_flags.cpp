@@ -60,8 +60,8 @@ void add_task_options(CLI::App& app, TaskOptions& options) {
              "Tasks and pairs: answers that count: those that are the model's own top-1, or all");
   add_choice(
       app, "--aliases", options.aliases, run::kAliases,
-      "Facts: with --keep correct, an alias that the model says as a whole, where it does not begin with the "
-      "answer, takes its place");
+      "Facts: with --keep correct, an alias that the model says as a whole, where the model's first token is "
+      "not the answer's, takes its place");
   add_choice(
       app, "--whitespace-retry", options.whitespace_retry, run::kYesNoAuto,
       "Tasks: where the model says white space, ask again with a space after the prompt (auto: for pos "

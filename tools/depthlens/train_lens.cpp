@@ -203,8 +203,9 @@ std::function<void()> setup_train_lens(CLI::App& app) {
   app.add_option("--layers", tuned.layers,
                  "Train these translators only, A-B from 0 to L − 1, or one: several processes share a lens")
       ->type_name("A-B");
-  add_repeatable(app, "--join", options->join,
-                 "Put the lenses of such processes together; once for each folder")
+  add_repeatable(
+      app, "--join", options->join,
+      "Put the lenses of such processes together; may be given several times, or several folders at once")
       ->type_name("DIR");
   app.add_option("--checkpoint-every", tuned.checkpoint_every,
                  "Steps between checkpoints (0: only at the end)")
