@@ -492,7 +492,8 @@ TEST_CASE("count-tokens orders by count, then by id, and its ratios sum to 1") {
           Approx(item.value().at("count").get<double>() / static_cast<double>(total)));
   }
 
-  const std::string json = here.beside("counts.json").string(), csv = here.beside("counts.csv").string();
+  const std::string json = here.beside("new/folder/counts.json").string(),
+                    csv = here.beside("counts.csv").string();
   const Result written = check_done(command + std::vector<std::string>{"--out", json});
   CHECK(written.out.empty());
   CHECK(contains(written.err, json));

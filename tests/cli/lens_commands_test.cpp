@@ -171,6 +171,34 @@ TEST_CASE("every optimizer, loss, damping and start leaves a lens that loads") {
   }
 }
 
+TEST_CASE("the lens that --keep best keeps is told, and is the one that is written") {
+  const Bench bench;
+  const auto kept = [&](const std::string& name) {
+    return read_json(fs::path(bench.out(name)) / "training.json").at("kept");
+  };
+  const auto held_out = [&](const std::string& name, std::size_t step) {
+    double sum = 0;
+    const Json kl = log_of(bench.out(name))[step].at("validation_kl");
+    for (const Json& of_layer : kl) sum += of_layer.get<double>();
+    return sum / static_cast<double>(kl.size());
+  };
+  check_done(bench.train("last"));
+  CHECK(kept("last") == Json({{"step", 6}, {"validation_kl", nullptr}}));
+  check_done(bench.train("best", {"--keep", "best"}));
+  CHECK(kept("best").at("step") == 6);
+  CHECK(kept("best").at("validation_kl").get<double>() == Approx(held_out("best", 6)));
+  // Steps so long that each makes it worse.
+  const Result worse = check_done(bench.train("worse", {"--keep", "best", "--lr-scale", "1e5"}));
+  CHECK(contains(worse.err, "no step made the lens better"));
+  CHECK(kept("worse").at("step") == 0);
+  CHECK(kept("worse").at("validation_kl").get<double>() == Approx(held_out("worse", 0)));
+  CHECK(held_out("worse", 6) > held_out("worse", 0));
+  // A run is no training that could go on.
+  check_done({"analyze", "--model", bench.model.path(), "--input", bench.text, "--out", bench.out("run"),
+              "--quiet"});
+  check_error(bench.train("run"), 6, {"the folder holds a run", "run.json", "another --out"});
+}
+
 TEST_CASE("layers trained by several processes join to one lens") {
   const Bench bench;
   check_done(bench.train("low", {"--layers", "0-1"}));
@@ -209,6 +237,24 @@ TEST_CASE("layers trained by several processes join to one lens") {
   check_done(bench.train("other", {"--layers", "2", "--lr-scale", "0.5"}));
   check_error(join({"low", "other"}, "x"), 4, {"not parts of one training"});
   check_error(bench.train("x", {"--layers", "2-3"}), 2, {"--layers", "2"});
+  fs::create_directory(bench.out("unfinished"));
+  fs::copy(bench.out("low"), bench.out("unfinished"), fs::copy_options::recursive);
+  fs::remove(fs::path(bench.out("unfinished")) / "training.json");
+  check_error(join({"unfinished", "high"}, "x"), 2, {"an unfinished training", "unfinished", "--resume"});
+
+  // Parts that begin with one lens, wherever it lies; with another one they are none of one training.
+  check_done(bench.train("first"));
+  fs::copy(bench.out("first"), bench.out("copy"), fs::copy_options::recursive);
+  check_done(bench.train("low-init", {"--layers", "0-1", "--init", bench.out("first")}));
+  check_done(bench.train("high-init", {"--layers", "2", "--init", bench.out("copy")}));
+  check_done(join({"low-init", "high-init"}, "from-init"));
+  CHECK_FALSE(record("from-init").contains("kept"));
+  check_done(bench.train("low-init", {"--layers", "0-1", "--init", bench.out("copy"), "--resume"}));
+  check_error(bench.train("low-init", {"--layers", "0-1", "--init", bench.out("other"), "--resume"}), 2,
+              {"other settings", "init_digest was"});
+  check_error(bench.train("low-init", {"--layers", "0-1", "--resume"}), 2, {"other settings", "init was"});
+  check_done(bench.train("high-other", {"--layers", "2", "--init", bench.out("other")}));
+  check_error(join({"low-init", "high-other"}, "x"), 4, {"not parts of one training"});
 
   // A part is told to be one where it is used, the whole is not.
   const auto use = [&](const std::string& name) {
@@ -281,6 +327,8 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
     if (name != "jacobian_training.json") CHECK(bytes == files.at(name));
   }
   CHECK(resume().size() == files.size());
+  check_error(of_demo + std::vector<std::string>{"--shard", "0/3", "--out", bench.out("none")}, 2,
+              {"more shards than prompts", "--shard 0/3", "at most 2 shards"});
   for (const char* shard : {"0", "1"}) {
     check_done(of_demo + std::vector<std::string>{"--shard", shard + std::string("/2"), "--out",
                                                   bench.out("part") + shard});

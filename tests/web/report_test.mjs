@@ -632,6 +632,15 @@ await test("a large window: few columns in the document, all within reach", page
   await page.keyboard.press("Home");
   assert.equal(await place(), "0 4");
   assert.match(await page.locator("#kept").innerText(), /300 of 300 positions/);
+  // Of thousands of inputs the first are shown, the others on demand; of eleven warnings all.
+  const head = page.locator(".facts"), shown = await head.innerText();
+  assert.match(shown, /texts\/9\.txt[\s\S]*1,990 more/);
+  assert.doesNotMatch(shown, /texts\/10\.txt/);
+  assert.match(shown, /warning 0[\s\S]*warning 10/);
+  assert.ok((await head.boundingBox()).height < 1000);
+  await head.locator("summary", { hasText: "1,990 more" }).click();
+  assert.match(await head.innerText(), /texts\/10\.txt[\s\S]*texts\/1999\.txt/);
+  await head.locator("summary", { hasText: "1,990 more" }).click();
   await shot(page, "large");
 });
 

@@ -159,6 +159,7 @@ export function largeRun(folder) {
   const L = 24, token = (id) => ({ id, text: ` t${id}` });
   const readout = (id) => ({ top_ids: rowsUpTo(L, (layer) => [(id + layer) % 300, 1]), top_tokens: rowsUpTo(L, (layer) => [` t${(id + layer) % 300}`, " t1"]), top_logprobs: rowsUpTo(L, () => [-0.1, -3]),
     final_rank: rowsUpTo(L, (layer) => 1 + L - layer), target_rank: null, entropy: rowsUpTo(L, () => 1), kl_final: rowsUpTo(L, (layer) => L - layer) });
-  write(folder, { model: { layers: L }, settings: { positions: "all" }, counts: { documents: 1, windows: 1, positions: 300, records: 300, dropped: {} } }, {},
+  write(folder, { model: { layers: L }, settings: { positions: "all" }, counts: { documents: 1, windows: 1, positions: 300, records: 300, dropped: {} },
+    inputs: range(2000).map((i) => ({ path: `texts/${i}.txt`, sha256: "0".repeat(64), documents: 1, tokens: 3 })), warnings: range(11).map((i) => `warning ${i}`) }, {},
     range(300).map((position) => ({ document: 0, window: 0, position, item: null, token: token(position), target: null, final: token((position + L) % 300), lenses: { logit: readout(position) } })));
 }
