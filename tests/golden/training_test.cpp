@@ -438,7 +438,7 @@ TEST_CASE("a training that diverges is refused, and leaves its last good checkpo
     try {
       const auto lens = train::run_training(trainer, folder, setup.plan);
       REQUIRE(lens);
-      CHECK(lens->weights.isfinite().all().item<bool>());
+      CHECK(lens->parameters.weights.isfinite().all().item<bool>());
       CHECK(steps < 3);
     } catch (const util::Error& error) {
       CHECK_THAT(error.what(), Catch::Contains("not finite") || Catch::Contains("not a finite number"));
