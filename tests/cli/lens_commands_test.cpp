@@ -371,7 +371,7 @@ TEST_CASE("a Jacobian lens is fitted in shards, whose sums join to the whole") {
   check_error(of_demo + by_changed + std::vector<std::string>{"--out", bench.out("whole"), "--resume"}, 2,
               {"another fit", "model files"});
   check_error(of_demo + std::vector<std::string>{"--shard", "2/3", "--out", bench.out("none")}, 2,
-              {"no prompt", "--shard 2/3"});
+              {"more shards than prompts", "--shard 2/3"});
   CHECK_FALSE(fs::exists(bench.out("none")));
   check_done({"train-lens", "--type", "jacobian", "--from-sums",
               bench.out("part0") + "/jacobian_sums.safetensors", "--from-sums",
