@@ -15,10 +15,30 @@
 #include <new>
 #include <string_view>
 #include <system_error>
+#include <thread>
+#include <vector>
 
 namespace depthlens::compute {
+namespace {
+
+/// Throws where so many threads cannot run at once: libgomp would end the program without a word of ours.
+void require_threads(int threads) {
+  std::atomic<bool> all_there = false;
+  std::vector<std::jthread> probes;
+  const struct Release {
+    std::atomic<bool>& now;
+    ~Release() {
+      now = true;
+      now.notify_all();
+    }
+  } release{all_there};
+  for (int i = 1; i < threads; ++i) probes.emplace_back([&] { all_there.wait(false); });
+}
+
+}  // namespace
 
 void set_threads(int threads) {
+  require_threads(threads);
   at::set_num_threads(threads);
   // TF32 would take float32 products far from float32; parts of long sums are put together in float32, too.
   at::globalContext().setAllowTF32CuBLAS(false);

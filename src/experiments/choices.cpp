@@ -74,19 +74,20 @@ class Choices : public Experiment {
                                                         {"count", "items"},
                                                         {"accuracy", "share of items", kEstimated},
                                                         {"options_in_top", "share of items", kEstimated}});
-    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
-      const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
-      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-        const auto cell = static_cast<std::size_t>(lens * shape_.num_rows + row);
-        for (std::size_t o = 0; o < labels_.size(); ++o) {
-          const auto mean = [&](std::size_t i) { return options_[o].means.estimate(cell * kOfOption + i); };
-          option.add({name, shape_.layer(row), labels_[o], options_[o].means.count(), mean(0),
-                      tables::cell((*options_[o].ranks)[cell].median()), mean(1), mean(2)});
-        }
-        accuracy.add({name, shape_.layer(row), items_.count(), items_.estimate(cell * 2),
-                      items_.estimate(cell * 2 + 1)});
-      }
+    for (std::size_t o = 0; o < labels_.size(); ++o) {
+      for_each_cell(shape_, [&](std::int64_t lens, std::int64_t row, const std::string& name) {
+        const std::size_t cell = place_of(shape_, lens, row);
+        const auto mean = [&](std::size_t i) { return options_[o].means.estimate(cell * kOfOption + i); };
+        option.add_at(cell * labels_.size() + o,
+                      {name, shape_.layer(row), labels_[o], options_[o].means.count(), mean(0),
+                       tables::cell((*options_[o].ranks)[cell].median()), mean(1), mean(2)});
+      });
     }
+    for_each_cell(shape_, [&](std::int64_t lens, std::int64_t row, const std::string& name) {
+      const std::size_t cell = place_of(shape_, lens, row);
+      accuracy.add({name, shape_.layer(row), items_.count(), items_.estimate(cell * 2),
+                    items_.estimate(cell * 2 + 1)});
+    });
     return {std::move(option).finish(), std::move(accuracy).finish()};
   }
 

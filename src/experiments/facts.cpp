@@ -52,19 +52,17 @@ class Facts : public Experiment {
                                                  {"reached", "positions"}};
     tables::EstimateTable earliest("facts.earliest", columns), by_rank("facts.earliest_by_rank", columns);
     const auto groups = all_groups();
-    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
-      const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
-      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-        for (const auto& [key, group] : groups) {
-          rank.add({name, shape_.layer(row), key.first, key.second, group.ranks.count(),
-                    group.ranks.mean_rank(lens, row), group.ranks.median_rank(lens, row),
-                    group.ranks.top1_rate(lens, row)});
-        }
-      }
-      for (const auto& [key, group] : groups) {
-        group.earliest.add_rows(earliest, {name, key.first, key.second}, lens);
-        group.by_rank.add_rows(by_rank, {name, key.first, key.second}, lens);
-      }
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      const auto& [key, group] = groups[g];
+      for_each_cell(shape_, [&](std::int64_t lens, std::int64_t row, const std::string& name) {
+        rank.add_at(place_of(shape_, lens, row) * groups.size() + g,
+                    {name, shape_.layer(row), key.first, key.second, group.ranks.count(),
+                     group.ranks.mean_rank(lens, row), group.ranks.median_rank(lens, row),
+                     group.ranks.top1_rate(lens, row)});
+      });
+      const std::vector<tables::EstimateTable::Field> keys = {key.first, key.second};
+      group.earliest.add_rows(earliest, shape_.lens_names, keys, g, groups.size());
+      group.by_rank.add_rows(by_rank, shape_.lens_names, keys, g, groups.size());
     }
     return {std::move(rank).finish(), std::move(earliest).finish(), std::move(by_rank).finish()};
   }

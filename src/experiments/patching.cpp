@@ -56,15 +56,17 @@ tables::Table PatchingEffect::table() const {
                                                   {"restored_count", "pairs"},
                                                   {"clean_target", "nats"},
                                                   {"clean_source", "nats"}});
-  for (std::int64_t layer = 0; layer < num_rows_; ++layer) {
-    for (std::size_t r = 0; r < roles_.size(); ++r) {
-      if (static_cast<data::TokenRole>(r) == data::TokenRole::kBefore) continue;  // the states are equal
-      const tables::BootstrapSums& role = *roles_[r];
-      const auto mean = [&](std::size_t i) { return role.ratio(i, index(kItems)); };
-      table.add({layer, data::kTokenRoleNames[r], role.count(index(kItems)), mean(index(layer, kDifference)),
-                 role.ratio(index(layer, kRestored), index(kRestorable)), mean(index(layer, kKl)),
-                 role.count(index(kRestorable)), tables::cell(mean(index(kCleanTarget)).value),
-                 tables::cell(mean(index(kCleanSource)).value)});
+  for (std::size_t r = 0; r < roles_.size(); ++r) {
+    if (static_cast<data::TokenRole>(r) == data::TokenRole::kBefore) continue;  // the states are equal
+    const tables::BootstrapSums& role = *roles_[r];
+    const auto mean = [&](std::size_t i) { return role.ratio(i, index(kItems)); };
+    for (std::int64_t layer = 0; layer < num_rows_; ++layer) {
+      table.add_at(
+          static_cast<std::size_t>(layer) * roles_.size() + r,
+          {layer, data::kTokenRoleNames[r], role.count(index(kItems)), mean(index(layer, kDifference)),
+           role.ratio(index(layer, kRestored), index(kRestorable)), mean(index(layer, kKl)),
+           role.count(index(kRestorable)), tables::cell(mean(index(kCleanTarget)).value),
+           tables::cell(mean(index(kCleanSource)).value)});
     }
   }
   return std::move(table).finish();

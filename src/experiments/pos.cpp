@@ -65,23 +65,22 @@ class Pos : public Experiment {
     tables::EstimateTable by_rank("pos.earliest_by_rank", columns);
     columns.insert(columns.begin() + 2, {"bucket"});
     tables::EstimateTable earliest("pos.earliest", std::move(columns));
-    for (std::int64_t lens = 0; lens < shape_.num_lenses(); ++lens) {
-      const std::string& name = shape_.lens_names[static_cast<std::size_t>(lens)];
-      for (std::int64_t row = 0; row < shape_.num_rows; ++row) {
-        for (const Class& group : classes_) {
-          const RankCurves& ranks = group.ranks;
-          rank.add({name, shape_.layer(row), group.name, ranks.count(), ranks.mean_rank(lens, row),
-                    ranks.median_rank(lens, row), ranks.mean_reciprocal_rank(lens, row),
-                    ranks.top1_rate(lens, row)});
-        }
+    for (std::size_t c = 0; c < classes_.size(); ++c) {
+      const Class& group = classes_[c];
+      const RankCurves& ranks = group.ranks;
+      for_each_cell(shape_, [&](std::int64_t lens, std::int64_t row, const std::string& name) {
+        rank.add_at(place_of(shape_, lens, row) * classes_.size() + c,
+                    {name, shape_.layer(row), group.name, ranks.count(), ranks.mean_rank(lens, row),
+                     ranks.median_rank(lens, row), ranks.mean_reciprocal_rank(lens, row),
+                     ranks.top1_rate(lens, row)});
+      });
+      const std::size_t buckets = group.earliest.size();
+      for (std::size_t b = 0; b < buckets; ++b) {
+        const std::string bucket = b == 0 ? "all" : context_.buckets.names[b - 1];
+        group.earliest[b].add_rows(earliest, shape_.lens_names, {group.name, bucket}, c * buckets + b,
+                                   classes_.size() * buckets);
       }
-      for (const Class& group : classes_) {
-        for (std::size_t b = 0; b < group.earliest.size(); ++b) {
-          const std::string bucket = b == 0 ? "all" : context_.buckets.names[b - 1];
-          group.earliest[b].add_rows(earliest, {name, group.name, bucket}, lens);
-        }
-        group.by_rank.add_rows(by_rank, {name, group.name}, lens);
-      }
+      group.by_rank.add_rows(by_rank, shape_.lens_names, {group.name}, c, classes_.size());
     }
     return {std::move(rank).finish(), std::move(earliest).finish(), std::move(by_rank).finish()};
   }

@@ -69,17 +69,21 @@ void EarliestLayers::add(const decode::PositionReadout& position, std::int64_t w
   }
 }
 
-void EarliestLayers::add_rows(tables::EstimateTable& table,
-                              const std::vector<tables::EstimateTable::Field>& key, std::int64_t lens) const {
-  for (std::size_t t = 0; t < thresholds_.size(); ++t) {
-    const std::size_t i = static_cast<std::size_t>(lens) * thresholds_.size() + t;
-    std::vector<tables::EstimateTable::Field> row = key;
-    row.emplace_back(thresholds_[t]);
-    row.emplace_back(sums_->count(sums_->size() - 1));
-    row.emplace_back(sums_->ratio(2 * i, 2 * i + 1));
-    row.emplace_back(tables::cell((*layers_)[i].median()));
-    row.emplace_back((*layers_)[i].count());
-    table.add(std::move(row));
+void EarliestLayers::add_rows(tables::EstimateTable& table, const std::vector<std::string>& lens_names,
+                              const std::vector<tables::EstimateTable::Field>& key, std::size_t group,
+                              std::size_t num_groups) const {
+  for (std::size_t lens = 0; lens < lens_names.size(); ++lens) {
+    for (std::size_t t = 0; t < thresholds_.size(); ++t) {
+      const std::size_t i = lens * thresholds_.size() + t;
+      std::vector<tables::EstimateTable::Field> row = {lens_names[lens]};
+      row.insert(row.end(), key.begin(), key.end());
+      row.emplace_back(thresholds_[t]);
+      row.emplace_back(sums_->count(sums_->size() - 1));
+      row.emplace_back(sums_->ratio(2 * i, 2 * i + 1));
+      row.emplace_back(tables::cell((*layers_)[i].median()));
+      row.emplace_back((*layers_)[i].count());
+      table.add_at((lens * num_groups + group) * thresholds_.size() + t, std::move(row));
+    }
   }
 }
 

@@ -18,6 +18,15 @@ inline constexpr std::array<std::int64_t, 3> kRankThresholds = {1, 5, 10};
 inline constexpr std::array<std::int64_t, 21> kRanksOfCurves = {
     1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200, 300, 500, 700, 1000, 2000, 3000, 5000, 7000, 10000};
 
+/// Calls use(lens, row, the lens's name), in that order.
+template <typename Use>
+void for_each_cell(const decode::ReadoutShape& shape, const Use& use) {
+  for (std::int64_t lens = 0; lens < shape.num_lenses(); ++lens) {
+    for (std::int64_t row = 0; row < shape.num_rows; ++row)
+      use(lens, row, shape.lens_names[static_cast<std::size_t>(lens)]);
+  }
+}
+
 /// Rank statistics of one group of positions, for each lens and layer: a view of arrays of the state.
 class RankCurves {
  public:
@@ -46,10 +55,13 @@ class EarliestLayers {
                  std::span<const std::int64_t> thresholds);
   void add(const decode::PositionReadout& position, std::int64_t w);
 
-  /// Adds a row for each threshold, with that, count, mean_layer, median_layer and reached behind `key`.
-  /// `count` counts all positions, the layers are over those that reach the threshold at some layer.
-  void add_rows(tables::EstimateTable& table, const std::vector<tables::EstimateTable::Field>& key,
-                std::int64_t lens) const;
+  /// Adds a row for each lens and threshold, with the lens before `key` and the threshold, count, mean_layer,
+  /// median_layer and reached behind it. `count` counts all positions, the layers are over those that reach
+  /// the threshold at some layer. Of each lens the table has `num_groups` such groups of rows; this is number
+  /// `group` of them.
+  void add_rows(tables::EstimateTable& table, const std::vector<std::string>& lens_names,
+                const std::vector<tables::EstimateTable::Field>& key, std::size_t group,
+                std::size_t num_groups) const;
 
  private:
   std::span<const std::int64_t> thresholds_;

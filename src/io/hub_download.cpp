@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -188,9 +189,18 @@ std::uint64_t fetch_blobs(const CachedRepository& cached, const std::vector<HubF
     shown = there;
   };
   std::vector<std::thread> threads;
-  work.running = std::min(kAtOnce, work.files.size());
-  for (std::size_t i = work.running; i > 0; --i)
-    threads.emplace_back([&] { work_through(cached, settings, work); });
+  const std::size_t wanted = std::min(kAtOnce, work.files.size());
+  work.running = wanted;
+  for (std::size_t i = 0; i < wanted; ++i) {
+    try {
+      threads.emplace_back([&] { work_through(cached, settings, work); });
+    } catch (const std::system_error&) {  // the system allows no more: those that run do the work
+      if (threads.empty()) throw;
+      const std::scoped_lock lock(work.mutex);
+      work.running -= wanted - i;
+      break;
+    }
+  }
   {
     std::unique_lock lock(work.mutex);
     while (!work.ended.wait_for(lock, std::chrono::milliseconds(200), [&] { return work.running == 0; })) {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
+#include <map>
 
 #include "depthlens/report/page.hpp"
 #include "depthlens/report/page_records.hpp"
@@ -145,17 +145,16 @@ void tell_of(const RunContext& context, tables::State& state, const std::string&
   }
   if (!account.empty()) util::log_info(account + "; see counts.dropped in run.json");
   std::vector<std::pair<std::string, std::int64_t>> groups;
-  std::set<std::int64_t> named;
-  for (const auto& [key, name] : context.groups) {
-    groups.emplace_back(name, counts.kept_like[0].count(key));
-    named.insert(key);
-  }
+  std::vector<std::pair<std::int64_t, std::string>> named = context.groups;
   if (context.input == data::InputKind::kFacts) {  // forms of an answer may have other lengths than the items
-    counts.kept_like[0].for_each([&](std::int64_t key, std::int64_t count) {
-      if (named.insert(key).second) groups.emplace_back(ItemGroups::name_of_length(key), count);
+    std::map<std::int64_t, std::string> by_length(named.begin(), named.end());
+    counts.kept_like[0].for_each([&](std::int64_t length, std::int64_t /*count*/) {
+      by_length.emplace(length, ItemGroups::name_of_length(length));
       return true;
     });
+    named.assign(by_length.begin(), by_length.end());
   }
+  for (const auto& [key, name] : named) groups.emplace_back(name, counts.kept_like[0].count(key));
   if (const std::string few = few_of(groups); !few.empty()) util::log_info(few);
   util::log_info("results are in " + out);
 }

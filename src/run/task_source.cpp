@@ -1,6 +1,7 @@
 // Task files → items → queries.
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
@@ -95,12 +96,9 @@ ItemGroups ItemGroups::of(const data::Task& task) {
       add_all(task.option_labels);
       break;
     case data::InputKind::kFacts: {
-      std::map<std::string, std::int64_t> lengths;
-      for (const data::TaskItem& item : task.items) {
-        const std::int64_t length = key_of(task, item);
-        lengths[name_of_length(length)] = length;
-      }
-      for (const auto& [name, length] : lengths) groups.names.emplace_back(length, name);
+      std::set<std::int64_t> lengths;
+      for (const data::TaskItem& item : task.items) lengths.insert(key_of(task, item));
+      for (const std::int64_t length : lengths) groups.names.emplace_back(length, name_of_length(length));
       break;
     }
     case data::InputKind::kCorpus:

@@ -381,7 +381,8 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
     lens::StoredTunedLens lens = lens::read_tuned_lens(part);
     train::require_recorded(util::parse_ordered_json(text, record_path.string()), lens, part);
     util::Json others = view.at("settings").raw();
-    for (const char* key : {"layers", "init"}) others.erase(key);  // init_digest tells of the initial lens
+    others.erase("layers");
+    if (others.contains("init_digest")) others.erase("init");  // the digest tells of the initial lens
     if (taken.empty()) {
       joined = lens;
       settings = others;

@@ -303,8 +303,7 @@ BootstrapSums::Words BootstrapSums::no_replicates() const {
   return none;
 }
 
-/// Those of kept rows are made when they are asked for. A table asks for one object's again and again before
-/// the next one's, so that each thread keeps the last.
+/// Those of kept rows are made when they are asked for, and each thread keeps the last ones.
 const BootstrapSums::Words& BootstrapSums::replicates() const {
   if (!replicates_.whole.empty()) return replicates_;
   struct Made {
@@ -313,8 +312,10 @@ const BootstrapSums::Words& BootstrapSums::replicates() const {
   };
   static thread_local Made last;
   if (last.version != kept_version_) {
-    last = {kept_version_, no_replicates()};
-    apply(kept_, last.words);
+    last = {};
+    Words made = no_replicates();
+    apply(kept_, made);
+    last = {kept_version_, std::move(made)};
   }
   return last.words;
 }

@@ -1,7 +1,10 @@
 // Tables whose values have intervals.
 #include "depthlens/tables/estimates.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include "depthlens/tables/accumulators.hpp"
 #include "depthlens/util/error.hpp"
@@ -21,15 +24,18 @@ void append_replicates(std::vector<float>& all, const Estimate& estimate) {
 }  // namespace
 
 EstimateTable::EstimateTable(std::string name, std::vector<Column> columns)
-    : table_{.name = std::move(name), .columns = columns, .rows = {}}, num_given_(columns.size()) {
+    : table_{.name = std::move(name), .columns = columns, .rows = {}},
+      num_given_(columns.size()),
+      num_estimated_(0) {
   for (const Column& column : columns) {
     if (!column.estimated) continue;
+    ++num_estimated_;
     table_.columns.push_back({column.name + "_low", column.unit});
     table_.columns.push_back({column.name + "_high", column.unit});
   }
 }
 
-void EstimateTable::add(std::vector<Field> row) {
+void EstimateTable::add_at(std::size_t place, std::vector<Field> row) {
   DEPTHLENS_ASSERT(row.size() == num_given_);
   std::vector<Cell> cells, intervals;
   for (std::size_t c = 0; c < num_given_; ++c) {
@@ -50,6 +56,27 @@ void EstimateTable::add(std::vector<Field> row) {
   }
   cells.insert(cells.end(), intervals.begin(), intervals.end());
   table_.add(std::move(cells));
+  places_.push_back(place);
+}
+
+Table EstimateTable::finish() && {
+  if (std::is_sorted(places_.begin(), places_.end())) return std::move(table_);
+  std::vector<std::size_t> order(places_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return places_[a] < places_[b]; });
+  std::vector<std::vector<Cell>> rows;
+  std::vector<float> replicates;
+  replicates.reserve(table_.replicates.size());
+  const std::size_t of_row = keeps_replicates_ ? num_estimated_ * static_cast<std::size_t>(kReplicates) : 0;
+  for (const std::size_t row : order) {
+    rows.push_back(std::move(table_.rows[row]));
+    const auto first = table_.replicates.begin() + static_cast<std::ptrdiff_t>(row * of_row);
+    replicates.insert(replicates.end(), first, first + static_cast<std::ptrdiff_t>(of_row));
+  }
+  table_.rows = std::move(rows);
+  table_.replicates = std::move(replicates);
+  return std::move(table_);
 }
 
 }  // namespace depthlens::tables

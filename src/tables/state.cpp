@@ -505,7 +505,10 @@ State State::from_bytes(std::string_view bytes, const std::string& where, std::s
         {.what = bytes.starts_with(kAnyVersion) ? "a state of another version" : "not a state",
          .where = where,
          .expected = util::in_quotes(kFirstLine.substr(0, kFirstLine.size() - 1)),
-         .found = util::in_quotes(line)});
+         .found = util::in_quotes(line),
+         .hint = bytes.starts_with(kAnyVersion) ? "another depthlens wrote it: go on with that one, or begin "
+                                                  "anew with --overwrite"
+                                                : ""});
   }
   std::array<std::uint64_t, 3> lengths = {};
   const std::size_t fixed = kFirstLine.size() + sizeof(lengths) + kDigest;

@@ -67,8 +67,9 @@ LensFolder::LensFolder(fs::path path, bool overwrite, bool resume)
   lens::check_replaceable(path_);
   util::create_folders(path_);
   for (const char* name : {kOfLens[0], kOfLens[1], kOfLens[2], kTunedCheckpoint, kTunedLog, "run.json"}) {
-    if (resumes_ || overwrite || !util::exists(path_ / name)) continue;
-    if (name == std::string("run.json")) {
+    const bool is_run = name == std::string("run.json");
+    if (resumes_ || (overwrite && !is_run) || !util::exists(path_ / name)) continue;
+    if (is_run) {
       throw util::output_error({.what = "the folder holds a run",
                                 .where = util::in_quotes((path_ / name).string()),
                                 .hint = "choose another --out"});

@@ -197,6 +197,7 @@ TEST_CASE("the lens that --keep best keeps is told, and is the one that is writt
   check_done({"analyze", "--model", bench.model.path(), "--input", bench.text, "--out", bench.out("run"),
               "--quiet"});
   check_error(bench.train("run"), 6, {"the folder holds a run", "run.json", "another --out"});
+  check_error(bench.train("run", {"--overwrite"}), 6, {"the folder holds a run"});
 }
 
 TEST_CASE("layers trained by several processes join to one lens") {

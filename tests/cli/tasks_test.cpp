@@ -315,7 +315,7 @@ TEST_CASE("facts: an alias of several tokens takes the answer's place, the first
   CHECK(run.count("answered_by_alias") == 1);
   CHECK(run.dropped().empty());
   REQUIRE(run.finished.records.size() == 3);
-  CHECK(contains(run.result.err, "answers of 4 tokens (none), answers of 3 tokens (1)"));
+  CHECK(contains(run.result.err, "answers of 3 tokens (1), answers of 4 tokens (none)"));
   for (const Json& record : run.finished.records) {
     CHECK(record.at("alias") == "the United States");
     CHECK(record.at("answer_length") == 3);

@@ -641,6 +641,9 @@ await test("a large window: few columns in the document, all within reach", page
   await head.locator("summary", { hasText: "1,990 more" }).click();
   assert.match(await head.innerText(), /texts\/10\.txt[\s\S]*texts\/1999\.txt/);
   await head.locator("summary", { hasText: "1,990 more" }).click();
+  await page.emulateMedia({ media: "print" });
+  assert.match(await head.innerText(), /texts\/9\.txt[\s\S]*1,990 more[\s\S]*warning 10/);
+  await page.emulateMedia({ media: "screen" });
   await shot(page, "large");
 });
 

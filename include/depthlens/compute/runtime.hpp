@@ -11,7 +11,8 @@
 
 namespace depthlens::compute {
 
-/// Threads of one operation; call once, before any computation. Results do not depend on it.
+/// Threads of one operation; call once, before any computation. Results do not depend on it. Throws
+/// std::system_error where the system does not allow so many.
 void set_threads(int threads);
 int num_threads();
 

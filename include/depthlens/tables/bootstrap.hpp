@@ -65,7 +65,8 @@ class BootstrapSums {
   /// NaN where a value was not finite, or too large for fixed point.
   double sum(std::size_t i) const;
   std::int64_t count(std::size_t i) const { return static_cast<std::int64_t>(sum(i)); }  ///< of whole numbers
-  /// Σ sums i / Σ sums j.
+  /// Σ sums i / Σ sums j. Ask for those of one object before the next one's: where items are kept one by one,
+  /// the replicates of all its sums are made anew after each other object.
   Estimate ratio(std::size_t i, std::size_t j) const;
 
  private:

@@ -21,13 +21,17 @@ class EstimateTable {
 
   /// For each column given: an estimate where it is estimated, a cell elsewhere.
   using Field = std::variant<Cell, Estimate>;
-  void add(std::vector<Field> row);
+  void add(std::vector<Field> row) { add_at(places_.size(), std::move(row)); }
+  /// Adds a row that stands before those of greater places. So estimates may be asked for object by object
+  /// (see BootstrapSums::ratio), whatever the order of the rows. Each place once.
+  void add_at(std::size_t place, std::vector<Field> row);
 
-  Table finish() && { return std::move(table_); }
+  Table finish() &&;
 
  private:
   Table table_;
-  std::size_t num_given_;
+  std::size_t num_given_, num_estimated_;
+  std::vector<std::size_t> places_;  // of the rows
   bool keeps_replicates_ = true;
 };
 

@@ -3,13 +3,12 @@
 function fact(name, ...content) {
   return el("div", {}, el("dt", { text: name }), el("dd", {}, content));
 }
-const MOST_LINES = 10;
-/** Lines below each other; of very many the first, and the others on demand. */
-function inLines(lines) {
+const MOST_INPUTS = 10;
+/** Lines below each other; of more than `most` the first, and the others on demand. */
+function inLines(lines, most = lines.length) {
   const below = (some) => some.flatMap((line, i) => (i > 0 ? [el("br"), line] : [line]));
-  if (lines.length <= MOST_LINES + 1) return below(lines);
-  return [...below(lines.slice(0, MOST_LINES)),
-    el("details", {}, el("summary", { text: `${formatNumber(lines.length - MOST_LINES)} more` }), below(lines.slice(MOST_LINES)))];
+  if (lines.length <= most) return below(lines);
+  return [...below(lines.slice(0, most)), el("details", {}, el("summary", { text: `${formatNumber(lines.length - most)} more` }), below(lines.slice(most)))];
 }
 const plural = (count, one, many = one + "s") => `${formatNumber(count)} ${count === 1 ? one : many}`;
 const told = (value) => plain(typeof value === "object" ? JSON.stringify(value) : value);
@@ -40,7 +39,7 @@ function runFacts({ run }) {
   }
   if (inputs.length > 0) {
     facts.push(fact(inputs.length === 1 ? "Input" : "Inputs", inLines(inputs.map((input) => el("span", { title: input.sha256 ? `SHA-256 ${input.sha256}` : null },
-      el("b", { text: pathOf(input.path) }), input.tokens === undefined ? "" : ` ${plural(input.tokens, "token")}`, input.sha256 ? ` · ${plain(input.sha256).slice(0, 8)}` : "")))));
+      el("b", { text: pathOf(input.path) }), input.tokens === undefined ? "" : ` ${plural(input.tokens, "token")}`, input.sha256 ? ` · ${plain(input.sha256).slice(0, 8)}` : "")), MOST_INPUTS)));
   }
   const answers = run.settings?.keep !== undefined;
   const kept = Number.isInteger(counts.pairs) ? [`${formatNumber(counts.pairs)} of ${plural(counts.documents ?? counts.pairs, "pair")}`, plural(counts.windows ?? 0, "run") + " of the model"]

@@ -147,3 +147,28 @@ TEST_CASE("table of estimates: replicates that are too many are left out") {
   for (int row = 0; row < 16778; ++row) table.add({Estimate{}});
   CHECK(std::move(table).finish().replicates.empty());  // 64 MiB hold 16,777 rows
 }
+
+TEST_CASE("estimate tables: rows added in any order stand by their places, each with its replicates") {
+  const BootstrapSums sums = some_sums(5, 2);
+  const auto table_of = [&](const std::vector<std::size_t>& places) {
+    tables::EstimateTable table(
+        "t", {{"key"}, {"mean", "", tables::kEstimated}, {"other", "", tables::kEstimated}});
+    for (const std::size_t place : places)
+      table.add_at(place, {tables::Cell(static_cast<std::int64_t>(place)), sums.ratio(place % 3, 2),
+                           sums.ratio(0, 1 + place % 2)});
+    return std::move(table).finish();
+  };
+  const tables::Table in_order = table_of({0, 1, 2, 3, 7});
+  for (const std::vector<std::size_t>& places : {std::vector<std::size_t>{7, 3, 0, 2, 1}, {1, 0, 2, 3, 7}}) {
+    const tables::Table table = table_of(places);
+    CHECK(to_csv(table) == to_csv(in_order));
+    REQUIRE(table.replicates.size() == in_order.replicates.size());
+    bool same = true;
+    for (std::size_t r = 0; r < table.replicates.size(); ++r) {
+      const float a = table.replicates[r], b = in_order.replicates[r];
+      same = same && (a == b || (std::isnan(a) && std::isnan(b)));
+    }
+    CHECK(same);
+  }
+  CHECK(in_order.replicates.size() == 5 * 2 * static_cast<std::size_t>(tables::kReplicates));
+}
