@@ -615,6 +615,7 @@ await test("a large window: few columns in the document, all within reach", page
   const columns = () => page.locator(".cell").evaluateAll((all) => [...new Set(all.map(({ dataset }) => Number(dataset.column)))]);
   assert.ok((await columns()).length < 45);
   assert.ok(!(await columns()).includes(299));
+  await page.locator(".overview").scrollIntoViewIfNeeded();
   const box = await page.locator(".overview").boundingBox();
   await page.mouse.click(box.x + box.width - 2, box.y + 10);
   await cell(page, 299, 0).waitFor();
