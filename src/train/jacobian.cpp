@@ -23,8 +23,8 @@
 #include "depthlens/train/file_names.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
-#include "depthlens/util/log.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::train {

@@ -55,7 +55,8 @@ std::optional<Ranks> torchrun_ranks(const Environment& environment = process_env
 /// What a rank takes of `--device`: of "cuda" the card of its number on its machine, of several cards
 /// ("cuda:0,cuda:1,…") its share, in order; all of them where it is not known how many ranks the machine has.
 /// A rank that sees one card of `visible`, and of which it is not known who shares it, has that for its own:
-/// `srun --gpus-per-task 1` shows each task its card only. Throws usage errors where cards do not come out even.
+/// `srun --gpus-per-task 1` shows each task its card only. Throws usage errors where cards do not come out
+/// even.
 std::string device_of_rank(const std::string& device, const Ranks& ranks, int visible);
 
 /// Cores that this process may use (its affinity and its control group's quota), divided among the machine's

@@ -104,6 +104,7 @@ TEST_CASE("a rank takes its card, or its share of a list of cards") {
   check_error(util::ErrorCode::kUsage, {"--device cuda:0,cuda:1,cuda:2", "a multiple of 2 cards", "found 3"},
               [&] { run::device_of_rank("cuda:0,cuda:1,cuda:2", ranks, 8); });
   CHECK(run::device_of_rank("cuda", ranks, 1) == "cuda:1");  // which is not there, as will be said
+
   ranks.local_world_size = 1;  // nobody said how many there are
   CHECK(run::device_of_rank("cuda", ranks, 8) == "cuda:1");
   CHECK(run::device_of_rank("cuda", ranks, 1) == "cuda:0");
