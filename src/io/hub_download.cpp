@@ -9,7 +9,6 @@
 #include <mutex>
 #include <optional>
 #include <set>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -18,6 +17,7 @@
 #include "depthlens/util/folders.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/threads.hpp"
 
 namespace depthlens::io {
 namespace {
@@ -188,21 +188,13 @@ std::uint64_t fetch_blobs(const CachedRepository& cached, const std::vector<HubF
     progress->advance(there - shown);
     shown = there;
   };
-  std::vector<std::thread> threads;
   const std::size_t wanted = std::min(kAtOnce, work.files.size());
   work.running = wanted;
-  for (std::size_t i = 0; i < wanted; ++i) {
-    try {
-      threads.emplace_back([&] { work_through(cached, settings, work); });
-    } catch (const std::system_error&) {  // the system allows no more: those that run do the work
-      if (threads.empty()) throw;
-      const std::scoped_lock lock(work.mutex);
-      work.running -= wanted - i;
-      break;
-    }
-  }
+  std::vector<std::thread> threads =
+      util::start_threads(wanted, [&] { work_through(cached, settings, work); });
   {
     std::unique_lock lock(work.mutex);
+    work.running -= wanted - threads.size();
     while (!work.ended.wait_for(lock, std::chrono::milliseconds(200), [&] { return work.running == 0; })) {
       lock.unlock();
       show();

@@ -8,13 +8,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/text.hpp"
+#include "depthlens/util/threads.hpp"
 
 namespace depthlens::util {
 namespace {
@@ -83,14 +83,7 @@ FileDigests::FileDigests(fs::path folder, std::vector<std::string> names, int nu
     : folder_(std::move(folder)), errors_(names.size()) {
   for (std::string& name : names) files_.push_back({.name = std::move(name), .bytes = 0, .sha256 = {}});
   const auto wanted = std::min(files_.size(), static_cast<std::size_t>(std::max(1, num_threads)));
-  for (std::size_t i = 0; i < wanted; ++i) {
-    try {
-      threads_.emplace_back([this] { work(); });
-    } catch (const std::system_error&) {  // the system allows no more: those that run do the work
-      if (threads_.empty()) throw;
-      break;
-    }
-  }
+  threads_ = start_threads(wanted, [this] { work(); });
 }
 
 FileDigests::~FileDigests() {

@@ -4,10 +4,25 @@
 
 #include <algorithm>
 #include <limits>
+#include <system_error>
 
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::util {
+
+std::vector<std::thread> start_threads(std::size_t wanted, const std::function<void()>& work) {
+  std::vector<std::thread> threads;
+  threads.reserve(wanted);
+  while (threads.size() < wanted) {
+    try {
+      threads.emplace_back(work);
+    } catch (const std::system_error&) {
+      if (threads.empty()) throw;
+      break;
+    }
+  }
+  return threads;
+}
 
 struct Threads::Job {
   const std::function<void(std::int64_t)>& use;

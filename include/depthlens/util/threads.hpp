@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -10,6 +11,10 @@
 #include <vector>
 
 namespace depthlens::util {
+
+/// Threads that call `work`: as many as wanted, or as the system allows. Throws std::system_error where that
+/// is none. To be joined by the caller.
+std::vector<std::thread> start_threads(std::size_t wanted, const std::function<void()>& work);
 
 /// Deals out pieces of work, each long enough (tens of microseconds) to be worth the way to another thread.
 class Threads {
