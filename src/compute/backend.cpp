@@ -24,6 +24,7 @@ namespace {
 
 /// To add one: write its backend, add one line here.
 std::shared_ptr<const Backend> make(const BackendOptions& options, at::Device device) {
+  require_threads();  // here, since commands that compute nothing need none of them
   if (device.is_cpu() && choose_kernel(options.kernel, Precision::kExact).gemm != nullptr)
     return make_cpu_backend(options);
   if (device.is_cuda()) return make_cuda_backend(options, device);

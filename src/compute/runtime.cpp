@@ -19,10 +19,8 @@
 #include <vector>
 
 namespace depthlens::compute {
-namespace {
 
-/// Throws where so many threads cannot run at once: libgomp would end the program without a word of ours.
-void require_threads(int threads) {
+void require_threads() {
   std::atomic<bool> all_there = false;
   std::vector<std::jthread> probes;
   const struct Release {
@@ -32,13 +30,10 @@ void require_threads(int threads) {
       now.notify_all();
     }
   } release{all_there};
-  for (int i = 1; i < threads; ++i) probes.emplace_back([&] { all_there.wait(false); });
+  for (int i = 1; i < num_threads(); ++i) probes.emplace_back([&] { all_there.wait(false); });
 }
 
-}  // namespace
-
 void set_threads(int threads) {
-  require_threads(threads);
   at::set_num_threads(threads);
   // TF32 would take float32 products far from float32; parts of long sums are put together in float32, too.
   at::globalContext().setAllowTF32CuBLAS(false);

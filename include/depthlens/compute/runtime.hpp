@@ -11,10 +11,13 @@
 
 namespace depthlens::compute {
 
-/// Threads of one operation; call once, before any computation. Results do not depend on it. Throws
-/// std::system_error where the system does not allow so many.
+/// Threads of one operation; call once, before any computation. Results do not depend on it.
 void set_threads(int threads);
 int num_threads();
+
+/// Throws std::system_error where the system does not allow so many at once: libgomp would end the program
+/// without a word of ours.
+void require_threads();
 
 /// Calls use(i) for 0 ≤ i < count on all threads, in inference mode, each by one thread alone: libtorch's
 /// operations in it are shared out among no others, and so round alike whatever stands beside them.
