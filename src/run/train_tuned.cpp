@@ -365,8 +365,7 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
                output.overwrite);
   lens::StoredTunedLens joined;
   std::vector<bool> taken;
-  util::Json settings;
-  OrderedJson joined_record;
+  OrderedJson settings, joined_record;
   for (const std::string& part : parts) {
     const fs::path record_path = fs::path(part) / train::kTunedRecord;
     if (!util::exists(record_path) && util::exists(fs::path(part) / train::kTunedCheckpoint)) {
@@ -379,17 +378,17 @@ void join_tuned_lenses(const std::vector<std::string>& parts, const OutputOption
     const util::JsonView view(record, record_path.string());
     const util::JsonView layers = view.at("settings").at("layers");
     lens::StoredTunedLens lens = lens::read_tuned_lens(part);
-    train::require_recorded(util::parse_ordered_json(text, record_path.string()), lens, part);
-    util::Json others = view.at("settings").raw();
+    const OrderedJson ordered = util::parse_ordered_json(text, record_path.string());
+    train::require_recorded(ordered, lens, part);
+    OrderedJson others = ordered["settings"];
     others.erase("layers");
-    if (others.contains("init_digest")) others.erase("init");  // the digest tells of the initial lens
     if (taken.empty()) {
       joined = lens;
       settings = others;
-      joined_record = util::parse_ordered_json(text, record_path.string());
+      joined_record = ordered;
       taken.assign(lens.weights.size(), false);
     }
-    if (others != settings || lens.weights.size() != taken.size() ||
+    if (!train::different_setting(settings, others).empty() || lens.weights.size() != taken.size() ||
         lens.provenance.model_digest != joined.provenance.model_digest ||
         lens.provenance.unembed_hash != joined.provenance.unembed_hash) {
       throw util::format_error(

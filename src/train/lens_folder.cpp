@@ -32,22 +32,21 @@ std::map<std::string, at::Tensor> tensors_of(const TunedTrainer& trainer, const 
   return tensors;
 }
 
-/// The key whose value differs, with both values; empty where the settings are equal.
-std::string difference(const OrderedJson& before, const OrderedJson& now) {
+}  // namespace
+
+std::string different_setting(const OrderedJson& before, const OrderedJson& now) {
+  const auto has_digest = [](const OrderedJson& settings) {
+    return settings.is_object() && settings.contains("init_digest");
+  };
+  const bool by_digest = has_digest(before) && has_digest(now);
   for (const auto& item : now.items()) {
+    if (by_digest && item.key() == "init") continue;
     const OrderedJson old =
         before.is_object() && before.contains(item.key()) ? before[item.key()] : OrderedJson();
-    if (!is_same_setting(item.key(), old, item.value()))
+    if (old != item.value())
       return util::cat(item.key(), " was ", old.dump(), " and is now ", item.value().dump());
   }
   return before.size() == now.size() ? "" : "the checkpoint has other settings";
-}
-
-}  // namespace
-
-bool is_same_setting(const std::string& key, const OrderedJson& a, const OrderedJson& b) {
-  if (key == "init" && a.is_string() && b.is_string() && a != "" && b != "") return true;
-  return a == b;
 }
 
 void require_recorded(const OrderedJson& record, const lens::StoredLens& lens, const std::string& where) {
@@ -131,7 +130,8 @@ bool LensFolder::has_lens_of(const OrderedJson& settings) const {
   } catch (const util::Error&) {
     return false;  // damaged: written again
   }
-  if (!json.is_object() || !json.contains("settings") || !difference(json["settings"], settings).empty())
+  if (!json.is_object() || !json.contains("settings") ||
+      !different_setting(json["settings"], settings).empty())
     return false;
   if (lens) require_recorded(json, *lens, path_.string());
   return true;
@@ -146,7 +146,7 @@ void LensFolder::restore(TunedTrainer& trainer, KeptLens& best, const OrderedJso
   };
   const io::MetadataReader metadata(file.metadata(), where, kNoCheckpoint);
   const OrderedJson before = util::parse_ordered_json(metadata.text("settings"), where);
-  if (const std::string other = difference(before, settings); !other.empty()) {
+  if (const std::string other = different_setting(before, settings); !other.empty()) {
     throw util::usage_error({.what = "the training was begun with other settings",
                              .where = where,
                              .found = other,

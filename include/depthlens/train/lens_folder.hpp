@@ -72,8 +72,9 @@ class LensFolder {
   std::string log_;  // the lines
 };
 
-/// Whether two settings of a training are the same: of an initial lens its digest tells, not its path.
-bool is_same_setting(const std::string& key, const util::OrderedJson& a, const util::OrderedJson& b);
+/// A setting of a training that was another before, with both values; "" where all are the same. Of an
+/// initial lens its digest tells where both have it, and not its path.
+std::string different_setting(const util::OrderedJson& before, const util::OrderedJson& now);
 
 /// What a training does besides the steps themselves.
 struct TrainingPlan {
