@@ -32,4 +32,13 @@ inline std::size_t place_of(const decode::ReadoutShape& shape, std::int64_t lens
   return static_cast<std::size_t>((lens * shape.num_rows + row) * depth + i);
 }
 
+/// Calls use(lens, row, the lens's name), in that order.
+template <typename Use>
+void for_each_cell(const decode::ReadoutShape& shape, const Use& use) {
+  for (std::int64_t lens = 0; lens < shape.num_lenses(); ++lens) {
+    for (std::int64_t row = 0; row < shape.num_rows; ++row)
+      use(lens, row, shape.lens_names[static_cast<std::size_t>(lens)]);
+  }
+}
+
 }  // namespace depthlens::experiments

@@ -18,15 +18,6 @@ inline constexpr std::array<std::int64_t, 3> kRankThresholds = {1, 5, 10};
 inline constexpr std::array<std::int64_t, 21> kRanksOfCurves = {
     1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200, 300, 500, 700, 1000, 2000, 3000, 5000, 7000, 10000};
 
-/// Calls use(lens, row, the lens's name), in that order.
-template <typename Use>
-void for_each_cell(const decode::ReadoutShape& shape, const Use& use) {
-  for (std::int64_t lens = 0; lens < shape.num_lenses(); ++lens) {
-    for (std::int64_t row = 0; row < shape.num_rows; ++row)
-      use(lens, row, shape.lens_names[static_cast<std::size_t>(lens)]);
-  }
-}
-
 /// Rank statistics of one group of positions, for each lens and layer: a view of arrays of the state.
 class RankCurves {
  public:
