@@ -481,7 +481,9 @@ ModelOptions Run::on_this_rank(ModelOptions model, bool threads_given) const {
   model.should_stop = util::interrupted;
   if (!job_->crew) return model;
   const Ranks& ranks = job_->crew->ranks();
-  model.device = device_of_rank(model.device, ranks, compute::num_cuda_devices());
+  // Of others the cards are not counted, for which their driver begins its work.
+  const int visible = model.device == "cuda" ? compute::num_cuda_devices() : 0;
+  model.device = device_of_rank(model.device, ranks, visible);
   if (!threads_given) {
     const int threads = threads_of_rank(ranks);
     compute::set_threads(threads);
