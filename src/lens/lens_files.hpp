@@ -24,7 +24,4 @@ std::unique_ptr<Lens> make_jacobian_lens(const LensRequest& request, const model
 at::Tensor checked_parameter(const at::Tensor& tensor, const std::vector<std::int64_t>& shape,
                              const std::string& name, const std::string& file);
 
-/// Throws unless the lens has L translators of width d.
-void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int64_t hidden_size);
-
 }  // namespace depthlens::lens

@@ -305,10 +305,16 @@ StoredTunedLens read_tuned_lens(const fs::path& given) {
   return lens;
 }
 
-namespace {
+void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int64_t hidden_size) {
+  if (lens.num_layers() == num_layers && lens.hidden_size() == hidden_size) return;
+  throw util::format_error({.what = "the lens does not fit the model",
+                            .where = lens.where,
+                            .expected = cat(num_layers, " translators of width ", hidden_size),
+                            .found = cat(lens.num_layers(), " of width ", lens.hidden_size())});
+}
 
-TunedParameters parameters_of(const StoredTunedLens& lens, std::int64_t num_layers,
-                              std::int64_t hidden_size) {
+TunedParameters tuned_parameters(const StoredTunedLens& lens, std::int64_t num_layers,
+                                 std::int64_t hidden_size) {
   require_fit(lens, num_layers, hidden_size);
   const bool biased = !lens.biases.empty();
   TunedParameters parameters{
@@ -325,26 +331,10 @@ TunedParameters parameters_of(const StoredTunedLens& lens, std::int64_t num_laye
   return parameters;
 }
 
-}  // namespace
-
-TunedParameters read_tuned_parameters(const fs::path& path, std::int64_t num_layers,
-                                      std::int64_t hidden_size) {
-  return parameters_of(read_tuned_lens(path), num_layers, hidden_size);
-}
-
-TunedParameters read_tuned_parameters(const fs::path& path, const model::Model& model) {
-  const StoredTunedLens lens = read_tuned_lens(path);
-  TunedParameters parameters = parameters_of(lens, model.spec().num_layers, model.spec().hidden_size);
+TunedParameters tuned_parameters(const StoredTunedLens& lens, const model::Model& model) {
+  TunedParameters parameters = tuned_parameters(lens, model.spec().num_layers, model.spec().hidden_size);
   check_provenance(lens.provenance, lens.described_in, /*allow_mismatch=*/true, model);
   return parameters;
-}
-
-void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int64_t hidden_size) {
-  if (lens.num_layers() == num_layers && lens.hidden_size() == hidden_size) return;
-  throw util::format_error({.what = "the lens does not fit the model",
-                            .where = lens.where,
-                            .expected = cat(num_layers, " translators of width ", hidden_size),
-                            .found = cat(lens.num_layers(), " of width ", lens.hidden_size())});
 }
 
 void write_tuned_lens_folder(const fs::path& folder, const StoredTunedLens& lens, TunedKeys keys) {

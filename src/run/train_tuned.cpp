@@ -145,36 +145,58 @@ Text read_text(const InputOptions& input, const TunedTraining& training, const S
   return text;
 }
 
-/// The frequency table of the damping.
-data::TokenCounts damping_counts(const FrequentDamping& damping, const Session& session, const Text& text) {
-  if (damping.num_tokens == 0 || damping.token_counts == "input") return text.counts;
+/// The frequency table of the damping, where it is a file.
+std::optional<data::TokenCounts> read_counts(const FrequentDamping& damping, const Session& session) {
+  if (damping.num_tokens == 0 || damping.token_counts == "input") return std::nullopt;
   return data::TokenCounts::read(damping.token_counts, session.spec().vocab_size, session.tokenizer());
 }
 
 train::Damping damping_of(const FrequentDamping& damping, const data::TokenCounts& counts) {
   if (damping.num_tokens == 0) return {};
   std::vector<text::TokenId> tokens = counts.by_frequency();
-  tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(damping.num_tokens)));
+  const auto wanted = static_cast<std::size_t>(damping.num_tokens);
+  if (tokens.size() < wanted) {
+    util::log_warning(util::cat("--damp-frequent ", wanted, ": the frequency table has only ",
+                                counted(static_cast<std::int64_t>(tokens.size()), "token"),
+                                ", and all of them are damped"));
+  }
+  tokens.resize(std::min(tokens.size(), wanted));
   return {.tokens = tokens, .factor = damping.factor, .mode = damping.mode};
 }
 
+/// All but the damping, which may follow from the text.
 train::TrainSettings settings_of(const TunedTraining& training, const ModelOptions& model,
-                                 const Session& session, const data::TokenCounts& counts) {
+                                 const Session& session) {
   train::TrainSettings settings{
       .steps = training.steps,
       .loss = training.loss,
       .optimizer = optimizer_settings(training),
       .bias_only = training.bias_only,
-      .damping = damping_of(training.damping, counts),
+      .damping = {},
       .precision = model.dtype == Dtype::kFloat32 ? compute::Precision::kFloat32 : compute::Precision::kFast};
   set_layers(settings, training.layers, session.spec().num_layers);
   return settings;
 }
 
+/// The lens of --init, if there is one. Throws where it does not fit the model or has nothing to train.
+std::optional<lens::StoredTunedLens> read_init(const TunedTraining& training, const Session& session) {
+  if (training.init.empty()) return std::nullopt;
+  lens::StoredTunedLens init = lens::read_tuned_lens(training.init_folder);
+  lens::require_fit(init, session.spec().num_layers, session.spec().hidden_size);
+  if (training.bias_only && init.biases.empty()) {
+    throw util::usage_error({.what = "there is nothing to train",
+                             .where = "--bias-only",
+                             .expected = "a lens with biases",
+                             .found = "one without, " + training.init});
+  }
+  return init;
+}
+
 /// What the bits of the result follow from, the machine apart: of a checkpoint that is resumed it must be the
 /// same.
 OrderedJson settings_json(const TunedTraining& training, const ModelOptions& model, const Session& session,
-                          const Text& text, const train::TunedTrainer& trainer) {
+                          const Text& text, const std::optional<lens::StoredTunedLens>& init,
+                          const train::TunedTrainer& trainer) {
   const train::TrainSettings& settings = trainer.settings();
   const bool damped = !settings.damping.tokens.empty();
   OrderedJson json = {{"type", "tuned"},
@@ -205,8 +227,7 @@ OrderedJson settings_json(const TunedTraining& training, const ModelOptions& mod
                       {"products", trainer.products()},
                       {"data_digest", text.windows.digest()}};
   json["model_files_digest"] = model_files_digest(session);
-  if (!training.init.empty())
-    json["init_digest"] = lens::lens_digest(lens::read_tuned_lens(training.init_folder));
+  if (init) json["init_digest"] = lens::lens_digest(*init);
   return json;
 }
 
@@ -276,21 +297,18 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   train::LensFolder folder(output.out, output.overwrite, output.resume);
   const FolderLock lock(output.out, "");
   util::remove_leftovers(output.out);
+  // What may be wrong with the flags is told before the text is read, which may take long.
+  train::TrainSettings settings = settings_of(training, model_options, session);
+  const std::optional<lens::StoredTunedLens> init = read_init(training, session);
+  const std::optional<data::TokenCounts> table = read_counts(training.damping, session);
   const Text text = read_text(input, training, session);
-  const data::TokenCounts counts = damping_counts(training.damping, session, text);
-  const train::TrainSettings settings = settings_of(training, model_options, session, counts);
+  const data::TokenCounts& counts = table ? *table : text.counts;
+  settings.damping = damping_of(training.damping, counts);
   session.load();
   const util::FinishOnInterrupt finish;
   const model::Model& model = session.model();
-  lens::TunedParameters lens = training.init.empty()
-                                   ? train::TunedTrainer::zeros(model, /*biases=*/true)
-                                   : lens::read_tuned_parameters(training.init_folder, model);
-  if (training.bias_only && !lens.biases.defined()) {
-    throw util::usage_error({.what = "there is nothing to train",
-                             .where = "--bias-only",
-                             .expected = "a lens with biases",
-                             .found = "one without, " + training.init});
-  }
+  lens::TunedParameters lens =
+      init ? lens::tuned_parameters(*init, model) : train::TunedTrainer::zeros(model, /*biases=*/true);
   train::TunedTrainer trainer(model, settings, lens);
   const std::int64_t tokens_per_step = text.windows_per_step * session.max_length();
   util::log_info(util::cat(
@@ -304,7 +322,7 @@ void train_tuned_lens(const ModelOptions& model_options, const InputOptions& inp
   plan.validate_every = training.validate_every;
   plan.checkpoint_every = training.checkpoint_every;
   plan.keep_best = training.keep_best;
-  plan.settings = settings_json(training, model_options, session, text, trainer);
+  plan.settings = settings_json(training, model_options, session, text, init, trainer);
   TrainingProgress progress(settings, tokens_per_step);
   plan.on_step = [&](const train::LogLine& line) { progress.show(line); };
   plan.should_stop = util::interrupted;

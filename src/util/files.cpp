@@ -363,6 +363,8 @@ void create_folders(const fs::path& path) {
   for (const fs::path& part : path) {
     folder /= part;
     if (fs::create_directory(folder, error)) unfinished().folders.push_back(folder);
+    if (fs::is_symlink(folder, ignored) && !fs::exists(folder, ignored))
+      throw cannot_write(path, in_quotes(folder.string()) + " is a link to what is not there");
   }
   if (!fs::is_directory(path, ignored))
     throw cannot_write(path, error ? error.message() : "a file of that name");

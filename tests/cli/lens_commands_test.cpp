@@ -74,6 +74,7 @@ TEST_CASE("a lens is trained, measured, converted and used") {
   CHECK(config.at("unembed_hash").get<std::string>().size() == 64);
 
   check_done({"convert-lens", bench.out("lens"), bench.out("lens.safetensors"), "--quiet"});
+  check_done({"convert-lens", bench.out("lens"), bench.out("a/new/folder/lens.safetensors"), "--quiet"});
   const Result table = check_done({"eval-lens", "--model", bench.model.path(), "--input", bench.text, "--out",
                                    bench.out("eval"), "--max-length", "16", "--lens", "logit", "--lens",
                                    "tuned:" + bench.out("lens"), "--lens",
@@ -169,6 +170,9 @@ TEST_CASE("every optimizer, loss, damping and start leaves a lens that loads") {
     CHECK(log_of(bench.out(name)).size() == 7);
     check_done({"info", bench.out(name)});
   }
+  // More tokens than the text has.
+  const Result damped = check_done(bench.train("all", {"--damp-frequent", "10000:0.5"}));
+  CHECK(contains(damped.err, "--damp-frequent 10000: the frequency table has only "));
 }
 
 TEST_CASE("the lens that --keep best keeps is told, and is the one that is written") {
@@ -483,6 +487,12 @@ TEST_CASE("mistakes with train-lens, eval-lens and convert-lens are reported") {
   check_error({"train-lens", "--input", bench.text}, 2, {"--out"});
   check_error(bench.train("x", {"--steps", "100000"}), 3, {"too short", "expected", "--epochs"});
   check_error(bench.train("x", {"--tokens-per-step", "4"}), 2, {"no room for a window", "16"});
+  // Told before the text is read, which is too short here.
+  const auto train_long = [&bench](const std::string& flag, const std::string& value) {
+    return bench.train("x", {"--steps", "100000", flag, value});
+  };
+  check_error(train_long("--layers", "3-9"), 2, {"--layers", "0 ≤ A ≤ B ≤ 2"});
+  check_error(train_long("--init", none), 3, {"none"});
   check_error(bench.train("x", {"--damp-frequent", "10"}), 2, {"--damp-frequent", "K:FACTOR"});
   check_error(bench.train("x", {"--damp-frequent", "10:2"}), 2, {"K:FACTOR"});
   check_error(bench.train("x", {"--optimizer", "lion"}), 2, {"--optimizer"});

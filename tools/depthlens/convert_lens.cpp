@@ -107,6 +107,7 @@ void run_convert_lens(const ConvertOptions& options) {
     throw usage("--legacy-keys is of tuned-lens folders only", "a tuned lens and a folder as OUT");
   }
   const util::FinishOnInterrupt finish;  // a folder has two files, which belong together
+  if (out.has_parent_path()) util::create_folders(out.parent_path());
   if (tuned != nullptr) {
     if (!safetensors && (out.extension() == ".pt" || fs::is_regular_file(out, ignored))) {
       throw usage("a tuned lens cannot become " + util::in_quotes(options.out),

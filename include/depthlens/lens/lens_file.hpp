@@ -112,12 +112,15 @@ struct TunedParameters {
   at::Tensor biases;   ///< [L, d] float32, or undefined
 };
 
-/// Reads a tuned lens for a model of L = `num_layers` blocks and d = `hidden_size`. Throws as
-/// `read_tuned_lens`, and a format error where the lens does not fit or a value is not finite.
-TunedParameters read_tuned_parameters(const std::filesystem::path& path, std::int64_t num_layers,
-                                      std::int64_t hidden_size);
+/// Throws a format error unless the lens has L = `num_layers` translators of width d = `hidden_size`.
+void require_fit(const StoredTunedLens& lens, std::int64_t num_layers, std::int64_t hidden_size);
+
+/// The parameters of a lens for a model of L = `num_layers` blocks and d = `hidden_size`. Throws as
+/// `require_fit`, and a format error where a value is not finite.
+TunedParameters tuned_parameters(const StoredTunedLens& lens, std::int64_t num_layers,
+                                 std::int64_t hidden_size);
 /// The same, to go on from with `model`. Of a lens of another model (`check_provenance`) it warns.
-TunedParameters read_tuned_parameters(const std::filesystem::path& path, const model::Model& model);
+TunedParameters tuned_parameters(const StoredTunedLens& lens, const model::Model& model);
 
 /// Which names the tensors of params.pt get: "0.weight", or those of old releases
 /// ("input_translator.weight", "layer_translators.0.weight").

@@ -198,13 +198,13 @@ TEST_CASE("tuned lens: parameters of a training, and what is known of it") {
       place = next;
     }
     for (const fs::path& path : {file, folder}) {
-      const auto found = lens::read_tuned_parameters(path, 3, 4);
+      const auto found = lens::tuned_parameters(lens::read_tuned_lens(path), 3, 4);
       CHECK(same(found.weights, parameters.weights));
       CHECK(found.biases.defined() == biased);
       if (biased) CHECK(same(found.biases, parameters.biases));
     }
     check_error(ErrorCode::kFormat, "expected 4 translators of width 4, found 3 of width 4",
-                [&] { lens::read_tuned_parameters(file, 4, 4); });
+                [&] { lens::tuned_parameters(lens::read_tuned_lens(file), 4, 4); });
   }
 }
 
@@ -412,8 +412,8 @@ TEST_CASE("tuned lens: an unembed_hash of another model is refused, or warned of
       check_error(ErrorCode::kFormat, "found " + other + " (golden/gpt2)", load);
       request.allow_mismatch = true;
       CHECK(mentions(test::warnings_of(load), "found " + other));
-      CHECK(mentions(test::warnings_of([&] { lens::read_tuned_parameters(path, *model); }), "") ==
-            false);  // once
+      CHECK(mentions(test::warnings_of([&] { lens::tuned_parameters(lens::read_tuned_lens(path), *model); }),
+                     "") == false);  // once
     }
   }
 }

@@ -152,6 +152,12 @@ TEST_CASE("create_folders: all of them, again and again, but not over a file") {
   const auto file = folder.write("file", "x");
   check_error(ErrorCode::kOutput, {"file'"}, [&] { util::create_folders(file); });
   check_error(ErrorCode::kOutput, {"file/below'"}, [&] { util::create_folders(file / "below"); });
+  const fs::path link = folder.path() / "link";
+  fs::create_symlink(folder.path() / "nowhere", link);
+  for (const fs::path& target : {link, link / "below"}) {
+    check_error(ErrorCode::kOutput, {"link' is a link to what is not there"},
+                [&] { util::create_folders(target); });
+  }
 }
 
 TEST_CASE("what is begun and not finished can be removed: temporary files, and new folders that are empty") {
