@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <map>
-#include <memory>
 
 #include "depthlens/report/record_file.hpp"
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/tables/table_json.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "report/page_files.hpp"
 #include "report/run_files.hpp"
@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kMaxLayers = 100'000;
 
 std::string text_json(const std::string& text) {
-  return util::Json(text).dump(-1, ' ', false, util::Json::error_handler_t::replace);
+  return util::json_text(util::Json(text));
 }
 
 /// {"NAME": TABLE, …}, in the order of the names. Six significant digits; the run folder has them all.
@@ -129,7 +129,8 @@ void read_records(const fs::path& path, const PageRun& run, RecordChoice& choice
 /// What the page of a comparison knows of a run's difference to the first one.
 std::string difference_json(const RunDifference& difference) {
   if (!difference.unpaired.empty())
-    return "{\"paired\":false,\"why\":" + safe_in_script(util::Json(difference.unpaired).dump()) + "}";
+    return "{\"paired\":false,\"why\":" + safe_in_script(util::json_text(util::Json(difference.unpaired))) +
+           "}";
   return safe_in_script("{\"paired\":true,\"tables\":" + tables_json(difference.tables) + "}");
 }
 
@@ -141,7 +142,7 @@ void keep_exact(util::Json& value) {
   } else if (value.is_number_unsigned() ? value.get<std::uint64_t>() > static_cast<std::uint64_t>(kMax)
                                         : value.is_number_integer() && (value.get<std::int64_t>() > kMax ||
                                                                         value.get<std::int64_t>() < -kMax)) {
-    value = value.dump();
+    value = util::json_text(value);
   }
 }
 
@@ -196,8 +197,7 @@ PageRun describe_run(const util::Json& given, const std::vector<tables::Table>& 
     described.num_documents = run.at("counts").get_integer("documents", 0, INT64_MAX, -1);
   }
   described.json =
-      safe_in_script("\"run\":" + document.dump(-1, ' ', false, util::Json::error_handler_t::replace) +
-                     ",\"tables\":" + tables_json(tables));
+      safe_in_script("\"run\":" + util::json_text(document) + ",\"tables\":" + tables_json(tables));
   return described;
 }
 
@@ -205,26 +205,34 @@ std::string run_page(const PageRun& run, const PageRecords& records, const Recor
   const std::string opening = "{\"runs\":[{" + run.json + "}],\"records\":";
   std::string data = opening + "null}";
   const std::size_t max_bytes = records.max_bytes(), other = page_of(data).size();
-  if (other > max_bytes && max_bytes != kMaxPageBytes) {
-    throw util::usage_error(
+  const bool is_asked_for = !choice.takes_all() || max_bytes != kMaxPageBytes;
+  const auto no_place = [&] {
+    return util::usage_error(
         {.what = "the page has no place for a record",
-         .where = "--max-size",
-         .expected = util::cat("more than the ", util::with_thousands(static_cast<std::int64_t>(other)),
-                               " bytes that it has without records"),
+         .where = choice.takes_all() ? "--max-size" : choice.flags(),
+         .expected = util::cat("--max-size of more than a record and the ",
+                               util::with_thousands(static_cast<std::int64_t>(other)),
+                               " bytes that the page has without records"),
          .found = util::cat(util::with_thousands(static_cast<std::int64_t>(max_bytes)), " bytes")});
-  }
+  };
+  if (other > max_bytes && is_asked_for) throw no_place();
   if (records.size() > 0) {
     std::string bounds = util::cat(",\"max_bytes\":", max_bytes);
     if (!choice.takes_all()) {
       const util::Json chosen = {{"flags", choice.flags()},
                                  {"positions", choice.num_positions()},
                                  {"windows", choice.num_windows()}};
-      bounds += ",\"chosen\":" + safe_in_script(chosen.dump());
+      bounds += ",\"chosen\":" + safe_in_script(util::json_text(chosen));
     }
     const std::size_t rest = other + bounds.size();
-    std::string packed = records.json(max_bytes - std::min(max_bytes, rest));
-    packed.insert(packed.size() - 1, bounds);
-    data = opening + packed + "}";
+    std::optional<std::string> packed = records.json(max_bytes - std::min(max_bytes, rest));
+    if (!packed && is_asked_for) throw no_place();
+    if (packed) {
+      packed->insert(packed->size() - 1, bounds);
+      data = opening + *packed + "}";
+    } else {
+      data = opening + util::cat("null,\"records_beyond\":", max_bytes, "}");  // said on the page
+    }
   }
   return page_of(data);
 }
@@ -267,7 +275,11 @@ std::vector<std::string> distinct_names(const std::vector<fs::path>& folders) {
       name = above.filename() / name;
       above = above.parent_path();
     }
-    names.push_back(util::valid_utf8(name.string()));
+    // Bytes that are no UTF-8 are told alike.
+    const std::string told = util::valid_utf8(name.string());
+    names.push_back(told);
+    for (int number = 2; std::count(names.begin(), names.end(), names.back()) > 1; ++number)
+      names.back() = util::cat(told, " (", number, ")");
   }
   return names;
 }
@@ -277,8 +289,8 @@ std::string comparison_page(const std::vector<fs::path>& folders,
   const std::vector<std::string> names = distinct_names(folders);
   std::string data = "{\"runs\":[";
   for (std::size_t i = 0; i < folders.size(); ++i) {
-    data += util::cat(i > 0 ? "," : "", "{\"name\":", safe_in_script(util::Json(names[i]).dump()), ",",
-                      read_run(folders[i]).json,
+    data += util::cat(i > 0 ? "," : "", "{\"name\":", safe_in_script(util::json_text(util::Json(names[i]))),
+                      ",", read_run(folders[i]).json,
                       i > 0 ? ",\"difference\":" + difference_json(differences[i - 1]) : "", "}");
   }
   return page_of(data + "],\"records\":null}");

@@ -9,6 +9,7 @@
 
 #include "depthlens/report/page.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::report {
@@ -55,7 +56,7 @@ void check_size(const util::JsonView& array, std::size_t size) {
 }
 
 std::string quoted(const std::string& text) {
-  return safe_in_script(util::Json(text).dump());
+  return safe_in_script(util::json_text(util::Json(text)));
 }
 
 /// Lists of tokens that a lens follows, in the order in which they are packed.
@@ -107,7 +108,7 @@ void PageRecords::open_window(const util::JsonView& record) {
     const util::JsonView item = record.at("item");
     if (!item.is_string() && !item.is_number()) item.fail("a string, a number or null");
     // A text in any case: numbers beyond 2^53 would be others in a browser.
-    window["item"] = item.is_string() ? item.as_string() : item.raw().dump();
+    window["item"] = item.is_string() ? item.as_string() : util::json_text(item.raw());
   }
   for (const char* key : {"input", "input_document", "window_start", "answer_length"}) {
     if (record.has(key)) window[key] = record.at(key).as_integer(0, INT64_MAX);
@@ -125,7 +126,7 @@ void PageRecords::open_window(const util::JsonView& record) {
       for (std::size_t w = 0; w < list.size(); ++w) window[key].push_back(list.at(w).at("text").as_string());
     }
   }
-  std::string opening = safe_in_script(window.dump());
+  std::string opening = safe_in_script(util::json_text(window));
   opening.replace(opening.size() - 1, 1, ",\"records\":[");
   if (!windows_.empty() && windows_.back().opening == opening) return;
   bytes_ += opening.size() + 3;
@@ -232,9 +233,9 @@ std::size_t PageRecords::end_of_window(std::size_t window) const {
   return window + 1 < windows_.size() ? windows_[window + 1].begin : records_.size();
 }
 
-std::string PageRecords::json(std::size_t budget) const {
-  const std::string names =
-      util::cat("{\"lenses\":", safe_in_script(util::Json(lenses_).dump()), ",\"rows\":", num_rows_);
+std::optional<std::string> PageRecords::json(std::size_t budget) const {
+  const std::string names = util::cat("{\"lenses\":", safe_in_script(util::json_text(util::Json(lenses_))),
+                                      ",\"rows\":", num_rows_);
   constexpr std::size_t kOtherKeys = 80;
   const std::size_t room = budget - std::min(budget, names.size() + kOtherKeys);
   std::size_t top_k = top_k_;
@@ -258,11 +259,12 @@ std::string PageRecords::json(std::size_t budget) const {
     const std::size_t end = end_of_window(0);
     while (num_records < end && fits(num_records + 1)) ++num_records;
   }
+  if (num_records == 0) return std::nullopt;
 
   const auto list = [](const std::vector<std::string>& parts, std::size_t count) {
     return util::join({parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(count)}, ",");
   };
-  const std::size_t num_tokens = num_records > 0 ? records_[num_records - 1].num_tokens : 0;
+  const std::size_t num_tokens = records_[num_records - 1].num_tokens;
   std::string out = names + util::cat(",\"predictions\":", top_k);
   if (top_k < top_k_) out += util::cat(",\"predictions_left_out\":", top_k_ - top_k);
   out += ",\"ids\":[" + list(token_ids_, num_tokens) + "],\"texts\":[" + list(token_texts_, num_tokens) +

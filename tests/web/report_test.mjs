@@ -71,6 +71,15 @@ for (const [from, to, digest] of [["corpus", LONG + "1", "aa11"], ["corpus", LON
   run.model.digest = digest;
   fs.writeFileSync(path.join(alike(to), "run.json"), JSON.stringify(run));
 }
+// Watched tokens of the same texts, one of another id.
+for (const [name, id] of [["six", 6], ["seven", 7]]) {
+  fs.cpSync(alike("bounded"), alike(name), { recursive: true });
+  const run = JSON.parse(fs.readFileSync(path.join(alike(name), "run.json"), "utf8"));
+  run.settings = { ...run.settings, watch: [{ text: " Paris", id: 5 }, { text: " Rome", id }], watch_pairs: [" Paris, Rome"], watch_pair_tokens: [[0, 1]] };
+  fs.writeFileSync(path.join(alike(name), "run.json"), JSON.stringify(run));
+}
+pages.apart = path.join(work, "apart.html");
+depthlens("report", "--compare", alike("six"), alike("seven"), "--out", pages.apart);
 pages.drawn = path.join(alike("drawn"), "report.html");
 pages.exit = path.join(alike("exit"), "report.html");
 pages.kinds = path.join(work, "kinds.html");
@@ -227,6 +236,32 @@ await test("numbers are told as they are: shares below 0, nearly all, and axes o
     const ticks = await page.evaluate((ends) => logScale(...ends, 0, 1).ticks.map(({ value }) => value), [low, high]);
     assert.ok(ticks.length >= 3 && ticks.length <= 10 && ticks.every((value) => value > 0.99 * low && value < 1.01 * high), `${low} to ${high}: ${ticks}`);
   }
+  // Marks of an axis are called what they are, however near they are to each other.
+  for (const [low, high] of [[9.8612, 9.8712], [12345.1, 12345.9], [0.1, 0.9], [-3, 40], [1.00001e-6, 1.00004e-6], [0.00012, 0.00013]]) {
+    for (const share of [false, true]) {
+      const ticks = await page.evaluate(([low, high, share]) => linearScale(low, high, 0, 1, share ? { text: formatTickShare } : {}).ticks, [low, high, share]);
+      const told = ticks.map(({ text }) => Number(text.replace("−", "-").replace(" %", "").replaceAll(",", "")) / (share ? 100 : 1));
+      ticks.forEach(({ value, text }, i) => assert.ok(Math.abs(told[i] - value) <= 1e-3 * (high - low), `${value} is called ${text}`));
+    }
+  }
+  // What all have reached at the last layer is all.
+  const settling = page.locator("figure", { has: page.getByRole("heading", { name: "When the final token first comes near the top", exact: true }) });
+  await settling.locator(".hit").first().focus();
+  await page.keyboard.press("End");
+  assert.deepEqual((await page.locator("#tooltip td.number").allTextContents()).map((text) => text.trim()), ["100 %", "100 %", "100 %"]);
+  const order = await page.evaluate(() => [inOrderOf("layer", [12, 0, null, 2]), inOrderOf("position", ["last", "first_different"]), inOrderOf("class", ["b", "a"])]);
+  assert.deepEqual(order, [[0, 2, 12, null], ["first_different", "last"], ["b", "a"]]);
+  // Points at one place are all told; long names keep the ends of their parts.
+  assert.equal(await page.evaluate(() => pointsAt({ points: [{ x: 1, y: 1 }, { x: 1, y: 1 }, { x: 2, y: 1 }] }, 1, { shows: () => true, position: (x) => x }).length), 2);
+  const name = await page.evaluate(() => fittedName("a-run-of-a-long-name-validation-a · tuned-lens-lr-0.001-steps-25000-seed-1", 300));
+  assert.match(name, /ion-a · .*seed-1$/);
+});
+
+await test("watched tokens of one text and several ids are told apart", pages.apart, {}, async (page) => {
+  const titles = (await page.locator("#watch figure").first().locator(".panel-title").allTextContents()).join("|");
+  assert.match(titles, /·Rome·\(#6\)/);
+  assert.match(titles, /·Rome·\(#7\)/);
+  assert.ok(!titles.includes("#5"), titles);
 });
 
 await test("without targets no distance from them is drawn", pages.untargeted, {}, async (page) => {
@@ -519,6 +554,12 @@ await test("patching: restored is drawn, centred where nothing is restored, with
   assert.equal(middle, "rgb(246,243,234)");
   assert.equal(await label(figures.nth(1), 12, "last different token").getAttribute("fill"), middle);
   assert.notEqual(await label(figures.nth(1), 12, "last token").getAttribute("fill"), middle);
+  // What is not known is no effect of 0.
+  const unknown = await page.evaluate(() => {
+    const spec = PLOTS.find(({ baseline }) => baseline);
+    return [...matrixOf({ ...spec, y: spec.y }, [{ layer: 0, position: "last", value: null, [spec.baseline]: null }, { layer: 1, position: "last", value: 2, [spec.baseline]: 0.5 }], { facets: [] }).panels[0].cells.values()].map(({ value }) => value);
+  });
+  assert.deepEqual(unknown, [null, 1.5]);
   await label(figures.nth(1), 12, "last token").hover();
   assert.match(await page.locator("#tooltip").innerText(), /without a patch/);
   await shot(page, "patching");
@@ -673,7 +714,7 @@ await test("at a common depth stand only layers that are there", pages.sparse, {
   const figure = page.locator("#calibration figure").filter({ hasText: "Probability of the first guesses together" });
   const titles = await figure.locator(".panel-title").allTextContents();
   assert.deepEqual(titles.map((title) => title.replace(/ \(.*/, "")), [0, 25, 50, 75, 100].map((part) => `at ${part} % of the depth`));
-  assert.match(await figure.locator(".note").first().innerText(), /Not there, as these layers were not decoded: sparse at 25 %, sparse at 50 %, sparse at 75 %\./);
+  assert.match(await figure.locator(".note").first().innerText(), /Without a decoded layer near it: sparse at 25 %, sparse at 50 %, sparse at 75 %\./);
 });
 
 await test("what goes by the layers that were decoded stands apart where these differ; runs and cases are told", pages.kinds, {}, async (page) => {

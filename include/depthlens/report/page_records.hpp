@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -42,8 +43,9 @@ class PageRecords {
   std::size_t max_bytes() const { return max_bytes_; }
 
   /// The windows that fit into `budget` bytes as one JSON object, safe inside a script element. Where not
-  /// even the first window fits, it is kept with fewer predictions, or else cut.
-  std::string json(std::size_t budget) const;
+  /// even the first window fits, it is kept with fewer predictions, or else cut; nothing where no record
+  /// fits.
+  std::optional<std::string> json(std::size_t budget) const;
 
  private:
   struct Record {

@@ -21,7 +21,28 @@ function rowsOfTable(run, table) {
 }
 /** The same of all runs that have a table of that name. */
 function rowsOf(name) {
-  return RUNS.flatMap((run) => (tableOf(run, name) ? rowsOfTable(run, tableOf(run, name)) : []));
+  const rows = RUNS.flatMap((run) => (tableOf(run, name) ? rowsOfTable(run, tableOf(run, name)) : []));
+  if (COMPARING && name.startsWith("watch.")) tellWatchedApart(rows);
+  return rows;
+}
+
+/** The ids of a run's watched tokens, or pairs of them, by their names. */
+function watchedIds(run, column) {
+  const tokens = objectsOf(run.settings?.watch).map(({ text, id }) => [text, Number.isInteger(id) ? `#${id}` : text]);
+  if (column === "token") return new Map(tokens);
+  const pairs = run.settings?.watch_pair_tokens ?? [];
+  return new Map((run.settings?.watch_pairs ?? []).map((name, i) => [name, (pairs[i] ?? []).map((token) => tokens[token]?.[1]).join(", ")]));
+}
+/** A name that is that of other tokens in a run of the same tokenizer gets their ids. */
+function tellWatchedApart(rows) {
+  for (const column of ["token", "pair"]) {
+    const known = RUNS.map(({ name, run }) => ({ name, tokenizer: run.tokenizer?.digest ?? null, ids: watchedIds(run, column) }));
+    const isTwofold = (watched) => known.some((a) => known.some((b) => a.tokenizer === b.tokenizer && a.ids.has(watched) && b.ids.has(watched) && a.ids.get(watched) !== b.ids.get(watched)));
+    const twofold = new Set(valuesOf(rows, column).filter((watched) => watched !== null && isTwofold(watched)));
+    for (const row of rows) {
+      if (twofold.has(row[column])) row[column] = `${row[column]} (${known.find(({ name }) => name === row.run).ids.get(row[column])})`;
+    }
+  }
 }
 function columnsOf(name) {
   const tables = RUNS.map((run) => tableOf(run, name)).filter(Boolean);

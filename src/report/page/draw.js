@@ -21,19 +21,23 @@ function few(values, most = 7) {
 }
 
 /**
- * Rows of the layers that are nearest to the quarters of each model's depth; their `layer` tells the depth. `without`:
- * what is not there, as with --layers not every layer is, "RUN at 25 %".
+ * Rows of the layers that are nearest to the quarters of each model's depth, if they are nearer to it than to another one;
+ * their `layer` tells the depth. `without`: what is not there, as with --layers not every layer is, "RUN at 25 %"; `beside`:
+ * what is not quite there, "layer 3 of 5 of RUN at 50 %".
  */
 function atCommonDepths(rows) {
-  const common = [], without = [];
-  for (const part of [0, 0.25, 0.5, 0.75, 1]) {
+  const common = [], without = [], beside = [];
+  const quarter = 0.25, told = 0.05;
+  for (const part of [0, quarter, 2 * quarter, 3 * quarter, 1]) {
     for (const { values: [run], rows: all } of groups(rows, ["run"])) {
-      const there = all.filter((row) => row.layer === Math.round(part * row.depth));
+      const L = all[0].depth, layer = Math.round(part * L), away = Math.abs(layer / L - part);
+      const there = all.filter((row) => row.layer === layer && away < quarter / 2);
       if (there.length === 0) without.push(`${plain(run)} at ${formatTickShare(part)}`);
+      else if (away > told) beside.push(`layer ${layer} of ${L} of ${plain(run)} at ${formatTickShare(part)}`);
       common.push(...there.map((row) => ({ ...row, layer: `at ${formatTickShare(part)} of the depth` })));
     }
   }
-  return { rows: common, without };
+  return { rows: common, without, beside };
 }
 
 /** How many cases the value of a row is the mean of, as a function of the row. */
@@ -54,7 +58,7 @@ function caseCounter(spec, source) {
 
 /** The dimensions by which runs of different kinds are kept apart in a comparison. */
 function kindsOf(spec, columns) {
-  return Object.keys(KINDS).filter((kind) => KINDS[kind].all.length > 1 && (kind === "buckets" ? columns.includes("bucket") : spec.decoded));
+  return Object.keys(KINDS).filter((kind) => KINDS[kind].all.length > 1 && (kind === "buckets" ? spec.byBucket || columns.includes("bucket") : spec.decoded));
 }
 
 /** The dimensions by which curves are told apart and put into panels. */
@@ -64,6 +68,22 @@ function dimensionsOf(spec, columns) {
   if (!COMPARING || spec.kind === "matrix") return { series, facets: COMPARING ? ["run", ...facets] : facets };
   const lenses = columns.includes("lens") ? ["lens"] : [];
   return { series: ["run", ...lenses], facets: [...kindsOf(spec, columns), ...facets, ...series].filter((dimension) => dimension !== "lens") };
+}
+
+/** Values of a dimension as they follow one another: of several runs, the first one does not decide. */
+function inOrderOf(dimension, values) {
+  const known = Object.keys(ROLE_NAMES);
+  if (values.every((value) => value === null || typeof value === "number")) return [...values].sort((a, b) => (a === null) - (b === null) || a - b);
+  if (dimension === "position" && values.every((value) => known.includes(value))) return [...values].sort((a, b) => known.indexOf(a) - known.indexOf(b));
+  return values;
+}
+
+/** Groups in the order of their dimensions' values. */
+function sortedGroups(rows, dimensions) {
+  const orders = dimensions.map((dimension) => inOrderOf(dimension, valuesOf(rows, dimension)));
+  const placeOf = ({ values }) => values.map((value, d) => orders[d].indexOf(value));
+  const compared = (a, b) => a.map((place, d) => place - b[d]).find((difference) => difference !== 0) ?? 0;
+  return groups(rows, dimensions).sort((a, b) => compared(placeOf(a), placeOf(b)));
 }
 
 function groups(rows, dimensions) {
@@ -107,12 +127,18 @@ function seriesOrder(rows, dimensions) {
 
 function pointsOf(spec, rows, x, casesOf) {
   const scaled = (value, row) => (spec.depth && depth.relative && typeof value === "number" ? value / row.depth : value);
+  // Counts are exact, the shares of the page have six digits: of them alone, as of differences, so many places are sure.
+  const surePlaces = 5;
   let sum = 0;
+  const add = (row) => {
+    const n = casesOf(row), exact = !spec.difference && Number.isFinite(row.count) && n > 0;
+    sum += exact ? row.count : row.value;
+    return exact ? sum / n : Number(sum.toFixed(surePlaces));
+  };
   const sorted = spec.order ? [...rows].sort((a, b) => a[spec.order] - b[spec.order]) : rows;
   return sorted.map((row) => {
     const known = typeof row.value === "number";
-    if (spec.cumulative && known) sum += row.value;
-    const value = spec.cumulative ? (known ? sum : null) : row.value;
+    const value = spec.cumulative ? (known ? add(row) : null) : row.value;
     // With `depth`, either the layers on x or those on y are made relative. Intervals do not add up.
     const byDepth = spec.x === undefined || spec.x !== "mean_layer";
     const y = (number) => (byDepth ? scaled(number, row) : number);
@@ -152,10 +178,10 @@ function linesOf(spec, rows, dimensions, casesOf) {
       const share = inOrder.indexOf(key) / Math.max(1, inOrder.length - 1);
       return { style: "o" + Math.round((NUM_ORDERED - 1) * (spec.ordered === "falling" ? 1 - share : share)), dash: null };
     }
-    const index = order.indexOf(key);
-    return { style: "k" + (index % 8), dash: DASHES[Math.floor(index / 8) % DASHES.length] };
+    const index = order.indexOf(key), again = Math.floor(index / 8) % DASHES.length;
+    return { style: "k" + (index % 8), dash: DASHES[again], sign: again };
   };
-  const panels = groups(rows, dimensions.facets).filter((facet) => facet.rows.some(hasValue)).map((facet) => ({
+  const panels = (COMPARING ? sortedGroups : groups)(rows, dimensions.facets).filter((facet) => facet.rows.some(hasValue)).map((facet) => ({
     title: groupName(dimensions.facets, facet.values, drawn),
     values: dimensions.facets.includes("buckets") ? valuesOf(facet.rows, column) : undefined,
     series: groups(facet.rows, dimensions.series).filter((one) => one.rows.some(hasValue)).sort((a, b) => order.indexOf(a.key) - order.indexOf(b.key)).map((one) => ({
@@ -244,7 +270,8 @@ function plotFigure(given) {
     if (spec.few === "layer" && depth.relative) {
       const common = atCommonDepths(rows);
       rows = common.rows;
-      if (common.without.length > 0) notes.push(`Not there, as these layers were not decoded: ${common.without.join(", ")}.`);
+      if (common.without.length > 0) notes.push(`Without a decoded layer near it: ${common.without.join(", ")}.`);
+      if (common.beside.length > 0) notes.push(`The nearest there is: ${common.beside.join(", ")}.`);
     } else if (spec.few) {
       const values = valuesOf(rows, spec.few).sort((a, b) => a - b), chosen = few(values);
       rows = rows.filter((row) => chosen.includes(row[spec.few]));
@@ -286,7 +313,7 @@ function plotFigure(given) {
   const node = figure({
     name: () => {
       const ys = columnsFor({ ...given, ...state.view });
-      return `${given.name ?? given.table}.${ys.length > 1 ? "measures" : ys[0]}`;
+      return `${given.name ?? given.table}.${ys.length > 1 ? "measures" : ys[0]}${state.view.cumulative ? ".cumulative" : ""}`;
     },
     title: titleOf(given), note: () => limited().note, controls, table,
     wide: given.wide || COMPARING && first.panels.length > 1,
@@ -298,13 +325,14 @@ function plotFigure(given) {
 function matrixOf(spec, rows, dimensions) {
   const column = spec.x ?? "layer", drawn = rows.filter((row) => Number.isFinite(row.value));
   const text = spec.share ? formatShare : formatNumber;
+  const changeOf = (row) => (Number.isFinite(row.value) && Number.isFinite(row[spec.baseline]) ? row.value - row[spec.baseline] : null);
   const cellOf = (row) => ({
-    value: spec.baseline ? row.value - row[spec.baseline] : row.value, count: row[spec.n ?? "count"],
+    value: spec.baseline ? changeOf(row) : row.value, count: row[spec.n ?? "count"],
     told: [spec.baseline ? `; ${words(spec.y)} ${text(row.value)}` : "", Number.isFinite(row.low) ? ` (95 % ${text(row.low)} to ${text(row.high)})` : "",
       spec.baseline ? `; without a patch ${text(row[spec.baseline])}` : ""].join(""),
   });
   return {
-    label: titleOf(spec), columns: valuesOf(rows, column), rows: valuesOf(drawn, spec.rows),
+    label: titleOf(spec), columns: inOrderOf(column, valuesOf(rows, column)), rows: inOrderOf(spec.rows, valuesOf(drawn, spec.rows)),
     panels: groups(rows, dimensions.facets).map((facet) => ({
       title: groupName(dimensions.facets, facet.values, rows),
       cells: new Map(facet.rows.map((row) => [JSON.stringify([row[column] ?? null, row[spec.rows] ?? null]), cellOf(row)])),

@@ -21,9 +21,18 @@ function formatShare(value) {
   return (text ?? ">99.999") + " %";
 }
 
+/** A number on an axis whose marks are `step` apart: as many digits as tell them apart. */
+function formatTick(value, step) {
+  const size = Math.abs(value), more = 1;  // digit, of a step of 2.5
+  if (!(step > 0) || value === 0 || size >= 1e9) return formatNumber(value);
+  if (size < 1e-4) return value.toExponential(Math.max(2, Math.ceil(Math.log10(size / step)) + more));
+  return value.toLocaleString("en-US", { maximumFractionDigits: Math.min(20, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)) + more) });
+}
+
 /** A share on an axis: no digits that it does not need. */
-function formatTickShare(value) {
-  return Number((100 * value).toPrecision(4)) + " %";
+function formatTickShare(value, step) {
+  const percent = 100 * value;
+  return (step > 0 && Math.abs(percent) >= 1e-4 ? formatTick(percent, 100 * step) : String(Number(percent.toPrecision(4)))) + " %";
 }
 
 /** "n = 12", or "n = 3–12" where numbers of cases differ. */

@@ -20,17 +20,25 @@ function titleLines(title, width) {
 function legend(series, width, kind) {
   const group = svg("g");
   let x = 0, line = 0;
-  for (const { name: whole, style, dash, points } of series) {
-    const name = fitted(whole, Math.min(360, width - 30)), few = points?.every((point) => point.few);
+  for (const { name: whole, style, dash, sign, points } of series) {
+    const name = fittedName(whole, Math.min(360, width - 30)), few = points?.every((point) => point.few);
     const needed = 30 + textWidth(name) + 16;
     if (x > 0 && x + needed - 16 > width) { x = 0; ++line; }
     const y = line * 18 + 10;
     group.append(kind === "line" ? svg("line", { x1: x, x2: x + 20, y1: y, y2: y, ...curveLook(style, dash, few) })
-        : svg("rect", { x: x + 8, y: y - 6, width: 12, height: 12, rx: kind === "dots" ? 6 : 2, class: (kind === "dots" && few ? "hollow " : "bar ") + style }),
+        : kind === "dots" ? dot(sign, x + 14, y, 6, (few ? "hollow " : "") + style)
+          : svg("rect", { x: x + 8, y: y - 6, width: 12, height: 12, rx: 2, class: "bar " + style }),
       svg("text", { x: x + 26, y: y + 4 }, name, name === whole ? null : svg("title", { text: whole })));
     x += needed;
   }
   return { group, height: (line + 1) * 18 + 8 };
+}
+
+/** A disc, or another sign where the colours come again. */
+function dot(sign = 0, x, y, size, look) {
+  if (sign === 0) return svg("circle", { class: look, cx: x, cy: y, r: size });
+  const corners = { 1: [[-1, -1], [1, -1], [1, 1], [-1, 1]], 2: [[0, -1.35], [1.35, 0], [0, 1.35], [-1.35, 0]], 3: [[0, -1.2], [1.2, 0.95], [-1.2, 0.95]] }[sign];
+  return svg("path", { class: look, d: path(corners.map(([dx, dy]) => [x + dx * size * 0.9, y + dy * size * 0.9])) + "Z" });
 }
 
 /** Of few cases: thin and dotted. */
@@ -51,7 +59,7 @@ const pointsOfPlot = (plot) => panelsOf(plot).flatMap((panel) => panel.series.fl
 function yScale(plot, from, to) {
   const references = panelsOf(plot).flatMap((panel) => panel.series.map((series) => series.reference));
   const values = [...pointsOfPlot(plot).flatMap((point) => [point.y, point.low, point.high]), ...references].filter(Number.isFinite);
-  const text = plot.y.share ? formatTickShare : formatNumber;
+  const text = plot.y.share ? formatTickShare : formatTick;
   if (plot.y.type === "log") {
     const [low, high] = extent(values.filter((value) => value > 0));
     return logScale(plot.y.least ?? low, Math.max(high, (plot.y.least ?? low) * 2), from, to);
@@ -141,11 +149,11 @@ const MARKS = {
   },
   dots(series, xs, ys, unit) {
     const step = (unit * 0.7) / Math.max(1, series.length);
-    return series.flatMap(({ points, style }, s) => points.filter(({ x, y }) => xs.shows(x) && ys.shows(y)).flatMap((point) => {
+    return series.flatMap(({ points, style, sign }, s) => points.filter(({ x, y }) => xs.shows(x) && ys.shows(y)).flatMap((point) => {
       const centre = xs.position(point.x) + (s - (series.length - 1) / 2) * step;
       return [
         isBounded(point) ? whisker(point, centre, ys, style) : null,
-        svg("circle", { class: (point.few ? "hollow " : "") + style, cx: centre, cy: ys.position(point.y), r: Math.min(3.4, Math.max(1.6, step / 2)) }),
+        dot(sign, centre, ys.position(point.y), Math.min(3.4, Math.max(1.6, step / 2)), (point.few ? "hollow " : "") + style),
       ];
     }));
   },
@@ -182,14 +190,15 @@ function xAxis(plot, xs, bottom, from, to) {
     svg("text", { x: (from + to) / 2, y: bottom + (crowded ? 66 : 34), "text-anchor": "middle", text: plot.x.title }));
 }
 
-/** The point of a series at x, or the nearest within half a step of the series: models differ in depth. */
-function pointAt({ points }, x, xs) {
+/** The points of a series at x, or the nearest within half a step of the series: models differ in depth. */
+function pointsAt({ points }, x, xs) {
   const distance = (point) => Math.abs(xs.position(point.x) - xs.position(x));
-  const placed = points.filter((point) => xs.shows(point.x));
+  const placed = points.filter((point) => xs.shows(point.x)), there = placed.filter((point) => point.x === x);
+  if (there.length > 0 || xs.width) return there;
   const nearest = placed.reduce((best, point) => (best && distance(best) <= distance(point) ? best : point), null);
-  if (!nearest || nearest.x === x || xs.width) return nearest?.x === x ? nearest : null;
+  if (!nearest) return [];
   const [first, last] = extent(placed.map((point) => xs.position(point.x)));
-  return distance(nearest) <= (last - first) / Math.max(1, placed.length - 1) / 2 + 1e-6 ? nearest : null;
+  return distance(nearest) <= (last - first) / Math.max(1, placed.length - 1) / 2 + 1e-6 ? [nearest] : [];
 }
 
 /** Values of all series where x is nearest, in the tooltip and as words for those who cannot see it. */
@@ -207,12 +216,10 @@ function reader(plot, panel, xs, area, group) {
     rule.setAttribute("x1", x);
     rule.setAttribute("x2", x);
     rule.setAttribute("visibility", "visible");
-    const lines = panel.series.flatMap((series) => {
-      const point = pointAt(series, all[current], xs);
-      if (!point) return [];
+    const lines = panel.series.flatMap((series) => pointsAt(series, all[current], xs).map((point) => {
       const parts = [text(point.y), isBounded(point) ? `(${text(point.low)} to ${text(point.high)})` : null, point.x === all[current] ? null : `at ${formatNumber(point.x)}`, point.note];
-      return [{ series, value: parts.filter(Boolean).join(" "), cases: plot.tellsCases && Number.isFinite(point.n) ? casesText([point.n]) : "" }];
-    });
+      return { series, value: parts.filter(Boolean).join(" "), cases: plot.tellsCases && Number.isFinite(point.n) ? casesText([point.n]) : "" };
+    }));
     const head = `${plot.x.title}: ${nameOf(all[current])}`;
     const rows = lines.map(({ series, value, cases }) => el("tr", {},
       el("td", {}, svg("svg", { viewBox: "0 0 10 10" }, svg("circle", { cx: 5, cy: 5, r: 4, class: series.style })), series.name),
@@ -260,7 +267,7 @@ function linesPlot(plot, width) {
   const across = plot.allPanels ? most : Math.ceil(count / Math.ceil(count / most));  // rows of equal length
   if (printing && count > across * PRINTED.rows) return inSheets(plot, across * PRINTED.rows, (part) => linesPlot(part, width));
   const panelWidth = Math.min(PANEL.most, Math.floor((width - (across - 1) * PANEL.gap) / across));
-  const named = plot.legend ?? [...new Map(panelsOf(plot).flatMap((panel) => panel.series).map((series) => [series.name, series])).values()];
+  const named = plot.legend ?? [...new Map(panelsOf(plot).flatMap((panel) => panel.series).map((series) => [series.key ?? series.name, series])).values()];
   const words = plot.x.type === "category" && plot.x.values.some((value) => textWidth(plot.x.name(value)) > (panelWidth - 70) / plot.x.values.length - 4);
   const bold = 1.18, lineHeight = 13;
   const titles = new Map(panelsOf(plot).map((panel) => [panel, titleLines(panel.title ?? "", panelWidth / bold)]));

@@ -35,7 +35,7 @@ function matrixPlot(plot, width) {
     [low, high] = [centre - most, centre + most];
   }
   const colourOf = centre !== null ? signedColour : rampColour;
-  const scale = shadeScale({ low, high, log: plot.value.log, text: plot.value.share ? formatTickShare : formatNumber });
+  const scale = shadeScale({ low, high, log: plot.value.log, text: plot.value.share ? formatTickShare : formatTick });
   // The legend begins at the left edge where its title would not fit beside the names of the rows.
   const head = 44, onSheet = across * Math.max(1, Math.floor((PRINTED.tall - head) / panelHeight));
   if (printing && plot.panels.length > onSheet) return inSheets(plot, onSheet, (part) => matrixPlot(part, width));

@@ -19,7 +19,7 @@
 //   label, tells  the text beside a point, and what the tooltip adds to it, of a row; `also`: columns for the table
 //   lastLayer     a mark at the model's last layer
 //   reference     {table, y, by, name}: levels beside the curves, of another table, for the same value of `by`
-//   decoded       what the values tell depends on which layers were decoded
+//   decoded       what the values tell depends on which layers were decoded; byBucket: on the buckets, though it has none
 //   few           dimension of which a few values, evenly spaced, are drawn
 //   atMost        {dimension: n}: the plot is drawn where there are no more values
 //   title, note   texts, or functions that give them; `note` of the runs that have the table
@@ -61,7 +61,7 @@ const PLOTS = [
     note: (runs) => `The layer's first guess. ${BY_TABLE(runs)}` },
   { table: "frequency.mean_probability", y: "probability", ...SHARE, ...OF_RUN, ...TARGETS, views: CURVES_AND_STACK, title: "Where is the probability?", yTitle: "mean probability", series: ["bucket"], ordered: "falling", facets: ["lens"], wide: true,
     note: (runs) => `All probability that a layer gives. ${BY_TABLE(runs)}` },
-  { table: "frequency.distance", source: distanceFromTargets, y: "distance", ...SHARE, ...OF_RUN, title: "Distance of the guesses from the tokens to be predicted", yTitle: "share in other buckets", series: ["lens"],
+  { table: "frequency.distance", source: distanceFromTargets, byBucket: true, y: "distance", ...SHARE, ...OF_RUN, title: "Distance of the guesses from the tokens to be predicted", yTitle: "share in other buckets", series: ["lens"],
     note: "What share of the guesses would have to move to another bucket, so that the buckets have the shares of the tokens that were to be predicted: half the sum of the absolute differences." },
   { table: "calibration.frequency_bias", y: "kl_corpus", ...KL, ...OF_RUN, title: "Distance of the probability from the frequency table", yTitle: "KL(table ‖ mean prediction), nats", series: ["bucket"], facets: ["lens"], wide: true,
     note: (runs) => `Between how often each token occurs in the frequency table and how probable the layer makes it on average, and which tokens it is due to. The table: ${frequencyTable(runs)}.` },

@@ -461,8 +461,9 @@ function keptNote(records) {
   if (chosen) sentences.push(`They were chosen by ${plain(chosen.flags)}${chosen.positions > positions ? `, and what would make the page larger than ${size} was left out` : ""}.`);
   else if (positions < recorded) sentences.push(`These are the first of the input: what keeps the page below ${size}.`);
   if (positions < recorded) {
-    const last = Math.max(...documents), other = answers ? "ID" : last + 1 < (counts.documents ?? 0) ? last + 1 : 0;
-    sentences.push(`“depthlens report RUN --document ${other}” shows others, --max-size ${4 * Math.ceil((records.max_bytes ?? 2e6) / 1e6)}MB more.`);
+    const last = Math.max(...documents), end = windows.at(-1), more = `--max-size ${4 * Math.ceil((records.max_bytes ?? 2e6) / 1e6)}MB`;
+    const other = answers ? "--document ID" : last + 1 < (counts.documents ?? 0) ? `--document ${last + 1}` : windows.length < (counts.windows ?? 0) && !chosen ? `--document ${end.document} --window ${end.window + 1}` : null;
+    sentences.push(other ? `“depthlens report RUN ${other}” shows others, ${more} more.` : `“depthlens report RUN ${more}” shows more.`);
   }
   if (records.predictions_left_out > 0) sentences.push(`Tooltips have ${plural(records.predictions, "prediction")} of a layer here, so that a whole window finds a place.`);
   if (counts.records_omitted > 0) sentences.push(`${plural(counts.records_omitted, "position")} ${counts.records_omitted === 1 ? "has" : "have"} no record (--max-records).`);
@@ -473,7 +474,7 @@ function keptNote(records) {
 
 /** {id, title, node} of the records; null where the page has none. */
 function recordSection(records) {
-  if (!records || records.windows.length === 0 || records.windows[0].records.length === 0) return null;
+  if (!records) return null;
   const missing = missingNote(records);
   const map = new RecordMap(records);
   if (map.values.length === 0) {

@@ -7,14 +7,14 @@ function niceStep(span, count) {
 
 /** Scales have: position(value), ticks [{value, text}], and `shows(value)`, false where a value has no place. On a
  *  logarithmic one the ends of bands that have none lie at its lower end. */
-function linearScale(low, high, from, to, { count = 5, whole = false, text = formatNumber } = {}) {
+function linearScale(low, high, from, to, { count = 5, whole = false, text = formatTick } = {}) {
   if (!(high > low)) [low, high] = [low - 0.5, low + 0.5];
   let step = niceStep(high - low, count);
   if (whole) step = Math.max(1, Math.ceil(step));
   const ticks = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) {
     const value = Number((i * step).toPrecision(12));
-    ticks.push({ value, text: text(value).replaceAll("-", "−") });
+    ticks.push({ value, text: text(value, step).replaceAll("-", "−") });
   }
   return { ticks, shows: Number.isFinite, position: (value) => from + ((value - low) / (high - low)) * (to - from) };
 }
@@ -93,9 +93,17 @@ function textWidth(text) {
   return measuring.measureText(text).width;
 }
 /** The beginning of a text that is at most `width` wide. */
-function fitted(text, width) {
+function fitted(text, width, shorten = shortened) {
   const narrowest = 2;  // texts may be very long
-  let most = Math.ceil(width / narrowest), cut = shortened(text, most);
-  while (most > 1 && textWidth(cut) > width) cut = shortened(text, most = Math.min(most, Array.from(cut).length) - 1);
+  let most = Math.ceil(width / narrowest), cut = shorten(text, most);
+  while (most > 1 && textWidth(cut) > width) cut = shorten(text, most = Math.min(most, Array.from(cut).length) - 1);
   return cut;
+}
+/** A name of several parts, about `width` wide at most: long parts lose their middles, as names of one series differ at their ends. */
+function fittedName(name, width) {
+  const between = " · ", parts = name.split(between), room = width - (parts.length - 1) * textWidth(between), widths = parts.map(textWidth);
+  const least = 20, step = 4;
+  let most = Math.max(...widths);
+  while (most > least && widths.reduce((sum, needed) => sum + Math.min(needed, most), 0) > room) most -= step;
+  return parts.map((part) => fitted(part, most, withoutMiddle)).join(between);
 }

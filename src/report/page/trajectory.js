@@ -49,7 +49,9 @@ class Pins {
   }
   prefix({ lens, record }) {
     const { lenses, windows } = this.records, { item, document, window } = windows[record.window];
-    const place = item !== null && item !== undefined ? withoutMiddle(plain(item), 24) : this.several ? `document ${document}` : null;
+    const short = (item) => withoutMiddle(plain(item), 24);
+    const isShared = windows.some((other) => other.item !== item && other.item !== null && other.item !== undefined && short(other.item) === short(item));
+    const place = item !== null && item !== undefined ? (isShared ? plain(item) : short(item)) : this.several ? `document ${document}` : null;
     const inside = windows.some((other) => other.window > 0) ? `window ${window}` : null;
     return [lenses.length > 1 ? plain(lenses[lens]) : null, place, inside, `${record.position} `].filter((part) => part !== null).join(" · ");
   }
@@ -76,7 +78,7 @@ class Pins {
   }
   plot() {
     const curve = (pin, what, dash, ranks) => ({
-      name: `${this.name(pin)} → ${shortened(what, 24)}`, style: "k" + pin.colour, dash, points: ranks.map((rank, row) => ({ x: layerOf(row), y: rank })),
+      key: JSON.stringify([pin.key, dash, what]), name: `${this.name(pin)} → ${shortened(what, 24)}`, style: "k" + pin.colour, dash, points: ranks.map((rank, row) => ({ x: layerOf(row), y: rank })),
     });
     const series = this.pins.flatMap((pin) => {
       const { target, final } = pin.record;
