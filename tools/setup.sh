@@ -16,9 +16,9 @@ logs=$build/logs
 # With CMAKE_CXX_COMPILER_LAUNCHER=ccache, a second clone finds the objects of the first.
 export CCACHE_BASEDIR=$root
 
-build_packages=(cmake ninja-build g++ pkg-config python3-venv libsentencepiece-dev nlohmann-json3-dev libcli11-dev
-  libspdlog-dev libpcre2-dev libutf8proc-dev libssl-dev libcurl4-openssl-dev zlib1g-dev liblzma-dev libzstd-dev
-  libtomlplusplus-dev catch2)
+build_packages=(cmake ninja-build g++ pkg-config python3-venv libsentencepiece-dev libprotobuf-dev nlohmann-json3-dev
+  libcli11-dev libspdlog-dev libpcre2-dev libutf8proc-dev libssl-dev libcurl4-openssl-dev zlib1g-dev liblzma-dev
+  libzstd-dev libtomlplusplus-dev catch2)
 test_packages=(clang-format xz-utils)
 
 say() { printf '%s\n' "$*"; }

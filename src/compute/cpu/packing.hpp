@@ -106,23 +106,32 @@ struct VectorOf {
   typedef float Unaligned __attribute__((vector_size(kBytes), aligned(4), may_alias));
 };
 
+/// Lanes of two vectors by turns, from lane `first` of each.
+template <int kBytes>
+inline void interleave(const typename VectorOf<kBytes>::Lanes& a, const typename VectorOf<kBytes>::Lanes& b,
+                       int first, typename VectorOf<kBytes>::Lanes& out) {
+  constexpr int kLanes = kBytes / 4;
+#ifdef __clang__  // which has no __builtin_shuffle, and makes one of this
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) out[i] = (i % 2 == 0 ? a : b)[first + i / 2];
+#else
+  typename VectorOf<kBytes>::Lanes places;
+  for (int i = 0; i < kLanes; ++i) places[i] = static_cast<std::uint32_t>(first + i / 2 + i % 2 * kLanes);
+  out = __builtin_shuffle(a, b, places);
+#endif
+}
+
 /// A square of 32-bit lanes turned about its diagonal, by interleaving halves log2(lanes) times.
 template <int kBytes>
 inline void transpose(typename VectorOf<kBytes>::Lanes* square) {
-  using Lanes = typename VectorOf<kBytes>::Lanes;
   constexpr int kLanes = kBytes / 4;
-  Lanes low, high;
-  for (int i = 0; i < kLanes; ++i) {
-    low[i] = static_cast<std::uint32_t>(i / 2 + i % 2 * kLanes);
-    high[i] = low[i] + kLanes / 2;
-  }
-  Lanes other[kLanes];
+  typename VectorOf<kBytes>::Lanes other[kLanes];
 #pragma GCC unroll 8
   for (int step = 1; step < kLanes; step *= 2) {
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes / 2; ++i) {
-      other[2 * i] = __builtin_shuffle(square[i], square[i + kLanes / 2], low);
-      other[2 * i + 1] = __builtin_shuffle(square[i], square[i + kLanes / 2], high);
+      interleave<kBytes>(square[i], square[i + kLanes / 2], 0, other[2 * i]);
+      interleave<kBytes>(square[i], square[i + kLanes / 2], kLanes / 2, other[2 * i + 1]);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) square[i] = other[i];

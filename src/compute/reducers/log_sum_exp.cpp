@@ -27,8 +27,7 @@ class LogSumExpReducer : public Reducer {
  public:
   LogSumExpReducer(const VocabularyPass& pass, const at::Tensor& rows, std::int64_t num_gradients,
                    const at::Tensor& token_scale)
-      : pass_(pass),
-        rows_(rows),
+      : rows_(rows),
         num_gradients_(num_gradients),
         token_scale_(token_scale),
         transform_(pass.unembedding().transform) {}
@@ -74,7 +73,6 @@ class LogSumExpReducer : public Reducer {
             .top = top};
   }
 
-  const VocabularyPass& pass_;
   const at::Tensor& rows_;  // [R, d]
   std::int64_t num_gradients_;
   at::Tensor token_scale_;
