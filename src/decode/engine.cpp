@@ -191,7 +191,7 @@ void Decoding::process_whole(const std::vector<Query>& batch) {
     std::optional<std::vector<at::Tensor>> computed = forward(batch);
     if (!computed) return process_halves(batch);
     residuals = std::move(*computed);
-    if (options_.save_states != nullptr) save_states(batch, residuals);
+    if (!options_.save_states.empty()) save_states(batch, residuals);
   }
   decode_parts(batch, residuals);
 }
@@ -225,7 +225,7 @@ std::optional<std::vector<at::Tensor>> Decoding::forward(const std::vector<Query
 void Decoding::save_states(const std::vector<Query>& batch, const std::vector<at::Tensor>& residuals) const {
   std::int64_t row = 0;
   for (const Query& query : batch) {
-    write_states(*options_.save_states, query, residuals, row);
+    write_states(options_.save_states, query, residuals, row);
     row += static_cast<std::int64_t>(query.tokens.size());
   }
 }

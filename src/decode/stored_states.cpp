@@ -18,7 +18,6 @@
 #include "depthlens/model/finite.hpp"
 #include "depthlens/util/descriptor.hpp"
 #include "depthlens/util/error.hpp"
-#include "depthlens/util/files.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::decode {
@@ -157,11 +156,7 @@ bool StoredStates::look_normed(const model::OutputHead& head) const {
   return head.norm != model::NormKind::kLayerNorm || all_near(standard.mean(1), 0);
 }
 
-StateWriter::StateWriter(std::filesystem::path folder) : folder_(std::move(folder)) {
-  util::create_folders(folder_);
-}
-
-std::optional<StateWriter::Place> StateWriter::place_of(const std::filesystem::path& file) {
+std::optional<WindowPlace> place_of_states(const std::filesystem::path& file) {
   const std::string name = file.filename().string();
   const std::size_t dash = name.find('-'), dot = name.find('.');
   const auto number = [&](std::size_t begin, std::size_t end, int least, std::int64_t& value) {
@@ -169,7 +164,7 @@ std::optional<StateWriter::Place> StateWriter::place_of(const std::filesystem::p
            name.find_first_not_of("0123456789", begin) == end &&
            util::parse_int(std::string_view(name).substr(begin, end - begin), value);
   };
-  Place place = {};
+  WindowPlace place;
   if (dash == name.npos || dot == name.npos || dash > dot || name.substr(dot) != ".safetensors" ||
       !number(0, dash, kDocumentDigits, place.document) ||
       !number(dash + 1, dot, kWindowDigits, place.window))
@@ -177,8 +172,8 @@ std::optional<StateWriter::Place> StateWriter::place_of(const std::filesystem::p
   return place;
 }
 
-void write_states(const StateWriter& writer, const Query& query, const std::vector<at::Tensor>& residuals,
-                  std::int64_t first) {
+void write_states(const std::filesystem::path& folder, const Query& query,
+                  const std::vector<at::Tensor>& residuals, std::int64_t first) {
   const auto T = static_cast<std::int64_t>(query.tokens.size());
   std::vector<at::Tensor> layers;
   for (const at::Tensor& states : residuals) {
@@ -189,8 +184,7 @@ void write_states(const StateWriter& writer, const Query& query, const std::vect
   std::array<char, 64> name;
   std::snprintf(name.data(), name.size(), "%0*lld-%0*lld.safetensors", kDocumentDigits,
                 static_cast<long long>(query.document), kWindowDigits, static_cast<long long>(query.window));
-  io::write_safetensors(writer.folder() / name.data(), {{kStates, at::stack(layers, 1)}, {kTokens, tokens}},
-                        {});
+  io::write_safetensors(folder / name.data(), {{kStates, at::stack(layers, 1)}, {kTokens, tokens}}, {});
 }
 
 }  // namespace depthlens::decode

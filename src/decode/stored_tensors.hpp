@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,8 @@ struct StoredStates::Tensors {
 };
 
 /// Writes the states of the decoded layers of a query, rows `first` … of `residuals` (undefined ones are left
-/// out).
-void write_states(const StateWriter& writer, const Query& query, const std::vector<at::Tensor>& residuals,
-                  std::int64_t first);
+/// out), into a file in `folder`.
+void write_states(const std::filesystem::path& folder, const Query& query,
+                  const std::vector<at::Tensor>& residuals, std::int64_t first);
 
 }  // namespace depthlens::decode

@@ -14,8 +14,6 @@ class Choices : public Experiment {
  public:
   explicit Choices(const Context& context) : context_(context) {}
 
-  decode::Needs needs() const override { return {}; }
-
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     labels_ = context_.task->option_labels;

@@ -30,8 +30,6 @@ class TransferListener : public decode::Listener {
   TransferListener(const Context& context, std::vector<TranslatorView> views)
       : context_(context), views_(std::move(views)) {}
 
-  decode::Needs needs() const override { return {}; }
-
   void begin(const decode::ReadoutShape& shape) override {
     DEPTHLENS_ASSERT(static_cast<std::int64_t>(views_.size()) == shape.num_lenses());
     num_layers_ = shape.last_layer();

@@ -12,8 +12,6 @@ class Exit : public Experiment {
  public:
   explicit Exit(const Context& context) : context_(context) {}
 
-  decode::Needs needs() const override { return {}; }
-
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     values_.assign(static_cast<std::size_t>(shape.num_lenses() * shape.num_rows) * kExitStatistics, 0);

@@ -12,7 +12,6 @@ class Facts : public Experiment {
  public:
   explicit Facts(const Context& context) : context_(context) {}
 
-  decode::Needs needs() const override { return {}; }
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     seen_ = &context_.state->histograms("facts.groups", 1);

@@ -11,8 +11,6 @@ class Flips : public Experiment {
   explicit Flips(const Context& context)
       : state_(*context.state), buckets_(context.buckets), seed_(context.seed) {}
 
-  decode::Needs needs() const override { return {}; }
-
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     positions_ = layer_index(shape.num_lenses(), 0);

@@ -13,8 +13,6 @@ class Pos : public Experiment {
  public:
   explicit Pos(const Context& context) : context_(context) {}
 
-  decode::Needs needs() const override { return {}; }
-
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     classes_.clear();

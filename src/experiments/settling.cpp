@@ -14,8 +14,6 @@ class Settling : public Experiment {
  public:
   explicit Settling(const Context& context) : state_(*context.state), seed_(context.seed) {}
 
-  decode::Needs needs() const override { return {}; }
-
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     positions_ = index(shape.num_lenses(), 0);

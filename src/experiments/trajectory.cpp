@@ -23,8 +23,6 @@ class Trajectory : public Experiment {
  public:
   explicit Trajectory(const Context& context) : state_(*context.state), seed_(context.seed) {}
 
-  decode::Needs needs() const override { return {}; }
-
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     positions_ = index(shape.num_lenses(), 0, kKlFinal);

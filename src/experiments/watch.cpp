@@ -16,8 +16,6 @@ class Watching : public Experiment {
   explicit Watching(const Context& context)
       : state_(*context.state), watch_(*context.watch), seed_(context.seed) {}
 
-  decode::Needs needs() const override { return {}; }
-
   void begin(const decode::ReadoutShape& shape) override {
     shape_ = shape;
     sums_ = &state_.sums("watch.sums", pair_index(watch_.pairs.size(), 0, 0), seed_);

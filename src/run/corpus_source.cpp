@@ -89,10 +89,7 @@ bool CorpusSource::next(decode::Query& query) {
   while (true) {
     if (next_window_ >= windows_.size() && !next_document()) return false;
     const Place place = {document_.index, static_cast<std::int64_t>(next_window_)};
-    if (part_ + 1 < plan_.num_parts()) {
-      const Place& end = plan_.begin(part_ + 1);
-      if (std::pair(place.document, place.window) >= std::pair(end.document, end.window)) return false;
-    }
+    if (part_ + 1 < plan_.num_parts() && place >= plan_.begin(part_ + 1)) return false;
     const std::int64_t room = session_.max_length() - (session_.bos() ? 1 : 0);
     query = {.document = document_.index,
              .window = place.window,

@@ -23,6 +23,11 @@ std::string Plan::digest() const {
   return hash.hex_digest();
 }
 
+std::pair<std::size_t, std::size_t> Plan::items(std::int64_t part, std::size_t count) const {
+  const std::size_t end = part + 1 < num_parts() ? static_cast<std::size_t>(begin(part + 1).document) : count;
+  return {static_cast<std::size_t>(begin(part).document), end};
+}
+
 void Planner::add(const Place& place, std::int64_t weight) {
   std::vector<Plan::Part>& parts = plan_.parts_;
   if (parts.empty() || in_last_ == stride_) {

@@ -17,6 +17,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::run {
@@ -70,13 +71,11 @@ class HeldFolder {
 };
 
 /// The part that a window lies in.
-std::int64_t part_of(const Plan& plan, const decode::StateWriter::Place& window) {
+std::int64_t part_of(const Plan& plan, const Place& window) {
   std::int64_t first = 0, end = plan.num_parts();
   while (end - first > 1) {
     const std::int64_t middle = first + (end - first) / 2;
-    const Place& begin = plan.begin(middle);
-    const bool before = std::pair(begin.document, begin.window) <= std::pair(window.document, window.window);
-    (before ? first : end) = middle;
+    (plan.begin(middle) <= window ? first : end) = middle;
   }
   return first;
 }
@@ -86,7 +85,7 @@ std::int64_t part_of(const Plan& plan, const decode::StateWriter::Place& window)
 void check_states_folder(const fs::path& folder, bool overwrite) {
   const std::vector<fs::path> files = states_in(folder);
   for (const fs::path& file : files) {
-    if (decode::StateWriter::place_of(file)) continue;
+    if (decode::place_of_states(file)) continue;
     throw util::output_error(
         {.what = "the folder for states holds other files, which would be read with them",
          .where = util::in_quotes(file.string()),
@@ -120,7 +119,7 @@ std::optional<SavedStates> saved_states(const fs::path& folder) {
 PreparedStates prepare_states_folder(const fs::path& folder, const util::OrderedJson& identity,
                                      bool has_done_parts, bool overwrite) {
   check_states_folder(folder, overwrite);
-  const std::string run = util::sha256(identity.dump());
+  const std::string run = util::sha256(util::json_text(identity));
   if (run_of(folder) == run) return {.run = run};
   if (has_done_parts) {
     throw util::usage_error({.what = "the states of what was done before are not in this folder",
@@ -139,7 +138,7 @@ PreparedStates prepare_states_folder(const fs::path& folder, const util::Ordered
   std::error_code ignored;
   for (const fs::path& file : others) fs::remove(file, ignored);
   const util::OrderedJson index = {{"run", run}, {"of", identity}};
-  util::write_file(folder / kIndex, index.dump(2) + "\n");
+  util::write_file(folder / kIndex, util::json_text(index, 2) + "\n");
   return {.run = run, .replaced = !others.empty()};
 }
 
@@ -159,8 +158,8 @@ void give_back_states_folder(const std::string& run, const fs::path& folder) {
 void check_done_states(const fs::path& folder, const Plan& plan, const PartSet& done, std::int64_t windows) {
   std::int64_t found = 0;
   for (const fs::path& file : states_in(folder)) {
-    const auto place = decode::StateWriter::place_of(file);
-    if (!place || !done.contains(part_of(plan, *place))) continue;
+    const auto window = decode::place_of_states(file);
+    if (!window || !done.contains(part_of(plan, {window->document, window->window}))) continue;
     io::TensorFile::open_safetensors(file);  // throws where it was cut
     ++found;
   }

@@ -1,8 +1,8 @@
 // Files of residual states → queries.
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
@@ -181,9 +181,7 @@ std::size_t StatesSource::num_bos(const decode::StoredStates& states, std::size_
 }
 
 void StatesSource::begin_part(std::int64_t part) {
-  next_file_ = static_cast<std::size_t>(plan_.begin(part).document);
-  end_file_ =
-      part + 1 < plan_.num_parts() ? static_cast<std::size_t>(plan_.begin(part + 1).document) : files_.size();
+  std::tie(next_file_, end_file_) = plan_.items(part, files_.size());
   first_position_ = plan_.weight_before(part);
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "depthlens/run/session.hpp"
 #include "depthlens/run/source.hpp"
@@ -240,9 +241,7 @@ void TaskSource::add_positions(decode::Query& query, std::size_t item_index) con
 
 void TaskSource::begin_part(std::int64_t part) {
   DEPTHLENS_ASSERT(again_.empty() && trials_.empty());
-  next_item_ = static_cast<std::size_t>(plan_.begin(part).document);
-  end_item_ = part + 1 < plan_.num_parts() ? static_cast<std::size_t>(plan_.begin(part + 1).document)
-                                           : task_.items.size();
+  std::tie(next_item_, end_item_) = plan_.items(part, task_.items.size());
   last_kept_ = -1;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,8 +19,6 @@ class Lens;
 }
 
 namespace depthlens::decode {
-
-class StateWriter;
 
 /// Fills in the next query and returns true, or returns false where there is none. It is asked once more when
 /// all queries so far have been shown to the listeners, who may have learnt what else to ask.
@@ -56,8 +55,9 @@ struct EngineOptions {
   std::uint64_t memory = 0;
   /// The layers that are decoded, rising, L among them; empty: all.
   std::vector<std::int64_t> layers = {};
-  /// Gets the states of every window that the model runs; nobody where there is none.
-  std::shared_ptr<const StateWriter> save_states = {};
+  /// The folder, which must be there, that gets the states of every window that the model runs, as float32,
+  /// one file a window (stored_states.hpp); "": none.
+  std::filesystem::path save_states = {};
   /// Further groups of lenses, decoded one after the other from the same forward pass: what many lenses need
   /// at a time is bounded by the largest group.
   std::vector<LensGroup> more_groups = {};

@@ -31,7 +31,7 @@ struct Needs {
 class Listener {
  public:
   virtual ~Listener() = default;
-  virtual Needs needs() const = 0;
+  virtual Needs needs() const { return {}; }
   virtual void begin(const ReadoutShape& /*shape*/) {}
   virtual void accept(const PositionReadout& position) = 0;
   /// Some neighbouring positions of a part, all that there are at the moment. `threads` may be asked to help;

@@ -54,21 +54,12 @@ class StoredStates {
   std::unique_ptr<const Tensors> tensors_;
 };
 
-/// Writes what the engine's forward passes come to, as float32, one file a window:
-/// DOCUMENT-WINDOW.safetensors, with as many digits that the order of the names is that of the windows.
-class StateWriter {
- public:
-  /// Throws an output error where the folder cannot be made.
-  explicit StateWriter(std::filesystem::path folder);
-  const std::filesystem::path& folder() const { return folder_; }
-  struct Place {
-    std::int64_t document, window;
-  };
-  /// Of the window whose file has such a name; nothing where it is another.
-  static std::optional<Place> place_of(const std::filesystem::path& file);
-
- private:
-  std::filesystem::path folder_;
+/// A window of a run: of its documents.
+struct WindowPlace {
+  std::int64_t document = 0, window = 0;
 };
+/// Of which window a file is by its name, DOCUMENT-WINDOW.safetensors, with as many digits that the order of
+/// the names is that of the windows; nothing where it is another.
+std::optional<WindowPlace> place_of_states(const std::filesystem::path& file);
 
 }  // namespace depthlens::decode

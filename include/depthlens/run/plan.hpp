@@ -2,8 +2,11 @@
 // process that has a share in the run, now or after an interruption, cuts it alike.
 #pragma once
 
+#include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "depthlens/util/json.hpp"
@@ -15,7 +18,7 @@ struct Place {
   std::int64_t document = 0;  ///< or item, pair, file of states
   std::int64_t window = 0;    ///< within the document
 
-  bool operator==(const Place&) const = default;
+  auto operator<=>(const Place&) const = default;
 };
 
 class Plan {
@@ -28,6 +31,9 @@ class Plan {
   std::int64_t weight_before(std::int64_t part) const {
     return parts_[static_cast<std::size_t>(part)].before;
   }
+  /// Which of `count` items a part has, from the first of them to before the second, where all begin at an
+  /// item.
+  std::pair<std::size_t, std::size_t> items(std::int64_t part, std::size_t count) const;
   std::int64_t total_weight() const { return total_; }
   /// SHA-256 of where the parts begin: parts of two plans can be taken for one another where it is the same.
   std::string digest() const;

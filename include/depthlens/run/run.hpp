@@ -51,16 +51,16 @@ class Run {
 
   /// After `begin`: the folder for the states of the run's windows, made ready. Throws usage and output
   /// errors where it holds others.
-  std::shared_ptr<const decode::StateWriter> open_states(const std::string& folder);
+  std::filesystem::path open_states(const std::string& folder);
 
   RunContext& context();
   /// What experiments add up in.
   experiments::Context experiment_context(const data::Task* task = nullptr);
 
   /// Decodes this process's parts: for the experiments of the run, and `more_groups`.
-  /// `save_states` gets the states of every window, where there is one.
+  /// `save_states`: the folder that gets the states of every window, from `open_states`; "": none.
   void decode(const Session& session, QuerySource& source, std::vector<decode::LensGroup> more_groups = {},
-              const data::Task* task = nullptr, std::shared_ptr<const decode::StateWriter> save_states = {});
+              const data::Task* task = nullptr, const std::filesystem::path& save_states = {});
 
   /// Patches this process's parts.
   void patch(const Session& session, PairsSource& source);
