@@ -1,6 +1,5 @@
 // Tagged words out of CoNLL-U (universaldependencies.org/format.html).
 #include <algorithm>
-#include <optional>
 #include <set>
 #include <string_view>
 

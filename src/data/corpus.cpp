@@ -2,7 +2,6 @@
 #include "depthlens/data/corpus.hpp"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "depthlens/data/input_text.hpp"
@@ -233,7 +232,7 @@ void DocumentReader::take_id(const util::JsonView& object) {
   if (id.is_string()) {
     id_ = util::json_string(id.as_string());
   } else if (is_exact_number(id)) {
-    id_ = id.raw().dump();
+    id_ = util::json_text(id.raw());
   } else if (!std::exchange(told_of_id_, true)) {
     util::log_warning(object.where() +
                       ": the id is neither a text nor a number of at most 19 digits, perhaps others too; "

@@ -1,7 +1,6 @@
 // What is no text, told by its first bytes; what is no UTF-8.
 #include "depthlens/data/input_text.hpp"
 
-#include <algorithm>
 #include <array>
 
 #include "depthlens/util/error.hpp"
@@ -96,8 +95,8 @@ util::Error wrong_encoding(const std::string& where, const std::string& found, c
                             .hint = "convert it: iconv -f " + encoding + " -t UTF-8 FILE > CONVERTED"});
 }
 
-}  // namespace
-
+/// The encoding of two or four bytes a character that NULs at every other place speak of, such as "UTF-16LE";
+/// "" where they do not.
 std::string wide_encoding(std::string_view bytes) {
   std::array<std::size_t, 4> nuls = {};
   for (std::size_t i = 0; i < bytes.size(); ++i) nuls[i % 4] += bytes[i] == '\0' ? 1 : 0;
@@ -111,6 +110,8 @@ std::string wide_encoding(std::string_view bytes) {
   if (many(even, 2) == many(odd, 2)) return "";
   return many(odd, 2) ? "UTF-16LE" : "UTF-16BE";
 }
+
+}  // namespace
 
 void refuse_wide_text(std::string_view text, const std::string& where) {
   if (text.find('\0') == std::string_view::npos) return;

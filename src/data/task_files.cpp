@@ -104,7 +104,7 @@ ItemId id_of(const JsonView& object, const std::string& place) {
     if (!object.has(key)) continue;
     const JsonView id = object.at(key);
     if (!id.is_string() && !is_exact_number(id)) id.fail("a text, or a number of at most 19 digits");
-    return id.is_string() ? ItemId(id.as_string()) : ItemId(id.raw().dump(), /*is_number=*/true);
+    return id.is_string() ? ItemId(id.as_string()) : ItemId(util::json_text(id.raw()), /*is_number=*/true);
   }
   return place;
 }

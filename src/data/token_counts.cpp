@@ -14,6 +14,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/input_file.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -250,7 +251,7 @@ std::string TokenCounts::to_json(const text::Tokenizer& tokenizer) const {
   for (const text::TokenId id : by_frequency()) {
     const util::OrderedJson entry = {
         {"token", tokenizer.token_text(id)}, {"count", count(id)}, {"ratio", ratio(count(id), all)}};
-    out += util::cat(first ? "\n" : ",\n", "\"", id, "\": ", entry.dump());
+    out += util::cat(first ? "\n" : ",\n", "\"", id, "\": ", util::json_text(entry));
     first = false;
   }
   return out + "\n}\n";
@@ -261,26 +262,40 @@ std::string TokenCounts::to_csv(const text::Tokenizer& tokenizer) const {
   std::string out = "id,token,count,ratio\n";
   for (const text::TokenId id : by_frequency()) {
     out += util::cat(id, ",", util::csv_field(tokenizer.token_text(id)), ",", count(id), ",",
-                     util::Json(ratio(count(id), all)).dump(), "\n");
+                     util::json_text(util::Json(ratio(count(id), all))), "\n");
   }
   return out;
 }
 
+namespace {
+
+constexpr std::size_t kMaxEdges = 200;
+
+}  // namespace
+
+bool are_bucket_edges(const std::vector<std::int64_t>& edges) {
+  std::int64_t before = 0;
+  for (const std::int64_t edge : edges) {
+    if (edge <= before) return false;
+    before = edge;
+  }
+  return edges.size() <= kMaxEdges;
+}
+
 std::vector<std::int64_t> parse_bucket_edges(const std::string& text) {
-  constexpr std::size_t kMax = 200;
   std::vector<std::int64_t> edges;
   const auto fail = [&](const std::string& expected, const std::string& found) {
     throw util::usage_error(
         {.what = "unusable bucket edges", .where = "--buckets", .expected = expected, .found = found});
   };
   const std::vector<std::string> parts = util::split(text, ',');
-  if (parts.size() > kMax) fail(util::cat("at most ", kMax, " edges"), std::to_string(parts.size()));
+  if (parts.size() > kMaxEdges)
+    fail(util::cat("at most ", kMaxEdges, " edges"), std::to_string(parts.size()));
   for (const std::string& part : parts) {
     std::int64_t edge = 0;
-    if (!util::parse_int(util::trimmed(part), edge) || edge <= (edges.empty() ? 0 : edges.back()))
-      fail("rising positive integers such as 10,100,1000", util::in_quotes(text));
-    edges.push_back(edge);
+    edges.push_back(util::parse_int(util::trimmed(part), edge) ? edge : 0);
   }
+  if (!are_bucket_edges(edges)) fail("rising positive integers such as 10,100,1000", util::in_quotes(text));
   return edges;
 }
 

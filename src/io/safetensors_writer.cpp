@@ -10,6 +10,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "dtype_names.hpp"
 
@@ -49,7 +50,7 @@ std::string header_text(const NamedTensors& tensors, const std::map<std::string,
         {"dtype", names->safetensors}, {"shape", tensor.sizes().vec()}, {"data_offsets", {begin, end}}};
   }
   constexpr std::size_t kAlignment = 8;
-  std::string text = header.dump();
+  std::string text = util::json_text(header);
   text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
   return text;
 }

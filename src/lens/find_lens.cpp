@@ -27,25 +27,19 @@ struct Candidates {
 
 /// What a file that may be anything is.
 void look_at(const fs::path& file, LensKind kind, Candidates& found) {
-  const bool archive = file.extension() == ".pt";
   std::error_code ignored;
-  if ((!archive && file.extension() != ".safetensors") || !fs::is_regular_file(file, ignored)) return;
+  if (file.extension() != ".pt" && file.extension() != ".safetensors") return;
+  if (!fs::is_regular_file(file, ignored)) return;
   try {
-    if (archive) {
-      if (kind == LensKind::kTuned) return;  // stands in a folder as params.pt
-      const io::PickleValue root = io::read_torch_archive(file);
-      if (find(root, "J") != nullptr) {
-        found.lenses.push_back(file);
-      } else if (find(root, "jacobian_sum") != nullptr) {
-        found.others.push_back(file);
-      }
-      return;
-    }
-    const io::TensorFile tensors = io::TensorFile::open_safetensors(file);
-    const bool jacobian = holds_jacobians(tensors);
-    const bool tuned = !jacobian && tensors.has("0.weight");
-    if ((jacobian && kind != LensKind::kTuned) || (tuned && kind != LensKind::kJacobian))
+    // A tuned lens in an archive stands in a folder as params.pt.
+    if (kind == LensKind::kTuned && !is_safetensors(file)) return;
+    const FileHolds holds = contents_of(file);
+    if ((holds == FileHolds::kJacobianLens && kind != LensKind::kTuned) ||
+        (holds == FileHolds::kTunedLens && kind != LensKind::kJacobian)) {
       found.lenses.push_back(file);
+    } else if (holds == FileHolds::kFit) {
+      found.others.push_back(file);
+    }
   } catch (const util::Error&) {
     found.others.push_back(file);
   }
@@ -105,7 +99,7 @@ fs::path find_lens_or_none(const fs::path& path, LensKind kind, std::size_t most
     const fs::path folder = kind == LensKind::kJacobian ? fs::path() : folder_of_parameters(path);
     return folder.empty() ? path : folder;
   }
-  if (kind != LensKind::kJacobian && fs::exists(path / "params.pt", ignored)) return path;
+  if (kind != LensKind::kJacobian && fs::exists(path / kTunedParameters, ignored)) return path;
   const Candidates found = candidates_in(path, kind, most);
   const auto name_of = [&](const fs::path& lens) {
     return in_quotes(fs::relative(lens, path, ignored).string());

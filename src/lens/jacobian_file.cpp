@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "depthlens/io/writers.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_facts.hpp"
 #include "stored_lens.hpp"
@@ -169,14 +170,16 @@ void check(StoredJacobianLens& lens) {
   const at::Tensor& first = lens.jacobians.begin()->second;
   const std::int64_t d = first.dim() == 2 ? first.size(0) : 0;
   for (const auto& [block, jacobian] : lens.jacobians) {
-    if (block < 0) throw not_a_lens(kJacobianType, lens.where, "blocks from 0", cat(block));
+    if (block < 0 || block >= kMaxBlocks) {
+      throw not_a_lens(kJacobianType, lens.where, cat("blocks from 0 to ", kMaxBlocks - 1), cat(block));
+    }
     require_shape(jacobian, {d, d}, cat("J[", block, "]"), lens.where);
   }
   if (lens.fields.contains("d_model") && lens.fields["d_model"] != d) {
     throw util::format_error({.what = "damaged lens",
                               .where = lens.where + ": d_model",
                               .expected = std::to_string(d) + ", the width of the Jacobians",
-                              .found = lens.fields["d_model"].dump()});
+                              .found = util::json_text(lens.fields["d_model"])});
   }
   if (lens.fields.contains("source_layers")) {
     OrderedJson blocks = OrderedJson::array();
@@ -186,8 +189,8 @@ void check(StoredJacobianLens& lens) {
     if (said != blocks) {
       throw util::format_error({.what = "damaged lens",
                                 .where = lens.where + ": source_layers",
-                                .expected = blocks.dump() + ", the blocks in 'J'",
-                                .found = lens.fields["source_layers"].dump()});
+                                .expected = util::json_text(blocks) + ", the blocks in 'J'",
+                                .found = util::json_text(lens.fields["source_layers"])});
     }
   }
   if (lens.fields.contains("n_prompts") && lens.fields["n_prompts"] == 0) {
@@ -369,7 +372,7 @@ void write_jacobian_lens_safetensors(const fs::path& file, const StoredJacobianL
   Metadata metadata = metadata_of(lens.provenance, kJacobianType, lens.hidden_size());
   if (const OrderedJson fields = fields_with_facts(lens); !fields.empty()) {
     from_json(fields, lens.where + ": fields");  // throws where it could not be read again
-    metadata["fields"] = fields.dump();
+    metadata["fields"] = util::json_text(fields);
   }
   io::write_safetensors(file, tensors, metadata);
 }

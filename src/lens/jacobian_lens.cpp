@@ -8,6 +8,7 @@
 
 #include "depthlens/compute/backend.hpp"
 #include "depthlens/lens/provenance.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_facts.hpp"
@@ -52,7 +53,7 @@ void check_fields(const StoredJacobianLens& lens, const model::Model& model) {
       throw util::format_error({.what = "the lens does not fit the model",
                                 .where = told.where,
                                 .expected = text,
-                                .found = told.value.dump()});
+                                .found = util::json_text(told.value)});
     }
   };
   for (const char* key : {"num_layers", "n_layers", "num_hidden_layers"})
@@ -73,7 +74,7 @@ void check_target(const StoredJacobianLens& lens, std::int64_t num_layers) {
         {.what = "the lens does not fit the model",
          .where = target.where,
          .expected = util::cat("the last residual state, ", num_layers, " or ", num_layers - 1),
-         .found = value.dump(),
+         .found = util::json_text(value),
          .hint = "what leads to a state in the middle of the model is not what the unembedding reads"});
   }
 }

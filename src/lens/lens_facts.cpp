@@ -10,7 +10,7 @@
 #include "depthlens/model/model.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
-#include "depthlens/util/folders.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "plain_yaml.hpp"
@@ -126,8 +126,7 @@ Said look_up(const std::vector<Place>& places, const std::string& key) {
 }
 
 std::string text_of(const OrderedJson& value) {
-  return value.is_string() ? value.get<std::string>()
-                           : value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  return value.is_string() ? value.get<std::string>() : util::json_text(value);
 }
 
 /// Of a text of a file, as much as a message has room for.
@@ -419,8 +418,8 @@ std::string why_of_another(const StoredJacobianLens& lens, const std::vector<Len
   if (has_its_name || prompts == nullptr || fitted == nullptr || !fitted->where.ends_with("prompts_fitted"))
     return {};
   if (fitted->value == prompts->value) return {};
-  return cat("prompts_fitted: ", text_of(fitted->value), " prompts, but ", prompts->value.dump(), " in ",
-             lens.where);
+  return cat("prompts_fitted: ", text_of(fitted->value), " prompts, but ", util::json_text(prompts->value),
+             " in ", lens.where);
 }
 
 /// What a file beside a lens says otherwise than the lens itself, of its digests or of what decides its
@@ -709,7 +708,8 @@ void check_rope(const std::vector<LensFact>& facts, const model::Model& model, b
     const OrderedJson of_lens = rope_settings(said);
     const bool whole = said.contains("rope_scaling") || said.contains("rope_parameters");
     if (!rope_agrees_by_layer(of_lens, of_model, whole))
-      tell(first->where, of_model.dump() + ", as " + path.string() + " has it", shown(of_lens.dump()));
+      tell(first->where, util::json_text(of_model) + ", as " + path.string() + " has it",
+           shown(util::json_text(of_lens)));
   }
   // transformers 5.0 to 5.12 scaled the positions of all layers of OLMo 3 by YaRN; the model was trained with
   // those of full-attention layers scaled, and 5.13 does so again. Published lenses were fitted with 5.11.
@@ -727,14 +727,20 @@ void check_rope(const std::vector<LensFact>& facts, const model::Model& model, b
   }
 }
 
+OrderedJson facts_json(const std::vector<LensFact>& facts) {
+  OrderedJson told = OrderedJson::object();
+  for (const LensFact& fact : facts) {
+    if (!told.contains(fact.name)) told[fact.name] = fact.value;
+  }
+  return told;
+}
+
 OrderedJson about_lens(const StoredLens& stored) {
   OrderedJson about = OrderedJson::object();
   const auto add = [&](const LensProvenance& provenance, const std::vector<LensFact>& facts) {
     if (provenance.model) about["model"] = *provenance.model;
     if (provenance.revision) about["revision"] = *provenance.revision;
-    for (const LensFact& fact : facts) {
-      if (!about.contains(fact.name)) about[fact.name] = fact.value;
-    }
+    about.update(facts_json(facts));
   };
   std::visit([&](const auto& lens) { add(lens.provenance, lens.facts); }, stored);
   return about;

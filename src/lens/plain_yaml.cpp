@@ -9,6 +9,7 @@
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
+#include "stored_lens.hpp"
 
 namespace depthlens::lens {
 namespace {
@@ -37,15 +38,6 @@ std::size_t length_of_quoted(std::string_view text) {
     }
   }
   return 0;
-}
-
-/// Of what YAML has in common with JSON.
-std::optional<OrderedJson> json_of(std::string_view text) {
-  try {
-    return util::parse_ordered_json(text, "");
-  } catch (const util::Error&) {
-    return std::nullopt;
-  }
 }
 
 /// A text with its quotes, without them.

@@ -23,7 +23,7 @@ io::MetadataReader reader(const Metadata& metadata, const std::string& where) {
 
 }  // namespace
 
-std::optional<util::OrderedJson> json_of(const std::string& text) {
+std::optional<util::OrderedJson> json_of(std::string_view text) {
   try {
     return util::parse_ordered_json(text, "");
   } catch (const util::Error&) {
@@ -133,26 +133,30 @@ void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& sh
   }
 }
 
-bool holds_jacobians(const io::TensorFile& file) {
-  return std::any_of(file.entries().begin(), file.entries().end(), [](const auto& item) {
-    std::int64_t block;
-    return item.first.find(".jacobian") != std::string::npos || util::parse_int(item.first, block);
-  });
+FileHolds contents_of(const fs::path& file) {
+  if (is_safetensors(file)) {
+    const io::TensorFile tensors = io::TensorFile::open_safetensors(file);
+    // "3.jacobian", or "3" as jlens-mlx writes.
+    const auto is_jacobian = [](const auto& item) {
+      std::int64_t block;
+      return item.first.find(".jacobian") != std::string::npos || util::parse_int(item.first, block);
+    };
+    if (std::any_of(tensors.entries().begin(), tensors.entries().end(), is_jacobian))
+      return FileHolds::kJacobianLens;
+    return tensors.has("0.weight") ? FileHolds::kTunedLens : FileHolds::kElse;
+  }
+  const io::PickleValue root = io::read_torch_archive(file);
+  if (find(root, "J") != nullptr) return FileHolds::kJacobianLens;
+  const bool is_fit = find(root, "jacobian_sum") != nullptr || find(root, "parameters") != nullptr;
+  return is_fit ? FileHolds::kFit : FileHolds::kElse;
 }
 
 StoredLens read_lens(const fs::path& given) {
   const fs::path path = find_lens(given, LensKind::kAny);
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return read_tuned_lens(path);
-  bool jacobian = false;
-  if (is_safetensors(path)) {
-    jacobian = holds_jacobians(io::TensorFile::open_safetensors(path));
-  } else {
-    const io::PickleValue root = io::read_torch_archive(path);
-    jacobian = std::any_of(std::begin(kJacobianKeys), std::end(kJacobianKeys),
-                           [&](const char* key) { return find(root, key) != nullptr; });
-  }
-  if (jacobian) return read_jacobian_lens(path);
+  const FileHolds holds = contents_of(path);
+  if (holds == FileHolds::kJacobianLens || holds == FileHolds::kFit) return read_jacobian_lens(path);
   return read_tuned_lens(path);
 }
 

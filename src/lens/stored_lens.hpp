@@ -1,10 +1,12 @@
 // What the readers and writers of lens files share. Private to the room.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "depthlens/io/checkpoint.hpp"
@@ -21,15 +23,14 @@ using Metadata = std::map<std::string, std::string>;
 /// `format` in the metadata of lens files of our own.
 inline constexpr const char* kLensFormat = "depthlens-lens";
 
+/// Blocks of a model, at most: numbers of blocks in a file are below it.
+constexpr std::int64_t kMaxBlocks = 100'000;
+
 /// `lens_type` in the config.json of a tuned lens.
 constexpr const char* kTunedConfigType = "linear_tuned_lens";
 
 /// What a text is the JSON of; nothing where it is none that is read.
-std::optional<util::OrderedJson> json_of(const std::string& text);
-
-/// By which the dictionary of an archive tells itself a Jacobian lens, a checkpoint of its fitting, or a fit
-/// of the J++ lens.
-constexpr const char* kJacobianKeys[] = {"J", "jacobian_sum", "parameters"};
+std::optional<util::OrderedJson> json_of(std::string_view text);
 
 /// Whether a file is safetensors by its content, and not one of torch.save, as zip or before that. Of what is
 /// neither the name decides who refuses it.
@@ -56,8 +57,11 @@ void require_shape(const at::Tensor& tensor, const std::vector<std::int64_t>& sh
 
 StoredJacobianLens jacobian_lens_of(const io::PickleValue& root, const std::string& where);
 StoredJacobianLens jacobian_lens_of(const io::TensorFile& file);
-/// Whether the tensors go by the names of a Jacobian lens: "3.jacobian", or "3" as jlens-mlx writes.
-bool holds_jacobians(const io::TensorFile& file);
+/// What a file holds, by its content. `kFit`: a checkpoint of a Jacobian lens's fitting, or a fit of the J++
+/// lens, which are no lenses. `kElse`: a tuned lens in an archive, too, which tells itself by its place only.
+enum class FileHolds { kTunedLens, kJacobianLens, kFit, kElse };
+/// Throws where the file is neither safetensors nor an archive, or damaged.
+FileHolds contents_of(const std::filesystem::path& file);
 /// Other lenses in the folder of a file. Links to the file itself are none.
 std::vector<std::filesystem::path> lenses_beside(const std::filesystem::path& file);
 /// The value of `key` in a dictionary, or nullptr.

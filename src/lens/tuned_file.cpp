@@ -10,6 +10,7 @@
 #include "depthlens/io/writers.hpp"
 #include "depthlens/lens/file_names.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 #include "lens_facts.hpp"
@@ -66,7 +67,7 @@ std::string current_key(std::string key) {
     const std::size_t dot = key.find('.', 18);
     std::int64_t index;
     if (dot == std::string::npos || !util::parse_int(key.substr(18, dot - 18), index) || index < 0 ||
-        index > 100000) {
+        index >= kMaxBlocks) {
       return key;
     }
     return std::to_string(index + 1) + key.substr(dot);
@@ -106,7 +107,7 @@ void read_config(const std::string& text, const std::string& where, StoredTunedL
     if (!config.has(key) || config.at(key).raw() == value) continue;
     throw util::format_error({.what = "a tuned lens of another kind",
                               .where = cat(where, ": ", key),
-                              .expected = value.dump() + ", an affine translator for each state",
+                              .expected = util::json_text(value) + ", an affine translator for each state",
                               .found = util::summary(config.at(key).raw())});
   }
   const bool biased = !lens.biases.empty();
@@ -225,7 +226,7 @@ std::string config_text(const StoredTunedLens& lens) {
                               {"unembed_hash", or_null(known.unembed_hash)},
                               {"lens_type", kTunedConfigType}};
   if (known.model_digest) config["model_digest"] = *known.model_digest;
-  return config.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n";
+  return util::json_text(config, 2) + "\n";
 }
 
 io::PickleValue state_dict(const StoredTunedLens& lens, TunedKeys keys) {

@@ -10,6 +10,12 @@ bool ArchSpec::states_are_all() const {
          });
 }
 
+bool ArchSpec::angles_go_by_length(std::int64_t longest) const {
+  return std::any_of(ropes.begin(), ropes.end(), [&](const RopeSpec& rope) {
+    return rope.depends_on_length() && static_cast<double>(longest) > rope.original_max_positions;
+  });
+}
+
 std::int64_t ArchSpec::num_blocks(Mixer mixer) const {
   return std::count_if(blocks.begin(), blocks.end(),
                        [&](const BlockSpec& block) { return block.mixer == mixer; });

@@ -12,6 +12,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "report/replicates.hpp"
 #include "report/run_files.hpp"
@@ -145,7 +146,8 @@ WatchedPairs watched_pairs(const JsonView& run) {
                                  .at("watch")
                                  .at(static_cast<std::size_t>(
                                      JsonView(pairs, run.where()).at(i).at(place).as_integer(0, INT32_MAX)));
-      tokens += (token.has("id") ? token.at("id").raw().dump() : token.at("text").as_string()) + ' ';
+      tokens +=
+          (token.has("id") ? util::json_text(token.at("id").raw()) : token.at("text").as_string()) + ' ';
     }
     all[JsonView(names, run.where()).at(i).as_string()] = tokens;
   }

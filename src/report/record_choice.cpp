@@ -2,9 +2,9 @@
 #include "depthlens/report/record_choice.hpp"
 
 #include <algorithm>
-#include <utility>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/ranges.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -17,7 +17,7 @@ constexpr std::string_view kIdPrefix = "id:";
 std::string id_of(const util::JsonView& record) {
   if (!record.has("item")) return "";
   const util::JsonView item = record.at("item");
-  return item.is_string() ? item.as_string() : item.raw().dump();
+  return item.is_string() ? item.as_string() : util::json_text(item.raw());
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include "depthlens/report/run_folder.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
-#include "depthlens/util/text.hpp"
 
 namespace depthlens::report {
 

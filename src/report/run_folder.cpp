@@ -10,6 +10,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "report/replicates.hpp"
 #include "report/run_files.hpp"
@@ -164,8 +165,7 @@ void RunFolder::finish(const util::OrderedJson& run, const std::vector<tables::T
   }
   util::write_file(work / kSummaryFile, summary_json(tables));
   for (const ExtraFile& file : files) util::write_file(work / file.name, file.bytes);
-  util::write_file(work / kRunFile,
-                   run.dump(2, ' ', false, util::OrderedJson::error_handler_t::replace) + "\n");
+  util::write_file(work / kRunFile, util::json_text(run, 2) + "\n");
 
   // The earlier run may have had files that this one has not.
   std::vector<fs::path> earlier = earlier_tables(path_);
@@ -181,7 +181,7 @@ std::string summary_json(const std::vector<tables::Table>& tables) {
   std::string out = util::cat("{\"schema_version\": ", kSchemaVersion, ", \"tables\": {");
   for (std::size_t t = 0; t < tables.size(); ++t) {
     const tables::Table& table = tables[t];
-    out += util::cat(t > 0 ? ",\n" : "\n", util::OrderedJson(table.name).dump(), ": ",
+    out += util::cat(t > 0 ? ",\n" : "\n", util::json_text(util::OrderedJson(table.name)), ": ",
                      tables::to_json(table, tables::JsonForm::kWhole));
   }
   return out + "}}\n";

@@ -7,6 +7,7 @@
 #include "depthlens/run/description.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::run {
@@ -37,8 +38,8 @@ void Crew::end_part() {
 
 PartSet Crew::agree(const util::OrderedJson& identity, const PartSet& done) {
   if (leads()) {
-    store_->set("identity", identity.dump());
-    store_->set("done", done.json().dump());
+    store_->set("identity", util::json_text(identity));
+    store_->set("done", util::json_text(done.json()));
     return done;
   }
   const std::string difference =

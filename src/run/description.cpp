@@ -6,6 +6,7 @@
 
 #include "depthlens/experiments/patching.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::run {
@@ -99,16 +100,16 @@ OrderedJson evaluation_json(const experiments::EvaluationContext& evaluation) {
           {"layers", evaluation.num_layers}};
 }
 
-experiments::EvaluationContext read_evaluation(const JsonView& json) {
-  constexpr std::int64_t kMaxLayers = 100'000;
+/// Of a run of so many layers, the last one among them.
+experiments::EvaluationContext read_evaluation(const JsonView& json, std::int64_t num_rows) {
   experiments::EvaluationContext evaluation;
   evaluation.size.tokens = json.at("tokens").as_integer(0, kMax);
   evaluation.size.bytes = json.at("bytes").as_integer(0, kMax);
-  evaluation.num_layers = json.at("layers").as_integer(0, kMaxLayers);
+  evaluation.num_layers = json.at("layers").as_integer(0, num_rows);
   const JsonView transfer = json.at("transfer");
   for (std::size_t i = 0; i < transfer.size(); ++i) {
     evaluation.transfer.emplace_back(transfer.at(i).at(0).as_string(),
-                                     transfer.at(i).at(1).as_integer(0, kMaxLayers));
+                                     transfer.at(i).at(1).as_integer(0, num_rows));
   }
   return evaluation;
 }
@@ -125,11 +126,11 @@ decode::ReadoutShape read_shape(const JsonView& json) {
   shape.lens_names = strings(json.at("lenses"));
   shape.num_rows = json.at("rows").as_integer(1, kMaxRows);
   shape.layers = integers(json.at("layers"));
-  shape.top_k = json.at("top_k").as_integer(0, kMax);
   shape.num_groups = json.at("groups").as_integer(0, 256);
   shape.vocab_size = json.at("vocab_size").as_integer(0, INT32_MAX);
+  shape.top_k = json.at("top_k").as_integer(0, shape.vocab_size);
   shape.state_of = integers(json.at("state_of"));
-  shape.num_states = json.at("num_states").as_integer(0, kMax);
+  shape.num_states = json.at("num_states").as_integer(0, static_cast<std::int64_t>(shape.state_of.size()));
   if (!shape.layers.empty() && static_cast<std::int64_t>(shape.layers.size()) != shape.num_rows)
     json.at("layers").fail(util::cat(shape.num_rows, " layers"));
   const bool fits = static_cast<std::int64_t>(shape.state_of.size()) == shape.num_lenses() * shape.num_rows &&
@@ -178,6 +179,7 @@ RunContext RunContext::from_json(const JsonView& json) {
   if (!seed.is_integer()) seed.fail("an integer");
   context.seed = seed.raw().get<std::uint64_t>();
   context.edges = integers(json.at("edges"));
+  if (!data::are_bucket_edges(context.edges)) json.at("edges").fail("rising edges of buckets");
   context.shape = read_shape(json.at("shape"));
   context.counts = read_counts(json.at("token_counts"), context.shape.vocab_size);
   const JsonView task = json.at("task"), groups = task.at("groups");
@@ -187,7 +189,8 @@ RunContext RunContext::from_json(const JsonView& json) {
   for (std::size_t i = 0; i < groups.size(); ++i)
     context.groups.emplace_back(groups.at(i).at(0).as_integer(0, kMax), groups.at(i).at(1).as_string());
   context.watch = read_watch(json.at("watch"));
-  if (json.has("evaluation")) context.evaluation = read_evaluation(json.at("evaluation"));
+  if (json.has("evaluation"))
+    context.evaluation = read_evaluation(json.at("evaluation"), context.shape.num_rows);
   const JsonView records = json.at("records");
   context.records = {.write = records.at("write").as_bool(),
                      .top_k = records.at("top_k").as_integer(0, kMax),
@@ -296,9 +299,7 @@ std::string difference_of(const OrderedJson& a, const OrderedJson& b) {
   }
   if (a.is_array() && b.is_array() && a.size() != b.size())
     return util::cat(": a list of ", a.size(), " and one of ", b.size());
-  const auto text_of = [](const OrderedJson& value) {
-    return value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
-  };
+  const auto text_of = [](const OrderedJson& value) { return util::json_text(value); };
   const std::string text_a = text_of(a), text_b = text_of(b);
   // Long ones from a little before they differ.
   constexpr std::size_t kMaxShown = 60, kBefore = 10;

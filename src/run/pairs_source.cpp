@@ -19,7 +19,7 @@ PairsSource::PairsSource(const InputOptions& inputs, const Session& session) {
       if (!builder.add(pair)) continue;
       ++summary.documents;
       for (const data::Fact* side : {&pair.source, &pair.target}) {
-        const std::string text = side->prompt + " " + side->answer;
+        const std::string text = side->text();
         summary.tokens += static_cast<std::int64_t>(session.tokenizer().encode(text).size());
         summary.bytes += static_cast<std::int64_t>(text.size());
       }
@@ -50,9 +50,7 @@ PairsSource::PairsSource(const InputOptions& inputs, const Session& session) {
 }
 
 std::pair<std::size_t, std::size_t> PairsSource::items_of(std::int64_t part) const {
-  const auto first = static_cast<std::size_t>(plan_.begin(part).document);
-  if (part + 1 == plan_.num_parts()) return {first, task_.items.size()};
-  return {first, static_cast<std::size_t>(plan_.begin(part + 1).document)};
+  return plan_.items(part, task_.items.size());
 }
 
 std::string PairsSource::size() const {

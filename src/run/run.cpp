@@ -10,7 +10,6 @@
 
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/decode/patching.hpp"
-#include "depthlens/decode/stored_states.hpp"
 #include "depthlens/experiments/patching.hpp"
 #include "depthlens/report/patching_records.hpp"
 #include "depthlens/report/records.hpp"
@@ -22,7 +21,6 @@
 #include "depthlens/run/session.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
-#include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
@@ -77,7 +75,6 @@ class SavePacing {
 class ShapeListener : public decode::Listener {
  public:
   explicit ShapeListener(decode::ReadoutShape& shape) : shape_(shape) {}
-  decode::Needs needs() const override { return {}; }
   void begin(const decode::ReadoutShape& shape) override { shape_ = shape; }
   void accept(const decode::PositionReadout& /*position*/) override {}
 
@@ -134,7 +131,7 @@ struct Run::Job {
   std::optional<Shard> share;  // nothing: the whole run
   std::unique_ptr<report::RunFolder> folder;
   std::unique_ptr<FolderLock> lock;
-  std::optional<util::Error> not_writable;
+  std::optional<util::Error> why_not_locked;
   std::unique_ptr<SavedParts> saved;
 
   RunContext context;
@@ -198,9 +195,9 @@ void Run::Job::open_folder() {
   try {
     lock = std::make_unique<FolderLock>(options.out);
   } catch (const util::Error& error) {
-    // A complete run may stand where nothing can be written.
+    // A complete run may stand where nothing can be written, or where another process is to replace it.
     if (!options.resume || !folder->holds_whole_run()) throw;
-    not_writable = error;
+    why_not_locked = error;
   }
   if (crew) crew->set_folder(lock ? lock->text() : "cannot be written");
 }
@@ -498,7 +495,7 @@ fs::path Run::spool_folder() const {
   return (fs::absolute(job_->options.out, ignored) / "").parent_path().parent_path();
 }
 
-std::shared_ptr<const decode::StateWriter> Run::open_states(const std::string& folder) {
+fs::path Run::open_states(const std::string& folder) {
   Job& job = *job_;
   if (job.leads()) {
     const bool has_done_parts = job.complete || !job.done.empty();
@@ -512,7 +509,8 @@ std::shared_ptr<const decode::StateWriter> Run::open_states(const std::string& f
   } else {
     job.crew->await_states();
   }
-  return std::make_shared<decode::StateWriter>(folder);
+  util::create_folders(folder);
+  return folder;
 }
 
 RunContext& Run::context() {
@@ -542,10 +540,11 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
     if (job.complete) {
       util::log_info("the run is complete: " + job.options.out);
       util::set_work_done();
-      if (!job.share) job.clear();  // left where an end came between the last steps
+      // Left where an end came between the last steps. Without the lock it is another process's.
+      if (!job.share && job.lock) job.clear();
       return false;
     }
-    if (job.not_writable) throw util::Error(*job.not_writable);
+    if (job.why_not_locked) throw util::Error(*job.why_not_locked);
     if (job.crew) job.crew->agree(job.identity(), job.done);
   } else {
     if (job.crew->is_complete()) return false;
@@ -567,7 +566,7 @@ bool Run::begin(RunContext context, const Source& source, std::function<OrderedJ
 }
 
 void Run::decode(const Session& session, QuerySource& source, std::vector<decode::LensGroup> more_groups,
-                 const data::Task* task, std::shared_ptr<const decode::StateWriter> save_states) {
+                 const data::Task* task, const fs::path& save_states) {
   Job& job = *job_;
   job.add_arithmetic_of(session);
   ShapeListener shape(job.context.shape);
@@ -622,7 +621,7 @@ void Run::decode(const Session& session, QuerySource& source, std::vector<decode
                           units_of_weight(*job.plan, job.own_weight, source.num_positions()));
   decode::EngineOptions options;
   options.more_groups = std::move(more_groups);
-  options.save_states = std::move(save_states);
+  options.save_states = save_states;
   options.on_progress = [&](std::int64_t positions) { progress.advance(positions); };
   options.should_stop = util::interrupted;
   options.accepts = accepts;

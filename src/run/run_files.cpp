@@ -1,7 +1,6 @@
 // State and description → tables, run.json, records, page.
 #include "run/run_files.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <map>
 

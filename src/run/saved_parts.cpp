@@ -6,22 +6,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <fstream>
 #include <mutex>
 #include <sstream>
-#include <string_view>
 #include <thread>
 
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/folders.hpp"
 #include "depthlens/util/interrupt.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -160,8 +156,7 @@ void SavedParts::save(const tables::State& state, const PartSet& parts,
   for (const RecordSegment& segment : records) header["records"].push_back(segment.json());
   util::create_folders(folder_);
   const fs::path path = folder_ / (name_ + ".state");
-  util::write_file(path,
-                   state.to_bytes(header.dump(-1, ' ', false, util::OrderedJson::error_handler_t::replace)));
+  util::write_file(path, state.to_bytes(util::json_text(header)));
   saved_ = path;
   std::error_code ignored;
   for (const fs::path& other : absorbed_) fs::remove(other, ignored);
@@ -339,8 +334,8 @@ const std::string& FolderLock::text() const {
   return keeper_->text;
 }
 
-std::string FolderLock::text_in(const fs::path& folder, const std::string& below, const std::string& name) {
-  return Keeper::content_of(folder / below / name);
+std::string FolderLock::text_in(const fs::path& folder) {
+  return Keeper::content_of(folder / kOfRuns / kName);
 }
 
 FolderLock::~FolderLock() {

@@ -168,9 +168,7 @@ void Session::check_in_vocabulary(const std::vector<text::TokenId>& tokens) cons
 }
 
 bool Session::angles_go_by_length() const {
-  return std::any_of(spec_.ropes.begin(), spec_.ropes.end(), [&](const model::RopeSpec& rope) {
-    return rope.depends_on_length() && static_cast<double>(max_length_) > rope.original_max_positions;
-  });
+  return spec_.angles_go_by_length(max_length_);
 }
 
 util::OrderedJson Session::describe_model() const {

@@ -66,6 +66,7 @@ std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num
          .expected = util::cat("layer ", num_layers, ", the model's own output, at the end")});
   }
   layers.insert(num_layers);
+  if (!of_states && static_cast<std::int64_t>(layers.size()) > num_layers) return {};
   return {layers.begin(), layers.end()};
 }
 

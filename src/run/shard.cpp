@@ -15,6 +15,7 @@ namespace depthlens::run {
 namespace {
 
 constexpr char kFlag[] = "--shard";
+constexpr std::int64_t kMaxShares = std::numeric_limits<int>::max();
 constexpr char kByHand[] = "Without Slurm, or for part of an array, give the share by hand: --shard I/N.";
 
 util::Error missing(const std::string& name, const std::string& beside) {
@@ -89,6 +90,12 @@ Shard automatic_shard(const Environment& environment) {
       environment("SLURM_STEP_NUM_TASKS") != nullptr || environment("SLURM_STEP_ID") != nullptr;
   const auto step = in_step ? step_shard(environment) : std::nullopt;
   if (!step) return *array;
+  if (step->count > kMaxShares / array->count) {
+    throw util::usage_error({.what = "too many shares",
+                             .where = "--shard auto",
+                             .expected = util::cat("at most ", kMaxShares),
+                             .found = util::cat(array->count, " × ", step->count)});
+  }
   return {.index = array->index * step->count + step->index, .count = array->count * step->count};
 }
 
@@ -108,7 +115,7 @@ util::OrderedJson Shard::json() const {
 
 Shard Shard::from_json(const util::JsonView& json) {
   Shard shard;
-  shard.count = json.at("count").as_integer(1, std::numeric_limits<int>::max());
+  shard.count = json.at("count").as_integer(1, kMaxShares);
   shard.index = json.at("index").as_integer(0, shard.count - 1);
   return shard;
 }
@@ -117,7 +124,7 @@ Shard parse_shard(const std::string& text, const Environment& environment) {
   if (text == "auto") return automatic_shard(environment);
   const std::vector<std::string> parts = util::split(text, '/');
   const auto index = util::parse_index(parts.front()), count = util::parse_index(parts.back());
-  if (parts.size() == 2 && index && count && *index < *count && *count <= std::numeric_limits<int>::max())
+  if (parts.size() == 2 && index && count && *index < *count && *count <= kMaxShares)
     return {.index = *index, .count = *count};
   throw util::usage_error({.what = "no share of a run",
                            .where = kFlag,

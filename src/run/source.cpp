@@ -1,7 +1,6 @@
 // What all sources share.
 #include "depthlens/run/source.hpp"
 
-#include "depthlens/util/text.hpp"
 #include "run/words.hpp"
 
 namespace depthlens::run {

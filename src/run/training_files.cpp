@@ -7,7 +7,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/interrupt.hpp"
-#include "depthlens/util/text.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/version.hpp"
 
 namespace depthlens::run {
@@ -61,8 +61,7 @@ OrderedJson training_json(const Session& session, const std::vector<data::InputS
 }
 
 void write_last_file(const fs::path& path, const OrderedJson& record) {
-  util::write_file(path, record.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n",
-                   util::set_work_done);
+  util::write_file(path, util::json_text(record, 2) + "\n", util::set_work_done);
 }
 
 }  // namespace depthlens::run

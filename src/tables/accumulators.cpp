@@ -1,8 +1,6 @@
 // Mergeable sums.
 #include "depthlens/tables/accumulators.hpp"
 
-#include <cmath>
-
 #include "depthlens/util/error.hpp"
 
 namespace depthlens::tables {

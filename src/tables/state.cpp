@@ -17,6 +17,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::tables {
@@ -482,7 +483,7 @@ std::string State::to_bytes(std::string_view header) const {
                     {"seed", array->seed()},
                     {"bytes", counter.size()}});
   }
-  const std::string list_text = list.dump();
+  const std::string list_text = util::json_text(list);
   const std::array<std::uint64_t, 3> lengths = {
       kFirstLine.size() + sizeof(lengths) + header.size() + list_text.size() + numbers + kDigest,
       header.size(), list_text.size()};

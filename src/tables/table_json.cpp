@@ -6,13 +6,14 @@
 #include <cmath>
 
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::tables {
 namespace {
 
 std::string number_json(double number, JsonForm form) {
-  if (form == JsonForm::kWhole) return util::Json(number).dump();
+  if (form == JsonForm::kWhole) return util::json_text(util::Json(number));
   if (!std::isfinite(number)) return "null";
   std::array<char, 32> buffer;
   const auto end =
@@ -23,8 +24,7 @@ std::string number_json(double number, JsonForm form) {
 std::string cell_json(const Cell& cell, JsonForm form) {
   if (const auto* integer = std::get_if<std::int64_t>(&cell)) return std::to_string(*integer);
   if (const auto* number = std::get_if<double>(&cell)) return number_json(*number, form);
-  if (const auto* word = std::get_if<std::string>(&cell))
-    return util::Json(*word).dump(-1, ' ', false, util::Json::error_handler_t::replace);
+  if (const auto* word = std::get_if<std::string>(&cell)) return util::json_text(util::Json(*word));
   return "null";
 }
 
@@ -35,7 +35,7 @@ std::string units_json(const Table& table) {
   for (const Column& column : table.columns) {
     if (!column.unit.empty()) units[column.name] = column.unit;
   }
-  return units.dump();
+  return util::json_text(units);
 }
 
 }  // namespace
@@ -45,7 +45,7 @@ std::string to_json(const Table& table, JsonForm form) {
   const std::string colon = whole ? "\": " : "\":", line = whole ? "\n " : "", row_line = whole ? "\n  " : "";
   util::Json columns = util::Json::array();
   for (const Column& column : table.columns) columns.push_back(column.name);
-  std::string out = util::cat("{\"columns", colon, columns.dump(), ",", line, "\"units", colon,
+  std::string out = util::cat("{\"columns", colon, util::json_text(columns), ",", line, "\"units", colon,
                               whole ? units_json<util::OrderedJson>(table) : units_json<util::Json>(table),
                               ",", line, "\"rows", colon, "[");
   for (std::size_t r = 0; r < table.rows.size(); ++r) {

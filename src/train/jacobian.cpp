@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
-#include <utility>
 
 #include "depthlens/compute/runtime.hpp"
 #include "depthlens/lens/provenance.hpp"
@@ -24,6 +23,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -84,10 +84,7 @@ std::optional<std::vector<at::Tensor>> JacobianFitter::of_prompt(const Prompt& p
   // The last position is neither source nor target, and no other sees it; but rotary angles may go by the
   // length.
   const auto end = static_cast<std::int64_t>(prompt.size()) - 1;
-  const std::vector<model::RopeSpec>& ropes = model_.spec().ropes;
-  const bool length_counts = std::any_of(
-      ropes.begin(), ropes.end(), [](const model::RopeSpec& rope) { return rope.depends_on_length(); });
-  const std::int64_t T = length_counts ? end + 1 : end;
+  const std::int64_t T = model_.spec().angles_go_by_length(end + 1) ? end + 1 : end;
   std::optional<std::vector<at::Tensor>> jacobians;
   compute::retry_with_less(
       model_.device(), [&] { jacobians = of_prompt(prompt, T, batch_rows(T), progress); },
@@ -183,7 +180,7 @@ void add(JacobianSums& state, const Prompt& prompt, const std::vector<at::Tensor
                             {"tokens", static_cast<std::int64_t>(prompt.size())},
                             {"change", nullptr}};
   if (state.num_prompts > 0) line["change"] = change_of_means(state, jacobians);
-  state.convergence += line.dump() + "\n";
+  state.convergence += util::json_text(line) + "\n";
   for (std::size_t l = 0; l < jacobians.size(); ++l) state.sums[l] += jacobians[l];
   ++state.num_prompts;
   ++state.next_prompt;
@@ -259,6 +256,10 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
     util::write_file(convergence, state.convergence);
     written = Clock::now();
   };
+  // A fit of nothing would stand in the next one's way, and take the lens that is there with it.
+  const auto keep = [&] {
+    if (state.next_prompt > 0) write();
+  };
   const auto report = [&](std::int64_t rows_done) {
     if (fit.progress) {
       fit.progress({.prompt = state.next_prompt,
@@ -279,16 +280,19 @@ JacobianSums fit_jacobians(const model::Model& model, const std::vector<Prompt>&
     try {
       if (report(0)) jacobians = fitter.of_prompt(prompt, report);
     } catch (const util::Error& error) {
-      if (state.next_prompt > 0) write();  // a fit of nothing would stand in the next one's way
+      keep();
       if (error.code() != util::ErrorCode::kSelfCheck) throw;
       util::ErrorText text = error.text();
       text.where = cat("prompt ", state.next_prompt, ", ", text.where);
       throw util::Error(error.code(), text);
     }
     if (!jacobians) {
-      write();
-      util::log_warning(cat("stopped after ", state.next_prompt, " of ", num_prompts, " prompts; ",
-                            fit.folder.string(), " holds what was finished; --resume goes on"));
+      keep();
+      util::log_warning(
+          state.next_prompt > 0
+              ? cat("stopped after ", state.next_prompt, " of ", num_prompts, " prompts; ",
+                    fit.folder.string(), " holds what was finished; --resume goes on")
+              : cat("stopped before the first of ", num_prompts, " prompts was done; nothing was saved"));
       throw util::interrupted_error();
     }
     add(state, prompt, *jacobians);

@@ -4,10 +4,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
 
-#include <algorithm>
 #include <optional>
 #include <set>
-#include <utility>
 
 #include "depthlens/io/metadata_reader.hpp"
 #include "depthlens/util/error.hpp"
@@ -201,15 +199,17 @@ JacobianSums merge_jacobian_sums(const std::vector<JacobianSums>& parts) {
 }
 
 void require_all_shards(const JacobianSums& sums) {
+  const std::set<std::int64_t> there(sums.shards.begin(), sums.shards.end());
+  const std::int64_t num_missing = sums.fit.num_shards - static_cast<std::int64_t>(there.size());
+  if (num_missing <= 0) return;
+  constexpr std::size_t kShown = 20;
   std::vector<std::string> missing;
-  for (std::int64_t shard = 0; shard < sums.fit.num_shards; ++shard) {
-    if (std::find(sums.shards.begin(), sums.shards.end(), shard) == sums.shards.end())
-      missing.push_back(cat(shard, "/", sums.fit.num_shards));
+  for (std::int64_t shard = 0; shard < sums.fit.num_shards && missing.size() <= kShown; ++shard) {
+    if (there.count(shard) == 0) missing.push_back(cat(shard, "/", sums.fit.num_shards));
   }
-  if (missing.empty()) return;
-  throw util::usage_error({.what = cat(missing.size(), " of ", sums.fit.num_shards, " shards are missing"),
+  throw util::usage_error({.what = cat(num_missing, " of ", sums.fit.num_shards, " shards are missing"),
                            .where = "--from-sums",
-                           .expected = util::join(missing, ", ") + " too"});
+                           .expected = util::join_first(missing, kShown) + " too"});
 }
 
 lens::StoredJacobianLens jacobian_lens(const JacobianSums& sums, const lens::LensProvenance& provenance,

@@ -10,6 +10,7 @@
 #include "depthlens/train/file_names.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "train/checkpoint_file.hpp"
 
@@ -44,7 +45,8 @@ std::string different_setting(const OrderedJson& before, const OrderedJson& now)
     const OrderedJson old =
         before.is_object() && before.contains(item.key()) ? before[item.key()] : OrderedJson();
     if (old != item.value())
-      return util::cat(item.key(), " was ", old.dump(), " and is now ", item.value().dump());
+      return util::cat(item.key(), " was ", util::json_text(old), " and is now ",
+                       util::json_text(item.value()));
   }
   return before.size() == now.size() ? "" : "the checkpoint has other settings";
 }
@@ -56,7 +58,7 @@ void require_recorded(const OrderedJson& record, const lens::StoredLens& lens, c
   throw util::format_error(
       {.what = "the lens is not the one that was trained there",
        .where = where,
-       .expected = record[kLensDigest].dump() + ", as the record beside it has its digest",
+       .expected = util::json_text(record[kLensDigest]) + ", as the record beside it has its digest",
        .found = digest,
        .hint = "it was put there later: move it to another folder"});
 }
@@ -92,7 +94,7 @@ void LensFolder::log(const LogLine& line, Loss loss) {
     json["total_gradient_norm"] = line.result->total_gradient_norm;
   }
   json["validation_kl"] = line.validation_kl ? OrderedJson(*line.validation_kl) : OrderedJson(nullptr);
-  log_ += json.dump() + "\n";
+  log_ += util::json_text(json) + "\n";
 }
 
 void LensFolder::save(const TunedTrainer& trainer, const KeptLens& best, const OrderedJson& settings) const {
@@ -104,8 +106,8 @@ void LensFolder::save(const TunedTrainer& trainer, const KeptLens& best, const O
   write_checkpoint(path_ / kTunedCheckpoint, kCheckpoint, tensors,
                    {{"steps_done", std::to_string(trainer.steps_done())},
                     {"best_step", std::to_string(best.step)},
-                    {"best_kl", OrderedJson(best.kl.value_or(0)).dump()},
-                    {"settings", settings.dump()}});
+                    {"best_kl", util::json_text(OrderedJson(best.kl.value_or(0)))},
+                    {"settings", util::json_text(settings)}});
   remove_lens();
   util::write_file(path_ / kTunedLog, log_);
 }

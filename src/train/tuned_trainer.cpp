@@ -117,7 +117,7 @@ void TunedTrainer::for_each_chunk(const std::vector<Window>& windows, bool follo
         const bool followed = t + 1 < length;
         if (followed_only && !followed) continue;
         rows.push_back(start + t);
-        targets.push_back(followed ? window[static_cast<std::size_t>(t) + 1] : decode::kNoToken);
+        targets.push_back(followed ? window[static_cast<std::size_t>(t) + 1] : text::kNoToken);
       }
       ++next;
     }

@@ -311,12 +311,4 @@ std::string InputReader::finish() {
   return sha256_;
 }
 
-WholeInput read_input(const std::string& path, std::uint64_t limit) {
-  InputFile file(path);
-  InputReader reader(file);
-  WholeInput whole{.bytes = reader.rest(limit), .sha256 = {}};
-  whole.sha256 = reader.finish();
-  return whole;
-}
-
 }  // namespace depthlens::util

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 
 namespace depthlens::util {
@@ -129,7 +130,7 @@ std::string summary(const Json& value) {
     return value["__float__"];  // of `parse_config`
   if (value.is_object()) return cat("an object of ", value.size(), " keys");
   if (value.is_array() && value.size() > 8) return cat("an array of ", value.size(), " values");
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = util::json_text(value);
   constexpr std::size_t kMaxLength = 80;
   if (text.size() > kMaxLength) text = std::string(cut_utf8(text, kMaxLength)) + "…";
   return text;

@@ -22,9 +22,25 @@ std::string json_number(float value) {
   return {buffer.data(), write_json_number(buffer.data(), value)};
 }
 
+namespace {
+
+template <typename Document>
+std::string text_of(const Document& value, int indent, JsonAlphabet alphabet) {
+  return value.dump(indent, ' ', alphabet == JsonAlphabet::kAscii, Document::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::string json_text(const Json& value, int indent, JsonAlphabet alphabet) {
+  return text_of(value, indent, alphabet);
+}
+
+std::string json_text(const OrderedJson& value, int indent, JsonAlphabet alphabet) {
+  return text_of(value, indent, alphabet);
+}
+
 std::string json_string(const std::string& text, JsonAlphabet alphabet) {
-  std::string json =
-      Json(text).dump(-1, ' ', alphabet == JsonAlphabet::kAscii, Json::error_handler_t::replace);
+  std::string json = json_text(Json(text), -1, alphabet);
   constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLineEnds = {
       {{"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}}};
   for (const auto& [character, escape] : kLineEnds) {

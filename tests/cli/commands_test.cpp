@@ -324,8 +324,8 @@ TEST_CASE("show reads stdin, keeps control characters from the terminal, and cut
 const std::string kLine = "a boat came in on the";
 
 /// The positions of `show --json`.
-Json positions_of(const std::vector<std::string>& more) {
-  return Json::parse(check_done(std::vector<std::string>{"show", kLine, "--model", model().path(), "--json",
+Json positions_of(const std::vector<std::string>& more, const SmallModel& of = model()) {
+  return Json::parse(check_done(std::vector<std::string>{"show", kLine, "--model", of.path(), "--json",
                                                          "--lens", "logit"} +
                                 more)
                          .out)
@@ -343,6 +343,16 @@ void check_alike(const Json& part, const Json& whole) {
     for (const char* number : {"final_logprob", "entropy", "kl_final"})
       CHECK(a[layer].at(number).get<double>() == Approx(b[layer].at(number).get<double>()).margin(1e-4));
   }
+}
+
+TEST_CASE("show gives a model whose angles go by the length of the window what comes after, too") {
+  const SmallModel model("llama-dynamic");  // angles of windows of 6 tokens at the most are as trained
+  const std::vector<std::string> windows = {"--max-length", "12"};
+  const Json all = positions_of(windows, model);
+  REQUIRE(all.size() >= 9);
+  const Json part = positions_of(windows + std::vector<std::string>{"--positions", "2-4"}, model);
+  REQUIRE(part.size() == 3);
+  for (std::size_t i = 0; i < part.size(); ++i) check_alike(part[i], all[2 + i]);
 }
 
 TEST_CASE("show shows the positions asked for, as the whole table has them") {

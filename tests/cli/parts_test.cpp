@@ -300,6 +300,43 @@ TEST_CASE("a complete run is left as it is, also where nothing can be written") 
   check_error(command + Words{"--resume", "--seed", "1"}, 2, {"settings.seed"});
 }
 
+TEST_CASE("a complete run that another process is to replace is told as complete, and that one is let be") {
+  const PartsDesk desk;
+  const fs::path out = desk.model.beside("out");
+  const auto command = [&](const std::string& input, const std::string& flag) {
+    return desk.command("analyze", {input}, "out", {"--threads", "1", flag});
+  };
+  const std::string small = desk.file("short.txt", small_text());
+  check_done(command(small, "--quiet"));
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += small_text() + "\n";
+  Process other(Start{.arguments = command(desk.file("long.txt", text), "--overwrite")});
+  while (other.running() && !fs::exists(out / "parts" / "lock")) ::usleep(1000);
+  other.send(SIGSTOP);
+  REQUIRE(fs::exists(out / "parts" / "lock"));
+  const Result result = check_done(command(small, "--resume"));
+  CHECK(contains(result.err, "the run is complete"));
+  CHECK(fs::exists(out / "parts" / "lock"));
+  other.send(SIGCONT);
+  CHECK(other.wait().status == 0);
+  CHECK(contains(read_bytes(out / "run.json"), "long.txt"));
+}
+
+TEST_CASE("merge takes shares whose flags say the same in other words") {
+  const PartsDesk desk;
+  const std::string input = desk.file("short.txt", small_text() + "\n" + small_text());
+  const auto run = [&](const std::string& out, const Words& more) {
+    check_done(desk.command("analyze", {input}, out, more));
+    return desk.model.beside(out).string();
+  };
+  const std::string whole = run("whole", {"--experiment", "flips,settling"});
+  const std::string first = run("s0", {"--shard", "0/2", "--experiment", "flips,settling"});
+  const std::string second =
+      run("s1", {"--shard", "1/2", "--experiment", "flips, settling", "--layers", "every:1"});
+  check_done({"merge", first, second, "--out", desk.model.beside("merged").string()});
+  check_same(whole, desk.model.beside("merged"));
+}
+
 TEST_CASE("merge refuses what does not belong together, with the difference") {
   const PartsDesk desk;
   const std::vector<std::string> command = desk.cases()[0].command;

@@ -530,6 +530,12 @@ TEST_CASE("a checkpoint is only gone on with by its own fit") {
   for (const char* name : {"jacobian_lens.pt", "jacobian_training.json"}) folder.write(name, "old");
   CHECK_FALSE(same_sums(train::fit_jacobians(*model, prompts, fit), first));
   CHECK(util::exists(folder.path() / "jacobian_lens.pt"));
+  // One that has not done a prompt leaves all as it was.
+  const std::string before = util::read_file(folder.path() / "jacobian_sums.safetensors");
+  fit.stop = [] { return true; };
+  CHECK(code_of(*model, prompts, fit) == util::ErrorCode::kInterrupted);
+  CHECK(util::exists(folder.path() / "jacobian_lens.pt"));
+  CHECK(util::read_file(folder.path() / "jacobian_sums.safetensors") == before);
   fit.stop = [n = 0]() mutable { return ++n > 2; };
   CHECK(code_of(*model, prompts, fit) == util::ErrorCode::kInterrupted);
   for (const char* name : {"jacobian_lens.pt", "jacobian_training.json"})

@@ -172,18 +172,30 @@ TEST_CASE("rooms include only themselves and rooms below, and third parties only
   CHECK(found.empty());
 }
 
-TEST_CASE("only the program reads its own environment variables") {
+/// Files of the project that hold `text`.
+std::vector<std::string> files_with(const std::string& text, const std::vector<std::string>& places) {
+  const fs::path root = DEPTHLENS_SOURCE_DIR;
   std::vector<std::string> found;
-  for (const char* place : {"include", "src"}) {
-    for (const auto& item : fs::recursive_directory_iterator(fs::path(DEPTHLENS_SOURCE_DIR) / place)) {
+  for (const std::string& place : places) {
+    for (const auto& item : fs::recursive_directory_iterator(root / place)) {
       if (!item.is_regular_file()) continue;
       std::ifstream stream(item.path());
-      for (std::string text; std::getline(stream, text);) {
-        if (text.find("getenv(\"DEPTHLENS_") != std::string::npos) found.push_back(item.path().string());
-      }
+      std::ostringstream all;
+      all << stream.rdbuf();
+      if (all.str().find(text) != std::string::npos)
+        found.push_back(fs::relative(item.path(), root).string());
     }
   }
-  CHECK(found == std::vector<std::string>{});
+  return found;
+}
+
+TEST_CASE("only the program reads its own environment variables") {
+  CHECK(files_with("getenv(\"DEPTHLENS_", {"include", "src"}).empty());
+}
+
+TEST_CASE("one place writes JSON documents, whatever bytes they hold") {
+  CHECK(files_with(".dump(", {"include", "src", "tools/depthlens"}) ==
+        std::vector<std::string>{"src/util/json_text.cpp"});
 }
 
 TEST_CASE("every kind of violation is found, and told with its file and line") {

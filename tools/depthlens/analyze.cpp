@@ -1,6 +1,5 @@
 // depthlens analyze: a corpus or a task through a model, every layer decoded, tables and records into a run
 // folder.
-#include <filesystem>
 #include <memory>
 
 #include "command.hpp"
@@ -83,8 +82,7 @@ util::OrderedJson settings_json(const AnalyzeOptions& options, const Session& se
   if (options.fields().is_chosen()) settings["record_fields"] = options.fields().names();
   if (!options.save_states.empty()) settings["save_states"] = true;
   const std::vector<std::int64_t> layers = run::parse_layers(options.layers, session.spec().num_layers);
-  if (!layers.empty() && static_cast<std::int64_t>(layers.size()) <= session.spec().num_layers)
-    settings["layers"] = layers;  // not where they are all
+  if (!layers.empty()) settings["layers"] = layers;
   return settings;
 }
 
@@ -117,7 +115,7 @@ data::TokenCounts token_counts(const AnalyzeOptions& options, const data::TokenC
 /// What a run is, as far as it does not depend on what it reads.
 run::RunContext context_of(const AnalyzeOptions& options, const Session& session) {
   run::RunContext context;
-  context.experiments = options.experiments;
+  context.experiments = util::join(experiments::parse_experiment_names(options.experiments), ",");
   context.seed = static_cast<std::uint64_t>(options.common.seed);
   context.edges = data::parse_bucket_edges(options.buckets);
   context.shape.vocab_size = session.spec().vocab_size;
@@ -161,11 +159,11 @@ void analyze_queries(const AnalyzeOptions& options, run::Run& run, Session& sess
   const util::FinishOnInterrupt finish;
   const bool begun = run.begin(std::move(context), source,
                                [&, settings] { return run_beginning(session, source, counted, settings); });
-  std::shared_ptr<const decode::StateWriter> save_states;
+  std::filesystem::path save_states;
   if (!options.save_states.empty()) save_states = run.open_states(options.save_states);
   if (!begun) return;
   source.watch(run.context().watch);
-  run.decode(session, source, {}, task, std::move(save_states));
+  run.decode(session, source, {}, task, save_states);
   run.finish(session);
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "depthlens/report/difference.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "describe.hpp"
 
@@ -158,7 +159,7 @@ std::string short_value(const OrderedJson& value) {
     return (path.is_string() ? short_value(path) + ", " : "") + short_value(value.at(key));
   }
   if (!value.is_string()) {
-    return util::printable(value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
+    return util::printable(util::json_text(value));
   }
   const auto text = value.get<std::string>();
   constexpr std::size_t kShown = 12;

@@ -1,6 +1,5 @@
 // depthlens convert-lens: a lens from one file format to another, bit for bit.
 #include <array>
-#include <iostream>
 #include <memory>
 
 #include "command.hpp"

@@ -237,9 +237,9 @@ OrderedJson describe_lens(const fs::path& given) {
     add("data_digest", known.data_digest);
   };
   const auto describe_facts = [&](const std::vector<lens::LensFact>& facts) {
+    described.update(lens::facts_json(facts));
     OrderedJson told_by = OrderedJson::array();
     for (const lens::LensFact& fact : facts) {
-      described[fact.name] = fact.value;
       const std::string file = fact.where.substr(0, fact.where.find(": "));
       if (fact.beside && std::find(told_by.begin(), told_by.end(), file) == told_by.end())
         told_by.push_back(file);

@@ -21,6 +21,7 @@
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/files.hpp"
 #include "depthlens/util/json.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/text.hpp"
 #include "describe.hpp"
 #include "model_flags.hpp"
@@ -110,7 +111,7 @@ std::string line_text(const OrderedJson& value, const std::string& key) {
   const bool count = value.is_number_integer() && key.find("id") == std::string::npos &&
                      key.find("seed") == std::string::npos;
   if (count) return util::with_thousands(value.get<std::int64_t>());
-  return util::printable(value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
+  return util::printable(util::json_text(value));
 }
 
 using Lines = std::vector<std::pair<std::string, std::string>>;
@@ -159,7 +160,7 @@ void print_described(const OrderedJson& described) {
 
 /// In ASCII, so that no text of a file reaches a terminal as control characters.
 void print_json(const OrderedJson& json) {
-  std::cout << json.dump(2, ' ', true, OrderedJson::error_handler_t::replace) << '\n';
+  std::cout << util::json_text(json, 2, util::JsonAlphabet::kAscii) << '\n';
 }
 
 /// Of tables: a pipe gets whole lines, unless COLUMNS says otherwise.

@@ -16,7 +16,7 @@ std::string as_json(const Collector& found, const std::vector<std::int64_t>& pos
     return util::json_string(any, util::JsonAlphabet::kAscii);
   };
   const auto dumped = [](const util::OrderedJson& part) {
-    return part.dump(-1, ' ', true, util::OrderedJson::error_handler_t::replace);
+    return util::json_text(part, -1, util::JsonAlphabet::kAscii);
   };
   const auto token = [&](decode::TokenId id) {
     return cat("\"id\": ", id, ", \"text\": ", quoted(session.tokenizer().token_text(id)));

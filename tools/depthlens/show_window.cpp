@@ -64,11 +64,13 @@ Window window_of(const std::vector<text::TokenId>& tokens, const ShownPositions&
     util::log_info(
         util::cat("the model is given the text from token ", begin, " on (--max-length ", most, ")"));
   }
+  // No position sees what comes after it, but it may turn by the length of the window.
+  const std::int64_t end =
+      begin == 0 && session.angles_go_by_length() ? std::min(length, most) : range.last + 1;
   Window window;
   if (begin > 0 && bos > 0) window.query.tokens.push_back(tokens.front());
   const std::int64_t shift = static_cast<std::int64_t>(window.query.tokens.size()) - begin;
-  window.query.tokens.insert(window.query.tokens.end(), tokens.begin() + begin,
-                             tokens.begin() + range.last + 1);
+  window.query.tokens.insert(window.query.tokens.end(), tokens.begin() + begin, tokens.begin() + end);
   for (std::int64_t t = range.first; t <= range.last; ++t) {
     const decode::TokenId target =
         t + 1 < length ? tokens[static_cast<std::size_t>(t) + 1] : decode::kNoToken;

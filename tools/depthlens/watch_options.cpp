@@ -2,9 +2,7 @@
 #include "watch_options.hpp"
 
 #include <algorithm>
-#include <optional>
 
-#include "depthlens/text/display.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"

@@ -14,11 +14,7 @@ inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 /// table, a page, a document) or of UTF-16 or UTF-32, with a byte order mark or without.
 void refuse_other_formats(std::string_view head, const std::string& name);
 
-/// The encoding of two or four bytes a character that NULs at every other place speak of, such as "UTF-16LE";
-/// "" where they do not.
-std::string wide_encoding(std::string_view bytes);
-
-/// Throws an input error where a text that stands in JSON is such UTF-16 or UTF-32.
+/// Throws an input error where a text that stands in JSON is UTF-16 or UTF-32, by its NULs.
 void refuse_wide_text(std::string_view text, const std::string& where);
 
 /// Throws an input error where `text` is not UTF-8 or holds a NUL; `place` says where in the input its byte i

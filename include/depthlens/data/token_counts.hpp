@@ -50,6 +50,8 @@ struct TokenBuckets {
   std::int64_t size() const { return static_cast<std::int64_t>(names.size()); }
 };
 
+/// Whether the edges rise from above 0, and are no more than a bucket's number has room for (200).
+bool are_bucket_edges(const std::vector<std::int64_t>& edges);
 /// Reads "10,100,1000": rising positive integers, at most 200. Throws usage errors.
 std::vector<std::int64_t> parse_bucket_edges(const std::string& text);
 

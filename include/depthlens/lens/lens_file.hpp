@@ -98,7 +98,9 @@ StoredLens read_lens(const std::filesystem::path& path);
 /// among them is not translated.
 std::vector<std::int64_t> layers_of(const StoredJacobianLens& stored);
 
-/// What is known of how a lens was made, as JSON: provenance, then facts. For run.json and `info`.
+/// Facts by their names; of several with one name the first, which counts.
+util::OrderedJson facts_json(const std::vector<LensFact>& facts);
+/// What is known of how a lens was made, as JSON: provenance, then facts. For run.json.
 util::OrderedJson about_lens(const StoredLens& stored);
 
 /// SHA-256 over the parameters as float32, whatever file they came from: weight and bias of each translator

@@ -522,6 +522,9 @@ struct ArchSpec {
   }
   /// Numbers of a token that a pass keeps for later blocks, beside the states.
   std::int64_t carried_size() const;
+  /// Whether what comes after a position in a window of at most `longest` tokens may change its state: rotary
+  /// angles of some models go by how long a window is, where that is longer than those of their training.
+  bool angles_go_by_length(std::int64_t longest) const;
   /// The widest MLP that a token passes through, that of experts being the sum over those chosen.
   std::int64_t widest_mlp() const;
   /// How many blocks have this mixer.

@@ -25,7 +25,7 @@ namespace depthlens::run {
 
 struct RunContext {
   data::InputKind input = data::InputKind::kCorpus;
-  std::string experiments;  ///< names, with commas; not of pairs and evaluations
+  std::string experiments;  ///< names, each once, with commas; not of pairs and evaluations
   std::uint64_t seed = 0;
   std::vector<std::int64_t> edges;  ///< of the frequency buckets
   data::TokenCounts counts;         ///< the frequency table, where an experiment reads it

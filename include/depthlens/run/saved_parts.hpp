@@ -99,18 +99,18 @@ class SavedParts {
 class FolderLock {
  public:
   /// Throws an output error where another process is at work there, or goes by that name there.
-  explicit FolderLock(const std::filesystem::path& folder, const std::string& below = "parts",
-                      const std::string& name = "lock");
+  explicit FolderLock(const std::filesystem::path& folder, const std::string& below = kOfRuns,
+                      const std::string& name = kName);
   ~FolderLock();
   /// What `text_in` gives while this lives: unlike that of any other lock.
   const std::string& text() const;
-  /// What is in such a file; "" where there is none.
-  static std::string text_in(const std::filesystem::path& folder, const std::string& below = "parts",
-                             const std::string& name = "lock");
+  /// What is in the file of a run's folder; "" where there is none.
+  static std::string text_in(const std::filesystem::path& folder);
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
 
  private:
+  static constexpr const char *kOfRuns = "parts", *kName = "lock";
   struct Keeper;
   std::unique_ptr<Keeper> keeper_;
 };

@@ -73,9 +73,7 @@ class Session {
   std::optional<text::TokenId> bos() const { return bos_; }
   util::OrderedJson describe_bos() const;  ///< its id, or null
   std::int64_t max_length() const { return max_length_; }
-  /// Whether what comes after a position in its window may change its state: rotary angles of some models go
-  /// by how long a window is, where that is longer than those of their training.
-  bool angles_go_by_length() const;
+  bool angles_go_by_length() const;  ///< those of the model, in a window of this run
   const std::filesystem::path& folder() const { return folder_; }
 
   /// For the log, once the model is loaded: "GPTNeoXForCausalLM, 12 blocks, 162,322,944 parameters".

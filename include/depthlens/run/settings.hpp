@@ -30,7 +30,7 @@ void check_positions(const std::string& text);
 enum class LayerList { kDecoded, kOfStates };
 
 /// The layers that `text` lists ("0,4,8", "0-8", "every:4", with commas between), rising; none where it is
-/// "". Throws a usage error for anything else.
+/// "", and where all are to be decoded. Throws a usage error for anything else.
 std::vector<std::int64_t> parse_layers(const std::string& text, std::int64_t num_layers,
                                        LayerList kind = LayerList::kDecoded);
 

@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "depthlens/compute/backend.hpp"
-#include "depthlens/decode/readout.hpp"
+#include "depthlens/text/token.hpp"
 
 namespace depthlens::train {
 
-using decode::TokenId;
+using text::TokenId;
 
 /// `kKl`: KL(final ‖ layer), mean over all positions. `kCrossEntropy`: of the token that follows, mean over
 /// the positions that one follows.

@@ -121,11 +121,4 @@ class InputReader {
   std::string sha256_;
 };
 
-/// The whole file, decompressed, `limit` bytes at most.
-struct WholeInput {
-  std::string bytes;
-  std::string sha256;  ///< of the file as it lies on the disk
-};
-WholeInput read_input(const std::string& path, std::uint64_t limit);
-
 }  // namespace depthlens::util

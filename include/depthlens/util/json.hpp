@@ -43,7 +43,6 @@ class JsonView {
   bool is_string() const { return value_->is_string(); }
   bool is_integer() const { return value_->is_number_integer(); }
   bool is_number() const { return value_->is_number(); }
-  bool is_bool() const { return value_->is_boolean(); }
   bool is_null() const { return value_->is_null(); }
 
   std::string as_string() const;

@@ -42,7 +42,6 @@ enum class InvalidBytes { kReplace, kHex };
 /// sequence (overlong, surrogate, cut, beyond U+10FFFF); `length` is then the number of bytes of the maximal
 /// invalid part.
 bool decode_utf8(std::string_view text, std::size_t i, char32_t& code_point, int& length);
-void append_utf8(std::string& out, char32_t code_point);
 bool is_valid_utf8(std::string_view text, std::size_t* first_bad_byte = nullptr);
 
 /// `text` with every invalid part replaced by U+FFFD, or by \xNN for each byte.

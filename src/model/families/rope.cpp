@@ -5,6 +5,7 @@
 
 #include "config_keys.hpp"
 #include "depthlens/util/error.hpp"
+#include "depthlens/util/json_text.hpp"
 #include "depthlens/util/log.hpp"
 #include "depthlens/util/text.hpp"
 
@@ -246,9 +247,9 @@ RopeSpec read_rope(const JsonView& config, const ArchSpec& spec, const RopeKeys&
       {.what = "two blocks of rotary settings that differ",
        .where = config.where(),
        .expected = "rope_scaling and rope_parameters that mean the same, or one of them",
-       .found =
-           util::cat("rope_scaling ", util::cut_utf8(config.at("rope_scaling").raw().dump(), 200),
-                     ", rope_parameters ", util::cut_utf8(config.at("rope_parameters").raw().dump(), 200)),
+       .found = util::cat(
+           "rope_scaling ", util::cut_utf8(util::json_text(config.at("rope_scaling").raw()), 200),
+           ", rope_parameters ", util::cut_utf8(util::json_text(config.at("rope_parameters").raw()), 200)),
        .hint = "transformers takes rope_scaling where both are: remove the other"});
 }
 

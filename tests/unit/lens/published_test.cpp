@@ -126,6 +126,15 @@ TEST_CASE("published Jacobian lens: the archive, its folder and a folder above a
                "found 2: 'gpt2-small/jlens/Salesforce-wikitext/gpt2_jacobian_lens.pt', "
                "'gpt2-xl/gpt2-xl_jacobian_lens.pt'"},
               [&] { load(hub.path()); });
+  // What a file is its content tells, whatever its name is.
+  const fs::path renamed = hub.path() / "renamed" / "b.pt";
+  fs::create_directories(renamed.parent_path());
+  lens::write_jacobian_lens_safetensors(renamed, lens::read_jacobian_lens(file));
+  CHECK(load(renamed)->digest() == digest);
+  CHECK(load(renamed.parent_path())->digest() == digest);
+  fs::copy_file(file, hub.path() / "renamed" / "a.pt");
+  check_error(ErrorCode::kInput, {"several lenses in", "found 2: 'a.pt', 'b.pt'"},
+              [&] { load(renamed.parent_path()); });
   fs::create_directory(hub.path() / "empty");
   check_error(ErrorCode::kInput, {"no Jacobian lens in", "empty"}, [&] { load(hub.path() / "empty"); });
   const std::string whole = util::read_file(file);
@@ -719,6 +728,7 @@ TEST_CASE("Jacobian lens: two ways to count the target are one, also when conver
   const fs::path file = write(work.path() / "x.pt", matrices({0, 1}), R"({"target_layer": 3})");
   work.write("x.sidecar.json", R"({"target_layer": 2})");
   CHECK(load(file)->translates(2));
+  CHECK(lens::facts_json(lens::read_jacobian_lens(file).facts).at("target_layer") == 3);  // the lens's own
   for (const char* name : {"other/x.pt", "other/x.safetensors"}) {
     const fs::path to = work.path() / name;
     fs::create_directories(to.parent_path());
@@ -866,13 +876,10 @@ TEST_CASE("Jacobian lens: archives that are something else, or hostile") {
   const PickleValue identity = tensor(at::eye(kWidth));
   refused(dictionary({chars("jacobian_sum"), dictionary({number(0), identity}), chars("n_done"), number(80)}),
           {"a checkpoint of its fitting, sums over 80 prompts"});
-  check_error(ErrorCode::kFormat, {"a fit of the J++ lens"}, [&] {
-    io::write_torch_archive(work.path() / "jpp.pt",
-                            dictionary({chars("parameters"), dictionary({chars("jacobians"), dictionary({})}),
-                                        chars("config"), dictionary({})}));
-    lens::read_lens(work.path() / "jpp.pt");
-  });
-  fs::remove(work.path() / "jpp.pt");
+  refused(dictionary({chars("parameters"), dictionary({chars("jacobians"), dictionary({})}), chars("config"),
+                      dictionary({})}),
+          {"a fit of the J++ lens"});
+  check_error(ErrorCode::kFormat, {"a fit of the J++ lens"}, [&] { lens::read_lens(work.path() / "x.pt"); });
   check_error(ErrorCode::kFormat, {"under the key 'J'", "found the keys 'version', 'jacobians'"}, [&] {
     io::write_torch_archive(work.path() / "x.pt",
                             dictionary({chars("version"), number(1), chars("jacobians"), dictionary({})}));
@@ -887,7 +894,9 @@ TEST_CASE("Jacobian lens: archives that are something else, or hostile") {
   refused(
       dictionary({chars("J"), dictionary({number(0), tensor(at::eye(kWidth).expand({4, kWidth, kWidth}))})}),
       {"J[0]", "wrong shape"});
-  refused(dictionary({chars("J"), dictionary({number(INT64_MAX), identity})}), {"does not fit"});
+  refused(dictionary({chars("J"), dictionary({number(7), identity})}), {"does not fit"});
+  for (const std::int64_t block : {INT64_MAX, std::int64_t{100'000}})
+    refused(dictionary({chars("J"), dictionary({number(block), identity})}), {"blocks from 0 to 99999"});
   refused(dictionary({chars("J"), dictionary({number(0), identity}), chars("source_layers"), number(3)}),
           {"source_layers"});
   at::Tensor bad = at::eye(kWidth);

@@ -18,6 +18,7 @@ TEST_CASE("layers: lists, ranges and steps, in any order, and L always") {
   CHECK(parse_layers("every:5, 1-2", 12) == Layers{0, 1, 2, 5, 10, 12});
   CHECK(parse_layers("every:13", 12) == Layers{0, 12});
   CHECK(parse_layers("12", 12) == Layers{12});
+  CHECK(parse_layers("0-11", 12).empty());  // all
   for (const std::string text :
        {"13", "-1", "3-2", "every:0", "every:-1", "a", "0x1", "1,,2", "1,", "01", "1-"}) {
     INFO(text);

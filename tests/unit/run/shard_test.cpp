@@ -105,6 +105,10 @@ TEST_CASE("tasks of a step within an array share the array's shares") {
   variables = array("2", "0", "3", "4");
   variables.insert({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}});
   check_auto(variables, 2, 4);
+  variables = array("0", "0", "2147483646", "2147483647");
+  variables.insert(
+      {{"SLURM_PROCID", "1"}, {"SLURM_NTASKS", "2"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "2"}});
+  check_refused(variables, {"too many shares", "at most 2147483647", "2147483647 × 2"});
 }
 
 TEST_CASE("without Slurm, auto says what it would have read") {

@@ -46,7 +46,8 @@ std::string long_text() {
 /// The whole of a file of these bytes.
 std::string whole(const std::string& bytes, std::uint64_t limit = kLimit) {
   const test::TemporaryFolder folder;
-  return util::read_input(folder.write("x.bin", bytes).string(), limit).bytes;
+  InputFile file(folder.write("x.bin", bytes).string());
+  return InputReader(file).rest(limit);
 }
 
 std::string read(InputFile& file) {
@@ -95,15 +96,16 @@ TEST_CASE(
   const test::TemporaryFolder folder;
   for (const auto& [name, compress] : compressions()) {
     const std::string bytes = compress("tide");
-    const auto found = util::read_input(folder.write("named-anything.txt", bytes).string(), kLimit);
-    CHECK(found.bytes == "tide");
-    CHECK(found.sha256 == util::sha256(bytes));
+    InputFile file(folder.write("named-anything.txt", bytes).string());
+    InputReader reader(file);
+    CHECK(reader.rest(kLimit) == "tide");
+    CHECK(reader.finish() == util::sha256(bytes));
   }
   for (const char* bytes : {"", "\x1f", "{}", "\x1f\x8c",
                             "\xfd"
                             "7z",
                             "\x28\xb5\x2f"})
-    CHECK(util::read_input(folder.write("plain.gz", bytes).string(), kLimit).bytes == bytes);
+    CHECK(whole(bytes) == bytes);
 }
 
 TEST_CASE("input: lines are those of the text, however it is cut into pieces") {
