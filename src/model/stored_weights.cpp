@@ -113,8 +113,12 @@ TensorNames::TensorNames(const ArchSpec& spec, const io::TensorFile& file)
   // A checkpoint of the bare model (GPT2Model, LlamaModel) names its tensors without a prefix.
   // The embedding tells which it is; where it is left out, any tensor of the whole model does.
   for (const TensorRule& rule : spec.model_tensors) {
+    if (is_beside(rule)) continue;
+    std::vector<std::string> names = {rule.name};
+    names.insert(names.end(), rule.other_names.begin(), rule.other_names.end());
     for (const std::string& prefix : spec.prefixes) {
-      if (is_beside(rule) || !file.has(prefix + rule.name)) continue;
+      const auto is_there = [&](const std::string& name) { return file.has(prefix + name); };
+      if (std::none_of(names.begin(), names.end(), is_there)) continue;
       prefix_ = prefix;
       return;
     }

@@ -123,10 +123,10 @@ struct ModelClass {
 };
 
 /// What transformers registers for the models that depthlens has. AFMoE, Apertus, Arcee, Bamba, BLOOM,
-/// Cohere 2 with experts, CWM, DeepSeek, dots.llm1, EXAONE 4, Falcon, Falcon-H1, Gemma 4, GPT-OSS, Granite
-/// with windows, Helium, HunYuan, HY 3, Idefics 3, LFM2, Llama, Mistral 4, nanochat, Nemotron-H, Seed-OSS,
-/// SmolLM3, Solar Open, Youtu and what sees with them (LLaVA's for videos and OneVision) have no entry: their
-/// folders decide.
+/// Cohere 2 with experts, CWM, DeepSeek, dots.llm1, EXAONE 3 and 4, Falcon, Falcon-H1, Gemma 4, GPT-OSS,
+/// Granite with windows, Helium, HunYuan, HY 3, Idefics 3, LFM2, Llama, Mistral 4, nanochat, Nemotron-H,
+/// Sarvam, Seed-OSS, SmolLM3, Solar Open, Youtu and what sees with them (LLaVA's for videos and OneVision)
+/// have no entry: their folders decide.
 constexpr ModelClass kModelClasses[] = {
     {"aya_vision", "CohereTokenizer"},
     {"biogpt", "BioGptTokenizer"},
@@ -160,7 +160,9 @@ constexpr ModelClass kModelClasses[] = {
     {"granitemoehybrid", kGeneric.name, true},
     {"granitemoeshared", kGeneric.name, true},
     {"idefics2", "LlamaTokenizer"},
+    {"internlm3", kGeneric.name, true},
     {"internvl", "Qwen2Tokenizer"},
+    {"iquestcoder", kGeneric.name, true},
     {"jais2", "GPT2Tokenizer"},
     {"jamba", kGeneric.name, true},
     {"kimi_k25", kGeneric.name, true},

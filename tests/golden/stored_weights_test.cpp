@@ -309,6 +309,24 @@ at::Tensor last_state(const Model& model, const std::string& variant) {
   return last;
 }
 
+TEST_CASE("a bare EXAONE has Llama's names of model and blocks, and its own within these") {
+  const Changed bare("exaone", [](Tensors& t) {
+    Tensors renamed;
+    for (const auto& [name, tensor] : t) {
+      std::string now = name;
+      for (const auto& [old, with] : {std::pair<std::string, std::string>("transformer.h.", "layers."),
+                                      {"transformer.wte.", "embed_tokens."},
+                                      {"transformer.ln_f.", "norm."}}) {
+        if (now.starts_with(old)) now.replace(0, old.size(), with);
+      }
+      renamed[now] = tensor;
+    }
+    t = renamed;
+  });
+  const auto whole = Model::load(test::golden_model("exaone"), {});
+  CHECK(at::equal(last_state(*bare.load(), "exaone"), last_state(*whole, "exaone")));
+}
+
 TEST_CASE("experts as published, and as transformers 5 has them in memory, are the same model") {
   const auto check_same = [](const std::string& variant, const Changed& changed) {
     INFO(variant);

@@ -7,7 +7,7 @@ import json
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 BF16, F32 = torch.bfloat16, torch.float32
 
@@ -31,6 +31,8 @@ def rope(kind="default", theta=500.0, **settings):
 
 YARN = rope("yarn", factor=4.0, original_max_position_embeddings=8)
 MSCALES = {**YARN, "mscale": 0.7, "mscale_all_dim": 1.6}
+LLAMA3_ROPE = rope("llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                   original_max_position_embeddings=32)
 EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
 DELTA_NET = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6,
              "linear_value_head_dim": 5, "linear_conv_kernel_dim": 3,
@@ -88,6 +90,8 @@ FACTORS = {"embedding_multiplier": 1.3, "lm_head_multiplier": 0.7, "key_multipli
            "attention_out_multiplier": 1.2, "ssm_in_multiplier": 0.9, "ssm_out_multiplier": 1.1,
            "mlp_multipliers": [0.7, 1.4], "ssm_multipliers": [0.8, 1.2, 0.7, 1.3, 0.9]}
 GRANITE = {"embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.6, "logits_scaling": 0.7}
+SARVAM = {"head_dim": 8, "n_routed_experts": 6, "num_experts_per_tok": 3, "n_group": 3, "topk_group": 2,
+          "moe_intermediate_size": 12}
 INDEXED = {"index_topk": 20, "index_head_dim": 6, "index_n_heads": 2}
 SLIDING, FULL = "sliding_attention", "full_attention"
 GEMMA4 = {"head_dim": 4, "global_head_dim": 12, "sliding_window": 3, "final_logit_softcapping": 2.0,
@@ -236,6 +240,17 @@ VARIANTS = {
     "exaone-moe": (common("exaone_moe", head_dim=8, num_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2,
                           num_shared_experts=2, moe_intermediate_size=12, sliding_window=3, sliding_window_pattern=3,
                           rope_parameters=rope()), BF16, 132, 0.6),
+    "exaone": (common("exaone", attention_bias=True, mlp_bias=True, rope_parameters=LLAMA3_ROPE), BF16, 160, 0.6),
+    "exaone-in-memory": (common("exaone", num_hidden_layers=2, rope_parameters=rope()), BF16, 161, 0.6),
+    "internlm3": (common("internlm3", hidden_size=32, num_hidden_layers=2, head_dim=6, attention_bias=True, mlp_bias=True,
+                         max_position_embeddings=6, rope_parameters=rope("dynamic", factor=2.0)), BF16, 162, 0.45),
+    "iquestcoder": (common("iquestcoder", head_dim=8, rope_parameters=rope()), BF16, 163, 0.6),
+    "sarvam-moe": (common("sarvam_moe", **SARVAM, n_shared_experts=2, attention_bias=True, rope_parameters=rope()),
+                   BF16, 164, 0.6),
+    "sarvam-moe-in-memory": (common("sarvam_moe", **SARVAM, num_hidden_layers=2, use_qk_norm=False, attention_bias=True,
+                                    rope_parameters=rope(partial_rotary_factor=0.5)), BF16, 165, 0.6),
+    "sarvam-mla": (latent("sarvam_mla", num_experts_per_tok=3, n_group=3, topk_group=2, q_lora_rank=None,
+                          rope_parameters=MSCALES), BF16, 166, 0.6),
     "cwm": (common("cwm", head_dim=8, sliding_window=3, mlp_bias=True, layer_types=[FULL, SLIDING, FULL], rope_parameters=rope(
         "llama3", 100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
             BF16, 133, 0.6),
@@ -517,6 +532,21 @@ def old_lfm2(config):
                "block_dim": config["hidden_size"], "conv_dim": config["hidden_size"], "block_norm_eps": config["norm_eps"]}
 
 
+def renamed(**names):
+    """As published, with names of its own for keys."""
+    def change(config):
+        for own, published in names.items():
+            config[published] = config.pop(own)
+    return change
+
+
+def published_sarvam_mla(config):
+    """The size of heads is that of what caches keep, and YaRN has the name of DeepSeek's."""
+    renamed(n_routed_experts="num_experts", n_shared_experts="num_shared_experts")(config)
+    old_rope("deepseek_yarn")(config)
+    config |= {"head_dim": config["kv_lora_rank"] + config["qk_rope_head_dim"], "q_head_dim": config["qk_head_dim"]}
+
+
 def old_rope(kind=None):
     def change(config):
         settings = config.pop("rope_parameters")
@@ -565,6 +595,12 @@ def flat_paddleocr(folder, config, model):
 # Beside what transformers writes, before the reference values are computed.
 OLD_SPELLINGS = {"llava": short_text_config, "mistral3": without_ties, "qwen2-5-vl": flat, "paddleocr-vl": flat_paddleocr,
                  "lfm2": old_config(old_lfm2), "gemma4-large": old_config(published_gemma4), "gemma": old_config(old_gemma), "gemma3-text": old_config(old_gemma3), "olmo3": old_config(old_olmo3),
+                 "exaone": old_config(renamed(num_hidden_layers="num_layers", rms_norm_eps="layer_norm_epsilon",
+                                              hidden_act="activation_function")),
+                 "internlm3": old_config(renamed(attention_bias="qkv_bias", mlp_bias="bias")),
+                 "sarvam-moe": old_config(renamed(n_routed_experts="num_experts", n_shared_experts="num_shared_experts",
+                                                  attention_bias="use_qkv_bias")),
+                 "sarvam-mla": old_config(published_sarvam_mla),
                  "qwen2-yarn": old_config(old_rope()), "phi3-longrope": old_config(old_rope("su"))}
 
 
@@ -624,6 +660,17 @@ def turned(folder, generator, write_safetensors):
     tensors = {name: tensor.transpose(1, 2) if ".experts." in name else tensor
                for name, tensor in load_file(folder / "model.safetensors").items()}
     write_safetensors(folder / "model.safetensors", dict(sorted(tensors.items())))
+
+
+def in_memory(folder, generator, write_safetensors):
+    """With the names and shapes that transformers has when the model is loaded; it loads these, too."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=BF16)
+    tensors = {name: tensor.to(BF16, copy=True) for name, tensor in sorted(model.state_dict().items())}
+    del model  # which is the file that is written now
+    write_safetensors(folder / "model.safetensors", tensors)
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=BF16, output_loading_info=True)
+    assert not any(info.values()), info
+    assert all(torch.equal(tensor.to(BF16), tensors[name]) for name, tensor in model.state_dict().items())
 
 
 def of_olmo_hybrid(published):
@@ -693,7 +740,7 @@ def in_fp8(name):
 
 
 # In place of what transformers writes, when the reference values are there.
-PUBLISHED_FORMS = {**{name: in_fp8(name) for name in FP8_TILES}, "qwen2-5-omni": speaking, "olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
+PUBLISHED_FORMS = {"exaone-in-memory": in_memory, "sarvam-moe-in-memory": in_memory, **{name: in_fp8(name) for name in FP8_TILES}, "qwen2-5-omni": speaking, "olmo-hybrid": of_olmo_hybrid(True), "olmo-hybrid-rotary": of_olmo_hybrid(False), "qwen3-5-moe-wrapper": stacked, "qwen3-vl-moe": turned, "gemma3-wrapper": wrapped,
                    "gemma4-small": with_unread_keys, "gpt-oss-mxfp4": packed}
 
 

@@ -559,7 +559,8 @@ def depends_on_length(model):
 def check_same_model(model, folder, old_config):
     """The other spelling must mean the same to transformers too."""
     config = AutoConfig.from_pretrained(old_config)
-    other = AutoModelForCausalLM.from_config(config, dtype=torch.float64, attn_implementation="eager").eval()
+    other = AutoModelForCausalLM.from_config(config, dtype=torch.float64, attn_implementation="eager",
+                                             experts_implementation="eager").eval()
     other.load_state_dict(model.state_dict())
     tokens = torch.arange(LENGTHS[0])
     fresh = load_float64(folder) if depends_on_length(model) else model
@@ -598,7 +599,8 @@ def main():
                 "qwen3_moe seed_oss smollm3 stablelm starcoder2 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text "
                 "qwen3_5_text qwen3_5_moe_text qwen3_next qwen3_vl_moe_text lfm2 lfm2_moe mamba2 nemotron_h falcon_h1 bamba granitemoehybrid mamba falcon_mamba vaultgemma olmo_hybrid flex_olmo nanochat jamba openai-gpt xglm biogpt afmoe solar_open exaone_moe "
                 "glm4v_text glm4v_moe_text glm_ocr_text paddleocr_vl_text qwen2_5_omni_text qwen3_omni_moe_text "
-                "cwm jais2 minicpm3 youtu hy_v3 dbrx granite_swa granitemoe_swa persimmon gpt_neox_japanese cohere2_moe mistral4 deepseek_v32 glm_moe_dsa mimo_v2_flash").split()
+                "cwm jais2 minicpm3 youtu hy_v3 dbrx granite_swa granitemoe_swa persimmon gpt_neox_japanese cohere2_moe mistral4 deepseek_v32 glm_moe_dsa mimo_v2_flash "
+                "exaone internlm3 iquestcoder sarvam_moe sarvam_mla").split()
     write_json(options.out / "class_defaults.json", {family: class_defaults(family) for family in families})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{size} bytes in {options.out}")

@@ -46,6 +46,20 @@ std::optional<std::int64_t> read_optional_size(const JsonView& config, const std
   return value->as_integer(1, kMaxSize);
 }
 
+Json with_own_names(const JsonView& config, const std::vector<std::pair<std::string, std::string>>& names) {
+  Json whole = config.raw();
+  for (const auto& [own, other] : names) {
+    const auto value = find_key(config, other);
+    if (!value) continue;
+    const auto beside = whole.find(own);
+    if (beside != whole.end() && *beside != value->raw())
+      value->fail(util::cat("the same as ", own, ", which is ", util::summary(*beside)));
+    whole[own] = value->raw();
+    whole.erase(other);
+  }
+  return whole;
+}
+
 double read_number(const JsonView& config, const std::string& key, double class_default) {
   const auto value = find_key(config, key);
   return value ? value->as_number() : class_default;

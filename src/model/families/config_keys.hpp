@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "depthlens/model/arch_spec.hpp"
@@ -35,6 +36,11 @@ std::optional<std::int64_t> read_optional_size(const util::JsonView& config, con
 /// A size under a family's own name or the one that other families have, which transformers takes just as
 /// well: the name that the config has. Throws where it has both with different values.
 std::string name_of_size(const util::JsonView& config, const std::string& own, const std::string& common);
+
+/// A config with the values of keys that a class takes under other names, too (transformers' attribute_map),
+/// under its own: pairs of own and other. Throws where both are there with different values.
+util::Json with_own_names(const util::JsonView& config,
+                          const std::vector<std::pair<std::string, std::string>>& names);
 
 double read_number(const util::JsonView& config, const std::string& key, double class_default);
 double read_positive(const util::JsonView& config, const std::string& key, double class_default);

@@ -1,12 +1,12 @@
-// DeepSeek V2 and V3 (V3, R1, Kimi K2, Moonlight) and GLM 4.7 Flash: queries, keys and values are made of
-// narrow vectors, a part of each head is rotated, by pairs of neighbours, and keys have that part in common;
-// experts beside shared ones in all blocks but the first. Odd: the norms of the narrow vectors have an
-// epsilon of their own; YaRN makes scores larger, and cosines too; V2 weighs experts by a softmax over all,
-// V3 as GLM 4.5 does; checkpoints have blocks behind the last, which predict further tokens and are not read.
-// The same attention without experts: MiniCPM 3, which rotates halves and has factors as Granite has, and
-// Youtu. With experts in all blocks and queries that grow with their position: Mistral 4. DeepSeek V3.2 and
-// GLM 5 choose the positions that attention sees, as many as all where windows are short, and no longer ones
-// are allowed.
+// DeepSeek V2 and V3 (V3, R1, Kimi K2, Moonlight), GLM 4.7 Flash and Sarvam 105B: queries, keys and values
+// are made of narrow vectors, a part of each head is rotated, by pairs of neighbours, and keys have that part
+// in common; experts beside shared ones in all blocks but the first. Odd: the norms of the narrow vectors
+// have an epsilon of their own; YaRN makes scores larger, and cosines too; V2 weighs experts by a softmax
+// over all, V3 as GLM 4.5 does; checkpoints have blocks behind the last, which predict further tokens and are
+// not read. The same attention without experts: MiniCPM 3, which rotates halves and has factors as Granite
+// has, and Youtu. With experts in all blocks and queries that grow with their position: Mistral 4. DeepSeek
+// V3.2 and GLM 5 choose the positions that attention sees, as many as all where windows are short, and no
+// longer ones are allowed.
 #include <cmath>
 
 #include "depthlens/util/error.hpp"
@@ -22,7 +22,8 @@ struct LatentLike {
   std::int64_t max_positions;
   std::optional<std::int64_t> kv_heads;  ///< none: as many as heads
   double epsilon = 1e-6;
-  std::int64_t query_rank = 1536, key_value_rank = 512, plain = 128, value_size = 128;
+  std::optional<std::int64_t> query_rank = 1536;  ///< none: queries are made of the state itself
+  std::int64_t key_value_rank = 512, plain = 128, value_size = 128;
   bool tied_unembedding = false;
   std::vector<std::string> rope_settings = {};  ///< in the block, which the family itself reads
 };
@@ -132,7 +133,7 @@ ArchSpec read_like_v3(const util::JsonView& config, std::int64_t rotated, const 
 ArchSpec read_indexed(const util::JsonView& config, const LatentLike& parts, const ExpertSpec& experts) {
   const std::int64_t rotated = read_rotated_size(config);
   tell_unused(config, "rope_interleave", true, "rotated pairs are neighbours");
-  read_size(config, "q_lora_rank", parts.query_rank);  // null is refused
+  read_size(config, "q_lora_rank", *parts.query_rank);  // null is refused
   util::Json whole = config.raw();
   whole.erase("rope_interleave");
   ArchSpec spec = read_like_v3({whole, config.where()}, rotated, parts, experts);
@@ -194,6 +195,28 @@ ArchSpec read_deepseek_v3(const util::JsonView& config) {
       config, rotated, {.max_positions = 4096, .kv_heads = 128},
       {.count = 256, .chosen = 8, .mlp_size = 2048, .scale = 2.5, .groups = 8, .chosen_groups = 4});
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 3, /*lowest=*/0));
+  return spec;
+}
+
+// Odd: `head_dim` says nothing, and the published kind of scaling is YaRN.
+ArchSpec read_sarvam_mla(const util::JsonView& config) {
+  util::Json whole = with_own_names(
+      config, {{"n_routed_experts", "num_experts"}, {"n_shared_experts", "num_shared_experts"}});
+  const std::int64_t rotated = read_rotated_size(config);
+  if (const auto found = whole.find("rope_scaling"); found != whole.end() && found->is_object()) {
+    const auto is_of_deepseek = [&](const char* key) {
+      return found->contains(key) && found->at(key) == "deepseek_yarn";
+    };
+    if (is_of_deepseek("type") || is_of_deepseek("rope_type")) {
+      found->erase("type");
+      (*found)["rope_type"] = "yarn";
+    }
+  }
+  const util::JsonView renamed(whole, config.where());
+  ArchSpec spec = read_like_v3(renamed, rotated, {.max_positions = 4096, .kv_heads = {}, .query_rank = {}},
+                               {.count = 128, .chosen = 8, .mlp_size = 2048, .scale = 2.5});
+  set_first_dense(spec, read_size(renamed, "first_k_dense_replace", 1, /*lowest=*/0));
+  spec.other_block_tensors = stacked_experts(spec);
   return spec;
 }
 

@@ -16,12 +16,15 @@
 namespace depthlens::model {
 
 /// A family: the architectures it serves and the function that reads their config. `reads` are settings that
-/// it implements and that are refused elsewhere (see `neutral_values` in language_model.cpp).
+/// it implements and that are refused elsewhere (see `neutral_values` in language_model.cpp). `runs_as` are
+/// architectures of another family that a config of this `model_type` may name: transformers has no classes
+/// of its own for the models, and writes the names of those that it runs.
 struct Family {
   std::vector<std::string> architectures;
   std::string model_type;
   ArchSpec (*read)(const util::JsonView& config);
   std::vector<std::string> reads = {};
+  std::vector<std::string> runs_as = {};
 };
 
 const std::vector<Family>& families();
@@ -44,6 +47,7 @@ ArchSpec read_deepseek_v32(const util::JsonView& config);
 ArchSpec read_dots1(const util::JsonView& config);
 ArchSpec read_ernie4_5(const util::JsonView& config);
 ArchSpec read_ernie4_5_moe(const util::JsonView& config);
+ArchSpec read_exaone(const util::JsonView& config);
 ArchSpec read_exaone4(const util::JsonView& config);
 ArchSpec read_exaone_moe(const util::JsonView& config);
 ArchSpec read_falcon(const util::JsonView& config);
@@ -81,6 +85,8 @@ ArchSpec read_helium(const util::JsonView& config);
 ArchSpec read_hunyuan_dense(const util::JsonView& config);
 ArchSpec read_hunyuan_moe(const util::JsonView& config);
 ArchSpec read_hy_v3(const util::JsonView& config);
+ArchSpec read_internlm3(const util::JsonView& config);
+ArchSpec read_iquestcoder(const util::JsonView& config);
 ArchSpec read_jais2(const util::JsonView& config);
 ArchSpec read_jamba(const util::JsonView& config);
 ArchSpec read_lfm2(const util::JsonView& config);
@@ -124,6 +130,8 @@ ArchSpec read_qwen3_omni(const util::JsonView& config);
 ArchSpec read_qwen3_5(const util::JsonView& config);
 ArchSpec read_qwen3_5_moe(const util::JsonView& config);
 ArchSpec read_qwen3_next(const util::JsonView& config);
+ArchSpec read_sarvam_mla(const util::JsonView& config);
+ArchSpec read_sarvam_moe(const util::JsonView& config);
 ArchSpec read_seed_oss(const util::JsonView& config);
 ArchSpec read_smollm3(const util::JsonView& config);
 ArchSpec read_solar_open(const util::JsonView& config);

@@ -2,9 +2,10 @@
 // matrix, and in the models of 2025 norms behind the branches, too. GLM 4.5 to 4.7: experts chosen by
 // logistic scores and a bias, beside a shared one, in all blocks but the first. Odd: the bias decides only
 // who is chosen, and checkpoints have another block behind the last, which predicts a second token and is not
-// read. Solar Open: the same experts in all blocks, heads that are rotated whole and have no norms. The
-// language models of GLM 4.1V to 4.6V and GLM-OCR: as GLM 4, or with experts as GLM 4.5, rotated by three
-// coordinates, which of a text are one.
+// read. Solar Open: the same experts in all blocks, heads that are rotated whole and have no norms. Sarvam
+// 30B: as GLM 4.5 with heads that are rotated whole and have norms, and names of its own. The language models
+// of GLM 4.1V to 4.6V and GLM-OCR: as GLM 4, or with experts as GLM 4.5, rotated by three coordinates, which
+// of a text are one.
 #include "depthlens/util/text.hpp"
 #include "family.hpp"
 
@@ -133,6 +134,47 @@ ArchSpec read_glm4v_moe(const util::JsonView& config) {
   add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
   spec.other_block_tensors = stacked_experts(spec);  // as transformers writes them with GLM 4.6V around
+  return spec;
+}
+
+// Odd: tensors have names of their own, as published, or GLM's.
+ArchSpec read_sarvam_moe(const util::JsonView& config) {
+  const util::Json whole = with_own_names(config, {{"n_routed_experts", "num_experts"},
+                                                   {"n_shared_experts", "num_shared_experts"},
+                                                   {"attention_bias", "use_qkv_bias"}});
+  const util::JsonView renamed(whole, config.where());
+  const bool bias = read_flag(renamed, "attention_bias", false);
+  const bool query_key_norm = read_flag(renamed, "use_qk_norm", true);
+  ArchSpec spec = read_llama_like(renamed, {.max_positions = 131072,
+                                            .kv_heads = 4,
+                                            .head_size = 64,
+                                            .rope = {.class_theta = 8e6},
+                                            .partial_rotary = true,
+                                            .qkv_bias = bias,
+                                            .query_key_norm = query_key_norm,
+                                            .dense_mlp = false});
+  set_first_dense(spec, read_size(renamed, "first_k_dense_replace", 1, /*lowest=*/0));
+  add_gated_mlp(spec, {.blocks = {.experts = false}});
+  add_logistic_experts(spec, renamed, {.count = 128, .chosen = 6, .mlp_size = 1024, .scale = 2.5});
+  for (TensorRule& rule : spec.model_tensors) {
+    if (rule.slot == Slot::kTokenEmbedding) rule.other_names = {"word_embeddings.weight"};
+  }
+  add_other_names(spec, {{"self_attn.o_proj", "attention.dense"},
+                         {"self_attn.q_norm", "attention.query_layernorm"},
+                         {"self_attn.k_norm", "attention.key_layernorm"},
+                         {"mlp.gate.e_score_correction_bias", "mlp.gate.expert_bias"}});
+  const std::int64_t d = spec.hidden_size, q = spec.num_heads * spec.head_size,
+                     kv = spec.num_kv_heads * spec.head_size;
+  ArchSpec fused;
+  const std::string projections = "layers.{i}.attention.query_key_value";
+  add_rows_of(fused, {.slot = Slot::kQueryWeight, .name = projections + ".weight", .shape = {q + 2 * kv, d}},
+              {{Slot::kQueryWeight, q}, {Slot::kKeyWeight, kv}, {Slot::kValueWeight, kv}});
+  if (bias) {
+    add_rows_of(fused, {.slot = Slot::kQueryBias, .name = projections + ".bias", .shape = {q + 2 * kv}},
+                {{Slot::kQueryBias, q}, {Slot::kKeyBias, kv}, {Slot::kValueBias, kv}});
+  }
+  for (const auto& rules : {fused.block_tensors, stacked_experts(spec)})
+    spec.other_block_tensors.insert(spec.other_block_tensors.end(), rules.begin(), rules.end());
   return spec;
 }
 

@@ -65,23 +65,26 @@ const std::map<std::string, std::string>& types_of_another() {
 /// The family that `model_type` and every entry of `architectures` mean, and the architecture.
 std::pair<const Family*, std::string> named_family(const JsonView& config) {
   std::vector<std::pair<std::string, const Family*>> named;
-  const auto add = [&](const std::string& name, const auto& means) {
+  const auto find = [](const auto& means) -> const Family* {
     const auto found = std::find_if(families().begin(), families().end(), means);
-    named.emplace_back(name, found == families().end() ? nullptr : &*found);
+    return found == families().end() ? nullptr : &*found;
   };
+  const std::string type = config.get_string("model_type", "");
+  const auto another = types_of_another().find(type);
+  const std::string& meant = another == types_of_another().end() ? type : another->second;
+  const Family* const of_type = find([&](const Family& family) { return family.model_type == meant; });
   if (config.has("architectures")) {
     const JsonView list = config.at("architectures");
     if (!list.is_array() || list.size() == 0) list.fail("an array with the name of an architecture");
     for (std::size_t i = 0; i < list.size(); ++i) {
       const std::string name = list.at(i).as_string();
-      add(name, [&](const Family& family) { return holds(family.architectures, name); });
+      const auto has_it = [&](const Family& family) { return holds(family.architectures, name); };
+      const bool is_run = of_type != nullptr && holds(of_type->runs_as, name);
+      named.emplace_back(name, is_run ? of_type : find(has_it));
     }
   }
   const bool by_architecture = !named.empty();
-  const std::string type = config.get_string("model_type", "");
-  const auto another = types_of_another().find(type);
-  const std::string& meant = another == types_of_another().end() ? type : another->second;
-  if (!type.empty()) add(type, [&](const Family& family) { return family.model_type == meant; });
+  if (!type.empty()) named.emplace_back(type, of_type);
   if (named.empty()) {
     throw util::format_error(
         {.what = "the config names neither 'architectures' nor 'model_type'", .where = config.where()});

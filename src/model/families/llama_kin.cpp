@@ -1,10 +1,11 @@
-// Families that are Llama but for what their configs leave out, biases, windows, and which values a pair is
-// of: CWM, Ernie 4.5, Helium, Seed-OSS. Ernie with experts chooses them by probabilities and a bias, which
-// decides only who is chosen; its checkpoints have parts that predict further tokens and are not read. The
-// language model of PaddleOCR-VL is Ernie with pairs of values half a head apart, rotated by three
-// coordinates, which of a text are one.
+// Families that are Llama but for what their configs leave out, names, biases, windows, and which values a
+// pair is of: CWM, Ernie 4.5, EXAONE 3, Helium, InternLM 3, IQuest-Coder, Seed-OSS. Ernie with experts
+// chooses them by probabilities and a bias, which decides only who is chosen; its checkpoints have parts that
+// predict further tokens and are not read. The language model of PaddleOCR-VL is Ernie with pairs of values
+// half a head apart, rotated by three coordinates, which of a text are one.
 #include <algorithm>
 
+#include "depthlens/util/error.hpp"
 #include "family.hpp"
 
 namespace depthlens::model {
@@ -103,6 +104,40 @@ ArchSpec read_paddleocr(const util::JsonView& config) {
   return spec;
 }
 
+// Odd: keys and tensors have names of their own, as published, or Llama's.
+ArchSpec read_exaone(const util::JsonView& config) {
+  const util::Json whole = with_own_names(config, {{"num_hidden_layers", "num_layers"},
+                                                   {"rms_norm_eps", "layer_norm_epsilon"},
+                                                   {"hidden_act", "activation_function"}});
+  const util::JsonView renamed(whole, config.where());
+  const bool bias = read_flag(config, "attention_bias", false);
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
+  ArchSpec spec = read_llama_like(renamed, {.max_positions = 4096,
+                                            .kv_heads = 8,
+                                            .epsilon = 1e-5,
+                                            .rope = {.class_theta = 5e5},
+                                            .qkv_bias = bias,
+                                            .attention_out_bias = bias,
+                                            .mlp_bias = mlp_bias});
+  spec.prefixes.emplace_back("transformer.");
+  for (TensorRule& rule : spec.model_tensors) {
+    if (rule.slot == Slot::kTokenEmbedding) rule.other_names = {"wte.weight"};
+    if (rule.slot == Slot::kFinalNormWeight) rule.other_names = {"ln_f.weight"};
+  }
+  // The bare model is saved with Llama's name of the blocks and the published ones within them.
+  for (const char* blocks : {"layers.", "h."}) {
+    add_other_names(spec, {{"layers.", blocks},
+                           {"self_attn.o_proj", "attn.attention.out_proj"},
+                           {"self_attn.", "attn.attention."},
+                           {"input_layernorm", "ln_1"},
+                           {"post_attention_layernorm", "ln_2"},
+                           {"mlp.gate_proj", "mlp.c_fc_0"},
+                           {"mlp.up_proj", "mlp.c_fc_1"},
+                           {"mlp.down_proj", "mlp.c_proj"}});
+  }
+  return spec;
+}
+
 ArchSpec read_helium(const util::JsonView& config) {
   const bool bias = read_flag(config, "attention_bias", false);
   const bool mlp_bias = read_flag(config, "mlp_bias", false);
@@ -113,6 +148,43 @@ ArchSpec read_helium(const util::JsonView& config) {
                                   .rope = {.class_theta = 1e5, .interleaved = true},
                                   .qkv_bias = bias,
                                   .mlp_bias = mlp_bias});
+}
+
+ArchSpec read_internlm3(const util::JsonView& config) {
+  const util::Json whole = with_class_defaults(
+      {with_own_names(config, {{"attention_bias", "qkv_bias"}, {"mlp_bias", "bias"}}), config.where()},
+      {{"head_dim", 128}});
+  const util::JsonView renamed(whole, config.where());
+  const bool bias = read_flag(renamed, "attention_bias", false);
+  const bool mlp_bias = read_flag(renamed, "mlp_bias", false);
+  if (bias != mlp_bias) {
+    throw util::format_error(
+        {.what = "qkv_bias (attention_bias) and bias (mlp_bias) of the model differ",
+         .where = config.where(),
+         .expected = "both or neither, as transformers does",
+         .found = bias ? "biases of queries, keys and values alone" : "biases of the MLP alone",
+         .hint = "the published code has the former of queries, keys and values only, transformers also of "
+                 "what goes out of attention"});
+  }
+  return read_llama_like(renamed, {.max_positions = 32768,
+                                   .kv_heads = 2,
+                                   .epsilon = 1e-5,
+                                   .qkv_bias = bias,
+                                   .attention_out_bias = bias,
+                                   .mlp_bias = mlp_bias});
+}
+
+ArchSpec read_iquestcoder(const util::JsonView& config) {
+  require_value(config, "use_sliding_window", false);
+  const bool bias = read_flag(config, "attention_bias", false);
+  const bool mlp_bias = read_flag(config, "mlp_bias", false);
+  const util::Json whole = with_class_defaults(config, {{"head_dim", 128}});
+  return read_llama_like({whole, config.where()}, {.max_positions = 131072,
+                                                   .kv_heads = 8,
+                                                   .epsilon = 1e-5,
+                                                   .qkv_bias = bias,
+                                                   .attention_out_bias = bias,
+                                                   .mlp_bias = mlp_bias});
 }
 
 ArchSpec read_seed_oss(const util::JsonView& config) {

@@ -14,6 +14,25 @@ void add_linear(ArchSpec& spec, const std::string& stem, Slot weight, Slot bias,
   if (with_bias) add(bias, ".bias", {out});
 }
 
+void add_other_names(ArchSpec& spec,
+                     const std::vector<std::pair<std::string, std::string>>& ours_and_theirs) {
+  const auto renamed = [&](std::string name) {
+    for (const auto& [ours, theirs] : ours_and_theirs) {
+      if (const std::size_t place = name.find(ours); place != std::string::npos)
+        name.replace(place, ours.size(), theirs);
+    }
+    return name;
+  };
+  for (const TensorRule& rule : spec.block_tensors) {
+    TensorRule other = rule;
+    other.name = renamed(rule.name);
+    if (other.name != rule.name) spec.other_block_tensors.push_back(std::move(other));
+  }
+  for (const std::string& pattern : std::vector(spec.ignorable)) {
+    if (const std::string other = renamed(pattern); other != pattern) spec.ignorable.push_back(other);
+  }
+}
+
 void add_rows_of(ArchSpec& spec, const TensorRule& whole,
                  const std::vector<std::pair<Slot, std::int64_t>>& parts) {
   std::int64_t first = 0;

@@ -16,6 +16,9 @@ void add_linear(ArchSpec& spec, const std::string& stem, Slot weight, Slot bias,
                 std::vector<std::int64_t> shape, bool with_bias, const BlockFilter& blocks = {},
                 const TensorRule::Rows& rows = {});
 
+/// Also takes tensors of blocks by names that have "theirs" for each "ours" of these pairs.
+void add_other_names(ArchSpec& spec, const std::vector<std::pair<std::string, std::string>>& ours_and_theirs);
+
 /// One stored tensor whose rows, as they are used, are those of several slots in turn.
 void add_rows_of(ArchSpec& spec, const TensorRule& whole,
                  const std::vector<std::pair<Slot, std::int64_t>>& parts);

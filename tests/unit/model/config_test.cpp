@@ -200,7 +200,7 @@ TEST_CASE("config: a key that is absent has the default of the family's class, o
   const std::filesystem::path path =
       std::filesystem::path(DEPTHLENS_TEST_DATA) / "models/class_defaults.json";
   const Json classes = util::parse_json(util::read_file(path), path.string());
-  REQUIRE(classes.size() == 107);
+  REQUIRE(classes.size() == 112);
   for (const auto& [family, defaults] : classes.items()) {
     INFO(family);
     const Json least = smallest(family);
@@ -248,6 +248,12 @@ TEST_CASE("config: a flag that is no boolean is refused, in whatever family") {
                                                                   {"solar_open", "attention_bias"},
                                                                   {"exaone_moe", "norm_topk_prob"},
                                                                   {"cwm", "mlp_bias"},
+                                                                  {"exaone", "mlp_bias"},
+                                                                  {"internlm3", "attention_bias"},
+                                                                  {"iquestcoder", "attention_bias"},
+                                                                  {"sarvam_moe", "use_qk_norm"},
+                                                                  {"sarvam_moe", "attention_bias"},
+                                                                  {"sarvam_mla", "rope_interleave"},
                                                                   {"jais2", "attention_bias"},
                                                                   {"jais2", "mlp_bias"},
                                                                   {"minicpm3", "attention_bias"},
@@ -531,7 +537,7 @@ TEST_CASE("config: a window of null, of nothing and of less") {
 
 TEST_CASE("config: each family has a place in the registry and in the test of defaults") {
   const std::vector<std::string> known = model::known_architectures();
-  CHECK(known.size() == 147);  // thirty-nine of them wrap a language model
+  CHECK(known.size() == 152);  // thirty-nine of them wrap a language model
   CHECK(std::find(known.begin(), known.end(), "Gemma3ForConditionalGeneration") != known.end());
 }
 
@@ -1914,6 +1920,99 @@ TEST_CASE("config: AFMoE, Solar Open and EXAONE with experts") {
             .blocks[0]
             .experts);
   refused(with(exaone, {{"num_experts_per_tok", 65}}), {"more experts are chosen"});
+}
+
+TEST_CASE("config: families that transformers runs as others") {
+  for (const auto& [type, published, run] :
+       {std::array<std::string, 3>{"exaone", "ExaoneForCausalLM", "LlamaForCausalLM"},
+        {"internlm3", "InternLM3ForCausalLM", "LlamaForCausalLM"},
+        {"iquestcoder", "IQuestCoderForCausalLM", "LlamaForCausalLM"},
+        {"sarvam_mla", "SarvamMLAForCausalLM", "DeepseekV3ForCausalLM"},
+        {"sarvam_moe", "SarvamMoEForCausalLM", "Glm4MoeForCausalLM"}}) {
+    INFO(type);
+    const Json least = smallest(type);
+    CHECK(read(least).architecture == published);
+    CHECK(read(with(least, {{"architectures", {published}}})) == read(least));
+    auto spec = read(with(least, {{"architectures", {run}}}));
+    CHECK(spec.architecture == run);
+    spec.architecture = published;
+    CHECK(spec == read(least));
+    refused(with(least, {{"architectures", {"MistralForCausalLM"}}}), {"two kinds of model", type});
+    refused(with(smallest("llama"), {{"architectures", {published}}}), {"two kinds of model", published});
+  }
+  CHECK(read({{"architectures", {"LlamaForCausalLM"}},
+              {"vocab_size", 50},
+              {"hidden_size", 512},
+              {"num_hidden_layers", 3},
+              {"intermediate_size", 48},
+              {"num_attention_heads", 32}})
+            .max_positions == 2048);
+}
+
+TEST_CASE("config: EXAONE 3, InternLM 3 and IQuest-Coder") {
+  const Json exaone = smallest("exaone");
+  CHECK(read(exaone).ropes.front().theta == 5e5);
+  CHECK(read(exaone).head_size == 16);
+  CHECK(read(with(exaone, {{"num_key_value_heads", nullptr}})).num_kv_heads == 32);
+  Json published =
+      with(exaone, {{"num_layers", 30}, {"layer_norm_epsilon", 1e-3}, {"activation_function", "relu"}});
+  published.erase("num_hidden_layers");
+  CHECK(told(published).empty());
+  CHECK(read(published) == read(with(exaone, {{"rms_norm_eps", 1e-3}, {"hidden_act", "relu"}})));
+  refused(with(exaone, {{"num_layers", 31}}), {"num_layers", "the same as num_hidden_layers, which is 30"});
+  refused(with(exaone, {{"layer_norm_epsilon", nullptr}}), {"rms_norm_eps", "null"});
+  published.erase("num_layers");
+  refused(published, {"missing key 'num_hidden_layers'"});
+
+  const Json internlm = smallest("internlm3");
+  CHECK(read(internlm).head_size == 128);
+  CHECK(read(with(internlm, {{"head_dim", nullptr}})).head_size == 16);
+  CHECK(read(with(internlm, {{"qkv_bias", true}, {"bias", true}})) ==
+        read(with(internlm, {{"attention_bias", true}, {"mlp_bias", true}})));
+  refused(with(internlm, {{"qkv_bias", true}}), {"qkv_bias", "bias", "queries, keys and values alone"});
+  refused(with(internlm, {{"mlp_bias", true}}), {"of the MLP alone"});
+  refused(with(internlm, {{"bias", true}, {"mlp_bias", false}}), {"bias", "the same as mlp_bias"});
+
+  const Json iquest = smallest("iquestcoder");
+  CHECK(read(iquest).head_size == 128);
+  CHECK(read(with(iquest, {{"head_dim", nullptr}})).head_size == 16);
+  CHECK(read(with(iquest, {{"clip_qkv", nullptr}, {"use_sliding_window", nullptr}})) == read(iquest));
+  refused(with(iquest, {{"clip_qkv", 8.0}}), {"clip_qkv"});
+  refused(with(iquest, {{"use_sliding_window", true}}), {"use_sliding_window"});
+}
+
+TEST_CASE("config: Sarvam 30B and 105B") {
+  const Json moe = smallest("sarvam_moe");
+  const auto spec = read(moe);
+  CHECK(spec.ropes.front().theta == 8e6);
+  CHECK(spec.ropes.front().dims == 64);
+  CHECK(spec.experts.scale == 2.5);
+  CHECK_FALSE(spec.blocks[0].experts);
+  CHECK(spec.blocks[1].experts);
+  CHECK(read(with(moe, {{"partial_rotary_factor", 0.5}})).ropes.front().dims == 32);
+  CHECK(read(with(moe, {{"partial_rotary_factor", nullptr}})) == spec);
+  CHECK(read(with(moe, {{"num_experts", 12}, {"num_shared_experts", 2}, {"use_qkv_bias", true}})) ==
+        read(with(moe, {{"n_routed_experts", 12}, {"n_shared_experts", 2}, {"attention_bias", true}})));
+  CHECK(read(with(moe, {{"num_local_experts", 12}})).experts.count == 12);
+  refused(with(moe, {{"num_experts", 12}, {"n_routed_experts", 6}}), {"num_experts", "n_routed_experts"});
+  refused(with(moe, {{"num_experts", 12}, {"num_local_experts", 6}}), {"num_local_experts", "6"});
+
+  const Json mla = smallest("sarvam_mla");
+  CHECK(read(mla).latent.query_rank == 0);
+  CHECK(read(mla).num_kv_heads == 32);
+  CHECK(read(with(mla, {{"q_lora_rank", 7}})).latent.query_rank == 7);
+  CHECK_FALSE(read(with(mla, {{"rope_interleave", false}})).ropes.front().interleaved);
+  check_told(with(mla, {{"head_dim", 576}, {"q_head_dim", 192}}), {"head_dim", "576"});
+  const auto scaled = [&](const Json& type) {
+    return with(mla, {{"rope_scaling", with({{"factor", 4.0}, {"mscale_all_dim", 1.0}}, type)}});
+  };
+  const auto yarn = read(scaled({{"type", "yarn"}}));
+  CHECK(yarn.ropes.front().scaling == model::RopeSpec::Scaling::kYarn);
+  CHECK(yarn.attention.scale != read(mla).attention.scale);
+  CHECK(read(scaled({{"type", "deepseek_yarn"}})) == yarn);
+  CHECK(read(scaled({{"rope_type", "deepseek_yarn"}})) == yarn);
+  refused(with(smallest("deepseek_v3"), {{"rope_scaling", {{"type", "deepseek_yarn"}, {"factor", 4.0}}}}),
+          {"deepseek_yarn"});
 }
 
 TEST_CASE("config: CWM and Jais 2") {
