@@ -348,13 +348,48 @@ TEST_CASE("experts as published, and as transformers 5 has them in memory, are t
     }
     t[stem + stacked] = at::stack(all);
   };
-  check_same("lfm2-moe", Changed("lfm2-moe", [&](Tensors& t) {
-               for (const std::string i : {"1", "2"}) {
-                 const std::string stem = "model.layers." + i + ".feed_forward.experts.";
-                 stack(t, stem, {"w1", "w3"}, "gate_up_proj");
-                 stack(t, stem, {"w2"}, "down_proj");
-               }
-             }));
+  // Every expert's matrices, and what else has another name then.
+  const auto as_in_memory = [&](const std::string& variant,
+                                const std::vector<std::pair<std::string, std::string>>& renames = {}) {
+    const Changed changed(variant, [&](Tensors& t) {
+      Tensors published = t;
+      for (const auto& [name, tensor] : published) {
+        const std::string first = ".experts.0.";
+        const std::size_t place = name.find(first);
+        if (place == std::string::npos) continue;
+        const std::string stem = name.substr(0, place + first.size() - 2), matrix = name.substr(stem.size());
+        if (matrix == "0.gate_proj.weight") stack(t, stem, {"gate_proj", "up_proj"}, "gate_up_proj");
+        if (matrix == "0.down_proj.weight") stack(t, stem, {"down_proj"}, "down_proj");
+        if (matrix == "0.w1.weight") stack(t, stem, {"w1", "w3"}, "gate_up_proj");
+        if (matrix == "0.w2.weight") stack(t, stem, {"w2"}, "down_proj");
+      }
+      REQUIRE(t.size() < published.size());
+      Tensors renamed;
+      for (const auto& [name, tensor] : t) {
+        std::string now = name;
+        for (const auto& [old, with] : renames) {
+          if (const std::size_t place = now.find(old); place != std::string::npos)
+            now.replace(place, old.size(), with);
+        }
+        renamed[now] = tensor;
+      }
+      t = renamed;
+    });
+    check_same(variant, changed);
+  };
+  for (const char* variant :
+       {"afmoe",       "cohere2-moe", "deepseek-v2",   "deepseek-v3",   "deepseek-v32", "dots1",
+        "flex-olmo",   "glm-moe-dsa", "glm4-moe",      "glm4-moe-lite", "glm4v-moe",    "hunyuan-moe",
+        "jamba",       "lfm2-moe",    "mimo-v2-flash", "olmoe",         "qwen2-moe",    "qwen3-moe",
+        "qwen3-5-moe", "qwen3-next",  "sarvam-mla",    "sarvam-moe",    "solar-open"})
+    as_in_memory(variant);
+  as_in_memory("ernie4-5-moe", {{"mlp.moe_statics", "mlp.gate.moe_statics"}});
+  as_in_memory("exaone-moe", {{"mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias"}});
+  as_in_memory("hy-v3", {{"mlp.expert_bias", "mlp.e_score_correction_bias"},
+                         {"mlp.router.gate", "mlp.gate"},
+                         {"mlp.shared_mlp", "mlp.shared_experts"}});
+  for (const char* variant : {"minimax-m2", "mixtral"}) as_in_memory(variant, {{"block_sparse_moe", "mlp"}});
+  as_in_memory("phimoe", {{"block_sparse_moe.gate", "mlp.router"}, {"block_sparse_moe", "mlp"}});
   check_same("nemotron-h", Changed("nemotron-h", [&](Tensors& t) {
                stack(t, "backbone.layers.1.mixer.experts.", {"up_proj"}, "up_proj");
                stack(t, "backbone.layers.1.mixer.experts.", {"down_proj"}, "down_proj");

@@ -49,7 +49,6 @@ ArchSpec read_afmoe(const util::JsonView& config) {
   add_experts(spec, {.router = "mlp.router.gate", .router_bias = "mlp.expert_bias"});
   add_shared_expert(spec, "mlp.shared_experts",
                     spec.experts.mlp_size * read_size(config, "num_shared_experts", 2));
-  spec.other_block_tensors = stacked_experts(spec);
   return spec;
 }
 

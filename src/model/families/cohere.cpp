@@ -105,7 +105,6 @@ ArchSpec read_cohere2_moe(const util::JsonView& given) {
       config.at("shared_expert_combination_strategy").fail("average or sum");
     if (combined == "average") spec.experts.output_scale = 0.5;
   }
-  spec.other_block_tensors = stacked_experts(spec);
   spec.mlp_size = read_optional_size(config, "prefix_dense_intermediate_size", {}).value_or(spec.mlp_size);
   add_gated_mlp(spec, {.blocks = {.experts = false}});
   return spec;

@@ -216,7 +216,6 @@ ArchSpec read_sarvam_mla(const util::JsonView& config) {
   ArchSpec spec = read_like_v3(renamed, rotated, {.max_positions = 4096, .kv_heads = {}, .query_rank = {}},
                                {.count = 128, .chosen = 8, .mlp_size = 2048, .scale = 2.5});
   set_first_dense(spec, read_size(renamed, "first_k_dense_replace", 1, /*lowest=*/0));
-  spec.other_block_tensors = stacked_experts(spec);
   return spec;
 }
 
@@ -341,7 +340,6 @@ ArchSpec read_mistral4(const util::JsonView& config) {
   check_experts(config, spec);
   add_experts(spec);
   add_shared_expert(spec, "mlp.shared_experts", experts.mlp_size * read_size(config, "n_shared_experts", 1));
-  spec.other_block_tensors = stacked_experts(spec);
   tell_unused_router(config, "softmax", "");
   return spec;
 }

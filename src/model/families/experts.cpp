@@ -7,6 +7,7 @@
 #include "config_keys.hpp"
 #include "depthlens/util/error.hpp"
 #include "depthlens/util/text.hpp"
+#include "rules.hpp"
 
 namespace depthlens::model {
 
@@ -79,16 +80,22 @@ void add_experts(ArchSpec& spec, const ExpertNames& names) {
   add(Slot::kExpertGateWeight, names.stem + ".{n}." + names.gate, {m, d});
   add(Slot::kExpertUpWeight, names.stem + ".{n}." + names.up, {m, d});
   add(Slot::kExpertDownWeight, names.stem + ".{n}." + names.down, {d, m});
+  const std::string& stacked = names.stacked_stem.empty() ? names.stem : names.stacked_stem;
+  for (TensorRule& rule : stacked_experts(spec, /*transposed=*/false, stacked))
+    spec.other_block_tensors.push_back(std::move(rule));
 }
 
-void add_experts_of_mixtral(ArchSpec& spec, const std::string& router_bias) {
+void add_experts_of_mixtral(ArchSpec& spec, bool router_bias, const std::string& router_in_memory) {
+  const std::string router = "block_sparse_moe.gate", bias = "block_sparse_moe.e_score_correction_bias";
   set_first_dense(spec, 0);
-  add_experts(spec, {.router = "block_sparse_moe.gate",
-                     .router_bias = router_bias,
+  add_experts(spec, {.router = router,
+                     .router_bias = router_bias ? bias : "",
                      .stem = "block_sparse_moe.experts",
                      .gate = "w1",
                      .up = "w3",
-                     .down = "w2"});
+                     .down = "w2",
+                     .stacked_stem = "mlp.experts"});
+  add_other_names(spec, {{router, router_in_memory}, {bias, "mlp.e_score_correction_bias"}});
 }
 
 std::vector<TensorRule> stacked_experts(const ArchSpec& spec, bool transposed, const std::string& stem) {

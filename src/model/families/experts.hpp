@@ -27,16 +27,19 @@ ExpertSpec::Weighting read_softmax_weighting(
 void add_router(ArchSpec& spec, const std::string& router, const std::string& bias = "");
 
 /// Experts with matrices of their own, "layers.{i}.STEM.{n}.NAME.weight" for gate, up and down, and the
-/// router of `add_router`.
+/// router of `add_router`; or, as transformers 5 has them in memory, in one tensor of `stacked_experts`.
 struct ExpertNames {
   std::string router = "mlp.gate", router_bias = {};  ///< "": no bias
   std::string stem = "mlp.experts";
   std::string gate = "gate_proj", up = "up_proj", down = "down_proj";
+  std::string stacked_stem = {};  ///< "": the same stem
 };
 void add_experts(ArchSpec& spec, const ExpertNames& names = {});
 
-/// The same in all blocks, by the names of Mixtral, "layers.{i}.block_sparse_moe.experts.{n}.w1.weight", ….
-void add_experts_of_mixtral(ArchSpec& spec, const std::string& router_bias = "");
+/// The same in all blocks, by the names of Mixtral, "layers.{i}.block_sparse_moe.experts.{n}.w1.weight", …;
+/// the router in memory is "layers.{i}.ROUTER.weight".
+void add_experts_of_mixtral(ArchSpec& spec, bool router_bias = false,
+                            const std::string& router_in_memory = "mlp.gate");
 
 /// The MLP "layers.{i}.STEM.{gate,up,down}_proj" that all tokens see beside the experts; where it is weighed,
 /// by "layers.{i}.STEM_gate.weight".

@@ -133,7 +133,6 @@ ArchSpec read_glm4v_moe(const util::JsonView& config) {
   set_first_dense(spec, read_size(config, "first_k_dense_replace", 1, /*lowest=*/0));
   add_gated_mlp(spec, {.blocks = {.experts = false}});
   add_logistic_experts(spec, config, {.count = 128, .chosen = 8, .mlp_size = 1408});
-  spec.other_block_tensors = stacked_experts(spec);  // as transformers writes them with GLM 4.6V around
   return spec;
 }
 
@@ -173,8 +172,7 @@ ArchSpec read_sarvam_moe(const util::JsonView& config) {
     add_rows_of(fused, {.slot = Slot::kQueryBias, .name = projections + ".bias", .shape = {q + 2 * kv}},
                 {{Slot::kQueryBias, q}, {Slot::kKeyBias, kv}, {Slot::kValueBias, kv}});
   }
-  for (const auto& rules : {fused.block_tensors, stacked_experts(spec)})
-    spec.other_block_tensors.insert(spec.other_block_tensors.end(), rules.begin(), rules.end());
+  for (TensorRule& rule : fused.block_tensors) spec.other_block_tensors.push_back(std::move(rule));
   return spec;
 }
 

@@ -134,7 +134,7 @@ ArchSpec read_hy_v3(const util::JsonView& config) {
   check_experts(config, spec);
   const std::int64_t shared = spec.experts.mlp_size * read_size(config, "num_shared_experts", 1);
   ArchSpec renamed = spec;
-  renamed.block_tensors = stacked_experts(spec);
+  renamed.block_tensors.clear();
   add_router(renamed, "mlp.gate", "mlp.e_score_correction_bias");
   add_shared_expert(renamed, "mlp.shared_experts", shared);
   spec.other_block_tensors = renamed.block_tensors;

@@ -65,7 +65,6 @@ ArchSpec read_jamba(const util::JsonView& config) {
     check_experts(config, spec);
     for (std::size_t i = 0; i < spec.blocks.size(); ++i) spec.blocks[i].experts = mixes[i];
     add_experts(spec, {.router = "feed_forward.router", .stem = "feed_forward.experts"});
-    spec.other_block_tensors = stacked_experts(spec, /*transposed=*/false, "feed_forward.experts");
   }
   add_gated_mlp(spec, {.stem = "feed_forward", .blocks = {.experts = false}});
   return spec;

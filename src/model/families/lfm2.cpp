@@ -136,7 +136,6 @@ ArchSpec read_lfm2_moe(const util::JsonView& config) {
                      .gate = "w1",
                      .up = "w3",
                      .down = "w2"});
-  spec.other_block_tensors = stacked_experts(spec, /*transposed=*/false, "feed_forward.experts");
   return spec;
 }
 

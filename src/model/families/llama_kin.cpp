@@ -72,6 +72,7 @@ ArchSpec read_ernie4_5_moe(const util::JsonView& config) {
                                 .name = "layers.{i}.mlp.moe_statics.e_score_correction_bias",
                                 .shape = {1, spec.experts.count},
                                 .blocks = {.experts = true}});
+  add_other_names(spec, {{"mlp.moe_statics", "mlp.gate.moe_statics"}});
   if (const std::int64_t shared = read_size(config, "moe_num_shared_experts", 2, /*lowest=*/0); shared > 0)
     add_shared_expert(spec, "mlp.shared_experts", shared * spec.experts.mlp_size);
   for (const char* part : {"mtp_block.*", "mtp_emb_norm.*", "mtp_hidden_norm.*", "mtp_linear_proj.*"})

@@ -37,7 +37,7 @@ ArchSpec read_minimax_m2(const util::JsonView& config) {
                   .mlp_size = spec.mlp_size,
                   .weighting = ExpertSpec::Weighting::kLogisticShares};
   check_experts(config, spec);
-  add_experts_of_mixtral(spec, "block_sparse_moe.e_score_correction_bias");
+  add_experts_of_mixtral(spec, /*router_bias=*/true);
   return spec;
 }
 

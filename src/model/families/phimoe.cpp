@@ -69,7 +69,7 @@ ArchSpec read_phimoe(const util::JsonView& config) {
                   .nearness = 2 * read_number(config, "router_jitter_noise", 0.01)};
   if (!(spec.experts.nearness >= 0)) config.at("router_jitter_noise").fail("a number that is not negative");
   check_experts(config, spec);
-  add_experts_of_mixtral(spec);
+  add_experts_of_mixtral(spec, /*router_bias=*/false, "mlp.router");
   return spec;
 }
 

@@ -146,7 +146,6 @@ void add_experts_beside_shared(ArchSpec& spec, const util::JsonView& config) {
   add_experts(spec);
   add_shared_expert(spec, "mlp.shared_expert", read_size(config, "shared_expert_intermediate_size", 512),
                     /*weighed=*/true);
-  spec.other_block_tensors = stacked_experts(spec);
 }
 
 }  // namespace
