@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
 from ._error import Error
 from ._json import (
@@ -49,8 +49,11 @@ _PLACE: Dict[str, Kind] = {
 _TOKENS = ("token", "target", "final")
 _IDS = {f"{token}_id": token for token in _TOKENS}
 # Types of columns that have no rows to tell them; the others hold texts or lists.
-_INTEGERS = ("document", "window", "position", "layer", "final_rank", "settled_layer", "top1_id", "token_id", "final_id")
-_FLOATS = (*NUMBERS, "target_id", "top1_logprob")
+_INTEGERS = (
+    "document", "window", "position", "answer_position", "answer_length", "layer", "final_rank", "settled_layer",
+    "top1_id", "token_id", "final_id",
+)  # fmt: skip
+_FLOATS = (*NUMBERS, "top1_logprob")
 
 
 def load(folder: Union[str, "os.PathLike[str]"], *, partial: bool = False) -> "Run":
@@ -65,6 +68,7 @@ def load(folder: Union[str, "os.PathLike[str]"], *, partial: bool = False) -> "R
         raise Error("no folder is named, ''", exit_code=2)
     path = Path(os.fsdecode(folder))
     with reading(path):
+        path = path.absolute()  # it stays the same when the working folder changes
         if not path.is_dir():
             what = "a run is a folder, and this is a file" if path.exists() else "no such folder"
             raise Error(f"{what}, {path}", exit_code=3)
@@ -106,6 +110,12 @@ class Run:
         self._lenses: List[str] = [lens.take("name", TEXT) for lens in info.parts("lenses")]
         self._layers = list(range(depth + 1)) if chosen is None else chosen
         self._record_fields: Optional[List[str]] = settings.take_if_there("record_fields", list_of(TEXT))
+        # What tells the kind of a task: pos and choices have a setting of their own, facts none.
+        self._task_columns: Tuple[str, ...] = ()
+        if "classes" in settings.value:
+            self._task_columns = ("class",)
+        elif "keep" in settings.value and "options" not in settings.value:
+            self._task_columns = ("answer_position", "answer_length")
         self._record_count: Optional[int] = counts.take_if_there("records", COUNT)
 
     def __repr__(self) -> str:
@@ -156,13 +166,10 @@ class Run:
         pd = _pandas()
         fields = self._numbers() if fields is None else [fields] if isinstance(fields, str) else list(fields)
         names = self.lenses if lens is None else [lens]
-        unknown = [name for name in names if name not in self.lenses]
-        if unknown or not names:
-            raise Error(
-                f"no lens {lens!r} in the run, {self.path}" if names else f"the run has no lenses, {self.path}",
-                f"its lenses: {', '.join(self.lenses)}" if self.lenses else "records() has what it measured",
-                2,
-            )
+        if not self.lenses:
+            raise Error(f"the run has no lenses, {self.path}", "records() has what it measured", 2)
+        if any(name not in self.lenses for name in names):
+            raise Error(f"no lens {lens!r} in the run, {self.path}", f"its lenses: {', '.join(self.lenses)}", 2)
         place: List[Dict[str, Any]] = []
         columns: Dict[str, Dict[str, List[Any]]] = {name: {field: [] for field in fields} for name in names}
         for record in self._records():
@@ -173,8 +180,14 @@ class Run:
                 for field, values in columns[name].items():
                     values.extend(_per_layer(record, readout, field, self._layers))
 
+        if not place:
+            known = (*_OF_LAYERS, "settled_layer") if self._record_fields is None else self._record_fields
+            for field in fields:
+                _check_field(field, known, self._records_file())
+
         # One row of the places for each layer of a position.
-        head = pd.DataFrame({key: _series(pd, key, [one.get(key) for one in place]) for key in _place_columns(place)})
+        keys = _place_columns(place, self._task_columns)
+        head = pd.DataFrame({key: _series(pd, key, [one.get(key) for one in place]) for key in keys})
         head = head.loc[head.index.repeat(len(self._layers))].reset_index(drop=True)
         head["layer"] = _series(pd, "layer", self._layers * len(place))
         frames = []
@@ -219,7 +232,7 @@ class Run:
         raise Error(f"the run has no records, {self.path}", exit_code=3)
 
 
-class Tables(Mapping):  # type: ignore[type-arg]
+class Tables(Mapping[str, "pandas.DataFrame"]):
     """The tables of a run by name. ``tables["lens.quality"]`` is a pandas data frame whose ``attrs["units"]`` has the
     units of its columns; ``rows``, ``columns`` and ``units`` need no pandas."""
 
@@ -248,9 +261,12 @@ class Tables(Mapping):  # type: ignore[type-arg]
 
     def __getitem__(self, name: str) -> "pandas.DataFrame":
         table = self._table(name)
-        frame: pandas.DataFrame = _pandas().DataFrame(table["rows"], columns=table["columns"])
-        for column in frame.columns:
-            if len(frame) == 0:
+        pd = _pandas()
+        frame: pandas.DataFrame = pd.DataFrame(table["rows"], columns=table["columns"])
+        for place, column in enumerate(frame.columns):
+            if column == "token_id":
+                frame[column] = _series(pd, column, [row[place] for row in table["rows"]])
+            elif len(frame) == 0:
                 frame[column] = frame[column].astype(_type_of(column, table["units"].get(column)))
             elif frame[column].isna().all():
                 frame[column] = frame[column].astype("float64")  # a number that exists nowhere
@@ -419,8 +435,8 @@ def _place_of(record: Part) -> Dict[str, Any]:
     return place
 
 
-def _place_columns(place: List[Dict[str, Any]]) -> List[str]:
-    present = {key for one in place for key in one} | {"document", "window", "position", "item", *_TOKENS}
+def _place_columns(place: List[Dict[str, Any]], of_task: Tuple[str, ...]) -> List[str]:
+    present = {key for one in place for key in one} | {"document", "window", "position", "item", *of_task, *_TOKENS}
     return [key for key in (*_PLACE, *_TOKENS) if key in present]
 
 
@@ -428,18 +444,25 @@ def _of_token(record: Part, key: str, part: str, kind: Kind) -> Any:
     return None if record.take(key, optional(OBJECT)) is None else record.part(key).take(part, kind)
 
 
+def _check_field(field: str, present: Collection[str], file: Path) -> None:
+    """Whether records have a field of a frame, where ``present`` is what they have for a lens."""
+    if field in _IDS:
+        return
+    if field in ("watched", "options") and field in present:
+        raise Error(f"the field {field!r} is a list of tokens, {file}", "records() has it", 2)
+    if _TOP1.get(field, field) not in present:
+        known = [name for name in present if name not in ("watched", "options")]
+        known += [name for name, rows in _TOP1.items() if rows in present]
+        raise Error(f"the records have no field {field!r}, {file}", f"fields: {', '.join([*known, *_IDS])}", 2)
+
+
 def _per_layer(record: Part, readout: Part, field: str, layers: List[int]) -> List[Any]:
     """A value for each layer."""
     count = len(layers)
     if field in _IDS:
         return [_of_token(record, _IDS[field], "id", COUNT)] * count
-    if field in ("watched", "options") and field in readout.value:
-        raise Error(f"the field {field!r} is a list of tokens, {record.file}", "records() has it", 2)
+    _check_field(field, readout.value, record.file)
     key = _TOP1.get(field, field)
-    if key not in readout.value:
-        known = [name for name in readout.value if name not in ("watched", "options")]
-        known += [name for name, rows in _TOP1.items() if rows in readout.value]
-        raise Error(f"the records have no field {field!r}, {record.file}", f"fields: {', '.join([*known, *_IDS])}", 2)
     if key == "settled_layer":
         return [readout.take(key, optional(one_of("one of the layers that were decoded", layers)))] * count
     values = readout.take(key, _OF_LAYERS.get(key, LIST))
@@ -453,7 +476,7 @@ def _per_layer(record: Part, readout: Part, field: str, layers: List[int]) -> Li
 def _series(pd: Any, name: str, values: List[Any]) -> Any:
     if not values:
         return pd.Series(values, dtype="int64" if name in _INTEGERS else "float64" if name in _FLOATS else "object")
-    if name == "item":
+    if name == "item" or (name in _IDS and None in values):
         return pd.Series(values, dtype="object")  # beside a missing one, integers would become floating-point numbers
     if name not in ("class", *_TOKENS) and all(value is None for value in values):
         return pd.Series(values, dtype="float64")

@@ -1,14 +1,17 @@
 """Run folders as the package reads them, against a run of the built program."""
 
+import contextlib
 import csv
+import io
 import json
+import os
 import sys
 import unittest
 import warnings
 from unittest import mock
 
 import depthlens
-from support import RunTest, needs_pandas
+from support import RunTest, needs_pandas, pandas
 
 try:
     import zstandard
@@ -26,6 +29,23 @@ class Info(RunTest):
         self.assertEqual(run.layers, list(range(LAYERS)))
         self.assertEqual(run.path, self.analysed)
         self.assertIn("LlamaForCausalLM, lenses logit, tuned", repr(run))
+
+    def test_a_run_stays_the_same_when_the_working_folder_changes(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.analysed.parent)
+        run = depthlens.load(self.analysed.name)
+        os.chdir(self.folder)
+        self.assertIn("lens.quality", run.tables)
+        self.assertEqual(len(list(run.records())), run.info["counts"]["records"])
+        self.assertTrue(run.path.is_absolute())
+
+    def test_a_working_folder_that_is_gone(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        (self.folder / "gone").mkdir()
+        os.chdir(self.folder / "gone")
+        (self.folder / "gone").rmdir()
+        self.assert_error(3, "cannot be read, run", depthlens.load, "run")
+        self.assertEqual(depthlens.load(self.analysed).path, self.analysed)
 
     def test_a_path_may_be_a_text(self):
         self.assertEqual(depthlens.load(str(self.analysed)).info["status"], "complete")
@@ -346,6 +366,43 @@ class Frames(RunTest):
             self.assertEqual([repr(item) for item in frame["item"]], [repr(item) for item in expected])
 
     @needs_pandas
+    def test_ids_of_tokens_are_integers_beside_missing_ones(self):
+        out = self.folder / "w"
+        run = depthlens.run(
+            "analyze", input=self.text, out=out, watch=["#target", 5], lens=["logit"], quiet=True, report=False
+        )
+        records = list(run.records())
+        frame = run.frame(fields=["target_id", "token_id"])
+        ids = [record["target"] and record["target"]["id"] for record in records for _ in range(LAYERS)]
+        self.assertIn(None, ids)
+        self.assertEqual(list(map(repr, frame["target_id"])), list(map(repr, ids)))
+        self.assertEqual(frame["token_id"].dtype, "int64")
+        table = run.tables["watch.rank"]
+        ids = [row["token_id"] for row in run.rows("watch.rank")]
+        self.assertEqual(set(ids), {None, 5})
+        self.assertEqual(list(map(repr, table["token_id"])), list(map(repr, ids)))
+        run = depthlens.run("analyze", input=self.text, out=out, watch=5, quiet=True, report=False, overwrite=True)
+        self.assertEqual(run.tables["watch.rank"]["token_id"].dtype, "int64")
+
+    @needs_pandas
+    def test_what_the_page_says_of_reading_by_pandas(self):
+        place = self.copy_of_run()
+        file = place / "records.jsonl"
+        ids = ["0.20", "1e5", "nan", "2020-01-01"]
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        for index, line in enumerate(lines):
+            line["item"] = ids[index % len(ids)]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        read = pandas.read_json(file, lines=True, dtype=False)
+        self.assertEqual(list(read["item"]), [line["item"] for line in lines])
+        csv_file = self.folder / "table.csv"
+        csv_file.write_text("lens,token,mean_rank,token_id\nnan,NA,,262\nnull,007,1.5,\n")
+        read = pandas.read_csv(csv_file, keep_default_na=False, na_values="", dtype={"token": str})
+        self.assertEqual(list(read["lens"]), ["nan", "null"])
+        self.assertEqual(list(read["token"]), ["NA", "007"])
+        self.assertEqual(list(read["mean_rank"].isna()), [True, False])
+
+    @needs_pandas
     def test_one_row_a_position_and_layer(self):
         run = depthlens.load(self.analysed)
         records = list(run.records())
@@ -419,6 +476,48 @@ class Frames(RunTest):
         for name in empty.columns:
             numeric = full[name].dtype.kind in "if"
             self.assertEqual(empty[name].dtype if numeric else empty[name].dtype.kind in "OU", full[name].dtype if numeric else True, name)
+
+    @needs_pandas
+    def test_a_task_of_which_nothing_counts_has_the_columns_of_its_kind(self):
+        facts = '{"id": "a", "prompt": "The capital of France is", "answer": "Vienna"}\n'
+        choices = '{"prompt": "The capital of France is", "options": ["Rome", "Vienna"], "answer": "Rome"}\n'
+        pos = "1\tThe\tthe\tDET\t_\t_\t0\troot\t_\t_\n2\tzebra\tzebra\tNOUN\t_\t_\t1\tdep\t_\t_\n\n"
+        for kind, name, text, columns in (
+            ("facts", "facts.jsonl", facts, ["answer_position", "answer_length"]),
+            ("exit", "facts.jsonl", facts, ["answer_position", "answer_length"]),
+            ("choices", "choices.jsonl", choices, []),
+            ("pos", "words.conllu", pos, ["class"]),
+        ):
+            with self.subTest(kind), contextlib.redirect_stderr(io.StringIO()):
+                (self.folder / name).write_text(text)
+                flags = dict(min_prompt_chars=1) if kind == "pos" else {}
+                runs = [
+                    depthlens.run(
+                        "analyze", input=self.folder / name, experiment=kind, out=self.folder / f"{kind}-{keep}",
+                        keep=keep, quiet=True, report=False, **flags,
+                    )
+                    for keep in ("correct", "all")
+                ]  # fmt: skip
+                self.assertEqual([run.info["counts"]["records"] == 0 for run in runs], [True, False])
+                empty, full = [run.frame(fields=["entropy", "top1_id", "target_id"]) for run in runs]
+                self.assertEqual(list(empty.columns), list(full.columns))
+                self.assertEqual(list(empty.columns)[5 : 5 + len(columns)], columns)
+                for column in full.columns:
+                    if full[column].dtype.kind in "if" and column != "target_id":
+                        self.assertEqual(empty[column].dtype, full[column].dtype, column)
+                error = self.assert_error(2, "no field 'rank'", runs[0].frame, fields=["rank"])
+                self.assertIn("final_rank", error.hint)
+                self.assert_error(2, "no field 'watched'", runs[0].frame, fields=["watched"])
+
+    @needs_pandas
+    def test_a_run_without_lenses_has_no_frame(self):
+        pairs = depthlens.demo_folder() / "tasks" / "pairs.jsonl"
+        out = self.folder / "out"
+        run = depthlens.run(
+            "analyze", input=pairs, experiment="patching", out=out, limit=1, quiet=True, report=False
+        )
+        for lens in ("logit", None):
+            self.assert_error(2, "the run has no lenses", run.frame, lens=lens)
 
     @needs_pandas
     def test_of_fewer_fields_the_numbers_that_are_there(self):
