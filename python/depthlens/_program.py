@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Literal, NoReturn, Optional, Tuple, Union, overload
+from typing import Any, Callable, Dict, Iterable, List, Literal, NoReturn, Optional, Tuple, Union, overload
 
 from ._error import Error
+from ._json import reading
 from ._reader import Run, load
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -24,7 +25,15 @@ _PACKAGE = Path(__file__).resolve().parent
 _RUN_COMMANDS = ("analyze", "eval-lens", "merge")
 # Flags whose one value is a list with commas in it.
 _COMMA_FLAGS = ("device", "experiment", "record-fields", "buckets", "layers", "state-layers", "classes", "options")
-
+# Flags that stand alone, and those that take yes or no.
+_SWITCHES = (
+    "allow-lens-mismatch", "bias-only", "json", "legacy-keys", "numbers", "offline", "overwrite", "quiet", "resume",
+    "stream-layers", "transfer", "verbose",
+)  # fmt: skip
+_YES_NO_FLAGS = ("add-bos", "aliases", "report", "whitespace-retry")
+# Flags that name tokens, and all whose values are texts; other texts may be paths.
+_TOKEN_FLAGS = ("watch", "watch-pair")
+_TEXT_FLAGS = (*_TOKEN_FLAGS, "options", "document")
 
 _RunCommand = Literal["analyze", "eval-lens", "merge"]
 _TextCommand = Literal["show", "train-lens", "convert-lens", "count-tokens", "report", "download", "info"]
@@ -33,7 +42,9 @@ _TextCommand = Literal["show", "train-lens", "convert-lens", "count-tokens", "re
 @overload
 def run(command: _RunCommand, *arguments: Any, help: Literal[True], **flags: Any) -> str: ...
 @overload
-def run(command: _RunCommand, *arguments: Any, **flags: Any) -> Run: ...
+def run(command: _RunCommand, *arguments: Any, help: Optional[Literal[False]] = None, **flags: Any) -> Run: ...
+@overload
+def run(command: _RunCommand, *arguments: Any, help: Optional[bool], **flags: Any) -> Union[Run, str]: ...
 @overload
 def run(command: _TextCommand, *arguments: Any, **flags: Any) -> str: ...
 @overload
@@ -42,7 +53,8 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
     """Runs a command of the program: ``run("analyze", input="a.txt", out="out/a", lens=["logit", "tuned:lens"])``.
 
     Flags are the long names with underscores for dashes. A list repeats the flag, or is joined by commas where the
-    flag is one such list (``experiment``, ``buckets``, ``layers`` …); True gives a switch; False and None give nothing.
+    flag is one such list (``experiment``, ``buckets``, ``layers`` …); True and False turn switches on and off, and are
+    yes and no where the flag takes these; None gives nothing. Tokens of ``watch`` are texts, or their ids as integers.
     ``arguments`` are those without a name, such as the folders of ``merge``.
 
     Progress and messages go to ``sys.stderr``. ``analyze``, ``eval-lens`` and ``merge`` give the run that they wrote,
@@ -52,42 +64,67 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
     """
     words = [_value("the command", command), *_words(flags)]
     if arguments:
-        words += ["--", *(_value("an argument", one) for one in arguments)]
+        encode = _text if command == "show" else _value
+        words += ["--", *(encode("an argument", one) for one in arguments)]
     executable, environment = _find_program()
-    leaves_run = command in _RUN_COMMANDS and flags.get("help") is not True
-    out, config = (_path_of(flags, name) if leaves_run else None for name in ("out", "config"))
+    if command not in _RUN_COMMANDS or flags.get("help"):
+        return _start([str(executable), *words], environment)
+
+    # All that tells the run is read before: settings file and working folder may be others when it is made.
+    out, config = _path_of(flags, "out"), _path_of(flags, "config")
     if config is not None and out is None and sys.version_info < (3, 11):
         raise Error("Python before 3.11 does not read the settings file", f"say out= in run({command!r}, …) too", 2)
-    printed = _start([str(executable), *words], environment)
-    if not leaves_run:
-        return printed
-    _show(sys.stdout, printed)
-    folder = _out_of(str(config)) if out is None else out
+    settings = {} if config is None else _settings_of(config)
+    if out is None and isinstance(settings.get("out"), str):
+        out = _text(f"{config}: out", settings["out"])
+    folder = None if out is None else _absolute(out)
+    before = None if folder is None else _state_of(folder)
+    _show(sys.stdout, _start([str(executable), *words], environment))
+    if folder is None:
+        raise Error(f"no folder of the run that was made, {config}", f"say out= in run({command!r}, …) too", 3)
     if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "") not in ("", "1"):
-        while os.path.exists(os.path.join(folder, "parts")):  # what the other ranks are at
+        while (folder / "parts").exists():  # what the other ranks are at
             time.sleep(0.1)
+    if _state_of(folder) == before and not flags.get("resume") and not settings.get("resume"):
+        hint = "if the settings file says resume, say resume=True too" if config is not None and not settings else ""
+        raise Error(f"the program ended well, but wrote no run, {folder}", hint, 6)
     return load(folder)
 
 
 def _path_of(flags: Dict[str, Any], name: str) -> Optional[str]:
     path = flags.get(name)
-    if path is None or path is False:
+    if path is None:
         return None
     if not isinstance(path, (str, os.PathLike)):
         raise Error(f"unusable value, --{name}; expected one path, found {path!r}", exit_code=2)
     return _value(f"--{name}", path)
 
 
-def _out_of(config: str) -> str:
-    """The folder that a settings file names, which the program has taken."""
-    if sys.version_info < (3, 11):
-        raise AssertionError
+def _settings_of(config: str) -> Dict[str, Any]:
+    """What a settings file says, as far as Python can tell without taking it away; the program tells what is wrong."""
+    if sys.version_info < (3, 11) or not os.path.isfile(config):
+        return {}
     import tomllib
 
     try:
-        return str(tomllib.loads(Path(config).read_text(encoding="utf-8-sig"))["out"])
-    except (OSError, ValueError, KeyError) as error:
-        raise Error(f"no folder of the run that was made, {config}: {error}", exit_code=3) from None
+        return tomllib.loads(Path(config).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _absolute(path: str) -> Path:
+    with reading(Path(path)):
+        return Path(path).absolute()
+
+
+def _state_of(folder: Path) -> Optional[Tuple[int, int]]:
+    """Another one whenever a run is written: it brings a new run.json."""
+    try:
+        with open(folder / "run.json", "rb") as file:  # a network file system may tell old things of a closed one
+            found = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def demo_folder() -> Path:
@@ -97,7 +134,9 @@ def demo_folder() -> Path:
     for place in (program.parent / "share" / "depthlens", program.parent.parent / "data"):
         if (place / "demo" / "config.json").is_file():
             return place
-    raise Error(f"the demo data are not beside the program, {executable}", exit_code=3)
+    named = os.environ.get("DEPTHLENS_PROGRAM")
+    hint = "they are found where DEPTHLENS_PROGRAM names the program itself, not a script that starts it" if named else ""
+    raise Error(f"the demo data are not beside the program, {executable}", hint, 3)
 
 
 def replace_process(packaged: bool) -> NoReturn:
@@ -123,26 +162,59 @@ def _words(flags: Dict[str, Any]) -> List[str]:
     for key, value in flags.items():
         name = key.replace("_", "-")
         flag = "--" + name
-        if value is None or value is False:
+        encode = _token if name in _TOKEN_FLAGS else _text if name in _TEXT_FLAGS else _value
+        if value is None or (name == "help" and value is False):
             continue
-        if value is True:
-            words.append(flag)
+        if name == "help" and value is not True:
+            raise Error(f"unusable value, {flag}; expected True or False, found {value!r}", exit_code=2)
+        if isinstance(value, bool):
+            words.append(_yes_or_no(name, value))
         elif not isinstance(value, (list, tuple, range)):
-            words.append(f"{flag}={_value(flag, value)}")
+            words.append(f"{flag}={encode(flag, value)}")
         elif not value:
             raise Error(f"unusable value, {flag}; expected at least one value, found an empty list", exit_code=2)
         elif name in _COMMA_FLAGS:
-            words.append(f"{flag}={','.join(_element(flag, one) for one in value)}")
+            words.append(f"{flag}={','.join(_element(flag, one, encode) for one in value)}")
         else:
-            words += [f"{flag}={_value(flag, one)}" for one in value]
+            words += [f"{flag}={encode(flag, one)}" for one in value]
     return words
 
 
-def _element(flag: str, value: Any) -> str:
-    text = _value(flag, value)
+def _yes_or_no(name: str, value: bool) -> str:
+    flag = "--" + name
+    if name in _YES_NO_FLAGS:
+        return f"{flag}={'yes' if value else 'no'}"
+    if value:
+        return flag  # the program refuses what is no switch
+    if name in _SWITCHES:
+        return f"{flag}=false"  # which counts against a settings file
+    raise Error(f"unusable value, {flag}; expected a value, since it is no switch, found False", "None gives no flag", 2)
+
+
+def _element(flag: str, value: Any, encode: Callable[[str, Any], str]) -> str:
+    text = encode(flag, value)
     if not text or "," in text:
         raise Error(f"unusable element, {flag}; expected one value, without a comma, found {text!r}", exit_code=2)
     return text
+
+
+def _token(flag: str, value: Any) -> str:
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return f"#{int(value)}"
+    if isinstance(value, numbers.Number):
+        hint = "the id of a token is an integer, or a text such as '#262'"
+        raise Error(f"unusable value, {flag}; expected a token, found {value!r}", hint, 2)
+    return _text(flag, value)
+
+
+def _text(flag: str, value: Any) -> str:
+    """A text, as against a path: passed as UTF-8, in which the program takes it, whatever the locale."""
+    if isinstance(value, str):
+        try:
+            value = os.fsdecode(value.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:
+            pass  # which is refused as any other that cannot be encoded
+    return _value(flag, value)
 
 
 def _value(flag: str, value: Any) -> str:
@@ -189,6 +261,7 @@ def _start(words: List[str], environment: Dict[str, str]) -> str:
         try:
             for thread in threads:
                 thread.start()
+            status = _end_of(process)
             process.wait()
         except BaseException:
             process.terminate()
@@ -197,14 +270,29 @@ def _start(words: List[str], environment: Dict[str, str]) -> str:
         signals.let_through()  # what a script left behind may never end
         for thread in threads:
             thread.join()
-    if process.returncode != 0:
-        raise _error_of(process.returncode, told)
+    if status is None:
+        hint = "something in this Python ignores SIGCHLD, or waits for processes that it did not start"
+        raise Error("how the program ended cannot be known", hint, 3)
+    if status != 0:
+        raise _error_of(status, told)
     return "".join(printed)
+
+
+def _end_of(process: "subprocess.Popen[str]") -> Optional[int]:
+    """Waits for it. None where its status was taken by something else, or by nobody: ``Popen`` says 0 then."""
+    try:
+        end = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if end is None:
+        raise AssertionError  # without WNOHANG there is always an end
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
 class _Signals:
     """While a program is started and works, what signals raise in the main thread is passed on to it, Ctrl-C as such and
-    anything else as SIGTERM, and raised when it has ended."""
+    anything else as SIGTERM, and raised when it has ended. SIGCHLD waits until then: where it is ignored, or its handler
+    waits for every child, nobody could tell how the program ended."""
 
     def __init__(self) -> None:
         self._handlers: Dict[int, Any] = {}
@@ -216,11 +304,15 @@ class _Signals:
     def __enter__(self) -> "_Signals":
         if threading.current_thread() is threading.main_thread():
             handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-            self._handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+            self._handlers = {
+                number: handler
+                for number, handler in handlers.items()
+                if callable(handler) or (number == signal.SIGCHLD and handler is not None)
+            }
         self._holds = True
         try:
             for number in self._handlers:
-                signal.signal(number, self._answer)
+                signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else self._answer)
         except BaseException:  # of a handler that was not replaced yet
             self._put_back()
             raise
@@ -229,6 +321,8 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         self.let_through()
         self._put_back()
+        if callable(self._handlers.get(signal.SIGCHLD)):
+            signal.raise_signal(signal.SIGCHLD)
         if self._raised:
             raise self._raised[-1]
 

@@ -18,7 +18,7 @@ from unittest import mock
 
 import depthlens
 from depthlens import _program
-from support import LENSES, RunTest
+from support import LENSES, RunTest, needs_pandas
 
 
 class Words(unittest.TestCase):
@@ -28,8 +28,46 @@ class Words(unittest.TestCase):
         )
         self.assertEqual(
             _program._words(flags),
-            ["--max-length=64", "--lens=logit", "--lens=tuned:a", "--input=a b.txt", "--overwrite", "--lr=1e-05"],
+            [
+                "--max-length=64", "--lens=logit", "--lens=tuned:a", "--input=a b.txt", "--overwrite",
+                "--resume=false", "--lr=1e-05",
+            ],
         )
+
+    def test_true_and_false(self):
+        flags = dict(add_bos=False, aliases=True, report=False, help=False, quiet=False, watch=None)
+        self.assertEqual(_program._words(flags), ["--add-bos=no", "--aliases=yes", "--report=no", "--quiet=false"])
+        for flag in ("foo", "watch", "out", "limit"):
+            with self.subTest(flag=flag), self.assertRaises(depthlens.Error) as caught:
+                _program._words({flag: False})
+            self.assertEqual(caught.exception.exit_code, 2)
+            self.assertIn(f"--{flag}; expected a value, since it is no switch, found False", caught.exception.message)
+
+    def test_help_is_true_or_false(self):
+        for value in (1, "x", ["x"]):
+            with self.subTest(value=value), self.assertRaises(depthlens.Error) as caught:
+                depthlens.run("analyze", help=value)
+            self.assertIn("--help; expected True or False", caught.exception.message)
+
+    def test_ids_of_tokens(self):
+        self.assertEqual(
+            _program._words(dict(watch=[262, " the", "262"], watch_pair="#262,#995")),
+            ["--watch=#262", "--watch= the", "--watch=262", "--watch-pair=#262,#995"],
+        )
+        self.assertEqual(_program._words(dict(watch=0)), ["--watch=#0"])
+        for value in (262.0, float("nan"), [True]):
+            with self.subTest(value=value), self.assertRaises(depthlens.Error) as caught:
+                _program._words(dict(watch=value))
+            self.assertIn("--watch; expected a token", caught.exception.message)
+            self.assertIn("#262", caught.exception.hint)
+
+    @needs_pandas
+    def test_ids_of_numpy(self):
+        import numpy
+
+        self.assertEqual(_program._words(dict(watch=[numpy.int64(262), numpy.uint8(9)])), ["--watch=#262", "--watch=#9"])
+        with self.assertRaises(depthlens.Error):
+            _program._words(dict(watch=numpy.float32(262)))
 
     def test_lists_of_one_flag_are_joined(self):
         self.assertEqual(
@@ -89,17 +127,37 @@ class Started(RunTest):
         self.assertIn("·Paris", text)
         self.assertIn('"kind": "run"', depthlens.run("info", self.analysed, json=True))
 
-    def test_flags_that_take_a_list_are_those_of_the_program(self):
+    def test_flags_that_are_treated_apart_are_those_of_the_program(self):
         commands = re.findall(r"^  ([a-z-]+)  ", depthlens.run("--help").split("Subcommands:")[1], re.MULTILINE)
-        lists, repeated = set(), set()
+        self.assertGreater(len(commands), 9)
+        lists, repeated, switches, yes_no, valued = set(), set(), set(), set(), set()
         for command in commands:
+            switches_here = set()
             for flag, value, dots in re.findall(
-                r"^ +(?:-[a-z],)?--([a-z-]+) ([^\s=]+)[^\s]*( \.\.\.)?", depthlens.run(command, help=True), re.MULTILINE
+                r"^ +(?:-[a-z],)?--([a-z-]+)(?: (?!Excludes:)([^\s=]+)[^\s]*( \.\.\.)?)?",
+                depthlens.run(command, help=True),
+                re.MULTILINE,
             ):
+                (valued if value else switches_here).add(flag)
                 if dots:
                     repeated.add(flag)
                 elif ",..." in value or value == "LIST":
                     lists.add(flag)
+                elif re.search("[{,]yes,no[,}]", value):
+                    yes_no.add(flag)
+            switches_here.remove("help")
+            switches |= switches_here
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):
+                    text = ["a"] if command == "show" else []  # which reads stdin else
+                    depthlens.run(command, *text, **{flag: False for flag in switches_here})
+            except depthlens.Error as error:  # of what is missing
+                for flag in switches_here:
+                    self.assertNotIn("--" + flag, error.message)
+        self.assertEqual(switches, set(_program._SWITCHES))
+        self.assertEqual(yes_no, set(_program._YES_NO_FLAGS))
+        self.assertEqual(switches & valued, set())
+        self.assertLessEqual(set(_program._TEXT_FLAGS), valued)
         self.assertEqual(lists, set(_program._COMMA_FLAGS))
         self.assertLessEqual({"input", "lens", "watch-pair"}, repeated)
         self.assertEqual(lists & repeated, set())
@@ -126,6 +184,58 @@ class Started(RunTest):
         self.assertEqual(other.path, self.folder / "other")
         with mock.patch.object(sys, "version_info", (3, 10)):
             self.assertIn("out=", self.assert_error(2, "before 3.11", depthlens.run, "analyze", config=config).hint)
+
+    def test_false_takes_back_what_a_settings_file_says(self):
+        config = self.folder / "c.toml"
+        config.write_text(f'input = "{self.text}"\noverwrite = true\nreport = "yes"\nadd-bos = "yes"\n')
+        flags = dict(config=config, out=self.folder / "out", quiet=True)
+        run = depthlens.run("analyze", report=False, add_bos=False, **flags)
+        self.assertFalse((run.path / "report.html").exists())
+        self.assertIs(run.info["settings"]["add_bos"], False)
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.assert_error(6, "holds another run", depthlens.run, "analyze", overwrite=False, **flags)
+
+    def test_a_complete_run_is_given_back_by_resume(self):
+        flags = dict(input=self.text, quiet=True, report=False)
+        first = depthlens.run("analyze", out=self.folder / "out", **flags)
+        again = depthlens.run("analyze", out=self.folder / "out", resume=True, overwrite=False, **flags)
+        self.assertEqual(again.info, first.info)
+        config = self.folder / "c.toml"
+        config.write_text(f'resume = true\nout = "{self.folder / "out"}"\n')
+        if sys.version_info >= (3, 11):
+            self.assertEqual(depthlens.run("analyze", config=config, **flags).info, first.info)
+
+    def test_texts_are_utf_8_in_any_locale(self):
+        code = (
+            "import depthlens, os, pathlib, sys\n"
+            "assert sys.getfilesystemencoding() == 'ascii'\n"
+            "print(depthlens.run('show', 'caf\\u00e9', last=1, json=True, watch='#262'))\n"
+            "path = pathlib.Path(sys.argv[1]) / os.fsdecode(b'caf\\xe9.txt')\n"
+            "path.write_text('The capital of France is Paris.')\n"
+            "for one in (path, str(path)): print(depthlens.run('count-tokens', input=one))\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "utf-8"}
+        environment.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(self.folder)], env=environment, capture_output=True, encoding="utf-8"
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn('"text": "caf\\u00e9"', done.stdout)
+        self.assertEqual(done.stdout.count('France"'), 2)
+
+    def test_texts_are_utf_8_and_paths_are_bytes_of_the_system(self):
+        def encode(text):
+            return text.encode("latin-1") if isinstance(text, str) else bytes(text)
+
+        def decode(text):
+            return text.decode("latin-1") if isinstance(text, bytes) else os.fspath(text)
+
+        with mock.patch("os.fsencode", encode), mock.patch("os.fsdecode", decode):
+            words = _program._words(dict(watch="caf\u00e9", options=["\u65e5"], input="caf\u00e9", out=Path("\u00e9")))
+            self.assertEqual(
+                [encode(word) for word in words],
+                [b"--watch=caf\xc3\xa9", b"--options=\xe6\x97\xa5", b"--input=caf\xe9", b"--out=\xe9"],
+            )
 
     def test_a_place_of_the_run_that_is_no_path(self):
         for name in ("out", "config"):
@@ -195,6 +305,13 @@ class Started(RunTest):
         self.assertTrue((folder / "demo" / "config.json").is_file())
         self.assertTrue((folder / "corpora" / "harbour.txt").is_file())
 
+    def test_demo_data_are_not_beside_a_script(self):
+        script = self.folder / "script"
+        script.write_text("#!/bin/sh\n")
+        script.chmod(0o755)
+        with mock.patch.dict(os.environ, DEPTHLENS_PROGRAM=str(script)):
+            self.assertIn("DEPTHLENS_PROGRAM", self.assert_error(3, "not beside", depthlens.demo_folder).hint)
+
 
 class FakeProgram(RunTest):
     """Ends of the program that the real one does not come to on demand."""
@@ -251,6 +368,88 @@ class FakeProgram(RunTest):
     def test_an_end_by_a_signal(self):
         with self.program("kill -KILL $$"):
             self.assertIn("memory", self.assert_error(137, "SIGKILL", depthlens.run, "info").hint)
+
+    def test_an_end_that_nobody_can_know(self):
+        """Where SIGCHLD is ignored the system tells nobody; the main thread sees to it, another one cannot."""
+        self.handle(signal.SIGCHLD, signal.SIG_IGN)
+        with self.program("exit 7"):
+            self.assert_error(7, "exit status 7", depthlens.run, "info")
+            self.assertEqual(signal.getsignal(signal.SIGCHLD), signal.SIG_IGN)
+            caught = []
+
+            def work():
+                try:
+                    caught.append(depthlens.run("info"))
+                except depthlens.Error as error:
+                    caught.append(error)
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        self.assertIn("how the program ended cannot be known", str(caught[0]))
+
+    def test_a_handler_that_waits_for_every_child(self):
+        def reap(*_):
+            seen.append(1)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+        def ended(*words, **options):
+            process = popen(*words, **options)
+            time.sleep(0.3)
+            return process
+
+        seen = []
+        popen = subprocess.Popen
+        self.handle(signal.SIGCHLD, reap)
+        with self.program("exit 7"), mock.patch("subprocess.Popen", ended):
+            self.assert_error(7, "exit status 7", depthlens.run, "info")
+        self.assertTrue(seen)
+        self.assertEqual(signal.getsignal(signal.SIGCHLD), reap)
+
+    def test_an_old_run_is_never_given_back(self):
+        """Of a script that does not tell how the program ended, for one."""
+        out = self.copy_of_run()
+        with self.program("exit 0"):
+            self.assert_error(6, "wrote no run", depthlens.run, "analyze", out=out)
+            self.assertEqual(depthlens.run("analyze", out=out, resume=True).path, out)
+            self.assert_error(6, "wrote no run", depthlens.run, "analyze", out=self.folder / "none")
+            self.assert_error(3, "no folder of the run", depthlens.run, "analyze")
+
+    @unittest.skipIf(sys.version_info < (3, 11), "Python before 3.11 does not read settings files")
+    def test_a_settings_file_that_is_changed_meanwhile(self):
+        out, config = self.folder / "out", self.folder / "c.toml"
+        config.write_text(f'out = "{out}"\n')
+        other = f'out = "{self.analysed}"'
+        with self.program(f"cp -r {self.analysed} {out}; echo '{other}' > {config}"):
+            self.assertEqual(depthlens.run("analyze", config=config).path, out)
+
+    def test_a_settings_file_that_can_be_read_once(self):
+        out, config = self.folder / "out", self.folder / "pipe"
+        os.mkfifo(config)
+        writer = threading.Thread(target=config.write_text, args=["x = 1\n"])
+        writer.start()
+        with self.program(f"cat {config} > {self.folder}/log; cp -r {self.analysed} {out}"):
+            self.assertEqual(depthlens.run("analyze", config=config, out=out).path, out)
+        writer.join()
+        self.assertEqual((self.folder / "log").read_text(), "x = 1\n")
+
+    def test_a_working_folder_that_is_changed_meanwhile(self):
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.folder)
+        place = Path(os.getcwd())
+        (place / "other").mkdir()
+        shutil.copytree(self.analysed, place / "other" / "out")
+
+        class Moving(io.StringIO):
+            def write(self, text):
+                os.chdir(place / "other")
+                return len(text)
+
+        with self.program(f"echo ready >&2; sleep 0.3; cp -r {self.analysed} out"), contextlib.redirect_stderr(Moving()):
+            self.assertEqual(depthlens.run("analyze", out="out").path, place / "out")
 
     def test_an_exception_of_another_signal_ends_the_program(self):
         def stop(*_):
