@@ -82,10 +82,12 @@ def run(command: str, *arguments: Any, **flags: Any) -> Union[Run, str]:
     _show(sys.stdout, _start([str(executable), *words], environment))
     if folder is None:
         raise Error(f"no folder of the run that was made, {config}", f"say out= in run({command!r}, …) too", 3)
-    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "") not in ("", "1"):
+    is_rank = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "") not in ("", "1")
+    if is_rank:
         while (folder / "parts").exists():  # what the other ranks are at
             time.sleep(0.1)
-    if _state_of(folder) == before and not flags.get("resume") and not settings.get("resume"):
+    # A rank that starts again goes on by itself, as with resume: what it finds may be complete.
+    if _state_of(folder) == before and not (is_rank or flags.get("resume") or settings.get("resume")):
         hint = "if the settings file says resume, say resume=True too" if config is not None and not settings else ""
         raise Error(f"the program ended well, but wrote no run, {folder}", hint, 6)
     return load(folder)
