@@ -4,6 +4,10 @@ target_compile_options(depthlens_warnings INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
   # GCC 12 sees these in its own string library, wrongly
   -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  # It sees one wherever a function takes a name and gives a reference into something else.
+  target_compile_options(depthlens_warnings INTERFACE -Wno-dangling-reference)
+endif()
 if(CMAKE_UNITY_BUILD)
   # Files of a room are compiled several in one: that a name of one is also in another is no mistake.
   target_compile_options(depthlens_warnings INTERFACE -Wno-shadow -Wno-subobject-linkage)

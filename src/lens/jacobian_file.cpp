@@ -21,8 +21,8 @@ using util::OrderedJson;
 constexpr const char* kDictionaryMark = "__dict__";
 constexpr const char* kNumberMark = "__number__";
 
-/// A plain value as JSON that `from_json` turns into the same value. Tuples become lists.
-OrderedJson to_json(const PickleValue& value, const std::string& where) {
+/// A plain value as JSON that `pickle_of` turns into the same value. Tuples become lists.
+OrderedJson json_of_pickle(const PickleValue& value, const std::string& where) {
   switch (value.kind) {
     case Kind::kNone:
       return nullptr;
@@ -41,7 +41,7 @@ OrderedJson to_json(const PickleValue& value, const std::string& where) {
       return value.string;
     case Kind::kList: {
       OrderedJson list = OrderedJson::array();
-      for (const PickleValue& item : value.list) list.push_back(to_json(item, where));
+      for (const PickleValue& item : value.list) list.push_back(json_of_pickle(item, where));
       return list;
     }
     case Kind::kDictionary: {
@@ -49,8 +49,8 @@ OrderedJson to_json(const PickleValue& value, const std::string& where) {
       OrderedJson object = OrderedJson::object();
       OrderedJson pairs = OrderedJson::array();
       for (std::size_t i = 0; i + 1 < value.list.size(); i += 2) {
-        const OrderedJson key = to_json(value.list[i], where);
-        const OrderedJson item = to_json(value.list[i + 1], cat(where, ".", util::summary(key)));
+        const OrderedJson key = json_of_pickle(value.list[i], where);
+        const OrderedJson item = json_of_pickle(value.list[i + 1], cat(where, ".", util::summary(key)));
         plain = plain && key.is_string() && key != kDictionaryMark && key != kNumberMark;
         if (key.is_string()) object[key.get<std::string>()] = item;
         pairs.push_back(OrderedJson::array({key, item}));
@@ -79,7 +79,7 @@ PickleValue integer_value(std::int64_t integer) {
   return value;
 }
 
-PickleValue from_json(const OrderedJson& json, const std::string& where) {
+PickleValue pickle_of(const OrderedJson& json, const std::string& where) {
   const auto refuse = [&](const char* expected) {
     return util::format_error({.what = "an entry of the lens in a form that is not read",
                                .where = where,
@@ -101,7 +101,7 @@ PickleValue from_json(const OrderedJson& json, const std::string& where) {
     value = text_value(json.get<std::string>());
   } else if (json.is_array()) {
     value.kind = Kind::kList;
-    for (const OrderedJson& item : json) value.list.push_back(from_json(item, where));
+    for (const OrderedJson& item : json) value.list.push_back(pickle_of(item, where));
   } else if (json.is_object() && json.size() == 1 && json.contains(kNumberMark)) {
     value.kind = Kind::kNumber;
     const OrderedJson& text = json.front();
@@ -114,14 +114,14 @@ PickleValue from_json(const OrderedJson& json, const std::string& where) {
     if (!json.front().is_array()) throw refuse("a list of pairs");
     for (const OrderedJson& pair : json.front()) {
       if (!pair.is_array() || pair.size() != 2) throw refuse("a list of pairs");
-      value.list.push_back(from_json(pair.at(0), where));
-      value.list.push_back(from_json(pair.at(1), where));
+      value.list.push_back(pickle_of(pair.at(0), where));
+      value.list.push_back(pickle_of(pair.at(1), where));
     }
   } else if (json.is_object()) {
     value.kind = Kind::kDictionary;
     for (const auto& item : json.items()) {
       value.list.push_back(text_value(item.key()));
-      value.list.push_back(from_json(item.value(), where + "." + item.key()));
+      value.list.push_back(pickle_of(item.value(), where + "." + item.key()));
     }
   }
   return value;
@@ -129,7 +129,7 @@ PickleValue from_json(const OrderedJson& json, const std::string& where) {
 
 bool can_be_written(const OrderedJson& json) {
   try {
-    from_json(json, "");
+    pickle_of(json, "");
     return true;
   } catch (const util::Error&) {
     return false;
@@ -269,7 +269,8 @@ StoredJacobianLens jacobian_lens_of(const PickleValue& root, const std::string& 
   for (std::size_t i = 0; i + 1 < root.list.size(); i += 2) {
     const PickleValue& key = root.list[i];
     expect(&key, Kind::kString, "keys that are strings");
-    if (key.string != "J") lens.fields[key.string] = to_json(root.list[i + 1], where + ": " + key.string);
+    if (key.string != "J")
+      lens.fields[key.string] = json_of_pickle(root.list[i + 1], where + ": " + key.string);
   }
   check(lens);
   return lens;
@@ -306,7 +307,7 @@ StoredJacobianLens jacobian_lens_of(const io::TensorFile& file) {
                                 .expected = "the entries beside 'J'",
                                 .found = "'J' among them"});
     }
-    from_json(lens.fields, where);  // throws where they could not be written again
+    pickle_of(lens.fields, where);  // throws where they could not be written again
   }
   if (const OrderedJson header = facts_of_header(file.metadata()); !header.empty()) {
     OrderedJson& known = lens.fields[kHeader];
@@ -360,7 +361,7 @@ void write_jacobian_lens_archive(const fs::path& file, const StoredJacobianLens&
     by_block.list.push_back(integer_value(block));
     by_block.list.push_back(std::move(tensor));
   }
-  PickleValue root = from_json(fields, lens.where + ": fields");
+  PickleValue root = pickle_of(fields, lens.where + ": fields");
   root.list.insert(root.list.begin(), {text_value("J"), std::move(by_block)});
   io::write_torch_archive(file, root);
 }
@@ -371,7 +372,7 @@ void write_jacobian_lens_safetensors(const fs::path& file, const StoredJacobianL
     tensors.emplace_back(cat(block, ".jacobian"), jacobian);
   Metadata metadata = metadata_of(lens.provenance, kJacobianType, lens.hidden_size());
   if (const OrderedJson fields = fields_with_facts(lens); !fields.empty()) {
-    from_json(fields, lens.where + ": fields");  // throws where it could not be read again
+    pickle_of(fields, lens.where + ": fields");  // throws where it could not be read again
     metadata["fields"] = util::json_text(fields);
   }
   io::write_safetensors(file, tensors, metadata);

@@ -168,10 +168,10 @@ TEST_CASE("tensors of different devices are refused, but for single numbers") {
   const at::Tensor x = numbers(3, 3), y = on_device(x);
   std::vector<std::int64_t> rows = {2, 0};
   const at::Tensor index = at::from_blob(rows.data(), {2}, at::kLong);
-  CHECK_THROWS_WITH(y + x, Catch::Contains("device"));
-  CHECK_THROWS_WITH(at::mm(y, x), Catch::Contains("device"));
-  CHECK_THROWS_WITH(at::cat({y, x}), Catch::Contains("device"));
-  CHECK_THROWS_WITH(at::index_select(y, 0, index), Catch::Contains("device"));
+  CHECK_THROWS_WITH(y + x, ContainsSubstring("device"));
+  CHECK_THROWS_WITH(at::mm(y, x), ContainsSubstring("device"));
+  CHECK_THROWS_WITH(at::cat({y, x}), ContainsSubstring("device"));
+  CHECK_THROWS_WITH(at::index_select(y, 0, index), ContainsSubstring("device"));
   CHECK(at::equal((y * x[1][1]).cpu(), x * x[1][1]));
   CHECK(at::equal((x[1][1] - y).cpu(), x[1][1] - x));
   CHECK(at::equal(at::index_select(y, 0, on_device(index)).cpu(), at::index_select(x, 0, index)));
