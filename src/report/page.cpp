@@ -231,7 +231,9 @@ std::string run_page(const PageRun& run, const PageRecords& records, const Recor
       packed->insert(packed->size() - 1, bounds);
       data = opening + *packed + "}";
     } else {
-      data = opening + util::cat("null,\"records_beyond\":", max_bytes, "}");  // said on the page
+      // Said on the page.
+      data = opening +
+             util::cat("null,\"records_beyond\":{\"max_bytes\":", max_bytes, ",\"bytes\":", other, "}}");
     }
   }
   return page_of(data);

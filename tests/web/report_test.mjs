@@ -237,7 +237,7 @@ await test("numbers are told as they are: shares below 0, nearly all, and axes o
     assert.ok(ticks.length >= 3 && ticks.length <= 10 && ticks.every((value) => value > 0.99 * low && value < 1.01 * high), `${low} to ${high}: ${ticks}`);
   }
   // Marks of an axis are called what they are, however near they are to each other.
-  for (const [low, high] of [[9.8612, 9.8712], [12345.1, 12345.9], [0.1, 0.9], [-3, 40], [1.00001e-6, 1.00004e-6], [0.00012, 0.00013]]) {
+  for (const [low, high] of [[9.8612, 9.8712], [12345.1, 12345.9], [0.1, 0.9], [-3, 40], [1.00001e-6, 1.00004e-6], [0.00012, 0.00013], [8.6062e-7, 8.6081e-7]]) {
     for (const share of [false, true]) {
       const ticks = await page.evaluate(([low, high, share]) => linearScale(low, high, 0, 1, share ? { text: formatTickShare } : {}).ticks, [low, high, share]);
       const told = ticks.map(({ text }) => Number(text.replace("−", "-").replace(" %", "").replaceAll(",", "")) / (share ? 100 : 1));

@@ -49,7 +49,7 @@ function shortened(text, most) {
 /** A text without its middle, at most `most` characters: names of one series differ at their ends. */
 function withoutMiddle(text, most) {
   const characters = Array.from(text), head = Math.floor((most - 1) / 3);
-  return characters.length <= most ? text : characters.slice(0, head).join("") + "…" + characters.slice(head + 1 - most).join("");
+  return characters.length <= most ? text : characters.slice(0, head).join("") + "…" + characters.slice(characters.length - (most - 1 - head)).join("");
 }
 
 const tooltip = {

@@ -32,7 +32,7 @@ function formatTick(value, step) {
 /** A share on an axis: no digits that it does not need. */
 function formatTickShare(value, step) {
   const percent = 100 * value;
-  return (step > 0 && Math.abs(percent) >= 1e-4 ? formatTick(percent, 100 * step) : String(Number(percent.toPrecision(4)))) + " %";
+  return (step > 0 ? formatTick(percent, 100 * step) : String(Number(percent.toPrecision(4)))) + " %";
 }
 
 /** "n = 12", or "n = 3–12" where numbers of cases differ. */

@@ -9,7 +9,10 @@ function noRecordsNote() {
   const { counts = {}, lenses } = RUNS[0].run;
   if (COMPARING || !(counts.records > 0)) return null;
   if (objectsOf(lenses).length === 0) return el("p", { class: "note", text: `The page shows means over pairs; ${recordsName()} in the run folder has each pair by layer and token.` });
-  if (DATA.records_beyond) return el("p", { class: "notice", text: `The page shows tables only: with a record of ${recordsName()} it would be larger than ${formatNumber(DATA.records_beyond / 1e6)} MB. “depthlens report RUN --max-size ${4 * Math.ceil(DATA.records_beyond / 1e6)}MB” has room for some.` });
+  if (DATA.records_beyond) {
+    const { max_bytes: most, bytes } = DATA.records_beyond, megabytes = (size) => formatNumber(Number((size / 1e6).toPrecision(3))) + " MB";
+    return el("p", { class: "notice", text: `The page shows tables only, which take ${megabytes(bytes)}: beside them no record of ${recordsName()} finds a place below ${megabytes(most)}. “depthlens report RUN --max-size ${Math.ceil((bytes + 2 * most) / 1e6)}MB” has room for some.` });
+  }
   return el("p", { class: "notice", text: `${recordsName()} was not in the run folder: the page shows tables only.` });
 }
 

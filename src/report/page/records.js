@@ -462,8 +462,8 @@ function keptNote(records) {
   else if (positions < recorded) sentences.push(`These are the first of the input: what keeps the page below ${size}.`);
   if (positions < recorded) {
     const last = Math.max(...documents), end = windows.at(-1), more = `--max-size ${4 * Math.ceil((records.max_bytes ?? 2e6) / 1e6)}MB`;
-    const other = answers ? "--document ID" : last + 1 < (counts.documents ?? 0) ? `--document ${last + 1}` : windows.length < (counts.windows ?? 0) && !chosen ? `--document ${end.document} --window ${end.window + 1}` : null;
-    sentences.push(other ? `“depthlens report RUN ${other}” shows others, ${more} more.` : `“depthlens report RUN ${more}” shows more.`);
+    const other = answers ? "--document ID" : last + 1 < (counts.documents ?? 0) ? `--document ${last + 1}` : windows.length < (counts.windows ?? 0) && !chosen && [undefined, "all", "last"].includes(settings.positions) && !(counts.records_omitted > 0) ? `--document ${end.document} --window ${end.window + 1}` : null;
+    sentences.push(other ? `“depthlens report RUN ${other}” shows others, ${more} more.` : `“depthlens report RUN ${chosen ? plain(chosen.flags) + " " : ""}${more}” shows more.`);
   }
   if (records.predictions_left_out > 0) sentences.push(`Tooltips have ${plural(records.predictions, "prediction")} of a layer here, so that a whole window finds a place.`);
   if (counts.records_omitted > 0) sentences.push(`${plural(counts.records_omitted, "position")} ${counts.records_omitted === 1 ? "has" : "have"} no record (--max-records).`);
