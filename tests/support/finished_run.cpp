@@ -267,7 +267,7 @@ void check_tables(const FinishedRun& run, const Buckets& buckets) {
              for (const Json& record : run.records) {
                const Json& readout = readouts.of(record);
                for (std::size_t k = 0; k < vocab_size; ++k) {
-                 if (buckets.of(readout.at("top_ids")[layer][k]) == row.at("bucket"))
+                 if (row.at("bucket") == buckets.of(readout.at("top_ids")[layer][k]))
                    sum += std::exp(readout.at("top_logprobs")[layer][k].get<double>());
                }
              }
