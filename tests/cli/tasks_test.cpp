@@ -353,7 +353,7 @@ TEST_CASE("choices: records and tables") {
     CHECK(keys_of(record) == std::set<std::string>{"document", "window", "input", "input_document",
                                                    "window_start", "position", "item", "prompt", "answer",
                                                    "token", "target", "final", "lenses"});
-    CHECK(" " + record.at("answer").get<std::string>() == record.at("target").at("text"));
+    CHECK(record.at("target").at("text") == " " + record.at("answer").get<std::string>());
     const Json& options = record.at("lenses").at("logit").at("options");
     REQUIRE(options.size() == 4);
     for (std::size_t o = 0; o < 4; ++o) {
