@@ -26,7 +26,7 @@ VARIANTS = ["gpt2", "neox-parallel", "llama-gqa-sharded"]
 VARIANTS += (
     "apertus dbrx deepseek-v32 flex-olmo gpt-oss gpt2-relu granite-moe llama4 mamba2-limits "
     "mimo-v2-flash mpt-slopes olmo olmoe opt opt-350m-like phimoe qwen2-moe qwen3-5-moe "
-    "qwen3-5-moe-wrapper qwen3-next"
+    "qwen3-5-moe-wrapper qwen3-next sarvam-moe-in-memory"
 ).split()
 SKIP_FIRST = 2  # of sequences of 10 and 5 tokens
 
