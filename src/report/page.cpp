@@ -129,8 +129,7 @@ void read_records(const fs::path& path, const PageRun& run, RecordChoice& choice
 /// What the page of a comparison knows of a run's difference to the first one.
 std::string difference_json(const RunDifference& difference) {
   if (!difference.unpaired.empty())
-    return "{\"paired\":false,\"why\":" + safe_in_script(util::json_text(util::Json(difference.unpaired))) +
-           "}";
+    return "{\"paired\":false,\"why\":" + safe_in_script(text_json(difference.unpaired)) + "}";
   return safe_in_script("{\"paired\":true,\"tables\":" + tables_json(difference.tables) + "}");
 }
 
@@ -291,8 +290,8 @@ std::string comparison_page(const std::vector<fs::path>& folders,
   const std::vector<std::string> names = distinct_names(folders);
   std::string data = "{\"runs\":[";
   for (std::size_t i = 0; i < folders.size(); ++i) {
-    data += util::cat(i > 0 ? "," : "", "{\"name\":", safe_in_script(util::json_text(util::Json(names[i]))),
-                      ",", read_run(folders[i]).json,
+    data += util::cat(i > 0 ? "," : "", "{\"name\":", safe_in_script(text_json(names[i])), ",",
+                      read_run(folders[i]).json,
                       i > 0 ? ",\"difference\":" + difference_json(differences[i - 1]) : "", "}");
   }
   return page_of(data + "],\"records\":null}");
